@@ -1,0 +1,61 @@
+# Every target also works as the plain command it prints. Needs Debian's python3, python3-venv, make, openssl; no root.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: install demo test check bench proto vectors lint types contracts stubs lock clean
+
+install: $(VENV)/.installed  ## the virtual environment .venv with the command .venv/bin/cognomen
+
+$(VENV)/.installed: requirements/dev.lock pyproject.toml packaging/svid/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable packaging/svid --editable .
+	touch $@
+
+demo: install  ## three components of one agent, each with its own identity (ARGS=--once: one round, then exit)
+	$(BIN)/python -m cognomen.demo $(ARGS)
+
+test: install  ## every test, in parallel
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types contracts stubs  ## what CI runs: lint, types, import contracts, generated code, then the tests
+	$(MAKE) test
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+contracts: install
+	$(BIN)/lint-imports
+
+bench: install  ## the hostile-socket figures (the other promises follow with their issue)
+	$(BIN)/python -m bench.hostile $(ARGS)
+
+PROTOS := svid/wire/pb/workload.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto
+
+$(VENV)-proto/.installed: requirements/proto.lock
+	$(PYTHON) -m venv $(VENV)-proto
+	$(VENV)-proto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/proto.lock
+	touch $@
+
+proto: $(VENV)-proto/.installed  ## the generated stubs, from proto/
+	PATH=$(CURDIR)/$(VENV)-proto/bin:$$PATH $(VENV)-proto/bin/python -m grpc_tools.protoc -Iproto --python_out=. --mypy_out=. $(PROTOS)
+	PATH=$(CURDIR)/$(VENV)-proto/bin:$$PATH $(VENV)-proto/bin/python -m grpc_tools.protoc -Iproto --grpc_python_out=. --mypy_grpc_out=. cognomen/wire/pb/node.proto
+
+stubs: proto  ## fails when the committed stubs are not what proto/ gives
+	git diff --exit-code -- svid/wire/pb cognomen/wire/pb
+
+vectors: install  ## the golden files of tests/vectors, from certs/make.py
+	$(BIN)/python certs/make.py vectors
+
+lock:  ## the locks, from the .in files (needs uv)
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/dev.in -o requirements/dev.lock
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/proto.in -o requirements/proto.lock
+
+clean:
+	rm -rf $(VENV) $(VENV)-proto .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,40 @@
+"""The only reader of the time: everything else is handed a Clock, or a moment."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """Something that knows the time and can wait.
+
+    Units: `now` is aware UTC; `monotonic` and `sleep` are seconds.
+    """
+
+    def now(self) -> datetime:
+        """The wall clock, which may jump."""
+
+    def monotonic(self) -> float:
+        """A clock that never goes back, from an arbitrary start."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that time by the monotonic clock."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The machine's wall clock."""
+        return datetime.now(UTC)  # noqa: TID251 - this is the one place
+
+    def monotonic(self) -> float:
+        """The machine's monotonic clock."""
+        return time.monotonic()  # noqa: TID251 - this is the one place
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the running loop go on for that long."""
+        await asyncio.sleep(seconds)

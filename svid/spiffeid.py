@@ -1,0 +1,117 @@
+"""SPIFFE IDs and trust domain names, parsed strictly from the raw text.
+
+No URL library normalises anything here: what is not allowed is refused, never repaired (upper case included, see Deviation).
+Which IDs exist, and who may hold them, is decided elsewhere: issuer/decisions/registration.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from svid.errors import SpiffeIDError
+
+__all__ = ["MAX_ID_BYTES", "MAX_TRUST_DOMAIN_BYTES", "SpiffeID", "TrustDomain"]
+
+MAX_ID_BYTES = 2048
+MAX_TRUST_DOMAIN_BYTES = 255
+
+_SCHEME = "spiffe://"
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+")
+_SEGMENT = re.compile(r"[a-zA-Z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustDomain:
+    """A trust domain name, as in `spiffe://<name>/…`.
+
+    Raises:
+        SpiffeIDError: the name is empty, longer than 255 bytes, or has a character other than a-z 0-9 . - _
+
+    Source: SPIFFE-ID 2.1, 2.3. Deviation: 2.4 calls the name case-insensitive when parsing; upper case is refused here, because
+    2.1 allows only lower case and a name that is folded after a comparison is a hole.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if len(self.name) > MAX_TRUST_DOMAIN_BYTES:
+            raise SpiffeIDError(
+                f"trust domain: expected at most {MAX_TRUST_DOMAIN_BYTES} bytes, found {len(self.name)}", clause="SPIFFE-ID 2.3"
+            )
+        if not _TRUST_DOMAIN.fullmatch(self.name):
+            raise SpiffeIDError(f"trust domain: expected characters a-z 0-9 . - _, found {self.name!r}", clause="SPIFFE-ID 2.1")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take a bare name, or `spiffe://<name>` without a path."""
+        return cls(text.removeprefix(_SCHEME))
+
+    @property
+    def id(self) -> "SpiffeID":
+        """The trust domain's own SPIFFE ID: `spiffe://<name>`, no path."""
+        return SpiffeID(trust_domain=self)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpiffeID:
+    """A SPIFFE ID: a trust domain and a path, which is empty or begins with `/`.
+
+    Raises:
+        SpiffeIDError: a segment is empty, `.`, `..` or has a character other than a-z A-Z 0-9 . - _, or the whole exceeds 2048 bytes
+
+    Source: SPIFFE-ID 2.2, 2.3
+    """
+
+    trust_domain: TrustDomain
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        if self.path:
+            _check_path(self.path)
+        if len(str(self)) > MAX_ID_BYTES:
+            raise SpiffeIDError(f"SPIFFE ID: expected at most {MAX_ID_BYTES} bytes, found {len(str(self))}", clause="SPIFFE-ID 2.3")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `spiffe://<trust domain>[/<path>]`."""
+        if len(text) > MAX_ID_BYTES:
+            raise SpiffeIDError(f"SPIFFE ID: expected at most {MAX_ID_BYTES} bytes, found {len(text)}", clause="SPIFFE-ID 2.3")
+        if not text.startswith(_SCHEME):
+            raise SpiffeIDError(f"SPIFFE ID: expected the scheme {_SCHEME}, found {text!r}", clause="SPIFFE-ID 2")
+        name, slash, rest = text.removeprefix(_SCHEME).partition("/")
+        return cls(trust_domain=TrustDomain(name), path=slash + rest)
+
+    @classmethod
+    def from_segments(cls, trust_domain: TrustDomain, *segments: str) -> Self:
+        """Build an ID of one or more path segments, each checked by itself, so that no segment can smuggle a `/`."""
+        for segment in segments:
+            _check_segment(segment)
+        return cls(trust_domain=trust_domain, path="".join(f"/{segment}" for segment in segments))
+
+    def is_member_of(self, trust_domain: TrustDomain) -> bool:
+        """Whether this ID lies in that trust domain."""
+        return self.trust_domain == trust_domain
+
+    def is_below(self, prefix: str) -> bool:
+        """Whether the path lies below `prefix`, which begins with `/` and ends without one: `/a` holds `/a/b`, neither `/a` nor `/ab`."""
+        return self.path.startswith(f"{prefix}/")
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.trust_domain.name}{self.path}"
+
+
+def _check_path(path: str) -> None:
+    if not path.startswith("/"):
+        raise SpiffeIDError(f"path: expected a leading /, found {path!r}", clause="SPIFFE-ID 2.2")
+    for segment in path[1:].split("/"):
+        _check_segment(segment)
+
+
+def _check_segment(segment: str) -> None:
+    if segment in {"", ".", ".."}:
+        raise SpiffeIDError(f"path: expected no empty, . or .. segment, found {segment!r}", clause="SPIFFE-ID 2.2")
+    if not _SEGMENT.fullmatch(segment):
+        raise SpiffeIDError(f"path: expected segments of a-z A-Z 0-9 . - _, found {segment!r}", clause="SPIFFE-ID 2.2")
