@@ -32,7 +32,9 @@ class Selector:
         if not str(self).isprintable():
             raise SelectorError(f"selector: expected printable characters, found {str(self)!r}")
         if len(str(self).encode()) > MAX_SELECTOR_BYTES:
-            raise SelectorError(f"selector: expected at most {MAX_SELECTOR_BYTES} bytes, found {len(str(self).encode())}")
+            raise SelectorError(
+                f"selector: expected at most {MAX_SELECTOR_BYTES} bytes, found {len(str(self).encode())}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -36,10 +36,13 @@ class TrustDomain:
     def __post_init__(self) -> None:
         if len(self.name) > MAX_TRUST_DOMAIN_BYTES:
             raise SpiffeIDError(
-                f"trust domain: expected at most {MAX_TRUST_DOMAIN_BYTES} bytes, found {len(self.name)}", clause="SPIFFE-ID 2.3"
+                f"trust domain: expected at most {MAX_TRUST_DOMAIN_BYTES} bytes, found {len(self.name)}",
+                clause="SPIFFE-ID 2.3",
             )
         if not _TRUST_DOMAIN.fullmatch(self.name):
-            raise SpiffeIDError(f"trust domain: expected characters a-z 0-9 . - _, found {self.name!r}", clause="SPIFFE-ID 2.1")
+            raise SpiffeIDError(
+                f"trust domain: expected characters a-z 0-9 . - _, found {self.name!r}", clause="SPIFFE-ID 2.1"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -72,13 +75,17 @@ class SpiffeID:
         if self.path:
             _check_path(self.path)
         if len(str(self)) > MAX_ID_BYTES:
-            raise SpiffeIDError(f"SPIFFE ID: expected at most {MAX_ID_BYTES} bytes, found {len(str(self))}", clause="SPIFFE-ID 2.3")
+            raise SpiffeIDError(
+                f"SPIFFE ID: expected at most {MAX_ID_BYTES} bytes, found {len(str(self))}", clause="SPIFFE-ID 2.3"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse `spiffe://<trust domain>[/<path>]`."""
         if len(text) > MAX_ID_BYTES:
-            raise SpiffeIDError(f"SPIFFE ID: expected at most {MAX_ID_BYTES} bytes, found {len(text)}", clause="SPIFFE-ID 2.3")
+            raise SpiffeIDError(
+                f"SPIFFE ID: expected at most {MAX_ID_BYTES} bytes, found {len(text)}", clause="SPIFFE-ID 2.3"
+            )
         if not text.startswith(_SCHEME):
             raise SpiffeIDError(f"SPIFFE ID: expected the scheme {_SCHEME}, found {text!r}", clause="SPIFFE-ID 2")
         name, slash, rest = text.removeprefix(_SCHEME).partition("/")

@@ -1,0 +1,188 @@
+"""Keys: which kinds we use, how their bytes look, and the handle through which anything signs.
+
+Where private keys live is a key manager's business (issuer/keymanager); what may be certified is issuer/decisions/profile's.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import NewType, Protocol, TypeAlias, assert_never
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from svid.errors import UnusableKeyError
+
+__all__ = [
+    "KeyID",
+    "KeyKind",
+    "LocalSigningKey",
+    "PrivateKey",
+    "PublicKey",
+    "SigningKey",
+    "generate_private_key",
+    "kind_of",
+    "private_key_from_der",
+    "private_key_to_der",
+    "public_key_from_der",
+    "public_key_to_der",
+    "thumbprint",
+]
+
+KeyID = NewType("KeyID", str)
+"""A key's name within one key manager."""
+
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+class KeyKind(StrEnum):
+    """The kinds of key that we make and certify."""
+
+    EC_P256 = "ec-p256"
+    EC_P384 = "ec-p384"
+    RSA_2048 = "rsa-2048"
+    RSA_4096 = "rsa-4096"
+
+
+class SigningKey(Protocol):
+    """A handle on a private key that may live elsewhere: it signs, it never leaves.
+
+    Shape: EC signatures are DER ECDSA-Sig-Value; RSA signatures are PKCS #1 v1.5. The hash is SHA-256, for P-384 SHA-384.
+    """
+
+    @property
+    def id(self) -> KeyID:
+        """The key's name within its key manager."""
+
+    @property
+    def kind(self) -> KeyKind:
+        """The key's kind."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign these bytes."""
+
+
+class LocalSigningKey:
+    """A signing key whose private half is in this process's memory."""
+
+    def __init__(self, key_id: KeyID, private_key: PrivateKey) -> None:
+        self._private_key = private_key
+        self._id = key_id
+        self._kind = kind_of(private_key.public_key())
+
+    @property
+    def id(self) -> KeyID:
+        """The key's name within its key manager."""
+        return self._id
+
+    @property
+    def kind(self) -> KeyKind:
+        """The key's kind."""
+        return self._kind
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public half."""
+        return self._private_key.public_key()
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign these bytes."""
+        algorithm = hashes.SHA384() if self._kind is KeyKind.EC_P384 else hashes.SHA256()
+        if isinstance(self._private_key, rsa.RSAPrivateKey):
+            return self._private_key.sign(data, padding.PKCS1v15(), algorithm)
+        return self._private_key.sign(data, ec.ECDSA(algorithm))
+
+    def __repr__(self) -> str:
+        return f"LocalSigningKey(id={self._id!r}, kind={self._kind!r})"
+
+
+def generate_private_key(kind: KeyKind) -> PrivateKey:
+    """Make a key in this process's memory."""
+    match kind:
+        case KeyKind.EC_P256:
+            return ec.generate_private_key(ec.SECP256R1())
+        case KeyKind.EC_P384:
+            return ec.generate_private_key(ec.SECP384R1())
+        case KeyKind.RSA_2048:
+            return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        case KeyKind.RSA_4096:
+            return rsa.generate_private_key(public_exponent=65537, key_size=4096)
+        case _:
+            assert_never(kind)
+
+
+def kind_of(key: object) -> KeyKind:
+    """Name a public key's kind.
+
+    Raises:
+        UnusableKeyError: any other type, curve or size.
+    """
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if isinstance(key.curve, ec.SECP256R1):
+            return KeyKind.EC_P256
+        if isinstance(key.curve, ec.SECP384R1):
+            return KeyKind.EC_P384
+        raise UnusableKeyError(f"key: expected the curve P-256 or P-384, found {key.curve.name}")
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size == 2048:  # noqa: PLR2004 - the sizes are the kinds' names
+            return KeyKind.RSA_2048
+        if key.key_size == 4096:  # noqa: PLR2004 - the sizes are the kinds' names
+            return KeyKind.RSA_4096
+        raise UnusableKeyError(f"key: expected 2048 or 4096 bits, found {key.key_size}")
+    raise UnusableKeyError(f"key: expected an EC or RSA key, found {type(key).__name__}")
+
+
+def public_key_from_der(der: bytes) -> PublicKey:
+    """Parse a SubjectPublicKeyInfo.
+
+    Raises:
+        UnusableKeyError: not DER, bytes left over, or a kind that we do not use.
+
+    Source: RFC 5280 4.1.2.7
+    """
+    try:
+        key = serialization.load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm) as e:
+        raise UnusableKeyError("key: expected a SubjectPublicKeyInfo in DER") from e
+    kind_of(key)
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or public_key_to_der(key) != der:
+        raise UnusableKeyError("key: expected the one DER form of a SubjectPublicKeyInfo")
+    return key
+
+
+def public_key_to_der(key: PublicKey) -> bytes:
+    """Write a SubjectPublicKeyInfo."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def thumbprint(key_der: bytes) -> str:
+    """Name a public key by the SHA-256 of its SubjectPublicKeyInfo, lower-case hexadecimal."""
+    return hashlib.sha256(key_der).hexdigest()
+
+
+def private_key_from_der(der: bytes) -> PrivateKey:
+    """Parse an unencrypted PKCS #8 private key.
+
+    Raises:
+        UnusableKeyError: not DER, encrypted, or a kind that we do not use.
+    """
+    try:
+        key = serialization.load_der_private_key(der, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
+        raise UnusableKeyError("key: expected an unencrypted PKCS #8 private key in DER") from e
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise UnusableKeyError(f"key: expected an EC or RSA key, found {type(key).__name__}")
+    kind_of(key.public_key())
+    return key
+
+
+def private_key_to_der(key: PrivateKey) -> bytes:
+    """Write an unencrypted PKCS #8 private key: for the workload that owns it, and for key files of mode 0600."""
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
