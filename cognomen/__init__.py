@@ -1,0 +1,1 @@
+"""What both daemons share (daemon, wire), and the command (cli, demo)."""

@@ -8,10 +8,10 @@ __all__ = [
     "BundleError",
     "EntryError",
     "JWTSVIDError",
-    "UnusableKeyError",
     "SVIDError",
     "SelectorError",
     "SpiffeIDError",
+    "UnusableKeyError",
     "WorkloadAPIError",
     "X509SVIDError",
 ]

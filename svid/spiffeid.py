@@ -35,10 +35,8 @@ class TrustDomain:
 
     def __post_init__(self) -> None:
         if len(self.name) > MAX_TRUST_DOMAIN_BYTES:
-            raise SpiffeIDError(
-                f"trust domain: expected at most {MAX_TRUST_DOMAIN_BYTES} bytes, found {len(self.name)}",
-                clause="SPIFFE-ID 2.3",
-            )
+            message = f"trust domain: expected at most {MAX_TRUST_DOMAIN_BYTES} bytes, found {len(self.name)}"
+            raise SpiffeIDError(message, clause="SPIFFE-ID 2.3")
         if not _TRUST_DOMAIN.fullmatch(self.name):
             raise SpiffeIDError(
                 f"trust domain: expected characters a-z 0-9 . - _, found {self.name!r}", clause="SPIFFE-ID 2.1"
@@ -103,7 +101,7 @@ class SpiffeID:
         return self.trust_domain == trust_domain
 
     def is_below(self, prefix: str) -> bool:
-        """Whether the path lies below `prefix`, which begins with `/` and ends without one: `/a` holds `/a/b`, neither `/a` nor `/ab`."""
+        """Whether the path lies below `prefix` (`/a`, no trailing slash): `/a` holds `/a/b`, neither `/a` nor `/ab`."""
         return self.path.startswith(f"{prefix}/")
 
     def __str__(self) -> str:

@@ -1,0 +1,1 @@
+"""The node and admin protocols on the wire: the only protobuf ↔ value code for them."""

@@ -1,0 +1,1 @@
+"""Generated from proto/cognomen/wire/pb; never edited."""

@@ -1,0 +1,1 @@
+"""Generated from proto/svid/wire/pb; never edited."""

@@ -1,0 +1,1 @@
+"""The attestor: proves its node, proves its callers, serves the SPIFFE Workload API."""

@@ -1,0 +1,1 @@
+"""The doors of the attestor: the Workload API; they decide nothing."""

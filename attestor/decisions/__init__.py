@@ -1,0 +1,1 @@
+"""What decides: plain functions on frozen values, without I/O, clock or randomness."""

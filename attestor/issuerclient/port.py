@@ -1,0 +1,92 @@
+"""What the attestor asks of the issuer."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from attestor.decisions.sync import Change, Cursor
+from cognomen.daemon.errors import Refused
+from svid.bundle import Bundle
+from svid.entry import EntryID
+
+__all__ = ["Evidence", "IssuerClient", "JWTRequest", "MintedJWT", "MintedX509", "NodeCredential", "X509Request"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a node attestor has to show, and how it answers a challenge."""
+
+    attestor: str
+    evidence: bytes = field(repr=False)
+    answer: Callable[[bytes], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCredential:
+    """The node's own X509-SVID: DER certificates, leaf first; `bundle` is None where it did not come along."""
+
+    chain: tuple[bytes, ...]
+    issued_at: datetime
+    bundle: Bundle | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class X509Request:
+    """An X509-SVID wanted: for this entry and this SubjectPublicKeyInfo."""
+
+    entry_id: EntryID
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MintedX509:
+    """An X509-SVID: DER certificates, leaf first."""
+
+    chain: tuple[bytes, ...]
+    issued_at: datetime
+    entry_revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JWTRequest:
+    """A JWT-SVID wanted: for this entry and these audiences."""
+
+    entry_id: EntryID
+    audiences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MintedJWT:
+    """A JWT-SVID."""
+
+    token: str = field(repr=False)
+    issued_at: datetime
+    expires_at: datetime
+    entry_revision: int
+
+
+class IssuerClient(Protocol):
+    """The issuer, as seen from a node; every call has a deadline of its own.
+
+    Raises:
+        Refused: with the issuer's kind; UNAVAILABLE when it cannot be reached.
+    """
+
+    async def join(self, evidence: Evidence, public_key: bytes) -> NodeCredential:
+        """Prove this node at the join door."""
+
+    async def renew(self, public_key: bytes) -> NodeCredential:
+        """Get the next node SVID, for a new key."""
+
+    def follow(self, cursor: Cursor | None) -> AsyncIterator[Change]:
+        """Follow the feed from there; whole steps only."""
+
+    async def acknowledge(self, cursor: Cursor) -> None:
+        """Say what has been applied."""
+
+    async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
+        """Mint a batch, answers in order; at most 1000."""
+
+    async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
+        """Mint a batch, answers in order; at most 1000."""

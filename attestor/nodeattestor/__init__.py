@@ -1,0 +1,1 @@
+"""How a node proves itself, the node's half: one module per proof."""

@@ -1,0 +1,1 @@
+"""The command `cognomen`: one module per noun."""

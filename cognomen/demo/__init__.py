@@ -1,0 +1,1 @@
+"""Three components of one agent, and the scene that runs them."""

@@ -1,0 +1,122 @@
+"""Entries, selectors and times between protobuf and values: the part of the node protocol that the admin protocol shares.
+
+Messages that only one door speaks are put together at that door.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cognomen.wire.pb import node_pb2 as pb
+from svid.entry import EntryID, RegistrationEntry
+from svid.errors import EntryError
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = [
+    "duration_from_pb",
+    "duration_to_pb",
+    "entry_from_pb",
+    "entry_to_pb",
+    "selector_from_pb",
+    "selector_to_pb",
+    "time_from_pb",
+    "time_to_pb",
+]
+
+
+def time_to_pb(moment: datetime) -> Timestamp:
+    """Write an aware moment."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def time_from_pb(message: Timestamp, field: str) -> datetime:
+    """Read a moment, aware UTC; EntryError names the field when it lies outside the calendar."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as e:
+        raise EntryError(f"{field}: expected a moment of the years 1 to 9999, found {message.seconds} s") from e
+
+
+def duration_to_pb(duration: timedelta) -> Duration:
+    """Write a duration."""
+    message = Duration()
+    message.FromTimedelta(duration)
+    return message
+
+
+def duration_from_pb(message: Duration, field: str) -> timedelta:
+    """Read a duration; EntryError names the field when it is out of range."""
+    try:
+        return message.ToTimedelta()
+    except (ValueError, OverflowError) as e:
+        raise EntryError(f"{field}: expected a duration, found {message.seconds} s") from e
+
+
+def selector_to_pb(selector: Selector) -> pb.Selector:
+    """Write a selector."""
+    return pb.Selector(type=selector.type, value=selector.value)
+
+
+def selector_from_pb(message: pb.Selector) -> Selector:
+    """Read a selector."""
+    return Selector(message.type, message.value)
+
+
+def entry_to_pb(entry: RegistrationEntry) -> pb.Entry:
+    """Write an entry, its selectors sorted."""
+    message = pb.Entry(
+        id=entry.id,
+        spiffe_id=str(entry.spiffe_id),
+        parent_id=str(entry.parent_id),
+        selectors=[selector_to_pb(selector) for selector in sorted(entry.selectors)],
+        federates_with=[trust_domain.name for trust_domain in entry.federates_with],
+        admin=entry.admin,
+        downstream=entry.downstream,
+        dns_names=entry.dns_names,
+        revision=entry.revision,
+        store_svid=entry.store_svid,
+        hint=entry.hint,
+        owner=entry.owner,
+        labels=entry.labels,
+    )
+    if entry.x509_svid_ttl is not None:
+        message.x509_svid_ttl.FromTimedelta(entry.x509_svid_ttl)
+    if entry.jwt_svid_ttl is not None:
+        message.jwt_svid_ttl.FromTimedelta(entry.jwt_svid_ttl)
+    if entry.expires_at is not None:
+        message.expires_at.FromDatetime(entry.expires_at)
+    if entry.created_at is not None:
+        message.created_at.FromDatetime(entry.created_at)
+    return message
+
+
+def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
+    """Read an entry.
+
+    Raises:
+        SVIDError: a field that breaks a rule of entries, SPIFFE IDs or selectors.
+    """
+    has = message.HasField
+    return RegistrationEntry(
+        id=EntryID(message.id),
+        spiffe_id=SpiffeID.parse(message.spiffe_id),
+        parent_id=SpiffeID.parse(message.parent_id),
+        selectors=frozenset(selector_from_pb(selector) for selector in message.selectors),
+        x509_svid_ttl=duration_from_pb(message.x509_svid_ttl, "x509_svid_ttl") if has("x509_svid_ttl") else None,
+        jwt_svid_ttl=duration_from_pb(message.jwt_svid_ttl, "jwt_svid_ttl") if has("jwt_svid_ttl") else None,
+        federates_with=tuple(TrustDomain.parse(name) for name in message.federates_with),
+        admin=message.admin,
+        downstream=message.downstream,
+        expires_at=time_from_pb(message.expires_at, "expires_at") if has("expires_at") else None,
+        dns_names=tuple(message.dns_names),
+        revision=message.revision,
+        store_svid=message.store_svid,
+        hint=message.hint,
+        created_at=time_from_pb(message.created_at, "created_at") if has("created_at") else None,
+        owner=message.owner,
+        labels=dict(message.labels),
+    )

@@ -1,0 +1,1 @@
+"""The issuer: decides, signs, remembers, feeds the attestors."""

@@ -1,0 +1,212 @@
+"""What the issuer asks of its datastore: transactions over small ports, and a wake-up when the log grows.
+
+`work` is a plain function that reads, decides and writes inside one transaction; the store may run it again, so it has no effect elsewhere.
+It runs outside the event loop's thread. What it returns is the answer; a refusal is returned by it, audited, committed, and raised only then.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from issuer.decisions.admission import Node, Token
+from issuer.decisions.audit import AuditEvent, AuditRow, Credential, CredentialState, NodeID
+from issuer.decisions.authority import Authority
+from issuer.decisions.changes import Change, Cursor
+from svid.entry import EntryID, RegistrationEntry
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+
+__all__ = [
+    "Audit",
+    "Authorities",
+    "Bundles",
+    "Changes",
+    "Datastore",
+    "Entries",
+    "EntryFilter",
+    "Ledger",
+    "LedgerFilter",
+    "Nodes",
+    "Tokens",
+    "Transaction",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFilter:
+    """Which entries; what is None does not filter."""
+
+    spiffe_id: SpiffeID | None = None
+    parent_id: SpiffeID | None = None
+    selector: Selector | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerFilter:
+    """Which credentials; what is None does not filter."""
+
+    spiffe_id: SpiffeID | None = None
+    entry_id: EntryID | None = None
+    node_id: NodeID | None = None
+
+
+class Entries(Protocol):
+    """Registration entries."""
+
+    def get(self, ids: Collection[EntryID]) -> Mapping[EntryID, RegistrationEntry]:
+        """Those of these entries that exist."""
+
+    def find(self, where: EntryFilter, *, after: str, limit: int) -> Sequence[RegistrationEntry]:
+        """A page in id order, ids greater than `after` ("" = from the start)."""
+
+    def below(self, parents: Collection[SpiffeID]) -> Iterator[RegistrationEntry]:
+        """Every entry whose parent is one of these, in id order."""
+
+    def insert(self, entries: Sequence[RegistrationEntry]) -> None:
+        """Add entries; their ids are new."""
+
+    def replace(self, entries: Sequence[RegistrationEntry]) -> None:
+        """Overwrite entries; their ids exist."""
+
+    def delete(self, ids: Sequence[EntryID]) -> None:
+        """Remove entries; their ids exist."""
+
+
+class Nodes(Protocol):
+    """Attested nodes."""
+
+    def get(self, node_id: NodeID) -> Node | None:
+        """One node."""
+
+    def put(self, node: Node) -> None:
+        """Add a node, or overwrite it."""
+
+    def find(self, *, after: str, limit: int) -> Sequence[Node]:
+        """A page in id order, ids greater than `after` ("" = from the start)."""
+
+
+class Tokens(Protocol):
+    """Join tokens, by their hash."""
+
+    def get(self, token_hash: str) -> Token | None:
+        """One token's row."""
+
+    def put(self, token: Token) -> None:
+        """Add a token's row, or overwrite it."""
+
+
+class Bundles(Protocol):
+    """The sequence number of our own bundle: what is in it follows from the authorities."""
+
+    def sequence(self) -> int:
+        """The number of the bundle now; 0: none was published yet."""
+
+    def advance(self) -> int:
+        """The bundle's content changed: the next number."""
+
+
+class Authorities(Protocol):
+    """Signing authorities."""
+
+    def list(self) -> Sequence[Authority]:
+        """All of them, oldest first."""
+
+    def put(self, authority: Authority) -> None:
+        """Add an authority, or overwrite it."""
+
+
+class Ledger(Protocol):
+    """Every credential that we signed, or were about to."""
+
+    def record(self, credentials: Sequence[Credential]) -> None:
+        """Append rows."""
+
+    def resolve(self, serials: Collection[str], state: CredentialState) -> None:
+        """Say what became of these credentials."""
+
+    def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
+        """For those of these keys that were certified before: the entry and node, by key hash."""
+
+    def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
+        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+
+
+class Changes(Protocol):
+    """The change log."""
+
+    def append(self, changes: Iterable[Change]) -> int:
+        """Add rows; the number of the last, which is the head's."""
+
+    def after(self, number: int, *, limit: int) -> Sequence[Change]:
+        """The rows that follow, in order."""
+
+    def head(self) -> Cursor:
+        """The store's incarnation and the last number given."""
+
+
+class Audit(Protocol):
+    """The hash-chained record of decisions."""
+
+    def append(self, events: Sequence[AuditEvent]) -> None:
+        """Add rows to the chain."""
+
+    def rows(self, *, after: int, limit: int) -> Sequence[AuditRow]:
+        """The rows that follow, in order."""
+
+
+class Transaction(Protocol):
+    """One transaction, as a bundle of small ports."""
+
+    @property
+    def entries(self) -> Entries:
+        """Registration entries."""
+
+    @property
+    def nodes(self) -> Nodes:
+        """Attested nodes."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Join tokens."""
+
+    @property
+    def bundles(self) -> Bundles:
+        """The bundle's sequence."""
+
+    @property
+    def authorities(self) -> Authorities:
+        """Signing authorities."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Credentials signed."""
+
+    @property
+    def changes(self) -> Changes:
+        """The change log."""
+
+    @property
+    def audit(self) -> Audit:
+        """The record of decisions."""
+
+
+class Datastore(Protocol):
+    """Where the issuer remembers.
+
+    Raises:
+        Refused: UNAVAILABLE when the store cannot be read or written (full, read-only, locked); nothing of that work is kept.
+    """
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` on one consistent view; it must not write."""
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` and commit it durably before returning."""
+
+    async def wait_for_change(self, after: int) -> int:
+        """Return the log's head as soon as it is greater than `after`; a wake-up carries no data."""
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of the store."""

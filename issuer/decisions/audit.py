@@ -1,0 +1,157 @@
+"""What goes on record: the ledger's rows, the audit rows, and the hash that chains them.
+
+When a row is written is the flow's business; that it is written in the transaction that decides is a convention (37).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+from svid.entry import EntryID
+from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
+
+__all__ = [
+    "GENESIS",
+    "AuditEvent",
+    "AuditRow",
+    "Credential",
+    "CredentialKind",
+    "CredentialState",
+    "Decision",
+    "NodeID",
+    "broken_link",
+    "chain",
+]
+
+NodeID = NewType("NodeID", str)
+"""A node's random name, the last segment of its SPIFFE ID."""
+
+GENESIS = bytes(32)
+"""What stands before the first row's hash."""
+
+
+class Decision(StrEnum):
+    """What was decided."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One decision, as it goes on record.
+
+    Args:
+        at: when it was decided.
+        actor: who asked: `uid:1000` on the admin socket, a node's SPIFFE ID, or `issuer`.
+        action: what was asked, constant text: `node attested`, `x509-svid minted`, `entry created` …
+        reason: why it was refused, or empty.
+        subject: the SPIFFE ID or entry id it is about.
+        credential: the serial in lower-case hexadecimal, or the jti.
+        facts: the rest, never a secret.
+    """
+
+    at: datetime
+    actor: str
+    action: str
+    decision: Decision = Decision.ALLOWED
+    reason: str = ""
+    subject: str = ""
+    entry_revision: int = 0
+    credential: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """An event with its place in the chain.
+
+    Shape: hash = SHA-256(previous hash || body), body = the event as JSON with sorted keys, no spaces, UTF-8
+    """
+
+    number: int
+    body: bytes
+    hash: bytes
+
+
+class CredentialKind(StrEnum):
+    """What was signed."""
+
+    X509 = "x509"
+    JWT = "jwt"
+    NODE = "node"
+    ISSUER = "issuer"
+    AUTHORITY = "authority"
+
+
+class CredentialState(StrEnum):
+    """How far a signature got; `intended` counts as issued: over-recording after a crash is the safe side."""
+
+    INTENDED = "intended"
+    ISSUED = "issued"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A row of the ledger: one credential that we signed, or are about to.
+
+    Args:
+        number: its place in the ledger; 0 until stored.
+        serial: serial in lower-case hexadecimal, or the jti.
+        key_hash: SHA-256 of the certified SubjectPublicKeyInfo, lower-case hexadecimal; empty for a JWT.
+        authority_id: the key id of the authority that signs.
+    """
+
+    kind: CredentialKind
+    serial: str
+    spiffe_id: SpiffeID
+    authority_id: KeyID
+    issued_at: datetime
+    not_after: datetime
+    number: int = 0
+    entry_id: EntryID | None = None
+    entry_revision: int = 0
+    node_id: NodeID | None = None
+    key_hash: str = ""
+    audiences: tuple[str, ...] = ()
+    state: CredentialState = CredentialState.INTENDED
+
+
+def _body(event: AuditEvent) -> bytes:
+    row = {
+        "at": event.at.isoformat(),
+        "actor": event.actor,
+        "action": event.action,
+        "decision": event.decision.value,
+        "reason": event.reason,
+        "subject": event.subject,
+        "entry_revision": event.entry_revision,
+        "credential": event.credential,
+        "facts": dict(event.facts),
+    }
+    return json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def chain(events: Iterable[AuditEvent], *, number: int, head: bytes) -> Iterator[AuditRow]:
+    """Turn events into rows that follow the row `number`, whose hash is `head` (0 and GENESIS at the beginning)."""
+    for event in events:
+        number += 1
+        body = _body(event)
+        head = hashlib.sha256(head + body).digest()
+        yield AuditRow(number=number, body=body, hash=head)
+
+
+def broken_link(rows: Iterable[AuditRow], *, number: int = 0, head: bytes = GENESIS) -> int | None:
+    """Find the first row that does not follow from the one before it; None: all do."""
+    for row in rows:
+        number += 1
+        head = hashlib.sha256(head + row.body).digest()
+        if row.number != number or row.hash != head:
+            return number
+    return None

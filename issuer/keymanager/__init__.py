@@ -1,0 +1,1 @@
+"""Where private keys live: the port, and one module per place."""

@@ -1,0 +1,1 @@
+"""Who vouches for our signing keys: the port, and one module per authority."""
