@@ -1,7 +1,7 @@
 """What the issuer asks of its datastore: transactions over small ports, and a wake-up when the log grows.
 
-`work` is a plain function that reads, decides and writes inside one transaction; the store may run it again, so it has no effect elsewhere.
-It runs outside the event loop's thread. What it returns is the answer; a refusal is returned by it, audited, committed, and raised only then.
+`work` is a plain function that reads, decides and writes inside one transaction; the store may run it again: no effect elsewhere.
+It runs outside the loop's thread. A refusal is returned by it, audited, committed, and raised only then.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
