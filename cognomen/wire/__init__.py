@@ -1,1 +1,1 @@
-"""The node and admin protocols on the wire: the only protobuf ↔ value code for them."""
+"""The node and admin protocols on the wire: the only protobuf ↔ value code for what they share."""
