@@ -1,0 +1,131 @@
+"""One component of the agent `concierge`: it knows its own name, its peers' addresses, and the Workload API socket; no secret.
+
+It tells what happens as JSON lines on standard output; who makes a scene of that is cognomen/demo/scene.
+
+Shape: one request line and one reply line of JSON on each mTLS connection.
+"""
+
+import argparse
+import asyncio
+import json
+import ssl
+import sys
+
+from svid import (
+    AuthorizationError,
+    JWTSource,
+    SpiffeID,
+    SVIDError,
+    X509Source,
+    client_context,
+    exactly,
+    peer_id,
+    server_context,
+)
+
+__all__ = ["main"]
+
+_CALL_SECONDS = 10
+_LINE_BYTES = 64 * 1024
+
+
+def _tell(event: str, **facts: str | int) -> None:
+    sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
+    sys.stdout.flush()
+
+
+class Component:
+    """A component with its two identities, and what it does with them."""
+
+    def __init__(self, role: str, x509: X509Source, jwt: JWTSource) -> None:
+        self._role = role
+        self._x509 = x509
+        self._jwt = jwt
+        self._id = x509.svid.spiffe_id
+
+    def peer(self, role: str) -> SpiffeID:
+        """The SPIFFE ID of another component of the same agent."""
+        *agent, _ = self._id.path[1:].split("/")
+        return SpiffeID.from_segments(self._id.trust_domain, *agent, role)
+
+    async def serve(self, allowed: SpiffeID, *, wants_token: bool) -> asyncio.Server:
+        """Answer calls of one peer; with `wants_token` it also shows a JWT-SVID for us."""
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            caller = peer_id(writer.get_extra_info("ssl_object"))
+            try:
+                request = json.loads(await asyncio.wait_for(reader.readline(), _CALL_SECONDS))
+                bearer = self._jwt.verify(request["token"], audience=str(self._id)).spiffe_id if wants_token else None
+                _tell("answered", caller=str(caller), token_of=str(bearer or ""), what=request["what"])
+                writer.write(json.dumps({"done": request["what"]}).encode() + b"\n")
+                await writer.drain()
+            except (SVIDError, ValueError, KeyError, OSError) as e:
+                _tell("refused", caller=str(caller), why=str(e))
+            finally:
+                writer.close()
+
+        def authorize(caller: SpiffeID) -> None:
+            try:
+                exactly(allowed)(caller)
+            except AuthorizationError as e:
+                _tell("refused", caller=str(caller), why=str(e))
+                raise
+
+        context = server_context(self._x509, authorize)
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context, limit=_LINE_BYTES)
+        _tell("listening", port=server.sockets[0].getsockname()[1])
+        return server
+
+    async def call(self, role: str, port: int, what: str, *, with_token: bool = False) -> None:
+        """Ask a peer for something over mTLS, and tell how it went."""
+        peer = self.peer(role)
+        request = {"what": what}
+        if with_token:
+            request["token"] = (await asyncio.to_thread(self._jwt.fetch, str(peer))).token
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                context = client_context(self._x509, exactly(peer))
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, limit=_LINE_BYTES)
+                writer.write(json.dumps(request).encode() + b"\n")
+                reply = await reader.readline()
+                writer.close()
+        except (AuthorizationError, ssl.SSLError, OSError, TimeoutError) as e:
+            _tell("failed", peer=str(peer), what=what, why=str(e) or type(e).__name__)
+            return
+        _tell("called" if reply else "failed", peer=str(peer), what=what, token="JWT-SVID" if with_token else "")
+
+
+async def _play(component: Component, role: str, ports: dict[str, int]) -> None:
+    match role:
+        case "connector":
+            await component.serve(component.peer("orchestrator"), wants_token=True)
+        case "reasoning":
+            await component.serve(component.peer("orchestrator"), wants_token=False)
+            await component.call("connector", ports["connector"], "book a train")
+        case _:
+            await component.call("reasoning", ports["reasoning"], "plan a trip")
+            await component.call("connector", ports["connector"], "book a train", with_token=True)
+    _tell("ready")
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Fetch both identities from SPIFFE_ENDPOINT_SOCKET, then play the part."""
+    parser = argparse.ArgumentParser(prog="component")
+    parser.add_argument("role", choices=("orchestrator", "reasoning", "connector"))
+    parser.add_argument("--port", action="append", default=[], metavar="ROLE=PORT")
+    arguments = parser.parse_args()
+    ports = {role: int(port) for role, _, port in (text.partition("=") for text in arguments.port)}
+    with X509Source() as x509, JWTSource() as jwt:
+        _tell(
+            "identity",
+            spiffe_id=str(x509.svid.spiffe_id),
+            serial=f"{x509.svid.serial:x}",
+            not_after=x509.svid.not_after.isoformat(timespec="seconds"),
+            jwt_expires=jwt.fetch("demo").expires_at.isoformat(timespec="seconds"),
+        )
+        asyncio.run(_play(Component(arguments.role, x509, jwt), arguments.role, ports))
+
+
+if __name__ == "__main__":
+    main()

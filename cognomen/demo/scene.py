@@ -1,0 +1,165 @@
+"""The scene: issuer and attestor by `cognomen dev`, three components by interpreters of their own, and the events they tell.
+
+Nothing here signs, attests or verifies: the daemons and the components do, as real processes. What the events are worth is decided in
+cognomen/demo/transcript.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+from svid.clock import Clock
+
+__all__ = ["AGENT", "DAEMONS", "ROLES", "Event", "Scene", "SceneError"]
+
+AGENT = "concierge"
+DAEMONS = "daemons"
+ROLES = (
+    "connector",
+    "reasoning",
+    "orchestrator",
+)  # in the order in which they start: each needs the ports of those before
+
+_STOP_SECONDS = 10
+_TTL = "1m"
+
+
+class SceneError(Exception):
+    """The scene cannot go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line that a process said; `ended` where it said nothing more."""
+
+    who: str
+    name: str
+    facts: Mapping[str, str | int]
+
+
+class Scene:
+    """Daemons and components of one run in one directory; leaving it ends them all, last started first.
+
+    Args:
+        directory: short, because Unix socket paths are at most 107 bytes.
+        seconds: how long the whole scene may take.
+    """
+
+    def __init__(self, directory: Path, clock: Clock, *, seconds: float) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._deadline = clock.monotonic() + seconds
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._stack = ExitStack()
+        self._interpreters: dict[str, Path] = {}
+        self._socket = directory / "api.sock"
+        self.log_path = directory / "log"
+
+    def __enter__(self) -> Self:
+        self._log: IO[str] = self._stack.enter_context(self.log_path.open("w"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start_daemons(self) -> None:
+        """Make an interpreter for each role, and start issuer and attestor with an entry for each."""
+        arguments: list[str | Path] = [
+            "dev",
+            "--state",
+            self._directory / "state",
+            "--socket",
+            self._socket,
+            "--x509-ttl",
+            _TTL,
+        ]
+        for role in ROLES:
+            self._interpreters[role] = _make_interpreter(self._directory / role)
+            arguments += [
+                "--entry",
+                f"/agent/{AGENT}/{role}=unix:uid:{os.getuid()},unix:path:{self._interpreters[role]}",
+            ]
+        self._start(DAEMONS, [sys.executable, "-m", "cognomen.cli.main", *arguments])
+        self.wait_for(DAEMONS, "SPIFFE_ENDPOINT_SOCKET")
+
+    def start_component(self, role: str, ports: Mapping[str, int]) -> None:
+        """Start a component that knows the ports of those it calls."""
+        arguments = [argument for name, port in ports.items() for argument in ("--port", f"{name}={port}")]
+        self._start(role, [self._interpreters[role], "-m", "cognomen.demo.component", role, *arguments])
+
+    def wait_for(self, who: str, name: str) -> Event:
+        """The next event of that name; those before it are skipped."""
+        while True:
+            event = self.next_event()
+            if event.who == who and event.name == name:
+                return event
+
+    def next_event(self) -> Event:
+        """What was said next, by anybody."""
+        try:
+            event = self._events.get(timeout=max(0, self._deadline - self._clock.monotonic()))
+        except queue.Empty as e:
+            raise SceneError("the time is up") from e
+        return _still_running(event)
+
+    def stay(self) -> None:
+        """Keep everything up until something ends."""
+        while True:
+            _still_running(self._events.get())
+
+    def _start(self, who: str, arguments: Sequence[str | Path]) -> None:
+        child = subprocess.Popen(  # noqa: S603 - our own programs
+            [str(argument) for argument in arguments],
+            env={**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{self._socket}"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self._stack.callback(_stop, child)
+        threading.Thread(target=self._listen, args=(who, child), daemon=True).start()
+
+    def _listen(self, who: str, child: subprocess.Popen[str]) -> None:
+        for line in child.stdout or ():
+            self._events.put(_event(who, line))
+        self._events.put(Event(who=who, name="ended", facts={"exit_code": child.wait()}))
+
+
+def _still_running(event: Event) -> Event:
+    if event.name == "ended":
+        raise SceneError(f"{event.who} ended early, with exit code {event.facts['exit_code']}")
+    return event
+
+
+def _event(who: str, line: str) -> Event:
+    if who == DAEMONS:
+        name, _, value = line.strip().partition("=")
+        return Event(who=who, name=name, facts={"value": value})
+    facts = json.loads(line)
+    return Event(who=who, name=facts.pop("event"), facts=facts)
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _make_interpreter(directory: Path) -> Path:
+    """Make a Python whose executable is a file of its own, so that `unix:path` differs, and which imports what this one imports."""
+    venv.EnvBuilder(symlinks=False, with_pip=False).create(directory)
+    (packages,) = directory.glob("lib/python3.*/site-packages")
+    (packages / "parent.pth").write_text("\n".join(path for path in sys.path if Path(path).is_dir()) + "\n")
+    return (directory / "bin" / "python").resolve(strict=True)

@@ -1,0 +1,104 @@
+"""Real daemons in processes of their own, for tests: started by the command, ready when they say so."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+READY_SECONDS = 20
+STOP_SECONDS = 15
+COGNOMEN = (sys.executable, "-m", "cognomen.cli.main")
+
+
+class Daemon:
+    """A child that says a line that begins with `ready` when it is ready; ended at the end."""
+
+    def __init__(
+        self, arguments: Sequence[str], *, log: Path, ready: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._arguments = arguments
+        self._ready = ready
+        self._log = log
+        self._environment = {**os.environ, **(environment or {})}
+        self._child: subprocess.Popen[str] | None = None
+
+    def start(self) -> str:
+        """Start it and return the line with which it said that it is ready."""
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with self._log.open("a") as log:
+            child = subprocess.Popen(
+                [*COGNOMEN, *self._arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self._child = child
+
+        def listen() -> None:
+            for line in child.stdout or ():
+                lines.put(line.strip())
+            lines.put("")
+
+        threading.Thread(target=listen, daemon=True).start()
+        while line := lines.get(timeout=READY_SECONDS):
+            if line.startswith(self._ready):
+                return line
+        raise AssertionError(f"ended before it was ready: {self.log()}")
+
+    def log(self) -> str:
+        """What it wrote to standard error so far."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self._child is None:
+            return 0
+        child, self._child = self._child, None
+        child.send_signal(number)
+        try:
+            return child.wait(timeout=STOP_SECONDS)
+        finally:
+            child.kill()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Dev(Daemon):
+    """`cognomen dev` in a directory of its own."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.state = directory / "state"
+        self.socket = directory / "api.sock"
+        options = ("dev", "--state", str(self.state), "--socket", str(self.socket), *arguments)
+        super().__init__(options, log=directory / "log", ready="SPIFFE_ENDPOINT_SOCKET=")
+        self.environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.socket}"}
+
+    def command(self, *arguments: str) -> str:
+        """Run the command against this socket and return what it printed."""
+        done = subprocess.run(
+            [*COGNOMEN, *arguments], env=self.environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
