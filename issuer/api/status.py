@@ -1,0 +1,65 @@
+"""Refusals as gRPC statuses, for both kinds of door: what a peer learns, and what only the log does.
+
+Which refusal it is was decided below; nothing else in the issuer knows a status code, web/ aside.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import structlog
+from grpclib.const import Status
+
+from cognomen.daemon.errors import Kind, Refused
+from svid.errors import SVIDError
+
+__all__ = ["answering", "refusal_of", "translate"]
+
+log = structlog.get_logger(__name__)
+
+_CODES = {
+    Kind.INVALID: Status.INVALID_ARGUMENT,
+    Kind.UNAUTHENTICATED: Status.UNAUTHENTICATED,
+    Kind.DENIED: Status.PERMISSION_DENIED,
+    Kind.NOT_FOUND: Status.NOT_FOUND,
+    Kind.EXISTS: Status.ALREADY_EXISTS,
+    Kind.CONFLICT: Status.ABORTED,
+    Kind.EXHAUSTED: Status.RESOURCE_EXHAUSTED,
+    Kind.UNAVAILABLE: Status.UNAVAILABLE,
+    Kind.INTERNAL: Status.INTERNAL,
+}
+_OPERATORS = {Kind.UNAVAILABLE, Kind.INTERNAL}  # the kinds that somebody here must look at
+
+
+def refusal_of(err: Exception) -> Refused:
+    """Say what an exception means to the peer; what is our fault, or the machine's, is logged with its cause."""
+    match err:
+        case Refused():
+            if err.kind in _OPERATORS:
+                log.error("call failed", reason=err.detail, hint=err.hint, exc_info=err, **err.facts)
+            if err.kind is Kind.INTERNAL:
+                return Refused(Kind.INTERNAL, "internal error")
+            return err
+        case SVIDError():
+            return Refused(Kind.INVALID, str(err))
+        case _:
+            log.error("call failed", exc_info=err)
+            return Refused(Kind.INTERNAL, "internal error")
+
+
+def translate(err: Exception) -> tuple[Status, str]:
+    """Say it as a status of the admin socket, whose callers are operators: the hint comes along."""
+    refused = refusal_of(err)
+    return _CODES[refused.kind], f"{refused.detail}; {refused.hint}" if refused.hint else refused.detail
+
+
+@asynccontextmanager
+async def answering(context: grpc.aio.ServicerContext[object, object]) -> AsyncIterator[None]:
+    """Turn what the block raises into the status of this call."""
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except Exception as err:  # noqa: BLE001 - the one place where a door sees them all
+        refused = refusal_of(err)
+        await context.abort(grpc.StatusCode[_CODES[refused.kind].name], refused.detail)

@@ -1,0 +1,66 @@
+"""The issuer's configuration: every key, its default and its bounds.
+
+How a file and flags become this struct is decided in cognomen/daemon/config; what the TTLs mean in issuer/decisions/profile.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from svid.spiffeid import TrustDomain
+
+__all__ = ["IssuerConfig", "KeyManagerChoice"]
+
+_MAX_SVID_TTL = timedelta(days=1)
+_MAX_INVITE_TTL = timedelta(days=1)
+_MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
+
+
+class KeyManagerChoice(StrEnum):
+    """Where the authorities' private keys live."""
+
+    DISK = "disk"
+    MEMORY = "memory"  # a new authority at every start: for tests
+
+
+class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an issuer is told when it starts.
+
+    Args:
+        state_dir: the database and the keys, 0700.
+        node_address: host:port to listen on for attested nodes; port 0: any free one.
+        join_address: host:port to listen on for joiners.
+        advertised_node_address: what an invite says; empty: the address bound.
+        advertised_join_address: as above.
+
+    Raises:
+        ValueError: a duration out of its bounds, by name.
+    """
+
+    trust_domain: TrustDomain
+    state_dir: Path = Path("/var/lib/cognomen/issuer")
+    admin_socket: Path = Path("/run/cognomen/admin/issuer.sock")
+    node_address: str = "127.0.0.1:8443"
+    join_address: str = "127.0.0.1:8444"
+    advertised_node_address: str = ""
+    advertised_join_address: str = ""
+    key_manager: KeyManagerChoice = KeyManagerChoice.DISK
+    x509_svid_ttl: timedelta = timedelta(hours=1)
+    jwt_svid_ttl: timedelta = timedelta(minutes=5)
+    node_svid_ttl: timedelta = timedelta(hours=1)
+    issuer_svid_ttl: timedelta = timedelta(hours=1)
+    invite_ttl: timedelta = timedelta(minutes=10)
+    authority_lifetime: timedelta = timedelta(days=14)
+
+    def __post_init__(self) -> None:
+        for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl", "issuer_svid_ttl"):
+            _check_duration(name, getattr(self, name), _MAX_SVID_TTL)
+        _check_duration("invite_ttl", self.invite_ttl, _MAX_INVITE_TTL)
+        _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
+
+
+def _check_duration(name: str, found: timedelta, longest: timedelta) -> None:
+    if not timedelta(seconds=1) <= found <= longest or found.microseconds:
+        raise ValueError(f"{name}: expected whole seconds from 1 s to {longest}, found {found}")
