@@ -1,0 +1,144 @@
+"""One gRPC call on a Unix socket, from its headers to its outcome.
+
+Decided here: which headers make a call, how long a message may be, what a broken message is answered.
+Not decided here: which calls run and for how long (`unixrpc`), what an exception of a method means (the doors' `translate`).
+
+grpclib's own handler logs a traceback for every malformed request, never answers some of them, and knows no limit for a message.
+Hence this one, on top of its streams (ADR-0001); tests/unit/test_gate_grpclib_pins.py pins the private names it touches.
+"""
+
+import re
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+
+import structlog
+from google.protobuf.message import DecodeError, Message
+from grpclib.const import Handler as Method
+from grpclib.const import Status
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.events import _DispatchServerEvents
+from grpclib.exceptions import GRPCError
+from grpclib.exceptions import ProtocolError as MisusedStream
+from grpclib.metadata import decode_metadata
+from grpclib.protocol import Stream as HTTPStream
+from grpclib.server import Stream
+from h2.exceptions import ProtocolError
+
+__all__ = ["Call", "Headers", "Malformed", "begin"]
+
+log = structlog.get_logger(__name__)
+
+Headers = list[tuple[str, str]]
+
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+class Call(Stream[Message, Message]):
+    """A call of one method: grpclib's stream, with messages bounded before they are read."""
+
+    def __init__(self, stream: HTTPStream, path: str, method: Method, message_bytes: int) -> None:
+        super().__init__(
+            stream,
+            path,
+            method.cardinality,
+            method.request_type,
+            method.reply_type,
+            codec=ProtoCodec(),
+            status_details_codec=None,
+            dispatch=_DispatchServerEvents(),
+        )
+        self._message_bytes = message_bytes
+
+    async def recv_message(self) -> Message | None:
+        """Receive the next message; None when the peer has sent its last.
+
+        Raises:
+            GRPCError: it is too long, compressed, cut short, or not of the method's type.
+        """
+        try:
+            prefix = await self._stream.recv_data(5)
+            if not prefix:
+                return None
+            compressed, size = struct.unpack(">BI", prefix)
+            if compressed:
+                raise GRPCError(Status.UNIMPLEMENTED, "message: expected it uncompressed, found it compressed")
+            if size > self._message_bytes:
+                raise GRPCError(
+                    Status.RESOURCE_EXHAUSTED, f"message: expected at most {self._message_bytes} bytes, found {size}"
+                )
+            return self._recv_type.FromString(await self._stream.recv_data(size))
+        except AssertionError as err:  # grpclib's word for an early end
+            raise GRPCError(
+                Status.INVALID_ARGUMENT, "message: expected all the bytes its prefix promises, found fewer"
+            ) from err
+        except DecodeError as err:
+            raise GRPCError(
+                Status.INVALID_ARGUMENT, f"message: expected {self._recv_type.DESCRIPTOR.name}, found other bytes"
+            ) from err
+
+    async def finish(self, status: Status, detail: str | None) -> None:
+        """Send the outcome, unless the method has done so or the peer has gone."""
+        if self._send_trailing_metadata_done or self._cancel_done:
+            return
+        with suppress(ProtocolError):
+            try:
+                await self.send_trailing_metadata(status=status, status_message=detail)
+            except MisusedStream:
+                log.exception("call ended without an answer", method=self._method_name)
+                await self.send_trailing_metadata(status=Status.INTERNAL, status_message="internal error")
+
+
+class Malformed(Exception):  # noqa: N818 - says what the request is
+    """The headers are not those of a call that is served here.
+
+    Args:
+        headers: the whole answer.
+    """
+
+    def __init__(self, detail: str, status: Status, *, http_status: int = 200) -> None:
+        super().__init__(detail)
+        self.headers: Headers = [
+            (":status", str(http_status)),
+            ("content-type", "application/grpc"),
+            ("grpc-status", str(status.value)),
+            ("grpc-message", detail),
+        ]
+
+
+def begin(
+    stream: HTTPStream, headers: Headers, methods: Mapping[str, Method], message_bytes: int
+) -> tuple[Call, Method, float | None]:
+    """Make the call that the headers ask for: the call, its method, and the seconds it may take.
+
+    Raises:
+        Malformed: with the answer to send.
+
+    Source: gRPC over HTTP/2, "Requests".
+    """
+    named = dict(headers)
+    if named.get(":method") != "POST":
+        raise Malformed("method: expected POST, found another", Status.UNKNOWN, http_status=405)
+    if named.get("content-type") not in {"application/grpc", "application/grpc+proto"}:
+        raise Malformed("content-type: expected application/grpc, found another", Status.UNKNOWN, http_status=415)
+    path = named.get(":path", "")
+    method = methods.get(path)
+    if method is None:
+        raise Malformed("method: expected one that this socket serves, found another", Status.UNIMPLEMENTED)
+    seconds = _timeout(named.get("grpc-timeout"))
+    call = Call(stream, path, method, message_bytes)
+    try:
+        call.metadata = decode_metadata(headers)
+    except ValueError as err:
+        raise Malformed("metadata: expected base64 in a -bin key, found other text", Status.INVALID_ARGUMENT) from err
+    return call, method, seconds
+
+
+def _timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = _TIMEOUT.fullmatch(text)
+    if found is None:
+        raise Malformed("grpc-timeout: expected 1 to 8 digits and a unit, found other text", Status.INVALID_ARGUMENT)
+    return int(found[1]) * _SECONDS[found[2]]

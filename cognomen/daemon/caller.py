@@ -1,0 +1,220 @@
+"""Who the kernel says connected to a Unix socket of ours.
+
+Decided here: which peers are refused before a byte of theirs is read, and what counts as the same process later.
+Not decided here: what a caller may do (the doors and their flows), how many connections a uid gets (`gate`).
+Nothing here knows gRPC, so that flows may import `Caller`.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import select
+import socket
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from cognomen.daemon.errors import Kind, Refused
+
+__all__ = ["Caller", "Process", "ProcessHandle", "peer"]
+
+# Values of Linux on every architecture Python runs on but parisc and sparc; the socket module does not name them.
+_SO_PEERGROUPS = 59
+_SO_PEERPIDFD = 77
+_CREDENTIALS = struct.Struct("3i")
+_LONGEST_OPTION = 1024  # Python's own limit of getsockopt
+_START_TIME = 19  # field 22 of /proc/PID/stat, counted after the command's closing parenthesis
+
+
+class ProcessHandle(Protocol):
+    """Something that stands for one process and can never come to mean another."""
+
+    def is_alive(self) -> bool:
+        """Whether that process still runs; False once closed."""
+
+    def fileno(self) -> int:
+        """A descriptor that turns readable when the process ends."""
+
+    def close(self) -> None:
+        """Let go of it; doing it again changes nothing."""
+
+
+class Process:
+    """A process held by its pidfd, which no reuse of the pid can redirect.
+
+    Args:
+        pidfd: owned from now on; closed by `close`, which must wait until no call of the process is in flight, for the number is reused.
+    """
+
+    __slots__ = ("_pidfd",)
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+
+    def fileno(self) -> int:
+        """The pidfd, which turns readable when the process ends; -1 once closed."""
+        return self._pidfd
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs; False once closed."""
+        if self._pidfd < 0:
+            return False
+        poll = select.poll()  # not select(): it ends at descriptor 1023
+        poll.register(self._pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Give the pidfd back; doing it again changes nothing."""
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The process that connected, by the kernel's word alone.
+
+    Shape: uid and gid are the effective ones at the moment of connect(2); groups are the supplementary ones.
+    degraded says that the kernel has no SO_PEERPIDFD (before 6.5): the process was found by pid and told apart by its start time.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+    groups: frozenset[int]
+    process: ProcessHandle = field(repr=False, compare=False)
+    degraded: bool = False
+
+    def is_alive(self) -> bool:
+        """Whether the process that connected still runs (another one with its pid does not count)."""
+        return self.process.is_alive()
+
+
+def peer(sock: socket.socket, *, accepted_at: float) -> Caller:
+    """Ask the kernel who is on the other side of an accepted Unix socket.
+
+    The caller owns the `Process` inside the result and closes it.
+
+    Units: accepted_at is in seconds of CLOCK_BOOTTIME.
+
+    Raises:
+        Refused: DENIED when the process is outside our pid namespace, has ended, was replaced, or runs under another uid now.
+
+    Source: unix(7), socket(7), pidfd_open(2), proc(5).
+    """
+    pid, uid, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if pid <= 0:
+        raise Refused(
+            Kind.DENIED,
+            "caller: expected a process of our pid namespace, found one outside it",
+            hint="run the caller in the pid namespace of the daemon, or in one below it",
+            uid=uid,
+        )
+    process, degraded = _hold(sock, pid)
+    with contextlib.ExitStack() as unless_accepted:
+        unless_accepted.callback(process.close)
+        if degraded:
+            _check_start(pid, accepted_at)
+        else:
+            _check_pid(process, pid)
+        _check_uid(pid, uid)
+        groups = _groups(sock)
+        _check_alive(process, pid)  # after the reads: so what was read is this process's
+        unless_accepted.pop_all()
+    return Caller(pid=pid, uid=uid, gid=gid, groups=groups, process=process, degraded=degraded)
+
+
+def _gone(pid: int) -> Refused:
+    return Refused(Kind.DENIED, "caller: expected the process that connected, found that it has ended", pid=pid)
+
+
+def _hold(sock: socket.socket, pid: int) -> tuple[Process, bool]:
+    """Take the peer's pidfd, and say whether it could only be found by pid."""
+    try:
+        return Process(struct.unpack("i", sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))[0]), False
+    except OSError as err:
+        if err.errno in {errno.EINVAL, errno.ESRCH, errno.ENODATA}:  # reaped already
+            raise _gone(pid) from err
+        if err.errno != errno.ENOPROTOOPT:
+            raise
+    try:
+        return Process(os.pidfd_open(pid)), True
+    except ProcessLookupError as err:
+        raise _gone(pid) from err
+
+
+def _check_alive(process: Process, pid: int) -> None:
+    if not process.is_alive():
+        raise _gone(pid)
+
+
+def _check_pid(process: Process, pid: int) -> None:
+    """Refuse a pidfd of nobody: newer kernels hand one out for a peer that was reaped, with the pid -1."""
+    found = re.search(r"^Pid:\t(-?[0-9]+)$", Path(f"/proc/self/fdinfo/{process.fileno()}").read_text(), re.MULTILINE)
+    if found is None or int(found[1]) != pid:
+        raise _gone(pid)
+
+
+def _check_start(pid: int, accepted_at: float) -> None:
+    """Refuse a process that began after the connection was there: it took over the pid."""
+    try:
+        started_at = _started_at(pid)
+    except OSError as err:
+        raise _gone(pid) from err
+    if started_at > accepted_at:
+        raise _gone(pid)
+
+
+def _started_at(pid: int) -> float:
+    """When a process began. Units: seconds of CLOCK_BOOTTIME, cut to a clock tick (10 ms)."""
+    after_command = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(after_command[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+
+
+def _check_uid(pid: int, uid: int) -> None:
+    """Refuse a process that is not under the uid it connected with: it ran a set-uid program since, and its /proc speaks of that."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError as err:
+        raise Refused(
+            Kind.DENIED,
+            "caller: expected to read its status, found that it has ended or is hidden",
+            hint="a /proc mounted with hidepid needs gid= with a group of the daemon",
+            pid=pid,
+            uid=uid,
+        ) from err
+    found = re.search(r"^Uid:\t[0-9]+\t([0-9]+)\t", status, re.MULTILINE)
+    now = int(found[1]) if found else -1
+    if now != uid:
+        raise Refused(Kind.DENIED, f"caller: expected uid {uid}, as which it connected, found {now}", pid=pid, uid=uid)
+
+
+def _groups(sock: socket.socket) -> frozenset[int]:
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _LONGEST_OPTION)
+    except OSError as err:
+        if err.errno != errno.ERANGE:
+            raise
+        raw = _long_option(sock, _SO_PEERGROUPS)
+    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
+
+
+def _long_option(sock: socket.socket, option: int) -> bytes:
+    """Read a socket option longer than Python's getsockopt allows (more than 256 groups)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = ctypes.c_uint(0)
+    with contextlib.suppress(OSError):
+        _check(
+            libc.getsockopt(sock.fileno(), socket.SOL_SOCKET, option, None, ctypes.byref(size))
+        )  # ERANGE tells the size
+    buffer = ctypes.create_string_buffer(size.value)
+    _check(libc.getsockopt(sock.fileno(), socket.SOL_SOCKET, option, buffer, ctypes.byref(size)))
+    return buffer.raw[: size.value]
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,195 @@
+"""One accepted connection between the socket and the protocol that serves it: metered, taking turns, ended with its caller.
+
+Decided here: when the bytes that came are passed on. Not decided here: what they cost (`meter`), who may connect (`gate`), what they mean
+(`unixrpc`). Why turns: every uid that has bytes waiting is served one small slice per round of the event loop, so that the busiest uid
+can delay another's call by one slice and no more.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from cognomen.daemon.meter import Bucket, Frames, Limits, Misbehaved, Patience, goaway
+
+__all__ = ["Account", "GatedConnection", "Guest", "Turns"]
+
+_SLICE_FRAMES = 16
+_READ_BYTES = 32 * 1024
+_ENOUGH_WAITING = 16 * 1024 + 9  # one whole frame of the longest kind
+
+
+class Guest(Protocol):
+    """The protocol behind the gate, as asyncio.Protocol has it; it is given whole HTTP/2 frames."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take some frames."""
+
+    def pause_writing(self) -> None:
+        """Stop writing: the peer does not read."""
+
+    def resume_writing(self) -> None:
+        """Write again."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what is in flight."""
+
+    async def wait_closed(self) -> None:
+        """Return once nothing is in flight any more."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What one uid uses of a socket."""
+
+    uid: int
+    bucket: Bucket
+    connections: int = 0
+
+
+class Turns:
+    """Serves the uids that wait in turn, and the connections of a uid in turn: one slice in each round of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: dict[int, deque[Callable[[], None]]] = {}
+
+    def join(self, uid: int, serve: Callable[[], None]) -> None:
+        """Wait for a turn."""
+        if not self._waiting:
+            self._loop.call_soon(self._next)
+        self._waiting.setdefault(uid, deque()).append(serve)
+
+    def _next(self) -> None:
+        uid = next(iter(self._waiting))
+        others = self._waiting.pop(uid)
+        serve = others.popleft()
+        if others:
+            self._waiting[uid] = others  # at the end of the round
+        if self._waiting:
+            self._loop.call_soon(self._next)
+        serve()
+
+
+class GatedConnection(asyncio.BufferedProtocol):
+    """The meter between a transport and its guest.
+
+    Args:
+        read_buffer: shared by all connections of a gate: it is filled and emptied in one step of the loop.
+    """
+
+    def __init__(self, guest: Guest, account: Account, limits: Limits, turns: Turns, read_buffer: memoryview) -> None:
+        self.lost = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._guest, self._account, self._turns = guest, account, turns
+        self._read_buffer = read_buffer
+        now = self._loop.time()
+        self._bucket = Bucket(rate=limits.rate, burst=limits.rate, now=now)
+        self._patience = Patience(rate=limits.rate, now=now)
+        self._frames = Frames(header_bytes=limits.header_bytes)
+        self._stall_seconds = limits.stall_seconds
+        self._stalled: asyncio.TimerHandle | None = None
+        self._waiting = bytearray()
+        self._queued = False  # a turn, a timer or resume_writing will look at what waits
+        self._writable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduce the guest; the peer's time for the preface begins."""
+        self._transport = cast("asyncio.Transport", transport)  # what a stream socket gets
+        self._guest.connection_made(transport)
+        self._watch_for_stall()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop reads into."""
+        del sizehint
+        return self._read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Keep what came until it is this connection's turn."""
+        self._waiting += self._read_buffer[:nbytes]
+        if len(self._waiting) >= _ENOUGH_WAITING:
+            self._transport.pause_reading()
+        self._queue()
+
+    def pause_writing(self) -> None:
+        """Hear nothing more from a peer that does not read: every answer would stay in memory."""
+        self._writable = False
+        self._guest.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hear it again."""
+        self._writable = True
+        self._guest.resume_writing()
+        self._queue()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the guest."""
+        self._waiting.clear()
+        self._set_stall_timer(on=False)
+        self.lost.set()
+        self._guest.connection_lost(exc)
+
+    def end(self, detail: str, code: int) -> None:
+        """Close the connection with the reason; a peer that does not read it has a little time to do so."""
+        if not self._transport.is_closing():
+            self._transport.write(goaway(code, detail, nothing_was_done=False))
+            self._transport.close()
+            self._loop.call_later(self._stall_seconds, self._transport.abort)
+
+    def _queue(self) -> None:
+        if self._waiting and self._writable and not self._queued:
+            self._queued = True
+            self._turns.join(self._account.uid, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._queued = False
+        if self._transport.is_closing() or not self._writable:
+            return
+        now = self._loop.time()
+        wait = max(self._bucket.wait(now), self._account.bucket.wait(now))
+        if wait > 0:
+            self._queued = True
+            self._transport.pause_reading()
+            self._loop.call_later(wait, self._take_turn)
+            return
+        served = False
+        try:
+            self._serve_slice(now)
+            served = True
+        except Misbehaved as err:
+            self.end(err.detail, err.code)
+            served = True
+        finally:
+            if not served:  # a fault of ours: it goes on to the loop's handler, this connection does not
+                self._transport.abort()
+
+    def _serve_slice(self, now: float) -> None:
+        cut = self._frames.cut(self._waiting, _SLICE_FRAMES)
+        self._bucket.take(cut.cost, now)
+        self._account.bucket.take(cut.cost, now)
+        self._patience.bear(cut.control, now)
+        if cut.size:
+            frames = bytes(memoryview(self._waiting)[: cut.size])
+            del self._waiting[: cut.size]
+            self._guest.data_received(frames)
+            self._queue()
+        if len(self._waiting) < _ENOUGH_WAITING and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._watch_for_stall()
+
+    def _watch_for_stall(self) -> None:
+        self._set_stall_timer(on=not self._queued and (bool(self._waiting) or not self._frames.between_blocks))
+
+    def _set_stall_timer(self, *, on: bool) -> None:
+        if on and self._stalled is None:
+            self._stalled = self._loop.call_later(self._stall_seconds, self._end_stalled)
+        elif not on and self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _end_stalled(self) -> None:
+        self.end(f"connection: expected the rest of what was begun within {self._stall_seconds:g} s, found silence", 0)
