@@ -1,0 +1,129 @@
+"""Files and directories that nobody but their owner may read: keys, state, tokens.
+
+Decided here: what counts as private, and that a file is replaced whole or not at all. What stands in the files is their owners' business.
+"""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from cognomen.daemon.errors import Kind, Refused
+
+__all__ = ["MAX_PRIVATE_BYTES", "private_directory", "read_private", "write_private"]
+
+MAX_PRIVATE_BYTES = 16 * 1024 * 1024
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def private_directory(path: Path) -> Path:
+    """Create a directory with mode 0700, missing parents too, or check that the one there is ours alone.
+
+    Raises:
+        Refused: INVALID when it is a link, of another uid or open to others; UNAVAILABLE when the system says no.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        found = path.lstat()
+    except OSError as e:
+        raise _system_refusal(f"directory {path}", e) from e
+    if not stat.S_ISDIR(found.st_mode):
+        raise Refused(Kind.INVALID, f"directory {path}: expected a directory, found {_type_name(found.st_mode)}")
+    _check_owner_and_mode(f"directory {path}", found, hint=f"chmod 700 {path}")
+    return path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file as a whole, mode 0600: after a crash it holds what it held before, or `data`.
+
+    Raises:
+        Refused: UNAVAILABLE when it cannot be written; what stood there before still does.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        try:
+            _write_new(temporary, data)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+    except OSError as e:
+        raise _system_refusal(f"file {path}", e) from e
+
+
+def read_private(path: Path, *, max_bytes: int = MAX_PRIVATE_BYTES) -> bytes:
+    """Read a file that is ours alone.
+
+    Raises:
+        Refused: NOT_FOUND when there is none; INVALID when it is a link or no regular file, of another uid, open to others or too
+            large; UNAVAILABLE when the system says no.
+    """
+    what = f"file {path}"
+    try:
+        if path.is_symlink():
+            raise Refused(Kind.INVALID, f"{what}: expected a regular file, found a symbolic link")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise Refused(Kind.INVALID, f"{what}: expected a regular file, found {_type_name(found.st_mode)}")
+            _check_owner_and_mode(what, found, hint=f"chmod 600 {path}")
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError as e:
+        raise Refused(Kind.NOT_FOUND, f"{what}: expected a file, found none") from e
+    except OSError as e:
+        raise _system_refusal(what, e) from e
+    if len(data) > max_bytes:
+        raise Refused(Kind.INVALID, f"{what}: expected at most {max_bytes} bytes, found more")
+    return data
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_owner_and_mode(what: str, found: os.stat_result, *, hint: str) -> None:
+    if found.st_uid != os.geteuid():
+        raise Refused(
+            Kind.INVALID,
+            f"{what}: expected uid {os.geteuid()} as its owner, found uid {found.st_uid}",
+            hint="run as its owner, or name another path",
+        )
+    if found.st_mode & _OTHERS:
+        mode = stat.S_IMODE(found.st_mode)
+        raise Refused(
+            Kind.INVALID, f"{what}: expected no access for group and others, found mode {mode:04o}", hint=hint
+        )
+
+
+def _type_name(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    if stat.S_ISREG(mode):
+        return "a regular file"
+    return "a directory" if stat.S_ISDIR(mode) else "a special file"
+
+
+def _system_refusal(what: str, error: OSError) -> Refused:
+    return Refused(
+        Kind.UNAVAILABLE,
+        f"{what}: {(error.strerror or str(error)).lower()}",
+        hint="check the path, its permissions and the free space",
+    )
