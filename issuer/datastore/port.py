@@ -64,11 +64,14 @@ class Entries(Protocol):
     def below(self, parents: Collection[SpiffeID]) -> Iterator[RegistrationEntry]:
         """Every entry whose parent is one of these, in id order."""
 
+    def twins(self, entries: Collection[RegistrationEntry]) -> Mapping[EntryID, EntryID]:
+        """For those of these whose SPIFFE ID, parent and selectors stand under another id: that id, by their own id."""
+
     def insert(self, entries: Sequence[RegistrationEntry]) -> None:
-        """Add entries; their ids are new."""
+        """Add entries; their ids are new (CONFLICT), and they have no twins (EXISTS)."""
 
     def replace(self, entries: Sequence[RegistrationEntry]) -> None:
-        """Overwrite entries; their ids exist."""
+        """Overwrite entries; their ids exist, and they have no twins (EXISTS)."""
 
     def delete(self, ids: Sequence[EntryID]) -> None:
         """Remove entries; their ids exist."""

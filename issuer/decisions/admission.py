@@ -3,16 +3,37 @@
 The kernel of a node attestor's own proof is its plugin's (issuer/nodeattestor); what the store knows is added here.
 """
 
+import hmac
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.audit import NodeID
+from issuer.decisions.names import node_id_of, node_spiffe_id
+from svid.errors import SelectorError
 from svid.selector import Selector
-from svid.spiffeid import SpiffeID
+from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["Node", "NodeState", "Token"]
+__all__ = [
+    "MAX_LABELS",
+    "Node",
+    "NodeState",
+    "Peer",
+    "Token",
+    "admit_call",
+    "admit_node",
+    "label_selectors",
+    "redeem_token",
+    "with_pending",
+]
+
+MAX_LABELS = 64
+MAX_LABEL_BYTES = 256
+_LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,63}")
+_TLS_1_3 = "TLSv1.3"
 
 
 class NodeState(StrEnum):
@@ -61,3 +82,142 @@ class Node:
     current_serial: str = ""
     pending_serial: str = ""
     acknowledged: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """What the TLS of a call to the node door proved.
+
+    Args:
+        tls_version: as gRPC names it: `TLSv1.3`.
+        serial: of the leaf, lower-case hexadecimal.
+    """
+
+    tls_version: str
+    session_reused: bool
+    spiffe_id: SpiffeID
+    serial: str
+    not_after: datetime
+
+
+def label_selectors(labels: Mapping[str, str]) -> frozenset[Selector]:
+    """The node selectors that an invite's labels give: `join_token:label:<key>:<value>`.
+
+    Raises:
+        Refused: INVALID, for a key or value that would not come out of a selector as it went in.
+    """
+    if len(labels) > MAX_LABELS:
+        raise Refused(Kind.INVALID, f"labels: expected at most {MAX_LABELS}, found {len(labels)}")
+    selectors = set()
+    for key, value in labels.items():
+        if not _LABEL_KEY.fullmatch(key):
+            raise Refused(Kind.INVALID, f"labels: expected keys of 1 to 63 of a-z A-Z 0-9 . _ / -, found {key[:80]!r}")
+        if not value or len(value.encode()) > MAX_LABEL_BYTES:
+            raise Refused(
+                Kind.INVALID, f"labels: {key}: expected 1 to {MAX_LABEL_BYTES} bytes, found {len(value.encode())}"
+            )
+        try:
+            selectors.add(Selector("join_token", f"label:{key}:{value}"))
+        except SelectorError as e:
+            raise Refused(Kind.INVALID, f"labels: {key}: expected printable characters, found {value!r}") from e
+    return frozenset(selectors)
+
+
+def redeem_token(token: Token | None, *, key_hash: str, now: datetime) -> Token:
+    """Let a key use a join token: the first key takes it, and only that key may repeat, within the token's life.
+
+    Returns:
+        The row as it must stand from now on.
+
+    Raises:
+        Refused: UNAUTHENTICATED for a token that is unknown or over; DENIED when another key has it.
+    """
+    if token is None:
+        raise Refused(Kind.UNAUTHENTICATED, "join token: expected one of ours, found an unknown one")
+    if now >= token.expires_at:
+        raise Refused(
+            Kind.UNAUTHENTICATED,
+            "join token: expired",
+            hint="make a new one with: cognomen node invite",
+            node=token.node_id,
+        )
+    if not token.key_hash:
+        return replace(token, key_hash=key_hash, used_at=now)
+    if not hmac.compare_digest(token.key_hash, key_hash):
+        raise Refused(
+            Kind.DENIED,
+            "join token: already used by another key",
+            hint="somebody else may hold this invite; ban the node that used it if it is not yours",
+            node=token.node_id,
+        )
+    return token
+
+
+def admit_node(
+    token: Token, known: Node | None, *, trust_domain: TrustDomain, proved: frozenset[Selector], now: datetime
+) -> Node:
+    """The node that this redeemed token names, as it stands from now on; its SVID is still to come (with_pending).
+
+    Args:
+        known: the node's row, where it attested before.
+        proved: the selectors that the node attestor vouches for.
+
+    Raises:
+        Refused: DENIED when the node is banned.
+    """
+    if known is None:
+        return Node(
+            id=token.node_id,
+            spiffe_id=node_spiffe_id(trust_domain, "join_token", token.node_id),
+            attestor="join_token",
+            selectors=proved | label_selectors(token.labels),
+            attested_at=now,
+            svid_not_after=now,
+        )
+    _check_not_banned(known)
+    return known
+
+
+def with_pending(node: Node, *, serial: str, not_after: datetime) -> Node:
+    """Note the node SVID that is about to be handed out: pending until it is used."""
+    return replace(node, pending_serial=serial, svid_not_after=not_after)
+
+
+def admit_call(peer: Peer, node: Node | None, *, trust_domain: TrustDomain, now: datetime) -> Node:
+    """Let a node call: over full TLS 1.3, with its current SVID, or its pending one, which becomes current by that.
+
+    Args:
+        node: the row of the node that `peer.spiffe_id` names, None where there is none.
+
+    Returns:
+        The row as it must stand from now on.
+
+    Raises:
+        Refused: UNAUTHENTICATED for what TLS proved; DENIED for what the store knows.
+    """
+    if peer.tls_version != _TLS_1_3:
+        raise Refused(Kind.UNAUTHENTICATED, f"TLS: expected {_TLS_1_3}, found {peer.tls_version!r}")
+    if peer.session_reused:
+        raise Refused(Kind.UNAUTHENTICATED, "TLS: expected a full handshake, found a resumed session")
+    if now >= peer.not_after:
+        raise Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {peer.not_after.isoformat()}")
+    if not peer.spiffe_id.is_member_of(trust_domain) or node_id_of(peer.spiffe_id) is None:
+        raise Refused(Kind.DENIED, f"node SVID: expected the ID of a node of {trust_domain}, found {peer.spiffe_id}")
+    if node is None or node.spiffe_id != peer.spiffe_id:
+        raise Refused(Kind.DENIED, f"node: expected one that attested, found {peer.spiffe_id}")
+    _check_not_banned(node)
+    if peer.serial == node.current_serial:
+        return node
+    if peer.serial == node.pending_serial:
+        return replace(node, current_serial=node.pending_serial, pending_serial="")
+    raise Refused(
+        Kind.DENIED,
+        "node SVID: superseded by a later one",
+        hint="two attestors may run with one node's state",
+        node=node.id,
+    )
+
+
+def _check_not_banned(node: Node) -> None:
+    if node.state is NodeState.BANNED:
+        raise Refused(Kind.DENIED, "node: banned", node=node.id)

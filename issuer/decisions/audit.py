@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
+from cognomen.daemon.errors import Refused
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
@@ -26,6 +27,8 @@ __all__ = [
     "NodeID",
     "broken_link",
     "chain",
+    "issued",
+    "refused",
 ]
 
 NodeID = NewType("NodeID", str)
@@ -155,3 +158,34 @@ def broken_link(rows: Iterable[AuditRow], *, number: int = 0, head: bytes = GENE
         if row.number != number or row.hash != head:
             return number
     return None
+
+
+def issued(credential: Credential, *, actor: str) -> AuditEvent:
+    """The event of a credential that goes into the ledger."""
+    facts = {"authority": str(credential.authority_id), "not_after": credential.not_after.isoformat()}
+    if credential.entry_id is not None:
+        facts["entry"] = credential.entry_id
+    if credential.audiences:
+        facts["audiences"] = json.dumps(credential.audiences)
+    return AuditEvent(
+        at=credential.issued_at,
+        actor=actor,
+        action=f"{credential.kind} issued",
+        subject=str(credential.spiffe_id),
+        entry_revision=credential.entry_revision,
+        credential=credential.serial,
+        facts=facts,
+    )
+
+
+def refused(refusal: Refused, *, at: datetime, actor: str, action: str, subject: str = "") -> AuditEvent:
+    """The event of something that was asked and refused."""
+    return AuditEvent(
+        at=at,
+        actor=actor,
+        action=action,
+        decision=Decision.REFUSED,
+        reason=refusal.detail,
+        subject=subject,
+        facts={"kind": refusal.kind.value, **{name: str(fact) for name, fact in refusal.facts.items()}},
+    )

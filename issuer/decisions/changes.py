@@ -1,12 +1,27 @@
 """The change log: what a change is, where a follower stands, and what a change means to one node."""
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
-from svid.entry import EntryID
+from issuer.decisions.audit import NodeID
+from issuer.decisions.entitlement import is_entitled
+from issuer.decisions.registration import is_group
+from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import SpiffeID
 
-__all__ = ["Change", "ChangeKind", "Cursor"]
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Cursor",
+    "Meaning",
+    "can_resume",
+    "entry_changes",
+    "may_regroup",
+    "meaning",
+    "upserts_and_gone",
+]
 
 
 class ChangeKind(StrEnum):
@@ -40,3 +55,73 @@ class Change:
     number: int = 0
     subject: EntryID | str = ""
     parents: frozenset[SpiffeID] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """What a batch of changes means to one node.
+
+    Args:
+        snapshot: the node's parents changed: send everything, the other fields say nothing.
+        entry_ids: the entries to look up, in the order of their last change.
+    """
+
+    snapshot: bool = False
+    entry_ids: tuple[EntryID, ...] = ()
+    bundle: bool = False
+
+
+def can_resume(cursor: Cursor | None, head: Cursor) -> bool:
+    """Whether the log continues from there; if not, a snapshot is due."""
+    return cursor is not None and cursor.incarnation == head.incarnation and cursor.number <= head.number
+
+
+def entry_changes(before: RegistrationEntry | None, after: RegistrationEntry | None) -> tuple[Change, ...]:
+    """The log rows for an entry that came (`before` is None), was updated, or left (`after` is None)."""
+    both = [entry for entry in (before, after) if entry is not None]
+    parents = frozenset(entry.parent_id for entry in both)
+    kinds = {ChangeKind.GROUP if is_group(entry) else ChangeKind.ENTRY for entry in both}
+    return tuple(Change(kind=kind, subject=both[0].id, parents=parents) for kind in sorted(kinds))
+
+
+def may_regroup(changes: Iterable[Change], node_id: NodeID) -> bool:
+    """Whether these changes may give the node other parents: ask entitlement again."""
+    return any(
+        change.kind is ChangeKind.GROUP or (change.kind is ChangeKind.NODE and change.subject == node_id)
+        for change in changes
+    )
+
+
+def meaning(changes: Iterable[Change], *, had: Collection[SpiffeID], has: Collection[SpiffeID]) -> Meaning:
+    """Say what these changes mean to a node whose parents were `had` at the cursor and are `has` now."""
+    if frozenset(had) != frozenset(has):
+        return Meaning(snapshot=True)
+    entry_ids: dict[EntryID, None] = {}
+    bundle = False
+    for change in changes:
+        if change.kind is ChangeKind.BUNDLE:
+            bundle = True
+        elif change.kind is ChangeKind.ENTRY and not change.parents.isdisjoint(has):
+            entry_id = EntryID(change.subject)
+            entry_ids.pop(entry_id, None)
+            entry_ids[entry_id] = None
+    return Meaning(entry_ids=tuple(entry_ids), bundle=bundle)
+
+
+def upserts_and_gone(
+    entry_ids: Iterable[EntryID],
+    found: Mapping[EntryID, RegistrationEntry],
+    *,
+    parents: Collection[SpiffeID],
+    now: datetime,
+) -> tuple[tuple[RegistrationEntry, ...], tuple[EntryID, ...]]:
+    """Split the entries that were looked up: what the node holds now, and what it holds no more."""
+    upserts: list[RegistrationEntry] = []
+    gone: list[EntryID] = []
+    for entry_id in entry_ids:
+        entry = found.get(entry_id)
+        if entry is not None and is_entitled(entry, parents, now=now):
+            upserts.append(entry)
+        else:
+            gone.append(entry_id)
+    return tuple(upserts), tuple(gone)

@@ -3,13 +3,49 @@
 What a draft must satisfy before it is recorded is decided in lint; who signs it: issuer/signing.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from svid.keys import PublicKey
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.authority import Authority
+from issuer.decisions.names import issuer_id
+from svid.entry import RegistrationEntry
+from svid.keys import KeyKind, PublicKey, kind_of
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["ISSUER_DNS_NAME", "CADraft", "JWTDraft", "X509Draft"]
+__all__ = [
+    "BACKDATE",
+    "ISSUER_DNS_NAME",
+    "JWT_SVID_TTL",
+    "MAX_SVID_TTL",
+    "X509_SVID_TTL",
+    "CADraft",
+    "JWTDraft",
+    "Validity",
+    "X509Draft",
+    "build_ca",
+    "build_issuer_x509",
+    "build_jwt",
+    "build_node_x509",
+    "build_x509",
+    "check_key_kind",
+    "claims_of",
+    "entry_validity",
+    "serial_from",
+    "serial_to_text",
+    "validity",
+]
+
+BACKDATE = timedelta(seconds=30)
+"""How far notBefore lies back, for verifiers whose clocks lag."""
+
+X509_SVID_TTL = timedelta(hours=1)
+JWT_SVID_TTL = timedelta(minutes=5)
+MAX_SVID_TTL = timedelta(days=1)
+
+_SERIAL_BYTES = 16
+_TOP_BIT = 1 << 127
 
 ISSUER_DNS_NAME = "issuer.cognomen.internal"
 """The name in the issuer's own SVID that attestors' TLS checks (gRPC checks host names, not SPIFFE IDs); nobody else gets it."""
@@ -47,3 +83,150 @@ class JWTDraft:
     jti: str
     issued_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """From when to when a credential holds.
+
+    Units: not_before and not_after are whole seconds, UTC, as certificates and tokens write them; half-lives count from issued_at.
+    """
+
+    issued_at: datetime
+    not_before: datetime
+    not_after: datetime
+
+
+def serial_from(random: bytes) -> int:
+    """Turn 16 random bytes into a serial number: positive, of constant length, 127 bits of them random.
+
+    Source: RFC 5280 4.1.2.2, and the CA/Browser Forum's 64 bits
+    """
+    if len(random) != _SERIAL_BYTES:
+        raise ValueError(f"random: expected {_SERIAL_BYTES} bytes, found {len(random)}")
+    return int.from_bytes(random) | _TOP_BIT
+
+
+def serial_to_text(serial: int) -> str:
+    """Write a serial number as the ledger does: lower-case hexadecimal."""
+    return f"{serial:x}"
+
+
+def validity(now: datetime, ttl: timedelta, authority: Authority) -> Validity:
+    """Back-date the beginning; end after the TTL, at the latest with the authority.
+
+    Raises:
+        Refused: UNAVAILABLE when the authority is over.
+    """
+    not_after = min(now + ttl, authority.not_after).replace(microsecond=0)
+    if not_after <= now:
+        raise Refused(
+            Kind.UNAVAILABLE,
+            f"validity: expected an end to come, found {not_after.isoformat()}",
+            hint="is the authority over, or the clock wrong?",
+            authority=authority.key_id,
+        )
+    return Validity(issued_at=now, not_before=(now - BACKDATE).replace(microsecond=0), not_after=not_after)
+
+
+def entry_validity(entry: RegistrationEntry, *, ttl: timedelta, now: datetime, authority: Authority) -> Validity:
+    """The validity of an SVID of this entry, which ends with the entry at the latest.
+
+    Args:
+        ttl: the entry's own for this kind of SVID, or the default.
+
+    Raises:
+        Refused: DENIED when the entry ends within this second; UNAVAILABLE as validity.
+    """
+    if entry.expires_at is not None:
+        ttl = min(ttl, entry.expires_at - now)
+        if (now + ttl).replace(microsecond=0) <= now:
+            raise Refused(Kind.DENIED, "entry: expired", entry=entry.id)
+    return validity(now, ttl, authority)
+
+
+def check_key_kind(key: PublicKey, allowed: Collection[KeyKind]) -> None:
+    """Refuse a public key of a kind that is not certified here.
+
+    Raises:
+        Refused: INVALID
+    """
+    kind = kind_of(key)
+    if kind not in allowed:
+        raise Refused(Kind.INVALID, f"public_key: expected {' or '.join(sorted(allowed))}, found {kind}")
+
+
+def build_x509(entry: RegistrationEntry, key: PublicKey, *, serial: int, validity: Validity) -> X509Draft:
+    """An entry's X509-SVID: its ID and DNS names, for this key."""
+    return X509Draft(
+        spiffe_id=entry.spiffe_id,
+        serial=serial,
+        public_key=key,
+        not_before=validity.not_before,
+        not_after=validity.not_after,
+        dns_names=entry.dns_names,
+    )
+
+
+def build_node_x509(spiffe_id: SpiffeID, key: PublicKey, *, serial: int, validity: Validity) -> X509Draft:
+    """A node's own X509-SVID."""
+    return X509Draft(
+        spiffe_id=spiffe_id,
+        serial=serial,
+        public_key=key,
+        not_before=validity.not_before,
+        not_after=validity.not_after,
+    )
+
+
+def build_issuer_x509(trust_domain: TrustDomain, key: PublicKey, *, serial: int, validity: Validity) -> X509Draft:
+    """The issuer's own X509-SVID, the only one with ISSUER_DNS_NAME."""
+    return X509Draft(
+        spiffe_id=issuer_id(trust_domain),
+        serial=serial,
+        public_key=key,
+        not_before=validity.not_before,
+        not_after=validity.not_after,
+        dns_names=(ISSUER_DNS_NAME,),
+    )
+
+
+def build_jwt(entry: RegistrationEntry, audiences: tuple[str, ...], *, jti: str, validity: Validity) -> JWTDraft:
+    """An entry's JWT-SVID for these audiences; not back-dated, because it carries no nbf."""
+    return JWTDraft(
+        spiffe_id=entry.spiffe_id,
+        audiences=audiences,
+        jti=jti,
+        issued_at=validity.issued_at.replace(microsecond=0),
+        expires_at=validity.not_after,
+    )
+
+
+def claims_of(draft: JWTDraft) -> dict[str, str | int | list[str]]:
+    """The claims of a JWT-SVID, all that it carries.
+
+    Units: seconds since 1970, whole
+
+    Source: JWT-SVID 3
+    """
+    return {
+        "sub": str(draft.spiffe_id),
+        "aud": list(draft.audiences),
+        "exp": int(draft.expires_at.timestamp()),
+        "iat": int(draft.issued_at.timestamp()),
+        "jti": draft.jti,
+    }
+
+
+def build_ca(authority: Authority, *, trust_domain: TrustDomain, serial: int) -> CADraft:
+    """The signing certificate of an authority that is being prepared; its name holds the serial, so that no two are alike.
+
+    Two CA certificates with one subject make OpenSSL reject the leaves of the second.
+    """
+    return CADraft(
+        trust_domain=trust_domain,
+        serial=serial,
+        common_name=f"Cognomen {serial_to_text(serial)}",
+        not_before=authority.not_before,
+        not_after=authority.not_after,
+    )

@@ -1,0 +1,29 @@
+"""Which entries a node is entitled to: those below itself, and below the groups it is a member of."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+
+from issuer.decisions.admission import Node
+from svid.entry import RegistrationEntry
+from svid.spiffeid import SpiffeID
+
+__all__ = ["is_entitled", "parents_of"]
+
+
+def parents_of(node: Node, groups: Iterable[RegistrationEntry], *, now: datetime) -> frozenset[SpiffeID]:
+    """The parents whose entries are this node's: its own ID, and the IDs of groups whose selectors it all has.
+
+    Args:
+        groups: every entry below the issuer.
+    """
+    mine = {group.spiffe_id for group in groups if group.selectors <= node.selectors and not _is_over(group, now)}
+    return frozenset(mine | {node.spiffe_id})
+
+
+def is_entitled(entry: RegistrationEntry, parents: Collection[SpiffeID], *, now: datetime) -> bool:
+    """Whether a node with these parents may hold this entry's identity now."""
+    return entry.parent_id in parents and not _is_over(entry, now)
+
+
+def _is_over(entry: RegistrationEntry, now: datetime) -> bool:
+    return entry.expires_at is not None and entry.expires_at <= now

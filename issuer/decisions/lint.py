@@ -1,0 +1,162 @@
+"""What we refuse to sign, and to let out once it is signed: drafts before they are recorded, DER and tokens after.
+
+A fault found here is ours: it says that a decision above or a key below went wrong. What a draft looks like: profile.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+from cryptography import x509
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.authority import Authority
+from issuer.decisions.names import is_issuer, is_reserved, node_id_of
+from issuer.decisions.profile import BACKDATE, ISSUER_DNS_NAME, MAX_SVID_TTL, JWTDraft, X509Draft, claims_of
+from svid.errors import SVIDError
+from svid.keys import KeyID
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.x509svid import check_leaf
+
+__all__ = ["lint_jwt_draft", "lint_token", "lint_x509_der", "lint_x509_draft"]
+
+_MIN_SERIAL_BITS = 64
+_MAX_SERIAL_BITS = 159  # 20 octets, the first bit 0
+
+
+def lint_x509_draft(draft: X509Draft, *, trust_domain: TrustDomain, authority: Authority, now: datetime) -> None:
+    """Check an X509-SVID before it goes into the ledger.
+
+    Raises:
+        Refused: INTERNAL
+    """
+    _fail_on(_faults_of_x509_draft(draft, trust_domain, authority, now))
+
+
+def _faults_of_x509_draft(
+    draft: X509Draft, trust_domain: TrustDomain, authority: Authority, now: datetime
+) -> Iterator[str]:
+    yield from _faults_of_id(draft.spiffe_id, trust_domain)
+    bits = draft.serial.bit_length()
+    if draft.serial <= 0 or not _MIN_SERIAL_BITS <= bits <= _MAX_SERIAL_BITS:
+        yield f"serial: expected {_MIN_SERIAL_BITS} to {_MAX_SERIAL_BITS} bits, found {bits}"
+    if (ISSUER_DNS_NAME in draft.dns_names) is not is_issuer(draft.spiffe_id):
+        yield f"dns_names: expected {ISSUER_DNS_NAME} in the issuer's own SVID only, found {draft.dns_names}"
+    if draft.not_before.microsecond or draft.not_after.microsecond:
+        yield "validity: expected whole seconds"
+    if not draft.not_before <= now < draft.not_after:
+        yield f"validity: expected {now.isoformat()} within, found {draft.not_before} to {draft.not_after}"
+    if draft.not_after - draft.not_before > MAX_SVID_TTL + 2 * BACKDATE:
+        yield f"validity: expected at most {MAX_SVID_TTL}, found {draft.not_after - draft.not_before}"
+    if draft.not_after > authority.not_after:
+        yield f"not_after: expected at most the authority's {authority.not_after}, found {draft.not_after}"
+
+
+def lint_jwt_draft(draft: JWTDraft, *, trust_domain: TrustDomain, authority: Authority, now: datetime) -> None:
+    """Check a JWT-SVID before it goes into the ledger.
+
+    Raises:
+        Refused: INTERNAL
+    """
+    _fail_on(_faults_of_jwt_draft(draft, trust_domain, authority, now))
+
+
+def _faults_of_jwt_draft(
+    draft: JWTDraft, trust_domain: TrustDomain, authority: Authority, now: datetime
+) -> Iterator[str]:
+    yield from _faults_of_id(draft.spiffe_id, trust_domain)
+    if not draft.audiences or not all(draft.audiences):
+        yield f"audiences: expected one or more, none empty, found {len(draft.audiences)}"
+    if not draft.jti:
+        yield "jti: expected a text, found none"
+    if draft.issued_at.microsecond or draft.expires_at.microsecond:
+        yield "validity: expected whole seconds"
+    if not draft.issued_at <= now < draft.expires_at:
+        yield f"validity: expected {now.isoformat()} within, found {draft.issued_at} to {draft.expires_at}"
+    if draft.expires_at - draft.issued_at > MAX_SVID_TTL + BACKDATE:
+        yield f"validity: expected at most {MAX_SVID_TTL}, found {draft.expires_at - draft.issued_at}"
+    if draft.expires_at > authority.not_after:
+        yield f"expires_at: expected at most the authority's {authority.not_after}, found {draft.expires_at}"
+
+
+def _faults_of_id(spiffe_id: SpiffeID, trust_domain: TrustDomain) -> Iterator[str]:
+    if not spiffe_id.is_member_of(trust_domain):
+        yield f"SPIFFE ID: expected the trust domain {trust_domain}, found {spiffe_id.trust_domain}"
+    if not spiffe_id.path:
+        yield "SPIFFE ID: expected a path, found none"
+    if is_reserved(spiffe_id) and not is_issuer(spiffe_id) and node_id_of(spiffe_id) is None:
+        yield f"SPIFFE ID: expected no reserved path, found {spiffe_id.path}"
+
+
+def lint_x509_der(der: bytes, draft: X509Draft, *, authority_name: x509.Name, authority_ski: bytes) -> None:
+    """Check a signed X509-SVID: the SPIFFE profile, and that it is the draft, by the authority that was meant.
+
+    The signature itself is not verified: it would cost as much as signing; the key was proved to fit the certificate (signing).
+
+    Raises:
+        Refused: INTERNAL
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        spiffe_id = check_leaf(certificate)
+    except (SVIDError, ValueError) as e:
+        raise _failed(str(e)) from e
+    _fail_on(_faults_of_certificate(certificate, spiffe_id, draft, authority_name, authority_ski))
+
+
+def _faults_of_certificate(
+    certificate: x509.Certificate,
+    spiffe_id: SpiffeID,
+    draft: X509Draft,
+    authority_name: x509.Name,
+    authority_ski: bytes,
+) -> Iterator[str]:
+    if spiffe_id != draft.spiffe_id:
+        yield f"SPIFFE ID: expected {draft.spiffe_id}, found {spiffe_id}"
+    if certificate.serial_number != draft.serial:
+        yield f"serial: expected {draft.serial:x}, found {certificate.serial_number:x}"
+    if certificate.public_key() != draft.public_key:
+        yield "public key: expected the drafted one, found another"
+    if certificate.not_valid_before_utc != draft.not_before or certificate.not_valid_after_utc != draft.not_after:
+        yield f"validity: expected {draft.not_before} to {draft.not_after}, found another"
+    if certificate.issuer != authority_name:
+        yield f"issuer: expected {authority_name.rfc4514_string()}, found {certificate.issuer.rfc4514_string()}"
+    extensions = certificate.extensions
+    if extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier != authority_ski:
+        yield "authority key identifier: expected the authority's, found another"
+    names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    if tuple(names.get_values_for_type(x509.DNSName)) != draft.dns_names:
+        yield f"dns_names: expected {draft.dns_names}, found {names.get_values_for_type(x509.DNSName)}"
+
+
+def lint_token(token: str, draft: JWTDraft, *, algorithm: str, key_id: KeyID) -> None:
+    """Check a signed JWT-SVID: exactly our header and exactly the draft's claims.
+
+    Raises:
+        Refused: INTERNAL
+    """
+    parts = token.split(".")
+    if len(parts) != 3 or not all(parts):  # noqa: PLR2004 - header, claims, signature
+        raise _failed(f"token: expected three parts, found {len(parts)}")
+    try:
+        header, claims = (json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in parts[:2])
+    except (binascii.Error, ValueError) as e:
+        raise _failed("token: expected base64url of JSON") from e
+    if header != {"alg": algorithm, "kid": key_id, "typ": "JWT"}:
+        raise _failed(f"header: expected alg {algorithm}, kid {key_id}, typ JWT, found {header}")
+    if claims != claims_of(draft):
+        raise _failed("claims: expected the drafted ones, found others")
+
+
+def _fail_on(faults: Iterator[str]) -> None:
+    found = "; ".join(faults)
+    if found:
+        raise _failed(found)
+
+
+def _failed(what: str) -> Refused:
+    return Refused(
+        Kind.INTERNAL, f"lint: {what}", hint="nothing was released; this is a fault of the issuer, report it"
+    )
