@@ -1,0 +1,212 @@
+"""Trust bundles: the authorities of one trust domain, and the documents that carry them.
+
+A document does not name its trust domain, so whoever reads one says which it is. When authorities come and go is decided elsewhere:
+issuer/decisions/authority.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.exceptions import InvalidKeyError
+
+from svid.encoding import (
+    JSON,
+    MAX_DOCUMENT_BYTES,
+    certificates_from_der,
+    certificates_from_pem,
+    certificates_to_der,
+    certificates_to_pem,
+    json_object,
+)
+from svid.errors import BundleError
+from svid.keys import PublicKey
+from svid.spiffeid import TrustDomain
+
+__all__ = ["MAX_AUTHORITIES", "MAX_REFRESH_HINT", "MAX_SEQUENCE", "Bundle"]
+
+MAX_AUTHORITIES = 256
+"""How many authorities of one sort a bundle may hold."""
+MAX_SEQUENCE = (1 << 64) - 1
+MAX_REFRESH_HINT = timedelta(days=366)
+MAX_KID_BYTES = 1024
+
+_X509 = "x509-svid"
+_JWT = "jwt-svid"
+_MIN_RSA_BITS = 2048
+_MAX_RSA_BITS = 8192
+_MAX_JWK_VALUE = 2048
+_KEY_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("n", "e")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """What vouches for the SVIDs of one trust domain; without any authority nothing of that trust domain is trusted.
+
+    Attributes:
+        x509_authorities: CA certificates, each once.
+        jwt_authorities: the keys that sign JWT-SVIDs, by their key ID.
+
+    Raises:
+        BundleError: an authority that cannot be used, too many, or a number out of range.
+
+    Source: SPIFFE Trust Domain and Bundle 4
+    """
+
+    trust_domain: TrustDomain
+    x509_authorities: tuple[x509.Certificate, ...] = ()
+    jwt_authorities: Mapping[str, PublicKey] = field(default_factory=dict)
+    sequence: int | None = None
+    refresh_hint: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x509_authorities", tuple(dict.fromkeys(self.x509_authorities)))
+        object.__setattr__(self, "jwt_authorities", MappingProxyType(dict(self.jwt_authorities)))
+        for count in (len(self.x509_authorities), len(self.jwt_authorities)):
+            if count > MAX_AUTHORITIES:
+                raise BundleError(f"authorities: expected at most {MAX_AUTHORITIES}, found {count}")
+        for kid, key in self.jwt_authorities.items():
+            _check_kid(kid)
+            if not _is_usable(key):
+                raise BundleError(f"keys: expected P-256, P-384, P-521 or RSA of 2048 to 8192 bits for {kid!r}")
+        if self.sequence is not None and not 0 <= self.sequence <= MAX_SEQUENCE:
+            raise BundleError(f"spiffe_sequence: expected 0 to {MAX_SEQUENCE}, found {self.sequence}", clause=_clause("1.1"))
+        if self.refresh_hint is not None and not timedelta() <= self.refresh_hint <= MAX_REFRESH_HINT:
+            limit = MAX_REFRESH_HINT // timedelta(seconds=1)
+            raise BundleError(f"spiffe_refresh_hint: expected 0 to {limit} seconds", clause=_clause("1.2"))
+
+    @classmethod
+    def from_jwks(cls, trust_domain: TrustDomain, document: bytes) -> Self:
+        """Parse a SPIFFE bundle; keys of a type or use that we do not know are left out.
+
+        Shape: a JWK Set; each x509-svid key has `x5c`, each jwt-svid key has `kid`.
+
+        Raises:
+            BundleError: not a JWK Set, or a key of a known type and use that is malformed.
+
+        Source: SPIFFE Trust Domain and Bundle 4, X509-SVID 6, JWT-SVID 6
+        """
+        members = _members(document)
+        x509_authorities: list[x509.Certificate] = []
+        jwt_authorities: list[tuple[str, PublicKey]] = []
+        for jwk in _jwks(members):
+            match jwk.get("use"):
+                case "x509-svid":
+                    x509_authorities.extend(_certificates(jwk))
+                case "jwt-svid":
+                    jwt_authorities.extend(_named_keys(jwk))
+        hint = _integer(members, "spiffe_refresh_hint", MAX_REFRESH_HINT // timedelta(seconds=1))
+        return cls(
+            trust_domain=trust_domain,
+            x509_authorities=tuple(x509_authorities),
+            jwt_authorities=_unique(jwt_authorities),
+            sequence=_integer(members, "spiffe_sequence", MAX_SEQUENCE),
+            refresh_hint=None if hint is None else timedelta(seconds=hint),
+        )
+
+    @classmethod
+    def from_jwt_jwks(cls, trust_domain: TrustDomain, document: bytes) -> Self:
+        """Parse what the Workload API gives as JWT bundle, where `use` may be absent.
+
+        Raises:
+            BundleError: as from_jwks.
+
+        Source: SPIFFE Workload API 6.2.2
+        """
+        keys = [
+            named for jwk in _jwks(_members(document)) if jwk.get("use", _JWT) == _JWT for named in _named_keys(jwk)
+        ]
+        return cls(trust_domain=trust_domain, jwt_authorities=_unique(keys))
+
+    def to_jwks(self) -> bytes:
+        """Write the SPIFFE bundle: one canonical text for one content.
+
+        Source: SPIFFE Trust Domain and Bundle 4
+        """
+        document: dict[str, JSON] = {"keys": [*map(_x509_jwk, self.x509_authorities), *self._jwt_jwks()]}
+        if self.sequence is not None:
+            document["spiffe_sequence"] = self.sequence
+        if self.refresh_hint is not None:
+            document["spiffe_refresh_hint"] = self.refresh_hint // timedelta(seconds=1)
+        return _canonical(document)
+
+    def jwt_jwks(self) -> bytes:
+        """Write the JWK Set of the JWT authorities alone, each with `kid` and `use`.
+
+        Source: SPIFFE Workload API 6.2.2
+        """
+        return _canonical({"keys": list(self._jwt_jwks())})
+
+    def _jwt_jwks(self) -> Iterator[JSON]:
+        for kid, key in sorted(self.jwt_authorities.items()):
+            yield {**_public_jwk(key), "use": _JWT, "kid": kid}
+
+    @classmethod
+    def from_pem(cls, trust_domain: TrustDomain, pem: bytes) -> Self:
+        """Parse the CA certificates of a PEM text: at least one."""
+        certificates = certificates_from_pem(pem, limit=MAX_AUTHORITIES, error=BundleError)
+        return cls(trust_domain=trust_domain, x509_authorities=certificates)
+
+    def to_pem(self) -> bytes:
+        """Write the CA certificates as PEM."""
+        return certificates_to_pem(self.x509_authorities)
+
+    @classmethod
+    def from_der(cls, trust_domain: TrustDomain, der: bytes) -> Self:
+        """Parse what the Workload API gives as X.509 bundle; no bytes are a bundle that vouches for nothing.
+
+        Shape: DER certificates back to back.
+
+        Source: SPIFFE Workload API 5.2.2
+        """
+        certificates = certificates_from_der(der, limit=MAX_AUTHORITIES, error=BundleError)
+        return cls(trust_domain=trust_domain, x509_authorities=certificates)
+
+    def x509_der(self) -> bytes:
+        """Write the CA certificates as DER, back to back."""
+        return certificates_to_der(self.x509_authorities)
+
+
+def _clause(section: str) -> str:
+    return f"Trust Domain and Bundle 4.{section}"
+
+
+def _members(document: bytes) -> dict[str, JSON]:
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise BundleError(f"bundle: expected at most {MAX_DOCUMENT_BYTES} bytes, found {len(document)}")
+    try:
+        return json_object(document)
+    except ValueError as e:
+        raise BundleError(f"bundle: {e}", clause="Trust Domain and Bundle 4") from e
+
+
+def _jwks(members: Mapping[str, JSON]) -> Iterator[Mapping[str, JSON]]:
+    """Yield the keys whose type we know."""
+    keys = members.get("keys")
+    if not isinstance(keys, list):
+        raise BundleError("keys: expected an array", clause=_clause("1.3"))
+    if len(keys) > 2 * MAX_AUTHORITIES:
+        raise BundleError(f"keys: expected at most {2 * MAX_AUTHORITIES}, found {len(keys)}")
+    for jwk in keys:
+        if not isinstance(jwk, dict):
+            raise BundleError("keys: expected objects", clause=_clause("2"))
+        if jwk.get("kty") in {"EC", "RSA", "OKP"}:
+            yield jwk
+
+
+def _integer(members: Mapping[str, JSON], name: str, limit: int) -> int | None:
+    value = members.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
+        raise BundleError(f"{name}: expected an integer from 0 to {limit}", clause=_clause("1"))
+    return value
