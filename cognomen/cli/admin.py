@@ -1,0 +1,146 @@
+"""The command's side of the admin protocol: one call at a time over the issuer's admin socket."""
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import grpc
+from google.protobuf.message import Message
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.pb import admin_pb2 as pb
+from cognomen.wire.pb import node_pb2
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = ["Admin", "connect"]
+
+M = TypeVar("M", bound=Message)
+
+_SECONDS = 60.0
+_MESSAGE_BYTES = 64 * 1024 * 1024
+_OPTIONS = (
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.default_authority", "localhost"),
+)
+_KINDS = {
+    grpc.StatusCode.INVALID_ARGUMENT: Kind.INVALID,
+    grpc.StatusCode.UNAUTHENTICATED: Kind.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED: Kind.DENIED,
+    grpc.StatusCode.NOT_FOUND: Kind.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS: Kind.EXISTS,
+    grpc.StatusCode.ABORTED: Kind.CONFLICT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Kind.EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE: Kind.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Kind.UNAVAILABLE,
+}
+
+
+class Admin:
+    """The methods of the service Admin; each raises what the issuer refused."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def create_invite(self, request: pb.CreateInviteRequest) -> pb.CreateInviteResponse:
+        """Make an invite."""
+        return self._call("CreateInvite", request, pb.CreateInviteResponse.FromString)
+
+    def list_nodes(self, request: pb.ListNodesRequest) -> pb.ListNodesResponse:
+        """One page of the nodes."""
+        return self._call("ListNodes", request, pb.ListNodesResponse.FromString)
+
+    def get_node(self, id_or_spiffe_id: str) -> pb.Node:
+        """One node."""
+        return self._call("GetNode", pb.GetNodeRequest(id=id_or_spiffe_id), pb.Node.FromString)
+
+    def create_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
+        """Create entries, all or none."""
+        return self._call("CreateEntries", request, pb.EntriesResponse.FromString)
+
+    def update_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
+        """Replace entries, all or none."""
+        return self._call("UpdateEntries", request, pb.EntriesResponse.FromString)
+
+    def delete_entries(self, request: pb.DeleteEntriesRequest) -> pb.EntriesResponse:
+        """Delete entries, all or none."""
+        return self._call("DeleteEntries", request, pb.EntriesResponse.FromString)
+
+    def get_entry(self, entry_id: str) -> node_pb2.Entry:
+        """One entry."""
+        return self._call("GetEntry", pb.GetEntryRequest(id=entry_id), node_pb2.Entry.FromString)
+
+    def list_entries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
+        """One page of the entries."""
+        return self._call("ListEntries", request, pb.ListEntriesResponse.FromString)
+
+    def get_bundle(self) -> pb.GetBundleResponse:
+        """The trust bundle."""
+        return self._call("GetBundle", pb.GetBundleRequest(), pb.GetBundleResponse.FromString)
+
+    def list_credentials(self, request: pb.ListCredentialsRequest) -> pb.ListCredentialsResponse:
+        """One page of the ledger, newest first."""
+        return self._call("ListCredentials", request, pb.ListCredentialsResponse.FromString)
+
+    def complete_id(self, text: str) -> SpiffeID:
+        """Parse a SPIFFE ID; a bare path such as `/web` is one of the issuer's trust domain, which is asked only then."""
+        if text.startswith("/"):
+            return SpiffeID(trust_domain=TrustDomain(self.get_bundle().trust_domain), path=text)
+        return SpiffeID.parse(text)
+
+    def _call(self, method: str, request: Message, parse: Callable[[bytes], M]) -> M:
+        call = self._channel.unary_unary(
+            f"/cognomen.admin.v1.Admin/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=parse,
+        )
+        try:
+            return call(request, timeout=_SECONDS)
+        except grpc.RpcError as e:
+            raise _refused(e) from e
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[Admin]:
+    """Connect to the admin socket at that path.
+
+    Raises:
+        Refused: UNAVAILABLE when nobody listens there, DENIED when we may not connect.
+    """
+    _check_reachable(path)
+    with grpc.insecure_channel(f"unix://{quote(str(path.absolute()))}", options=_OPTIONS) as channel:
+        yield Admin(channel)
+
+
+def _check_reachable(path: Path) -> None:
+    """Try the socket once by hand: gRPC would keep trying, and does not tell why it failed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except PermissionError as e:
+            raise Refused(
+                Kind.DENIED,
+                f"admin socket {path}: expected one that uid {os.geteuid()} may use, found no permission",
+                hint="run the command as the issuer's user",
+            ) from e
+        except OSError as e:
+            found = "none" if e.errno == errno.ENOENT else (e.strerror or str(e)).lower()
+            raise Refused(
+                Kind.UNAVAILABLE,
+                f"admin socket {path}: expected an issuer that listens, found {found}",
+                hint="start it (cognomen issuer run), or name its socket by --socket or COGNOMEN_ADMIN_SOCKET",
+            ) from e
+
+
+def _refused(error: grpc.RpcError) -> Refused:
+    call: object = error  # what grpcio raises here is a Call, too; its types do not say so
+    if not isinstance(call, grpc.Call):
+        raise error
+    detail, _, hint = call.details().partition("\n")  # as issuer/api/status writes it
+    return Refused(_KINDS.get(call.code(), Kind.INTERNAL), detail or call.code().name.lower(), hint=hint)

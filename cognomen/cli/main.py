@@ -1,0 +1,136 @@
+"""`cognomen`: the root of the command, how its failures are told, and its exit codes.
+
+Commands are imported when they are called, so that `--help` does not wait for gRPC and the daemons.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from cognomen.daemon.errors import Kind, Refused
+from svid.errors import SVIDError, WorkloadAPIError
+
+__all__ = ["main", "run"]
+
+_COMMANDS = {
+    "dev": "issuer and attestor on this machine, in one command",
+    "issuer": "the issuer: decides, signs, remembers",
+    "attestor": "the node's daemon: serves the SPIFFE Workload API",
+    "node": "invite nodes, and look at those that joined",
+    "entry": "registration entries: which workload gets which SPIFFE ID",
+    "bundle": "the trust bundle",
+    "svid": "the ledger of every credential that was signed",
+    "fetch": "be a workload: fetch SVIDs and bundles",
+    "validate": "be a service: validate what a peer shows",
+}
+
+_EXIT_CODES = {
+    Kind.UNAVAILABLE: 3,
+    Kind.NOT_FOUND: 4,
+    Kind.DENIED: 5,
+    Kind.UNAUTHENTICATED: 5,
+}
+_FAILED = 1
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+_STATUS_KINDS = {
+    "PERMISSION_DENIED": Kind.DENIED,
+    "UNAUTHENTICATED": Kind.UNAUTHENTICATED,
+    "UNAVAILABLE": Kind.UNAVAILABLE,
+    "DEADLINE_EXCEEDED": Kind.UNAVAILABLE,
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when somebody calls them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which people meet them."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of that name."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"cognomen.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - narrows what getattr gives; true of every module here
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cognomen", message="cognomen %(version)s")
+def cognomen() -> None:
+    """SPIFFE identities for agents, that end when they should.
+
+    A working socket now: `cognomen dev`, and in another terminal `cognomen fetch x509`.
+
+    \b
+    The issuer's commands speak to its admin socket: --socket, COGNOMEN_ADMIN_SOCKET,
+    or /run/cognomen/admin/issuer.sock. `fetch` and `validate` speak to the Workload
+    API: --socket, or SPIFFE_ENDPOINT_SOCKET.
+    Every command that prints data takes --output json: keys are the fields' names in
+    proto/cognomen/wire/pb, and stay.
+
+    \b
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot be
+    reached or cannot answer now, 4 not found, 5 denied, 130 interrupted.
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and tell its failure on standard error; returns the exit code."""
+    try:
+        result: object = cognomen.main(list(arguments), prog_name="cognomen", standalone_mode=False)
+        sys.stdout.flush()
+    except click.Abort:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes once more at its end: give it something that takes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except (click.ClickException, Refused, SVIDError) as e:
+        return _tell(e)
+    return result if isinstance(result, int) else 0
+
+
+def _tell(error: click.ClickException | Refused | SVIDError) -> int:
+    """Say on standard error what failed and what to do next; returns the exit code."""
+    match error:
+        case click.ClickException():
+            detail, hint, code = error.format_message(), _usage_hint(error), error.exit_code
+        case Refused():
+            detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
+        case WorkloadAPIError():
+            detail, hint = str(error), ""
+            code = _EXIT_CODES.get(_STATUS_KINDS.get(error.code, Kind.INTERNAL), _FAILED)
+        case _:
+            detail, hint, code = str(error), "", _FAILED
+    click.echo(f"error: {detail}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    return code
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{context.command_path} --help" if context is not None else ""
+
+
+def main() -> None:
+    """Be the program `cognomen`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Options and kinds of values that several commands share."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from cognomen.daemon.config import parse_duration
+from svid.errors import SVIDError
+from svid.selector import Selector
+
+__all__ = [
+    "admin_socket_option",
+    "duration",
+    "every_page_option",
+    "label",
+    "moment",
+    "output_option",
+    "page_size_option",
+    "page_token_option",
+    "read_source",
+    "selector",
+    "workload_socket_option",
+]
+
+_MAX_SOURCE_BYTES = 256 * 1024 * 1024
+
+output_option = click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="A table for people, or JSON for programs.",
+)
+admin_socket_option = click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    envvar="COGNOMEN_ADMIN_SOCKET",
+    show_envvar=True,
+    default="/run/cognomen/admin/issuer.sock",
+    show_default=True,
+    help="The issuer's admin socket.",
+)
+workload_socket_option = click.option(
+    "--socket",
+    metavar="ADDRESS",
+    help="The Workload API: unix:///PATH, or a path.  [default: SPIFFE_ENDPOINT_SOCKET]",
+)
+page_size_option = click.option(
+    "--page-size", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many to show."
+)
+page_token_option = click.option(
+    "--page-token", default="", help="Where the last page ended: its next_page_token.", metavar="TOKEN"
+)
+every_page_option = click.option("--all", "every_page", is_flag=True, help="Show all of them.")
+
+
+def duration(text: str) -> timedelta:
+    """Take 90s, 30m, 1h, 1d."""
+    try:
+        return parse_duration(text)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
+
+
+def selector(text: str) -> Selector:
+    """Take type:value."""
+    try:
+        return Selector.parse(text)
+    except SVIDError as e:
+        raise click.BadParameter(str(e)) from e
+
+
+def label(text: str) -> tuple[str, str]:
+    """Take key=value."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"expected key=value, found {text!r}")
+    return key, value
+
+
+def moment(text: str) -> datetime:
+    """Take 2026-11-23T08:00:00Z."""
+    from cognomen.wire.admin import moment_from_text  # noqa: PLC0415 - loads protobuf, which --help need not
+
+    try:
+        return moment_from_text(text)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
+
+
+def read_source(name: str) -> str:
+    """Read a text from a file, or from standard input where the name is `-`."""
+    try:
+        with click.open_file(name, "rb") as file:
+            data = bytes(file.read(_MAX_SOURCE_BYTES + 1))
+        text = data.decode()
+    except OSError as e:
+        raise click.UsageError(f"{name}: {(e.strerror or str(e)).lower()}") from e
+    except UnicodeDecodeError as e:
+        raise click.UsageError(f"{name}: expected UTF-8 text") from e
+    if len(data) > _MAX_SOURCE_BYTES:
+        raise click.UsageError(f"{name}: expected at most {_MAX_SOURCE_BYTES} bytes, found more")
+    return text

@@ -1,0 +1,71 @@
+"""What commands print: tables that fit a terminal, plain columns where there is none, JSON for programs.
+
+Which keys a document has is decided by the protocol (cognomen/wire/admin) or by the command that makes it.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+from cognomen.wire.admin import JSON
+
+__all__ = ["print_document", "print_json", "print_table", "warn"]
+
+
+def print_json(document: Mapping[str, JSON]) -> None:
+    """Print a document on several lines, in the order of its keys."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]]) -> None:
+    """Print rows below a header."""
+    texts = [[_cell(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(columns, texts)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    for row in (columns, *texts):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_document(document: Mapping[str, JSON]) -> None:
+    """Print one thing, a line for each key that says something."""
+    known = {key: _cell(value) for key, value in document.items() if value not in (None, "", [], {}, False)}
+    width = max(map(len, known), default=0)
+    for key, value in known.items():
+        click.echo(f"{key.ljust(width)}  {value}")
+
+
+def warn(text: str) -> None:
+    """Tell something on standard error that does not end the command."""
+    click.echo(f"warning: {text}", err=True)
+
+
+def _cell(value: JSON) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            text = "yes" if value else "no"
+        case list():
+            text = ", ".join(map(_cell, value))
+        case dict():
+            text = ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
+        case _:
+            text = str(value)
+    # a stored text must not speak to the terminal
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "-"
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box  # noqa: PLC0415 - a pipe does not wait for rich
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
