@@ -1,0 +1,78 @@
+"""How values stand in columns: moments as microseconds since 1970, IDs and selectors as texts, collections as JSON."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+
+__all__ = [
+    "from_micros",
+    "map_from_json",
+    "map_to_json",
+    "optional_moment",
+    "selectors_from_json",
+    "selectors_to_json",
+    "spiffe_id",
+    "texts_from_json",
+    "texts_to_json",
+    "to_micros",
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_CACHED = 4096  # parents and selectors recur from row to row
+
+
+def to_micros(moment: datetime) -> int:
+    """Write a moment."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Read a moment."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def optional_moment(micros: int | None) -> datetime | None:
+    """Read a moment that may be absent."""
+    return None if micros is None else from_micros(micros)
+
+
+def texts_to_json(texts: Iterable[str]) -> str:
+    """Write texts in their order."""
+    return json.dumps(list(texts), separators=(",", ":"))
+
+
+def texts_from_json(document: str) -> tuple[str, ...]:
+    """Read texts."""
+    return tuple(json.loads(document))
+
+
+def map_to_json(mapping: Mapping[str, str]) -> str:
+    """Write a mapping."""
+    return json.dumps(dict(mapping), separators=(",", ":"))
+
+
+def map_from_json(document: str) -> dict[str, str]:
+    """Read a mapping."""
+    return dict(json.loads(document))
+
+
+def selectors_to_json(selectors: Iterable[Selector]) -> str:
+    """Write selectors, sorted."""
+    return texts_to_json(sorted(map(str, selectors)))
+
+
+@lru_cache(maxsize=_CACHED)
+def selectors_from_json(document: str) -> frozenset[Selector]:
+    """Read selectors."""
+    return frozenset(map(Selector.parse, json.loads(document)))
+
+
+@lru_cache(maxsize=_CACHED)
+def spiffe_id(text: str) -> SpiffeID:
+    """Read a SPIFFE ID."""
+    return SpiffeID.parse(text)

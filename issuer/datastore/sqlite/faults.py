@@ -1,0 +1,49 @@
+"""What SQLite's errors mean to the house: not now, and what the operator can do about it."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cognomen.daemon.errors import Kind, Refused
+
+__all__ = ["outward", "refusing"]
+
+_PRIMARY_CODE = 0xFF
+
+_MEANINGS: dict[int, tuple[str, str]] = {
+    sqlite3.SQLITE_FULL: ("full", "free some space where the state directory lies; the issuer goes on by itself then"),
+    sqlite3.SQLITE_READONLY: ("read-only", "make the file, its directory and its disk writable to the issuer's user"),
+    sqlite3.SQLITE_PERM: ("not permitted", "the file and its directory must belong to the issuer's user"),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that the directory exists and belongs to the issuer's user"),
+    sqlite3.SQLITE_BUSY: (
+        "locked by another process",
+        "end the other process; only one issuer may use a state directory",
+    ),
+    sqlite3.SQLITE_LOCKED: ("locked", "end the other process; only one issuer may use a state directory"),
+    sqlite3.SQLITE_CORRUPT: ("damaged", "stop the issuer, keep the file for inspection, restore a backup"),
+    sqlite3.SQLITE_NOTADB: ("no SQLite file", "name the right file, or restore a backup"),
+    sqlite3.SQLITE_IOERR: ("failed to read or write", "look for disk errors in the system's log"),
+    sqlite3.SQLITE_NOMEM: ("out of memory", "give the issuer more memory"),
+}
+
+
+def outward(error: BaseException) -> BaseException:
+    """Turn an error of the storage into a refusal; one that is a fault of ours, or no SQLite error, stays what it is."""
+    if not isinstance(error, sqlite3.Error):
+        return error
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
+    if code not in _MEANINGS:
+        return error
+    what, hint = _MEANINGS[code]
+    refusal = Refused(Kind.UNAVAILABLE, f"datastore: {what}", hint=hint, sqlite=str(error))
+    refusal.__cause__ = error
+    return refusal
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Let errors of the storage leave this block as refusals."""
+    try:
+        yield
+    except sqlite3.Error as e:
+        raise outward(e)  # noqa: B904 - it carries its cause already

@@ -1,0 +1,176 @@
+"""What only grows, in SQLite: the ledger, the change log and the audit chain."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from sqlite_utils import Database
+
+from issuer.datastore.port import LedgerFilter
+from issuer.datastore.sqlite import codec
+from issuer.decisions.audit import (
+    GENESIS,
+    AuditEvent,
+    AuditRow,
+    Credential,
+    CredentialKind,
+    CredentialState,
+    NodeID,
+    chain,
+)
+from issuer.decisions.changes import Change, ChangeKind, Cursor
+from svid.entry import EntryID
+from svid.keys import KeyID
+
+__all__ = ["SQLiteAudit", "SQLiteChanges", "SQLiteLedger"]
+
+_MAX_NUMBER = 2**63 - 1
+_CREDENTIAL = (
+    "kind, serial, spiffe_id, entry_id, entry_revision, node_id, key_hash, authority_id, audiences,"
+    " issued_at, not_after, state"
+)
+_CredentialRow: TypeAlias = tuple[
+    int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str
+]  # number and _CREDENTIAL
+
+
+class SQLiteLedger:
+    """Every credential that we signed, or were about to."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def record(self, credentials: Sequence[Credential]) -> None:
+        """Append rows."""
+        self._connection.executemany(
+            f"INSERT INTO credential ({_CREDENTIAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants only
+            (
+                (
+                    credential.kind.value,
+                    credential.serial,
+                    str(credential.spiffe_id),
+                    credential.entry_id,
+                    credential.entry_revision,
+                    credential.node_id,
+                    credential.key_hash or None,
+                    credential.authority_id,
+                    codec.texts_to_json(credential.audiences),
+                    codec.to_micros(credential.issued_at),
+                    codec.to_micros(credential.not_after),
+                    credential.state.value,
+                )
+                for credential in credentials
+            ),
+        )
+
+    def resolve(self, serials: Collection[str], state: CredentialState) -> None:
+        """Say what became of these credentials."""
+        self._connection.executemany(
+            "UPDATE credential SET state = ? WHERE serial = ?", ((state.value, serial) for serial in serials)
+        )
+
+    def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
+        """For those of these keys that were certified before: the entry and node, by key hash."""
+        rows = self._connection.execute(
+            "SELECT key_hash, entry_id, node_id FROM credential WHERE key_hash IN (SELECT value FROM json_each(?))",
+            (codec.texts_to_json(key_hashes),),
+        )
+        return {key_hash: (entry_id, node_id) for key_hash, entry_id, node_id in rows}
+
+    def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
+        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+        conditions = ["number < ?"]
+        arguments: list[str | int] = [before or _MAX_NUMBER]
+        for column, value in (
+            ("spiffe_id", where.spiffe_id),
+            ("entry_id", where.entry_id),
+            ("node_id", where.node_id),
+        ):
+            if value is not None:
+                conditions.append(f"{column} = ?")
+                arguments.append(str(value))
+        query = (
+            f"SELECT number, {_CREDENTIAL} FROM credential"  # noqa: S608 - our own names
+            f" WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
+        )
+        return [_credential(row) for row in self._connection.execute(query, (*arguments, limit))]
+
+
+def _credential(row: _CredentialRow) -> Credential:
+    return Credential(
+        number=row[0],
+        kind=CredentialKind(row[1]),
+        serial=row[2],
+        spiffe_id=codec.spiffe_id(row[3]),
+        entry_id=None if row[4] is None else EntryID(row[4]),
+        entry_revision=row[5],
+        node_id=None if row[6] is None else NodeID(row[6]),
+        key_hash=row[7] or "",
+        authority_id=KeyID(row[8]),
+        audiences=codec.texts_from_json(row[9]),
+        issued_at=codec.from_micros(row[10]),
+        not_after=codec.from_micros(row[11]),
+        state=CredentialState(row[12]),
+    )
+
+
+class SQLiteChanges:
+    """The change log; the last number stands in the meta row, so that pruned numbers never come again."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def append(self, changes: Iterable[Change]) -> int:
+        """Add rows; the number of the last, which is the head's."""
+        head = self.head().number
+        rows = [
+            (number, change.kind.value, change.subject, json.dumps(sorted(map(str, change.parents))))
+            for number, change in enumerate(changes, start=head + 1)
+        ]
+        self._connection.executemany("INSERT INTO change (number, kind, subject, parents) VALUES (?, ?, ?, ?)", rows)
+        self._connection.execute("UPDATE meta SET change_number = ?", (head + len(rows),))
+        return head + len(rows)
+
+    def after(self, number: int, *, limit: int) -> Sequence[Change]:
+        """The rows that follow, in order."""
+        rows = self._connection.execute(
+            "SELECT number, kind, subject, parents FROM change WHERE number > ? ORDER BY number LIMIT ?",
+            (number, limit),
+        )
+        return [
+            Change(
+                number=number,
+                kind=ChangeKind(kind),
+                subject=subject,
+                parents=frozenset(map(codec.spiffe_id, json.loads(parents))),
+            )
+            for number, kind, subject, parents in rows
+        ]
+
+    def head(self) -> Cursor:
+        """The store's incarnation and the last number given."""
+        incarnation, number = self._connection.execute("SELECT incarnation, change_number FROM meta").fetchone()
+        return Cursor(incarnation=incarnation, number=number)
+
+
+class SQLiteAudit:
+    """The hash-chained record of decisions; its head is read in the transaction that adds to it."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def append(self, events: Sequence[AuditEvent]) -> None:
+        """Add rows to the chain."""
+        head = self._connection.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+        number, digest = head or (0, GENESIS)
+        self._connection.executemany(
+            "INSERT INTO audit (number, body, hash) VALUES (?, ?, ?)",
+            ((row.number, row.body, row.hash) for row in chain(events, number=number, head=digest)),
+        )
+
+    def rows(self, *, after: int, limit: int) -> Sequence[AuditRow]:
+        """The rows that follow, in order."""
+        rows = self._connection.execute(
+            "SELECT number, body, hash FROM audit WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
+        )
+        return [AuditRow(number=number, body=body, hash=digest) for number, body, digest in rows]

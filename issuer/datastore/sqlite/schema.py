@@ -1,0 +1,206 @@
+"""The tables, as numbered migrations; and how a connection to them is opened.
+
+Times are microseconds since 1970, UTC; lists and maps are JSON. A released migration never changes: the next one adds.
+"""
+
+import os
+import secrets
+import sqlite3
+import stat
+from pathlib import Path
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.privatefile import private_directory
+
+__all__ = ["MEMORY", "connect", "create_file", "migrate"]
+
+MEMORY = ":memory:"
+_BUSY_SECONDS = 2.0
+_KNOWN = frozenset({"0001"})
+
+_migrations = Migrations("issuer")
+
+_TABLES = (
+    """
+    CREATE TABLE meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        incarnation TEXT NOT NULL,
+        change_number INTEGER NOT NULL,
+        bundle_sequence INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE entry (
+        id TEXT PRIMARY KEY NOT NULL,
+        spiffe_id TEXT NOT NULL,
+        parent_id TEXT NOT NULL,
+        selectors TEXT NOT NULL,
+        x509_svid_ttl INTEGER,
+        jwt_svid_ttl INTEGER,
+        expires_at INTEGER,
+        dns_names TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        hint TEXT NOT NULL,
+        created_at INTEGER,
+        owner TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        fingerprint BLOB NOT NULL UNIQUE
+    ) STRICT
+    """,
+    "CREATE INDEX entry_by_parent ON entry (parent_id, id)",
+    "CREATE INDEX entry_by_spiffe_id ON entry (spiffe_id, id)",
+    """
+    CREATE TABLE entry_selector (
+        selector TEXT NOT NULL,
+        entry_id TEXT NOT NULL,
+        PRIMARY KEY (selector, entry_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE node (
+        id TEXT PRIMARY KEY NOT NULL,
+        spiffe_id TEXT NOT NULL UNIQUE,
+        attestor TEXT NOT NULL,
+        selectors TEXT NOT NULL,
+        attested_at INTEGER NOT NULL,
+        svid_not_after INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        current_serial TEXT NOT NULL,
+        pending_serial TEXT NOT NULL,
+        acknowledged INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE token (
+        hash TEXT PRIMARY KEY NOT NULL,
+        node_id TEXT NOT NULL UNIQUE,
+        labels TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        key_hash TEXT NOT NULL,
+        used_at INTEGER
+    ) STRICT
+    """,
+    """
+    CREATE TABLE authority (
+        number INTEGER PRIMARY KEY,
+        key_id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        public_key BLOB NOT NULL,
+        certificate BLOB NOT NULL,
+        not_before INTEGER NOT NULL,
+        not_after INTEGER NOT NULL,
+        published_at INTEGER,
+        activated_at INTEGER
+    ) STRICT
+    """,
+    """
+    CREATE TABLE credential (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        serial TEXT NOT NULL UNIQUE,
+        spiffe_id TEXT NOT NULL,
+        entry_id TEXT,
+        entry_revision INTEGER NOT NULL,
+        node_id TEXT,
+        key_hash TEXT,
+        authority_id TEXT NOT NULL,
+        audiences TEXT NOT NULL,
+        issued_at INTEGER NOT NULL,
+        not_after INTEGER NOT NULL,
+        state TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX credential_by_key ON credential (key_hash) WHERE key_hash IS NOT NULL",
+    "CREATE INDEX credential_by_spiffe_id ON credential (spiffe_id)",
+    "CREATE INDEX credential_by_entry ON credential (entry_id) WHERE entry_id IS NOT NULL",
+    "CREATE INDEX credential_by_node ON credential (node_id) WHERE node_id IS NOT NULL",
+    """
+    CREATE TABLE change (
+        number INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        parents TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY,
+        body BLOB NOT NULL,
+        hash BLOB NOT NULL
+    ) STRICT
+    """,
+)
+
+
+@_migrations(name="0001")
+def _first(database: Database) -> None:
+    for statement in _TABLES:
+        database.execute(statement)
+    database.execute(
+        "INSERT INTO meta (id, incarnation, change_number, bundle_sequence) VALUES (1, ?, 0, 0)",
+        [secrets.token_hex(16)],
+    )
+
+
+def create_file(path: Path) -> None:
+    """Create the file, mode 0600, in a directory that is ours alone; one that is there is left as it is.
+
+    Raises:
+        Refused: INVALID when the file or its directory is open to others; UNAVAILABLE when the system says no.
+    """
+    private_directory(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as e:
+        raise Refused(
+            Kind.UNAVAILABLE,
+            f"datastore: {path}: {(e.strerror or str(e)).lower()}",
+            hint="check the path and its permissions",
+        ) from e
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise Refused(
+            Kind.INVALID,
+            f"datastore: {path}: expected a regular file of uid {os.geteuid()} with mode 0600,"
+            f" found uid {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}",
+            hint=f"chmod 600 {path}",
+        )
+
+
+def connect(path: Path | None, *, max_pages: int | None = None) -> Database:
+    """Open a connection for one thread at a time; None: in memory."""
+    connection = sqlite3.connect(
+        MEMORY if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    database = Database(connection, execute_plugins=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    if max_pages is not None:
+        connection.execute(f"PRAGMA max_page_count = {max_pages:d}")
+    return database
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema up to date.
+
+    Raises:
+        Refused: CONFLICT when a later release wrote this file.
+    """
+    unknown = sorted({migration.name for migration in _migrations.applied(database)} - _KNOWN)
+    if unknown:
+        raise Refused(
+            Kind.CONFLICT,
+            f"datastore: expected the schema of this release, found that of a later one ({', '.join(unknown)})",
+            hint="run the release that wrote it, or restore a backup of before",
+        )
+    _migrations.apply(database)

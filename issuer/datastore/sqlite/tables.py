@@ -1,0 +1,179 @@
+"""Nodes, join tokens, the bundle's sequence and the authorities in SQLite: few rows, plainly read and written."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from sqlite_utils import Database
+
+from issuer.datastore.sqlite import codec
+from issuer.decisions.admission import Node, NodeState, Token
+from issuer.decisions.audit import NodeID
+from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+from svid.keys import KeyID
+
+__all__ = ["SQLiteAuthorities", "SQLiteBundles", "SQLiteNodes", "SQLiteTokens"]
+
+
+_NewRow: TypeAlias = Mapping[str, str | int | bytes | None]
+
+
+def _put(database: Database, table: str, key: str, row: _NewRow) -> None:
+    """Add the row, or overwrite the one with its key."""
+    columns = ", ".join(row)
+    values = ", ".join(f":{column}" for column in row)
+    changes = ", ".join(f"{column} = excluded.{column}" for column in row if column != key)
+    database.execute(
+        f"INSERT INTO {table} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO UPDATE SET {changes}",  # noqa: S608 - our names
+        dict(row),
+    )
+
+
+class SQLiteNodes:
+    """Attested nodes."""
+
+    _SELECT = (
+        "SELECT id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial, pending_serial,"
+        " acknowledged FROM node"
+    )
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, node_id: NodeID) -> Node | None:
+        """One node."""
+        rows = self._database.query(f"{self._SELECT} WHERE id = ?", [node_id])
+        return next(map(self._from_row, rows), None)
+
+    def put(self, node: Node) -> None:
+        """Add a node, or overwrite it."""
+        row: _NewRow = {
+            "id": node.id,
+            "spiffe_id": str(node.spiffe_id),
+            "attestor": node.attestor,
+            "selectors": codec.selectors_to_json(node.selectors),
+            "attested_at": codec.to_micros(node.attested_at),
+            "svid_not_after": codec.to_micros(node.svid_not_after),
+            "state": node.state.value,
+            "current_serial": node.current_serial,
+            "pending_serial": node.pending_serial,
+            "acknowledged": node.acknowledged,
+        }
+        _put(self._database, "node", "id", row)
+
+    def find(self, *, after: str, limit: int) -> Sequence[Node]:
+        """A page in id order, ids greater than `after` ("" = from the start)."""
+        rows = self._database.query(f"{self._SELECT} WHERE id > ? ORDER BY id LIMIT ?", [after, limit])
+        return [self._from_row(row) for row in rows]
+
+    @staticmethod
+    def _from_row(row: Mapping[str, str]) -> Node:
+        return Node(
+            id=NodeID(row["id"]),
+            spiffe_id=codec.spiffe_id(row["spiffe_id"]),
+            attestor=row["attestor"],
+            selectors=codec.selectors_from_json(row["selectors"]),
+            attested_at=codec.from_micros(int(row["attested_at"])),
+            svid_not_after=codec.from_micros(int(row["svid_not_after"])),
+            state=NodeState(row["state"]),
+            current_serial=row["current_serial"],
+            pending_serial=row["pending_serial"],
+            acknowledged=int(row["acknowledged"]),
+        )
+
+
+class SQLiteTokens:
+    """Join tokens, by their hash."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, token_hash: str) -> Token | None:
+        """One token's row."""
+        rows = self._database.query(
+            "SELECT hash, node_id, labels, created_at, expires_at, key_hash, used_at FROM token WHERE hash = ?",
+            [token_hash],
+        )
+        for row in rows:
+            return Token(
+                hash=row["hash"],
+                node_id=NodeID(row["node_id"]),
+                labels=codec.map_from_json(row["labels"]),
+                created_at=codec.from_micros(row["created_at"]),
+                expires_at=codec.from_micros(row["expires_at"]),
+                key_hash=row["key_hash"],
+                used_at=codec.optional_moment(row["used_at"]),
+            )
+        return None
+
+    def put(self, token: Token) -> None:
+        """Add a token's row, or overwrite it."""
+        row: _NewRow = {
+            "hash": token.hash,
+            "node_id": token.node_id,
+            "labels": codec.map_to_json(token.labels),
+            "created_at": codec.to_micros(token.created_at),
+            "expires_at": codec.to_micros(token.expires_at),
+            "key_hash": token.key_hash,
+            "used_at": None if token.used_at is None else codec.to_micros(token.used_at),
+        }
+        _put(self._database, "token", "hash", row)
+
+
+class SQLiteBundles:
+    """The sequence number of our own bundle."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def sequence(self) -> int:
+        """The number of the bundle now; 0: none was published yet."""
+        (number,) = self._connection.execute("SELECT bundle_sequence FROM meta").fetchone()
+        return int(number)
+
+    def advance(self) -> int:
+        """The bundle's content changed: the next number."""
+        self._connection.execute("UPDATE meta SET bundle_sequence = bundle_sequence + 1")
+        return self.sequence()
+
+
+class SQLiteAuthorities:
+    """Signing authorities."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self) -> Sequence[Authority]:
+        """All of them, oldest first."""
+        rows = self._database.query(
+            "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at"
+            " FROM authority ORDER BY number"
+        )
+        return [
+            Authority(
+                key_id=KeyID(row["key_id"]),
+                kind=AuthorityKind(row["kind"]),
+                state=AuthorityState(row["state"]),
+                public_key=row["public_key"],
+                certificate=row["certificate"],
+                not_before=codec.from_micros(row["not_before"]),
+                not_after=codec.from_micros(row["not_after"]),
+                published_at=codec.optional_moment(row["published_at"]),
+                activated_at=codec.optional_moment(row["activated_at"]),
+            )
+            for row in rows
+        ]
+
+    def put(self, authority: Authority) -> None:
+        """Add an authority, or overwrite it."""
+        row: _NewRow = {
+            "key_id": authority.key_id,
+            "kind": authority.kind.value,
+            "state": authority.state.value,
+            "public_key": authority.public_key,
+            "certificate": authority.certificate,
+            "not_before": codec.to_micros(authority.not_before),
+            "not_after": codec.to_micros(authority.not_after),
+            "published_at": None if authority.published_at is None else codec.to_micros(authority.published_at),
+            "activated_at": None if authority.activated_at is None else codec.to_micros(authority.activated_at),
+        }
+        _put(self._database, "authority", "key_id", row)

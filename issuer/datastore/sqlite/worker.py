@@ -1,0 +1,219 @@
+"""The threads: one that writes, whose queued works share a commit, and a few that read, each on a connection of its own.
+
+Which file, and what the port promises: store.
+"""
+
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from sqlite_utils import Database
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Transaction
+from issuer.datastore.sqlite.faults import outward, refusing
+from issuer.datastore.sqlite.transaction import SQLiteTransaction
+
+__all__ = ["Readers", "Writer"]
+
+T = TypeVar("T")
+
+_MAX_QUEUED = 10_000
+_MAX_SHARED = 256  # works in one commit
+
+
+class _Queued(Protocol):
+    def start(self) -> bool: ...
+    def run(self, transaction: Transaction) -> None: ...
+    def finish(self) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
+
+
+class _Job(Generic[T]):
+    """A work that waits for its turn; its outcome is known once the shared commit is."""
+
+    def __init__(self, work: Callable[[Transaction], T]) -> None:
+        self.future: Future[T] = Future()
+        self._work = work
+        self._result: T
+
+    def start(self) -> bool:
+        """Whether somebody still waits for it; from now on it cannot be cancelled."""
+        return self.future.set_running_or_notify_cancel()
+
+    def run(self, transaction: Transaction) -> None:
+        self._result = self._work(transaction)
+
+    def finish(self) -> None:
+        self.future.set_result(self._result)
+
+    def fail(self, error: BaseException) -> None:
+        self.future.set_exception(outward(error))
+
+
+class _Savepoint:
+    """What one work wrote is kept or undone by itself; its error is kept here, for the one who waits for it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._connection.execute("SAVEPOINT work")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.error = error
+        if self._connection.in_transaction:  # some errors make SQLite roll back everything by itself
+            if error is not None:
+                self._connection.execute("ROLLBACK TO work")
+            self._connection.execute("RELEASE work")
+        return error is not None
+
+
+class _LostError(Exception):
+    """SQLite rolled the whole transaction back because of one work's error."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Writer:
+    """The one thread that writes.
+
+    Args:
+        grew: called in that thread with the change log's head, after each commit that moved it.
+    """
+
+    def __init__(self, database: Database, *, grew: Callable[[int], None]) -> None:
+        self._connection: sqlite3.Connection = database.conn
+        self._transaction = SQLiteTransaction(database)
+        self._grew = grew
+        self._head = self._transaction.changes.head().number
+        self._queue: queue.Queue[_Queued | None] = queue.Queue(_MAX_QUEUED)
+        self._thread = threading.Thread(target=self._run, name="datastore-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def head(self) -> int:
+        """The last number of the change log that is committed."""
+        return self._head
+
+    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        """Queue a work.
+
+        Raises:
+            Refused: EXHAUSTED when too many wait already.
+        """
+        job = _Job(work)
+        try:
+            self._queue.put_nowait(job)
+        except queue.Full as e:
+            raise Refused(
+                Kind.EXHAUSTED, f"datastore: {_MAX_QUEUED} writes wait already", hint="is the disk slow or stuck?"
+            ) from e
+        return job.future
+
+    def close(self) -> None:
+        """Finish what is queued; nothing may be submitted any more."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while True:
+            jobs: list[_Queued] = []
+            job = self._queue.get()
+            while job is not None:
+                if job.start():
+                    jobs.append(job)
+                if len(jobs) >= _MAX_SHARED or self._queue.empty():
+                    break
+                job = self._queue.get()
+            if jobs:
+                self._commit(jobs)
+            if job is None:
+                return
+
+    def _commit(self, jobs: list[_Queued]) -> None:
+        """Run works in one transaction; each learns its outcome only when that is durable, or undone."""
+        try:
+            errors, head = self._attempt(jobs)
+        except sqlite3.Error as e:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            errors, head = dict.fromkeys(jobs, e), self._head
+        except _LostError as lost:
+            if len(jobs) > 1:  # one of them took the others down: each by itself
+                for job in jobs:
+                    self._commit([job])
+                return
+            errors, head = {jobs[0]: lost.cause}, self._head
+        for job in jobs:
+            if job in errors:
+                job.fail(errors[job])
+            else:
+                job.finish()
+        if head > self._head:
+            self._head = head
+            self._grew(head)
+
+    def _attempt(self, jobs: list[_Queued]) -> tuple[dict[_Queued, BaseException], int]:
+        errors: dict[_Queued, BaseException] = {}
+        self._connection.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            with _Savepoint(self._connection) as savepoint:
+                job.run(self._transaction)
+            if savepoint.error is not None:
+                errors[job] = savepoint.error
+                if not self._connection.in_transaction:
+                    raise _LostError(savepoint.error)
+        head = self._transaction.changes.head().number
+        self._connection.execute("COMMIT")
+        return errors, head
+
+
+class Readers:
+    """Threads that read, each transaction on one consistent view.
+
+    Args:
+        databases: one connection for each thread.
+    """
+
+    def __init__(self, databases: Sequence[Database]) -> None:
+        self._free: queue.SimpleQueue[Database] = queue.SimpleQueue()
+        for database in databases:
+            database.conn.execute("PRAGMA query_only = ON")
+            self._free.put(database)
+        self._count = len(databases)
+        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="datastore-reader")
+
+    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        """Queue a work, which must not write."""
+        return self._threads.submit(self._run, work)
+
+    def close(self) -> None:
+        """Finish what is queued; nothing may be submitted any more."""
+        self._threads.shutdown()
+        for _ in range(self._count):
+            self._free.get_nowait().close()
+
+    def _run(self, work: Callable[[Transaction], T]) -> T:
+        database = self._free.get_nowait()  # as many as threads
+        try:
+            with refusing():
+                database.conn.execute("BEGIN")
+                try:
+                    return work(SQLiteTransaction(database))
+                finally:
+                    database.conn.execute("ROLLBACK")
+        finally:
+            self._free.put(database)
