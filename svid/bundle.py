@@ -5,18 +5,18 @@ issuer/decisions/authority.
 """
 
 import base64
-import binascii
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Self
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from svid.encoding import (
@@ -29,23 +29,25 @@ from svid.encoding import (
     json_object,
 )
 from svid.errors import BundleError
-from svid.keys import PublicKey
+from svid.keys import PrivateKey, PublicKey
 from svid.spiffeid import TrustDomain
 
-__all__ = ["MAX_AUTHORITIES", "MAX_REFRESH_HINT", "MAX_SEQUENCE", "Bundle"]
+__all__ = ["MAX_AUTHORITIES", "MAX_KID_LENGTH", "MAX_REFRESH_HINT", "MAX_SEQUENCE", "Bundle"]
 
 MAX_AUTHORITIES = 256
 """How many authorities of one sort a bundle may hold."""
 MAX_SEQUENCE = (1 << 64) - 1
 MAX_REFRESH_HINT = timedelta(days=366)
-MAX_KID_BYTES = 1024
+MAX_KID_LENGTH = 1024
 
 _X509 = "x509-svid"
 _JWT = "jwt-svid"
 _MIN_RSA_BITS = 2048
 _MAX_RSA_BITS = 8192
 _MAX_JWK_VALUE = 2048
-_KEY_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("n", "e")}
+_USABLE = f"P-256, P-384, P-521 or RSA of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits"
+_CURVES = ("P-256", "P-384", "P-521")
+_PUBLIC_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("n", "e")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +76,16 @@ class Bundle:
         for count in (len(self.x509_authorities), len(self.jwt_authorities)):
             if count > MAX_AUTHORITIES:
                 raise BundleError(f"authorities: expected at most {MAX_AUTHORITIES}, found {count}")
+        for certificate in self.x509_authorities:
+            _key_of(certificate)
         for kid, key in self.jwt_authorities.items():
             _check_kid(kid)
             if not _is_usable(key):
-                raise BundleError(f"keys: expected P-256, P-384, P-521 or RSA of 2048 to 8192 bits for {kid!r}")
+                raise BundleError(f"key {kid!r}: expected {_USABLE}")
         if self.sequence is not None and not 0 <= self.sequence <= MAX_SEQUENCE:
-            raise BundleError(f"spiffe_sequence: expected 0 to {MAX_SEQUENCE}, found {self.sequence}", clause=_clause("1.1"))
+            raise BundleError(f"sequence: expected 0 to {MAX_SEQUENCE}, found {self.sequence}")
         if self.refresh_hint is not None and not timedelta() <= self.refresh_hint <= MAX_REFRESH_HINT:
-            limit = MAX_REFRESH_HINT // timedelta(seconds=1)
-            raise BundleError(f"spiffe_refresh_hint: expected 0 to {limit} seconds", clause=_clause("1.2"))
+            raise BundleError(f"refresh_hint: expected 0 to {MAX_REFRESH_HINT}, found {self.refresh_hint}")
 
     @classmethod
     def from_jwks(cls, trust_domain: TrustDomain, document: bytes) -> Self:
@@ -99,11 +102,10 @@ class Bundle:
         x509_authorities: list[x509.Certificate] = []
         jwt_authorities: list[tuple[str, PublicKey]] = []
         for jwk in _jwks(members):
-            match jwk.get("use"):
-                case "x509-svid":
-                    x509_authorities.extend(_certificates(jwk))
-                case "jwt-svid":
-                    jwt_authorities.extend(_named_keys(jwk))
+            if jwk.get("use") == _X509:
+                x509_authorities.extend(_certificates(jwk))
+            elif jwk.get("use") == _JWT:
+                jwt_authorities.extend(_named_keys(jwk))
         hint = _integer(members, "spiffe_refresh_hint", MAX_REFRESH_HINT // timedelta(seconds=1))
         return cls(
             trust_domain=trust_domain,
@@ -199,14 +201,104 @@ def _jwks(members: Mapping[str, JSON]) -> Iterator[Mapping[str, JSON]]:
     for jwk in keys:
         if not isinstance(jwk, dict):
             raise BundleError("keys: expected objects", clause=_clause("2"))
-        if jwk.get("kty") in {"EC", "RSA", "OKP"}:
+        if jwk.get("kty") in tuple(_PUBLIC_MEMBERS):
             yield jwk
 
 
 def _integer(members: Mapping[str, JSON], name: str, limit: int) -> int | None:
-    value = members.get(name)
-    if value is None:
+    if name not in members:
         return None
+    value = members[name]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
         raise BundleError(f"{name}: expected an integer from 0 to {limit}", clause=_clause("1"))
     return value
+
+
+def _certificates(jwk: Mapping[str, JSON]) -> tuple[x509.Certificate, ...]:
+    """Read the first certificate of an x509-svid key; the others, and a key without any, are ignored."""
+    x5c = jwk.get("x5c", [])
+    if not isinstance(x5c, list) or not all(isinstance(value, str) for value in x5c):
+        raise BundleError("x5c: expected an array of texts", clause="X509-SVID 6.1")
+    if not x5c:
+        return ()
+    try:
+        der = base64.b64decode(x5c[0], validate=True)
+    except ValueError as e:
+        raise BundleError("x5c: expected base64", clause="X509-SVID 6.1") from e
+    certificates = certificates_from_der(der, limit=1, error=BundleError)
+    if not certificates:
+        raise BundleError("x5c: expected a certificate, found an empty text", clause="X509-SVID 6.1")
+    return certificates
+
+
+def _named_keys(jwk: Mapping[str, JSON]) -> Iterator[tuple[str, PublicKey]]:
+    """Read a jwt-svid key; one of a curve or size that we do not use is left out, as an unknown type is."""
+    kid = jwk.get("kid")
+    if not isinstance(kid, str):
+        raise BundleError("kid: expected a text on each jwt-svid key", clause="JWT-SVID 6.1")
+    if jwk["kty"] == "EC" and jwk.get("crv") not in _CURVES:
+        return
+    key = _public_key(kid, jwk)
+    if _is_usable(key):
+        yield kid, key
+
+
+def _public_key(kid: str, jwk: Mapping[str, JSON]) -> PublicKey:
+    """Read the public members of a JWK, and only those."""
+    kty = str(jwk["kty"])
+    public: dict[str, str] = {"kty": kty}
+    for name in _PUBLIC_MEMBERS[kty]:
+        value = jwk.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= _MAX_JWK_VALUE:
+            raise BundleError(f"key {kid!r}: expected {name} as base64url", clause="JWT-SVID 6.1")
+        public[name] = value
+    try:
+        key = ECAlgorithm.from_jwk(public) if kty == "EC" else RSAAlgorithm.from_jwk(public)
+    except (InvalidKeyError, ValueError) as e:
+        raise BundleError(f"key {kid!r}: expected a public key of type {kty}", clause="JWT-SVID 6.1") from e
+    return key.public_key() if isinstance(key, PrivateKey) else key
+
+
+def _unique(keys: Sequence[tuple[str, PublicKey]]) -> dict[str, PublicKey]:
+    by_kid = dict(keys)
+    if len(by_kid) != len(keys):
+        raise BundleError("kid: expected each key ID once", clause="JWT-SVID 6.1")
+    return by_kid
+
+
+def _check_kid(kid: str) -> None:
+    if not kid.isprintable() or not 0 < len(kid) <= MAX_KID_LENGTH:
+        raise BundleError(f"kid: expected 1 to {MAX_KID_LENGTH} printable characters", clause="JWT-SVID 6.1")
+
+
+def _is_usable(key: object) -> bool:
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
+    return isinstance(key, rsa.RSAPublicKey) and _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS
+
+
+def _key_of(certificate: x509.Certificate) -> PublicKey:
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as e:
+        raise BundleError("authority: expected a certificate with a public key that we know") from e
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or not _is_usable(key):
+        raise BundleError(f"authority: expected a key {_USABLE}, found {type(key).__name__}")
+    return key
+
+
+def _x509_jwk(certificate: x509.Certificate) -> JSON:
+    x5c = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+    return {**_public_jwk(_key_of(certificate)), "use": _X509, "x5c": [x5c]}
+
+
+def _public_jwk(key: PublicKey) -> dict[str, JSON]:
+    """Write the members that make the key, and no others."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return ECAlgorithm.to_jwk(key, as_dict=True)
+    jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
+    return {name: jwk[name] for name in ("kty", *_PUBLIC_MEMBERS["RSA"])}
+
+
+def _canonical(document: Mapping[str, JSON]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

@@ -1,6 +1,6 @@
-"""Registration entries: which identity is for whom, and what one entry can know about itself.
+"""Registration entries: which workload gets which identity, as far as one entry can be judged by itself.
 
-Whether an entry fits its trust domain, and who may hold it, is decided in issuer/decisions (registration, entitlement).
+What an entry may claim in a trust domain (its ID, its parent, reserved paths) is decided in issuer/decisions/registration.
 """
 
 import re
@@ -17,38 +17,35 @@ from svid.spiffeid import SpiffeID, TrustDomain
 __all__ = ["MAX_HINT_BYTES", "MAX_TTL", "EntryID", "RegistrationEntry"]
 
 EntryID = NewType("EntryID", str)
-"""An entry's name; empty: the issuer chooses one."""
+"""An entry's name in its issuer."""
 
 MAX_TTL = timedelta(days=1)
 MAX_HINT_BYTES = 1024
 
 _MAX_SELECTORS = 100
-_MAX_DNS_NAMES = 100
+_MAX_DNS_NAMES = 64
+_MAX_DNS_NAME_BYTES = 253
 _MAX_LABELS = 64
-_MAX_TEXT_BYTES = 256
-_ENTRY_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
+_MAX_LABEL_BYTES = 256
+_MAX_OWNER_BYTES = 256
+_ENTRY_ID = re.compile(r"[a-zA-Z0-9._-]{0,255}")
 _DNS_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
-_MAX_DNS_NAME = 253
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationEntry:
-    """A caller with all these selectors, on a node that is or belongs to the parent, holds this SPIFFE ID.
+    """Whoever shows all these selectors, on a node that is or belongs to `parent_id`, gets `spiffe_id`.
 
-    Args:
-        id: empty until the issuer has chosen one.
-        parent_id: a node, a node group, or the issuer (then this entry is a node group and its selectors are the nodes').
-        x509_svid_ttl, jwt_svid_ttl: None: the issuer's default; whole seconds, at most a day.
-        expires_at: the entry's own end; None: never.
-        dns_names: further names in the X509-SVID.
-        revision: counts the entry's changes; 0 until stored.
-        hint: tells a workload that holds several identities which is which.
-        owner: who answers for this identity.
+    Attributes:
+        id: empty: the issuer is to choose one.
+        x509_svid_ttl, jwt_svid_ttl: None: the issuer's default.
+        federates_with, admin, downstream, store_svid: refused until they exist.
+        expires_at: from then on the entry is as if it were not there; None: it stays.
+        hint: what the workload may tell its identities apart by.
+        owner, labels: for people; nothing is decided by them.
 
     Raises:
-        EntryError: a field that breaks a rule, its name first.
-
-    Source: the fields are SPIRE's, plus owner and labels
+        EntryError: a field that no entry can have; the message begins with its name.
     """
 
     id: EntryID = EntryID("")
@@ -67,58 +64,71 @@ class RegistrationEntry:
     hint: str = ""
     created_at: datetime | None = None
     owner: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.id and not _ENTRY_ID.fullmatch(self.id):
-            raise EntryError(f"id: expected up to 128 of a-z A-Z 0-9 . - _, found {self.id!r}")
+        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        if not _ENTRY_ID.fullmatch(self.id):
+            raise EntryError(f"id: expected at most 255 characters a-z A-Z 0-9 . - _, found {self.id!r}")
         if not 1 <= len(self.selectors) <= _MAX_SELECTORS:
             raise EntryError(f"selectors: expected 1 to {_MAX_SELECTORS}, found {len(self.selectors)}")
-        _check_ttl("x509_svid_ttl", self.x509_svid_ttl)
-        _check_ttl("jwt_svid_ttl", self.jwt_svid_ttl)
-        _check_times(self.expires_at, self.created_at)
-        _check_dns_names(self.dns_names)
-        _check_text("hint", self.hint, MAX_HINT_BYTES)
-        _check_text("owner", self.owner, _MAX_TEXT_BYTES)
-        _check_labels(self.labels)
         if self.revision < 0:
             raise EntryError(f"revision: expected 0 or more, found {self.revision}")
-        for name in ("admin", "downstream", "store_svid", "federates_with"):
-            if getattr(self, name):
-                raise EntryError(f"{name}: expected it unset, this version has no such thing yet")
-        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        _check_unbuilt(self)
+        _check_ttl("x509_svid_ttl", self.x509_svid_ttl)
+        _check_ttl("jwt_svid_ttl", self.jwt_svid_ttl)
+        _check_moment("expires_at", self.expires_at)
+        _check_moment("created_at", self.created_at)
+        _check_dns_names(self.dns_names)
+        _check_text("hint", self.hint, MAX_HINT_BYTES)
+        _check_text("owner", self.owner, _MAX_OWNER_BYTES)
+        _check_labels(self.labels)
+
+
+def _check_unbuilt(entry: RegistrationEntry) -> None:
+    for name, value in (("admin", entry.admin), ("downstream", entry.downstream), ("store_svid", entry.store_svid)):
+        if value:
+            raise EntryError(f"{name}: expected false, found true; this is not supported yet")
+    if entry.federates_with:
+        found = ", ".join(map(str, entry.federates_with))
+        raise EntryError(f"federates_with: expected none, found {found}; federation is not supported yet")
 
 
 def _check_ttl(name: str, ttl: timedelta | None) -> None:
     if ttl is None:
         return
-    if not timedelta() < ttl <= MAX_TTL or ttl.microseconds:
-        raise EntryError(
-            f"{name}: expected whole seconds, 1 to {int(MAX_TTL.total_seconds())}, found {ttl.total_seconds():g}"
-        )
+    if not timedelta() < ttl <= MAX_TTL:
+        limit = MAX_TTL // timedelta(seconds=1)
+        raise EntryError(f"{name}: expected 1 to {limit} seconds, found {ttl.total_seconds():g}")
+    if ttl % timedelta(seconds=1):
+        raise EntryError(f"{name}: expected whole seconds, found {ttl.total_seconds():g}")
 
 
-def _check_times(*moments: datetime | None) -> None:
-    for moment in moments:
-        if moment is not None and moment.tzinfo is None:
-            raise EntryError(f"time: expected a moment with its time zone, found {moment.isoformat()}")
+def _check_moment(name: str, moment: datetime | None) -> None:
+    if moment is not None and moment.utcoffset() is None:
+        raise EntryError(f"{name}: expected a time with its zone, found {moment.isoformat()}")
 
 
 def _check_dns_names(names: tuple[str, ...]) -> None:
     if len(names) > _MAX_DNS_NAMES:
         raise EntryError(f"dns_names: expected at most {_MAX_DNS_NAMES}, found {len(names)}")
-    if len(set(names)) != len(names):
+    if len({name.lower() for name in names}) != len(names):
         raise EntryError("dns_names: expected each name once")
     for name in names:
-        if len(name) > _MAX_DNS_NAME or not all(_DNS_LABEL.fullmatch(label) for label in name.split(".")):
-            raise EntryError(f"dns_names: expected a host name without wildcard, found {name!r}")
+        labels = name.split(".")
+        if (
+            len(name) > _MAX_DNS_NAME_BYTES
+            or not all(_DNS_LABEL.fullmatch(label) for label in labels)
+            or labels[-1].isdigit()
+        ):
+            raise EntryError(f"dns_names: expected a host name without a wildcard, found {name!r}")
 
 
 def _check_text(name: str, text: str, limit: int) -> None:
-    if len(text.encode(errors="surrogatepass")) > limit:
-        raise EntryError(f"{name}: expected at most {limit} bytes, found {len(text.encode(errors='surrogatepass'))}")
     if not text.isprintable():
         raise EntryError(f"{name}: expected printable characters, found {text!r}")
+    if len(text.encode()) > limit:
+        raise EntryError(f"{name}: expected at most {limit} bytes, found {len(text.encode())}")
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
@@ -126,6 +136,6 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         raise EntryError(f"labels: expected at most {_MAX_LABELS}, found {len(labels)}")
     for key, value in labels.items():
         if not key:
-            raise EntryError("labels: expected a key, found an empty one")
-        _check_text("labels", key, _MAX_TEXT_BYTES)
-        _check_text("labels", value, _MAX_TEXT_BYTES)
+            raise EntryError("labels: expected a name, found an empty one")
+        _check_text("labels", key, _MAX_LABEL_BYTES)
+        _check_text("labels", value, _MAX_LABEL_BYTES)

@@ -1,0 +1,256 @@
+"""X509-SVIDs: a chain and its private key, the profile of leaf and signing certificates, and verification against a bundle.
+
+Which SVIDs are made is decided elsewhere (issuer/decisions/profile), and so is who may be on the other side (svid.tls.authorize).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from svid.bundle import Bundle
+from svid.encoding import MAX_CHAIN_LENGTH, certificates_from_der, certificates_to_der, certificates_to_pem
+from svid.errors import SpiffeIDError, X509SVIDError
+from svid.keys import PrivateKey, private_key_from_der, private_key_to_der
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = ["X509SVID", "certificates_from_der", "check_leaf", "check_signing", "verify"]
+
+_Kind = TypeVar("_Kind", bound=x509.ExtensionType)
+_TLS_USAGES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class X509SVID:
+    """A SPIFFE ID, the certificates that prove it, leaf first, and the key of the leaf.
+
+    Source: SPIFFE X509-SVID
+    """
+
+    spiffe_id: SpiffeID
+    chain: tuple[x509.Certificate, ...]
+    private_key: PrivateKey = field(repr=False)
+    hint: str = ""
+
+    @classmethod
+    def parse(cls, chain_der: bytes, key_der: bytes, *, hint: str = "") -> Self:
+        """Parse what the Workload API gives; whether any authority vouches for it is not looked at.
+
+        Shape: DER certificates back to back, leaf first; an unencrypted PKCS #8 key in DER.
+
+        Raises:
+            X509SVIDError: not certificates, a leaf that is none, an intermediate that may not sign, or a key of something else.
+            UnusableKeyError: not a key, or of a kind that we do not use.
+
+        Source: SPIFFE Workload API 5.2.1, X509-SVID 5
+        """
+        chain = certificates_from_der(chain_der)
+        spiffe_id = _check_chain(chain)
+        private_key = private_key_from_der(key_der)
+        if _public_key(chain[0]) != private_key.public_key():
+            raise X509SVIDError("key: expected the private key of the leaf, found another")
+        return cls(spiffe_id=spiffe_id, chain=chain, private_key=private_key, hint=hint)
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The certificate that carries the SPIFFE ID."""
+        return self.chain[0]
+
+    @property
+    def serial(self) -> int:
+        """The leaf's serial number."""
+        return self.leaf.serial_number
+
+    @property
+    def not_before(self) -> datetime:
+        """The first moment at which the leaf is valid; back-dated by who issued it."""
+        return self.leaf.not_valid_before_utc
+
+    @property
+    def not_after(self) -> datetime:
+        """The last moment at which the leaf is valid."""
+        return self.leaf.not_valid_after_utc
+
+    def chain_der(self) -> bytes:
+        """Write the chain as DER certificates back to back, leaf first."""
+        return certificates_to_der(self.chain)
+
+    def key_der(self) -> bytes:
+        """Write the key as unencrypted PKCS #8 in DER: for the workload that owns it."""
+        return private_key_to_der(self.private_key)
+
+    def chain_pem(self) -> bytes:
+        """Write the chain as PEM, leaf first."""
+        return certificates_to_pem(self.chain)
+
+    def key_pem(self) -> bytes:
+        """Write the key as unencrypted PKCS #8 in PEM: for the workload that owns it, in a file of mode 0600."""
+        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def check_leaf(cert: x509.Certificate) -> SpiffeID:
+    """Check that a certificate is a leaf as we sign them, recommendations included, and return its SPIFFE ID.
+
+    Raises:
+        X509SVIDError: it is not; the clause says by which rule.
+
+    Source: SPIFFE X509-SVID 2 to 5
+    """
+    extensions = _extensions(cert)
+    if _find(extensions, x509.BasicConstraints) is None:
+        raise _fault("basic constraints: expected on a leaf, found none", "4.1")
+    if _find(extensions, x509.ExtendedKeyUsage) is None:
+        raise _fault("extended key usage: expected on a leaf, found none", "4.4")
+    return _check_presented_leaf(cert, extensions)
+
+
+def check_signing(cert: x509.Certificate, trust_domain: TrustDomain) -> None:
+    """Check that a certificate is a signing certificate as we use them: an SVID of the trust domain itself.
+
+    Raises:
+        X509SVIDError: it is not; the clause says by which rule.
+
+    Source: SPIFFE X509-SVID 3.2, 4, appendix A
+    """
+    extensions = _extensions(cert)
+    usage = _check_intermediate(extensions)
+    spiffe_id = _spiffe_id(extensions)
+    if not spiffe_id.is_member_of(trust_domain):
+        raise _fault(f"URI SAN: expected the trust domain {trust_domain}, found {spiffe_id.trust_domain}", "3.2")
+    others = usage.digital_signature or usage.content_commitment or usage.key_encipherment
+    if others or usage.data_encipherment or usage.key_agreement:
+        raise _fault("key usage: expected keyCertSign and cRLSign alone on a signing certificate", "A")
+
+
+def verify(chain: Sequence[x509.Certificate], bundle: Bundle, *, at: datetime) -> SpiffeID:
+    """Check that a chain, leaf first, proves the SPIFFE ID of its leaf at that moment, and return the ID.
+
+    Only the bundle of the leaf's own trust domain can vouch for it.
+
+    Raises:
+        X509SVIDError: it does not; the clause says by which rule.
+
+    Source: SPIFFE X509-SVID 5, SPIFFE-ID 3, RFC 5280 6
+    """
+    spiffe_id = _check_chain(chain)
+    if not spiffe_id.is_member_of(bundle.trust_domain):
+        raise X509SVIDError(
+            f"bundle: expected the one of {spiffe_id.trust_domain}, found the one of {bundle.trust_domain}",
+            clause="Trust Domain and Bundle 3",
+        )
+    if not bundle.x509_authorities:
+        raise X509SVIDError(
+            f"bundle: expected an X.509 authority of {bundle.trust_domain}, found none",
+            clause="Trust Domain and Bundle 4.1.3",
+        )
+    builder = PolicyBuilder().store(Store(list(bundle.x509_authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
+    try:
+        builder.build_client_verifier().verify(chain[0], list(chain[1:]))
+    except VerificationError as e:
+        raise _fault(f"chain: expected one that leads to an authority of {bundle.trust_domain}: {e}", "5.1") from e
+    return spiffe_id
+
+
+def _check_chain(chain: Sequence[x509.Certificate]) -> SpiffeID:
+    if not chain:
+        raise _fault("chain: expected at least 1 certificate, found 0", "5.1")
+    if len(chain) > MAX_CHAIN_LENGTH:
+        raise _fault(f"chain: expected at most {MAX_CHAIN_LENGTH} certificates, found {len(chain)}", "5.1")
+    for intermediate in chain[1:]:
+        _check_intermediate(_extensions(intermediate))
+    return _check_presented_leaf(chain[0], _extensions(chain[0]))
+
+
+def _check_presented_leaf(cert: x509.Certificate, extensions: x509.Extensions) -> SpiffeID:
+    """Check what whoever is shown a leaf must check."""
+    constraints = _find(extensions, x509.BasicConstraints)
+    if constraints is not None and constraints.value.ca:
+        raise _fault("basic constraints: expected cA false on a leaf, found true", "5.2")
+    usage = _key_usage(extensions)
+    if usage.key_cert_sign or usage.crl_sign:
+        raise _fault("key usage: expected neither keyCertSign nor cRLSign on a leaf", "5.2")
+    if not usage.digital_signature:
+        raise _fault("key usage: expected digitalSignature on a leaf", "4.3")
+    extended = _find(extensions, x509.ExtendedKeyUsage)
+    if extended is not None and not _TLS_USAGES.issubset(extended.value):
+        raise _fault("extended key usage: expected serverAuth and clientAuth", "4.4")
+    spiffe_id = _spiffe_id(extensions)
+    if not spiffe_id.path:
+        raise _fault(f"URI SAN: expected a path on a leaf, found {str(spiffe_id)!r}", "5.2")
+    if not cert.subject.rdns and not _alternative_names(extensions).critical:
+        raise _fault("subject alternative name: expected critical where the subject is empty", "3.1")
+    return spiffe_id
+
+
+def _check_intermediate(extensions: x509.Extensions) -> x509.KeyUsage:
+    """Check that a certificate may sign others, and return its key usage."""
+    constraints = _find(extensions, x509.BasicConstraints)
+    if constraints is None or not constraints.value.ca:
+        raise _fault("basic constraints: expected cA true on a signing certificate", "4.1")
+    usage = _key_usage(extensions)
+    if not usage.key_cert_sign:
+        raise _fault("key usage: expected keyCertSign on a signing certificate", "4.3")
+    names = _find(extensions, x509.SubjectAlternativeName)
+    if names is not None and _uris(names.value) and _spiffe_id(extensions).path:
+        raise _fault("URI SAN: expected no path on a signing certificate", "3.2")
+    return usage
+
+
+def _extensions(cert: x509.Certificate) -> x509.Extensions:
+    try:
+        return cert.extensions
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
+        raise X509SVIDError("extensions: expected each once and well-formed", clause="X509-SVID 5.1") from e
+
+
+def _find(extensions: x509.Extensions, kind: type[_Kind]) -> x509.Extension[_Kind] | None:
+    for extension in extensions:
+        value = extension.value
+        if isinstance(value, kind):
+            return x509.Extension(extension.oid, extension.critical, value)
+    return None
+
+
+def _key_usage(extensions: x509.Extensions) -> x509.KeyUsage:
+    usage = _find(extensions, x509.KeyUsage)
+    if usage is None or not usage.critical:
+        raise _fault("key usage: expected, and critical", "4.3")
+    return usage.value
+
+
+def _alternative_names(extensions: x509.Extensions) -> x509.Extension[x509.SubjectAlternativeName]:
+    names = _find(extensions, x509.SubjectAlternativeName)
+    if names is None:
+        raise _fault("URI SAN: expected 1, found 0", "2")
+    return names
+
+
+def _uris(names: x509.SubjectAlternativeName) -> list[str]:
+    return [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
+
+
+def _spiffe_id(extensions: x509.Extensions) -> SpiffeID:
+    uris = _uris(_alternative_names(extensions).value)
+    if len(uris) != 1:
+        raise _fault(f"URI SAN: expected 1, found {len(uris)}", "2")
+    try:
+        return SpiffeID.parse(uris[0])
+    except SpiffeIDError as e:
+        raise _fault(f"URI SAN: {e}", "5.2") from e
+
+
+def _public_key(cert: x509.Certificate) -> object:
+    try:
+        return cert.public_key()
+    except (ValueError, UnsupportedAlgorithm) as e:
+        raise X509SVIDError("key: expected a public key that we know in the leaf") from e
+
+
+def _fault(message: str, section: str) -> X509SVIDError:
+    return X509SVIDError(message, clause=f"X509-SVID {section}")
