@@ -47,6 +47,7 @@ class Admin:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
+        self._trust_domain: TrustDomain | None = None
 
     def create_invite(self, request: pb.CreateInviteRequest) -> pb.CreateInviteResponse:
         """Make an invite."""
@@ -89,10 +90,12 @@ class Admin:
         return self._call("ListCredentials", request, pb.ListCredentialsResponse.FromString)
 
     def complete_id(self, text: str) -> SpiffeID:
-        """Parse a SPIFFE ID; a bare path such as `/web` is one of the issuer's trust domain, which is asked only then."""
-        if text.startswith("/"):
-            return SpiffeID(trust_domain=TrustDomain(self.get_bundle().trust_domain), path=text)
-        return SpiffeID.parse(text)
+        """Parse a SPIFFE ID; a bare path such as `/web` is one of the issuer's trust domain, which is asked for once."""
+        if not text.startswith("/"):
+            return SpiffeID.parse(text)
+        if self._trust_domain is None:
+            self._trust_domain = TrustDomain(self.get_bundle().trust_domain)
+        return SpiffeID(trust_domain=self._trust_domain, path=text)
 
     def _call(self, method: str, request: Message, parse: Callable[[bytes], M]) -> M:
         call = self._channel.unary_unary(

@@ -11,7 +11,7 @@ import click
 
 from cognomen.wire.admin import JSON
 
-__all__ = ["print_document", "print_json", "print_table", "warn"]
+__all__ = ["print_document", "print_json", "print_page", "print_table", "warn"]
 
 
 def print_json(document: Mapping[str, JSON]) -> None:
@@ -28,6 +28,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]]) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in (columns, *texts):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_page(
+    name: str, columns: Sequence[str], documents: Sequence[dict[str, JSON]], next_page_token: str, output: str
+) -> None:
+    """Print one page of things called `name`; `columns` are the keys that people see."""
+    if output == "json":
+        print_json({name: list(documents), "next_page_token": next_page_token})
+        return
+    print_table(columns, [[document[key] for key in columns] for document in documents])
+    if next_page_token:
+        click.echo(f"there are more: --page-token {next_page_token}, or --all", err=True)
 
 
 def print_document(document: Mapping[str, JSON]) -> None:

@@ -1,0 +1,250 @@
+"""`cognomen entry`: registration entries, one by flags or many from a file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from cognomen.cli.admin import Admin, connect
+from cognomen.cli.options import (
+    admin_socket_option,
+    duration,
+    every_page_option,
+    label,
+    moment,
+    output_option,
+    page_size_option,
+    page_token_option,
+    read_source,
+    selector,
+)
+from cognomen.cli.output import print_document, print_json, print_page, print_table, warn
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.admin import JSON, document_from_message, entry_from_document, moment_to_text
+from cognomen.wire.node import entry_to_pb, selector_to_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from cognomen.wire.pb import node_pb2
+from svid.entry import EntryID, RegistrationEntry
+from svid.errors import SVIDError
+from svid.selector import Selector
+
+__all__ = ["entry"]
+
+_COLUMNS = ("id", "spiffe_id", "parent_id", "selectors", "owner", "revision")
+
+_FIELDS = [
+    click.Option(["--spiffe-id"], help="What the workload becomes; /PATH is one of the issuer's trust domain."),
+    click.Option(["--parent-id", "--parent", "parent_id"], help="The node or node group; /PATH likewise."),
+    click.Option(
+        ["--selector", "selectors"],
+        type=selector,
+        multiple=True,
+        metavar="TYPE:VALUE",
+        help="Repeatable: all must hold.",
+    ),
+    click.Option(["--x509-svid-ttl"], type=duration, help="Such as 1h, at most 1d.  [default: the issuer's]"),
+    click.Option(["--jwt-svid-ttl"], type=duration, help="Such as 5m, at most 1d.  [default: the issuer's]"),
+    click.Option(["--dns", "dns_names"], multiple=True, metavar="NAME", help="Also in the X509-SVID; repeatable."),
+    click.Option(["--hint"], help="Tells a workload that holds several identities which is which."),
+    click.Option(["--owner"], help="Who answers for this identity."),
+    click.Option(
+        ["--label", "labels"], type=label, multiple=True, metavar="KEY=VALUE", help="Yours to choose; repeatable."
+    ),
+    click.Option(["--expires-at"], type=moment, help="Its end, such as 2026-12-31T00:00:00Z."),
+]
+_source_option = click.option(
+    "--from", "source", metavar="FILE|-", help="Many at once: JSON as `entry list --output json` prints it."
+)
+
+
+@click.group()
+def entry() -> None:
+    """Registration entries: which workload gets which SPIFFE ID.
+
+    A caller with all of an entry's selectors, on a node that is or belongs to its
+    parent, gets its SPIFFE ID.
+    """
+
+
+@entry.command(params=[*_FIELDS])
+@_source_option
+@output_option
+@admin_socket_option
+def create(source: str | None, output: str, socket: Path, **fields: object) -> None:
+    """Create one entry by flags, or many from a file: all of them or none.
+
+    The issuer chooses the ids. A parent /cognomen/issuer with node selectors makes a
+    node group, which can be a parent in turn.
+
+    \b
+    Examples:
+      cognomen entry create --spiffe-id /agent/concierge/reasoning \\
+        --parent /cognomen/node/join_token/ID --selector unix:uid:1001
+      cognomen entry create --from entries.json
+    """  # noqa: D301 - \b is click's mark
+    given = _given(fields)
+    if source is not None and given:
+        raise click.UsageError("expected either --from or the flags of one entry, found both")
+    if source is None and not {"spiffe_id", "parent_id", "selectors"} <= given.keys():
+        raise click.UsageError("expected --spiffe-id, --parent-id and --selector, or --from")
+    with connect(socket) as admin:
+        entries = [_entry(given, admin)] if source is None else _entries_from(source, admin)
+        fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
+        _print_changed(admin.create_entries(_request(fresh)), output)
+
+
+@entry.command("list")
+@click.option("--spiffe-id", help="Only those that give this SPIFFE ID; /PATH is one of the issuer's trust domain.")
+@click.option("--parent-id", "--parent", "parent_id", help="Only those of this parent; /PATH likewise.")
+@click.option("--selector", "wanted", type=selector, metavar="TYPE:VALUE", help="Only those that carry it.")
+@page_size_option
+@page_token_option
+@every_page_option
+@output_option
+@admin_socket_option
+def list_entries(
+    spiffe_id: str | None,
+    parent_id: str | None,
+    wanted: Selector | None,
+    page_size: int,
+    page_token: str,
+    every_page: bool,
+    output: str,
+    socket: Path,
+) -> None:
+    """List entries.
+
+    \b
+    Example:
+      cognomen entry list --selector unix:uid:1001
+    """  # noqa: D301 - \b is click's mark
+    request = pb.ListEntriesRequest(page_size=page_size, page_token=page_token)
+    if wanted is not None:
+        request.selector.CopyFrom(selector_to_pb(wanted))
+    entries: list[node_pb2.Entry] = []
+    with connect(socket) as admin:
+        request.spiffe_id = str(admin.complete_id(spiffe_id)) if spiffe_id else ""
+        request.parent_id = str(admin.complete_id(parent_id)) if parent_id else ""
+        while True:
+            page = admin.list_entries(request)
+            entries += page.entries
+            request.page_token = page.next_page_token
+            if not (every_page and page.next_page_token):
+                break
+    print_page("entries", _COLUMNS, [document_from_message(one) for one in entries], request.page_token, output)
+
+
+@entry.command()
+@click.argument("entry_id", metavar="ID")
+@output_option
+@admin_socket_option
+def show(entry_id: str, output: str, socket: Path) -> None:
+    """Show one entry.
+
+    \b
+    Example:
+      cognomen entry show 5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        document = document_from_message(admin.get_entry(entry_id))
+    (print_json if output == "json" else print_document)(document)
+
+
+@entry.command(params=[*_FIELDS])
+@click.argument("entry_id", metavar="[ID]", required=False)
+@_source_option
+@output_option
+@admin_socket_option
+def update(entry_id: str | None, source: str | None, output: str, socket: Path, **fields: object) -> None:
+    """Change what the flags name of one entry, or replace many from a file: all of them or none.
+
+    Refused when the entry has changed since it was read; a revision of 0 in a file
+    replaces whatever stands there.
+
+    \b
+    Examples:
+      cognomen entry update ID --x509-svid-ttl 30m --owner ann@example.org
+      cognomen entry list --all --output json | jq '.entries[].owner = "ann"' | cognomen entry update --from -
+    """  # noqa: D301 - \b is click's mark
+    given = _given(fields)
+    if (entry_id is None) == (source is None) or bool(given) == (entry_id is None):
+        raise click.UsageError("expected either an ID and the flags to change, or --from")
+    with connect(socket) as admin:
+        if entry_id is not None:
+            entries = [_entry(document_from_message(admin.get_entry(entry_id)) | given, admin)]
+        else:
+            entries = _entries_from(source or "", admin)
+        _print_changed(admin.update_entries(_request(entries)), output)
+
+
+@entry.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@output_option
+@admin_socket_option
+def delete(ids: tuple[str, ...], output: str, socket: Path) -> None:
+    """Delete entries: all of them or none. Their workloads lose their identities at once.
+
+    \b
+    Example:
+      cognomen entry delete $(cognomen entry list --parent /old/group --output json | jq -r '.entries[].id')
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        _print_changed(admin.delete_entries(pb.DeleteEntriesRequest(ids=ids)), output)
+
+
+def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
+    """Write the fields that were given as they would stand in a document."""
+    return {key: _written(key, value) for key, value in fields.items() if value not in (None, ())}
+
+
+def _written(key: str, value: object) -> JSON:
+    match value:
+        case timedelta():
+            return f"{int(value.total_seconds())}s"
+        case datetime():
+            return moment_to_text(value)
+        case tuple() if key == "labels":
+            return {str(name): str(text) for name, text in value}
+        case tuple():
+            return [str(item) for item in value]
+    return str(value)
+
+
+def _entry(document: object, admin: Admin) -> RegistrationEntry:
+    return entry_from_document(document, admin.complete_id)
+
+
+def _entries_from(source: str, admin: Admin) -> list[RegistrationEntry]:
+    """Read an array of entries, or an object that holds it under entries."""
+    try:
+        document: object = json.loads(read_source(source))
+    except (ValueError, RecursionError) as e:
+        raise Refused(Kind.INVALID, f"{source}: expected JSON: {e}") from e
+    if isinstance(document, dict):
+        document = document.get("entries")
+    if not isinstance(document, list) or not document:
+        raise Refused(Kind.INVALID, f'{source}: expected an array of entries, or {{"entries": […]}}')
+    entries = []
+    for number, item in enumerate(document):
+        try:
+            entries.append(_entry(item, admin))
+        except SVIDError as e:
+            raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
+    return entries
+
+
+def _request(entries: Sequence[RegistrationEntry]) -> pb.EntriesRequest:
+    return pb.EntriesRequest(entries=[entry_to_pb(one) for one in entries])
+
+
+def _print_changed(response: pb.EntriesResponse, output: str) -> None:
+    for warning in response.warnings:
+        warn(warning)
+    document = document_from_message(response)
+    if output == "json":
+        print_json(document)
+        return
+    print_table(_COLUMNS, [[one[key] for key in _COLUMNS] for one in map(document_from_message, response.entries)])

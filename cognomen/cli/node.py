@@ -1,0 +1,105 @@
+"""`cognomen node`: invite nodes, and look at those that joined."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from cognomen.cli.admin import connect
+from cognomen.cli.options import (
+    admin_socket_option,
+    duration,
+    every_page_option,
+    label,
+    output_option,
+    page_size_option,
+    page_token_option,
+)
+from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.daemon.privatefile import write_private
+from cognomen.wire.admin import document_from_message
+from cognomen.wire.pb import admin_pb2 as pb
+
+__all__ = ["node"]
+
+_COLUMNS = ("id", "spiffe_id", "state", "connected", "svid_not_after", "selectors")
+
+
+@click.group()
+def node() -> None:
+    """Invite nodes, and look at those that joined."""
+
+
+@node.command()
+@click.option("--label", "labels", type=label, multiple=True, metavar="KEY=VALUE", help="A node selector; repeatable.")
+@click.option("--ttl", type=duration, help="How long the invite is good, such as 10m.  [default: the issuer's]")
+@click.option("--write", "file", type=click.Path(path_type=Path), help="Write it to a file, mode 0600, instead.")
+@output_option
+@admin_socket_option
+def invite(
+    labels: tuple[tuple[str, str], ...], ttl: timedelta | None, file: Path | None, output: str, socket: Path
+) -> None:
+    """Make an invite: one string that admits one node, once.
+
+    It holds a secret: hand it over by a file or a pipe. A label team=travel becomes the
+    node selector join_token:label:team:travel, which a node group can ask for.
+
+    \b
+    Example:
+      cognomen node invite --label team=travel | ssh node cognomen attestor run --invite -
+    """  # noqa: D301 - \b is click's mark
+    request = pb.CreateInviteRequest(labels=dict(labels))
+    if ttl is not None:
+        request.ttl.FromTimedelta(ttl)
+    with connect(socket) as admin:
+        made = admin.create_invite(request)
+    document = document_from_message(made)
+    if file is not None:
+        write_private(file, f"{made.invite}\n".encode())
+        document["invite"] = ""
+    if output == "json":
+        print_json(document)
+        return
+    if file is None:
+        click.echo(made.invite)
+    click.echo(f"for {made.node_spiffe_id}, until {document['expires_at']}", err=True)
+
+
+@node.command("list")
+@page_size_option
+@page_token_option
+@every_page_option
+@output_option
+@admin_socket_option
+def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, socket: Path) -> None:
+    """List the nodes that joined.
+
+    \b
+    Example:
+      cognomen node list --output json | jq '.nodes[] | select(.connected | not) | .id'
+    """  # noqa: D301 - \b is click's mark
+    nodes: list[pb.Node] = []
+    with connect(socket) as admin:
+        while True:
+            page = admin.list_nodes(pb.ListNodesRequest(page_size=page_size, page_token=page_token))
+            nodes += page.nodes
+            page_token = page.next_page_token
+            if not (every_page and page_token):
+                break
+    print_page("nodes", _COLUMNS, [document_from_message(one) for one in nodes], page_token, output)
+
+
+@node.command()
+@click.argument("node_id", metavar="ID")
+@output_option
+@admin_socket_option
+def show(node_id: str, output: str, socket: Path) -> None:
+    """Show one node, by its id or its SPIFFE ID.
+
+    \b
+    Example:
+      cognomen node show spiffe://example.org/cognomen/node/join_token/ID
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        document = document_from_message(admin.get_node(node_id))
+    (print_json if output == "json" else print_document)(document)

@@ -1,0 +1,82 @@
+"""What the commands that run a daemon share: a flag for every key of its configuration, logs, and the event loop.
+
+What the daemons do is decided in issuer/main and attestor/main.
+"""
+
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import click
+import msgspec
+
+from cognomen.daemon.errors import Kind, Refused
+
+__all__ = ["MAX_SOCKET_PATH_BYTES", "check_socket_path", "config_options", "run"]
+
+MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
+
+_LEVELS = ["debug", "info", "warning", "error"]
+
+
+def config_options(
+    kind: type[msgspec.Struct], helps: Mapping[str, str], aliases: Mapping[str, str]
+) -> list[click.Parameter]:
+    """Make --config, --log-level, and an option for every key of a configuration.
+
+    Args:
+        helps: what each key is for.
+        aliases: a second, shorter flag for a key.
+    """
+    options: list[click.Parameter] = [
+        click.Option(["--config"], type=click.Path(path_type=Path), help="A TOML file; flags override its keys."),
+        click.Option(
+            ["--log-level"], type=click.Choice(_LEVELS), default="info", show_default=True, help="How much to log."
+        ),
+    ]
+    for field in msgspec.structs.fields(kind):
+        flags = [
+            f"--{field.name.replace('_', '-')}",
+            *([aliases[field.name]] if field.name in aliases else []),
+            field.name,
+        ]
+        default = f"  [default: {_shown(field.default)}]" if field.default not in {"", msgspec.NODEFAULT} else ""
+        options.append(
+            click.Option(flags, type=int if field.type is int else str, help=f"{helps[field.name]}{default}")
+        )
+    return options
+
+
+def check_socket_path(path: Path) -> Path:
+    """Refuse a path that no Unix socket can have, before anything is started.
+
+    Raises:
+        Refused: INVALID
+    """
+    length = len(os.fsencode(path.absolute()))
+    if length > MAX_SOCKET_PATH_BYTES:
+        raise Refused(
+            Kind.INVALID,
+            f"socket path: expected at most {MAX_SOCKET_PATH_BYTES} bytes, found {length}: {path}",
+            hint="name a shorter path",
+        )
+    return path.absolute()
+
+
+def run(log_level: str, main: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Set up logs and run a daemon to its end."""
+    import uvloop  # noqa: PLC0415 - only daemons need it
+
+    from cognomen.daemon import logs  # noqa: PLC0415
+
+    logs.configure(log_level)
+    uvloop.run(main())
+
+
+def _shown(default: object) -> object:
+    if not isinstance(default, timedelta):
+        return default
+    seconds = int(default.total_seconds())
+    units = (("d", 86400), ("h", 3600), ("m", 60))
+    return next((f"{seconds // size}{unit}" for unit, size in units if seconds % size == 0), f"{seconds}s")
