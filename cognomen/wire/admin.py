@@ -24,6 +24,7 @@ __all__ = ["JSON", "document_from_message", "entry_from_document", "moment_from_
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 _SECONDS = re.compile(r"([0-9]{1,12})s?")
+_UINT64 = 2**64
 _ENTRY_KEYS = frozenset(field.name for field in pb.Entry.DESCRIPTOR.fields)
 
 
@@ -64,7 +65,7 @@ def _plain(value: object) -> JSON:
 
 
 def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -> RegistrationEntry:
-    """Read an entry; what the issuer chooses may stand there, as in what it printed, and counts for nothing.
+    """Read an entry; created_at may stand there, as in what was printed, and counts for nothing.
 
     Shape: as `document_from_message` writes it; a TTL may also be a number of seconds and a selector an object of type and value, as
         SPIRE's users have them; absent keys are empty.
@@ -92,6 +93,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         downstream=_flag(document, "downstream"),
         expires_at=_moment(document, "expires_at"),
         dns_names=tuple(_texts(document, "dns_names")),
+        revision=_revision(document),
         store_svid=_flag(document, "store_svid"),
         hint=_text(document, "hint"),
         owner=_text(document, "owner"),
@@ -130,6 +132,13 @@ def _flag(document: Mapping[str, object], key: str) -> bool:
     value = document.get(key, False)
     if not isinstance(value, bool):
         raise EntryError(f"{key}: expected true or false, found {_name(value)}")
+    return value
+
+
+def _revision(document: Mapping[str, object]) -> int:
+    value = document.get("revision", 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _UINT64:
+        raise EntryError(f"revision: expected a whole number, found {_name(value)}")
     return value
 
 
