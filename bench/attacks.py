@@ -5,6 +5,7 @@ bench/hostile.py and tests/flow/test_hostile_socket.py run them.
 """
 
 import contextlib
+import select
 import socket
 import struct
 import time
@@ -58,16 +59,21 @@ def _pour(path: Path, until: float, make: Callable[[int], bytes], *, reads: bool
     """Send batches as fast as they are taken, on a new connection whenever one is closed."""
     while time.perf_counter() < until:
         with contextlib.suppress(OSError), _connect(path) as sock:
+            sock.setblocking(False)
             for stream in range(1, _MOST_STREAMS, 256):
-                batch = memoryview(make(stream))
-                while batch and time.perf_counter() < until:
-                    with contextlib.suppress(TimeoutError):
-                        batch = batch[sock.send(batch) :]
-                    with contextlib.suppress(BlockingIOError):
-                        while reads and sock.recv(65536, socket.MSG_DONTWAIT):
-                            pass
+                _push(sock, make(stream), until, reads=reads)
                 if time.perf_counter() >= until:
                     return
+
+
+def _push(sock: socket.socket, batch: bytes, until: float, *, reads: bool) -> None:
+    rest = memoryview(batch)
+    while rest and time.perf_counter() < until:
+        readable, writable, _ = select.select([sock] if reads else [], [sock], [], 0.1)
+        if readable and not sock.recv(262_144):
+            raise ConnectionResetError
+        if writable:
+            rest = rest[sock.send(rest) :]
 
 
 def ping_flood(path: Path, until: float) -> None:
@@ -182,6 +188,8 @@ def busy_calls(path: Path, until: float) -> None:
     """Proper calls from many connections at once, as fast as they are taken."""
     with contextlib.ExitStack() as held:
         socks = [held.enter_context(_connect(path)) for _ in range(64)]
+        for sock in socks:
+            sock.setblocking(False)
         unsent = dict.fromkeys(socks, memoryview(b""))
         following = dict.fromkeys(socks, 1)
         while time.perf_counter() < until:
@@ -190,9 +198,9 @@ def busy_calls(path: Path, until: float) -> None:
                     unsent[sock] = memoryview(_checks(following[sock]))
                     following[sock] += 32
                 with contextlib.suppress(OSError):
-                    unsent[sock] = unsent[sock][sock.send(unsent[sock], socket.MSG_DONTWAIT) :]
+                    unsent[sock] = unsent[sock][sock.send(unsent[sock]) :]
                 with contextlib.suppress(OSError):
-                    sock.recv(65536, socket.MSG_DONTWAIT)
+                    sock.recv(65536)
             _rest(min(until, time.perf_counter() + 0.001))
 
 

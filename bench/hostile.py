@@ -1,4 +1,4 @@
-"""Is another uid served while one uid attacks the socket? `python -m bench.hostile [--json] [--seconds 3] [--ungated] [ATTACK …]`.
+"""Is another uid served while one uid attacks the socket? `python -m bench.hostile [--json] [--seconds 3] [--plain] [ATTACK …]`.
 
 For each attack: a server of its own behind the gate, the attacker as one uid, and as another uid a stock gRPC client
 that calls all the time. The promise: its p99 ≤ 50 ms, the server's RSS ≤ 150 MB.
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import grpc
+import grpclib.server
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpclib.const import Status
@@ -32,8 +33,6 @@ __all__ = ["ATTACKER_UID", "VICTIM_UID", "Served", "call_for", "peak_rss_mb", "r
 
 ATTACKER_UID, VICTIM_UID = 65532, 65533
 P99_MS, RSS_MB = 50.0, 150.0
-_MANY = 10**9
-UNGATED = Limits(connections_per_uid=_MANY, connections=_MANY, calls_per_uid=_MANY, message_bytes=2**32, rate=_MANY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +76,9 @@ def peak_rss_mb(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def running_server(path: Path, *, ungated: bool = False) -> Iterator[subprocess.Popen[str]]:
+def running_server(path: Path, *, plain: bool = False) -> Iterator[subprocess.Popen[str]]:
     """A server in its own process."""
-    command = [sys.executable, "-m", "bench.hostile", "--serve", str(path), *(["--ungated"] if ungated else [])]
+    command = [sys.executable, "-m", "bench.hostile", "--serve", str(path), *(["--plain"] if plain else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             if process.stdout is None or process.stdout.readline() != "ready\n":
@@ -97,15 +96,24 @@ def run_as(uid: int | None, what: str, path: Path, seconds: float) -> "subproces
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-async def _serve(path: Path, limits: Limits) -> None:
+async def _serve(path: Path, *, plain: bool) -> None:
     state = HealthState()
     state.set_serving(serving=True)
-    listener = listen(path, 0o666)
-    async with serve(
-        listener, lambda _: [Health(state)], limits, translate=lambda _: (Status.INTERNAL, "internal error")
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        if plain:
+            server = await stack.enter_async_context(grpclib.server.Server([Health(state)]))
+            await server.start(path=str(path))
+            await asyncio.to_thread(path.chmod, 0o666)
+        else:
+            await stack.enter_async_context(
+                serve(listen(path, 0o666), lambda _: [Health(state)], Limits(), translate=_translate)
+            )
         print("ready", flush=True)
         await asyncio.Event().wait()
+
+
+def _translate(_: Exception) -> tuple[Status, str]:
+    return Status.INTERNAL, "internal error"
 
 
 def _act(what: str, path: Path, seconds: float, uid: int | None) -> None:
@@ -119,13 +127,13 @@ def _act(what: str, path: Path, seconds: float, uid: int | None) -> None:
         ATTACKS[what](path, time.perf_counter() + seconds)
 
 
-def _measure(attack: str | None, seconds: float, *, ungated: bool) -> tuple[Served | None, float]:
+def _measure(attack: str | None, seconds: float, *, plain: bool) -> tuple[Served | None, float]:
     """What the second uid saw, and the server's peak RSS."""
     two_uids = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         path = Path(directory) / "api.sock"
-        with running_server(path, ungated=ungated) as server:
+        with running_server(path, plain=plain) as server:
             attackers = [run_as(ATTACKER_UID if two_uids else None, attack, path, seconds + 2)] if attack else []
             victim = run_as(VICTIM_UID if two_uids else None, "call", path, seconds)
             answer, _ = victim.communicate()
@@ -151,7 +159,7 @@ def main() -> int:
     parser.add_argument("attacks", nargs="*", choices=[*ATTACKS, []], metavar="ATTACK")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--ungated", action="store_true", help="with limits that never bind, to compare")
+    parser.add_argument("--plain", action="store_true", help="grpclib's own server, without a gate, to compare")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--act", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
@@ -159,13 +167,13 @@ def main() -> int:
     options = parser.parse_args()
     if options.serve:
         with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(_serve(options.serve, UNGATED if options.ungated else Limits()))
+            uvloop.run(_serve(options.serve, plain=options.plain))
         return 0
     if options.act:
         _act(options.act, options.path, options.seconds, options.uid)
         return 0
     rows = {
-        name or "(none)": _measure(name, options.seconds, ungated=options.ungated)
+        name or "(none)": _measure(name, options.seconds, plain=options.plain)
         for name in [None, *(options.attacks or ATTACKS)]
     }
     if options.json:
