@@ -6,7 +6,7 @@ Which SVIDs are made is decided elsewhere (issuer/decisions/profile), and so is 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self, TypeVar
+from typing import NamedTuple, Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,7 +22,6 @@ from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["X509SVID", "certificates_from_der", "check_leaf", "check_signing", "verify"]
 
-_Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 _TLS_USAGES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
 
 
@@ -102,12 +101,12 @@ def check_leaf(cert: x509.Certificate) -> SpiffeID:
 
     Source: SPIFFE X509-SVID 2 to 5
     """
-    extensions = _extensions(cert)
-    if _find(extensions, x509.BasicConstraints) is None:
+    profile = _profile(cert)
+    if profile.is_ca is None:
         raise _fault("basic constraints: expected on a leaf, found none", "4.1")
-    if _find(extensions, x509.ExtendedKeyUsage) is None:
+    if profile.extended_usage is None:
         raise _fault("extended key usage: expected on a leaf, found none", "4.4")
-    return _check_presented_leaf(cert, extensions)
+    return _check_presented_leaf(profile)
 
 
 def check_signing(cert: x509.Certificate, trust_domain: TrustDomain) -> None:
@@ -118,9 +117,9 @@ def check_signing(cert: x509.Certificate, trust_domain: TrustDomain) -> None:
 
     Source: SPIFFE X509-SVID 3.2, 4, appendix A
     """
-    extensions = _extensions(cert)
-    usage = _check_intermediate(extensions)
-    spiffe_id = _spiffe_id(extensions)
+    profile = _profile(cert)
+    usage = _check_intermediate(profile)
+    spiffe_id = _spiffe_id(profile)
     if not spiffe_id.is_member_of(trust_domain):
         raise _fault(f"URI SAN: expected the trust domain {trust_domain}, found {spiffe_id.trust_domain}", "3.2")
     others = usage.digital_signature or usage.content_commitment or usage.key_encipherment
@@ -151,9 +150,11 @@ def verify(chain: Sequence[x509.Certificate], bundle: Bundle, *, at: datetime) -
         )
     builder = PolicyBuilder().store(Store(list(bundle.x509_authorities))).time(at.astimezone(UTC).replace(tzinfo=None))
     try:
-        builder.build_client_verifier().verify(chain[0], list(chain[1:]))
+        path = builder.build_client_verifier().verify(chain[0], list(chain[1:])).chain
     except VerificationError as e:
         raise _fault(f"chain: expected one that leads to an authority of {bundle.trust_domain}: {e}", "5.1") from e
+    if len(path) == 1:  # a leaf that stands in the bundle is its own trust anchor to the library
+        raise _fault("chain: expected a leaf signed by an authority, found one that stands in the bundle", "5.1")
     return spiffe_id
 
 
@@ -163,84 +164,92 @@ def _check_chain(chain: Sequence[x509.Certificate]) -> SpiffeID:
     if len(chain) > MAX_CHAIN_LENGTH:
         raise _fault(f"chain: expected at most {MAX_CHAIN_LENGTH} certificates, found {len(chain)}", "5.1")
     for intermediate in chain[1:]:
-        _check_intermediate(_extensions(intermediate))
-    return _check_presented_leaf(chain[0], _extensions(chain[0]))
+        _check_intermediate(_profile(intermediate))
+    return _check_presented_leaf(_profile(chain[0]))
 
 
-def _check_presented_leaf(cert: x509.Certificate, extensions: x509.Extensions) -> SpiffeID:
+class _Profile(NamedTuple):
+    """What SPIFFE has rules about, taken from a certificate in one pass: each signature of the issuer goes through here.
+
+    Attributes:
+        is_ca: None: there are no basic constraints.
+        usage: None: there is no key usage, or it is not critical.
+        is_named: the subject is not empty, or the alternative names are critical.
+    """
+
+    uris: list[str]
+    is_ca: bool | None
+    usage: x509.KeyUsage | None
+    extended_usage: x509.ExtendedKeyUsage | None
+    is_named: bool
+
+
+def _profile(cert: x509.Certificate) -> _Profile:
+    uris: list[str] = []
+    is_ca = usage = extended_usage = None
+    try:
+        is_named = bool(cert.subject.rdns)
+        for extension in cert.extensions:
+            value = extension.value
+            kind = type(
+                value
+            )  # not isinstance: these are ABCs, which makes it as dear as everything else here together
+            if kind is x509.SubjectAlternativeName:
+                uris = [name.value for name in value if type(name) is x509.UniformResourceIdentifier]
+                is_named = is_named or extension.critical
+            elif kind is x509.BasicConstraints:
+                is_ca = value.ca
+            elif kind is x509.KeyUsage:
+                usage = value if extension.critical else None
+            elif kind is x509.ExtendedKeyUsage:
+                extended_usage = value
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
+        raise _fault("extensions: expected each once, and well-formed", "5.1") from e
+    return _Profile(uris, is_ca, usage, extended_usage, is_named)
+
+
+def _check_presented_leaf(profile: _Profile) -> SpiffeID:
     """Check what whoever is shown a leaf must check."""
-    constraints = _find(extensions, x509.BasicConstraints)
-    if constraints is not None and constraints.value.ca:
+    if profile.is_ca:
         raise _fault("basic constraints: expected cA false on a leaf, found true", "5.2")
-    usage = _key_usage(extensions)
+    usage = _usage(profile)
     if usage.key_cert_sign or usage.crl_sign:
         raise _fault("key usage: expected neither keyCertSign nor cRLSign on a leaf", "5.2")
     if not usage.digital_signature:
         raise _fault("key usage: expected digitalSignature on a leaf", "4.3")
-    extended = _find(extensions, x509.ExtendedKeyUsage)
-    if extended is not None and not _TLS_USAGES.issubset(extended.value):
+    if profile.extended_usage is not None and not _TLS_USAGES.issubset(profile.extended_usage):
         raise _fault("extended key usage: expected serverAuth and clientAuth", "4.4")
-    spiffe_id = _spiffe_id(extensions)
+    spiffe_id = _spiffe_id(profile)
     if not spiffe_id.path:
         raise _fault(f"URI SAN: expected a path on a leaf, found {str(spiffe_id)!r}", "5.2")
-    if not cert.subject.rdns and not _alternative_names(extensions).critical:
+    if not profile.is_named:
         raise _fault("subject alternative name: expected critical where the subject is empty", "3.1")
     return spiffe_id
 
 
-def _check_intermediate(extensions: x509.Extensions) -> x509.KeyUsage:
+def _check_intermediate(profile: _Profile) -> x509.KeyUsage:
     """Check that a certificate may sign others, and return its key usage."""
-    constraints = _find(extensions, x509.BasicConstraints)
-    if constraints is None or not constraints.value.ca:
+    if not profile.is_ca:
         raise _fault("basic constraints: expected cA true on a signing certificate", "4.1")
-    usage = _key_usage(extensions)
+    usage = _usage(profile)
     if not usage.key_cert_sign:
         raise _fault("key usage: expected keyCertSign on a signing certificate", "4.3")
-    names = _find(extensions, x509.SubjectAlternativeName)
-    if names is not None and _uris(names.value) and _spiffe_id(extensions).path:
+    if profile.uris and _spiffe_id(profile).path:
         raise _fault("URI SAN: expected no path on a signing certificate", "3.2")
     return usage
 
 
-def _extensions(cert: x509.Certificate) -> x509.Extensions:
-    try:
-        return cert.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
-        raise X509SVIDError("extensions: expected each once and well-formed", clause="X509-SVID 5.1") from e
-
-
-def _find(extensions: x509.Extensions, kind: type[_Kind]) -> x509.Extension[_Kind] | None:
-    for extension in extensions:
-        value = extension.value
-        if isinstance(value, kind):
-            return x509.Extension(extension.oid, extension.critical, value)
-    return None
-
-
-def _key_usage(extensions: x509.Extensions) -> x509.KeyUsage:
-    usage = _find(extensions, x509.KeyUsage)
-    if usage is None or not usage.critical:
+def _usage(profile: _Profile) -> x509.KeyUsage:
+    if profile.usage is None:
         raise _fault("key usage: expected, and critical", "4.3")
-    return usage.value
+    return profile.usage
 
 
-def _alternative_names(extensions: x509.Extensions) -> x509.Extension[x509.SubjectAlternativeName]:
-    names = _find(extensions, x509.SubjectAlternativeName)
-    if names is None:
-        raise _fault("URI SAN: expected 1, found 0", "2")
-    return names
-
-
-def _uris(names: x509.SubjectAlternativeName) -> list[str]:
-    return [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
-
-
-def _spiffe_id(extensions: x509.Extensions) -> SpiffeID:
-    uris = _uris(_alternative_names(extensions).value)
-    if len(uris) != 1:
-        raise _fault(f"URI SAN: expected 1, found {len(uris)}", "2")
+def _spiffe_id(profile: _Profile) -> SpiffeID:
+    if len(profile.uris) != 1:
+        raise _fault(f"URI SAN: expected 1, found {len(profile.uris)}", "2")
     try:
-        return SpiffeID.parse(uris[0])
+        return SpiffeID.parse(profile.uris[0])
     except SpiffeIDError as e:
         raise _fault(f"URI SAN: {e}", "5.2") from e
 
