@@ -1,16 +1,22 @@
 """What the attestor asks of the issuer."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from cryptography import x509
+
+from attestor.decisions.node import Node, NodeCredential
 from attestor.decisions.sync import Change, Cursor
 from cognomen.daemon.errors import Refused
-from svid.bundle import Bundle
+from cognomen.daemon.invite import Invite
 from svid.entry import EntryID
 
-__all__ = ["Evidence", "IssuerClient", "JWTRequest", "MintedJWT", "MintedX509", "NodeCredential", "X509Request"]
+__all__ = ["MAX_BATCH", "Evidence", "IssuerClient", "JWTRequest", "MintedJWT", "MintedX509", "X509Request"]
+
+MAX_BATCH = 1000
+"""The most items that one mint may hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +29,6 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeCredential:
-    """The node's own X509-SVID: DER certificates, leaf first; `bundle` is None where it did not come along."""
-
-    chain: tuple[bytes, ...]
-    issued_at: datetime
-    bundle: Bundle | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class X509Request:
     """An X509-SVID wanted: for this entry and this SubjectPublicKeyInfo."""
 
@@ -41,9 +38,9 @@ class X509Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MintedX509:
-    """An X509-SVID: DER certificates, leaf first."""
+    """An X509-SVID without its key, leaf first."""
 
-    chain: tuple[bytes, ...]
+    chain: tuple[x509.Certificate, ...]
     issued_at: datetime
     entry_revision: int
 
@@ -73,20 +70,23 @@ class IssuerClient(Protocol):
         Refused: with the issuer's kind; UNAVAILABLE when it cannot be reached.
     """
 
-    async def join(self, evidence: Evidence, public_key: bytes) -> NodeCredential:
+    async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
         """Prove this node at the join door."""
+
+    async def use(self, node: Node) -> None:
+        """Speak as this node from now on, trusting its bundle; calls under way end as they were, the feed ends."""
 
     async def renew(self, public_key: bytes) -> NodeCredential:
         """Get the next node SVID, for a new key."""
 
-    def follow(self, cursor: Cursor | None) -> AsyncIterator[Change]:
+    def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         """Follow the feed from there; whole steps only."""
 
     async def acknowledge(self, cursor: Cursor) -> None:
         """Say what has been applied."""
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
-        """Mint a batch, answers in order; at most 1000."""
+        """Mint a batch, answers in order."""
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
-        """Mint a batch, answers in order; at most 1000."""
+        """Mint a batch, answers in order."""

@@ -1,0 +1,204 @@
+"""What this attestor holds: its entries, their SVIDs, the bundle, and who waits for a change of them.
+
+Decided here: who is woken. Not decided here: what a step of the feed changes (decisions/sync), who matches which entry (decisions/match),
+what is minted when (flows/renew_svids). Belongs to one event loop; no method awaits.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+
+from attestor.decisions.match import Index
+from attestor.decisions.sync import Change, Cursor, diff, keeps_svid
+from cognomen.daemon.errors import Kind, Refused
+from svid.bundle import Bundle
+from svid.entry import EntryID, RegistrationEntry
+from svid.selector import Selector
+from svid.x509svid import X509SVID
+
+__all__ = ["Cache", "HeldX509", "Subscription", "View"]
+
+_WAKE_COMPARISONS = 10_000  # more than that, and everybody is woken rather than looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldX509:
+    """One minted identity, and the entry as it was then."""
+
+    entry: RegistrationEntry
+    svid: X509SVID
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What matches a caller now: entries in match order, the SVIDs that are there already, and the bundle."""
+
+    entries: tuple[RegistrationEntry, ...]
+    svids: Mapping[EntryID, HeldX509]
+    bundle: Bundle
+
+
+class Subscription:
+    """Somebody who waits for changes that may concern these selectors; changes that nobody waited for count as one."""
+
+    def __init__(self, selectors: frozenset[Selector]) -> None:
+        self.selectors = selectors
+        self._woken = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Return after a change since the last return, at once if there was one already."""
+        await self._woken.wait()
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """Something changed."""
+        self._woken.set()
+
+
+class Cache:
+    """Entries, SVIDs and bundle of this node.
+
+    Args:
+        bundle: what the node trusts until the feed says otherwise.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.cursor: Cursor | None = None
+        self.changed = asyncio.Event()
+        """Set at each change of entries or SVIDs; whoever mints waits for it and clears it."""
+        self._entries: dict[EntryID, RegistrationEntry] = {}
+        self._svids: dict[EntryID, HeldX509] = {}
+        self._index = Index()
+        self._facts: Counter[str] = Counter()
+        self._needed: frozenset[str] | None = None
+        self._subscriptions: set[Subscription] = set()
+
+    @property
+    def synchronised(self) -> bool:
+        """Whether a complete snapshot has come since the start."""
+        return self.cursor is not None
+
+    @property
+    def entries(self) -> Mapping[EntryID, RegistrationEntry]:
+        """All entries, live."""
+        return MappingProxyType(self._entries)
+
+    @property
+    def svids(self) -> Mapping[EntryID, HeldX509]:
+        """All SVIDs, live."""
+        return MappingProxyType(self._svids)
+
+    def view(self, selectors: frozenset[Selector]) -> View:
+        """What matches these selectors.
+
+        Raises:
+            Refused: UNAVAILABLE before the first complete snapshot.
+        """
+        if not self.synchronised:
+            raise Refused(Kind.UNAVAILABLE, "not synchronised with the issuer yet")
+        entries = self._index.match(selectors)
+        svids = {entry.id: self._svids[entry.id] for entry in entries if entry.id in self._svids}
+        return View(entries=entries, svids=svids, bundle=self.bundle)
+
+    def needed_facts(self) -> frozenset[str]:
+        """The keys of selectors that any entry uses, as `type:key` (`unix:sha256`)."""
+        if self._needed is None:
+            self._needed = frozenset(self._facts)
+        return self._needed
+
+    @contextmanager
+    def subscribe(self, selectors: frozenset[Selector]) -> Iterator[Subscription]:
+        """Be woken at changes, and have the matching entries minted before others, while the block runs."""
+        subscription = Subscription(selectors)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def wanted(self) -> frozenset[EntryID]:
+        """The entries that match a subscriber."""
+        callers = {subscription.selectors for subscription in self._subscriptions}
+        return frozenset(entry.id for selectors in callers for entry in self._index.match(selectors))
+
+    def apply(self, change: Change) -> None:
+        """Apply one whole step of the feed."""
+        step = diff(self._entries, change)
+        touched = [*step.left, *step.put, *(self._entries[entry.id] for entry in step.put if entry.id in self._entries)]
+        for entry in step.left:
+            self._remove(entry)
+        for entry in step.put:
+            self._put_entry(entry)
+        for entry_id in step.stale:
+            self._svids.pop(entry_id, None)
+        first = not self.synchronised
+        self.cursor = change.cursor
+        if change.bundle is not None and change.bundle != self.bundle:
+            self.bundle = change.bundle
+            first = True
+        self._wake(None if first else touched)
+
+    def hold(self, minted: Iterable[HeldX509]) -> None:
+        """Take minted SVIDs; one whose entry has left or become another meanwhile is dropped."""
+        taken = []
+        for held in minted:
+            entry = self._entries.get(held.entry.id)
+            if entry is not None and keeps_svid(held.entry, entry):
+                self._svids[entry.id] = held
+                taken.append(entry)
+        self._wake(taken)
+
+    def expire(self, now: datetime) -> datetime | None:
+        """Drop entries and SVIDs whose time is over.
+
+        Returns:
+            When the next one's is; None: never.
+        """
+        ends = {entry.id: entry.expires_at for entry in self._entries.values() if entry.expires_at is not None}
+        over = [self._entries[entry_id] for entry_id, end in ends.items() if end <= now]
+        for entry in over:
+            self._remove(entry)
+        dead = [held.entry for held in self._svids.values() if held.svid.not_after <= now]
+        for entry in dead:
+            del self._svids[entry.id]
+        if over or dead:
+            self._wake([*over, *dead])
+        coming = [end for end in ends.values() if end > now] + [held.svid.not_after for held in self._svids.values()]
+        return min(coming, default=None)
+
+    def _put_entry(self, entry: RegistrationEntry) -> None:
+        if (old := self._entries.get(entry.id)) is not None:
+            self._index.remove(old)
+            self._facts -= _facts(old)  # `-=` forgets what falls to zero
+        self._entries[entry.id] = entry
+        self._index.add(entry)
+        self._facts += _facts(entry)
+        self._needed = None
+
+    def _remove(self, entry: RegistrationEntry) -> None:
+        del self._entries[entry.id]
+        self._svids.pop(entry.id, None)
+        self._index.remove(entry)
+        self._facts -= _facts(entry)
+        self._needed = None
+
+    def _wake(self, touched: Iterable[RegistrationEntry] | None) -> None:
+        """Wake whoever these entries may concern; None: everybody."""
+        self.changed.set()
+        wants = None if touched is None else {entry.selectors for entry in touched}
+        if wants is not None and len(wants) * len(self._subscriptions) > _WAKE_COMPARISONS:
+            wants = None
+        for subscription in self._subscriptions:
+            if wants is None or any(selectors <= subscription.selectors for selectors in wants):
+                subscription.wake()
+
+
+def _facts(entry: RegistrationEntry) -> Counter[str]:
+    """Shape: {"unix:path": 1}; a value without a key of its own counts as a whole."""
+    return Counter(f"{selector.type}:{selector.value.partition(':')[0]}" for selector in entry.selectors)

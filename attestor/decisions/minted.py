@@ -1,0 +1,40 @@
+"""Whether what the issuer minted is what was asked for, before anybody holds it."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from cryptography import x509
+
+from svid.bundle import Bundle
+from svid.errors import JWTSVIDError, X509SVIDError
+from svid.jwtsvid import JWTSVID
+from svid.keys import PrivateKey
+from svid.spiffeid import SpiffeID
+from svid.x509svid import X509SVID, verify
+
+__all__ = ["check_jwt", "take_x509"]
+
+
+def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bundle, at: datetime) -> X509SVID:
+    """Join a minted chain with the key that it was asked for.
+
+    Raises:
+        X509SVIDError: the bundle does not vouch for the chain, or it is for another key.
+    """
+    spiffe_id = verify(chain, bundle, at=at)
+    if chain[0].public_key() != key.public_key():
+        raise X509SVIDError("key: expected a leaf for the key of the request, found another")
+    return X509SVID(spiffe_id=spiffe_id, chain=tuple(chain), private_key=key)
+
+
+def check_jwt(token: str, *, spiffe_id: SpiffeID, audiences: Collection[str]) -> None:
+    """Check that a minted JWT-SVID is for this SPIFFE ID and these audiences; its signature is the verifiers' affair.
+
+    Raises:
+        JWTSVIDError: it is not.
+    """
+    found = JWTSVID.parse_insecure(token)
+    if found.spiffe_id != spiffe_id:
+        raise JWTSVIDError(f"SPIFFE ID: expected {spiffe_id}, found {found.spiffe_id}")
+    if set(found.audiences) != set(audiences):
+        raise JWTSVIDError(f"audiences: expected {sorted(audiences)}, found {sorted(found.audiences)}")

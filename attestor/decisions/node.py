@@ -1,0 +1,146 @@
+"""The node itself, before and after it joined: whether it can go on as it is, and which answer of the issuer makes it a node.
+
+Where it is kept: attestor/state; when its SVID is renewed: attestor/decisions/renewal.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cryptography import x509
+
+from attestor.decisions.minted import take_x509
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from svid.bundle import Bundle
+from svid.errors import SVIDError
+from svid.keys import PrivateKey
+from svid.spiffeid import TrustDomain
+from svid.x509svid import X509SVID
+
+__all__ = [
+    "NEW_INVITE",
+    "Joining",
+    "Node",
+    "NodeCredential",
+    "check_trust_domain",
+    "joined",
+    "renewed",
+    "resumable",
+    "token_hash",
+]
+
+NEW_INVITE = "make a new invite with: cognomen node invite; then start the attestor once with --invite"
+"""What an operator does about a node that the issuer does not let in any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joining:
+    """A key that was made for an invite and kept before the first call, so that a lost reply is repeated with the same key.
+
+    Args:
+        token_hash: SHA-256 of the invite's token, lower-case hexadecimal: which invite it was.
+    """
+
+    private_key: PrivateKey = field(repr=False)
+    token_hash: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A joined node.
+
+    Args:
+        issued_at: when the issuer signed the SVID; half-life counts from here.
+        join_address, node_address: host:port of the issuer's two doors, from the invite.
+        token_hash: which invite it joined by.
+    """
+
+    svid: X509SVID
+    issued_at: datetime
+    bundle: Bundle
+    join_address: str
+    node_address: str
+    token_hash: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCredential:
+    """What the issuer answers to a join or a renewal; `bundle` is None where it did not come along."""
+
+    chain: Sequence[x509.Certificate]
+    issued_at: datetime
+    bundle: Bundle | None = None
+
+
+def token_hash(invite: Invite) -> str:
+    """Name an invite by its token, which is not kept."""
+    return hashlib.sha256(invite.token.encode()).hexdigest()
+
+
+def check_trust_domain(expected: TrustDomain | None, found: TrustDomain, *, where: str) -> None:
+    """Refuse (INVALID) an invite or a state of another trust domain than the configured one."""
+    if expected is not None and expected != found:
+        raise Refused(
+            Kind.INVALID,
+            f"{where}: expected the trust domain {expected}, found {found}",
+            hint="compare trust_domain in the configuration with the issuer's",
+        )
+
+
+def resumable(saved: Joining | Node | None, invite: Invite | None, *, now: datetime) -> Node | None:
+    """The node that goes on as it was; None when it joins with this invite, because it never did or the invite is another one.
+
+    Raises:
+        Refused: NOT_FOUND without node and invite; UNAUTHENTICATED when the node SVID has expired and the invite is no new one.
+    """
+    if not isinstance(saved, Node):
+        if invite is None:
+            raise Refused(
+                Kind.NOT_FOUND, "node: expected one that joined, or an invite, found neither", hint=NEW_INVITE
+            )
+        return None
+    if invite is not None and token_hash(invite) != saved.token_hash:
+        return None
+    if now >= saved.svid.not_after:
+        raise Refused(
+            Kind.UNAUTHENTICATED, f"node SVID: expired at {saved.svid.not_after.isoformat()}", hint=NEW_INVITE
+        )
+    return saved
+
+
+def joined(invite: Invite, credential: NodeCredential, joining: Joining, *, now: datetime) -> Node:
+    """The node that this answer makes, checked: an SVID for our key, of a node of the invite's trust domain.
+
+    Raises:
+        Refused: INTERNAL, because an issuer that TLS authenticated answered nonsense.
+    """
+    bundle = credential.bundle or invite.bundle
+    return Node(
+        svid=_checked(credential.chain, joining.private_key, bundle, now=now),
+        issued_at=credential.issued_at,
+        bundle=bundle,
+        join_address=invite.join_address,
+        node_address=invite.node_address,
+        token_hash=joining.token_hash,
+    )
+
+
+def renewed(node: Node, credential: NodeCredential, key: PrivateKey, *, now: datetime) -> Node:
+    """The node with its next SVID, checked; Refused (INTERNAL) as above, and when it is another node's."""
+    bundle = credential.bundle or node.bundle
+    svid = _checked(credential.chain, key, bundle, now=now)
+    if svid.spiffe_id != node.svid.spiffe_id:
+        raise Refused(Kind.INTERNAL, f"node SVID: expected {node.svid.spiffe_id}, found {svid.spiffe_id}")
+    return replace(node, svid=svid, issued_at=credential.issued_at, bundle=bundle)
+
+
+def _checked(chain: Sequence[x509.Certificate], key: PrivateKey, bundle: Bundle, *, now: datetime) -> X509SVID:
+    try:
+        svid = take_x509(chain, key, bundle=bundle, at=now)
+    except SVIDError as e:
+        raise Refused(Kind.INTERNAL, f"node SVID: {e}", hint="are the clocks of issuer and node in step?") from e
+    if not svid.spiffe_id.is_below("/cognomen/node"):
+        raise Refused(Kind.INTERNAL, f"node SVID: expected the ID of a node, found {svid.spiffe_id}")
+    return svid

@@ -1,0 +1,100 @@
+"""The feed: what the issuer pushes goes into the cache, step by step, for as long as the attestor runs.
+
+What a step changes: attestor/decisions/sync.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from datetime import timedelta
+
+import structlog
+
+from attestor.cache import Cache
+from attestor.decisions.node import NEW_INVITE
+from attestor.decisions.sync import Change
+from attestor.flows.keep_node import KeepNode
+from attestor.issuerclient.port import IssuerClient
+from cognomen.daemon.errors import Kind, Refused
+from svid.backoff import Backoff
+from svid.clock import Clock
+
+__all__ = ["FollowFeed"]
+
+log = structlog.get_logger(__name__)
+
+_BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=2))
+_REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
+_NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
+
+
+class FollowFeed:
+    """The flow and its ports.
+
+    Args:
+        jitter: gives a number in [0, 1).
+    """
+
+    def __init__(
+        self, cache: Cache, node: KeepNode, *, client: IssuerClient, clock: Clock, jitter: Callable[[], float]
+    ) -> None:
+        self._cache = cache
+        self._node = node
+        self._client = client
+        self._clock = clock
+        self._jitter = jitter
+        self._applied = 0
+
+    async def run(self) -> None:
+        """Follow, for ever: when the feed ends or fails, go on from where we stand. What is held stays in service meanwhile."""
+        delays, refused_delays = self._fresh_delays()
+        while True:
+            before = self._applied
+            refused = await self._try_to_follow()
+            if self._applied != before:
+                delays, refused_delays = self._fresh_delays()
+            not_us = refused is not None and refused.kind in _NOT_THIS_NODE
+            delay = next(refused_delays if not_us else delays).total_seconds()
+            self._tell(refused, delay)
+            await self._clock.sleep(delay)
+
+    async def _try_to_follow(self) -> Refused | None:
+        try:
+            await self._follow()
+        except Refused as e:
+            return e
+        return None
+
+    async def _follow(self) -> None:
+        async with aclosing(self._client.follow(self._cache.cursor)) as changes:
+            async for change in changes:
+                # 1. Workloads first.
+                self._cache.apply(change)
+                self._applied += 1
+                self._log(change)
+                # 2. Then this node's own trust: kept, and its channel made anew.
+                if change.bundle is not None:
+                    await self._node.trust(change.bundle)
+                # 3. Say so.
+                await self._client.acknowledge(change.cursor)
+
+    def _fresh_delays(self) -> tuple[Iterator[timedelta], Iterator[timedelta]]:
+        return _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)
+
+    def _log(self, change: Change) -> None:
+        tell = log.info if change.snapshot else log.debug
+        tell(
+            "feed step applied",
+            number=change.cursor.number,
+            snapshot=change.snapshot,
+            entries=len(change.entries),
+            gone=len(change.gone),
+        )
+
+    def _tell(self, refused: Refused | None, delay: float) -> None:
+        seconds = round(delay, 3)
+        if refused is None:
+            log.debug("feed ended, following again", delay_seconds=seconds)
+        elif refused.kind in _NOT_THIS_NODE:
+            log.error("issuer refused this node", reason=refused.detail, hint=NEW_INVITE, delay_seconds=seconds)
+        else:
+            log.warning("feed failed, following again", reason=refused.detail, hint=refused.hint, delay_seconds=seconds)

@@ -1,0 +1,104 @@
+"""A node joins: from an invite, or from what was kept, to a node that can speak to the issuer.
+
+Which of the two, and whether an answer is good, is decided in attestor/decisions/node.
+"""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from attestor.decisions.node import Joining, Node, NodeCredential, check_trust_domain, joined, resumable, token_hash
+from attestor.issuerclient.port import Evidence, IssuerClient
+from attestor.nodeattestor.port import NodeAttestor
+from attestor.state.port import State
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from svid.backoff import Backoff
+from svid.clock import Clock
+from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from svid.spiffeid import TrustDomain
+
+__all__ = ["JoinIssuer"]
+
+log = structlog.get_logger(__name__)
+
+_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinIssuer:
+    """The flow and its ports.
+
+    Args:
+        trust_domain: the configured one, None: whichever the invite names.
+    """
+
+    trust_domain: TrustDomain | None
+    state: State
+    client: IssuerClient
+    clock: Clock
+
+    async def run(self, invite: Invite | None, node_attestor: NodeAttestor | None) -> Node:
+        """Go on as the node that was kept, or join with the invite; until the issuer can be reached if need be.
+
+        Args:
+            node_attestor: needed with an invite.
+
+        Raises:
+            Refused: what the issuer, the state or decisions/node refuse.
+        """
+        # 1. What do we have?
+        saved = await asyncio.to_thread(self.state.load)
+        for where, found in (("invite", invite), ("state", saved.bundle if isinstance(saved, Node) else None)):
+            if found is not None:
+                check_trust_domain(self.trust_domain, found.trust_domain, where=where)
+        node = resumable(saved, invite, now=self.clock.now())
+        if node is not None or invite is None or node_attestor is None:
+            return await self._resume(node)
+        # 2. A key, kept before anybody hears of it; the same for the same invite.
+        joining = self._joining(saved, invite)
+        await asyncio.to_thread(self.state.save, joining)
+        # 3. Ask until there is an answer, and check it.
+        evidence = Evidence(
+            attestor=node_attestor.name, evidence=await node_attestor.evidence(), answer=node_attestor.answer
+        )
+        credential = await self._join(invite, evidence, public_key_to_der(joining.private_key.public_key()))
+        node = joined(invite, credential, joining, now=self.clock.now())
+        # 4. Keep it, then use it.
+        await asyncio.to_thread(self.state.save, node)
+        await self.client.use(node)
+        log.info("node joined", spiffe_id=str(node.svid.spiffe_id), not_after=node.svid.not_after.isoformat())
+        return node
+
+    async def _resume(self, node: Node | None) -> Node:
+        if node is None:
+            raise Refused(Kind.INVALID, "node attestor: expected one for this invite, found none")
+        await self.client.use(node)
+        log.info("node resumed", spiffe_id=str(node.svid.spiffe_id), not_after=node.svid.not_after.isoformat())
+        return node
+
+    def _joining(self, saved: Joining | Node | None, invite: Invite) -> Joining:
+        name = token_hash(invite)
+        if isinstance(saved, Joining) and saved.token_hash == name:
+            return saved
+        return Joining(private_key=generate_private_key(KeyKind.EC_P256), token_hash=name)
+
+    async def _join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
+        for delay in _BACKOFF.delays(secrets.SystemRandom().random):
+            try:
+                return await self.client.join(invite, evidence, public_key)
+            except Refused as e:
+                if e.kind is not Kind.UNAVAILABLE:
+                    raise
+                log.warning(
+                    "issuer not reached, trying again",
+                    address=invite.join_address,
+                    reason=e.detail,
+                    hint=e.hint,
+                    delay_seconds=round(delay.total_seconds(), 3),
+                )
+            await self.clock.sleep(delay.total_seconds())
+        raise AssertionError("delays end")

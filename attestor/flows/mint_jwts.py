@@ -1,0 +1,136 @@
+"""JWT-SVIDs on demand: kept until half-life, one mint for all who want the same, several mints in one call.
+
+When half-life is: attestor/decisions/renewal. Whether a token is good: attestor/decisions/minted.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import structlog
+
+from attestor.decisions.minted import check_jwt
+from attestor.decisions.renewal import renew_at
+from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
+from cognomen.daemon.errors import Kind, Refused
+from svid.clock import Clock
+from svid.entry import EntryID, RegistrationEntry
+from svid.errors import SVIDError
+
+__all__ = ["MintJWTs"]
+
+log = structlog.get_logger(__name__)
+
+_KEPT = 1000
+_MOST_PENDING = 4096
+_RETRY = timedelta(seconds=2)  # how long a token past its half-life is served before the issuer is asked again
+_HALF_LIFE = 0.5  # the jitter without effect: tokens are renewed when somebody asks, which spreads them enough
+
+
+class _Wish(NamedTuple):
+    """What makes two requests the same."""
+
+    entry_id: EntryID
+    revision: int
+    audiences: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Kept:
+    minted: MintedJWT
+    renew_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A mint that is wanted or under way. A refusal is a result, too: there may be nobody left to raise it at."""
+
+    entry: RegistrationEntry
+    answer: asyncio.Future[MintedJWT | Refused]
+
+
+class MintJWTs:
+    """The flow and its ports; `run` must be running for anybody to get a token that is not kept."""
+
+    def __init__(self, *, client: IssuerClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._kept: OrderedDict[_Wish, _Kept] = OrderedDict()
+        self._pending: dict[_Wish, _Pending] = {}
+        self._queue: deque[_Wish] = deque()
+        self._wanted = asyncio.Event()
+
+    async def jwt_svid(self, entry: RegistrationEntry, audiences: Collection[str]) -> MintedJWT:
+        """A JWT-SVID of this entry for these audiences, minted if there is none that still has half its life.
+
+        Raises:
+            Refused: the issuer's refusal, or UNAVAILABLE, when none is kept that is still valid.
+        """
+        wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
+        now = self._clock.now()
+        kept = self._kept.get(wish)
+        if kept is not None and now < min(kept.renew_at, kept.minted.expires_at):
+            self._kept.move_to_end(wish)
+            return kept.minted
+        answer = await self._mint(wish, entry)
+        if isinstance(answer, MintedJWT):
+            return answer
+        if kept is None or self._clock.now() >= kept.minted.expires_at:
+            raise answer
+        kept.renew_at = self._clock.now() + _RETRY
+        return kept.minted
+
+    async def run(self) -> None:
+        """Mint what is asked for, for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await asyncio.sleep(0)  # whoever asks in this round of the loop shares the call
+            while self._queue:
+                await self._mint_batch([self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))])
+
+    async def _mint(self, wish: _Wish, entry: RegistrationEntry) -> MintedJWT | Refused:
+        pending = self._pending.get(wish)
+        if pending is None:
+            if len(self._pending) >= _MOST_PENDING:
+                return Refused(
+                    Kind.EXHAUSTED, f"JWT-SVIDs: expected at most {_MOST_PENDING} being minted, found one more"
+                )
+            pending = self._pending[wish] = _Pending(entry, asyncio.get_running_loop().create_future())
+            self._queue.append(wish)
+            self._wanted.set()
+        return await asyncio.shield(pending.answer)
+
+    async def _mint_batch(self, wishes: Sequence[_Wish]) -> None:
+        requests = [JWTRequest(entry_id=wish.entry_id, audiences=wish.audiences) for wish in wishes]
+        answers: Sequence[MintedJWT | Refused] = [Refused(Kind.UNAVAILABLE, "JWT-SVID: not minted")] * len(wishes)
+        try:
+            answers = await self._client.mint_jwt(requests)
+        except Refused as e:
+            log.warning("JWT-SVIDs not minted", reason=e.detail, hint=e.hint, tokens=len(wishes))
+            answers = [e] * len(wishes)
+        finally:  # also when cancelled: nobody waits for ever
+            for wish, answer in zip(wishes, answers, strict=True):
+                self._settle(wish, answer)
+
+    def _settle(self, wish: _Wish, answer: MintedJWT | Refused) -> None:
+        pending = self._pending.pop(wish)
+        if isinstance(answer, MintedJWT):
+            answer = self._keep(wish, pending.entry, answer)
+        if not pending.answer.done():  # the loop is closing
+            pending.answer.set_result(answer)
+
+    def _keep(self, wish: _Wish, entry: RegistrationEntry, minted: MintedJWT) -> MintedJWT | Refused:
+        try:
+            check_jwt(minted.token, spiffe_id=entry.spiffe_id, audiences=wish.audiences)
+        except SVIDError as e:
+            log.warning("JWT-SVID not taken", entry_id=entry.id, reason=str(e))
+            return Refused(Kind.UNAVAILABLE, "JWT-SVID: not minted")
+        self._kept[wish] = _Kept(minted, renew_at(minted.issued_at, minted.expires_at, _HALF_LIFE))
+        self._kept.move_to_end(wish)
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return minted

@@ -1,0 +1,217 @@
+"""The issuer over gRPC: TLS with the issuer's own name at the join door, mutual TLS at the node door.
+
+Decided here: how channels are made and given up, how long a call may take, what a status means. Not decided here: when to call again.
+gRPC's Python API shows a caller no peer certificate, so the issuer is known by a host name (ISSUER_DNS_NAME) that no other SVID of the
+trust domain carries (issuer/decisions/profile), under the CAs of this trust domain alone.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from attestor.decisions.node import Node, NodeCredential
+from attestor.decisions.sync import Change, Cursor
+from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
+from attestor.issuerclient.wire import change_from_pb, credential_from_pb, cursor_to_pb, jwt_from_pb, x509_from_pb
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from cognomen.wire.pb import node_pb2 as pb
+from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
+from svid.bundle import Bundle
+from svid.errors import SVIDError
+
+if TYPE_CHECKING:
+    from cognomen.wire.pb.node_pb2_grpc import JoinAsyncStub, NodeAsyncStub
+
+__all__ = ["ISSUER_DNS_NAME", "GRPCIssuerClient"]
+
+ISSUER_DNS_NAME = "issuer.cognomen.internal"
+
+_CALL_SECONDS = 10.0
+_MINT_SECONDS = 30.0
+_STEP_SECONDS = 30.0  # for the first message, and for the rest of a step
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_OPTIONS = (
+    ("grpc.ssl_target_name_override", ISSUER_DNS_NAME),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, with the credentials of today
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+)
+_KINDS = {
+    grpc.StatusCode.INVALID_ARGUMENT: Kind.INVALID,
+    grpc.StatusCode.UNAUTHENTICATED: Kind.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED: Kind.DENIED,
+    grpc.StatusCode.NOT_FOUND: Kind.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS: Kind.EXISTS,
+    grpc.StatusCode.ABORTED: Kind.CONFLICT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Kind.EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE: Kind.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Kind.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED: Kind.UNAVAILABLE,
+}
+
+Item = TypeVar("Item")
+
+
+class _Link:
+    """A channel to the node door, as one node."""
+
+    def __init__(self, node: Node) -> None:
+        self.trust_domain = node.bundle.trust_domain
+        self.feeds: set[grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]] = set()
+        self.is_given_up = False
+        self._channel = _channel(node.node_address, node.bundle, key=node.svid.key_pem(), chain=node.svid.chain_pem())
+        self.stub: NodeAsyncStub = NodeStub(self._channel)
+
+    async def give_up(self) -> None:
+        """End the feed, let the other calls end."""
+        self.is_given_up = True
+        for feed in self.feeds:
+            feed.cancel()
+        await self._channel.close(grace=_CALL_SECONDS)
+
+
+class GRPCIssuerClient:
+    """Speaks to one issuer; `join` and `use` say to which."""
+
+    def __init__(self) -> None:
+        self._current: _Link | None = None
+
+    async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
+        """Prove this node at the join door."""
+        channel = _channel(invite.join_address, invite.bundle)
+        try:
+            with _refusing():
+                async with asyncio.timeout(_CALL_SECONDS):
+                    attested = await _attest(JoinStub(channel), evidence, public_key)
+                return credential_from_pb(attested, invite.trust_domain)
+        finally:
+            await channel.close()
+
+    async def use(self, node: Node) -> None:
+        """Speak as this node from now on."""
+        before, self._current = self._current, _Link(node)
+        if before is not None:
+            await before.give_up()
+
+    async def close(self) -> None:
+        """Give up the connection; ask nothing more."""
+        before, self._current = self._current, None
+        if before is not None:
+            await before.give_up()
+
+    async def renew(self, public_key: bytes) -> NodeCredential:
+        """Get the next node SVID, for a new key."""
+        link = self._link()
+        with _refusing():
+            answer = await link.stub.RenewNode(pb.RenewNodeRequest(public_key=public_key), timeout=_CALL_SECONDS)
+            return credential_from_pb(answer, link.trust_domain)
+
+    async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
+        """Follow the feed from there."""
+        link = self._link()
+        call = link.stub.Follow(pb.FollowRequest(cursor=None if cursor is None else cursor_to_pb(cursor)))
+        link.feeds.add(call)
+        try:
+            with _refusing():
+                async for messages in _steps(call):
+                    yield change_from_pb(messages, link.trust_domain)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not link.is_given_up or (task and task.cancelling()):
+                raise  # we were cancelled, not the call by `use`
+        finally:
+            link.feeds.discard(call)
+            call.cancel()
+
+    async def acknowledge(self, cursor: Cursor) -> None:
+        """Say what has been applied."""
+        with _refusing():
+            request = pb.AcknowledgeRequest(cursor=cursor_to_pb(cursor))
+            await self._link().stub.Acknowledge(request, timeout=_CALL_SECONDS)
+
+    async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
+        """Mint a batch, answers in order."""
+        items = [pb.MintX509SVID(entry_id=request.entry_id, public_key=request.public_key) for request in requests]
+        with _refusing():
+            answer = await self._link().stub.MintX509SVIDs(pb.MintX509SVIDsRequest(items=items), timeout=_MINT_SECONDS)
+        return [x509_from_pb(item) for item in _as_many(answer.items, len(items))]
+
+    async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
+        """Mint a batch, answers in order."""
+        items = [pb.MintJWTSVID(entry_id=request.entry_id, audiences=request.audiences) for request in requests]
+        with _refusing():
+            answer = await self._link().stub.MintJWTSVIDs(pb.MintJWTSVIDsRequest(items=items), timeout=_MINT_SECONDS)
+        return [jwt_from_pb(item) for item in _as_many(answer.items, len(items))]
+
+    def _link(self) -> _Link:
+        if self._current is None:
+            raise Refused(Kind.UNAVAILABLE, "issuer: no node to speak as yet")
+        return self._current
+
+
+def _channel(address: str, bundle: Bundle, *, key: bytes | None = None, chain: bytes | None = None) -> grpc.aio.Channel:
+    credentials = grpc.ssl_channel_credentials(bundle.to_pem(), private_key=key, certificate_chain=chain)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+async def _attest(stub: "JoinAsyncStub", evidence: Evidence, public_key: bytes) -> pb.NodeCredential:
+    call = stub.AttestNode()
+    await call.write(
+        pb.AttestNodeRequest(
+            evidence=pb.Evidence(attestor=evidence.attestor, evidence=evidence.evidence, public_key=public_key)
+        )
+    )
+    while isinstance(response := await call.read(), pb.AttestNodeResponse):
+        if response.WhichOneof("step") == "attested":
+            await call.done_writing()
+            return response.attested
+        await call.write(pb.AttestNodeRequest(answer=await evidence.answer(response.challenge)))
+    raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer to the evidence, found the end of the stream")
+
+
+async def _steps(call: grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]) -> AsyncGenerator[list[pb.Change], None]:
+    """Gather the messages of each whole step; between steps keepalive watches over the connection."""
+    messages: list[pb.Change] = []
+    deadline: float | None = _STEP_SECONDS
+    while True:
+        async with asyncio.timeout(deadline):
+            message = await call.read()
+        if not isinstance(message, pb.Change):
+            return
+        messages.append(message)
+        deadline = _STEP_SECONDS if message.more else None
+        if not message.more:
+            yield messages
+            messages = []
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say as a refusal what goes wrong on the way, or with the answer."""
+    try:
+        yield
+    except TimeoutError as e:
+        raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none") from e
+    except grpc.aio.AioRpcError as e:
+        kind = _KINDS.get(e.code(), Kind.INTERNAL)
+        raise Refused(kind, f"issuer: {e.details() or e.code().name}") from e
+    except SVIDError as e:
+        raise Refused(Kind.INTERNAL, f"answer of the issuer: {e}") from e
+
+
+def _as_many(items: Sequence[Item], expected: int) -> Sequence[Item]:
+    if len(items) != expected:
+        raise Refused(Kind.INTERNAL, f"answer of the issuer: expected {expected} items, found {len(items)}")
+    return items

@@ -1,0 +1,111 @@
+"""The node protocol's messages to and from the port's values."""
+
+from collections.abc import Sequence
+
+import structlog
+from cryptography import x509
+
+from attestor.decisions.node import NodeCredential
+from attestor.decisions.sync import Change, Cursor
+from attestor.issuerclient.port import MintedJWT, MintedX509
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.node import entry_from_pb, time_from_pb
+from cognomen.wire.pb import node_pb2 as pb
+from svid.bundle import Bundle
+from svid.entry import EntryID
+from svid.errors import BundleError, SVIDError
+from svid.spiffeid import TrustDomain
+from svid.x509svid import certificates_from_der
+
+__all__ = ["change_from_pb", "credential_from_pb", "cursor_to_pb", "jwt_from_pb", "x509_from_pb"]
+
+log = structlog.get_logger(__name__)
+
+
+def cursor_to_pb(cursor: Cursor) -> pb.Cursor:
+    """Write a cursor."""
+    return pb.Cursor(incarnation=cursor.incarnation, number=cursor.number)
+
+
+def credential_from_pb(message: pb.NodeCredential, trust_domain: TrustDomain) -> NodeCredential:
+    """Read the answer to a join or a renewal; SVIDError when it is none."""
+    return NodeCredential(
+        chain=_chain(message.chain),
+        issued_at=time_from_pb(message.issued_at, "issued_at"),
+        bundle=Bundle.from_jwks(trust_domain, message.bundle) if message.bundle else None,
+    )
+
+
+def change_from_pb(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> Change:
+    """Read one whole step of the feed, which came in these messages.
+
+    An entry that we cannot read, because the issuer is newer than we are, is left out and logged: the others are not to wait for it.
+
+    Raises:
+        SVIDError: the bundle is none, or holds no X.509 authority.
+    """
+    last = messages[-1]
+    entries, unreadable = [], []
+    for entry in (entry for message in messages for entry in message.entries):
+        try:
+            entries.append(entry_from_pb(entry))
+        except SVIDError as e:
+            log.warning(
+                "entry not understood", entry_id=entry.id, reason=str(e), hint="is the attestor older than the issuer?"
+            )
+            unreadable.append(EntryID(entry.id))
+    return Change(
+        cursor=Cursor(incarnation=last.cursor.incarnation, number=last.cursor.number),
+        snapshot=messages[0].snapshot,
+        entries=tuple(entries),
+        gone=(*(EntryID(entry_id) for message in messages for entry_id in message.gone), *unreadable),
+        bundle=_bundle(messages, trust_domain),
+    )
+
+
+def x509_from_pb(message: pb.MintedX509SVID) -> MintedX509 | Refused:
+    """Read one answer of a batch; one that cannot be read refuses only itself."""
+    if message.WhichOneof("outcome") != "credential":
+        return _refusal(message.refusal)
+    try:
+        return MintedX509(
+            chain=_chain(message.credential.chain),
+            issued_at=time_from_pb(message.credential.issued_at, "issued_at"),
+            entry_revision=message.credential.entry_revision,
+        )
+    except SVIDError as e:
+        return Refused(Kind.INTERNAL, f"answer of the issuer: {e}")
+
+
+def jwt_from_pb(message: pb.MintedJWTSVID) -> MintedJWT | Refused:
+    """Read one answer of a batch; one that cannot be read refuses only itself."""
+    if message.WhichOneof("outcome") != "credential":
+        return _refusal(message.refusal)
+    try:
+        return MintedJWT(
+            token=message.credential.token,
+            issued_at=time_from_pb(message.credential.issued_at, "issued_at"),
+            expires_at=time_from_pb(message.credential.expires_at, "expires_at"),
+            entry_revision=message.credential.entry_revision,
+        )
+    except SVIDError as e:
+        return Refused(Kind.INTERNAL, f"answer of the issuer: {e}")
+
+
+def _refusal(message: pb.Refusal) -> Refused:
+    kind = Kind(message.kind) if message.kind in set(Kind) else Kind.INTERNAL
+    return Refused(kind, message.detail or "refused by the issuer")
+
+
+def _chain(certificates: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
+    return certificates_from_der(b"".join(certificates))
+
+
+def _bundle(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> Bundle | None:
+    documents = [message.bundle for message in messages if message.bundle]
+    if not documents:
+        return None
+    bundle = Bundle.from_jwks(trust_domain, documents[-1])
+    if not bundle.x509_authorities:
+        raise BundleError("bundle: expected an X.509 authority, found none")
+    return bundle

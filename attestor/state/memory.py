@@ -1,0 +1,20 @@
+"""The node in this process's memory, for tests: a restart forgets it."""
+
+from attestor.decisions.node import Joining, Node
+
+__all__ = ["MemoryState"]
+
+
+class MemoryState:
+    """Keeps the node as long as this object lives."""
+
+    def __init__(self) -> None:
+        self._kept: Joining | Node | None = None
+
+    def load(self) -> Joining | Node | None:
+        """What was kept."""
+        return self._kept
+
+    def save(self, kept: Joining | Node) -> None:
+        """Keep it instead of what was there."""
+        self._kept = kept
