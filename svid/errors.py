@@ -4,6 +4,7 @@ The daemons' own refusals are another family: cognomen.daemon.errors.
 """
 
 __all__ = [
+    "AddressError",
     "AuthorizationError",
     "BundleError",
     "EntryError",
@@ -51,6 +52,10 @@ class X509SVIDError(SVIDError):
 
 class JWTSVIDError(SVIDError):
     """A token that is no JWT-SVID, or that the bundle does not vouch for."""
+
+
+class AddressError(SVIDError):
+    """A text that is no address of a Workload API."""
 
 
 class AuthorizationError(SVIDError):

@@ -1,0 +1,170 @@
+"""The Workload API's messages and our values: the only place that knows both.
+
+Here is decided which message is usable. When one is sent is attestor/decisions/update's; what a caller does with it, svid/workloadapi's.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from google.protobuf import json_format
+
+from svid.bundle import Bundle
+from svid.encoding import JSON
+from svid.errors import BundleError, JWTSVIDError, SVIDError, WorkloadAPIError, X509SVIDError
+from svid.jwtsvid import JWTSVID
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.wire.pb import workload_pb2 as pb
+from svid.x509svid import X509SVID
+
+__all__ = [
+    "ValidatedToken",
+    "X509Context",
+    "read_jwt_bundles",
+    "read_jwt_svids",
+    "read_validation",
+    "read_x509_bundles",
+    "read_x509_context",
+]
+
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class X509Context:
+    """The X509-SVIDs of a workload, the default one first, and every bundle that it may check its peers with."""
+
+    svids: tuple[X509SVID, ...]
+    bundles: Mapping[TrustDomain, Bundle]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatedToken:
+    """Whose token the Workload API found valid, and what it says; numbers of claims came as floats."""
+
+    spiffe_id: SpiffeID
+    claims: Mapping[str, JSON]
+
+
+def read_x509_context(response: pb.X509SVIDResponse) -> X509Context:
+    """Read an answer of FetchX509SVID; of two SVIDs with one hint the first counts, foreign bundles that cannot be read are left out.
+
+    Raises:
+        WorkloadAPIError: a mandatory field is empty.
+        SVIDError: an SVID or its bundle that is none.
+
+    Source: SPIFFE Workload API 4.4, 4.5, 5.2.1
+    """
+    _require("svids", response.svids)
+    own: dict[TrustDomain, Bundle] = {}
+    svids: list[X509SVID] = []
+    hints: set[str] = set()
+    for message in response.svids:
+        for field in ("spiffe_id", "x509_svid", "x509_svid_key", "bundle"):
+            _require(f"svids.{field}", getattr(message, field))
+        if message.hint in hints:
+            continue
+        hints.update({message.hint} - {""})
+        svid = X509SVID.parse(message.x509_svid, message.x509_svid_key, hint=message.hint)
+        if str(svid.spiffe_id) != message.spiffe_id:
+            raise X509SVIDError(f"svids.spiffe_id: expected the leaf's {svid.spiffe_id}, found {message.spiffe_id!r}")
+        svids.append(svid)
+        trust_domain = svid.spiffe_id.trust_domain
+        if trust_domain not in own:
+            own[trust_domain] = Bundle.from_der(trust_domain, message.bundle)
+    return X509Context(
+        svids=tuple(svids), bundles=MappingProxyType({**_bundles(response.federated_bundles, Bundle.from_der), **own})
+    )
+
+
+def read_x509_bundles(response: pb.X509BundlesResponse) -> Mapping[TrustDomain, Bundle]:
+    """Read an answer of FetchX509Bundles; bundles that cannot be read are left out.
+
+    Raises:
+        WorkloadAPIError: no bundle at all.
+        BundleError: none that can be read.
+
+    Source: SPIFFE Workload API 5.2.2
+    """
+    return _some_bundles(response.bundles, Bundle.from_der)
+
+
+def read_jwt_bundles(response: pb.JWTBundlesResponse) -> Mapping[TrustDomain, Bundle]:
+    """Read an answer of FetchJWTBundles; bundles that cannot be read are left out.
+
+    Raises:
+        WorkloadAPIError: no bundle at all.
+        BundleError: none that can be read.
+
+    Source: SPIFFE Workload API 6.2.2
+    """
+    return _some_bundles(response.bundles, Bundle.from_jwt_jwks)
+
+
+def read_jwt_svids(response: pb.JWTSVIDResponse) -> tuple[JWTSVID, ...]:
+    """Read an answer of FetchJWTSVID, the default identity's token first; of two with one hint the first counts.
+
+    Raises:
+        WorkloadAPIError: a mandatory field is empty.
+        JWTSVIDError: a token that is none, or another identity's.
+
+    Source: SPIFFE Workload API 6.2.1
+    """
+    _require("svids", response.svids)
+    svids: list[JWTSVID] = []
+    hints: set[str] = set()
+    for message in response.svids:
+        _require("svids.spiffe_id", message.spiffe_id)
+        _require("svids.svid", message.svid)
+        if message.hint in hints:
+            continue
+        hints.update({message.hint} - {""})
+        svid = JWTSVID.parse_insecure(message.svid, hint=message.hint)
+        if str(svid.spiffe_id) != message.spiffe_id:
+            raise JWTSVIDError(f"svids.spiffe_id: expected the token's {svid.spiffe_id}, found {message.spiffe_id!r}")
+        svids.append(svid)
+    return tuple(svids)
+
+
+def read_validation(response: pb.ValidateJWTSVIDResponse) -> ValidatedToken:
+    """Read an answer of ValidateJWTSVID.
+
+    Raises:
+        WorkloadAPIError: a mandatory field is empty.
+        SpiffeIDError: an ID that is none.
+
+    Source: SPIFFE Workload API 6.2.3
+    """
+    _require("spiffe_id", response.spiffe_id)
+    _require("claims", response.claims.fields)
+    claims: dict[str, JSON] = json_format.MessageToDict(response.claims)
+    return ValidatedToken(spiffe_id=SpiffeID.parse(response.spiffe_id), claims=MappingProxyType(claims))
+
+
+def _require(field: str, value: object) -> None:
+    if not value:
+        raise WorkloadAPIError(f"{field}: expected, found nothing", code="OK", clause="Workload API 4.5")
+
+
+def _some_bundles(
+    found: Mapping[str, bytes], read: Callable[[TrustDomain, bytes], Bundle]
+) -> Mapping[TrustDomain, Bundle]:
+    _require("bundles", found)
+    bundles = _bundles(found, read)
+    if not bundles:
+        raise BundleError("bundles: expected at least 1 that can be read, found none", clause="Workload API 4.5")
+    return MappingProxyType(bundles)
+
+
+def _bundles(found: Mapping[str, bytes], read: Callable[[TrustDomain, bytes], Bundle]) -> dict[TrustDomain, Bundle]:
+    """Read bundles by trust domain; one that is broken must not keep an identity from being renewed."""
+    bundles: dict[TrustDomain, Bundle] = {}
+    for key, document in found.items():
+        try:
+            trust_domain = TrustDomain.parse(key)
+            bundles[trust_domain] = read(trust_domain, document)
+        except SVIDError as e:
+            _log.warning("bundle left out", extra={"trust_domain": key, "reason": str(e)})
+    return bundles
