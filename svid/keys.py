@@ -5,11 +5,12 @@ Where private keys live is a key manager's business (issuer/keymanager); what ma
 
 import hashlib
 from enum import StrEnum
-from typing import NewType, Protocol, TypeAlias, assert_never
+from typing import Never, NewType, Protocol, Self, TypeAlias, assert_never
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.utils import Buffer
 
 from svid.errors import UnusableKeyError
 
@@ -20,7 +21,9 @@ __all__ = [
     "PrivateKey",
     "PublicKey",
     "SigningKey",
+    "as_private_key",
     "generate_private_key",
+    "hash_of",
     "kind_of",
     "private_key_from_der",
     "private_key_to_der",
@@ -92,13 +95,108 @@ class LocalSigningKey:
 
     def sign(self, data: bytes) -> bytes:
         """Sign these bytes."""
-        algorithm = hashes.SHA384() if self._kind is KeyKind.EC_P384 else hashes.SHA256()
+        algorithm = hash_of(self._kind)
         if isinstance(self._private_key, rsa.RSAPrivateKey):
             return self._private_key.sign(data, padding.PKCS1v15(), algorithm)
         return self._private_key.sign(data, ec.ECDSA(algorithm))
 
     def __repr__(self) -> str:
         return f"LocalSigningKey(id={self._id!r}, kind={self._kind!r})"
+
+
+class _ECHandle(ec.EllipticCurvePrivateKey):
+    """An EC private key for cryptography's builders that signs through a handle and can do nothing else."""
+
+    def __init__(self, key: SigningKey, public_key: ec.EllipticCurvePublicKey) -> None:
+        self._key = key
+        self._public_key = public_key
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._public_key
+
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        return self._public_key.curve
+
+    @property
+    def key_size(self) -> int:
+        return self._public_key.key_size
+
+    def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
+        _check_hash(self._key, signature_algorithm.algorithm)
+        return self._key.sign(bytes(data))
+
+    def exchange(self, *_: object, **__: object) -> Never:
+        raise _stays_where_it_is(self._key)
+
+    def private_numbers(self) -> Never:
+        raise _stays_where_it_is(self._key)
+
+    def private_bytes(self, *_: object, **__: object) -> Never:
+        raise _stays_where_it_is(self._key)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+class _RSAHandle(rsa.RSAPrivateKey):
+    """As _ECHandle, for RSA."""
+
+    def __init__(self, key: SigningKey, public_key: rsa.RSAPublicKey) -> None:
+        self._key = key
+        self._public_key = public_key
+
+    def public_key(self) -> rsa.RSAPublicKey:
+        return self._public_key
+
+    @property
+    def key_size(self) -> int:
+        return self._public_key.key_size
+
+    def sign(self, data: Buffer, padding: object, algorithm: object) -> bytes:  # noqa: ARG002 - PKCS #1 v1.5 by SigningKey
+        _check_hash(self._key, algorithm)
+        return self._key.sign(bytes(data))
+
+    def decrypt(self, *_: object, **__: object) -> Never:
+        raise _stays_where_it_is(self._key)
+
+    def private_numbers(self) -> Never:
+        raise _stays_where_it_is(self._key)
+
+    def private_bytes(self, *_: object, **__: object) -> Never:
+        raise _stays_where_it_is(self._key)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+def _check_hash(key: SigningKey, algorithm: object) -> None:
+    if not isinstance(algorithm, type(hash_of(key.kind))):
+        found = getattr(algorithm, "name", type(algorithm).__name__)
+        raise UnusableKeyError(f"hash: expected {hash_of(key.kind).name} for {key.kind}, found {found}")
+
+
+def _stays_where_it_is(key: SigningKey) -> UnusableKeyError:
+    return UnusableKeyError(f"key: expected to be asked for signatures only, {key.id} does not leave its key manager")
+
+
+def as_private_key(key: SigningKey) -> PrivateKey:
+    """Dress a handle as a private key of `cryptography`, for its certificate and CRL builders: it signs, no more."""
+    public_key = key.public_key
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        return _ECHandle(key, public_key)
+    return _RSAHandle(key, public_key)
+
+
+def hash_of(kind: KeyKind) -> hashes.SHA256 | hashes.SHA384:
+    """The hash with which keys of this kind sign."""
+    return hashes.SHA384() if kind is KeyKind.EC_P384 else hashes.SHA256()
 
 
 def generate_private_key(kind: KeyKind) -> PrivateKey:

@@ -126,6 +126,9 @@ class Credential:
     state: CredentialState = CredentialState.INTENDED
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
 def _body(event: AuditEvent) -> bytes:
     row = {
         "at": event.at.isoformat(),
@@ -138,7 +141,7 @@ def _body(event: AuditEvent) -> bytes:
         "credential": event.credential,
         "facts": dict(event.facts),
     }
-    return json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(row).encode()
 
 
 def chain(events: Iterable[AuditEvent], *, number: int, head: bytes) -> Iterator[AuditRow]:

@@ -3,7 +3,6 @@
 What a draft must satisfy before it is recorded is decided in lint; who signs it: issuer/signing.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,7 +10,7 @@ from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import Authority
 from issuer.decisions.names import issuer_id
 from svid.entry import RegistrationEntry
-from svid.keys import KeyKind, PublicKey, kind_of
+from svid.keys import PublicKey
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "build_jwt",
     "build_node_x509",
     "build_x509",
-    "check_key_kind",
     "claims_of",
     "entry_validity",
     "serial_from",
@@ -143,17 +141,6 @@ def entry_validity(entry: RegistrationEntry, *, ttl: timedelta, now: datetime, a
         if (now + ttl).replace(microsecond=0) <= now:
             raise Refused(Kind.DENIED, "entry: expired", entry=entry.id)
     return validity(now, ttl, authority)
-
-
-def check_key_kind(key: PublicKey, allowed: Collection[KeyKind]) -> None:
-    """Refuse a public key of a kind that is not certified here.
-
-    Raises:
-        Refused: INVALID
-    """
-    kind = kind_of(key)
-    if kind not in allowed:
-        raise Refused(Kind.INVALID, f"public_key: expected {' or '.join(sorted(allowed))}, found {kind}")
 
 
 def build_x509(entry: RegistrationEntry, key: PublicKey, *, serial: int, validity: Validity) -> X509Draft:

@@ -1,18 +1,33 @@
 """What the issuer asks of a key manager: keys by name, which never leave it."""
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from cognomen.daemon.errors import Kind, Refused
 from svid.keys import KeyID, KeyKind, SigningKey
 
-__all__ = ["KeyManager"]
+__all__ = ["KeyManager", "check_key_id"]
+
+_KEY_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def check_key_id(key_id: KeyID) -> None:
+    """Check that a name fits every key manager, as a file's name too.
+
+    Raises:
+        Refused: INVALID
+    """
+    if not _KEY_ID.fullmatch(key_id):
+        raise Refused(Kind.INVALID, f"key: expected a name of 1 to 63 of a-z 0-9 -, found {key_id!r}")
 
 
 class KeyManager(Protocol):
     """Where the authorities' private keys live.
 
     Raises:
-        Refused: UNAVAILABLE when the keys cannot be read or written; EXISTS, NOT_FOUND as said below.
+        Refused: UNAVAILABLE when the keys cannot be read or written; INVALID for a name that is none, and for keys that others can
+            read; EXISTS, NOT_FOUND as said below.
     """
 
     async def generate(self, key_id: KeyID, kind: KeyKind) -> SigningKey:

@@ -23,6 +23,7 @@ __all__ = [
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _CACHED = 4096  # parents and selectors recur from row to row
 
 
@@ -43,7 +44,7 @@ def optional_moment(micros: int | None) -> datetime | None:
 
 def texts_to_json(texts: Iterable[str]) -> str:
     """Write texts in their order."""
-    return json.dumps(list(texts), separators=(",", ":"))
+    return _encode(list(texts))
 
 
 def texts_from_json(document: str) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def texts_from_json(document: str) -> tuple[str, ...]:
 
 def map_to_json(mapping: Mapping[str, str]) -> str:
     """Write a mapping."""
-    return json.dumps(dict(mapping), separators=(",", ":"))
+    return _encode(dict(mapping))
 
 
 def map_from_json(document: str) -> dict[str, str]:

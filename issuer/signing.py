@@ -1,0 +1,128 @@
+"""The one way to a signature: sign a draft that is on record, lint what came out, release it.
+
+What a draft says is decided in decisions/profile, what may leave in decisions/lint. Drafts are recorded by the flows before they come here.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.lint import lint_token, lint_x509_der
+from issuer.decisions.profile import JWTDraft, X509Draft, claims_of
+from svid.keys import KeyKind, SigningKey, as_private_key, hash_of
+
+__all__ = ["JWTSigner", "X509Signer", "sign_many"]
+
+Draft = TypeVar("Draft")
+Signed = TypeVar("Signed")
+
+_SLICE = 16  # signatures between two looks at the loop: about 3 ms
+_JOSE = {
+    KeyKind.EC_P256: "ES256",
+    KeyKind.EC_P384: "ES384",
+    KeyKind.RSA_2048: "RS256",
+    KeyKind.RSA_4096: "RS256",
+}
+_NO_NAME = x509.Name([])
+_NO_CA = x509.BasicConstraints(ca=False, path_length=None)
+_LEAF_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+_TLS_USAGES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+
+
+class X509Signer:
+    """One authority, signing X509-SVIDs.
+
+    Raises:
+        Refused: INTERNAL when the key is not the certificate's.
+    """
+
+    def __init__(self, key: SigningKey, certificate: x509.Certificate) -> None:
+        if certificate.public_key() != key.public_key:
+            raise Refused(
+                Kind.INTERNAL,
+                f"authority {key.id}: expected the key of its certificate, found another",
+                hint="were the key directory and the datastore restored from different backups?",
+            )
+        identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        self._key = as_private_key(key)
+        self._hash = hash_of(key.kind)
+        self._name = certificate.subject
+        self._identifier = identifier.digest
+        self._template = (
+            x509.CertificateBuilder()
+            .subject_name(_NO_NAME)
+            .issuer_name(self._name)
+            .add_extension(_NO_CA, critical=True)
+            .add_extension(_LEAF_USAGE, critical=True)
+            .add_extension(_TLS_USAGES, critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        )
+
+    def sign(self, draft: X509Draft) -> bytes:
+        """Sign a draft that is linted and on record; DER.
+
+        Raises:
+            Refused: INTERNAL when what came out is not what was drafted; it is not released.
+
+        Source: SPIFFE X509-SVID 2, 3.1, 4; RFC 5280 4.2.1
+        """
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(draft.spiffe_id))]
+        names += map(x509.DNSName, draft.dns_names)
+        certificate = (
+            self._template.public_key(draft.public_key)
+            .serial_number(draft.serial)
+            .not_valid_before(draft.not_before)
+            .not_valid_after(draft.not_after)
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)  # critical, because the subject is empty
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(draft.public_key), critical=False)
+            .sign(self._key, self._hash)
+        )
+        der = certificate.public_bytes(Encoding.DER)
+        lint_x509_der(der, draft, authority_name=self._name, authority_ski=self._identifier)
+        return der
+
+
+class JWTSigner:
+    """One authority, signing JWT-SVIDs; its key's id is the `kid`."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._key = as_private_key(key)
+        self._id = key.id
+        self._algorithm = _JOSE[key.kind]
+
+    def sign(self, draft: JWTDraft) -> str:
+        """Sign a draft that is linted and on record.
+
+        Raises:
+            Refused: INTERNAL when what came out is not what was drafted; it is not released.
+
+        Source: SPIFFE JWT-SVID 2, 3
+        """
+        token = jwt.encode(claims_of(draft), self._key, algorithm=self._algorithm, headers={"kid": self._id})
+        lint_token(token, draft, algorithm=self._algorithm, key_id=self._id)
+        return token
+
+
+async def sign_many(sign: Callable[[Draft], Signed], drafts: Sequence[Draft]) -> list[Signed]:
+    """Sign a batch in slices; between them the loop gets its turn."""
+    signed: list[Signed] = []
+    for start in range(0, len(drafts), _SLICE):
+        signed += map(sign, drafts[start : start + _SLICE])
+        await asyncio.sleep(0)
+    return signed

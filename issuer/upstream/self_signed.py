@@ -1,0 +1,62 @@
+"""The upstream authority that is none: each signing key vouches for itself, and its certificate is a root in the bundle.
+
+When a key is certified, and for how long: issuer/decisions/authority and profile.
+"""
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from issuer.decisions.profile import CADraft
+from issuer.upstream.port import SignedCA
+from svid.keys import SigningKey, as_private_key, hash_of
+from svid.x509svid import check_signing
+
+__all__ = ["SelfSigned"]
+
+
+class SelfSigned:
+    """Signs each key's certificate with that key."""
+
+    async def sign_ca(self, draft: CADraft, key: SigningKey) -> SignedCA:
+        """Have this key certify itself; the certificate is chain and root at once.
+
+        Source: SPIFFE X509-SVID 3.2, 4; RFC 5280 4.2.1
+        """
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, draft.common_name)])
+        key_identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key)
+            .serial_number(draft.serial)
+            .not_valid_before(draft.not_before)
+            .not_valid_after(draft.not_after)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNING_USAGE, critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(draft.trust_domain.id))]),
+                critical=False,
+            )
+            .add_extension(key_identifier, critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier), critical=False
+            )
+            .sign(as_private_key(key), hash_of(key.kind))
+        )
+        check_signing(certificate, draft.trust_domain)
+        certificate.verify_directly_issued_by(certificate)
+        return SignedCA(chain=(certificate,), roots=(certificate,))
+
+
+_SIGNING_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
