@@ -1,8 +1,8 @@
 """One accepted connection between the socket and the protocol that serves it: metered, taking turns, ended with its caller.
 
 Decided here: when the bytes that came are passed on. Not decided here: what they cost (`meter`), who may connect (`gate`), what they mean
-(`unixrpc`). Why turns: every uid that has bytes waiting is served one small slice per round of the event loop, so that the busiest uid
-can delay another's call by one slice and no more.
+(`unixrpc`). Why turns: the uids that have bytes waiting are served a small slice each, one after the other, and the event loop goes on
+after a few slices; so the busiest uid delays another's call by some slices, however much it sends.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from cognomen.daemon.meter import Bucket, Frames, Limits, Misbehaved, Patience, 
 
 __all__ = ["Account", "GatedConnection", "Guest", "Turns"]
 
-_SLICE_FRAMES = 16
+_SLICE_FRAMES = 8  # for one connection at a time
+_ROUND_FRAMES = 16  # for all that wait, before the loop goes on to the calls these frames began
 _READ_BYTES = 32 * 1024
 _ENOUGH_WAITING = 16 * 1024 + 9  # one whole frame of the longest kind
 
@@ -52,27 +53,36 @@ class Account:
 
 
 class Turns:
-    """Serves the uids that wait in turn, and the connections of a uid in turn: one slice in each round of the loop."""
+    """Serves the uids that wait in turn, and the connections of one uid in turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: dict[int, deque[Callable[[], None]]] = {}
+        self._waiting: dict[int, deque[Callable[[], int]]] = {}
+        self._scheduled = False
 
-    def join(self, uid: int, serve: Callable[[], None]) -> None:
-        """Wait for a turn."""
-        if not self._waiting:
-            self._loop.call_soon(self._next)
+    def join(self, uid: int, serve: Callable[[], int]) -> None:
+        """Wait for a turn; serve takes one slice and says how many frames that were."""
         self._waiting.setdefault(uid, deque()).append(serve)
+        self._schedule()
 
-    def _next(self) -> None:
-        uid = next(iter(self._waiting))
-        others = self._waiting.pop(uid)
-        serve = others.popleft()
-        if others:
-            self._waiting[uid] = others  # at the end of the round
-        if self._waiting:
-            self._loop.call_soon(self._next)
-        serve()
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._round)
+
+    def _round(self) -> None:
+        self._scheduled = False
+        frames = 0
+        try:
+            while self._waiting and frames < _ROUND_FRAMES:
+                uid = next(iter(self._waiting))
+                others = self._waiting.pop(uid)
+                serve = others.popleft()
+                if others:
+                    self._waiting[uid] = others  # behind the other uids
+                frames += serve()
+        finally:
+            self._schedule()
 
 
 class GatedConnection(asyncio.BufferedProtocol):
@@ -145,29 +155,31 @@ class GatedConnection(asyncio.BufferedProtocol):
             self._queued = True
             self._turns.join(self._account.uid, self._take_turn)
 
-    def _take_turn(self) -> None:
+    def _take_turn(self) -> int:
         self._queued = False
         if self._transport.is_closing() or not self._writable:
-            return
+            return 0
         now = self._loop.time()
         wait = max(self._bucket.wait(now), self._account.bucket.wait(now))
         if wait > 0:
             self._queued = True
             self._transport.pause_reading()
-            self._loop.call_later(wait, self._take_turn)
-            return
-        served = False
+            self._loop.call_later(wait, self._queue_again)
+            return 0
         try:
-            self._serve_slice(now)
-            served = True
+            return self._serve_slice(now)
         except Misbehaved as err:
             self.end(err.detail, err.code)
-            served = True
-        finally:
-            if not served:  # a fault of ours: it goes on to the loop's handler, this connection does not
-                self._transport.abort()
+            return _SLICE_FRAMES
+        except BaseException:  # a fault of ours goes on to the loop's handler, this connection does not
+            self._transport.abort()
+            raise
 
-    def _serve_slice(self, now: float) -> None:
+    def _queue_again(self) -> None:
+        self._queued = False
+        self._queue()
+
+    def _serve_slice(self, now: float) -> int:
         cut = self._frames.cut(self._waiting, _SLICE_FRAMES)
         self._bucket.take(cut.cost, now)
         self._account.bucket.take(cut.cost, now)
@@ -180,6 +192,7 @@ class GatedConnection(asyncio.BufferedProtocol):
         if len(self._waiting) < _ENOUGH_WAITING and not self._transport.is_closing():
             self._transport.resume_reading()
         self._watch_for_stall()
+        return cut.frames
 
     def _watch_for_stall(self) -> None:
         self._set_stall_timer(on=not self._queued and (bool(self._waiting) or not self._frames.between_blocks))

@@ -88,6 +88,7 @@ class Cut:
     """
 
     size: int
+    frames: int
     cost: int
     control: int
 
@@ -116,12 +117,12 @@ class Frames:
         Raises:
             Misbehaved: another preface, a frame over 16 KiB, a header block over the limit.
         """
-        at, cost, control = 0, 0, 0
+        at, frames, cost, control = 0, 0, 0, 0
         if not self._greeted:
             if not _PREFACE.startswith(waiting[: len(_PREFACE)]):
                 raise Misbehaved("connection: expected the HTTP/2 preface, found other bytes")
             if len(waiting) < len(_PREFACE):
-                return Cut(size=0, cost=0, control=0)
+                return Cut(size=0, frames=0, cost=0, control=0)
             self._greeted = True
             at = len(_PREFACE)
         for _ in range(most):
@@ -139,7 +140,8 @@ class Frames:
             cost += one + length // _UNIT_BYTES
             control += one if one > _CALL_COST else 0
             at = end
-        return Cut(size=at, cost=cost, control=control)
+            frames += 1
+        return Cut(size=at, frames=frames, cost=cost, control=control)
 
     def _follow_block(self, kind: int, flags: int, length: int) -> None:
         if kind == _HEADERS:
