@@ -1,0 +1,335 @@
+"""An issuer in memory: it signs real certificates and tokens, keeps entries and a change log, and gives IssuerClients on it.
+
+What it does not do: TLS, a ledger, entitlement by parents (every entry is every node's).
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from attestor.decisions.node import Node, NodeCredential
+from attestor.decisions.sync import Change, Cursor
+from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from svid.bundle import Bundle
+from svid.clock import Clock
+from svid.entry import EntryID, RegistrationEntry
+from svid.keys import PublicKey, public_key_from_der
+from svid.spiffeid import SpiffeID, TrustDomain
+
+BACK_DATING = timedelta(seconds=30)
+LIFETIME = timedelta(days=14)
+FIRST = "first"  # a join token
+
+
+class Authority:
+    """A signing authority with its keys in memory."""
+
+    def __init__(self, trust_domain: TrustDomain, clock: Clock, *, name: str = "a") -> None:
+        self._trust_domain = trust_domain
+        self._clock = clock
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.jwt_key = ec.generate_private_key(ec.SECP256R1())
+        self.kid = f"jwt-{name}"
+        self._serial = 0
+        self.certificate = self._own_certificate(name)
+
+    def sign(self, spiffe_id: SpiffeID, key: PublicKey, *, ttl: timedelta, dns: Sequence[str] = ()) -> x509.Certificate:
+        """Sign a leaf."""
+        names = [x509.UniformResourceIdentifier(str(spiffe_id)), *(x509.DNSName(name) for name in dns)]
+        return (
+            self._builder(key, ttl)
+            .subject_name(x509.Name([]))
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def token(self, spiffe_id: SpiffeID, audiences: Sequence[str], *, ttl: timedelta) -> str:
+        """Sign a JWT-SVID."""
+        now = self._clock.now()
+        claims = {"sub": str(spiffe_id), "aud": list(audiences), "iat": now, "exp": now + ttl}
+        return jwt.encode(claims, self.jwt_key, algorithm="ES256", headers={"kid": self.kid})
+
+    def _own_certificate(self, name: str) -> x509.Certificate:
+        self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority {name}")])
+        uri = x509.UniformResourceIdentifier(str(self._trust_domain.id))
+        return (
+            self._builder(self._key.public_key(), LIFETIME)
+            .subject_name(self._subject)
+            .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_usage(signs=True), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def _builder(self, key: PublicKey, ttl: timedelta) -> x509.CertificateBuilder:
+        self._serial += 1
+        now = self._clock.now().replace(microsecond=0)
+        return (
+            x509.CertificateBuilder()
+            .issuer_name(self._subject)
+            .serial_number(self._serial)
+            .public_key(key)
+            .not_valid_before(now - BACK_DATING)
+            .not_valid_after(now + ttl)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+class IssuerInMemory:
+    """The issuer; a test plays the operator, and decides what goes wrong.
+
+    Attributes:
+        is_reachable: every call refused as UNAVAILABLE, and open feeds ended, while it is not.
+        loses_replies: a join is done, but its answer gets lost, that many times.
+        refused_node: what every call of a node is refused with.
+        refused_entries: what minting for an entry is refused with.
+        mints, jwt_mints: the sizes of the batches so far.
+    """
+
+    def __init__(self, clock: Clock, trust_domain: TrustDomain, *, ttl: timedelta = timedelta(hours=1)) -> None:
+        self.clock = clock
+        self.trust_domain = trust_domain
+        self.ttl = ttl
+        self.jwt_ttl = timedelta(minutes=5)
+        self.is_reachable = True
+        self.loses_replies = 0
+        self.refused_node: Refused | None = None
+        self.refused_entries: dict[EntryID, Refused] = {}
+        self.mints: list[int] = []
+        self.jwt_mints: list[int] = []
+        self.acknowledged: list[Cursor] = []
+        self.joined_keys: list[bytes] = []
+        self.authority = Authority(trust_domain, clock)
+        self._published = [self.authority]
+        self._incarnation = 1
+        self._log: list[EntryID | None] = []  # None: the bundle changed
+        self._entries: dict[EntryID, RegistrationEntry] = {}
+        self._tokens: dict[str, bytes] = {}
+        self._grown = asyncio.Event()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle of now."""
+        return Bundle(
+            trust_domain=self.trust_domain,
+            x509_authorities=tuple(authority.certificate for authority in self._published),
+            jwt_authorities={authority.kid: authority.jwt_key.public_key() for authority in self._published},
+        )
+
+    def invite(self, token: str = FIRST) -> Invite:
+        """Make an invite."""
+        self._tokens.setdefault(token, b"")
+        return Invite(
+            trust_domain=self.trust_domain,
+            join_address="join:1",
+            node_address="node:1",
+            token=token,
+            bundle=self.bundle,
+        )
+
+    def client(self) -> "InMemoryIssuerClient":
+        """A client of this issuer."""
+        return InMemoryIssuerClient(self)
+
+    def put(self, *entries: RegistrationEntry) -> None:
+        """Create or update entries; the revision counts by itself."""
+        for entry in entries:
+            known = self._entries.get(entry.id)
+            self._entries[entry.id] = replace(entry, revision=known.revision + 1 if known else 1)
+            self._log.append(entry.id)
+        self.wake()
+
+    def delete(self, *entry_ids: EntryID) -> None:
+        """Delete entries."""
+        for entry_id in entry_ids:
+            del self._entries[entry_id]
+            self._log.append(entry_id)
+        self.wake()
+
+    def rotate(self) -> None:
+        """Publish a new authority and sign with it."""
+        self.authority = Authority(self.trust_domain, self.clock, name=f"{len(self._published)}")
+        self._published.append(self.authority)
+        self._log.append(None)
+        self.wake()
+
+    def restore(self) -> None:
+        """Come back from a backup: another incarnation."""
+        self._incarnation += 1
+        self.wake()
+
+    def set_reachable(self, *, reachable: bool) -> None:
+        """Go away, or come back."""
+        self.is_reachable = reachable
+        self.wake()
+
+    def join(self, token: str, public_key: bytes) -> NodeCredential:
+        """Let a node in."""
+        if token not in self._tokens:
+            raise Refused(Kind.UNAUTHENTICATED, "join token: expected one of ours, found an unknown one")
+        if self._tokens[token] not in {b"", public_key}:
+            raise Refused(Kind.DENIED, "join token: already used by another key")
+        self._tokens[token] = public_key
+        self.joined_keys.append(public_key)
+        if self.loses_replies:
+            self.loses_replies -= 1
+            raise Refused(Kind.UNAVAILABLE, "connection lost")
+        return self.credential(public_key, name=hashlib.sha256(token.encode()).hexdigest()[:12])
+
+    def credential(self, public_key: bytes, *, name: str) -> NodeCredential:
+        """Sign a node SVID."""
+        spiffe_id = SpiffeID.from_segments(self.trust_domain, "cognomen", "node", "join_token", name)
+        leaf = self.authority.sign(spiffe_id, public_key_from_der(public_key), ttl=self.ttl)
+        return NodeCredential(chain=(leaf,), issued_at=self.clock.now(), bundle=self.bundle)
+
+    def mint(self, request: X509Request) -> MintedX509 | Refused:
+        """Mint one X509-SVID."""
+        entry = self._entries.get(request.entry_id)
+        if entry is None:
+            return Refused(Kind.NOT_FOUND, "entry: expected one of this node")
+        if request.entry_id in self.refused_entries:
+            return self.refused_entries[request.entry_id]
+        key = public_key_from_der(request.public_key)
+        leaf = self.authority.sign(entry.spiffe_id, key, ttl=entry.x509_svid_ttl or self.ttl, dns=entry.dns_names)
+        return MintedX509(chain=(leaf,), issued_at=self.clock.now(), entry_revision=entry.revision)
+
+    def mint_token(self, request: JWTRequest) -> MintedJWT | Refused:
+        """Mint one JWT-SVID."""
+        entry = self._entries.get(request.entry_id)
+        if entry is None:
+            return Refused(Kind.NOT_FOUND, "entry: expected one of this node")
+        if request.entry_id in self.refused_entries:
+            return self.refused_entries[request.entry_id]
+        ttl = entry.jwt_svid_ttl or self.jwt_ttl
+        return MintedJWT(
+            token=self.authority.token(entry.spiffe_id, request.audiences, ttl=ttl),
+            issued_at=self.clock.now(),
+            expires_at=self.clock.now() + ttl,
+            entry_revision=entry.revision,
+        )
+
+    def step(self, cursor: Cursor | None) -> Change | None:
+        """What a follower who stands there has to learn; None: nothing."""
+        head = Cursor(incarnation=str(self._incarnation), number=len(self._log))
+        if cursor is None or cursor.incarnation != head.incarnation or cursor.number > head.number:
+            return Change(cursor=head, snapshot=True, entries=tuple(self._entries.values()), bundle=self.bundle)
+        if cursor == head:
+            return None
+        touched = self._log[cursor.number :]
+        ids = {entry_id for entry_id in touched if entry_id is not None}
+        return Change(
+            cursor=head,
+            snapshot=False,
+            entries=tuple(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
+            gone=tuple(ids - self._entries.keys()),
+            bundle=self.bundle if None in touched else None,
+        )
+
+    async def wait(self) -> None:
+        """Return after the next change of anything."""
+        await self._grown.wait()
+
+    def wake(self) -> None:
+        """Have every follower look again."""
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+
+class InMemoryIssuerClient:
+    """An attestor.issuerclient.port.IssuerClient without a network; `node` is the one it speaks as."""
+
+    def __init__(self, issuer: IssuerInMemory) -> None:
+        self._issuer = issuer
+        self.node: Node | None = None
+        self._used = 0
+
+    async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
+        self._check_reachable()
+        assert evidence.attestor == "join_token"
+        assert invite.token.encode() == evidence.evidence
+        return self._issuer.join(evidence.evidence.decode(), public_key)
+
+    async def use(self, node: Node) -> None:
+        self.node = node
+        self._used += 1
+        self._issuer.wake()  # whoever follows as the node before is ended
+
+    async def renew(self, public_key: bytes) -> NodeCredential:
+        node = self._check_node()
+        return self._issuer.credential(public_key, name=node.svid.spiffe_id.path.rpartition("/")[2])
+
+    async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
+        self._check_node()
+        used = self._used
+        bundle: Bundle | None = self._issuer.bundle
+        while used == self._used:
+            step = self._issuer.step(cursor)
+            if step is None and bundle is not None and cursor is not None:
+                step = Change(cursor=cursor, snapshot=False)
+            if step is not None:
+                yield replace(step, bundle=step.bundle or bundle)
+                cursor, bundle = step.cursor, None
+                continue
+            await self._issuer.wait()
+            self._check_node()
+
+    async def acknowledge(self, cursor: Cursor) -> None:
+        self._check_node()
+        self._issuer.acknowledged.append(cursor)
+
+    async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
+        self._check_node()
+        await asyncio.sleep(0)
+        self._issuer.mints.append(len(requests))
+        return [self._issuer.mint(request) for request in requests]
+
+    async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
+        self._check_node()
+        await asyncio.sleep(0)
+        self._issuer.jwt_mints.append(len(requests))
+        return [self._issuer.mint_token(request) for request in requests]
+
+    def _check_reachable(self) -> None:
+        if not self._issuer.is_reachable:
+            raise Refused(Kind.UNAVAILABLE, "issuer: cannot be reached")
+
+    def _check_node(self) -> Node:
+        self._check_reachable()
+        if self._issuer.refused_node is not None:
+            raise self._issuer.refused_node
+        if self.node is None:
+            raise Refused(Kind.UNAVAILABLE, "issuer: no node to speak as yet")
+        if self._issuer.clock.now() >= self.node.svid.not_after:
+            raise Refused(Kind.UNAVAILABLE, "TLS: handshake failed")
+        return self.node

@@ -1,0 +1,245 @@
+"""A node joins, resumes, renews: against an issuer in memory, with a clock that the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from attestor.decisions.node import Joining, Node
+from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_node import KeepNode
+from attestor.nodeattestor.join_token import JoinToken
+from attestor.state.disk import DiskState
+from attestor.state.memory import MemoryState
+from attestor.state.port import State
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from svid.keys import public_key_to_der
+from svid.spiffeid import TrustDomain
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuerclient import Authority, InMemoryIssuerClient, IssuerInMemory
+from tests.doubles.until import until
+
+TD = TrustDomain("example.org")
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def issuer(clock: FakeClock) -> IssuerInMemory:
+    return IssuerInMemory(clock, TD)
+
+
+@pytest.fixture
+def client(issuer: IssuerInMemory) -> InMemoryIssuerClient:
+    return issuer.client()
+
+
+class FullDisk(MemoryState):
+    """A state that cannot be written any more once `is_full`."""
+
+    is_full = False
+
+    def save(self, kept: Joining | Node) -> None:
+        if self.is_full:
+            raise Refused(Kind.UNAVAILABLE, "no space left on device")
+        super().save(kept)
+
+
+async def join(
+    issuer: IssuerInMemory,
+    state: State,
+    invite: Invite | None,
+    *,
+    client: InMemoryIssuerClient | None = None,
+    trust_domain: TrustDomain | None = None,
+) -> Node:
+    flow = JoinIssuer(trust_domain=trust_domain, state=state, client=client or issuer.client(), clock=issuer.clock)
+    return await flow.run(invite, JoinToken(invite) if invite else None)
+
+
+@asynccontextmanager
+async def kept(node: Node, state: State, client: InMemoryIssuerClient, clock: FakeClock) -> AsyncIterator[KeepNode]:
+    keeper = KeepNode(node, state=state, client=client, clock=clock, jitter=lambda: 0.5)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keeper.run())
+        yield keeper
+        task.cancel()
+
+
+async def test_an_invite_makes_a_node_that_is_kept_and_used(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client, trust_domain=TD)
+    assert node.svid.spiffe_id.is_below("/cognomen/node/join_token")
+    assert state.load() == node
+    assert client.node == node
+
+
+async def test_a_restart_needs_no_invite(issuer: IssuerInMemory, tmp_path: Path) -> None:
+    node = await join(issuer, DiskState(tmp_path / "state"), issuer.invite())
+    again = await join(issuer, DiskState(tmp_path / "state"), None)
+    assert again.svid.chain == node.svid.chain
+    assert len(issuer.joined_keys) == 1
+
+
+async def test_a_restart_with_the_same_invite_joins_no_second_time(issuer: IssuerInMemory) -> None:
+    state = MemoryState()
+    await join(issuer, state, issuer.invite())
+    await join(issuer, state, issuer.invite())
+    assert len(issuer.joined_keys) == 1
+
+
+async def test_a_new_invite_makes_another_node_with_another_key(issuer: IssuerInMemory) -> None:
+    state = MemoryState()
+    first = await join(issuer, state, issuer.invite("one"))
+    second = await join(issuer, state, issuer.invite("two"))
+    assert first.svid.spiffe_id != second.svid.spiffe_id
+    assert len(set(issuer.joined_keys)) == 2
+
+
+async def test_a_lost_reply_is_repeated_with_the_same_key(
+    issuer: IssuerInMemory, clock: FakeClock, client: InMemoryIssuerClient
+) -> None:
+    issuer.loses_replies = 2
+    async with asyncio.TaskGroup() as group:
+        joining = group.create_task(join(issuer, MemoryState(), issuer.invite(), client=client))
+        for sleeping in (1, 2):
+            await until(lambda sleeping=sleeping: len(issuer.joined_keys) == sleeping and clock.sleepers == 1)
+            clock.advance(5)
+    assert joining.result() == client.node
+    assert len(issuer.joined_keys) == 3
+    assert len(set(issuer.joined_keys)) == 1
+
+
+async def test_a_crash_after_a_lost_reply_repeats_with_the_same_key(issuer: IssuerInMemory, tmp_path: Path) -> None:
+    issuer.loses_replies = 1
+    async with asyncio.TaskGroup() as group:
+        joining = group.create_task(join(issuer, DiskState(tmp_path / "state"), issuer.invite()))
+        await until(lambda: len(issuer.joined_keys) == 1)
+        joining.cancel()  # kill -9, as far as the state can tell
+    node = await join(issuer, DiskState(tmp_path / "state"), issuer.invite())
+    assert public_key_to_der(node.svid.private_key.public_key()) == issuer.joined_keys[0]
+
+
+async def test_the_key_is_kept_before_the_issuer_hears_of_it(issuer: IssuerInMemory) -> None:
+    state = FullDisk()
+    state.is_full = True
+    with pytest.raises(Refused, match="no space left"):
+        await join(issuer, state, issuer.invite())
+    assert not issuer.joined_keys
+
+
+async def test_a_used_token_ends_the_start_with_the_issuers_word(issuer: IssuerInMemory) -> None:
+    await join(issuer, MemoryState(), issuer.invite())
+    with pytest.raises(Refused, match="already used by another key") as refused:
+        await join(issuer, MemoryState(), issuer.invite())
+    assert refused.value.kind is Kind.DENIED
+
+
+async def test_an_invite_for_another_trust_domain_than_configured_is_refused(issuer: IssuerInMemory) -> None:
+    with pytest.raises(Refused, match="invite: expected the trust domain"):
+        await join(issuer, MemoryState(), issuer.invite(), trust_domain=TrustDomain("example.net"))
+    assert not issuer.joined_keys
+
+
+async def test_a_state_of_another_trust_domain_than_configured_is_refused(issuer: IssuerInMemory) -> None:
+    state = MemoryState()
+    await join(issuer, state, issuer.invite())
+    with pytest.raises(Refused, match="state: expected the trust domain"):
+        await join(issuer, state, None, trust_domain=TrustDomain("example.net"))
+
+
+async def test_neither_state_nor_invite_is_refused_with_the_next_step(issuer: IssuerInMemory) -> None:
+    with pytest.raises(Refused) as refused:
+        await join(issuer, MemoryState(), None)
+    assert refused.value.kind is Kind.NOT_FOUND
+    assert "cognomen node invite" in refused.value.hint
+
+
+async def test_an_expired_node_is_refused_with_the_next_step(issuer: IssuerInMemory, clock: FakeClock) -> None:
+    state = MemoryState()
+    await join(issuer, state, issuer.invite())
+    clock.advance(timedelta(hours=1))
+    with pytest.raises(Refused, match="node SVID: expired at") as refused:
+        await join(issuer, state, None)
+    assert "cognomen node invite" in refused.value.hint
+
+
+async def test_an_answer_of_another_authority_is_not_taken(issuer: IssuerInMemory, clock: FakeClock) -> None:
+    invite = issuer.invite()
+    issuer.authority = Authority(TD, clock)  # in nobody's bundle
+    with pytest.raises(Refused, match="node SVID: ") as refused:
+        await join(issuer, MemoryState(), invite)
+    assert refused.value.kind is Kind.INTERNAL
+
+
+async def test_the_node_svid_is_renewed_at_half_life_with_a_new_key(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client)
+    async with kept(node, state, client, clock) as keeper:
+        for _ in range(59):
+            await until(lambda: clock.sleepers == 1)
+            clock.advance(30)
+        assert keeper.node == node
+        await until(lambda: clock.sleepers == 1)
+        clock.advance(30)
+        await until(lambda: client.node is keeper.node is not node)
+    assert keeper.node.svid.serial != node.svid.serial
+    assert keeper.node.svid.private_key.public_key() != node.svid.private_key.public_key()
+    assert state.load() == keeper.node
+
+
+async def test_a_renewed_node_svid_is_not_used_before_it_is_kept(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
+    state = FullDisk()
+    node = await join(issuer, state, issuer.invite(), client=client)
+    state.is_full = True
+    clock.advance(timedelta(minutes=30))
+    async with kept(node, state, client, clock) as keeper:
+        await until(lambda: clock.sleepers == 1)
+        assert client.node is keeper.node is node
+        state.is_full = False
+        clock.advance(1)
+        await until(lambda: client.node is not node)
+        assert state.load() == client.node
+
+
+async def test_an_issuer_that_is_away_is_asked_again_for_the_node_svid(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client)
+    issuer.set_reachable(reachable=False)
+    clock.advance(timedelta(minutes=30))
+    async with kept(node, state, client, clock) as keeper:
+        await until(lambda: clock.sleepers == 1)
+        clock.advance(1)
+        await until(lambda: clock.sleepers == 1)
+        issuer.set_reachable(reachable=True)
+        clock.advance(2)
+        await until(lambda: keeper.node is not node)
+
+
+async def test_a_new_bundle_is_kept_and_used(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client)
+    issuer.rotate()
+    keeper = KeepNode(node, state=state, client=client, clock=clock, jitter=lambda: 0.5)
+    await keeper.trust(issuer.bundle)
+    saved = state.load()
+    assert isinstance(saved, Node)
+    assert saved.bundle == issuer.bundle
+    assert client.node == saved
