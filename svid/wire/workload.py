@@ -1,12 +1,14 @@
 """The Workload API's messages and our values: the only place that knows both.
 
-Here is decided which message is usable. When one is sent is attestor/decisions/update's; what a caller does with it, svid/workloadapi's.
+Here is decided which message is usable, in either direction. When one is sent is attestor/decisions/update's; what a caller does with it,
+svid/workloadapi's.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 from google.protobuf import json_format
 
@@ -26,7 +28,14 @@ __all__ = [
     "read_validation",
     "read_x509_bundles",
     "read_x509_context",
+    "write_jwt_bundles",
+    "write_jwt_svids",
+    "write_validation",
+    "write_x509_bundles",
+    "write_x509_context",
 ]
+
+_Field = TypeVar("_Field")
 
 _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
@@ -141,6 +150,99 @@ def read_validation(response: pb.ValidateJWTSVIDResponse) -> ValidatedToken:
     _require("claims", response.claims.fields)
     claims: dict[str, JSON] = json_format.MessageToDict(response.claims)
     return ValidatedToken(spiffe_id=SpiffeID.parse(response.spiffe_id), claims=MappingProxyType(claims))
+
+
+def write_x509_context(context: X509Context) -> pb.X509SVIDResponse:
+    """Write an answer of FetchX509SVID; foreign bundles without an X.509 authority are left out.
+
+    Raises:
+        WorkloadAPIError: a mandatory field would be empty.
+
+    Source: SPIFFE Workload API 5.2.1
+    """
+    _require("svids", context.svids)
+    own = {svid.spiffe_id.trust_domain for svid in context.svids}
+    return pb.X509SVIDResponse(
+        svids=[
+            pb.X509SVID(
+                spiffe_id=str(svid.spiffe_id),
+                x509_svid=_required("svids.x509_svid", svid.chain_der()),
+                x509_svid_key=svid.key_der(),
+                bundle=_own_bundle(context.bundles, svid.spiffe_id.trust_domain).x509_der(),
+                hint=svid.hint,
+            )
+            for svid in context.svids
+        ],
+        federated_bundles=_x509_bundles(bundle for name, bundle in context.bundles.items() if name not in own),
+    )
+
+
+def write_x509_bundles(bundles: Mapping[TrustDomain, Bundle]) -> pb.X509BundlesResponse:
+    """Write an answer of FetchX509Bundles; bundles without an X.509 authority are left out: some clients end for good on one.
+
+    Raises:
+        WorkloadAPIError: no bundle is left.
+
+    Source: SPIFFE Workload API 5.2.2, Trust Domain and Bundle 4.1.3
+    """
+    return pb.X509BundlesResponse(bundles=_required("bundles", _x509_bundles(bundles.values())))
+
+
+def write_jwt_svids(svids: Iterable[tuple[SpiffeID, str, str]]) -> pb.JWTSVIDResponse:
+    """Write an answer of FetchJWTSVID.
+
+    Shape: SPIFFE ID, token and hint, the default identity first.
+
+    Raises:
+        WorkloadAPIError: a mandatory field would be empty.
+
+    Source: SPIFFE Workload API 6.2.1
+    """
+    messages = [
+        pb.JWTSVID(spiffe_id=str(spiffe_id), svid=_required("svids.svid", token), hint=hint)
+        for spiffe_id, token, hint in svids
+    ]
+    return pb.JWTSVIDResponse(svids=_required("svids", messages))
+
+
+def write_jwt_bundles(bundles: Mapping[TrustDomain, Bundle]) -> pb.JWTBundlesResponse:
+    """Write an answer of FetchJWTBundles: JWK Sets of the keys that sign JWT-SVIDs, and of no others.
+
+    Raises:
+        WorkloadAPIError: no bundle is given.
+
+    Source: SPIFFE Workload API 6.2.2
+    """
+    documents = {str(bundle.trust_domain.id): bundle.jwt_jwks() for bundle in bundles.values()}
+    return pb.JWTBundlesResponse(bundles=_required("bundles", documents))
+
+
+def write_validation(svid: JWTSVID) -> pb.ValidateJWTSVIDResponse:
+    """Write an answer of ValidateJWTSVID: all claims, the audiences as a list whatever form they had.
+
+    Source: SPIFFE Workload API 6.2.3
+    """
+    response = pb.ValidateJWTSVIDResponse(spiffe_id=str(svid.spiffe_id))
+    response.claims.update({**svid.claims, "aud": list(svid.audiences)})
+    return response
+
+
+def _x509_bundles(bundles: Iterable[Bundle]) -> dict[str, bytes]:
+    return {str(bundle.trust_domain.id): bundle.x509_der() for bundle in bundles if bundle.x509_authorities}
+
+
+def _own_bundle(bundles: Mapping[TrustDomain, Bundle], trust_domain: TrustDomain) -> Bundle:
+    bundle = bundles.get(trust_domain)
+    if bundle is None or not bundle.x509_authorities:
+        raise WorkloadAPIError(
+            f"bundle: expected an X.509 authority of {trust_domain}, found none", code="OK", clause="Workload API 4.5"
+        )
+    return bundle
+
+
+def _required(field: str, value: _Field) -> _Field:
+    _require(field, value)
+    return value
 
 
 def _require(field: str, value: object) -> None:
