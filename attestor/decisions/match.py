@@ -1,0 +1,61 @@
+"""Which entries a caller is entitled to: those whose selectors it shows, all of them.
+
+What a caller shows is the workload attestors' affair; what an entry says, the issuer's.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from svid.entry import EntryID, RegistrationEntry
+from svid.selector import Selector
+
+__all__ = ["Index", "in_match_order"]
+
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def in_match_order(entries: Iterable[RegistrationEntry]) -> tuple[RegistrationEntry, ...]:
+    """Sort oldest first, then by ID: the first is a caller's default identity, and no newer entry takes its place.
+
+    Source: SPIFFE Workload API 8
+    """
+    return tuple(sorted(entries, key=lambda entry: (entry.created_at or _LAST, entry.id)))
+
+
+class Index:
+    """Entries, found by what a caller shows in time that depends on the caller rather than on their number.
+
+    Each entry stands under one of its selectors, the one with the fewest entries when it came: of `unix:uid:0` and
+    `unix:path:/usr/bin/db` the second, if many entries have the first.
+    """
+
+    def __init__(self, entries: Iterable[RegistrationEntry] = ()) -> None:
+        self._under: dict[Selector, dict[EntryID, RegistrationEntry]] = {}
+        self._place: dict[EntryID, Selector] = {}
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: RegistrationEntry) -> None:
+        """Take an entry in, instead of the one with its ID if there is one."""
+        self.remove(entry)
+        place = min(entry.selectors, key=lambda selector: (len(self._under.get(selector, ())), selector))
+        self._under.setdefault(place, {})[entry.id] = entry
+        self._place[entry.id] = place
+
+    def remove(self, entry: RegistrationEntry) -> None:
+        """Forget the entry with this one's ID, if there is one."""
+        place = self._place.pop(entry.id, None)
+        if place is None:
+            return
+        del self._under[place][entry.id]
+        if not self._under[place]:
+            del self._under[place]
+
+    def match(self, selectors: frozenset[Selector]) -> tuple[RegistrationEntry, ...]:
+        """The entries whose selectors are among these, in match order."""
+        return in_match_order(
+            entry
+            for selector in selectors
+            for entry in self._under.get(selector, {}).values()
+            if entry.selectors <= selectors
+        )
