@@ -1,0 +1,91 @@
+"""SPIFFE identities for Python: IDs, SVIDs, bundles, the Workload API and mTLS that follows every rotation.
+
+Everything public is importable from here and loaded when it is first used: `from svid import SpiffeID` does not load gRPC.
+Inside this project import the noun's module instead.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from svid.bundle import Bundle
+    from svid.errors import (
+        AddressError,
+        AuthorizationError,
+        BundleError,
+        JWTSVIDError,
+        SpiffeIDError,
+        SVIDError,
+        WorkloadAPIError,
+        X509SVIDError,
+    )
+    from svid.jwtsvid import JWTSVID
+    from svid.spiffeid import SpiffeID, TrustDomain
+    from svid.tls.authorize import any_in, exactly, matching
+    from svid.tls.context import LiveContext, client_context, peer_id, server_context
+    from svid.wire.workload import X509Context
+    from svid.workloadapi.client import WorkloadAPIClient
+    from svid.workloadapi.sources import JWTSource, X509Source
+    from svid.x509svid import X509SVID
+
+__all__ = [
+    "JWTSVID",
+    "X509SVID",
+    "AddressError",
+    "AuthorizationError",
+    "Bundle",
+    "BundleError",
+    "JWTSVIDError",
+    "JWTSource",
+    "LiveContext",
+    "SVIDError",
+    "SpiffeID",
+    "SpiffeIDError",
+    "TrustDomain",
+    "WorkloadAPIClient",
+    "WorkloadAPIError",
+    "X509Context",
+    "X509SVIDError",
+    "X509Source",
+    "any_in",
+    "client_context",
+    "exactly",
+    "matching",
+    "peer_id",
+    "server_context",
+]
+
+_MODULES = {
+    "svid.bundle": ("Bundle",),
+    "svid.errors": (
+        "AddressError",
+        "AuthorizationError",
+        "BundleError",
+        "JWTSVIDError",
+        "SVIDError",
+        "SpiffeIDError",
+        "WorkloadAPIError",
+        "X509SVIDError",
+    ),
+    "svid.jwtsvid": ("JWTSVID",),
+    "svid.spiffeid": ("SpiffeID", "TrustDomain"),
+    "svid.tls.authorize": ("any_in", "exactly", "matching"),
+    "svid.tls.context": ("LiveContext", "client_context", "peer_id", "server_context"),
+    "svid.wire.workload": ("X509Context",),
+    "svid.workloadapi.client": ("WorkloadAPIClient",),
+    "svid.workloadapi.sources": ("JWTSource", "X509Source"),
+    "svid.x509svid": ("X509SVID",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'svid' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Name what can be asked for."""
+    return __all__

@@ -1,0 +1,243 @@
+"""What a workload holds: its X509-SVIDs and JWT-SVIDs, kept up to date from the Workload API without its doing.
+
+A source follows one stream in a thread of its own (svid/workloadapi/follower) and may be asked from any thread or task; nothing here
+decides whom to trust with which call (svid/tls) or when an identity is renewed (the attestor).
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Self
+
+from svid.bundle import Bundle
+from svid.clock import Clock, SystemClock
+from svid.errors import BundleError, X509SVIDError
+from svid.jwtsvid import JWTSVID
+from svid.jwtsvid import verify as verify_jwt
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.wire.pb import workload_pb2 as pb
+from svid.wire.workload import X509Context, read_jwt_bundles, read_x509_context
+from svid.workloadapi.client import WorkloadAPIClient
+from svid.workloadapi.follower import Follower
+from svid.x509svid import X509SVID
+
+__all__ = ["JWTSource", "X509Source"]
+
+_FIRST_ANSWER = timedelta(seconds=30)
+
+
+def _first(svids: Sequence[X509SVID]) -> X509SVID:
+    return svids[0]
+
+
+class X509Source:
+    """The X509-SVID of this process and the bundles to check its peers, as of now.
+
+    Made by the constructor, which waits for the first answer, or in asyncio by `await X509Source.connect()`; a context manager either
+    way. While the Workload API is away the last answer stays, until it expires.
+
+    Args:
+        socket: `unix:///path` or `tcp://ip:port`; without it SPIFFE_ENDPOINT_SOCKET says where.
+        timeout: how long to wait for the first answer; None for not at all.
+        pick: chooses among several SVIDs; the first is the default identity.
+
+    Raises:
+        AddressError: no address, or none that can be used.
+        WorkloadAPIError: no usable answer in time; PERMISSION_DENIED where there is no identity for this process.
+    """
+
+    def __init__(
+        self,
+        socket: str | None = None,
+        *,
+        timeout: timedelta | None = _FIRST_ANSWER,
+        pick: Callable[[Sequence[X509SVID]], X509SVID] = _first,
+        clock: Clock | None = None,
+    ) -> None:
+        self._pick = pick
+        self._clock = clock or SystemClock()
+        self._client = WorkloadAPIClient(socket)
+        self._follower = Follower[pb.X509SVIDResponse, X509Context](
+            self._client.open_x509_contexts, read_x509_context, self._clock
+        )
+        if timeout is not None:
+            with ExitStack() as on_error:
+                on_error.callback(self.close)
+                self._follower.wait(timeout)
+                on_error.pop_all()
+
+    @classmethod
+    async def connect(
+        cls,
+        socket: str | None = None,
+        *,
+        timeout: timedelta = _FIRST_ANSWER,  # noqa: ASYNC109 - the error says why nothing came
+        pick: Callable[[Sequence[X509SVID]], X509SVID] = _first,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Make a source and wait for the first answer, without holding up the event loop; raises as the constructor."""
+        source = cls(socket, timeout=None, pick=pick, clock=clock)
+        with ExitStack() as on_error:
+            on_error.callback(source.close)
+            await source._follower.ready(timeout)
+            on_error.pop_all()
+        return source
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream and its thread; the source must not be asked any more."""
+        self._follower.close()
+        self._client.close()
+
+    @property
+    def context(self) -> X509Context:
+        """Every SVID and bundle of the latest answer, expired or not.
+
+        Raises:
+            WorkloadAPIError: there is none, or the Workload API said to stop using it (PERMISSION_DENIED).
+        """
+        return self._follower.latest
+
+    @property
+    def svid(self) -> X509SVID:
+        """The X509-SVID to present now.
+
+        Raises:
+            WorkloadAPIError: as `context`.
+            X509SVIDError: it expired, and no newer one came.
+        """
+        svid = self._pick(self.context.svids)
+        if self._clock.now() >= svid.not_after:
+            raise X509SVIDError(
+                f"svid: expected a newer one, found only one that expired at {svid.not_after.isoformat()}"
+            )
+        return svid
+
+    @property
+    def bundles(self) -> Mapping[TrustDomain, Bundle]:
+        """The bundles to check X509-SVIDs with; raises as `context`."""
+        return self.context.bundles
+
+    def bundle_for(self, trust_domain: TrustDomain) -> Bundle:
+        """The bundle of a trust domain.
+
+        Raises:
+            WorkloadAPIError: as `context`.
+            BundleError: that trust domain is not trusted.
+        """
+        return _bundle_for(self.bundles, trust_domain)
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called when there is something new to ask for, a denial included; returns what ends that.
+
+        It is called in the source's own thread: it must be quick, and an error of it is logged.
+        """
+        return self._follower.subscribe(callback)
+
+    def changes(self) -> AsyncIterator[X509Context]:
+        """Yield the context, now and whenever there is a newer one; ends when the source is closed.
+
+        Raises:
+            WorkloadAPIError: the identity was taken away (PERMISSION_DENIED), or the Workload API is of no use.
+        """
+        return self._follower.changes()
+
+
+class JWTSource:
+    """JWT-SVIDs of this process, and the bundles to verify those of others.
+
+    Args and errors as X509Source; it waits for the first bundles.
+    """
+
+    def __init__(
+        self, socket: str | None = None, *, timeout: timedelta | None = _FIRST_ANSWER, clock: Clock | None = None
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._client = WorkloadAPIClient(socket)
+        self._follower = Follower[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]](
+            self._client.open_jwt_bundles, read_jwt_bundles, self._clock
+        )
+        if timeout is not None:
+            with ExitStack() as on_error:
+                on_error.callback(self.close)
+                self._follower.wait(timeout)
+                on_error.pop_all()
+
+    @classmethod
+    async def connect(
+        cls,
+        socket: str | None = None,
+        *,
+        timeout: timedelta = _FIRST_ANSWER,  # noqa: ASYNC109 - the error says why nothing came
+        clock: Clock | None = None,
+    ) -> Self:
+        """Make a source and wait for the first bundles, without holding up the event loop; raises as the constructor."""
+        source = cls(socket, timeout=None, clock=clock)
+        with ExitStack() as on_error:
+            on_error.callback(source.close)
+            await source._follower.ready(timeout)
+            on_error.pop_all()
+        return source
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream and its thread; the source must not be asked any more."""
+        self._follower.close()
+        self._client.close()
+
+    def fetch(self, audience: str | Collection[str], *, spiffe_id: SpiffeID | None = None) -> JWTSVID:
+        """Fetch a JWT-SVID for that audience: of the default identity, or of that one.
+
+        Asks the Workload API, which keeps tokens that are still fresh; in asyncio: `await asyncio.to_thread(source.fetch, audience)`.
+
+        Raises:
+            WorkloadAPIError: PERMISSION_DENIED where there is no such identity for this process; any other status.
+            JWTSVIDError: an answer that is none.
+        """
+        return self._client.fetch_jwt_svid(audience, spiffe_id=spiffe_id)
+
+    def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:
+        """Check a token that somebody sent us, and return whose it is.
+
+        Args:
+            audience: what we are called; one of these must be in the token.
+
+        Raises:
+            JWTSVIDError: the token is not valid here and now.
+            WorkloadAPIError: the bundles must not be used any more.
+        """
+        return verify_jwt(token, self.bundles.get, audience=audience, at=self._clock.now())
+
+    @property
+    def bundles(self) -> Mapping[TrustDomain, Bundle]:
+        """The bundles to verify JWT-SVIDs with.
+
+        Raises:
+            WorkloadAPIError: there are none, or the Workload API said to stop using them (PERMISSION_DENIED).
+        """
+        return self._follower.latest
+
+    def bundle_for(self, trust_domain: TrustDomain) -> Bundle:
+        """The bundle of a trust domain; raises as X509Source.bundle_for."""
+        return _bundle_for(self.bundles, trust_domain)
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called when there are other bundles; as X509Source.subscribe."""
+        return self._follower.subscribe(callback)
+
+
+def _bundle_for(bundles: Mapping[TrustDomain, Bundle], trust_domain: TrustDomain) -> Bundle:
+    bundle = bundles.get(trust_domain)
+    if bundle is None:
+        raise BundleError(f"bundle: expected one of {trust_domain}, found none", clause="Workload API 4.6")
+    return bundle
