@@ -48,9 +48,9 @@ def refusal_of(err: Exception) -> Refused:
 
 
 def translate(err: Exception) -> tuple[Status, str]:
-    """Say it as a status of the admin socket, whose callers are operators: the hint comes along."""
+    """Say it as a status of the admin socket, whose callers are operators: the hint comes along, on a line of its own."""
     refused = refusal_of(err)
-    return _CODES[refused.kind], f"{refused.detail}; {refused.hint}" if refused.hint else refused.detail
+    return _CODES[refused.kind], f"{refused.detail}\n{refused.hint}" if refused.hint else refused.detail
 
 
 @asynccontextmanager

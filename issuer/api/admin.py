@@ -1,0 +1,227 @@
+"""The admin door: operators on the issuer's own socket. Here only words are changed; flows and queries decide.
+
+The actor on record is the uid that the kernel names, never a field of a request.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
+
+from cognomen.daemon.caller import Caller
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.node import (
+    duration_from_pb,
+    entry_from_pb,
+    entry_to_pb,
+    selector_from_pb,
+    selector_to_pb,
+    time_to_pb,
+)
+from cognomen.wire.pb import admin_pb2 as pb
+from cognomen.wire.pb import node_pb2
+from issuer import queries
+from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
+from issuer.decisions.admission import Node
+from issuer.decisions.audit import Credential, NodeID
+from issuer.flows.change_entries import MAX_BATCH, Changed, ChangeEntries
+from issuer.flows.create_invite import CreateInvite
+from issuer.flows.feed_attestors import FeedAttestors
+from svid.entry import EntryID, RegistrationEntry
+from svid.errors import SVIDError
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = ["AdminFlows", "AdminService"]
+
+_SLICE = 256  # entries converted before other calls have their turn
+
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT", bound=Message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminFlows:
+    """What the admin door calls."""
+
+    datastore: Datastore
+    invites: CreateInvite
+    entries: ChangeEntries
+    feed: FeedAttestors
+    trust_domain: TrustDomain
+
+
+class AdminService:
+    """Serves cognomen.admin.v1.Admin to one caller."""
+
+    def __init__(self, flows: AdminFlows, caller: Caller) -> None:
+        self._flows = flows
+        self._actor = f"uid:{caller.uid}"
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        """The methods, by their paths."""
+        methods = (
+            ("CreateInvite", _unary(self._create_invite, pb.CreateInviteRequest, pb.CreateInviteResponse)),
+            ("ListNodes", _unary(self._list_nodes, pb.ListNodesRequest, pb.ListNodesResponse)),
+            ("GetNode", _unary(self._get_node, pb.GetNodeRequest, pb.Node)),
+            ("CreateEntries", _unary(self._create_entries, pb.EntriesRequest, pb.EntriesResponse)),
+            ("UpdateEntries", _unary(self._update_entries, pb.EntriesRequest, pb.EntriesResponse)),
+            ("DeleteEntries", _unary(self._delete_entries, pb.DeleteEntriesRequest, pb.EntriesResponse)),
+            ("GetEntry", _unary(self._get_entry, pb.GetEntryRequest, node_pb2.Entry)),
+            ("ListEntries", _unary(self._list_entries, pb.ListEntriesRequest, pb.ListEntriesResponse)),
+            ("GetBundle", _unary(self._get_bundle, pb.GetBundleRequest, pb.GetBundleResponse)),
+            ("ListCredentials", _unary(self._list_credentials, pb.ListCredentialsRequest, pb.ListCredentialsResponse)),
+        )
+        return {f"/cognomen.admin.v1.Admin/{name}": handler for name, handler in methods}
+
+    async def _create_invite(self, request: pb.CreateInviteRequest) -> pb.CreateInviteResponse:
+        ttl = duration_from_pb(request.ttl, "ttl") if request.HasField("ttl") else None
+        made = await self._flows.invites(actor=self._actor, labels=dict(request.labels), ttl=ttl)
+        return pb.CreateInviteResponse(
+            invite=str(made.invite), node_spiffe_id=str(made.spiffe_id), expires_at=time_to_pb(made.expires_at)
+        )
+
+    async def _list_nodes(self, request: pb.ListNodesRequest) -> pb.ListNodesResponse:
+        limit = _page_size(request.page_size, default=100, most=1000)
+        found = await queries.list_nodes(self._flows.datastore, after=request.page_token, limit=limit)
+        token = found[-1].id if len(found) == limit else ""
+        return pb.ListNodesResponse(nodes=[self._node(node) for node in found], next_page_token=token)
+
+    async def _get_node(self, request: pb.GetNodeRequest) -> pb.Node:
+        return self._node(await queries.get_node(self._flows.datastore, request.id))
+
+    async def _create_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
+        return await _changed(await self._flows.entries.create(await _entries(request), actor=self._actor))
+
+    async def _update_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
+        return await _changed(await self._flows.entries.update(await _entries(request), actor=self._actor))
+
+    async def _delete_entries(self, request: pb.DeleteEntriesRequest) -> pb.EntriesResponse:
+        ids = [EntryID(entry_id) for entry_id in request.ids]
+        return await _changed(await self._flows.entries.delete(ids, actor=self._actor))
+
+    async def _get_entry(self, request: pb.GetEntryRequest) -> node_pb2.Entry:
+        return entry_to_pb(await queries.get_entry(self._flows.datastore, EntryID(request.id)))
+
+    async def _list_entries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
+        limit = _page_size(request.page_size, default=1000, most=10_000)
+        where = EntryFilter(
+            spiffe_id=_spiffe_id(request.spiffe_id, "spiffe_id"),
+            parent_id=_spiffe_id(request.parent_id, "parent_id"),
+            selector=selector_from_pb(request.selector) if request.HasField("selector") else None,
+        )
+        found = await queries.list_entries(self._flows.datastore, where, after=request.page_token, limit=limit)
+        token = found[-1].id if len(found) == limit else ""
+        return pb.ListEntriesResponse(entries=await _entries_to_pb(found), next_page_token=token)
+
+    async def _get_bundle(self, request: pb.GetBundleRequest) -> pb.GetBundleResponse:
+        del request
+        bundle = await queries.get_bundle(self._flows.datastore, self._flows.trust_domain)
+        return pb.GetBundleResponse(trust_domain=bundle.trust_domain.name, bundle=bundle.to_jwks())
+
+    async def _list_credentials(self, request: pb.ListCredentialsRequest) -> pb.ListCredentialsResponse:
+        limit = _page_size(request.page_size, default=100, most=1000)
+        where = LedgerFilter(
+            spiffe_id=_spiffe_id(request.spiffe_id, "spiffe_id"),
+            entry_id=EntryID(request.entry_id) if request.entry_id else None,
+            node_id=NodeID(request.node_id) if request.node_id else None,
+        )
+        before = _number(request.page_token)
+        found = await queries.list_credentials(self._flows.datastore, where, before=before, limit=limit)
+        token = str(found[-1].number) if len(found) == limit else ""
+        return pb.ListCredentialsResponse(credentials=map(_credential, found), next_page_token=token)
+
+    def _node(self, node: Node) -> pb.Node:
+        return pb.Node(
+            id=node.id,
+            spiffe_id=str(node.spiffe_id),
+            attestor=node.attestor,
+            selectors=[selector_to_pb(selector) for selector in sorted(node.selectors)],
+            state=node.state.value,
+            attested_at=time_to_pb(node.attested_at),
+            current_serial=node.current_serial,
+            pending_serial=node.pending_serial,
+            svid_not_after=time_to_pb(node.svid_not_after),
+            acknowledged=node.acknowledged,
+            connected=node.id in self._flows.feed.connected,
+        )
+
+
+def _unary(
+    answer: Callable[[RequestT], Awaitable[ReplyT]], request_type: type[RequestT], reply_type: type[ReplyT]
+) -> Handler:
+    async def method(stream: Stream[RequestT, ReplyT]) -> None:
+        request = await stream.recv_message()
+        if request is None:
+            raise GRPCError(Status.INVALID_ARGUMENT, "request: expected one message, found none")
+        await stream.send_message(await answer(request))
+
+    return Handler(method, Cardinality.UNARY_UNARY, request_type, reply_type)
+
+
+async def _entries(request: pb.EntriesRequest) -> list[RegistrationEntry]:
+    if len(request.entries) > MAX_BATCH:
+        raise Refused(Kind.INVALID, f"entries: expected at most {MAX_BATCH}, found {len(request.entries)}")
+    entries = []
+    for number, message in enumerate(request.entries):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        try:
+            entries.append(entry_from_pb(message))
+        except SVIDError as e:
+            raise Refused(Kind.INVALID, f"entries[{number}]: {e}") from e
+    return entries
+
+
+async def _entries_to_pb(entries: Iterable[RegistrationEntry]) -> list[node_pb2.Entry]:
+    messages = []
+    for number, entry in enumerate(entries):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        messages.append(entry_to_pb(entry))
+    return messages
+
+
+async def _changed(changed: Changed) -> pb.EntriesResponse:
+    entries = await _entries_to_pb(changed.entries)
+    return pb.EntriesResponse(entries=entries, warnings=changed.warnings, change=changed.change)
+
+
+def _credential(credential: Credential) -> pb.Credential:
+    return pb.Credential(
+        number=credential.number,
+        kind=credential.kind.value,
+        serial=credential.serial,
+        spiffe_id=str(credential.spiffe_id),
+        entry_id=credential.entry_id or "",
+        entry_revision=credential.entry_revision,
+        node_id=credential.node_id or "",
+        authority_id=credential.authority_id,
+        audiences=credential.audiences,
+        issued_at=time_to_pb(credential.issued_at),
+        not_after=time_to_pb(credential.not_after),
+        state=credential.state.value,
+    )
+
+
+def _page_size(asked: int, *, default: int, most: int) -> int:
+    if asked > most:
+        raise Refused(Kind.INVALID, f"page_size: expected at most {most}, found {asked}")
+    return asked or default
+
+
+def _number(token: str) -> int:
+    if token and not (token.isascii() and token.isdigit() and len(token) <= 18):  # noqa: PLR2004 - fits SQLite's integers
+        raise Refused(Kind.INVALID, "page_token: expected one that an earlier page gave, found another")
+    return int(token or 0)
+
+
+def _spiffe_id(text: str, field: str) -> SpiffeID | None:
+    try:
+        return SpiffeID.parse(text) if text else None
+    except SVIDError as e:
+        raise Refused(Kind.INVALID, f"{field}: {e}") from e

@@ -1,0 +1,90 @@
+"""The join door: strangers with evidence, and our bundle for anybody. Here only words are changed; flows/attest_node decides."""
+
+import asyncio
+from typing import TypeAlias
+
+import grpc
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.node import time_to_pb
+from cognomen.wire.pb import node_pb2 as pb
+from issuer.datastore.port import Datastore
+from issuer.flows.attest_node import AttestNode, Evidence
+from issuer.flows.issue_node_svid import NodeCredential
+from issuer.queries import get_bundle
+from svid.spiffeid import TrustDomain
+
+__all__ = ["JoinService", "credential_to_pb"]
+
+_MAX_JOINS = 32
+_MAX_EVIDENCE_BYTES = 16 * 1024
+_JOIN_SECONDS = 10.0
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[pb.AttestNodeRequest, pb.AttestNodeResponse]"
+
+
+class JoinService:
+    """Serves cognomen.node.v1.Join."""
+
+    def __init__(self, attest: AttestNode, datastore: Datastore, trust_domain: TrustDomain) -> None:
+        self._attest = attest
+        self._datastore = datastore
+        self._trust_domain = trust_domain
+        self._joining = 0
+
+    async def AttestNode(self, requests: object, context: _Context) -> None:  # noqa: N802 - the protocol's name
+        """Evidence, challenges and answers, and the node's credential."""
+        del requests
+        if self._joining >= _MAX_JOINS:
+            raise Refused(Kind.EXHAUSTED, f"joins: expected at most {_MAX_JOINS} at a time, found one more")
+        self._joining += 1
+        try:
+            async with asyncio.timeout(_JOIN_SECONDS) as deadline:
+                await self._join(context)
+        except TimeoutError as e:
+            if not deadline.expired():
+                raise
+            raise Refused(Kind.EXHAUSTED, f"join: expected it to take at most {_JOIN_SECONDS:.0f} s") from e
+        finally:
+            self._joining -= 1
+
+    async def GetBundle(self, request: pb.GetBundleRequest, context: object) -> pb.GetBundleResponse:  # noqa: N802 - as above
+        """Our bundle."""
+        del request, context
+        bundle = await get_bundle(self._datastore, self._trust_domain)
+        return pb.GetBundleResponse(bundle=bundle.to_jwks())
+
+    async def _join(self, context: _Context) -> None:
+        first = await _read(context)
+        if first.WhichOneof("step") != "evidence":
+            raise Refused(Kind.INVALID, "step: expected evidence first, found another")
+        shown = first.evidence
+        if len(shown.evidence) > _MAX_EVIDENCE_BYTES:
+            raise Refused(
+                Kind.INVALID, f"evidence: expected at most {_MAX_EVIDENCE_BYTES} bytes, found {len(shown.evidence)}"
+            )
+
+        async def challenge(question: bytes) -> bytes:
+            await context.write(pb.AttestNodeResponse(challenge=question))
+            answer = await _read(context)
+            if answer.WhichOneof("step") != "answer":
+                raise Refused(Kind.INVALID, "step: expected an answer, found another")
+            return answer.answer
+
+        evidence = Evidence(attestor=shown.attestor, evidence=shown.evidence, public_key=shown.public_key)
+        credential = await self._attest(evidence, challenge)
+        await context.write(pb.AttestNodeResponse(attested=credential_to_pb(credential)))
+
+
+async def _read(context: _Context) -> pb.AttestNodeRequest:
+    message = await context.read()
+    if not isinstance(message, pb.AttestNodeRequest):
+        raise Refused(Kind.INVALID, "step: expected one more message, found the end")
+    return message
+
+
+def credential_to_pb(credential: NodeCredential) -> pb.NodeCredential:
+    """Write a node's credential."""
+    return pb.NodeCredential(
+        chain=credential.chain, issued_at=time_to_pb(credential.issued_at), bundle=credential.bundle.to_jwks()
+    )

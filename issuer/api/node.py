@@ -1,0 +1,112 @@
+"""The node door: the feed, mints and renewals of attested nodes. Here only words are changed; the flows decide.
+
+Who calls was settled before (interceptors): `admitted()`.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import grpc
+
+from cognomen.daemon.errors import Refused
+from cognomen.wire.node import entry_to_pb, time_to_pb
+from cognomen.wire.pb import node_pb2 as pb
+from issuer.api.interceptors import admitted
+from issuer.api.join import credential_to_pb
+from issuer.decisions.changes import Cursor
+from issuer.flows.feed_attestors import FeedAttestors, FeedStep
+from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTIssued, JWTRequest
+from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Issued, X509Request
+from issuer.flows.renew_node import RenewNode
+from svid.entry import EntryID
+
+__all__ = ["NodeService"]
+
+_FollowContext: TypeAlias = "grpc.aio.ServicerContext[pb.FollowRequest, pb.Change]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeService:
+    """Serves cognomen.node.v1.Node."""
+
+    feed: FeedAttestors
+    x509: IssueX509SVIDs
+    jwt: IssueJWTSVIDs
+    renew: RenewNode
+
+    async def Follow(self, request: pb.FollowRequest, context: _FollowContext) -> None:  # noqa: N802 - the protocol's name
+        """The feed, until the node's SVID is over."""
+        caller = admitted()
+        cursor = _cursor(request.cursor) if request.HasField("cursor") else None
+
+        async def send(step: FeedStep) -> None:
+            await context.write(_change(step))
+
+        await self.feed.follow(caller.node, not_after=caller.not_after, cursor=cursor, send=send)
+
+    async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
+        """How far the attestor has come."""
+        del context
+        self.feed.acknowledge(admitted().node, _cursor(request.cursor))
+        return pb.AcknowledgeResponse()
+
+    async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above
+        """A batch of X509-SVIDs."""
+        del context
+        wanted = [X509Request(entry_id=EntryID(item.entry_id), public_key=item.public_key) for item in request.items]
+        return pb.MintX509SVIDsResponse(items=[_x509(answer) for answer in await self.x509(admitted().node, wanted)])
+
+    async def MintJWTSVIDs(self, request: pb.MintJWTSVIDsRequest, context: object) -> pb.MintJWTSVIDsResponse:  # noqa: N802 - as above
+        """A batch of JWT-SVIDs."""
+        del context
+        wanted = [
+            JWTRequest(entry_id=EntryID(item.entry_id), audiences=tuple(item.audiences)) for item in request.items
+        ]
+        return pb.MintJWTSVIDsResponse(items=[_jwt(answer) for answer in await self.jwt(admitted().node, wanted)])
+
+    async def RenewNode(self, request: pb.RenewNodeRequest, context: object) -> pb.NodeCredential:  # noqa: N802 - as above
+        """The node's next SVID."""
+        del context
+        return credential_to_pb(await self.renew(admitted().node, request.public_key))
+
+
+def _cursor(message: pb.Cursor) -> Cursor:
+    return Cursor(incarnation=message.incarnation, number=message.number)
+
+
+def _change(step: FeedStep) -> pb.Change:
+    return pb.Change(
+        cursor=pb.Cursor(incarnation=step.cursor.incarnation, number=step.cursor.number),
+        snapshot=step.snapshot,
+        more=step.more,
+        entries=[entry_to_pb(entry) for entry in step.entries],
+        gone=step.gone,
+        bundle=b"" if step.bundle is None else step.bundle.to_jwks(),
+    )
+
+
+def _x509(answer: X509Issued | Refused) -> pb.MintedX509SVID:
+    if isinstance(answer, Refused):
+        return pb.MintedX509SVID(refusal=_refusal(answer))
+    return pb.MintedX509SVID(
+        credential=pb.X509Credential(
+            chain=answer.chain, issued_at=time_to_pb(answer.issued_at), entry_revision=answer.entry_revision
+        )
+    )
+
+
+def _jwt(answer: JWTIssued | Refused) -> pb.MintedJWTSVID:
+    if isinstance(answer, Refused):
+        return pb.MintedJWTSVID(refusal=_refusal(answer))
+    return pb.MintedJWTSVID(
+        credential=pb.JWTCredential(
+            token=answer.token,
+            issued_at=time_to_pb(answer.issued_at),
+            expires_at=time_to_pb(answer.expires_at),
+            entry_revision=answer.entry_revision,
+        )
+    )
+
+
+def _refusal(refused: Refused) -> pb.Refusal:
+    return pb.Refusal(kind=refused.kind.value, detail=refused.detail)

@@ -1,0 +1,65 @@
+"""Gather small writes that nobody waits for, and commit them together: ledger outcomes, acknowledged change numbers.
+
+A crash loses what was gathered; so only what is safe to lose comes here (`intended` counts as issued, an acknowledgement is repeated).
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from cognomen.daemon.errors import Refused
+from issuer.datastore.port import Datastore, Transaction
+from svid.clock import Clock
+
+__all__ = ["DeferWrites"]
+
+log = structlog.get_logger(__name__)
+
+_GATHER_SECONDS = 0.05
+_MAX_WAITING = 10_000
+
+Work = Callable[[Transaction], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferWrites:
+    """A bounded number of small works that wait for one commit."""
+
+    datastore: Datastore
+    clock: Clock
+    _waiting: list[Work] = field(default_factory=list)
+    _awake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, work: Work) -> None:
+        """Have this done soon; dropped with a word in the log when too much waits already."""
+        if len(self._waiting) >= _MAX_WAITING:
+            log.warning("deferred write dropped", waiting=len(self._waiting))
+            return
+        self._waiting.append(work)
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Commit what comes, until cancelled."""
+        while True:
+            await self._awake.wait()
+            await self.clock.sleep(_GATHER_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Commit what waits now."""
+        works = tuple(self._waiting)
+        self._waiting.clear()
+        self._awake.clear()
+
+        def work(tx: Transaction) -> None:
+            for each in works:
+                each(tx)
+
+        if not works:
+            return
+        try:
+            await self.datastore.write(work)
+        except Refused as refused:
+            log.warning("deferred writes lost", count=len(works), reason=refused.detail, hint=refused.hint)

@@ -1,0 +1,184 @@
+"""Feed one attestor: what it must know now, then every change as it comes, for as long as its node SVID lives.
+
+What a change means to a node is decided in issuer/decisions/changes; the change log is the only truth, a wake-up carries no data.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.admission import Node, NodeState
+from issuer.decisions.audit import NodeID
+from issuer.decisions.changes import Cursor, can_resume, may_regroup, meaning, upserts_and_gone
+from issuer.decisions.entitlement import is_entitled
+from issuer.flows.defer_writes import DeferWrites
+from issuer.queries import bundle_in, parents_in
+from svid.bundle import Bundle
+from svid.clock import Clock
+from svid.entry import EntryID, RegistrationEntry
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = ["FeedAttestors", "FeedStep", "Send"]
+
+_PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
+_STEP_ENTRIES = 1000
+_STEP_BYTES = 1024 * 1024
+_FEEDS_PER_NODE = 4  # one, and those that the network has not given up yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedStep:
+    """One message of the feed.
+
+    Args:
+        snapshot: this and the messages before it with `more` are all there is.
+        bundle: None: unchanged.
+    """
+
+    cursor: Cursor
+    snapshot: bool = False
+    more: bool = False
+    entries: tuple[RegistrationEntry, ...] = ()
+    gone: tuple[EntryID, ...] = ()
+    bundle: Bundle | None = None
+
+
+Send = Callable[[FeedStep], Awaitable[None]]
+"""Hand a message on; it returns when there is room for the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a follower stands, and the parents it had there."""
+
+    node_id: NodeID
+    cursor: Cursor
+    parents: frozenset[SpiffeID]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedAttestors:
+    """Serves the feeds.
+
+    Args:
+        connected: how many feeds each node has open now.
+    """
+
+    datastore: Datastore
+    deferred: DeferWrites
+    clock: Clock
+    trust_domain: TrustDomain
+    connected: Counter[NodeID] = field(default_factory=Counter)
+
+    async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
+        """Feed a node until its SVID is over.
+
+        Args:
+            not_after: the end of the SVID with which this call was admitted.
+
+        Raises:
+            Refused: UNAUTHENTICATED at that end; DENIED once the node is banned or gone; EXHAUSTED when it has too many feeds.
+        """
+        if self.connected[node.id] >= _FEEDS_PER_NODE:
+            raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
+        self.connected[node.id] += 1
+        try:
+            async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
+                await self._follow(node.id, cursor, send)
+        except TimeoutError as e:
+            if not life.expired():
+                raise
+            raise Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {not_after.isoformat()}") from e
+        finally:
+            self.connected[node.id] -= 1
+            if not self.connected[node.id]:
+                del self.connected[node.id]
+
+    def acknowledge(self, node: Node, cursor: Cursor) -> None:
+        """Note how far an attestor has come; written soon, and only when it is news."""
+
+        def work(tx: Transaction) -> None:
+            row = tx.nodes.get(node.id)
+            if row is not None and can_resume(cursor, tx.changes.head()) and cursor.number > row.acknowledged:
+                tx.nodes.put(replace(row, acknowledged=cursor.number))
+
+        if cursor.number > node.acknowledged:
+            self.deferred.put(work)
+
+    async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send) -> None:
+        # 1. At once: what came since the cursor, or everything; the bundle comes along.
+        steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
+        while True:
+            # 2. One message after the other: while they go out, changes gather.
+            for step in steps:
+                await send(step)
+            # 3. Wait for the log to grow, then read what that means to this node.
+            await self.datastore.wait_for_change(place.cursor.number)
+            steps, place = await self.datastore.read(partial(self._advance, place=place))
+
+    def _begin(self, tx: Transaction, node_id: NodeID, cursor: Cursor | None) -> tuple[list[FeedStep], _Place]:
+        node, head = _active_node(tx, node_id), tx.changes.head()
+        place = _Place(node_id=node_id, cursor=head, parents=parents_in(tx, node, now=self.clock.now()))
+        bundle = bundle_in(tx, self.trust_domain)
+        if cursor is None or not can_resume(cursor, head) or head.number - cursor.number > _PAGE:
+            return self._snapshot(tx, place, bundle), place
+        if may_regroup(tx.changes.after(cursor.number, limit=_PAGE), node_id):
+            return self._snapshot(tx, place, bundle), place  # which parents it had at the cursor is not known any more
+        steps, place = self._advance(tx, replace(place, cursor=cursor))
+        first = steps or [FeedStep(cursor=place.cursor)]
+        return [replace(first[0], bundle=bundle), *first[1:]], place
+
+    def _advance(self, tx: Transaction, place: _Place) -> tuple[list[FeedStep], _Place]:
+        changes = tx.changes.after(place.cursor.number, limit=_PAGE)
+        if not changes:
+            return [], place
+        now, had, has = self.clock.now(), place.parents, place.parents
+        if may_regroup(changes, place.node_id):
+            has = parents_in(tx, _active_node(tx, place.node_id), now=now)
+        what = meaning(changes, had=had, has=has)
+        if what.snapshot:
+            place = replace(place, cursor=tx.changes.head(), parents=has)
+            return self._snapshot(tx, place, bundle_in(tx, self.trust_domain)), place
+        entries, gone = upserts_and_gone(what.entry_ids, tx.entries.get(what.entry_ids), parents=has, now=now)
+        bundle = bundle_in(tx, self.trust_domain) if what.bundle else None
+        before, place = place.cursor, replace(place, cursor=replace(place.cursor, number=changes[-1].number))
+        if not (entries or gone or bundle):
+            return [], place
+        # Only the last message moves the cursor: whoever loses the stream in between gets all of them again.
+        *head, tail = _chunks(entries)
+        steps = [FeedStep(cursor=before, entries=chunk) for chunk in head]
+        return [*steps, FeedStep(cursor=place.cursor, entries=tail, gone=gone, bundle=bundle)], place
+
+    def _snapshot(self, tx: Transaction, place: _Place, bundle: Bundle) -> list[FeedStep]:
+        now = self.clock.now()
+        entries = (entry for entry in tx.entries.below(place.parents) if is_entitled(entry, place.parents, now=now))
+        steps = [FeedStep(cursor=place.cursor, snapshot=True, more=True, entries=chunk) for chunk in _chunks(entries)]
+        steps[0] = replace(steps[0], bundle=bundle)
+        steps[-1] = replace(steps[-1], more=False)
+        return steps
+
+
+def _active_node(tx: Transaction, node_id: NodeID) -> Node:
+    node = tx.nodes.get(node_id)
+    if node is None or node.state is not NodeState.ACTIVE:
+        raise Refused(Kind.DENIED, "node: banned or gone", node=node_id)
+    return node
+
+
+def _chunks(entries: Iterable[RegistrationEntry]) -> Iterator[tuple[RegistrationEntry, ...]]:
+    """Cut into messages of bounded size; at least one, which may be empty."""
+    chunk: list[RegistrationEntry] = []
+    size = 0
+    for entry in entries:
+        weight = 1024 + sum(len(selector.value) for selector in entry.selectors) + sum(map(len, entry.dns_names))
+        if chunk and (len(chunk) >= _STEP_ENTRIES or size + weight > _STEP_BYTES):
+            yield tuple(chunk)
+            chunk, size = [], 0
+        chunk.append(entry)
+        size += weight
+    yield tuple(chunk)

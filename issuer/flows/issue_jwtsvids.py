@@ -1,0 +1,130 @@
+"""Mint JWT-SVIDs for a node's workloads, in batches: decide and record in one transaction, sign only then.
+
+What an item must satisfy is decided in issuer/decisions/minting, how a token looks in profile.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cognomen.daemon.errors import Refused
+from issuer.datastore.port import Transaction
+from issuer.decisions import minting, profile
+from issuer.decisions.admission import Node
+from issuer.decisions.audit import Credential, CredentialKind, CredentialState
+from issuer.decisions.authority import AuthorityKind
+from issuer.decisions.lint import lint_jwt_draft
+from issuer.decisions.profile import JWTDraft
+from issuer.flows.hold_keys import HoldKeys
+from issuer.flows.mint_batch import Granting, Intent, MintBatch
+from svid.entry import EntryID, RegistrationEntry
+from svid.spiffeid import TrustDomain
+
+__all__ = ["IssueJWTSVIDs", "JWTIssued", "JWTRequest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JWTRequest:
+    """A JWT-SVID wanted: for this entry and these audiences."""
+
+    entry_id: EntryID
+    audiences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JWTIssued:
+    """A JWT-SVID."""
+
+    token: str = field(repr=False)
+    issued_at: datetime
+    expires_at: datetime
+    entry_revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    entry_id: EntryID
+    audiences: tuple[str, ...]
+    jti: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueJWTSVIDs:
+    """Mints JWT-SVIDs.
+
+    Args:
+        ttl: of entries that name none.
+    """
+
+    batches: MintBatch
+    keys: HoldKeys
+    trust_domain: TrustDomain
+    ttl: timedelta
+
+    async def __call__(self, node: Node, requests: Sequence[JWTRequest]) -> Sequence[JWTIssued | Refused]:
+        """Mint a batch, answers in order.
+
+        Raises:
+            Refused: the whole batch: INVALID for its size, UNAVAILABLE when the store or the authority is.
+        """
+        # 1. Bound the batch and its audiences.
+        minting.check_batch(len(requests))
+        wishes = [_parse(request) for request in requests]
+        # 2. In one transaction: what this node may have now; what is granted stands in the ledger, all of it in the audit.
+        outcomes, authority = await self.batches.record(node, wishes, AuthorityKind.JWT, self._prepare)
+        # 3. Only then sign, and lint what came out.
+        granted = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
+        credentials = [intent.credential for intent in granted]
+        try:
+            signed = await self.keys.sign_jwt([intent.draft for intent in granted], authority)
+        except Refused:
+            self.batches.resolve(credentials, CredentialState.FAILED)
+            raise
+        # 4. What became of it, in a second write that nobody waits for.
+        self.batches.resolve(credentials, CredentialState.ISSUED)
+        tokens = iter(signed)
+        return [outcome if isinstance(outcome, Refused) else _issued(outcome, next(tokens)) for outcome in outcomes]
+
+    def _prepare(
+        self, tx: Transaction, wishes: Sequence[_Wish]
+    ) -> Callable[[_Wish, RegistrationEntry, Granting], Intent[JWTDraft]]:
+        del tx, wishes  # a token has no key of its own: nothing more to look up
+        return self._intend
+
+    def _intend(self, wish: _Wish, entry: RegistrationEntry, granting: Granting) -> Intent[JWTDraft]:
+        now, authority = granting.now, granting.authority
+        validity = profile.entry_validity(entry, ttl=entry.jwt_svid_ttl or self.ttl, now=now, authority=authority)
+        draft = profile.build_jwt(entry, wish.audiences, jti=wish.jti, validity=validity)
+        lint_jwt_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
+        credential = Credential(
+            kind=CredentialKind.JWT,
+            serial=wish.jti,
+            spiffe_id=entry.spiffe_id,
+            authority_id=authority.key_id,
+            issued_at=now,
+            not_after=validity.not_after,
+            entry_id=entry.id,
+            entry_revision=entry.revision,
+            node_id=granting.node.id,
+            audiences=wish.audiences,
+        )
+        return Intent(draft=draft, credential=credential)
+
+
+def _parse(request: JWTRequest) -> _Wish | Refused:
+    try:
+        minting.check_audiences(request.audiences)
+    except Refused as refused:
+        return refused
+    return _Wish(entry_id=request.entry_id, audiences=request.audiences, jti=secrets.token_hex(16))
+
+
+def _issued(intent: Intent[JWTDraft], token: str) -> JWTIssued:
+    credential = intent.credential
+    return JWTIssued(
+        token=token,
+        issued_at=credential.issued_at,
+        expires_at=credential.not_after,
+        entry_revision=credential.entry_revision,
+    )

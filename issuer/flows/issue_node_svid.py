@@ -1,0 +1,92 @@
+"""Record and sign a node's own X509-SVID: what attest_node and renew_node have in common.
+
+Whether the node may have one is their business.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from issuer.datastore.port import Transaction
+from issuer.decisions import audit, profile
+from issuer.decisions.admission import Node, with_pending
+from issuer.decisions.audit import Credential, CredentialKind, CredentialState
+from issuer.decisions.authority import Authority, AuthorityKind, active
+from issuer.decisions.lint import lint_x509_draft
+from issuer.decisions.minting import check_holder
+from issuer.decisions.profile import X509Draft
+from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.hold_keys import HoldKeys
+from issuer.queries import bundle_in
+from svid.bundle import Bundle
+from svid.clock import Clock
+from svid.keys import PublicKey, public_key_to_der, thumbprint
+from svid.spiffeid import TrustDomain
+
+__all__ = ["IssueNodeSVID", "NodeCredential", "NodeIntent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCredential:
+    """A node's X509-SVID, DER, leaf first, and our bundle."""
+
+    chain: tuple[bytes, ...]
+    issued_at: datetime
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeIntent:
+    """A node SVID on record, not signed yet."""
+
+    draft: X509Draft
+    authority: Authority
+    issued_at: datetime
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueNodeSVID:
+    """Issues node SVIDs in two halves: one inside the transaction that decides, one after it."""
+
+    keys: HoldKeys
+    deferred: DeferWrites
+    clock: Clock
+    trust_domain: TrustDomain
+    ttl: timedelta
+
+    def record(self, tx: Transaction, node: Node, key: PublicKey) -> NodeIntent:
+        """Put a new SVID for this node and key on record, pending until its first use.
+
+        Raises:
+            Refused: DENIED when the key belongs to something else, UNAVAILABLE without an authority.
+        """
+        now = self.clock.now()
+        key_hash = thumbprint(public_key_to_der(key))
+        check_holder(tx.ledger.holders([key_hash]).get(key_hash), (None, node.id))
+        authority = active(tx.authorities.list(), AuthorityKind.X509)
+        validity = profile.validity(now, self.ttl, authority)
+        serial = profile.serial_from(secrets.token_bytes(16))
+        draft = profile.build_node_x509(node.spiffe_id, key, serial=serial, validity=validity)
+        lint_x509_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
+        credential = Credential(
+            kind=CredentialKind.NODE,
+            serial=profile.serial_to_text(serial),
+            spiffe_id=node.spiffe_id,
+            authority_id=authority.key_id,
+            issued_at=now,
+            not_after=validity.not_after,
+            node_id=node.id,
+            key_hash=key_hash,
+        )
+        tx.ledger.record([credential])
+        tx.audit.append([audit.issued(credential, actor=str(node.spiffe_id))])
+        tx.nodes.put(with_pending(node, serial=credential.serial, not_after=validity.not_after))
+        return NodeIntent(draft=draft, authority=authority, issued_at=now, bundle=bundle_in(tx, self.trust_domain))
+
+    async def release(self, intent: NodeIntent) -> NodeCredential:
+        """Sign what is on record, and let it out."""
+        (der,) = await self.keys.sign_x509([intent.draft], intent.authority)
+        serial = profile.serial_to_text(intent.draft.serial)
+        self.deferred.put(lambda tx: tx.ledger.resolve([serial], CredentialState.ISSUED))
+        return NodeCredential(chain=(der,), issued_at=intent.issued_at, bundle=intent.bundle)

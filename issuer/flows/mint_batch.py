@@ -1,0 +1,128 @@
+"""What minting X.509 and JWT have in common: one transaction that reads what a node may have, and records what it gets.
+
+The two kinds differ in what an item asks and in the draft it becomes: issue_x509svids, issue_jwtsvids.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions import audit, minting
+from issuer.decisions.admission import Node, NodeState
+from issuer.decisions.audit import AuditEvent, Credential, CredentialState
+from issuer.decisions.authority import Authority, AuthorityKind, active
+from issuer.flows.defer_writes import DeferWrites
+from issuer.queries import parents_in
+from svid.clock import Clock
+from svid.entry import EntryID, RegistrationEntry
+
+__all__ = ["Granting", "Intent", "MintBatch", "Wish"]
+
+DraftT = TypeVar("DraftT")
+WishT = TypeVar("WishT", bound="Wish")
+
+
+class Wish(Protocol):
+    """One item of a batch, parsed."""
+
+    @property
+    def entry_id(self) -> EntryID:
+        """The entry it names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent(Generic[DraftT]):
+    """A credential on record, not signed yet."""
+
+    draft: DraftT
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granting:
+    """What a granted item is made from."""
+
+    node: Node
+    authority: Authority
+    now: datetime
+
+
+Prepare = Callable[[Transaction, Sequence[WishT]], Callable[[WishT, RegistrationEntry, Granting], Intent[DraftT]]]
+"""Given the transaction and all parsed items: how to make the draft of one of them; it may refuse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MintBatch:
+    """Decides and records batches."""
+
+    datastore: Datastore
+    deferred: DeferWrites
+    clock: Clock
+
+    async def record(
+        self, node: Node, wishes: Sequence[WishT | Refused], kind: AuthorityKind, prepare: Prepare[WishT, DraftT]
+    ) -> tuple[Sequence[Intent[DraftT] | Refused], Authority]:
+        """Decide on each item in one transaction that also writes the ledger and the audit.
+
+        Raises:
+            Refused: UNAVAILABLE when that cannot be written; DENIED when the node may nothing any more.
+        """
+        return await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind, prepare))
+
+    def resolve(self, credentials: Collection[Credential], state: CredentialState) -> None:
+        """Have it noted, soon, what became of the signatures."""
+        serials = [credential.serial for credential in credentials]
+        self.deferred.put(lambda tx: tx.ledger.resolve(serials, state))
+
+    def _decide(
+        self,
+        tx: Transaction,
+        caller: Node,
+        wishes: Sequence[WishT | Refused],
+        kind: AuthorityKind,
+        prepare: Prepare[WishT, DraftT],
+    ) -> tuple[Sequence[Intent[DraftT] | Refused], Authority]:
+        now = self.clock.now()
+        node = tx.nodes.get(caller.id)
+        if node is None or node.state is not NodeState.ACTIVE:
+            raise Refused(Kind.DENIED, "node: banned or gone", node=caller.id)
+        granting = Granting(node=node, authority=active(tx.authorities.list(), kind), now=now)
+        parsed = [wish for wish in wishes if not isinstance(wish, Refused)]
+        parents = parents_in(tx, node, now=now)
+        entries = tx.entries.get({wish.entry_id for wish in parsed})
+        draft = prepare(tx, parsed)
+
+        def judge(wish: WishT | Refused) -> Intent[DraftT] | Refused:
+            if isinstance(wish, Refused):
+                return wish
+            try:
+                entry = minting.check_entitled(entries.get(wish.entry_id), parents, now=now)
+                return draft(wish, entry, granting)
+            except Refused as refused:
+                if refused.kind is Kind.INTERNAL:
+                    raise
+                return refused
+
+        outcomes = [judge(wish) for wish in wishes]
+        _put_on_record(tx, outcomes, granting, action=f"{kind} minted")
+        return outcomes, granting.authority
+
+
+def _put_on_record(
+    tx: Transaction, outcomes: Sequence[Intent[DraftT] | Refused], granting: Granting, *, action: str
+) -> None:
+    """A ledger and an audit row per credential; an audit row per reason of refusal, with how many they were."""
+    actor = str(granting.node.spiffe_id)
+    credentials = [outcome.credential for outcome in outcomes if not isinstance(outcome, Refused)]
+    events: list[AuditEvent] = [audit.issued(credential, actor=actor) for credential in credentials]
+    reasons = Counter((outcome.kind, outcome.detail) for outcome in outcomes if isinstance(outcome, Refused))
+    for (kind, detail), count in reasons.items():
+        refused = Refused(kind, detail, items=count)
+        events.append(audit.refused(refused, at=granting.now, actor=actor, action=action))
+    if credentials:
+        tx.ledger.record(credentials)
+    tx.audit.append(events)

@@ -1,0 +1,114 @@
+"""Issue the issuer's own X509-SVID, which its doors present, and tell when the next one is due.
+
+Who presents it, and how: issuer/api/doors.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions import audit, profile
+from issuer.decisions.audit import Credential, CredentialKind, CredentialState
+from issuer.decisions.authority import Authority, AuthorityKind, active
+from issuer.decisions.lint import lint_x509_draft
+from issuer.decisions.profile import X509Draft
+from issuer.flows.hold_keys import HoldKeys
+from issuer.queries import bundle_in, get_bundle
+from svid.bundle import Bundle
+from svid.clock import Clock
+from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der, thumbprint
+from svid.spiffeid import TrustDomain
+
+__all__ = ["IssuerIdentity", "RenewIssuerSVID"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerIdentity:
+    """The issuer's X509-SVID (DER, leaf first), and the bundle that its node door trusts."""
+
+    chain: tuple[bytes, ...]
+    private_key: PrivateKey = field(repr=False)
+    bundle: Bundle
+    issued_at: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Intent:
+    draft: X509Draft
+    authority: Authority
+    bundle: Bundle
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewIssuerSVID:
+    """Issues the issuer's own SVID; its key never leaves this process's memory."""
+
+    datastore: Datastore
+    keys: HoldKeys
+    clock: Clock
+    trust_domain: TrustDomain
+    ttl: timedelta
+
+    async def __call__(self) -> IssuerIdentity:
+        """Issue one, for a new key."""
+        # 1. A key.
+        key = generate_private_key(KeyKind.EC_P256)
+        # 2. On record.
+        intent = await self.datastore.write(lambda tx: self._record(tx, key))
+        # 3. Signed.
+        (der,) = await self.keys.sign_x509([intent.draft], intent.authority)
+        serial = profile.serial_to_text(intent.draft.serial)
+        await self.datastore.write(lambda tx: tx.ledger.resolve([serial], CredentialState.ISSUED))
+        return IssuerIdentity(
+            chain=(der,),
+            private_key=key,
+            bundle=intent.bundle,
+            issued_at=intent.issued_at,
+            not_after=intent.draft.not_after,
+        )
+
+    async def run(self, identity: IssuerIdentity, present: Callable[[IssuerIdentity], None]) -> None:
+        """Keep it renewed at half-life, and its bundle as the log has it, until cancelled."""
+        while True:
+            half_life = identity.issued_at + (identity.not_after - identity.issued_at) / 2
+            identity = await self._newer(identity, until=half_life)
+            present(identity)
+
+    async def _newer(self, identity: IssuerIdentity, *, until: datetime) -> IssuerIdentity:
+        """Wait for another bundle, or for the moment when the next SVID is due."""
+        head = (await self.datastore.read(lambda tx: tx.changes.head())).number
+        while (left := (until - self.clock.now()).total_seconds()) > 0:
+            bundle = await get_bundle(self.datastore, self.trust_domain)
+            if bundle.sequence != identity.bundle.sequence:
+                return replace(identity, bundle=bundle)
+            try:
+                async with asyncio.timeout(left):
+                    head = await self.datastore.wait_for_change(head)
+            except TimeoutError:
+                continue
+        return await self()
+
+    def _record(self, tx: Transaction, key: PrivateKey) -> _Intent:
+        now = self.clock.now()
+        authority = active(tx.authorities.list(), AuthorityKind.X509)
+        validity = profile.validity(now, self.ttl, authority)
+        serial = profile.serial_from(secrets.token_bytes(16))
+        draft = profile.build_issuer_x509(self.trust_domain, key.public_key(), serial=serial, validity=validity)
+        lint_x509_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
+        credential = Credential(
+            kind=CredentialKind.ISSUER,
+            serial=profile.serial_to_text(serial),
+            spiffe_id=draft.spiffe_id,
+            authority_id=authority.key_id,
+            issued_at=now,
+            not_after=validity.not_after,
+            key_hash=thumbprint(public_key_to_der(key.public_key())),
+        )
+        tx.ledger.record([credential])
+        tx.audit.append([audit.issued(credential, actor="issuer")])
+        return _Intent(draft=draft, authority=authority, bundle=bundle_in(tx, self.trust_domain), issued_at=now)

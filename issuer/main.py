@@ -1,0 +1,240 @@
+"""Join the issuer's parts and run them: the only place here that names adapters.
+
+What a key of the configuration means: config. How tasks are supervised: cognomen/daemon/supervisor.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from google.protobuf.descriptor_pool import Default
+
+from cognomen.daemon import gate, unixrpc
+from cognomen.daemon.caller import Caller
+from cognomen.daemon.health import Health, HealthState
+from cognomen.daemon.privatefile import private_directory
+from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from cognomen.wire.pb import admin_pb2
+from issuer.api.admin import AdminFlows, AdminService
+from issuer.api.doors import DoorCredentials, bind, join_server, node_server
+from issuer.api.join import JoinService
+from issuer.api.node import NodeService
+from issuer.api.status import translate
+from issuer.config import IssuerConfig, KeyManagerChoice
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.flows.admit_call import AdmitCall
+from issuer.flows.attest_node import AttestNode
+from issuer.flows.audit_refusals import AuditRefusals
+from issuer.flows.change_entries import ChangeEntries
+from issuer.flows.create_invite import CreateInvite
+from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.hold_keys import HoldKeys
+from issuer.flows.issue_jwtsvids import IssueJWTSVIDs
+from issuer.flows.issue_node_svid import IssueNodeSVID
+from issuer.flows.issue_x509svids import IssueX509SVIDs
+from issuer.flows.mint_batch import MintBatch
+from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
+from issuer.flows.renew_node import RenewNode
+from issuer.flows.rotate_authority import RotateAuthority
+from issuer.keymanager.disk import DiskKeyManager
+from issuer.keymanager.memory import MemoryKeyManager
+from issuer.keymanager.port import KeyManager
+from issuer.nodeattestor.join_token import JoinToken
+from issuer.upstream.self_signed import SelfSigned
+from svid.clock import Clock, SystemClock
+
+__all__ = ["Bound", "run"]
+
+log = structlog.get_logger(__name__)
+
+_STOP_SECONDS = 0.5  # for calls in flight; feeds never end by themselves
+_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
+_ADMIN_LIMITS = gate.Limits(message_bytes=64 * 1024 * 1024, connections_per_uid=64, connections=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """Where the doors listen: host:port each, ports as the system chose them."""
+
+    node_address: str
+    join_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What many flows share."""
+
+    config: IssuerConfig
+    datastore: SQLiteDatastore
+    keys: HoldKeys
+    clock: Clock
+    deferred: DeferWrites
+    refusals: AuditRefusals
+
+
+async def run(
+    config: IssuerConfig, *, ready: Callable[[Bound], None] = lambda _: None, stop: asyncio.Event | None = None
+) -> None:
+    """Run an issuer until it is told to stop.
+
+    Args:
+        ready: called once, when all doors are open.
+        stop: whoever sets it ends the issuer; None: SIGTERM and SIGINT do.
+
+    Raises:
+        Refused: what keeps it from starting: an address that is taken, a state directory that others read, a store it cannot open.
+    """
+    async with contextlib.AsyncExitStack() as leaving:
+        if stop is None:
+            stop = asyncio.Event()
+            leaving.enter_context(stop_on_signals(stop))
+        parts = await _open(config, leaving)
+        renew = RenewIssuerSVID(
+            datastore=parts.datastore,
+            keys=parts.keys,
+            clock=parts.clock,
+            trust_domain=config.trust_domain,
+            ttl=config.issuer_svid_ttl,
+        )
+        identity = await renew()
+        credentials = [DoorCredentials(identity, demand_client_certificate=demand) for demand in (False, True)]
+
+        def present(identity: IssuerIdentity) -> None:
+            for each in credentials:
+                each.present(identity)
+
+        feed = FeedAttestors(
+            datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock, trust_domain=config.trust_domain
+        )
+        bound = await _open_network_doors(parts, feed, credentials, leaving)
+        health = await _open_admin_door(parts, feed, bound, leaving)
+        tasks = [
+            Task(name="deferred writes", run=parts.deferred.run, restart=True),
+            Task(name="issuer svid", run=partial(renew.run, identity, present), restart=True),
+        ]
+        health.set_serving(serving=True)
+        log.info(
+            "issuer started", trust_domain=str(config.trust_domain), node=bound.node_address, join=bound.join_address
+        )
+        ready(bound)
+        await supervise(tasks, stop=stop, clock=parts.clock)
+        health.set_serving(serving=False)
+        log.info("issuer stopping")
+
+
+async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Parts:
+    """Open store and keys, and bring the authorities to where something can be signed."""
+    keys: KeyManager
+    if config.key_manager is KeyManagerChoice.MEMORY:
+        datastore, keys = await SQLiteDatastore.open(None), MemoryKeyManager()
+    else:
+        directory = private_directory(config.state_dir)
+        datastore, keys = await SQLiteDatastore.open(directory / "issuer.db"), DiskKeyManager(directory / "keys")
+    leaving.push_async_callback(datastore.close)
+    clock = SystemClock()
+    rotate = RotateAuthority(
+        datastore=datastore,
+        keys=keys,
+        upstream=SelfSigned(),
+        clock=clock,
+        trust_domain=config.trust_domain,
+        lifetime=config.authority_lifetime,
+    )
+    await rotate()
+    deferred = DeferWrites(datastore=datastore, clock=clock)
+    leaving.push_async_callback(deferred.flush)
+    return _Parts(
+        config=config,
+        datastore=datastore,
+        keys=HoldKeys(keys=keys),
+        clock=clock,
+        deferred=deferred,
+        refusals=AuditRefusals(datastore=datastore, clock=clock),
+    )
+
+
+async def _open_network_doors(
+    parts: _Parts, feed: FeedAttestors, credentials: Sequence[DoorCredentials], leaving: contextlib.AsyncExitStack
+) -> Bound:
+    node_svids = IssueNodeSVID(
+        keys=parts.keys,
+        deferred=parts.deferred,
+        clock=parts.clock,
+        trust_domain=parts.config.trust_domain,
+        ttl=parts.config.node_svid_ttl,
+    )
+    admit = AdmitCall(
+        datastore=parts.datastore,
+        refusals=parts.refusals,
+        clock=parts.clock,
+        trust_domain=parts.config.trust_domain,
+    )
+    join = join_server(_join_service(parts, node_svids))
+    node = node_server(_node_service(parts, node_svids, feed), admit)
+    bound = Bound(
+        join_address=bind(join, parts.config.join_address, credentials[0], key="join_address"),
+        node_address=bind(node, parts.config.node_address, credentials[1], key="node_address"),
+    )
+    for server in (join, node):
+        await server.start()
+        leaving.push_async_callback(server.stop, _STOP_SECONDS)
+    return bound
+
+
+def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
+    join_token = JoinToken()
+    attest = AttestNode(
+        datastore=parts.datastore,
+        attestors={join_token.name: join_token},
+        node_svids=node_svids,
+        refusals=parts.refusals,
+        clock=parts.clock,
+        trust_domain=parts.config.trust_domain,
+    )
+    return JoinService(attest, parts.datastore, parts.config.trust_domain)
+
+
+def _node_service(parts: _Parts, node_svids: IssueNodeSVID, feed: FeedAttestors) -> NodeService:
+    config = parts.config
+    batches = MintBatch(datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock)
+    return NodeService(
+        feed=feed,
+        x509=IssueX509SVIDs(
+            batches=batches, keys=parts.keys, trust_domain=config.trust_domain, ttl=config.x509_svid_ttl
+        ),
+        jwt=IssueJWTSVIDs(batches=batches, keys=parts.keys, trust_domain=config.trust_domain, ttl=config.jwt_svid_ttl),
+        renew=RenewNode(datastore=parts.datastore, node_svids=node_svids, refusals=parts.refusals),
+    )
+
+
+async def _open_admin_door(
+    parts: _Parts, feed: FeedAttestors, bound: Bound, leaving: contextlib.AsyncExitStack
+) -> HealthState:
+    config = parts.config
+    flows = AdminFlows(
+        datastore=parts.datastore,
+        invites=CreateInvite(
+            datastore=parts.datastore,
+            clock=parts.clock,
+            trust_domain=config.trust_domain,
+            join_address=config.advertised_join_address or bound.join_address,
+            node_address=config.advertised_node_address or bound.node_address,
+            ttl=config.invite_ttl,
+        ),
+        entries=ChangeEntries(datastore=parts.datastore, clock=parts.clock, trust_domain=config.trust_domain),
+        feed=feed,
+        trust_domain=config.trust_domain,
+    )
+    health = HealthState(_ADMIN)
+
+    def services(caller: Caller) -> Sequence[unixrpc.Service]:
+        return [AdminService(flows, caller), Health(health), Reflection([_ADMIN], Default())]
+
+    private_directory(config.admin_socket.parent)
+    listener = gate.listen(config.admin_socket, 0o600)
+    await leaving.enter_async_context(unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate))
+    return health

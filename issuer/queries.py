@@ -1,0 +1,97 @@
+"""The reads: what the doors show and the flows look up, inside somebody's transaction or in one of their own."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
+from issuer.decisions.admission import Node
+from issuer.decisions.audit import Credential, NodeID
+from issuer.decisions.authority import bundle_of
+from issuer.decisions.entitlement import parents_of
+from issuer.decisions.names import issuer_id, node_id_of
+from svid.bundle import Bundle
+from svid.entry import EntryID, RegistrationEntry
+from svid.errors import SpiffeIDError
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = [
+    "bundle_in",
+    "get_bundle",
+    "get_entry",
+    "get_node",
+    "list_credentials",
+    "list_entries",
+    "list_nodes",
+    "parents_in",
+]
+
+
+def bundle_in(tx: Transaction, trust_domain: TrustDomain) -> Bundle:
+    """Our own bundle, as this transaction sees it."""
+    return bundle_of(trust_domain, tx.authorities.list(), sequence=tx.bundles.sequence())
+
+
+def parents_in(tx: Transaction, node: Node, *, now: datetime) -> frozenset[SpiffeID]:
+    """The parents whose entries are this node's, as this transaction sees it."""
+    return parents_of(node, tx.entries.below([issuer_id(node.spiffe_id.trust_domain)]), now=now)
+
+
+async def get_bundle(datastore: Datastore, trust_domain: TrustDomain) -> Bundle:
+    """Our own bundle."""
+    return await datastore.read(lambda tx: bundle_in(tx, trust_domain))
+
+
+async def get_node(datastore: Datastore, name: str) -> Node:
+    """One node, by its id or SPIFFE ID.
+
+    Raises:
+        Refused: NOT_FOUND; INVALID for a SPIFFE ID that is no node's.
+    """
+    node_id: NodeID | None = NodeID(name)
+    if name.startswith("spiffe://"):
+        try:
+            node_id = node_id_of(SpiffeID.parse(name))
+        except SpiffeIDError as e:
+            raise Refused(Kind.INVALID, f"id: {e}") from e
+    if not node_id:
+        raise Refused(Kind.INVALID, f"id: expected a node's id or SPIFFE ID, found {name!r}")
+    found = await datastore.read(lambda tx: tx.nodes.get(node_id))
+    if found is None:
+        raise Refused(Kind.NOT_FOUND, f"node: no node is {name}", hint="nodes are listed by: cognomen node list")
+    return found
+
+
+async def list_nodes(datastore: Datastore, *, after: str, limit: int) -> Sequence[Node]:
+    """A page of nodes in id order."""
+    return await datastore.read(lambda tx: tx.nodes.find(after=after, limit=limit))
+
+
+async def get_entry(datastore: Datastore, entry_id: EntryID) -> RegistrationEntry:
+    """One entry.
+
+    Raises:
+        Refused: NOT_FOUND
+    """
+    found = await datastore.read(lambda tx: tx.entries.get([entry_id]))
+    if entry_id not in found:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"entry: no entry has the id {entry_id!r}",
+            hint="entries are listed by: cognomen entry list",
+        )
+    return found[entry_id]
+
+
+async def list_entries(
+    datastore: Datastore, where: EntryFilter, *, after: str, limit: int
+) -> Sequence[RegistrationEntry]:
+    """A page of entries in id order."""
+    return await datastore.read(lambda tx: tx.entries.find(where, after=after, limit=limit))
+
+
+async def list_credentials(
+    datastore: Datastore, where: LedgerFilter, *, before: int, limit: int
+) -> Sequence[Credential]:
+    """A page of the ledger, newest first."""
+    return await datastore.read(lambda tx: tx.ledger.find(where, before=before, limit=limit))
