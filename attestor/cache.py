@@ -174,10 +174,9 @@ class Cache:
 
     def _put_entry(self, entry: RegistrationEntry) -> None:
         if (old := self._entries.get(entry.id)) is not None:
-            self._index.remove(old)
             self._facts -= _facts(old)  # `-=` forgets what falls to zero
         self._entries[entry.id] = entry
-        self._index.add(entry)
+        self._index.add(entry)  # instead of the old one
         self._facts += _facts(entry)
         self._needed = None
 

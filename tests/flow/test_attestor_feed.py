@@ -1,0 +1,279 @@
+"""What the issuer pushes reaches the cache, its SVIDs follow: against an issuer in memory, with a clock that the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from attestor.cache import Cache, HeldX509
+from attestor.flows.follow_feed import FollowFeed
+from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_node import KeepNode
+from attestor.flows.renew_svids import RenewSVIDs
+from attestor.nodeattestor.join_token import JoinToken
+from attestor.state.memory import MemoryState
+from cognomen.daemon.errors import Kind, Refused
+from svid.entry import EntryID, RegistrationEntry
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
+from tests.doubles.until import until
+
+TD = TrustDomain("example.org")
+HOUR = timedelta(hours=1)
+UID = frozenset({Selector("unix", "uid:1000")})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attestor:
+    """The flows under test, running."""
+
+    issuer: IssuerInMemory
+    client: InMemoryIssuerClient
+    clock: FakeClock
+    cache: Cache
+    node: KeepNode
+
+    def svid(self, entry_id: str) -> HeldX509 | None:
+        return self.cache.svids.get(EntryID(entry_id))
+
+    async def let_pass(self, time: timedelta, *, until_then: Callable[[], bool] = lambda: False) -> None:
+        """Let that time pass, in steps, so that whoever wakes within it does."""
+        end = self.clock.now() + time
+        while self.clock.now() < end and not until_then():
+            await settle()
+            self.clock.advance(timedelta(seconds=30))
+        await settle()
+
+
+async def settle() -> None:
+    """Let the loop run until it has certainly nothing more to do without time or threads."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def entry(name: str, **changes: object) -> RegistrationEntry:
+    made = RegistrationEntry(
+        id=EntryID(name),
+        spiffe_id=SpiffeID.parse(f"spiffe://example.org/{name}"),
+        parent_id=SpiffeID.parse("spiffe://example.org/cognomen/node/join_token/a"),
+        selectors=UID,
+        x509_svid_ttl=None,
+        jwt_svid_ttl=None,
+        expires_at=None,
+        dns_names=(),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        labels={},
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]  # the test names the fields
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def issuer(clock: FakeClock) -> IssuerInMemory:
+    return IssuerInMemory(clock, TD)
+
+
+@asynccontextmanager
+async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Attestor]:
+    """Join, then follow and mint; the node SVID lives for a day, so that its renewal does not disturb."""
+    state, client, invite = MemoryState(), issuer.client(), issuer.invite()
+    ttl, issuer.ttl = issuer.ttl, timedelta(days=10)
+    node = await JoinIssuer(trust_domain=TD, state=state, client=client, clock=clock).run(invite, JoinToken(invite))
+    issuer.ttl = ttl
+    cache = Cache(node.bundle)
+    keeper = KeepNode(node, state=state, client=client, clock=clock, jitter=lambda: 0.5)
+    feed = FollowFeed(cache, keeper, client=client, clock=clock, jitter=lambda: 0.0)
+    renew = RenewSVIDs(cache, client=client, clock=clock, jitter=lambda: 0.5)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(feed.run()), group.create_task(renew.run())]
+        yield Attestor(issuer=issuer, client=client, clock=clock, cache=cache, node=keeper)
+        for task in tasks:
+            task.cancel()
+
+
+@pytest.fixture
+async def attestor(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Attestor]:
+    async with running(issuer, clock) as started:
+        await until(lambda: started.cache.synchronised)
+        yield started
+
+
+async def test_an_entry_that_comes_is_minted_without_the_time_passing(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web", hint="main", dns_names=("web.example.org",)))
+    await until(lambda: attestor.svid("web") is not None)
+    held = attestor.svid("web")
+    assert held is not None
+    assert held.svid.spiffe_id == SpiffeID.parse("spiffe://example.org/web")
+    assert held.svid.hint == "main"
+    assert held.svid.leaf.public_key() == held.svid.private_key.public_key()
+
+
+async def test_an_empty_snapshot_synchronises(attestor: Attestor) -> None:
+    assert attestor.cache.view(UID).entries == ()
+
+
+async def test_a_snapshot_is_minted_in_batches_of_bounded_size(issuer: IssuerInMemory, clock: FakeClock) -> None:
+    issuer.put(*(entry(f"e{number}") for number in range(501)))
+    async with running(issuer, clock) as attestor:
+        await until(lambda: len(attestor.cache.svids) == 501)
+    assert issuer.mints == [500, 1]
+
+
+async def test_what_has_been_applied_is_acknowledged(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: bool(attestor.issuer.acknowledged) and attestor.issuer.acknowledged[-1].number == 1)
+    assert attestor.cache.cursor == attestor.issuer.acknowledged[-1]
+
+
+async def test_an_entry_that_goes_takes_its_svid_along(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    attestor.issuer.delete(EntryID("web"))
+    await until(lambda: not attestor.cache.entries)
+    assert attestor.svid("web") is None
+
+
+async def test_an_entry_with_another_ttl_keeps_its_svid_until_the_next_is_there(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    before = attestor.svid("web")
+    assert before is not None
+    with attestor.cache.subscribe(UID) as subscription:
+        attestor.issuer.put(entry("web", x509_svid_ttl=timedelta(minutes=1)))
+        await subscription.changed()
+        assert attestor.svid("web") is before
+        await until(lambda: attestor.svid("web") is not before)
+    after = attestor.svid("web")
+    assert after is not None
+    assert after.svid.not_after == attestor.clock.now() + timedelta(minutes=1)
+
+
+async def test_an_entry_with_another_spiffe_id_loses_its_svid_at_once(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    other = SpiffeID.parse("spiffe://example.org/other")
+    with attestor.cache.subscribe(UID) as subscription:
+        attestor.issuer.put(entry("web", spiffe_id=other))
+        await subscription.changed()
+        assert attestor.svid("web") is None
+        await until(lambda: attestor.svid("web") is not None)
+    after = attestor.svid("web")
+    assert after is not None
+    assert after.svid.spiffe_id == other
+
+
+async def test_an_svid_is_renewed_at_half_life_with_a_new_key(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    before = attestor.svid("web")
+    assert before is not None
+    await attestor.let_pass(HOUR / 2 - timedelta(seconds=30))
+    assert attestor.svid("web") is before
+    await attestor.let_pass(timedelta(seconds=30))
+    await until(lambda: attestor.svid("web") is not before)
+    after = attestor.svid("web")
+    assert after is not None
+    assert after.svid.private_key.public_key() != before.svid.private_key.public_key()
+
+
+async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_longer(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    attestor.issuer.set_reachable(reachable=False)
+    await attestor.let_pass(HOUR - timedelta(seconds=30))
+    assert attestor.svid("web") is not None
+    await attestor.let_pass(timedelta(minutes=1))
+    assert attestor.svid("web") is None
+    assert len(attestor.cache.view(UID).entries) == 1
+
+
+async def test_an_issuer_that_comes_back_is_followed_within_seconds(attestor: Attestor) -> None:
+    attestor.issuer.set_reachable(reachable=False)
+    await attestor.let_pass(timedelta(minutes=3))
+    attestor.issuer.put(entry("web"))
+    attestor.issuer.set_reachable(reachable=True)
+    before = attestor.clock.now()
+    async with asyncio.timeout(5):
+        while attestor.svid("web") is None:
+            await settle()
+            attestor.clock.advance(0.1)
+    assert attestor.clock.now() - before < timedelta(seconds=2.5)
+
+
+async def test_a_restored_issuer_sends_a_snapshot_and_what_it_does_not_name_is_gone(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"), entry("db"))
+    await until(lambda: len(attestor.cache.svids) == 2)
+    attestor.issuer.set_reachable(reachable=False)
+    attestor.issuer.delete(EntryID("db"))
+    attestor.issuer.restore()
+    attestor.issuer.set_reachable(reachable=True)
+    await attestor.let_pass(timedelta(minutes=5), until_then=lambda: len(attestor.cache.entries) == 1)
+    assert set(attestor.cache.svids) == {"web"}
+
+
+async def test_a_refused_node_keeps_serving_what_is_valid_and_is_let_in_again(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    attestor.issuer.refused_node = Refused(Kind.DENIED, "node SVID: superseded by a later one")
+    attestor.issuer.put(entry("db"))
+    await attestor.let_pass(timedelta(minutes=2))
+    assert attestor.svid("web") is not None
+    assert attestor.svid("db") is None
+    attestor.issuer.refused_node = None
+    await attestor.let_pass(timedelta(minutes=2), until_then=lambda: attestor.svid("db") is not None)
+    assert attestor.svid("db") is not None
+
+
+async def test_a_refused_entry_is_tried_again_and_holds_nobody_up(attestor: Attestor) -> None:
+    attestor.issuer.refused_entries[EntryID("bad")] = Refused(Kind.EXHAUSTED, "too many")
+    attestor.issuer.put(entry("bad"), entry("good"))
+    await until(lambda: attestor.svid("good") is not None)
+    assert attestor.svid("bad") is None
+    del attestor.issuer.refused_entries[EntryID("bad")]
+    await attestor.let_pass(timedelta(minutes=2), until_then=lambda: attestor.svid("bad") is not None)
+    assert attestor.svid("bad") is not None
+
+
+async def test_a_new_authority_is_trusted_by_workloads_and_by_the_node(attestor: Attestor) -> None:
+    attestor.issuer.rotate()
+    await until(lambda: attestor.node.node.bundle == attestor.issuer.bundle)
+    assert attestor.cache.bundle == attestor.issuer.bundle
+    attestor.issuer.put(entry("web"))
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: attestor.svid("web") is not None)
+    assert attestor.svid("web") is not None
+
+
+async def test_an_entry_past_its_end_is_gone_without_a_word_of_the_issuer(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web", expires_at=attestor.clock.now() + timedelta(minutes=5)))
+    await until(lambda: attestor.svid("web") is not None)
+    await attestor.let_pass(timedelta(minutes=5))
+    assert attestor.cache.view(UID).entries == ()
+    assert attestor.svid("web") is None
+
+
+async def test_a_subscribers_entry_is_minted_before_the_others(issuer: IssuerInMemory, clock: FakeClock) -> None:
+    wanted = frozenset({Selector("unix", "uid:7")})
+    issuer.set_reachable(reachable=True)
+    issuer.put(*(entry(f"e{number}") for number in range(600)), entry("zz", selectors=wanted))
+    async with running(issuer, clock) as attestor:
+        with attestor.cache.subscribe(wanted) as subscription:
+            while attestor.svid("zz") is None:
+                await subscription.changed()
+            assert len(attestor.cache.svids) <= 16
+
+
+async def test_an_svid_signed_by_a_stranger_is_not_taken(attestor: Attestor, clock: FakeClock) -> None:
+    attestor.issuer.authority = IssuerInMemory(clock, TD).authority
+    attestor.issuer.put(entry("web"))
+    await attestor.let_pass(timedelta(minutes=2))
+    assert attestor.svid("web") is None
+    assert len(attestor.issuer.mints) > 1
