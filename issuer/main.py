@@ -16,6 +16,7 @@ from cognomen.daemon import gate, unixrpc
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.privatefile import private_directory
+from cognomen.daemon.reflection import Reflection
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
 from cognomen.wire.pb import admin_pb2
 from issuer.api.admin import AdminFlows, AdminService

@@ -51,7 +51,7 @@ class AnswerRefusals(grpc.aio.ServerInterceptor):
     """Turns refusals of a method into statuses."""
 
     async def intercept_service(
-        self, continuation: _Continuation[RequestT, ReplyT], handler_call_details: grpc.HandlerCallDetails
+        self, continuation: "_Continuation[RequestT, ReplyT]", handler_call_details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[RequestT, ReplyT] | None":
         """Wrap the method that was called, if there is one."""
         handler = await continuation(handler_call_details)

@@ -1,0 +1,35 @@
+"""The issuer from an invite to SVIDs, through its real doors."""
+
+from pathlib import Path
+
+from cognomen.wire.pb import node_pb2
+from svid import jwtsvid, x509svid
+from svid.bundle import Bundle
+from svid.clock import SystemClock
+from svid.x509svid import certificates_from_der
+from tests.flow.issuer_harness import TRUST_DOMAIN, entry, new_key, public_der, running
+
+
+async def test_a_node_joins_follows_and_mints(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join({"team": "travel"})
+        feed = node.follow()
+        first = await feed.read()
+        assert isinstance(first, node_pb2.Change)
+        assert first.snapshot
+        assert not first.more
+        assert not first.entries
+        made = await issuer.create(entry("/web", node.spiffe_id, "unix:uid:1000"))
+        second = await feed.read()
+        assert isinstance(second, node_pb2.Change)
+        assert [each.id for each in second.entries] == [made.entries[0].id]
+        assert second.cursor.number == made.change
+        bundle = Bundle.from_jwks(TRUST_DOMAIN, first.bundle)
+        (x509,) = await node.mint((made.entries[0].id, public_der(new_key())))
+        chain = certificates_from_der(b"".join(x509.credential.chain))
+        assert str(x509svid.verify(chain, bundle, at=SystemClock().now())) == "spiffe://example.org/web"
+        (jwt,) = await node.mint_jwt((made.entries[0].id, ["db"]))
+        token = jwtsvid.verify(jwt.credential.token, lambda _: bundle, audience="db", at=SystemClock().now())
+        assert str(token.spiffe_id) == "spiffe://example.org/web"
+        feed.cancel()
+        await node.close()
