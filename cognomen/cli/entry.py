@@ -23,10 +23,11 @@ from cognomen.cli.options import (
 )
 from cognomen.cli.output import print_document, print_json, print_page, print_table, warn
 from cognomen.daemon.errors import Kind, Refused
-from cognomen.wire.admin import JSON, document_from_message, entry_from_document, moment_to_text
+from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
+from svid.encoding import JSON
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
 from svid.selector import Selector

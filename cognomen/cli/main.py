@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from cognomen.daemon.errors import Kind, Refused
-from svid.errors import SVIDError, WorkloadAPIError
+from svid.errors import AddressError, SVIDError, WorkloadAPIError
 
 __all__ = ["main", "run"]
 
@@ -27,20 +27,20 @@ _COMMANDS = {
     "validate": "be a service: validate what a peer shows",
 }
 
-_EXIT_CODES = {
-    Kind.UNAVAILABLE: 3,
-    Kind.NOT_FOUND: 4,
-    Kind.DENIED: 5,
-    Kind.UNAUTHENTICATED: 5,
-}
-_FAILED = 1
+_FAILED, _USAGE, _UNAVAILABLE, _NOT_FOUND, _DENIED = 1, 2, 3, 4, 5
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-_STATUS_KINDS = {
-    "PERMISSION_DENIED": Kind.DENIED,
-    "UNAUTHENTICATED": Kind.UNAUTHENTICATED,
-    "UNAVAILABLE": Kind.UNAVAILABLE,
-    "DEADLINE_EXCEEDED": Kind.UNAVAILABLE,
+_EXIT_CODES = {
+    Kind.UNAVAILABLE: _UNAVAILABLE,
+    Kind.NOT_FOUND: _NOT_FOUND,
+    Kind.DENIED: _DENIED,
+    Kind.UNAUTHENTICATED: _DENIED,
+}
+_NO_ANSWER = "is an attestor running there, and joined? a working one now: cognomen dev"
+_WORKLOAD_API = {
+    "UNAVAILABLE": (_NO_ANSWER, _UNAVAILABLE),
+    "DEADLINE_EXCEEDED": (_NO_ANSWER, _UNAVAILABLE),
+    "PERMISSION_DENIED": ("no entry fits this process: see cognomen entry list --selector unix:uid:UID", _DENIED),
 }
 
 
@@ -112,8 +112,9 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
         case Refused():
             detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
         case WorkloadAPIError():
-            detail, hint = str(error), ""
-            code = _EXIT_CODES.get(_STATUS_KINDS.get(error.code, Kind.INTERNAL), _FAILED)
+            detail, (hint, code) = str(error), _WORKLOAD_API.get(error.code, ("", _FAILED))
+        case AddressError():
+            detail, hint, code = str(error), "set SPIFFE_ENDPOINT_SOCKET, or give --socket", _USAGE
         case _:
             detail, hint, code = str(error), "", _FAILED
     click.echo(f"error: {detail}", err=True)

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -20,6 +21,7 @@ __all__ = [
     "page_token_option",
     "read_source",
     "selector",
+    "workload_address",
     "workload_socket_option",
 ]
 
@@ -54,6 +56,11 @@ page_token_option = click.option(
     "--page-token", default="", help="Where the last page ended: its next_page_token.", metavar="TOKEN"
 )
 every_page_option = click.option("--all", "every_page", is_flag=True, help="Show all of them.")
+
+
+def workload_address(text: str | None) -> str | None:
+    """Take a bare path for the Unix socket there."""
+    return f"unix://{quote(text)}" if text is not None and text.startswith("/") else text
 
 
 def duration(text: str) -> timedelta:

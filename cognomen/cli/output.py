@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from cognomen.wire.admin import JSON
+from svid.encoding import JSON
 
 __all__ = ["print_document", "print_json", "print_page", "print_table", "warn"]
 

@@ -7,21 +7,19 @@ issuer/decisions/registration.
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cognomen.wire.pb import node_pb2 as pb
+from svid.encoding import JSON
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import EntryError
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
-__all__ = ["JSON", "document_from_message", "entry_from_document", "moment_from_text", "moment_to_text"]
-
-JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+__all__ = ["document_from_message", "entry_from_document", "moment_from_text", "moment_to_text"]
 
 _SECONDS = re.compile(r"([0-9]{1,12})s?")
 _UINT64 = 2**64

@@ -1,0 +1,51 @@
+"""`cognomen attestor`: run the node's daemon."""
+
+from pathlib import Path
+
+import click
+
+from attestor.config import AttestorConfig
+from cognomen.cli.options import read_source
+from cognomen.cli.running import check_socket_path, config_options, run
+from cognomen.daemon.config import load
+
+__all__ = ["attestor"]
+
+_HELPS = {
+    "trust_domain": "Refuse an invite of another one.",
+    "state_dir": "The node's key, SVID and bundle; mode 0700.",
+    "workload_socket": "Where workloads reach the Workload API.",
+    "connections_per_uid": "To the workload socket, at one time.",
+}
+
+
+@click.group()
+def attestor() -> None:
+    """The node's daemon: proves the node, proves its callers, serves the SPIFFE Workload API."""
+
+
+@attestor.command("run", params=config_options(AttestorConfig, _HELPS, {"state_dir": "--state"}))
+@click.option("--invite", "source", metavar="FILE|-", help="What admits this node, when it never joined.")
+def run_attestor(config: Path | None, log_level: str, source: str | None, **flags: object) -> None:
+    """Run the attestor until SIGTERM or Ctrl-C.
+
+    The first run takes an invite, from a file or standard input, because it holds a
+    secret; the runs after that need none. Every key of the TOML file is a flag, too.
+    When the Workload API serves, it prints SPIFFE_ENDPOINT_SOCKET=unix://PATH; it logs
+    to standard error, JSON lines where that is no terminal.
+
+    \b
+    Example:
+      cognomen attestor run --state ~/attestor --workload-socket ~/attestor/api.sock --invite invite
+    """  # noqa: D301 - \b is click's mark
+    loaded = load(config, AttestorConfig, flags)
+    socket = check_socket_path(loaded.workload_socket)
+
+    from attestor.main import run as run_main  # noqa: PLC0415 - loads everything
+    from cognomen.daemon.invite import Invite  # noqa: PLC0415
+
+    invite = Invite.parse(read_source(source)) if source is not None else None
+    run(
+        log_level,
+        lambda: run_main(loaded, invite=invite, ready=lambda _: click.echo(f"SPIFFE_ENDPOINT_SOCKET=unix://{socket}")),
+    )

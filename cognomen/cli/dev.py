@@ -1,0 +1,105 @@
+"""`cognomen dev`: issuer and attestor on this machine, in one process, for whoever only wants a working socket now."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from cognomen.cli.deventries import Identity
+from cognomen.cli.devstate import DevState
+from cognomen.cli.options import duration
+from cognomen.cli.running import check_socket_path, run
+from cognomen.daemon.config import load
+from issuer.config import IssuerConfig
+from svid.errors import SVIDError
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = ["dev"]
+
+_NODE_TTL = "1d"  # how long dev may be off and still be the same node
+
+
+def _identity(text: str) -> Identity:
+    path, equals, selectors = text.partition("=")
+    try:
+        if not equals or not path.startswith("/"):
+            raise click.BadParameter(f"expected /PATH=SELECTOR[,SELECTOR…], found {text!r}")
+        SpiffeID(trust_domain=TrustDomain("example.org"), path=path)
+        return Identity(path=path, selectors=frozenset(map(Selector.parse, selectors.split(","))))
+    except SVIDError as e:
+        raise click.BadParameter(str(e)) from e
+
+
+def _trust_domain(text: str) -> TrustDomain:
+    try:
+        return TrustDomain.parse(text)
+    except SVIDError as e:
+        raise click.BadParameter(str(e)) from e
+
+
+@click.command()
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default="~/.local/state/cognomen/dev",
+    show_default=True,
+    help="What is kept between two runs: database, keys, node.",
+)
+@click.option("--socket", type=click.Path(path_type=Path), help="The Workload API.  [default: run/api.sock in --state]")
+@click.option(
+    "--trust-domain", type=_trust_domain, default="example.org", show_default=True, help="Its name.", metavar="NAME"
+)
+@click.option("--x509-ttl", type=duration, help="Of X509-SVIDs, such as 30s.  [default: 1h]")
+@click.option(
+    "--entry",
+    "identities",
+    type=_identity,
+    multiple=True,
+    metavar="PATH=SELECTOR[,SELECTOR…]",
+    help="An identity and what proves it; PATH ends at the first =; repeatable.  [default: /dev/self for your uid]",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="As it says."
+)
+def dev(
+    state: Path,
+    socket: Path | None,
+    trust_domain: TrustDomain,
+    x509_ttl: timedelta | None,
+    identities: tuple[Identity, ...],
+    log_level: str,
+) -> None:
+    """Run issuer and attestor on this machine until Ctrl-C.
+
+    When the Workload API serves, it prints SPIFFE_ENDPOINT_SOCKET=unix://PATH. The same
+    --state goes on where the last run ended; entries of a former run that are not asked
+    for any more are removed. The issuer's commands reach it by --socket
+    STATE/admin/issuer.sock.
+
+    \b
+    Examples:
+      cognomen dev
+      cognomen dev --entry /web=unix:uid:1001 --entry /db=unix:uid:1002,unix:path:/usr/bin/postgres
+    """  # noqa: D301 - \b is click's mark
+    directory = DevState(path=state.expanduser().absolute())
+    workload_socket = check_socket_path(socket or directory.path / "run" / "api.sock")
+    check_socket_path(directory.admin_socket)
+    own_uid = Identity(path="/dev/self", selectors=frozenset({Selector("unix", f"uid:{os.geteuid()}")}))
+    with directory.taken():
+        kept = directory.load(trust_domain.name)
+        flags = {
+            "trust_domain": trust_domain.name,
+            "state_dir": str(directory.path / "issuer"),
+            "admin_socket": str(directory.admin_socket),
+            "node_address": kept.node_address,
+            "join_address": kept.join_address,
+            "node_svid_ttl": _NODE_TTL,
+            "x509_svid_ttl": x509_ttl and f"{x509_ttl.total_seconds():.0f}s",
+        }
+        config = load(None, IssuerConfig, flags)
+
+        from cognomen.cli.devrun import DevDaemons  # noqa: PLC0415 - loads both daemons
+
+        run(log_level, DevDaemons(directory, kept, config, workload_socket, identities or (own_uid,)).run)

@@ -1,0 +1,66 @@
+"""The entries of `cognomen dev`: those that were asked for are there, those of a former run that nobody asks for any more are not.
+
+An entry that somebody made by `cognomen entry create` is left alone: dev knows its own by their label.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cognomen.cli.admin import Admin
+from cognomen.wire.node import entry_from_pb, entry_to_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.entry import RegistrationEntry
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+
+__all__ = ["Identity", "ensure_entries"]
+
+_LABELS = {"cognomen-dev": "true"}
+_Key: TypeAlias = tuple[SpiffeID, SpiffeID, frozenset[Selector]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What was asked for: a path, and the selectors that prove it."""
+
+    path: str
+    selectors: frozenset[Selector]
+
+
+def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity]) -> int:
+    """Make it so; returns the change number after which the node has it, 0 when nothing changed."""
+    wanted = {_key(one): one for one in (_entry(identity, node) for identity in identities)}
+    there = list(_all_entries(admin))
+    change = 0
+    gone = [one.id for one in there if one.labels == _LABELS and _key(one) not in wanted]
+    if gone:
+        change = admin.delete_entries(pb.DeleteEntriesRequest(ids=gone)).change
+    missing = [one for key, one in wanted.items() if key not in set(map(_key, there))]
+    if missing:
+        request = pb.EntriesRequest(entries=[entry_to_pb(one) for one in missing])
+        change = admin.create_entries(request).change
+    return change
+
+
+def _entry(identity: Identity, node: SpiffeID) -> RegistrationEntry:
+    return RegistrationEntry(
+        spiffe_id=SpiffeID(trust_domain=node.trust_domain, path=identity.path),
+        parent_id=node,
+        selectors=identity.selectors,
+        labels=_LABELS,
+    )
+
+
+def _key(entry: RegistrationEntry) -> _Key:
+    return entry.spiffe_id, entry.parent_id, entry.selectors
+
+
+def _all_entries(admin: Admin) -> Iterator[RegistrationEntry]:
+    request = pb.ListEntriesRequest()
+    while True:
+        page = admin.list_entries(request)
+        yield from map(entry_from_pb, page.entries)
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return

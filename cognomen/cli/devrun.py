@@ -1,0 +1,98 @@
+"""Both daemons of `cognomen dev` in one process, and what is to be done until the socket works.
+
+The command speaks to the issuer over its admin socket, as everybody does.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import attestor.main
+import issuer.main
+from attestor.config import AttestorConfig
+from cognomen.cli.admin import connect
+from cognomen.cli.deventries import Identity, ensure_entries
+from cognomen.cli.devstate import DevState, Kept
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.config import IssuerConfig
+from svid.clock import SystemClock
+from svid.spiffeid import SpiffeID
+
+__all__ = ["DevDaemons"]
+
+_READY_SECONDS = 30.0
+_LOOK_SECONDS = 0.02
+
+
+class DevDaemons:
+    """Both daemons, and what is to be done until the socket works."""
+
+    def __init__(
+        self, state: DevState, kept: Kept, config: IssuerConfig, socket: Path, identities: Sequence[Identity]
+    ) -> None:
+        self._state = state
+        self._kept = kept
+        self._issuer_config = config
+        self._attestor_config = AttestorConfig(
+            trust_domain=config.trust_domain, state_dir=state.path / "attestor", workload_socket=socket
+        )
+        self._identities = identities
+
+    async def run(self) -> None:
+        """Run until Ctrl-C or SIGTERM, or until one of them fails."""
+        self._stop = asyncio.Event()  # handed to both, so that neither takes the signals for itself
+        self._bound: asyncio.Future[issuer.main.Bound] = asyncio.get_running_loop().create_future()
+        self._node: asyncio.Future[SpiffeID] = asyncio.get_running_loop().create_future()
+        tasks = [Task(name=one.__name__, run=one) for one in (self._issuer, self._attestor, self._prepare)]
+        with stop_on_signals(self._stop):
+            await supervise(tasks, stop=self._stop, clock=SystemClock())
+
+    async def _issuer(self) -> None:
+        await issuer.main.run(self._issuer_config, ready=self._bound.set_result, stop=self._stop)
+
+    async def _attestor(self) -> None:
+        """Go on as the node that joined in a former run; where that cannot be, join with a fresh invite."""
+        bound = await self._bound
+        kept = Kept(
+            trust_domain=self._kept.trust_domain, node_address=bound.node_address, join_address=bound.join_address
+        )
+        if kept == self._kept:
+            try:
+                await self._attest(None)
+            except Refused as e:
+                if self._node.done() or e.kind not in {Kind.NOT_FOUND, Kind.UNAUTHENTICATED}:
+                    raise
+            else:
+                return
+        invite = await asyncio.to_thread(self._invite)
+        self._state.save(kept)
+        await self._attest(invite)
+
+    async def _attest(self, invite: Invite | None) -> None:
+        await attestor.main.run(self._attestor_config, invite=invite, ready=self._node.set_result, stop=self._stop)
+
+    def _invite(self) -> Invite:
+        with connect(self._state.admin_socket) as admin:
+            return Invite.parse(admin.create_invite(pb.CreateInviteRequest()).invite)
+
+    async def _prepare(self) -> None:
+        """Bring the entries up to date, and say that the socket works when the node has them."""
+        node = await self._node
+        change = await asyncio.to_thread(self._ensure_entries, node)
+        async with asyncio.timeout(_READY_SECONDS):
+            while change and await asyncio.to_thread(self._acknowledged, node) < change:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(_LOOK_SECONDS)
+        click.echo(f"SPIFFE_ENDPOINT_SOCKET=unix://{self._attestor_config.workload_socket}")
+
+    def _ensure_entries(self, node: SpiffeID) -> int:
+        with connect(self._state.admin_socket) as admin:
+            return ensure_entries(admin, node, self._identities)
+
+    def _acknowledged(self, node: SpiffeID) -> int:
+        with connect(self._state.admin_socket) as admin:
+            return admin.get_node(str(node)).acknowledged

@@ -1,0 +1,218 @@
+"""`cognomen fetch`: be a workload, and see what the Workload API gives to this very process."""
+
+import json
+import queue
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from cognomen.cli.fileset import write_set
+from cognomen.cli.options import output_option, workload_address, workload_socket_option
+from cognomen.cli.output import print_json, print_table
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.admin import moment_to_text
+from svid.bundle import Bundle
+from svid.clock import SystemClock
+from svid.encoding import JSON
+from svid.jwtsvid import JWTSVID
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.wire.workload import X509Context
+from svid.workloadapi.client import WorkloadAPIClient
+from svid.workloadapi.sources import JWTSource, X509Source
+from svid.x509svid import X509SVID
+
+__all__ = ["fetch"]
+
+_watch_option = click.option("--watch", is_flag=True, help="Stay, and tell each change until Ctrl-C.")
+_write_option = click.option(
+    "--write",
+    "directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write files, all of them replaced at once.",
+)
+
+
+@click.group()
+def fetch() -> None:
+    """Be a workload: fetch what the Workload API gives to this process."""
+
+
+@fetch.command()
+@click.option("--spiffe-id", help="This one of several identities, by its SPIFFE ID or path.  [default: the first]")
+@_watch_option
+@_write_option
+@output_option
+@workload_socket_option
+def x509(spiffe_id: str | None, watch: bool, directory: Path | None, output: str, socket: str | None) -> None:
+    """Fetch X509-SVIDs.
+
+    --write makes svid.pem (the chain), svid_key.pem (mode 0600) and bundle.pem of one
+    identity; private keys are not printed.
+
+    \b
+    Example:
+      cognomen fetch x509 --watch --write /run/web/identity
+    """  # noqa: D301 - \b is click's mark
+    for context in _x509_contexts(workload_address(socket), watch=watch):
+        svids = [
+            one for one in context.svids if spiffe_id is None or spiffe_id in {str(one.spiffe_id), one.spiffe_id.path}
+        ]
+        if not svids:
+            held = ", ".join(str(one.spiffe_id) for one in context.svids)
+            raise Refused(Kind.NOT_FOUND, f"--spiffe-id: expected one of {held}, found {spiffe_id}")
+        if directory is not None:
+            bundle = context.bundles[svids[0].spiffe_id.trust_domain]
+            write_set(
+                directory,
+                private={"svid_key.pem": svids[0].key_pem()},
+                public={"svid.pem": svids[0].chain_pem(), "bundle.pem": bundle.to_pem()},
+            )
+        _print_svids([_x509_document(one, context) for one in svids], ("serial", "not_before", "not_after"), output)
+
+
+@fetch.command()
+@click.option("--audience", "audiences", multiple=True, required=True, help="Who the token is for; repeatable.")
+@click.option("--spiffe-id", help="The token of this identity only.")
+@_watch_option
+@_write_option
+@output_option
+@workload_socket_option
+def jwt(
+    audiences: tuple[str, ...],
+    spiffe_id: str | None,
+    watch: bool,
+    directory: Path | None,
+    output: str,
+    socket: str | None,
+) -> None:
+    """Fetch JWT-SVIDs.
+
+    --write makes jwt_svid.token (mode 0600) of the first identity; --watch fetches again
+    at half of its life.
+
+    \b
+    Example:
+      cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid'
+    """  # noqa: D301 - \b is click's mark
+    wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None else None
+    with WorkloadAPIClient(workload_address(socket)) as client:
+        while True:
+            svids = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
+            if directory is not None:
+                write_set(directory, private={"jwt_svid.token": svids[0].token.encode()}, public={})
+            _print_svids([_jwt_document(one) for one in svids], ("audiences", "expires_at", "svid"), output)
+            if not watch:
+                return
+            left = min(one.expires_at for one in svids) - SystemClock().now()
+            time.sleep(max(left.total_seconds() / 2, 1.0))
+
+
+@fetch.command()
+@_watch_option
+@_write_option
+@output_option
+@workload_socket_option
+def bundles(watch: bool, directory: Path | None, output: str, socket: str | None) -> None:
+    """Fetch trust bundles, of this trust domain and of those it federates with.
+
+    --write makes NAME.pem (X.509 authorities) and NAME.json (SPIFFE bundle) of each trust
+    domain.
+
+    \b
+    Example:
+      cognomen fetch bundles --output json | jq '.bundles["example.org"]'
+    """  # noqa: D301 - \b is click's mark
+    for found in _bundle_sets(workload_address(socket), watch=watch):
+        if directory is not None:
+            pem = {f"{name}.pem": one.to_pem() for name, one in found.items()}
+            write_set(
+                directory, private={}, public={**pem, **{f"{name}.json": one.to_jwks() for name, one in found.items()}}
+            )
+        if output == "json":
+            print_json({"bundles": {name.name: json.loads(one.to_jwks()) for name, one in found.items()}})
+        else:
+            columns = ("trust_domain", "x509_authorities", "jwt_authorities")
+            print_table(
+                columns,
+                [[name.name, len(one.x509_authorities), len(one.jwt_authorities)] for name, one in found.items()],
+            )
+
+
+def _x509_contexts(address: str | None, *, watch: bool) -> Iterator[X509Context]:
+    """The answer of now, and with `watch` each one after it."""
+    if not watch:
+        with WorkloadAPIClient(address) as client:
+            yield client.fetch_x509_context()
+        return
+    with X509Source(address) as source:
+        for _ in _changes(source.subscribe):
+            yield source.context
+
+
+def _bundle_sets(address: str | None, *, watch: bool) -> Iterator[Mapping[TrustDomain, Bundle]]:
+    if not watch:
+        with WorkloadAPIClient(address) as client:
+            yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
+        return
+    with X509Source(address) as x509_source, JWTSource(address) as jwt_source:
+        for _ in _changes(x509_source.subscribe, jwt_source.subscribe):
+            yield _joined(x509_source.bundles, jwt_source.bundles)
+
+
+def _changes(*subscribes: Callable[[Callable[[], None]], Callable[[], None]]) -> Iterator[None]:
+    """Yield at once and after every change; changes that nobody looked at count as one."""
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+    with ExitStack() as leaving:
+        for subscribe in subscribes:
+            leaving.callback(subscribe(lambda: woken.put(None)))
+        while True:
+            yield
+            woken.get()
+            while not woken.empty():
+                woken.get()
+
+
+def _joined(
+    x509_bundles: Mapping[TrustDomain, Bundle], jwt_bundles: Mapping[TrustDomain, Bundle]
+) -> dict[TrustDomain, Bundle]:
+    """One bundle for each trust domain, of what the two calls say about it."""
+    joined = dict(jwt_bundles)
+    for name, one in x509_bundles.items():
+        jwt_authorities = jwt_bundles[name].jwt_authorities if name in jwt_bundles else {}
+        joined[name] = replace(one, jwt_authorities=jwt_authorities)
+    return joined
+
+
+def _x509_document(svid: X509SVID, context: X509Context) -> dict[str, JSON]:
+    return {
+        "spiffe_id": str(svid.spiffe_id),
+        "hint": svid.hint,
+        "serial": f"{svid.serial:x}",
+        "not_before": moment_to_text(svid.not_before),
+        "not_after": moment_to_text(svid.not_after),
+        "x509_svid": svid.chain_pem().decode(),
+        "bundle": context.bundles[svid.spiffe_id.trust_domain].to_pem().decode(),
+    }
+
+
+def _jwt_document(svid: JWTSVID) -> dict[str, JSON]:
+    return {
+        "spiffe_id": str(svid.spiffe_id),
+        "hint": svid.hint,
+        "audiences": list(svid.audiences),
+        "expires_at": moment_to_text(svid.expires_at),
+        "svid": svid.token,
+    }
+
+
+def _print_svids(documents: list[dict[str, JSON]], columns: tuple[str, ...], output: str) -> None:
+    if output == "json":
+        print_json({"svids": documents})
+        return
+    columns = ("spiffe_id", "hint", *columns)
+    print_table(columns, [[document[key] for key in columns] for document in documents])

@@ -1,0 +1,34 @@
+"""`cognomen validate`: be a service, and let the Workload API say whether a token is good."""
+
+import click
+
+from cognomen.cli.options import output_option, read_source, workload_address, workload_socket_option
+from cognomen.cli.output import print_document, print_json
+from svid.workloadapi.client import WorkloadAPIClient
+
+__all__ = ["validate"]
+
+
+@click.group()
+def validate() -> None:
+    """Be a service: let the Workload API validate what a peer showed."""
+
+
+@validate.command()
+@click.argument("source", metavar="FILE|-", default="-")
+@click.option("--audience", required=True, help="Who we are; the token must be for us.")
+@output_option
+@workload_socket_option
+def jwt(source: str, audience: str, output: str, socket: str | None) -> None:
+    """Validate a JWT-SVID, from a file or standard input.
+
+    \b
+    Example:
+      cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid' | cognomen validate jwt --audience db
+    """  # noqa: D301 - \b is click's mark
+    with WorkloadAPIClient(workload_address(socket)) as client:
+        found = client.validate_jwt_svid(read_source(source).strip(), audience)
+    if output == "json":
+        print_json({"spiffe_id": str(found.spiffe_id), "claims": dict(found.claims)})
+    else:
+        print_document({"spiffe_id": str(found.spiffe_id), **found.claims})
