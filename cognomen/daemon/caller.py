@@ -19,7 +19,7 @@ from typing import Protocol
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["Caller", "Process", "ProcessHandle", "peer"]
+__all__ = ["Caller", "Process", "ProcessHandle", "effective_uid", "peer"]
 
 # Values of Linux on every architecture Python runs on but parisc and sparc; the socket module does not name them.
 _SO_PEERGROUPS = 59
@@ -174,10 +174,24 @@ def _started_at(pid: int) -> float:
     return int(after_command[_START_TIME]) / os.sysconf("SC_CLK_TCK")
 
 
+def effective_uid(pid: int) -> int:
+    """Read under which uid a process runs now.
+
+    Raises:
+        OSError: it has ended, or is hidden from us.
+
+    Source: proc(5)
+    """
+    found = re.search(rb"^Uid:\t[0-9]+\t([0-9]+)\t", Path(f"/proc/{pid}/status").read_bytes(), re.MULTILINE)
+    if found is None:
+        raise ProcessLookupError(errno.ESRCH, "no uid in its status")
+    return int(found[1])
+
+
 def _check_uid(pid: int, uid: int) -> None:
     """Refuse a process that is not under the uid it connected with: it ran a set-uid program since, and its /proc speaks of that."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        now = effective_uid(pid)
     except OSError as err:
         raise Refused(
             Kind.DENIED,
@@ -186,8 +200,6 @@ def _check_uid(pid: int, uid: int) -> None:
             pid=pid,
             uid=uid,
         ) from err
-    found = re.search(r"^Uid:\t[0-9]+\t([0-9]+)\t", status, re.MULTILINE)
-    now = int(found[1]) if found else -1
     if now != uid:
         raise Refused(Kind.DENIED, f"caller: expected uid {uid}, as which it connected, found {now}", pid=pid, uid=uid)
 
