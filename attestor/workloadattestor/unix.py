@@ -1,0 +1,128 @@
+"""The `unix` workload attestor: uid, gid, names, groups, and the executable of a caller, spelt as SPIRE spells them.
+
+Decided here: which facts are believed. What the executable is: `executable`. What the facts entitle to: attestor/decisions/match.
+Within one uid, path and digest tell programs apart by convention only: the boundary is the uid.
+"""
+
+import asyncio
+import grp
+import pwd
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from attestor.workloadattestor.executable import MAX_BYTES, Executables
+from cognomen.daemon.caller import Caller, effective_uid
+from cognomen.daemon.errors import Kind, Refused
+from svid.clock import Clock
+from svid.errors import SelectorError
+from svid.selector import Selector
+
+__all__ = ["UnixAttestor"]
+
+_NAMES_SECONDS = 60.0
+_NAMES = 1024
+
+
+class UnixAttestor:
+    """Vouches for what the kernel says about a caller.
+
+    Args:
+        clock: names of uids and gids are believed for a minute.
+        max_executable_bytes: no digest of a larger executable is taken.
+    """
+
+    def __init__(self, clock: Clock, *, max_executable_bytes: int = MAX_BYTES) -> None:
+        self._users = _Names(lambda uid: pwd.getpwuid(uid).pw_name, clock)
+        self._groups = _Names(lambda gid: grp.getgrgid(gid).gr_name, clock)
+        self._executables = Executables(max_bytes=max_executable_bytes)
+
+    @property
+    def name(self) -> str:
+        """The type of its selectors."""
+        return "unix"
+
+    async def attest(self, caller: Caller, *, needed: Collection[str]) -> frozenset[Selector]:
+        """Look at the caller now: uid and gid always, the rest where any entry needs it.
+
+        Raises:
+            Refused: UNAUTHENTICATED, when the process that connected has ended or runs under another uid.
+        """
+        _check_uid(caller)
+        facts = [("uid", str(caller.uid)), ("gid", str(caller.gid))]
+        if "unix:supplementary_gid" in needed:
+            facts += [("supplementary_gid", str(gid)) for gid in caller.groups]
+        if "unix:user" in needed:
+            facts += [("user", name) for name in (await self._users.of([caller.uid])).values()]
+        if "unix:group" in needed:
+            facts += [("group", name) for name in (await self._groups.of([caller.gid])).values()]
+        if "unix:supplementary_group" in needed:
+            facts += [("supplementary_group", name) for name in (await self._groups.of(caller.groups)).values()]
+        path, digest = "unix:path" in needed, "unix:sha256" in needed
+        if path or digest:
+            facts += await self._executables.look(caller, path=path, digest=digest)
+        if not caller.is_alive():  # after the looks: so what was seen is this process's
+            raise _gone(caller)
+        return frozenset(_selectors(facts))
+
+
+class _Names:
+    """Names of numbers, looked up away from the event loop (a directory service may answer) and remembered for a minute."""
+
+    def __init__(self, look_up: Callable[[int], str], clock: Clock) -> None:
+        self._look_up = look_up
+        self._clock = clock
+        self._known: OrderedDict[int, tuple[float, str | None]] = OrderedDict()
+
+    async def of(self, numbers: Collection[int]) -> Mapping[int, str]:
+        """The names of those that have one."""
+        now = self._clock.monotonic()
+        names = {number: known[1] for number in numbers if (known := self._known.get(number)) and known[0] > now}
+        if missing := [number for number in numbers if number not in names]:
+            found = await asyncio.to_thread(lambda: {number: self._find(number) for number in missing})
+            self._remember(found, now + _NAMES_SECONDS)
+            names |= found
+        return {number: name for number, name in names.items() if name is not None}
+
+    def _find(self, number: int) -> str | None:
+        try:
+            return self._look_up(number)
+        except KeyError:
+            return None
+
+    def _remember(self, found: Mapping[int, str | None], until: float) -> None:
+        for number, name in found.items():
+            self._known[number] = (until, name)
+            self._known.move_to_end(number)
+        while len(self._known) > _NAMES:
+            self._known.popitem(last=False)
+
+
+def _check_uid(caller: Caller) -> None:
+    """Refuse a caller that runs under another uid than it connected with: the rest of /proc would speak of that one."""
+    try:
+        now = effective_uid(caller.pid)
+    except OSError as err:
+        raise _gone(caller) from err
+    if now != caller.uid:
+        raise Refused(
+            Kind.UNAUTHENTICATED,
+            f"caller: expected uid {caller.uid}, as which it connected, found {now}",
+            pid=caller.pid,
+        )
+
+
+def _gone(caller: Caller) -> Refused:
+    return Refused(
+        Kind.UNAUTHENTICATED,
+        "caller: expected the process that connected, found that it has ended",
+        pid=caller.pid,
+        uid=caller.uid,
+    )
+
+
+def _selectors(facts: Iterable[tuple[str, str]]) -> Iterator[Selector]:
+    for key, value in facts:
+        try:
+            yield Selector("unix", f"{key}:{value}")
+        except SelectorError:  # a name or path that no selector can hold matches no entry
+            continue
