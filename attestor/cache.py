@@ -70,6 +70,7 @@ class Cache:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.cursor: Cursor | None = None
+        self._synchronised = asyncio.Event()
         self.changed = asyncio.Event()
         """Set at each change of entries or SVIDs; whoever mints waits for it and clears it."""
         self._entries: dict[EntryID, RegistrationEntry] = {}
@@ -82,7 +83,11 @@ class Cache:
     @property
     def synchronised(self) -> bool:
         """Whether a complete snapshot has come since the start."""
-        return self.cursor is not None
+        return self._synchronised.is_set()
+
+    async def wait_synchronised(self) -> None:
+        """Return as soon as it has."""
+        await self._synchronised.wait()
 
     @property
     def entries(self) -> Mapping[EntryID, RegistrationEntry]:
@@ -137,12 +142,13 @@ class Cache:
             self._put_entry(entry)
         for entry_id in step.stale:
             self._svids.pop(entry_id, None)
-        first = not self.synchronised
+        concerns_all = not self.synchronised
         self.cursor = change.cursor
+        self._synchronised.set()
         if change.bundle is not None and change.bundle != self.bundle:
             self.bundle = change.bundle
-            first = True
-        self._wake(None if first else touched)
+            concerns_all = True
+        self._wake(None if concerns_all else touched)
 
     def hold(self, minted: Iterable[HeldX509]) -> None:
         """Take minted SVIDs; one whose entry has left or become another meanwhile is dropped."""

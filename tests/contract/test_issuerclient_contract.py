@@ -1,0 +1,249 @@
+"""What every IssuerClient does, the one over gRPC to a real issuer and the double alike."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from attestor.decisions.minted import check_jwt, take_x509
+from attestor.decisions.node import Joining, Node, joined, renewed, token_hash
+from attestor.decisions.sync import Change, Cursor
+from attestor.issuerclient.grpc import GRPCIssuerClient
+from attestor.issuerclient.port import Evidence, IssuerClient, JWTRequest, MintedJWT, MintedX509, X509Request
+from attestor.nodeattestor.join_token import JoinToken
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from svid.clock import Clock, SystemClock
+from svid.entry import EntryID, RegistrationEntry
+from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuerclient import IssuerInMemory
+from tests.flow.liveissuer import LiveIssuer
+
+TD = TrustDomain("example.org")
+SECONDS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """An issuer and its operator."""
+
+    clock: Clock
+    client: Callable[[], IssuerClient]
+    invite: Callable[[], Awaitable[Invite]]
+    create: Callable[[RegistrationEntry], Awaitable[RegistrationEntry]]
+    delete: Callable[[EntryID], Awaitable[None]]
+
+
+@pytest.fixture(params=["in memory", "gRPC"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    if request.param == "in memory":
+        yield in_memory()
+        return
+    clients: list[GRPCIssuerClient] = []
+
+    def client() -> GRPCIssuerClient:
+        clients.append(GRPCIssuerClient())
+        return clients[-1]
+
+    async with LiveIssuer(tmp_path).running() as live:
+
+        async def create(entry: RegistrationEntry) -> RegistrationEntry:
+            return (await live.create(entry))[0]
+
+        async def delete(entry_id: EntryID) -> None:
+            await live.delete(entry_id)
+
+        yield World(clock=SystemClock(), client=client, invite=live.invite, create=create, delete=delete)
+        for one in clients:
+            await one.close()
+
+
+def in_memory() -> World:
+    clock = FakeClock()
+    issuer = IssuerInMemory(clock, TD)
+
+    async def invite() -> Invite:
+        return issuer.invite(secrets.token_urlsafe(32))
+
+    async def create(entry: RegistrationEntry) -> RegistrationEntry:
+        issuer.put(replace(entry, id=EntryID(secrets.token_hex(8))))
+        step = issuer.step(None)
+        assert step is not None
+        return step.entries[-1]
+
+    async def delete(entry_id: EntryID) -> None:
+        issuer.delete(entry_id)
+
+    return World(clock=clock, client=issuer.client, invite=invite, create=create, delete=delete)
+
+
+async def join(
+    world: World, client: IssuerClient, *, key: PrivateKey | None = None, invite: Invite | None = None
+) -> Node:
+    invite = invite or await world.invite()
+    key = key or generate_private_key(KeyKind.EC_P256)
+    token = JoinToken(invite)
+    evidence = Evidence(attestor=token.name, evidence=await token.evidence(), answer=token.answer)
+    credential = await client.join(invite, evidence, public_key_to_der(key.public_key()))
+    joining = Joining(private_key=key, token_hash=token_hash(invite))
+    return joined(invite, credential, joining, now=world.clock.now())
+
+
+async def joined_client(world: World) -> tuple[IssuerClient, Node]:
+    client = world.client()
+    node = await join(world, client)
+    await client.use(node)
+    return client, node
+
+
+def entry_below(node: Node, *, path: str = "/web") -> RegistrationEntry:
+    return RegistrationEntry(
+        id=EntryID(""),
+        spiffe_id=SpiffeID(trust_domain=TD, path=path),
+        parent_id=node.svid.spiffe_id,
+        selectors=frozenset({Selector("unix", "uid:1000")}),
+        x509_svid_ttl=None,
+        jwt_svid_ttl=None,
+        expires_at=None,
+        dns_names=("web.example.org",),
+        hint="main",
+        created_at=None,
+        labels={"team": "travel"},
+    )
+
+
+async def first(client: IssuerClient, cursor: Cursor | None) -> Change:
+    async with asyncio.timeout(SECONDS), aclosing(client.follow(cursor)) as changes:
+        return await anext(changes)
+
+
+async def test_a_join_gives_a_node_of_the_trust_domain_and_its_bundle(world: World) -> None:
+    node = await join(world, world.client())
+    assert node.svid.spiffe_id.is_below("/cognomen/node/join_token")
+    assert node.bundle.x509_authorities
+
+
+async def test_a_token_used_by_another_key_is_refused_as_denied(world: World) -> None:
+    invite = await world.invite()
+    await join(world, world.client(), invite=invite)
+    with pytest.raises(Refused) as refused:
+        await join(world, world.client(), invite=invite)
+    assert refused.value.kind is Kind.DENIED
+
+
+async def test_a_join_repeated_with_the_same_key_gives_the_same_node(world: World) -> None:
+    invite, key = await world.invite(), generate_private_key(KeyKind.EC_P256)
+    one = await join(world, world.client(), key=key, invite=invite)
+    two = await join(world, world.client(), key=key, invite=invite)
+    assert one.svid.spiffe_id == two.svid.spiffe_id
+
+
+async def test_an_unknown_token_is_refused_as_unauthenticated(world: World) -> None:
+    invite = replace(await world.invite(), token=secrets.token_urlsafe(32))
+    with pytest.raises(Refused) as refused:
+        await join(world, world.client(), invite=invite)
+    assert refused.value.kind is Kind.UNAUTHENTICATED
+
+
+async def test_without_a_node_nothing_can_be_asked(world: World) -> None:
+    with pytest.raises(Refused) as refused:
+        await world.client().mint_x509([])
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+async def test_the_first_step_of_the_feed_is_a_snapshot_with_the_bundle(world: World) -> None:
+    client, node = await joined_client(world)
+    entry = await world.create(entry_below(node))
+    step = await first(client, None)
+    assert step.snapshot
+    assert step.entries == (entry,)
+    assert step.bundle == node.bundle
+
+
+async def test_a_follower_who_is_up_to_date_hears_so_at_once(world: World) -> None:
+    client, _ = await joined_client(world)
+    before = await first(client, None)
+    step = await first(client, before.cursor)
+    assert not step.snapshot
+    assert (step.entries, step.gone) == ((), ())
+    assert step.cursor == before.cursor
+
+
+async def test_a_cursor_of_another_incarnation_gives_a_snapshot(world: World) -> None:
+    client, _ = await joined_client(world)
+    assert (await first(client, Cursor(incarnation="another", number=1))).snapshot
+
+
+async def test_what_comes_and_goes_is_pushed(world: World) -> None:
+    client, node = await joined_client(world)
+    async with asyncio.timeout(SECONDS), aclosing(client.follow(None)) as changes:
+        assert (await anext(changes)).entries == ()
+        entry = await world.create(entry_below(node))
+        assert (await anext(changes)).entries == (entry,)
+        await world.delete(entry.id)
+        assert (await anext(changes)).gone == (entry.id,)
+
+
+async def test_a_cursor_may_be_acknowledged(world: World) -> None:
+    client, _ = await joined_client(world)
+    await client.acknowledge((await first(client, None)).cursor)
+
+
+async def test_x509_svids_are_minted_in_the_order_of_the_request_each_refused_by_itself(world: World) -> None:
+    client, node = await joined_client(world)
+    entries = [await world.create(entry_below(node, path=path)) for path in ("/a", "/b")]
+    ids = [entries[1].id, EntryID("unknown"), entries[0].id]
+    keys = [generate_private_key(KeyKind.EC_P256) for _ in ids]
+    answers = await client.mint_x509(
+        [
+            X509Request(entry_id=entry_id, public_key=public_key_to_der(key.public_key()))
+            for entry_id, key in zip(ids, keys, strict=True)
+        ]
+    )
+    b, unknown, a = answers
+    assert isinstance(unknown, Refused)
+    for answer, key, path in ((a, keys[2], "/a"), (b, keys[0], "/b")):
+        assert isinstance(answer, MintedX509)
+        svid = take_x509(answer.chain, key, bundle=node.bundle, at=world.clock.now())
+        assert svid.spiffe_id.path == path
+        assert answer.entry_revision == 1
+
+
+async def test_jwt_svids_are_minted_in_the_order_of_the_request_each_refused_by_itself(world: World) -> None:
+    client, node = await joined_client(world)
+    entry = await world.create(entry_below(node))
+    unknown, minted = await client.mint_jwt(
+        [JWTRequest(entry_id=EntryID("unknown"), audiences=("x",)), JWTRequest(entry_id=entry.id, audiences=("x", "y"))]
+    )
+    assert isinstance(unknown, Refused)
+    assert isinstance(minted, MintedJWT)
+    check_jwt(minted.token, spiffe_id=entry.spiffe_id, audiences=("y", "x"))
+    assert minted.issued_at < minted.expires_at
+
+
+async def test_a_renewed_node_can_be_used_and_the_feed_of_the_old_one_ends(world: World) -> None:
+    client, node = await joined_client(world)
+    async with asyncio.timeout(SECONDS), aclosing(client.follow(None)) as changes:
+        await anext(changes)
+        key = generate_private_key(KeyKind.EC_P256)
+        credential = await client.renew(public_key_to_der(key.public_key()))
+        await client.use(renewed(node, credential, key, now=world.clock.now()))
+        assert [change async for change in changes] == []
+    assert (await first(client, None)).snapshot
+
+
+async def test_a_call_under_way_ends_as_it_was_when_another_node_is_used(world: World) -> None:
+    client, node = await joined_client(world)
+    entry = await world.create(entry_below(node))
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+        mint = group.create_task(client.mint_jwt([JWTRequest(entry_id=entry.id, audiences=("x",))]))
+        await asyncio.sleep(0)
+        await client.use(node)
+    assert isinstance(mint.result()[0], MintedJWT)
