@@ -58,8 +58,8 @@ def test_openssl_verifies_what_fetch_writes(dev: Dev, tmp_path: Path) -> None:
         "-purpose",
         "sslclient",
         "-CAfile",
-        tmp_path / "bundle.pem",
-        tmp_path / "svid.pem",
+        str(tmp_path / "bundle.pem"),
+        str(tmp_path / "svid.pem"),
     ]
     done = subprocess.run(verify, capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -69,7 +69,7 @@ def test_openssl_verifies_what_fetch_writes(dev: Dev, tmp_path: Path) -> None:
 def test_openssl_reads_the_spiffe_id_and_nothing_that_signs(dev: Dev, tmp_path: Path) -> None:
     dev.command("fetch", "x509", "--write", str(tmp_path))
     text = subprocess.run(
-        ["openssl", "x509", "-noout", "-text", "-in", tmp_path / "svid.pem"],
+        ["openssl", "x509", "-noout", "-text", "-in", f"{tmp_path}/svid.pem"],
         capture_output=True,
         text=True,
         timeout=10,
