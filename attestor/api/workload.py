@@ -1,0 +1,152 @@
+"""The SPIFFE Workload API, as one caller on one connection is served it.
+
+Decided here: what a request must look like. Who the caller is and what it gets: flows/serve_workload.
+
+The security header is asked for on every method of this service, the WIT profile's too, which is not built. Health and reflection go
+without it, as in SPIRE: generic tools do not send it, and neither tells anything about an identity.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+from grpclib.server import Stream
+
+from attestor.decisions.update import X509Message
+from attestor.flows.serve_workload import ServeWorkload
+from cognomen.daemon.caller import Caller
+from cognomen.daemon.errors import Kind, Refused
+from svid.bundle import Bundle
+from svid.errors import SpiffeIDError
+from svid.spiffeid import SpiffeID
+from svid.wire import workload as wire
+from svid.wire.pb import workload_pb2 as pb
+
+__all__ = ["SERVICE", "WorkloadAPI"]
+
+SERVICE = "SpiffeWorkloadAPI"
+"""The service's full name: the standard's file has no package."""
+
+_HEADER, _HEADER_VALUE = "workload.spiffe.io", "true"
+_MAX_AUDIENCES = 16
+_MAX_AUDIENCE_BYTES = 1024
+
+_Request = TypeVar("_Request", bound=Message)
+_Response = TypeVar("_Response", bound=Message)
+
+
+class WorkloadAPI:
+    """The service of one connection.
+
+    Source: SPIFFE Workload API 5 to 7, Workload Endpoint 3 and 6
+    """
+
+    def __init__(self, flow: ServeWorkload, caller: Caller) -> None:
+        self._flow = flow
+        self._caller = caller
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        unary, stream = Cardinality.UNARY_UNARY, Cardinality.UNARY_STREAM
+        validation = pb.ValidateJWTSVIDRequest, pb.ValidateJWTSVIDResponse
+        methods = {
+            "FetchX509SVID": _method(self._fetch_x509_svid, stream, pb.X509SVIDRequest, pb.X509SVIDResponse),
+            "FetchX509Bundles": _method(
+                self._fetch_x509_bundles, stream, pb.X509BundlesRequest, pb.X509BundlesResponse
+            ),
+            "FetchJWTSVID": _method(self._fetch_jwt_svid, unary, pb.JWTSVIDRequest, pb.JWTSVIDResponse),
+            "FetchJWTBundles": _method(self._fetch_jwt_bundles, stream, pb.JWTBundlesRequest, pb.JWTBundlesResponse),
+            "ValidateJWTSVID": _method(self._validate_jwt_svid, unary, *validation),
+            "FetchWITSVID": _method(_not_built, stream, pb.WITSVIDRequest, pb.WITSVIDResponse),
+            "FetchWITBundles": _method(_not_built, stream, pb.WITBundlesRequest, pb.WITBundlesResponse),
+        }
+        return {f"/{SERVICE}/{name}": method for name, method in methods.items()}
+
+    async def _fetch_x509_svid(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:
+        await _request(stream)
+
+        async def send(message: X509Message) -> None:
+            bundles = {message.bundle.trust_domain: message.bundle}
+            context = wire.X509Context(svids=message.svids, bundles=bundles)
+            await stream.send_message(wire.write_x509_context(context))
+
+        await self._flow.watch_x509(self._caller, send)
+
+    async def _fetch_x509_bundles(self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]) -> None:
+        await _request(stream)
+
+        async def send(bundle: Bundle) -> None:
+            await stream.send_message(wire.write_x509_bundles({bundle.trust_domain: bundle}))
+
+        await self._flow.watch_x509_bundles(self._caller, send)
+
+    async def _fetch_jwt_bundles(self, stream: Stream[pb.JWTBundlesRequest, pb.JWTBundlesResponse]) -> None:
+        await _request(stream)
+
+        async def send(bundle: Bundle) -> None:
+            await stream.send_message(wire.write_jwt_bundles({bundle.trust_domain: bundle}))
+
+        await self._flow.watch_jwt_bundles(self._caller, send)
+
+    async def _fetch_jwt_svid(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:
+        request = await _request(stream)
+        _check_audiences(request.audience)
+        issued = await self._flow.fetch_jwts(self._caller, request.audience, _spiffe_id(request.spiffe_id))
+        await stream.send_message(wire.write_jwt_svids((one.spiffe_id, one.token, one.hint) for one in issued))
+
+    async def _validate_jwt_svid(self, stream: Stream[pb.ValidateJWTSVIDRequest, pb.ValidateJWTSVIDResponse]) -> None:
+        request = await _request(stream)
+        _require("audience", request.audience)
+        _require("svid", request.svid)
+        await stream.send_message(wire.write_validation(self._flow.validate_jwt(request.audience, request.svid)))
+
+
+def _method(
+    answer: Callable[[Stream[_Request, _Response]], Awaitable[None]],
+    cardinality: Cardinality,
+    request: type[_Request],
+    response: type[_Response],
+) -> Handler:
+    """A method that asks for the header before anything else: it tells a workload from a web page that was tricked into calling."""
+
+    async def check_and_answer(stream: Stream[_Request, _Response]) -> None:
+        found = stream.metadata.getall(_HEADER, []) if stream.metadata else []
+        if found != [_HEADER_VALUE]:
+            raise Refused(Kind.INVALID, f"metadata: expected {_HEADER} exactly once, and exactly {_HEADER_VALUE}")
+        await answer(stream)
+
+    return Handler(check_and_answer, cardinality, request, response)
+
+
+async def _not_built(_: Stream[_Request, _Response]) -> None:
+    raise GRPCError(Status.UNIMPLEMENTED, "WIT-SVID: this profile is not supported")
+
+
+async def _request(stream: Stream[_Request, _Response]) -> _Request:
+    request = await stream.recv_message()
+    if request is None:
+        raise Refused(Kind.INVALID, "request: expected one message, found none")
+    return request
+
+
+def _require(field: str, value: Collection[object]) -> None:
+    if not value:
+        raise Refused(Kind.INVALID, f"{field}: expected, found nothing")
+
+
+def _check_audiences(audiences: Collection[str]) -> None:
+    _require("audience", audiences)
+    if len(audiences) > _MAX_AUDIENCES:
+        raise Refused(Kind.INVALID, f"audience: expected at most {_MAX_AUDIENCES}, found {len(audiences)}")
+    for audience in audiences:
+        if not 0 < len(audience.encode()) <= _MAX_AUDIENCE_BYTES:
+            found = len(audience.encode())
+            raise Refused(Kind.INVALID, f"audience: expected 1 to {_MAX_AUDIENCE_BYTES} bytes each, found {found}")
+
+
+def _spiffe_id(text: str) -> SpiffeID | None:
+    try:
+        return SpiffeID.parse(text) if text else None
+    except SpiffeIDError as err:
+        raise Refused(Kind.INVALID, f"spiffe_id: {err}") from err
