@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -16,16 +16,16 @@ from attestor.flows.renew_svids import RenewSVIDs
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.state.memory import MemoryState
 from cognomen.daemon.errors import Kind, Refused
-from svid.entry import EntryID, RegistrationEntry
+from svid.entry import EntryID
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
+from tests.doubles.entries import UID_1000, entry
 from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
 from tests.doubles.until import until
 
 TD = TrustDomain("example.org")
 HOUR = timedelta(hours=1)
-UID = frozenset({Selector("unix", "uid:1000")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,22 +54,6 @@ async def settle() -> None:
     """Let the loop run until it has certainly nothing more to do without time or threads."""
     for _ in range(50):
         await asyncio.sleep(0)
-
-
-def entry(name: str, **changes: object) -> RegistrationEntry:
-    made = RegistrationEntry(
-        id=EntryID(name),
-        spiffe_id=SpiffeID.parse(f"spiffe://example.org/{name}"),
-        parent_id=SpiffeID.parse("spiffe://example.org/cognomen/node/join_token/a"),
-        selectors=UID,
-        x509_svid_ttl=None,
-        jwt_svid_ttl=None,
-        expires_at=None,
-        dns_names=(),
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        labels={},
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]  # the test names the fields
 
 
 @pytest.fixture
@@ -118,7 +102,7 @@ async def test_an_entry_that_comes_is_minted_without_the_time_passing(attestor: 
 
 
 async def test_an_empty_snapshot_synchronises(attestor: Attestor) -> None:
-    assert attestor.cache.view(UID).entries == ()
+    assert attestor.cache.view(UID_1000).entries == ()
 
 
 async def test_a_snapshot_is_minted_in_batches_of_bounded_size(issuer: IssuerInMemory, clock: FakeClock) -> None:
@@ -147,7 +131,7 @@ async def test_an_entry_with_another_ttl_keeps_its_svid_until_the_next_is_there(
     await until(lambda: attestor.svid("web") is not None)
     before = attestor.svid("web")
     assert before is not None
-    with attestor.cache.subscribe(UID) as subscription:
+    with attestor.cache.subscribe(UID_1000) as subscription:
         attestor.issuer.put(entry("web", x509_svid_ttl=timedelta(minutes=1)))
         await subscription.changed()
         assert attestor.svid("web") is before
@@ -161,7 +145,7 @@ async def test_an_entry_with_another_spiffe_id_loses_its_svid_at_once(attestor: 
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
     other = SpiffeID.parse("spiffe://example.org/other")
-    with attestor.cache.subscribe(UID) as subscription:
+    with attestor.cache.subscribe(UID_1000) as subscription:
         attestor.issuer.put(entry("web", spiffe_id=other))
         await subscription.changed()
         assert attestor.svid("web") is None
@@ -193,7 +177,7 @@ async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_long
     assert attestor.svid("web") is not None
     await attestor.let_pass(timedelta(minutes=1))
     assert attestor.svid("web") is None
-    assert len(attestor.cache.view(UID).entries) == 1
+    assert len(attestor.cache.view(UID_1000).entries) == 1
 
 
 async def test_an_issuer_that_comes_back_is_followed_within_seconds(attestor: Attestor) -> None:
@@ -256,7 +240,7 @@ async def test_an_entry_past_its_end_is_gone_without_a_word_of_the_issuer(attest
     attestor.issuer.put(entry("web", expires_at=attestor.clock.now() + timedelta(minutes=5)))
     await until(lambda: attestor.svid("web") is not None)
     await attestor.let_pass(timedelta(minutes=5))
-    assert attestor.cache.view(UID).entries == ()
+    assert attestor.cache.view(UID_1000).entries == ()
     assert attestor.svid("web") is None
 
 

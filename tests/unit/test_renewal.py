@@ -1,0 +1,40 @@
+"""attestor/decisions/renewal: when an SVID is due, and who comes first."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attestor.decisions.renewal import due_now, renew_at
+from svid.entry import EntryID
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+A, B, C = EntryID("a"), EntryID("b"), EntryID("c")
+
+
+def test_half_life_counts_from_the_issue() -> None:
+    assert renew_at(NOW, NOW + 100 * SECOND, 0.5) == NOW + 50 * SECOND
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 86_400))
+def test_jitter_is_a_tenth_of_half_life_at_most(jitter: float, seconds: int) -> None:
+    half = timedelta(seconds=seconds) / 2
+    moment = renew_at(NOW, NOW + 2 * half, jitter)
+    tolerance = timedelta(microseconds=1)
+    assert 0.9 * half - tolerance <= moment - NOW <= 1.1 * half + tolerance
+
+
+def test_only_what_is_due_is_minted() -> None:
+    due = {A: NOW, B: NOW + SECOND}
+    assert due_now(due, wanted=(), now=NOW, limit=9) == [A]
+
+
+def test_what_has_a_subscriber_comes_first_then_the_longest_due() -> None:
+    due = {A: NOW - SECOND, B: NOW - 2 * SECOND, C: NOW}
+    assert due_now(due, wanted={C}, now=NOW, limit=9) == [C, B, A]
+
+
+def test_a_batch_is_bounded() -> None:
+    due = {A: NOW, B: NOW, C: NOW}
+    assert due_now(due, wanted=(), now=NOW, limit=2) == [A, B]
