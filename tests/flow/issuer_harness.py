@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from cryptography import x509
@@ -14,11 +15,16 @@ from google.protobuf.message import Message
 
 from cognomen.daemon.invite import Invite
 from cognomen.wire.pb import admin_pb2, node_pb2
+from cognomen.wire.pb.node_pb2_grpc import NodeStub
 from issuer.config import IssuerConfig
 from issuer.decisions.profile import ISSUER_DNS_NAME
 from issuer.main import Bound, run
+from svid.bundle import Bundle
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.spiffeid import TrustDomain
+
+if TYPE_CHECKING:
+    from cognomen.wire.pb.node_pb2_grpc import NodeAsyncStub
 
 TRUST_DOMAIN = TrustDomain("example.org")
 _OPTIONS = (
@@ -153,20 +159,14 @@ class Node:
     def follow(
         self, cursor: node_pb2.Cursor | None = None
     ) -> "grpc.aio.UnaryStreamCall[node_pb2.FollowRequest, node_pb2.Change]":
-        method = self.channel().unary_stream(
-            "/cognomen.node.v1.Node/Follow",
-            request_serializer=node_pb2.FollowRequest.SerializeToString,
-            response_deserializer=node_pb2.Change.FromString,
-        )
-        return method(node_pb2.FollowRequest(cursor=cursor))
+        stub: NodeAsyncStub = NodeStub(self.channel())
+        return stub.Follow(node_pb2.FollowRequest(cursor=cursor))
 
     async def _call(self, name: str, request: Message, reply: type[Message]) -> Message:
         return await call(self.channel(), f"/cognomen.node.v1.Node/{name}", request, reply.FromString)
 
 
 def roots_of(jwks: bytes) -> bytes:
-    from svid.bundle import Bundle  # noqa: PLC0415
-
     return Bundle.from_jwks(TRUST_DOMAIN, jwks).to_pem()
 
 
@@ -175,8 +175,8 @@ def secure_channel(
 ) -> grpc.aio.Channel:
     credentials = grpc.ssl_channel_credentials(
         roots,
-        private_key=key and key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        certificate_chain=leaf and leaf.public_bytes(Encoding.PEM),
+        private_key=None if key is None else key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        certificate_chain=None if leaf is None else leaf.public_bytes(Encoding.PEM),
     )
     return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
@@ -223,12 +223,10 @@ async def running(directory: Path, **changes: object) -> AsyncIterator[Issuer]:
     opened: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run(config, ready=opened.set_result, stop=stop))
-        await asyncio.wait([task, opened], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
+        task.add_done_callback(lambda _: opened.done() or opened.cancel())
         try:
             async with grpc.aio.insecure_channel(f"unix:{config.admin_socket}", options=_OPTIONS[2:]) as admin:
-                yield Issuer(config, opened.result(), admin)
+                yield Issuer(config, await opened, admin)
         finally:
             stop.set()
 

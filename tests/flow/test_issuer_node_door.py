@@ -1,0 +1,203 @@
+"""The node door: which calls are let in, and what becomes of node SVIDs."""
+
+import asyncio
+import socket
+import ssl
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_public_key
+from grpclib.client import Channel, UnaryUnaryMethod
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from cognomen.wire.pb import node_pb2
+from svid.x509svid import certificates_from_der
+from tests.flow.issuer_harness import Node, attest, entry, join, new_key, public_der, roots_of, running, secure_channel
+from tests.flow.test_issuer_join import audit_reasons, refusal
+
+
+async def empty_mint(node: Node) -> grpc.StatusCode:
+    """Call with nothing to mint: INVALID_ARGUMENT says that the caller was let in."""
+    return (await refusal(node.mint())).code()
+
+
+def tls(node: Node, directory: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=roots_of(node.credential.bundle).decode())
+    context.minimum_version = context.maximum_version = version
+    pem = directory / "node.pem"
+    key = node.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(key + node.leaf.public_bytes(Encoding.PEM))
+    context.load_cert_chain(pem)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+async def mint_by_hand(address: str, context: ssl.SSLContext) -> None:
+    """An empty mint by another gRPC client, whose TLS obeys us."""
+    host, _, port = address.rpartition(":")
+    channel = Channel(host, int(port), ssl=context)
+    try:
+        method = UnaryUnaryMethod(
+            channel,
+            "/cognomen.node.v1.Node/MintX509SVIDs",
+            node_pb2.MintX509SVIDsRequest,
+            node_pb2.MintX509SVIDsResponse,
+        )
+        await method(node_pb2.MintX509SVIDsRequest(), timeout=10)
+    finally:
+        channel.close()
+
+
+async def test_tls_1_2_is_refused_and_1_3_is_not(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        for version, status in (
+            (ssl.TLSVersion.TLSv1_2, Status.UNAUTHENTICATED),
+            (ssl.TLSVersion.TLSv1_3, Status.INVALID_ARGUMENT),
+        ):
+            with pytest.raises(GRPCError) as refused:
+                await mint_by_hand(node.address, tls(node, tmp_path, version))
+            assert refused.value.status is status
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_is_never_resumed(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        host, _, port = node.address.rpartition(":")
+        context = tls(node, tmp_path, version)
+
+        def handshake(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+
+            with (
+                socket.create_connection((host, int(port)), timeout=10) as plain,
+                context.wrap_socket(plain, session=session) as secured,
+            ):
+                secured.recv(9)  # the server's SETTINGS, and with them the tickets
+                return secured.session, secured.session_reused
+
+        first, _ = await asyncio.to_thread(handshake, None)
+        _, reused = await asyncio.to_thread(handshake, first)
+        assert not reused
+
+
+async def test_no_certificate_is_no_connection(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        stranger = Node(node.address, node.key, node.credential)
+        stranger._channels.append(secure_channel(node.address, roots_of(node.credential.bundle)))
+        assert await empty_mint(stranger) is grpc.StatusCode.UNAVAILABLE
+        await stranger.close()
+
+
+async def test_a_workloads_svid_is_no_nodes(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        made = await issuer.create(entry("/web", node.spiffe_id, "unix:uid:1"))
+        key = new_key()
+        (minted,) = await node.mint((made.entries[0].id, public_der(key)))
+        credential = node_pb2.NodeCredential(chain=minted.credential.chain, bundle=node.credential.bundle)
+        workload = Node(node.address, key, credential)
+        refused = await refusal(workload.mint())
+        assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "expected the ID of a node" in (refused.details() or "")
+        await workload.close()
+        await node.close()
+
+
+async def test_an_expired_svid_is_refused_on_a_connection_that_stands(tmp_path: Path) -> None:
+    async with running(tmp_path, node_svid_ttl=timedelta(seconds=2)) as issuer:
+        node = await issuer.join()
+        feed = node.follow()
+        assert await feed.read() is not grpc.aio.EOF
+        assert await empty_mint(node) is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await feed.read()
+        assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "expired" in (ended.value.details() or "")
+        assert await empty_mint(node) is grpc.StatusCode.UNAUTHENTICATED
+        await node.close()
+
+
+async def test_a_renewed_svid_is_pending_until_its_first_use_and_the_older_one_is_refused_then(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        older = await issuer.join()
+        newer = await older.renew()
+        row = await issuer.node_row(older.id)
+        assert (row.current_serial, row.pending_serial) == (older.serial, newer.serial)
+        assert await empty_mint(older) is grpc.StatusCode.INVALID_ARGUMENT
+        assert await empty_mint(newer) is grpc.StatusCode.INVALID_ARGUMENT
+        row = await issuer.node_row(older.id)
+        assert (row.current_serial, row.pending_serial) == (newer.serial, "")
+        refused = await refusal(older.mint())
+        assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "superseded" in (refused.details() or "")
+        assert any("superseded" in reason for reason in await audit_reasons(tmp_path))
+        await older.close()
+        await newer.close()
+
+
+async def test_a_renewal_whose_reply_was_lost_may_be_repeated_with_the_same_key(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node, key = await issuer.join(), new_key()
+        lost, had = await node.renew(key), await node.renew(key)
+        assert await empty_mint(had) is grpc.StatusCode.INVALID_ARGUMENT
+        assert await empty_mint(lost) is grpc.StatusCode.PERMISSION_DENIED
+        for each in (node, lost, had):
+            await each.close()
+
+
+async def test_a_renewal_for_another_nodes_key_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        one, other = await issuer.join(), await issuer.join()
+        refused = await refusal(one.renew(other.key))
+        assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+        await one.close()
+
+
+async def test_the_node_svid_is_for_the_key_and_node_that_asked(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        invite, key = await issuer.invite(), new_key()
+        node = await join(invite, key)
+        assert load_der_public_key(public_der(key)) == node.leaf.public_key()
+        assert node.spiffe_id.startswith("spiffe://example.org/cognomen/node/join_token/")
+        assert any(each.serial == node.serial and each.kind == "node" for each in await issuer.ledger())
+
+
+async def served_serial(issuer_address: str, roots: bytes) -> int:
+    host, _, port = issuer_address.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=roots.decode())
+    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    facts: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    der = facts.getpeercert(binary_form=True)
+    writer.close()
+    assert der is not None
+    return certificates_from_der(der)[0].serial_number
+
+
+async def test_the_issuers_own_svid_is_renewed_at_half_life_without_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path, issuer_svid_ttl=timedelta(seconds=4)) as issuer:
+        roots = (await issuer.invite()).bundle.to_pem()
+        first = await served_serial(issuer.bound.join_address, roots)
+        async with asyncio.timeout(8):
+            while await served_serial(issuer.bound.join_address, roots) == first:
+                await asyncio.sleep(0.1)
+        assert await attest(await issuer.invite(), new_key())
+
+
+async def test_nodes_stay_known_over_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        bundle = (await issuer.invite()).bundle
+    async with running(tmp_path) as issuer:
+        assert (await issuer.invite()).bundle == bundle
+        again = Node(issuer.bound.node_address, node.key, node.credential)
+        assert await empty_mint(again) is grpc.StatusCode.INVALID_ARGUMENT
+        await again.close()
