@@ -135,6 +135,7 @@ class Cache:
     def apply(self, change: Change) -> None:
         """Apply one whole step of the feed."""
         step = diff(self._entries, change)
+        needed = self.needed_facts()
         touched = [*step.left, *step.put, *(self._entries[entry.id] for entry in step.put if entry.id in self._entries)]
         for entry in step.left:
             self._remove(entry)
@@ -142,7 +143,8 @@ class Cache:
             self._put_entry(entry)
         for entry_id in step.stale:
             self._svids.pop(entry_id, None)
-        concerns_all = not self.synchronised
+        # Callers were not looked at for a fact that no entry needed: one that needs it may concern any of them.
+        concerns_all = not self.synchronised or not self.needed_facts() <= needed
         self.cursor = change.cursor
         self._synchronised.set()
         if change.bundle is not None and change.bundle != self.bundle:
