@@ -49,11 +49,12 @@ async def supervise(tasks: Sequence[Task], *, stop: asyncio.Event, clock: Clock)
             if failures:
                 log.exception("task failed", task=task.name)
             failures.append(e)
-            stop.set()
+            stopped.cancel()
 
     async with asyncio.TaskGroup() as group:
+        stopped = group.create_task(stop.wait())
         running = [group.create_task(attend(task), name=task.name) for task in tasks]
-        await stop.wait()
+        await asyncio.wait([stopped])
         for one in running:
             one.cancel()
     if failures:
