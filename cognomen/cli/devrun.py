@@ -45,15 +45,15 @@ class DevDaemons:
 
     async def run(self) -> None:
         """Run until Ctrl-C or SIGTERM, or until one of them fails."""
-        self._stop = asyncio.Event()  # handed to both, so that neither takes the signals for itself
+        stop = asyncio.Event()
         self._bound: asyncio.Future[issuer.main.Bound] = asyncio.get_running_loop().create_future()
         self._node: asyncio.Future[SpiffeID] = asyncio.get_running_loop().create_future()
         tasks = [Task(name=one.__name__, run=one) for one in (self._issuer, self._attestor, self._prepare)]
-        with stop_on_signals(self._stop):
-            await supervise(tasks, stop=self._stop, clock=SystemClock())
+        with stop_on_signals(stop):
+            await supervise(tasks, stop=stop, clock=SystemClock())
 
     async def _issuer(self) -> None:
-        await issuer.main.run(self._issuer_config, ready=self._bound.set_result, stop=self._stop)
+        await issuer.main.run(self._issuer_config, ready=self._bound.set_result, stop=asyncio.Event())
 
     async def _attestor(self) -> None:
         """Go on as the node that joined in a former run; where that cannot be, join with a fresh invite."""
@@ -74,7 +74,8 @@ class DevDaemons:
         await self._attest(invite)
 
     async def _attest(self, invite: Invite | None) -> None:
-        await attestor.main.run(self._attestor_config, invite=invite, ready=self._node.set_result, stop=self._stop)
+        # a stop of its own, never set: then it leaves the signals to us, and ends by being cancelled
+        await attestor.main.run(self._attestor_config, invite=invite, ready=self._node.set_result, stop=asyncio.Event())
 
     def _invite(self) -> Invite:
         with connect(self._state.admin_socket) as admin:
