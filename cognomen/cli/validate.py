@@ -23,7 +23,8 @@ def jwt(source: str, audience: str, output: str, socket: str | None) -> None:
     """Validate a JWT-SVID, from a file or standard input.
 
     \b
-    Example:
+    Examples:
+      cognomen validate jwt --audience db token
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid' | cognomen validate jwt --audience db
     """  # noqa: D301 - \b is click's mark
     with WorkloadAPIClient(workload_address(socket)) as client:

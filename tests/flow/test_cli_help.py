@@ -1,0 +1,144 @@
+"""What the command says about itself, and how quickly."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from cognomen.cli.main import cognomen, run
+from cognomen.cli.output import print_table
+from tests.flow.daemons import COGNOMEN
+
+HEAVY = ("grpc", "google.protobuf", "rich", "structlog", "uvloop", "sqlite3", "cryptography")
+
+
+def commands(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *above, name)
+        else:
+            yield (*above, name)
+
+
+COMMANDS = list(commands(cognomen))
+
+
+def test_the_commands_of_the_issue_are_there() -> None:
+    assert {" ".join(names) for names in COMMANDS} == {
+        "dev", "issuer run", "attestor run", "node invite", "node list", "node show", "entry create", "entry list", "entry show",
+        "entry update", "entry delete", "bundle show", "svid list", "fetch x509", "fetch jwt", "fetch bundles", "validate jwt",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("names", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_an_example(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*names, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Usage: cognomen {' '.join(names)} " in text
+    assert f"\n    cognomen {' '.join(names)}" in text
+
+
+def test_the_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    assert "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3" in capsys.readouterr().out
+
+
+def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == "cognomen 0.1.0\n"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = f"import sys; from cognomen.cli.main import run; run(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_config_key_that_nobody_knows_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('trust_domain = "example.org"\nstate_dri = "/x"')
+    done = subprocess.run(
+        [*COGNOMEN, "issuer", "run", "--config", str(tmp_path / "c.toml")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: state_dri: expected a key that we know, found this\nhint: did you mean state_dir?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["issuer", "run"], "trust_domain: expected a value, found none"),
+        (
+            ["issuer", "run", "--trust-domain", "A"],
+            "trust_domain: trust domain: expected characters a-z 0-9 . - _, found 'A'",
+        ),
+        (["issuer", "run", "--trust-domain", "a", "--x509-svid-ttl", "2d"], "x509_svid_ttl: expected"),
+        (["issuer", "run", "--trust-domain", "a", "--admin-socket", "/" + "a" * 107], "at most 107 bytes, found 108"),
+        (["attestor", "run", "--workload-socket", "/" + "a" * 107], "at most 107 bytes, found 108"),
+        (["dev", "--socket", "/" + "a" * 107], "at most 107 bytes, found 108"),
+        (["dev", "--state", "/" + "a" * 107], "at most 107 bytes"),
+    ],
+)
+def test_a_daemon_that_cannot_start_says_why(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "not an invite", "cognomen-invite-1.AAAA"])
+def test_an_invite_that_is_none_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "invite").write_text(text)
+    arguments = [
+        "--state",
+        str(tmp_path / "s"),
+        "--workload-socket",
+        str(tmp_path / "w"),
+        "--invite",
+        str(tmp_path / "invite"),
+    ]
+    assert run(["attestor", "run", *arguments]) == 1
+    assert capsys.readouterr().err.startswith("error: invite: expected ")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["web", "/web", "/web=", "web=unix:uid:1", "/web=unix", "/a//b=unix:uid:1", "=unix:uid:1"]
+)
+def test_a_dev_entry_that_is_none_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["dev", "--entry", text]) == 2
+    assert "'--entry'" in capsys.readouterr().err
+
+
+def test_a_stored_text_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["a", "b"], [["\x1b[31mred", True], [["x", "y"], {"k": "v"}]])
+    assert capsys.readouterr().out.splitlines() == ["a            b", r"\x1b[31mred  yes", "x, y         k=v"]
+
+
+def test_a_table_fits_the_terminal() -> None:
+    script = "from cognomen.cli.output import print_table; print_table(['name', 'text'], [['a', 'word ' * 50]])"
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=slave, env={**os.environ, "COLUMNS": "60", "TERM": "xterm"}
+    ):
+        os.close(slave)
+        text = b""
+        try:
+            while chunk := os.read(master, 4096):
+                text += chunk
+        except OSError:  # how Linux tells that the other end has closed
+            pass
+        os.close(master)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in text.decode().splitlines()]
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 60
