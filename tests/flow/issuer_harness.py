@@ -72,6 +72,11 @@ class Issuer:
         assert isinstance(made, admin_pb2.EntriesResponse)
         return made
 
+    async def update(self, *entries: node_pb2.Entry) -> admin_pb2.EntriesResponse:
+        made = await self.admin("UpdateEntries", admin_pb2.EntriesRequest(entries=entries), admin_pb2.EntriesResponse)
+        assert isinstance(made, admin_pb2.EntriesResponse)
+        return made
+
     async def delete(self, *ids: str) -> admin_pb2.EntriesResponse:
         made = await self.admin("DeleteEntries", admin_pb2.DeleteEntriesRequest(ids=ids), admin_pb2.EntriesResponse)
         assert isinstance(made, admin_pb2.EntriesResponse)
