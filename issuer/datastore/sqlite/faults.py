@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["outward", "refusing"]
+__all__ = ["outward", "refusing", "unavailable"]
 
 _PRIMARY_CODE = 0xFF
 
@@ -27,17 +27,24 @@ _MEANINGS: dict[int, tuple[str, str]] = {
 }
 
 
-def outward(error: BaseException) -> BaseException:
-    """Turn an error of the storage into a refusal; one that is a fault of ours, or no SQLite error, stays what it is."""
-    if not isinstance(error, sqlite3.Error):
-        return error
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
-    if code not in _MEANINGS:
-        return error
-    what, hint = _MEANINGS[code]
+def unavailable(error: sqlite3.Error) -> Refused:
+    """The refusal of a work that the storage did not take."""
+    what, hint = _MEANINGS.get(_code(error), ("failed", "look into the log; this should not happen"))
     refusal = Refused(Kind.UNAVAILABLE, f"datastore: {what}", hint=hint, sqlite=str(error))
     refusal.__cause__ = error
     return refusal
+
+
+def outward(error: BaseException) -> BaseException:
+    """Turn an error of the storage into a refusal; one that is a fault of ours, or no SQLite error, stays what it is."""
+    if isinstance(error, sqlite3.Error) and _code(error) in _MEANINGS:
+        return unavailable(error)
+    return error
+
+
+def _code(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # absent where Python itself raised it
+    return code & _PRIMARY_CODE
 
 
 @contextmanager

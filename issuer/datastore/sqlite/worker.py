@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
-from issuer.datastore.sqlite.faults import outward, refusing
+from issuer.datastore.sqlite.faults import outward, refusing, unavailable
 from issuer.datastore.sqlite.transaction import SQLiteTransaction
 
 __all__ = ["Readers", "Writer"]
@@ -150,7 +150,7 @@ class Writer:
         except sqlite3.Error as e:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            errors, head = dict.fromkeys(jobs, e), self._head
+            errors, head = {job: unavailable(e) for job in jobs}, self._head
         except _LostError as lost:
             if len(jobs) > 1:  # one of them took the others down: each by itself
                 for job in jobs:

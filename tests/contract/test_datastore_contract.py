@@ -1,0 +1,342 @@
+"""What every datastore promises; SQLite passes it in memory and on a file."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.admission import NodeState
+from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, broken_link
+from issuer.decisions.authority import activated
+from issuer.decisions.changes import Change, ChangeKind
+from svid.entry import EntryID
+from svid.keys import KeyID
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, a_token, an_entry, x509_authority
+
+PARENT = SpiffeID(trust_domain=TRUST_DOMAIN, path="/cognomen/node/join_token/n1")
+
+
+@pytest.fixture(params=["memory", "file"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datastore]:
+    opened = await SQLiteDatastore.open(None if request.param == "memory" else tmp_path / "state" / "issuer.db")
+    yield opened
+    await opened.close()
+
+
+def credential(serial: str, **fields: str) -> Credential:
+    return Credential(
+        kind=CredentialKind.X509,
+        serial=serial,
+        spiffe_id=SpiffeID.parse(fields.get("spiffe_id", "spiffe://example.org/web")),
+        authority_id=KeyID("x509-1"),
+        issued_at=NOW,
+        not_after=NOW + timedelta(hours=1),
+        entry_id=EntryID(fields.get("entry_id", "e1")),
+        entry_revision=3,
+        node_id=NodeID(fields.get("node_id", "n1")),
+        key_hash=fields.get("key_hash", ""),
+        audiences=("a", "b"),
+    )
+
+
+def event(action: str) -> AuditEvent:
+    return AuditEvent(at=NOW, actor="uid:0", action=action, facts={"name": "käse"})
+
+
+def _find(where: LedgerFilter, tx: Transaction) -> Sequence[Credential]:
+    return tx.ledger.find(where, before=0, limit=9)
+
+
+def _put_node(name: str, tx: Transaction) -> None:
+    tx.nodes.put(a_node(name))
+
+
+async def test_an_entry_comes_back_as_it_went_in(store: Datastore) -> None:
+    entry = replace(
+        an_entry(entry_id="e1", of="unix:uid:1 unix:path:/a:b"),
+        x509_svid_ttl=timedelta(seconds=30),
+        jwt_svid_ttl=timedelta(seconds=7),
+        expires_at=NOW + timedelta(microseconds=1),
+        dns_names=("b.example", "a.example"),
+        revision=4,
+        hint="internal",
+        created_at=NOW,
+        owner="käse",
+        labels={"k": "v"},
+    )
+    await store.write(lambda tx: tx.entries.insert([entry, an_entry("/other", entry_id="e2")]))
+    assert await store.read(lambda tx: tx.entries.get([EntryID("e1"), EntryID("nobody")])) == {"e1": entry}
+
+
+async def test_entries_are_found_page_by_page(store: Datastore) -> None:
+    entries = [an_entry(f"/w/{i}", entry_id=f"e{i}") for i in range(5)]
+    await store.write(lambda tx: tx.entries.insert(entries))
+    assert await store.read(lambda tx: tx.entries.find(EntryFilter(), after="", limit=2)) == entries[:2]
+    assert await store.read(lambda tx: tx.entries.find(EntryFilter(), after="e1", limit=9)) == entries[2:]
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        (EntryFilter(spiffe_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/a")), ["e1", "e2"]),
+        (EntryFilter(parent_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/group")), ["e2"]),
+        (EntryFilter(selector=Selector("unix", "uid:1")), ["e1", "e3"]),
+        (
+            EntryFilter(spiffe_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/a"), selector=Selector("unix", "gid:2")),
+            ["e2"],
+        ),
+        (EntryFilter(selector=Selector("unix", "uid:9")), []),
+    ],
+)
+async def test_entries_are_found_by_what_the_filter_names(
+    store: Datastore, where: EntryFilter, found: list[str]
+) -> None:
+    entries = [
+        an_entry("/a", entry_id="e1", of="unix:uid:1"),
+        an_entry("/a", entry_id="e2", of="unix:gid:2 unix:uid:2", parent="/group"),
+        an_entry("/b", entry_id="e3", of="unix:uid:1"),
+    ]
+    await store.write(lambda tx: tx.entries.insert(entries))
+    assert [entry.id for entry in await store.read(lambda tx: tx.entries.find(where, after="", limit=9))] == found
+
+
+async def test_entries_below_several_parents_come_in_id_order(store: Datastore) -> None:
+    parents = ["/cognomen/node/join_token/n1", "/group", "/elsewhere"]
+    entries = [an_entry(f"/w/{i}", entry_id=f"e{i}", parent=parents[i % 3]) for i in range(9)]
+    await store.write(lambda tx: tx.entries.insert(entries))
+    asked = [PARENT, SpiffeID(trust_domain=TRUST_DOMAIN, path="/group")]
+    below = await store.read(lambda tx: [entry.id for entry in tx.entries.below(asked)])
+    assert below == [f"e{i}" for i in range(9) if i % 3 != 2]
+
+
+async def test_a_replaced_entry_is_found_by_its_new_selectors_only(store: Datastore) -> None:
+    before, after = an_entry(entry_id="e1", of="unix:uid:1"), an_entry(entry_id="e1", of="unix:uid:2")
+
+    def found(tx: Transaction) -> list[list[EntryID]]:
+        wanted = [Selector("unix", "uid:1"), Selector("unix", "uid:2")]
+        return [[e.id for e in tx.entries.find(EntryFilter(selector=s), after="", limit=9)] for s in wanted]
+
+    await store.write(lambda tx: tx.entries.insert([before]))
+    await store.write(lambda tx: tx.entries.replace([after]))
+    assert await store.read(found) == [[], ["e1"]]
+    await store.write(lambda tx: tx.entries.delete([EntryID("e1")]))
+    assert await store.read(found) == [[], []]
+
+
+async def test_twins_are_known_by_id_spiffe_id_parent_and_selectors(store: Datastore) -> None:
+    stored = an_entry("/a", entry_id="e1", of="unix:uid:1 unix:gid:1")
+    await store.write(lambda tx: tx.entries.insert([stored]))
+    candidates = [
+        replace(stored, id=EntryID("twin"), hint="another"),
+        stored,
+        an_entry("/a", entry_id="other", of="unix:uid:1"),
+    ]
+    assert await store.read(lambda tx: tx.entries.twins(candidates)) == {"twin": "e1"}
+
+
+@pytest.mark.parametrize("how", ["insert", "replace"])
+async def test_a_twin_is_refused_and_nothing_of_the_batch_is_kept(store: Datastore, how: str) -> None:
+    stored = [an_entry(f"/{name}", entry_id=name) for name in "abc"]
+    await store.write(lambda tx: tx.entries.insert(stored))
+    other, twin = ("b", "c") if how == "replace" else ("d", "e")
+
+    def work(tx: Transaction) -> Kind:
+        change = {"insert": tx.entries.insert, "replace": tx.entries.replace}[how]
+        with pytest.raises(Refused) as refused:
+            change([an_entry("/new", entry_id=other), an_entry("/a", entry_id=twin)])
+        return refused.value.kind  # the transaction goes on and is committed
+
+    assert await store.write(work) is Kind.EXISTS
+    assert await store.read(lambda tx: tx.entries.find(EntryFilter(), after="", limit=9)) == stored
+
+
+async def test_an_id_that_is_taken_is_a_conflict(store: Datastore) -> None:
+    await store.write(lambda tx: tx.entries.insert([an_entry("/a", entry_id="e1")]))
+    with pytest.raises(Refused) as refused:
+        await store.write(lambda tx: tx.entries.insert([an_entry("/b", entry_id="e1")]))
+    assert refused.value.kind is Kind.CONFLICT
+
+
+async def test_entries_that_are_not_there_are_neither_replaced_nor_deleted(store: Datastore) -> None:
+    with pytest.raises(Refused, match="expected 1 by their ids, found 0"):
+        await store.write(lambda tx: tx.entries.replace([an_entry(entry_id="e1")]))
+    with pytest.raises(Refused, match="expected 1 by their ids, found 0"):
+        await store.write(lambda tx: tx.entries.delete([EntryID("e1")]))
+
+
+async def test_a_node_is_overwritten_by_its_id(store: Datastore) -> None:
+    banned = replace(a_node(), state=NodeState.BANNED, pending_serial="bb", acknowledged=7)
+    await store.write(lambda tx: tx.nodes.put(a_node()))
+    await store.write(lambda tx: tx.nodes.put(a_node("n2")))
+    await store.write(lambda tx: tx.nodes.put(banned))
+    assert await store.read(lambda tx: tx.nodes.get(NodeID("n1"))) == banned
+    assert await store.read(lambda tx: tx.nodes.get(NodeID("n3"))) is None
+    assert await store.read(lambda tx: tx.nodes.find(after="n1", limit=9)) == [a_node("n2")]
+    assert await store.read(lambda tx: tx.nodes.find(after="", limit=1)) == [banned]
+
+
+async def test_a_token_is_kept_with_who_used_it(store: Datastore) -> None:
+    fresh = a_token(labels={"team": "travel"})
+    used = replace(fresh, key_hash="22" * 32, used_at=NOW)
+    await store.write(lambda tx: tx.tokens.put(fresh))
+    assert await store.read(lambda tx: tx.tokens.get(fresh.hash)) == fresh
+    await store.write(lambda tx: tx.tokens.put(used))
+    assert await store.read(lambda tx: tx.tokens.get(fresh.hash)) == used
+    assert await store.read(lambda tx: tx.tokens.get("unknown")) is None
+
+
+async def test_the_bundle_sequence_begins_at_zero_and_only_grows(store: Datastore) -> None:
+    assert await store.read(lambda tx: tx.bundles.sequence()) == 0
+    assert [await store.write(lambda tx: tx.bundles.advance()) for _ in range(2)] == [1, 2]
+    assert await store.read(lambda tx: tx.bundles.sequence()) == 2
+
+
+async def test_authorities_stand_in_the_order_they_came(store: Datastore) -> None:
+    first = (await x509_authority(key_id="z")).authority
+    second = (await x509_authority(key_id="a")).authority
+    await store.write(lambda tx: tx.authorities.put(first))
+    await store.write(lambda tx: tx.authorities.put(second))
+    later = activated(first, now=NOW + timedelta(days=1))
+    await store.write(lambda tx: tx.authorities.put(later))
+    assert await store.read(lambda tx: tx.authorities.list()) == [later, second]
+
+
+async def test_the_ledger_is_read_newest_first_and_resolved_by_serial(store: Datastore) -> None:
+    await store.write(lambda tx: tx.ledger.record([credential("s1"), credential("s2"), credential("s3")]))
+    await store.write(lambda tx: tx.ledger.resolve(["s2"], CredentialState.ISSUED))
+    page = await store.read(lambda tx: tx.ledger.find(LedgerFilter(), before=0, limit=2))
+    assert [(c.serial, c.state) for c in page] == [("s3", CredentialState.INTENDED), ("s2", CredentialState.ISSUED)]
+    rest = await store.read(lambda tx: tx.ledger.find(LedgerFilter(), before=page[-1].number, limit=2))
+    assert rest == [replace(credential("s1"), number=1)]
+
+
+async def test_the_ledger_is_filtered_by_spiffe_id_entry_and_node(store: Datastore) -> None:
+    rows = [credential("s1"), credential("s2", spiffe_id="spiffe://example.org/b", entry_id="e2", node_id="n2")]
+    await store.write(lambda tx: tx.ledger.record(rows))
+    for where in (
+        LedgerFilter(spiffe_id=SpiffeID.parse("spiffe://example.org/b")),
+        LedgerFilter(entry_id=EntryID("e2")),
+        LedgerFilter(node_id=NodeID("n2")),
+    ):
+        found = await store.read(partial(_find, where))
+        assert [c.serial for c in found] == ["s2"]
+
+
+async def test_the_ledger_knows_under_what_a_key_was_certified(store: Datastore) -> None:
+    rows = [credential("s1", key_hash="k1"), replace(credential("s2", key_hash="k2"), entry_id=None), credential("s3")]
+    await store.write(lambda tx: tx.ledger.record(rows))
+    holders = await store.read(lambda tx: tx.ledger.holders(["k1", "k2", "k3", ""]))
+    assert holders == {"k1": ("e1", "n1"), "k2": (None, "n1")}
+
+
+async def test_changes_are_numbered_in_the_order_they_are_committed(store: Datastore) -> None:
+    change = Change(kind=ChangeKind.ENTRY, subject="e1", parents=frozenset({PARENT}))
+    assert await store.write(lambda tx: tx.changes.append([change, replace(change, kind=ChangeKind.BUNDLE)])) == 2
+    assert await store.write(lambda tx: tx.changes.append([replace(change, kind=ChangeKind.NODE)])) == 3
+    assert await store.read(lambda tx: tx.changes.after(0, limit=1)) == [replace(change, number=1)]
+    rest = await store.read(lambda tx: tx.changes.after(1, limit=9))
+    assert [(c.number, c.kind) for c in rest] == [(2, ChangeKind.BUNDLE), (3, ChangeKind.NODE)]
+    assert (await store.read(lambda tx: tx.changes.head())).number == 3
+
+
+async def test_the_audit_rows_are_chained_across_transactions(store: Datastore) -> None:
+    await store.write(lambda tx: tx.audit.append([event("one"), event("two")]))
+    await store.write(lambda tx: tx.audit.append([event("three")]))
+    rows = await store.read(lambda tx: tx.audit.rows(after=0, limit=9))
+    assert [row.number for row in rows] == [1, 2, 3]
+    assert broken_link(rows) is None
+    assert await store.read(lambda tx: tx.audit.rows(after=2, limit=9)) == rows[2:]
+
+
+async def test_a_work_that_raises_leaves_nothing_and_harms_no_other(store: Datastore) -> None:
+    def fails(tx: Transaction) -> None:
+        tx.tokens.put(a_token())
+        raise KeyError("mine")
+
+    works = [store.write(partial(_put_node, f"n{i}")) for i in range(4)]
+    outcomes = await asyncio.gather(store.write(fails), *works, return_exceptions=True)
+    assert isinstance(outcomes[0], KeyError)
+    assert outcomes[1:] == [None] * 4
+    assert await store.read(lambda tx: tx.tokens.get(a_token().hash)) is None
+    assert len(await store.read(lambda tx: tx.nodes.find(after="", limit=9))) == 4
+
+
+async def test_what_one_work_returns_is_durable_and_seen_by_the_next_read(store: Datastore) -> None:
+    numbers = await asyncio.gather(
+        *(store.write(lambda tx: tx.changes.append([Change(kind=ChangeKind.BUNDLE)])) for _ in range(50))
+    )
+    assert sorted(numbers) == list(range(1, 51))
+    assert (await store.read(lambda tx: tx.changes.head())).number == 50
+
+
+async def test_a_read_must_not_write(store: Datastore) -> None:
+    with pytest.raises(Refused):
+        await store.read(lambda tx: tx.nodes.put(a_node()))
+    await store.write(lambda tx: tx.nodes.put(a_node()))
+
+
+async def test_a_waiter_is_woken_by_the_commit_that_moves_the_log(store: Datastore) -> None:
+    waiting = asyncio.create_task(store.wait_for_change(0))
+    await store.write(lambda tx: tx.nodes.put(a_node()))
+    await store.read(lambda tx: tx.changes.head())
+    assert not waiting.done()
+    await store.write(lambda tx: tx.changes.append([Change(kind=ChangeKind.BUNDLE)]))
+    assert await waiting == 1
+
+
+async def test_no_wake_up_is_lost_between_looking_and_waiting(store: Datastore) -> None:
+    seen = 0
+
+    async def follow() -> None:
+        nonlocal seen
+        while seen < 100:
+            seen = await store.wait_for_change(seen)
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(follow())
+        for _ in range(100):
+            await store.write(lambda tx: tx.changes.append([Change(kind=ChangeKind.BUNDLE)]))
+    assert seen == 100
+
+
+async def test_a_change_that_is_rolled_back_wakes_nobody(store: Datastore) -> None:
+    def fails(tx: Transaction) -> None:
+        tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
+        raise KeyError
+
+    waiting = asyncio.create_task(store.wait_for_change(0))
+    with pytest.raises(KeyError):
+        await store.write(fails)
+    await store.read(lambda tx: tx.changes.head())
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_closed_store_refuses_and_lets_go_of_who_waits(store: Datastore) -> None:
+    waiting = asyncio.create_task(store.wait_for_change(0))
+    await asyncio.sleep(0)
+    await store.close()
+    await store.close()
+    for refused in (waiting, store.read(lambda tx: tx.changes.head()), store.write(lambda tx: tx.changes.head())):
+        with pytest.raises(Refused, match="closed"):
+            await refused
+
+
+async def test_what_was_queued_is_finished_before_the_store_is_closed(store: Datastore) -> None:
+    writes = [
+        asyncio.ensure_future(store.write(lambda tx: tx.changes.append([Change(kind=ChangeKind.BUNDLE)])))
+        for _ in range(20)
+    ]
+    await asyncio.sleep(0)
+    await store.close()
+    assert sorted(await asyncio.gather(*writes)) == list(range(1, 21))
