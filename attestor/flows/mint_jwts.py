@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 _KEPT = 1000
 _MOST_PENDING = 4096
+_WORKLOADS_FAULT = frozenset({Kind.INVALID, Kind.EXHAUSTED})
 _RETRY = timedelta(seconds=2)  # how long a token past its half-life is served before the issuer is asked again
 _HALF_LIFE = 0.5  # the jitter without effect: tokens are renewed when somebody asks, which spreads them enough
 
@@ -67,7 +68,7 @@ class MintJWTs:
         """A JWT-SVID of this entry for these audiences, minted if there is none that still has half its life.
 
         Raises:
-            Refused: the issuer's refusal, or UNAVAILABLE, when none is kept that is still valid.
+            Refused: INVALID or EXHAUSTED as the issuer says, else UNAVAILABLE; only when none is kept that is still valid.
         """
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
         now = self._clock.now()
@@ -106,12 +107,11 @@ class MintJWTs:
 
     async def _mint_batch(self, wishes: Sequence[_Wish]) -> None:
         requests = [JWTRequest(entry_id=wish.entry_id, audiences=wish.audiences) for wish in wishes]
-        answers: Sequence[MintedJWT | Refused] = [Refused(Kind.UNAVAILABLE, "JWT-SVID: not minted")] * len(wishes)
+        answers: Sequence[MintedJWT | Refused] = [_not_minted()] * len(wishes)
         try:
             answers = await self._client.mint_jwt(requests)
-        except Refused as e:
-            log.warning("JWT-SVIDs not minted", reason=e.detail, hint=e.hint, tokens=len(wishes))
-            answers = [e] * len(wishes)
+        except Refused as e:  # whatever it is, it is between issuer and node
+            log.warning("JWT-SVIDs not minted", kind=e.kind, reason=e.detail, hint=e.hint, tokens=len(wishes))
         finally:  # also when cancelled: nobody waits for ever
             for wish, answer in zip(wishes, answers, strict=True):
                 self._settle(wish, answer)
@@ -120,6 +120,9 @@ class MintJWTs:
         pending = self._pending.pop(wish)
         if isinstance(answer, MintedJWT):
             answer = self._keep(wish, pending.entry, answer)
+        elif answer.kind not in _WORKLOADS_FAULT:
+            log.info("JWT-SVID not minted", entry_id=wish.entry_id, kind=answer.kind, reason=answer.detail)
+            answer = _not_minted()
         if not pending.answer.done():  # the loop is closing
             pending.answer.set_result(answer)
 
@@ -128,9 +131,13 @@ class MintJWTs:
             check_jwt(minted.token, spiffe_id=entry.spiffe_id, audiences=wish.audiences)
         except SVIDError as e:
             log.warning("JWT-SVID not taken", entry_id=entry.id, reason=str(e))
-            return Refused(Kind.UNAVAILABLE, "JWT-SVID: not minted")
+            return _not_minted()
         self._kept[wish] = _Kept(minted, renew_at(minted.issued_at, minted.expires_at, _HALF_LIFE))
         self._kept.move_to_end(wish)
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return minted
+
+
+def _not_minted() -> Refused:
+    return Refused(Kind.UNAVAILABLE, "JWT-SVID: cannot be minted now")

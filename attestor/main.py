@@ -1,0 +1,155 @@
+"""Join the attestor's parts and run them: the only place here that names adapters.
+
+What a key of the configuration means: config. How tasks are supervised: cognomen/daemon/supervisor.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+
+import structlog
+
+from attestor.api.status import translate
+from attestor.api.workload import SERVICE, WorkloadAPI
+from attestor.cache import Cache
+from attestor.config import AttestorConfig
+from attestor.decisions.node import Node
+from attestor.flows.follow_feed import FollowFeed
+from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_node import KeepNode
+from attestor.flows.mint_jwts import MintJWTs
+from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.serve_workload import ServeWorkload
+from attestor.issuerclient.grpc import GRPCIssuerClient
+from attestor.nodeattestor.join_token import JoinToken
+from attestor.state.disk import DiskState
+from attestor.workloadattestor.unix import UnixAttestor
+from cognomen.daemon import gate, unixrpc
+from cognomen.daemon.caller import Caller
+from cognomen.daemon.health import Health, HealthState
+from cognomen.daemon.invite import Invite
+from cognomen.daemon.reflection import Reflection, pool_without_package
+from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from svid.clock import SystemClock
+from svid.spiffeid import SpiffeID
+from svid.wire.pb import workload_pb2
+
+__all__ = ["run"]
+
+log = structlog.get_logger(__name__)
+
+_PR_SET_DUMPABLE = 4
+
+
+async def run(
+    config: AttestorConfig,
+    *,
+    invite: Invite | None = None,
+    ready: Callable[[SpiffeID], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Run an attestor until it is told to stop.
+
+    Args:
+        invite: what admits the node; needed as long as it never joined. One that it did not join by makes it another node.
+        ready: called once, with the node's SPIFFE ID, when the Workload API serves from a complete snapshot.
+        stop: whoever sets it ends the attestor; None: SIGTERM and SIGINT do.
+
+    Raises:
+        Refused: what keeps it from starting, or the issuer's refusal to let it join.
+    """
+    _keep_memory_private()
+    async with contextlib.AsyncExitStack() as leaving:
+        if stop is None:
+            stop = asyncio.Event()
+            leaving.enter_context(stop_on_signals(stop))
+        attestor = _Attestor(config, ready)
+        leaving.push_async_callback(attestor.client.close)
+        node = await _unless(stop, attestor.join(invite))  # it may take as long as the issuer is away
+        if node is not None:
+            await attestor.serve(node, stop)
+        log.info("attestor stopped")
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, Node]) -> Node | None:
+    """The work's result, or None once we are told to stop."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.wait([working, stopping])
+
+
+class _Attestor:
+    """The parts that live from the start to the end."""
+
+    def __init__(self, config: AttestorConfig, ready: Callable[[SpiffeID], None]) -> None:
+        self.clock = SystemClock()
+        self.client = GRPCIssuerClient()
+        self._config = config
+        self._ready = ready
+        self._state = DiskState(config.state_dir)
+        self._jitter = secrets.SystemRandom().random
+
+    async def join(self, invite: Invite | None) -> Node:
+        """Join, or go on as the node that was kept."""
+        flow = JoinIssuer(
+            trust_domain=self._config.trust_domain, state=self._state, client=self.client, clock=self.clock
+        )
+        return await flow.run(invite, JoinToken(invite) if invite else None)
+
+    async def serve(self, node: Node, stop: asyncio.Event) -> None:
+        """Follow, mint, and serve workloads until the stop."""
+        cache = Cache(node.bundle)
+        client, clock, jitter = self.client, self.clock, self._jitter
+        keep = KeepNode(node, state=self._state, client=client, clock=clock, jitter=jitter)
+        jwts = MintJWTs(client=client, clock=clock)
+        health = HealthState(SERVICE)
+
+        async def tell_when_ready() -> None:
+            await cache.wait_synchronised()
+            health.set_serving(serving=True)
+            log.info("attestor ready", spiffe_id=str(node.svid.spiffe_id), socket=str(self._config.workload_socket))
+            self._ready(node.svid.spiffe_id)
+            await stop.wait()
+
+        tasks = [
+            Task(
+                name="feed",
+                run=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter).run,
+                restart=True,
+            ),
+            Task(name="node svid", run=keep.run, restart=True),
+            Task(name="svids", run=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter).run, restart=True),
+            Task(name="jwt-svids", run=jwts.run, restart=True),
+            Task(name="readiness", run=tell_when_ready),
+        ]
+        workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=jwts, clock=clock)
+        async with self._door(workloads, health):
+            await supervise(tasks, stop=stop, clock=clock)
+            health.set_serving(serving=False)
+
+    def _door(self, workloads: ServeWorkload, health: HealthState) -> unixrpc.Server:
+        path = self._config.workload_socket
+        pool = pool_without_package(workload_pb2.DESCRIPTOR)
+
+        def services(caller: Caller) -> Sequence[unixrpc.Service]:
+            return [WorkloadAPI(workloads, caller), Health(health), Reflection([SERVICE], pool)]
+
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
+        return unixrpc.serve(gate.listen(path, 0o666), services, limits, translate=translate)
+
+
+def _keep_memory_private() -> None:
+    """Leave no key in a core dump, and let no process of the same uid read this one's memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        log.warning("memory not made private", reason=os.strerror(ctypes.get_errno()))
