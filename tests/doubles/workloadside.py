@@ -1,0 +1,201 @@
+"""The attestor's workload side on a real socket, fed by the test instead of an issuer."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from grpclib.client import Channel
+from grpclib.client import Stream as ClientStream
+from grpclib.const import Cardinality
+
+from attestor.api.status import translate
+from attestor.api.workload import SERVICE, WorkloadAPI
+from attestor.cache import Cache, HeldX509
+from attestor.decisions.sync import Change, Cursor
+from attestor.flows.serve_workload import ServeWorkload
+from attestor.issuerclient.port import MintedJWT
+from attestor.workloadattestor.port import WorkloadAttestor
+from attestor.workloadattestor.unix import UnixAttestor
+from cognomen.daemon.caller import peer
+from cognomen.daemon.errors import Refused
+from cognomen.daemon.gate import Identify, Limits, listen
+from cognomen.daemon.unixrpc import serve
+from svid.bundle import Bundle
+from svid.clock import Clock, SystemClock
+from svid.entry import EntryID, RegistrationEntry
+from svid.keys import KeyKind, generate_private_key
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.x509svid import X509SVID
+from tests.doubles.issuerclient import Authority
+
+__all__ = ["HEADER", "WorkloadSide", "call", "entry", "open_stream", "serving"]
+
+TRUST_DOMAIN = TrustDomain("example.org")
+HEADER = (("workload.spiffe.io", "true"),)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+_Reply = TypeVar("_Reply", bound=Message)
+Metadata = Sequence[tuple[str, str]]
+
+
+def entry(
+    name: str, *selectors: str, age: timedelta = HOUR, hint: str = "", path: Sequence[str] = (), revision: int = 1
+) -> RegistrationEntry:
+    """An entry with this ID; without `path` its SPIFFE ID ends with the name, too."""
+    return RegistrationEntry(
+        id=EntryID(name),
+        spiffe_id=SpiffeID.from_segments(TRUST_DOMAIN, *(path or ("w", name))),
+        parent_id=SpiffeID.from_segments(TRUST_DOMAIN, "cognomen", "node", "join_token", "n"),
+        selectors=frozenset(map(Selector.parse, selectors)),
+        created_at=NOON - age,
+        hint=hint,
+        revision=revision,
+    )
+
+
+@dataclass
+class WorkloadSide:
+    """A cache whose entries are minted at once, unless told otherwise, and the minter of its tokens.
+
+    Attributes:
+        refuses_tokens: what asking for a token is refused with.
+        tokens: how many were asked for.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    refuses_tokens: Refused | None = None
+    tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self.authorities = [Authority(TRUST_DOMAIN, self.clock)]
+        self.cache = Cache(self.bundle)
+        self._number = 0
+
+    @property
+    def bundle(self) -> Bundle:
+        return Bundle(
+            trust_domain=TRUST_DOMAIN,
+            x509_authorities=tuple(authority.certificate for authority in self.authorities),
+            jwt_authorities={authority.kid: authority.jwt_key.public_key() for authority in self.authorities},
+        )
+
+    def synchronise(self, *entries: RegistrationEntry, mint: bool = True) -> None:
+        """Apply a snapshot of these entries."""
+        self._apply(snapshot=True, entries=entries)
+        if mint:
+            self.mint(*entries)
+
+    def put(self, *entries: RegistrationEntry, mint: bool = True) -> None:
+        """Create or change entries."""
+        self._apply(entries=entries)
+        if mint:
+            self.mint(*entries)
+
+    def remove(self, *names: str) -> None:
+        """Delete entries."""
+        self._apply(gone=tuple(map(EntryID, names)))
+
+    def rotate(self) -> None:
+        """Publish one more authority."""
+        self.authorities.append(Authority(TRUST_DOMAIN, self.clock, name=f"{len(self.authorities)}"))
+        self._apply(bundle=self.bundle)
+
+    def mint(self, *entries: RegistrationEntry) -> None:
+        """Hold a new X509-SVID for each."""
+        self.cache.hold(self._minted(entry) for entry in entries)
+
+    async def jwt_svid(self, entry: RegistrationEntry, audiences: Collection[str]) -> MintedJWT:
+        """Sign a token: this is the flow's JWTMinter."""
+        await asyncio.sleep(0)
+        self.tokens += 1
+        if self.refuses_tokens is not None:
+            raise self.refuses_tokens
+        now, ttl = self.clock.now(), timedelta(minutes=5)
+        token = self.authorities[0].token(entry.spiffe_id, tuple(audiences), ttl=ttl)
+        return MintedJWT(token=token, issued_at=now, expires_at=now + ttl, entry_revision=entry.revision)
+
+    def flow(self, *attestors: WorkloadAttestor) -> ServeWorkload:
+        """The flow over this cache."""
+        return ServeWorkload(
+            self.cache, attestors=attestors or [UnixAttestor(self.clock)], minter=self, clock=self.clock
+        )
+
+    def _apply(
+        self,
+        *,
+        snapshot: bool = False,
+        entries: Sequence[RegistrationEntry] = (),
+        gone: Sequence[EntryID] = (),
+        bundle: Bundle | None = None,
+    ) -> None:
+        self._number += 1
+        cursor = Cursor(incarnation="1", number=self._number)
+        self.cache.apply(
+            Change(cursor=cursor, snapshot=snapshot, entries=tuple(entries), gone=tuple(gone), bundle=bundle)
+        )
+
+    def _minted(self, entry: RegistrationEntry) -> HeldX509:
+        key = generate_private_key(KeyKind.EC_P256)
+        leaf = self.authorities[-1].sign(entry.spiffe_id, key.public_key(), ttl=HOUR)
+        svid = X509SVID(spiffe_id=entry.spiffe_id, chain=(leaf,), private_key=key)
+        return HeldX509(entry=entry, svid=svid, issued_at=self.clock.now())
+
+
+@asynccontextmanager
+async def serving(
+    flow: ServeWorkload,
+    path: Path,
+    *,
+    identify: Identify = peer,
+    listening: Callable[[Path, int], socket.socket] = listen,
+) -> AsyncIterator[Channel]:
+    """Serve the Workload API on that socket; gives a channel to it."""
+    async with serve(
+        listening(path, 0o666),
+        lambda caller: [WorkloadAPI(flow, caller)],
+        Limits(),
+        translate=translate,
+        identify=identify,
+    ):
+        channel = Channel(path=str(path))
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+
+async def call(
+    channel: Channel, method: str, request: Message, reply: type[_Reply], *, metadata: Metadata = HEADER
+) -> _Reply:
+    """Make a unary call; grpclib's GRPCError when it is refused."""
+    async with channel.request(
+        f"/{SERVICE}/{method}", Cardinality.UNARY_UNARY, type(request), reply, metadata=metadata, timeout=10
+    ) as stream:
+        await stream.send_message(request, end=True)
+        answer: _Reply | None = await stream.recv_message()
+        assert answer is not None
+        return answer
+
+
+@asynccontextmanager
+async def open_stream(
+    channel: Channel, method: str, request: Message, reply: type[_Reply], *, metadata: Metadata = HEADER
+) -> AsyncIterator[ClientStream[Message, _Reply]]:
+    """Open a stream and send the request; the call is reset at the end of the block."""
+    stream = channel.request(
+        f"/{SERVICE}/{method}", Cardinality.UNARY_STREAM, type(request), reply, metadata=metadata, timeout=20
+    )
+    async with stream:
+        await stream.send_message(request, end=True)
+        try:
+            yield stream
+        finally:
+            await stream.cancel()
