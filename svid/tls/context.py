@@ -1,0 +1,326 @@
+"""SSL contexts that live: each handshake shows today's X509-SVID, and trusts today's bundle of the peer's own trust domain.
+
+An OpenSSL context learns authorities and never forgets one, so each change of identity or bundles makes an inner context afresh. Nor can it
+keep trust domains apart, so its verdict is not the last: the peer's chain is verified here once more, before any byte is read or written.
+Who is wanted is decided by svid/tls/authorize.
+"""
+
+import _ssl
+import os
+import ssl
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from socket import socket
+from typing import TYPE_CHECKING, Self
+
+from svid.bundle import Bundle
+from svid.clock import Clock, SystemClock
+from svid.encoding import certificates_from_der
+from svid.errors import AuthorizationError, SVIDError, X509SVIDError
+from svid.source import X509Identity
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.tls.authorize import Authorizer
+from svid.x509svid import X509SVID, check_leaf, verify
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+__all__ = [
+    "HandshakeRefusedError",
+    "LiveContext",
+    "UnwantedPeerError",
+    "client_context",
+    "peer_id",
+    "server_context",
+]
+
+
+class HandshakeRefusedError(SVIDError, ssl.SSLError):
+    """A handshake that OpenSSL finished and that is refused all the same; an SSLError, so that every server's loop survives it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnwantedPeerError(HandshakeRefusedError, AuthorizationError):
+    """A peer that is who it says, and is not wanted here."""
+
+
+class LiveContext(ssl.SSLContext):
+    """An ssl.SSLContext for mutual TLS 1.3 by SPIFFE IDs, for blocking sockets and asyncio; it follows its source.
+
+    Host names are not looked at, sessions are not resumed. Of what may be set on an SSLContext only the ALPN protocols have an effect.
+
+    Raises:
+        HandshakeRefusedError: at a handshake; there is no valid SVID, or the peer's chain is not vouched for.
+        UnwantedPeerError: at a handshake; `authorize` refused the peer.
+
+    Source: SPIFFE X509-SVID 5, Workload API 4.6
+    """
+
+    def __new__(
+        cls, source: X509Identity, authorize: Authorizer, *, server_side: bool, clock: Clock | None = None
+    ) -> Self:
+        """Choose the protocol, which OpenSSL wants to know first."""
+        _ = source, authorize, clock
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+
+    def __init__(
+        self, source: X509Identity, authorize: Authorizer, *, server_side: bool, clock: Clock | None = None
+    ) -> None:
+        super().__init__()
+        _harden(self)
+        self._source = source
+        self._authorize = authorize
+        self._server_side = server_side
+        self._clock = clock or SystemClock()
+        self._alpn_protocols: tuple[str, ...] = ()
+        self._lock = threading.Lock()
+        self._inner: _InnerContext | None = None
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Offer these protocols from the next handshake on."""
+        with self._lock:
+            self._alpn_protocols = tuple(alpn_protocols)
+            self._inner = None
+
+    def wrap_socket(  # noqa: PLR0917 - the stdlib's signature
+        self,
+        sock: socket,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the stdlib's signature
+        do_handshake_on_connect: bool = True,  # noqa: FBT001, FBT002 - the stdlib's signature
+        suppress_ragged_eofs: bool = True,  # noqa: FBT001, FBT002 - the stdlib's signature
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
+        """Wrap a socket as SSLContext does, by today's identity."""
+        _refuse_session(session)
+        return ssl.SSLContext.wrap_socket(
+            self._today(), sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname
+        )
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the stdlib's signature
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Wrap a pair of buffers as SSLContext does, by today's identity."""
+        _refuse_session(session)
+        return self._today().wrap_bio(incoming, outgoing, server_side, server_hostname)
+
+    def _today(self) -> "_InnerContext":
+        """The inner context of today's identity and bundles; where there are none, one whose handshakes are refused."""
+        try:
+            svid, bundles = self._source.svid, self._source.bundles
+        except SVIDError as e:
+            return _InnerContext(self, server_side=self._server_side, refusal=e)
+        with self._lock:
+            if self._inner is None or not self._inner.is_of(svid, bundles):
+                inner = _InnerContext(self, server_side=self._server_side)
+                inner.load(svid, bundles)
+                if self._alpn_protocols:
+                    inner.set_alpn_protocols(self._alpn_protocols)
+                self._inner = inner
+            return self._inner
+
+    def admit(self, chain: Iterable[bytes]) -> SpiffeID:
+        """Verify a peer's chain, DER and leaf first, by today's bundle of its own trust domain, and ask whether it is wanted.
+
+        Raises:
+            HandshakeRefusedError: its bundle does not vouch for it.
+            UnwantedPeerError: it is not wanted.
+        """
+        try:
+            certificates = certificates_from_der(b"".join(chain))
+            if not certificates:
+                raise X509SVIDError("peer: expected a certificate, found none")
+            trust_domain = check_leaf(certificates[0]).trust_domain
+            bundle = self._source.bundles.get(trust_domain)
+            if bundle is None:
+                raise X509SVIDError(
+                    f"peer: expected a trust domain that is trusted, found {trust_domain}", clause="Workload API 4.6"
+                )
+            peer = verify(certificates, bundle, at=self._clock.now())
+        except SVIDError as e:
+            raise HandshakeRefusedError(str(e), clause=e.clause) from e
+        try:
+            self._authorize(peer)
+        except SVIDError as e:
+            raise UnwantedPeerError(str(e), clause=e.clause) from e
+        return peer
+
+
+class _CheckedSocket(ssl.SSLSocket):
+    """A blocking socket that says and hears nothing before its peer is admitted."""
+
+    peer: SpiffeID | None = None
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the stdlib's signature
+        try:
+            context = _inner_context(self)
+            context.check_identity()
+            super().do_handshake(block)
+            if self.peer is None:
+                self.peer = context.live.admit(_peer_chain(self))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
+        if self.peer is None:
+            self.do_handshake()
+        return super().read(len, buffer)
+
+    def write(self, data: "ReadableBuffer") -> int:
+        if self.peer is None:
+            self.do_handshake()
+        return super().write(data)
+
+    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
+        if self.peer is None:
+            self.do_handshake()
+        return super().send(data, flags)
+
+
+class _CheckedObject(ssl.SSLObject):
+    """A pair of buffers that give and take nothing before the peer is admitted; asyncio and uvloop use these."""
+
+    peer: SpiffeID | None = None
+
+    def do_handshake(self) -> None:
+        context = _inner_context(self)
+        context.check_identity()
+        super().do_handshake()
+        if self.peer is None:
+            self.peer = context.live.admit(_peer_chain(self))
+
+    def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
+        if self.peer is None:
+            self.do_handshake()
+        return super().read(len, buffer)
+
+    def write(self, data: "ReadableBuffer") -> int:
+        if self.peer is None:
+            self.do_handshake()
+        return super().write(data)
+
+
+class _InnerContext(ssl.SSLContext):
+    """What OpenSSL sees: one identity, the authorities of every trusted trust domain."""
+
+    sslsocket_class = _CheckedSocket
+    sslobject_class = _CheckedObject
+
+    def __new__(cls, live: LiveContext, *, server_side: bool, refusal: SVIDError | None = None) -> Self:
+        _ = live, refusal
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+
+    def __init__(self, live: LiveContext, *, server_side: bool, refusal: SVIDError | None = None) -> None:
+        super().__init__()
+        _harden(self)
+        if server_side:
+            self.num_tickets = 0
+        self.live = live
+        self._refusal = refusal
+        self._of: tuple[X509SVID, Mapping[TrustDomain, Bundle]] | None = None
+
+    def load(self, svid: X509SVID, bundles: Mapping[TrustDomain, Bundle]) -> None:
+        authorities = b"".join(bundle.x509_der() for bundle in bundles.values())
+        if authorities:
+            self.load_verify_locations(cadata=authorities)
+        with _unnamed_file(svid.chain_pem() + svid.key_pem()) as path:
+            self.load_cert_chain(path)
+        self._of = svid, bundles
+
+    def is_of(self, svid: X509SVID, bundles: Mapping[TrustDomain, Bundle]) -> bool:
+        return self._of is not None and self._of[0] is svid and self._of[1] is bundles
+
+    def check_identity(self) -> None:
+        if self._refusal is not None:
+            raise HandshakeRefusedError(str(self._refusal), clause=self._refusal.clause) from self._refusal
+
+    # A listening socket asks its own context to wrap what it accepts: that must be by the identity of the day.
+    def wrap_socket(  # noqa: PLR0917 - the stdlib's signature
+        self,
+        sock: socket,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the stdlib's signature
+        do_handshake_on_connect: bool = True,  # noqa: FBT001, FBT002 - the stdlib's signature
+        suppress_ragged_eofs: bool = True,  # noqa: FBT001, FBT002 - the stdlib's signature
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
+        return self.live.wrap_socket(
+            sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname, session
+        )
+
+
+def server_context(source: X509Identity, authorize: Authorizer) -> LiveContext:
+    """Make the context of a server: who connects must prove a SPIFFE ID that `authorize` accepts."""
+    return LiveContext(source, authorize, server_side=True)
+
+
+def client_context(source: X509Identity, authorize: Authorizer) -> LiveContext:
+    """Make the context of a client: the server must prove a SPIFFE ID that `authorize` accepts, whatever its host name."""
+    return LiveContext(source, authorize, server_side=False)
+
+
+def peer_id(connection: object) -> SpiffeID:
+    """Whose the other end of an SSLSocket or SSLObject is; in asyncio: `peer_id(writer.get_extra_info("ssl_object"))`.
+
+    Raises:
+        AuthorizationError: not a connection of a LiveContext, or its handshake is not over.
+    """
+    if isinstance(connection, _CheckedSocket | _CheckedObject) and connection.peer is not None:
+        return connection.peer
+    raise AuthorizationError("connection: expected one whose peer was verified by a LiveContext, found another")
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # a SPIFFE ID is in the URI SAN; `admit` looks at it
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an authority need not be self-signed to be trusted
+
+
+def _refuse_session(session: ssl.SSLSession | None) -> None:
+    if session is not None:
+        raise ValueError("session: expected none, because a resumed session would skip the verification of the peer")
+
+
+def _inner_context(connection: ssl.SSLSocket | ssl.SSLObject) -> _InnerContext:
+    context = connection.context
+    if not isinstance(context, _InnerContext):
+        raise TypeError(f"context: expected the one that made the connection, found {type(context).__name__}")
+    return context
+
+
+def _peer_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> Iterable[bytes]:
+    """What the peer sent, DER, leaf first."""
+    if sys.version_info >= (3, 13):
+        return connection.get_unverified_chain()
+    certificates: list[_ssl.Certificate] = connection._sslobj.get_unverified_chain()  # type: ignore[union-attr]  # noqa: SLF001 - public from 3.13 on
+    return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in certificates]
+
+
+@contextmanager
+def _unnamed_file(content: bytes) -> Iterator[str]:
+    """Name a file of that content that is nowhere on a disk: OpenSSL's loader wants a path."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{descriptor}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            yield file.name
