@@ -129,7 +129,7 @@ class Gate:
     """Accepts on a listening Unix socket, and hands whole HTTP/2 frames of identified callers to a guest made for each connection.
 
     Args:
-        listener: owned from now on.
+        listener: its owner closes it, after `run`.
         welcome: makes the protocol behind the gate for one caller.
     """
 
@@ -150,17 +150,13 @@ class Gate:
         """Serve until cancelled, or until `stop_accepting` and the last connection's end."""
         self._loop = asyncio.get_running_loop()
         self._turns = Turns(self._loop)
-        try:
-            async with asyncio.TaskGroup() as connections:
-                self._accepting = connections.create_task(self._accept(connections))
-        finally:
-            self._listener.close()
+        async with asyncio.TaskGroup() as connections:
+            self._accepting = connections.create_task(self._accept(connections))
 
     def stop_accepting(self) -> None:
-        """Close the listening socket; the connections stay."""
+        """Let nobody in any more; the connections stay."""
         if self._accepting is not None:
             self._accepting.cancel()
-        self._listener.close()
 
     def end_connections(self, detail: str) -> None:
         """Close every connection with that reason."""

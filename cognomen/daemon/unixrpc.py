@@ -78,6 +78,7 @@ class Server:
         identify: Identify = peer,
     ) -> None:
         self.limits = limits
+        self._listener = listener
         self.unary: set[asyncio.Task[None]] = set()  # the calls that end by themselves
         self._make_services = make_services
         self._translate = translate
@@ -105,6 +106,7 @@ class Server:
         await asyncio.sleep(0)  # what can be written at once is
         self._gate_task.cancel()
         await asyncio.wait([self._gate_task])
+        self._listener.close()
 
     def admit(self, uid: int) -> bool:
         """Count a call of that uid in, if it may have one more."""
@@ -157,7 +159,8 @@ class _Calls(AbstractHandler):
     def accept(self, stream: HTTPStream, headers: Headers, release_stream: Callable[[], None]) -> None:
         """Begin a call."""
         if not self._server.admit(self._uid):
-            stream.reset_nowait(ErrorCodes.REFUSED_STREAM)
+            if stream.closable:  # not reset by the peer in the same breath
+                stream.reset_nowait(ErrorCodes.REFUSED_STREAM)
             release_stream()
             return
 

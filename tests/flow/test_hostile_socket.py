@@ -1,0 +1,50 @@
+"""A server in its own process survives each attack of bench/attacks.py, keeps its memory, and serves another uid meanwhile.
+
+How well it serves is a figure, not a test: bench/hostile.py.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.attacks import ATTACKS
+from bench.hostile import ATTACKER_UID, VICTIM_UID, call_for, peak_rss_mb, run_as, running_server
+
+SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    path: Path
+    pid: int
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Target]:
+    with tempfile.TemporaryDirectory() as directory:  # not tmp_path: other uids must reach it
+        Path(directory).chmod(0o755)
+        path = Path(directory) / "api.sock"
+        with running_server(path) as server:
+            yield Target(path=path, pid=server.pid)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_server_survives_with_its_memory_and_goes_on(target: Target, attack: str) -> None:
+    uid = ATTACKER_UID if os.geteuid() == 0 else None
+    with run_as(uid, attack, target.path, SECONDS) as attacker:
+        assert attacker.wait(20) == 0
+    assert call_for(target.path, 0.05).errors == 0
+    assert peak_rss_mb(target.pid) <= 150
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a second uid needs root")
+@pytest.mark.parametrize("attack", ["rapid_reset", "ping_flood", "held_calls"])
+def test_another_uid_is_served_meanwhile(target: Target, attack: str) -> None:
+    with run_as(ATTACKER_UID, attack, target.path, 2) as attacker, run_as(VICTIM_UID, "call", target.path, 1) as victim:
+        answer, _ = victim.communicate(timeout=20)
+        assert '"errors": 0' in answer
+        assert attacker.wait(20) == 0

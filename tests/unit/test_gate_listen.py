@@ -1,0 +1,85 @@
+"""Where a socket may be bound."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.gate import listen
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_socket_has_the_mode_it_was_asked_for(tmp_path: Path, mode: int) -> None:
+    with listen(tmp_path / "s", mode):
+        assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o777, 0o1777, 0o702])
+def test_directory_that_others_write_is_refused(tmp_path: Path, mode: int) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    directory.chmod(mode)
+    with pytest.raises(Refused, match=f"only its owner writes, .* has mode {mode:04o}") as refused:
+        listen(directory / "s", 0o666)
+    assert refused.value.kind is Kind.INVALID
+    assert not (directory / "s").exists()
+
+
+def test_directory_below_one_that_others_write_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "open" / "run"
+    directory.mkdir(parents=True, mode=0o700)
+    directory.parent.chmod(0o777)
+    with pytest.raises(Refused, match="others write above it"):
+        listen(directory / "s", 0o666)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    os.chown(directory, 65533, 65533)
+    with pytest.raises(Refused, match="is of uid 65533"):
+        listen(directory / "s", 0o666)
+
+
+def test_missing_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="No such file"):
+        listen(tmp_path / "missing" / "s", 0o666)
+
+
+def test_live_socket_is_not_stolen(tmp_path: Path) -> None:
+    with listen(tmp_path / "s", 0o666) as first:
+        with pytest.raises(Refused, match="expected no server") as refused:
+            listen(tmp_path / "s", 0o666)
+        assert refused.value.kind is Kind.EXISTS
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "s"))
+            first.accept()[0].close()
+
+
+def test_dead_socket_is_replaced(tmp_path: Path) -> None:
+    listen(tmp_path / "s", 0o666).close()
+    with listen(tmp_path / "s", 0o600), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+
+
+def test_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(Refused, match="another kind of file"):
+        listen(tmp_path / "s", 0o666)
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "s").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match="another kind of file"):
+        listen(tmp_path / "s", 0o666)
+
+
+def test_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="expected one that can be bound") as refused:
+        listen(tmp_path / ("s" * 120), 0o666)
+    assert refused.value.kind is Kind.INVALID

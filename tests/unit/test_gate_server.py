@@ -1,0 +1,453 @@
+"""gRPC behind the gate, through a real socket: limits, outcomes, the caller's death, the end."""
+
+import asyncio
+import os
+import resource
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpclib.const import Cardinality, Handler, Status
+from hpack import Decoder
+
+from bench.attacks import frame, greeting, request
+from cognomen.daemon.call import Call
+from cognomen.daemon.caller import Caller, peer
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.gate import Limits, listen
+from cognomen.daemon.unixrpc import Server, serve
+from tests.doubles.until import until
+
+_DATA, _HEADERS, _RST = 0, 1, 3
+
+Act = Callable[[Call], Awaitable[None]]
+
+
+class Doing:
+    """Two methods that do what the test gives them."""
+
+    def __init__(self, act: Act) -> None:
+        self._act = act
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        return {
+            "/test.Doing/Do": Handler(self._act, Cardinality.UNARY_UNARY, HealthCheckRequest, HealthCheckResponse),
+            "/test.Doing/Stream": Handler(self._act, Cardinality.UNARY_STREAM, HealthCheckRequest, HealthCheckResponse),
+            "/grpc.health.v1.Health/Check": Handler(
+                self._act, Cardinality.UNARY_UNARY, HealthCheckRequest, HealthCheckResponse
+            ),
+        }
+
+
+async def answer(call: Call) -> None:
+    """Read the request, and say that all is well."""
+    await call.recv_message()
+    await call.send_message(HealthCheckResponse(status=HealthCheckResponse.SERVING))
+
+
+async def never(call: Call) -> None:
+    """Say something and then wait for the end."""
+    await call.recv_message()
+    await call.send_message(HealthCheckResponse())
+    await asyncio.Event().wait()
+
+
+def translate(err: Exception) -> tuple[Status, str]:
+    if isinstance(err, Refused):
+        return Status.PERMISSION_DENIED, err.detail
+    return Status.INTERNAL, "internal error"
+
+
+@asynccontextmanager
+async def served(path: Path, act: Act = answer, *, limits: Limits | None = None) -> AsyncIterator[Server]:
+    async with serve(listen(path, 0o600), lambda _: [Doing(act)], limits or Limits(), translate=translate) as server:
+        yield server
+
+
+async def call(path: Path, method: str = "Do", service: str = "", *, seconds: float = 10) -> bytes:
+    """One call by the stock client on a connection of its own."""
+    async with grpc.aio.insecure_channel(f"unix:{path}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        message = HealthCheckRequest(service=service).SerializeToString()
+        return await channel.unary_unary(f"/test.Doing/{method}")(message, timeout=seconds)
+
+
+async def status_of(path: Path, method: str = "Do", service: str = "", *, seconds: float = 10) -> tuple[str, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(path, method, service, seconds=seconds)
+    return refused.value.code().name, refused.value.details() or ""
+
+
+async def raw(path: Path, *sent: bytes) -> bytes:
+    """Send bytes, and read until the server closes."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.writelines(sent)
+    try:
+        async with asyncio.timeout(10):
+            return await read_on(reader)
+    finally:
+        writer.close()
+
+
+async def read_on(reader: asyncio.StreamReader) -> bytes:
+    found = b""
+    try:
+        while chunk := await reader.read(65_536):
+            found += chunk
+    except ConnectionResetError:
+        pass  # the server closed before it had read everything
+    return found
+
+
+async def answer_to(path: Path, sent: bytes) -> dict[str, str]:
+    """Send one call's frames, and return the headers that answer it."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(greeting + sent)
+    async with asyncio.timeout(5):
+        while True:
+            head = await reader.readexactly(9)
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if head[3] == _HEADERS:
+                writer.close()
+                return {str(name): str(value) for name, value in Decoder().decode(payload)}
+
+
+async def test_a_stock_client_is_answered(tmp_path: Path) -> None:
+    async with served(tmp_path / "s"):
+        assert HealthCheckResponse.FromString(await call(tmp_path / "s")).status == HealthCheckResponse.SERVING
+
+
+async def test_services_are_made_with_the_caller_of_the_connection(tmp_path: Path) -> None:
+    callers: list[Caller] = []
+
+    def make(caller: Caller) -> list[Doing]:
+        callers.append(caller)
+        return [Doing(answer)]
+
+    async with serve(listen(tmp_path / "s", 0o600), make, Limits(), translate=translate):
+        await call(tmp_path / "s")
+        await call(tmp_path / "s")
+        assert [(caller.pid, caller.uid) for caller in callers] == [(os.getpid(), os.geteuid())] * 2
+    assert not any(caller.is_alive() for caller in callers)  # the pidfds were given back
+
+
+async def test_a_refusal_is_translated(tmp_path: Path) -> None:
+    async def refuse(_: Call) -> None:
+        raise Refused(Kind.DENIED, "not you")
+
+    async with served(tmp_path / "s", refuse):
+        assert await status_of(tmp_path / "s") == ("PERMISSION_DENIED", "not you")
+
+
+async def test_a_fault_of_ours_leaks_no_text(tmp_path: Path) -> None:
+    async def fail(_: Call) -> None:
+        raise RuntimeError("the secret")
+
+    async with served(tmp_path / "s", fail):
+        assert await status_of(tmp_path / "s") == ("INTERNAL", "internal error")
+
+
+async def test_a_method_that_forgets_to_answer_is_our_fault(tmp_path: Path) -> None:
+    async def forget(_: Call) -> None:
+        return
+
+    async with served(tmp_path / "s", forget):
+        assert await status_of(tmp_path / "s") == ("INTERNAL", "internal error")
+
+
+async def test_unknown_method_is_unimplemented(tmp_path: Path) -> None:
+    async with served(tmp_path / "s"):
+        assert (await status_of(tmp_path / "s", "Other"))[0] == "UNIMPLEMENTED"
+
+
+async def test_the_callers_deadline_ends_the_method(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def wait(_: Call) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with served(tmp_path / "s", wait):
+        assert (await status_of(tmp_path / "s", seconds=0.2))[0] == "DEADLINE_EXCEEDED"
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_message_over_the_limit_is_refused_by_its_prefix(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", limits=Limits(message_bytes=1000)):
+        status, detail = await status_of(tmp_path / "s", service="x" * 1000)
+        assert (status, detail) == ("RESOURCE_EXHAUSTED", "message: expected at most 1000 bytes, found 1003")
+        await call(tmp_path / "s", service="x" * 997)
+
+
+async def test_large_messages_pass_where_they_are_allowed(tmp_path: Path) -> None:
+    limits = Limits(message_bytes=8 * 2**20, rate=1_000_000)
+    async with served(tmp_path / "s", limits=limits):
+        await call(tmp_path / "s", service="x" * 7 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "detail"),
+    [
+        (b"\x01\0\0\0\0", Status.UNIMPLEMENTED, "expected it uncompressed"),
+        (b"\0\0\0\0\x05abc", Status.INVALID_ARGUMENT, "expected all the bytes its prefix promises"),
+        (b"\0\0\0\0\x03\xff\xff\xff", Status.INVALID_ARGUMENT, "expected HealthCheckRequest"),
+        (b"\0\xff\xff\xff\xff", Status.RESOURCE_EXHAUSTED, "expected at most 65536 bytes, found 4294967295"),
+    ],
+)
+async def test_broken_message_is_answered_with_its_status(
+    tmp_path: Path, message: bytes, status: Status, detail: str
+) -> None:
+    async with served(tmp_path / "s"):
+        answer = await answer_to(tmp_path / "s", request(1) + frame(_DATA, 1, 1, message))
+        assert answer["grpc-status"] == str(status.value)
+        assert detail in answer["grpc-message"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "status"),
+    [
+        (("grpc-timeout", "9" * 9 + "S"), Status.INVALID_ARGUMENT),
+        (("grpc-timeout", "soon"), Status.INVALID_ARGUMENT),
+        (("x-bin", "a"), Status.INVALID_ARGUMENT),
+        (("content-type", "text/html"), Status.UNKNOWN),
+        ((":method", "GET"), Status.UNKNOWN),
+        ((":path", "/other"), Status.UNIMPLEMENTED),
+    ],
+)
+async def test_malformed_call_is_answered(tmp_path: Path, extra: tuple[str, str], status: Status) -> None:
+    async with served(tmp_path / "s"):
+        answer = await answer_to(tmp_path / "s", request(1, "Check", extra) + frame(_DATA, 1, 1))
+        assert answer["grpc-status"] == str(status.value)
+
+
+async def test_frame_of_an_unknown_type_is_ignored(tmp_path: Path) -> None:
+    async with served(tmp_path / "s"):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.writelines([greeting, frame(0x77, 0, 0, b"from the future"), frame(6, 0, 0, b"still on")])
+        async with asyncio.timeout(5):
+            found = b""
+            while b"still on" not in found:
+                found += await reader.read(4096)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\0\x01", greeting + b"\xff" * 9, bytes(range(256))]
+)
+async def test_garbage_ends_its_own_connection_only(tmp_path: Path, sent: bytes) -> None:
+    async with served(tmp_path / "s"):
+        assert b"expected" in await raw(tmp_path / "s", sent)
+        await call(tmp_path / "s")
+
+
+@pytest.mark.parametrize("sent", [b"", greeting[:10], greeting + b"\0", greeting + frame(1, 0, 1, b"\x82")])
+async def test_whoever_does_not_finish_what_was_begun_is_closed(tmp_path: Path, sent: bytes) -> None:
+    async with served(tmp_path / "s", limits=Limits(stall_seconds=0.2)):
+        assert b"within 0.2 s, found silence" in await raw(tmp_path / "s", sent)
+
+
+async def test_an_idle_connection_stays(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", limits=Limits(stall_seconds=0.1)):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(greeting)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(read_on(reader), 0.5)
+        writer.close()
+
+
+async def test_flood_of_control_frames_is_told_to_calm_down(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", limits=Limits(rate=200)):
+        found = await raw(tmp_path / "s", greeting, *[frame(6, 0, 0, bytes(8))] * 2000)
+        assert b"flood of control frames" in found
+        await call(tmp_path / "s")
+
+
+async def test_one_connection_more_than_a_uid_may_have_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", limits=Limits(connections_per_uid=2)):
+        held = [await asyncio.open_unix_connection(tmp_path / "s") for _ in range(2)]
+        assert f"connections of uid {os.geteuid()}: expected at most 2".encode() in await raw(tmp_path / "s")
+        for _, writer in held:
+            writer.close()
+        await call(tmp_path / "s")
+
+
+async def test_one_connection_more_than_the_socket_may_have_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", limits=Limits(connections=1)):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(greeting)
+        await reader.read(1)  # it is in
+        assert b"connections: expected at most 1" in await raw(tmp_path / "s")
+        writer.close()
+
+
+async def test_one_call_more_than_a_uid_may_have_is_refused_alone(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", never, limits=Limits(calls_per_uid=3)):
+        calls = b"".join(request(n) for n in (1, 3, 5, 7))
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(greeting + calls)
+        refused = frame(_RST, 0, 7, (7).to_bytes(4, "big"))  # REFUSED_STREAM
+        async with asyncio.timeout(5):
+            found = b""
+            while refused not in found:
+                found += await reader.read(4096)
+        writer.close()
+
+
+async def test_calls_that_were_reset_count_no_longer(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", limits=Limits(calls_per_uid=3)):
+        resets = b"".join(request(n) + frame(_RST, 0, n, (8).to_bytes(4, "big")) for n in range(1, 21, 2))
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(greeting + resets + frame(6, 0, 0, b"all sent"))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"all sent")
+        await call(tmp_path / "s")
+        writer.close()
+
+
+CHILD = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(flush=True); sys.stdin.read(); {then}"
+
+
+async def test_a_connection_ends_with_the_process_that_made_it(tmp_path: Path) -> None:
+    """The parent connects, forks and exits; the child holds the inherited socket, and is not believed."""
+    fork = "import os; os.fork() and os._exit(0); print(s.recv(1 << 16) and s.recv(1 << 16), flush=True)"
+    async with served(tmp_path / "s"):
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CHILD.format(then=fork), str(tmp_path / "s")),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.stdin
+        assert child.stdout
+        await child.stdout.readline()
+        child.stdin.close()
+        assert (
+            await asyncio.wait_for(child.stdout.readline(), 5) == b"b''\n"
+        )  # the connection was closed under the child
+        await child.stdout.read()  # to its end, or its transport stays open
+        await child.wait()
+
+
+class Immortal:
+    """A process handle that always believes: what the pidfd is there to prevent."""
+
+    def __init__(self) -> None:
+        self._never, self._other = socket.socketpair()
+
+    def is_alive(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._never.fileno()
+
+    def close(self) -> None:
+        self._never.close()
+        self._other.close()
+
+
+async def test_with_an_always_alive_double_the_same_child_is_believed(tmp_path: Path) -> None:
+    def believe(sock: socket.socket, *, accepted_at: float) -> Caller:
+        real = peer(sock, accepted_at=accepted_at)
+        real.process.close()
+        return Caller(pid=real.pid, uid=real.uid, gid=real.gid, groups=real.groups, process=Immortal())
+
+    speak = "s.recv(1 << 16); s.send(bytes.fromhex(sys.argv[2])); print(s.recv(1 << 16), flush=True)"
+    fork = f"import os; os.fork() and os._exit(0); {speak}"
+    ping = (greeting + frame(6, 0, 0, b"believed")).hex()
+    async with serve(
+        listen(tmp_path / "s", 0o600), lambda _: [Doing(answer)], Limits(), translate=translate, identify=believe
+    ):
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CHILD.format(then=fork), str(tmp_path / "s"), ping),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.stdin
+        assert child.stdout
+        await child.stdout.readline()
+        child.stdin.close()
+        assert b"believed" in await asyncio.wait_for(child.stdout.readline(), 5)
+        await child.stdout.read()  # to its end, or its transport stays open
+        await child.wait()
+
+
+async def test_connections_that_end_leave_no_descriptor_behind(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async with served(tmp_path / "s"):
+        await raw(tmp_path / "s", b"garbage")
+        before = descriptors()
+        for _ in range(20):
+            await raw(tmp_path / "s", b"garbage")
+        await until(lambda: descriptors() <= before)
+
+
+async def test_accepting_goes_on_after_descriptors_ran_out(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with served(tmp_path / "s"):
+        with socket.socket(socket.AF_UNIX) as client:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))
+            try:
+                client.setblocking(False)
+                client.connect(str(tmp_path / "s"))
+                await asyncio.sleep(0.3)  # some refused accepts long
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await asyncio.get_running_loop().sock_sendall(client, greeting)
+            async with asyncio.timeout(5):
+                assert await asyncio.get_running_loop().sock_recv(client, 10)
+
+
+async def test_a_fault_in_making_the_services_ends_that_connection_only(tmp_path: Path) -> None:
+    made = 0
+
+    def make(_: Caller) -> list[Doing]:
+        nonlocal made
+        made += 1
+        if made == 1:
+            raise RuntimeError("our fault")
+        return [Doing(answer)]
+
+    async with serve(listen(tmp_path / "s", 0o600), make, Limits(), translate=translate):
+        assert await raw(tmp_path / "s") == b""
+        await call(tmp_path / "s")
+
+
+async def test_closing_lets_a_unary_call_end(tmp_path: Path) -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slowly(call: Call) -> None:
+        began.set()
+        await may_end.wait()
+        await answer(call)
+
+    async with served(tmp_path / "s", slowly) as server:
+        calling = asyncio.ensure_future(call(tmp_path / "s"))
+        await began.wait()
+        closing = asyncio.ensure_future(server.close(5))
+        await asyncio.sleep(0)
+        may_end.set()
+        await closing
+        assert HealthCheckResponse.FromString(await calling).status == HealthCheckResponse.SERVING
+
+
+async def test_closing_does_not_wait_for_streams(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", never) as server, grpc.aio.insecure_channel(f"unix:{tmp_path / 's'}") as channel:
+        stream: grpc.aio.UnaryStreamCall[bytes, bytes] = channel.unary_stream("/test.Doing/Stream")(b"")  # type: ignore[arg-type]  # the stub knows no raw bytes
+        await stream.read()
+        await asyncio.wait_for(server.close(60), 5)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await stream.read()
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_what_the_block_raises_comes_out_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with served(tmp_path / "s"):
+            raise ValueError("mine")
