@@ -75,13 +75,15 @@ def dev(
 
     When the Workload API serves, it prints SPIFFE_ENDPOINT_SOCKET=unix://PATH. The same
     --state goes on where the last run ended; entries of a former run that are not asked
-    for any more are removed. The issuer's commands reach it by --socket
-    STATE/admin/issuer.sock.
+    for any more are removed. Nobody else may enter the state directory: for programs of
+    other uids, name a --socket in a directory that they can enter. The issuer's commands
+    take --socket STATE/admin/issuer.sock.
 
     \b
     Examples:
       cognomen dev
-      cognomen dev --entry /web=unix:uid:1001 --entry /db=unix:uid:1002,unix:path:/usr/bin/postgres
+      cognomen dev --x509-ttl 30s --entry /web=unix:uid:1000,unix:path:/usr/bin/python3.11
+      cognomen dev --socket /run/dev/api.sock --entry /web=unix:uid:1001 --entry /db=unix:uid:1002
     """  # noqa: D301 - \b is click's mark
     directory = DevState(path=state.expanduser().absolute())
     workload_socket = check_socket_path(socket or directory.path / "run" / "api.sock")

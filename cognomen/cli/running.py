@@ -65,12 +65,14 @@ def check_socket_path(path: Path) -> Path:
 
 
 def run(log_level: str, main: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Set up logs and run a daemon to its end."""
+    """Set up logs, keep the memory private, and run a daemon to its end."""
     import uvloop  # noqa: PLC0415 - only daemons need it
 
     from cognomen.daemon import logs  # noqa: PLC0415
+    from cognomen.daemon.privatememory import keep_memory_private  # noqa: PLC0415
 
     logs.configure(log_level)
+    keep_memory_private()
     uvloop.run(main())
 
 

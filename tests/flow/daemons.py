@@ -64,6 +64,10 @@ class Daemon:
         """SIGTERM, and its exit code."""
         return self._end(signal.SIGTERM)
 
+    def interrupt(self) -> int:
+        """Ctrl-C, and its exit code."""
+        return self._end(signal.SIGINT)
+
     def _end(self, number: signal.Signals) -> int:
         if self._child is None:
             return 0
