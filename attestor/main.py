@@ -5,9 +5,6 @@ What a key of the configuration means: config. How tasks are supervised: cognome
 
 import asyncio
 import contextlib
-import ctypes
-import os
-import resource
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 
@@ -42,8 +39,6 @@ __all__ = ["run"]
 
 log = structlog.get_logger(__name__)
 
-_PR_SET_DUMPABLE = 4
-
 
 async def run(
     config: AttestorConfig,
@@ -62,7 +57,6 @@ async def run(
     Raises:
         Refused: what keeps it from starting, or the issuer's refusal to let it join.
     """
-    _keep_memory_private()
     async with contextlib.AsyncExitStack() as leaving:
         if stop is None:
             stop = asyncio.Event()
@@ -146,10 +140,3 @@ class _Attestor:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
         return unixrpc.serve(gate.listen(path, 0o666), services, limits, translate=translate)
-
-
-def _keep_memory_private() -> None:
-    """Leave no key in a core dump, and let no process of the same uid read this one's memory."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        log.warning("memory not made private", reason=os.strerror(ctypes.get_errno()))
