@@ -1,0 +1,126 @@
+"""The issuer's own life: how it starts, what keeps it from starting, what it does when its store is not there."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.config import IssuerConfig, KeyManagerChoice
+from issuer.main import run
+from tests.flow.issuer_harness import TRUST_DOMAIN, entry, join, new_key, public_der, running
+from tests.flow.test_issuer_join import refusal
+
+
+def config(directory: Path, **changes: object) -> IssuerConfig:
+    values: dict[str, object] = {
+        "trust_domain": TRUST_DOMAIN,
+        "state_dir": directory / "state",
+        "admin_socket": directory / "admin" / "s",
+        "node_address": "127.0.0.1:0",
+        "join_address": "127.0.0.1:0",
+    }
+    return IssuerConfig(**(values | changes))  # type: ignore[arg-type]  # the tests' own keyword arguments
+
+
+async def refused_to_start(directory: Path, **changes: object) -> Refused:
+    with pytest.raises(Refused) as refused:
+        await run(config(directory, **changes))
+    return refused.value
+
+
+@pytest.mark.parametrize("key", ["node_address", "join_address"])
+async def test_a_port_that_is_taken_is_a_clear_error(tmp_path: Path, key: str) -> None:
+    async with running(tmp_path / "first") as issuer:
+        refused = await refused_to_start(tmp_path / "second", **{key: getattr(issuer.bound, key)})
+    assert refused.kind is Kind.UNAVAILABLE
+    assert refused.detail.startswith(f"{key}: ")
+    assert "another issuer" in refused.hint
+
+
+@pytest.mark.parametrize("address", ["", "8443", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x", ":0"])
+async def test_an_address_that_is_none_is_a_clear_error(tmp_path: Path, address: str) -> None:
+    refused = await refused_to_start(tmp_path, join_address=address)
+    assert refused.detail == f"join_address: expected host:port, found {address!r}"
+
+
+async def test_a_second_issuer_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path):
+        refused = await refused_to_start(tmp_path, admin_socket=tmp_path / "other" / "s")
+    assert refused.kind is Kind.EXISTS
+    assert refused.detail.startswith("state_dir: ")
+
+
+async def test_a_state_directory_that_others_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    refused = await refused_to_start(tmp_path)
+    assert refused.kind is Kind.INVALID
+
+
+async def test_an_admin_socket_that_is_served_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path):
+        refused = await refused_to_start(tmp_path, state_dir=tmp_path / "other")
+    assert refused.kind is Kind.EXISTS
+
+
+async def test_the_admin_socket_is_its_owners_alone(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        assert issuer.config.admin_socket.stat().st_mode & 0o777 == 0o600
+        assert issuer.config.admin_socket.parent.stat().st_mode & 0o777 == 0o700
+        assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+async def test_an_issuer_in_memory_leaves_no_state(tmp_path: Path) -> None:
+    async with running(tmp_path, key_manager=KeyManagerChoice.MEMORY) as issuer:
+        node = await issuer.join()
+        assert node.spiffe_id
+    assert not (tmp_path / "state").exists()
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Keep the issuer from writing."""
+    other = sqlite3.connect(database, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
+
+
+async def test_without_its_store_it_signs_nothing_and_goes_on_when_the_store_is_back(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node, invite = await issuer.join(), await issuer.invite()
+        mine = (await issuer.create(entry("/web", node.spiffe_id, "unix:uid:1"))).entries[0].id
+        await node.mint((mine, public_der(new_key())))
+        before = len(await issuer.ledger())
+        with locked(tmp_path / "state" / "issuer.db"):
+            attempts = (
+                node.mint((mine, public_der(new_key()))),
+                node.mint_jwt((mine, ["a"])),
+                node.renew(),
+                join(invite),
+                issuer.invite(),
+                issuer.create(entry("/db", node.spiffe_id, "unix:uid:1")),
+            )
+            refused = await asyncio.gather(*map(refusal, attempts))
+            assert {each.code() for each in refused} == {grpc.StatusCode.UNAVAILABLE}
+        assert len(await issuer.ledger()) == before
+        (answer,) = await node.mint((mine, public_der(new_key())))
+        assert answer.HasField("credential")
+        await node.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("x509_svid_ttl", 0), ("x509_svid_ttl", -1), ("x509_svid_ttl", 86_401), ("invite_ttl", 0), ("jwt_svid_ttl", 0.5)],
+)
+def test_a_ttl_out_of_bounds_is_named(tmp_path: Path, key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{key}: expected whole seconds from 1 s to"):
+        config(tmp_path, **{key: timedelta(seconds=value)})
