@@ -145,14 +145,17 @@ def test_the_request_names_the_audiences_and_the_identity(api: WorkloadAPIDouble
     assert api.calls[0].request == pb.JWTSVIDRequest(audience=["db", "queue"], spiffe_id="spiffe://example.org/a")
 
 
-def test_the_stock_client_and_ours_work_in_one_process(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:
+def test_the_stock_client_and_ours_work_in_one_process(tmp_path: Path, domain: TrustDomainDouble) -> None:
     spiffe = pytest.importorskip("spiffe")
-    answer = domain.answer(domain.svid("/a"))
-    api.say("FetchX509SVID", answer, ENDED, answer)
-    with spiffe.WorkloadApiClient(socket_path=api.socket) as theirs:
-        their_id = str(theirs.fetch_x509_svid().spiffe_id)
-    with WorkloadAPIClient(api.socket) as ours:
-        assert str(ours.fetch_x509_context().svids[0].spiffe_id) == their_id == "spiffe://example.org/a"
+    found = []
+    for fetch in (
+        lambda socket: spiffe.WorkloadApiClient(socket_path=socket).fetch_x509_svid().spiffe_id,
+        lambda socket: WorkloadAPIClient(socket).fetch_x509_context().svids[0].spiffe_id,
+    ):
+        with WorkloadAPIDouble(tmp_path) as api:
+            api.say("FetchX509SVID", domain.answer(domain.svid("/a")))
+            found.append(str(fetch(api.socket)))
+    assert found == ["spiffe://example.org/a"] * 2
 
 
 # X509Source

@@ -1,0 +1,481 @@
+"""LiveContext: real handshakes over socket pairs and asyncio, with identities made by a test trust domain."""
+
+import asyncio
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from svid.bundle import Bundle
+from svid.errors import AuthorizationError, SVIDError, WorkloadAPIError
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.tls.authorize import any_in, exactly, matching
+from svid.tls.context import (
+    HandshakeRefusedError,
+    LiveContext,
+    UnwantedPeerError,
+    client_context,
+    peer_id,
+    server_context,
+)
+from svid.x509svid import X509SVID
+from tests.doubles.trustdomain import TrustDomainDouble
+
+CLIENT = SpiffeID.parse("spiffe://example.org/client")
+SERVER = SpiffeID.parse("spiffe://example.org/server")
+ANYBODY = matching(lambda _: True)
+
+
+class Identity:
+    """A svid.source.X509Identity that a test changes by hand."""
+
+    def __init__(self, svid: X509SVID, *bundles: Bundle) -> None:
+        self._svid = svid
+        self._bundles: Mapping[TrustDomain, Bundle] = {}
+        self._error: SVIDError | None = None
+        self.change(svid, *bundles)
+
+    def change(self, svid: X509SVID, *bundles: Bundle) -> None:
+        self._svid = svid
+        self._bundles = {bundle.trust_domain: bundle for bundle in bundles}
+
+    def deny(self) -> None:
+        self._error = WorkloadAPIError("no identity issued", code="PERMISSION_DENIED")
+
+    @property
+    def svid(self) -> X509SVID:
+        if self._error:
+            raise self._error
+        return self._svid
+
+    @property
+    def bundles(self) -> Mapping[TrustDomain, Bundle]:
+        if self._error:
+            raise self._error
+        return self._bundles
+
+
+@pytest.fixture
+def domain() -> TrustDomainDouble:
+    return TrustDomainDouble()
+
+
+@pytest.fixture
+def client(domain: TrustDomainDouble) -> Identity:
+    return Identity(domain.svid("/client"), domain.bundle)
+
+
+@pytest.fixture
+def server(domain: TrustDomainDouble) -> Identity:
+    return Identity(domain.svid("/server"), domain.bundle)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(max_workers=2) as executor:
+        yield executor
+
+
+def wrap(context: ssl.SSLContext, end: socket.socket, *, server_side: bool) -> ssl.SSLSocket:
+    end.settimeout(10)
+    return context.wrap_socket(end, server_side=server_side)
+
+
+def connect(
+    pool: ThreadPoolExecutor, client: ssl.SSLContext, server: ssl.SSLContext
+) -> tuple["Future[ssl.SSLSocket]", "Future[ssl.SSLSocket]"]:
+    near, far = socket.socketpair()
+    return (
+        pool.submit(wrap, client, near, server_side=False),
+        pool.submit(wrap, server, far, server_side=True),
+    )
+
+
+def plain(identity: Identity, tmp_path: Path, *, server_side: bool) -> ssl.SSLContext:
+    """An ordinary context of that identity, as somebody else's TLS would make it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    for bundle in identity.bundles.values():
+        context.load_verify_locations(cadata=bundle.x509_der())
+    path = tmp_path / f"{identity.svid.serial}.pem"
+    path.write_bytes(identity.svid.chain_pem() + identity.svid.key_pem())
+    context.load_cert_chain(path)
+    return context
+
+
+# blocking sockets
+
+
+@pytest.mark.clause("WA-15", "WA-23")
+def test_two_identities_meet_and_know_each_other(pool: ThreadPoolExecutor, client: Identity, server: Identity) -> None:
+    near, far = connect(pool, client_context(client, exactly(SERVER)), server_context(server, exactly(CLIENT)))
+    with near.result() as mine, far.result() as theirs:
+        assert peer_id(mine) == SERVER
+        assert peer_id(theirs) == CLIENT
+        assert mine.version() == theirs.version() == "TLSv1.3"
+        mine.sendall(b"hello")
+        assert theirs.recv(5) == b"hello"
+
+
+def test_an_unwanted_client_is_refused_and_its_socket_closed(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity
+) -> None:
+    near, far = connect(pool, client_context(client, ANYBODY), server_context(server, exactly(SERVER)))
+    with pytest.raises(UnwantedPeerError, match=r"found spiffe://example\.org/client") as caught:
+        far.result()
+    assert isinstance(caught.value, AuthorizationError)
+    assert isinstance(caught.value, ssl.SSLError)
+    with near.result() as mine:
+        assert mine.recv(1) == b""
+
+
+def test_an_unwanted_server_is_refused_before_anything_is_sent(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity
+) -> None:
+    near, far = connect(pool, client_context(client, exactly(CLIENT)), server_context(server, ANYBODY))
+    with pytest.raises(UnwantedPeerError, match=r"found spiffe://example\.org/server"):
+        near.result()
+    with far.result() as theirs:
+        assert theirs.recv(1) == b""
+
+
+@pytest.mark.parametrize("use", ["read", "write"])
+def test_skipping_the_handshake_does_not_skip_the_verification(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity, use: str
+) -> None:
+    near, far = socket.socketpair()
+    far.settimeout(10)
+    theirs = server_context(server, exactly(SERVER)).wrap_socket(far, server_side=True, do_handshake_on_connect=False)
+    mine = pool.submit(wrap, client_context(client, ANYBODY), near, server_side=False)
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: theirs.recv(1),
+        "write": lambda: theirs.sendall(b"secret"),
+    }
+    with pytest.raises(UnwantedPeerError):
+        calls[use]()
+    with mine.result() as connection:
+        assert connection.recv(10) == b""
+
+
+def test_a_listening_socket_accepts_by_the_identity_of_the_day(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, client: Identity, server: Identity
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listening = server_context(server, ANYBODY).wrap_socket(listener, server_side=True)
+        renewed = domain.svid("/renewed")
+        server.change(renewed, domain.bundle)
+        with listening:
+            accepted = pool.submit(listening.accept)
+            with (
+                socket.create_connection(listening.getsockname()) as raw,
+                client_context(client, ANYBODY).wrap_socket(raw) as mine,
+                accepted.result()[0] as theirs,
+            ):
+                assert peer_id(mine) == renewed.spiffe_id
+                assert peer_id(theirs) == CLIENT
+
+
+@pytest.mark.clause("WA-15", "WA-38")
+def test_each_trust_domain_is_verified_by_its_own_bundle_alone(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity
+) -> None:
+    """OpenSSL pools both trust domains' authorities and lets this pass."""
+    liar = TrustDomainDouble("partner.example")
+    forged = Identity(_forge(liar, CLIENT), domain.bundle)
+    server.change(server.svid, domain.bundle, liar.bundle)
+    near, far = connect(pool, client_context(forged, ANYBODY), server_context(server, ANYBODY))
+    with pytest.raises(HandshakeRefusedError, match="chain: expected"):
+        far.result()
+    near.result().close()
+
+
+def _forge(liar: TrustDomainDouble, victim: SpiffeID) -> X509SVID:
+    """An SVID that names another trust domain than its authority's."""
+    liar.name = victim.trust_domain
+    svid = liar.svid(victim.path)
+    liar.name = TrustDomain("partner.example")
+    return svid
+
+
+def test_federated_trust_domains_meet(pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity) -> None:
+    partner = TrustDomainDouble("partner.example")
+    guest = Identity(partner.svid("/guest"), partner.bundle, domain.bundle)
+    server.change(server.svid, domain.bundle, partner.bundle)
+    near, far = connect(pool, client_context(guest, any_in(domain.name)), server_context(server, any_in(partner.name)))
+    with near.result(), far.result() as theirs:
+        assert str(peer_id(theirs)) == "spiffe://partner.example/guest"
+
+
+def test_a_trust_domain_without_bundle_is_not_trusted(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity
+) -> None:
+    stranger = TrustDomainDouble("stranger.example")
+    guest = Identity(stranger.svid("/guest"), stranger.bundle, domain.bundle)
+    near, far = connect(pool, client_context(guest, ANYBODY), server_context(server, ANYBODY))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        far.result()
+    near.result().close()
+
+
+def test_a_chain_with_an_intermediate_is_verified(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity
+) -> None:
+    client = Identity(domain.svid("/client", via_intermediate=True), domain.bundle)
+    near, far = connect(pool, client_context(client, ANYBODY), server_context(server, exactly(CLIENT)))
+    with near.result(), far.result() as theirs:
+        assert peer_id(theirs) == CLIENT
+
+
+def test_an_authority_that_is_no_root_may_be_trusted(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity
+) -> None:
+    svid = domain.svid("/client", via_intermediate=True)
+    server.change(server.svid, Bundle(trust_domain=domain.name, x509_authorities=svid.chain[1:]))
+    near, far = connect(
+        pool, client_context(Identity(svid, domain.bundle), ANYBODY), server_context(server, exactly(CLIENT))
+    )
+    with near.result(), far.result() as theirs:
+        assert peer_id(theirs) == CLIENT
+
+
+# change
+
+
+@pytest.mark.clause("WA-12")
+def test_a_dropped_authority_is_forgotten(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, client: Identity, server: Identity
+) -> None:
+    of_server, of_client = server_context(server, ANYBODY), client_context(client, ANYBODY)
+    for end in connect(pool, of_client, of_server):
+        end.result().close()
+    domain.rotate()
+    domain.drop()
+    server.change(domain.svid("/server"), domain.bundle)
+    near, far = connect(pool, of_client, of_server)
+    with pytest.raises(ssl.SSLError):
+        near.result()
+    with pytest.raises(ssl.SSLError):
+        far.result()
+    client.change(domain.svid("/client"), domain.bundle)
+    near, far = connect(pool, of_client, of_server)
+    with near.result() as mine, far.result():
+        assert peer_id(mine) == SERVER
+
+
+@pytest.mark.clause("WA-22")
+def test_without_an_identity_every_handshake_is_refused(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity
+) -> None:
+    server.deny()
+    near, far = connect(pool, client_context(client, ANYBODY), server_context(server, ANYBODY))
+    with pytest.raises(HandshakeRefusedError, match="no identity issued"):
+        far.result()
+    with pytest.raises(OSError, match=r"."):
+        near.result()
+
+
+def test_an_expired_peer_is_refused(pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity) -> None:
+    expired = Identity(domain.svid("/client", lifetime=timedelta(minutes=-1)), domain.bundle)
+    near, far = connect(pool, client_context(expired, ANYBODY), server_context(server, ANYBODY))
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        far.result()
+    near.result().close()
+
+
+# other TLS
+
+
+def test_a_client_without_certificate_is_refused(pool: ThreadPoolExecutor, client: Identity, server: Identity) -> None:
+    anonymous = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anonymous.check_hostname = False
+    anonymous.load_verify_locations(cadata=client.bundles[CLIENT.trust_domain].x509_der())
+    near, far = connect(pool, anonymous, server_context(server, ANYBODY))
+    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        far.result()
+    near.result().close()
+
+
+def test_tls_1_2_is_refused(pool: ThreadPoolExecutor, client: Identity, server: Identity, tmp_path: Path) -> None:
+    old = plain(client, tmp_path, server_side=False)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    near, far = connect(pool, old, server_context(server, ANYBODY))
+    with pytest.raises(ssl.SSLError):
+        far.result()
+    with pytest.raises(ssl.SSLError):
+        near.result()
+
+
+def test_a_stock_client_gets_no_session_to_resume(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity, tmp_path: Path
+) -> None:
+    near, far = connect(pool, plain(client, tmp_path, server_side=False), server_context(server, ANYBODY))
+    with near.result() as mine, far.result() as theirs:
+        theirs.sendall(b"x")
+        assert mine.recv(1) == b"x"
+        assert mine.session is None or not mine.session.has_ticket
+
+
+def test_a_session_to_resume_is_refused(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity, tmp_path: Path
+) -> None:
+    stock_server = plain(server, tmp_path, server_side=True)
+    near, far = connect(pool, client_context(client, ANYBODY), stock_server)
+    with near.result() as mine, far.result() as theirs:
+        theirs.sendall(b"x")
+        assert mine.recv(1) == b"x"
+        session = mine.session
+    assert session is not None
+    left, right = socket.socketpair()
+    with left, right, pytest.raises(ValueError, match="session: expected none"):
+        client_context(client, ANYBODY).wrap_socket(left, session=session)
+
+
+def test_alpn_is_negotiated(pool: ThreadPoolExecutor, client: Identity, server: Identity) -> None:
+    of_client, of_server = client_context(client, ANYBODY), server_context(server, ANYBODY)
+    of_client.set_alpn_protocols(["h2", "http/1.1"])
+    of_server.set_alpn_protocols(["http/1.1"])
+    near, far = connect(pool, of_client, of_server)
+    with near.result() as mine, far.result():
+        assert mine.selected_alpn_protocol() == "http/1.1"
+
+
+def test_an_ordinary_connection_has_no_peer_id(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity, tmp_path: Path
+) -> None:
+    near, far = connect(pool, plain(client, tmp_path, server_side=False), plain(server, tmp_path, server_side=True))
+    with near.result(), far.result() as theirs, pytest.raises(AuthorizationError, match="expected one whose peer"):
+        peer_id(theirs)
+
+
+def test_an_authorizer_with_a_bug_lets_nobody_in(pool: ThreadPoolExecutor, client: Identity, server: Identity) -> None:
+    def fail(_: SpiffeID) -> bool:
+        raise LookupError("a bug of the service's")
+
+    near, far = connect(pool, client_context(client, ANYBODY), server_context(server, matching(fail)))
+    with pytest.raises(LookupError):
+        far.result()
+    with near.result() as mine:
+        assert mine.recv(1) == b""
+
+
+def test_no_key_stays_in_a_file(client: Identity) -> None:
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are what is wanted
+    client_context(client, ANYBODY).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 - names are what is wanted
+
+
+def test_threads_may_share_a_context_while_its_identity_changes(
+    domain: TrustDomainDouble, client: Identity, server: Identity
+) -> None:
+    of_client, of_server = client_context(client, exactly(SERVER)), server_context(server, exactly(CLIENT))
+    ended = threading.Event()
+
+    def change() -> None:
+        while not ended.wait(0.002):
+            server.change(domain.svid("/server"), domain.bundle)
+            client.change(domain.svid("/client"), domain.bundle)
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            pairs = [connect(pool, of_client, of_server) for _ in range(40)]
+            for near, far in pairs:
+                with near.result() as mine, far.result() as theirs:
+                    assert (peer_id(mine), peer_id(theirs)) == (SERVER, CLIENT)
+    finally:
+        ended.set()
+        changer.join()
+
+
+# asyncio and uvloop
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as made:
+        yield made
+
+
+async def talk(of_client: LiveContext, of_server: LiveContext) -> tuple[list[SpiffeID], SpiffeID, bytes]:
+    """Let a client ask `who?` over asyncio streams; give what the server saw, what the client saw, and the answer."""
+    seen: list[SpiffeID] = []
+    strays: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: strays.append(context))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(peer_id(writer.get_extra_info("ssl_object")))
+        writer.write(await reader.readline())
+        writer.close()
+
+    async with asyncio.timeout(10), await asyncio.start_server(answer, "127.0.0.1", 0, ssl=of_server) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=of_client)
+            found = peer_id(writer.get_extra_info("ssl_object"))
+            try:
+                writer.write(b"who?\n")
+                reply = await reader.read()
+            except OSError:
+                reply = b""
+            finally:
+                writer.close()
+        finally:
+            assert not strays, "a refusal is no accident of the loop's"
+    return seen, found, reply
+
+
+def test_streams_meet(runner: asyncio.Runner, client: Identity, server: Identity) -> None:
+    told = runner.run(talk(client_context(client, exactly(SERVER)), server_context(server, exactly(CLIENT))))
+    assert told == ([CLIENT], SERVER, b"who?\n")
+
+
+def test_streams_refuse_an_unwanted_client_without_calling_the_service(
+    runner: asyncio.Runner, client: Identity, server: Identity
+) -> None:
+    told = runner.run(talk(client_context(client, ANYBODY), server_context(server, exactly(SERVER))))
+    assert told == ([], SERVER, b"")
+
+
+def test_streams_refuse_an_unwanted_server(runner: asyncio.Runner, client: Identity, server: Identity) -> None:
+    with pytest.raises(UnwantedPeerError):
+        runner.run(talk(client_context(client, exactly(CLIENT)), server_context(server, ANYBODY)))
+
+
+def test_streams_are_refused_without_an_identity(runner: asyncio.Runner, client: Identity, server: Identity) -> None:
+    server.deny()
+    with pytest.raises(OSError, match=r"."):
+        runner.run(talk(client_context(client, ANYBODY), server_context(server, ANYBODY)))
+    client.deny()
+    with pytest.raises(HandshakeRefusedError, match="no identity issued"):
+        runner.run(talk(client_context(client, ANYBODY), server_context(server, ANYBODY)))
+
+
+@pytest.mark.parametrize("use", ["read", "write"])
+def test_buffers_give_and_take_nothing_before_the_peer_is_admitted(
+    client: Identity, server: Identity, use: str
+) -> None:
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    mine = client_context(client, ANYBODY).wrap_bio(to_client, to_server)
+    theirs = server_context(server, exactly(SERVER)).wrap_bio(to_server, to_client, server_side=True)
+    calls: dict[str, Callable[[], object]] = {"read": lambda: theirs.read(10), "write": lambda: theirs.write(b"secret")}
+    with pytest.raises(ssl.SSLWantReadError):
+        mine.do_handshake()
+    with pytest.raises(ssl.SSLWantReadError):
+        calls[use]()
+    mine.write(b"hello")
+    for _ in range(2):
+        with pytest.raises(UnwantedPeerError):
+            calls[use]()
+    with pytest.raises(AuthorizationError):
+        peer_id(theirs)
