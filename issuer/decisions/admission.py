@@ -112,14 +112,13 @@ def label_selectors(labels: Mapping[str, str]) -> frozenset[Selector]:
     for key, value in labels.items():
         if not _LABEL_KEY.fullmatch(key):
             raise Refused(Kind.INVALID, f"labels: expected keys of 1 to 63 of a-z A-Z 0-9 . _ / -, found {key[:80]!r}")
-        if not value or len(value.encode()) > MAX_LABEL_BYTES:
-            raise Refused(
-                Kind.INVALID, f"labels: {key}: expected 1 to {MAX_LABEL_BYTES} bytes, found {len(value.encode())}"
-            )
         try:
             selectors.add(Selector("join_token", f"label:{key}:{value}"))
         except SelectorError as e:
-            raise Refused(Kind.INVALID, f"labels: {key}: expected printable characters, found {value!r}") from e
+            raise Refused(Kind.INVALID, f"labels: {key}: {e}") from e
+        if not 1 <= len(value.encode()) <= MAX_LABEL_BYTES:
+            found = len(value.encode())
+            raise Refused(Kind.INVALID, f"labels: {key}: expected 1 to {MAX_LABEL_BYTES} bytes, found {found}")
     return frozenset(selectors)
 
 

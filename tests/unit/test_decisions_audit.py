@@ -1,0 +1,87 @@
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.audit import (
+    GENESIS,
+    AuditEvent,
+    Credential,
+    CredentialKind,
+    Decision,
+    NodeID,
+    broken_link,
+    chain,
+    issued,
+    refused,
+)
+from svid.keys import KeyID
+from tests.doubles.issuer_values import NOW, an_entry
+
+EVENT = AuditEvent(at=NOW, actor="uid:0", action="entry created", facts={"b": "ü", "a": "1"})
+events = st.lists(st.text(max_size=20).map(lambda text: replace(EVENT, subject=text)), min_size=1, max_size=8)
+
+
+@given(events, st.integers(min_value=0, max_value=8))
+def test_a_chain_goes_on_where_it_was_left(written: list[AuditEvent], cut: int) -> None:
+    first = list(chain(written[:cut], number=0, head=GENESIS))
+    number, head = (first[-1].number, first[-1].hash) if first else (0, GENESIS)
+    rows = first + list(chain(written[cut:], number=number, head=head))
+    assert rows == list(chain(written, number=0, head=GENESIS))
+    assert broken_link(rows) is None
+    assert broken_link(rows[len(first) :], number=number, head=head) is None
+
+
+@given(events, st.data())
+def test_a_row_that_was_changed_removed_or_moved_is_found(written: list[AuditEvent], data: st.DataObject) -> None:
+    rows = list(chain(written, number=0, head=GENESIS))
+    at = data.draw(st.integers(min_value=0, max_value=len(rows) - 1))
+    changed = [*rows[:at], replace(rows[at], body=rows[at].body + b" "), *rows[at + 1 :]]
+    assert broken_link(changed) == at + 1
+    if at < len(rows) - 1:
+        assert broken_link([*rows[:at], *rows[at + 1 :]]) == at + 1
+
+
+def test_a_body_is_canonical_json() -> None:
+    (row,) = chain([EVENT], number=0, head=GENESIS)
+    text = row.body.decode()
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert json.loads(text)["facts"] == {"a": "1", "b": "ü"}
+
+
+def test_an_issued_credential_is_told_with_its_entry_authority_and_audiences() -> None:
+    credential = Credential(
+        kind=CredentialKind.JWT,
+        serial="j",
+        spiffe_id=an_entry().spiffe_id,
+        authority_id=KeyID("jwt-1"),
+        issued_at=NOW,
+        not_after=NOW + timedelta(minutes=5),
+        entry_id=an_entry(entry_id="e1").id,
+        entry_revision=3,
+        node_id=NodeID("n1"),
+        audiences=("a",),
+    )
+    event = issued(credential, actor="node")
+    assert (event.action, event.subject, event.entry_revision) == ("jwt issued", "spiffe://example.org/web", 3)
+    assert (event.credential, event.decision) == ("j", Decision.ALLOWED)
+    assert event.facts == {
+        "authority": "jwt-1", "not_after": "2026-01-01T12:05:00+00:00", "entry": "e1", "audiences": '["a"]',
+    }  # fmt: skip
+    bare = issued(replace(credential, entry_id=None, audiences=()), actor="node")
+    assert set(bare.facts) == {"authority", "not_after"}
+
+
+def test_a_refusal_is_told_with_its_kind_and_facts() -> None:
+    event = refused(
+        Refused(Kind.DENIED, "node: banned", hint="for the operator", node="n1", count=2),
+        at=NOW,
+        actor="node",
+        action="x509 asked",
+        subject="e1",
+    )
+    assert (event.decision, event.reason, event.subject) == (Decision.REFUSED, "node: banned", "e1")
+    assert event.facts == {"kind": "DENIED", "node": "n1", "count": "2"}

@@ -1,0 +1,176 @@
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions import profile
+from issuer.decisions.authority import AuthorityKind, intended
+from issuer.decisions.lint import lint_jwt_draft, lint_token, lint_x509_der, lint_x509_draft
+from issuer.decisions.profile import ISSUER_DNS_NAME, JWTDraft, X509Draft, claims_of
+from issuer.signing import X509Signer
+from svid.keys import KeyID, KeyKind, generate_private_key
+from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, a_node, an_entry, x509_authority
+
+AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW)
+VALIDITY = profile.validity(NOW, timedelta(hours=1), AUTHORITY)
+KEY = generate_private_key(KeyKind.EC_P256).public_key()
+X509_DRAFT = profile.build_x509(an_entry(), KEY, serial=profile.serial_from(bytes(16)), validity=VALIDITY)
+JWT_DRAFT = profile.build_jwt(an_entry(), ("a",), jti="j", validity=VALIDITY)
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
+A_BIT = timedelta(microseconds=1)
+FOREIGN = SpiffeID(trust_domain=TrustDomain("other.org"), path="/web")
+RESERVED = SpiffeID(trust_domain=TRUST_DOMAIN, path="/spire/server")
+
+
+def lint_x509(draft: X509Draft) -> None:
+    lint_x509_draft(draft, trust_domain=TRUST_DOMAIN, authority=AUTHORITY, now=NOW)
+
+
+def lint_jwt(draft: JWTDraft) -> None:
+    lint_jwt_draft(draft, trust_domain=TRUST_DOMAIN, authority=AUTHORITY, now=NOW)
+
+
+def fault(check: Callable[[], None]) -> str:
+    with pytest.raises(Refused) as refused:
+        check()
+    assert refused.value.kind is Kind.INTERNAL
+    return refused.value.detail
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        X509_DRAFT,
+        profile.build_issuer_x509(TRUST_DOMAIN, KEY, serial=2**127, validity=VALIDITY),
+        profile.build_node_x509(a_node().spiffe_id, KEY, serial=2**127, validity=VALIDITY),
+        replace(X509_DRAFT, not_after=NOW + timedelta(days=1)),
+    ],
+)
+def test_what_profile_drafts_passes(draft: X509Draft) -> None:
+    lint_x509(draft)
+
+
+@pytest.mark.parametrize(
+    ("draft", "found"),
+    [
+        (replace(X509_DRAFT, spiffe_id=FOREIGN), "SPIFFE ID: expected the trust domain example.org"),
+        (replace(X509_DRAFT, spiffe_id=TRUST_DOMAIN.id), "SPIFFE ID: expected a path, found none"),
+        (replace(X509_DRAFT, spiffe_id=RESERVED), "SPIFFE ID: expected no reserved path"),
+        (replace(X509_DRAFT, serial=-(2**127)), "serial: expected"),
+        (replace(X509_DRAFT, serial=2**62), "serial: expected 64 to 159 bits, found 63"),
+        (replace(X509_DRAFT, serial=2**159), "serial: expected 64 to 159 bits, found 160"),
+        (
+            replace(X509_DRAFT, dns_names=(ISSUER_DNS_NAME,)),
+            "dns_names: expected issuer.cognomen.internal in the issuer's",
+        ),
+        (
+            replace(profile.build_issuer_x509(TRUST_DOMAIN, KEY, serial=2**127, validity=VALIDITY), dns_names=()),
+            "dns_names: expected",
+        ),
+        (replace(X509_DRAFT, not_before=NOW - A_BIT), "validity: expected whole seconds"),
+        (replace(X509_DRAFT, not_after=NOW), "within, found"),
+        (replace(X509_DRAFT, not_before=NOW + SECOND), "within, found"),
+        (replace(X509_DRAFT, not_after=NOW + timedelta(days=1, minutes=1)), "validity: expected at most 1 day"),
+        (replace(X509_DRAFT, not_after=AUTHORITY.not_after + SECOND), "not_after: expected at most the authority's"),
+    ],
+)
+def test_a_certificate_that_must_not_be_is_not_recorded(draft: X509Draft, found: str) -> None:
+    assert found in fault(lambda: lint_x509(draft))
+
+
+def test_a_draft_of_a_token_passes() -> None:
+    lint_jwt(JWT_DRAFT)
+
+
+@pytest.mark.parametrize(
+    ("draft", "found"),
+    [
+        (replace(JWT_DRAFT, spiffe_id=FOREIGN), "SPIFFE ID: expected the trust domain example.org"),
+        (replace(JWT_DRAFT, audiences=()), "audiences: expected one or more, none empty, found 0"),
+        (replace(JWT_DRAFT, audiences=("a", "")), "audiences: expected one or more, none empty, found 2"),
+        (replace(JWT_DRAFT, jti=""), "jti: expected a text"),
+        (replace(JWT_DRAFT, issued_at=NOW - A_BIT), "validity: expected whole seconds"),
+        (replace(JWT_DRAFT, expires_at=NOW), "within, found"),
+        (replace(JWT_DRAFT, expires_at=NOW + timedelta(days=1, minutes=1)), "validity: expected at most 1 day"),
+        (replace(JWT_DRAFT, expires_at=AUTHORITY.not_after + SECOND), "expires_at: expected at most the authority's"),
+    ],
+)
+def test_a_token_that_must_not_be_is_not_recorded(draft: JWTDraft, found: str) -> None:
+    assert found in fault(lambda: lint_jwt(draft))
+
+
+def lint_der(der: bytes, draft: X509Draft, by: Signing) -> None:
+    ski = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    lint_x509_der(der, draft, authority_name=by.certificate.subject, authority_ski=ski)
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (replace(X509_DRAFT, spiffe_id=an_entry("/db").spiffe_id), "SPIFFE ID: expected spiffe://example.org/db"),
+        (replace(X509_DRAFT, serial=2**127 + 1), "serial: expected"),
+        (replace(X509_DRAFT, public_key=generate_private_key(KeyKind.EC_P256).public_key()), "public key: expected"),
+        (replace(X509_DRAFT, not_before=NOW), "validity: expected"),
+        (replace(X509_DRAFT, not_after=NOW + 2 * HOUR), "validity: expected"),
+        (replace(X509_DRAFT, dns_names=("a.example",)), "dns_names: expected ('a.example',), found []"),
+    ],
+)
+async def test_a_certificate_that_is_not_as_drafted_is_not_released(other: X509Draft, found: str) -> None:
+    by = await x509_authority()
+    der = X509Signer(by.key, by.certificate).sign(X509_DRAFT)
+    lint_der(der, X509_DRAFT, by)
+    assert found in fault(lambda: lint_der(der, other, by))
+
+
+async def test_a_certificate_by_another_authority_is_not_released() -> None:
+    by, other = await x509_authority(), await x509_authority()
+    der = X509Signer(by.key, by.certificate).sign(X509_DRAFT)
+    assert "authority key identifier: expected" in fault(lambda: lint_der(der, X509_DRAFT, other))
+    nameless = x509.Name([])
+    ski = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    assert "issuer: expected" in fault(
+        lambda: lint_x509_der(der, X509_DRAFT, authority_name=nameless, authority_ski=ski)
+    )
+
+
+async def test_what_is_no_leaf_or_no_certificate_is_not_released() -> None:
+    by = await x509_authority()
+    signing_certificate = by.certificate.public_bytes(Encoding.DER)
+    assert "expected on a leaf" in fault(lambda: lint_der(signing_certificate, X509_DRAFT, by))
+    assert fault(lambda: lint_der(b"\x30\x03\x02\x01\x00", X509_DRAFT, by)).startswith("lint: ")
+
+
+def a_token(header: object, claims: object) -> str:
+    parts = (json.dumps(part).encode() for part in (header, claims))
+    return ".".join([*(urlsafe_b64encode(part).decode().rstrip("=") for part in parts), "c2ln"])
+
+
+HEADER = {"alg": "ES256", "kid": "jwt-1", "typ": "JWT"}
+CLAIMS = claims_of(JWT_DRAFT)
+
+
+@pytest.mark.clause("JW-03")
+@pytest.mark.parametrize(
+    ("token", "found"),
+    [
+        (a_token({**HEADER, "jku": "x"}, CLAIMS), "header: expected alg ES256, kid jwt-1, typ JWT"),
+        (a_token({**HEADER, "alg": "none"}, CLAIMS), "header: expected"),
+        (a_token(HEADER, {**CLAIMS, "nbf": 1}), "claims: expected"),
+        (a_token(HEADER, {**CLAIMS, "sub": "spiffe://example.org/db"}), "claims: expected"),
+        (a_token(HEADER, {**CLAIMS, "aud": "a"}), "claims: expected"),
+        (a_token(HEADER, CLAIMS) + ".x", "token: expected three parts, found 4"),
+        ("a..c", "token: expected three parts"),
+        ("bm8.bm8.bm8", "token: expected base64url of JSON"),
+        ("é.é.é", "token: expected base64url of JSON"),
+    ],
+)
+def test_a_token_that_is_not_as_drafted_is_not_released(token: str, found: str) -> None:
+    lint_token(a_token(HEADER, CLAIMS), JWT_DRAFT, algorithm="ES256", key_id=KeyID("jwt-1"))
+    assert found in fault(lambda: lint_token(token, JWT_DRAFT, algorithm="ES256", key_id=KeyID("jwt-1")))

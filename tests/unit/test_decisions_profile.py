@@ -1,0 +1,106 @@
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions import profile
+from issuer.decisions.authority import AuthorityKind, intended
+from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, JWTDraft, X509Draft, validity
+from svid.keys import KeyID, KeyKind, generate_private_key
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
+
+AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW)
+KEY = generate_private_key(KeyKind.EC_P256).public_key()
+HOUR = timedelta(hours=1)
+A_BIT = timedelta(microseconds=123_456)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_serial_is_positive_fits_20_octets_and_keeps_its_randomness(random: bytes) -> None:
+    serial = profile.serial_from(random)
+    assert serial.bit_length() == 128
+    assert serial.to_bytes(16)[1:] == random[1:]
+    assert int(profile.serial_to_text(serial), 16) == serial
+    assert len(profile.serial_to_text(serial)) == 32
+
+
+def test_too_little_randomness_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 16 bytes, found 8"):
+        profile.serial_from(bytes(8))
+
+
+def test_an_svid_begins_30_s_earlier_and_counts_its_half_life_from_now() -> None:
+    found = validity(NOW + A_BIT, HOUR, AUTHORITY)
+    assert found.issued_at == NOW + A_BIT
+    assert (found.not_before, found.not_after) == (NOW - timedelta(seconds=30), NOW + HOUR)
+
+
+def test_an_svid_ends_with_its_authority_at_the_latest() -> None:
+    late = AUTHORITY.not_after - timedelta(minutes=1)
+    assert validity(late, HOUR, AUTHORITY).not_after == AUTHORITY.not_after
+
+
+def test_an_authority_that_is_over_signs_nothing() -> None:
+    with pytest.raises(Refused) as refused:
+        validity(AUTHORITY.not_after, HOUR, AUTHORITY)
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "not_after"),
+    [(None, NOW + HOUR), (NOW + 2 * HOUR, NOW + HOUR), (NOW + timedelta(minutes=5), NOW + timedelta(minutes=5))],
+)
+def test_an_svid_ends_with_its_entry_at_the_latest(expires_at: datetime | None, not_after: datetime) -> None:
+    entry = replace(an_entry(), expires_at=expires_at)
+    assert profile.entry_validity(entry, ttl=HOUR, now=NOW, authority=AUTHORITY).not_after == not_after
+
+
+@pytest.mark.parametrize("left", [timedelta(), timedelta(microseconds=999_999), -HOUR])
+def test_an_entry_that_ends_within_this_second_gets_nothing(left: timedelta) -> None:
+    entry = replace(an_entry(), expires_at=NOW + left)
+    with pytest.raises(Refused) as refused:
+        profile.entry_validity(entry, ttl=HOUR, now=NOW, authority=AUTHORITY)
+    assert refused.value.kind is Kind.DENIED
+
+
+def test_everything_in_a_workloads_certificate_comes_from_its_entry() -> None:
+    entry, times = replace(an_entry(), dns_names=("a.example",)), validity(NOW, HOUR, AUTHORITY)
+    assert profile.build_x509(entry, KEY, serial=7, validity=times) == X509Draft(
+        spiffe_id=entry.spiffe_id,
+        serial=7,
+        public_key=KEY,
+        not_before=times.not_before,
+        not_after=times.not_after,
+        dns_names=("a.example",),
+    )
+
+
+def test_only_the_issuers_own_certificate_has_its_dns_name() -> None:
+    times = validity(NOW, HOUR, AUTHORITY)
+    issuer = profile.build_issuer_x509(TRUST_DOMAIN, KEY, serial=7, validity=times)
+    assert (issuer.spiffe_id.path, issuer.dns_names) == ("/cognomen/issuer", (ISSUER_DNS_NAME,))
+    node = profile.build_node_x509(a_node().spiffe_id, KEY, serial=7, validity=times)
+    assert (node.spiffe_id, node.dns_names) == (a_node().spiffe_id, ())
+
+
+def test_a_token_is_drafted_in_whole_seconds_and_not_back_dated() -> None:
+    times = validity(NOW + A_BIT, HOUR, AUTHORITY)
+    assert profile.build_jwt(an_entry(), ("b", "a"), jti="j", validity=times) == JWTDraft(
+        spiffe_id=an_entry().spiffe_id, audiences=("b", "a"), jti="j", issued_at=NOW, expires_at=NOW + HOUR
+    )
+
+
+def test_a_signing_certificates_name_holds_its_serial_and_fits() -> None:
+    serial = profile.serial_from(b"\xff" * 16)
+    draft = profile.build_ca(AUTHORITY, trust_domain=TRUST_DOMAIN, serial=serial)
+    assert draft == CADraft(
+        trust_domain=TRUST_DOMAIN,
+        serial=serial,
+        common_name=f"Cognomen {'f' * 32}",
+        not_before=AUTHORITY.not_before,
+        not_after=AUTHORITY.not_after,
+    )
+    assert len(draft.common_name) <= 64  # RFC 5280's ub-common-name
