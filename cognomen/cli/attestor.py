@@ -6,7 +6,7 @@ import click
 
 from attestor.config import AttestorConfig
 from cognomen.cli.options import read_source
-from cognomen.cli.running import check_socket_path, config_options, run
+from cognomen.cli.running import check_socket_path, config_options, endpoint, run
 from cognomen.daemon.config import load
 
 __all__ = ["attestor"]
@@ -47,5 +47,7 @@ def run_attestor(config: Path | None, log_level: str, source: str | None, **flag
     invite = Invite.parse(read_source(source)) if source is not None else None
     run(
         log_level,
-        lambda: run_main(loaded, invite=invite, ready=lambda _: click.echo(f"SPIFFE_ENDPOINT_SOCKET=unix://{socket}")),
+        lambda: run_main(
+            loaded, invite=invite, ready=lambda _: click.echo(f"SPIFFE_ENDPOINT_SOCKET={endpoint(socket)}")
+        ),
     )

@@ -15,6 +15,7 @@ from attestor.config import AttestorConfig
 from cognomen.cli.admin import connect
 from cognomen.cli.deventries import Identity, ensure_entries
 from cognomen.cli.devstate import DevState, Kept
+from cognomen.cli.running import endpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
@@ -83,12 +84,22 @@ class DevDaemons:
 
     async def _prepare(self) -> None:
         """Bring the entries up to date, and say that the socket works when the node has them."""
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._follow_entries()
+        except TimeoutError as e:
+            raise Refused(
+                Kind.UNAVAILABLE,
+                f"socket: expected it to work after {_READY_SECONDS:.0f} s, found that the node is not in step",
+                hint=f"see the log, or begin anew: rm -r {self._state.path}",
+            ) from e
+        click.echo(f"SPIFFE_ENDPOINT_SOCKET={endpoint(self._attestor_config.workload_socket)}")
+
+    async def _follow_entries(self) -> None:
         node = await self._node
         change = await asyncio.to_thread(self._ensure_entries, node)
-        async with asyncio.timeout(_READY_SECONDS):
-            while change and await asyncio.to_thread(self._acknowledged, node) < change:  # noqa: ASYNC110 - no event tells it
-                await asyncio.sleep(_LOOK_SECONDS)
-        click.echo(f"SPIFFE_ENDPOINT_SOCKET=unix://{self._attestor_config.workload_socket}")
+        while change and await asyncio.to_thread(self._acknowledged, node) < change:  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _ensure_entries(self, node: SpiffeID) -> int:
         with connect(self._state.admin_socket) as admin:

@@ -74,7 +74,7 @@ class DevState:
         """
         try:
             kept = msgspec.json.decode(read_private(self._file), type=Kept)
-        except msgspec.ValidationError as e:
+        except msgspec.DecodeError as e:
             raise Refused(Kind.INVALID, f"file {self._file}: {e}", hint=f"remove {self.path} to begin anew") from e
         except Refused as e:
             if e.kind is not Kind.NOT_FOUND:
@@ -101,6 +101,6 @@ def _is_free(address: str) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, int(port)))
-        except OSError:
+        except (OSError, ValueError, OverflowError):
             return False
     return True

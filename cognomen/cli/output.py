@@ -36,8 +36,8 @@ def print_page(
     """Print one page of things called `name`; `columns` are the keys that people see."""
     if output == "json":
         print_json({name: list(documents), "next_page_token": next_page_token})
-        return
-    print_table(columns, [[document[key] for key in columns] for document in documents])
+    else:
+        print_table(columns, [[document[key] for key in columns] for document in documents])
     if next_page_token:
         click.echo(f"there are more: --page-token {next_page_token}, or --all", err=True)
 

@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 import msgspec
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["MAX_SOCKET_PATH_BYTES", "check_socket_path", "config_options", "run"]
+__all__ = ["MAX_SOCKET_PATH_BYTES", "check_socket_path", "config_options", "endpoint", "run"]
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
 
@@ -62,6 +63,11 @@ def check_socket_path(path: Path) -> Path:
             hint="name a shorter path",
         )
     return path.absolute()
+
+
+def endpoint(socket: Path) -> str:
+    """Write a socket's path as SPIFFE_ENDPOINT_SOCKET has it."""
+    return f"unix://{quote(str(socket))}"
 
 
 def run(log_level: str, main: Callable[[], Coroutine[None, None, None]]) -> None:
