@@ -3,16 +3,18 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 from grpclib.client import Channel
 from grpclib.client import Stream as ClientStream
 from grpclib.const import Cardinality
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.exceptions import ProtocolError
 
 from attestor.api.status import translate
 from attestor.api.workload import SERVICE, WorkloadAPI
@@ -35,7 +37,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
 from tests.doubles.issuerclient import Authority
 
-__all__ = ["HEADER", "WorkloadSide", "call", "entry", "open_stream", "serving"]
+__all__ = ["HEADER", "TRUST_DOMAIN", "Answers", "WorkloadSide", "call", "entry", "open_stream", "serving"]
 
 TRUST_DOMAIN = TrustDomain("example.org")
 HEADER = (("workload.spiffe.io", "true"),)
@@ -185,17 +187,47 @@ async def call(
         return answer
 
 
+class Answers(Generic[_Reply]):
+    """What comes on an open stream."""
+
+    def __init__(self, stream: ClientStream[Message, _Reply]) -> None:
+        self._stream = stream
+
+    async def next(self) -> _Reply:
+        """Wait for the next message; grpclib's GRPCError when the stream ends as refused."""
+        message = await self._stream.recv_message()
+        if message is None:
+            await self._stream.recv_trailing_metadata()
+            raise AssertionError("expected a message or a refusal, found that the stream ended")
+        return message
+
+    async def refusal(self) -> GRPCError:
+        """Wait for the end of the stream."""
+        try:
+            while await self._stream.recv_message() is not None:
+                pass
+            await self._stream.recv_trailing_metadata()
+        except GRPCError as err:
+            return err
+        raise AssertionError("expected a refusal, found that the stream ended well")
+
+
 @asynccontextmanager
 async def open_stream(
     channel: Channel, method: str, request: Message, reply: type[_Reply], *, metadata: Metadata = HEADER
-) -> AsyncIterator[ClientStream[Message, _Reply]]:
-    """Open a stream and send the request; the call is reset at the end of the block."""
+) -> AsyncIterator[Answers[_Reply]]:
+    """Open a stream and send the request; the call is reset at the end of the block, unless it is over."""
     stream = channel.request(
         f"/{SERVICE}/{method}", Cardinality.UNARY_STREAM, type(request), reply, metadata=metadata, timeout=20
     )
-    async with stream:
-        await stream.send_message(request, end=True)
-        try:
-            yield stream
-        finally:
-            await stream.cancel()
+    is_done = False
+    try:
+        async with stream:
+            await stream.send_message(request, end=True)
+            yield Answers(stream)
+            is_done = True
+            with suppress(ProtocolError):  # it is over
+                await stream.cancel()
+    except (GRPCError, StreamTerminatedError):  # the end of the call, which the block has seen
+        if not is_done:
+            raise
