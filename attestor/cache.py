@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 
 from attestor.decisions.match import Index
@@ -22,6 +22,7 @@ from svid.x509svid import X509SVID
 
 __all__ = ["Cache", "HeldX509", "Subscription", "View"]
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _WAKE_COMPARISONS = 10_000  # more than that, and everybody is woken rather than looked at
 
 
@@ -79,6 +80,7 @@ class Cache:
         self._facts: Counter[str] = Counter()
         self._needed: frozenset[str] | None = None
         self._subscriptions: set[Subscription] = set()
+        self._next_end = _NEVER
 
     @property
     def synchronised(self) -> bool:
@@ -159,17 +161,19 @@ class Cache:
             entry = self._entries.get(held.entry.id)
             if entry is not None and keeps_svid(held.entry, entry):
                 self._svids[entry.id] = held
+                self._next_end = min(self._next_end, held.svid.not_after)
                 taken.append(entry)
         self._wake(taken)
 
-    def expire(self, now: datetime) -> datetime | None:
+    def expire(self, now: datetime) -> datetime:
         """Drop entries and SVIDs whose time is over.
 
         Returns:
-            When the next one's is; None: never.
+            When there may be something to drop again; not before that.
         """
-        ends = {entry.id: entry.expires_at for entry in self._entries.values() if entry.expires_at is not None}
-        over = [self._entries[entry_id] for entry_id, end in ends.items() if end <= now]
+        if now < self._next_end:
+            return self._next_end
+        over = [entry for entry in self._entries.values() if entry.expires_at is not None and entry.expires_at <= now]
         for entry in over:
             self._remove(entry)
         dead = [held.entry for held in self._svids.values() if held.svid.not_after <= now]
@@ -177,13 +181,15 @@ class Cache:
             del self._svids[entry.id]
         if over or dead:
             self._wake([*over, *dead])
-        coming = [end for end in ends.values() if end > now] + [held.svid.not_after for held in self._svids.values()]
-        return min(coming, default=None)
+        ends = [entry.expires_at for entry in self._entries.values() if entry.expires_at is not None]
+        self._next_end = min([*ends, *(held.svid.not_after for held in self._svids.values())], default=_NEVER)
+        return self._next_end
 
     def _put_entry(self, entry: RegistrationEntry) -> None:
         if (old := self._entries.get(entry.id)) is not None:
             self._facts -= _facts(old)  # `-=` forgets what falls to zero
         self._entries[entry.id] = entry
+        self._next_end = min(self._next_end, entry.expires_at or _NEVER)
         self._index.add(entry)  # instead of the old one
         self._facts += _facts(entry)
         self._needed = None

@@ -109,7 +109,7 @@ class MintJWTs:
         requests = [JWTRequest(entry_id=wish.entry_id, audiences=wish.audiences) for wish in wishes]
         answers: Sequence[MintedJWT | Refused] = [_not_minted()] * len(wishes)
         try:
-            answers = await self._client.mint_jwt(requests)
+            answers = [_told(answer) for answer in await self._client.mint_jwt(requests)]
         except Refused as e:  # whatever it is, it is between issuer and node
             log.warning("JWT-SVIDs not minted", kind=e.kind, reason=e.detail, hint=e.hint, tokens=len(wishes))
         finally:  # also when cancelled: nobody waits for ever
@@ -120,9 +120,6 @@ class MintJWTs:
         pending = self._pending.pop(wish)
         if isinstance(answer, MintedJWT):
             answer = self._keep(wish, pending.entry, answer)
-        elif answer.kind not in _WORKLOADS_FAULT:
-            log.info("JWT-SVID not minted", entry_id=wish.entry_id, kind=answer.kind, reason=answer.detail)
-            answer = _not_minted()
         if not pending.answer.done():  # the loop is closing
             pending.answer.set_result(answer)
 
@@ -137,6 +134,14 @@ class MintJWTs:
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return minted
+
+
+def _told(answer: MintedJWT | Refused) -> MintedJWT | Refused:
+    """What a workload is told of an answer: only what it can do something about."""
+    if isinstance(answer, MintedJWT) or answer.kind in _WORKLOADS_FAULT:
+        return answer
+    log.info("JWT-SVID not minted", kind=answer.kind, reason=answer.detail)
+    return _not_minted()
 
 
 def _not_minted() -> Refused:

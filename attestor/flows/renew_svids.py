@@ -94,11 +94,9 @@ class RenewSVIDs:
         wanted = self._cache.wanted() if len(due) > 1 else ()
         return [self._plans[entry_id].entry for entry_id in due_now(due, wanted=wanted, now=now, limit=_BATCH)]
 
-    async def _rest(self, now: datetime, expiry: datetime | None) -> None:
-        moments = [now + _LONGEST_REST, *(plan.due for plan in self._plans.values())]
-        if expiry is not None:
-            moments.append(expiry)
-        rest = max(min(moments) - now, _SHORTEST_REST)
+    async def _rest(self, now: datetime, expiry: datetime) -> None:
+        next_due = min((plan.due for plan in self._plans.values()), default=expiry)
+        rest = max(min(now + _LONGEST_REST, next_due, expiry) - now, _SHORTEST_REST)
         await _first_of(self._cache.changed.wait(), self._clock.sleep(rest.total_seconds()))
 
     async def _mint(self, batch: Sequence[RegistrationEntry]) -> None:

@@ -1,0 +1,168 @@
+"""JWT-SVIDs on demand: kept, shared, batched; against an issuer in memory, with a clock that the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from attestor.decisions.node import Joining, joined
+from attestor.flows.mint_jwts import MintJWTs
+from attestor.issuerclient.port import JWTRequest, MintedJWT
+from cognomen.daemon.errors import Kind, Refused
+from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.clock import FakeClock
+from tests.doubles.entries import entry
+from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
+
+WEB, DB = entry("web"), entry("db")
+HALF = timedelta(minutes=2.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minting:
+    issuer: IssuerInMemory
+    clock: FakeClock
+    jwts: MintJWTs
+
+
+@pytest.fixture
+async def minting() -> AsyncIterator[Minting]:
+    clock = FakeClock()
+    issuer = IssuerInMemory(clock, TrustDomain("example.org"), ttl=timedelta(days=1))
+    issuer.put(WEB, DB)
+    client, invite = issuer.client(), issuer.invite()
+    key = generate_private_key(KeyKind.EC_P256)
+    credential = issuer.join(invite.token, public_key_to_der(key.public_key()))
+    await client.use(joined(invite, credential, Joining(private_key=key, token_hash=""), now=clock.now()))
+    jwts = MintJWTs(client=client, clock=clock)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(jwts.run())
+        yield Minting(issuer=issuer, clock=clock, jwts=jwts)
+        task.cancel()
+
+
+async def test_a_token_is_minted_once_and_kept_until_half_life(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a"])
+    minting.clock.advance(HALF - timedelta(seconds=1))
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is first
+    minting.clock.advance(1)
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is not first
+    assert minting.issuer.jwt_mints == [1, 1]
+
+
+async def test_audiences_are_a_set(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a", "b"])
+    assert await minting.jwts.jwt_svid(WEB, ["b", "a", "b"]) is first
+
+
+async def test_another_revision_of_the_entry_has_tokens_of_its_own(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a"])
+    assert await minting.jwts.jwt_svid(entry("web", revision=2), ["a"]) is not first
+
+
+async def test_who_asks_at_the_same_time_for_the_same_shares_a_mint(minting: Minting) -> None:
+    tokens = await asyncio.gather(*(minting.jwts.jwt_svid(WEB, ["a"]) for _ in range(20)))
+    assert len({token.token for token in tokens}) == 1
+    assert minting.issuer.jwt_mints == [1]
+
+
+async def test_who_asks_at_the_same_time_for_something_else_shares_a_call(minting: Minting) -> None:
+    wishes = [(WEB, ["a"]), (WEB, ["b"]), (DB, ["a"])]
+    tokens = await asyncio.gather(*(minting.jwts.jwt_svid(one, audiences) for one, audiences in wishes))
+    assert len({token.token for token in tokens}) == 3
+    assert minting.issuer.jwt_mints == [3]
+
+
+async def test_one_who_gives_up_takes_nothing_from_the_others(minting: Minting) -> None:
+    async with asyncio.TaskGroup() as group:
+        patient = group.create_task(minting.jwts.jwt_svid(WEB, ["a"]))
+        hasty = group.create_task(minting.jwts.jwt_svid(WEB, ["a"]))
+        await asyncio.sleep(0)
+        hasty.cancel()
+    assert isinstance(patient.result(), MintedJWT)
+
+
+async def test_without_the_issuer_the_old_token_is_served_while_it_is_valid(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a"])
+    minting.issuer.set_reachable(reachable=False)
+    minting.clock.advance(2 * HALF - timedelta(seconds=1))
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is first
+    minting.clock.advance(1)
+    with pytest.raises(Refused) as refused:
+        await minting.jwts.jwt_svid(WEB, ["a"])
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+async def test_a_refusal_of_the_request_is_told_as_it_is(minting: Minting) -> None:
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.INVALID, "audiences: expected at most 16")
+    with pytest.raises(Refused, match="expected at most 16"):
+        await minting.jwts.jwt_svid(WEB, ["a"])
+
+
+async def test_a_refusal_of_the_node_is_none_of_the_workloads_business(minting: Minting) -> None:
+    minting.issuer.refused_node = Refused(Kind.DENIED, "node SVID: superseded by a later one")
+    with pytest.raises(Refused) as refused:
+        await minting.jwts.jwt_svid(WEB, ["a"])
+    assert refused.value.kind is Kind.UNAVAILABLE
+    assert "node" not in refused.value.detail
+
+
+async def test_an_entry_that_the_issuer_no_longer_knows_is_unavailable(minting: Minting) -> None:
+    minting.issuer.delete(WEB.id)
+    with pytest.raises(Refused) as refused:
+        await minting.jwts.jwt_svid(WEB, ["a"])
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+async def test_a_token_of_another_name_is_not_taken(minting: Minting) -> None:
+    other = entry("web", spiffe_id=SpiffeID.parse("spiffe://example.org/other"))
+    with pytest.raises(Refused) as refused:
+        await minting.jwts.jwt_svid(other, ["a"])
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+async def test_only_so_many_tokens_are_kept_and_the_longest_unused_goes(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["first"])
+    second = await minting.jwts.jwt_svid(WEB, ["second"])
+    assert await minting.jwts.jwt_svid(WEB, ["first"]) is first
+    await asyncio.gather(*(minting.jwts.jwt_svid(WEB, [f"a{number}"]) for number in range(999)))
+    assert await minting.jwts.jwt_svid(WEB, ["first"]) is first
+    assert await minting.jwts.jwt_svid(WEB, ["second"]) is not second
+
+
+async def test_only_so_many_may_be_minted_at_the_same_time(minting: Minting) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(minting.jwts.jwt_svid(WEB, [f"a{number}"])) for number in range(4096)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused) as refused:
+            await minting.jwts.jwt_svid(WEB, ["one more"])
+        for task in tasks:
+            task.cancel()
+    assert refused.value.kind is Kind.EXHAUSTED
+
+
+class HangingClient(InMemoryIssuerClient):
+    """A client whose issuer never answers."""
+
+    async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
+        await asyncio.Event().wait()
+        return await super().mint_jwt(requests)
+
+
+async def test_nobody_waits_for_ever_when_minting_ends() -> None:
+    clock = FakeClock()
+    jwts = MintJWTs(client=HangingClient(IssuerInMemory(clock, TrustDomain("example.org"))), clock=clock)
+
+    async def ask() -> None:
+        with pytest.raises(Refused, match="cannot be minted now"):
+            await jwts.jwt_svid(WEB, ["a"])
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask())
+        running = group.create_task(jwts.run())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        running.cancel()

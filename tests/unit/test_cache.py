@@ -1,0 +1,203 @@
+"""attestor/cache: what is held, and who is woken."""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from attestor.cache import Cache, HeldX509, Subscription
+from attestor.decisions.sync import Change, Cursor
+from cognomen.daemon.errors import Kind, Refused
+from svid.bundle import Bundle
+from svid.entry import EntryID, RegistrationEntry
+from svid.keys import KeyKind, generate_private_key
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.x509svid import X509SVID
+from tests.doubles.clock import FakeClock
+from tests.doubles.entries import UID_1000, entry
+from tests.doubles.issuerclient import Authority
+
+TD = TrustDomain("example.org")
+CLOCK = FakeClock()
+NOW = CLOCK.now()
+AUTHORITY = Authority(TD, CLOCK)
+HOUR = timedelta(hours=1)
+OTHER = frozenset({Selector("unix", "uid:2")})
+NEEDS_UIDS = entry("somebody", selectors=frozenset({Selector("unix", "uid:77777")}))
+WEB, DB = entry("web"), entry("db", selectors=OTHER)
+
+
+def change(
+    *entries: RegistrationEntry, snapshot: bool = False, gone: Iterable[str] = (), bundle: Bundle | None = None
+) -> Change:
+    return Change(
+        cursor=Cursor(incarnation="a", number=1),
+        snapshot=snapshot,
+        entries=entries,
+        gone=tuple(map(EntryID, gone)),
+        bundle=bundle,
+    )
+
+
+def held(one: RegistrationEntry) -> HeldX509:
+    key = generate_private_key(KeyKind.EC_P256)
+    leaf = AUTHORITY.sign(one.spiffe_id, key.public_key(), ttl=HOUR)
+    return HeldX509(entry=one, svid=X509SVID(spiffe_id=one.spiffe_id, chain=(leaf,), private_key=key), issued_at=NOW)
+
+
+def empty() -> Cache:
+    return Cache(Bundle(trust_domain=TD))
+
+
+def cache_of(*entries: RegistrationEntry) -> Cache:
+    cache = empty()
+    cache.apply(change(*entries, snapshot=True))
+    return cache
+
+
+async def is_woken(subscription: Subscription) -> bool:
+    try:
+        async with asyncio.timeout(0):
+            await subscription.changed()
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_before_the_first_snapshot_there_is_no_view() -> None:
+    with pytest.raises(Refused) as refused:
+        empty().view(UID_1000)
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+def test_a_view_has_what_matches_and_the_svids_that_are_there() -> None:
+    cache = cache_of(WEB, DB, entry("api"))
+    web = held(WEB)
+    cache.hold([web, held(DB)])
+    view = cache.view(UID_1000)
+    assert [one.id for one in view.entries] == ["api", "web"]
+    assert view.svids == {WEB.id: web}
+
+
+def test_a_changed_entry_is_found_by_its_new_selectors_only() -> None:
+    cache = cache_of(WEB)
+    cache.apply(change(entry("web", selectors=OTHER)))
+    assert cache.view(UID_1000).entries == ()
+    assert len(cache.view(OTHER).entries) == 1
+
+
+def test_the_facts_needed_are_those_of_the_entries_that_are_there() -> None:
+    path = frozenset({Selector("unix", "path:/bin/x"), Selector("unix", "uid:1")})
+    cache = cache_of(WEB, entry("a", selectors=path))
+    assert cache.needed_facts() == {"unix:uid", "unix:path"}
+    cache.apply(change(entry("a", selectors=UID_1000)))
+    assert cache.needed_facts() == {"unix:uid"}
+    cache.apply(change(gone=["a", "web"]))
+    assert cache.needed_facts() == frozenset()
+
+
+def test_a_minted_svid_whose_entry_has_left_is_not_held() -> None:
+    cache = cache_of(DB)
+    cache.hold([held(WEB)])
+    assert not cache.svids
+
+
+def test_a_minted_svid_whose_entry_got_another_name_meanwhile_is_not_held() -> None:
+    web = held(WEB)
+    cache = cache_of(entry("web", spiffe_id=SpiffeID.parse("spiffe://example.org/new")))
+    cache.hold([web])
+    assert not cache.svids
+
+
+async def test_a_change_wakes_whom_it_may_concern_and_nobody_else() -> None:
+    cache = cache_of(NEEDS_UIDS)
+    with cache.subscribe(UID_1000) as web, cache.subscribe(OTHER) as db:
+        cache.apply(change(WEB))
+        assert (await is_woken(web), await is_woken(db)) == (True, False)
+        cache.hold([held(WEB)])
+        assert (await is_woken(web), await is_woken(db)) == (True, False)
+        cache.apply(change(entry("web", selectors=OTHER)))
+        assert (await is_woken(web), await is_woken(db)) == (True, True)
+        cache.apply(change(gone=["web"]))
+        assert (await is_woken(web), await is_woken(db)) == (False, True)
+
+
+async def test_an_entry_that_needs_a_fact_that_none_needed_wakes_everybody() -> None:
+    cache = cache_of(NEEDS_UIDS)
+    with cache.subscribe(UID_1000) as web:
+        cache.apply(change(entry("a", selectors=frozenset({Selector("unix", "path:/bin/x")}))))
+        assert await is_woken(web)
+
+
+async def test_changes_that_nobody_waited_for_wake_once() -> None:
+    cache = cache_of()
+    with cache.subscribe(UID_1000) as web:
+        cache.apply(change(WEB))
+        cache.hold([held(WEB)])
+        assert (await is_woken(web), await is_woken(web)) == (True, False)
+
+
+async def test_a_step_without_news_wakes_nobody() -> None:
+    cache = cache_of(WEB)
+    with cache.subscribe(UID_1000) as web:
+        cache.apply(change(WEB, snapshot=True, bundle=cache.bundle))
+        assert not await is_woken(web)
+
+
+async def test_a_new_bundle_wakes_everybody() -> None:
+    cache = cache_of()
+    with cache.subscribe(OTHER) as db:
+        cache.apply(change(bundle=Bundle(trust_domain=TD, x509_authorities=(AUTHORITY.certificate,))))
+        assert await is_woken(db)
+
+
+async def test_the_first_snapshot_wakes_everybody() -> None:
+    cache = empty()
+    with cache.subscribe(OTHER) as db:
+        cache.apply(change(snapshot=True))
+        assert await is_woken(db)
+
+
+async def test_a_step_too_large_to_compare_wakes_everybody() -> None:
+    cache = cache_of(NEEDS_UIDS)
+    many = [entry(f"e{uid}", selectors=frozenset({Selector("unix", f"uid:{uid}")})) for uid in range(10_001)]
+    with cache.subscribe(frozenset({Selector("unix", "uid:99999")})) as nobody:
+        cache.apply(change(*many[:10_000]))
+        assert not await is_woken(nobody)
+        cache.apply(change(*many, snapshot=True))
+        assert not await is_woken(nobody)
+        cache.apply(change(snapshot=True))
+        assert await is_woken(nobody)
+
+
+def test_wanted_is_what_matches_a_subscriber() -> None:
+    cache = cache_of(WEB, DB)
+    with cache.subscribe(UID_1000), cache.subscribe(UID_1000):
+        assert cache.wanted() == {WEB.id}
+    assert cache.wanted() == frozenset()
+
+
+async def test_an_expired_svid_is_dropped_and_its_holder_woken() -> None:
+    cache = cache_of(WEB)
+    cache.hold([held(WEB)])
+    end = NOW + HOUR
+    assert cache.expire(end - timedelta(seconds=1)) == end
+    with cache.subscribe(UID_1000) as web:
+        assert cache.expire(end) > end
+        assert await is_woken(web)
+    assert not cache.svids
+    assert len(cache.entries) == 1
+
+
+async def test_an_expired_entry_is_dropped_with_its_svid() -> None:
+    end = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    brief = entry("web", expires_at=end)
+    cache = cache_of(brief)
+    cache.hold([held(brief)])
+    assert cache.expire(NOW) == end
+    cache.expire(end)
+    assert not cache.entries
+    assert not cache.svids
+    assert cache.needed_facts() == frozenset()
