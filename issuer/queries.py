@@ -20,6 +20,7 @@ __all__ = [
     "get_bundle",
     "get_entry",
     "get_node",
+    "groups_in",
     "list_credentials",
     "list_entries",
     "list_nodes",
@@ -32,9 +33,14 @@ def bundle_in(tx: Transaction, trust_domain: TrustDomain) -> Bundle:
     return bundle_of(trust_domain, tx.authorities.list(), sequence=tx.bundles.sequence())
 
 
+def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[RegistrationEntry]:
+    """Every node group, as this transaction sees it."""
+    return tuple(tx.entries.below([issuer_id(trust_domain)]))
+
+
 def parents_in(tx: Transaction, node: Node, *, now: datetime) -> frozenset[SpiffeID]:
     """The parents whose entries are this node's, as this transaction sees it."""
-    return parents_of(node, tx.entries.below([issuer_id(node.spiffe_id.trust_domain)]), now=now)
+    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), now=now)
 
 
 async def get_bundle(datastore: Datastore, trust_domain: TrustDomain) -> Bundle:

@@ -24,27 +24,42 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[pb.AttestNodeRequest, pb.AttestN
 
 
 class JoinService:
-    """Serves cognomen.node.v1.Join."""
+    """Serves cognomen.node.v1.Join.
 
-    def __init__(self, attest: AttestNode, datastore: Datastore, trust_domain: TrustDomain) -> None:
+    Args:
+        at_a_time: how many may be joining at once.
+        seconds: how long one may take, its challenges included.
+    """
+
+    def __init__(
+        self,
+        attest: AttestNode,
+        datastore: Datastore,
+        trust_domain: TrustDomain,
+        *,
+        at_a_time: int = _MAX_JOINS,
+        seconds: float = _JOIN_SECONDS,
+    ) -> None:
         self._attest = attest
         self._datastore = datastore
         self._trust_domain = trust_domain
+        self._at_a_time = at_a_time
+        self._seconds = seconds
         self._joining = 0
 
     async def AttestNode(self, requests: object, context: _Context) -> None:  # noqa: N802 - the protocol's name
         """Evidence, challenges and answers, and the node's credential."""
         del requests
-        if self._joining >= _MAX_JOINS:
-            raise Refused(Kind.EXHAUSTED, f"joins: expected at most {_MAX_JOINS} at a time, found one more")
+        if self._joining >= self._at_a_time:
+            raise Refused(Kind.EXHAUSTED, f"joins: expected at most {self._at_a_time} at a time, found one more")
         self._joining += 1
         try:
-            async with asyncio.timeout(_JOIN_SECONDS) as deadline:
+            async with asyncio.timeout(self._seconds) as deadline:
                 await self._join(context)
         except TimeoutError as e:
             if not deadline.expired():
                 raise
-            raise Refused(Kind.EXHAUSTED, f"join: expected it to take at most {_JOIN_SECONDS:.0f} s") from e
+            raise Refused(Kind.EXHAUSTED, f"join: expected it to take at most {self._seconds:g} s") from e
         finally:
             self._joining -= 1
 

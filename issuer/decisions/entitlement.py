@@ -7,7 +7,7 @@ from issuer.decisions.admission import Node
 from svid.entry import RegistrationEntry
 from svid.spiffeid import SpiffeID
 
-__all__ = ["is_entitled", "parents_of"]
+__all__ = ["group_ends", "is_entitled", "parents_of"]
 
 
 def parents_of(node: Node, groups: Iterable[RegistrationEntry], *, now: datetime) -> frozenset[SpiffeID]:
@@ -18,6 +18,16 @@ def parents_of(node: Node, groups: Iterable[RegistrationEntry], *, now: datetime
     """
     mine = {group.spiffe_id for group in groups if group.selectors <= node.selectors and not _is_over(group, now)}
     return frozenset(mine | {node.spiffe_id})
+
+
+def group_ends(node: Node, groups: Iterable[RegistrationEntry]) -> tuple[datetime, ...]:
+    """When the groups whose selectors this node has end, those that ended too, in order: moments at which its parents change by themselves.
+
+    Args:
+        groups: every entry below the issuer.
+    """
+    ends = {group.expires_at for group in groups if group.selectors <= node.selectors}
+    return tuple(sorted(end for end in ends if end is not None))
 
 
 def is_entitled(entry: RegistrationEntry, parents: Collection[SpiffeID], *, now: datetime) -> bool:

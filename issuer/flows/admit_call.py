@@ -45,7 +45,10 @@ class AdmitCall:
         return admission.admit_call(peer, node, trust_domain=self.trust_domain, now=self.clock.now())
 
     def _promote(self, tx: Transaction, peer: Peer) -> Node:
-        node = self._decide(peer, _row(tx, peer))
+        before = _row(tx, peer)
+        node = self._decide(peer, before)
+        if node == before:  # another call was first
+            return node
         tx.nodes.put(node)
         event = AuditEvent(
             at=self.clock.now(),

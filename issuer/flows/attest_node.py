@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import admit_node, redeem_token
@@ -17,6 +19,8 @@ from svid.keys import PublicKey, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
 __all__ = ["AttestNode", "Evidence"]
+
+log = structlog.get_logger(__name__)
 
 _STRANGER = "stranger"
 
@@ -62,7 +66,9 @@ class AttestNode:
             await self.refusals.record(refused, actor=_STRANGER, action="node attestation")
             raise
         # 4. Only then a signature.
-        return await self.node_svids.release(intent)
+        credential = await self.node_svids.release(intent)
+        log.info("node attested", node=str(intent.draft.spiffe_id), attestor=shown.attestor)
+        return credential
 
     def _attestor(self, name: str) -> NodeAttestor:
         if name not in self.attestors:

@@ -5,12 +5,16 @@ A refused batch of an operator, or of an item in a mint, is recorded by its own 
 
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore
 from issuer.decisions import audit
 from svid.clock import Clock
 
 __all__ = ["AuditRefusals"]
+
+log = structlog.get_logger(__name__)
 
 _WINDOW_SECONDS = 60.0
 _MAX_KINDS = 1024  # how many (actor, action, reason) are told apart; beyond that all are one
@@ -53,6 +57,7 @@ class AuditRefusals:
         )
         if seen is not None and seen.unrecorded:
             event = replace(event, facts={**event.facts, "unrecorded before": str(seen.unrecorded)})
+        log.warning("refused", actor=event.actor, action=event.action, reason=event.reason, hint=refused.hint)
         await self.datastore.write(lambda tx: tx.audit.append([event]))
 
     def _forget(self, now: float) -> None:

@@ -9,7 +9,8 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, registration
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, entry_changes
-from issuer.decisions.names import issuer_id, node_id_of
+from issuer.decisions.names import node_id_of
+from issuer.queries import groups_in
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -141,7 +142,7 @@ class ChangeEntries:
 
     def _orphans(self, tx: Transaction, entries: Iterable[RegistrationEntry]) -> tuple[str, ...]:
         wanted = {entry.parent_id for entry in entries}
-        known = {group.spiffe_id for group in tx.entries.below([issuer_id(self.trust_domain)])}
+        known = {group.spiffe_id for group in groups_in(tx, self.trust_domain)}
         known |= {parent for parent in wanted if _is_node(tx, parent)}
         return registration.unknown_parents(entries, known)
 

@@ -4,6 +4,7 @@ What a change means to a node is decided in issuer/decisions/changes; the change
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,9 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import Cursor, can_resume, may_regroup, meaning, upserts_and_gone
-from issuer.decisions.entitlement import is_entitled
+from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.flows.defer_writes import DeferWrites
-from issuer.queries import bundle_in, parents_in
+from issuer.queries import bundle_in, groups_in
 from svid.bundle import Bundle
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
@@ -54,11 +55,12 @@ Send = Callable[[FeedStep], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a follower stands, and the parents it had there."""
+    """Where a follower stands, the parents it had there, and when those change without a word in the log."""
 
     node_id: NodeID
     cursor: Cursor
     parents: frozenset[SpiffeID]
+    regroups_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,41 +119,65 @@ class FeedAttestors:
             # 2. One message after the other: while they go out, changes gather.
             for step in steps:
                 await send(step)
-            # 3. Wait for the log to grow, then read what that means to this node.
-            await self.datastore.wait_for_change(place.cursor.number)
+            # 3. Wait for the log to grow or a group to end, then read what that means to this node.
+            await self._wait(place)
             steps, place = await self.datastore.read(partial(self._advance, place=place))
 
+    async def _wait(self, place: _Place) -> None:
+        left = None if place.regroups_at is None else (place.regroups_at - self.clock.now()).total_seconds()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self.datastore.wait_for_change(place.cursor.number)
+
     def _begin(self, tx: Transaction, node_id: NodeID, cursor: Cursor | None) -> tuple[list[FeedStep], _Place]:
-        node, head = _active_node(tx, node_id), tx.changes.head()
-        place = _Place(node_id=node_id, cursor=head, parents=parents_in(tx, node, now=self.clock.now()))
+        place, has_lapsed = self._stand(tx, node_id, tx.changes.head())
         bundle = bundle_in(tx, self.trust_domain)
-        if cursor is None or not can_resume(cursor, head) or head.number - cursor.number > _PAGE:
+        # Which parents it had at the cursor is not known any more where a group may have come or gone since.
+        if (
+            cursor is None
+            or has_lapsed
+            or not can_resume(cursor, place.cursor)
+            or place.cursor.number - cursor.number > _PAGE
+            or may_regroup(tx.changes.after(cursor.number, limit=_PAGE), node_id)
+        ):
             return self._snapshot(tx, place, bundle), place
-        if may_regroup(tx.changes.after(cursor.number, limit=_PAGE), node_id):
-            return self._snapshot(tx, place, bundle), place  # which parents it had at the cursor is not known any more
         steps, place = self._advance(tx, replace(place, cursor=cursor))
         first = steps or [FeedStep(cursor=place.cursor)]
         return [replace(first[0], bundle=bundle), *first[1:]], place
 
+    def _stand(self, tx: Transaction, node_id: NodeID, cursor: Cursor) -> tuple[_Place, bool]:
+        """Where a node stands now, and whether a group of its own has ended that is still on the books."""
+        node, now = _active_node(tx, node_id), self.clock.now()
+        groups = groups_in(tx, self.trust_domain)
+        ends = group_ends(node, groups)
+        place = _Place(
+            node_id=node_id,
+            cursor=cursor,
+            parents=parents_of(node, groups, now=now),
+            regroups_at=next((end for end in ends if end > now), None),
+        )
+        return place, any(end <= now for end in ends)
+
     def _advance(self, tx: Transaction, place: _Place) -> tuple[list[FeedStep], _Place]:
         changes = tx.changes.after(place.cursor.number, limit=_PAGE)
-        if not changes:
-            return [], place
-        now, had, has = self.clock.now(), place.parents, place.parents
-        if may_regroup(changes, place.node_id):
-            has = parents_in(tx, _active_node(tx, place.node_id), now=now)
-        what = meaning(changes, had=had, has=has)
+        before, now = place, self.clock.now()
+        has_lapsed = place.regroups_at is not None and place.regroups_at <= now
+        if has_lapsed or may_regroup(changes, place.node_id):
+            place, _ = self._stand(tx, place.node_id, place.cursor)
+        what = meaning(changes, had=before.parents, has=place.parents)
         if what.snapshot:
-            place = replace(place, cursor=tx.changes.head(), parents=has)
+            place = replace(place, cursor=tx.changes.head())
             return self._snapshot(tx, place, bundle_in(tx, self.trust_domain)), place
-        entries, gone = upserts_and_gone(what.entry_ids, tx.entries.get(what.entry_ids), parents=has, now=now)
+        if changes:
+            place = replace(place, cursor=replace(place.cursor, number=changes[-1].number))
+        found = tx.entries.get(what.entry_ids)
+        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, now=now)
         bundle = bundle_in(tx, self.trust_domain) if what.bundle else None
-        before, place = place.cursor, replace(place, cursor=replace(place.cursor, number=changes[-1].number))
         if not (entries or gone or bundle):
             return [], place
         # Only the last message moves the cursor: whoever loses the stream in between gets all of them again.
         *head, tail = _chunks(entries)
-        steps = [FeedStep(cursor=before, entries=chunk) for chunk in head]
+        steps = [FeedStep(cursor=before.cursor, entries=chunk) for chunk in head]
         return [*steps, FeedStep(cursor=place.cursor, entries=tail, gone=gone, bundle=bundle)], place
 
     def _snapshot(self, tx: Transaction, place: _Place, bundle: Bundle) -> list[FeedStep]:

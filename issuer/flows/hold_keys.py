@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 
+from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import Authority
 from issuer.decisions.profile import JWTDraft, X509Draft
 from issuer.keymanager.port import KeyManager
 from issuer.signing import JWTSigner, X509Signer, sign_many
-from svid.keys import KeyID
+from svid.keys import KeyID, SigningKey
 
 __all__ = ["HoldKeys"]
 
@@ -22,7 +23,7 @@ class HoldKeys:
     """Signs batches with the authority that each was recorded for.
 
     Raises:
-        Refused: INTERNAL when lint finds fault, UNAVAILABLE or NOT_FOUND when the key cannot be had; nothing is released then.
+        Refused: INTERNAL when lint finds fault, UNAVAILABLE when the key cannot be had; nothing is released then.
     """
 
     keys: KeyManager
@@ -33,7 +34,7 @@ class HoldKeys:
         """Sign X509-SVIDs that are on record; DER, in order."""
         signer = self._x509.get(authority.key_id)
         if signer is None:
-            key = await self.keys.get(authority.key_id)
+            key = await self._key(authority.key_id)
             signer = X509Signer(key, x509.load_der_x509_certificate(authority.certificate))
             self._x509[authority.key_id] = signer
         return await sign_many(signer.sign, drafts)
@@ -42,5 +43,12 @@ class HoldKeys:
         """Sign JWT-SVIDs that are on record, in order."""
         signer = self._jwt.get(authority.key_id)
         if signer is None:
-            signer = self._jwt[authority.key_id] = JWTSigner(await self.keys.get(authority.key_id))
+            signer = self._jwt[authority.key_id] = JWTSigner(await self._key(authority.key_id))
         return await sign_many(signer.sign, drafts)
+
+    async def _key(self, key_id: KeyID) -> SigningKey:
+        try:
+            return await self.keys.get(key_id)
+        except Refused as refused:
+            hint = refused.hint or "was the store restored without the keys? restore both from one backup"
+            raise Refused(Kind.UNAVAILABLE, "authority: its key cannot be had", hint=hint, key=key_id) from refused

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+import structlog
+
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, minting
@@ -21,6 +23,8 @@ from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["Granting", "Intent", "MintBatch", "Wish"]
+
+log = structlog.get_logger(__name__)
 
 DraftT = TypeVar("DraftT")
 WishT = TypeVar("WishT", bound="Wish")
@@ -71,7 +75,11 @@ class MintBatch:
         Raises:
             Refused: UNAVAILABLE when that cannot be written; DENIED when the node may nothing any more.
         """
-        return await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind, prepare))
+        outcomes, authority = await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind, prepare))
+        refused = sum(isinstance(outcome, Refused) for outcome in outcomes)
+        granted = len(outcomes) - refused
+        log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=granted, refused=refused)
+        return outcomes, authority
 
     def resolve(self, credentials: Collection[Credential], state: CredentialState) -> None:
         """Have it noted, soon, what became of the signatures."""

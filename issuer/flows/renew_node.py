@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import structlog
+
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node, NodeState
@@ -11,6 +13,9 @@ from issuer.flows.issue_node_svid import IssueNodeSVID, NodeCredential, NodeInte
 from svid.keys import PublicKey
 
 __all__ = ["RenewNode"]
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +41,9 @@ class RenewNode:
             await self.refusals.record(refused, actor=str(node.spiffe_id), action="node svid renewal")
             raise
         # 3. Only then a signature.
-        return await self.node_svids.release(intent)
+        credential = await self.node_svids.release(intent)
+        log.info("node svid renewed", node=str(node.spiffe_id))
+        return credential
 
     def _renew(self, tx: Transaction, admitted: Node, key: PublicKey) -> NodeIntent:
         node = tx.nodes.get(admitted.id)
