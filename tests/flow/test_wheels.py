@@ -1,0 +1,98 @@
+"""Both wheels: built without a network, installed side by side into a fresh environment, used from there."""
+
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+SECONDS = 20
+
+
+def run(*command: str | Path, directory: Path) -> str:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def build(project: Path, target: str, into: Path) -> Path:
+    run(sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", into, directory=project)
+    (built,) = into.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The daemons' wheel, and the SDK's: the latter by way of its source distribution."""
+    directory = tmp_path_factory.mktemp("dist")
+    archive = build(REPOSITORY / "packaging" / "svid", "sdist", directory / "sdist")
+    with tarfile.open(archive) as source:
+        source.extractall(directory / "source", filter="data")
+    (unpacked,) = (directory / "source").iterdir()
+    return build(REPOSITORY, "wheel", directory / "cognomen"), build(unpacked, "wheel", directory / "svid")
+
+
+@pytest.fixture(scope="module")
+def python(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with both wheels; what they need comes from the one that runs the tests."""
+    directory = tmp_path_factory.mktemp("venv")
+    venv.EnvBuilder(with_pip=False, symlinks=True).create(directory)
+    found = directory / "bin" / "python"
+    (packages,) = directory.glob("lib/python3.*/site-packages")
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", found, "--disable-pip-version-check", "--quiet"]
+    run(*pip, "install", "--no-index", "--no-deps", "--no-compile", *wheels, directory=directory)
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return found
+
+
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_no_file_is_in_both_wheels(wheels: tuple[Path, Path]) -> None:
+    daemons, sdk = (names(wheel) for wheel in wheels)
+    assert not daemons & sdk
+    assert {name.partition("/")[0] for name in sdk} == {"svid", "svid-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in daemons} == {
+        "attestor",
+        "cognomen",
+        "issuer",
+        "cognomen-0.1.0.dist-info",
+    }
+
+
+def test_the_sdk_is_whole_typed_and_licensed(wheels: tuple[Path, Path]) -> None:
+    sdk = names(wheels[1])
+    ours = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "svid").rglob("*.py*") if path.suffix != ".pyc"}
+    assert ours - {"svid/py.typed"} <= sdk
+    assert {"svid/py.typed", "svid-0.1.0.dist-info/licenses/LICENSE"} <= sdk
+
+
+def test_nothing_but_python_is_shipped(wheels: tuple[Path, Path]) -> None:
+    for wheel in wheels:
+        code = {name for name in names(wheel) if ".dist-info/" not in name}
+        assert {Path(name).suffix for name in code} <= {".py", ".pyi", ".typed", ".sql"}
+
+
+def test_the_sdk_is_imported_from_its_wheel_and_an_id_costs_no_grpc(python: Path, tmp_path: Path) -> None:
+    code = (
+        "import svid, sys; svid.SpiffeID.parse('spiffe://example.org/a'); print(svid.__file__, 'grpc' in sys.modules)"
+    )
+    file, has_grpc = run(python, "-c", code, directory=tmp_path).split()
+    assert Path(file).is_relative_to(python.parents[1])
+    assert has_grpc == "False"
+
+
+def test_every_public_name_works_from_the_wheel(python: Path, tmp_path: Path) -> None:
+    code = "import svid; print(len([getattr(svid, name) for name in svid.__all__]) == len(svid.__all__))"
+    assert run(python, "-c", code, directory=tmp_path).strip() == "True"
+
+
+def test_the_command_is_installed_with_the_daemons(python: Path, tmp_path: Path) -> None:
+    assert "0.1.0" in run(python.parent / "cognomen", "--version", directory=tmp_path)
