@@ -4,12 +4,13 @@ When a row is written is the flow's business; that it is written in the transact
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NewType
+
+import msgspec
 
 from cognomen.daemon.errors import Refused
 from svid.entry import EntryID
@@ -126,7 +127,7 @@ class Credential:
     state: CredentialState = CredentialState.INTENDED
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def _body(event: AuditEvent) -> bytes:
@@ -141,7 +142,7 @@ def _body(event: AuditEvent) -> bytes:
         "credential": event.credential,
         "facts": dict(event.facts),
     }
-    return _encode(row).encode()
+    return _encode(row)
 
 
 def chain(events: Iterable[AuditEvent], *, number: int, head: bytes) -> Iterator[AuditRow]:
@@ -169,7 +170,7 @@ def issued(credential: Credential, *, actor: str) -> AuditEvent:
     if credential.entry_id is not None:
         facts["entry"] = credential.entry_id
     if credential.audiences:
-        facts["audiences"] = json.dumps(credential.audiences)
+        facts["audiences"] = _encode(credential.audiences).decode()
     return AuditEvent(
         at=credential.issued_at,
         actor=actor,

@@ -1,9 +1,10 @@
 """How values stand in columns: moments as microseconds since 1970, IDs and selectors as texts, collections as JSON."""
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+
+import msgspec
 
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
@@ -23,7 +24,9 @@ __all__ = [
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = msgspec.json.Encoder().encode
+_decode_texts = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_map = msgspec.json.Decoder(dict[str, str]).decode
 _CACHED = 4096  # parents and selectors recur from row to row
 
 
@@ -44,22 +47,22 @@ def optional_moment(micros: int | None) -> datetime | None:
 
 def texts_to_json(texts: Iterable[str]) -> str:
     """Write texts in their order."""
-    return _encode(list(texts))
+    return _encode(list(texts)).decode()
 
 
 def texts_from_json(document: str) -> tuple[str, ...]:
     """Read texts."""
-    return tuple(json.loads(document))
+    return _decode_texts(document)
 
 
 def map_to_json(mapping: Mapping[str, str]) -> str:
     """Write a mapping."""
-    return _encode(dict(mapping))
+    return _encode(dict(mapping)).decode()
 
 
 def map_from_json(document: str) -> dict[str, str]:
     """Read a mapping."""
-    return dict(json.loads(document))
+    return _decode_map(document)
 
 
 def selectors_to_json(selectors: Iterable[Selector]) -> str:
@@ -67,10 +70,14 @@ def selectors_to_json(selectors: Iterable[Selector]) -> str:
     return texts_to_json(sorted(map(str, selectors)))
 
 
-@lru_cache(maxsize=_CACHED)
 def selectors_from_json(document: str) -> frozenset[Selector]:
     """Read selectors."""
-    return frozenset(map(Selector.parse, json.loads(document)))
+    return frozenset(map(_selector, _decode_texts(document)))
+
+
+@lru_cache(maxsize=_CACHED)
+def _selector(text: str) -> Selector:
+    return Selector.parse(text)
 
 
 @lru_cache(maxsize=_CACHED)

@@ -1,6 +1,5 @@
 """What only grows, in SQLite: the ledger, the change log and the audit chain."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -124,7 +123,7 @@ class SQLiteChanges:
         """Add rows; the number of the last, which is the head's."""
         head = self.head().number
         rows = [
-            (number, change.kind.value, change.subject, json.dumps(sorted(map(str, change.parents))))
+            (number, change.kind.value, change.subject, codec.texts_to_json(sorted(map(str, change.parents))))
             for number, change in enumerate(changes, start=head + 1)
         ]
         self._connection.executemany("INSERT INTO change (number, kind, subject, parents) VALUES (?, ?, ?, ?)", rows)
@@ -142,7 +141,7 @@ class SQLiteChanges:
                 number=number,
                 kind=ChangeKind(kind),
                 subject=subject,
-                parents=frozenset(map(codec.spiffe_id, json.loads(parents))),
+                parents=frozenset(map(codec.spiffe_id, codec.texts_from_json(parents))),
             )
             for number, kind, subject, parents in rows
         ]
