@@ -139,7 +139,7 @@ def test_an_svid_with_another_key_is_left_out(side: WorkloadSide) -> None:
     side.put(entry("a", "unix:uid:1"), entry("b", "unix:uid:1"))
     held = {entry_id: one.svid for entry_id, one in view(side).svids.items()}
     other = generate_private_key(KeyKind.EC_P256)
-    broken: dict[str, X509SVID] = {**held}
+    broken: dict[str, X509SVID] = {str(entry_id): svid for entry_id, svid in held.items()}
     broken["a"] = replace(broken["a"], private_key=other)
     assert paths(sent(decide(side, svids=broken))) == ["/w/b"]
 
