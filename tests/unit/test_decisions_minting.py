@@ -1,0 +1,118 @@
+"""What one item of a mint must satisfy."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions import minting
+from issuer.decisions.audit import NodeID
+from issuer.decisions.entitlement import group_ends
+from svid.entry import EntryID, RegistrationEntry
+from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from tests.doubles.issuer_values import NOW, a_node, an_entry
+
+WEB, DB, NODE, OTHER = EntryID("web"), EntryID("db"), NodeID("n1"), NodeID("n2")
+
+
+def der(kind: KeyKind) -> bytes:
+    return public_key_to_der(generate_private_key(kind).public_key())
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_batch_within_bounds_passes(size: int) -> None:
+    minting.check_batch(size)
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+def test_a_batch_out_of_bounds_is_refused_whole(size: int) -> None:
+    with pytest.raises(Refused, match=f"items: expected 1 to 1000, found {size}"):
+        minting.check_batch(size)
+
+
+@pytest.mark.parametrize("kind", [KeyKind.EC_P256, KeyKind.EC_P384])
+def test_elliptic_keys_are_certified(kind: KeyKind) -> None:
+    data = der(kind)
+    assert public_key_to_der(minting.parse_key(data)) == data
+
+
+def test_an_rsa_key_is_not_certified() -> None:
+    with pytest.raises(Refused, match="public_key: expected ec-p256 or ec-p384, found rsa-2048"):
+        minting.parse_key(der(KeyKind.RSA_2048))
+
+
+def test_a_key_of_any_size_is_not_even_parsed() -> None:
+    with pytest.raises(Refused, match="public_key: expected at most 1024 bytes, found 1025"):
+        minting.parse_key(bytes(1025))
+
+
+@given(data=st.binary(max_size=1100))
+def test_bytes_are_a_key_or_a_refusal(data: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        minting.parse_key(data)
+    assert refused.value.kind is Kind.INVALID
+
+
+def test_an_unknown_entry_and_anothers_are_refused_alike() -> None:
+    entry, parents = an_entry(), {a_node("n2").spiffe_id}
+    details = set()
+    for each in (entry, None):
+        with pytest.raises(Refused) as refused:
+            minting.check_entitled(each, parents, now=NOW)
+        assert refused.value.kind is Kind.DENIED
+        details.add(refused.value.detail)
+    assert len(details) == 1
+
+
+def test_an_entry_of_the_node_is_granted_until_it_is_over() -> None:
+    entry, parents = replace(an_entry(), expires_at=NOW), {a_node().spiffe_id}
+    assert minting.check_entitled(entry, parents, now=NOW - timedelta(seconds=1)) is entry
+    with pytest.raises(Refused, match="not over"):
+        minting.check_entitled(entry, parents, now=NOW)
+
+
+@pytest.mark.parametrize("known", [None, (WEB, NODE)])
+def test_a_key_is_new_or_what_it_was(known: tuple[EntryID, NodeID] | None) -> None:
+    minting.check_holder(known, (WEB, NODE))
+
+
+@pytest.mark.parametrize("known", [(DB, NODE), (WEB, OTHER), (None, NODE), (None, None)])
+def test_a_key_certified_for_something_else_is_refused(known: tuple[EntryID | None, NodeID | None]) -> None:
+    with pytest.raises(Refused) as refused:
+        minting.check_holder(known, (WEB, NODE))
+    assert refused.value.kind is Kind.DENIED
+
+
+def test_keys_under_several_entries_are_found() -> None:
+    items = [(WEB, "k1"), (DB, "k1"), (WEB, "k2"), (WEB, "k2"), (DB, "k3")]
+    assert minting.shared_keys(items) == {"k1"}
+
+
+@pytest.mark.parametrize("audiences", [["a"], ["a"] * 16, ["é" * 512]])
+def test_audiences_within_bounds_pass(audiences: list[str]) -> None:
+    minting.check_audiences(audiences)
+
+
+@pytest.mark.parametrize("audiences", [[], [""], ["a"] * 17, ["a", "b" * 1025], ["é" * 513]])
+def test_audiences_out_of_bounds_are_refused(audiences: list[str]) -> None:
+    with pytest.raises(Refused, match="^audiences: expected") as refused:
+        minting.check_audiences(audiences)
+    assert refused.value.kind is Kind.INVALID
+
+
+def test_only_the_ends_of_the_nodes_own_groups_count() -> None:
+    def group(path: str, of: str, end: int | None) -> RegistrationEntry:
+        made = an_entry(path, parent="/cognomen/issuer", of=of)
+        return made if end is None else replace(made, expires_at=NOW + timedelta(seconds=end))
+
+    mine = "join_token:label:team:travel"
+    groups = [
+        group("/a", mine, 5),
+        group("/b", mine, -5),
+        group("/c", mine, None),
+        group("/d", "join_token:label:x:y", 1),
+    ]
+    assert group_ends(a_node(), groups) == (NOW - timedelta(seconds=5), NOW + timedelta(seconds=5))
