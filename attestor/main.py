@@ -27,6 +27,7 @@ from attestor.state.disk import DiskState
 from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon import gate, unixrpc
 from cognomen.daemon.caller import Caller
+from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.reflection import Reflection, pool_without_package
@@ -137,6 +138,12 @@ class _Attestor:
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [WorkloadAPI(workloads, caller), Health(health), Reflection([SERVICE], pool)]
 
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as e:
+            raise Refused(
+                Kind.INVALID,
+                f"workload_socket: expected a directory that can be made, cannot make {path.parent}: {e.strerror}",
+            ) from e
         limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
         return unixrpc.serve(gate.listen(path, 0o666), services, limits, translate=translate)

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _SLICE = 16  # answers that are checked before the loop may do something else
-_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=5))
+_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=2))
 _ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
 _LONGEST_REST = timedelta(seconds=60)  # how late a jump of the wall clock may be noticed
 _SHORTEST_REST = timedelta(milliseconds=200)  # renewals that fall due within it share a call
@@ -75,7 +75,9 @@ class RenewSVIDs:
                 await self._mint(batch)
             except Refused as e:
                 delay = next(delays).total_seconds()
-                log.warning("SVIDs not minted", reason=e.detail, hint=e.hint, entries=len(batch), delay_seconds=delay)
+                log.warning(
+                    "SVIDs not minted", reason=e.detail, hint=e.hint, entries=len(batch), delay_seconds=round(delay, 3)
+                )
                 await self._clock.sleep(delay)
             else:
                 delays = _BACKOFF.delays(self._jitter)

@@ -1,0 +1,133 @@
+"""Who is taken for the issuer, and what a peer that is none does to the attestor: over real TLS on loopback."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from attestor.decisions.node import NodeCredential
+from attestor.issuerclient.grpc import ISSUER_DNS_NAME, GRPCIssuerClient
+from attestor.issuerclient.port import Evidence
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from cognomen.wire.pb.node_pb2_grpc import JoinServicer, add_JoinServicer_to_server
+from issuer.decisions.profile import ISSUER_DNS_NAME as ISSUERS_ISSUER_DNS_NAME
+from svid.bundle import Bundle
+from svid.clock import SystemClock
+from svid.keys import KeyKind, generate_private_key
+from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.issuerclient import Authority
+
+TD = TrustDomain("example.org")
+SECONDS = 20
+
+
+class Silent(JoinServicer):
+    """A join door that says nothing, and counts who got that far."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def AttestNode(self, request_iterator: object, context: object) -> None:  # type: ignore[override]  # noqa: N802 - the protocol's name
+        del request_iterator, context
+        self.calls += 1
+
+    def GetBundle(self, request: object, context: object) -> None:  # type: ignore[override]  # noqa: N802 - the protocol's name
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    address: str
+    door: Silent
+
+
+@asynccontextmanager
+async def peer(authority: Authority, spiffe_id: str, *, dns: Sequence[str]) -> AsyncIterator[Peer]:
+    """Somebody who listens with that SVID."""
+    key = generate_private_key(KeyKind.EC_P256)
+    leaf = authority.sign(SpiffeID.parse(spiffe_id), key.public_key(), ttl=timedelta(hours=1), dns=dns)
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    credentials = grpc.ssl_server_credentials([(key_pem, leaf.public_bytes(Encoding.PEM))])
+    server, door = grpc.aio.server(), Silent()
+    add_JoinServicer_to_server(door, server)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    yield Peer(address=f"127.0.0.1:{port}", door=door)
+    await server.stop(None)
+
+
+def invite(authority: Authority, address: str) -> Invite:
+    bundle = Bundle(trust_domain=TD, x509_authorities=(authority.certificate,))
+    return Invite(trust_domain=TD, join_address=address, node_address=address, token="t", bundle=bundle)  # noqa: S106 - no secret
+
+
+async def join(to: Invite) -> NodeCredential:
+    async def answer(challenge: bytes) -> bytes:
+        raise AssertionError(challenge)
+
+    async with asyncio.timeout(SECONDS):
+        return await GRPCIssuerClient().join(to, Evidence(attestor="join_token", evidence=b"t", answer=answer), b"key")
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority(TD, SystemClock())
+
+
+def test_attestor_and_issuer_agree_on_the_issuers_name() -> None:
+    assert ISSUER_DNS_NAME == ISSUERS_ISSUER_DNS_NAME
+
+
+async def test_the_issuer_is_who_has_its_name_under_our_bundle(authority: Authority) -> None:
+    async with peer(authority, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME]) as issuer:
+        with pytest.raises(Refused, match="found the end of the stream"):
+            await join(invite(authority, issuer.address))
+        assert issuer.door.calls == 1
+
+
+@pytest.mark.parametrize("dns", [[], ["localhost"], ["127.0.0.1"]], ids=str)
+async def test_a_workload_of_our_trust_domain_is_not_taken_for_the_issuer(authority: Authority, dns: list[str]) -> None:
+    async with peer(authority, "spiffe://example.org/web", dns=dns) as workload:
+        with pytest.raises(Refused) as refused:
+            await join(invite(authority, workload.address))
+        assert refused.value.kind is Kind.UNAVAILABLE
+        assert workload.door.calls == 0
+
+
+async def test_an_issuer_of_another_authority_is_not_taken_for_ours(authority: Authority) -> None:
+    stranger = Authority(TD, SystemClock(), name="stranger")
+    async with peer(stranger, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME]) as other:
+        with pytest.raises(Refused) as refused:
+            await join(invite(authority, other.address))
+        assert refused.value.kind is Kind.UNAVAILABLE
+        assert other.door.calls == 0
+
+
+async def test_nobody_there_is_unavailable(authority: Authority) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        with pytest.raises(Refused) as refused:
+            await join(invite(authority, f"127.0.0.1:{taken.getsockname()[1]}"))
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+async def test_garbage_instead_of_tls_is_unavailable(authority: Authority) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"\x00garbage" * 1000)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(Refused) as refused:
+            await join(replace(invite(authority, "x"), join_address=f"{host}:{port}"))
+    assert refused.value.kind is Kind.UNAVAILABLE

@@ -1,0 +1,153 @@
+"""attestor/decisions/node and minted: which answers of the issuer are taken."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from attestor.decisions.minted import check_jwt, take_x509
+from attestor.decisions.node import (
+    Joining,
+    Node,
+    NodeCredential,
+    check_trust_domain,
+    joined,
+    renewed,
+    resumable,
+    token_hash,
+)
+from cognomen.daemon.errors import Kind, Refused
+from svid.errors import JWTSVIDError, X509SVIDError
+from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
+from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuerclient import Authority, IssuerInMemory
+
+TD, OTHER = TrustDomain("example.org"), TrustDomain("example.net")
+CLOCK = FakeClock()
+NOW = CLOCK.now()
+ISSUER = IssuerInMemory(CLOCK, TD)
+INVITE = ISSUER.invite()
+HOUR = timedelta(hours=1)
+WEB = SpiffeID.parse("spiffe://example.org/web")
+
+
+def new_key() -> PrivateKey:
+    return generate_private_key(KeyKind.EC_P256)
+
+
+def answer(key: PrivateKey, *, name: str = "a") -> NodeCredential:
+    return ISSUER.credential(public_key_to_der(key.public_key()), name=name)
+
+
+def joining(key: PrivateKey) -> Joining:
+    return Joining(private_key=key, token_hash=token_hash(INVITE))
+
+
+def a_node() -> Node:
+    key = new_key()
+    return joined(INVITE, answer(key), joining(key), now=NOW)
+
+
+def refused_join(credential: NodeCredential, key: PrivateKey) -> Refused:
+    with pytest.raises(Refused) as refused:
+        joined(INVITE, credential, joining(key), now=NOW)
+    assert refused.value.kind is Kind.INTERNAL
+    return refused.value
+
+
+def test_an_answer_for_another_key_is_refused() -> None:
+    assert "key" in refused_join(answer(new_key()), new_key()).detail
+
+
+def test_an_answer_that_is_no_nodes_svid_is_refused() -> None:
+    key = new_key()
+    leaf = ISSUER.authority.sign(WEB, key.public_key(), ttl=HOUR)
+    credential = NodeCredential(chain=(leaf,), issued_at=NOW)
+    assert "expected the ID of a node" in refused_join(credential, key).detail
+
+
+def test_an_answer_of_an_authority_outside_the_bundle_is_refused() -> None:
+    key = new_key()
+    stranger = Authority(TD, CLOCK, name="stranger")
+    leaf = stranger.sign(a_node().svid.spiffe_id, key.public_key(), ttl=HOUR)
+    refused_join(NodeCredential(chain=(leaf,), issued_at=NOW), key)
+
+
+def test_an_answer_without_a_bundle_is_verified_by_the_invites() -> None:
+    key = new_key()
+    node = joined(INVITE, replace(answer(key), bundle=None), joining(key), now=NOW)
+    assert node.bundle == INVITE.bundle
+
+
+def test_a_renewal_keeps_what_it_does_not_bring() -> None:
+    node, key = a_node(), new_key()
+    after = renewed(node, replace(answer(key), bundle=None), key, now=NOW)
+    assert after.svid.private_key is key
+    assert replace(after, svid=node.svid) == node
+
+
+def test_a_renewal_that_makes_it_another_node_is_refused() -> None:
+    key = new_key()
+    with pytest.raises(Refused, match="expected spiffe://"):
+        renewed(a_node(), answer(key, name="b"), key, now=NOW)
+
+
+def test_a_node_goes_on_without_an_invite_and_with_the_one_it_joined_by() -> None:
+    node = a_node()
+    assert resumable(node, None, now=NOW) is node
+    assert resumable(node, INVITE, now=NOW) is node
+
+
+def test_another_invite_makes_another_node_also_of_an_expired_one() -> None:
+    other = replace(INVITE, token="other")  # noqa: S106 - no secret
+    assert resumable(a_node(), other, now=NOW + HOUR) is None
+
+
+def test_an_expired_node_does_not_go_on() -> None:
+    node = a_node()
+    with pytest.raises(Refused) as refused:
+        resumable(node, INVITE, now=node.svid.not_after)
+    assert refused.value.kind is Kind.UNAUTHENTICATED
+
+
+def test_a_key_without_its_node_needs_the_invite() -> None:
+    assert resumable(joining(new_key()), INVITE, now=NOW) is None
+    with pytest.raises(Refused) as refused:
+        resumable(joining(new_key()), None, now=NOW)
+    assert refused.value.kind is Kind.NOT_FOUND
+
+
+def test_a_trust_domain_is_compared_only_where_one_is_configured() -> None:
+    check_trust_domain(None, TD, where="invite")
+    check_trust_domain(TD, TD, where="invite")
+    with pytest.raises(Refused, match=r"invite: expected the trust domain example\.net, found example\.org"):
+        check_trust_domain(OTHER, TD, where="invite")
+
+
+def test_no_secret_shows_in_a_repr() -> None:
+    secrets = token_hash(INVITE)
+    assert secrets not in repr(a_node())
+    assert secrets not in repr(joining(new_key()))
+
+
+def test_a_minted_svid_is_taken_with_its_key() -> None:
+    key = new_key()
+    leaf = ISSUER.authority.sign(WEB, key.public_key(), ttl=HOUR)
+    svid = take_x509((leaf,), key, bundle=ISSUER.bundle, at=NOW)
+    assert (svid.spiffe_id, svid.private_key) == (WEB, key)
+
+
+def test_a_minted_svid_for_another_key_is_refused() -> None:
+    leaf = ISSUER.authority.sign(WEB, new_key().public_key(), ttl=HOUR)
+    with pytest.raises(X509SVIDError, match="for the key of the request"):
+        take_x509((leaf,), new_key(), bundle=ISSUER.bundle, at=NOW)
+
+
+def test_a_minted_token_must_have_the_name_and_the_audiences_asked_for() -> None:
+    token = ISSUER.authority.token(WEB, ["a", "b"], ttl=HOUR)
+    check_jwt(token, spiffe_id=WEB, audiences=["b", "a"])
+    with pytest.raises(JWTSVIDError, match="SPIFFE ID"):
+        check_jwt(token, spiffe_id=TD.id, audiences=["a", "b"])
+    with pytest.raises(JWTSVIDError, match="audiences"):
+        check_jwt(token, spiffe_id=WEB, audiences=["a"])
