@@ -15,9 +15,9 @@ from sqlite_utils.migrations import Migrations
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.privatefile import private_directory
 
-__all__ = ["MEMORY", "connect", "create_file", "migrate"]
+__all__ = ["connect", "create_file", "migrate"]
 
-MEMORY = ":memory:"
+
 _BUSY_SECONDS = 2.0
 _KNOWN = frozenset({"0001"})
 
@@ -178,7 +178,7 @@ def create_file(path: Path) -> None:
 def connect(path: Path | None, *, max_pages: int | None = None) -> Database:
     """Open a connection for one thread at a time; None: in memory."""
     connection = sqlite3.connect(
-        MEMORY if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        ":memory:" if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     database = Database(connection, execute_plugins=False)
     connection.execute("PRAGMA journal_mode = WAL")
