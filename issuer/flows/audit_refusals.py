@@ -17,7 +17,7 @@ __all__ = ["AuditRefusals"]
 log = structlog.get_logger(__name__)
 
 _WINDOW_SECONDS = 60.0
-_MAX_KINDS = 1024  # how many (actor, action, reason) are told apart; beyond that all are one
+_MAX_KINDS = 128  # how many (actor, action, reason) are told apart; beyond that all are one
 
 
 @dataclass(slots=True)

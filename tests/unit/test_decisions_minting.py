@@ -98,7 +98,7 @@ def test_audiences_within_bounds_pass(audiences: list[str]) -> None:
 
 @pytest.mark.parametrize("audiences", [[], [""], ["a"] * 17, ["a", "b" * 1025], ["é" * 513]])
 def test_audiences_out_of_bounds_are_refused(audiences: list[str]) -> None:
-    with pytest.raises(Refused, match="^audiences: expected") as refused:
+    with pytest.raises(Refused, match="audiences: expected") as refused:
         minting.check_audiences(audiences)
     assert refused.value.kind is Kind.INVALID
 
