@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -153,15 +153,15 @@ class WorkloadSide:
 
 @asynccontextmanager
 async def serving(
-    flow: ServeWorkload,
-    path: Path,
-    *,
-    identify: Identify = peer,
-    listening: Callable[[Path, int], socket.socket] = listen,
+    flow: ServeWorkload, path: Path, *, identify: Identify = peer, listener: socket.socket | None = None
 ) -> AsyncIterator[Channel]:
-    """Serve the Workload API on that socket; gives a channel to it."""
+    """Serve the Workload API on that socket; gives a channel to it.
+
+    Args:
+        listener: listens there already; None: it is made.
+    """
     async with serve(
-        listening(path, 0o666),
+        listener or listen(path, 0o666),
         lambda caller: [WorkloadAPI(flow, caller)],
         Limits(),
         translate=translate,
