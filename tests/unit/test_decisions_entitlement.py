@@ -4,7 +4,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.decisions.entitlement import is_entitled, parents_of
+from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
+from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from tests.doubles.issuer_values import NOW, a_node, an_entry
 
@@ -37,6 +38,21 @@ def test_a_group_that_is_over_has_no_members() -> None:
     group = replace(an_entry("/group", of="join_token:label:team:travel"), expires_at=NOW)
     assert parents_of(a_node(), [group], now=NOW) == {a_node().spiffe_id}
     assert group.spiffe_id in parents_of(a_node(), [group], now=NOW - timedelta(seconds=1))
+
+
+def test_the_ends_of_a_nodes_own_groups_are_told_in_order() -> None:
+    def group(path: str, of: str, hours: int | None) -> RegistrationEntry:
+        ends = None if hours is None else NOW + timedelta(hours=hours)
+        return replace(an_entry(path, of=of), expires_at=ends)
+
+    mine = "join_token:label:team:travel"
+    groups = [
+        group("/g/late", mine, 2),
+        group("/g/over", mine, -1),
+        group("/g/endless", mine, None),
+        group("/g/other", "join_token:label:team:db", 1),
+    ]
+    assert group_ends(a_node(), groups) == (NOW - timedelta(hours=1), NOW + timedelta(hours=2))
 
 
 def test_a_node_is_entitled_to_what_lies_below_its_parents_until_it_is_over() -> None:
