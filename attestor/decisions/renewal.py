@@ -18,7 +18,7 @@ def renew_at(issued_at: datetime, not_after: datetime, jitter: float) -> datetim
 def due_now(
     due: Mapping[EntryID, datetime], *, wanted: Collection[EntryID], now: datetime, limit: int
 ) -> Sequence[EntryID]:
-    """Which entries are minted next: those whose time has come, with a subscriber first, then the longest due."""
+    """Which entries are minted next: those whose time has come, the longest due first; as long as some have a subscriber, only those."""
     ready = [entry_id for entry_id, moment in due.items() if moment <= now]
-    ready.sort(key=lambda entry_id: (entry_id not in wanted, due[entry_id], entry_id))
-    return ready[:limit]
+    ready = [entry_id for entry_id in ready if entry_id in wanted] or ready
+    return sorted(ready, key=lambda entry_id: (due[entry_id], entry_id))[:limit]

@@ -25,7 +25,7 @@ __all__ = ["RenewSVIDs"]
 
 log = structlog.get_logger(__name__)
 
-_BATCH = 500
+_BATCH = 250  # what others may have to wait for
 _SLICE = 16  # answers that are checked before the loop may do something else
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=2))
 _ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
@@ -107,11 +107,14 @@ class RenewSVIDs:
             X509Request(entry_id=entry.id, public_key=public_key_to_der(key.public_key()))
             for entry, key in zip(batch, keys, strict=True)
         ]
-        answers = list(zip(batch, keys, await self._client.mint_x509(requests), strict=True))
-        for start in range(0, len(answers), _SLICE):
-            held = [self._take(entry, key, answer) for entry, key, answer in answers[start : start + _SLICE]]
-            self._cache.hold([one for one in held if one is not None])
-            await asyncio.sleep(0)
+        answers = zip(batch, keys, await self._client.mint_x509(requests), strict=True)
+        held = []
+        for number, (entry, key, answer) in enumerate(answers, start=1):
+            if (one := self._take(entry, key, answer)) is not None:
+                held.append(one)
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        self._cache.hold(held)  # at once: whoever has many identities is told once
 
     def _take(self, entry: RegistrationEntry, key: PrivateKey, answer: MintedX509 | Refused) -> HeldX509 | None:
         if isinstance(answer, Refused):

@@ -30,9 +30,19 @@ def test_only_what_is_due_is_minted() -> None:
     assert due_now(due, wanted=(), now=NOW, limit=9) == [A]
 
 
-def test_what_has_a_subscriber_comes_first_then_the_longest_due() -> None:
+def test_the_longest_due_comes_first() -> None:
     due = {A: NOW - SECOND, B: NOW - 2 * SECOND, C: NOW}
-    assert due_now(due, wanted={C}, now=NOW, limit=9) == [C, B, A]
+    assert due_now(due, wanted=(), now=NOW, limit=9) == [B, A, C]
+
+
+def test_what_has_a_subscriber_waits_for_nothing_else() -> None:
+    due = {A: NOW - SECOND, B: NOW - 2 * SECOND, C: NOW}
+    assert due_now(due, wanted={A, C}, now=NOW, limit=9) == [A, C]
+
+
+def test_a_subscriber_of_what_is_not_due_changes_nothing() -> None:
+    due = {A: NOW, B: NOW + SECOND}
+    assert due_now(due, wanted={B}, now=NOW, limit=9) == [A]
 
 
 def test_a_batch_is_bounded() -> None:
