@@ -5,14 +5,12 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpclib.const import Cardinality, Handler, Status
+from grpclib.const import Status
 from hpack import Decoder
 
 from bench.attacks import frame, greeting, request
@@ -20,53 +18,11 @@ from cognomen.daemon.call import Call
 from cognomen.daemon.caller import Caller, peer
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.gate import Limits, listen
-from cognomen.daemon.unixrpc import Server, serve
+from cognomen.daemon.unixrpc import serve
+from tests.doubles.gated import Doing, answer, never, raw, read_on, served, translate
 from tests.doubles.until import until
 
 _DATA, _HEADERS, _RST = 0, 1, 3
-
-Act = Callable[[Call], Awaitable[None]]
-
-
-class Doing:
-    """Two methods that do what the test gives them."""
-
-    def __init__(self, act: Act) -> None:
-        self._act = act
-
-    def __mapping__(self) -> Mapping[str, Handler]:
-        return {
-            "/test.Doing/Do": Handler(self._act, Cardinality.UNARY_UNARY, HealthCheckRequest, HealthCheckResponse),
-            "/test.Doing/Stream": Handler(self._act, Cardinality.UNARY_STREAM, HealthCheckRequest, HealthCheckResponse),
-            "/grpc.health.v1.Health/Check": Handler(
-                self._act, Cardinality.UNARY_UNARY, HealthCheckRequest, HealthCheckResponse
-            ),
-        }
-
-
-async def answer(call: Call) -> None:
-    """Read the request, and say that all is well."""
-    await call.recv_message()
-    await call.send_message(HealthCheckResponse(status=HealthCheckResponse.SERVING))
-
-
-async def never(call: Call) -> None:
-    """Say something and then wait for the end."""
-    await call.recv_message()
-    await call.send_message(HealthCheckResponse())
-    await asyncio.Event().wait()
-
-
-def translate(err: Exception) -> tuple[Status, str]:
-    if isinstance(err, Refused):
-        return Status.PERMISSION_DENIED, err.detail
-    return Status.INTERNAL, "internal error"
-
-
-@asynccontextmanager
-async def served(path: Path, act: Act = answer, *, limits: Limits | None = None) -> AsyncIterator[Server]:
-    async with serve(listen(path, 0o600), lambda _: [Doing(act)], limits or Limits(), translate=translate) as server:
-        yield server
 
 
 async def call(path: Path, method: str = "Do", service: str = "", *, seconds: float = 10) -> bytes:
@@ -80,27 +36,6 @@ async def status_of(path: Path, method: str = "Do", service: str = "", *, second
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call(path, method, service, seconds=seconds)
     return refused.value.code().name, refused.value.details() or ""
-
-
-async def raw(path: Path, *sent: bytes) -> bytes:
-    """Send bytes, and read until the server closes."""
-    reader, writer = await asyncio.open_unix_connection(path)
-    writer.writelines(sent)
-    try:
-        async with asyncio.timeout(10):
-            return await read_on(reader)
-    finally:
-        writer.close()
-
-
-async def read_on(reader: asyncio.StreamReader) -> bytes:
-    found = b""
-    try:
-        while chunk := await reader.read(65_536):
-            found += chunk
-    except ConnectionResetError:
-        pass  # the server closed before it had read everything
-    return found
 
 
 async def answer_to(path: Path, sent: bytes) -> dict[str, str]:
