@@ -4,6 +4,7 @@ The command speaks to the issuer over its admin socket, as everybody does.
 """
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,7 +94,10 @@ class DevDaemons:
                 f"socket: expected it to work after {_READY_SECONDS:.0f} s, found that the node is not in step",
                 hint=f"see the log, or begin anew: rm -r {self._state.path}",
             ) from e
-        click.echo(f"SPIFFE_ENDPOINT_SOCKET={endpoint(self._attestor_config.workload_socket)}")
+        address = f"SPIFFE_ENDPOINT_SOCKET={endpoint(self._attestor_config.workload_socket)}"
+        click.echo(address)
+        if sys.stderr.isatty():
+            click.echo(f"Ctrl-C ends it; in another terminal: {address} cognomen fetch x509", err=True)
 
     async def _follow_entries(self) -> None:
         node = await self._node

@@ -46,11 +46,11 @@ def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
       cognomen issuer run --trust-domain example.org --state ~/issuer --admin-socket ~/issuer/admin/api.sock
     """  # noqa: D301 - \b is click's mark
     loaded = load(config, IssuerConfig, flags)
-    check_socket_path(loaded.admin_socket)
+    socket = check_socket_path(loaded.admin_socket)
 
     from issuer.main import run as run_main  # noqa: PLC0415 - loads everything
 
     run(
         log_level,
-        lambda: run_main(loaded, ready=lambda _: click.echo(f"COGNOMEN_ADMIN_SOCKET={loaded.admin_socket}")),
+        lambda: run_main(loaded, ready=lambda _: click.echo(f"COGNOMEN_ADMIN_SOCKET={socket}")),
     )

@@ -99,6 +99,8 @@ def run(arguments: Sequence[str]) -> int:
         # Python flushes once more at its end: give it something that takes it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except UnicodeEncodeError as e:  # an argument's stray bytes, met where they should have become text
+        return _tell(click.UsageError(f"expected arguments in UTF-8, found {e.object!r}"))
     except (click.ClickException, Refused, SVIDError) as e:
         return _tell(e)
     return result if isinstance(result, int) else 0

@@ -120,6 +120,11 @@ def test_a_dev_entry_that_is_none_is_wrong_usage(text: str, capsys: pytest.Captu
     assert "'--entry'" in capsys.readouterr().err
 
 
+def test_arguments_that_are_no_text_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fetch", "jwt", "--audience", "a\udcff", "--socket", str(tmp_path / "s")]) == 2
+    assert capsys.readouterr().err == "error: expected arguments in UTF-8, found 'a\\udcff'\n"
+
+
 def test_a_stored_text_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["a", "b"], [["\x1b[31mred", True], [["x", "y"], {"k": "v"}]])
     assert capsys.readouterr().out.splitlines() == ["a            b", r"\x1b[31mred  yes", "x, y         k=v"]

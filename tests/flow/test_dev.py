@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket as sockets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,14 @@ def test_a_node_that_was_away_for_too_long_joins_again(tmp_path: Path) -> None:
         assert len(admin(dev, "entry", "list")["entries"]) == 1, "the former node's entry is gone"
 
 
+def test_ports_that_are_taken_by_now_are_no_obstacle(tmp_path: Path) -> None:
+    with Dev(tmp_path, "--entry", f"/a={ME}") as dev:
+        assert ids(dev) == ["spiffe://example.org/a"]
+    host, _, port = json.loads((dev.state / "dev.json").read_text())["node_address"].rpartition(":")
+    with sockets.create_server((host, int(port))), dev:
+        assert ids(dev) == ["spiffe://example.org/a"]
+
+
 def test_the_ttl_that_was_asked_for_is_the_svids(tmp_path: Path) -> None:
     with (
         Dev(tmp_path, "--x509-ttl", "30s", "--trust-domain", "dev.test") as dev,
@@ -100,6 +109,7 @@ def test_the_ttl_that_was_asked_for_is_the_svids(tmp_path: Path) -> None:
     [
         ([], "expected no other run on it, found one"),
         (["--x509-ttl", "2d"], "x509_svid_ttl: expected"),
+        (["--entry", "/cognomen/a=unix:uid:1"], "spiffe_id: expected a path outside /cognomen and /spire"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_next_step(

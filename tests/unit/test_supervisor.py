@@ -35,9 +35,10 @@ async def test_a_task_that_may_not_fail_ends_the_others_and_its_failure_is_raise
     async def failing() -> None:
         raise ZeroDivisionError
 
-    tasks = [Task(name="failing", run=failing), Task(name="other", run=forever)]
+    tasks, stop = [Task(name="failing", run=failing), Task(name="other", run=forever)], asyncio.Event()
     with pytest.raises(ZeroDivisionError):
-        await supervise(tasks, stop=asyncio.Event(), clock=SystemClock())
+        await supervise(tasks, stop=stop, clock=SystemClock())
+    assert not stop.is_set(), "it is the caller's"
 
 
 async def test_a_failure_while_the_others_end_does_not_hide_the_first() -> None:
