@@ -38,8 +38,6 @@ __all__ = ["IssuedJWT", "JWTMinter", "ServeWorkload"]
 
 log = structlog.get_logger(__name__)
 
-_ATTEST_SECONDS = 5.0
-
 _Message = TypeVar("_Message")
 
 
@@ -64,13 +62,23 @@ class ServeWorkload:
 
     Args:
         attestors: all are asked, at once, and all must answer: an entitlement is never lost to a slow one.
+        attest_seconds: how long each may take.
     """
 
-    def __init__(self, cache: Cache, *, attestors: Sequence[WorkloadAttestor], minter: JWTMinter, clock: Clock) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        attestors: Sequence[WorkloadAttestor],
+        minter: JWTMinter,
+        clock: Clock,
+        attest_seconds: float = 5,
+    ) -> None:
         self._cache = cache
         self._attestors = attestors
         self._minter = minter
         self._clock = clock
+        self._attest_seconds = attest_seconds
 
     async def watch_x509(self, caller: Caller, send: Callable[[X509Message], Awaitable[None]]) -> None:
         """Send a caller its X509-SVIDs, now and at each change, until it is refused.
@@ -160,14 +168,32 @@ class ServeWorkload:
 
     async def _attest(self, caller: Caller) -> frozenset[Selector]:
         needed = self._cache.needed_facts()
-        async with asyncio.TaskGroup() as group:
-            answers = [group.create_task(_ask(attestor, caller, needed)) for attestor in self._attestors]
-        selectors = [_granted(answer.result()) for answer in answers]
+        selectors = [_granted(answer) for answer in await self._ask_all(caller, needed)]
         if not caller.is_alive():
             raise Refused(Kind.UNAUTHENTICATED, "caller: expected the process that connected, found that it has ended")
         if not self._cache.needed_facts() <= needed:  # an entry came meanwhile that needs another fact
             return await self._attest(caller)
         return frozenset().union(*selectors)
+
+    async def _ask_all(self, caller: Caller, needed: Collection[str]) -> Sequence[frozenset[Selector] | Refused]:
+        if len(self._attestors) == 1:  # the usual case, without a task
+            return [await self._ask(self._attestors[0], caller, needed)]
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(self._ask(attestor, caller, needed)) for attestor in self._attestors]
+        return [answer.result() for answer in answers]
+
+    async def _ask(
+        self, attestor: WorkloadAttestor, caller: Caller, needed: Collection[str]
+    ) -> frozenset[Selector] | Refused:
+        """Ask one attestor; a refusal is returned, because a group of tasks would wrap what is raised."""
+        try:
+            async with asyncio.timeout(self._attest_seconds):
+                return await attestor.attest(caller, needed=needed)
+        except TimeoutError:
+            log.warning("workload attestor gave no answer", attestor=attestor.name, pid=caller.pid, uid=caller.uid)
+            return Refused(Kind.UNAVAILABLE, f"workload attestor {attestor.name}: no answer in time")
+        except Refused as err:
+            return err
 
     async def _mint(self, entries: Sequence[RegistrationEntry], audiences: Collection[str]) -> Sequence[MintedJWT]:
         if len(entries) == 1:  # the usual case, without a task
@@ -181,18 +207,6 @@ class ServeWorkload:
             return await self._minter.jwt_svid(entry, audiences)
         except Refused as err:
             return err
-
-
-async def _ask(attestor: WorkloadAttestor, caller: Caller, needed: Collection[str]) -> frozenset[Selector] | Refused:
-    """Ask one attestor; a refusal is returned, because a group of tasks would wrap what is raised."""
-    try:
-        async with asyncio.timeout(_ATTEST_SECONDS):
-            return await attestor.attest(caller, needed=needed)
-    except TimeoutError:
-        log.warning("workload attestor gave no answer", attestor=attestor.name, seconds=_ATTEST_SECONDS, pid=caller.pid)
-        return Refused(Kind.UNAVAILABLE, f"workload attestor {attestor.name}: no answer in time")
-    except Refused as err:
-        return err
 
 
 def _granted(answer: _Message | Refused) -> _Message:
