@@ -26,6 +26,7 @@ __all__ = [
     "NodeCredential",
     "check_trust_domain",
     "joined",
+    "joining",
     "renewed",
     "resumable",
     "token_hash",
@@ -33,18 +34,6 @@ __all__ = [
 
 NEW_INVITE = "make a new invite with: cognomen node invite; then start the attestor once with --invite"
 """What an operator does about a node that the issuer does not let in any more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joining:
-    """A key that was made for an invite and kept before the first call, so that a lost reply is repeated with the same key.
-
-    Args:
-        token_hash: SHA-256 of the invite's token, lower-case hexadecimal: which invite it was.
-    """
-
-    private_key: PrivateKey = field(repr=False)
-    token_hash: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +52,20 @@ class Node:
     join_address: str
     node_address: str
     token_hash: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joining:
+    """A key that was made for an invite and kept before the first call, so that a lost reply is repeated with the same key.
+
+    Args:
+        token_hash: SHA-256 of the invite's token, lower-case hexadecimal: which invite it was.
+        before: the node until then, which is lost only to an invite that is good.
+    """
+
+    private_key: PrivateKey = field(repr=False)
+    token_hash: str = field(repr=False)
+    before: Node | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,22 +98,25 @@ def resumable(saved: Joining | Node | None, invite: Invite | None, *, now: datet
     Raises:
         Refused: NOT_FOUND without node and invite; UNAUTHENTICATED when the node SVID has expired and the invite is no new one.
     """
-    if not isinstance(saved, Node):
-        if invite is None:
-            raise Refused(
-                Kind.NOT_FOUND, "node: expected one that joined, or an invite, found neither", hint=NEW_INVITE
-            )
+    node = saved.before if isinstance(saved, Joining) else saved
+    if invite is not None and (node is None or token_hash(invite) != node.token_hash):
         return None
-    if invite is not None and token_hash(invite) != saved.token_hash:
-        return None
-    if now >= saved.svid.not_after:
-        raise Refused(
-            Kind.UNAUTHENTICATED, f"node SVID: expired at {saved.svid.not_after.isoformat()}", hint=NEW_INVITE
-        )
-    return saved
+    if node is None:
+        raise Refused(Kind.NOT_FOUND, "node: expected one that joined, or an invite, found neither", hint=NEW_INVITE)
+    if now >= node.svid.not_after:
+        raise Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {node.svid.not_after.isoformat()}", hint=NEW_INVITE)
+    return node
 
 
-def joined(invite: Invite, credential: NodeCredential, joining: Joining, *, now: datetime) -> Node:
+def joining(saved: Joining | Node | None, invite: Invite, new_key: PrivateKey) -> Joining:
+    """What to join with: the key that was kept for this very invite, else the new one."""
+    if isinstance(saved, Joining) and saved.token_hash == token_hash(invite):
+        return saved
+    before = saved.before if isinstance(saved, Joining) else saved
+    return Joining(private_key=new_key, token_hash=token_hash(invite), before=before)
+
+
+def joined(invite: Invite, credential: NodeCredential, start: Joining, *, now: datetime) -> Node:
     """The node that this answer makes, checked: an SVID for our key, of a node of the invite's trust domain.
 
     Raises:
@@ -118,12 +124,12 @@ def joined(invite: Invite, credential: NodeCredential, joining: Joining, *, now:
     """
     bundle = credential.bundle or invite.bundle
     return Node(
-        svid=_checked(credential.chain, joining.private_key, bundle, now=now),
+        svid=_checked(credential.chain, start.private_key, bundle, now=now),
         issued_at=credential.issued_at,
         bundle=bundle,
         join_address=invite.join_address,
         node_address=invite.node_address,
-        token_hash=joining.token_hash,
+        token_hash=start.token_hash,
     )
 
 

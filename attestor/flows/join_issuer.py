@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 
-from attestor.decisions.node import Joining, Node, NodeCredential, check_trust_domain, joined, resumable, token_hash
+from attestor.decisions.node import Node, NodeCredential, check_trust_domain, joined, joining, resumable
 from attestor.issuerclient.port import Evidence, IssuerClient
 from attestor.nodeattestor.port import NodeAttestor
 from attestor.state.port import State
@@ -52,39 +52,32 @@ class JoinIssuer:
         """
         # 1. What do we have?
         saved = await asyncio.to_thread(self.state.load)
-        for where, found in (("invite", invite), ("state", saved.bundle if isinstance(saved, Node) else None)):
-            if found is not None:
-                check_trust_domain(self.trust_domain, found.trust_domain, where=where)
         node = resumable(saved, invite, now=self.clock.now())
-        if node is not None or invite is None or node_attestor is None:
+        if node is not None:
+            check_trust_domain(self.trust_domain, node.bundle.trust_domain, where="state")
             return await self._resume(node)
+        if invite is None or node_attestor is None:
+            raise AssertionError("an invite comes with its node attestor")
+        check_trust_domain(self.trust_domain, invite.trust_domain, where="invite")
         # 2. A key, kept before anybody hears of it; the same for the same invite.
-        joining = self._joining(saved, invite)
-        await asyncio.to_thread(self.state.save, joining)
+        start = joining(saved, invite, generate_private_key(KeyKind.EC_P256))
+        await asyncio.to_thread(self.state.save, start)
         # 3. Ask until there is an answer, and check it.
         evidence = Evidence(
             attestor=node_attestor.name, evidence=await node_attestor.evidence(), answer=node_attestor.answer
         )
-        credential = await self._join(invite, evidence, public_key_to_der(joining.private_key.public_key()))
-        node = joined(invite, credential, joining, now=self.clock.now())
+        credential = await self._join(invite, evidence, public_key_to_der(start.private_key.public_key()))
+        node = joined(invite, credential, start, now=self.clock.now())
         # 4. Keep it, then use it.
         await asyncio.to_thread(self.state.save, node)
         await self.client.use(node)
         log.info("node joined", spiffe_id=str(node.svid.spiffe_id), not_after=node.svid.not_after.isoformat())
         return node
 
-    async def _resume(self, node: Node | None) -> Node:
-        if node is None:
-            raise Refused(Kind.INVALID, "node attestor: expected one for this invite, found none")
+    async def _resume(self, node: Node) -> Node:
         await self.client.use(node)
         log.info("node resumed", spiffe_id=str(node.svid.spiffe_id), not_after=node.svid.not_after.isoformat())
         return node
-
-    def _joining(self, saved: Joining | Node | None, invite: Invite) -> Joining:
-        name = token_hash(invite)
-        if isinstance(saved, Joining) and saved.token_hash == name:
-            return saved
-        return Joining(private_key=generate_private_key(KeyKind.EC_P256), token_hash=name)
 
     async def _join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
         for delay in _BACKOFF.delays(secrets.SystemRandom().random):

@@ -1,8 +1,8 @@
 """The node in one private file: replaced whole, read whole or not at all.
 
-Shape: a line `cognomen-node-state 1 <payload bytes> <SHA-256 of the payload>`, then the payload, a JSON object. Its keys: private_key
-(PKCS #8), token_hash, and joined: null, or an object of chain (DER certificates, leaf first), issued_at, trust_domain, bundle (a SPIFFE
-bundle), join_address, node_address. Bytes are in base64.
+Shape: a line `cognomen-node-state 1 <payload bytes> <SHA-256 of the payload>`, then the payload, a JSON object of two: joining (null, or
+private_key and token_hash) and node (null, or private_key in PKCS #8, chain as DER certificates leaf first, issued_at, trust_domain,
+bundle as a SPIFFE bundle, join_address, node_address, token_hash). Bytes are in base64.
 """
 
 import hashlib
@@ -28,19 +28,25 @@ _VERSION = b"1"
 _HINT = "restore the file from a backup, or remove it and join with a new invite"
 
 
-class _Joined(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Joining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    private_key: bytes
+    token_hash: str
+
+
+class _Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    private_key: bytes
     chain: bytes
     issued_at: datetime
     trust_domain: str
     bundle: bytes
     join_address: str
     node_address: str
+    token_hash: str
 
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    private_key: bytes
-    token_hash: str
-    joined: _Joined | None
+    joining: _Joining | None
+    node: _Node | None
 
 
 class DiskState:
@@ -89,31 +95,41 @@ def _payload(data: bytes) -> bytes:
 
 
 def _document(kept: Joining | Node) -> _Document:
-    if isinstance(kept, Joining):
-        return _Document(private_key=private_key_to_der(kept.private_key), token_hash=kept.token_hash, joined=None)
-    return _Document(
-        private_key=private_key_to_der(kept.svid.private_key),
-        token_hash=kept.token_hash,
-        joined=_Joined(
-            chain=kept.svid.chain_der(),
-            issued_at=kept.issued_at,
-            trust_domain=kept.bundle.trust_domain.name,
-            bundle=kept.bundle.to_jwks(),
-            join_address=kept.join_address,
-            node_address=kept.node_address,
-        ),
+    if isinstance(kept, Node):
+        return _Document(joining=None, node=_node_document(kept))
+    joining = _Joining(private_key=private_key_to_der(kept.private_key), token_hash=kept.token_hash)
+    return _Document(joining=joining, node=None if kept.before is None else _node_document(kept.before))
+
+
+def _node_document(node: Node) -> _Node:
+    return _Node(
+        private_key=node.svid.key_der(),
+        chain=node.svid.chain_der(),
+        issued_at=node.issued_at,
+        trust_domain=node.bundle.trust_domain.name,
+        bundle=node.bundle.to_jwks(),
+        join_address=node.join_address,
+        node_address=node.node_address,
+        token_hash=node.token_hash,
     )
 
 
 def _kept(document: _Document) -> Joining | Node:
-    joined = document.joined
-    if joined is None:
-        return Joining(private_key=private_key_from_der(document.private_key), token_hash=document.token_hash)
+    node = None if document.node is None else _node(document.node)
+    if document.joining is not None:
+        key = private_key_from_der(document.joining.private_key)
+        return Joining(private_key=key, token_hash=document.joining.token_hash, before=node)
+    if node is None:
+        raise ValueError("expected a node or the key for one, found neither")
+    return node
+
+
+def _node(document: _Node) -> Node:
     return Node(
-        svid=X509SVID.parse(joined.chain, document.private_key),
-        issued_at=joined.issued_at,
-        bundle=Bundle.from_jwks(TrustDomain(joined.trust_domain), joined.bundle),
-        join_address=joined.join_address,
-        node_address=joined.node_address,
+        svid=X509SVID.parse(document.chain, document.private_key),
+        issued_at=document.issued_at,
+        bundle=Bundle.from_jwks(TrustDomain(document.trust_domain), document.bundle),
+        join_address=document.join_address,
+        node_address=document.node_address,
         token_hash=document.token_hash,
     )

@@ -1,6 +1,7 @@
 """What every place for the node's state does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,19 +35,14 @@ def some_node() -> Node:
     return joined(invite, credential, joining, now=clock.now())
 
 
-def same(one: Joining | Node | None, other: Joining | Node) -> bool:
-    """Whether they are equal; private keys are compared by their numbers."""
-    if isinstance(one, Node) and isinstance(other, Node):
-        keys = (one.svid.private_key, other.svid.private_key)
-        facts = [
-            (n.svid.chain, n.issued_at, n.bundle, n.join_address, n.node_address, n.token_hash) for n in (one, other)
-        ]
-    elif isinstance(one, Joining) and isinstance(other, Joining):
-        keys = (one.private_key, other.private_key)
-        facts = [(n.token_hash,) for n in (one, other)]  # type: ignore[misc]  # compared with each other only
-    else:
-        return False
-    return facts[0] == facts[1] and keys[0].private_numbers() == keys[1].private_numbers()
+def facts(kept: Joining | Node | None) -> tuple[object, ...]:
+    """What is to be the same afterwards; a private key is compared by its numbers."""
+    if kept is None:
+        return ()
+    if isinstance(kept, Joining):
+        return (kept.private_key.private_numbers(), kept.token_hash, facts(kept.before))
+    key, places = kept.svid.private_key.private_numbers(), (kept.join_address, kept.node_address)
+    return (key, kept.svid.chain, kept.issued_at, kept.bundle, places, kept.token_hash)
 
 
 def test_a_new_place_holds_nothing(state: State) -> None:
@@ -56,17 +52,23 @@ def test_a_new_place_holds_nothing(state: State) -> None:
 def test_a_key_that_waits_for_its_node_is_kept(state: State) -> None:
     joining = some_joining()
     state.save(joining)
-    assert same(state.load(), joining)
+    assert facts(state.load()) == facts(joining)
+
+
+def test_the_node_before_is_kept_along_with_the_key_for_the_next(state: State) -> None:
+    joining = replace(some_joining(), before=some_node())
+    state.save(joining)
+    assert facts(state.load()) == facts(joining)
 
 
 def test_a_node_is_kept_with_all_that_it_needs(state: State) -> None:
     node = some_node()
     state.save(node)
-    assert same(state.load(), node)
+    assert facts(state.load()) == facts(node)
 
 
 def test_what_is_saved_takes_the_place_of_what_was_there(state: State) -> None:
     state.save(some_joining())
     node = some_node()
     state.save(node)
-    assert same(state.load(), node)
+    assert facts(state.load()) == facts(node)

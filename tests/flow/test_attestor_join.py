@@ -105,6 +105,13 @@ async def test_a_new_invite_makes_another_node_with_another_key(issuer: IssuerIn
     assert len(set(issuer.joined_keys)) == 2
 
 
+async def test_an_invite_that_is_no_good_loses_no_node(issuer: IssuerInMemory, tmp_path: Path) -> None:
+    node = await join(issuer, DiskState(tmp_path / "state"), issuer.invite())
+    with pytest.raises(Refused, match="found an unknown one"):
+        await join(issuer, DiskState(tmp_path / "state"), IssuerInMemory(issuer.clock, TD).invite("unknown"))
+    assert (await join(issuer, DiskState(tmp_path / "state"), None)).svid.chain == node.svid.chain
+
+
 async def test_a_lost_reply_is_repeated_with_the_same_key(
     issuer: IssuerInMemory, clock: FakeClock, client: InMemoryIssuerClient
 ) -> None:

@@ -12,6 +12,7 @@ from attestor.decisions.node import (
     NodeCredential,
     check_trust_domain,
     joined,
+    joining,
     renewed,
     resumable,
     token_hash,
@@ -40,18 +41,18 @@ def answer(key: PrivateKey, *, name: str = "a") -> NodeCredential:
     return ISSUER.credential(public_key_to_der(key.public_key()), name=name)
 
 
-def joining(key: PrivateKey) -> Joining:
+def start(key: PrivateKey) -> Joining:
     return Joining(private_key=key, token_hash=token_hash(INVITE))
 
 
 def a_node() -> Node:
     key = new_key()
-    return joined(INVITE, answer(key), joining(key), now=NOW)
+    return joined(INVITE, answer(key), start(key), now=NOW)
 
 
 def refused_join(credential: NodeCredential, key: PrivateKey) -> Refused:
     with pytest.raises(Refused) as refused:
-        joined(INVITE, credential, joining(key), now=NOW)
+        joined(INVITE, credential, start(key), now=NOW)
     assert refused.value.kind is Kind.INTERNAL
     return refused.value
 
@@ -76,7 +77,7 @@ def test_an_answer_of_an_authority_outside_the_bundle_is_refused() -> None:
 
 def test_an_answer_without_a_bundle_is_verified_by_the_invites() -> None:
     key = new_key()
-    node = joined(INVITE, replace(answer(key), bundle=None), joining(key), now=NOW)
+    node = joined(INVITE, replace(answer(key), bundle=None), start(key), now=NOW)
     assert node.bundle == INVITE.bundle
 
 
@@ -112,10 +113,24 @@ def test_an_expired_node_does_not_go_on() -> None:
 
 
 def test_a_key_without_its_node_needs_the_invite() -> None:
-    assert resumable(joining(new_key()), INVITE, now=NOW) is None
+    assert resumable(start(new_key()), INVITE, now=NOW) is None
     with pytest.raises(Refused) as refused:
-        resumable(joining(new_key()), None, now=NOW)
+        resumable(start(new_key()), None, now=NOW)
     assert refused.value.kind is Kind.NOT_FOUND
+
+
+def test_a_key_is_used_again_for_the_invite_it_was_made_for_only() -> None:
+    kept, key = start(new_key()), new_key()
+    assert joining(kept, INVITE, key) is kept
+    other = replace(INVITE, token="other")  # noqa: S106 - no secret
+    assert joining(kept, other, key) == Joining(private_key=key, token_hash=token_hash(other))
+
+
+def test_the_node_before_goes_on_when_the_next_invite_was_no_good() -> None:
+    node, other = a_node(), replace(INVITE, token="other")  # noqa: S106 - no secret
+    kept = joining(joining(node, other, new_key()), replace(INVITE, token="third"), new_key())  # noqa: S106 - no secret
+    assert resumable(kept, None, now=NOW) is node
+    assert resumable(kept, other, now=NOW) is None
 
 
 def test_a_trust_domain_is_compared_only_where_one_is_configured() -> None:
@@ -128,7 +143,7 @@ def test_a_trust_domain_is_compared_only_where_one_is_configured() -> None:
 def test_no_secret_shows_in_a_repr() -> None:
     secrets = token_hash(INVITE)
     assert secrets not in repr(a_node())
-    assert secrets not in repr(joining(new_key()))
+    assert secrets not in repr(start(new_key()))
 
 
 def test_a_minted_svid_is_taken_with_its_key() -> None:

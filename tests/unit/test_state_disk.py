@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from attestor.decisions.node import Joining, Node
+from attestor.decisions.node import Node
 from attestor.state.disk import DiskState
 from cognomen.daemon.errors import Kind, Refused
-from svid.keys import KeyKind, generate_private_key
 from tests.contract.test_state_contract import some_node
 
 
@@ -84,10 +83,18 @@ def test_an_unknown_field_is_refused(state: DiskState) -> None:
     assert "more" in refused(state).detail
 
 
+def test_a_file_of_nothing_is_refused(state: DiskState) -> None:
+    write(state, msgspec.json.encode(dict.fromkeys(payload(state))))
+    assert "found neither" in refused(state).detail
+
+
 def test_a_key_that_is_not_the_svids_is_refused(state: DiskState) -> None:
-    other = DiskState(state.path.parent.with_name("other"))
-    other.save(Joining(private_key=generate_private_key(KeyKind.EC_P256), token_hash=""))
-    write(state, msgspec.json.encode({**payload(state), "private_key": payload(other)["private_key"]}))
+    document = payload(state)
+    state.save(some_node())
+    node, other = document["node"], payload(state)["node"]
+    assert isinstance(node, dict)
+    assert isinstance(other, dict)
+    write(state, msgspec.json.encode({**document, "node": {**node, "private_key": other["private_key"]}}))
     assert "key" in refused(state).detail
 
 
