@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from attestor.cache import Cache, HeldX509
 from attestor.flows.follow_feed import FollowFeed
@@ -215,6 +216,16 @@ async def test_a_refused_node_keeps_serving_what_is_valid_and_is_let_in_again(at
     attestor.issuer.refused_node = None
     await attestor.let_pass(timedelta(minutes=2), until_then=lambda: attestor.svid("db") is not None)
     assert attestor.svid("db") is not None
+
+
+async def test_a_refused_node_is_told_to_the_operator_with_the_next_step(attestor: Attestor) -> None:
+    with capture_logs() as logs:
+        attestor.issuer.refused_node = Refused(Kind.DENIED, "node SVID: superseded by a later one")
+        attestor.issuer.put(entry("web"))
+        await settle()
+    told = next(line for line in logs if line["event"] == "issuer refused this node")
+    assert (told["log_level"], told["reason"]) == ("error", "node SVID: superseded by a later one")
+    assert "cognomen node invite" in told["hint"]
 
 
 async def test_a_refused_entry_is_tried_again_and_holds_nobody_up(attestor: Attestor) -> None:
