@@ -19,6 +19,9 @@ _Value = TypeVar("_Value")
 _FINAL = frozenset({"INVALID_ARGUMENT", "CANCELLED", "UNIMPLEMENTED"})
 _DENIED = "PERMISSION_DENIED"
 _HEALTHY_SECONDS = 1.0
+_BACKOFF = Backoff(
+    maximum=timedelta(seconds=2)
+)  # the socket is local, and a workload without identity can do nothing else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +65,11 @@ class Watch(Generic[_Message, _Value]):
     """
 
     def __init__(
-        self, decode: Callable[[_Message], _Value], jitter: Callable[[], float], backoff: Backoff | None = None
+        self, decode: Callable[[_Message], _Value], jitter: Callable[[], float], backoff: Backoff = _BACKOFF
     ) -> None:
         self._decode = decode
         self._jitter = jitter
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
         self._delays: Iterator[timedelta] = self._backoff.delays(jitter)
         self._opened_at = 0.0
         self._heard = False

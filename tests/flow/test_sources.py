@@ -290,6 +290,15 @@ def test_an_expired_svid_is_not_served(api: WorkloadAPIDouble) -> None:
             _ = source.svid
 
 
+def test_whoever_does_not_wait_is_told_that_nothing_came_yet(api: WorkloadAPIDouble) -> None:
+    with (
+        X509Source(api.socket, timeout=None) as source,
+        pytest.raises(WorkloadAPIError, match="not answered yet") as caught,
+    ):
+        _ = source.context
+    assert caught.value.code == "UNAVAILABLE"
+
+
 def test_whoever_waits_in_vain_learns_why(api: WorkloadAPIDouble) -> None:
     api.say("FetchX509SVID", *[DENIED] * 20)
     with pytest.raises(WorkloadAPIError, match="no identity issued") as caught:
@@ -418,6 +427,13 @@ async def test_connect_says_why_nothing_came(api: WorkloadAPIDouble) -> None:
     api.say("FetchJWTBundles", Fail(grpc.StatusCode.INVALID_ARGUMENT, "no header"))
     with pytest.raises(WorkloadAPIError, match="no header"):
         await JWTSource.connect(api.socket)
+
+
+async def test_a_jwt_source_is_made_in_asyncio(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:
+    api.say("FetchJWTBundles", domain.jwt_answer())
+    async with asyncio.timeout(10):
+        with await JWTSource.connect(api.socket) as source:
+            assert source.verify(domain.token("/a", "db"), "db").spiffe_id.path == "/a"
 
 
 # JWTSource

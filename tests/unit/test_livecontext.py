@@ -166,6 +166,21 @@ def test_skipping_the_handshake_does_not_skip_the_verification(
         assert connection.recv(10) == b""
 
 
+def test_a_socket_that_does_not_block_stays_open_while_the_handshake_waits(client: Identity, server: Identity) -> None:
+    near, far = socket.socketpair()
+    for end in (near, far):
+        end.setblocking(False)
+    mine = client_context(client, exactly(SERVER)).wrap_socket(near, do_handshake_on_connect=False)
+    theirs = server_context(server, exactly(CLIENT)).wrap_socket(far, server_side=True, do_handshake_on_connect=False)
+    with mine, theirs:
+        for connection in (mine, theirs):
+            with pytest.raises(ssl.SSLWantReadError):
+                connection.recv(1)
+        assert mine.send(b"hello") == 5
+        assert theirs.recv(5) == b"hello"
+        assert (peer_id(mine), peer_id(theirs)) == (SERVER, CLIENT)
+
+
 def test_a_listening_socket_accepts_by_the_identity_of_the_day(
     pool: ThreadPoolExecutor, domain: TrustDomainDouble, client: Identity, server: Identity
 ) -> None:
@@ -200,9 +215,9 @@ def test_each_trust_domain_is_verified_by_its_own_bundle_alone(
 
 def _forge(liar: TrustDomainDouble, victim: SpiffeID) -> X509SVID:
     """An SVID that names another trust domain than its authority's."""
-    liar.name = victim.trust_domain
+    name, liar.name = liar.name, victim.trust_domain
     svid = liar.svid(victim.path)
-    liar.name = TrustDomain("partner.example")
+    liar.name = name
     return svid
 
 
@@ -245,6 +260,28 @@ def test_an_authority_that_is_no_root_may_be_trusted(
     )
     with near.result(), far.result() as theirs:
         assert peer_id(theirs) == CLIENT
+
+
+def test_a_leaf_of_a_trust_domain_without_bundle_is_refused_whoever_signed_it(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity
+) -> None:
+    forged = Identity(_forge(domain, SpiffeID.parse("spiffe://absent.example/a")), domain.bundle)
+    near, far = connect(pool, client_context(forged, ANYBODY), server_context(server, ANYBODY))
+    with pytest.raises(HandshakeRefusedError, match="expected a trust domain that is trusted, found absent"):
+        far.result()
+    near.result().close()
+
+
+def test_no_chain_is_nobody(client: Identity) -> None:
+    with pytest.raises(HandshakeRefusedError, match="expected a certificate, found none"):
+        client_context(client, ANYBODY).admit([])
+
+
+def test_a_connection_that_was_given_another_context_is_nobodys(server: Identity, tmp_path: Path) -> None:
+    ours = server_context(server, ANYBODY).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    ours.context = plain(server, tmp_path, server_side=True)
+    with pytest.raises(TypeError, match="expected the one that made the connection"):
+        ours.do_handshake()
 
 
 # change
