@@ -28,18 +28,18 @@ _CODES = {
     Kind.UNAVAILABLE: Status.UNAVAILABLE,
     Kind.INTERNAL: Status.INTERNAL,
 }
-_OPERATORS = {Kind.UNAVAILABLE, Kind.INTERNAL}  # the kinds that somebody here must look at
 
 
 def refusal_of(err: Exception) -> Refused:
     """Say what an exception means to the peer; what is our fault, or the machine's, is logged with its cause."""
     match err:
         case Refused():
-            if err.kind in _OPERATORS:
-                log.error("call failed", reason=err.detail, hint=err.hint, exc_info=err, **err.facts)
-            if err.kind is Kind.INTERNAL:
-                return Refused(Kind.INTERNAL, "internal error")
-            return err
+            if err.kind is Kind.UNAVAILABLE:
+                log.error("call failed", reason=err.detail, hint=err.hint, **err.facts)
+            if err.kind is not Kind.INTERNAL:
+                return err
+            log.error("call failed", reason=err.detail, hint=err.hint, exc_info=err, **err.facts)
+            return Refused(Kind.INTERNAL, "internal error")
         case SVIDError():
             return Refused(Kind.INVALID, str(err))
         case _:

@@ -25,7 +25,7 @@ Work = Callable[[Transaction], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeferWrites:
-    """A bounded number of small works that wait for one commit."""
+    """A bounded number of small works that wait for one commit; each may be done twice."""
 
     datastore: Datastore
     clock: Clock
@@ -61,5 +61,8 @@ class DeferWrites:
             return
         try:
             await self.datastore.write(work)
+        except asyncio.CancelledError:
+            self._waiting[:0] = works  # whoever ends us flushes once more; a work done twice does no harm
+            raise
         except Refused as refused:
             log.warning("deferred writes lost", count=len(works), reason=refused.detail, hint=refused.hint)

@@ -1,6 +1,7 @@
 """The feed: what an attestor is told at once, what it is told later, and when the stream ends."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -8,6 +9,7 @@ import pytest
 
 from cognomen.wire.pb import node_pb2
 from svid.bundle import Bundle
+from svid.clock import SystemClock
 from tests.flow.issuer_harness import TRUST_DOMAIN, Node, entry, running
 from tests.flow.test_issuer_join import refusal
 
@@ -177,6 +179,22 @@ async def test_a_group_that_came_while_nobody_followed_is_a_snapshot(tmp_path: P
         first = await Feed(node, cursor).next()
         assert first.snapshot
         assert names(first) == ["/a"]
+        await node.close()
+
+
+async def test_a_group_that_ends_by_itself_is_a_snapshot_for_who_follows_and_who_returns(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join({"team": "travel"})
+        group = entry("/group/travel", ISSUER, "join_token:label:team:travel")
+        group.expires_at.FromDatetime(SystemClock().now() + timedelta(seconds=2))
+        await issuer.create(group, entry("/a", TRAVEL, "unix:uid:1"))
+        feed = Feed(node)
+        first = await feed.next()
+        assert names(first) == ["/a"]
+        left = await feed.next()
+        assert left.snapshot
+        assert not left.entries
+        assert (await Feed(node, first.cursor).next()).snapshot
         await node.close()
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.config import IssuerConfig, KeyManagerChoice
 from issuer.main import run
-from tests.flow.issuer_harness import TRUST_DOMAIN, entry, join, new_key, public_der, running
+from tests.flow.issuer_harness import TRUST_DOMAIN, call, entry, join, new_key, public_der, running
 from tests.flow.test_issuer_join import refusal
 
 
@@ -124,3 +126,37 @@ async def test_without_its_store_it_signs_nothing_and_goes_on_when_the_store_is_
 def test_a_ttl_out_of_bounds_is_named(tmp_path: Path, key: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{key}: expected whole seconds from 1 s to"):
         config(tmp_path, **{key: timedelta(seconds=value)})
+
+
+async def test_the_admin_socket_says_that_it_serves(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        path, request = "/grpc.health.v1.Health/Check", HealthCheckRequest(service="cognomen.admin.v1.Admin")
+        reply = await call(issuer.admin_channel, path, request, HealthCheckResponse.FromString)
+        assert reply == HealthCheckResponse(status=HealthCheckResponse.SERVING)
+
+
+async def test_the_admin_socket_lists_its_service(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        stream = issuer.admin_channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )()
+        await stream.write(ServerReflectionRequest(list_services=""))
+        reply = await stream.read()
+        await stream.done_writing()
+        assert "cognomen.admin.v1.Admin" in str(reply)
+        assert await stream.read() is grpc.aio.EOF
+
+
+async def test_without_the_authoritys_key_nothing_is_signed_and_the_ledger_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        mine = (await issuer.create(entry("/web", node.spiffe_id, "unix:uid:1"))).entries[0].id
+        for key in (tmp_path / "state" / "keys").glob("jwt-*"):
+            key.unlink()
+        refused = await refusal(node.mint_jwt((mine, ["a"])))
+        assert refused.code() is grpc.StatusCode.UNAVAILABLE
+        await node.close()
+    async with running(tmp_path) as issuer:
+        assert [row.state for row in await issuer.ledger() if row.kind == "jwt"] == ["failed"]

@@ -94,6 +94,19 @@ class TestDeferWrites:
         assert [number for number, _ in seen] == [0, 1, 2]
         assert len({id(tx) for _, tx in seen}) == 1
 
+    async def test_a_write_that_is_cancelled_is_written_by_the_last_flush(self, store: SQLiteDatastore) -> None:
+        deferred = DeferWrites(datastore=store, clock=FakeClock())
+        seen: list[Transaction] = []
+        deferred.put(seen.append)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(deferred.flush()).cancel()
+            flushing = group.create_task(deferred.flush())
+            await asyncio.sleep(0)
+            flushing.cancel()
+        seen.clear()
+        await deferred.flush()
+        assert len(seen) == 1
+
     async def test_what_waits_is_bounded(self, store: SQLiteDatastore) -> None:
         deferred = DeferWrites(datastore=store, clock=FakeClock())
         seen: list[Transaction] = []
