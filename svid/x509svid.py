@@ -203,8 +203,9 @@ def _profile(cert: x509.Certificate) -> _Profile:
                 usage = value if extension.critical else None
             elif kind is x509.ExtendedKeyUsage:
                 extended_usage = value
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
-        raise _fault("extensions: expected each once, and well-formed", "5.1") from e
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
+        # TypeError: what the library says of a bit string where a name's text should be.
+        raise _fault("subject and extensions: expected each once, and well-formed", "5.1") from e
     return _Profile(uris, is_ca, usage, extended_usage, is_named)
 
 

@@ -87,8 +87,16 @@ def test_a_chain_with_one_byte_changed_is_an_svid_or_our_error(position: int, by
 def test_an_extension_that_comes_twice_is_refused() -> None:
     der = LEAF.public_bytes(Encoding.DER)
     ski, aki = bytes.fromhex("0603551d0e"), bytes.fromhex("0603551d23")
-    with pytest.raises(X509SVIDError, match="expected each once, and well-formed"):
+    with pytest.raises(X509SVIDError, match="extensions: expected each once, and well-formed"):
         check_leaf(x509.load_der_x509_certificate(der.replace(ski, aki)))
+
+
+def test_a_subject_that_is_no_text_is_refused() -> None:
+    der = make_certificate(Draft(name="leaf", subject="\0ab"), ROOT).public_bytes(Encoding.DER)
+    bit_string = der.replace(b"\x0c\x03\0ab", b"\x03\x03\0ab")  # found by tests/fuzz
+    assert bit_string != der
+    with pytest.raises(X509SVIDError, match="subject and extensions: expected"):
+        check_leaf(x509.load_der_x509_certificate(bit_string))
 
 
 def test_a_leaf_as_we_sign_them_passes_the_lint() -> None:
