@@ -115,9 +115,9 @@ class Executables:
 
 def _place(pinned: int, version: _Version) -> str | None:
     """The file's path, if it is the same file under that path for us: not in another mount namespace, not deleted, not replaced."""
-    path = str(Path(f"/proc/self/fd/{pinned}").readlink())
+    path = os.readlink(f"/proc/self/fd/{pinned}")  # noqa: PTH115 - asked at each call and push: a Path costs more than the link
     try:
-        found = os.stat(path)  # noqa: PTH116 - one stat, its numbers
+        found = os.stat(path)  # noqa: PTH116 - as above
     except (OSError, ValueError):
         return None
     return path if (found.st_dev, found.st_ino) == (version.device, version.inode) else None
