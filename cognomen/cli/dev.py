@@ -58,10 +58,15 @@ def _trust_domain(text: str) -> TrustDomain:
     type=_identity,
     multiple=True,
     metavar="PATH=SELECTOR[,SELECTOR…]",
-    help="An identity and what proves it; PATH ends at the first =; repeatable.  [default: /dev/self for your uid]",
+    help="An identity and what proves it; PATH ends at the first =; repeatable, a program's first one is its default."
+    "  [default: /dev/self for your uid]",
 )
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="As it says."
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="How much to log.",
 )
 def dev(
     state: Path,

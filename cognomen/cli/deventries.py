@@ -36,10 +36,10 @@ def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity])
     gone = [one.id for one in there if one.labels == _LABELS and _key(one) not in wanted]
     if gone:
         change = admin.delete_entries(pb.DeleteEntriesRequest(ids=gone)).change
-    missing = [one for key, one in wanted.items() if key not in set(map(_key, there))]
-    if missing:
-        request = pb.EntriesRequest(entries=[entry_to_pb(one) for one in missing])
-        change = admin.create_entries(request).change
+    known = set(map(_key, there))
+    for key, one in wanted.items():
+        if key not in known:  # one by one: the oldest entry is a workload's default identity, so the order must last
+            change = admin.create_entries(pb.EntriesRequest(entries=[entry_to_pb(one)])).change
     return change
 
 
