@@ -96,3 +96,10 @@ def test_every_public_name_works_from_the_wheel(python: Path, tmp_path: Path) ->
 
 def test_the_command_is_installed_with_the_daemons(python: Path, tmp_path: Path) -> None:
     assert "0.1.0" in run(python.parent / "cognomen", "--version", directory=tmp_path)
+
+
+@pytest.mark.parametrize("module", ["svid.errors", "cognomen.daemon.errors", "issuer.main", "attestor.main"])
+def test_the_development_environment_uses_this_tree_and_no_copy(module: str, tmp_path: Path) -> None:
+    code = f"import importlib.util; print(importlib.util.find_spec({module!r}).origin)"
+    file = run(sys.executable, "-c", code, directory=tmp_path)
+    assert file.strip() == str(REPOSITORY / f"{module.replace('.', '/')}.py")
