@@ -1,0 +1,211 @@
+"""Who a caller is while it listens: looked at first and before each later message, by all attestors, or not at all."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from grpclib.const import Status
+
+from attestor.decisions.update import X509Message
+from attestor.flows.serve_workload import ServeWorkload
+from cognomen.daemon.caller import Caller, Process
+from cognomen.daemon.errors import Kind, Refused
+from svid.wire.pb import workload_pb2 as pb
+from tests.doubles.until import until
+from tests.doubles.workloadattestor import WorkloadAttestorDouble
+from tests.doubles.workloadside import WorkloadSide, entry, open_stream, serving
+
+A, B = "spiffe://example.org/w/a", "spiffe://example.org/w/b"
+
+
+@pytest.fixture
+def side() -> WorkloadSide:
+    side = WorkloadSide()
+    side.synchronise(entry("a", "test:program:a"), entry("b", "test:program:b"))
+    return side
+
+
+@pytest.fixture
+def attestor() -> WorkloadAttestorDouble:
+    return WorkloadAttestorDouble("test:program:a")
+
+
+@pytest.fixture
+def caller() -> Iterator[Caller]:
+    process = Process(os.pidfd_open(os.getpid()))
+    yield Caller(pid=os.getpid(), uid=os.getuid(), gid=os.getgid(), groups=frozenset(), process=process)
+    process.close()
+
+
+@dataclass
+class Watcher:
+    """What a watching caller got so far, and how it ended."""
+
+    messages: list[list[str]] = field(default_factory=list)
+    refused: Refused | None = None
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, message: X509Message) -> None:
+        await self.reads.wait()
+        self.messages.append([str(svid.spiffe_id) for svid in message.svids])
+
+    async def follow(
+        self, watch: Callable[[Caller, Callable[[X509Message], Awaitable[None]]], Awaitable[None]], caller: Caller
+    ) -> None:
+        try:
+            await watch(caller, self.take)
+        except Refused as err:
+            self.refused = err
+
+
+@asynccontextmanager
+async def watching(flow: ServeWorkload, caller: Caller, *, reads: bool = True) -> AsyncIterator[Watcher]:
+    watcher = Watcher()
+    if reads:
+        watcher.reads.set()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(watcher.follow(flow.watch_x509, caller))
+        yield watcher
+        task.cancel()
+
+
+async def refusal(flow: ServeWorkload, caller: Caller) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await flow.watch_x509(caller, Watcher().take)
+    return caught.value
+
+
+async def test_a_caller_that_runs_another_program_by_now_gets_that_ones_identity_with_the_next_message(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    async with watching(side.flow(attestor), caller) as watcher:
+        await until(lambda: watcher.messages == [[A]])
+        attestor.selectors = ("test:program:b",)
+        side.mint(entry("a", "test:program:a"))
+        await until(lambda: watcher.messages == [[A], [B]])
+
+
+async def test_such_a_caller_is_woken_by_changes_of_its_new_identity(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    async with watching(side.flow(attestor), caller) as watcher:
+        await until(lambda: watcher.messages == [[A]])
+        attestor.selectors = ("test:program:b",)
+        side.mint(entry("a", "test:program:a"))
+        await until(lambda: watcher.messages == [[A], [B]])
+        side.mint(entry("b", "test:program:b"))
+        await until(lambda: watcher.messages == [[A], [B], [B]])
+
+
+async def test_a_caller_that_runs_a_program_without_identity_by_now_is_denied(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    async with watching(side.flow(attestor), caller) as watcher:
+        await until(lambda: watcher.messages == [[A]])
+        attestor.selectors = ("test:program:c",)
+        side.mint(entry("a", "test:program:a"))
+        await until(lambda: watcher.refused is not None)
+        assert watcher.refused is not None
+        assert watcher.refused.kind is Kind.DENIED
+        assert watcher.messages == [[A]]
+
+
+async def test_a_caller_that_its_attestor_does_not_recognise_any_more_gets_nothing_more(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    async with watching(side.flow(attestor), caller) as watcher:
+        await until(lambda: watcher.messages == [[A]])
+        attestor.refuses = Refused(Kind.UNAUTHENTICATED, "caller: expected the process that connected")
+        side.mint(entry("a", "test:program:a"))
+        await until(lambda: watcher.refused is attestor.refuses)
+        assert watcher.messages == [[A]]
+
+
+async def test_a_change_that_concerns_somebody_else_looks_at_nobody(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    async with watching(side.flow(attestor), caller) as watcher:
+        await until(lambda: watcher.messages == [[A]])
+        looks = attestor.looks
+        side.mint(entry("b", "test:program:b"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert attestor.looks == looks
+
+
+async def test_a_slow_reader_gets_the_latest_state_and_not_each_one_in_between(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    async with watching(side.flow(attestor), caller, reads=False) as watcher:
+        await until(lambda: attestor.looks == 1)
+        names = [f"c{number}" for number in range(20)]
+        for name in names:
+            side.put(entry(name, "test:program:a"))
+        watcher.reads.set()
+        await until(lambda: len(watcher.messages) == 2)
+        assert watcher.messages[0] == [A]
+        assert len(watcher.messages[1]) == 21
+
+
+async def test_what_all_attestors_vouch_for_counts_together(side: WorkloadSide, caller: Caller) -> None:
+    side.put(entry("both", "test:program:a", "test:pod:p"))
+    flow = side.flow(WorkloadAttestorDouble("test:program:a"), WorkloadAttestorDouble("test:pod:p"))
+    async with watching(flow, caller) as watcher:
+        await until(lambda: watcher.messages == [[A, "spiffe://example.org/w/both"]])
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_an_attestor_that_does_not_answer_makes_the_api_unavailable_and_takes_no_identity_away(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller, others: int
+) -> None:
+    attestor.answers.clear()
+    attestors = [attestor, *(WorkloadAttestorDouble("test:pod:p") for _ in range(others))]
+    flow = ServeWorkload(side.cache, attestors=attestors, minter=side, clock=side.clock, attest_seconds=0.01)
+    err = await refusal(flow, caller)
+    assert (err.kind, err.detail) == (Kind.UNAVAILABLE, "workload attestor test: no answer in time")
+
+
+async def test_one_attestor_that_refuses_is_enough(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    refusing = WorkloadAttestorDouble("test:pod:p")
+    refusing.refuses = Refused(Kind.UNAUTHENTICATED, "gone")
+    assert await refusal(side.flow(attestor, refusing), caller) is refusing.refuses
+
+
+async def test_a_caller_that_ended_while_it_was_looked_at_is_refused(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    ended = Process(os.pidfd_open(os.getpid()))
+    ended.close()
+    err = await refusal(side.flow(attestor), replace(caller, process=ended))
+    assert err.kind is Kind.UNAUTHENTICATED
+
+
+async def test_an_entry_that_needs_another_fact_while_a_caller_is_looked_at_has_it_looked_at_again(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    attestor.answers.clear()
+    async with watching(side.flow(attestor), caller) as watcher:
+        await until(lambda: attestor.looks == 1)
+        side.put(entry("c", "test:digest:d"))
+        attestor.selectors = ("test:digest:d",)
+        attestor.answers.set()
+        await until(lambda: watcher.messages == [["spiffe://example.org/w/c"]])
+        assert attestor.looks == 2
+
+
+async def test_a_fault_of_ours_is_no_reason_for_a_client_to_give_up_and_tells_it_nothing(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, tmp_path: Path
+) -> None:
+    attestor.refuses = ValueError("secret")
+    async with (
+        serving(side.flow(attestor), tmp_path / "api.sock") as channel,
+        open_stream(channel, "FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse) as answers,
+    ):
+        err = await answers.refusal()
+    assert (err.status, err.message) == (Status.INTERNAL, "internal error")
