@@ -185,6 +185,8 @@ class _Profile(NamedTuple):
 
 
 def _profile(cert: x509.Certificate) -> _Profile:
+    if cert.serial_number <= 0:
+        raise _fault(f"serial number: expected a positive one, found {cert.serial_number}", "5.1")
     uris: list[str] = []
     is_ca = usage = extended_usage = None
     try:

@@ -2,10 +2,12 @@
 
 import pytest
 
-from certs.ca import CA_USAGE, COMPONENT, Draft, make_certificate
+from certs.ca import CA_USAGE, COMPONENT, Draft, make_authority, make_certificate, make_leaf
+from svid.encoding import certificates_to_der
 from svid.errors import X509SVIDError
+from svid.keys import private_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
-from svid.x509svid import check_leaf, check_signing
+from svid.x509svid import X509SVID, check_leaf, check_signing
 from tests.spec.vectors import TRUST_DOMAIN, refusal, verify_chain
 
 REASONING = SpiffeID.parse(COMPONENT)
@@ -147,3 +149,11 @@ def test_an_id_that_was_changed_after_signing_is_refused() -> None:
 @pytest.mark.clause("SV-06")
 def test_a_token_of_another_sort_is_no_svid() -> None:
     assert refusal("jwtsvid", "typ_other") == "JWT-SVID 2.3"
+
+
+@pytest.mark.clause("WA-45")
+@pytest.mark.parametrize("hint", ["", "internal", "x" * 2000, "a\nb", "\U0001f511"])
+def test_an_svid_is_read_whatever_its_hint(hint: str) -> None:
+    leaf, key = make_leaf(Draft(name="leaf"), make_authority("authority-1"))
+    svid = X509SVID.parse(certificates_to_der([leaf]), private_key_to_der(key), hint=hint)
+    assert (svid.spiffe_id, svid.hint) == (REASONING, hint)

@@ -62,6 +62,7 @@ def identified(sock: socket.socket) -> Iterator[Caller]:
         yield caller
 
 
+@pytest.mark.clause("WE-13", "WA-04")
 def test_the_caller_is_the_process_that_connected(listener: socket.socket) -> None:
     with connecting(listener) as (process, sock), identified(sock) as caller:
         assert (caller.pid, caller.uid, caller.gid) == (process.pid, os.geteuid(), os.getegid())

@@ -58,6 +58,7 @@ def test_what_is_no_certificate_is_refused(der: bytes, message: str) -> None:
         certificates_from_der(der)
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # it parses, and warns
 @given(st.binary(max_size=40), st.integers(0, len(DER)), st.integers(0, len(DER)))
 def test_any_bytes_are_certificates_or_our_error(noise: bytes, start: int, end: int) -> None:
     with suppress(SVIDError):

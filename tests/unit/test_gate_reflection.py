@@ -52,6 +52,7 @@ async def reflected(
     return [response async for response in ask(iter(requests))]
 
 
+@pytest.mark.clause("WE-21")
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_services_are_listed_in_both_versions(channel: grpc.aio.Channel, version: str) -> None:
     (response,) = await reflected(channel, version, ServerReflectionRequest(list_services=""))

@@ -77,6 +77,15 @@ def test_a_leaf_with_a_key_that_nobody_knows_is_refused() -> None:
         X509SVID.parse(CHAIN_DER.replace(p256, unknown), KEY_DER)
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # it parses, and warns
+def test_a_serial_number_that_is_not_positive_is_refused() -> None:
+    serial = LEAF.serial_number.to_bytes(LEAF.serial_number.bit_length() // 8 + 1)
+    der = CHAIN_DER.replace(serial, b"\x80" + serial[1:])
+    with pytest.raises(X509SVIDError, match="serial number: expected a positive one"):
+        X509SVID.parse(der, KEY_DER)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # it parses, and warns
 @given(st.integers(0, len(CHAIN_DER) - 1), st.integers(0, 255))
 def test_a_chain_with_one_byte_changed_is_an_svid_or_our_error(position: int, byte: int) -> None:
     changed = CHAIN_DER[:position] + bytes([byte]) + CHAIN_DER[position + 1 :]
