@@ -185,10 +185,14 @@ class Follower(Generic[_Message, _Value]):
         _log.info("stream ended", extra={"code": step.error.code, "reason": str(step.error)})
         with self._changed:
             self._error = step.error
-            self._gave_up = isinstance(step, GiveUp)
-            is_change = self._gave_up or (isinstance(step, Reconnect) and step.denied and self._value is not None)
-            if isinstance(step, Reconnect) and step.denied:
-                self._value = None
+            match step:
+                case GiveUp():
+                    self._gave_up = is_change = True
+                case Reconnect(denied=True):
+                    is_change = self._value is not None
+                    self._value = None
+                case Reconnect():
+                    is_change = False
         if is_change:
             self._notify()
         return isinstance(step, GiveUp) or self._closed.wait(step.delay.total_seconds())

@@ -11,10 +11,12 @@ import grpc
 import pytest
 
 from svid.errors import BundleError, JWTSVIDError, WorkloadAPIError, X509SVIDError
+from svid.jwtsvid import verify as verify_jwt
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
+from svid.x509svid import verify as verify_x509
 from tests.doubles.clock import FakeClock
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.doubles.workloadapi import Fail, WorkloadAPIDouble
@@ -439,7 +441,37 @@ async def test_a_jwt_source_is_made_in_asyncio(api: WorkloadAPIDouble, domain: T
 # JWTSource
 
 
-@pytest.mark.clause("WA-33", "WA-38")
+@pytest.mark.clause("WA-23", "WA-33")
+def test_bundles_of_either_kind_vouch_for_their_own_kind_alone(
+    api: WorkloadAPIDouble, domain: TrustDomainDouble
+) -> None:
+    svid, token = domain.svid("/a"), domain.token("/a", "db")
+    api.say("FetchX509SVID", domain.answer(svid))
+    api.say("FetchJWTBundles", domain.jwt_answer())
+    with X509Source(api.socket) as x509, JWTSource(api.socket) as jwt:
+        with pytest.raises(JWTSVIDError):
+            verify_jwt(token, x509.bundles.get, audience="db", at=domain.now)
+        with pytest.raises(X509SVIDError):
+            verify_x509(svid.chain, jwt.bundle_for(domain.name), at=domain.now)
+
+
+@pytest.mark.clause("WA-38")
+def test_a_token_is_verified_by_the_bundle_of_its_subjects_trust_domain_alone(
+    api: WorkloadAPIDouble, domain: TrustDomainDouble
+) -> None:
+    partner = TrustDomainDouble("partner.example")
+    answer = domain.jwt_answer()
+    answer.MergeFrom(partner.jwt_answer())
+    api.say("FetchJWTBundles", answer)
+    genuine = partner.token("/a", "db")
+    partner.name = domain.name
+    forged = partner.token("/a", "db")
+    with JWTSource(api.socket) as source:
+        assert str(source.verify(genuine, "db").spiffe_id) == "spiffe://partner.example/a"
+        with pytest.raises(JWTSVIDError):
+            source.verify(forged, "db")
+
+
 def test_a_jwt_source_fetches_and_verifies(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:
     token = domain.token("/a", "db")
     api.say("FetchJWTBundles", domain.jwt_answer())

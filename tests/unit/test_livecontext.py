@@ -115,7 +115,7 @@ def plain(identity: Identity, tmp_path: Path, *, server_side: bool) -> ssl.SSLCo
 # blocking sockets
 
 
-@pytest.mark.clause("WA-15", "WA-23")
+@pytest.mark.clause("WA-15")
 def test_two_identities_meet_and_know_each_other(pool: ThreadPoolExecutor, client: Identity, server: Identity) -> None:
     near, far = connect(pool, client_context(client, exactly(SERVER)), server_context(server, exactly(CLIENT)))
     with near.result() as mine, far.result() as theirs:
@@ -199,7 +199,7 @@ def test_a_listening_socket_accepts_by_the_identity_of_the_day(
                 assert peer_id(theirs) == CLIENT
 
 
-@pytest.mark.clause("WA-15", "WA-38")
+@pytest.mark.clause("WA-15")
 def test_each_trust_domain_is_verified_by_its_own_bundle_alone(
     pool: ThreadPoolExecutor, domain: TrustDomainDouble, server: Identity
 ) -> None:
