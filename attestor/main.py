@@ -105,6 +105,7 @@ class _Attestor:
         cache = Cache(node.bundle)
         client, clock, jitter = self.client, self.clock, self._jitter
         keep = KeepNode(node, state=self._state, client=client, clock=clock, jitter=jitter)
+        feed = FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter)
         jwts = MintJWTs(client=client, clock=clock)
         health = HealthState(SERVICE)
 
@@ -116,11 +117,8 @@ class _Attestor:
             await stop.wait()
 
         tasks = [
-            Task(
-                name="feed",
-                run=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter).run,
-                restart=True,
-            ),
+            Task(name="feed", run=feed.run, restart=True),
+            Task(name="acknowledgements", run=feed.acknowledge, restart=True),
             Task(name="node svid", run=keep.run, restart=True),
             Task(name="svids", run=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter).run, restart=True),
             Task(name="jwt-svids", run=jwts.run, restart=True),

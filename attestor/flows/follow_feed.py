@@ -3,6 +3,7 @@
 What a step changes: attestor/decisions/sync.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from datetime import timedelta
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=2))
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
+_ACKNOWLEDGE_AGAIN_SECONDS = 5.0
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 
 
@@ -43,6 +45,7 @@ class FollowFeed:
         self._clock = clock
         self._jitter = jitter
         self._applied = 0
+        self._unacknowledged = asyncio.Event()
 
     async def run(self) -> None:
         """Follow, for ever: when the feed ends or fails, go on from where we stand. What is held stays in service meanwhile."""
@@ -56,6 +59,20 @@ class FollowFeed:
             delay = next(refused_delays if not_us else delays).total_seconds()
             self._tell(refused, delay)
             await self._clock.sleep(delay)
+
+    async def acknowledge(self) -> None:
+        """Tell the issuer how far we have come, for ever; only the latest counts."""
+        while True:
+            await self._unacknowledged.wait()
+            self._unacknowledged.clear()
+            if self._cache.cursor is None:
+                continue
+            try:
+                await self._client.acknowledge(self._cache.cursor)
+            except Refused as e:
+                log.debug("not acknowledged, trying again", reason=e.detail)
+                self._unacknowledged.set()
+                await self._clock.sleep(_ACKNOWLEDGE_AGAIN_SECONDS)
 
     async def _try_to_follow(self) -> Refused | None:
         try:
@@ -74,8 +91,8 @@ class FollowFeed:
                 # 2. Then this node's own trust: kept, and its channel made anew.
                 if change.bundle is not None:
                     await self._node.trust(change.bundle)
-                # 3. Say so.
-                await self._client.acknowledge(change.cursor)
+                # 3. Say so, without keeping the next step waiting.
+                self._unacknowledged.set()
 
     def _fresh_delays(self) -> tuple[Iterator[timedelta], Iterator[timedelta]]:
         return _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)

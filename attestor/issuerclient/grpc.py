@@ -7,7 +7,7 @@ trust domain carries (issuer/decisions/profile), under the CAs of this trust dom
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -168,17 +168,17 @@ def _channel(address: str, bundle: Bundle, *, key: bytes | None = None, chain: b
 
 async def _attest(stub: "JoinAsyncStub", evidence: Evidence, public_key: bytes) -> pb.NodeCredential:
     call = stub.AttestNode()
-    await call.write(
-        pb.AttestNodeRequest(
-            evidence=pb.Evidence(attestor=evidence.attestor, evidence=evidence.evidence, public_key=public_key)
-        )
-    )
-    while isinstance(response := await call.read(), pb.AttestNodeResponse):
+    shown = pb.Evidence(attestor=evidence.attestor, evidence=evidence.evidence, public_key=public_key)
+    request = pb.AttestNodeRequest(evidence=shown)
+    while True:
+        with suppress(asyncio.InvalidStateError):  # ended already: the read says why
+            await call.write(request)
+        response = await call.read()
+        if not isinstance(response, pb.AttestNodeResponse):
+            raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer to the evidence, found the end of the stream")
         if response.WhichOneof("step") == "attested":
-            await call.done_writing()
             return response.attested
-        await call.write(pb.AttestNodeRequest(answer=await evidence.answer(response.challenge)))
-    raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer to the evidence, found the end of the stream")
+        request = pb.AttestNodeRequest(answer=await evidence.answer(response.challenge))
 
 
 async def _steps(call: grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]) -> AsyncGenerator[list[pb.Change], None]:

@@ -267,11 +267,16 @@ class IssuerInMemory:
 
 
 class InMemoryIssuerClient:
-    """An attestor.issuerclient.port.IssuerClient without a network; `node` is the one it speaks as."""
+    """An attestor.issuerclient.port.IssuerClient without a network; `node` is the one it speaks as.
+
+    Attributes:
+        refused_acknowledgements: what the next ones are refused with.
+    """
 
     def __init__(self, issuer: IssuerInMemory) -> None:
         self._issuer = issuer
         self.node: Node | None = None
+        self.refused_acknowledgements: list[Refused] = []
         self._used = 0
 
     async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
@@ -306,6 +311,8 @@ class InMemoryIssuerClient:
 
     async def acknowledge(self, cursor: Cursor) -> None:
         self._check_node()
+        if self.refused_acknowledgements:
+            raise self.refused_acknowledgements.pop()
         self._issuer.acknowledged.append(cursor)
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:

@@ -79,7 +79,7 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     feed = FollowFeed(cache, keeper, client=client, clock=clock, jitter=lambda: 0.0)
     renew = RenewSVIDs(cache, client=client, clock=clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(feed.run()), group.create_task(renew.run())]
+        tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, renew.run)]
         yield Attestor(issuer=issuer, client=client, clock=clock, cache=cache, node=keeper)
         for task in tasks:
             task.cancel()
@@ -117,6 +117,17 @@ async def test_what_has_been_applied_is_acknowledged(attestor: Attestor) -> None
     attestor.issuer.put(entry("web"))
     await until(lambda: bool(attestor.issuer.acknowledged) and attestor.issuer.acknowledged[-1].number == 1)
     assert attestor.cache.cursor == attestor.issuer.acknowledged[-1]
+
+
+async def test_an_acknowledgement_that_failed_is_repeated_and_keeps_no_step_waiting(attestor: Attestor) -> None:
+    refused = attestor.client.refused_acknowledgements = [Refused(Kind.UNAVAILABLE, "connection lost")]
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None and not refused)
+    attestor.issuer.put(entry("db"))
+    await until(lambda: attestor.svid("db") is not None)
+    assert attestor.issuer.acknowledged[-1].number == 0
+    attestor.clock.advance(5)
+    await until(lambda: attestor.issuer.acknowledged[-1].number == 2)
 
 
 async def test_an_entry_that_goes_takes_its_svid_along(attestor: Attestor) -> None:

@@ -16,6 +16,7 @@ from attestor.issuerclient.grpc import ISSUER_DNS_NAME, GRPCIssuerClient
 from attestor.issuerclient.port import Evidence
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinServicer, add_JoinServicer_to_server
 from issuer.decisions.profile import ISSUER_DNS_NAME as ISSUERS_ISSUER_DNS_NAME
 from svid.bundle import Bundle
@@ -28,34 +29,45 @@ TD = TrustDomain("example.org")
 SECONDS = 20
 
 
-class Silent(JoinServicer):
-    """A join door that says nothing, and counts who got that far."""
+class Door(JoinServicer):
+    """A join door that asks these challenges, keeps the answers, and then says nonsense or ends."""
 
-    def __init__(self) -> None:
-        self.calls = 0
+    def __init__(self, *challenges: bytes, attests: bool = False) -> None:
+        self.heard: list[pb.AttestNodeRequest] = []
+        self._challenges = challenges
+        self._attests = attests
 
-    async def AttestNode(self, request_iterator: object, context: object) -> None:  # type: ignore[override]  # noqa: N802 - the protocol's name
-        del request_iterator, context
-        self.calls += 1
+    async def AttestNode(  # noqa: N802 - the protocol's name
+        self, request_iterator: AsyncIterator[pb.AttestNodeRequest], context: object
+    ) -> AsyncIterator[pb.AttestNodeResponse]:
+        del context
+        self.heard.append(await anext(request_iterator))
+        for challenge in self._challenges:
+            yield pb.AttestNodeResponse(challenge=challenge)
+            self.heard.append(await anext(request_iterator))
+        if self._attests:
+            yield pb.AttestNodeResponse(attested=pb.NodeCredential(chain=[b"nonsense"]))
 
-    def GetBundle(self, request: object, context: object) -> None:  # type: ignore[override]  # noqa: N802 - the protocol's name
+    def GetBundle(self, request: object, context: object) -> pb.GetBundleResponse:  # noqa: N802 - the protocol's name
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
     address: str
-    door: Silent
+    door: Door
 
 
 @asynccontextmanager
-async def peer(authority: Authority, spiffe_id: str, *, dns: Sequence[str]) -> AsyncIterator[Peer]:
+async def peer(
+    authority: Authority, spiffe_id: str, *, dns: Sequence[str], door: Door | None = None
+) -> AsyncIterator[Peer]:
     """Somebody who listens with that SVID."""
     key = generate_private_key(KeyKind.EC_P256)
     leaf = authority.sign(SpiffeID.parse(spiffe_id), key.public_key(), ttl=timedelta(hours=1), dns=dns)
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     credentials = grpc.ssl_server_credentials([(key_pem, leaf.public_bytes(Encoding.PEM))])
-    server, door = grpc.aio.server(), Silent()
+    server, door = grpc.aio.server(), door or Door()
     add_JoinServicer_to_server(door, server)
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
@@ -70,7 +82,7 @@ def invite(authority: Authority, address: str) -> Invite:
 
 async def join(to: Invite) -> NodeCredential:
     async def answer(challenge: bytes) -> bytes:
-        raise AssertionError(challenge)
+        return challenge[::-1]
 
     async with asyncio.timeout(SECONDS):
         return await GRPCIssuerClient().join(to, Evidence(attestor="join_token", evidence=b"t", answer=answer), b"key")
@@ -89,7 +101,16 @@ async def test_the_issuer_is_who_has_its_name_under_our_bundle(authority: Author
     async with peer(authority, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME]) as issuer:
         with pytest.raises(Refused, match="found the end of the stream"):
             await join(invite(authority, issuer.address))
-        assert issuer.door.calls == 1
+        assert len(issuer.door.heard) == 1
+
+
+async def test_challenges_are_answered_within_the_call_and_a_bad_credential_is_refused(authority: Authority) -> None:
+    door = Door(b"ab", b"cd", attests=True)
+    async with peer(authority, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME], door=door) as issuer:
+        with pytest.raises(Refused, match="answer of the issuer: ") as refused:
+            await join(invite(authority, issuer.address))
+    assert refused.value.kind is Kind.INTERNAL
+    assert [request.answer for request in door.heard] == [b"", b"ba", b"dc"]
 
 
 @pytest.mark.parametrize("dns", [[], ["localhost"], ["127.0.0.1"]], ids=str)
@@ -98,7 +119,7 @@ async def test_a_workload_of_our_trust_domain_is_not_taken_for_the_issuer(author
         with pytest.raises(Refused) as refused:
             await join(invite(authority, workload.address))
         assert refused.value.kind is Kind.UNAVAILABLE
-        assert workload.door.calls == 0
+        assert not workload.door.heard
 
 
 async def test_an_issuer_of_another_authority_is_not_taken_for_ours(authority: Authority) -> None:
@@ -107,7 +128,7 @@ async def test_an_issuer_of_another_authority_is_not_taken_for_ours(authority: A
         with pytest.raises(Refused) as refused:
             await join(invite(authority, other.address))
         assert refused.value.kind is Kind.UNAVAILABLE
-        assert other.door.calls == 0
+        assert not other.door.heard
 
 
 async def test_nobody_there_is_unavailable(authority: Authority) -> None:
