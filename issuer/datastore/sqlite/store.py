@@ -14,7 +14,7 @@ from sqlite_utils import Database
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite.faults import refusing
-from issuer.datastore.sqlite.schema import connect, create_file, migrate
+from issuer.datastore.sqlite.schema import WRITER_CACHE_KIB, connect, create_file, migrate
 from issuer.datastore.sqlite.worker import Readers, Writer
 
 __all__ = ["SQLiteDatastore"]
@@ -116,7 +116,7 @@ def _open(path: Path | None, max_pages: int | None) -> list[Database]:
     with contextlib.ExitStack() as undo, refusing():
         if path is not None:
             create_file(path)
-        databases = [connect(path, max_pages=max_pages)]
+        databases = [connect(path, cache_kib=WRITER_CACHE_KIB, max_pages=max_pages)]
         undo.callback(databases[0].close)
         migrate(databases[0])
         if path is not None:
