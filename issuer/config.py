@@ -13,6 +13,7 @@ from svid.spiffeid import TrustDomain
 
 __all__ = ["IssuerConfig", "KeyManagerChoice"]
 
+_EVERY_INTERFACE = {"0.0.0.0", "[::]"}  # noqa: S104 - recognised, not bound
 _MAX_SVID_TTL = timedelta(days=1)
 _MAX_INVITE_TTL = timedelta(days=1)
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
@@ -32,11 +33,11 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         state_dir: the database and the keys, 0700.
         node_address: host:port to listen on for attested nodes; port 0: any free one.
         join_address: host:port to listen on for joiners.
-        advertised_node_address: what an invite says; empty: the address bound.
+        advertised_node_address: what an invite says; empty: the address bound, which must then be one that nodes can name.
         advertised_join_address: as above.
 
     Raises:
-        ValueError: a duration out of its bounds, by name.
+        ValueError: a duration out of its bounds, or an address missing, by name.
     """
 
     trust_domain: TrustDomain
@@ -59,6 +60,12 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             _check_duration(name, getattr(self, name), _MAX_SVID_TTL)
         _check_duration("invite_ttl", self.invite_ttl, _MAX_INVITE_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
+        for name in ("node_address", "join_address"):
+            host = getattr(self, name).rpartition(":")[0]
+            if host in _EVERY_INTERFACE and not getattr(self, f"advertised_{name}"):
+                raise ValueError(
+                    f"advertised_{name}: expected host:port that nodes can reach, because {name} is {host}"
+                )
 
 
 def _check_duration(name: str, found: timedelta, longest: timedelta) -> None:

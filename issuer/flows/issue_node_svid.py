@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cognomen.daemon.errors import Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions import audit, profile
 from issuer.decisions.admission import Node, with_pending
@@ -86,7 +87,11 @@ class IssueNodeSVID:
 
     async def release(self, intent: NodeIntent) -> NodeCredential:
         """Sign what is on record, and let it out."""
-        (der,) = await self.keys.sign_x509([intent.draft], intent.authority)
         serial = profile.serial_to_text(intent.draft.serial)
+        try:
+            (der,) = await self.keys.sign_x509([intent.draft], intent.authority)
+        except Refused:
+            self.deferred.put(lambda tx: tx.ledger.resolve([serial], CredentialState.FAILED))
+            raise
         self.deferred.put(lambda tx: tx.ledger.resolve([serial], CredentialState.ISSUED))
         return NodeCredential(chain=(der,), issued_at=intent.issued_at, bundle=intent.bundle)

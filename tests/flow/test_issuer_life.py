@@ -160,3 +160,12 @@ async def test_without_the_authoritys_key_nothing_is_signed_and_the_ledger_says_
         await node.close()
     async with running(tmp_path) as issuer:
         assert [row.state for row in await issuer.ledger() if row.kind == "jwt"] == ["failed"]
+
+
+@pytest.mark.parametrize("key", ["node_address", "join_address"])
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+def test_listening_everywhere_needs_an_address_for_invites(tmp_path: Path, key: str, address: str) -> None:
+    with pytest.raises(ValueError, match=f"advertised_{key}: expected host:port that nodes can reach"):
+        config(tmp_path, **{key: address})
+    told = config(tmp_path, **{key: address, f"advertised_{key}": "issuer.example.org:8443"})
+    assert getattr(told, key) == address

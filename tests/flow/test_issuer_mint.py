@@ -1,6 +1,7 @@
 """Minting: what a node gets, what it does not, and what stands in the ledger and the audit afterwards."""
 
 import itertools
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.audit import broken_link
 from issuer.decisions.profile import BACKDATE
 from svid.clock import SystemClock
 from svid.keys import thumbprint
@@ -192,3 +195,24 @@ async def test_audiences_are_bounded(tmp_path: Path) -> None:
         answers = await node.mint_jwt((mine, []), (mine, [""]), (mine, ["a"] * 17), (mine, ["a" * 1025]), (mine, ["a"]))
         assert [each.refusal.kind for each in answers] == ["INVALID"] * 4 + [""]
         await node.close()
+
+
+async def test_each_credential_has_an_audit_row_in_an_unbroken_chain(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        mine = await web(issuer, node)
+        (minted,) = await node.mint((mine, a_key()))
+        await node.mint_jwt((mine, ["a"]), (mine, ["b"]))
+        await node.close()
+        serials = {row.serial for row in await issuer.ledger()}
+    store = await SQLiteDatastore.open(tmp_path / "state" / "issuer.db")
+    rows = await store.read(lambda tx: tx.audit.rows(after=0, limit=1000))
+    await store.close()
+    assert broken_link(rows) is None
+    events = [json.loads(row.body) for row in rows]
+    assert sorted(event["credential"] for event in events if event["action"].endswith(" issued")) == sorted(serials)
+    serial = f"{certificates_from_der(minted.credential.chain[0])[0].serial_number:x}"
+    (event,) = [event for event in events if event["credential"] == serial]
+    assert event["actor"] == node.spiffe_id
+    assert event["subject"] == "spiffe://example.org/web"
+    assert event["entry_revision"] == 1

@@ -1,0 +1,142 @@
+"""The feed as a flow, on a store in memory: what ends it, and how its messages are cut."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Transaction
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.admission import NodeState
+from issuer.decisions.changes import Change, ChangeKind, Cursor, entry_changes
+from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.feed_attestors import FeedAttestors, FeedStep, Send
+from svid.clock import SystemClock
+from svid.entry import RegistrationEntry
+from svid.selector import Selector
+from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
+
+HOUR = timedelta(hours=1)
+NODE = a_node()
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[SQLiteDatastore]:
+    opened = await SQLiteDatastore.open(None)
+    await opened.write(lambda tx: tx.nodes.put(NODE))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def feeds(store: SQLiteDatastore) -> FeedAttestors:
+    clock = SystemClock()
+    return FeedAttestors(
+        datastore=store,
+        deferred=DeferWrites(datastore=store, clock=clock),
+        clock=clock,
+        trust_domain=TRUST_DOMAIN,
+    )
+
+
+async def follow(feeds: FeedAttestors, send: Send, *, life: timedelta = HOUR, cursor: Cursor | None = None) -> None:
+    async with asyncio.timeout(10):
+        await feeds.follow(NODE, not_after=SystemClock().now() + life, cursor=cursor, send=send)
+
+
+class Ban:
+    """Bans the node once its feed has begun."""
+
+    def __init__(self, store: SQLiteDatastore) -> None:
+        self._store = store
+
+    async def __call__(self, step: FeedStep) -> None:
+        assert step.snapshot
+        await self._store.write(self._ban)
+
+    def _ban(self, tx: Transaction) -> None:
+        tx.nodes.put(replace(NODE, state=NodeState.BANNED))
+        tx.changes.append([Change(kind=ChangeKind.NODE, subject=NODE.id)])
+
+
+async def test_a_ban_ends_an_open_feed_at_once(store: SQLiteDatastore, feeds: FeedAttestors) -> None:
+    with pytest.raises(Refused, match="banned or gone") as refused:
+        await follow(feeds, Ban(store))
+    assert refused.value.kind is Kind.DENIED
+    assert not feeds.connected
+
+
+async def test_a_consumer_that_takes_nothing_is_let_go_when_its_svid_ends(feeds: FeedAttestors) -> None:
+    async def stuck(step: FeedStep) -> None:
+        del step
+        await asyncio.Event().wait()
+
+    with pytest.raises(Refused, match="node SVID: expired") as refused:
+        await follow(feeds, stuck, life=timedelta(seconds=0.1))
+    assert refused.value.kind is Kind.UNAUTHENTICATED
+    assert not feeds.connected
+
+
+async def test_an_svid_that_is_over_gets_nothing(feeds: FeedAttestors) -> None:
+    sent: list[FeedStep] = []
+
+    async def send(step: FeedStep) -> None:
+        sent.append(step)
+
+    with pytest.raises(Refused, match="node SVID: expired"):
+        await follow(feeds, send, life=timedelta(seconds=-1))
+    assert not sent
+
+
+async def test_a_stop_of_the_store_ends_the_feed(store: SQLiteDatastore, feeds: FeedAttestors) -> None:
+    async def send(step: FeedStep) -> None:
+        del step
+        await store.close()
+
+    with pytest.raises(Refused, match="datastore: closed"):
+        await follow(feeds, send)
+
+
+def heavy(count: int) -> Sequence[RegistrationEntry]:
+    """Entries whose selectors are long."""
+    return [
+        replace(
+            an_entry(f"/w{number}", entry_id=f"e{number:04}"),
+            selectors=frozenset({Selector("unix", "path:/" + "x" * 4000), Selector("unix", f"uid:{number}")}),
+        )
+        for number in range(count)
+    ]
+
+
+async def test_heavy_entries_are_cut_by_their_bytes_and_only_the_last_message_moves_the_cursor(
+    store: SQLiteDatastore, feeds: FeedAttestors
+) -> None:
+    start = (await store.read(lambda tx: tx.changes.head())).number
+    entries = heavy(500)
+
+    def work(tx: Transaction) -> None:
+        tx.entries.insert(entries)
+        tx.changes.append([change for entry in entries for change in entry_changes(None, entry)])
+
+    await store.write(work)
+    head = await store.read(lambda tx: tx.changes.head())
+    steps: list[FeedStep] = []
+
+    class Enough(Exception):  # noqa: N818 - ends the feed
+        pass
+
+    async def send(step: FeedStep) -> None:
+        steps.append(step)
+        if step.cursor.number == head.number:
+            raise Enough
+
+    with pytest.raises(Enough):
+        await follow(feeds, send, cursor=Cursor(incarnation=head.incarnation, number=start))
+    assert len(steps) == 3
+    assert [step.cursor.number for step in steps] == [start, start, head.number]
+    assert not any(step.snapshot for step in steps)
+    assert len({entry.id for step in steps for entry in step.entries}) == 500
+    assert [step.bundle is None for step in steps] == [False, True, True]
