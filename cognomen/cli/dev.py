@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.deventries import Identity
-from cognomen.cli.devstate import DevState
+from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.options import duration
 from cognomen.cli.running import check_socket_path, run
 from cognomen.daemon.config import load
@@ -96,12 +96,13 @@ def dev(
     own_uid = Identity(path="/dev/self", selectors=frozenset({Selector("unix", f"uid:{os.geteuid()}")}))
     with directory.taken():
         kept = directory.load(trust_domain.name)
+        here = kept or Kept.fresh(trust_domain.name)
         flags = {
             "trust_domain": trust_domain.name,
             "state_dir": str(directory.path / "issuer"),
             "admin_socket": str(directory.admin_socket),
-            "node_address": kept.node_address,
-            "join_address": kept.join_address,
+            "node_address": here.node_address,
+            "join_address": here.join_address,
             "node_svid_ttl": _NODE_TTL,
             "x509_svid_ttl": x509_ttl and f"{x509_ttl.total_seconds():.0f}s",
         }

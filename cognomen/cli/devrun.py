@@ -32,10 +32,14 @@ _LOOK_SECONDS = 0.02
 
 
 class DevDaemons:
-    """Both daemons, and what is to be done until the socket works."""
+    """Both daemons, and what is to be done until the socket works.
+
+    Args:
+        kept: of a former run, whose node can go on; None: the node joins.
+    """
 
     def __init__(
-        self, state: DevState, kept: Kept, config: IssuerConfig, socket: Path, identities: Sequence[Identity]
+        self, state: DevState, kept: Kept | None, config: IssuerConfig, socket: Path, identities: Sequence[Identity]
     ) -> None:
         self._state = state
         self._kept = kept
@@ -48,22 +52,21 @@ class DevDaemons:
     async def run(self) -> None:
         """Run until Ctrl-C or SIGTERM, or until one of them fails."""
         stop = asyncio.Event()
-        self._bound: asyncio.Future[issuer.main.Bound] = asyncio.get_running_loop().create_future()
+        self._issuer_ready = asyncio.Event()
         self._node: asyncio.Future[SpiffeID] = asyncio.get_running_loop().create_future()
         tasks = [Task(name=one.__name__, run=one) for one in (self._issuer, self._attestor, self._prepare)]
         with stop_on_signals(stop):
             await supervise(tasks, stop=stop, clock=SystemClock())
 
+    # each has a stop of its own, never set: it leaves the signals to us, and ends by being cancelled
+
     async def _issuer(self) -> None:
-        await issuer.main.run(self._issuer_config, ready=self._bound.set_result, stop=asyncio.Event())
+        await issuer.main.run(self._issuer_config, ready=lambda _: self._issuer_ready.set(), stop=asyncio.Event())
 
     async def _attestor(self) -> None:
         """Go on as the node that joined in a former run; where that cannot be, join with a fresh invite."""
-        bound = await self._bound
-        kept = Kept(
-            trust_domain=self._kept.trust_domain, node_address=bound.node_address, join_address=bound.join_address
-        )
-        if kept == self._kept:
+        await self._issuer_ready.wait()
+        if self._kept is not None:
             try:
                 await self._attest(None)
             except Refused as e:
@@ -71,12 +74,9 @@ class DevDaemons:
                     raise
             else:
                 return
-        invite = await asyncio.to_thread(self._invite)
-        self._state.save(kept)
-        await self._attest(invite)
+        await self._attest(await asyncio.to_thread(self._invite))
 
     async def _attest(self, invite: Invite | None) -> None:
-        # a stop of its own, never set: then it leaves the signals to us, and ends by being cancelled
         await attestor.main.run(self._attestor_config, invite=invite, ready=self._node.set_result, stop=asyncio.Event())
 
     def _invite(self) -> Invite:
@@ -101,6 +101,14 @@ class DevDaemons:
 
     async def _follow_entries(self) -> None:
         node = await self._node
+        config = self._issuer_config
+        self._state.save(
+            Kept(
+                trust_domain=config.trust_domain.name,
+                node_address=config.node_address,
+                join_address=config.join_address,
+            )
+        )
         change = await asyncio.to_thread(self._ensure_entries, node)
         while change and await asyncio.to_thread(self._acknowledged, node) < change:  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(_LOOK_SECONDS)

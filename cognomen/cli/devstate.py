@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +16,22 @@ from cognomen.daemon.privatefile import private_directory, read_private, write_p
 
 __all__ = ["DevState", "Kept"]
 
-_ANY_PORT = "127.0.0.1:0"
+_HOST = "127.0.0.1"
+_PORTS = range(20_000, 30_000)  # below those that the system gives to outgoing connections while we are away
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What stands in `dev.json`: the trust domain, and host:port of the issuer's doors, which the node remembers, too."""
 
     trust_domain: str
-    node_address: str = _ANY_PORT
-    join_address: str = _ANY_PORT
+    node_address: str
+    join_address: str
+
+    @classmethod
+    def fresh(cls, trust_domain: str) -> "Kept":
+        """Choose two free ports."""
+        node_address = _free_address()
+        return cls(trust_domain=trust_domain, node_address=node_address, join_address=_free_address(node_address))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +74,8 @@ class DevState:
                 hint="end the other cognomen dev, or name another directory with --state",
             ) from e
 
-    def load(self, trust_domain: str) -> Kept:
-        """What the last run kept; ports that are taken by now count as not kept.
+    def load(self, trust_domain: str) -> Kept | None:
+        """What the last run kept, None where there was none or where the ports are taken by now.
 
         Raises:
             Refused: INVALID when the state is of another trust domain, or no state.
@@ -79,20 +87,25 @@ class DevState:
         except Refused as e:
             if e.kind is not Kind.NOT_FOUND:
                 raise
-            return Kept(trust_domain=trust_domain)
+            return None
         if kept.trust_domain != trust_domain:
             raise Refused(
                 Kind.INVALID,
                 f"--trust-domain: expected {kept.trust_domain}, as the state has it, found {trust_domain}",
                 hint="name another directory with --state",
             )
-        if _is_free(kept.node_address) and _is_free(kept.join_address):
-            return kept
-        return Kept(trust_domain=trust_domain)
+        return kept if _is_free(kept.node_address) and _is_free(kept.join_address) else None
 
     def save(self, kept: Kept) -> None:
         """Keep it for the next run."""
         write_private(self._file, msgspec.json.encode(kept))
+
+
+def _free_address(other_than: str = "") -> str:
+    while True:
+        address = f"{_HOST}:{secrets.choice(_PORTS)}"
+        if address != other_than and _is_free(address):
+            return address
 
 
 def _is_free(address: str) -> bool:
