@@ -10,9 +10,9 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
-from weakref import WeakValueDictionary
 
 import structlog
 
@@ -28,7 +28,7 @@ MAX_BYTES = 512 << 20
 _REMEMBERED = 1024
 _READ_BYTES = 1 << 20
 _FUSE_MAGIC = 0x65735546  # statfs(2)
-_STATFS_BYTES = 256  # more than struct statfs anywhere; its first word is the type
+_STATFS_BYTES = 256  # more than struct statfs anywhere; it begins with the type
 
 
 class _Version(NamedTuple):
@@ -51,8 +51,8 @@ class Executables:
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._digests: OrderedDict[_Version, str] = OrderedDict()
-        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._has_complained = False
+        self._reading: dict[int, asyncio.Future[str | None]] = {}
+        self._said: set[str] = set()
 
     async def look(self, caller: Caller, *, path: bool, digest: bool) -> Sequence[tuple[str, str]]:
         """See what can be seen of a caller's executable.
@@ -67,50 +67,50 @@ class Executables:
                 version = _Version.of(os.fstat(pinned))
                 if path and (place := _place(pinned, version)) is not None:
                     facts.append(("path", place))
-                if digest and (text := await self._digest(caller.uid, pinned, version)) is not None:
+                if digest and (text := await self._digest(caller, pinned, version)) is not None:
                     facts.append(("sha256", text))
             finally:
                 os.close(pinned)
         except PermissionError:
-            self._complain(caller)
+            self._say_once(
+                caller, "executable not readable", "unix:path and unix:sha256 of other uids need CAP_SYS_PTRACE"
+            )
         except OSError:
             log.debug("executable not seen", pid=caller.pid, uid=caller.uid, exc_info=True)
         return facts
 
-    async def _digest(self, uid: int, pinned: int, version: _Version) -> str | None:
-        if (known := self._known(version)) is not None:
+    async def _digest(self, caller: Caller, pinned: int, version: _Version) -> str | None:
+        # One file at a time for each uid, also when the callers have gone: nobody takes all the threads.
+        while (known := self._known(version)) is None and caller.uid in self._reading:
+            await asyncio.wait([self._reading[caller.uid]])
+        if known is not None:
             return known
         if version.size > self._max_bytes:
-            log.warning("executable too large for a digest", uid=uid, size=version.size, limit=self._max_bytes)
+            self._say_once(caller, "executable too large for a digest", f"unix:sha256 ends at {self._max_bytes} bytes")
             return None
-        async with self._turns.setdefault(
-            uid, asyncio.Lock()
-        ):  # one at a time for each uid: nobody takes all the threads
-            if (known := self._known(version)) is not None:
-                return known
-            own = os.dup(
-                pinned
-            )  # the thread's own, because it goes on when we are cancelled; shielded, so that it closes it
-            digest = await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, _read_digest, own, version))
-        if digest is not None:
-            self._digests[version] = digest
-            if len(self._digests) > _REMEMBERED:
-                self._digests.popitem(last=False)
-        return digest
+        # The thread has a descriptor of its own, and is shielded so that it closes it: it goes on when we are cancelled.
+        reading = asyncio.get_running_loop().run_in_executor(None, _read_digest, os.dup(pinned), version)
+        self._reading[caller.uid] = reading
+        reading.add_done_callback(partial(self._take, caller.uid, version))
+        return await asyncio.shield(reading)
+
+    def _take(self, uid: int, version: _Version, reading: asyncio.Future[str | None]) -> None:
+        del self._reading[uid]
+        if (digest := reading.result()) is None:
+            return
+        self._digests[version] = digest
+        if len(self._digests) > _REMEMBERED:
+            self._digests.popitem(last=False)
 
     def _known(self, version: _Version) -> str | None:
         if version in self._digests:
             self._digests.move_to_end(version)
         return self._digests.get(version)
 
-    def _complain(self, caller: Caller) -> None:
-        if not self._has_complained:
-            self._has_complained = True
-            log.warning(
-                "executable of another uid not readable",
-                uid=caller.uid,
-                hint="unix:path and unix:sha256 of other uids need CAP_SYS_PTRACE; said only once",
-            )
+    def _say_once(self, caller: Caller, event: str, hint: str) -> None:
+        if event not in self._said:
+            self._said.add(event)
+            log.warning(event, pid=caller.pid, uid=caller.uid, hint=f"{hint}; said only once")
 
 
 def _place(pinned: int, version: _Version) -> str | None:
@@ -146,4 +146,4 @@ def _is_on_fuse(descriptor: int) -> bool:
     found = ctypes.create_string_buffer(_STATFS_BYTES)
     if ctypes.CDLL(None, use_errno=True).fstatfs(descriptor, found) != 0:
         raise OSError(ctypes.get_errno(), "fstatfs")
-    return ctypes.c_ulong.from_buffer(found).value == _FUSE_MAGIC
+    return ctypes.c_uint32.from_buffer(found).value == _FUSE_MAGIC

@@ -113,18 +113,35 @@ async def test_supplementary_groups_are_given_by_number_and_by_name(
     }
 
 
+async def test_more_groups_than_are_remembered_still_have_their_names(
+    attestor: UnixAttestor, run: Run, sleep: Path
+) -> None:
+    some = grp.getgrall()[0]
+    many = frozenset(range(2_000_000_000, 2_000_001_100))
+    caller = replace(run(sleep, "60"), groups=many | {some.gr_gid})
+    assert await extra(attestor, caller, "supplementary_group") == {f"supplementary_group:{some.gr_name}"}
+
+
 async def test_a_number_without_a_name_gives_no_selector(attestor: UnixAttestor, run: Run, sleep: Path) -> None:
     assert await extra(attestor, replace(run(sleep, "60"), gid=NOBODYS), "group") == set()
 
 
 class CountingExecutor(ThreadPoolExecutor):
-    """Counts what is done away from the event loop."""
+    """Counts what is done away from the event loop, and how much of it at once."""
 
-    count = 0
+    count = most = 0
+    _now = 0
 
     def submit(self, *args: object, **kwargs: object) -> Future[object]:  # type: ignore[override]  # passes all on
         self.count += 1
-        return super().submit(*args, **kwargs)  # type: ignore[arg-type]  # as they came
+        self._now += 1
+        self.most = max(self.most, self._now)
+        future: Future[object] = super().submit(*args, **kwargs)  # type: ignore[arg-type]  # as they came
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _: Future[object]) -> None:
+        self._now -= 1
 
 
 @pytest.fixture
@@ -163,8 +180,16 @@ async def test_a_symbolic_link_is_no_path(attestor: UnixAttestor, run: Run, slee
 async def test_a_deleted_executable_has_no_path(attestor: UnixAttestor, run: Run, sleep: Path) -> None:
     caller, text = run(sleep, "60"), digest(sleep)
     sleep.unlink()
-    (sleep.parent / "sleep (deleted)").touch()  # what the kernel calls it from now on
     assert await extra(attestor, caller, "path", "sha256") == {text}
+
+
+async def test_a_deleted_executable_has_no_path_under_the_name_that_the_kernel_gives_it(
+    attestor: UnixAttestor, run: Run, sleep: Path
+) -> None:
+    caller = run(sleep, "60")
+    sleep.unlink()
+    (sleep.parent / "sleep (deleted)").touch()
+    assert await extra(attestor, caller, "path") == set()
 
 
 async def test_an_executable_that_another_file_replaced_has_no_path(
@@ -233,6 +258,45 @@ async def test_no_digest_of_a_larger_executable_is_taken(run: Run, sleep: Path) 
     caller = run(sleep, "60")
     assert await extra(UnixAttestor(FakeClock(), max_executable_bytes=size - 1), caller, "sha256") == set()
     assert await extra(UnixAttestor(FakeClock(), max_executable_bytes=size), caller, "sha256") == {digest(sleep)}
+
+
+async def test_a_digest_is_remembered_though_nobody_waited_for_it(
+    attestor: UnixAttestor, run: Run, sleep: Path, threads: CountingExecutor
+) -> None:
+    caller = run(sleep, "60")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await extra(attestor, caller, "sha256")
+    assert await extra(attestor, caller, "sha256") == {digest(sleep)}
+    assert threads.count == 1
+
+
+async def test_a_uid_has_one_digest_taken_at_a_time(
+    attestor: UnixAttestor, run: Run, sleep: Path, tmp_path: Path, threads: CountingExecutor
+) -> None:
+    programs = [Path(shutil.copy(sleep, tmp_path / f"sleep-{number}")) for number in range(3)]
+    callers = [run(program, "60") for program in programs]
+    found = await asyncio.gather(*(extra(attestor, caller, "sha256") for caller in callers))
+    assert found == [{digest(sleep)}] * 3
+    assert (threads.count, threads.most) == (3, 1)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root reads every file")
+async def test_a_program_that_may_be_run_but_not_read_has_no_digest(
+    attestor: UnixAttestor, run: Run, sleep: Path
+) -> None:
+    sleep.chmod(0o111)
+    assert await extra(attestor, run(sleep, "60"), "path", "sha256") == {f"path:{sleep}"}
+
+
+async def test_a_process_without_an_executable_gives_no_fact(attestor: UnixAttestor, run: Run) -> None:
+    caller = run("true")
+    await until(lambda: not caller.is_alive())  # a zombie, whose executable the kernel has let go
+    double = replace(caller, process=Process(os.pidfd_open(os.getpid())))
+    try:
+        assert await extra(attestor, double, "path", "sha256") == set()
+    finally:
+        double.process.close()
 
 
 @contextmanager

@@ -186,7 +186,7 @@ def test_a_jwt_bundle_without_keys_is_said() -> None:
     assert jwt_bundle_update((entry("a", "unix:uid:1"),), EMPTY, last=None) == Send(EMPTY)
 
 
-@pytest.mark.clause("WA-19", "WA-44")
+@pytest.mark.clause("WA-19")
 @given(hints=st.lists(st.sampled_from(["", "a", "b", "c"])))
 def test_no_two_hints_are_alike_and_the_first_keeps_its_own(hints: Collection[str]) -> None:
     found = list(unique_hints([entry(f"{number}", "unix:uid:1", hint=hint) for number, hint in enumerate(hints)]))
