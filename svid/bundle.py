@@ -256,9 +256,8 @@ def _public_key(kid: str, jwk: Mapping[str, JSON]) -> PublicKey:
         key = ECAlgorithm.from_jwk(public) if kty == "EC" else RSAAlgorithm.from_jwk(public)
     except (InvalidKeyError, ValueError) as e:
         raise BundleError(f"key {kid!r}: expected a public key of type {kty}", clause="JWT-SVID 6.1") from e
-    return (
-        key.public_key() if isinstance(key, PrivateKey) else key
-    )  # its type allows a private key, its input here does not
+    # from_jwk's type allows a private key; what it was given here does not.
+    return key.public_key() if isinstance(key, PrivateKey) else key
 
 
 def _unique(keys: Sequence[tuple[str, PublicKey]]) -> dict[str, PublicKey]:

@@ -189,16 +189,14 @@ def _profile(cert: x509.Certificate) -> _Profile:
         raise _fault(f"serial number: expected a positive one, found {cert.serial_number}", "5.1")
     uris: list[str] = []
     is_ca = usage = extended_usage = None
+    is_named = False
     try:
-        is_named = bool(cert.subject.rdns)
         for extension in cert.extensions:
             value = extension.value
-            kind = type(
-                value
-            )  # not isinstance: these are ABCs, which makes it as dear as everything else here together
+            kind = type(value)  # not isinstance: these are ABCs, and asking one costs more than all the rest here
             if kind is x509.SubjectAlternativeName:
                 uris = [name.value for name in value if type(name) is x509.UniformResourceIdentifier]
-                is_named = is_named or extension.critical
+                is_named = extension.critical or bool(cert.subject.rdns)  # in this order: the subject is dear to parse
             elif kind is x509.BasicConstraints:
                 is_ca = value.ca
             elif kind is x509.KeyUsage:
