@@ -68,7 +68,7 @@ class _Link:
     """A channel to the node door, as one node."""
 
     def __init__(self, node: Node) -> None:
-        self.trust_domain = node.bundle.trust_domain
+        self.node = node
         self.feeds: set[grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]] = set()
         self.is_given_up = False
         self._channel = _channel(node.node_address, node.bundle, key=node.svid.key_pem(), chain=node.svid.chain_pem())
@@ -100,8 +100,11 @@ class GRPCIssuerClient:
             await channel.close()
 
     async def use(self, node: Node) -> None:
-        """Speak as this node from now on."""
-        before, self._current = self._current, _Link(node)
+        """Speak as this node from now on; over the same channel where TLS would be the same."""
+        before = self._current
+        if before is not None and _tls_facts(before.node) == _tls_facts(node):
+            return
+        self._current = _Link(node)
         if before is not None:
             await before.give_up()
 
@@ -116,7 +119,7 @@ class GRPCIssuerClient:
         link = self._link()
         with _refusing():
             answer = await link.stub.RenewNode(pb.RenewNodeRequest(public_key=public_key), timeout=_CALL_SECONDS)
-            return credential_from_pb(answer, link.trust_domain)
+            return credential_from_pb(answer, link.node.bundle.trust_domain)
 
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         """Follow the feed from there."""
@@ -126,7 +129,7 @@ class GRPCIssuerClient:
         try:
             with _refusing():
                 async for messages in _steps(call):
-                    yield change_from_pb(messages, link.trust_domain)
+                    yield change_from_pb(messages, link.node.bundle.trust_domain)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not link.is_given_up or (task and task.cancelling()):
@@ -159,6 +162,10 @@ class GRPCIssuerClient:
         if self._current is None:
             raise Refused(Kind.UNAVAILABLE, "issuer: no node to speak as yet")
         return self._current
+
+
+def _tls_facts(node: Node) -> tuple[object, ...]:
+    return node.node_address, node.svid.chain, node.bundle.x509_authorities
 
 
 def _channel(address: str, bundle: Bundle, *, key: bytes | None = None, chain: bytes | None = None) -> grpc.aio.Channel:

@@ -245,5 +245,7 @@ async def test_a_call_under_way_ends_as_it_was_when_another_node_is_used(world: 
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
         mint = group.create_task(client.mint_jwt([JWTRequest(entry_id=entry.id, audiences=("x",))]))
         await asyncio.sleep(0)
-        await client.use(node)
+        key = generate_private_key(KeyKind.EC_P256)
+        credential = await client.renew(public_key_to_der(key.public_key()))
+        await client.use(renewed(node, credential, key, now=world.clock.now()))
     assert isinstance(mint.result()[0], MintedJWT)
