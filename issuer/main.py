@@ -98,35 +98,19 @@ async def run(
             stop = asyncio.Event()
             leaving.enter_context(stop_on_signals(stop))
         parts = await _open(config, leaving)
-        renew = RenewIssuerSVID(
-            datastore=parts.datastore,
-            keys=parts.keys,
-            clock=parts.clock,
-            trust_domain=config.trust_domain,
-            ttl=config.issuer_svid_ttl,
-        )
-        identity = await renew()
-        credentials = [DoorCredentials(identity, demand_client_certificate=demand) for demand in (False, True)]
-
-        def present(identity: IssuerIdentity) -> None:
-            for each in credentials:
-                each.present(identity)
-
+        credentials, own_svid = await _open_credentials(parts)
         feed = FeedAttestors(
             datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock, trust_domain=config.trust_domain
         )
         bound = await _open_network_doors(parts, feed, credentials, leaving)
         health = await _open_admin_door(parts, feed, bound, leaving)
-        tasks = [
-            Task(name="deferred writes", run=parts.deferred.run, restart=True),
-            Task(name="issuer svid", run=partial(renew.run, identity, present), restart=True),
-        ]
         health.set_serving(serving=True)
         log.info(
             "issuer started", trust_domain=str(config.trust_domain), node=bound.node_address, join=bound.join_address
         )
         ready(bound)
-        await supervise(tasks, stop=stop, clock=parts.clock)
+        deferred = Task(name="deferred writes", run=parts.deferred.run, restart=True)
+        await supervise([deferred, own_svid], stop=stop, clock=parts.clock)
         health.set_serving(serving=False)
         log.info("issuer stopping")
 
@@ -178,6 +162,25 @@ def _alone_in(directory: Path) -> Iterator[None]:
                 hint="end that issuer, or name another state_dir",
             ) from e
         yield
+
+
+async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], Task]:
+    """The issuer's own SVID as the join door and the node door present it, and the task that keeps it so."""
+    renew = RenewIssuerSVID(
+        datastore=parts.datastore,
+        keys=parts.keys,
+        clock=parts.clock,
+        trust_domain=parts.config.trust_domain,
+        ttl=parts.config.issuer_svid_ttl,
+    )
+    identity = await renew()
+    credentials = [DoorCredentials(identity, demand_client_certificate=demand) for demand in (False, True)]
+
+    def present(identity: IssuerIdentity) -> None:
+        for each in credentials:
+            each.present(identity)
+
+    return credentials, Task(name="issuer svid", run=partial(renew.run, identity, present), restart=True)
 
 
 async def _open_network_doors(
