@@ -4,9 +4,11 @@ Which step is due is decided in issuer/decisions/authority.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cognomen.daemon.errors import Kind, Refused
@@ -18,8 +20,10 @@ from issuer.decisions.changes import Change, ChangeKind
 from issuer.keymanager.port import KeyManager
 from issuer.upstream.port import UpstreamAuthority
 from svid.clock import Clock
+from svid.errors import X509SVIDError
 from svid.keys import KeyID, KeyKind, SigningKey, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
+from svid.x509svid import check_signing
 
 __all__ = ["RotateAuthority"]
 
@@ -38,9 +42,27 @@ class RotateAuthority:
     lifetime: timedelta
 
     async def __call__(self) -> None:
-        """Take steps until none is due."""
-        while (step := authority.next_step(await self.datastore.read(lambda tx: tx.authorities.list()))) is not None:
+        """Take steps until none is due.
+
+        Raises:
+            Refused: CONFLICT when the store holds another trust domain's authorities.
+        """
+        rows = await self.datastore.read(lambda tx: tx.authorities.list())
+        self._check_ours(rows)
+        while (step := authority.next_step(rows)) is not None:
             await self._take(step)
+            rows = await self.datastore.read(lambda tx: tx.authorities.list())
+
+    def _check_ours(self, rows: Sequence[Authority]) -> None:
+        for certificate in (x509.load_der_x509_certificate(row.certificate) for row in rows if row.certificate):
+            try:
+                check_signing(certificate, self.trust_domain)
+            except X509SVIDError as e:
+                raise Refused(
+                    Kind.CONFLICT,
+                    f"trust_domain: expected the one of the authorities in the store, found {self.trust_domain}: {e}",
+                    hint="each trust domain needs a state_dir of its own",
+                ) from e
 
     async def _take(self, step: Step) -> None:
         match step.kind, step.authority:

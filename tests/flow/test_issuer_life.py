@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 from cognomen.daemon.errors import Kind, Refused
 from issuer.config import IssuerConfig, KeyManagerChoice
 from issuer.main import run
+from svid.spiffeid import TrustDomain
 from tests.flow.issuer_harness import TRUST_DOMAIN, call, entry, join, new_key, public_der, running
 from tests.flow.test_issuer_join import refusal
 
@@ -56,6 +57,14 @@ async def test_a_second_issuer_on_the_same_state_is_refused(tmp_path: Path) -> N
         refused = await refused_to_start(tmp_path, admin_socket=tmp_path / "other" / "s")
     assert refused.kind is Kind.EXISTS
     assert refused.detail.startswith("state_dir: ")
+
+
+async def test_the_state_of_another_trust_domain_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path):
+        pass
+    refused = await refused_to_start(tmp_path, trust_domain=TrustDomain("other.org"))
+    assert refused.kind is Kind.CONFLICT
+    assert refused.detail.startswith("trust_domain: ")
 
 
 async def test_a_state_directory_that_others_read_is_refused(tmp_path: Path) -> None:
