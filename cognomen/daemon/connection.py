@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from cognomen.daemon.meter import Bucket, Frames, Limits, Misbehaved, Patience, goaway
+from cognomen.daemon.meter import ANSWERED_WORTH, Bucket, Frames, Limits, Misbehaved, Patience, goaway
 
 __all__ = ["Account", "GatedConnection", "Guest", "Turns"]
 
@@ -24,8 +24,8 @@ _ENOUGH_WAITING = 16 * 1024 + 9  # one whole frame of the longest kind
 class Guest(Protocol):
     """The protocol behind the gate, as asyncio.Protocol has it; it is given whole HTTP/2 frames."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+    def connection_made(self, transport: asyncio.BaseTransport, answered: Callable[[], None]) -> None:
+        """Begin; whenever a call has ended that was answered, call `answered`."""
 
     def data_received(self, data: bytes) -> None:
         """Take some frames."""
@@ -100,6 +100,7 @@ class GatedConnection(asyncio.BufferedProtocol):
         now = self._loop.time()
         self._bucket = Bucket(rate=limits.rate, burst=limits.rate, now=now)
         self._patience = Patience(rate=limits.rate, now=now)
+        self._control = 0  # what control frames have cost and no call has excused
         self._frames = Frames(header_bytes=limits.header_bytes)
         self._stall_seconds = limits.stall_seconds
         self._stalled: asyncio.TimerHandle | None = None
@@ -110,7 +111,7 @@ class GatedConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduce the guest; the peer's time for the preface begins."""
         self._transport = cast("asyncio.Transport", transport)  # what a stream socket gets
-        self._guest.connection_made(transport)
+        self._guest.connection_made(transport, self._excuse)
         self._watch_for_stall()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -150,6 +151,15 @@ class GatedConnection(asyncio.BufferedProtocol):
             self._transport.close()
             self._loop.call_later(self._stall_seconds, self._transport.abort)
 
+    def _excuse(self) -> None:
+        """Give back what the control frames around one answered call have cost, and never more than was taken."""
+        excused = min(self._control, ANSWERED_WORTH)
+        if excused:
+            self._control -= excused
+            self._bucket.give(excused)
+            self._account.bucket.give(excused)
+            self._patience.excuse(excused)
+
     def _queue(self) -> None:
         if self._waiting and self._writable and not self._queued:
             self._queued = True
@@ -183,6 +193,7 @@ class GatedConnection(asyncio.BufferedProtocol):
         cut = self._frames.cut(self._waiting, _SLICE_FRAMES)
         self._bucket.take(cut.cost, now)
         self._account.bucket.take(cut.cost, now)
+        self._control += cut.control
         self._patience.bear(cut.control, now)
         if cut.size:
             frames = bytes(memoryview(self._waiting)[: cut.size])

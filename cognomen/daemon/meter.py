@@ -7,7 +7,7 @@ Not decided here: what happens to whoever must wait (`connection`), how many con
 import struct
 from dataclasses import dataclass
 
-__all__ = ["Bucket", "Cut", "Frames", "Limits", "Misbehaved", "Patience", "goaway"]
+__all__ = ["ANSWERED_WORTH", "Bucket", "Cut", "Frames", "Limits", "Misbehaved", "Patience", "goaway"]
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADER_BYTES = 9
@@ -23,13 +23,17 @@ _CONTROL_COST = 10  # frames that a well-behaved client sends now and then
 _RESET_COST = 50  # a call begun for nothing
 _PATIENCE_SECONDS = 5
 
+ANSWERED_WORTH = _RESET_COST + 2 * _CONTROL_COST
+"""What an answered call excuses: clients end a stream by a reset once they have what they want, and send a PING to measure how it went."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one socket allows; the defaults suit the Workload API.
 
     Units: rate is in units a second for one connection; a unit is one frame of a call, or 1 KiB; PING, SETTINGS and their like cost 10,
-    a reset 50. A burst of one second's worth is free. A uid has the rate of `connections_worth` connections, however many it opens.
+    a reset 50, less what answered calls excuse. A burst of one second's worth is free. A uid has the rate of `connections_worth`
+    connections, however many it opens.
     """
 
     connections_per_uid: int = 256
@@ -74,6 +78,10 @@ class Bucket:
         """Take tokens, into debt if need be."""
         self._level = min(self._burst, self._level + (now - self._at) * self._rate) - tokens
         self._at = now
+
+    def give(self, tokens: float) -> None:
+        """Give tokens back."""
+        self._level = min(self._burst, self._level + tokens)
 
     def wait(self, now: float) -> float:
         """Seconds until the debt is paid back; 0 without debt."""
@@ -179,6 +187,10 @@ class Patience:
         self._bucket.take(control, now)
         if self._bucket.wait(now) > 0:
             raise Misbehaved("connection: expected calls, found a flood of control frames", _ENHANCE_YOUR_CALM)
+
+    def excuse(self, control: int) -> None:
+        """Forget control frames that belonged to a call."""
+        self._bucket.give(control)
 
 
 def goaway(code: int, detail: str, *, nothing_was_done: bool) -> bytes:

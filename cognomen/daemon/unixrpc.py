@@ -155,6 +155,7 @@ class _Calls(AbstractHandler):
         self._uid = caller.uid
         self._server = server
         self._tasks: dict[HTTPStream, asyncio.Task[None]] = {}
+        self.answered: Callable[[], None] = lambda: None
 
     def accept(self, stream: HTTPStream, headers: Headers, release_stream: Callable[[], None]) -> None:
         """Begin a call."""
@@ -168,6 +169,8 @@ class _Calls(AbstractHandler):
             del self._tasks[stream]
             self._server.unary.discard(task)
             self._server.dismiss(self._uid)
+            if stream.data_sent:
+                self.answered()
             release_stream()
             if not task.cancelled() and (err := task.exception()) is not None:
                 log.error("call failed", exc_info=err)
@@ -228,7 +231,8 @@ class _HTTPConnection:
         self._calls = calls
         self._limits = limits
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport, answered: Callable[[], None]) -> None:
+        self._calls.answered = answered
         window = min(max(self._limits.message_bytes, _SMALLEST_WINDOW), _LARGEST_WINDOW)
         conn = _H2(config=_H2_CONFIG)
         conn.local_settings = h2.settings.Settings(

@@ -154,3 +154,10 @@ def test_patience_bears_half_the_rate_for_ever() -> None:
 def test_goaway_names_the_last_stream_that_may_have_been_served(*, nothing_was_done: bool, last: int) -> None:
     said = goaway(0xB, "why", nothing_was_done=nothing_was_done)
     assert said == frame(SETTINGS, 0, 0) + frame(7, 0, 0, last.to_bytes(4, "big") + b"\0\0\0\x0bwhy")
+
+
+def test_patience_forgets_the_control_frames_of_answered_calls() -> None:
+    patience = Patience(rate=1000, now=0)
+    for _ in range(100):
+        patience.bear(2000, now=0)
+        patience.excuse(2000)

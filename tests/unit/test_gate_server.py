@@ -203,6 +203,22 @@ async def test_flood_of_control_frames_is_told_to_calm_down(tmp_path: Path) -> N
         await call(tmp_path / "s")
 
 
+async def test_client_that_takes_its_first_message_and_leaves_is_no_flood(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path / "s", never, limits=Limits(rate=200)),
+        grpc.aio.insecure_channel(f"unix:{tmp_path / 's'}") as channel,
+    ):
+        method = channel.unary_stream(
+            "/test.Doing/Stream",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        for _ in range(50):  # 2,500 units of resets, where 500 end an attacker's connection
+            stream = method(HealthCheckRequest(), timeout=10)
+            assert await stream.read() is not grpc.aio.EOF
+            stream.cancel()
+
+
 async def test_one_connection_more_than_a_uid_may_have_is_refused(tmp_path: Path) -> None:
     async with served(tmp_path / "s", limits=Limits(connections_per_uid=2)):
         held = [await asyncio.open_unix_connection(tmp_path / "s") for _ in range(2)]
