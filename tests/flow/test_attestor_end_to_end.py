@@ -53,14 +53,26 @@ class LiveAttestor:
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator["Stream"]:
-        """FetchX509SVID, as any client calls it."""
-        async with grpc.aio.insecure_channel(f"unix:{self.config.workload_socket}") as channel:
+        """FetchX509SVID, as any client calls it: again while there is no identity yet, because the entry is still on its way."""
+        async with (
+            grpc.aio.insecure_channel(f"unix:{self.config.workload_socket}") as channel,
+            asyncio.timeout(SECONDS),
+        ):
             method: grpc.aio.UnaryStreamMultiCallable[pb.X509SVIDRequest, pb.X509SVIDResponse] = channel.unary_stream(
                 "/SpiffeWorkloadAPI/FetchX509SVID",
                 request_serializer=pb.X509SVIDRequest.SerializeToString,
                 response_deserializer=pb.X509SVIDResponse.FromString,
             )
-            yield Stream(method(pb.X509SVIDRequest(), metadata=HEADER, timeout=SECONDS))
+            while True:
+                call = method(pb.X509SVIDRequest(), metadata=HEADER)
+                try:
+                    first = await call.read()
+                    break
+                except grpc.aio.AioRpcError as e:
+                    if e.code() is not grpc.StatusCode.PERMISSION_DENIED:
+                        raise
+                await asyncio.sleep(0.02)
+            yield Stream(call, first)
 
     async def jwt(self, audience: str) -> pb.JWTSVIDResponse:
         """FetchJWTSVID, as any client calls it."""
@@ -76,12 +88,13 @@ class LiveAttestor:
 class Stream:
     """What comes over one FetchX509SVID."""
 
-    def __init__(self, call: grpc.aio.UnaryStreamCall[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:
+    def __init__(self, call: grpc.aio.UnaryStreamCall[pb.X509SVIDRequest, pb.X509SVIDResponse], first: object) -> None:
         self._call = call
+        self._first: object = first
 
     async def next(self) -> list[X509SVID]:
         """The next message."""
-        message = await self._call.read()
+        message, self._first = self._first or await self._call.read(), None
         assert isinstance(message, pb.X509SVIDResponse)
         return [X509SVID.parse(svid.x509_svid, svid.x509_svid_key) for svid in message.svids]
 
