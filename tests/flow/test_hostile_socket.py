@@ -23,8 +23,9 @@ class Target:
     pid: int
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def target() -> Iterator[Target]:
+    """A server for each attack: what a uid owes for one would turn its next one away."""
     with tempfile.TemporaryDirectory() as directory:  # not tmp_path: other uids must reach it
         Path(directory).chmod(0o755)
         path = Path(directory) / "api.sock"
