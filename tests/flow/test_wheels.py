@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -31,8 +30,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The daemons' wheel, and the SDK's: the latter by way of its source distribution."""
     directory = tmp_path_factory.mktemp("dist")
     archive = build(REPOSITORY / "packaging" / "svid", "sdist", directory / "sdist")
-    with tarfile.open(archive) as source:
-        source.extractall(directory / "source", filter="data")
+    (directory / "source").mkdir()
+    run("tar", "-xzf", archive, directory=directory / "source")
     (unpacked,) = (directory / "source").iterdir()
     return build(REPOSITORY, "wheel", directory / "cognomen"), build(unpacked, "wheel", directory / "svid")
 
