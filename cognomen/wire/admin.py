@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cognomen.wire.pb import node_pb2 as pb
 from svid.encoding import JSON
 from svid.entry import EntryID, RegistrationEntry
-from svid.errors import EntryError
+from svid.errors import EntryError, SpiffeIDError
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
@@ -72,7 +72,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         complete: makes an ID of what stands under spiffe_id and parent_id.
 
     Raises:
-        SVIDError: what breaks a rule of entries, IDs or selectors; EntryError begins with the key.
+        SVIDError: what breaks a rule of entries, IDs or selectors; the message begins with the key.
     """
     if not isinstance(document, dict):
         raise EntryError(f"entry: expected an object, found {_name(document)}")
@@ -81,8 +81,8 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
             raise EntryError(f"{key}: expected one of {', '.join(sorted(_ENTRY_KEYS))}")
     return RegistrationEntry(
         id=EntryID(_text(document, "id")),
-        spiffe_id=complete(_text(document, "spiffe_id")),
-        parent_id=complete(_text(document, "parent_id")),
+        spiffe_id=_spiffe_id(document, "spiffe_id", complete),
+        parent_id=_spiffe_id(document, "parent_id", complete),
         selectors=frozenset(_selector(item) for item in _list(document, "selectors")),
         x509_svid_ttl=_ttl(document, "x509_svid_ttl"),
         jwt_svid_ttl=_ttl(document, "jwt_svid_ttl"),
@@ -124,6 +124,13 @@ def _text(document: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise EntryError(f"{key}: expected a text, found {_name(value)}")
     return value
+
+
+def _spiffe_id(document: Mapping[str, object], key: str, complete: Callable[[str], SpiffeID]) -> SpiffeID:
+    try:
+        return complete(_text(document, key))
+    except SpiffeIDError as e:
+        raise SpiffeIDError(f"{key}: {e}", clause=e.clause) from e
 
 
 def _flag(document: Mapping[str, object], key: str) -> bool:

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cognomen.wire.pb import node_pb2 as pb
 from svid.entry import EntryID, RegistrationEntry
-from svid.errors import EntryError
+from svid.errors import EntryError, SpiffeIDError
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
@@ -21,6 +21,7 @@ __all__ = [
     "entry_to_pb",
     "selector_from_pb",
     "selector_to_pb",
+    "spiffe_id_from_pb",
     "time_from_pb",
     "time_to_pb",
 ]
@@ -66,6 +67,14 @@ def selector_from_pb(message: pb.Selector) -> Selector:
     return Selector(message.type, message.value)
 
 
+def spiffe_id_from_pb(text: str, field: str) -> SpiffeID:
+    """Read a SPIFFE ID; SpiffeIDError names the field when it is none."""
+    try:
+        return SpiffeID.parse(text)
+    except SpiffeIDError as e:
+        raise SpiffeIDError(f"{field}: {e}", clause=e.clause) from e
+
+
 def entry_to_pb(entry: RegistrationEntry) -> pb.Entry:
     """Write an entry, its selectors sorted."""
     message = pb.Entry(
@@ -103,8 +112,8 @@ def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
     has = message.HasField
     return RegistrationEntry(
         id=EntryID(message.id),
-        spiffe_id=SpiffeID.parse(message.spiffe_id),
-        parent_id=SpiffeID.parse(message.parent_id),
+        spiffe_id=spiffe_id_from_pb(message.spiffe_id, "spiffe_id"),
+        parent_id=spiffe_id_from_pb(message.parent_id, "parent_id"),
         selectors=frozenset(selector_from_pb(selector) for selector in message.selectors),
         x509_svid_ttl=duration_from_pb(message.x509_svid_ttl, "x509_svid_ttl") if has("x509_svid_ttl") else None,
         jwt_svid_ttl=duration_from_pb(message.jwt_svid_ttl, "jwt_svid_ttl") if has("jwt_svid_ttl") else None,

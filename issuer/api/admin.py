@@ -21,6 +21,7 @@ from cognomen.wire.node import (
     entry_to_pb,
     selector_from_pb,
     selector_to_pb,
+    spiffe_id_from_pb,
     time_to_pb,
 )
 from cognomen.wire.pb import admin_pb2 as pb
@@ -222,6 +223,6 @@ def _number(token: str) -> int:
 
 def _spiffe_id(text: str, field: str) -> SpiffeID | None:
     try:
-        return SpiffeID.parse(text) if text else None
+        return spiffe_id_from_pb(text, field) if text else None
     except SVIDError as e:
-        raise Refused(Kind.INVALID, f"{field}: {e}") from e
+        raise Refused(Kind.INVALID, str(e)) from e

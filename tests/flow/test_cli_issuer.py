@@ -200,11 +200,11 @@ def test_the_same_entry_twice_is_refused_with_a_next_step(command: Command, path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--spiffe-id", "/a\n"], "path: expected segments of"),
+        (["--spiffe-id", "/a\n"], "spiffe_id: path: expected segments of"),
         (["--spiffe-id", "spiffe://example.com/a"], "spiffe_id: expected the trust domain example.org"),
-        (["--spiffe-id", "/a/../b"], "path: expected no empty, . or .. segment"),
-        (["--spiffe-id", "/" + "a" * 2048], "SPIFFE ID: expected at most 2048 bytes"),
-        (["--spiffe-id", "web"], "SPIFFE ID: expected the scheme spiffe://"),
+        (["--spiffe-id", "/a/../b"], "spiffe_id: path: expected no empty, . or .. segment"),
+        (["--spiffe-id", "/" + "a" * 2048], "spiffe_id: SPIFFE ID: expected at most 2048 bytes"),
+        (["--spiffe-id", "web"], "spiffe_id: SPIFFE ID: expected the scheme spiffe://"),
         (["--x509-svid-ttl", "0s"], "x509_svid_ttl: expected"),
         (["--x509-svid-ttl", "25h"], "x509_svid_ttl: expected"),
         (["--hint", "a\tb"], "hint: expected"),
