@@ -4,6 +4,7 @@ Who gets a standing entry is decided in entitlement; what becomes of a change in
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,6 +30,17 @@ __all__ = [
 NODE_ATTESTORS = frozenset({"join_token"})
 """The types of selector that describe nodes."""
 
+_NUMBER, _NAME = re.compile(r"0|[1-9][0-9]{0,9}"), re.compile(r".+")
+_UNIX_FACTS = {
+    "uid": _NUMBER,
+    "gid": _NUMBER,
+    "supplementary_gid": _NUMBER,
+    "user": _NAME,
+    "group": _NAME,
+    "supplementary_group": _NAME,
+    "path": re.compile(r"/.*"),
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+}
 _BINARY_FACTS = ("path:", "sha256:")
 _USER_FACTS = ("uid:", "user:")
 
@@ -98,6 +110,14 @@ def _warnings(entry: RegistrationEntry, node_attestors: Collection[str]) -> Iter
         yield "selectors: unix:path and unix:sha256 separate programs of one uid by convention only; add unix:uid"
     if any(selector.type in node_attestors for selector in entry.selectors):
         yield "selectors: a node selector never matches a workload; use a node group as the parent"
+    for selector in sorted(entry.selectors):
+        if selector.type == "unix" and not _is_unix_fact(selector.value):
+            yield f"selectors: {str(selector)!r} never matches; the attestor writes {', '.join(_UNIX_FACTS)} as SPIRE does"
+
+
+def _is_unix_fact(value: str) -> bool:
+    name, _, fact = value.partition(":")
+    return name in _UNIX_FACTS and _UNIX_FACTS[name].fullmatch(fact) is not None
 
 
 def _has_fact(selectors: Iterable[Selector], prefixes: tuple[str, ...]) -> bool:

@@ -116,6 +116,26 @@ def test_a_program_without_a_user_is_warned_of(of: str, warned: bool) -> None:  
     assert any("by convention only" in warning for warning in warnings(an_entry(of=of))) is warned
 
 
+@pytest.mark.parametrize(
+    ("of", "warned"),
+    [
+        ("unix:uid:root", True),
+        ("unix:uid:01", True),
+        ("unix:uid:", True),
+        ("unix:uids:1", True),
+        ("unix:uid", True),
+        ("unix:path:bin/x", True),
+        ("unix:sha256:" + "AB" * 32, True),
+        ("unix:sha256:" + "ab" * 31, True),
+        ("unix:uid:0 unix:gid:4294967294 unix:user:web unix:group:a:b unix:path:/bin/a:b", False),
+        ("unix:supplementary_gid:4 unix:supplementary_group:adm unix:sha256:" + "ab" * 32, False),
+        ("docker:uid:root", False),
+    ],
+)
+def test_a_unix_selector_that_no_workload_can_have_is_warned_of(of: str, warned: bool) -> None:  # noqa: FBT001 - a column
+    assert any("never matches" in warning for warning in warnings(an_entry(of=of))) is warned
+
+
 def test_the_rulebooks_path_and_useless_node_selectors_are_warned_of() -> None:
     found = warnings(an_entry("/agent/concierge/web", of="unix:uid:1 join_token:label:team:travel"))
     assert [warning.split(":")[0] for warning in found] == ["spiffe_id", "selectors"]
