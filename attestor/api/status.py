@@ -7,22 +7,11 @@ import structlog
 from grpclib.const import Status
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.status import status_of_kind
 
 __all__ = ["translate"]
 
 log = structlog.get_logger(__name__)
-
-_CODES = {
-    Kind.INVALID: Status.INVALID_ARGUMENT,
-    Kind.UNAUTHENTICATED: Status.UNAUTHENTICATED,
-    Kind.DENIED: Status.PERMISSION_DENIED,
-    Kind.NOT_FOUND: Status.NOT_FOUND,
-    Kind.EXISTS: Status.ALREADY_EXISTS,
-    Kind.CONFLICT: Status.ABORTED,
-    Kind.EXHAUSTED: Status.RESOURCE_EXHAUSTED,
-    Kind.UNAVAILABLE: Status.UNAVAILABLE,
-    Kind.INTERNAL: Status.INTERNAL,
-}
 
 
 def translate(err: Exception) -> tuple[Status, str]:
@@ -32,6 +21,6 @@ def translate(err: Exception) -> tuple[Status, str]:
     """
     if isinstance(err, Refused) and err.kind is not Kind.INTERNAL:
         log.debug("workload refused", kind=err.kind, reason=err.detail, hint=err.hint, **err.facts)
-        return _CODES[err.kind], err.detail
+        return Status[status_of_kind(err.kind)], err.detail
     log.error("call failed", exc_info=err)
     return Status.INTERNAL, "internal error"

@@ -18,6 +18,7 @@ from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX5
 from attestor.issuerclient.wire import change_from_pb, credential_from_pb, cursor_to_pb, jwt_from_pb, x509_from_pb
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.daemon.status import kind_of_status
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
 from svid.bundle import Bundle
@@ -48,18 +49,6 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
-_KINDS = {
-    grpc.StatusCode.INVALID_ARGUMENT: Kind.INVALID,
-    grpc.StatusCode.UNAUTHENTICATED: Kind.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED: Kind.DENIED,
-    grpc.StatusCode.NOT_FOUND: Kind.NOT_FOUND,
-    grpc.StatusCode.ALREADY_EXISTS: Kind.EXISTS,
-    grpc.StatusCode.ABORTED: Kind.CONFLICT,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Kind.EXHAUSTED,
-    grpc.StatusCode.UNAVAILABLE: Kind.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Kind.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED: Kind.UNAVAILABLE,
-}
 
 Item = TypeVar("Item")
 
@@ -212,8 +201,7 @@ def _refusing() -> Iterator[None]:
     except TimeoutError as e:
         raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none") from e
     except grpc.aio.AioRpcError as e:
-        kind = _KINDS.get(e.code(), Kind.INTERNAL)
-        raise Refused(kind, f"issuer: {e.details() or e.code().name}") from e
+        raise Refused(kind_of_status(e.code().name), f"issuer: {e.details() or e.code().name}") from e
     except SVIDError as e:
         raise Refused(Kind.INTERNAL, f"answer of the issuer: {e}") from e
 

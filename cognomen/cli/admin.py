@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.status import kind_of_status
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -29,17 +30,6 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.default_authority", "localhost"),
 )
-_KINDS = {
-    grpc.StatusCode.INVALID_ARGUMENT: Kind.INVALID,
-    grpc.StatusCode.UNAUTHENTICATED: Kind.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED: Kind.DENIED,
-    grpc.StatusCode.NOT_FOUND: Kind.NOT_FOUND,
-    grpc.StatusCode.ALREADY_EXISTS: Kind.EXISTS,
-    grpc.StatusCode.ABORTED: Kind.CONFLICT,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Kind.EXHAUSTED,
-    grpc.StatusCode.UNAVAILABLE: Kind.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Kind.UNAVAILABLE,
-}
 
 
 class Admin:
@@ -146,4 +136,4 @@ def _refused(error: grpc.RpcError) -> Refused:
     if not isinstance(call, grpc.Call):
         raise error
     detail, _, hint = call.details().partition("\n")  # as issuer/api/status writes it
-    return Refused(_KINDS.get(call.code(), Kind.INTERNAL), detail or call.code().name.lower(), hint=hint)
+    return Refused(kind_of_status(call.code().name), detail or call.code().name.lower(), hint=hint)

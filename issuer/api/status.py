@@ -11,23 +11,12 @@ import structlog
 from grpclib.const import Status
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.status import status_of_kind
 from svid.errors import SVIDError
 
 __all__ = ["answering", "refusal_of", "translate"]
 
 log = structlog.get_logger(__name__)
-
-_CODES = {
-    Kind.INVALID: Status.INVALID_ARGUMENT,
-    Kind.UNAUTHENTICATED: Status.UNAUTHENTICATED,
-    Kind.DENIED: Status.PERMISSION_DENIED,
-    Kind.NOT_FOUND: Status.NOT_FOUND,
-    Kind.EXISTS: Status.ALREADY_EXISTS,
-    Kind.CONFLICT: Status.ABORTED,
-    Kind.EXHAUSTED: Status.RESOURCE_EXHAUSTED,
-    Kind.UNAVAILABLE: Status.UNAVAILABLE,
-    Kind.INTERNAL: Status.INTERNAL,
-}
 
 
 def refusal_of(err: Exception) -> Refused:
@@ -50,7 +39,7 @@ def refusal_of(err: Exception) -> Refused:
 def translate(err: Exception) -> tuple[Status, str]:
     """Say it as a status of the admin socket, whose callers are operators: the hint comes along, on a line of its own."""
     refused = refusal_of(err)
-    return _CODES[refused.kind], f"{refused.detail}\n{refused.hint}" if refused.hint else refused.detail
+    return Status[status_of_kind(refused.kind)], f"{refused.detail}\n{refused.hint}" if refused.hint else refused.detail
 
 
 @asynccontextmanager
@@ -62,4 +51,4 @@ async def answering(context: grpc.aio.ServicerContext[object, object]) -> AsyncI
         raise
     except Exception as err:  # noqa: BLE001 - the one place where a door sees them all
         refused = refusal_of(err)
-        await context.abort(grpc.StatusCode[_CODES[refused.kind].name], refused.detail)
+        await context.abort(grpc.StatusCode[status_of_kind(refused.kind)], refused.detail)
