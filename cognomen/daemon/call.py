@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 Headers = list[tuple[str, str]]
 
+_MOST_DETAIL = 1024  # characters: what a refusal quotes may be as long as a message, and clients take 8 KiB of headers
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -82,6 +83,8 @@ class Call(Stream[Message, Message]):
         """Send the outcome, unless the method has done so or the peer has gone."""
         if self._send_trailing_metadata_done or self._cancel_done:
             return
+        if detail is not None and len(detail) > _MOST_DETAIL:
+            detail = f"{detail[:_MOST_DETAIL]}…"
         with suppress(ProtocolError):
             try:
                 await self.send_trailing_metadata(status=status, status_message=detail)

@@ -17,6 +17,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import hpack
 import structlog
 from grpclib.config import Configuration
 from grpclib.const import Handler as Method
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 _GRACE_SECONDS = 1.0
 _SMALLEST_WINDOW, _LARGEST_WINDOW = 2**16 - 1, 2**20
+_HEADER_TABLE_BYTES = 4096  # HTTP/2's default
 _H2_CONFIG = h2.config.H2Configuration(
     client_side=False,
     header_encoding="latin-1",  # every byte means something in it: h2 would not catch a decoding error
@@ -209,10 +211,32 @@ class _Calls(AbstractHandler):
         await self._server.run(method, call, seconds)
 
 
+class _Encoder(hpack.Encoder):
+    """hpack's encoder, whose memory of what it sent grows with no wish of the peer.
+
+    Source: RFC 7541 4.2: an encoder may use less than it is allowed, and signals the smallest and the last size.
+    """
+
+    @property
+    def header_table_size(self) -> int:
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        size = min(value, _HEADER_TABLE_BYTES)
+        self.header_table.maxsize = size
+        if self.header_table.resized:
+            self.table_size_changes = [min([size, *self.table_size_changes]), size]
+
+
 class _H2(h2.connection.H2Connection):
     """h2's connection, with a shorter memory for the streams that are over."""
 
     MAX_CLOSED_STREAMS = 1024
+
+    def __init__(self) -> None:
+        super().__init__(config=_H2_CONFIG)
+        self.encoder = _Encoder()
 
 
 class _Events(EventsProcessor):
@@ -234,7 +258,7 @@ class _HTTPConnection:
     def connection_made(self, transport: asyncio.BaseTransport, answered: Callable[[], None]) -> None:
         self._calls.answered = answered
         window = min(max(self._limits.message_bytes, _SMALLEST_WINDOW), _LARGEST_WINDOW)
-        conn = _H2(config=_H2_CONFIG)
+        conn = _H2()
         conn.local_settings = h2.settings.Settings(
             client=False,
             initial_values={
