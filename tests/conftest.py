@@ -1,4 +1,4 @@
-"""How hypothesis runs: the same examples every time, whatever else the machine is doing; `--hypothesis-profile explore` looks for new ones."""
+"""How hypothesis runs: the same examples every time, however slow the machine; `--hypothesis-profile explore` looks for new ones."""
 
 from hypothesis import HealthCheck, settings
 

@@ -3,12 +3,15 @@
 How well it serves is a figure, not a test: bench/hostile.py.
 """
 
+import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 
 from bench.attacks import ATTACKS
@@ -33,12 +36,21 @@ def target() -> Iterator[Target]:
             yield Target(path=path, pid=server.pid)
 
 
+def errors_afterwards(path: Path) -> int:
+    """Call once more; where the attacker's uid is ours, too, what it owes is paid first."""
+    for _ in range(20):
+        with contextlib.suppress(grpc.RpcError):
+            return call_for(path, 0.05).errors
+        threading.Event().wait(0.5)
+    return call_for(path, 0.05).errors
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_server_survives_with_its_memory_and_goes_on(target: Target, attack: str) -> None:
     uid = ATTACKER_UID if os.geteuid() == 0 else None
     with run_as(uid, attack, target.path, SECONDS) as attacker:
         assert attacker.wait(20) == 0
-    assert call_for(target.path, 0.05).errors == 0
+    assert errors_afterwards(target.path) == 0
     assert peak_rss_mb(target.pid) <= 150
 
 
