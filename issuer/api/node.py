@@ -15,8 +15,9 @@ from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
 from issuer.decisions.changes import Cursor
 from issuer.flows.feed_attestors import FeedAttestors, FeedStep
-from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTIssued, JWTRequest
-from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Issued, X509Request
+from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
+from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
+from issuer.flows.mint_batch import Issued
 from issuer.flows.renew_node import RenewNode
 from svid.entry import EntryID
 
@@ -85,25 +86,27 @@ def _change(step: FeedStep) -> pb.Change:
     )
 
 
-def _x509(answer: X509Issued | Refused) -> pb.MintedX509SVID:
+def _x509(answer: Issued[bytes] | Refused) -> pb.MintedX509SVID:
     if isinstance(answer, Refused):
         return pb.MintedX509SVID(refusal=_refusal(answer))
+    row = answer.credential
     return pb.MintedX509SVID(
         credential=pb.X509Credential(
-            chain=answer.chain, issued_at=time_to_pb(answer.issued_at), entry_revision=answer.entry_revision
+            chain=[answer.signed], issued_at=time_to_pb(row.issued_at), entry_revision=row.entry_revision
         )
     )
 
 
-def _jwt(answer: JWTIssued | Refused) -> pb.MintedJWTSVID:
+def _jwt(answer: Issued[str] | Refused) -> pb.MintedJWTSVID:
     if isinstance(answer, Refused):
         return pb.MintedJWTSVID(refusal=_refusal(answer))
+    row = answer.credential
     return pb.MintedJWTSVID(
         credential=pb.JWTCredential(
-            token=answer.token,
-            issued_at=time_to_pb(answer.issued_at),
-            expires_at=time_to_pb(answer.expires_at),
-            entry_revision=answer.entry_revision,
+            token=answer.signed,
+            issued_at=time_to_pb(row.issued_at),
+            expires_at=time_to_pb(row.not_after),
+            entry_revision=row.entry_revision,
         )
     )
 

@@ -5,23 +5,23 @@ What an item must satisfy is decided in issuer/decisions/minting, how a token lo
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 
 from cognomen.daemon.errors import Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions import minting, profile
 from issuer.decisions.admission import Node
-from issuer.decisions.audit import Credential, CredentialKind, CredentialState
+from issuer.decisions.audit import Credential, CredentialKind
 from issuer.decisions.authority import AuthorityKind
 from issuer.decisions.lint import lint_jwt_draft
 from issuer.decisions.profile import JWTDraft
 from issuer.flows.hold_keys import HoldKeys
-from issuer.flows.mint_batch import Granting, Intent, MintBatch
+from issuer.flows.mint_batch import Granting, Intent, Issued, MintBatch
 from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import TrustDomain
 
-__all__ = ["IssueJWTSVIDs", "JWTIssued", "JWTRequest"]
+__all__ = ["IssueJWTSVIDs", "JWTRequest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +30,6 @@ class JWTRequest:
 
     entry_id: EntryID
     audiences: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JWTIssued:
-    """A JWT-SVID."""
-
-    token: str = field(repr=False)
-    issued_at: datetime
-    expires_at: datetime
-    entry_revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +52,8 @@ class IssueJWTSVIDs:
     trust_domain: TrustDomain
     ttl: timedelta
 
-    async def __call__(self, node: Node, requests: Sequence[JWTRequest]) -> Sequence[JWTIssued | Refused]:
-        """Mint a batch, answers in order.
+    async def __call__(self, node: Node, requests: Sequence[JWTRequest]) -> Sequence[Issued[str] | Refused]:
+        """Mint a batch of tokens, answers in order.
 
         Raises:
             Refused: the whole batch: INVALID for its size, UNAVAILABLE when the store or the authority is.
@@ -71,20 +61,8 @@ class IssueJWTSVIDs:
         # 1. Bound the batch and its audiences.
         minting.check_batch(len(requests))
         wishes = [_parse(request) for request in requests]
-        # 2. In one transaction: what this node may have now; what is granted stands in the ledger, all of it in the audit.
-        outcomes, authority = await self.batches.record(node, wishes, AuthorityKind.JWT, self._prepare)
-        # 3. Only then sign, and lint what came out.
-        granted = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
-        credentials = [intent.credential for intent in granted]
-        try:
-            signed = await self.keys.sign_jwt([intent.draft for intent in granted], authority)
-        except Refused:
-            self.batches.resolve(credentials, CredentialState.FAILED)
-            raise
-        # 4. What became of it, in a second write that nobody waits for.
-        self.batches.resolve(credentials, CredentialState.ISSUED)
-        tokens = iter(signed)
-        return [outcome if isinstance(outcome, Refused) else _issued(outcome, next(tokens)) for outcome in outcomes]
+        # 2. Decide, record, sign.
+        return await self.batches.mint(node, wishes, AuthorityKind.JWT, self._prepare, self.keys.sign_jwt)
 
     def _prepare(
         self, tx: Transaction, wishes: Sequence[_Wish]
@@ -118,13 +96,3 @@ def _parse(request: JWTRequest) -> _Wish | Refused:
     except Refused as refused:
         return refused
     return _Wish(entry_id=request.entry_id, audiences=request.audiences, jti=secrets.token_hex(16))
-
-
-def _issued(intent: Intent[JWTDraft], token: str) -> JWTIssued:
-    credential = intent.credential
-    return JWTIssued(
-        token=token,
-        issued_at=credential.issued_at,
-        expires_at=credential.not_after,
-        entry_revision=credential.entry_revision,
-    )

@@ -6,23 +6,23 @@ What an item must satisfy is decided in issuer/decisions/minting, how a certific
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions import minting, profile
 from issuer.decisions.admission import Node
-from issuer.decisions.audit import Credential, CredentialKind, CredentialState
+from issuer.decisions.audit import Credential, CredentialKind
 from issuer.decisions.authority import AuthorityKind
 from issuer.decisions.lint import lint_x509_draft
 from issuer.decisions.profile import X509Draft
 from issuer.flows.hold_keys import HoldKeys
-from issuer.flows.mint_batch import Granting, Intent, MintBatch
+from issuer.flows.mint_batch import Granting, Intent, Issued, MintBatch
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import PublicKey, thumbprint
 from svid.spiffeid import TrustDomain
 
-__all__ = ["IssueX509SVIDs", "X509Issued", "X509Request"]
+__all__ = ["IssueX509SVIDs", "X509Request"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +31,6 @@ class X509Request:
 
     entry_id: EntryID
     public_key: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class X509Issued:
-    """An X509-SVID, DER, leaf first; half-lives count from issued_at."""
-
-    chain: tuple[bytes, ...]
-    issued_at: datetime
-    entry_revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +54,8 @@ class IssueX509SVIDs:
     trust_domain: TrustDomain
     ttl: timedelta
 
-    async def __call__(self, node: Node, requests: Sequence[X509Request]) -> Sequence[X509Issued | Refused]:
-        """Mint a batch, answers in order.
+    async def __call__(self, node: Node, requests: Sequence[X509Request]) -> Sequence[Issued[bytes] | Refused]:
+        """Mint a batch of certificates in DER, answers in order.
 
         Raises:
             Refused: the whole batch: INVALID for its size, UNAVAILABLE when the store or the authority is.
@@ -72,20 +63,8 @@ class IssueX509SVIDs:
         # 1. Bound the batch, parse its keys.
         minting.check_batch(len(requests))
         wishes = [_parse(request) for request in requests]
-        # 2. In one transaction: what this node may have now; what is granted stands in the ledger, all of it in the audit.
-        outcomes, authority = await self.batches.record(node, wishes, AuthorityKind.X509, self._prepare)
-        # 3. Only then sign, and lint what came out.
-        granted = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
-        credentials = [intent.credential for intent in granted]
-        try:
-            signed = await self.keys.sign_x509([intent.draft for intent in granted], authority)
-        except Refused:
-            self.batches.resolve(credentials, CredentialState.FAILED)
-            raise
-        # 4. What became of it, in a second write that nobody waits for.
-        self.batches.resolve(credentials, CredentialState.ISSUED)
-        ders = iter(signed)
-        return [outcome if isinstance(outcome, Refused) else _issued(outcome, next(ders)) for outcome in outcomes]
+        # 2. Decide, record, sign.
+        return await self.batches.mint(node, wishes, AuthorityKind.X509, self._prepare, self.keys.sign_x509)
 
     def _prepare(
         self, tx: Transaction, wishes: Sequence[_Wish]
@@ -128,8 +107,3 @@ def _parse(request: X509Request) -> _Wish | Refused:
         return refused
     serial = profile.serial_from(secrets.token_bytes(16))
     return _Wish(entry_id=request.entry_id, key=key, key_hash=thumbprint(request.public_key), serial=serial)
-
-
-def _issued(intent: Intent[X509Draft], der: bytes) -> X509Issued:
-    credential = intent.credential
-    return X509Issued(chain=(der,), issued_at=credential.issued_at, entry_revision=credential.entry_revision)

@@ -1,11 +1,11 @@
-"""What minting X.509 and JWT have in common: one transaction that reads what a node may have, and records what it gets.
+"""What minting X.509 and JWT have in common: decide and record a batch in one transaction, sign only then.
 
 The two kinds differ in what an item asks and in the draft it becomes: issue_x509svids, issue_jwtsvids.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
@@ -22,15 +22,16 @@ from issuer.queries import parents_in
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 
-__all__ = ["Granting", "Intent", "MintBatch", "Wish"]
+__all__ = ["Granting", "Intent", "Issued", "MintBatch"]
 
 log = structlog.get_logger(__name__)
 
 DraftT = TypeVar("DraftT")
-WishT = TypeVar("WishT", bound="Wish")
+SignedT = TypeVar("SignedT")
+WishT = TypeVar("WishT", bound="_Wish")
 
 
-class Wish(Protocol):
+class _Wish(Protocol):
     """One item of a batch, parsed."""
 
     @property
@@ -47,6 +48,14 @@ class Intent(Generic[DraftT]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Issued(Generic[SignedT]):
+    """An SVID, and its row in the ledger; half-lives count from the row's issued_at."""
+
+    signed: SignedT = field(repr=False)
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Granting:
     """What a granted item is made from."""
 
@@ -58,31 +67,51 @@ class Granting:
 Prepare = Callable[[Transaction, Sequence[WishT]], Callable[[WishT, RegistrationEntry, Granting], Intent[DraftT]]]
 """Given the transaction and all parsed items: how to make the draft of one of them; it may refuse."""
 
+Sign = Callable[[Sequence[DraftT], Authority], Awaitable[Sequence[SignedT]]]
+"""Sign drafts that are on record, in order."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MintBatch:
-    """Decides and records batches."""
+    """Mints batches."""
 
     datastore: Datastore
     deferred: DeferWrites
     clock: Clock
 
-    async def record(
-        self, node: Node, wishes: Sequence[WishT | Refused], kind: AuthorityKind, prepare: Prepare[WishT, DraftT]
-    ) -> tuple[Sequence[Intent[DraftT] | Refused], Authority]:
-        """Decide on each item in one transaction that also writes the ledger and the audit.
+    async def mint(
+        self,
+        node: Node,
+        wishes: Sequence[WishT | Refused],
+        kind: AuthorityKind,
+        prepare: Prepare[WishT, DraftT],
+        sign: Sign[DraftT, SignedT],
+    ) -> Sequence[Issued[SignedT] | Refused]:
+        """Mint a batch, answers in order.
 
         Raises:
-            Refused: UNAVAILABLE when that cannot be written; DENIED when the node may nothing any more.
+            Refused: UNAVAILABLE when it cannot be recorded or signed; DENIED when the node may nothing any more.
         """
+        # 1. In one transaction: what this node may have now; what is granted stands in the ledger, all of it in the audit.
         outcomes, authority = await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind, prepare))
-        refused = sum(isinstance(outcome, Refused) for outcome in outcomes)
-        granted = len(outcomes) - refused
-        log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=granted, refused=refused)
-        return outcomes, authority
+        granted = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
+        refused = len(outcomes) - len(granted)
+        log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=len(granted), refused=refused)
+        # 2. Only then sign, and lint what came out.
+        credentials = [intent.credential for intent in granted]
+        try:
+            signed = iter(await sign([intent.draft for intent in granted], authority))
+        except Refused:
+            self._resolve(credentials, CredentialState.FAILED)
+            raise
+        # 3. What became of it, in a second write that nobody waits for.
+        self._resolve(credentials, CredentialState.ISSUED)
+        return [
+            outcome if isinstance(outcome, Refused) else Issued(signed=next(signed), credential=outcome.credential)
+            for outcome in outcomes
+        ]
 
-    def resolve(self, credentials: Collection[Credential], state: CredentialState) -> None:
-        """Have it noted, soon, what became of the signatures."""
+    def _resolve(self, credentials: Collection[Credential], state: CredentialState) -> None:
         serials = [credential.serial for credential in credentials]
         self.deferred.put(lambda tx: tx.ledger.resolve(serials, state))
 
