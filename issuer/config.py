@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from cognomen.daemon.config import format_duration
 from svid.spiffeid import TrustDomain
 
 __all__ = ["IssuerConfig", "KeyManagerChoice"]
@@ -70,4 +71,6 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def _check_duration(name: str, found: timedelta, longest: timedelta) -> None:
     if not timedelta(seconds=1) <= found <= longest or found.microseconds:
-        raise ValueError(f"{name}: expected whole seconds from 1 s to {longest}, found {found}")
+        raise ValueError(
+            f"{name}: expected whole seconds from 1s to {format_duration(longest)}, found {format_duration(found)}"
+        )

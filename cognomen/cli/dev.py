@@ -10,7 +10,7 @@ from cognomen.cli.deventries import Identity
 from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.options import duration
 from cognomen.cli.running import check_socket_path, run
-from cognomen.daemon.config import load
+from cognomen.daemon.config import format_duration, load
 from issuer.config import IssuerConfig
 from svid.errors import SVIDError
 from svid.selector import Selector
@@ -104,7 +104,7 @@ def dev(
             "node_address": here.node_address,
             "join_address": here.join_address,
             "node_svid_ttl": _NODE_TTL,
-            "x509_svid_ttl": x509_ttl and f"{x509_ttl.total_seconds():.0f}s",
+            "x509_svid_ttl": None if x509_ttl is None else format_duration(x509_ttl),
         }
         config = load(None, IssuerConfig, flags)
 

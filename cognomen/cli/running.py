@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from cognomen.daemon.config import format_duration
 from cognomen.daemon.errors import Kind, Refused
 
 __all__ = ["MAX_SOCKET_PATH_BYTES", "check_socket_path", "config_options", "endpoint", "run"]
@@ -83,8 +84,4 @@ def run(log_level: str, main: Callable[[], Coroutine[None, None, None]]) -> None
 
 
 def _shown(default: object) -> object:
-    if not isinstance(default, timedelta):
-        return default
-    seconds = int(default.total_seconds())
-    units = (("d", 86400), ("h", 3600), ("m", 60))
-    return next((f"{seconds // size}{unit}" for unit, size in units if seconds % size == 0), f"{seconds}s")
+    return format_duration(default) if isinstance(default, timedelta) else default

@@ -10,6 +10,7 @@ import tomllib
 import typing
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from cognomen.daemon.errors import Kind, Refused
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["load", "parse_duration"]
+__all__ = ["format_duration", "load", "parse_duration"]
 
 T = typing.TypeVar("T", bound=msgspec.Struct)
 
@@ -55,6 +56,14 @@ def parse_duration(text: str) -> timedelta:
         return sum((int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([dhms])", text)), timedelta())
     except OverflowError as e:
         raise ValueError(f"expected a duration of at most 999999999 days, found {text!r}") from e
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write a duration as `parse_duration` reads it, in the largest unit that divides it: 90s, 1h, 14d."""
+    for unit, size in _UNITS.items():
+        if duration and not duration % size:
+            return f"{duration // size}{unit}"
+    return f"{duration.total_seconds():g}s"
 
 
 _FROM_TEXT: Mapping[object, Callable[[str], object]] = {
@@ -124,7 +133,7 @@ def _value(value: object, kind: object, key: str) -> object:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as e:
-        raise Refused(Kind.INVALID, f"{key}: {_in_our_words(str(e), value)}") from e
+        raise _refusal(key, _expected(kind, str(e)), value) from e
 
 
 def _from_text(value: object, parse: Callable[[str], object], key: str) -> object:
@@ -136,10 +145,15 @@ def _from_text(value: object, parse: Callable[[str], object], key: str) -> objec
         raise Refused(Kind.INVALID, f"{key}: {e}") from e
 
 
-def _in_our_words(message: str, value: object) -> str:
-    """Turn msgspec's "Expected `int`, got `str`" into ours."""
-    words = message.replace("`", "").replace(", got ", ", found ")
-    return f"{words[:1].lower()}{words[1:]} {value!r}" if ", found" in words and "'" not in words else words
+def _expected(kind: object, message: str) -> str:
+    """Say what msgspec wanted: it writes "Expected `int`, got `str`", and does not list an enum's values."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(str(choice.value) for choice in kind)}"
+    names = {int: "a whole number", str: "a text", bool: "true or false"}
+    for choice in typing.get_args(kind) or (kind,):
+        if choice in names:
+            return names[choice]
+    return message.partition(", got ")[0].removeprefix("Expected ").replace("`", "")
 
 
 def _refusal(key: str, expected: str, value: object) -> Refused:

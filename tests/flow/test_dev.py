@@ -108,7 +108,8 @@ def test_the_ttl_that_was_asked_for_is_the_svids(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ([], "expected no other run on it, found one"),
-        (["--x509-ttl", "2d"], "x509_svid_ttl: expected"),
+        (["--x509-ttl", "2d"], "x509_svid_ttl: expected whole seconds from 1s to 1d, found 2d"),
+        (["--x509-ttl", "0s"], "x509_svid_ttl: expected whole seconds from 1s to 1d, found 0s"),
         (["--entry", "/cognomen/a=unix:uid:1"], "spiffe_id: expected a path outside /cognomen and /spire"),
     ],
 )

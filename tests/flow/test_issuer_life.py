@@ -133,7 +133,7 @@ async def test_without_its_store_it_signs_nothing_and_goes_on_when_the_store_is_
     [("x509_svid_ttl", 0), ("x509_svid_ttl", -1), ("x509_svid_ttl", 86_401), ("invite_ttl", 0), ("jwt_svid_ttl", 0.5)],
 )
 def test_a_ttl_out_of_bounds_is_named(tmp_path: Path, key: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{key}: expected whole seconds from 1 s to"):
+    with pytest.raises(ValueError, match=f"{key}: expected whole seconds from 1s to"):
         config(tmp_path, **{key: timedelta(seconds=value)})
 
 

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -6,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.daemon.config import load, parse_duration
+from cognomen.daemon.config import format_duration, load, parse_duration
 from cognomen.daemon.errors import Kind, Refused
 from svid.spiffeid import SpiffeID, TrustDomain
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,6 +28,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     state_dir: Path = Path("/var/lib/cognomen")
     x509_svid_ttl: timedelta = timedelta(hours=1)
     jwt_svid_ttl: timedelta | None = None
+    colour: Colour = Colour.RED
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -87,13 +94,15 @@ def test_a_home_directory_is_expanded(tmp_path: Path) -> None:
     [
         ('x509_svid_tll = "1h"', "x509_svid_tll: expected a key that we know"),
         ("[limits]\nconections = 1", "limits.conections: expected a key that we know"),
-        ('[limits]\nconnections = "many"', "limits.connections: expected int, found str 'many'"),
+        ('[limits]\nconnections = "many"', "limits.connections: expected a whole number, found 'many'"),
         ("limits = 1", "limits: expected a table, found 1"),
         ("x509_svid_ttl = 60", "x509_svid_ttl: expected a text, found 60"),
         ('x509_svid_ttl = "1 h"', "x509_svid_ttl: expected a duration such as 90s, 30m, 1h or 1d, found '1 h'"),
         ('x509_svid_ttl = "2d"', "x509_svid_ttl: expected at most 1 day, found 2 days, 0:00:00"),
         ('parent = "/a"', "parent: SPIFFE ID: expected the scheme spiffe://, found '/a'"),
         ('parent = "spiffe://example.org/a/"', "parent: path: expected no empty, . or .. segment, found ''"),
+        ("[limits]\nconnections = true", "limits.connections: expected a whole number, found True"),
+        ('colour = "green"', "colour: expected one of red, blue, found 'green'"),
         ("state_dir = 1", "state_dir: expected a text, found 1"),
         ("a = 1\nb ==", "expected TOML: Invalid value (at line 2, column 4)"),
     ],
@@ -143,6 +152,16 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
 @given(st.integers(0, 99999), st.integers(0, 99999))
 def test_units_add_up(hours: int, seconds: int) -> None:
     assert parse_duration(f"{hours}h{seconds}s") == timedelta(hours=hours, seconds=seconds)
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=9999)).map(lambda found: found - found % timedelta(seconds=1)))
+def test_a_duration_that_was_written_is_read_again(duration: timedelta) -> None:
+    assert parse_duration(format_duration(duration)) == duration
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (90, "90s"), (3600, "1h"), (1209600, "14d"), (0.5, "0.5s")])
+def test_a_duration_is_written_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert format_duration(timedelta(seconds=seconds)) == text
 
 
 @pytest.mark.parametrize("text", ["", "1", "h", "-1s", "1.5h", "1s ", "1s\n", "1H", "999999999d999999999d", "\u0661s"])
