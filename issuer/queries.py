@@ -5,7 +5,7 @@ from datetime import datetime
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
-from issuer.decisions.admission import Node
+from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, NodeID
 from issuer.decisions.authority import bundle_of
 from issuer.decisions.entitlement import parents_of
@@ -16,6 +16,7 @@ from svid.errors import SpiffeIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
+    "active_node_in",
     "bundle_in",
     "get_bundle",
     "get_entry",
@@ -41,6 +42,18 @@ def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[Registrati
 def parents_in(tx: Transaction, node: Node, *, now: datetime) -> frozenset[SpiffeID]:
     """The parents whose entries are this node's, as this transaction sees it."""
     return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), now=now)
+
+
+def active_node_in(tx: Transaction, node_id: NodeID) -> Node:
+    """The node as it stands now, in this transaction, whatever it was when its call began.
+
+    Raises:
+        Refused: DENIED
+    """
+    node = tx.nodes.get(node_id)
+    if node is None or node.state is not NodeState.ACTIVE:
+        raise Refused(Kind.DENIED, "node: banned or gone", node=node_id)
+    return node
 
 
 async def get_bundle(datastore: Datastore, trust_domain: TrustDomain) -> Bundle:

@@ -13,12 +13,12 @@ from functools import partial
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
-from issuer.decisions.admission import Node, NodeState
+from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import Cursor, can_resume, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.flows.defer_writes import DeferWrites
-from issuer.queries import bundle_in, groups_in
+from issuer.queries import active_node_in, bundle_in, groups_in
 from svid.bundle import Bundle
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
@@ -147,7 +147,7 @@ class FeedAttestors:
 
     def _stand(self, tx: Transaction, node_id: NodeID, cursor: Cursor) -> tuple[_Place, bool]:
         """Where a node stands now, and whether a group of its own has ended that is still on the books."""
-        node, now = _active_node(tx, node_id), self.clock.now()
+        node, now = active_node_in(tx, node_id), self.clock.now()
         groups = groups_in(tx, self.trust_domain)
         ends = group_ends(node, groups)
         place = _Place(
@@ -187,13 +187,6 @@ class FeedAttestors:
         steps[0] = replace(steps[0], bundle=bundle)
         steps[-1] = replace(steps[-1], more=False)
         return steps
-
-
-def _active_node(tx: Transaction, node_id: NodeID) -> Node:
-    node = tx.nodes.get(node_id)
-    if node is None or node.state is not NodeState.ACTIVE:
-        raise Refused(Kind.DENIED, "node: banned or gone", node=node_id)
-    return node
 
 
 def _chunks(entries: Iterable[RegistrationEntry]) -> Iterator[tuple[RegistrationEntry, ...]]:

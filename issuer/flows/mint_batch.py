@@ -14,11 +14,11 @@ import structlog
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, minting
-from issuer.decisions.admission import Node, NodeState
+from issuer.decisions.admission import Node
 from issuer.decisions.audit import AuditEvent, Credential, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, active
 from issuer.flows.defer_writes import DeferWrites
-from issuer.queries import parents_in
+from issuer.queries import active_node_in, parents_in
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 
@@ -124,9 +124,7 @@ class MintBatch:
         prepare: Prepare[WishT, DraftT],
     ) -> tuple[Sequence[Intent[DraftT] | Refused], Authority]:
         now = self.clock.now()
-        node = tx.nodes.get(caller.id)
-        if node is None or node.state is not NodeState.ACTIVE:
-            raise Refused(Kind.DENIED, "node: banned or gone", node=caller.id)
+        node = active_node_in(tx, caller.id)
         granting = Granting(node=node, authority=active(tx.authorities.list(), kind), now=now)
         parsed = [wish for wish in wishes if not isinstance(wish, Refused)]
         parents = parents_in(tx, node, now=now)
