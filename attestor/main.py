@@ -30,6 +30,7 @@ from cognomen.daemon.caller import Caller
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.invite import Invite
+from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection, pool_without_package
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
 from svid.clock import SystemClock
@@ -62,6 +63,7 @@ async def run(
         if stop is None:
             stop = asyncio.Event()
             leaving.enter_context(stop_on_signals(stop))
+        leaving.enter_context(alone_in(private_directory(config.state_dir), "attestor"))
         attestor = _Attestor(config, ready)
         leaving.push_async_callback(attestor.client.close)
         node = await _unless(stop, attestor.join(invite))  # it may take as long as the issuer is away

@@ -5,21 +5,17 @@ What a key of the configuration means: config. How tasks are supervised: cognome
 
 import asyncio
 import contextlib
-import fcntl
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
 from google.protobuf.descriptor_pool import Default
 
 from cognomen.daemon import gate, unixrpc
 from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.health import Health, HealthState
-from cognomen.daemon.privatefile import private_directory
+from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
 from cognomen.wire.pb import admin_pb2
@@ -122,7 +118,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         datastore, keys = await SQLiteDatastore.open(None), MemoryKeyManager()
     else:
         directory = private_directory(config.state_dir)
-        leaving.enter_context(_alone_in(directory))
+        leaving.enter_context(alone_in(directory, "issuer"))
         datastore, keys = await SQLiteDatastore.open(directory / "issuer.db"), DiskKeyManager(directory / "keys")
     leaving.push_async_callback(datastore.close)
     clock = SystemClock()
@@ -145,23 +141,6 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         deferred=deferred,
         refusals=AuditRefusals(datastore=datastore, clock=clock),
     )
-
-
-@contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Hold the state directory: a second issuer would not notice what the first one writes."""
-    with contextlib.ExitStack() as leaving:
-        held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        leaving.callback(os.close, held)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise Refused(
-                Kind.EXISTS,
-                f"state_dir: expected one that no issuer uses, found one running in {directory}",
-                hint="end that issuer, or name another state_dir",
-            ) from e
-        yield
 
 
 async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], Task]:

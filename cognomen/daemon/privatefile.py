@@ -4,14 +4,16 @@ Decided here: what counts as private, and that a file is replaced whole or not a
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["MAX_PRIVATE_BYTES", "private_directory", "read_private", "write_private"]
+__all__ = ["MAX_PRIVATE_BYTES", "alone_in", "private_directory", "read_private", "write_private"]
 
 MAX_PRIVATE_BYTES = 16 * 1024 * 1024
 
@@ -35,6 +37,27 @@ def private_directory(path: Path) -> Path:
         raise Refused(Kind.INVALID, f"directory {path}: expected a directory, found {_type_name(found.st_mode)}")
     _check_owner_and_mode(f"directory {path}", found, hint=f"chmod 700 {path}")
     return path
+
+
+@contextlib.contextmanager
+def alone_in(directory: Path, daemon: str) -> Iterator[None]:
+    """Hold a daemon's state directory until the block ends: a second one would not notice what the first one writes.
+
+    Raises:
+        Refused: EXISTS when another process holds it.
+    """
+    with contextlib.ExitStack() as leaving:
+        held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        leaving.callback(os.close, held)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise Refused(
+                Kind.EXISTS,
+                f"state_dir: expected one that no {daemon} uses, found one running in {directory}",
+                hint=f"end that {daemon}, or name another state_dir",
+            ) from e
+        yield
 
 
 def write_private(path: Path, data: bytes) -> None:

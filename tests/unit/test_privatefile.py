@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import private_directory, read_private, write_private
+from cognomen.daemon.privatefile import alone_in, private_directory, read_private, write_private
 
 
 def mode(path: Path) -> int:
@@ -135,3 +135,15 @@ def test_a_directory_below_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         private_directory(tmp_path / "a" / "b")
     assert caught.value.kind is Kind.UNAVAILABLE
+
+
+def test_a_directory_that_is_held_is_refused_to_the_next_until_it_is_let_go(tmp_path: Path) -> None:
+    with (
+        alone_in(tmp_path, "attestor"),
+        pytest.raises(Refused, match="expected one that no attestor uses, found one running in") as refused,
+        alone_in(tmp_path, "attestor"),
+    ):
+        pass
+    assert refused.value.kind is Kind.EXISTS
+    with alone_in(tmp_path, "attestor"):
+        pass
