@@ -52,11 +52,12 @@ class UnixAttestor:
         if "unix:supplementary_gid" in needed:
             facts += [("supplementary_gid", str(gid)) for gid in caller.groups]
         if "unix:user" in needed:
-            facts += [("user", name) for name in (await self._users.of([caller.uid])).values()]
+            facts += [("user", name) for name in (await self._users.of([caller.uid], caller.uid)).values()]
         if "unix:group" in needed:
-            facts += [("group", name) for name in (await self._groups.of([caller.gid])).values()]
+            facts += [("group", name) for name in (await self._groups.of([caller.gid], caller.uid)).values()]
         if "unix:supplementary_group" in needed:
-            facts += [("supplementary_group", name) for name in (await self._groups.of(caller.groups)).values()]
+            names = await self._groups.of(caller.groups, caller.uid)
+            facts += [("supplementary_group", name) for name in names.values()]
         path, digest = "unix:path" in needed, "unix:sha256" in needed
         if path or digest:
             facts += await self._executables.look(caller, path=path, digest=digest)
@@ -72,22 +73,36 @@ class _Names:
         self._look_up = look_up
         self._clock = clock
         self._known: OrderedDict[int, tuple[float, str | None]] = OrderedDict()
+        self._looking: dict[int, asyncio.Future[Mapping[int, str | None]]] = {}
 
-    async def of(self, numbers: Collection[int]) -> Mapping[int, str]:
-        """The names of those that have one."""
-        now = self._clock.monotonic()
-        names = {number: known[1] for number in numbers if (known := self._known.get(number)) and known[0] > now}
+    async def of(self, numbers: Collection[int], uid: int) -> Mapping[int, str]:
+        """The names of those that have one, for a caller of that uid: one look-up at a time, so that nobody takes all the threads."""
+        names = self._remembered(numbers)
+        while len(names) < len(numbers) and uid in self._looking:
+            await asyncio.wait([self._looking[uid]])
+            names = self._remembered(numbers)
         if missing := [number for number in numbers if number not in names]:
-            found = await asyncio.to_thread(lambda: {number: self._find(number) for number in missing})
-            self._remember(found, now + _NAMES_SECONDS)
+            # Shielded, because a thread goes on when whoever waits for it is cancelled.
+            looking = asyncio.get_running_loop().run_in_executor(None, self._find, missing)
+            self._looking[uid] = looking
+            looking.add_done_callback(lambda _: self._looking.pop(uid))
+            found = await asyncio.shield(looking)
+            self._remember(found, self._clock.monotonic() + _NAMES_SECONDS)
             names |= found
         return {number: name for number, name in names.items() if name is not None}
 
-    def _find(self, number: int) -> str | None:
-        try:
-            return self._look_up(number)
-        except KeyError:
-            return None
+    def _remembered(self, numbers: Collection[int]) -> dict[int, str | None]:
+        now = self._clock.monotonic()
+        return {number: known[1] for number in numbers if (known := self._known.get(number)) and known[0] > now}
+
+    def _find(self, numbers: Collection[int]) -> Mapping[int, str | None]:
+        found: dict[int, str | None] = {}
+        for number in numbers:
+            try:
+                found[number] = self._look_up(number)
+            except KeyError:
+                found[number] = None
+        return found
 
     def _remember(self, found: Mapping[int, str | None], until: float) -> None:
         for number, name in found.items():

@@ -26,6 +26,9 @@ _SO_PEERGROUPS = 59
 _SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("3i")
 _LONGEST_OPTION = 1024  # Python's own limit of getsockopt
+_MOST_GROUPS = (
+    1024  # each is looked at in each call; the kernel allows 65,536, and whoever has subordinate gids may take them
+)
 _START_TIME = 19  # field 22 of /proc/PID/stat, counted after the command's closing parenthesis
 
 
@@ -101,7 +104,8 @@ def peer(sock: socket.socket, *, accepted_at: float) -> Caller:
     Units: accepted_at is in seconds of CLOCK_BOOTTIME.
 
     Raises:
-        Refused: DENIED when the process is outside our pid namespace, has ended, was replaced, or runs under another uid now.
+        Refused: DENIED when the process is outside our pid namespace, has ended, was replaced, runs under another uid now, or has
+            very many groups.
 
     Source: unix(7), socket(7), pidfd_open(2), proc(5).
     """
@@ -122,6 +126,7 @@ def peer(sock: socket.socket, *, accepted_at: float) -> Caller:
             _check_pid(process, pid)
         _check_uid(pid, uid)
         groups = _groups(sock)
+        _check_groups(groups, pid)
         _check_alive(process, pid)  # after the reads: so what was read is this process's
         unless_accepted.pop_all()
     return Caller(pid=pid, uid=uid, gid=gid, groups=groups, process=process, degraded=degraded)
@@ -209,6 +214,13 @@ def _groups(sock: socket.socket) -> frozenset[int]:
             raise
         raw = _long_option(sock, _SO_PEERGROUPS)
     return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
+
+
+def _check_groups(groups: frozenset[int], pid: int) -> None:
+    if len(groups) > _MOST_GROUPS:
+        raise Refused(
+            Kind.DENIED, f"caller: expected at most {_MOST_GROUPS} supplementary groups, found {len(groups)}", pid=pid
+        )
 
 
 def _long_option(sock: socket.socket, option: int) -> bytes:
