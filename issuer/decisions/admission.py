@@ -18,7 +18,6 @@ from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
-    "MAX_LABELS",
     "Node",
     "NodeState",
     "Peer",
@@ -30,8 +29,8 @@ __all__ = [
     "with_pending",
 ]
 
-MAX_LABELS = 64
-MAX_LABEL_BYTES = 256
+_MAX_LABELS = 64
+_MAX_LABEL_BYTES = 256
 _LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 _TLS_1_3 = "TLSv1.3"
 
@@ -106,8 +105,8 @@ def label_selectors(labels: Mapping[str, str]) -> frozenset[Selector]:
     Raises:
         Refused: INVALID, for a key or value that would not come out of a selector as it went in.
     """
-    if len(labels) > MAX_LABELS:
-        raise Refused(Kind.INVALID, f"labels: expected at most {MAX_LABELS}, found {len(labels)}")
+    if len(labels) > _MAX_LABELS:
+        raise Refused(Kind.INVALID, f"labels: expected at most {_MAX_LABELS}, found {len(labels)}")
     selectors = set()
     for key, value in labels.items():
         if not _LABEL_KEY.fullmatch(key):
@@ -116,9 +115,9 @@ def label_selectors(labels: Mapping[str, str]) -> frozenset[Selector]:
             selectors.add(Selector("join_token", f"label:{key}:{value}"))
         except SelectorError as e:
             raise Refused(Kind.INVALID, f"labels: {key}: {e}") from e
-        if not 1 <= len(value.encode()) <= MAX_LABEL_BYTES:
+        if not 1 <= len(value.encode()) <= _MAX_LABEL_BYTES:
             found = len(value.encode())
-            raise Refused(Kind.INVALID, f"labels: {key}: expected 1 to {MAX_LABEL_BYTES} bytes, found {found}")
+            raise Refused(Kind.INVALID, f"labels: {key}: expected 1 to {_MAX_LABEL_BYTES} bytes, found {found}")
     return frozenset(selectors)
 
 

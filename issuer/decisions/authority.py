@@ -16,8 +16,7 @@ from svid.keys import KeyID, public_key_from_der
 from svid.spiffeid import TrustDomain
 
 __all__ = [
-    "AUTHORITY_TTL",
-    "REFRESH_HINT",
+    "BACKDATE",
     "Authority",
     "AuthorityKind",
     "AuthorityState",
@@ -32,9 +31,10 @@ __all__ = [
     "published",
 ]
 
-AUTHORITY_TTL = timedelta(days=14)
-REFRESH_HINT = timedelta(minutes=5)
-_BACKDATE = timedelta(seconds=30)
+BACKDATE = timedelta(seconds=30)
+"""How far everything that we sign begins in the past, for verifiers whose clocks lag."""
+
+_REFRESH_HINT = timedelta(minutes=5)
 
 
 class AuthorityKind(StrEnum):
@@ -122,7 +122,7 @@ def _next_step_of(kind: AuthorityKind, by_state: dict[AuthorityState, Authority]
     return None
 
 
-def intended(kind: AuthorityKind, key_id: KeyID, *, now: datetime, ttl: timedelta = AUTHORITY_TTL) -> Authority:
+def intended(kind: AuthorityKind, key_id: KeyID, *, now: datetime, ttl: timedelta) -> Authority:
     """A row for an authority whose key may not exist yet.
 
     Units: whole seconds, back-dated as everything that we sign.
@@ -131,7 +131,7 @@ def intended(kind: AuthorityKind, key_id: KeyID, *, now: datetime, ttl: timedelt
         key_id=key_id,
         kind=kind,
         state=AuthorityState.INTENDED,
-        not_before=(now - _BACKDATE).replace(microsecond=0),
+        not_before=(now - BACKDATE).replace(microsecond=0),
         not_after=(now + ttl).replace(microsecond=0),
     )
 
@@ -173,5 +173,5 @@ def bundle_of(trust_domain: TrustDomain, authorities: Iterable[Authority], *, se
         ),
         jwt_authorities={a.key_id: public_key_from_der(a.public_key) for a in listed if a.kind is AuthorityKind.JWT},
         sequence=sequence,
-        refresh_hint=REFRESH_HINT,
+        refresh_hint=_REFRESH_HINT,
     )

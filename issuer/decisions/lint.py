@@ -12,9 +12,10 @@ from datetime import datetime
 from cryptography import x509
 
 from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.authority import Authority
+from issuer.decisions.authority import BACKDATE, Authority
 from issuer.decisions.names import is_issuer, is_reserved, node_id_of
-from issuer.decisions.profile import BACKDATE, ISSUER_DNS_NAME, MAX_SVID_TTL, JWTDraft, X509Draft, claims_of
+from issuer.decisions.profile import ISSUER_DNS_NAME, JWTDraft, X509Draft, claims_of
+from svid.entry import MAX_TTL
 from svid.errors import SVIDError
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -48,8 +49,8 @@ def _faults_of_x509_draft(
         yield "validity: expected whole seconds"
     if not draft.not_before <= now < draft.not_after:
         yield f"validity: expected {now.isoformat()} within, found {draft.not_before} to {draft.not_after}"
-    if draft.not_after - draft.not_before > MAX_SVID_TTL + 2 * BACKDATE:
-        yield f"validity: expected at most {MAX_SVID_TTL}, found {draft.not_after - draft.not_before}"
+    if draft.not_after - draft.not_before > MAX_TTL + 2 * BACKDATE:
+        yield f"validity: expected at most {MAX_TTL}, found {draft.not_after - draft.not_before}"
     if draft.not_after > authority.not_after:
         yield f"not_after: expected at most the authority's {authority.not_after}, found {draft.not_after}"
 
@@ -75,8 +76,8 @@ def _faults_of_jwt_draft(
         yield "validity: expected whole seconds"
     if not draft.issued_at <= now < draft.expires_at:
         yield f"validity: expected {now.isoformat()} within, found {draft.issued_at} to {draft.expires_at}"
-    if draft.expires_at - draft.issued_at > MAX_SVID_TTL + BACKDATE:
-        yield f"validity: expected at most {MAX_SVID_TTL}, found {draft.expires_at - draft.issued_at}"
+    if draft.expires_at - draft.issued_at > MAX_TTL + BACKDATE:
+        yield f"validity: expected at most {MAX_TTL}, found {draft.expires_at - draft.issued_at}"
     if draft.expires_at > authority.not_after:
         yield f"expires_at: expected at most the authority's {authority.not_after}, found {draft.expires_at}"
 

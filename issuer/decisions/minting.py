@@ -16,10 +16,6 @@ from svid.keys import KeyKind, PublicKey, kind_of, public_key_from_der
 from svid.spiffeid import SpiffeID
 
 __all__ = [
-    "CERTIFIED_KINDS",
-    "MAX_AUDIENCES",
-    "MAX_AUDIENCE_BYTES",
-    "MAX_ITEMS",
     "check_audiences",
     "check_batch",
     "check_entitled",
@@ -28,13 +24,12 @@ __all__ = [
     "shared_keys",
 ]
 
-MAX_ITEMS = 1000
-MAX_AUDIENCES = 16
-MAX_AUDIENCE_BYTES = 1024
-CERTIFIED_KINDS = frozenset({KeyKind.EC_P256, KeyKind.EC_P384})
-"""The kinds of key that we certify for nodes and workloads."""
-
+_MAX_ITEMS = 1000
 _MAX_KEY_BYTES = 1024
+_MAX_AUDIENCES = 16
+_MAX_AUDIENCE_BYTES = 1024
+_CERTIFIED_KINDS = frozenset({KeyKind.EC_P256, KeyKind.EC_P384})
+"""The kinds of key that we certify for nodes and workloads."""
 
 Holder = tuple[EntryID | None, NodeID | None]
 """Under what a key was certified: an entry on a node, or (None, node) for the node's own."""
@@ -46,8 +41,8 @@ def check_batch(size: int) -> None:
     Raises:
         Refused: INVALID
     """
-    if not 1 <= size <= MAX_ITEMS:
-        raise Refused(Kind.INVALID, f"items: expected 1 to {MAX_ITEMS}, found {size}")
+    if not 1 <= size <= _MAX_ITEMS:
+        raise Refused(Kind.INVALID, f"items: expected 1 to {_MAX_ITEMS}, found {size}")
 
 
 def parse_key(der: bytes) -> PublicKey:
@@ -62,9 +57,9 @@ def parse_key(der: bytes) -> PublicKey:
         key = public_key_from_der(der)
     except UnusableKeyError as e:
         raise Refused(Kind.INVALID, f"public_{e}") from e
-    if kind_of(key) not in CERTIFIED_KINDS:
+    if kind_of(key) not in _CERTIFIED_KINDS:
         raise Refused(
-            Kind.INVALID, f"public_key: expected {' or '.join(sorted(CERTIFIED_KINDS))}, found {kind_of(key)}"
+            Kind.INVALID, f"public_key: expected {' or '.join(sorted(_CERTIFIED_KINDS))}, found {kind_of(key)}"
         )
     return key
 
@@ -112,9 +107,9 @@ def check_audiences(audiences: Collection[str]) -> None:
     Raises:
         Refused: INVALID
     """
-    if not 1 <= len(audiences) <= MAX_AUDIENCES:
-        raise Refused(Kind.INVALID, f"audiences: expected 1 to {MAX_AUDIENCES}, found {len(audiences)}")
+    if not 1 <= len(audiences) <= _MAX_AUDIENCES:
+        raise Refused(Kind.INVALID, f"audiences: expected 1 to {_MAX_AUDIENCES}, found {len(audiences)}")
     for audience in audiences:
-        if not 1 <= len(audience.encode()) <= MAX_AUDIENCE_BYTES:
+        if not 1 <= len(audience.encode()) <= _MAX_AUDIENCE_BYTES:
             found = len(audience.encode())
-            raise Refused(Kind.INVALID, f"audiences: expected 1 to {MAX_AUDIENCE_BYTES} bytes each, found {found}")
+            raise Refused(Kind.INVALID, f"audiences: expected 1 to {_MAX_AUDIENCE_BYTES} bytes each, found {found}")

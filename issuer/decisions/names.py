@@ -6,9 +6,9 @@ Who may hold any other ID is decided in registration.
 from issuer.decisions.audit import NodeID
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["RESERVED", "is_issuer", "is_reserved", "issuer_id", "node_id_of", "node_spiffe_id"]
+__all__ = ["is_issuer", "is_reserved", "issuer_id", "node_id_of", "node_spiffe_id"]
 
-RESERVED = ("/cognomen", "/spire")
+_RESERVED = ("/cognomen", "/spire")
 """Nobody but us holds a path that is one of these or lies below."""
 
 _NODE_SEGMENTS = 4  # cognomen, node, attestor, id
@@ -39,4 +39,4 @@ def node_id_of(spiffe_id: SpiffeID) -> NodeID | None:
 
 def is_reserved(spiffe_id: SpiffeID) -> bool:
     """Whether no entry may claim this ID."""
-    return any(spiffe_id.path == path or spiffe_id.is_below(path) for path in RESERVED)
+    return any(spiffe_id.path == path or spiffe_id.is_below(path) for path in _RESERVED)

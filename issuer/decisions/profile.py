@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.authority import Authority
+from issuer.decisions.authority import BACKDATE, Authority
 from issuer.decisions.names import issuer_id
 from svid.entry import RegistrationEntry
 from svid.keys import PublicKey
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
-    "BACKDATE",
     "ISSUER_DNS_NAME",
-    "JWT_SVID_TTL",
-    "MAX_SVID_TTL",
-    "X509_SVID_TTL",
     "CADraft",
     "JWTDraft",
     "Validity",
@@ -34,13 +30,6 @@ __all__ = [
     "serial_to_text",
     "validity",
 ]
-
-BACKDATE = timedelta(seconds=30)
-"""How far notBefore lies back, for verifiers whose clocks lag."""
-
-X509_SVID_TTL = timedelta(hours=1)
-JWT_SVID_TTL = timedelta(minutes=5)
-MAX_SVID_TTL = timedelta(days=1)
 
 _SERIAL_BYTES = 16
 _TOP_BIT = 1 << 127

@@ -7,17 +7,16 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.names import is_issuer, is_reserved, node_id_of
-from issuer.decisions.profile import ISSUER_DNS_NAME, MAX_SVID_TTL
+from issuer.decisions.profile import ISSUER_DNS_NAME
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
-    "NODE_ATTESTORS",
     "check_entry",
     "check_no_twins",
     "created",
@@ -27,7 +26,7 @@ __all__ = [
     "updated",
 ]
 
-NODE_ATTESTORS = frozenset({"join_token"})
+_NODE_ATTESTORS = frozenset({"join_token"})
 """The types of selector that describe nodes."""
 
 _NUMBER, _NAME = re.compile(r"0|[1-9][0-9]{0,9}"), re.compile(r".+")
@@ -50,34 +49,24 @@ def is_group(entry: RegistrationEntry) -> bool:
     return is_issuer(entry.parent_id)
 
 
-def check_entry(
-    entry: RegistrationEntry,
-    *,
-    trust_domain: TrustDomain,
-    now: datetime,
-    max_x509_svid_ttl: timedelta = MAX_SVID_TTL,
-    node_attestors: Collection[str] = NODE_ATTESTORS,
-) -> tuple[str, ...]:
+def check_entry(entry: RegistrationEntry, *, trust_domain: TrustDomain, now: datetime) -> tuple[str, ...]:
     """Judge an entry by itself; the warnings are for whoever wrote it.
 
     Raises:
         Refused: INVALID, the detail names the field.
     """
     _check_ids(entry, trust_domain)
-    if entry.x509_svid_ttl is not None and entry.x509_svid_ttl > max_x509_svid_ttl:
-        limit, found = int(max_x509_svid_ttl.total_seconds()), int(entry.x509_svid_ttl.total_seconds())
-        raise Refused(Kind.INVALID, f"x509_svid_ttl: expected at most {limit} s, found {found} s")
     if ISSUER_DNS_NAME in {name.lower().rstrip(".") for name in entry.dns_names}:
         raise Refused(Kind.INVALID, f"dns_names: expected no {ISSUER_DNS_NAME}, which is the issuer's own")
     if entry.expires_at is not None and entry.expires_at <= now:
         raise Refused(Kind.INVALID, f"expires_at: expected a moment to come, found {entry.expires_at.isoformat()}")
     if is_group(entry):
-        foreign = sorted(str(selector) for selector in entry.selectors if selector.type not in node_attestors)
+        foreign = sorted(str(selector) for selector in entry.selectors if selector.type not in _NODE_ATTESTORS)
         if foreign:
-            expected = ", ".join(sorted(node_attestors))
+            expected = ", ".join(sorted(_NODE_ATTESTORS))
             raise Refused(Kind.INVALID, f"selectors: expected node selectors ({expected}), found {foreign[0]!r}")
         return ()
-    return tuple(_warnings(entry, node_attestors))
+    return tuple(_warnings(entry))
 
 
 def _check_ids(entry: RegistrationEntry, trust_domain: TrustDomain) -> None:
@@ -103,12 +92,12 @@ def _check_ids(entry: RegistrationEntry, trust_domain: TrustDomain) -> None:
         raise Refused(Kind.INVALID, "parent_id: expected another ID than spiffe_id, found the same")
 
 
-def _warnings(entry: RegistrationEntry, node_attestors: Collection[str]) -> Iterable[str]:
+def _warnings(entry: RegistrationEntry) -> Iterable[str]:
     if entry.spiffe_id.is_below("/agent"):
         yield f"spiffe_id: {entry.spiffe_id.path} lies below /agent/, which will belong to the rulebook"
     if _has_fact(entry.selectors, _BINARY_FACTS) and not _has_fact(entry.selectors, _USER_FACTS):
         yield "selectors: unix:path and unix:sha256 separate programs of one uid by convention only; add unix:uid"
-    if any(selector.type in node_attestors for selector in entry.selectors):
+    if any(selector.type in _NODE_ATTESTORS for selector in entry.selectors):
         yield "selectors: a node selector never matches a workload; use a node group as the parent"
     for selector in sorted(entry.selectors):
         if selector.type == "unix" and not _is_unix_fact(selector.value):

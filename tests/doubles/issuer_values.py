@@ -89,7 +89,7 @@ class Signing:
 
 async def x509_authority(*, kind: KeyKind = KeyKind.EC_P256, key_id: str = "x509-1", now: datetime = NOW) -> Signing:
     key = LocalSigningKey(KeyID(key_id), generate_private_key(kind))
-    row = authorities.intended(AuthorityKind.X509, key.id, now=now)
+    row = authorities.intended(AuthorityKind.X509, key.id, now=now, ttl=timedelta(days=14))
     signed = await SelfSigned().sign_ca(build_ca(row, trust_domain=TRUST_DOMAIN, serial=serial_from(bytes(16))), key)
     certificate = signed.chain[0].public_bytes(Encoding.DER)
     row = authorities.prepared(row, public_key=public_key_to_der(key.public_key), certificate=certificate)
@@ -98,7 +98,7 @@ async def x509_authority(*, kind: KeyKind = KeyKind.EC_P256, key_id: str = "x509
 
 def jwt_authority(*, kind: KeyKind = KeyKind.EC_P256, key_id: str = "jwt-1", now: datetime = NOW) -> Signing:
     key = LocalSigningKey(KeyID(key_id), generate_private_key(kind))
-    row = authorities.intended(AuthorityKind.JWT, key.id, now=now)
+    row = authorities.intended(AuthorityKind.JWT, key.id, now=now, ttl=timedelta(days=14))
     row = authorities.prepared(row, public_key=public_key_to_der(key.public_key))
     return Signing(authority=_active(row, now), key=key)
 

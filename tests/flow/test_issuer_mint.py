@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import broken_link
-from issuer.decisions.profile import BACKDATE
+from issuer.decisions.authority import BACKDATE
 from svid.clock import SystemClock
 from svid.keys import thumbprint
 from svid.x509svid import certificates_from_der

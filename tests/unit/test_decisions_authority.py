@@ -19,6 +19,8 @@ from issuer.decisions.authority import (
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, jwt_authority, x509_authority
 
+DAYS_14 = timedelta(days=14)
+
 
 def test_a_new_issuer_comes_to_one_active_and_one_next_of_each_kind() -> None:
     rows: dict[KeyID, Authority] = {}
@@ -27,7 +29,7 @@ def test_a_new_issuer_comes_to_one_active_and_one_next_of_each_kind() -> None:
         steps.append(step.kind)
         assert len(steps) < 20
         if step.authority is None:
-            row = intended(step.authority_kind, KeyID(f"k{len(rows)}"), now=NOW)
+            row = intended(step.authority_kind, KeyID(f"k{len(rows)}"), now=NOW, ttl=DAYS_14)
         elif step.kind is StepKind.PREPARE:
             row = prepared(step.authority, public_key=b"key", certificate=b"certificate")
         else:
@@ -46,13 +48,14 @@ def test_a_new_issuer_comes_to_one_active_and_one_next_of_each_kind() -> None:
 
 
 def test_an_authority_begins_a_little_earlier_and_lasts_14_days() -> None:
-    row = intended(AuthorityKind.JWT, KeyID("k"), now=NOW + timedelta(microseconds=5))
-    assert (row.not_before, row.not_after) == (NOW - timedelta(seconds=30), NOW + timedelta(days=14))
+    row = intended(AuthorityKind.JWT, KeyID("k"), now=NOW + timedelta(microseconds=5), ttl=DAYS_14)
+    assert (row.not_before, row.not_after) == (NOW - timedelta(seconds=30), NOW + DAYS_14)
 
 
 def test_what_happens_to_an_authority_is_dated() -> None:
     row = activated(
-        published(intended(AuthorityKind.JWT, KeyID("k"), now=NOW), now=NOW), now=NOW + timedelta(minutes=1)
+        published(intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=DAYS_14), now=NOW),
+        now=NOW + timedelta(minutes=1),
     )
     assert (row.state, row.published_at, row.activated_at) == (AuthorityState.ACTIVE, NOW, NOW + timedelta(minutes=1))
 
@@ -67,7 +70,7 @@ async def test_the_active_authority_of_a_kind_signs() -> None:
 
 async def test_the_bundle_holds_what_is_published_and_not_retired() -> None:
     x509, jwt = await x509_authority(), jwt_authority()
-    waiting = intended(AuthorityKind.JWT, KeyID("waiting"), now=NOW)
+    waiting = intended(AuthorityKind.JWT, KeyID("waiting"), now=NOW, ttl=DAYS_14)
     bundle = bundle_of(TRUST_DOMAIN, [x509.authority, jwt.authority, waiting], sequence=3)
     assert bundle.x509_authorities == (x509.certificate,)
     assert dict(bundle.jwt_authorities) == {"jwt-1": jwt.key.public_key}

@@ -18,7 +18,7 @@ from svid.keys import KeyID, KeyKind, generate_private_key
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, a_node, an_entry, x509_authority
 
-AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW)
+AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW, ttl=timedelta(days=14))
 VALIDITY = profile.validity(NOW, timedelta(hours=1), AUTHORITY)
 KEY = generate_private_key(KeyKind.EC_P256).public_key()
 X509_DRAFT = profile.build_x509(an_entry(), KEY, serial=profile.serial_from(bytes(16)), validity=VALIDITY)

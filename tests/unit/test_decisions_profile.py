@@ -12,7 +12,7 @@ from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, JWTDraft, X509Dra
 from svid.keys import KeyID, KeyKind, generate_private_key
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
 
-AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW)
+AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW, ttl=timedelta(days=14))
 KEY = generate_private_key(KeyKind.EC_P256).public_key()
 HOUR = timedelta(hours=1)
 A_BIT = timedelta(microseconds=123_456)

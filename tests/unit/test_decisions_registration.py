@@ -75,13 +75,6 @@ def test_an_entry_that_is_its_own_parent_is_refused() -> None:
     assert refusal(an_entry("/web", parent="/web")).startswith("parent_id: expected another ID")
 
 
-def test_a_ttl_above_the_limit_is_refused() -> None:
-    entry = replace(an_entry(), x509_svid_ttl=timedelta(hours=2))
-    assert warnings(entry) == ()
-    with pytest.raises(Refused, match="x509_svid_ttl: expected at most 3600 s, found 7200 s"):
-        check_entry(entry, trust_domain=TRUST_DOMAIN, now=NOW, max_x509_svid_ttl=timedelta(hours=1))
-
-
 @pytest.mark.parametrize("name", [ISSUER_DNS_NAME, ISSUER_DNS_NAME.upper()])
 def test_the_issuers_dns_name_is_refused_in_any_case(name: str) -> None:
     assert refusal(replace(an_entry(), dns_names=("a.example", name))).startswith("dns_names: expected no issuer.")

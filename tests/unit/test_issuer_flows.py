@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -130,7 +131,7 @@ def rotate(store: SQLiteDatastore, keys: MemoryKeyManager, clock: FakeClock) -> 
         upstream=SelfSigned(),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
-        lifetime=authority.AUTHORITY_TTL,
+        lifetime=timedelta(days=14),
     )
 
 
@@ -159,7 +160,7 @@ class TestRotateAuthority:
 
     async def test_a_key_that_a_former_attempt_made_is_taken(self, store: SQLiteDatastore) -> None:
         clock, keys = FakeClock(), MemoryKeyManager()
-        row = authority.intended(AuthorityKind.X509, KeyID("x509-former"), now=clock.now())
+        row = authority.intended(AuthorityKind.X509, KeyID("x509-former"), now=clock.now(), ttl=timedelta(days=14))
         await store.write(lambda tx: tx.authorities.put(row))
         made = await keys.generate(row.key_id, KeyKind.EC_P256)
         await rotate(store, keys, clock)()
