@@ -15,7 +15,7 @@ import json
 from spiffe import JwtSource, WorkloadApiClient, X509Source
 
 with X509Source() as source:
-    svid = source.svid
+    svid = source.get_x509_context().default_svid
     bundle = source.get_bundle_for_trust_domain(svid.spiffe_id.trust_domain)
     found = {"x509": str(svid.spiffe_id), "authorities": len(bundle.x509_authorities)}
 with JwtSource() as source:
