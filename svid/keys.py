@@ -5,7 +5,7 @@ Where private keys live is a key manager's business (issuer/keymanager); what ma
 
 import hashlib
 from enum import StrEnum
-from typing import Never, NewType, Protocol, Self, TypeAlias, assert_never
+from typing import Generic, Never, NewType, Protocol, Self, TypeAlias, TypeVar, assert_never
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -37,6 +37,7 @@ KeyID = NewType("KeyID", str)
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+_PublicKeyT = TypeVar("_PublicKeyT", bound=PublicKey)
 
 
 class KeyKind(StrEnum):
@@ -104,86 +105,53 @@ class LocalSigningKey:
         return f"LocalSigningKey(id={self._id!r}, kind={self._kind!r})"
 
 
-class _ECHandle(ec.EllipticCurvePrivateKey):
-    """An EC private key for cryptography's builders that signs through a handle and can do nothing else."""
+class _Handle(Generic[_PublicKeyT]):
+    """A private key for cryptography's builders that signs through a SigningKey and can do nothing else."""
 
-    def __init__(self, key: SigningKey, public_key: ec.EllipticCurvePublicKey) -> None:
+    def __init__(self, key: SigningKey, public_key: _PublicKeyT) -> None:
         self._key = key
         self._public_key = public_key
 
-    def public_key(self) -> ec.EllipticCurvePublicKey:
+    def public_key(self) -> _PublicKeyT:
         return self._public_key
 
+    @property
+    def key_size(self) -> int:
+        return self._public_key.key_size
+
+    def _sign(self, data: Buffer, algorithm: object) -> bytes:
+        wanted = hash_of(self._key.kind)
+        if not isinstance(algorithm, type(wanted)):
+            found = getattr(algorithm, "name", type(algorithm).__name__)
+            raise UnusableKeyError(f"hash: expected {wanted.name} for {self._key.kind}, found {found}")
+        return self._key.sign(bytes(data))
+
+    def _refuse(self, *_: object, **__: object) -> Never:
+        raise UnusableKeyError(
+            f"key: expected to be asked for signatures only, {self._key.id} does not leave its key manager"
+        )
+
+    private_numbers = private_bytes = exchange = decrypt = _refuse
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+class _ECHandle(_Handle[ec.EllipticCurvePublicKey], ec.EllipticCurvePrivateKey):
     @property
     def curve(self) -> ec.EllipticCurve:
         return self._public_key.curve
 
-    @property
-    def key_size(self) -> int:
-        return self._public_key.key_size
-
     def sign(self, data: Buffer, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        _check_hash(self._key, signature_algorithm.algorithm)
-        return self._key.sign(bytes(data))
-
-    def exchange(self, *_: object, **__: object) -> Never:
-        raise _stays_where_it_is(self._key)
-
-    def private_numbers(self) -> Never:
-        raise _stays_where_it_is(self._key)
-
-    def private_bytes(self, *_: object, **__: object) -> Never:
-        raise _stays_where_it_is(self._key)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
+        return self._sign(data, signature_algorithm.algorithm)
 
 
-class _RSAHandle(rsa.RSAPrivateKey):
-    """As _ECHandle, for RSA."""
-
-    def __init__(self, key: SigningKey, public_key: rsa.RSAPublicKey) -> None:
-        self._key = key
-        self._public_key = public_key
-
-    def public_key(self) -> rsa.RSAPublicKey:
-        return self._public_key
-
-    @property
-    def key_size(self) -> int:
-        return self._public_key.key_size
-
+class _RSAHandle(_Handle[rsa.RSAPublicKey], rsa.RSAPrivateKey):
     def sign(self, data: Buffer, padding: object, algorithm: object) -> bytes:  # noqa: ARG002 - PKCS #1 v1.5 by SigningKey
-        _check_hash(self._key, algorithm)
-        return self._key.sign(bytes(data))
-
-    def decrypt(self, *_: object, **__: object) -> Never:
-        raise _stays_where_it_is(self._key)
-
-    def private_numbers(self) -> Never:
-        raise _stays_where_it_is(self._key)
-
-    def private_bytes(self, *_: object, **__: object) -> Never:
-        raise _stays_where_it_is(self._key)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-
-def _check_hash(key: SigningKey, algorithm: object) -> None:
-    if not isinstance(algorithm, type(hash_of(key.kind))):
-        found = getattr(algorithm, "name", type(algorithm).__name__)
-        raise UnusableKeyError(f"hash: expected {hash_of(key.kind).name} for {key.kind}, found {found}")
-
-
-def _stays_where_it_is(key: SigningKey) -> UnusableKeyError:
-    return UnusableKeyError(f"key: expected to be asked for signatures only, {key.id} does not leave its key manager")
+        return self._sign(data, algorithm)
 
 
 def as_private_key(key: SigningKey) -> PrivateKey:
