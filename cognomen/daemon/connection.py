@@ -151,6 +151,10 @@ class GatedConnection(asyncio.BufferedProtocol):
             self._transport.close()
             self._loop.call_later(self._stall_seconds, self._transport.abort)
 
+    def abort(self) -> None:
+        """Close the connection at once, whether its peer reads or not."""
+        self._transport.abort()
+
     def _excuse(self) -> None:
         """Give back what the control frames around one answered call have cost, and never more than was taken."""
         excused = min(self._control, ANSWERED_WORTH)

@@ -143,7 +143,7 @@ class Gate:
         self._accounts: dict[int, Account] = {}
         self._read_buffer = memoryview(bytearray(_READ_BYTES))
         self._accepting: asyncio.Task[None] | None = None
-        self._connections: set[GatedConnection] = set()
+        self._connections: dict[GatedConnection, Account] = {}  # the oldest first
         self._told_at = 0.0
 
     async def run(self) -> None:
@@ -199,19 +199,19 @@ class Gate:
                 return
             connection = GatedConnection(guest, account, self._limits, self._turns, self._read_buffer)
             try:
-                await self._host(sock, caller.process.fileno(), connection)
+                await self._host(sock, caller.process.fileno(), connection, account)
             finally:
                 await guest.wait_closed()  # before the pidfd is closed: its number is reused
 
-    async def _host(self, sock: socket.socket, death: int, connection: GatedConnection) -> None:
+    async def _host(self, sock: socket.socket, death: int, connection: GatedConnection, account: Account) -> None:
         transport, _ = await self._loop.connect_accepted_socket(lambda: connection, sock)
-        self._connections.add(connection)
+        self._connections[connection] = account
         self._loop.add_reader(death, transport.abort)
         try:
             await connection.lost.wait()
         finally:
             self._loop.remove_reader(death)
-            self._connections.discard(connection)
+            del self._connections[connection]
             transport.abort()
 
     def _enter(self, caller: Caller) -> Account:
@@ -224,14 +224,23 @@ class Gate:
                 Kind.EXHAUSTED,
                 f"connections of uid {caller.uid}: expected at most {self._limits.connections_per_uid}, found one more",
             )
-        if len(self._connections) >= self._limits.connections:
-            raise Refused(Kind.EXHAUSTED, f"connections: expected at most {self._limits.connections}, found one more")
         if account.bucket.wait(now) > 0:
             raise Refused(
                 Kind.EXHAUSTED, f"uid {caller.uid}: expected fewer connections and calls in a second, found one more"
             )
+        if len(self._connections) >= self._limits.connections:
+            self._make_room(account)
         account.connections += 1
         return account
+
+    def _make_room(self, account: Account) -> None:
+        """End the newest connection of the uid that has most, if that is still more than the newcomer's: no few uids keep others out."""
+        most = max(self._accounts.values(), key=lambda one: one.connections)
+        newest = next((one for one in reversed(self._connections) if self._connections[one] is most), None)
+        if newest is None or most.connections <= account.connections + 1:
+            raise Refused(Kind.EXHAUSTED, f"connections: expected at most {self._limits.connections}, found one more")
+        newest.end(f"connections of uid {most.uid}: expected fewer, now that others have no room", _ENHANCE_YOUR_CALM)
+        newest.abort()
 
     def _leave(self, account: Account) -> None:
         account.connections -= 1

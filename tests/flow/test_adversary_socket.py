@@ -4,20 +4,25 @@ Attacks that last and are measured: bench/attacks.py.
 """
 
 import asyncio
+import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpclib.client import Channel
 from grpclib.const import Cardinality, Status
-from grpclib.exceptions import GRPCError
+from grpclib.exceptions import GRPCError, StreamTerminatedError
 from hpack import Decoder
 
 from bench.attacks import frame, greeting, request
 from cognomen.daemon.call import Call
+from cognomen.daemon.caller import Caller, peer
 from cognomen.daemon.errors import Kind, Refused
-from tests.doubles.gated import read_on, served
+from cognomen.daemon.gate import Limits, listen
+from cognomen.daemon.unixrpc import serve
+from tests.doubles.gated import Doing, answer, read_on, served, translate
 
 DATA, HEADERS, SETTINGS, GOAWAY = 0, 1, 4, 7
 END_STREAM, END_HEADERS = 0x1, 0x4
@@ -49,14 +54,19 @@ async def header_blocks(path: Path, *sent: bytes, calls: int) -> list[bytes]:
     return blocks
 
 
+async def ask(channel: Channel) -> None:
+    """Make a call."""
+    method = "/test.Doing/Do", Cardinality.UNARY_UNARY, HealthCheckRequest, HealthCheckResponse
+    async with channel.request(*method, timeout=10) as stream:
+        await stream.send_message(HealthCheckRequest(), end=True)
+        await stream.recv_message()
+
+
 async def refusal(path: Path) -> GRPCError:
     """Make a call that is refused."""
-    method = "/test.Doing/Do", Cardinality.UNARY_UNARY, HealthCheckRequest, HealthCheckResponse
     channel = Channel(path=str(path))
     try:
-        async with channel.request(*method, timeout=10) as stream:
-            await stream.send_message(HealthCheckRequest(), end=True)
-            await stream.recv_message()
+        await ask(channel)
     except GRPCError as err:
         return err
     finally:
@@ -98,3 +108,32 @@ async def test_a_reason_that_quotes_its_caller_at_length_is_cut_and_arrives(tmp_
     assert refused.message is not None
     assert len(refused.message) < 1100
     assert refused.message.startswith("svid: " + detail[:100])
+
+
+class As:
+    """Names callers of any uid: the next one's is set by the test."""
+
+    uid = 0
+
+    def __call__(self, sock: socket.socket, *, accepted_at: float) -> Caller:
+        return replace(peer(sock, accepted_at=accepted_at), uid=self.uid)
+
+
+async def test_uids_that_hold_every_connection_make_room_for_one_that_has_none(tmp_path: Path) -> None:
+    identify = As()
+    path = tmp_path / "s"
+    held: list[Channel] = []
+    async with serve(
+        listen(path, 0o600), lambda _: [Doing(answer)], Limits(connections=4), translate=translate, identify=identify
+    ):
+        for identify.uid in (1, 1, 1, 2, 3):
+            held.append(Channel(path=str(path)))
+            await ask(held[-1])
+        for kept in (0, 1, 3, 4):  # the newest of uid 1 is gone
+            await ask(held[kept])
+        identify.uid = 1  # which has as many as anybody now, and one more than the others
+        held.append(Channel(path=str(path)))
+        with pytest.raises(StreamTerminatedError):
+            await ask(held[-1])
+        for channel in held:
+            channel.close()
