@@ -4,10 +4,13 @@ A source follows one stream in a thread of its own (svid/workloadapi/follower) a
 decides whom to trust with which call (svid/tls) or when an identity is renewed (the attestor).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import Self
+from typing import Generic, Self, TypeVar
+
+from google.protobuf.message import Message
 
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
@@ -17,7 +20,7 @@ from svid.jwtsvid import verify as verify_jwt
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
 from svid.wire.workload import X509Context, read_jwt_bundles, read_x509_context
-from svid.workloadapi.client import WorkloadAPIClient
+from svid.workloadapi.client import Stream, WorkloadAPIClient
 from svid.workloadapi.follower import Follower
 from svid.x509svid import X509SVID
 
@@ -25,12 +28,78 @@ __all__ = ["JWTSource", "X509Source"]
 
 _FIRST_ANSWER = timedelta(seconds=30)
 
+_Message = TypeVar("_Message", bound=Message)
+_Value = TypeVar("_Value")
+
+
+class _Source(ABC, Generic[_Message, _Value]):
+    """What the sources have in common: a client, and the stream that is followed."""
+
+    def __init__(
+        self,
+        socket: str | None,
+        timeout: timedelta | None,
+        clock: Clock | None,
+        open_stream: Callable[[WorkloadAPIClient], Stream[_Message]],
+        decode: Callable[[_Message], _Value],
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._client = WorkloadAPIClient(socket)
+        self._follower = Follower(lambda: open_stream(self._client), decode, self._clock)
+        if timeout is not None:
+            with ExitStack() as on_error:
+                on_error.callback(self.close)
+                self._follower.wait(timeout)
+                on_error.pop_all()
+
+    async def _connected(self, longest: timedelta) -> Self:
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
+            await self._follower.ready(longest)
+            on_error.pop_all()
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream and its thread; the source must not be asked any more."""
+        self._follower.close()
+        self._client.close()
+
+    @property
+    @abstractmethod
+    def bundles(self) -> Mapping[TrustDomain, Bundle]:
+        """The bundles of all trust domains that are trusted."""
+
+    def bundle_for(self, trust_domain: TrustDomain) -> Bundle:
+        """The bundle of a trust domain.
+
+        Raises:
+            WorkloadAPIError: as `bundles`.
+            BundleError: that trust domain is not trusted.
+        """
+        bundle = self.bundles.get(trust_domain)
+        if bundle is None:
+            raise BundleError(f"bundle: expected one of {trust_domain}, found none", clause="Workload API 4.6")
+        return bundle
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called when there is something new to ask for, a denial included; returns what ends that.
+
+        It is called in the source's own thread: it must be quick, and an error of it is logged.
+        """
+        return self._follower.subscribe(callback)
+
 
 def _first(svids: Sequence[X509SVID]) -> X509SVID:
     return svids[0]
 
 
-class X509Source:
+class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
     """The X509-SVID of this process and the bundles to check its peers, as of now.
 
     Made by the constructor, which waits for the first answer, or in asyncio by `await X509Source.connect()`; a context manager either
@@ -55,16 +124,7 @@ class X509Source:
         clock: Clock | None = None,
     ) -> None:
         self._pick = pick
-        self._clock = clock or SystemClock()
-        self._client = WorkloadAPIClient(socket)
-        self._follower = Follower[pb.X509SVIDResponse, X509Context](
-            self._client.open_x509_contexts, read_x509_context, self._clock
-        )
-        if timeout is not None:
-            with ExitStack() as on_error:
-                on_error.callback(self.close)
-                self._follower.wait(timeout)
-                on_error.pop_all()
+        super().__init__(socket, timeout, clock, WorkloadAPIClient.open_x509_contexts, read_x509_context)
 
     @classmethod
     async def connect(
@@ -77,22 +137,7 @@ class X509Source:
     ) -> Self:
         """Make a source and wait for the first answer, without holding up the event loop; raises as the constructor."""
         source = cls(socket, timeout=None, pick=pick, clock=clock)
-        with ExitStack() as on_error:
-            on_error.callback(source.close)
-            await source._follower.ready(timeout)
-            on_error.pop_all()
-        return source
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the stream and its thread; the source must not be asked any more."""
-        self._follower.close()
-        self._client.close()
+        return await source._connected(timeout)
 
     @property
     def context(self) -> X509Context:
@@ -123,22 +168,6 @@ class X509Source:
         """The bundles to check X509-SVIDs with; raises as `context`."""
         return self.context.bundles
 
-    def bundle_for(self, trust_domain: TrustDomain) -> Bundle:
-        """The bundle of a trust domain.
-
-        Raises:
-            WorkloadAPIError: as `context`.
-            BundleError: that trust domain is not trusted.
-        """
-        return _bundle_for(self.bundles, trust_domain)
-
-    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called when there is something new to ask for, a denial included; returns what ends that.
-
-        It is called in the source's own thread: it must be quick, and an error of it is logged.
-        """
-        return self._follower.subscribe(callback)
-
     def changes(self) -> AsyncIterator[X509Context]:
         """Yield the context, now and whenever there is a newer one; ends when the source is closed.
 
@@ -148,7 +177,7 @@ class X509Source:
         return self._follower.changes()
 
 
-class JWTSource:
+class JWTSource(_Source[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]]):
     """JWT-SVIDs of this process, and the bundles to verify those of others.
 
     Args and errors as X509Source; it waits for the first bundles.
@@ -157,16 +186,7 @@ class JWTSource:
     def __init__(
         self, socket: str | None = None, *, timeout: timedelta | None = _FIRST_ANSWER, clock: Clock | None = None
     ) -> None:
-        self._clock = clock or SystemClock()
-        self._client = WorkloadAPIClient(socket)
-        self._follower = Follower[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]](
-            self._client.open_jwt_bundles, read_jwt_bundles, self._clock
-        )
-        if timeout is not None:
-            with ExitStack() as on_error:
-                on_error.callback(self.close)
-                self._follower.wait(timeout)
-                on_error.pop_all()
+        super().__init__(socket, timeout, clock, WorkloadAPIClient.open_jwt_bundles, read_jwt_bundles)
 
     @classmethod
     async def connect(
@@ -178,22 +198,7 @@ class JWTSource:
     ) -> Self:
         """Make a source and wait for the first bundles, without holding up the event loop; raises as the constructor."""
         source = cls(socket, timeout=None, clock=clock)
-        with ExitStack() as on_error:
-            on_error.callback(source.close)
-            await source._follower.ready(timeout)
-            on_error.pop_all()
-        return source
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the stream and its thread; the source must not be asked any more."""
-        self._follower.close()
-        self._client.close()
+        return await source._connected(timeout)
 
     def fetch(self, audience: str | Collection[str], *, spiffe_id: SpiffeID | None = None) -> JWTSVID:
         """Fetch a JWT-SVID for that audience: of the default identity, or of that one.
@@ -226,18 +231,3 @@ class JWTSource:
             WorkloadAPIError: there are none, or the Workload API said to stop using them (PERMISSION_DENIED).
         """
         return self._follower.latest
-
-    def bundle_for(self, trust_domain: TrustDomain) -> Bundle:
-        """The bundle of a trust domain; raises as X509Source.bundle_for."""
-        return _bundle_for(self.bundles, trust_domain)
-
-    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called when there are other bundles; as X509Source.subscribe."""
-        return self._follower.subscribe(callback)
-
-
-def _bundle_for(bundles: Mapping[TrustDomain, Bundle], trust_domain: TrustDomain) -> Bundle:
-    bundle = bundles.get(trust_domain)
-    if bundle is None:
-        raise BundleError(f"bundle: expected one of {trust_domain}, found none", clause="Workload API 4.6")
-    return bundle
