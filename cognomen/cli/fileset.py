@@ -1,9 +1,12 @@
 """Files that belong together, replaced together: a reader that follows one directory never meets a new key beside an old certificate."""
 
+import contextlib
+import fcntl
+import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cognomen.daemon.errors import Kind, Refused
@@ -25,30 +28,42 @@ def write_set(directory: Path, private: Mapping[str, bytes], public: Mapping[str
         Refused: UNAVAILABLE when they cannot be written; what stood there before still does.
     """
     generation = directory / f"..{secrets.token_hex(8)}"
-    useless: Path | None = (
-        generation  # what is removed in the end: this generation if it does not become current, else the one before
-    )
     try:
-        generation.mkdir(mode=0o755, parents=True)
-        for name, data in {**private, **public}.items():
-            write_private(generation / name, data)
-        for name in public:
-            (generation / name).chmod(0o644)
-        before = _target(directory / _CURRENT)
-        _link(directory / _CURRENT, generation.name)
-        useless = directory / before if before and _GENERATION.fullmatch(before) else None
-        for name in (*private, *public):
-            if _target(directory / name) != f"{_CURRENT}/{name}":
-                _link(directory / name, f"{_CURRENT}/{name}")
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with _one_writer(directory):
+            generation.mkdir(mode=0o755)
+            for name, data in {**private, **public}.items():
+                write_private(generation / name, data)
+            for name in public:
+                (generation / name).chmod(0o644)
+            _link(directory / _CURRENT, generation.name)
+            for name in (*private, *public):
+                if _target(directory / name) != f"{_CURRENT}/{name}":
+                    _link(directory / name, f"{_CURRENT}/{name}")
     except OSError as e:
         raise Refused(
             Kind.UNAVAILABLE,
             f"directory {directory}: {(e.strerror or str(e)).lower()}",
             hint="name a directory that you may write",
         ) from e
-    finally:
-        if useless is not None:
-            shutil.rmtree(useless, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _one_writer(directory: Path) -> Iterator[None]:
+    """Let one writer in at a time; after it, remove every generation but the current one: the one before, or what a failure left."""
+    with contextlib.ExitStack() as leaving:
+        held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        leaving.callback(os.close, held)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        leaving.callback(_sweep, directory)
+        yield
+
+
+def _sweep(directory: Path) -> None:
+    current = _target(directory / _CURRENT)
+    for path in directory.iterdir():
+        if _GENERATION.fullmatch(path.name) and path.name != current:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _target(path: Path) -> str | None:

@@ -54,3 +54,13 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Refused, match=f"directory {tmp_path}/file/b: "):
         write(tmp_path / "file" / "b", "1")
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    write_set(tmp_path, private={"key": b"1"}, public={})
+    left = tmp_path / "..0123456789abcdef"
+    left.mkdir()
+    (left / "key").write_bytes(b"half")
+    write_set(tmp_path, private={"key": b"2"}, public={})
+    assert not left.exists()
+    assert (tmp_path / "key").read_bytes() == b"2"
