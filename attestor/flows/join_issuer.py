@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 
-from attestor.decisions.node import Node, NodeCredential, check_trust_domain, joined, joining, resumable
+from attestor.decisions.node import NEW_INVITE, Node, NodeCredential, check_trust_domain, joined, joining, resumable
 from attestor.issuerclient.port import Evidence, IssuerClient
 from attestor.nodeattestor.port import NodeAttestor
 from attestor.state.port import State
@@ -84,6 +84,8 @@ class JoinIssuer:
             try:
                 return await self.client.join(invite, evidence, public_key)
             except Refused as e:
+                if e.kind in {Kind.UNAUTHENTICATED, Kind.DENIED}:
+                    raise Refused(e.kind, e.detail, hint=e.hint or NEW_INVITE) from e
                 if e.kind is not Kind.UNAVAILABLE:
                     raise
                 log.warning(
