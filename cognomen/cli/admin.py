@@ -1,8 +1,5 @@
 """The command's side of the admin protocol: one call at a time over the issuer's admin socket."""
 
-import errno
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +9,8 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.message import Message
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.cli.reach import check_reachable
+from cognomen.daemon.errors import Refused
 from cognomen.daemon.status import kind_of_status
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
@@ -106,29 +104,15 @@ def connect(path: Path) -> Iterator[Admin]:
     Raises:
         Refused: UNAVAILABLE when nobody listens there, DENIED when we may not connect.
     """
-    _check_reachable(path)
+    check_reachable(
+        path,
+        "admin socket",
+        expected="an issuer that listens",
+        hint="start it (cognomen issuer run), or name its socket by --socket or COGNOMEN_ADMIN_SOCKET",
+        denied_hint="run the command as the issuer's user",
+    )
     with grpc.insecure_channel(f"unix://{quote(str(path.absolute()))}", options=_OPTIONS) as channel:
         yield Admin(channel)
-
-
-def _check_reachable(path: Path) -> None:
-    """Try the socket once by hand: gRPC would keep trying, and does not tell why it failed."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(os.fspath(path))
-        except PermissionError as e:
-            raise Refused(
-                Kind.DENIED,
-                f"admin socket {path}: expected one that uid {os.geteuid()} may use, found no permission",
-                hint="run the command as the issuer's user",
-            ) from e
-        except OSError as e:
-            found = "none" if e.errno == errno.ENOENT else (e.strerror or str(e)).lower()
-            raise Refused(
-                Kind.UNAVAILABLE,
-                f"admin socket {path}: expected an issuer that listens, found {found}",
-                hint="start it (cognomen issuer run), or name its socket by --socket or COGNOMEN_ADMIN_SOCKET",
-            ) from e
 
 
 def _refused(error: grpc.RpcError) -> Refused:

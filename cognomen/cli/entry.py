@@ -12,6 +12,7 @@ from cognomen.cli.admin import Admin, connect
 from cognomen.cli.options import (
     admin_socket_option,
     duration,
+    each_once,
     every_page_option,
     label,
     moment,
@@ -52,7 +53,12 @@ _FIELDS = [
     click.Option(["--hint"], help="Tells a workload that holds several identities which is which."),
     click.Option(["--owner"], help="Who answers for this identity."),
     click.Option(
-        ["--label", "labels"], type=label, multiple=True, metavar="KEY=VALUE", help="Yours to choose; repeatable."
+        ["--label", "labels"],
+        type=label,
+        multiple=True,
+        callback=each_once,
+        metavar="KEY=VALUE",
+        help="Yours to choose; repeatable.",
     ),
     click.Option(["--expires-at"], type=moment, help="Its end, such as 2026-12-31T00:00:00Z."),
 ]

@@ -3,16 +3,18 @@
 import json
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from cognomen.cli.fileset import write_set
 from cognomen.cli.options import output_option, workload_address, workload_socket_option
 from cognomen.cli.output import print_json, print_table
+from cognomen.cli.reach import check_workload_api
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
 from svid.bundle import Bundle
@@ -26,6 +28,8 @@ from svid.workloadapi.sources import JWTSource, X509Source
 from svid.x509svid import X509SVID
 
 __all__ = ["fetch"]
+
+_SVID = TypeVar("_SVID", X509SVID, JWTSVID)
 
 _watch_option = click.option("--watch", is_flag=True, help="Stay, and tell each change until Ctrl-C.")
 _write_option = click.option(
@@ -59,12 +63,7 @@ def x509(spiffe_id: str | None, watch: bool, directory: Path | None, output: str
       cognomen fetch x509 --watch --write /run/web/identity
     """  # noqa: D301 - \b is click's mark
     for context in _x509_contexts(workload_address(socket), watch=watch):
-        svids = [
-            one for one in context.svids if spiffe_id is None or spiffe_id in {str(one.spiffe_id), one.spiffe_id.path}
-        ]
-        if not svids:
-            held = ", ".join(str(one.spiffe_id) for one in context.svids)
-            raise Refused(Kind.NOT_FOUND, f"--spiffe-id: expected one of {held}, found {spiffe_id}")
+        svids = _chosen(context.svids, spiffe_id)
         if directory is not None:
             bundle = context.bundles[svids[0].spiffe_id.trust_domain]
             write_set(
@@ -77,7 +76,7 @@ def x509(spiffe_id: str | None, watch: bool, directory: Path | None, output: str
 
 @fetch.command()
 @click.option("--audience", "audiences", multiple=True, required=True, help="Who the token is for; repeatable.")
-@click.option("--spiffe-id", help="The token of this identity only.")
+@click.option("--spiffe-id", help="The token of this identity only, by its SPIFFE ID or path.")
 @_watch_option
 @_write_option
 @output_option
@@ -99,10 +98,11 @@ def jwt(
     Example:
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid'
     """  # noqa: D301 - \b is click's mark
-    wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None else None
-    with WorkloadAPIClient(workload_address(socket)) as client:
+    wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
+    with WorkloadAPIClient(check_workload_api(workload_address(socket))) as client:
         while True:
-            svids = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
+            found = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
+            svids = _chosen(found, spiffe_id)
             if directory is not None:
                 write_set(directory, private={"jwt_svid.token": svids[0].token.encode()}, public={})
             _print_svids([_jwt_document(one) for one in svids], ("audiences", "expires_at", "svid"), output)
@@ -143,10 +143,19 @@ def bundles(watch: bool, directory: Path | None, output: str, socket: str | None
             )
 
 
+def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
+    """Those that were asked for, by SPIFFE ID or path."""
+    chosen = [one for one in svids if spiffe_id is None or spiffe_id in {str(one.spiffe_id), one.spiffe_id.path}]
+    if not chosen:
+        held = ", ".join(str(one.spiffe_id) for one in svids)
+        raise Refused(Kind.NOT_FOUND, f"--spiffe-id: expected one of {held}, found {spiffe_id!r}")
+    return chosen
+
+
 def _x509_contexts(address: str | None, *, watch: bool) -> Iterator[X509Context]:
     """The answer of now, and with `watch` each one after it."""
     if not watch:
-        with WorkloadAPIClient(address) as client:
+        with WorkloadAPIClient(check_workload_api(address)) as client:
             yield client.fetch_x509_context()
         return
     with X509Source(address) as source:
@@ -156,7 +165,7 @@ def _x509_contexts(address: str | None, *, watch: bool) -> Iterator[X509Context]
 
 def _bundle_sets(address: str | None, *, watch: bool) -> Iterator[Mapping[TrustDomain, Bundle]]:
     if not watch:
-        with WorkloadAPIClient(address) as client:
+        with WorkloadAPIClient(check_workload_api(address)) as client:
             yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
         return
     with X509Source(address) as x509_source, JWTSource(address) as jwt_source:

@@ -36,11 +36,16 @@ _EXIT_CODES = {
     Kind.DENIED: _DENIED,
     Kind.UNAUTHENTICATED: _DENIED,
 }
-_NO_ANSWER = "is an attestor running there, and joined? a working one now: cognomen dev"
+_NO_ANSWER = (
+    "has the attestor there joined, and does it reach its issuer? its log says so; a working one now: cognomen dev"
+)
 _WORKLOAD_API = {
     "UNAVAILABLE": (_NO_ANSWER, _UNAVAILABLE),
     "DEADLINE_EXCEEDED": (_NO_ANSWER, _UNAVAILABLE),
-    "PERMISSION_DENIED": ("no entry fits this process: see cognomen entry list --selector unix:uid:UID", _DENIED),
+    "PERMISSION_DENIED": (
+        f"no entry fits this process: see cognomen entry list --selector unix:uid:{os.geteuid()}",
+        _DENIED,
+    ),
 }
 
 
@@ -90,11 +95,15 @@ def cognomen() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and tell its failure on standard error; returns the exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard error: we say what failed
     try:
         result: object = cognomen.main(list(arguments), prog_name="cognomen", standalone_mode=False)
         sys.stdout.flush()
     except click.Abort:
         return _INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as e:
+        click.echo(e.format_message(), err=True)
+        return _USAGE
     except BrokenPipeError:
         # Python flushes once more at its end: give it something that takes it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,7 +119,7 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
     """Say on standard error what failed and what to do next; returns the exit code."""
     match error:
         case click.ClickException():
-            detail, hint, code = error.format_message(), _usage_hint(error), error.exit_code
+            detail, hint, code = _in_our_voice(error.format_message()), _usage_hint(error), error.exit_code
         case Refused():
             detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
         case WorkloadAPIError():
@@ -123,6 +132,11 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
     if hint:
         click.echo(f"hint: {hint}", err=True)
     return code
+
+
+def _in_our_voice(message: str) -> str:
+    """Write click's "No such option." as we write: lower case, no full stop."""
+    return f"{message[:1].lower()}{message[1:]}".removesuffix(".")
 
 
 def _usage_hint(error: click.ClickException) -> str:

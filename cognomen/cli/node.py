@@ -9,6 +9,7 @@ from cognomen.cli.admin import connect
 from cognomen.cli.options import (
     admin_socket_option,
     duration,
+    each_once,
     every_page_option,
     label,
     output_option,
@@ -31,7 +32,15 @@ def node() -> None:
 
 
 @node.command()
-@click.option("--label", "labels", type=label, multiple=True, metavar="KEY=VALUE", help="A node selector; repeatable.")
+@click.option(
+    "--label",
+    "labels",
+    type=label,
+    multiple=True,
+    callback=each_once,
+    metavar="KEY=VALUE",
+    help="A node selector; repeatable.",
+)
 @click.option("--ttl", type=duration, help="How long the invite is good, such as 10m.  [default: the issuer's]")
 @click.option("--write", "file", type=click.Path(path_type=Path), help="Write it to a file, mode 0600, instead.")
 @output_option
@@ -94,12 +103,13 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
 @output_option
 @admin_socket_option
 def show(node_id: str, output: str, socket: Path) -> None:
-    """Show one node, by its id or its SPIFFE ID.
+    """Show one node, by its id, its SPIFFE ID or its path.
 
     \b
     Example:
       cognomen node show spiffe://example.org/cognomen/node/join_token/ID
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        document = document_from_message(admin.get_node(node_id))
+        name = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
+        document = document_from_message(admin.get_node(name))
     (print_json if output == "json" else print_document)(document)

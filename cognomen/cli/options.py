@@ -13,6 +13,7 @@ from svid.selector import Selector
 __all__ = [
     "admin_socket_option",
     "duration",
+    "each_once",
     "every_page_option",
     "label",
     "moment",
@@ -85,6 +86,17 @@ def label(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise click.BadParameter(f"expected key=value, found {text!r}")
     return key, value
+
+
+def each_once(
+    _context: click.Context, _parameter: click.Parameter, labels: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Refuse a label that is given twice, of which one would be lost."""
+    keys = [key for key, _ in labels]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise click.BadParameter(f"expected each key once, found {twice[0]!r} twice")
+    return labels
 
 
 def moment(text: str) -> datetime:

@@ -4,6 +4,7 @@ import click
 
 from cognomen.cli.options import output_option, read_source, workload_address, workload_socket_option
 from cognomen.cli.output import print_document, print_json
+from cognomen.cli.reach import check_workload_api
 from svid.workloadapi.client import WorkloadAPIClient
 
 __all__ = ["validate"]
@@ -27,7 +28,7 @@ def jwt(source: str, audience: str, output: str, socket: str | None) -> None:
       cognomen validate jwt --audience db token
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid' | cognomen validate jwt --audience db
     """  # noqa: D301 - \b is click's mark
-    with WorkloadAPIClient(workload_address(socket)) as client:
+    with WorkloadAPIClient(check_workload_api(workload_address(socket))) as client:
         found = client.validate_jwt_svid(read_source(source).strip(), audience)
     if output == "json":
         print_json({"spiffe_id": str(found.spiffe_id), "claims": dict(found.claims)})

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,7 +122,10 @@ def test_a_dev_entry_that_is_none_is_wrong_usage(text: str, capsys: pytest.Captu
 
 
 def test_arguments_that_are_no_text_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["fetch", "jwt", "--audience", "a\udcff", "--socket", str(tmp_path / "s")]) == 2
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        assert run(["fetch", "jwt", "--audience", "a\udcff", "--socket", str(tmp_path / "s")]) == 2
     assert capsys.readouterr().err == "error: expected arguments in UTF-8, found 'a\\udcff'\n"
 
 

@@ -230,9 +230,9 @@ def test_a_bad_field_is_named(command: Command, flags: list[str], message: str) 
         (["entry", "update"], "expected either an ID and the flags to change, or --from"),
         (["entry", "update", "ID"], "expected either an ID and the flags to change, or --from"),
         (["entry", "update", "ID", "--from", "f"], "expected either an ID and the flags to change, or --from"),
-        (["entry", "delete"], "Missing argument"),
-        (["entry", "make"], "No such command 'make'"),
-        (["nothing"], "No such command 'nothing'"),
+        (["entry", "delete"], "missing argument 'ID...'\n"),
+        (["entry", "make"], "no such command 'make'"),
+        (["nothing"], "no such command 'nothing'"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_with_a_way_to_the_help(

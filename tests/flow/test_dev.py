@@ -162,7 +162,7 @@ def test_one_of_several_identities_is_written(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("socket")
 def test_an_identity_that_one_does_not_have_is_not_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fetch", "x509", "--spiffe-id", "/c"]) == 4
-    assert "expected one of spiffe://example.org/a, spiffe://example.org/b, found /c" in capsys.readouterr().err
+    assert "expected one of spiffe://example.org/a, spiffe://example.org/b, found '/c'" in capsys.readouterr().err
 
 
 def test_a_token_is_fetched_and_validated_for_its_audience_only(

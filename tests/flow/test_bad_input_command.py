@@ -1,0 +1,149 @@
+"""Bad input at the command: what was wrong, what was expected, what to do next; never another voice, never a traceback."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+
+from cognomen.cli.main import run
+from tests.flow.daemons import COGNOMEN, Dev
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Command(Protocol):
+    def __call__(self, *arguments: str) -> Done: ...
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    made = Dev(tmp_path_factory.mktemp("d"))
+    with made:
+        yield made
+
+
+@pytest.fixture
+def command(dev: Dev, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(dev.state / "admin" / "issuer.sock"))
+    monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", dev.environment["SPIFFE_ENDPOINT_SOCKET"])
+
+    def call(*arguments: str) -> Done:
+        return Done(run(arguments), *capsys.readouterr())
+
+    return call
+
+
+@pytest.mark.parametrize("arguments", [[], ["entry"], ["issuer"]], ids=str)
+def test_a_command_without_its_verb_shows_the_help_as_wrong_usage(command: Command, arguments: list[str]) -> None:
+    done = command(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Usage: cognomen")
+    assert "error" not in done.err
+    assert "hint" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["issuer", "run", "--bogus"], "error: no such option '--bogus'\n"),
+        (["svid", "list", "--page-size", "0"], "error: invalid value for '--page-size': 0 is not in the range 1<=x<=1000\n"),
+        (["fetch", "jwt"], "error: missing option '--audience'\n"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_told_in_our_voice(command: Command, arguments: list[str], message: str) -> None:
+    done = command(*arguments)
+    assert done.code == 2
+    assert done.err.startswith(message)
+    assert done.err.endswith(" --help\n")
+
+
+@pytest.mark.parametrize("noun", [["node", "invite"], ["entry", "create"]])
+def test_a_label_that_is_given_twice_is_wrong_usage(command: Command, noun: list[str]) -> None:
+    done = command(*noun, "--label", "team=travel", "--label", "team=food")
+    assert (done.code, done.out) == (2, "")
+    assert "'--label': expected each key once, found 'team' twice" in done.err
+
+
+def test_a_node_is_shown_by_its_id_its_spiffe_id_and_its_path(command: Command) -> None:
+    listed = command("node", "list").out.splitlines()[1].split()
+    path = listed[1].removeprefix("spiffe://example.org")
+    shown = {command("node", "show", name) for name in (listed[0], listed[1], path)}
+    assert len(shown) == 1
+    assert next(iter(shown)).code == 0
+
+
+def test_a_token_is_fetched_by_the_path_of_its_identity(command: Command) -> None:
+    assert "/dev/self" in command("fetch", "jwt", "--audience", "db", "--spiffe-id", "/dev/self").out
+    done = command("fetch", "jwt", "--audience", "db", "--spiffe-id", "/dev/other")
+    assert (done.code, done.out) == (4, "")
+    assert done.err == "error: --spiffe-id: expected one of spiffe://example.org/dev/self, found '/dev/other'\n"
+
+
+CALLS = [["fetch", "x509"], ["fetch", "jwt", "--audience", "a"], ["fetch", "bundles"], ["node", "list"]]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_a_socket_that_nobody_serves_is_told_in_our_words(command: Command, call: list[str], tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "dead"))
+    listener.close()
+    for name, found in (("none", "none"), ("dead", "connection refused"), ("s" * 108, "")):
+        done = command(*call, "--socket", str(tmp_path / name))
+        assert done.code in {2, 3}
+        assert done.out == ""
+        assert f"found {found}" in done.err
+        assert "\nhint: " in done.err
+        assert "grpc" not in done.err.lower()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another uid needs root")
+def test_a_socket_that_one_may_not_enter_is_denied(dev: Dev) -> None:
+    arguments = ["node", "list", "--socket", f"{dev.state}/admin/issuer.sock"]
+    call = (  # everything is imported before that user, who may not be able to read it, does the rest
+        "import os; from cognomen.cli.main import run; run(['node', 'list', '--help']); os.setuid(65534);"
+        f"raise SystemExit(run({arguments}))"
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 5
+    assert (
+        "expected one that uid 65534 may use, found no permission\nhint: run the command as the issuer's user"
+        in done.stderr
+    )
+
+
+def test_an_invalid_token_is_refused_by_the_workload_api_with_its_field(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("no token")
+    done = command("validate", "jwt", "--audience", "db", str(tmp_path / "token"))
+    assert (done.code, done.out) == (1, "")
+    assert "svid: token: expected JWS compact serialization, three parts" in done.err
+
+
+def test_writers_of_one_directory_at_once_leave_one_whole_set(dev: Dev, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: dev.command("fetch", "x509", "--write", str(tmp_path / "w")), range(4)))
+    names = {path.name for path in (tmp_path / "w").iterdir()}
+    assert len([name for name in names if name.startswith("..")]) == 2, "..data and its generation"
+    key = load_pem_private_key((tmp_path / "w" / "svid_key.pem").read_bytes(), None)
+    leaf = load_pem_x509_certificate((tmp_path / "w" / "svid.pem").read_bytes())
+    assert key.public_key() == leaf.public_key()
+
+
+def test_two_devs_on_one_state_at_once_are_one(dev: Dev) -> None:
+    done = subprocess.run(
+        [*COGNOMEN, "dev", "--state", str(dev.state)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: state {dev.state}: expected no other run on it, found one\nhint: ")
+    assert "/dev/self" in dev.command("fetch", "x509")
