@@ -1,6 +1,6 @@
-"""Something that can be asked for what is true now: an X509-SVID, bundles. One Protocol each, so that a test or a file can be one, too.
+"""Something that can be asked for what is true now, as a Protocol, so that a test or a file can be one, too.
 
-Who keeps them up to date is svid/workloadapi/sources.
+Who keeps it up to date is svid/workloadapi/sources.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from svid.bundle import Bundle
 from svid.spiffeid import TrustDomain
 from svid.x509svid import X509SVID
 
-__all__ = ["BundleSource", "SVIDSource", "X509Identity"]
+__all__ = ["X509Identity"]
 
 
-class SVIDSource(Protocol):
-    """Knows the X509-SVID to present now."""
+class X509Identity(Protocol):
+    """What one end of an mTLS connection needs: an identity, and the bundles to check the other end."""
 
     @property
     def svid(self) -> X509SVID:
@@ -24,10 +24,6 @@ class SVIDSource(Protocol):
             SVIDError: there is none, or none that is valid.
         """
 
-
-class BundleSource(Protocol):
-    """Knows the bundles to check peers with now."""
-
     @property
     def bundles(self) -> Mapping[TrustDomain, Bundle]:
         """Today's bundles, the same object until one changes; a trust domain that is missing is not trusted.
@@ -35,7 +31,3 @@ class BundleSource(Protocol):
         Raises:
             SVIDError: they must not be used any more.
         """
-
-
-class X509Identity(SVIDSource, BundleSource, Protocol):
-    """What one end of an mTLS connection needs: an identity, and the bundles to check the other end."""

@@ -49,7 +49,22 @@ class UnwantedPeerError(HandshakeRefusedError, AuthorizationError):
     """A peer that is who it says, and is not wanted here."""
 
 
-class LiveContext(ssl.SSLContext):
+class _MutualContext(ssl.SSLContext):
+    """A context for TLS 1.3 in which both sides show a certificate, and host names say nothing."""
+
+    def __new__(cls, *_: object, server_side: bool, **__: object) -> Self:
+        """Choose the protocol, which OpenSSL wants to know first."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.check_hostname = False  # a SPIFFE ID is in the URI SAN; `admit` looks at it
+        self.verify_mode = ssl.CERT_REQUIRED
+        self.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an authority need not be self-signed to be trusted
+
+
+class LiveContext(_MutualContext):
     """An ssl.SSLContext for mutual TLS 1.3 by SPIFFE IDs, for blocking sockets and asyncio; it follows its source.
 
     Host names are not looked at, sessions are not resumed. Of what may be set on an SSLContext only the ALPN protocols have an effect.
@@ -61,18 +76,10 @@ class LiveContext(ssl.SSLContext):
     Source: SPIFFE X509-SVID 5, Workload API 4.6
     """
 
-    def __new__(
-        cls, source: X509Identity, authorize: Authorizer, *, server_side: bool, clock: Clock | None = None
-    ) -> Self:
-        """Choose the protocol, which OpenSSL wants to know first."""
-        _ = source, authorize, clock
-        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
-
     def __init__(
         self, source: X509Identity, authorize: Authorizer, *, server_side: bool, clock: Clock | None = None
     ) -> None:
         super().__init__()
-        _harden(self)
         self._source = source
         self._authorize = authorize
         self._server_side = server_side
@@ -213,19 +220,14 @@ class _CheckedObject(ssl.SSLObject):
         return super().write(data)
 
 
-class _InnerContext(ssl.SSLContext):
+class _InnerContext(_MutualContext):
     """What OpenSSL sees: one identity, the authorities of every trusted trust domain."""
 
     sslsocket_class = _CheckedSocket
     sslobject_class = _CheckedObject
 
-    def __new__(cls, live: LiveContext, *, server_side: bool, refusal: SVIDError | None = None) -> Self:
-        _ = live, refusal
-        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
-
     def __init__(self, live: LiveContext, *, server_side: bool, refusal: SVIDError | None = None) -> None:
         super().__init__()
-        _harden(self)
         if server_side:
             self.num_tickets = 0
         self.live = live
@@ -281,13 +283,6 @@ def peer_id(connection: object) -> SpiffeID:
     if isinstance(connection, _CheckedSocket | _CheckedObject) and connection.peer is not None:
         return connection.peer
     raise AuthorizationError("connection: expected one whose peer was verified by a LiveContext, found another")
-
-
-def _harden(context: ssl.SSLContext) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # a SPIFFE ID is in the URI SAN; `admit` looks at it
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an authority need not be self-signed to be trusted
 
 
 def _refuse_session(session: ssl.SSLSession | None) -> None:
