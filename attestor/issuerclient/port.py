@@ -42,7 +42,6 @@ class MintedX509:
 
     chain: tuple[x509.Certificate, ...]
     issued_at: datetime
-    entry_revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,6 @@ class MintedJWT:
     token: str = field(repr=False)
     issued_at: datetime
     expires_at: datetime
-    entry_revision: int
 
 
 class IssuerClient(Protocol):

@@ -71,7 +71,6 @@ def x509_from_pb(message: pb.MintedX509SVID) -> MintedX509 | Refused:
         return MintedX509(
             chain=_chain(message.credential.chain),
             issued_at=time_from_pb(message.credential.issued_at, "issued_at"),
-            entry_revision=message.credential.entry_revision,
         )
     except SVIDError as e:
         return Refused(Kind.INTERNAL, f"answer of the issuer: {e}")
@@ -86,7 +85,6 @@ def jwt_from_pb(message: pb.MintedJWTSVID) -> MintedJWT | Refused:
             token=message.credential.token,
             issued_at=time_from_pb(message.credential.issued_at, "issued_at"),
             expires_at=time_from_pb(message.credential.expires_at, "expires_at"),
-            entry_revision=message.credential.entry_revision,
         )
     except SVIDError as e:
         return Refused(Kind.INTERNAL, f"answer of the issuer: {e}")

@@ -16,7 +16,6 @@ from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
     "duration_from_pb",
-    "duration_to_pb",
     "entry_from_pb",
     "entry_to_pb",
     "selector_from_pb",
@@ -40,13 +39,6 @@ def time_from_pb(message: Timestamp, field: str) -> datetime:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as e:
         raise EntryError(f"{field}: expected a moment of the years 1 to 9999, found {message.seconds} s") from e
-
-
-def duration_to_pb(duration: timedelta) -> Duration:
-    """Write a duration."""
-    message = Duration()
-    message.FromTimedelta(duration)
-    return message
 
 
 def duration_from_pb(message: Duration, field: str) -> timedelta:

@@ -213,7 +213,6 @@ async def test_x509_svids_are_minted_in_the_order_of_the_request_each_refused_by
         assert isinstance(answer, MintedX509)
         svid = take_x509(answer.chain, key, bundle=node.bundle, at=world.clock.now())
         assert svid.spiffe_id.path == path
-        assert answer.entry_revision == 1
 
 
 async def test_jwt_svids_are_minted_in_the_order_of_the_request_each_refused_by_itself(world: World) -> None:

@@ -222,7 +222,7 @@ class IssuerInMemory:
             return self.refused_entries[request.entry_id]
         key = public_key_from_der(request.public_key)
         leaf = self.authority.sign(entry.spiffe_id, key, ttl=entry.x509_svid_ttl or self.ttl, dns=entry.dns_names)
-        return MintedX509(chain=(leaf,), issued_at=self.clock.now(), entry_revision=entry.revision)
+        return MintedX509(chain=(leaf,), issued_at=self.clock.now())
 
     def mint_token(self, request: JWTRequest) -> MintedJWT | Refused:
         """Mint one JWT-SVID."""
@@ -236,7 +236,6 @@ class IssuerInMemory:
             token=self.authority.token(entry.spiffe_id, request.audiences, ttl=ttl),
             issued_at=self.clock.now(),
             expires_at=self.clock.now() + ttl,
-            entry_revision=entry.revision,
         )
 
     def step(self, cursor: Cursor | None) -> Change | None:

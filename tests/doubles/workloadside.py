@@ -122,7 +122,7 @@ class WorkloadSide:
             raise self.refuses_tokens
         now, ttl = self.clock.now(), timedelta(minutes=5)
         token = self.authorities[0].token(entry.spiffe_id, tuple(audiences), ttl=ttl)
-        return MintedJWT(token=token, issued_at=now, expires_at=now + ttl, entry_revision=entry.revision)
+        return MintedJWT(token=token, issued_at=now, expires_at=now + ttl)
 
     def flow(self, *attestors: WorkloadAttestor) -> ServeWorkload:
         """The flow over this cache."""
