@@ -9,12 +9,12 @@ import pytest
 
 from attestor.decisions.node import Joining, Node, joined
 from attestor.state.disk import DiskState
-from attestor.state.memory import MemoryState
 from attestor.state.port import State
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuerclient import IssuerInMemory
+from tests.doubles.state import MemoryState
 
 
 @pytest.fixture(params=["disk", "memory"])

@@ -15,7 +15,6 @@ from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.nodeattestor.join_token import JoinToken
-from attestor.state.memory import MemoryState
 from cognomen.daemon.errors import Kind, Refused
 from svid.entry import EntryID
 from svid.selector import Selector
@@ -23,6 +22,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import UID_1000, entry
 from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
+from tests.doubles.state import MemoryState
 from tests.doubles.until import until
 
 TD = TrustDomain("example.org")

@@ -13,7 +13,6 @@ from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.state.disk import DiskState
-from attestor.state.memory import MemoryState
 from attestor.state.port import State
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
@@ -21,6 +20,7 @@ from svid.keys import public_key_to_der
 from svid.spiffeid import TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuerclient import Authority, InMemoryIssuerClient, IssuerInMemory
+from tests.doubles.state import MemoryState
 from tests.doubles.until import until
 
 TD = TrustDomain("example.org")

@@ -1,4 +1,4 @@
-"""The node in this process's memory, for tests: a restart forgets it."""
+"""The node in this process's memory: a restart forgets it."""
 
 from attestor.decisions.node import Joining, Node
 
