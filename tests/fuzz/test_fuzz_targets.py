@@ -9,10 +9,24 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@pytest.mark.parametrize("target", ["spiffe_id", "selector", "bundle", "chain", "jwt"])
-def test_whatever_the_bytes_the_outcome_is_a_value_or_our_error(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "target"),
+    [
+        *(("values", target) for target in ("spiffe_id", "selector", "bundle", "chain", "jwt", "messages")),
+        *(("daemons", target) for target in ("frames", "entry", "invite", "state")),
+    ],
+)
+def test_whatever_the_bytes_the_outcome_is_a_value_or_our_error(module: str, target: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.values", target, "-runs=5000", "-seed=1", f"-artifact_prefix={tmp_path}/"],
+        [
+            sys.executable,
+            "-m",
+            f"tests.fuzz.{module}",
+            target,
+            "-runs=5000",
+            "-seed=1",
+            f"-artifact_prefix={tmp_path}/",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -1,13 +1,7 @@
-"""Fuzz targets for the values of svid: whatever the bytes, the outcome is a value or our error, and a value survives being written.
-
-By hand, without end: `python -m tests.fuzz.values TARGET [libFuzzer options]`, for instance `jwt -max_total_time=600`. What it finds is
-written to the working folder as crash-…; make a test of it.
-"""
+"""Fuzz targets for the values of svid and for its half of the Workload API; a value that is read survives being written."""
 
 import base64
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +18,12 @@ with atheris.instrument_imports(include=["svid"]):
     from svid.jwtsvid import JWTSVID
     from svid.selector import Selector
     from svid.spiffeid import SpiffeID, TrustDomain
+    from svid.wire import workload
+    from svid.wire.pb import workload_pb2 as pb
+
+from google.protobuf.message import DecodeError
+
+from tests.fuzz.engine import Target, main
 
 _VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 _TRUST_DOMAIN = TrustDomain("example.org")
@@ -83,48 +83,53 @@ def jwt(data: bytes) -> None:
             jwtsvid.verify(token, lambda _: _TRUST, audience="connector", at=NOW)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {
-    "spiffe_id": spiffe_id,
-    "selector": selector,
-    "bundle": bundle,
-    "chain": chain,
-    "jwt": jwt,
+def messages(data: bytes) -> None:
+    """Read each message that the Workload API may send us."""
+    for read in (
+        lambda: workload.read_x509_context(pb.X509SVIDResponse.FromString(data)),
+        lambda: workload.read_x509_bundles(pb.X509BundlesResponse.FromString(data)),
+        lambda: workload.read_jwt_bundles(pb.JWTBundlesResponse.FromString(data)),
+        lambda: workload.read_jwt_svids(pb.JWTSVIDResponse.FromString(data)),
+        lambda: workload.read_validation(pb.ValidateJWTSVIDResponse.FromString(data)),
+    ):
+        with suppress(SVIDError, DecodeError):
+            read()
+
+
+def _chains() -> Iterator[bytes]:
+    for path in (_VECTORS / "x509svid").glob("*.pem"):
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        yield b"".join(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+
+
+def _tokens() -> Iterator[bytes]:
+    yield b'{"alg":"ES256","kid":"authority-1"}\n{"sub":"spiffe://example.org/a","aud":["connector"],"exp":1}'
+    yield from (path.read_bytes() for path in (_VECTORS / "jwtsvid").glob("*.jwt"))
+
+
+def _messages() -> Iterator[bytes]:
+    for chain_der in _chains():
+        svid = pb.X509SVID(
+            spiffe_id="spiffe://example.org/a", x509_svid=chain_der, x509_svid_key=b"k", bundle=chain_der
+        )
+        yield pb.X509SVIDResponse(svids=[svid]).SerializeToString()
+    yield pb.X509BundlesResponse(bundles={"spiffe://example.org": _TRUST.x509_der()}).SerializeToString()
+    yield pb.JWTBundlesResponse(bundles={"spiffe://example.org": _TRUST.jwt_jwks()}).SerializeToString()
+
+
+_IDS = (b"spiffe://example.org/agent/concierge/reasoning", b"spiffe://127.0.0.1", b"spiffe://a/%2e")
+_SELECTORS = (b"unix:uid:1000", b"join_token:label:team:travel")
+
+TARGETS = {
+    "spiffe_id": Target(run=spiffe_id, seeds=_IDS, answers=(SVIDError,)),
+    "selector": Target(run=selector, seeds=_SELECTORS, answers=(SVIDError,)),
+    "bundle": Target(
+        run=bundle, seeds=(path.read_bytes() for path in (_VECTORS / "bundle").glob("*.json")), answers=(SVIDError,)
+    ),
+    "chain": Target(run=chain, seeds=_chains(), answers=(SVIDError,)),
+    "jwt": Target(run=jwt, seeds=_tokens(), answers=(SVIDError,)),
+    "messages": Target(run=messages, seeds=_messages(), answers=()),
 }
 
-
-def seeds(target: str) -> Iterator[bytes]:
-    """Give what to begin with: the golden files."""
-    match target:
-        case "spiffe_id":
-            yield from (b"spiffe://example.org/agent/concierge/reasoning", b"spiffe://127.0.0.1", b"spiffe://a/%2e")
-        case "selector":
-            yield from (b"unix:uid:1000", b"join_token:label:team:travel")
-        case "bundle":
-            yield from (path.read_bytes() for path in (_VECTORS / "bundle").glob("*.json"))
-        case "chain":
-            for path in (_VECTORS / "x509svid").glob("*.pem"):
-                certificates = x509.load_pem_x509_certificates(path.read_bytes())
-                yield b"".join(certificate.public_bytes(Encoding.DER) for certificate in certificates)
-        case "jwt":
-            yield b'{"alg":"ES256","kid":"authority-1"}\n{"sub":"spiffe://example.org/a","aud":["connector"],"exp":1}'
-            yield from (path.read_bytes() for path in (_VECTORS / "jwtsvid").glob("*.jwt"))
-
-
-def main(arguments: list[str]) -> None:
-    """Run one target until libFuzzer's options say stop, or until something else than our error comes out."""
-    program, name, *options = arguments
-    target = TARGETS[name]
-
-    def run(data: bytes) -> None:
-        with suppress(SVIDError):
-            target(data)
-
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate(seeds(name)):
-            Path(corpus, str(number)).write_bytes(seed)
-        atheris.Setup([program, *options, "-max_len=8192", corpus], run)
-        atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main(sys.argv)
+    main(TARGETS)

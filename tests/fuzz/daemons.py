@@ -1,0 +1,91 @@
+"""Fuzz targets for what strangers send the daemons: frames at the gate, entries, invites, and a damaged state file."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["svid", "cognomen", "attestor"]):
+    from google.protobuf.message import DecodeError
+
+    from attestor.state.disk import DiskState
+    from cognomen.daemon.errors import Refused
+    from cognomen.daemon.invite import Invite
+    from cognomen.daemon.meter import Frames, Misbehaved
+    from cognomen.wire.node import entry_from_pb, entry_to_pb
+    from cognomen.wire.pb import node_pb2 as pb
+    from svid.bundle import Bundle
+    from svid.errors import SVIDError
+    from svid.spiffeid import TrustDomain
+
+from bench.attacks import frame, greeting, request
+from tests.fuzz.engine import Target, main
+
+_VECTORS = Path(__file__).resolve().parent.parent / "vectors"
+_TRUST = Bundle.from_jwks(TrustDomain("example.org"), (_VECTORS / "trust" / "example.org.json").read_bytes())
+_INVITE = Invite(
+    trust_domain=TrustDomain("example.org"),
+    join_address="127.0.0.1:8444",
+    node_address="127.0.0.1:8443",
+    token="t" * 43,
+    bundle=_TRUST,
+)
+_ENTRY = pb.Entry(
+    spiffe_id="spiffe://example.org/a",
+    parent_id="spiffe://example.org/cognomen/node/join_token/1",
+    selectors=[pb.Selector(type="unix", value="uid:1")],
+    dns_names=["a.example"],
+    labels={"team": "travel"},
+)
+_STATE = b'{"joining":{"private_key":"AAAA","token_hash":"00"},"node":null}'
+
+
+def frames(data: bytes) -> None:
+    """Cut bytes into frames, some at a time: every cut makes progress or waits for more, and never takes what is not there."""
+    found, waiting = Frames(header_bytes=16_384), bytearray()
+    for start in range(0, len(data), 37):
+        waiting += data[start : start + 37]
+        while (cut := found.cut(waiting, 8)).size:
+            if cut.size > len(waiting) or cut.frames > 8 or cut.cost < cut.control:
+                raise AssertionError(cut)
+            del waiting[: cut.size]
+
+
+def entry(data: bytes) -> None:
+    """Read an entry: it is written as it was read."""
+    read = entry_from_pb(pb.Entry.FromString(data))
+    if entry_from_pb(entry_to_pb(read)) != read:
+        raise AssertionError(data)
+
+
+def invite(data: bytes) -> None:
+    """Parse an invite: it is written as it was read."""
+    read = Invite.parse(data.decode(errors="surrogateescape"))
+    if Invite.parse(str(read)) != read:
+        raise AssertionError(data)
+
+
+def state(data: bytes) -> None:
+    """Load a state file: the bytes as they stand, and as the content that its header vouches for."""
+    header = b"cognomen-node-state 1 %d %s\n" % (len(data), hashlib.sha256(data).hexdigest().encode())
+    with tempfile.TemporaryDirectory() as directory:
+        kept = DiskState(Path(directory) / "state")
+        for content in (data, header + data):
+            kept.path.write_bytes(content)
+            kept.path.chmod(0o600)
+            try:
+                kept.load()
+            except Refused:
+                continue
+
+
+TARGETS = {
+    "frames": Target(run=frames, seeds=(greeting + request(1) + frame(6, 0, 0, bytes(8)),), answers=(Misbehaved,)),
+    "entry": Target(run=entry, seeds=(_ENTRY.SerializeToString(),), answers=(SVIDError, DecodeError)),
+    "invite": Target(run=invite, seeds=(str(_INVITE).encode(),), answers=(Refused,)),
+    "state": Target(run=state, seeds=(_STATE,), answers=()),
+}
+
+if __name__ == "__main__":
+    main(TARGETS)
