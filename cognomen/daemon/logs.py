@@ -3,6 +3,7 @@
 Never with the local variables of a traceback: they hold keys.
 """
 
+import contextlib
 import logging
 import sys
 
@@ -29,10 +30,25 @@ def configure(level: str = "info") -> None:
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Forward()], force=True)
+
+
+class _Lines:
+    """Writes lines to standard error; one that it does not take is lost, for a full disk or a reader that left ends no daemon."""
+
+    def __init__(self, *_names: object) -> None:
+        self._file = sys.stderr
+
+    def msg(self, message: str) -> None:
+        """Write a line."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            self._file.write(f"{message}\n")
+            self._file.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
 
 
 class _Forward(logging.Handler):

@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 SCRIPT = """
 import logging
@@ -68,3 +69,15 @@ def test_people_are_not_told_local_variables_either() -> None:
     assert b"svid issued" in text
     assert b"expected 1, found 2" in text
     assert b"do not tell this" not in text
+
+
+def test_a_line_that_standard_error_does_not_take_ends_nothing() -> None:
+    script = (
+        "from cognomen.daemon import logs; import logging, structlog; logs.configure();"
+        "structlog.get_logger().info('a' * 9000); logging.getLogger('b').error('c'); print('on')"
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=full, timeout=30, check=False
+        )
+    assert (done.returncode, done.stdout) == (0, b"on\n")
