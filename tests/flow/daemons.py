@@ -52,6 +52,12 @@ class Daemon:
                 return line
         raise AssertionError(f"ended before it was ready: {self.log()}")
 
+    @property
+    def pid(self) -> int:
+        """The process that runs."""
+        assert self._child is not None
+        return self._child.pid
+
     def log(self) -> str:
         """What it wrote to standard error so far."""
         return self._log.read_text()
