@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 import grpc
@@ -16,9 +16,11 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["Admin", "connect"]
+__all__ = ["Admin", "connect", "pages"]
 
 M = TypeVar("M", bound=Message)
+RequestT = TypeVar("RequestT", bound="_PageRequest")
+PageT = TypeVar("PageT", bound="_Page")
 
 _SECONDS = 300.0  # a batch of 100,000 on a busy machine
 _MESSAGE_BYTES = 64 * 1024 * 1024
@@ -95,6 +97,24 @@ class Admin:
             return call(request, timeout=_SECONDS)
         except grpc.RpcError as e:
             raise _refused(e) from e
+
+
+class _PageRequest(Protocol):
+    page_token: str
+
+
+class _Page(Protocol):
+    next_page_token: str
+
+
+def pages(fetch: Callable[[RequestT], PageT], request: RequestT, *, every: bool) -> Iterator[PageT]:
+    """Fetch the page that is asked for and, with `every`, all that follow."""
+    while True:
+        page = fetch(request)
+        yield page
+        request.page_token = page.next_page_token
+        if not (every and request.page_token):
+            return
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 An entry that somebody made by `cognomen entry create` is left alone: dev knows its own by their label.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from cognomen.cli.admin import Admin
+from cognomen.cli.admin import Admin, pages
 from cognomen.wire.node import entry_from_pb, entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.entry import RegistrationEntry
@@ -31,7 +31,8 @@ class Identity:
 def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity]) -> int:
     """Make it so; returns the change number after which the node has it, 0 when nothing changed."""
     wanted = {_key(one): one for one in (_entry(identity, node) for identity in identities)}
-    there = list(_all_entries(admin))
+    pages_there = pages(admin.list_entries, pb.ListEntriesRequest(), every=True)
+    there = [entry_from_pb(one) for page in pages_there for one in page.entries]
     change = 0
     gone = [one.id for one in there if one.labels == _LABELS and _key(one) not in wanted]
     if gone:
@@ -54,13 +55,3 @@ def _entry(identity: Identity, node: SpiffeID) -> RegistrationEntry:
 
 def _key(entry: RegistrationEntry) -> _Key:
     return entry.spiffe_id, entry.parent_id, entry.selectors
-
-
-def _all_entries(admin: Admin) -> Iterator[RegistrationEntry]:
-    request = pb.ListEntriesRequest()
-    while True:
-        page = admin.list_entries(request)
-        yield from map(entry_from_pb, page.entries)
-        request.page_token = page.next_page_token
-        if not request.page_token:
-            return

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cognomen.cli.admin import Admin, connect
+from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
     duration,
@@ -27,7 +27,6 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from cognomen.wire.pb import node_pb2
 from svid.encoding import JSON
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
@@ -131,17 +130,12 @@ def list_entries(
     request = pb.ListEntriesRequest(page_size=page_size, page_token=page_token)
     if wanted is not None:
         request.selector.CopyFrom(selector_to_pb(wanted))
-    entries: list[node_pb2.Entry] = []
     with connect(socket) as admin:
         request.spiffe_id = str(admin.complete_id(spiffe_id)) if spiffe_id else ""
         request.parent_id = str(admin.complete_id(parent_id)) if parent_id else ""
-        while True:
-            page = admin.list_entries(request)
-            entries += page.entries
-            request.page_token = page.next_page_token
-            if not (every_page and page.next_page_token):
-                break
-    print_page("entries", _COLUMNS, [document_from_message(one) for one in entries], request.page_token, output)
+        found = list(pages(admin.list_entries, request, every=every_page))
+    entries = [document_from_message(one) for page in found for one in page.entries]
+    print_page("entries", _COLUMNS, entries, found[-1].next_page_token, output)
 
 
 @entry.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cognomen.cli.admin import connect
+from cognomen.cli.admin import connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
     duration,
@@ -87,15 +87,11 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
     Example:
       cognomen node list --output json | jq '.nodes[] | select(.connected | not) | .id'
     """  # noqa: D301 - \b is click's mark
-    nodes: list[pb.Node] = []
+    request = pb.ListNodesRequest(page_size=page_size, page_token=page_token)
     with connect(socket) as admin:
-        while True:
-            page = admin.list_nodes(pb.ListNodesRequest(page_size=page_size, page_token=page_token))
-            nodes += page.nodes
-            page_token = page.next_page_token
-            if not (every_page and page_token):
-                break
-    print_page("nodes", _COLUMNS, [document_from_message(one) for one in nodes], page_token, output)
+        found = list(pages(admin.list_nodes, request, every=every_page))
+    nodes = [document_from_message(one) for page in found for one in page.nodes]
+    print_page("nodes", _COLUMNS, nodes, found[-1].next_page_token, output)
 
 
 @node.command()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cognomen.cli.admin import connect
+from cognomen.cli.admin import connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
     every_page_option,
@@ -51,15 +51,10 @@ def list_svids(
     Example:
       cognomen svid list --spiffe-id /agent/concierge/reasoning --page-size 10
     """  # noqa: D301 - \b is click's mark
-    credentials: list[pb.Credential] = []
     request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, entry_id=entry_id, node_id=node_id)
     with connect(socket) as admin:
         if spiffe_id:
             request.spiffe_id = str(admin.complete_id(spiffe_id))
-        while True:
-            page = admin.list_credentials(request)
-            credentials += page.credentials
-            request.page_token = page.next_page_token
-            if not (every_page and page.next_page_token):
-                break
-    print_page("credentials", _COLUMNS, [document_from_message(one) for one in credentials], request.page_token, output)
+        found = list(pages(admin.list_credentials, request, every=every_page))
+    credentials = [document_from_message(one) for page in found for one in page.credentials]
+    print_page("credentials", _COLUMNS, credentials, found[-1].next_page_token, output)
