@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 
 from cognomen.daemon.config import format_duration
+from svid.entry import MAX_TTL
 from svid.spiffeid import TrustDomain
 
-__all__ = ["IssuerConfig", "KeyManagerChoice"]
+__all__ = ["MAX_INVITE_TTL", "IssuerConfig", "KeyManagerChoice"]
+
+MAX_INVITE_TTL = timedelta(days=1)
 
 _EVERY_INTERFACE = {"0.0.0.0", "[::]"}  # noqa: S104 - recognised, not bound
-_MAX_SVID_TTL = timedelta(days=1)
-_MAX_INVITE_TTL = timedelta(days=1)
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
 
 
@@ -58,8 +59,8 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl", "issuer_svid_ttl"):
-            _check_duration(name, getattr(self, name), _MAX_SVID_TTL)
-        _check_duration("invite_ttl", self.invite_ttl, _MAX_INVITE_TTL)
+            _check_duration(name, getattr(self, name), MAX_TTL)
+        _check_duration("invite_ttl", self.invite_ttl, MAX_INVITE_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
         for name in ("node_address", "join_address"):
             host = getattr(self, name).rpartition(":")[0]

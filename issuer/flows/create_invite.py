@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from issuer.config import MAX_INVITE_TTL
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Token, label_selectors
 from issuer.decisions.audit import AuditEvent, NodeID
@@ -18,8 +19,6 @@ from svid.clock import Clock
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["CreateInvite", "CreatedInvite"]
-
-_MAX_TTL = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +55,10 @@ class CreateInvite:
         """
         # 1. Check what was asked.
         ttl = self.ttl if ttl is None else ttl
-        if not timedelta(seconds=1) <= ttl <= _MAX_TTL:
+        if not timedelta(seconds=1) <= ttl <= MAX_INVITE_TTL:
             raise Refused(
                 Kind.INVALID,
-                f"ttl: expected 1 s to {_MAX_TTL.total_seconds():.0f} s, found {ttl.total_seconds():.0f} s",
+                f"ttl: expected 1 s to {MAX_INVITE_TTL.total_seconds():.0f} s, found {ttl.total_seconds():.0f} s",
             )
         label_selectors(labels)
         # 2. Choose token and node id; only the token's hash is kept.
