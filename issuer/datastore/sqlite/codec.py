@@ -14,6 +14,7 @@ __all__ = [
     "map_from_json",
     "map_to_json",
     "optional_moment",
+    "rows_to_json",
     "selectors_from_json",
     "selectors_to_json",
     "spiffe_id",
@@ -53,6 +54,11 @@ def texts_to_json(texts: Iterable[str]) -> str:
 def texts_from_json(document: str) -> tuple[str, ...]:
     """Read texts."""
     return _decode_texts(document)
+
+
+def rows_to_json(rows: Iterable[tuple[str | int | None, ...]]) -> str:
+    """Write rows, for one statement to take apart."""
+    return _encode(list(rows)).decode()
 
 
 def map_to_json(mapping: Mapping[str, str]) -> str:

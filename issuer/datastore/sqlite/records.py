@@ -1,4 +1,8 @@
-"""What only grows, in SQLite: the ledger, the change log and the audit chain."""
+"""What only grows, in SQLite: the ledger, the change log and the audit chain.
+
+The rows of a batch go in as one JSON document by one statement: `executemany` takes and gives back the interpreter's lock for every row,
+and each time waits for whoever is signing.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
@@ -28,6 +32,8 @@ _CREDENTIAL = (
     "kind, serial, spiffe_id, entry_id, entry_revision, node_id, key_hash, authority_id, audiences,"
     " issued_at, not_after, state"
 )
+_COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
+_RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _CredentialRow: TypeAlias = tuple[
     int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str
 ]  # number and _CREDENTIAL
@@ -41,31 +47,30 @@ class SQLiteLedger:
 
     def record(self, credentials: Sequence[Credential]) -> None:
         """Append rows."""
-        self._connection.executemany(
-            f"INSERT INTO credential ({_CREDENTIAL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants only
+        rows = [
             (
-                (
-                    credential.kind.value,
-                    credential.serial,
-                    str(credential.spiffe_id),
-                    credential.entry_id,
-                    credential.entry_revision,
-                    credential.node_id,
-                    credential.key_hash or None,
-                    credential.authority_id,
-                    codec.texts_to_json(credential.audiences),
-                    codec.to_micros(credential.issued_at),
-                    codec.to_micros(credential.not_after),
-                    credential.state.value,
-                )
-                for credential in credentials
-            ),
-        )
+                credential.kind.value,
+                credential.serial,
+                str(credential.spiffe_id),
+                credential.entry_id,
+                credential.entry_revision,
+                credential.node_id,
+                credential.key_hash or None,
+                credential.authority_id,
+                codec.texts_to_json(credential.audiences),
+                codec.to_micros(credential.issued_at),
+                codec.to_micros(credential.not_after),
+                credential.state.value,
+            )
+            for credential in credentials
+        ]
+        self._connection.execute(_RECORD, (codec.rows_to_json(rows),))
 
     def resolve(self, serials: Collection[str], state: CredentialState) -> None:
         """Say what became of these credentials."""
-        self._connection.executemany(
-            "UPDATE credential SET state = ? WHERE serial = ?", ((state.value, serial) for serial in serials)
+        self._connection.execute(
+            "UPDATE credential SET state = ? WHERE serial IN (SELECT value FROM json_each(?))",
+            (state.value, codec.texts_to_json(serials)),
         )
 
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
@@ -162,9 +167,13 @@ class SQLiteAudit:
         """Add rows to the chain."""
         head = self._connection.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
         number, digest = head or (0, GENESIS)
-        self._connection.executemany(
-            "INSERT INTO audit (number, body, hash) VALUES (?, ?, ?)",
-            ((row.number, row.body, row.hash) for row in chain(events, number=number, head=digest)),
+        rows = list(chain(events, number=number, head=digest))
+        digests = b"".join(row.hash for row in rows)
+        bodies = codec.texts_to_json(row.body.decode() for row in rows)
+        self._connection.execute(
+            "INSERT INTO audit (number, body, hash)"
+            " SELECT ?1 + key, CAST(value AS BLOB), substr(?2, key * ?3 + 1, ?3) FROM json_each(?4)",
+            (number + 1, digests, len(GENESIS), bodies),
         )
 
     def rows(self, *, after: int, limit: int) -> Sequence[AuditRow]:
