@@ -23,18 +23,20 @@ def _say(text: str = "") -> None:
 
 
 def _play(scene: Scene, done: set[str]) -> None:
-    """Start everything in order, tell what happens, and note what was achieved, until all of it was."""
+    """Start everything in order, tell what happens, and note what was achieved, until all of it was and everybody is ready."""
     ports: dict[str, int] = {}
-    waiting = list(ROLES)
+    waiting, busy = list(ROLES), set(ROLES)
     scene.start_daemons()
     _say(f"{DAEMONS:<13} issuer and attestor are up; the agent {AGENT!r} has {len(ROLES)} entries")
     scene.start_component(waiting.pop(0), ports)
-    while done != set(EXPECTED):
+    while busy or done != set(EXPECTED):
         event = scene.next_event()
         if line := sentence(event):
             _say(line)
         if (achieved := achievement(event)) is not None:
             done.add(achieved)
+        if event.name == "ready":
+            busy.discard(event.who)
         if event.name == "listening":
             ports[event.who] = int(event.facts["port"])
             scene.start_component(waiting.pop(0), ports)
