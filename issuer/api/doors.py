@@ -9,6 +9,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from cognomen.daemon.descriptors import descriptor_share
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.pb.node_pb2_grpc import (
     JoinServicer,
@@ -24,6 +25,10 @@ from issuer.flows.renew_issuer_svid import IssuerIdentity
 
 __all__ = ["DoorCredentials", "bind", "join_server", "node_server"]
 
+_MOST_CONNECTIONS = (
+    "grpc.max_allowed_incoming_connections"  # those in a handshake count, too; without it gRPC accepts until it aborts
+)
+_MOST_JOINERS, _MOST_NODES = 256, 10_000
 _COMMON = (
     ("grpc.so_reuseport", 0),  # without it a port that is taken is bound without a word
     ("grpc.max_metadata_size", 8 * 1024),
@@ -51,11 +56,14 @@ _NODE = (
 class DoorCredentials:
     """The TLS side of a door, replaced as a whole: each handshake takes what was presented last.
 
-    gRPC asks for it from a thread of its own, and resumes sessions where it gets None: so there is an object ready from the beginning.
+    gRPC asks at each handshake, from threads of its own, and is told only what is new: to take it over is not safe beside another handshake
+    (grpcio 1.85: told each time, it aborts when many connections come and go at once). So sessions may be resumed, and decisions/admission
+    refuses who does.
     """
 
     def __init__(self, identity: IssuerIdentity, *, demand_client_certificate: bool) -> None:
         self._demand = demand_client_certificate
+        self._taken: grpc.ServerCertificateConfiguration | None = None
         self.present(identity)
 
     def present(self, identity: IssuerIdentity) -> None:
@@ -68,16 +76,24 @@ class DoorCredentials:
             [(key, chain)], root_certificates=roots if self._demand else None
         )
 
+    def _news(self) -> grpc.ServerCertificateConfiguration | None:
+        now, before = self._now, self._taken
+        self._taken = now
+        return None if now is before else now
+
     def for_server(self) -> grpc.ServerCredentials:
         """What a server's port is added with."""
         return grpc.dynamic_ssl_server_credentials(
-            self._now, lambda: self._now, require_client_authentication=self._demand
+            self._now,
+            self._news,  # type: ignore[arg-type]  # the stubs do not know that None means unchanged
+            require_client_authentication=self._demand,
         )
 
 
 def join_server(service: JoinService) -> grpc.aio.Server:
     """A server for strangers: little may be sent, and not for long."""
-    server = grpc.aio.server(interceptors=[AnswerRefusals()], options=[*_COMMON, *_JOIN])
+    most = _MOST_CONNECTIONS, descriptor_share(8, most=_MOST_JOINERS)
+    server = grpc.aio.server(interceptors=[AnswerRefusals()], options=[*_COMMON, *_JOIN, most])
     # The generated types know streaming methods as generators; grpc.aio also takes coroutines that write.
     add_JoinServicer_to_server(cast("JoinServicer", service), server)
     return server
@@ -85,7 +101,8 @@ def join_server(service: JoinService) -> grpc.aio.Server:
 
 def node_server(service: NodeService, admit: AdmitCall) -> grpc.aio.Server:
     """A server for nodes."""
-    server = grpc.aio.server(interceptors=[AdmitNodes(admit)], options=[*_COMMON, *_NODE])
+    most = _MOST_CONNECTIONS, descriptor_share(2, most=_MOST_NODES)
+    server = grpc.aio.server(interceptors=[AdmitNodes(admit)], options=[*_COMMON, *_NODE, most])
     add_NodeServicer_to_server(cast("NodeServicer", service), server)  # as above
     return server
 

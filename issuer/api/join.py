@@ -1,6 +1,8 @@
 """The join door: strangers with evidence, and our bundle for anybody. Here only words are changed; flows/attest_node decides."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import grpc
@@ -27,8 +29,8 @@ class JoinService:
     """Serves cognomen.node.v1.Join.
 
     Args:
-        at_a_time: how many may be joining at once.
-        seconds: how long one may take, its challenges included.
+        at_a_time: how many may be joining at once, from their evidence on: who says nothing keeps nobody out.
+        seconds: how long one may take, its silence and its challenges included.
     """
 
     def __init__(
@@ -50,18 +52,15 @@ class JoinService:
     async def AttestNode(self, requests: object, context: _Context) -> None:  # noqa: N802 - the protocol's name
         """Evidence, challenges and answers, and the node's credential."""
         del requests
-        if self._joining >= self._at_a_time:
-            raise Refused(Kind.EXHAUSTED, f"joins: expected at most {self._at_a_time} at a time, found one more")
-        self._joining += 1
         try:
             async with asyncio.timeout(self._seconds) as deadline:
-                await self._join(context)
+                shown = _evidence(await _read(context))
+                with self._one_more():
+                    await self._join(shown, context)
         except TimeoutError as e:
             if not deadline.expired():
                 raise
             raise Refused(Kind.EXHAUSTED, f"join: expected it to take at most {self._seconds:g} s") from e
-        finally:
-            self._joining -= 1
 
     async def GetBundle(self, request: pb.GetBundleRequest, context: object) -> pb.GetBundleResponse:  # noqa: N802 - as above
         """Our bundle."""
@@ -69,16 +68,17 @@ class JoinService:
         bundle = await get_bundle(self._datastore, self._trust_domain)
         return pb.GetBundleResponse(bundle=bundle.to_jwks())
 
-    async def _join(self, context: _Context) -> None:
-        first = await _read(context)
-        if first.WhichOneof("step") != "evidence":
-            raise Refused(Kind.INVALID, "step: expected evidence first, found another")
-        shown = first.evidence
-        if len(shown.evidence) > _MAX_EVIDENCE_BYTES:
-            raise Refused(
-                Kind.INVALID, f"evidence: expected at most {_MAX_EVIDENCE_BYTES} bytes, found {len(shown.evidence)}"
-            )
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._joining >= self._at_a_time:
+            raise Refused(Kind.EXHAUSTED, f"joins: expected at most {self._at_a_time} at a time, found one more")
+        self._joining += 1
+        try:
+            yield
+        finally:
+            self._joining -= 1
 
+    async def _join(self, shown: Evidence, context: _Context) -> None:
         async def challenge(question: bytes) -> bytes:
             await context.write(pb.AttestNodeResponse(challenge=question))
             answer = await _read(context)
@@ -86,9 +86,19 @@ class JoinService:
                 raise Refused(Kind.INVALID, "step: expected an answer, found another")
             return answer.answer
 
-        evidence = Evidence(attestor=shown.attestor, evidence=shown.evidence, public_key=shown.public_key)
-        credential = await self._attest(evidence, challenge)
+        credential = await self._attest(shown, challenge)
         await context.write(pb.AttestNodeResponse(attested=credential_to_pb(credential)))
+
+
+def _evidence(first: pb.AttestNodeRequest) -> Evidence:
+    if first.WhichOneof("step") != "evidence":
+        raise Refused(Kind.INVALID, "step: expected evidence first, found another")
+    shown = first.evidence
+    if len(shown.evidence) > _MAX_EVIDENCE_BYTES:
+        raise Refused(
+            Kind.INVALID, f"evidence: expected at most {_MAX_EVIDENCE_BYTES} bytes, found {len(shown.evidence)}"
+        )
+    return Evidence(attestor=shown.attestor, evidence=shown.evidence, public_key=shown.public_key)
 
 
 async def _read(context: _Context) -> pb.AttestNodeRequest:

@@ -135,7 +135,9 @@ async def test_one_join_more_than_allowed_is_refused() -> None:
         for stream in waiting:
             await stream.write(evidence())
             assert await stream.read() is not grpc.aio.EOF
-        refused = await refusal(begin(channel).read())
+        late = begin(channel)
+        await late.write(evidence())
+        refused = await refusal(late.read())
         assert refused.details() == "joins: expected at most 2 at a time, found one more"
         for stream in waiting:
             stream.cancel()

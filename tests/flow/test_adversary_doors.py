@@ -1,0 +1,55 @@
+"""What strangers and nodes try at the issuer's network doors: each was a hole, or nearly one."""
+
+import asyncio
+import resource
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests.flow.issuer_harness import entry, new_key, public_der, running
+from tests.flow.test_issuer_join_stream import Asking, begin, door, evidence
+
+DESCRIPTORS = 400
+STRANGERS = 60
+
+
+async def test_joiners_that_say_nothing_keep_nobody_out() -> None:
+    asking = Asking()
+    async with door(asking, at_a_time=1) as channel:
+        silent = [begin(channel) for _ in range(3)]
+        for stream in silent:
+            await stream.wait_for_connection()
+        joiner = begin(channel)
+        await joiner.write(evidence())
+        asked = await joiner.read()
+        for stream in (*silent, joiner):
+            stream.cancel()
+    assert getattr(asked, "challenge", None) == b"who?"
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("few_descriptors")
+async def test_strangers_get_a_share_of_the_descriptors_and_nodes_are_served_meanwhile(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer, AsyncExitStack() as strangers:
+        node = await issuer.join()
+        stored = await issuer.create(entry("/a", node.spiffe_id, "unix:uid:1"))
+        host, _, port = issuer.bound.join_address.rpartition(":")
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(STRANGERS)]
+        for _, writer in opened:
+            strangers.callback(writer.close)
+        ends = asyncio.as_completed([reader.read() for reader, _ in opened], timeout=5)
+        for end in islice(ends, STRANGERS - DESCRIPTORS // 8):
+            await end  # those that are too many are closed at once, long before a handshake is given up
+        (minted,) = await node.mint((stored.entries[0].id, public_der(new_key())))
+        await node.close()
+    assert minted.credential.chain
