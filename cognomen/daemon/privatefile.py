@@ -41,13 +41,19 @@ def private_directory(path: Path) -> Path:
 
 @contextlib.contextmanager
 def alone_in(directory: Path, daemon: str) -> Iterator[None]:
-    """Hold a daemon's state directory until the block ends: a second one would not notice what the first one writes.
+    """Hold a daemon's state directory, by a file `lock` in it, until the block ends: a second one would not notice what the first writes.
+
+    The lock is on a file in it: the directory itself is what the gate locks while it replaces a socket there.
 
     Raises:
-        Refused: EXISTS when another process holds it.
+        Refused: EXISTS when another process holds it; UNAVAILABLE when the system says no.
     """
     with contextlib.ExitStack() as leaving:
-        held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = directory / "lock"
+        try:
+            held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise _system_refusal(f"file {path}", e) from e
         leaving.callback(os.close, held)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.gate import listen
 from cognomen.daemon.privatefile import alone_in, private_directory, read_private, write_private
 
 
@@ -147,3 +148,8 @@ def test_a_directory_that_is_held_is_refused_to_the_next_until_it_is_let_go(tmp_
     assert refused.value.kind is Kind.EXISTS
     with alone_in(tmp_path, "attestor"):
         pass
+
+
+def test_a_socket_can_be_bound_in_a_directory_that_is_held(tmp_path: Path) -> None:
+    with alone_in(private_directory(tmp_path / "state"), "attestor"):
+        listen(tmp_path / "state" / "api.sock", 0o600).close()
