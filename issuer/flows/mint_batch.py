@@ -26,6 +26,8 @@ __all__ = ["Granting", "Intent", "Issued", "MintBatch"]
 
 log = structlog.get_logger(__name__)
 
+_MOST_REASONS = 16  # some quote a number that the node chose: a batch must not become a thousand rows
+
 DraftT = TypeVar("DraftT")
 SignedT = TypeVar("SignedT")
 WishT = TypeVar("WishT", bound="_Wish")
@@ -150,14 +152,16 @@ class MintBatch:
 def _put_on_record(
     tx: Transaction, outcomes: Sequence[Intent[DraftT] | Refused], granting: Granting, *, action: str
 ) -> None:
-    """A ledger and an audit row per credential; an audit row per reason of refusal, with how many they were."""
+    """A ledger and an audit row per credential; an audit row per reason of refusal, with how many they were, up to some reasons."""
     actor = str(granting.node.spiffe_id)
     credentials = [outcome.credential for outcome in outcomes if not isinstance(outcome, Refused)]
     events: list[AuditEvent] = [audit.issued(credential, actor=actor) for credential in credentials]
     reasons = Counter((outcome.kind, outcome.detail) for outcome in outcomes if isinstance(outcome, Refused))
-    for (kind, detail), count in reasons.items():
-        refused = Refused(kind, detail, items=count)
-        events.append(audit.refused(refused, at=granting.now, actor=actor, action=action))
+    told = reasons.most_common(_MOST_REASONS)
+    refusals = [Refused(kind, detail, items=count) for (kind, detail), count in told]
+    if untold := reasons.total() - sum(count for _, count in told):
+        refusals.append(Refused(Kind.INVALID, "more reasons than are told apart", items=untold))
+    events += [audit.refused(refused, at=granting.now, actor=actor, action=action) for refused in refusals]
     if credentials:
         tx.ledger.record(credentials)
     tx.audit.append(events)

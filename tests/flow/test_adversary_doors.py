@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.issuer_harness import entry, new_key, public_der, running
+from tests.flow.test_issuer_join import audit_reasons
 from tests.flow.test_issuer_join_stream import Asking, begin, door, evidence
 
 DESCRIPTORS = 400
@@ -53,3 +54,15 @@ async def test_strangers_get_a_share_of_the_descriptors_and_nodes_are_served_mea
         (minted,) = await node.mint((stored.entries[0].id, public_der(new_key())))
         await node.close()
     assert minted.credential.chain
+
+
+async def test_a_node_cannot_have_each_refusal_of_a_batch_on_record_by_making_them_differ(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        answers = await node.mint_jwt(*[("", ["x" * (1025 + more)]) for more in range(100)])
+        await node.close()
+    refusals = await audit_reasons(tmp_path)
+    assert {answer.refusal.kind for answer in answers} == {"INVALID"}
+    assert len(refusals) == 17
+    assert "more reasons than are told apart" in refusals[-1]
+    assert '"items":"84"' in refusals[-1]
