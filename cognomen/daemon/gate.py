@@ -51,9 +51,8 @@ def listen(path: Path, mode: int) -> socket.socket:
     Raises:
         Refused: INVALID when others could replace the socket or something else is there, EXISTS when somebody serves it.
     """
-    parent = path.parent.resolve()
-    with _locked(parent) as directory:
-        _check_directory(parent, os.fstat(directory))
+    _check_directory(path.parent.resolve())
+    with _locked(path):
         _remove_dead(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.ExitStack() as unless_bound:
@@ -72,22 +71,30 @@ def listen(path: Path, mode: int) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[int]:
-    """Let only one of our processes at a time look for and replace a socket in there."""
+def _locked(path: Path) -> Iterator[None]:
+    """Let only one of our processes at a time look for and replace that socket; by a file that nobody else can open, and so hold."""
     try:
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        opened = os.open(
+            path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
     except OSError as err:
         raise Refused(
-            Kind.INVALID, f"socket directory: expected one we can open, found {directory} ({err.strerror})"
+            Kind.INVALID, f"socket path: expected one that can be bound, found {path} ({err.strerror})"
         ) from err
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
-        yield opened
+        yield
     finally:
         os.close(opened)
 
 
-def _check_directory(directory: Path, found: os.stat_result) -> None:
+def _check_directory(directory: Path) -> None:
+    try:
+        found = directory.stat()
+    except OSError as err:
+        raise Refused(
+            Kind.INVALID, f"socket directory: expected one we can open, found {directory} ({err.strerror})"
+        ) from err
     if found.st_uid not in {0, os.geteuid()}:
         raise Refused(
             Kind.INVALID,
@@ -100,7 +107,14 @@ def _check_directory(directory: Path, found: os.stat_result) -> None:
             hint=f"chmod go-w {directory}",
         )
     for above in directory.parents:
-        mode = above.stat().st_mode
+        found = above.stat()
+        owner, mode = found.st_uid, found.st_mode
+        if owner not in {0, os.geteuid()}:  # who could put another directory in the place of this one
+            raise Refused(
+                Kind.INVALID,
+                f"socket directory: expected only those of root or uid {os.geteuid()} above it, {above} is of uid {owner}",
+                hint="name a path that leads through no other user's directory",
+            )
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise Refused(
                 Kind.INVALID,

@@ -4,6 +4,7 @@ Attacks that last and are measured: bench/attacks.py.
 """
 
 import asyncio
+import os
 import socket
 import struct
 from dataclasses import replace
@@ -137,3 +138,12 @@ async def test_uids_that_hold_every_connection_make_room_for_one_that_has_none(t
             await ask(held[-1])
         for channel in held:
             channel.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+def test_a_socket_below_another_users_directory_is_refused_who_could_put_their_own_there(tmp_path: Path) -> None:
+    directory = tmp_path / "theirs" / "run"
+    directory.mkdir(parents=True)
+    os.chown(directory.parent, 65533, 65533)
+    with pytest.raises(Refused, match="theirs is of uid 65533"):
+        listen(directory / "s", 0o666)
