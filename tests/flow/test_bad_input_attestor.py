@@ -78,6 +78,15 @@ async def test_a_second_attestor_on_the_same_state_is_refused_and_the_first_goes
         await served.check_unharmed()
 
 
+async def test_a_socket_in_the_state_directory_itself_works_as_in_the_help(tmp_path: Path) -> None:
+    local = LiveAttestor(tmp_path)
+    local.config = msgspec.structs.replace(local.config, workload_socket=local.config.state_dir / "api.sock")
+    async with LiveIssuer(tmp_path).running() as issuer, local.running(await issuer.invite()) as node:
+        await issuer.create(entry("/web", node))
+        async with local.stream() as stream:
+            assert paths(await stream.next()) == ["/web"]
+
+
 async def test_a_truncated_state_is_refused_left_alone_and_good_again_when_it_is_whole(tmp_path: Path) -> None:
     local = LiveAttestor(tmp_path)
     async with LiveIssuer(tmp_path).running() as issuer:

@@ -184,10 +184,12 @@ def full_disk(pid: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def process(directory: Path) -> AsyncIterator[tuple[Issuer, int]]:
+async def process(directory: Path, *, admin_socket: Path | None = None) -> AsyncIterator[tuple[Issuer, int]]:
     """An issuer in a process of its own."""
     config = IssuerConfig(
-        trust_domain=TRUST_DOMAIN, state_dir=directory / "state", admin_socket=directory / "admin" / "s"
+        trust_domain=TRUST_DOMAIN,
+        state_dir=directory / "state",
+        admin_socket=admin_socket or directory / "admin" / "s",
     )
     arguments = ["issuer", "run", "--trust-domain", str(TRUST_DOMAIN), "--state", str(config.state_dir)]
     arguments += ["--admin-socket", str(config.admin_socket), "--log-level", "debug"]
@@ -221,3 +223,8 @@ async def test_on_a_full_disk_it_signs_nothing_stays_up_and_goes_on_when_there_i
         await node.close()
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert await is_audit_whole(tmp_path / "state")
+
+
+async def test_an_admin_socket_in_the_state_directory_itself_works(tmp_path: Path) -> None:
+    async with process(tmp_path, admin_socket=tmp_path / "state" / "s") as (issuer, _):
+        assert (await issuer.invite()).trust_domain == TRUST_DOMAIN

@@ -1,5 +1,6 @@
 """Where a socket may be bound."""
 
+import fcntl
 import os
 import socket
 import stat
@@ -83,3 +84,12 @@ def test_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="expected one that can be bound") as refused:
         listen(tmp_path / ("s" * 120), 0o666)
     assert refused.value.kind is Kind.INVALID
+
+
+def test_a_directory_that_somebody_holds_keeps_nobody_from_binding(tmp_path: Path) -> None:
+    held = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)  # anybody can, who may read the directory
+        listen(tmp_path / "s", 0o666).close()
+    finally:
+        os.close(held)
