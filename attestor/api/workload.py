@@ -16,6 +16,7 @@ from grpclib.server import Stream
 
 from attestor.decisions.update import X509Message
 from attestor.flows.serve_workload import ServeWorkload
+from cognomen.daemon.call import only_request
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.errors import Kind, Refused
 from svid.bundle import Bundle
@@ -64,7 +65,7 @@ class WorkloadAPI:
         return {f"/{SERVICE}/{name}": method for name, method in methods.items()}
 
     async def _fetch_x509_svid(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:
-        await _request(stream)
+        await only_request(stream)
 
         async def send(message: X509Message) -> None:
             bundles = {message.bundle.trust_domain: message.bundle}
@@ -74,7 +75,7 @@ class WorkloadAPI:
         await self._flow.watch_x509(self._caller, send)
 
     async def _fetch_x509_bundles(self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]) -> None:
-        await _request(stream)
+        await only_request(stream)
 
         async def send(bundle: Bundle) -> None:
             await stream.send_message(wire.write_x509_bundles({bundle.trust_domain: bundle}))
@@ -82,7 +83,7 @@ class WorkloadAPI:
         await self._flow.watch_x509_bundles(self._caller, send)
 
     async def _fetch_jwt_bundles(self, stream: Stream[pb.JWTBundlesRequest, pb.JWTBundlesResponse]) -> None:
-        await _request(stream)
+        await only_request(stream)
 
         async def send(bundle: Bundle) -> None:
             await stream.send_message(wire.write_jwt_bundles({bundle.trust_domain: bundle}))
@@ -90,13 +91,13 @@ class WorkloadAPI:
         await self._flow.watch_jwt_bundles(self._caller, send)
 
     async def _fetch_jwt_svid(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:
-        request = await _request(stream)
+        request = await only_request(stream)
         _check_audiences(request.audience)
         issued = await self._flow.fetch_jwts(self._caller, request.audience, _spiffe_id(request.spiffe_id))
         await stream.send_message(wire.write_jwt_svids((one.spiffe_id, one.token, one.hint) for one in issued))
 
     async def _validate_jwt_svid(self, stream: Stream[pb.ValidateJWTSVIDRequest, pb.ValidateJWTSVIDResponse]) -> None:
-        request = await _request(stream)
+        request = await only_request(stream)
         _require("audience", request.audience)
         _require("svid", request.svid)
         await stream.send_message(wire.write_validation(self._flow.validate_jwt(request.audience, request.svid)))
@@ -121,13 +122,6 @@ def _method(
 
 async def _not_built(_: Stream[_Request, _Response]) -> None:
     raise GRPCError(Status.UNIMPLEMENTED, "WIT-SVID: this profile is not supported")
-
-
-async def _request(stream: Stream[_Request, _Response]) -> _Request:
-    request = await stream.recv_message()
-    if request is None:
-        raise Refused(Kind.INVALID, "request: expected one message, found none")
-    return request
 
 
 def _require(field: str, value: Collection[object]) -> None:

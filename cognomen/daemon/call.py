@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError, Message
@@ -25,11 +26,13 @@ from grpclib.protocol import Stream as HTTPStream
 from grpclib.server import Stream
 from h2.exceptions import ProtocolError
 
-__all__ = ["Call", "Headers", "Malformed", "begin"]
+__all__ = ["Call", "Headers", "Malformed", "begin", "only_request"]
 
 log = structlog.get_logger(__name__)
 
 Headers = list[tuple[str, str]]
+RequestT = TypeVar("RequestT", bound=Message)
+ReplyT = TypeVar("ReplyT", bound=Message)
 
 _MOST_DETAIL = 1024  # characters: what a refusal quotes may be as long as a message, and clients take 8 KiB of headers
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -136,6 +139,18 @@ def begin(
     except ValueError as err:
         raise Malformed("metadata: expected base64 in a -bin key, found other text", Status.INVALID_ARGUMENT) from err
     return call, method, seconds
+
+
+async def only_request(stream: Stream[RequestT, ReplyT]) -> RequestT:
+    """Receive the one message that a method without request streaming is called with.
+
+    Raises:
+        GRPCError: there is none.
+    """
+    request = await stream.recv_message()
+    if request is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "request: expected one message, found none")
+    return request
 
 
 def _timeout(text: str | None) -> float | None:

@@ -12,6 +12,8 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
+from cognomen.daemon.call import only_request
+
 __all__ = ["Health", "HealthState"]
 
 _NAME = "grpc.health.v1.Health"
@@ -56,23 +58,16 @@ class Health:
         }
 
     async def _check(self, stream: Stream[HealthCheckRequest, HealthCheckResponse]) -> None:
-        serving = self._state.of(await _service(stream))
+        serving = self._state.of((await only_request(stream)).service)
         if serving is None:
             raise GRPCError(Status.NOT_FOUND, "service: expected one of this socket, found another")
         await stream.send_message(_response(serving))
 
     async def _watch(self, stream: Stream[HealthCheckRequest, HealthCheckResponse]) -> None:
-        service = await _service(stream)
+        service = (await only_request(stream)).service
         while True:
             await stream.send_message(_response(self._state.of(service)))
             await self._state.wait_for_change()
-
-
-async def _service(stream: Stream[HealthCheckRequest, HealthCheckResponse]) -> str:
-    request = await stream.recv_message()
-    if request is None:
-        raise GRPCError(Status.INVALID_ARGUMENT, "request: expected one message, found none")
-    return str(request.service)
 
 
 def _response(serving: bool | None) -> HealthCheckResponse:  # noqa: FBT001 - None is an answer, too

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.message import Message
-from grpclib.const import Cardinality, Handler, Status
-from grpclib.exceptions import GRPCError
+from grpclib.const import Cardinality, Handler
 from grpclib.server import Stream
 
+from cognomen.daemon.call import only_request
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.node import (
@@ -156,10 +156,7 @@ def _unary(
     answer: Callable[[RequestT], Awaitable[ReplyT]], request_type: type[RequestT], reply_type: type[ReplyT]
 ) -> Handler:
     async def method(stream: Stream[RequestT, ReplyT]) -> None:
-        request = await stream.recv_message()
-        if request is None:
-            raise GRPCError(Status.INVALID_ARGUMENT, "request: expected one message, found none")
-        await stream.send_message(await answer(request))
+        await stream.send_message(await answer(await only_request(stream)))
 
     return Handler(method, Cardinality.UNARY_UNARY, request_type, reply_type)
 
