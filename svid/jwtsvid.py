@@ -127,7 +127,7 @@ def _parse(token: str) -> tuple[_Header, dict[str, JSON]]:
         raise JWTSVIDError(f"token: expected at most {MAX_TOKEN_BYTES} bytes, found {len(token)}")
     parts = token.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - header, claims, signature
-        raise _fault("token: expected JWS compact serialization, three parts", "1")
+        raise _fault(f"token: expected JWS compact serialization, three parts, found {len(parts)}", "1")
     header = _header(_part(parts[0], "header"))
     try:
         base64url_decode(parts[2])

@@ -13,7 +13,7 @@ import click
 
 from cognomen.cli.fileset import write_set
 from cognomen.cli.options import output_option, workload_address, workload_socket_option
-from cognomen.cli.output import print_json, print_table
+from cognomen.cli.output import print_json, print_table, warn
 from cognomen.cli.reach import check_workload_api
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
@@ -158,6 +158,7 @@ def _x509_contexts(address: str | None, *, watch: bool) -> Iterator[X509Context]
         with WorkloadAPIClient(check_workload_api(address)) as client:
             yield client.fetch_x509_context()
         return
+    _wait_for(address)
     with X509Source(address) as source:
         for _ in _changes(source.subscribe):
             yield source.context
@@ -168,9 +169,18 @@ def _bundle_sets(address: str | None, *, watch: bool) -> Iterator[Mapping[TrustD
         with WorkloadAPIClient(check_workload_api(address)) as client:
             yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
         return
+    _wait_for(address)
     with X509Source(address) as x509_source, JWTSource(address) as jwt_source:
         for _ in _changes(x509_source.subscribe, jwt_source.subscribe):
             yield _joined(x509_source.bundles, jwt_source.bundles)
+
+
+def _wait_for(address: str | None) -> None:
+    """Tell that nobody is there yet; who watches may have started first."""
+    try:
+        check_workload_api(address)
+    except Refused as e:
+        warn(f"{e.detail}; waiting for it")
 
 
 def _changes(*subscribes: Callable[[Callable[[], None]], Callable[[], None]]) -> Iterator[None]:

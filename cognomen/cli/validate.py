@@ -30,7 +30,12 @@ def jwt(source: str, audience: str, output: str, socket: str | None) -> None:
     """  # noqa: D301 - \b is click's mark
     with WorkloadAPIClient(check_workload_api(workload_address(socket))) as client:
         found = client.validate_jwt_svid(read_source(source).strip(), audience)
+    # the protocol's numbers are all floating
+    claims = {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in found.claims.items()
+    }
     if output == "json":
-        print_json({"spiffe_id": str(found.spiffe_id), "claims": dict(found.claims)})
+        print_json({"spiffe_id": str(found.spiffe_id), "claims": claims})
     else:
-        print_document({"spiffe_id": str(found.spiffe_id), **found.claims})
+        print_document({"spiffe_id": str(found.spiffe_id), **claims})

@@ -1,5 +1,6 @@
 """Bad input at the command: what was wrong, what was expected, what to do next; never another voice, never a traceback."""
 
+import json
 import os
 import socket
 import subprocess
@@ -127,7 +128,30 @@ def test_an_invalid_token_is_refused_by_the_workload_api_with_its_field(command:
     (tmp_path / "token").write_text("no token")
     done = command("validate", "jwt", "--audience", "db", str(tmp_path / "token"))
     assert (done.code, done.out) == (1, "")
-    assert "svid: token: expected JWS compact serialization, three parts" in done.err
+    assert "svid: token: expected JWS compact serialization, three parts, found 1" in done.err
+
+
+def test_the_times_of_a_validated_token_are_whole_numbers(command: Command, tmp_path: Path) -> None:
+    svid = json.loads(command("fetch", "jwt", "--audience", "db", "--output", "json").out)["svids"][0]
+    (tmp_path / "token").write_text(svid["svid"])
+    claims = json.loads(
+        command("validate", "jwt", "--audience", "db", "--output", "json", str(tmp_path / "token")).out
+    )["claims"]
+    assert {type(claims["exp"]), type(claims["iat"])} == {int}
+
+
+def test_watching_says_that_it_waits_for_an_attestor(tmp_path: Path) -> None:
+    arguments = [*COGNOMEN, "fetch", "x509", "--watch", "--socket", str(tmp_path / "none")]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            assert watching.stderr is not None
+            line = watching.stderr.readline()
+        finally:
+            watching.kill()
+    assert (
+        line
+        == f"warning: workload socket {tmp_path}/none: expected an attestor that listens, found none; waiting for it\n"
+    )
 
 
 def test_writers_of_one_directory_at_once_leave_one_whole_set(dev: Dev, tmp_path: Path) -> None:
