@@ -32,13 +32,13 @@ from svid.errors import BundleError
 from svid.keys import PrivateKey, PublicKey
 from svid.spiffeid import TrustDomain
 
-__all__ = ["MAX_AUTHORITIES", "MAX_KID_LENGTH", "MAX_REFRESH_HINT", "MAX_SEQUENCE", "Bundle"]
+__all__ = ["MAX_AUTHORITIES", "MAX_REFRESH_HINT", "MAX_SEQUENCE", "Bundle"]
 
 MAX_AUTHORITIES = 256
 """How many authorities of one sort a bundle may hold."""
 MAX_SEQUENCE = (1 << 64) - 1
 MAX_REFRESH_HINT = timedelta(days=366)
-MAX_KID_LENGTH = 1024
+_MAX_KID_LENGTH = 1024
 
 _X509 = "x509-svid"
 _JWT = "jwt-svid"
@@ -268,8 +268,8 @@ def _unique(keys: Sequence[tuple[str, PublicKey]]) -> dict[str, PublicKey]:
 
 
 def _check_kid(kid: str) -> None:
-    if not kid.isprintable() or not 0 < len(kid) <= MAX_KID_LENGTH:
-        raise BundleError(f"kid: expected 1 to {MAX_KID_LENGTH} printable characters", clause="JWT-SVID 6.1")
+    if not kid.isprintable() or not 0 < len(kid) <= _MAX_KID_LENGTH:
+        raise BundleError(f"kid: expected 1 to {_MAX_KID_LENGTH} printable characters", clause="JWT-SVID 6.1")
 
 
 def _is_usable(key: object) -> bool:

@@ -15,7 +15,6 @@ from svid.errors import SVIDError, X509SVIDError
 
 __all__ = [
     "JSON",
-    "MAX_CERTIFICATE_BYTES",
     "MAX_CHAIN_LENGTH",
     "MAX_DOCUMENT_BYTES",
     "base64url_decode",
@@ -30,7 +29,7 @@ JSON: TypeAlias = str | int | float | bool | Sequence["JSON"] | Mapping[str, "JS
 """What a JSON text holds."""
 
 MAX_DOCUMENT_BYTES = 1 << 20
-MAX_CERTIFICATE_BYTES = 1 << 16
+_MAX_CERTIFICATE_BYTES = 1 << 16
 MAX_CHAIN_LENGTH = 10
 
 _SEQUENCE = 0x30
@@ -72,8 +71,8 @@ def _element_length(der: bytes, start: int, error: type[SVIDError]) -> int:
     header = 2 + more
     if more:
         length = int.from_bytes(der[start + 2 : start + header])
-    if length > MAX_CERTIFICATE_BYTES:
-        raise error(f"certificate: expected at most {MAX_CERTIFICATE_BYTES} bytes, found {length}")
+    if length > _MAX_CERTIFICATE_BYTES:
+        raise error(f"certificate: expected at most {_MAX_CERTIFICATE_BYTES} bytes, found {length}")
     if start + header + length > len(der):
         raise error("certificates: expected whole certificates, found a truncated one", clause="Workload API 5.1")
     return header + length

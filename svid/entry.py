@@ -14,13 +14,13 @@ from svid.errors import EntryError
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["MAX_HINT_BYTES", "MAX_TTL", "EntryID", "RegistrationEntry"]
+__all__ = ["MAX_TTL", "EntryID", "RegistrationEntry"]
 
 EntryID = NewType("EntryID", str)
 """An entry's name in its issuer."""
 
 MAX_TTL = timedelta(days=1)
-MAX_HINT_BYTES = 1024
+_MAX_HINT_BYTES = 1024
 
 _MAX_SELECTORS = 100
 _MAX_DNS_NAMES = 64
@@ -80,7 +80,7 @@ class RegistrationEntry:
         _check_moment("expires_at", self.expires_at)
         _check_moment("created_at", self.created_at)
         _check_dns_names(self.dns_names)
-        _check_text("hint", self.hint, MAX_HINT_BYTES)
+        _check_text("hint", self.hint, _MAX_HINT_BYTES)
         _check_text("owner", self.owner, _MAX_OWNER_BYTES)
         _check_labels(self.labels)
 

@@ -20,7 +20,7 @@ from svid.errors import SpiffeIDError, X509SVIDError
 from svid.keys import PrivateKey, private_key_from_der, private_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["X509SVID", "certificates_from_der", "check_leaf", "check_signing", "verify"]
+__all__ = ["X509SVID", "check_leaf", "check_signing", "verify"]
 
 _TLS_USAGES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
 

@@ -12,10 +12,10 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.node import entry_from_pb, time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
+from svid.encoding import certificates_from_der
 from svid.entry import EntryID
 from svid.errors import BundleError, SVIDError
 from svid.spiffeid import TrustDomain
-from svid.x509svid import certificates_from_der
 
 __all__ = ["change_from_pb", "credential_from_pb", "cursor_to_pb", "jwt_from_pb", "x509_from_pb"]
 

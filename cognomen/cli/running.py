@@ -15,9 +15,9 @@ import msgspec
 from cognomen.daemon.config import format_duration
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["MAX_SOCKET_PATH_BYTES", "check_socket_path", "config_options", "endpoint", "run"]
+__all__ = ["check_socket_path", "config_options", "endpoint", "run"]
 
-MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
+_MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
 
 _LEVELS = ["debug", "info", "warning", "error"]
 
@@ -57,10 +57,10 @@ def check_socket_path(path: Path) -> Path:
         Refused: INVALID
     """
     length = len(os.fsencode(path.absolute()))
-    if length > MAX_SOCKET_PATH_BYTES:
+    if length > _MAX_SOCKET_PATH_BYTES:
         raise Refused(
             Kind.INVALID,
-            f"socket path: expected at most {MAX_SOCKET_PATH_BYTES} bytes, found {length}: {path}",
+            f"socket path: expected at most {_MAX_SOCKET_PATH_BYTES} bytes, found {length}: {path}",
             hint="name a shorter path",
         )
     return path.absolute()

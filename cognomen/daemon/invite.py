@@ -14,9 +14,9 @@ from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
 
-__all__ = ["MAX_INVITE_BYTES", "Invite"]
+__all__ = ["Invite"]
 
-MAX_INVITE_BYTES = 64 * 1024
+_MAX_INVITE_BYTES = 64 * 1024
 _PREFIX = "cognomen-invite-1."
 
 
@@ -46,8 +46,8 @@ class Invite:
             Refused: INVALID, for anything that is no invite; the text itself is never repeated, because it holds a secret.
         """
         text = text.strip()
-        if len(text) > MAX_INVITE_BYTES:
-            raise Refused(Kind.INVALID, f"invite: expected at most {MAX_INVITE_BYTES} bytes, found {len(text)}")
+        if len(text) > _MAX_INVITE_BYTES:
+            raise Refused(Kind.INVALID, f"invite: expected at most {_MAX_INVITE_BYTES} bytes, found {len(text)}")
         if not text.startswith(_PREFIX):
             raise Refused(
                 Kind.INVALID,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["MAX_PRIVATE_BYTES", "alone_in", "private_directory", "read_private", "write_private"]
+__all__ = ["alone_in", "private_directory", "read_private", "write_private"]
 
-MAX_PRIVATE_BYTES = 16 * 1024 * 1024
+_MAX_PRIVATE_BYTES = 16 * 1024 * 1024
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -85,7 +85,7 @@ def write_private(path: Path, data: bytes) -> None:
         raise _system_refusal(f"file {path}", e) from e
 
 
-def read_private(path: Path, *, max_bytes: int = MAX_PRIVATE_BYTES) -> bytes:
+def read_private(path: Path, *, max_bytes: int = _MAX_PRIVATE_BYTES) -> bytes:
     """Read a file that is ours alone.
 
     Raises:

@@ -11,10 +11,10 @@ from urllib.parse import unquote_to_bytes
 
 from svid.errors import AddressError
 
-__all__ = ["ENDPOINT_SOCKET", "endpoint_target"]
+__all__ = ["endpoint_target"]
 
-ENDPOINT_SOCKET = "SPIFFE_ENDPOINT_SOCKET"
-MAX_UNIX_PATH_BYTES = 107
+_ENDPOINT_SOCKET = "SPIFFE_ENDPOINT_SOCKET"
+_MAX_UNIX_PATH_BYTES = 107
 
 _CLAUSE = "Workload Endpoint 4"
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
@@ -33,9 +33,9 @@ def endpoint_target(socket: str | None = None, environment: Mapping[str, str] = 
     Source: SPIFFE Workload Endpoint 4
     """
     if socket is None:
-        name, address = ENDPOINT_SOCKET, environment.get(ENDPOINT_SOCKET)
+        name, address = _ENDPOINT_SOCKET, environment.get(_ENDPOINT_SOCKET)
         if address is None:
-            raise AddressError(f"socket: expected an address, or {ENDPOINT_SOCKET} set, found neither", clause=_CLAUSE)
+            raise AddressError(f"socket: expected an address, or {_ENDPOINT_SOCKET} set, found neither", clause=_CLAUSE)
     else:
         name, address = "socket", socket
     scheme, colon, rest = address.partition(":")
@@ -58,8 +58,8 @@ def _unix_target(name: str, rest: str) -> str:
     decoded = unquote_to_bytes(path)
     if b"\0" in decoded:
         raise AddressError(f"{name}: expected a path without NUL, found {path!r}", clause=_CLAUSE)
-    if len(decoded) > MAX_UNIX_PATH_BYTES:
-        raise AddressError(f"{name}: expected a path of at most {MAX_UNIX_PATH_BYTES} bytes, found {len(decoded)}")
+    if len(decoded) > _MAX_UNIX_PATH_BYTES:
+        raise AddressError(f"{name}: expected a path of at most {_MAX_UNIX_PATH_BYTES} bytes, found {len(decoded)}")
     return f"unix:{path}"  # gRPC decodes the percent signs itself
 
 

@@ -13,8 +13,8 @@ from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import broken_link
 from issuer.decisions.authority import BACKDATE
 from svid.clock import SystemClock
+from svid.encoding import certificates_from_der
 from svid.keys import thumbprint
-from svid.x509svid import certificates_from_der
 from tests.flow.issuer_harness import Issuer, Node, entry, new_key, public_der, running
 from tests.flow.test_issuer_join import audit_reasons, refusal, spki
 

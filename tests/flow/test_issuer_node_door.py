@@ -14,7 +14,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
 from cognomen.wire.pb import node_pb2
-from svid.x509svid import certificates_from_der
+from svid.encoding import certificates_from_der
 from tests.flow.issuer_harness import Node, attest, entry, join, new_key, public_der, roots_of, running, secure_channel
 from tests.flow.test_issuer_join import audit_reasons, refusal
 

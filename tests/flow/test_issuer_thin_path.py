@@ -6,7 +6,7 @@ from cognomen.wire.pb import node_pb2
 from svid import jwtsvid, x509svid
 from svid.bundle import Bundle
 from svid.clock import SystemClock
-from svid.x509svid import certificates_from_der
+from svid.encoding import certificates_from_der
 from tests.flow.issuer_harness import TRUST_DOMAIN, entry, new_key, public_der, running
 
 

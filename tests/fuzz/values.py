@@ -12,7 +12,7 @@ with atheris.instrument_imports(include=["svid"]):
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from certs.ca import NOW
-    from svid import jwtsvid, x509svid
+    from svid import encoding, jwtsvid, x509svid
     from svid.bundle import Bundle
     from svid.errors import SVIDError
     from svid.jwtsvid import JWTSVID
@@ -56,7 +56,7 @@ def bundle(data: bytes) -> None:
 
 def chain(data: bytes) -> None:
     """Parse, lint and verify a chain."""
-    certificates = x509svid.certificates_from_der(data)
+    certificates = encoding.certificates_from_der(data)
     for certificate in certificates:
         for check in (_check_leaf, _check_signing):
             with suppress(SVIDError):

@@ -15,9 +15,9 @@ from sqlite_utils.migrations import Migrations
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.privatefile import private_directory
 
-__all__ = ["READER_CACHE_KIB", "WRITER_CACHE_KIB", "connect", "create_file", "migrate"]
+__all__ = ["WRITER_CACHE_KIB", "connect", "create_file", "migrate"]
 
-READER_CACHE_KIB = 2 * 1024
+_READER_CACHE_KIB = 2 * 1024
 # Taken as needed; with 2 MiB a bulk of 10,000 entries among 100,000 costs twice the time.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
@@ -177,7 +177,7 @@ def create_file(path: Path) -> None:
         )
 
 
-def connect(path: Path | None, *, cache_kib: int = READER_CACHE_KIB, max_pages: int | None = None) -> Database:
+def connect(path: Path | None, *, cache_kib: int = _READER_CACHE_KIB, max_pages: int | None = None) -> Database:
     """Open a connection for one thread at a time; None: in memory."""
     connection = sqlite3.connect(
         ":memory:" if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
