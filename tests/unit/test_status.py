@@ -1,0 +1,25 @@
+"""Kinds of refusal and statuses, both ways."""
+
+import grpc
+import pytest
+from grpclib.const import Status
+
+from cognomen.daemon.errors import Kind
+from cognomen.daemon.status import kind_of_status, status_of_kind
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_kind_is_a_status_of_both_libraries_and_comes_back(kind: Kind) -> None:
+    name = status_of_kind(kind)
+    assert (Status[name].name, grpc.StatusCode[name].name) == (name, name)
+    assert kind_of_status(name) is kind
+
+
+@pytest.mark.parametrize("name", ["DEADLINE_EXCEEDED", "CANCELLED"])
+def test_a_call_that_was_cut_off_may_be_tried_again(name: str) -> None:
+    assert kind_of_status(name) is Kind.UNAVAILABLE
+
+
+@pytest.mark.parametrize("name", ["UNKNOWN", "UNIMPLEMENTED", "DATA_LOSS"])
+def test_a_status_that_we_never_send_means_that_something_is_broken(name: str) -> None:
+    assert kind_of_status(name) is Kind.INTERNAL
