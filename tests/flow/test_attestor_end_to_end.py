@@ -23,6 +23,7 @@ from tests.flow.liveissuer import TD, LiveIssuer
 
 SECONDS = 20
 HEADER = (("workload.spiffe.io", "true"),)
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)  # else channels of one process share a connection
 OWN_UID = frozenset({Selector("unix", f"uid:{os.geteuid()}")})
 
 
@@ -55,7 +56,7 @@ class LiveAttestor:
     async def stream(self) -> AsyncIterator["Stream"]:
         """FetchX509SVID, as any client calls it: again while there is no identity yet, because the entry is still on its way."""
         async with (
-            grpc.aio.insecure_channel(f"unix:{self.config.workload_socket}") as channel,
+            grpc.aio.insecure_channel(f"unix:{self.config.workload_socket}", options=OWN_CONNECTION) as channel,
             asyncio.timeout(SECONDS),
         ):
             method: grpc.aio.UnaryStreamMultiCallable[pb.X509SVIDRequest, pb.X509SVIDResponse] = channel.unary_stream(

@@ -170,11 +170,14 @@ async def test_one_connection_more_than_the_budget_is_refused_and_the_others_sta
         await served.check_unharmed()
 
 
-async def test_a_caller_that_dies_between_connect_and_call_leaves_nothing_behind(tmp_path: Path) -> None:
-    dies = "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); os._exit(0)"
+@pytest.mark.parametrize("before", ["", "s.recv(1);"], ids=["at once", "once it is in"])
+async def test_a_caller_that_dies_between_connect_and_call_leaves_nothing_behind(tmp_path: Path, before: str) -> None:
+    dies = f"import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); {before} os._exit(0)"
     async with serving(tmp_path) as served:
         for _ in range(2 * _CONNECTIONS):  # one left behind each would be more than the budget
-            await asyncio.to_thread(subprocess.run, [sys.executable, "-c", dies, served.path], check=True)
+            await asyncio.to_thread(
+                subprocess.run, [sys.executable, "-c", dies, served.path], check=True, timeout=SECONDS
+            )
         await served.check_unharmed()
 
 
