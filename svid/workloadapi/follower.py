@@ -139,12 +139,14 @@ class Follower(Generic[_Message, _Value]):
         return unsubscribe
 
     def close(self) -> None:
-        """End the stream and the thread."""
+        """End the stream and the thread; closing again, as a subscriber may that hears of it, only waits for the thread."""
         with self._changed:
+            is_first = not self._closed.is_set()
             self._closed.set()
             if self._stream is not None:
                 self._stream.cancel()
-        self._notify()
+        if is_first:
+            self._notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 

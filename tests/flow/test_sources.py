@@ -341,15 +341,18 @@ def test_close_ends_the_thread_and_every_use(api: WorkloadAPIDouble, domain: Tru
 def test_a_source_may_be_closed_by_its_own_subscriber(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:
     api.say("FetchX509SVID", domain.answer(domain.svid("/a")))
     source = X509Source(api.socket)
-    closed = threading.Event()
+    closed: list[str] = []
+    done = threading.Event()
 
     def close() -> None:
         source.close()
-        closed.set()
+        closed.append(threading.current_thread().name)
+        done.set()
 
     source.subscribe(close)
     api.say("FetchX509SVID", domain.answer(domain.svid("/b")))
-    assert closed.wait(10)
+    assert done.wait(10)
+    assert len(closed) <= 2, "once for the change, once for the closing, and not for ever"
 
 
 def test_a_subscriber_that_fails_harms_nobody(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:
