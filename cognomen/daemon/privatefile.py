@@ -43,8 +43,6 @@ def private_directory(path: Path) -> Path:
 def alone_in(directory: Path, daemon: str) -> Iterator[None]:
     """Hold a daemon's state directory, by a file `lock` in it, until the block ends: a second one would not notice what the first writes.
 
-    The lock is on a file in it: the directory itself is what the gate locks while it replaces a socket there.
-
     Raises:
         Refused: EXISTS when another process holds it; UNAVAILABLE when the system says no.
     """
