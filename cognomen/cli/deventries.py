@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cognomen.cli.admin import Admin, pages
+from cognomen.cli.output import warn
 from cognomen.wire.node import entry_from_pb, entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.entry import RegistrationEntry
@@ -40,7 +41,10 @@ def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity])
     known = set(map(_key, there))
     for key, one in wanted.items():
         if key not in known:  # one by one: the oldest entry is a workload's default identity, so the order must last
-            change = admin.create_entries(pb.EntriesRequest(entries=[entry_to_pb(one)])).change
+            created = admin.create_entries(pb.EntriesRequest(entries=[entry_to_pb(one)]))
+            for text in created.warnings:
+                warn(f"{one.spiffe_id.path}: {text.removeprefix('entries[0]: ')}")
+            change = created.change
     return change
 
 

@@ -50,6 +50,11 @@ def test_without_entries_programs_of_ones_own_uid_are_dev_self(tmp_path: Path) -
         assert ids(dev) == ["spiffe://example.org/dev/self"]
 
 
+def test_what_the_issuer_warns_of_is_told(tmp_path: Path) -> None:
+    with Dev(tmp_path, "--entry", "/shell=unix:path:/bin/sh") as dev:
+        assert "warning: /shell: selectors: unix:path and unix:sha256 separate programs of one uid" in dev.log()
+
+
 def test_the_sdk_and_a_stock_client_get_their_identity_before_and_after_ctrl_c(tmp_path: Path) -> None:
     dev = Dev(tmp_path, "--entry", f"/a={ME}")
     for _ in range(2):
