@@ -78,9 +78,9 @@ class _LazyGroup(click.Group):
 def cognomen() -> None:
     """SPIFFE identities for agents, that end when they should.
 
-    A working socket now: `cognomen dev`, and in another terminal `cognomen fetch x509`.
+    A working socket now: `cognomen dev`. It prints SPIFFE_ENDPOINT_SOCKET=…; with that
+    exported, in another terminal: `cognomen fetch x509`.
 
-    \b
     The issuer's commands speak to its admin socket: --socket, COGNOMEN_ADMIN_SOCKET,
     or /run/cognomen/admin/issuer.sock. `fetch` and `validate` speak to the Workload
     API: --socket, or SPIFFE_ENDPOINT_SOCKET.
