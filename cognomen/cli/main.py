@@ -81,6 +81,7 @@ def cognomen() -> None:
     A working socket now: `cognomen dev`. It prints SPIFFE_ENDPOINT_SOCKET=…; with that
     exported, in another terminal: `cognomen fetch x509`.
 
+    \b
     The issuer's commands speak to its admin socket: --socket, COGNOMEN_ADMIN_SOCKET,
     or /run/cognomen/admin/issuer.sock. `fetch` and `validate` speak to the Workload
     API: --socket, or SPIFFE_ENDPOINT_SOCKET.
