@@ -83,8 +83,9 @@ class DoorCredentials:
 
     def for_server(self) -> grpc.ServerCredentials:
         """What a server's port is added with."""
+        self._taken = self._now  # the first handshake takes it without asking
         return grpc.dynamic_ssl_server_credentials(
-            self._now,
+            self._taken,
             self._news,  # type: ignore[arg-type]  # the stubs do not know that None means unchanged
             require_client_authentication=self._demand,
         )
