@@ -39,6 +39,7 @@ class World:
     invite: Callable[[], Awaitable[Invite]]
     create: Callable[[RegistrationEntry], Awaitable[RegistrationEntry]]
     delete: Callable[[EntryID], Awaitable[None]]
+    acknowledged: Callable[[Node], Awaitable[int]]
 
 
 @pytest.fixture(params=["in memory", "gRPC"])
@@ -60,7 +61,17 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         async def delete(entry_id: EntryID) -> None:
             await live.delete(entry_id)
 
-        yield World(clock=SystemClock(), client=client, invite=live.invite, create=create, delete=delete)
+        async def acknowledged(node: Node) -> int:
+            return (await live.node(str(node.svid.spiffe_id))).acknowledged
+
+        yield World(
+            clock=SystemClock(),
+            client=client,
+            invite=live.invite,
+            create=create,
+            delete=delete,
+            acknowledged=acknowledged,
+        )
         for one in clients:
             await one.close()
 
@@ -81,7 +92,12 @@ def in_memory() -> World:
     async def delete(entry_id: EntryID) -> None:
         issuer.delete(entry_id)
 
-    return World(clock=clock, client=issuer.client, invite=invite, create=create, delete=delete)
+    async def acknowledged(_: Node) -> int:
+        return issuer.acknowledged[-1].number if issuer.acknowledged else 0
+
+    return World(
+        clock=clock, client=issuer.client, invite=invite, create=create, delete=delete, acknowledged=acknowledged
+    )
 
 
 async def join(
@@ -191,9 +207,15 @@ async def test_what_comes_and_goes_is_pushed(world: World) -> None:
         assert (await anext(changes)).gone == (entry.id,)
 
 
-async def test_a_cursor_may_be_acknowledged(world: World) -> None:
-    client, _ = await joined_client(world)
-    await client.acknowledge((await first(client, None)).cursor)
+async def test_what_is_acknowledged_the_issuer_knows(world: World) -> None:
+    client, node = await joined_client(world)
+    await world.create(entry_below(node))
+    cursor = (await first(client, None)).cursor
+    assert await world.acknowledged(node) < cursor.number
+    await client.acknowledge(cursor)
+    async with asyncio.timeout(SECONDS):
+        while await world.acknowledged(node) != cursor.number:  # noqa: ASYNC110 - the issuer writes it a little later
+            await asyncio.sleep(0)
 
 
 async def test_x509_svids_are_minted_in_the_order_of_the_request_each_refused_by_itself(world: World) -> None:

@@ -77,8 +77,12 @@ class LiveIssuer:
 
     async def node_serials(self, node_id: str) -> tuple[str, str]:
         """The current and the pending serial of a node."""
-        reply = await self._call("GetNode", pb.GetNodeRequest(id=node_id), pb.Node.FromString)
-        return reply.current_serial, reply.pending_serial
+        node = await self.node(node_id)
+        return node.current_serial, node.pending_serial
+
+    async def node(self, node_id: str) -> pb.Node:
+        """A node, by its id or SPIFFE ID."""
+        return await self._call("GetNode", pb.GetNodeRequest(id=node_id), pb.Node.FromString)
 
     async def _change(self, method: str, entries: tuple[RegistrationEntry, ...]) -> list[RegistrationEntry]:
         request = pb.EntriesRequest(entries=[entry_to_pb(entry) for entry in entries])

@@ -19,6 +19,7 @@ from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2 as pb
 from svid.x509svid import X509SVID
+from tests.doubles.until import until
 from tests.flow.liveissuer import TD, LiveIssuer
 
 SECONDS = 20
@@ -205,8 +206,10 @@ async def test_a_stop_while_the_issuer_is_away_ends_the_join_at_once(tmp_path: P
         invite = await issuer.invite()
     stop = asyncio.Event()
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
-        group.create_task(attestor.main.run(LiveAttestor(tmp_path).config, invite=invite, stop=stop))
-        await asyncio.sleep(0.3)
+        config = LiveAttestor(tmp_path).config
+        running = group.create_task(attestor.main.run(config, invite=invite, stop=stop))
+        await until((config.state_dir / "node.state").exists)  # its key is kept before the first call
+        assert not running.done()
         stop.set()
 
 
