@@ -36,7 +36,7 @@ contracts: install
 bench: install  ## the hostile-socket figures (the other promises follow with their issue)
 	$(BIN)/python -m bench.hostile $(ARGS)
 
-PROTOS := svid/wire/pb/workload.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto
+PROTOS := svid/wire/pb/workload.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
 
 $(VENV)-proto/.installed: requirements/proto.lock
 	$(PYTHON) -m venv $(VENV)-proto

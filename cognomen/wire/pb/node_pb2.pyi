@@ -284,6 +284,72 @@ class GetBundleResponse(_message.Message):
 Global___GetBundleResponse: _TypeAlias = GetBundleResponse  # noqa: Y015
 
 @_typing.final
+class BeginReadmissionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginReadmissionRequest: _TypeAlias = BeginReadmissionRequest  # noqa: Y015
+
+@_typing.final
+class BeginReadmissionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.bytes
+    """good once, for a minute"""
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginReadmissionResponse: _TypeAlias = BeginReadmissionResponse  # noqa: Y015
+
+@_typing.final
+class ReadmitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    """the leaf of the SVID that ran out, DER: its serial is the node's current or pending one"""
+    nonce: _builtins.bytes
+    public_key: _builtins.bytes
+    """what the next SVID is for"""
+    signature: _builtins.bytes
+    """by the key of the certificate, over context, trust domain, nonce and the hash of public_key"""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+        nonce: _builtins.bytes = ...,
+        public_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "nonce", b"nonce", "public_key", b"public_key", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadmitRequest: _TypeAlias = ReadmitRequest  # noqa: Y015
+
+@_typing.final
 class Cursor(_message.Message):
     """Where a follower stands in the change log. An unknown incarnation or a number from the future means snapshot."""
 
@@ -343,10 +409,13 @@ class Change(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     snapshot: _builtins.bool
     more: _builtins.bool
     bundle: _builtins.bytes
     """empty: unchanged"""
+    checkpoint: _builtins.bytes
+    """the latest signed checkpoint of the audit chain, JSON; empty: unchanged"""
     @_builtins.property
     def cursor(self) -> Global___Cursor: ...
     @_builtins.property
@@ -364,10 +433,11 @@ class Change(_message.Message):
         entries: _abc.Iterable[Global___Entry] | None = ...,
         gone: _abc.Iterable[_builtins.str] | None = ...,
         bundle: _builtins.bytes = ...,
+        checkpoint: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "cursor", b"cursor", "entries", b"entries", "gone", b"gone", "more", b"more", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "cursor", b"cursor", "entries", b"entries", "gone", b"gone", "more", b"more", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,16 @@ class JoinStub(object):
                 request_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.GetBundleRequest.SerializeToString,
                 response_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.GetBundleResponse.FromString,
                 _registered_method=True)
+        self.BeginReadmission = channel.unary_unary(
+                '/cognomen.node.v1.Join/BeginReadmission',
+                request_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.BeginReadmissionRequest.SerializeToString,
+                response_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.BeginReadmissionResponse.FromString,
+                _registered_method=True)
+        self.Readmit = channel.unary_unary(
+                '/cognomen.node.v1.Join/Readmit',
+                request_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReadmitRequest.SerializeToString,
+                response_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.NodeCredential.FromString,
+                _registered_method=True)
 
 
 class JoinServicer(object):
@@ -62,6 +72,19 @@ class JoinServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BeginReadmission(self, request, context):
+        """A node whose SVID ran out comes back by the key of that SVID: a nonce first, then its signature.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Readmit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JoinServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -74,6 +97,16 @@ def add_JoinServicer_to_server(servicer, server):
                     servicer.GetBundle,
                     request_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.GetBundleRequest.FromString,
                     response_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.GetBundleResponse.SerializeToString,
+            ),
+            'BeginReadmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginReadmission,
+                    request_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.BeginReadmissionRequest.FromString,
+                    response_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.BeginReadmissionResponse.SerializeToString,
+            ),
+            'Readmit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Readmit,
+                    request_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReadmitRequest.FromString,
+                    response_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.NodeCredential.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -130,6 +163,60 @@ class Join(object):
             '/cognomen.node.v1.Join/GetBundle',
             cognomen_dot_wire_dot_pb_dot_node__pb2.GetBundleRequest.SerializeToString,
             cognomen_dot_wire_dot_pb_dot_node__pb2.GetBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginReadmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cognomen.node.v1.Join/BeginReadmission',
+            cognomen_dot_wire_dot_pb_dot_node__pb2.BeginReadmissionRequest.SerializeToString,
+            cognomen_dot_wire_dot_pb_dot_node__pb2.BeginReadmissionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Readmit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cognomen.node.v1.Join/Readmit',
+            cognomen_dot_wire_dot_pb_dot_node__pb2.ReadmitRequest.SerializeToString,
+            cognomen_dot_wire_dot_pb_dot_node__pb2.NodeCredential.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,9 @@ class JoinStub:
     AttestNode: _grpc.StreamStreamMultiCallable[_node_pb2.AttestNodeRequest, _node_pb2.AttestNodeResponse]
     """The challenge and its answers stay inside the node attestor's stream: evidence, (challenge, answer)*, attested."""
     GetBundle: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetBundleRequest, _node_pb2.GetBundleResponse]
+    BeginReadmission: _grpc.UnaryUnaryMultiCallable[_node_pb2.BeginReadmissionRequest, _node_pb2.BeginReadmissionResponse]
+    """A node whose SVID ran out comes back by the key of that SVID: a nonce first, then its signature."""
+    Readmit: _grpc.UnaryUnaryMultiCallable[_node_pb2.ReadmitRequest, _node_pb2.NodeCredential]
 
 @_typing.type_check_only
 class JoinAsyncStub(JoinStub):
@@ -43,6 +46,9 @@ class JoinAsyncStub(JoinStub):
     AttestNode: _aio.StreamStreamMultiCallable[_node_pb2.AttestNodeRequest, _node_pb2.AttestNodeResponse]  # type: ignore[assignment]
     """The challenge and its answers stay inside the node attestor's stream: evidence, (challenge, answer)*, attested."""
     GetBundle: _aio.UnaryUnaryMultiCallable[_node_pb2.GetBundleRequest, _node_pb2.GetBundleResponse]  # type: ignore[assignment]
+    BeginReadmission: _aio.UnaryUnaryMultiCallable[_node_pb2.BeginReadmissionRequest, _node_pb2.BeginReadmissionResponse]  # type: ignore[assignment]
+    """A node whose SVID ran out comes back by the key of that SVID: a nonce first, then its signature."""
+    Readmit: _aio.UnaryUnaryMultiCallable[_node_pb2.ReadmitRequest, _node_pb2.NodeCredential]  # type: ignore[assignment]
 
 class JoinServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -59,6 +65,21 @@ class JoinServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.GetBundleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.GetBundleResponse, _abc.Awaitable[_node_pb2.GetBundleResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BeginReadmission(
+        self,
+        request: _node_pb2.BeginReadmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.BeginReadmissionResponse, _abc.Awaitable[_node_pb2.BeginReadmissionResponse]]:
+        """A node whose SVID ran out comes back by the key of that SVID: a nonce first, then its signature."""
+
+    @_abc_1.abstractmethod
+    def Readmit(
+        self,
+        request: _node_pb2.ReadmitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.NodeCredential, _abc.Awaitable[_node_pb2.NodeCredential]]: ...
 
 def add_JoinServicer_to_server(servicer: JoinServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

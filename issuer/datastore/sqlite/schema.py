@@ -21,7 +21,7 @@ _READER_CACHE_KIB = 2 * 1024
 # Taken as needed; with 2 MiB a bulk of 10,000 entries among 100,000 costs twice the time.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001"})
+_KNOWN = frozenset({"0001", "0002"})
 
 _migrations = Migrations("issuer")
 
@@ -147,6 +147,45 @@ def _first(database: Database) -> None:
         "INSERT INTO meta (id, incarnation, change_number, bundle_sequence) VALUES (1, ?, 0, 0)",
         [secrets.token_hex(16)],
     )
+
+
+_SECOND = (
+    "ALTER TABLE meta ADD COLUMN clock_mark INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE node ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE authority ADD COLUMN activate_at INTEGER",
+    "ALTER TABLE authority ADD COLUMN published_change INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE authority ADD COLUMN last_not_after INTEGER",
+    # As it was, but for node_id: a node that comes back by a new invite has several tokens.
+    "ALTER TABLE token RENAME TO token_0001",
+    """
+    CREATE TABLE token (
+        hash TEXT PRIMARY KEY NOT NULL,
+        node_id TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        key_hash TEXT NOT NULL,
+        used_at INTEGER
+    ) STRICT
+    """,
+    (
+        "INSERT INTO token (hash, node_id, labels, created_at, expires_at, key_hash, used_at)"
+        " SELECT hash, node_id, labels, created_at, expires_at, key_hash, used_at FROM token_0001"
+    ),
+    "DROP TABLE token_0001",
+    """
+    CREATE TABLE checkpoint (
+        number INTEGER PRIMARY KEY,
+        document BLOB NOT NULL
+    ) STRICT
+    """,
+)
+
+
+@_migrations(name="0002")
+def _second(database: Database) -> None:
+    for statement in _SECOND:
+        database.execute(statement)
 
 
 def create_file(path: Path) -> None:
