@@ -37,7 +37,7 @@ from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
 
-__all__ = ["run"]
+__all__ = ["rejoin", "run"]
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +72,21 @@ async def run(
         log.info("attestor stopped")
 
 
+async def rejoin(config: AttestorConfig, invite: Invite, joined: Callable[[SpiffeID], None]) -> None:
+    """Join with a new invite, as the node that it names, keep that, and end.
+
+    Raises:
+        Refused: EXISTS while an attestor runs on this state; as the issuer refuses.
+    """
+    with alone_in(private_directory(config.state_dir), "attestor"):
+        attestor = _Attestor(config, joined)
+        try:
+            node = await attestor.join(invite)
+        finally:
+            await attestor.client.close()
+        joined(node.svid.spiffe_id)
+
+
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, Node]) -> Node | None:
     """The work's result, or None once we are told to stop."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
@@ -98,7 +113,11 @@ class _Attestor:
     async def join(self, invite: Invite | None) -> Node:
         """Join, or go on as the node that was kept."""
         flow = JoinIssuer(
-            trust_domain=self._config.trust_domain, state=self._state, client=self.client, clock=self.clock
+            trust_domain=self._config.trust_domain,
+            state=self._state,
+            door=self.client,
+            client=self.client,
+            clock=self.clock,
         )
         return await flow.run(invite, JoinToken(invite) if invite else None)
 
@@ -106,7 +125,7 @@ class _Attestor:
         """Follow, mint, and serve workloads until the stop."""
         cache = Cache(node.bundle)
         client, clock, jitter = self.client, self.clock, self._jitter
-        keep = KeepNode(node, state=self._state, client=client, clock=clock, jitter=jitter)
+        keep = KeepNode(node, state=self._state, door=client, client=client, clock=clock, jitter=jitter)
         feed = FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter)
         jwts = MintJWTs(client=client, clock=clock)
         health = HealthState(SERVICE)

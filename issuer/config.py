@@ -18,6 +18,7 @@ __all__ = ["MAX_INVITE_TTL", "IssuerConfig", "KeyManagerChoice"]
 MAX_INVITE_TTL = timedelta(days=1)
 
 _EVERY_INTERFACE = {"0.0.0.0", "[::]"}  # noqa: S104 - recognised, not bound
+_MAX_RETURN_WINDOW = timedelta(days=365)
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
 
 
@@ -37,6 +38,8 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         join_address: host:port to listen on for joiners.
         advertised_node_address: what an invite says; empty: the address bound, which must then be one that nodes can name.
         advertised_join_address: as above.
+        return_window: how long after the end of its SVID a node may return by its key; 0s: never.
+        authority_spread: how long an authority stands in the bundle before it signs.
 
     Raises:
         ValueError: a duration out of its bounds, or an address missing, by name.
@@ -54,14 +57,19 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     jwt_svid_ttl: timedelta = timedelta(minutes=5)
     node_svid_ttl: timedelta = timedelta(hours=1)
     issuer_svid_ttl: timedelta = timedelta(hours=1)
+    return_window: timedelta = timedelta(days=5)
     invite_ttl: timedelta = timedelta(minutes=10)
     authority_lifetime: timedelta = timedelta(days=14)
+    authority_spread: timedelta = timedelta(minutes=10)
 
     def __post_init__(self) -> None:
         for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl", "issuer_svid_ttl"):
             _check_duration(name, getattr(self, name), MAX_TTL)
+        if self.return_window:
+            _check_duration("return_window", self.return_window, _MAX_RETURN_WINDOW)
         _check_duration("invite_ttl", self.invite_ttl, MAX_INVITE_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
+        _check_duration("authority_spread", self.authority_spread, self.authority_lifetime / 4)
         for name in ("node_address", "join_address"):
             host = getattr(self, name).rpartition(":")[0]
             if host in _EVERY_INTERFACE and not getattr(self, f"advertised_{name}"):
@@ -71,6 +79,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def _check_duration(name: str, found: timedelta, longest: timedelta) -> None:
+    longest -= timedelta(microseconds=longest.microseconds)
     if not timedelta(seconds=1) <= found <= longest or found.microseconds:
         raise ValueError(
             f"{name}: expected whole seconds from 1s to {format_duration(longest)}, found {format_duration(found)}"

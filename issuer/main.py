@@ -5,6 +5,7 @@ What a key of the configuration means: config. How tasks are supervised: cognome
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,14 +34,18 @@ from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_jwtsvids import IssueJWTSVIDs
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_x509svids import IssueX509SVIDs
+from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.mint_batch import MintBatch
+from issuer.flows.prune import Prune
+from issuer.flows.readmit_node import ReadmitNode
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
-from issuer.flows.rotate_authority import RotateAuthority
+from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.keymanager.disk import DiskKeyManager
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.keymanager.port import KeyManager
@@ -73,6 +78,9 @@ class _Parts:
     datastore: SQLiteDatastore
     keys: HoldKeys
     clock: Clock
+    guard: GuardClock
+    feed: FeedAttestors
+    rotate: RotateAuthority
     deferred: DeferWrites
     refusals: AuditRefusals
 
@@ -95,18 +103,14 @@ async def run(
             leaving.enter_context(stop_on_signals(stop))
         parts = await _open(config, leaving)
         credentials, own_svid = await _open_credentials(parts)
-        feed = FeedAttestors(
-            datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock, trust_domain=config.trust_domain
-        )
-        bound = await _open_network_doors(parts, feed, credentials, leaving)
-        health = await _open_admin_door(parts, feed, bound, leaving)
+        bound = await _open_network_doors(parts, credentials, leaving)
+        health = await _open_admin_door(parts, bound, leaving)
         health.set_serving(serving=True)
         log.info(
             "issuer started", trust_domain=str(config.trust_domain), node=bound.node_address, join=bound.join_address
         )
         ready(bound)
-        deferred = Task(name="deferred writes", run=parts.deferred.run, restart=True)
-        await supervise([deferred, own_svid], stop=stop, clock=parts.clock)
+        await supervise([own_svid, *_tasks(parts)], stop=stop, clock=parts.clock)
         health.set_serving(serving=False)
         log.info("issuer stopping")
 
@@ -122,25 +126,44 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         datastore, keys = await SQLiteDatastore.open(directory / "issuer.db"), DiskKeyManager(directory / "keys")
     leaving.push_async_callback(datastore.close)
     clock = SystemClock()
+    guard = GuardClock(datastore=datastore, clock=clock)
+    deferred = DeferWrites(datastore=datastore, clock=clock)
+    feed = FeedAttestors(datastore=datastore, deferred=deferred, clock=clock, trust_domain=config.trust_domain)
+    held = HoldKeys(keys=keys)
     rotate = RotateAuthority(
         datastore=datastore,
-        keys=keys,
+        keys=held,
         upstream=SelfSigned(),
         clock=clock,
+        guard=guard,
         trust_domain=config.trust_domain,
-        lifetime=config.authority_lifetime,
+        policy=RotationPolicy(lifetime=config.authority_lifetime, spread=config.authority_spread),
+        acknowledged=feed.slowest,
+        jitter=secrets.SystemRandom().random,
     )
     await rotate()
-    deferred = DeferWrites(datastore=datastore, clock=clock)
     leaving.push_async_callback(deferred.flush)
     return _Parts(
         config=config,
         datastore=datastore,
-        keys=HoldKeys(keys=keys),
+        keys=held,
         clock=clock,
+        guard=guard,
+        feed=feed,
+        rotate=rotate,
         deferred=deferred,
         refusals=AuditRefusals(datastore=datastore, clock=clock),
     )
+
+
+def _tasks(parts: _Parts) -> list[Task]:
+    """What goes on by itself."""
+    prune = Prune(datastore=parts.datastore, clock=parts.clock, guard=parts.guard)
+    return [
+        Task(name="deferred writes", run=parts.deferred.run, restart=True),
+        Task(name="authorities", run=parts.rotate.run, restart=True),
+        Task(name="pruning", run=prune.run, restart=True),
+    ]
 
 
 async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], Task]:
@@ -163,7 +186,7 @@ async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], T
 
 
 async def _open_network_doors(
-    parts: _Parts, feed: FeedAttestors, credentials: Sequence[DoorCredentials], leaving: contextlib.AsyncExitStack
+    parts: _Parts, credentials: Sequence[DoorCredentials], leaving: contextlib.AsyncExitStack
 ) -> Bound:
     node_svids = IssueNodeSVID(
         keys=parts.keys,
@@ -179,7 +202,7 @@ async def _open_network_doors(
         trust_domain=parts.config.trust_domain,
     )
     join = join_server(_join_service(parts, node_svids))
-    node = node_server(_node_service(parts, node_svids, feed), admit)
+    node = node_server(_node_service(parts, node_svids), admit)
     bound = Bound(
         join_address=bind(join, parts.config.join_address, credentials[0], key="join_address"),
         node_address=bind(node, parts.config.node_address, credentials[1], key="node_address"),
@@ -200,14 +223,22 @@ def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
     )
-    return JoinService(attest, parts.datastore, parts.config.trust_domain)
+    readmit = ReadmitNode(
+        datastore=parts.datastore,
+        node_svids=node_svids,
+        refusals=parts.refusals,
+        clock=parts.clock,
+        trust_domain=parts.config.trust_domain,
+        window=parts.config.return_window,
+    )
+    return JoinService(attest, readmit, parts.datastore, parts.config.trust_domain)
 
 
-def _node_service(parts: _Parts, node_svids: IssueNodeSVID, feed: FeedAttestors) -> NodeService:
+def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
     config = parts.config
     batches = MintBatch(datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock)
     return NodeService(
-        feed=feed,
+        feed=parts.feed,
         x509=IssueX509SVIDs(
             batches=batches, keys=parts.keys, trust_domain=config.trust_domain, ttl=config.x509_svid_ttl
         ),
@@ -216,9 +247,7 @@ def _node_service(parts: _Parts, node_svids: IssueNodeSVID, feed: FeedAttestors)
     )
 
 
-async def _open_admin_door(
-    parts: _Parts, feed: FeedAttestors, bound: Bound, leaving: contextlib.AsyncExitStack
-) -> HealthState:
+async def _open_admin_door(parts: _Parts, bound: Bound, leaving: contextlib.AsyncExitStack) -> HealthState:
     config = parts.config
     flows = AdminFlows(
         datastore=parts.datastore,
@@ -231,7 +260,10 @@ async def _open_admin_door(
             ttl=config.invite_ttl,
         ),
         entries=ChangeEntries(datastore=parts.datastore, clock=parts.clock, trust_domain=config.trust_domain),
-        feed=feed,
+        nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
+        feed=parts.feed,
+        rotate=parts.rotate,
+        guard=parts.guard,
         trust_domain=config.trust_domain,
     )
     health = HealthState(_ADMIN)

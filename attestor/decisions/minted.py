@@ -6,13 +6,13 @@ from datetime import datetime
 from cryptography import x509
 
 from svid.bundle import Bundle
-from svid.errors import JWTSVIDError, X509SVIDError
+from svid.errors import JWTSVIDError, SVIDError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.keys import PrivateKey
 from svid.spiffeid import SpiffeID
 from svid.x509svid import X509SVID, verify
 
-__all__ = ["check_jwt", "take_x509"]
+__all__ = ["check_jwt", "is_vouched_for", "take_x509"]
 
 
 def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bundle, at: datetime) -> X509SVID:
@@ -25,6 +25,15 @@ def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bun
     if chain[0].public_key() != key.public_key():
         raise X509SVIDError("key: expected a leaf for the key of the request, found another")
     return X509SVID(spiffe_id=spiffe_id, chain=tuple(chain), private_key=key)
+
+
+def is_vouched_for(svid: X509SVID, bundle: Bundle, *, at: datetime) -> bool:
+    """Whether this bundle vouches for an SVID that is held."""
+    try:
+        verify(svid.chain, bundle, at=at)
+    except SVIDError:
+        return False
+    return True
 
 
 def check_jwt(token: str, *, spiffe_id: SpiffeID, audiences: Collection[str]) -> None:

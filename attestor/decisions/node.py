@@ -21,6 +21,7 @@ from svid.x509svid import X509SVID
 
 __all__ = [
     "NEW_INVITE",
+    "REJOIN",
     "Joining",
     "Node",
     "NodeCredential",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 NEW_INVITE = "make a new invite with: cognomen node invite; then start the attestor once with --invite"
+"""What an operator does about a node that never joined."""
+
+REJOIN = "invite it again: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE"
 """What an operator does about a node that the issuer does not let in any more."""
 
 
@@ -92,19 +96,19 @@ def check_trust_domain(expected: TrustDomain | None, found: TrustDomain, *, wher
         )
 
 
-def resumable(saved: Joining | Node | None, invite: Invite | None, *, now: datetime) -> Node | None:
+def resumable(saved: Joining | Node | None, invite: Invite | None) -> Node | None:
     """The node that goes on as it was; None when it joins with this invite, because it never did or the invite is another one.
 
+    One whose SVID ran out goes on, too: it comes back by its key.
+
     Raises:
-        Refused: NOT_FOUND without node and invite; UNAUTHENTICATED when the node SVID has expired and the invite is no new one.
+        Refused: NOT_FOUND without node and invite.
     """
     node = saved.before if isinstance(saved, Joining) else saved
     if invite is not None and (node is None or token_hash(invite) != node.token_hash):
         return None
     if node is None:
         raise Refused(Kind.NOT_FOUND, "node: expected one that joined, or an invite, found neither", hint=NEW_INVITE)
-    if now >= node.svid.not_after:
-        raise Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {node.svid.not_after.isoformat()}", hint=NEW_INVITE)
     return node
 
 

@@ -11,11 +11,12 @@ from datetime import timedelta
 import structlog
 
 from attestor.cache import Cache
-from attestor.decisions.node import NEW_INVITE
+from attestor.decisions.node import REJOIN
 from attestor.decisions.sync import Change
 from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
 from svid.clock import Clock
 
@@ -52,13 +53,14 @@ class FollowFeed:
         delays, refused_delays = self._fresh_delays()
         while True:
             before = self._applied
+            self._node.renewed.clear()
             refused = await self._try_to_follow()
             if self._applied != before:
                 delays, refused_delays = self._fresh_delays()
             not_us = refused is not None and refused.kind in _NOT_THIS_NODE
             delay = next(refused_delays if not_us else delays).total_seconds()
             self._tell(refused, delay)
-            await self._clock.sleep(delay)
+            await first_of(self._clock.sleep(delay), self._node.renewed.wait())
 
     async def acknowledge(self) -> None:
         """Tell the issuer how far we have come, for ever; only the latest counts."""
@@ -112,6 +114,6 @@ class FollowFeed:
         if refused is None:
             log.debug("feed ended, following again", delay_seconds=seconds)
         elif refused.kind in _NOT_THIS_NODE:
-            log.error("issuer refused this node", reason=refused.detail, hint=NEW_INVITE, delay_seconds=seconds)
+            log.error("issuer refused this node", reason=refused.detail, hint=REJOIN, delay_seconds=seconds)
         else:
             log.warning("feed failed, following again", reason=refused.detail, hint=refused.hint, delay_seconds=seconds)

@@ -11,7 +11,7 @@ from datetime import timedelta
 import structlog
 
 from attestor.decisions.node import NEW_INVITE, Node, NodeCredential, check_trust_domain, joined, joining, resumable
-from attestor.issuerclient.port import Evidence, IssuerClient
+from attestor.issuerclient.port import Evidence, IssuerClient, JoinDoor
 from attestor.nodeattestor.port import NodeAttestor
 from attestor.state.port import State
 from cognomen.daemon.errors import Kind, Refused
@@ -38,6 +38,7 @@ class JoinIssuer:
 
     trust_domain: TrustDomain | None
     state: State
+    door: JoinDoor
     client: IssuerClient
     clock: Clock
 
@@ -52,7 +53,7 @@ class JoinIssuer:
         """
         # 1. What do we have?
         saved = await asyncio.to_thread(self.state.load)
-        node = resumable(saved, invite, now=self.clock.now())
+        node = resumable(saved, invite)
         if node is not None:
             check_trust_domain(self.trust_domain, node.bundle.trust_domain, where="state")
             return await self._resume(node)
@@ -82,7 +83,7 @@ class JoinIssuer:
     async def _join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
         for delay in _BACKOFF.delays(secrets.SystemRandom().random):
             try:
-                return await self.client.join(invite, evidence, public_key)
+                return await self.door.join(invite, evidence, public_key)
             except Refused as e:
                 if e.kind in {Kind.UNAUTHENTICATED, Kind.DENIED}:
                     raise Refused(e.kind, e.detail, hint=e.hint or NEW_INVITE) from e

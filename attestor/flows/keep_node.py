@@ -1,20 +1,23 @@
-"""The node in use: what it trusts and its own SVID, renewed at half-life; kept before it is used.
+"""The node in use: what it trusts and its own SVID, renewed at half-life, or got back after an absence; kept before it is used.
 
 When half-life is: attestor/decisions/renewal. Whether the issuer's answer is good: attestor/decisions/node.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
-from attestor.decisions.node import NEW_INVITE, Node, renewed
+from attestor.decisions.minted import is_vouched_for
+from attestor.decisions.node import REJOIN, Node, renewed
 from attestor.decisions.renewal import renew_at
-from attestor.issuerclient.port import IssuerClient
+from attestor.issuerclient.port import IssuerClient, JoinDoor
 from attestor.state.port import State
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
 from svid.bundle import Bundle
 from svid.clock import Clock
@@ -25,6 +28,9 @@ __all__ = ["KeepNode"]
 log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(seconds=30))
+_RETURN_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))  # nothing works meanwhile
+_REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
+_NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _LOOK_SECONDS = 30.0  # how late a jump of the wall clock may be noticed
 
 
@@ -36,10 +42,21 @@ class KeepNode:
     """
 
     def __init__(
-        self, node: Node, *, state: State, client: IssuerClient, clock: Clock, jitter: Callable[[], float]
+        self,
+        node: Node,
+        *,
+        state: State,
+        door: JoinDoor,
+        client: IssuerClient,
+        clock: Clock,
+        jitter: Callable[[], float],
     ) -> None:
         self.node = node
+        self.renewed = asyncio.Event()
+        """Set whenever the node speaks with another SVID or trusts another bundle; the feed waits for it and clears it."""
+        self._trusts_another = asyncio.Event()
         self._state = state
+        self._door = door
         self._client = client
         self._clock = clock
         self._jitter = jitter
@@ -50,47 +67,67 @@ class KeepNode:
         async with self._changing:
             if bundle != self.node.bundle:
                 await self._become(replace(self.node, bundle=bundle))
+                self._trusts_another.set()
 
     async def run(self) -> None:
-        """Renew the node SVID at each half-life, for ever."""
-        delays = _BACKOFF.delays(self._jitter)
+        """Renew the node SVID at each half-life, for ever; once it ran out, come back by its key."""
+        delays = self._fresh_delays()
         while True:
-            await self._wait_for_half_life()
+            await self._wait_until_due()
             try:
                 await self._renew()
             except Refused as e:
-                delay = next(delays).total_seconds()
+                which = _REFUSED_BACKOFF if e.kind in _NOT_THIS_NODE else self._patience()
+                delay = next(delays[which]).total_seconds()
                 self._tell(e, delay)
                 await self._clock.sleep(delay)
             else:
-                delays = _BACKOFF.delays(self._jitter)
+                delays = self._fresh_delays()
 
-    async def _wait_for_half_life(self) -> None:
+    @property
+    def _is_over(self) -> bool:
+        return self._clock.now() >= self.node.svid.not_after
+
+    def _patience(self) -> Backoff:
+        return _RETURN_BACKOFF if self._is_over else _BACKOFF
+
+    def _fresh_delays(self) -> Mapping[Backoff, Iterator[timedelta]]:
+        return {one: one.delays(self._jitter) for one in (_BACKOFF, _RETURN_BACKOFF, _REFUSED_BACKOFF)}
+
+    async def _wait_until_due(self) -> None:
         moment = renew_at(self.node.issued_at, self.node.svid.not_after, self._jitter())
         while (left := (moment - self._clock.now()).total_seconds()) > 0:
-            await self._clock.sleep(min(left, _LOOK_SECONDS))
+            if not is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.now()):
+                return  # its authority has left the bundle
+            self._trusts_another.clear()
+            await first_of(self._clock.sleep(min(left, _LOOK_SECONDS)), self._trusts_another.wait())
 
     async def _renew(self) -> None:
         key = generate_private_key(KeyKind.EC_P256)
+        public_key = public_key_to_der(key.public_key())
         async with self._changing:
-            credential = await self._client.renew(public_key_to_der(key.public_key()))
+            is_back = self._is_over
+            ask = partial(self._door.readmit, self.node) if is_back else self._client.renew
+            credential = await ask(public_key)
             await self._become(renewed(self.node, credential, key, now=self._clock.now()))
         log.info(
-            "node SVID renewed", spiffe_id=str(self.node.svid.spiffe_id), not_after=self.node.svid.not_after.isoformat()
+            "node readmitted" if is_back else "node SVID renewed",
+            spiffe_id=str(self.node.svid.spiffe_id),
+            not_after=self.node.svid.not_after.isoformat(),
         )
 
     async def _become(self, node: Node) -> None:
         await asyncio.to_thread(self._state.save, node)
         self.node = node
         await self._client.use(node)
+        self.renewed.set()
 
     def _tell(self, refused: Refused, delay: float) -> None:
-        over = self._clock.now() >= self.node.svid.not_after
-        tell = log.error if over or refused.kind is not Kind.UNAVAILABLE else log.warning
+        tell = log.error if self._is_over or refused.kind is not Kind.UNAVAILABLE else log.warning
         tell(
             "node SVID not renewed",
             reason=refused.detail,
-            hint=NEW_INVITE if over else refused.hint,
+            hint=REJOIN if refused.kind in _NOT_THIS_NODE else refused.hint,
             not_after=self.node.svid.not_after.isoformat(),
             delay_seconds=round(delay, 3),
         )

@@ -4,17 +4,18 @@ What is due when: attestor/decisions/renewal. Whether an answer is good: attesto
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from attestor.cache import Cache, HeldX509
-from attestor.decisions.minted import take_x509
+from attestor.decisions.minted import is_vouched_for, take_x509
 from attestor.decisions.renewal import due_now, renew_at
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
@@ -55,6 +56,7 @@ class RenewSVIDs:
         self._clock = clock
         self._jitter = jitter
         self._plans: dict[EntryID, _Plan] = {}
+        self._bundle = cache.bundle
 
     async def run(self) -> None:
         """Mint what is due, for ever."""
@@ -91,6 +93,16 @@ class RenewSVIDs:
         for entry_id in self._plans.keys() - entries.keys():
             del self._plans[entry_id]
 
+        if self._cache.bundle is not self._bundle:
+            self._bundle = self._cache.bundle
+            self._plan_anew(now)
+
+    def _plan_anew(self, now: datetime) -> None:
+        """Renew now what the bundle does not vouch for any more: an authority may have left it before its time."""
+        for entry_id, held in self._cache.svids.items():
+            if not is_vouched_for(held.svid, self._bundle, at=now):
+                self._plans[entry_id].due = now
+
     def _due(self, now: datetime) -> Sequence[RegistrationEntry]:
         due = {entry_id: plan.due for entry_id, plan in self._plans.items() if plan.due <= now}
         wanted = self._cache.wanted() if len(due) > 1 else ()
@@ -99,7 +111,7 @@ class RenewSVIDs:
     async def _rest(self, now: datetime, expiry: datetime) -> None:
         next_due = min((plan.due for plan in self._plans.values()), default=expiry)
         rest = max(min(now + _LONGEST_REST, next_due, expiry) - now, _SHORTEST_REST)
-        await _first_of(self._cache.changed.wait(), self._clock.sleep(rest.total_seconds()))
+        await first_of(self._cache.changed.wait(), self._clock.sleep(rest.total_seconds()))
 
     async def _mint(self, batch: Sequence[RegistrationEntry]) -> None:
         keys = [generate_private_key(KeyKind.EC_P256) for _ in batch]
@@ -144,12 +156,3 @@ class RenewSVIDs:
             reason=reason,
             delay_seconds=round(delay.total_seconds(), 3),
         )
-
-
-async def _first_of(*waits: Coroutine[None, None, object]) -> None:
-    """Return when the first has ended, and end the others."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(wait) for wait in waits]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()

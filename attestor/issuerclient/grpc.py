@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestor.decisions.node import Node, NodeCredential
 from attestor.decisions.sync import Change, Cursor
@@ -21,8 +22,10 @@ from cognomen.daemon.invite import Invite
 from cognomen.daemon.status import kind_of_status
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
+from cognomen.wire.readmission import readmission_bytes
 from svid.bundle import Bundle
 from svid.errors import SVIDError
+from svid.keys import KeyID, LocalSigningKey
 
 if TYPE_CHECKING:
     from cognomen.wire.pb.node_pb2_grpc import JoinAsyncStub, NodeAsyncStub
@@ -72,7 +75,7 @@ class _Link:
 
 
 class GRPCIssuerClient:
-    """Speaks to one issuer; `join` and `use` say to which."""
+    """Speaks to one issuer, at both of its doors; `join`, `readmit` and `use` say to which."""
 
     def __init__(self) -> None:
         self._current: _Link | None = None
@@ -85,6 +88,25 @@ class GRPCIssuerClient:
                 async with asyncio.timeout(_CALL_SECONDS):
                     attested = await _attest(JoinStub(channel), evidence, public_key)
                 return credential_from_pb(attested, invite.trust_domain)
+        finally:
+            await channel.close()
+
+    async def readmit(self, node: Node, public_key: bytes) -> NodeCredential:
+        """Come back as this node at the join door."""
+        channel = _channel(node.join_address, node.bundle)
+        trust_domain = node.bundle.trust_domain
+        try:
+            with _refusing():
+                stub: JoinAsyncStub = JoinStub(channel)
+                begun = await stub.BeginReadmission(pb.BeginReadmissionRequest(), timeout=_CALL_SECONDS)
+                key = LocalSigningKey(KeyID("node"), node.svid.private_key)
+                request = pb.ReadmitRequest(
+                    certificate=node.svid.leaf.public_bytes(Encoding.DER),
+                    nonce=begun.nonce,
+                    public_key=public_key,
+                    signature=key.sign(readmission_bytes(trust_domain, begun.nonce, public_key)),
+                )
+                return credential_from_pb(await stub.Readmit(request, timeout=_CALL_SECONDS), trust_domain)
         finally:
             await channel.close()
 

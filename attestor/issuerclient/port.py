@@ -13,7 +13,16 @@ from cognomen.daemon.errors import Refused
 from cognomen.daemon.invite import Invite
 from svid.entry import EntryID
 
-__all__ = ["MAX_BATCH", "Evidence", "IssuerClient", "JWTRequest", "MintedJWT", "MintedX509", "X509Request"]
+__all__ = [
+    "MAX_BATCH",
+    "Evidence",
+    "IssuerClient",
+    "JWTRequest",
+    "JoinDoor",
+    "MintedJWT",
+    "MintedX509",
+    "X509Request",
+]
 
 MAX_BATCH = 1000
 """The most items that one mint may hold."""
@@ -61,8 +70,8 @@ class MintedJWT:
     expires_at: datetime
 
 
-class IssuerClient(Protocol):
-    """The issuer, as seen from a node; every call has a deadline of its own.
+class JoinDoor(Protocol):
+    """The issuer, as seen by whoever has no valid node SVID; every call has a deadline of its own.
 
     Raises:
         Refused: with the issuer's kind; UNAVAILABLE when it cannot be reached.
@@ -70,6 +79,17 @@ class IssuerClient(Protocol):
 
     async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
         """Prove this node at the join door."""
+
+    async def readmit(self, node: Node, public_key: bytes) -> NodeCredential:
+        """Come back as this node, whose SVID ran out, by its key; the next SVID is for the new key."""
+
+
+class IssuerClient(Protocol):
+    """The issuer, as seen from a node; every call has a deadline of its own.
+
+    Raises:
+        Refused: with the issuer's kind; UNAVAILABLE when it cannot be reached.
+    """
 
     async def use(self, node: Node) -> None:
         """Speak as this node from now on, trusting its bundle; calls under way end as they were, the feed ends."""

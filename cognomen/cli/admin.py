@@ -51,6 +51,18 @@ class Admin:
         """One node."""
         return self._call("GetNode", pb.GetNodeRequest(id=id_or_spiffe_id), pb.Node.FromString)
 
+    def evict_node(self, id_or_spiffe_id: str) -> pb.Node:
+        """Forget a node."""
+        return self._call("EvictNode", pb.GetNodeRequest(id=id_or_spiffe_id), pb.Node.FromString)
+
+    def ban_node(self, id_or_spiffe_id: str) -> pb.Node:
+        """Ban a node."""
+        return self._call("BanNode", pb.GetNodeRequest(id=id_or_spiffe_id), pb.Node.FromString)
+
+    def purge_nodes(self, request: pb.PurgeNodesRequest) -> pb.PurgeNodesResponse:
+        """Forget the nodes that never came back."""
+        return self._call("PurgeNodes", request, pb.PurgeNodesResponse.FromString)
+
     def create_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
         """Create entries, all or none."""
         return self._call("CreateEntries", request, pb.EntriesResponse.FromString)
@@ -78,6 +90,20 @@ class Admin:
     def list_credentials(self, request: pb.ListCredentialsRequest) -> pb.ListCredentialsResponse:
         """One page of the ledger, newest first."""
         return self._call("ListCredentials", request, pb.ListCredentialsResponse.FromString)
+
+    def list_authorities(self) -> pb.ListAuthoritiesResponse:
+        """All authorities, oldest first."""
+        return self._call("ListAuthorities", pb.ListAuthoritiesRequest(), pb.ListAuthoritiesResponse.FromString)
+
+    def rotate_authority(self, kind: str) -> pb.ListAuthoritiesResponse:
+        """Have the next authority of a kind sign as soon as everybody knows it."""
+        return self._call(
+            "RotateAuthority", pb.RotateAuthorityRequest(kind=kind), pb.ListAuthoritiesResponse.FromString
+        )
+
+    def confirm_clock(self) -> pb.ConfirmClockResponse:
+        """Say that the issuer's clock is right."""
+        return self._call("ConfirmClock", pb.ConfirmClockRequest(), pb.ConfirmClockResponse.FromString)
 
     def complete_id(self, text: str) -> SpiffeID:
         """Parse a SPIFFE ID; a bare path such as `/web` is one of the issuer's trust domain, which is asked for once."""

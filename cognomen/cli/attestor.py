@@ -1,4 +1,4 @@
-"""`cognomen attestor`: run the node's daemon."""
+"""`cognomen attestor`: run the node's daemon, and bring its node back."""
 
 from pathlib import Path
 
@@ -51,3 +51,25 @@ def run_attestor(config: Path | None, log_level: str, source: str | None, **flag
             loaded, invite=invite, ready=lambda _: click.echo(f"SPIFFE_ENDPOINT_SOCKET={endpoint(socket)}")
         ),
     )
+
+
+@attestor.command(params=config_options(AttestorConfig, _HELPS, {"state_dir": "--state"}))
+@click.option("--invite", "source", metavar="FILE|-", required=True, help="Made by: cognomen node invite --node ID.")
+def rejoin(config: Path | None, log_level: str, source: str, **flags: object) -> None:
+    """Join again as the same node, after it was away for too long.
+
+    For an attestor that does not run; it prints the node's SPIFFE ID and ends. A node
+    whose SVID ran out within the issuer's return window needs none of this: it comes
+    back by itself.
+
+    \b
+    Example:
+      cognomen attestor rejoin --state ~/attestor --invite invite
+    """  # noqa: D301 - \b is click's mark
+    loaded = load(config, AttestorConfig, flags)
+
+    from attestor.main import rejoin as rejoin_main  # noqa: PLC0415 - loads everything
+    from cognomen.daemon.invite import Invite  # noqa: PLC0415
+
+    invite = Invite.parse(read_source(source))
+    run(log_level, lambda: rejoin_main(loaded, invite, lambda spiffe_id: click.echo(str(spiffe_id))))

@@ -1,11 +1,15 @@
-"""`cognomen issuer`: run the issuer."""
+"""`cognomen issuer`: run the issuer, and what concerns it as a whole."""
 
+from datetime import UTC
 from pathlib import Path
 
 import click
 
+from cognomen.cli.admin import connect
+from cognomen.cli.options import admin_socket_option
 from cognomen.cli.running import check_socket_path, config_options, run
 from cognomen.daemon.config import load
+from cognomen.wire.admin import moment_to_text
 from issuer.config import IssuerConfig
 
 __all__ = ["issuer"]
@@ -23,8 +27,10 @@ _HELPS = {
     "jwt_svid_ttl": "Where an entry says nothing else; at most 1d.",
     "node_svid_ttl": "How long an attestor stays known without renewal.",
     "issuer_svid_ttl": "Of the issuer's own certificate.",
+    "return_window": "After its SVID's end, a node may return; 0s: never.",
     "invite_ttl": "Where an invite's maker asks for nothing else.",
     "authority_lifetime": "Of an X.509 or JWT authority.",
+    "authority_spread": "How long an authority is published before it signs.",
 }
 
 
@@ -54,3 +60,20 @@ def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
         log_level,
         lambda: run_main(loaded, ready=lambda _: click.echo(f"COGNOMEN_ADMIN_SOCKET={socket}")),
     )
+
+
+@issuer.command()
+@admin_socket_option
+def confirm_clock(socket: Path) -> None:
+    """Say that the issuer's clock is right, although it jumped.
+
+    Until then nothing is retired or pruned, because its time seems to have come; see
+    cognomen status.
+
+    \b
+    Example:
+      cognomen issuer confirm-clock
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        now = admin.confirm_clock().now.ToDatetime(tzinfo=UTC)
+    click.echo(f"the clock is trusted: {moment_to_text(now)}")

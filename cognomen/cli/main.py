@@ -21,6 +21,7 @@ _COMMANDS = {
     "attestor": "the node's daemon: serves the SPIFFE Workload API",
     "node": "invite nodes, and look at those that joined",
     "entry": "registration entries: which workload gets which SPIFFE ID",
+    "authority": "the keys that sign, and when the next ones take over",
     "bundle": "the trust bundle",
     "svid": "the ledger of every credential that was signed",
     "fetch": "be a workload: fetch SVIDs and bundles",

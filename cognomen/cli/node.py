@@ -1,11 +1,12 @@
-"""`cognomen node`: invite nodes, and look at those that joined."""
+"""`cognomen node`: invite nodes, look at those that joined, and send them away."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from cognomen.cli.admin import connect, pages
+from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
     duration,
@@ -28,7 +29,7 @@ _COLUMNS = ("id", "spiffe_id", "state", "connected", "svid_not_after", "selector
 
 @click.group()
 def node() -> None:
-    """Invite nodes, and look at those that joined."""
+    """Invite nodes, look at those that joined, and send them away."""
 
 
 @node.command()
@@ -42,25 +43,36 @@ def node() -> None:
     help="A node selector; repeatable.",
 )
 @click.option("--ttl", type=duration, help="How long the invite is good, such as 10m.  [default: the issuer's]")
+@click.option("--node", "node_id", default="", metavar="ID", help="For a node that joined before and stays the same.")
 @click.option("--write", "file", type=click.Path(path_type=Path), help="Write it to a file, mode 0600, instead.")
 @output_option
 @admin_socket_option
 def invite(
-    labels: tuple[tuple[str, str], ...], ttl: timedelta | None, file: Path | None, output: str, socket: Path
+    labels: tuple[tuple[str, str], ...],
+    ttl: timedelta | None,
+    node_id: str,
+    file: Path | None,
+    output: str,
+    socket: Path,
 ) -> None:
     """Make an invite: one string that admits one node, once.
 
     It holds a secret: hand it over by a file or a pipe. A label team=travel becomes the
     node selector join_token:label:team:travel, which a node group can ask for.
 
+    --node is for a node that was away for too long: it comes back as itself by cognomen
+    attestor rejoin.
+
     \b
-    Example:
+    Examples:
       cognomen node invite --label team=travel | ssh node cognomen attestor run --invite -
+      cognomen node invite --node ID | ssh node cognomen attestor rejoin --invite -
     """  # noqa: D301 - \b is click's mark
     request = pb.CreateInviteRequest(labels=dict(labels))
     if ttl is not None:
         request.ttl.FromTimedelta(ttl)
     with connect(socket) as admin:
+        request.node_id = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
         made = admin.create_invite(request)
     document = document_from_message(made)
     if file is not None:
@@ -109,3 +121,67 @@ def show(node_id: str, output: str, socket: Path) -> None:
         name = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
         document = document_from_message(admin.get_node(name))
     (print_json if output == "json" else print_document)(document)
+
+
+@node.command()
+@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@output_option
+@admin_socket_option
+def evict(node_ids: tuple[str, ...], output: str, socket: Path) -> None:
+    """Forget nodes: their feed ends at once, and none of their calls is answered.
+
+    Such a node comes again only as another one, with a new invite. What its workloads
+    hold is valid until its end.
+
+    \b
+    Example:
+      cognomen node evict ID
+    """  # noqa: D301 - \b is click's mark
+    _send_away(node_ids, lambda admin, name: admin.evict_node(name), output, socket)
+
+
+@node.command()
+@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@output_option
+@admin_socket_option
+def ban(node_ids: tuple[str, ...], output: str, socket: Path) -> None:
+    """Ban nodes: as evict, but they stay on the books, and no invite lets them in again.
+
+    \b
+    Example:
+      cognomen node ban ID
+    """  # noqa: D301 - \b is click's mark
+    _send_away(node_ids, lambda admin, name: admin.ban_node(name), output, socket)
+
+
+@node.command()
+@click.option(
+    "--expired-for",
+    type=duration,
+    default="30d",
+    show_default=True,
+    metavar="DURATION",
+    help="Whose SVID ended that long ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show which they are.")
+@output_option
+@admin_socket_option
+def purge(expired_for: timedelta, dry_run: bool, output: str, socket: Path) -> None:
+    """Forget the nodes that never came back; banned ones stay.
+
+    \b
+    Example:
+      cognomen node purge --expired-for 90d --dry-run
+    """  # noqa: D301 - \b is click's mark
+    request = pb.PurgeNodesRequest(dry_run=dry_run)
+    request.expired_for.FromTimedelta(expired_for)
+    with connect(socket) as admin:
+        purged = admin.purge_nodes(request).nodes
+    print_page("nodes", _COLUMNS, [document_from_message(one) for one in purged], "", output)
+
+
+def _send_away(node_ids: tuple[str, ...], send: Callable[[Admin, str], pb.Node], output: str, socket: Path) -> None:
+    with connect(socket) as admin:
+        names = [str(admin.complete_id(name)) if name.startswith("/") else name for name in node_ids]
+        gone = [document_from_message(send(admin, name)) for name in names]
+    print_page("nodes", _COLUMNS, gone, "", output)

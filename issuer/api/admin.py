@@ -27,12 +27,16 @@ from cognomen.wire.node import (
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from issuer import queries
+from issuer.api.admin_authorities import list_authorities, rotate_authority
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, NodeID
 from issuer.flows.change_entries import MAX_BATCH, Changed, ChangeEntries
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.guard_clock import GuardClock
+from issuer.flows.manage_nodes import ManageNodes
+from issuer.flows.rotate_authority import RotateAuthority
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -52,7 +56,10 @@ class AdminFlows:
     datastore: Datastore
     invites: CreateInvite
     entries: ChangeEntries
+    nodes: ManageNodes
     feed: FeedAttestors
+    rotate: RotateAuthority
+    guard: GuardClock
     trust_domain: TrustDomain
 
 
@@ -69,6 +76,9 @@ class AdminService:
             ("CreateInvite", _unary(self._create_invite, pb.CreateInviteRequest, pb.CreateInviteResponse)),
             ("ListNodes", _unary(self._list_nodes, pb.ListNodesRequest, pb.ListNodesResponse)),
             ("GetNode", _unary(self._get_node, pb.GetNodeRequest, pb.Node)),
+            ("EvictNode", _unary(self._evict_node, pb.GetNodeRequest, pb.Node)),
+            ("BanNode", _unary(self._ban_node, pb.GetNodeRequest, pb.Node)),
+            ("PurgeNodes", _unary(self._purge_nodes, pb.PurgeNodesRequest, pb.PurgeNodesResponse)),
             ("CreateEntries", _unary(self._create_entries, pb.EntriesRequest, pb.EntriesResponse)),
             ("UpdateEntries", _unary(self._update_entries, pb.EntriesRequest, pb.EntriesResponse)),
             ("DeleteEntries", _unary(self._delete_entries, pb.DeleteEntriesRequest, pb.EntriesResponse)),
@@ -76,12 +86,16 @@ class AdminService:
             ("ListEntries", _unary(self._list_entries, pb.ListEntriesRequest, pb.ListEntriesResponse)),
             ("GetBundle", _unary(self._get_bundle, pb.GetBundleRequest, pb.GetBundleResponse)),
             ("ListCredentials", _unary(self._list_credentials, pb.ListCredentialsRequest, pb.ListCredentialsResponse)),
+            ("ListAuthorities", _unary(self._list_authorities, pb.ListAuthoritiesRequest, pb.ListAuthoritiesResponse)),
+            ("RotateAuthority", _unary(self._rotate_authority, pb.RotateAuthorityRequest, pb.ListAuthoritiesResponse)),
+            ("ConfirmClock", _unary(self._confirm_clock, pb.ConfirmClockRequest, pb.ConfirmClockResponse)),
         )
         return {f"/cognomen.admin.v1.Admin/{name}": handler for name, handler in methods}
 
     async def _create_invite(self, request: pb.CreateInviteRequest) -> pb.CreateInviteResponse:
         ttl = duration_from_pb(request.ttl, "ttl") if request.HasField("ttl") else None
-        made = await self._flows.invites(actor=self._actor, labels=dict(request.labels), ttl=ttl)
+        node_id = (await queries.get_node(self._flows.datastore, request.node_id)).id if request.node_id else None
+        made = await self._flows.invites(actor=self._actor, labels=dict(request.labels), ttl=ttl, node_id=node_id)
         return pb.CreateInviteResponse(
             invite=str(made.invite), node_spiffe_id=str(made.spiffe_id), expires_at=time_to_pb(made.expires_at)
         )
@@ -94,6 +108,19 @@ class AdminService:
 
     async def _get_node(self, request: pb.GetNodeRequest) -> pb.Node:
         return self._node(await queries.get_node(self._flows.datastore, request.id))
+
+    async def _evict_node(self, request: pb.GetNodeRequest) -> pb.Node:
+        node = await queries.get_node(self._flows.datastore, request.id)
+        return self._node(await self._flows.nodes.evict(node.id, actor=self._actor))
+
+    async def _ban_node(self, request: pb.GetNodeRequest) -> pb.Node:
+        node = await queries.get_node(self._flows.datastore, request.id)
+        return self._node(await self._flows.nodes.ban(node.id, actor=self._actor))
+
+    async def _purge_nodes(self, request: pb.PurgeNodesRequest) -> pb.PurgeNodesResponse:
+        expired_for = duration_from_pb(request.expired_for, "expired_for")
+        purged = await self._flows.nodes.purge(expired_for, dry_run=request.dry_run, actor=self._actor)
+        return pb.PurgeNodesResponse(nodes=[self._node(node) for node in purged])
 
     async def _create_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
         return await _changed(await self._flows.entries.create(await _entries(request), actor=self._actor))
@@ -135,6 +162,17 @@ class AdminService:
         found = await queries.list_credentials(self._flows.datastore, where, before=before, limit=limit)
         token = str(found[-1].number) if len(found) == limit else ""
         return pb.ListCredentialsResponse(credentials=map(_credential, found), next_page_token=token)
+
+    async def _list_authorities(self, request: pb.ListAuthoritiesRequest) -> pb.ListAuthoritiesResponse:
+        del request
+        return await list_authorities(self._flows.rotate)
+
+    async def _rotate_authority(self, request: pb.RotateAuthorityRequest) -> pb.ListAuthoritiesResponse:
+        return await rotate_authority(self._flows.rotate, request, actor=self._actor)
+
+    async def _confirm_clock(self, request: pb.ConfirmClockRequest) -> pb.ConfirmClockResponse:
+        del request
+        return pb.ConfirmClockResponse(now=time_to_pb(await self._flows.guard.confirm(actor=self._actor)))
 
     def _node(self, node: Node) -> pb.Node:
         return pb.Node(

@@ -1,4 +1,7 @@
-"""The join door: strangers with evidence, and our bundle for anybody. Here only words are changed; flows/attest_node decides."""
+"""The join door: strangers with evidence, nodes that return, and our bundle for anybody.
+
+Here only words are changed; flows/attest_node and flows/readmit_node decide.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from cognomen.wire.pb import node_pb2 as pb
 from issuer.datastore.port import Datastore
 from issuer.flows.attest_node import AttestNode, Evidence
 from issuer.flows.issue_node_svid import NodeCredential
+from issuer.flows.readmit_node import ReadmitNode, Shown
 from issuer.queries import get_bundle
 from svid.spiffeid import TrustDomain
 
@@ -36,6 +40,7 @@ class JoinService:
     def __init__(
         self,
         attest: AttestNode,
+        readmit: ReadmitNode,
         datastore: Datastore,
         trust_domain: TrustDomain,
         *,
@@ -43,6 +48,7 @@ class JoinService:
         seconds: float = _JOIN_SECONDS,
     ) -> None:
         self._attest = attest
+        self._readmit = readmit
         self._datastore = datastore
         self._trust_domain = trust_domain
         self._at_a_time = at_a_time
@@ -67,6 +73,25 @@ class JoinService:
         del request, context
         bundle = await get_bundle(self._datastore, self._trust_domain)
         return pb.GetBundleResponse(bundle=bundle.to_jwks())
+
+    async def BeginReadmission(  # noqa: N802 - as above
+        self, request: pb.BeginReadmissionRequest, context: object
+    ) -> pb.BeginReadmissionResponse:
+        """A nonce for a node that returns."""
+        del request, context
+        return pb.BeginReadmissionResponse(nonce=self._readmit.begin())
+
+    async def Readmit(self, request: pb.ReadmitRequest, context: object) -> pb.NodeCredential:  # noqa: N802 - as above
+        """The next SVID of a node that returns."""
+        del context
+        shown = Shown(
+            certificate=request.certificate,
+            nonce=request.nonce,
+            public_key=request.public_key,
+            signature=request.signature,
+        )
+        with self._one_more():
+            return credential_to_pb(await self._readmit(shown))
 
     @contextmanager
     def _one_more(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ It runs outside the loop's thread. A refusal is returned by it, audited, committ
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from issuer.decisions.admission import Node, Token
@@ -27,6 +28,7 @@ __all__ = [
     "Ledger",
     "LedgerFilter",
     "Nodes",
+    "Times",
     "Tokens",
     "Transaction",
 ]
@@ -86,6 +88,9 @@ class Nodes(Protocol):
     def put(self, node: Node) -> None:
         """Add a node, or overwrite it."""
 
+    def delete(self, node_id: NodeID) -> None:
+        """Remove a node; one that is not there is fine."""
+
     def find(self, *, after: str, limit: int) -> Sequence[Node]:
         """A page in id order, ids greater than `after` ("" = from the start)."""
 
@@ -98,6 +103,12 @@ class Tokens(Protocol):
 
     def put(self, token: Token) -> None:
         """Add a token's row, or overwrite it."""
+
+    def void(self, node_id: NodeID) -> None:
+        """Forget every token of a node."""
+
+    def prune(self, *, expired_before: datetime) -> None:
+        """Forget the tokens that were over by then."""
 
 
 class Bundles(Protocol):
@@ -117,17 +128,20 @@ class Authorities(Protocol):
         """All of them, oldest first."""
 
     def put(self, authority: Authority) -> None:
-        """Add an authority, or overwrite it."""
+        """Add an authority, or overwrite it, its last_not_after aside: the ledger keeps that."""
 
 
 class Ledger(Protocol):
     """Every credential that we signed, or were about to."""
 
     def record(self, credentials: Sequence[Credential]) -> None:
-        """Append rows."""
+        """Append rows, and note with the authorities how long what they sign is valid."""
 
     def resolve(self, serials: Collection[str], state: CredentialState) -> None:
         """Say what became of these credentials."""
+
+    def get(self, serial: str) -> Credential | None:
+        """One credential, by its serial or jti."""
 
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
         """For those of these keys that were certified before: the entry and node, by key hash."""
@@ -145,8 +159,21 @@ class Changes(Protocol):
     def after(self, number: int, *, limit: int) -> Sequence[Change]:
         """The rows that follow, in order."""
 
+    def prune(self, *, before: int) -> None:
+        """Forget the rows with lesser numbers."""
+
     def head(self) -> Cursor:
         """The store's incarnation and the last number given."""
+
+
+class Times(Protocol):
+    """What the store remembers of the wall clock."""
+
+    def high_water(self) -> datetime | None:
+        """The latest moment that was noted; None: none was."""
+
+    def note(self, moment: datetime) -> None:
+        """Note a moment instead of the one before."""
 
 
 class Audit(Protocol):
@@ -189,6 +216,10 @@ class Transaction(Protocol):
     @property
     def changes(self) -> Changes:
         """The change log."""
+
+    @property
+    def times(self) -> Times:
+        """The wall clock's high-water mark."""
 
     @property
     def audit(self) -> Audit:

@@ -24,6 +24,8 @@ __all__ = [
     "Token",
     "admit_call",
     "admit_node",
+    "confirmed",
+    "is_of_node",
     "label_selectors",
     "redeem_token",
     "with_pending",
@@ -69,6 +71,7 @@ class Node:
         current_serial: of the node SVID in use, lower-case hexadecimal; empty: none was used yet.
         pending_serial: of the one handed out last, current at its first use; empty: none.
         acknowledged: the change number its attestor last acknowledged.
+        is_unconfirmed: the store was restored from a backup, after which the node may have been given another SVID.
     """
 
     id: NodeID
@@ -81,6 +84,7 @@ class Node:
     current_serial: str = ""
     pending_serial: str = ""
     acknowledged: int = 0
+    is_unconfirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +161,7 @@ def admit_node(
     """The node that this redeemed token names, as it stands from now on; its SVID is still to come (with_pending).
 
     Args:
-        known: the node's row, where it attested before.
+        known: the node's row, where it attested before; a token for such a node has its labels.
         proved: the selectors that the node attestor vouches for.
 
     Raises:
@@ -181,11 +185,27 @@ def with_pending(node: Node, *, serial: str, not_after: datetime) -> Node:
     return replace(node, pending_serial=serial, svid_not_after=not_after)
 
 
-def admit_call(peer: Peer, node: Node | None, *, trust_domain: TrustDomain, now: datetime) -> Node:
+def is_of_node(node: Node, serial: str, *, is_recorded: bool) -> bool:
+    """Whether a node SVID of this serial is the node's current or pending one.
+
+    After a restore one that the ledger does not know is the node's, too: it was issued after the backup.
+    """
+    return serial in {node.current_serial, node.pending_serial} or (node.is_unconfirmed and not is_recorded)
+
+
+def confirmed(node: Node, serial: str) -> Node:
+    """The row once an SVID of the node was used: it is the current one from now on."""
+    if serial == node.current_serial:
+        return replace(node, is_unconfirmed=False)
+    return replace(node, current_serial=serial, pending_serial="", is_unconfirmed=False)
+
+
+def admit_call(peer: Peer, node: Node | None, *, is_recorded: bool, trust_domain: TrustDomain, now: datetime) -> Node:
     """Let a node call: over full TLS 1.3, with its current SVID, or its pending one, which becomes current by that.
 
     Args:
         node: the row of the node that `peer.spiffe_id` names, None where there is none.
+        is_recorded: whether the ledger knows the serial.
 
     Returns:
         The row as it must stand from now on.
@@ -204,13 +224,11 @@ def admit_call(peer: Peer, node: Node | None, *, trust_domain: TrustDomain, now:
     if node is None or node.spiffe_id != peer.spiffe_id:
         raise Refused(Kind.DENIED, f"node: expected one that attested, found {peer.spiffe_id}")
     _check_not_banned(node)
-    if peer.serial == node.current_serial:
-        return node
-    if peer.serial == node.pending_serial:
-        return replace(node, current_serial=node.pending_serial, pending_serial="")
+    if is_of_node(node, peer.serial, is_recorded=is_recorded):
+        return confirmed(node, peer.serial)
     raise Refused(
         Kind.DENIED,
-        "node SVID: superseded by a later one",
+        "node SVID: superseded by a later one, suspected clone",
         hint="two attestors may run with one node's state",
         node=node.id,
     )

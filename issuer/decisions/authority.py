@@ -1,9 +1,9 @@
-"""Authorities: their states, and which step is due next.
+"""Authorities: their states, how one becomes the next, and the bundle that they make.
 
-Who makes the key and signs the certificate: issuer/flows/rotate_authority.
+Which step is due when: rotation. Who makes the key and signs the certificate: issuer/flows/rotate_authority.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,21 +20,23 @@ __all__ = [
     "Authority",
     "AuthorityKind",
     "AuthorityState",
-    "Step",
-    "StepKind",
     "activated",
     "active",
+    "asked",
     "bundle_of",
     "intended",
-    "next_step",
+    "lifetime_of",
     "prepared",
     "published",
+    "replaced",
+    "retired",
 ]
 
 BACKDATE = timedelta(seconds=30)
 """How far everything that we sign begins in the past, for verifiers whose clocks lag."""
 
 _REFRESH_HINT = timedelta(minutes=5)
+_NEXT_FOR = 3 / 7  # of a lifetime: of 14 days, active from day 6
 
 
 class AuthorityKind(StrEnum):
@@ -61,7 +63,9 @@ class Authority:
     Args:
         certificate: DER, for X.509; empty for JWT.
         public_key: SubjectPublicKeyInfo DER.
-        published_at: when it went into the bundle.
+        published_at: when it went into the bundle; published_change is the change number of that.
+        activate_at: when it is meant to sign, if nothing makes it wait.
+        last_not_after: the end of the last credential that it signed; None: it signed none.
     """
 
     key_id: KeyID
@@ -73,53 +77,9 @@ class Authority:
     not_after: datetime
     published_at: datetime | None = None
     activated_at: datetime | None = None
-
-
-class StepKind(StrEnum):
-    """What to do with an authority."""
-
-    INTEND = "intend"  # write a row with a new key id
-    PREPARE = "prepare"  # make the key if it is not there, have it certified, complete the row
-    PUBLISH = "publish"  # into the bundle
-    ACTIVATE = "activate"  # let it sign
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One step that is due; each may be repeated without harm.
-
-    Args:
-        authority: the row it is about; None: INTEND makes it.
-    """
-
-    kind: StepKind
-    authority_kind: AuthorityKind
-    authority: Authority | None = None
-
-
-def next_step(authorities: Sequence[Authority]) -> Step | None:
-    """The one step that is due, if any: each kind has one active authority, and one next that is published.
-
-    The very first authority signs at once. Rotation by age, and the end of authorities, will be further steps here.
-    """
-    for kind in AuthorityKind:
-        step = _next_step_of(kind, {a.state: a for a in authorities if a.kind is kind})
-        if step is not None:
-            return step
-    return None
-
-
-def _next_step_of(kind: AuthorityKind, by_state: dict[AuthorityState, Authority]) -> Step | None:
-    coming = by_state.get(AuthorityState.INTENDED)
-    if coming is not None:
-        step = StepKind.PUBLISH if coming.public_key else StepKind.PREPARE
-        return Step(kind=step, authority_kind=kind, authority=coming)
-    following = by_state.get(AuthorityState.NEXT)
-    if following is None:
-        return Step(kind=StepKind.INTEND, authority_kind=kind)
-    if AuthorityState.ACTIVE not in by_state:
-        return Step(kind=StepKind.ACTIVATE, authority_kind=kind, authority=following)
-    return None
+    published_change: int = 0
+    activate_at: datetime | None = None
+    last_not_after: datetime | None = None
 
 
 def intended(kind: AuthorityKind, key_id: KeyID, *, now: datetime, ttl: timedelta) -> Authority:
@@ -141,14 +101,42 @@ def prepared(authority: Authority, *, public_key: bytes, certificate: bytes = b"
     return replace(authority, public_key=public_key, certificate=certificate)
 
 
-def published(authority: Authority, *, now: datetime) -> Authority:
-    """The row once it stands in the bundle."""
-    return replace(authority, state=AuthorityState.NEXT, published_at=now)
+def lifetime_of(authority: Authority) -> timedelta:
+    """How long it was made to last."""
+    return authority.not_after - authority.not_before - BACKDATE
+
+
+def published(authority: Authority, *, change: int, now: datetime, at_once: bool = False) -> Authority:
+    """The row once it stands in the bundle.
+
+    Args:
+        change: the number of the change that told the attestors.
+        at_once: it is meant to sign as soon as everybody knows it, rather than at its time.
+    """
+    activate_at = now if at_once else now + lifetime_of(authority) * _NEXT_FOR
+    return replace(
+        authority, state=AuthorityState.NEXT, published_at=now, published_change=change, activate_at=activate_at
+    )
+
+
+def asked(authority: Authority, *, now: datetime) -> Authority:
+    """The row once an operator wants it to sign as soon as everybody knows it."""
+    return replace(authority, activate_at=min(now, authority.activate_at or now))
 
 
 def activated(authority: Authority, *, now: datetime) -> Authority:
     """The row once it signs."""
     return replace(authority, state=AuthorityState.ACTIVE, activated_at=now)
+
+
+def replaced(authority: Authority) -> Authority:
+    """The row once another one signs in its place."""
+    return replace(authority, state=AuthorityState.OLD)
+
+
+def retired(authority: Authority) -> Authority:
+    """The row once it stands in the bundle no more; its key may be destroyed."""
+    return replace(authority, state=AuthorityState.RETIRED)
 
 
 def active(authorities: Iterable[Authority], kind: AuthorityKind) -> Authority:

@@ -1,6 +1,6 @@
 """The change log: what a change is, where a follower stands, and what a change means to one node."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +18,7 @@ __all__ = [
     "Meaning",
     "can_resume",
     "entry_changes",
+    "has_gap",
     "may_regroup",
     "meaning",
     "upserts_and_gone",
@@ -30,6 +31,7 @@ class ChangeKind(StrEnum):
     ENTRY = "entry"  # created, updated or deleted: read the row to learn which
     GROUP = "group"  # a node group came, changed or left: who is a member may have changed
     BUNDLE = "bundle"
+    AUTHORITY = "authority"  # another authority signs; nothing to tell a node
     NODE = "node"  # a node came, left, or has other selectors
 
 
@@ -74,6 +76,12 @@ class Meaning:
 def can_resume(cursor: Cursor | None, head: Cursor) -> bool:
     """Whether the log continues from there; if not, a snapshot is due."""
     return cursor is not None and cursor.incarnation == head.incarnation and cursor.number <= head.number
+
+
+def has_gap(changes: Sequence[Change], cursor: Cursor, head: Cursor) -> bool:
+    """Whether the log has forgotten rows between the cursor and the first of these, which were read after it."""
+    first = changes[0].number if changes else head.number + 1
+    return first != cursor.number + 1
 
 
 def entry_changes(before: RegistrationEntry | None, after: RegistrationEntry | None) -> tuple[Change, ...]:

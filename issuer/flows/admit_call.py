@@ -31,22 +31,26 @@ class AdmitCall:
             Refused: as issuer/decisions/admission says; it is on record then.
         """
         try:
-            # 1. Look at the node's row.
-            before = await self.datastore.read(lambda tx: _row(tx, peer))
-            # 2. Decide.
-            after = self._decide(peer, before)
-            # 3. The first use of a pending SVID makes it the current one: decided again where it is written.
+            # 1. Look at the node's row, and decide.
+            before, after = await self.datastore.read(lambda tx: self._decide(tx, peer))
+            # 2. The first use of a pending SVID makes it the current one: decided again where it is written.
             return after if after == before else await self.datastore.write(lambda tx: self._promote(tx, peer))
         except Refused as refused:
             await self.refusals.record(refused, actor=str(peer.spiffe_id), action="node call")
             raise
 
-    def _decide(self, peer: Peer, node: Node | None) -> Node:
-        return admission.admit_call(peer, node, trust_domain=self.trust_domain, now=self.clock.now())
+    def _decide(self, tx: Transaction, peer: Peer) -> tuple[Node | None, Node]:
+        """The row as it stands, and as it must stand once the call is admitted."""
+        node_id = node_id_of(peer.spiffe_id)
+        node = None if node_id is None else tx.nodes.get(node_id)
+        is_recorded = node is None or not node.is_unconfirmed or tx.ledger.get(peer.serial) is not None
+        admitted = admission.admit_call(
+            peer, node, is_recorded=is_recorded, trust_domain=self.trust_domain, now=self.clock.now()
+        )
+        return node, admitted
 
     def _promote(self, tx: Transaction, peer: Peer) -> Node:
-        before = _row(tx, peer)
-        node = self._decide(peer, before)
+        before, node = self._decide(tx, peer)
         if node == before:  # another call was first
             return node
         tx.nodes.put(node)
@@ -59,8 +63,3 @@ class AdmitCall:
         )
         tx.audit.append([event])
         return node
-
-
-def _row(tx: Transaction, peer: Peer) -> Node | None:
-    node_id = node_id_of(peer.spiffe_id)
-    return None if node_id is None else tx.nodes.get(node_id)

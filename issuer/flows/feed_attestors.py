@@ -15,7 +15,7 @@ from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
-from issuer.decisions.changes import Cursor, can_resume, may_regroup, meaning, upserts_and_gone
+from issuer.decisions.changes import Cursor, can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.flows.defer_writes import DeferWrites
 from issuer.queries import active_node_in, bundle_in, groups_in
@@ -24,7 +24,7 @@ from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["FeedAttestors", "FeedStep", "Send"]
+__all__ = ["FeedAttestors", "FeedStep", "Send", "Standing"]
 
 _PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
 _STEP_ENTRIES = 1000
@@ -63,12 +63,31 @@ class _Place:
     regroups_at: datetime | None
 
 
+@dataclass(slots=True)
+class Standing:
+    """How far a connected node is.
+
+    Args:
+        acknowledged: the last change number that its attestor said it has.
+        sent: where the last message left it; None: none was sent since it connected.
+    """
+
+    acknowledged: int
+    sent: Cursor | None = None
+
+    @property
+    def behind(self) -> int:
+        """How many changes were sent that are not acknowledged yet."""
+        return 0 if self.sent is None else max(0, self.sent.number - self.acknowledged)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedAttestors:
     """Serves the feeds.
 
     Args:
         connected: how many feeds each node has open now.
+        standing: how far each of them is.
     """
 
     datastore: Datastore
@@ -76,6 +95,7 @@ class FeedAttestors:
     clock: Clock
     trust_domain: TrustDomain
     connected: Counter[NodeID] = field(default_factory=Counter)
+    standing: dict[NodeID, Standing] = field(default_factory=dict)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -89,6 +109,7 @@ class FeedAttestors:
         if self.connected[node.id] >= _FEEDS_PER_NODE:
             raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
         self.connected[node.id] += 1
+        self.standing.setdefault(node.id, Standing(node.acknowledged))
         try:
             async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
                 await self._follow(node.id, cursor, send)
@@ -99,7 +120,11 @@ class FeedAttestors:
         finally:
             self.connected[node.id] -= 1
             if not self.connected[node.id]:
-                del self.connected[node.id]
+                del self.connected[node.id], self.standing[node.id]
+
+    def slowest(self) -> int | None:
+        """The last change that every connected attestor has; None: nobody is connected."""
+        return min((standing.acknowledged for standing in self.standing.values()), default=None)
 
     def acknowledge(self, node: Node, cursor: Cursor) -> None:
         """Note how far an attestor has come; written soon, and only when it is news."""
@@ -111,6 +136,9 @@ class FeedAttestors:
 
         if cursor.number > node.acknowledged:
             self.deferred.put(work)
+        standing = self.standing.get(node.id)
+        if standing is not None and standing.sent is not None and can_resume(cursor, standing.sent):
+            standing.acknowledged = max(cursor.number, standing.acknowledged)
 
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
@@ -118,6 +146,7 @@ class FeedAttestors:
         while True:
             # 2. One message after the other: while they go out, changes gather.
             for step in steps:
+                self.standing[node_id].sent = step.cursor
                 await send(step)
             # 3. Wait for the log to grow or a group to end, then read what that means to this node.
             await self._wait(place)
@@ -138,7 +167,8 @@ class FeedAttestors:
             or has_lapsed
             or not can_resume(cursor, place.cursor)
             or place.cursor.number - cursor.number > _PAGE
-            or may_regroup(tx.changes.after(cursor.number, limit=_PAGE), node_id)
+            or has_gap(rows := tx.changes.after(cursor.number, limit=_PAGE), cursor, place.cursor)
+            or may_regroup(rows, node_id)
         ):
             return self._snapshot(tx, place, bundle), place
         steps, place = self._advance(tx, replace(place, cursor=cursor))
@@ -165,7 +195,7 @@ class FeedAttestors:
         if has_lapsed or may_regroup(changes, place.node_id):
             place, _ = self._stand(tx, place.node_id, place.cursor)
         what = meaning(changes, had=before.parents, has=place.parents)
-        if what.snapshot:
+        if what.snapshot or has_gap(changes, before.cursor, tx.changes.head()):
             place = replace(place, cursor=tx.changes.head())
             return self._snapshot(tx, place, bundle_in(tx, self.trust_domain)), place
         if changes:

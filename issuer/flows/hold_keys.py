@@ -46,6 +46,12 @@ class HoldKeys:
             signer = self._jwt[authority.key_id] = JWTSigner(await self._key(authority.key_id))
         return await sign_many(signer.sign, drafts)
 
+    async def destroy(self, key_id: KeyID) -> None:
+        """Destroy a key, and forget its signer: nothing is signed by it any more."""
+        self._x509.pop(key_id, None)
+        self._jwt.pop(key_id, None)
+        await self.keys.delete(key_id)
+
     async def _key(self, key_id: KeyID) -> SigningKey:
         try:
             return await self.keys.get(key_id)

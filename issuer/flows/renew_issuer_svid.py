@@ -16,10 +16,10 @@ from issuer.decisions.authority import Authority, AuthorityKind, active
 from issuer.decisions.lint import lint_x509_draft
 from issuer.decisions.profile import X509Draft
 from issuer.flows.hold_keys import HoldKeys
-from issuer.queries import bundle_in, get_bundle
+from issuer.queries import bundle_in
 from svid.bundle import Bundle
 from svid.clock import Clock
-from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der, thumbprint
+from svid.keys import KeyID, KeyKind, PrivateKey, generate_private_key, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
 __all__ = ["IssuerIdentity", "RenewIssuerSVID"]
@@ -27,11 +27,12 @@ __all__ = ["IssuerIdentity", "RenewIssuerSVID"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerIdentity:
-    """The issuer's X509-SVID (DER, leaf first), and the bundle that its node door trusts."""
+    """The issuer's X509-SVID (DER, leaf first), who signed it, and the bundle that its node door trusts."""
 
     chain: tuple[bytes, ...]
     private_key: PrivateKey = field(repr=False)
     bundle: Bundle
+    authority_id: KeyID
     issued_at: datetime
     not_after: datetime
 
@@ -68,6 +69,7 @@ class RenewIssuerSVID:
             chain=(der,),
             private_key=key,
             bundle=intent.bundle,
+            authority_id=intent.authority.key_id,
             issued_at=intent.issued_at,
             not_after=intent.draft.not_after,
         )
@@ -80,10 +82,12 @@ class RenewIssuerSVID:
             present(identity)
 
     async def _newer(self, identity: IssuerIdentity, *, until: datetime) -> IssuerIdentity:
-        """Wait for another bundle, or for the moment when the next SVID is due."""
+        """Wait for another bundle, for another authority that signs, or for the moment when the next SVID is due."""
         head = (await self.datastore.read(lambda tx: tx.changes.head())).number
         while (left := (until - self.clock.now()).total_seconds()) > 0:
-            bundle = await get_bundle(self.datastore, self.trust_domain)
+            bundle, signing = await self.datastore.read(self._authorities)
+            if signing != identity.authority_id:
+                break
             if bundle.sequence != identity.bundle.sequence:
                 return replace(identity, bundle=bundle)
             try:
@@ -92,6 +96,9 @@ class RenewIssuerSVID:
             except TimeoutError:
                 continue
         return await self()
+
+    def _authorities(self, tx: Transaction) -> tuple[Bundle, KeyID]:
+        return bundle_in(tx, self.trust_domain), active(tx.authorities.list(), AuthorityKind.X509).key_id
 
     def _record(self, tx: Transaction, key: PrivateKey) -> _Intent:
         now = self.clock.now()

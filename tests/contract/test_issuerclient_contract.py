@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -13,7 +14,15 @@ from attestor.decisions.minted import check_jwt, take_x509
 from attestor.decisions.node import Joining, Node, joined, renewed, token_hash
 from attestor.decisions.sync import Change, Cursor
 from attestor.issuerclient.grpc import GRPCIssuerClient
-from attestor.issuerclient.port import Evidence, IssuerClient, JWTRequest, MintedJWT, MintedX509, X509Request
+from attestor.issuerclient.port import (
+    Evidence,
+    IssuerClient,
+    JoinDoor,
+    JWTRequest,
+    MintedJWT,
+    MintedX509,
+    X509Request,
+)
 from attestor.nodeattestor.join_token import JoinToken
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
@@ -30,12 +39,16 @@ TD = TrustDomain("example.org")
 SECONDS = 10
 
 
+class BothDoors(IssuerClient, JoinDoor, Protocol):
+    """What an adapter is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """An issuer and its operator."""
 
     clock: Clock
-    client: Callable[[], IssuerClient]
+    client: Callable[[], BothDoors]
     invite: Callable[[], Awaitable[Invite]]
     create: Callable[[RegistrationEntry], Awaitable[RegistrationEntry]]
     delete: Callable[[EntryID], Awaitable[None]]
@@ -100,9 +113,7 @@ def in_memory() -> World:
     )
 
 
-async def join(
-    world: World, client: IssuerClient, *, key: PrivateKey | None = None, invite: Invite | None = None
-) -> Node:
+async def join(world: World, client: JoinDoor, *, key: PrivateKey | None = None, invite: Invite | None = None) -> Node:
     invite = invite or await world.invite()
     key = key or generate_private_key(KeyKind.EC_P256)
     token = JoinToken(invite)
@@ -112,7 +123,7 @@ async def join(
     return joined(invite, credential, joining, now=world.clock.now())
 
 
-async def joined_client(world: World) -> tuple[IssuerClient, Node]:
+async def joined_client(world: World) -> tuple[BothDoors, Node]:
     client = world.client()
     node = await join(world, client)
     await client.use(node)
@@ -270,3 +281,18 @@ async def test_a_call_under_way_ends_as_it_was_when_another_node_is_used(world: 
         credential = await client.renew(public_key_to_der(key.public_key()))
         await client.use(renewed(node, credential, key, now=world.clock.now()))
     assert isinstance(mint.result()[0], MintedJWT)
+
+
+async def test_a_node_comes_back_by_the_key_of_its_svid_as_itself(world: World) -> None:
+    client, node = await joined_client(world)
+    await acknowledge_nothing(client)
+    key = generate_private_key(KeyKind.EC_P256)
+    credential = await client.readmit(node, public_key_to_der(key.public_key()))
+    back = renewed(node, credential, key, now=world.clock.now())
+    await client.use(back)
+    await acknowledge_nothing(client)
+    assert back.svid.spiffe_id == node.svid.spiffe_id
+
+
+async def acknowledge_nothing(client: IssuerClient) -> None:
+    await client.acknowledge(Cursor(incarnation="none", number=0))

@@ -104,4 +104,4 @@ def jwt_authority(*, kind: KeyKind = KeyKind.EC_P256, key_id: str = "jwt-1", now
 
 
 def _active(row: Authority, now: datetime) -> Authority:
-    return authorities.activated(authorities.published(row, now=now), now=now)
+    return authorities.activated(authorities.published(row, change=1, now=now), now=now)

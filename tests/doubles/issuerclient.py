@@ -113,6 +113,7 @@ class IssuerInMemory:
         is_reachable: every call refused as UNAVAILABLE, and open feeds ended, while it is not.
         loses_replies: a join is done, but its answer gets lost, that many times.
         refused_node: what every call of a node is refused with.
+        refused_return: what a readmission is refused with.
         refused_entries: what minting for an entry is refused with.
         mints, jwt_mints: the sizes of the batches so far.
     """
@@ -125,6 +126,7 @@ class IssuerInMemory:
         self.is_reachable = True
         self.loses_replies = 0
         self.refused_node: Refused | None = None
+        self.refused_return: Refused | None = None
         self.refused_entries: dict[EntryID, Refused] = {}
         self.mints: list[int] = []
         self.jwt_mints: list[int] = []
@@ -266,7 +268,7 @@ class IssuerInMemory:
 
 
 class InMemoryIssuerClient:
-    """An attestor.issuerclient.port.IssuerClient without a network; `node` is the one it speaks as.
+    """An attestor.issuerclient.port.IssuerClient and JoinDoor without a network; `node` is the one it speaks as.
 
     Attributes:
         refused_acknowledgements: what the next ones are refused with.
@@ -283,6 +285,12 @@ class InMemoryIssuerClient:
         assert evidence.attestor == "join_token"
         assert invite.token.encode() == evidence.evidence
         return self._issuer.join(evidence.evidence.decode(), public_key)
+
+    async def readmit(self, node: Node, public_key: bytes) -> NodeCredential:
+        self._check_reachable()
+        if self._issuer.refused_return is not None:
+            raise self._issuer.refused_return
+        return self._issuer.credential(public_key, name=node.svid.spiffe_id.path.rpartition("/")[2])
 
     async def use(self, node: Node) -> None:
         self.node = node

@@ -72,10 +72,12 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     """Join, then follow and mint; the node SVID lives for a day, so that its renewal does not disturb."""
     state, client, invite = MemoryState(), issuer.client(), issuer.invite()
     ttl, issuer.ttl = issuer.ttl, timedelta(days=10)
-    node = await JoinIssuer(trust_domain=TD, state=state, client=client, clock=clock).run(invite, JoinToken(invite))
+    node = await JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=clock).run(
+        invite, JoinToken(invite)
+    )
     issuer.ttl = ttl
     cache = Cache(node.bundle)
-    keeper = KeepNode(node, state=state, client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(node, state=state, door=client, client=client, clock=clock, jitter=lambda: 0.5)
     feed = FollowFeed(cache, keeper, client=client, clock=clock, jitter=lambda: 0.0)
     renew = RenewSVIDs(cache, client=client, clock=clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:

@@ -60,13 +60,14 @@ async def join(
     client: InMemoryIssuerClient | None = None,
     trust_domain: TrustDomain | None = None,
 ) -> Node:
-    flow = JoinIssuer(trust_domain=trust_domain, state=state, client=client or issuer.client(), clock=issuer.clock)
+    client = client or issuer.client()
+    flow = JoinIssuer(trust_domain=trust_domain, state=state, door=client, client=client, clock=issuer.clock)
     return await flow.run(invite, JoinToken(invite) if invite else None)
 
 
 @asynccontextmanager
 async def kept(node: Node, state: State, client: InMemoryIssuerClient, clock: FakeClock) -> AsyncIterator[KeepNode]:
-    keeper = KeepNode(node, state=state, client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(node, state=state, door=client, client=client, clock=clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.run())
         yield keeper
@@ -172,13 +173,57 @@ async def test_neither_state_nor_invite_is_refused_with_the_next_step(issuer: Is
     assert "cognomen node invite" in refused.value.hint
 
 
-async def test_an_expired_node_is_refused_with_the_next_step(issuer: IssuerInMemory, clock: FakeClock) -> None:
+async def test_a_node_whose_svid_ran_out_comes_back_by_its_key_and_is_the_same(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
     state = MemoryState()
-    await join(issuer, state, issuer.invite())
+    before = await join(issuer, state, issuer.invite(), client=client)
+    clock.advance(timedelta(hours=10))
+    node = await join(issuer, state, None, client=client)
+    async with kept(node, state, client, clock) as keeper:
+        await until(lambda: keeper.node is not node)
+        assert keeper.node.svid.spiffe_id == before.svid.spiffe_id
+        assert keeper.node.svid.private_key != before.svid.private_key
+        assert clock.now() < keeper.node.svid.not_after
+        assert state.load() == keeper.node
+
+
+async def test_while_the_issuer_is_away_a_return_is_tried_at_least_each_second(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client)
+    issuer.set_reachable(reachable=False)
+    clock.advance(timedelta(hours=10))
+    async with kept(node, state, client, clock) as keeper:
+        for _ in range(100):
+            await until(lambda: clock.sleepers == 1)
+            clock.advance(1)
+        issuer.set_reachable(reachable=True)
+        await until(lambda: clock.sleepers == 1)
+        clock.advance(1)
+        await until(lambda: keeper.node is not node)
+
+
+async def test_a_return_that_is_refused_is_tried_again_slowly_and_the_way_back_is_told(
+    issuer: IssuerInMemory,
+    client: InMemoryIssuerClient,
+    clock: FakeClock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client)
     clock.advance(timedelta(hours=1))
-    with pytest.raises(Refused, match="node SVID: expired at") as refused:
-        await join(issuer, state, None)
-    assert "cognomen node invite" in refused.value.hint
+    issuer.refused_return = Refused(Kind.DENIED, "node: banned")
+    async with kept(node, state, client, clock) as keeper:
+        for _ in range(20):
+            await until(lambda: clock.sleepers == 1)
+            clock.advance(60)
+        assert "cognomen attestor rejoin" in capsys.readouterr().out
+        issuer.refused_return = None
+        await until(lambda: clock.sleepers == 1)
+        clock.advance(60)
+        await until(lambda: keeper.node is not node)
 
 
 async def test_an_answer_of_another_authority_is_not_taken(issuer: IssuerInMemory, clock: FakeClock) -> None:
@@ -245,7 +290,7 @@ async def test_a_new_bundle_is_kept_and_used(
     state = MemoryState()
     node = await join(issuer, state, issuer.invite(), client=client)
     issuer.rotate()
-    keeper = KeepNode(node, state=state, client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(node, state=state, door=client, client=client, clock=clock, jitter=lambda: 0.5)
     await keeper.trust(issuer.bundle)
     saved = state.load()
     assert isinstance(saved, Node)

@@ -51,6 +51,12 @@ class Door(JoinServicer):
     def GetBundle(self, request: object, context: object) -> pb.GetBundleResponse:  # noqa: N802 - the protocol's name
         raise NotImplementedError
 
+    def BeginReadmission(self, request: object, context: object) -> pb.BeginReadmissionResponse:  # noqa: N802 - as above
+        raise NotImplementedError
+
+    def Readmit(self, request: object, context: object) -> pb.NodeCredential:  # noqa: N802 - as above
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:

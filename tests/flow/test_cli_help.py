@@ -34,7 +34,8 @@ COMMANDS = list(commands(cognomen))
 
 def test_the_commands_of_the_issue_are_there() -> None:
     assert {" ".join(names) for names in COMMANDS} == {
-        "dev", "issuer run", "attestor run", "node invite", "node list", "node show", "entry create", "entry list", "entry show",
+        "dev", "issuer run", "issuer confirm-clock", "attestor run", "attestor rejoin", "authority list", "authority rotate",
+        "node invite", "node list", "node show", "node evict", "node ban", "node purge", "entry create", "entry list", "entry show",
         "entry update", "entry delete", "bundle show", "svid list", "fetch x509", "fetch jwt", "fetch bundles", "validate jwt",
     }  # fmt: skip
 

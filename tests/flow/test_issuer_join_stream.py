@@ -18,6 +18,7 @@ from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_node_svid import IssueNodeSVID
+from issuer.flows.readmit_node import ReadmitNode
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.nodeattestor.port import AttestedNode, Challenge
 from svid.clock import SystemClock
@@ -63,7 +64,15 @@ async def door(asking: Asking, *, seconds: float = 10, at_a_time: int = 32) -> A
         clock=clock,
         trust_domain=TRUST_DOMAIN,
     )
-    server = join_server(JoinService(attest, store, TRUST_DOMAIN, seconds=seconds, at_a_time=at_a_time))
+    readmit = ReadmitNode(
+        datastore=store,
+        node_svids=node_svids,
+        refusals=AuditRefusals(datastore=store, clock=clock),
+        clock=clock,
+        trust_domain=TRUST_DOMAIN,
+        window=timedelta(days=5),
+    )
+    server = join_server(JoinService(attest, readmit, store, TRUST_DOMAIN, seconds=seconds, at_a_time=at_a_time))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

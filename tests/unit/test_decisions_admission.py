@@ -123,15 +123,15 @@ def test_a_new_svid_is_pending_beside_the_current_one() -> None:
 
 def test_a_call_with_the_current_serial_is_admitted_and_changes_nothing() -> None:
     node = with_pending(a_node(), serial="bb", not_after=NOW)
-    assert admit_call(PEER, node, trust_domain=TRUST_DOMAIN, now=NOW) == node
+    assert admit_call(PEER, node, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW) == node
 
 
 def test_a_call_with_the_pending_serial_makes_it_current_and_ends_the_other() -> None:
     node = with_pending(a_node(), serial="bb", not_after=NOW)
-    promoted = admit_call(replace(PEER, serial="bb"), node, trust_domain=TRUST_DOMAIN, now=NOW)
+    promoted = admit_call(replace(PEER, serial="bb"), node, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW)
     assert (promoted.current_serial, promoted.pending_serial) == ("bb", "")
     with pytest.raises(Refused, match="superseded"):
-        admit_call(PEER, promoted, trust_domain=TRUST_DOMAIN, now=NOW)
+        admit_call(PEER, promoted, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -160,5 +160,22 @@ def test_a_call_with_the_pending_serial_makes_it_current_and_ends_the_other() ->
 )
 def test_every_other_call_is_refused_for_its_own_reason(peer: Peer, node: Node | None, kind: Kind, reason: str) -> None:
     with pytest.raises(Refused, match=reason) as refused:
-        admit_call(peer, node, trust_domain=TRUST_DOMAIN, now=NOW)
+        admit_call(peer, node, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW)
     assert refused.value.kind is kind
+
+
+def test_after_a_restore_an_svid_that_the_ledger_does_not_know_is_the_nodes_and_only_the_first_of_them() -> None:
+    restored = replace(a_node(), is_unconfirmed=True)
+    later = replace(PEER, serial="cc")
+    node = admit_call(later, restored, is_recorded=False, trust_domain=TRUST_DOMAIN, now=NOW)
+    assert (node.current_serial, node.is_unconfirmed) == ("cc", False)
+    for peer, row, is_recorded in ((later, restored, True), (replace(PEER, serial="dd"), node, False)):
+        with pytest.raises(Refused, match="suspected clone"):
+            admit_call(peer, row, is_recorded=is_recorded, trust_domain=TRUST_DOMAIN, now=NOW)
+
+
+def test_after_a_restore_the_current_serial_confirms_the_row() -> None:
+    node = admit_call(
+        PEER, replace(a_node(), is_unconfirmed=True), is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW
+    )
+    assert node == a_node()

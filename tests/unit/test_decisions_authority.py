@@ -4,47 +4,19 @@ import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import (
-    Authority,
     AuthorityKind,
     AuthorityState,
-    StepKind,
     activated,
     active,
     bundle_of,
     intended,
-    next_step,
-    prepared,
+    lifetime_of,
     published,
 )
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, jwt_authority, x509_authority
 
 DAYS_14 = timedelta(days=14)
-
-
-def test_a_new_issuer_comes_to_one_active_and_one_next_of_each_kind() -> None:
-    rows: dict[KeyID, Authority] = {}
-    steps: list[StepKind] = []
-    while (step := next_step(tuple(rows.values()))) is not None:
-        steps.append(step.kind)
-        assert len(steps) < 20
-        if step.authority is None:
-            row = intended(step.authority_kind, KeyID(f"k{len(rows)}"), now=NOW, ttl=DAYS_14)
-        elif step.kind is StepKind.PREPARE:
-            row = prepared(step.authority, public_key=b"key", certificate=b"certificate")
-        else:
-            row = {StepKind.PUBLISH: published, StepKind.ACTIVATE: activated}[step.kind](step.authority, now=NOW)
-        rows[row.key_id] = row
-    assert steps == 2 * [
-        StepKind.INTEND, StepKind.PREPARE, StepKind.PUBLISH, StepKind.ACTIVATE,
-        StepKind.INTEND, StepKind.PREPARE, StepKind.PUBLISH,
-    ]  # fmt: skip
-    assert sorted((row.kind, row.state) for row in rows.values()) == [
-        (AuthorityKind.JWT, AuthorityState.ACTIVE),
-        (AuthorityKind.JWT, AuthorityState.NEXT),
-        (AuthorityKind.X509, AuthorityState.ACTIVE),
-        (AuthorityKind.X509, AuthorityState.NEXT),
-    ]
 
 
 def test_an_authority_begins_a_little_earlier_and_lasts_14_days() -> None:
@@ -54,10 +26,17 @@ def test_an_authority_begins_a_little_earlier_and_lasts_14_days() -> None:
 
 def test_what_happens_to_an_authority_is_dated() -> None:
     row = activated(
-        published(intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=DAYS_14), now=NOW),
+        published(intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=DAYS_14), change=7, now=NOW),
         now=NOW + timedelta(minutes=1),
     )
     assert (row.state, row.published_at, row.activated_at) == (AuthorityState.ACTIVE, NOW, NOW + timedelta(minutes=1))
+    assert (row.published_change, row.activate_at) == (7, NOW + timedelta(days=6))
+    assert lifetime_of(row) == DAYS_14
+
+
+def test_one_that_is_wanted_at_once_is_meant_to_sign_at_once() -> None:
+    row = published(intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=DAYS_14), change=1, now=NOW, at_once=True)
+    assert row.activate_at == NOW
 
 
 async def test_the_active_authority_of_a_kind_signs() -> None:

@@ -2,27 +2,32 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions import authority
-from issuer.decisions.audit import CredentialState
+from issuer.decisions.audit import Credential, CredentialKind, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+from issuer.decisions.changes import Change, ChangeKind, has_gap
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
-from issuer.flows.rotate_authority import RotateAuthority
+from issuer.flows.prune import Prune
+from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.queries import get_bundle
 from issuer.upstream.self_signed import SelfSigned
 from svid.keys import KeyID, KeyKind, SigningKey
 from tests.doubles.clock import FakeClock
-from tests.doubles.issuer_values import TRUST_DOMAIN
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_token
 from tests.doubles.until import until
 
 
@@ -124,15 +129,111 @@ class TestDeferWrites:
         await deferred.flush()
 
 
-def rotate(store: SQLiteDatastore, keys: MemoryKeyManager, clock: FakeClock) -> RotateAuthority:
+def rotate(
+    store: SQLiteDatastore, keys: MemoryKeyManager, clock: FakeClock, *, acknowledged: int | None = None
+) -> RotateAuthority:
     return RotateAuthority(
         datastore=store,
-        keys=keys,
+        keys=HoldKeys(keys=keys),
         upstream=SelfSigned(),
         clock=clock,
+        guard=GuardClock(datastore=store, clock=clock),
         trust_domain=TRUST_DOMAIN,
-        lifetime=timedelta(days=14),
+        policy=RotationPolicy(lifetime=timedelta(days=14), spread=timedelta(minutes=10)),
+        acknowledged=lambda: acknowledged,
+        jitter=lambda: 0.5,
     )
+
+
+async def next_of(store: SQLiteDatastore) -> Authority:
+    rows = await store.read(lambda tx: tx.authorities.list())
+    (row,) = [one for one in rows if one.kind is AuthorityKind.X509 and one.state is AuthorityState.NEXT]
+    return row
+
+
+async def bundle_certificates(store: SQLiteDatastore) -> list[bytes]:
+    bundle = await get_bundle(store, TRUST_DOMAIN)
+    return [certificate.public_bytes(Encoding.DER) for certificate in bundle.x509_authorities]
+
+
+def signed_by(row: Authority, not_after: datetime) -> Credential:
+    return Credential(
+        kind=CredentialKind.X509,
+        serial="5e",
+        spiffe_id=TRUST_DOMAIN.id,
+        authority_id=row.key_id,
+        issued_at=row.not_before,
+        not_after=not_after,
+    )
+
+
+class TestGuardClock:
+    async def test_a_clock_that_goes_on_is_trusted_and_remembered(self, store: SQLiteDatastore) -> None:
+        clock = FakeClock()
+        guard = GuardClock(datastore=store, clock=clock)
+        for _ in range(3):
+            assert await guard.is_trusted()
+            clock.advance(timedelta(hours=5))
+        assert await store.read(lambda tx: tx.times.high_water()) == clock.now() - timedelta(hours=5)
+
+    @pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(days=7)])
+    async def test_a_jump_is_doubted_until_it_is_undone(self, store: SQLiteDatastore, jump: timedelta) -> None:
+        clock = FakeClock()
+        guard = GuardClock(datastore=store, clock=clock)
+        assert await guard.is_trusted()
+        clock.jump(jump)
+        assert not await guard.is_trusted()
+        assert guard.doubt
+        clock.jump(-jump)
+        assert await guard.is_trusted()
+        rows = [row for row in await audit(store) if '"clock looked at"' in row]
+        assert ['"refused"' in row for row in rows] == [True, False]
+
+    async def test_an_operator_may_say_that_it_is_right(self, store: SQLiteDatastore) -> None:
+        clock = FakeClock()
+        guard = GuardClock(datastore=store, clock=clock)
+        assert await guard.is_trusted()
+        clock.jump(timedelta(days=7))
+        assert not await guard.is_trusted()
+        assert await guard.confirm(actor="uid:0") == clock.now()
+        assert await guard.is_trusted()
+
+    async def test_after_a_start_it_is_compared_with_what_the_store_remembers(self, store: SQLiteDatastore) -> None:
+        clock = FakeClock()
+        assert await GuardClock(datastore=store, clock=clock).is_trusted()
+        clock.advance(timedelta(days=1))
+        assert await GuardClock(datastore=store, clock=clock).is_trusted()
+        clock.advance(timedelta(days=2))
+        assert not await GuardClock(datastore=store, clock=clock).is_trusted()
+
+
+class TestPrune:
+    async def test_the_newest_changes_stay_and_a_follower_before_them_has_a_gap(self, store: SQLiteDatastore) -> None:
+        clock = FakeClock()
+        rows = [Change(kind=ChangeKind.NODE, subject=str(number)) for number in range(10_005)]
+        await store.write(lambda tx: tx.changes.append(rows))
+        await Prune(datastore=store, clock=clock, guard=GuardClock(datastore=store, clock=clock))()
+        kept = await store.read(lambda tx: tx.changes.after(0, limit=1))
+        assert [row.number for row in kept] == [5]
+        head = await store.read(lambda tx: tx.changes.head())
+        assert head.number == 10_005
+        assert has_gap(kept, replace(head, number=0), head)
+
+    async def test_tokens_that_are_over_are_forgotten_after_a_day_by_a_clock_that_is_trusted(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock = FakeClock(NOW)
+        token = a_token()
+        await store.write(lambda tx: tx.tokens.put(token))
+        guard = GuardClock(datastore=store, clock=clock)
+        prune = Prune(datastore=store, clock=clock, guard=guard)
+        await prune()
+        clock.jump(timedelta(days=2))
+        await prune()
+        assert await store.read(lambda tx: tx.tokens.get(token.hash)) == token
+        await guard.confirm(actor="uid:0")
+        await prune()
+        assert await store.read(lambda tx: tx.tokens.get(token.hash)) is None
 
 
 class TestRotateAuthority:
@@ -156,7 +257,8 @@ class TestRotateAuthority:
         await rotate(store, MemoryKeyManager(), FakeClock())()
         bundle = await get_bundle(store, TRUST_DOMAIN)
         assert bundle.sequence == 4
-        assert (await store.read(lambda tx: tx.changes.head())).number == 4
+        changes = await store.read(lambda tx: tx.changes.after(0, limit=100))
+        assert [change.kind for change in changes].count(ChangeKind.BUNDLE) == 4
 
     async def test_a_key_that_a_former_attempt_made_is_taken(self, store: SQLiteDatastore) -> None:
         clock, keys = FakeClock(), MemoryKeyManager()
@@ -174,6 +276,109 @@ class TestRotateAuthority:
         await rotate(store, MemoryKeyManager(), FakeClock())()
         rows = await store.read(lambda tx: tx.ledger.find(LedgerFilter(), before=0, limit=10))
         assert [(row.kind, row.state) for row in rows] == [("authority", CredentialState.ISSUED)] * 2
+
+    async def test_by_time_the_next_one_signs_the_old_one_leaves_and_its_key_is_destroyed(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        flow = rotate(store, keys, clock)
+        await flow()
+        before = authority.active(await store.read(lambda tx: tx.authorities.list()), AuthorityKind.X509)
+        following = await next_of(store)
+        await store.write(lambda tx: tx.ledger.record([signed_by(before, clock.now() + timedelta(days=6, hours=1))]))
+        clock.advance(timedelta(days=6))
+        await flow()
+        rows = {row.key_id: row for row in await store.read(lambda tx: tx.authorities.list())}
+        assert rows[before.key_id].state is AuthorityState.OLD
+        assert rows[following.key_id].state is AuthorityState.ACTIVE
+        assert before.key_id in await keys.list()
+        sequence = (await get_bundle(store, TRUST_DOMAIN)).sequence or 0
+        clock.advance(timedelta(hours=1, seconds=31))
+        await flow()
+        assert before.key_id not in await keys.list()
+        assert ((await get_bundle(store, TRUST_DOMAIN)).sequence or 0) > sequence
+        assert not any(before.certificate in row for row in await bundle_certificates(store))
+        assert any('"authority retired"' in row for row in await audit(store))
+
+    async def test_an_activation_is_a_change_so_that_the_issuers_own_svid_follows(self, store: SQLiteDatastore) -> None:
+        clock = FakeClock()
+        flow = rotate(store, MemoryKeyManager(), clock)
+        await flow()
+        head = (await store.read(lambda tx: tx.changes.head())).number
+        clock.advance(timedelta(days=6))
+        await flow()
+        kinds = [row.kind for row in await store.read(lambda tx: tx.changes.after(head, limit=100))]
+        assert ChangeKind.AUTHORITY in kinds
+
+    async def test_a_step_that_crashes_is_taken_again(self, store: SQLiteDatastore) -> None:
+        class Crashing(MemoryKeyManager):
+            crashes = 2
+
+            async def generate(self, key_id: KeyID, kind: KeyKind) -> SigningKey:
+                key = await super().generate(key_id, kind)
+                self.crashes -= 1
+                if self.crashes >= 0:
+                    raise Refused(Kind.UNAVAILABLE, "crash after the key was made")
+                return key
+
+        keys = Crashing()
+        for _ in range(2):
+            with pytest.raises(Refused, match="crash"):
+                await rotate(store, keys, FakeClock())()
+        await rotate(store, keys, FakeClock())()
+        rows = await store.read(lambda tx: tx.authorities.list())
+        assert sorted(await keys.list()) == sorted(row.key_id for row in rows)
+        assert len(rows) == 4
+
+    async def test_the_key_of_a_retired_authority_that_a_crash_left_behind_is_destroyed(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        await rotate(store, keys, clock)()
+        row = await next_of(store)
+        await store.write(lambda tx: tx.authorities.put(authority.retired(row)))
+        await rotate(store, keys, clock)()
+        assert row.key_id not in await keys.list()
+
+    async def test_a_key_that_is_gone_is_not_let_sign(self, store: SQLiteDatastore) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        flow = rotate(store, keys, clock)
+        await flow()
+        following = await next_of(store)
+        await keys.delete(following.key_id)
+        clock.advance(timedelta(days=6))
+        await flow()
+        rows = {row.key_id: row for row in await store.read(lambda tx: tx.authorities.list())}
+        assert rows[following.key_id].state is AuthorityState.RETIRED
+        assert any("its key is gone" in row for row in await audit(store))
+
+    async def test_an_operator_who_asks_waits_for_the_spread_time_and_is_on_record(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        flow = rotate(store, keys, clock)
+        await flow()
+        following = await next_of(store)
+        await flow.ask(AuthorityKind.X509, actor="uid:0")
+        await flow()
+        assert (await next_of(store)).key_id == following.key_id
+        assert any("the spread time" in waits for _, waits in await flow.rows())
+        clock.advance(timedelta(minutes=10))
+        await flow()
+        assert (await next_of(store)).key_id != following.key_id
+        assert any('"authority rotation asked"' in row and '"uid:0"' in row for row in await audit(store))
+
+    async def test_while_the_clock_is_doubted_nothing_goes_by_time(self, store: SQLiteDatastore) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        flow = rotate(store, keys, clock)
+        await flow()
+        before = await store.read(lambda tx: tx.authorities.list())
+        clock.jump(timedelta(days=7))
+        await flow()
+        assert await store.read(lambda tx: tx.authorities.list()) == before
+        await flow.guard.confirm(actor="uid:0")
+        await flow()
+        assert await store.read(lambda tx: tx.authorities.list()) != before
 
     async def test_a_key_that_cannot_be_had_is_no_new_key(self, store: SQLiteDatastore) -> None:
         class Broken(MemoryKeyManager):

@@ -13,6 +13,7 @@ __all__ = [
     "from_micros",
     "map_from_json",
     "map_to_json",
+    "optional_micros",
     "optional_moment",
     "rows_to_json",
     "selectors_from_json",
@@ -39,6 +40,11 @@ def to_micros(moment: datetime) -> int:
 def from_micros(micros: int) -> datetime:
     """Read a moment."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def optional_micros(moment: datetime | None) -> int | None:
+    """Write a moment that may be absent."""
+    return None if moment is None else to_micros(moment)
 
 
 def optional_moment(micros: int | None) -> datetime | None:

@@ -34,6 +34,7 @@ _CREDENTIAL = (
 )
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
+_EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
 _CredentialRow: TypeAlias = tuple[
     int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str
 ]  # number and _CREDENTIAL
@@ -65,6 +66,12 @@ class SQLiteLedger:
             for credential in credentials
         ]
         self._connection.execute(_RECORD, (codec.rows_to_json(rows),))
+        ends: dict[KeyID, int] = {}
+        for credential in credentials:
+            if credential.kind is not CredentialKind.AUTHORITY:
+                end = codec.to_micros(credential.not_after)
+                ends[credential.authority_id] = max(end, ends.get(credential.authority_id, 0))
+        self._connection.executemany(_EXTEND, [(end, key_id) for key_id, end in ends.items()])
 
     def resolve(self, serials: Collection[str], state: CredentialState) -> None:
         """Say what became of these credentials."""
@@ -72,6 +79,11 @@ class SQLiteLedger:
             "UPDATE credential SET state = ? WHERE serial IN (SELECT value FROM json_each(?))",
             (state.value, codec.texts_to_json(serials)),
         )
+
+    def get(self, serial: str) -> Credential | None:
+        """One credential, by its serial or jti."""
+        query = f"SELECT number, {_CREDENTIAL} FROM credential WHERE serial = ?"  # noqa: S608 - our own names
+        return next(map(_credential, self._connection.execute(query, (serial,))), None)
 
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
         """For those of these keys that were certified before: the entry and node, by key hash."""
@@ -150,6 +162,10 @@ class SQLiteChanges:
             )
             for number, kind, subject, parents in rows
         ]
+
+    def prune(self, *, before: int) -> None:
+        """Forget the rows with lesser numbers."""
+        self._connection.execute("DELETE FROM change WHERE number < ?", (before,))
 
     def head(self) -> Cursor:
         """The store's incarnation and the last number given."""

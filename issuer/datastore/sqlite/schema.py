@@ -155,6 +155,14 @@ _SECOND = (
     "ALTER TABLE authority ADD COLUMN activate_at INTEGER",
     "ALTER TABLE authority ADD COLUMN published_change INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE authority ADD COLUMN last_not_after INTEGER",
+    # Lifetimes are back-dated by 30 s; a published authority is meant to sign after 3/7 of its own.
+    """
+    UPDATE authority SET activate_at = published_at + (not_after - not_before - 30000000) / 7 * 3 WHERE state = 'next'
+    """,
+    """
+    UPDATE authority SET last_not_after =
+        (SELECT max(not_after) FROM credential WHERE authority_id = key_id AND kind <> 'authority')
+    """,
     # As it was, but for node_id: a node that comes back by a new invite has several tokens.
     "ALTER TABLE token RENAME TO token_0001",
     """

@@ -1,6 +1,7 @@
-"""Nodes, join tokens, the bundle's sequence and the authorities in SQLite: few rows, plainly read and written."""
+"""Nodes, join tokens, the bundle's sequence, the clock's mark and the authorities in SQLite: few rows, plainly read and written."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
 from sqlite_utils import Database
@@ -11,7 +12,7 @@ from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from svid.keys import KeyID
 
-__all__ = ["SQLiteAuthorities", "SQLiteBundles", "SQLiteNodes", "SQLiteTokens"]
+__all__ = ["SQLiteAuthorities", "SQLiteBundles", "SQLiteNodes", "SQLiteTimes", "SQLiteTokens"]
 
 
 _NewRow: TypeAlias = Mapping[str, str | int | bytes | None]
@@ -33,7 +34,7 @@ class SQLiteNodes:
 
     _SELECT = (
         "SELECT id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial, pending_serial,"
-        " acknowledged FROM node"
+        " acknowledged, unconfirmed FROM node"
     )
 
     def __init__(self, database: Database) -> None:
@@ -57,8 +58,13 @@ class SQLiteNodes:
             "current_serial": node.current_serial,
             "pending_serial": node.pending_serial,
             "acknowledged": node.acknowledged,
+            "unconfirmed": node.is_unconfirmed,
         }
         _put(self._database, "node", "id", row)
+
+    def delete(self, node_id: NodeID) -> None:
+        """Remove a node; one that is not there is fine."""
+        self._database.execute("DELETE FROM node WHERE id = ?", [node_id])
 
     def find(self, *, after: str, limit: int) -> Sequence[Node]:
         """A page in id order, ids greater than `after` ("" = from the start)."""
@@ -78,6 +84,7 @@ class SQLiteNodes:
             current_serial=row["current_serial"],
             pending_serial=row["pending_serial"],
             acknowledged=int(row["acknowledged"]),
+            is_unconfirmed=bool(row["unconfirmed"]),
         )
 
 
@@ -114,9 +121,17 @@ class SQLiteTokens:
             "created_at": codec.to_micros(token.created_at),
             "expires_at": codec.to_micros(token.expires_at),
             "key_hash": token.key_hash,
-            "used_at": None if token.used_at is None else codec.to_micros(token.used_at),
+            "used_at": codec.optional_micros(token.used_at),
         }
         _put(self._database, "token", "hash", row)
+
+    def void(self, node_id: NodeID) -> None:
+        """Forget every token of a node."""
+        self._database.execute("DELETE FROM token WHERE node_id = ?", [node_id])
+
+    def prune(self, *, expired_before: datetime) -> None:
+        """Forget the tokens that were over by then."""
+        self._database.execute("DELETE FROM token WHERE expires_at < ?", [codec.to_micros(expired_before)])
 
 
 class SQLiteBundles:
@@ -136,6 +151,22 @@ class SQLiteBundles:
         return self.sequence()
 
 
+class SQLiteTimes:
+    """What the store remembers of the wall clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def high_water(self) -> datetime | None:
+        """The latest moment that was noted; None: none was."""
+        (micros,) = self._connection.execute("SELECT clock_mark FROM meta").fetchone()
+        return codec.optional_moment(micros or None)
+
+    def note(self, moment: datetime) -> None:
+        """Note a moment instead of the one before."""
+        self._connection.execute("UPDATE meta SET clock_mark = ?", (codec.to_micros(moment),))
+
+
 class SQLiteAuthorities:
     """Signing authorities."""
 
@@ -145,8 +176,8 @@ class SQLiteAuthorities:
     def list(self) -> Sequence[Authority]:
         """All of them, oldest first."""
         rows = self._database.query(
-            "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at"
-            " FROM authority ORDER BY number"
+            "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at,"
+            " published_change, activate_at, last_not_after FROM authority ORDER BY number"
         )
         return [
             Authority(
@@ -159,6 +190,9 @@ class SQLiteAuthorities:
                 not_after=codec.from_micros(row["not_after"]),
                 published_at=codec.optional_moment(row["published_at"]),
                 activated_at=codec.optional_moment(row["activated_at"]),
+                published_change=row["published_change"],
+                activate_at=codec.optional_moment(row["activate_at"]),
+                last_not_after=codec.optional_moment(row["last_not_after"]),
             )
             for row in rows
         ]
@@ -173,7 +207,9 @@ class SQLiteAuthorities:
             "certificate": authority.certificate,
             "not_before": codec.to_micros(authority.not_before),
             "not_after": codec.to_micros(authority.not_after),
-            "published_at": None if authority.published_at is None else codec.to_micros(authority.published_at),
-            "activated_at": None if authority.activated_at is None else codec.to_micros(authority.activated_at),
+            "published_at": codec.optional_micros(authority.published_at),
+            "activated_at": codec.optional_micros(authority.activated_at),
+            "published_change": authority.published_change,
+            "activate_at": codec.optional_micros(authority.activate_at),
         }
         _put(self._database, "authority", "key_id", row)

@@ -10,11 +10,12 @@ from issuer.datastore.port import (
     Entries,
     Ledger,
     Nodes,
+    Times,
     Tokens,
 )
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteLedger
-from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTokens
+from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
 
 __all__ = ["SQLiteTransaction"]
 
@@ -30,4 +31,5 @@ class SQLiteTransaction:
         self.authorities: Authorities = SQLiteAuthorities(database)
         self.ledger: Ledger = SQLiteLedger(database)
         self.changes: Changes = SQLiteChanges(database)
+        self.times: Times = SQLiteTimes(database)
         self.audit: Audit = SQLiteAudit(database)

@@ -1,0 +1,127 @@
+"""Which step of an authority is due, and what one that is not taken waits for.
+
+A lifetime of 14 days: published on day 0, meant to sign from day 6 to day 12, out of the bundle on day 14 at the latest. So an SVID of
+up to a day always fits, and whoever was away for less than 6 days still trusts what signs. What a step does to a row: authority.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from issuer.decisions.authority import BACKDATE, Authority, AuthorityKind, AuthorityState, lifetime_of
+
+__all__ = ["Circumstances", "Step", "StepKind", "is_orphan", "next_step", "waits_for"]
+
+_PATIENCE = 1 / 14  # of a lifetime: how long an attestor that does not acknowledge holds everybody up
+_ATTEMPTS_FOR = 1 / 14  # of a lifetime: how long a key that could not be made or certified is tried again
+
+
+class StepKind(StrEnum):
+    """What to do with an authority."""
+
+    INTEND = "intend"  # write a row with a new key id
+    PREPARE = "prepare"  # make the key if it is not there, have it certified, complete the row
+    PUBLISH = "publish"  # into the bundle
+    ACTIVATE = "activate"  # let it sign, in place of the one that signs now
+    RETIRE = "retire"  # out of the bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step that is due; each may be repeated without harm.
+
+    Args:
+        authority: the row it is about; None: INTEND makes it.
+    """
+
+    kind: StepKind
+    authority_kind: AuthorityKind
+    authority: Authority | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What a step may depend on, beside the rows.
+
+    Args:
+        spread: how long an authority stands in the bundle before it signs.
+        acknowledged: the last change that every connected attestor has; None: nobody is connected.
+        is_clock_trusted: whether steps may be taken because their time has come.
+    """
+
+    now: datetime
+    spread: timedelta
+    acknowledged: int | None = None
+    is_clock_trusted: bool = True
+
+
+def next_step(authorities: Sequence[Authority], at: Circumstances) -> Step | None:
+    """The one step that is due, if any: each kind has one active authority, and one next that is published."""
+    for kind in AuthorityKind:
+        step = _next_step_of(kind, [a for a in authorities if a.kind is kind], at)
+        if step is not None:
+            return step
+    return None
+
+
+def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstances) -> Step | None:
+    def step(what: StepKind, authority: Authority | None = None) -> Step:
+        return Step(kind=what, authority_kind=kind, authority=authority)
+
+    if (coming := _first(mine, AuthorityState.INTENDED)) is not None:
+        return step(_step_of_intended(coming, at.now), coming)
+    following = _first(mine, AuthorityState.NEXT, alive_at=at.now)
+    if following is None:
+        return step(StepKind.INTEND)
+    if (
+        _first(mine, AuthorityState.ACTIVE, alive_at=at.now) is None
+    ):  # nothing could be signed: whatever there is to wait for
+        return step(StepKind.ACTIVATE, following)
+    over = next((a for a in mine if _is_over(a, at.now)), None)
+    if over is not None and at.is_clock_trusted:
+        return step(StepKind.RETIRE, over)
+    return None if waits_for(following, at) else step(StepKind.ACTIVATE, following)
+
+
+def _step_of_intended(coming: Authority, now: datetime) -> StepKind:
+    if now > coming.not_before + BACKDATE + lifetime_of(coming) * _ATTEMPTS_FOR:
+        return StepKind.RETIRE  # too much of its life is over
+    return StepKind.PUBLISH if coming.public_key else StepKind.PREPARE
+
+
+def waits_for(authority: Authority, at: Circumstances) -> str:
+    """What a published authority waits for before it signs; empty: nothing."""
+    if authority.activate_at is None or authority.published_at is None:
+        return "its publication"
+    if not at.is_clock_trusted:
+        return "a clock that can be trusted"
+    if at.now < authority.activate_at:
+        return f"its time, {authority.activate_at.isoformat(timespec='seconds')}"
+    known_at = authority.published_at + at.spread
+    if at.now < known_at:
+        return f"the spread time, until {known_at.isoformat(timespec='seconds')}"
+    latest = max(authority.activate_at, known_at) + lifetime_of(authority) * _PATIENCE
+    if at.acknowledged is not None and at.acknowledged < authority.published_change and at.now < latest:
+        return f"every connected attestor to acknowledge it, until {latest.isoformat(timespec='seconds')} at the latest"
+    return ""
+
+
+def is_orphan(key_id: str, authorities: Iterable[Authority]) -> bool:
+    """Whether this is the key of an authority that will never sign again, left behind by a crash."""
+    return any(a.key_id == key_id and a.state is AuthorityState.RETIRED for a in authorities)
+
+
+def _first(mine: Iterable[Authority], state: AuthorityState, *, alive_at: datetime | None = None) -> Authority | None:
+    return next((a for a in mine if a.state is state and (alive_at is None or alive_at < a.not_after)), None)
+
+
+def _is_over(authority: Authority, now: datetime) -> bool:
+    """Whether nothing that it signed is valid any more, for verifiers whose clocks lag either, and nothing will be."""
+    match authority.state:
+        case AuthorityState.OLD:
+            return authority.last_not_after is None or authority.last_not_after + BACKDATE <= now
+        case AuthorityState.NEXT:
+            return authority.not_after <= now
+        case _:
+            return False

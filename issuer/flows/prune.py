@@ -1,0 +1,56 @@
+"""Forget what nobody needs any more: change log rows that no follower goes on from, and join tokens that are over.
+
+Whoever stands before the first row that is kept gets a snapshot (decisions/changes.has_gap). Ledger and audit are never pruned.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from cognomen.daemon.errors import Refused
+from issuer.datastore.port import Datastore, Transaction
+from issuer.flows.guard_clock import GuardClock
+from svid.clock import Clock
+
+__all__ = ["Prune"]
+
+log = structlog.get_logger(__name__)
+
+_KEPT_CHANGES = 10_000
+_TOKENS_KEPT = timedelta(days=1)  # so that a late joiner is told that its invite is over, not that it is unknown
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Prunes, once in a while."""
+
+    datastore: Datastore
+    clock: Clock
+    guard: GuardClock
+
+    async def __call__(self) -> None:
+        """Prune now; what goes by time only if the clock is trusted.
+
+        Raises:
+            Refused: UNAVAILABLE, as the store.
+        """
+        trusted = await self.guard.is_trusted()
+        over = self.clock.now() - _TOKENS_KEPT
+
+        def work(tx: Transaction) -> None:
+            tx.changes.prune(before=tx.changes.head().number - _KEPT_CHANGES)
+            if trusted:
+                tx.tokens.prune(expired_before=over)
+
+        await self.datastore.write(work)
+
+    async def run(self) -> None:
+        """Prune every minute, until cancelled."""
+        while True:
+            await self.clock.sleep(_SECONDS)
+            try:
+                await self()
+            except Refused as refused:
+                log.warning("not pruned", reason=refused.detail, hint=refused.hint)

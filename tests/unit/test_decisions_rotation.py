@@ -1,0 +1,251 @@
+"""A life of authorities in rows alone: the steps are taken as the flow takes them, the time goes by in leaps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issuer.decisions.authority import (
+    Authority,
+    AuthorityKind,
+    AuthorityState,
+    activated,
+    asked,
+    intended,
+    prepared,
+    published,
+    replaced,
+    retired,
+)
+from issuer.decisions.rotation import Circumstances, Step, StepKind, is_orphan, next_step, waits_for
+from svid.keys import KeyID
+from tests.doubles.issuer_values import NOW
+
+LIFETIME = timedelta(days=14)
+SPREAD = timedelta(minutes=10)
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Life:
+    """The rows of one kind of authority and the time; JWT's are set up once and left alone."""
+
+    now: datetime = NOW
+    rows: dict[KeyID, Authority] = field(default_factory=dict)
+    change: int = 0
+    acknowledged: int | None = None
+    is_clock_trusted: bool = True
+
+    def circumstances(self) -> Circumstances:
+        return Circumstances(
+            now=self.now, spread=SPREAD, acknowledged=self.acknowledged, is_clock_trusted=self.is_clock_trusted
+        )
+
+    def due(self) -> Step | None:
+        return next_step(tuple(self.rows.values()), self.circumstances())
+
+    def take(self, step: Step) -> None:
+        row = step.authority
+        match step.kind:
+            case StepKind.INTEND:
+                row = intended(step.authority_kind, KeyID(f"k{len(self.rows)}"), now=self.now, ttl=LIFETIME)
+            case StepKind.PREPARE:
+                assert row is not None
+                row = prepared(row, public_key=b"key", certificate=b"certificate")
+            case StepKind.PUBLISH:
+                assert row is not None
+                self.change += 1
+                row = published(row, change=self.change, now=self.now)
+            case StepKind.ACTIVATE:
+                assert row is not None
+                for before in self.of(row.kind, AuthorityState.ACTIVE):
+                    self.rows[before.key_id] = replaced(before)
+                row = activated(row, now=self.now)
+            case StepKind.RETIRE:
+                assert row is not None
+                row = retired(row)
+        assert row is not None
+        self.rows[row.key_id] = row
+
+    def go_on(self, by: timedelta = timedelta()) -> list[StepKind]:
+        """Let that time pass, take all steps that are due, and sign something of an hour with what is active."""
+        self.now += by
+        taken = []
+        while (step := self.due()) is not None:
+            taken.append(step.kind)
+            assert len(taken) < 50, taken
+            self.take(step)
+        for kind in AuthorityKind:
+            for row in self.of(kind, AuthorityState.ACTIVE):
+                self.sign(row, timedelta(hours=1))
+        return taken
+
+    def sign(self, row: Authority, ttl: timedelta) -> None:
+        end = min(self.now + ttl, row.not_after)
+        last = end if row.last_not_after is None else max(end, row.last_not_after)
+        self.rows[row.key_id] = Authority(
+            **{name: getattr(row, name) for name in Authority.__slots__ if name != "last_not_after"},
+            last_not_after=last,
+        )
+
+    def of(self, kind: AuthorityKind, state: AuthorityState) -> list[Authority]:
+        return [row for row in self.rows.values() if row.kind is kind and row.state is state]
+
+    def one(self, state: AuthorityState, kind: AuthorityKind = AuthorityKind.X509) -> Authority:
+        (row,) = self.of(kind, state)
+        return row
+
+
+@pytest.fixture
+def life() -> Life:
+    started = Life()
+    started.go_on()
+    return started
+
+
+def test_a_new_issuer_comes_to_one_active_and_one_next_of_each_kind() -> None:
+    life = Life()
+    assert life.go_on() == 2 * [
+        StepKind.INTEND, StepKind.PREPARE, StepKind.PUBLISH, StepKind.ACTIVATE,
+        StepKind.INTEND, StepKind.PREPARE, StepKind.PUBLISH,
+    ]  # fmt: skip
+    for kind in AuthorityKind:
+        life.one(AuthorityState.ACTIVE, kind)
+        life.one(AuthorityState.NEXT, kind)
+
+
+def test_the_next_one_signs_from_day_6_and_another_is_published(life: Life) -> None:
+    assert life.go_on(6 * DAY - timedelta(seconds=1)) == []
+    following = life.one(AuthorityState.NEXT)
+    assert life.go_on(timedelta(seconds=1)) == 2 * [
+        StepKind.ACTIVATE,
+        StepKind.INTEND,
+        StepKind.PREPARE,
+        StepKind.PUBLISH,
+    ]
+    assert life.one(AuthorityState.ACTIVE).key_id == following.key_id
+    assert life.one(AuthorityState.NEXT).published_at == life.now
+
+
+def test_an_old_one_stays_in_the_bundle_until_what_it_signed_last_is_over(life: Life) -> None:
+    first = life.one(AuthorityState.ACTIVE)
+    life.now += 6 * DAY - timedelta(hours=1)
+    life.sign(first, DAY)
+    life.go_on(timedelta(hours=1))
+    end = life.one(AuthorityState.OLD).last_not_after
+    assert end == NOW + 6 * DAY + timedelta(hours=23)
+    assert StepKind.RETIRE not in life.go_on(end + timedelta(seconds=29) - life.now)
+    assert StepKind.RETIRE in life.go_on(timedelta(seconds=1))
+    assert life.rows[first.key_id].state is AuthorityState.RETIRED
+
+
+def test_one_that_signed_nothing_is_retired_at_once() -> None:
+    life = Life()
+    while (step := life.due()) is not None:
+        life.take(step)
+    life.now += 6 * DAY
+    while (step := life.due()) is not None:
+        life.take(step)
+    assert len(life.of(AuthorityKind.X509, AuthorityState.RETIRED)) == 1
+
+
+def test_the_spread_time_is_waited_for_even_when_an_operator_asks(life: Life) -> None:
+    following = life.one(AuthorityState.NEXT)
+    life.rows[following.key_id] = asked(following, now=life.now)
+    assert "the spread time" in waits_for(life.one(AuthorityState.NEXT), life.circumstances())
+    assert life.go_on(SPREAD - timedelta(seconds=1)) == []
+    assert StepKind.ACTIVATE in life.go_on(timedelta(seconds=1))
+    assert life.one(AuthorityState.ACTIVE).key_id == following.key_id
+
+
+def test_asking_again_makes_nothing_later(life: Life) -> None:
+    once = asked(life.one(AuthorityState.NEXT), now=life.now)
+    assert asked(once, now=life.now + DAY) == once
+
+
+def test_an_attestor_that_has_not_acknowledged_is_waited_for(life: Life) -> None:
+    life.acknowledged = 0
+    assert life.go_on(6 * DAY) == []
+    assert "every connected attestor" in waits_for(life.one(AuthorityState.NEXT), life.circumstances())
+    life.acknowledged = life.change
+    assert StepKind.ACTIVATE in life.go_on()
+
+
+def test_an_attestor_that_never_acknowledges_holds_nobody_up_for_more_than_a_day(life: Life) -> None:
+    life.acknowledged = 0
+    assert life.go_on(7 * DAY - timedelta(seconds=1)) == []
+    assert StepKind.ACTIVATE in life.go_on(timedelta(seconds=1))
+
+
+def test_without_an_active_one_the_next_signs_at_once(life: Life) -> None:
+    life.acknowledged = 0
+    active = life.one(AuthorityState.ACTIVE)
+    life.rows[active.key_id] = replaced(active)
+    assert life.go_on() == [StepKind.ACTIVATE, StepKind.INTEND, StepKind.PREPARE, StepKind.PUBLISH]
+
+
+def test_an_issuer_that_was_off_for_months_begins_anew(life: Life) -> None:
+    old = set(life.rows)
+    life.go_on(100 * DAY)
+    assert life.one(AuthorityState.ACTIVE).key_id not in old
+    assert all(life.rows[key_id].state is AuthorityState.RETIRED for key_id in old)
+
+
+def test_nothing_goes_by_time_while_the_clock_is_not_trusted(life: Life) -> None:
+    life.is_clock_trusted = False
+    assert life.go_on(7 * DAY) == []
+    assert "a clock that can be trusted" in waits_for(life.one(AuthorityState.NEXT), life.circumstances())
+
+
+def test_with_nothing_left_to_sign_a_doubtful_clock_stops_no_beginning(life: Life) -> None:
+    life.is_clock_trusted = False
+    life.go_on(100 * DAY)
+    life.one(AuthorityState.ACTIVE)
+    assert not life.of(AuthorityKind.X509, AuthorityState.RETIRED)
+
+
+def test_an_authority_whose_key_could_not_be_made_for_a_day_is_given_up(life: Life) -> None:
+    active = life.one(AuthorityState.NEXT)
+    del life.rows[active.key_id]
+    step = life.due()
+    assert step is not None
+    life.take(step)
+    life.now += timedelta(days=1, seconds=1)
+    step = life.due()
+    assert step is not None
+    assert step.kind is StepKind.RETIRE
+
+
+def test_only_keys_of_retired_authorities_are_orphans(life: Life) -> None:
+    (row, *_) = life.rows.values()
+    assert not is_orphan(row.key_id, life.rows.values())
+    assert not is_orphan("of nobody here", life.rows.values())
+    assert is_orphan(row.key_id, [retired(row)])
+
+
+def test_one_that_is_not_published_waits_for_that() -> None:
+    row = intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=LIFETIME)
+    assert waits_for(row, Life().circumstances()) == "its publication"
+
+
+@given(leaps=st.lists(st.integers(min_value=1, max_value=3 * 24 * 60), min_size=1, max_size=40))
+def test_whenever_it_is_looked_at_within_days_an_svid_of_a_day_fits_and_what_is_valid_stays_trusted(
+    leaps: list[int],
+) -> None:
+    life = Life()
+    life.go_on()
+    for minutes in leaps:
+        life.go_on(timedelta(minutes=minutes))
+        for kind in AuthorityKind:
+            active = life.one(AuthorityState.ACTIVE, kind)
+            life.one(AuthorityState.NEXT, kind)
+            assert active.not_after - life.now >= DAY or minutes > 24 * 60
+            for row in _retired(life, kind):
+                assert row.last_not_after is None or row.last_not_after <= life.now
+
+
+def _retired(life: Life, kind: AuthorityKind) -> Iterator[Authority]:
+    yield from life.of(kind, AuthorityState.RETIRED)
