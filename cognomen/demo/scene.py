@@ -14,6 +14,7 @@ import venv
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Self
 
@@ -30,7 +31,8 @@ ROLES = (
 )  # in the order in which they start: each needs the ports of those before
 
 _STOP_SECONDS = 10
-_TTL = "1m"
+_TTL = "20s"
+_COMMAND_SECONDS = 30
 
 
 class SceneError(Exception):
@@ -103,18 +105,35 @@ class Scene:
             if event.who == who and event.name == name:
                 return event
 
-    def next_event(self) -> Event:
-        """What was said next, by anybody."""
+    def next_event(self, *, patiently: bool = False) -> Event:
+        """What was said next, by anybody; `patiently`: however long that takes."""
+        left = None if patiently else max(0, self._deadline - self._clock.monotonic())
         try:
-            event = self._events.get(timeout=max(0, self._deadline - self._clock.monotonic()))
+            event = self._events.get(timeout=left)
         except queue.Empty as e:
             raise SceneError("the time is up") from e
         return _still_running(event)
 
-    def stay(self) -> None:
-        """Keep everything up until something ends."""
-        while True:
-            _still_running(self._events.get())
+    def add_identity(self, role: str, path: str) -> datetime:
+        """Give a running component a second identity, as an operator does; returns when the issuer made the entry."""
+        (node,) = self._command("node", "list")["nodes"]
+        selectors = [f"--selector=unix:uid:{os.getuid()}", f"--selector=unix:path:{self._interpreters[role]}"]
+        made = self._command("entry", "create", f"--spiffe-id={path}", f"--parent={node['spiffe_id']}", *selectors)
+        return datetime.fromisoformat(made["entries"][0]["created_at"])
+
+    def _command(self, *arguments: str) -> dict[str, list[dict[str, str]]]:
+        socket = self._directory / "state" / "admin" / "issuer.sock"
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-m", "cognomen.cli.main", *arguments, "--output=json", f"--socket={socket}"],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise SceneError(f"cognomen {' '.join(arguments[:2])} failed, with exit code {done.returncode}")
+        found: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
+        return found
 
     def _start(self, who: str, arguments: Sequence[str | Path]) -> None:
         child = subprocess.Popen(  # noqa: S603 - our own programs

@@ -3,12 +3,17 @@
 import subprocess
 import sys
 
+import pytest
 
-def test_the_demo_shows_three_identities_two_calls_and_one_refusal() -> None:
+
+@pytest.mark.timeout(120)  # three rotations of SVIDs of 20 s
+def test_the_demo_shows_three_rotations_under_traffic_an_entry_pushed_and_one_refusal() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cognomen.demo", "--once"], capture_output=True, text=True, timeout=45, check=False
+        [sys.executable, "-m", "cognomen.demo", "--once"], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MISSING" not in done.stdout
     assert "REFUSED spiffe://example.org/agent/concierge/reasoning" in done.stdout
+    assert ", failed: 0." in done.stdout
+    assert "ms after its entry was made" in done.stdout
     assert "only convention separates" in done.stdout
