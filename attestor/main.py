@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 
 import structlog
 
@@ -33,6 +34,7 @@ from cognomen.daemon.invite import Invite
 from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection, pool_without_package
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from cognomen.daemon.systemd import Systemd
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
@@ -48,6 +50,7 @@ async def run(
     invite: Invite | None = None,
     ready: Callable[[SpiffeID], None] = lambda _: None,
     stop: asyncio.Event | None = None,
+    systemd: Systemd | None = None,
 ) -> None:
     """Run an attestor until it is told to stop.
 
@@ -55,6 +58,8 @@ async def run(
         invite: what admits the node; needed as long as it never joined. One that it did not join by makes it another node.
         ready: called once, with the node's SPIFFE ID, when the Workload API serves from a complete snapshot.
         stop: whoever sets it ends the attestor; None: SIGTERM and SIGINT do.
+        systemd: who is told, and may hold the workload socket; None: nobody. It is told ready as soon as the socket is served,
+            also while the issuer is away: whoever holds a valid node must not be killed for that.
 
     Raises:
         Refused: what keeps it from starting, or the issuer's refusal to let it join.
@@ -64,7 +69,7 @@ async def run(
             stop = asyncio.Event()
             leaving.enter_context(stop_on_signals(stop))
         leaving.enter_context(alone_in(private_directory(config.state_dir), "attestor"))
-        attestor = _Attestor(config, ready)
+        attestor = _Attestor(config, ready, systemd or Systemd())
         leaving.push_async_callback(attestor.client.close)
         node = await _unless(stop, attestor.join(invite))  # it may take as long as the issuer is away
         if node is not None:
@@ -79,7 +84,7 @@ async def rejoin(config: AttestorConfig, invite: Invite, joined: Callable[[Spiff
         Refused: EXISTS while an attestor runs on this state; as the issuer refuses.
     """
     with alone_in(private_directory(config.state_dir), "attestor"):
-        attestor = _Attestor(config, joined)
+        attestor = _Attestor(config, joined, Systemd())
         try:
             node = await attestor.join(invite)
         finally:
@@ -102,7 +107,8 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, Node]) -> Nod
 class _Attestor:
     """The parts that live from the start to the end."""
 
-    def __init__(self, config: AttestorConfig, ready: Callable[[SpiffeID], None]) -> None:
+    def __init__(self, config: AttestorConfig, ready: Callable[[SpiffeID], None], systemd: Systemd) -> None:
+        self._systemd = systemd
         self.clock = SystemClock()
         self.client = GRPCIssuerClient()
         self._config = config
@@ -135,6 +141,7 @@ class _Attestor:
             health.set_serving(serving=True)
             log.info("attestor ready", spiffe_id=str(node.svid.spiffe_id), socket=str(self._config.workload_socket))
             self._ready(node.svid.spiffe_id)
+            self._systemd.status(f"serves as {node.svid.spiffe_id}")
             await stop.wait()
 
         tasks = [
@@ -144,10 +151,14 @@ class _Attestor:
             Task(name="svids", run=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter).run, restart=True),
             Task(name="jwt-svids", run=jwts.run, restart=True),
             Task(name="readiness", run=tell_when_ready),
+            Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]
         workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=jwts, clock=clock)
         async with self._door(workloads, health):
+            self._systemd.check_taken()
+            self._systemd.ready()
             await supervise(tasks, stop=stop, clock=clock)
+            self._systemd.stopping()
             health.set_serving(serving=False)
 
     def _door(self, workloads: ServeWorkload, health: HealthState) -> unixrpc.Server:
@@ -165,4 +176,6 @@ class _Attestor:
                 f"workload_socket: expected a directory that can be made, cannot make {path.parent}: {e.strerror}",
             ) from e
         limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
-        return unixrpc.serve(gate.listen(path, 0o666), services, limits, translate=translate)
+        return unixrpc.serve(
+            gate.listen(path, 0o666, held=self._systemd.sockets), services, limits, translate=translate
+        )

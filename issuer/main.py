@@ -19,6 +19,7 @@ from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from cognomen.daemon.systemd import Systemd
 from cognomen.wire.pb import admin_pb2
 from issuer.api.admin import AdminFlows, AdminService
 from issuer.api.doors import DoorCredentials, bind, join_server, node_server
@@ -86,13 +87,18 @@ class _Parts:
 
 
 async def run(
-    config: IssuerConfig, *, ready: Callable[[Bound], None] = lambda _: None, stop: asyncio.Event | None = None
+    config: IssuerConfig,
+    *,
+    ready: Callable[[Bound], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
+    systemd: Systemd | None = None,
 ) -> None:
     """Run an issuer until it is told to stop.
 
     Args:
         ready: called once, when all doors are open.
         stop: whoever sets it ends the issuer; None: SIGTERM and SIGINT do.
+        systemd: who is told, and may hold the admin socket; None: nobody.
 
     Raises:
         Refused: what keeps it from starting: an address that is taken, a state directory that others read, a store it cannot open.
@@ -104,13 +110,18 @@ async def run(
         parts = await _open(config, leaving)
         credentials, own_svid = await _open_credentials(parts)
         bound = await _open_network_doors(parts, credentials, leaving)
-        health = await _open_admin_door(parts, bound, leaving)
+        systemd = systemd or Systemd()
+        health = await _open_admin_door(parts, bound, leaving, systemd)
+        systemd.check_taken()
         health.set_serving(serving=True)
         log.info(
             "issuer started", trust_domain=str(config.trust_domain), node=bound.node_address, join=bound.join_address
         )
         ready(bound)
-        await supervise([own_svid, *_tasks(parts)], stop=stop, clock=parts.clock)
+        systemd.ready()
+        watchdog = Task(name="watchdog", run=partial(systemd.run_watchdog, parts.clock))
+        await supervise([own_svid, watchdog, *_tasks(parts)], stop=stop, clock=parts.clock)
+        systemd.stopping()
         health.set_serving(serving=False)
         log.info("issuer stopping")
 
@@ -247,7 +258,9 @@ def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
     )
 
 
-async def _open_admin_door(parts: _Parts, bound: Bound, leaving: contextlib.AsyncExitStack) -> HealthState:
+async def _open_admin_door(
+    parts: _Parts, bound: Bound, leaving: contextlib.AsyncExitStack, systemd: Systemd
+) -> HealthState:
     config = parts.config
     flows = AdminFlows(
         datastore=parts.datastore,
@@ -271,7 +284,8 @@ async def _open_admin_door(parts: _Parts, bound: Bound, leaving: contextlib.Asyn
     def services(caller: Caller) -> Sequence[unixrpc.Service]:
         return [AdminService(flows, caller), Health(health), Reflection([_ADMIN], Default())]
 
-    private_directory(config.admin_socket.parent)
-    listener = gate.listen(config.admin_socket, 0o600)
+    if str(config.admin_socket) not in systemd.sockets:
+        private_directory(config.admin_socket.parent)
+    listener = gate.listen(config.admin_socket, 0o600, held=systemd.sockets)
     await leaving.enter_async_context(unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate))
     return health

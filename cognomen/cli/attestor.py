@@ -1,5 +1,6 @@
 """`cognomen attestor`: run the node's daemon, and bring its node back."""
 
+import os
 from pathlib import Path
 
 import click
@@ -43,12 +44,17 @@ def run_attestor(config: Path | None, log_level: str, source: str | None, **flag
 
     from attestor.main import run as run_main  # noqa: PLC0415 - loads everything
     from cognomen.daemon.invite import Invite  # noqa: PLC0415
+    from cognomen.daemon.systemd import Systemd  # noqa: PLC0415
 
+    systemd = Systemd.from_environment(os.environ)
     invite = Invite.parse(read_source(source)) if source is not None else None
     run(
         log_level,
         lambda: run_main(
-            loaded, invite=invite, ready=lambda _: click.echo(f"SPIFFE_ENDPOINT_SOCKET={endpoint(socket)}")
+            loaded,
+            invite=invite,
+            ready=lambda _: click.echo(f"SPIFFE_ENDPOINT_SOCKET={endpoint(socket)}"),
+            systemd=systemd,
         ),
     )
 

@@ -1,5 +1,6 @@
 """`cognomen issuer`: run the issuer, and what concerns it as a whole."""
 
+import os
 from datetime import UTC
 from pathlib import Path
 
@@ -54,11 +55,14 @@ def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
     loaded = load(config, IssuerConfig, flags)
     socket = check_socket_path(loaded.admin_socket)
 
+    from cognomen.daemon.systemd import Systemd  # noqa: PLC0415 - loads structlog
     from issuer.main import run as run_main  # noqa: PLC0415 - loads everything
+
+    systemd = Systemd.from_environment(os.environ)
 
     run(
         log_level,
-        lambda: run_main(loaded, ready=lambda _: click.echo(f"COGNOMEN_ADMIN_SOCKET={socket}")),
+        lambda: run_main(loaded, ready=lambda _: click.echo(f"COGNOMEN_ADMIN_SOCKET={socket}"), systemd=systemd),
     )
 
 

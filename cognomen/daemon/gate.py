@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Protocol
 
@@ -43,15 +43,20 @@ class Identify(Protocol):
         """Say who is on the other side, or refuse."""
 
 
-def listen(path: Path, mode: int) -> socket.socket:
+def listen(path: Path, mode: int, *, held: MutableMapping[str, socket.socket] | None = None) -> socket.socket:
     """Bind a Unix socket and listen on it; a dead one at the path is replaced, a live one is not.
 
     The path stays behind when the socket is closed: clients look for it.
+
+    Args:
+        held: sockets that listen already, by path: one of them is taken out and used as it is.
 
     Raises:
         Refused: INVALID when others could replace the socket or something else is there, EXISTS when somebody serves it.
     """
     _check_directory(path.parent.resolve())
+    if held and (taken := held.pop(os.fspath(path), None)) is not None:
+        return taken
     with _locked(path):
         _remove_dead(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

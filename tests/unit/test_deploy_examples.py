@@ -1,6 +1,10 @@
-"""The commented configurations in deploy/ name every key, and say its default."""
+"""What stands in deploy/: configurations that name every key and its default, units whose paths are those of the daemons."""
 
+import configparser
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -32,3 +36,46 @@ def test_the_example_with_every_key_uncommented_is_the_default(
 
 def test_the_issuer_s_example_loads_as_it_stands() -> None:
     assert load(DEPLOY / "issuer.toml", IssuerConfig, {}).trust_domain == TrustDomain("example.org")
+
+
+@pytest.mark.parametrize(
+    ("daemon", "socket", "mode"),
+    [
+        ("issuer", IssuerConfig(trust_domain=TrustDomain("example.org")).admin_socket, "0600"),
+        ("attestor", AttestorConfig().workload_socket, "0666"),
+    ],
+)
+def test_a_socket_unit_holds_the_socket_that_the_daemon_serves(daemon: str, socket: Path, mode: str) -> None:
+    unit = _unit(f"cognomen-{daemon}.socket")["Socket"]
+    assert (unit["ListenStream"], unit["SocketMode"]) == (str(socket), mode)
+    service = _unit(f"cognomen-{daemon}.service")
+    assert service["Service"]["Type"] == "notify"
+    assert service["Service"]["ExecStart"].startswith(f"/opt/cognomen/bin/cognomen {daemon} run --config ")
+    assert service["Unit"]["Requires"] == f"cognomen-{daemon}.socket"
+
+
+def test_only_the_attestor_may_look_at_processes_of_others() -> None:
+    issuer, attestor = (_unit(f"cognomen-{daemon}.service")["Service"] for daemon in ("issuer", "attestor"))
+    assert issuer["CapabilityBoundingSet"] == ""
+    assert attestor["CapabilityBoundingSet"] == attestor["AmbientCapabilities"] == "CAP_SYS_PTRACE"
+    assert not {"PrivateUsers", "ProtectProc", "ProcSubset"} & set(attestor)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    for unit in DEPLOY.glob("cognomen-*.*"):
+        text = unit.read_text().replace("/opt/cognomen/bin/cognomen", sys.executable)
+        (tmp_path / unit.name).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    ours = [line for line in done.stderr.splitlines() if "cognomen-" in line]
+    assert not ours
+
+
+def _unit(name: str) -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#",))
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
+    unit.read(DEPLOY / name)
+    return unit

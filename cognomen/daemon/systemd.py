@@ -1,0 +1,130 @@
+"""What a daemon and systemd say to each other: ready, stopping, alive; and the sockets that systemd holds for it.
+
+Without systemd's variables nothing happens. They are taken out of the environment, so that no child thinks they are meant for it. grpcio
+takes no listening socket, so only Unix sockets can be held (cognomen/daemon/gate.listen); TCP doors are bound anew.
+
+Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)
+"""
+
+import os
+import socket
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Self
+
+import structlog
+
+from cognomen.daemon.errors import Kind, Refused
+from svid.clock import Clock
+
+__all__ = ["Systemd"]
+
+log = structlog.get_logger(__name__)
+
+_FIRST_DESCRIPTOR = 3
+_MOST_SOCKETS = 16
+_PINGS = 3  # in the time after which a daemon that says nothing is restarted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Systemd:
+    """The manager of this process, or nobody.
+
+    Args:
+        notify_socket: where to say things; empty: nowhere.
+        watchdog: how long a daemon may be silent; None: for ever.
+        sockets: listening Unix sockets by path; whoever serves one takes it out.
+    """
+
+    notify_socket: str = ""
+    watchdog: timedelta | None = None
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+
+    @classmethod
+    def from_environment(cls, environment: MutableMapping[str, str]) -> Self:
+        """Read what systemd told this process, and take it out of the environment.
+
+        Raises:
+            Refused: INVALID for variables or descriptors that systemd would not hand over.
+        """
+        notify_socket = environment.pop("NOTIFY_SOCKET", "")
+        if notify_socket and notify_socket[0] not in "/@":
+            raise Refused(Kind.INVALID, f"NOTIFY_SOCKET: expected a path or @name, found {notify_socket!r}")
+        pid, interval = environment.pop("WATCHDOG_PID", ""), environment.pop("WATCHDOG_USEC", "")
+        microseconds = _number("WATCHDOG_USEC", interval) if interval and pid in {"", str(os.getpid())} else 0
+        return cls(
+            notify_socket=notify_socket,
+            watchdog=timedelta(microseconds=microseconds) if microseconds else None,
+            sockets=_sockets(environment),
+        )
+
+    def ready(self) -> None:
+        """Say that the doors are open."""
+        self._say("READY=1")
+
+    def stopping(self) -> None:
+        """Say that they close."""
+        self._say("STOPPING=1")
+
+    def status(self, text: str) -> None:
+        """Say in a line how things are, for `systemctl status`."""
+        self._say(f"STATUS={text}")
+
+    async def run_watchdog(self, clock: Clock) -> None:
+        """Say that the loop still turns, until cancelled; at once if nobody wants to know."""
+        while self.watchdog is not None:
+            self._say("WATCHDOG=1")
+            await clock.sleep(self.watchdog.total_seconds() / _PINGS)
+
+    def check_taken(self) -> None:
+        """Refuse (INVALID) to run with a socket that nothing serves: who connects to it would wait for ever."""
+        for path in self.sockets:
+            raise Refused(
+                Kind.INVALID,
+                f"socket {path}: expected one that the configuration names, found it handed over",
+                hint="give ListenStream of the .socket unit and the configuration the same path",
+            )
+
+    def _say(self, text: str) -> None:
+        if not self.notify_socket:
+            return
+        name = self.notify_socket
+        address = f"\0{name[1:]}" if name.startswith("@") else name
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.sendto(text.encode(), address)
+        except OSError as e:  # whoever does not listen to us does not end us
+            log.warning("systemd not told", what=text, reason=e.strerror)
+
+
+def _sockets(environment: MutableMapping[str, str]) -> dict[str, socket.socket]:
+    count, pid = environment.pop("LISTEN_FDS", ""), environment.pop("LISTEN_PID", "")
+    environment.pop("LISTEN_FDNAMES", None)
+    if not count or pid != str(os.getpid()):
+        return {}
+    many = _number("LISTEN_FDS", count)
+    if many > _MOST_SOCKETS:
+        raise Refused(Kind.INVALID, f"LISTEN_FDS: expected at most {_MOST_SOCKETS}, found {many}")
+    held = [_socket(descriptor) for descriptor in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + many)]
+    return {str(sock.getsockname()): sock for sock in held}
+
+
+def _socket(descriptor: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=descriptor)
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as e:
+        raise Refused(Kind.INVALID, f"LISTEN_FDS: expected a socket as descriptor {descriptor}, found none") from e
+    if sock.family is not socket.AF_UNIX or sock.type is not socket.SOCK_STREAM or not listens:
+        raise Refused(Kind.INVALID, f"LISTEN_FDS: expected a listening Unix stream socket as descriptor {descriptor}")
+    sock.set_inheritable(False)
+    sock.setblocking(False)
+    return sock
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004 - fits 64 bits
+        raise Refused(Kind.INVALID, f"{name}: expected a whole number, found {text[:40]!r}")
+    return int(text)
