@@ -40,6 +40,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         advertised_join_address: as above.
         return_window: how long after the end of its SVID a node may return by its key; 0s: never.
         authority_spread: how long an authority stands in the bundle before it signs.
+        audit_checkpoint_file: where signed checkpoints of the audit chain are added, a line each; empty: nowhere.
 
     Raises:
         ValueError: a duration out of its bounds, or an address missing, by name.
@@ -61,6 +62,9 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     invite_ttl: timedelta = timedelta(minutes=10)
     authority_lifetime: timedelta = timedelta(days=14)
     authority_spread: timedelta = timedelta(minutes=10)
+    audit_checkpoint_interval: timedelta = timedelta(minutes=5)
+    audit_checkpoint_file: str = ""
+    audit_checkpoint_syslog: bool = False
 
     def __post_init__(self) -> None:
         for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl", "issuer_svid_ttl"):
@@ -68,6 +72,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.return_window:
             _check_duration("return_window", self.return_window, _MAX_RETURN_WINDOW)
         _check_duration("invite_ttl", self.invite_ttl, MAX_INVITE_TTL)
+        _check_duration("audit_checkpoint_interval", self.audit_checkpoint_interval, MAX_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
         _check_duration("authority_spread", self.authority_spread, self.authority_lifetime / 4)
         for name in ("node_address", "join_address"):

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import structlog
 from google.protobuf.descriptor_pool import Default
@@ -26,6 +27,10 @@ from issuer.api.doors import DoorCredentials, bind, join_server, node_server
 from issuer.api.join import JoinService
 from issuer.api.node import NodeService
 from issuer.api.status import translate
+from issuer.backup import DATABASE, KEYS
+from issuer.checkpointsink.file import FileSink
+from issuer.checkpointsink.port import CheckpointSink
+from issuer.checkpointsink.syslog import SyslogSink
 from issuer.config import IssuerConfig, KeyManagerChoice
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.flows.admit_call import AdmitCall
@@ -47,6 +52,7 @@ from issuer.flows.readmit_node import ReadmitNode
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.keymanager.disk import DiskKeyManager
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.keymanager.port import KeyManager
@@ -134,7 +140,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     else:
         directory = private_directory(config.state_dir)
         leaving.enter_context(alone_in(directory, "issuer"))
-        datastore, keys = await SQLiteDatastore.open(directory / "issuer.db"), DiskKeyManager(directory / "keys")
+        datastore, keys = await SQLiteDatastore.open(directory / DATABASE), DiskKeyManager(directory / KEYS)
     leaving.push_async_callback(datastore.close)
     clock = SystemClock()
     guard = GuardClock(datastore=datastore, clock=clock)
@@ -171,10 +177,28 @@ def _tasks(parts: _Parts) -> list[Task]:
     """What goes on by itself."""
     prune = Prune(datastore=parts.datastore, clock=parts.clock, guard=parts.guard)
     return [
+        Task(name="checkpoints", run=_checkpoints(parts).run, restart=True),
         Task(name="deferred writes", run=parts.deferred.run, restart=True),
         Task(name="authorities", run=parts.rotate.run, restart=True),
         Task(name="pruning", run=prune.run, restart=True),
     ]
+
+
+def _checkpoints(parts: _Parts) -> WriteCheckpoints:
+    config = parts.config
+    sinks: list[CheckpointSink] = []
+    if config.audit_checkpoint_file:
+        sinks.append(FileSink(Path(config.audit_checkpoint_file).expanduser()))
+    if config.audit_checkpoint_syslog:
+        sinks.append(SyslogSink())
+    return WriteCheckpoints(
+        datastore=parts.datastore,
+        keys=parts.keys.keys,
+        sinks=sinks,
+        clock=parts.clock,
+        trust_domain=config.trust_domain,
+        every=config.audit_checkpoint_interval,
+    )
 
 
 async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], Task]:

@@ -27,6 +27,7 @@ class Change:
     Args:
         snapshot: what it does not name is gone.
         bundle: None: unchanged.
+        checkpoint: the latest of the issuer's audit chain, as it came; empty: unchanged.
     """
 
     cursor: Cursor
@@ -34,6 +35,7 @@ class Change:
     entries: tuple[RegistrationEntry, ...] = ()
     gone: tuple[EntryID, ...] = ()
     bundle: Bundle | None = None
+    checkpoint: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

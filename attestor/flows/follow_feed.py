@@ -93,7 +93,10 @@ class FollowFeed:
                 # 2. Then this node's own trust: kept, and its channel made anew.
                 if change.bundle is not None:
                     await self._node.trust(change.bundle)
-                # 3. Say so, without keeping the next step waiting.
+                # 3. What was heard of the issuer's record, out of its own reach.
+                if change.checkpoint:
+                    await self._node.remember(change.checkpoint)
+                # 4. Say so, without keeping the next step waiting.
                 self._unacknowledged.set()
 
     def _fresh_delays(self) -> tuple[Iterator[timedelta], Iterator[timedelta]]:

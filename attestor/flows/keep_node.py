@@ -16,6 +16,7 @@ from attestor.decisions.node import REJOIN, Node, renewed
 from attestor.decisions.renewal import renew_at
 from attestor.issuerclient.port import IssuerClient, JoinDoor
 from attestor.state.port import State
+from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
@@ -68,6 +69,17 @@ class KeepNode:
             if bundle != self.node.bundle:
                 await self._become(replace(self.node, bundle=bundle))
                 self._trusts_another.set()
+
+    async def remember(self, checkpoint: bytes) -> None:
+        """Keep a checkpoint of the issuer's audit chain; one that is none, or cannot be kept, is no reason to stop."""
+        try:
+            heard = Checkpoint.parse(checkpoint)
+            heard.check_signature()
+            await asyncio.to_thread(self._state.keep_checkpoint, heard)
+        except ValueError as e:
+            log.warning("checkpoint of the issuer not understood", reason=str(e))
+        except Refused as e:
+            log.warning("checkpoint of the issuer not kept", reason=e.detail, hint=e.hint)
 
     async def run(self) -> None:
         """Renew the node SVID at each half-life, for ever; once it ran out, come back by its key."""

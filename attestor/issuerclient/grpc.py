@@ -19,10 +19,10 @@ from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX5
 from attestor.issuerclient.wire import change_from_pb, credential_from_pb, cursor_to_pb, jwt_from_pb, x509_from_pb
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.daemon.readmission import readmission_bytes
 from cognomen.daemon.status import kind_of_status
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
-from cognomen.wire.readmission import readmission_bytes
 from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.keys import KeyID, LocalSigningKey

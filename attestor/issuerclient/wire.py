@@ -60,6 +60,7 @@ def change_from_pb(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> 
         entries=tuple(entries),
         gone=(*(EntryID(entry_id) for message in messages for entry_id in message.gone), *unreadable),
         bundle=_bundle(messages, trust_domain),
+        checkpoint=next((message.checkpoint for message in reversed(messages) if message.checkpoint), b""),
     )
 
 

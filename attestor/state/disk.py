@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from attestor.decisions.node import Joining, Node
+from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.privatefile import private_directory, read_private, write_private
 from svid.bundle import Bundle
@@ -22,7 +23,8 @@ from svid.x509svid import X509SVID
 
 __all__ = ["DiskState"]
 
-_FILE = "node.state"
+_FILE, _CHECKPOINTS = "node.state", "checkpoints.jsonl"
+_MOST_CHECKPOINTS = 100
 _MAGIC = b"cognomen-node-state"
 _VERSION = b"1"
 _HINT = "restore the file from a backup, or remove it and join with a new invite"
@@ -72,6 +74,19 @@ class DiskState:
             return _kept(msgspec.json.decode(_payload(data), type=_Document))
         except (ValueError, SVIDError) as e:  # msgspec's errors are ValueErrors
             raise Refused(Kind.INVALID, f"file {self._path}: {e}", hint=_HINT) from e
+
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint behind those before it, a line each; only the last hundred stay."""
+        path = self._path.with_name(_CHECKPOINTS)
+        try:
+            lines = read_private(path).splitlines()
+        except Refused as e:
+            if e.kind is not Kind.NOT_FOUND:
+                raise
+            lines = []
+        line = checkpoint.to_json()
+        if lines[-1:] != [line]:  # at each connection the last one comes again
+            write_private(path, b"".join(one + b"\n" for one in [*lines, line][-_MOST_CHECKPOINTS:]))
 
     def save(self, kept: Joining | Node) -> None:
         """Keep it instead of what was there."""

@@ -1,8 +1,9 @@
-"""What the attestor keeps across a restart: the node's key, its SVID, and the bundle it trusts."""
+"""What the attestor keeps across a restart: the node's key, its SVID, the bundle it trusts, and what it heard of the issuer's record."""
 
 from typing import Protocol
 
 from attestor.decisions.node import Joining, Node
+from cognomen.daemon.auditlog import Checkpoint
 
 __all__ = ["State"]
 
@@ -19,3 +20,6 @@ class State(Protocol):
 
     def save(self, kept: Joining | Node) -> None:
         """Keep it, durably, all or nothing."""
+
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint of the issuer's audit chain behind those before it; only the last hundred stay."""

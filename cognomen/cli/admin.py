@@ -101,6 +101,15 @@ class Admin:
             "RotateAuthority", pb.RotateAuthorityRequest(kind=kind), pb.ListAuthoritiesResponse.FromString
         )
 
+    def list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
+        """One page of the record of decisions."""
+        return self._call("ListAudit", request, pb.ListAuditResponse.FromString)
+
+    def list_checkpoints(self) -> pb.ListCheckpointsResponse:
+        """The newest checkpoints of that record, oldest first."""
+        request = pb.ListCheckpointsRequest(page_size=1000)
+        return self._call("ListCheckpoints", request, pb.ListCheckpointsResponse.FromString)
+
     def confirm_clock(self) -> pb.ConfirmClockResponse:
         """Say that the issuer's clock is right."""
         return self._call("ConfirmClock", pb.ConfirmClockRequest(), pb.ConfirmClockResponse.FromString)

@@ -3,15 +3,22 @@
 import os
 from datetime import UTC
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from cognomen.cli.admin import connect
-from cognomen.cli.options import admin_socket_option
+from cognomen.cli.options import admin_socket_option, output_option
+from cognomen.cli.output import print_document, print_json
 from cognomen.cli.running import check_socket_path, config_options, run
 from cognomen.daemon.config import load
 from cognomen.wire.admin import moment_to_text
 from issuer.config import IssuerConfig
+from svid.encoding import JSON
+
+if TYPE_CHECKING:
+    from issuer.backup import Backup
 
 __all__ = ["issuer"]
 
@@ -31,6 +38,9 @@ _HELPS = {
     "return_window": "After its SVID's end, a node may return; 0s: never.",
     "invite_ttl": "Where an invite's maker asks for nothing else.",
     "authority_lifetime": "Of an X.509 or JWT authority.",
+    "audit_checkpoint_interval": "How often the audit chain is signed.",
+    "audit_checkpoint_file": "Signed checkpoints are added here, too.",
+    "audit_checkpoint_syslog": "Signed checkpoints to the system's log, too.",
     "authority_spread": "How long an authority is published before it signs.",
 }
 
@@ -81,3 +91,63 @@ def confirm_clock(socket: Path) -> None:
     with connect(socket) as admin:
         now = admin.confirm_clock().now.ToDatetime(tzinfo=UTC)
     click.echo(f"the clock is trusted: {moment_to_text(now)}")
+
+
+_state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=next(str(field.default) for field in msgspec.structs.fields(IssuerConfig) if field.name == "state_dir"),
+    show_default=True,
+    help="The issuer's state directory.",
+)
+
+
+@issuer.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_state_option
+@output_option
+def backup(file: Path, state: Path, output: str) -> None:
+    """Write a backup of database and keys to a new file, mode 0600.
+
+    Whether the issuer runs or not; as its user. The file holds the private keys of the
+    authorities: whoever has it can sign for the trust domain.
+
+    \b
+    Example:
+      cognomen issuer backup /backup/issuer.tar --state /var/lib/cognomen/issuer
+    """  # noqa: D301 - \b is click's mark
+    from issuer.backup import back_up  # noqa: PLC0415 - loads the datastore
+
+    _print_backup(back_up(state, file), output, file)
+
+
+@issuer.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_state_option
+@output_option
+def restore(file: Path, state: Path, output: str) -> None:
+    """Restore a backup into a state directory that has no database.
+
+    For an issuer that does not run. Every attestor takes a snapshot then, all invites are
+    void, and new authorities take over after the usual waits. What was created after the
+    backup is lost; nodes that joined after it must be invited again.
+
+    \b
+    Example:
+      cognomen issuer restore /backup/issuer.tar --state /var/lib/cognomen/issuer
+    """  # noqa: D301 - \b is click's mark
+    from issuer.backup import restore as restore_backup  # noqa: PLC0415 - loads the datastore
+
+    _print_backup(restore_backup(file, state, actor=f"uid:{os.geteuid()}"), output, file)
+
+
+def _print_backup(found: "Backup", output: str, file: Path) -> None:
+    document: dict[str, JSON] = {
+        "file": str(file),
+        "trust_domain": found.trust_domain,
+        "made_at": moment_to_text(found.made_at),
+        "incarnation": found.incarnation,
+        "change": found.change,
+        "keys": found.keys,
+    }
+    (print_json if output == "json" else print_document)(document)

@@ -24,6 +24,7 @@ _COMMANDS = {
     "authority": "the keys that sign, and when the next ones take over",
     "bundle": "the trust bundle",
     "svid": "the ledger of every credential that was signed",
+    "audit": "the record of decisions, and whether it is whole",
     "fetch": "be a workload: fetch SVIDs and bundles",
     "validate": "be a service: validate what a peer shows",
 }

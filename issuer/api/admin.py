@@ -22,11 +22,13 @@ from cognomen.wire.node import (
     selector_from_pb,
     selector_to_pb,
     spiffe_id_from_pb,
+    time_from_pb,
     time_to_pb,
 )
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from issuer import queries
+from issuer.api.admin_audit import list_audit, list_checkpoints
 from issuer.api.admin_authorities import list_authorities, rotate_authority
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
@@ -43,6 +45,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["AdminFlows", "AdminService"]
 
+_MAX_NUMBER = 2**63 - 1
 _SLICE = 256  # entries converted before other calls have their turn
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -88,6 +91,8 @@ class AdminService:
             ("ListCredentials", _unary(self._list_credentials, pb.ListCredentialsRequest, pb.ListCredentialsResponse)),
             ("ListAuthorities", _unary(self._list_authorities, pb.ListAuthoritiesRequest, pb.ListAuthoritiesResponse)),
             ("RotateAuthority", _unary(self._rotate_authority, pb.RotateAuthorityRequest, pb.ListAuthoritiesResponse)),
+            ("ListAudit", _unary(self._list_audit, pb.ListAuditRequest, pb.ListAuditResponse)),
+            ("ListCheckpoints", _unary(self._list_checkpoints, pb.ListCheckpointsRequest, pb.ListCheckpointsResponse)),
             ("ConfirmClock", _unary(self._confirm_clock, pb.ConfirmClockRequest, pb.ConfirmClockResponse)),
         )
         return {f"/cognomen.admin.v1.Admin/{name}": handler for name, handler in methods}
@@ -157,6 +162,7 @@ class AdminService:
             spiffe_id=_spiffe_id(request.spiffe_id, "spiffe_id"),
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
             node_id=NodeID(request.node_id) if request.node_id else None,
+            held_at=time_from_pb(request.held_at, "held_at") if request.HasField("held_at") else None,
         )
         before = _number(request.page_token)
         found = await queries.list_credentials(self._flows.datastore, where, before=before, limit=limit)
@@ -169,6 +175,15 @@ class AdminService:
 
     async def _rotate_authority(self, request: pb.RotateAuthorityRequest) -> pb.ListAuthoritiesResponse:
         return await rotate_authority(self._flows.rotate, request, actor=self._actor)
+
+    async def _list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
+        limit = _page_size(request.page_size, default=100, most=1000)
+        after = min(request.after, _MAX_NUMBER)
+        return await list_audit(self._flows.datastore, after=after, limit=limit, newest=request.newest)
+
+    async def _list_checkpoints(self, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
+        limit = _page_size(request.page_size, default=100, most=1000)
+        return await list_checkpoints(self._flows.datastore, limit=limit)
 
     async def _confirm_clock(self, request: pb.ConfirmClockRequest) -> pb.ConfirmClockResponse:
         del request

@@ -83,6 +83,7 @@ def _change(step: FeedStep) -> pb.Change:
         entries=[entry_to_pb(entry) for entry in step.entries],
         gone=step.gone,
         bundle=b"" if step.bundle is None else step.bundle.to_jwks(),
+        checkpoint=b"" if step.checkpoint is None else step.checkpoint.to_json(),
     )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from cognomen.daemon.auditlog import AuditRow, Checkpoint
 from issuer.decisions.admission import Node, Token
-from issuer.decisions.audit import AuditEvent, AuditRow, Credential, CredentialState, NodeID
+from issuer.decisions.audit import AuditEvent, Credential, CredentialState, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change, Cursor
 from svid.entry import EntryID, RegistrationEntry
@@ -22,6 +23,7 @@ __all__ = [
     "Authorities",
     "Bundles",
     "Changes",
+    "Checkpoints",
     "Datastore",
     "Entries",
     "EntryFilter",
@@ -47,11 +49,12 @@ class EntryFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFilter:
-    """Which credentials; what is None does not filter."""
+    """Which credentials; what is None does not filter; held_at: those that were valid then, and did not fail."""
 
     spiffe_id: SpiffeID | None = None
     entry_id: EntryID | None = None
     node_id: NodeID | None = None
+    held_at: datetime | None = None
 
 
 class Entries(Protocol):
@@ -117,7 +120,7 @@ class Bundles(Protocol):
     def sequence(self) -> int:
         """The number of the bundle now; 0: none was published yet."""
 
-    def advance(self) -> int:
+    def advance(self, *, by: int = 1) -> int:
         """The bundle's content changed: the next number."""
 
 
@@ -128,7 +131,7 @@ class Authorities(Protocol):
         """All of them, oldest first."""
 
     def put(self, authority: Authority) -> None:
-        """Add an authority, or overwrite it, its last_not_after aside: the ledger keeps that."""
+        """Add an authority, or overwrite it, but its last_not_after never becomes earlier."""
 
 
 class Ledger(Protocol):
@@ -165,6 +168,9 @@ class Changes(Protocol):
     def head(self) -> Cursor:
         """The store's incarnation and the last number given."""
 
+    def begin_anew(self) -> None:
+        """Become another incarnation: no cursor of before can be resumed."""
+
 
 class Times(Protocol):
     """What the store remembers of the wall clock."""
@@ -176,11 +182,27 @@ class Times(Protocol):
         """Note a moment instead of the one before."""
 
 
+class Checkpoints(Protocol):
+    """Signed checkpoints of the audit chain."""
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """Add one."""
+
+    def latest(self) -> Checkpoint | None:
+        """The last one that was added."""
+
+    def newest(self, limit: int) -> Sequence[Checkpoint]:
+        """The last so many, oldest first."""
+
+
 class Audit(Protocol):
     """The hash-chained record of decisions."""
 
     def append(self, events: Sequence[AuditEvent]) -> None:
         """Add rows to the chain."""
+
+    def head(self) -> tuple[int, bytes]:
+        """How many rows there are, and the hash of the last."""
 
     def rows(self, *, after: int, limit: int) -> Sequence[AuditRow]:
         """The rows that follow, in order."""
@@ -220,6 +242,10 @@ class Transaction(Protocol):
     @property
     def times(self) -> Times:
         """The wall clock's high-water mark."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Checkpoints of the record of decisions."""
 
     @property
     def audit(self) -> Audit:

@@ -1,9 +1,8 @@
-"""What goes on record: the ledger's rows, the audit rows, and the hash that chains them.
+"""What goes on record: the ledger's rows and the audit rows. How rows are chained: cognomen/daemon/auditlog.
 
 When a row is written is the flow's business; that it is written in the transaction that decides is a convention (37).
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,21 +11,19 @@ from typing import NewType
 
 import msgspec
 
+from cognomen.daemon.auditlog import AuditRow, link
 from cognomen.daemon.errors import Refused
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
 __all__ = [
-    "GENESIS",
     "AuditEvent",
-    "AuditRow",
     "Credential",
     "CredentialKind",
     "CredentialState",
     "Decision",
     "NodeID",
-    "broken_link",
     "chain",
     "issued",
     "refused",
@@ -34,9 +31,6 @@ __all__ = [
 
 NodeID = NewType("NodeID", str)
 """A node's random name, the last segment of its SPIFFE ID."""
-
-GENESIS = bytes(32)
-"""What stands before the first row's hash."""
 
 
 class Decision(StrEnum):
@@ -69,18 +63,6 @@ class AuditEvent:
     entry_revision: int = 0
     credential: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRow:
-    """An event with its place in the chain.
-
-    Shape: hash = SHA-256(previous hash || body), body = the event as JSON with sorted keys, no spaces, UTF-8
-    """
-
-    number: int
-    body: bytes
-    hash: bytes
 
 
 class CredentialKind(StrEnum):
@@ -150,18 +132,8 @@ def chain(events: Iterable[AuditEvent], *, number: int, head: bytes) -> Iterator
     for event in events:
         number += 1
         body = _body(event)
-        head = hashlib.sha256(head + body).digest()
+        head = link(head, body)
         yield AuditRow(number=number, body=body, hash=head)
-
-
-def broken_link(rows: Iterable[AuditRow], *, number: int = 0, head: bytes = GENESIS) -> int | None:
-    """Find the first row that does not follow from the one before it; None: all do."""
-    for row in rows:
-        number += 1
-        head = hashlib.sha256(head + row.body).digest()
-        if row.number != number or row.hash != head:
-            return number
-    return None
 
 
 def issued(credential: Credential, *, actor: str) -> AuditEvent:

@@ -66,6 +66,7 @@ class Authority:
         published_at: when it went into the bundle; published_change is the change number of that.
         activate_at: when it is meant to sign, if nothing makes it wait.
         last_not_after: the end of the last credential that it signed; None: it signed none.
+        is_suspect: it may have signed what is not on the books; its successor is meant to sign at once.
     """
 
     key_id: KeyID
@@ -80,6 +81,7 @@ class Authority:
     published_change: int = 0
     activate_at: datetime | None = None
     last_not_after: datetime | None = None
+    is_suspect: bool = False
 
 
 def intended(kind: AuthorityKind, key_id: KeyID, *, now: datetime, ttl: timedelta) -> Authority:

@@ -32,6 +32,7 @@ class ChangeKind(StrEnum):
     GROUP = "group"  # a node group came, changed or left: who is a member may have changed
     BUNDLE = "bundle"
     AUTHORITY = "authority"  # another authority signs; nothing to tell a node
+    CHECKPOINT = "checkpoint"  # of the audit chain
     NODE = "node"  # a node came, left, or has other selectors
 
 
@@ -71,6 +72,7 @@ class Meaning:
     snapshot: bool = False
     entry_ids: tuple[EntryID, ...] = ()
     bundle: bool = False
+    checkpoint: bool = False
 
 
 def can_resume(cursor: Cursor | None, head: Cursor) -> bool:
@@ -105,15 +107,18 @@ def meaning(changes: Iterable[Change], *, had: Collection[SpiffeID], has: Collec
     if frozenset(had) != frozenset(has):
         return Meaning(snapshot=True)
     entry_ids: dict[EntryID, None] = {}
-    bundle = False
+    kinds = set()
     for change in changes:
-        if change.kind is ChangeKind.BUNDLE:
-            bundle = True
-        elif change.kind is ChangeKind.ENTRY and not change.parents.isdisjoint(has):
+        kinds.add(change.kind)
+        if change.kind is ChangeKind.ENTRY and not change.parents.isdisjoint(has):
             entry_id = EntryID(change.subject)
             entry_ids.pop(entry_id, None)
             entry_ids[entry_id] = None
-    return Meaning(entry_ids=tuple(entry_ids), bundle=bundle)
+    return Meaning(
+        entry_ids=tuple(entry_ids),
+        bundle=ChangeKind.BUNDLE in kinds,
+        checkpoint=ChangeKind.CHECKPOINT in kinds,
+    )
 
 
 def upserts_and_gone(

@@ -1,6 +1,6 @@
 """Whether a node whose SVID ran out may come back by the key of that SVID.
 
-How the nonce is made and taken once: issuer/flows/readmit_node. What is signed: cognomen/wire/readmission.
+How the nonce is made and taken once: issuer/flows/readmit_node. What is signed: cognomen/daemon/readmission.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cognomen.daemon.errors import Kind, Refused
-from cognomen.wire.readmission import readmission_bytes
+from cognomen.daemon.readmission import readmission_bytes
 from issuer.decisions.admission import Node, NodeState, confirmed, is_of_node
 from issuer.decisions.authority import Authority
 from issuer.decisions.names import node_id_of

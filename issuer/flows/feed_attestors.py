@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
+from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
@@ -38,7 +39,7 @@ class FeedStep:
 
     Args:
         snapshot: this and the messages before it with `more` are all there is.
-        bundle: None: unchanged.
+        bundle, checkpoint: None: unchanged.
     """
 
     cursor: Cursor
@@ -47,6 +48,7 @@ class FeedStep:
     entries: tuple[RegistrationEntry, ...] = ()
     gone: tuple[EntryID, ...] = ()
     bundle: Bundle | None = None
+    checkpoint: Checkpoint | None = None
 
 
 Send = Callable[[FeedStep], Awaitable[None]]
@@ -173,7 +175,7 @@ class FeedAttestors:
             return self._snapshot(tx, place, bundle), place
         steps, place = self._advance(tx, replace(place, cursor=cursor))
         first = steps or [FeedStep(cursor=place.cursor)]
-        return [replace(first[0], bundle=bundle), *first[1:]], place
+        return [replace(first[0], bundle=bundle, checkpoint=tx.checkpoints.latest()), *first[1:]], place
 
     def _stand(self, tx: Transaction, node_id: NodeID, cursor: Cursor) -> tuple[_Place, bool]:
         """Where a node stands now, and whether a group of its own has ended that is still on the books."""
@@ -203,18 +205,20 @@ class FeedAttestors:
         found = tx.entries.get(what.entry_ids)
         entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, now=now)
         bundle = bundle_in(tx, self.trust_domain) if what.bundle else None
-        if not (entries or gone or bundle):
+        checkpoint = tx.checkpoints.latest() if what.checkpoint else None
+        if not (entries or gone or bundle or checkpoint):
             return [], place
         # Only the last message moves the cursor: whoever loses the stream in between gets all of them again.
         *head, tail = _chunks(entries)
         steps = [FeedStep(cursor=before.cursor, entries=chunk) for chunk in head]
-        return [*steps, FeedStep(cursor=place.cursor, entries=tail, gone=gone, bundle=bundle)], place
+        last = FeedStep(cursor=place.cursor, entries=tail, gone=gone, bundle=bundle, checkpoint=checkpoint)
+        return [*steps, last], place
 
     def _snapshot(self, tx: Transaction, place: _Place, bundle: Bundle) -> list[FeedStep]:
         now = self.clock.now()
         entries = (entry for entry in tx.entries.below(place.parents) if is_entitled(entry, place.parents, now=now))
         steps = [FeedStep(cursor=place.cursor, snapshot=True, more=True, entries=chunk) for chunk in _chunks(entries)]
-        steps[0] = replace(steps[0], bundle=bundle)
+        steps[0] = replace(steps[0], bundle=bundle, checkpoint=tx.checkpoints.latest())
         steps[-1] = replace(steps[-1], more=False)
         return steps
 

@@ -232,7 +232,9 @@ class RotateAuthority:
             return
         tx.bundles.advance()
         change = tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
-        self._put(tx, authority.published(row, change=change, now=at.now), "authority published")
+        signing = [a for a in tx.authorities.list() if a.kind is row.kind and a.state is AuthorityState.ACTIVE]
+        at_once = any(a.is_suspect for a in signing)
+        self._put(tx, authority.published(row, change=change, now=at.now, at_once=at_once), "authority published")
 
     def _activate(self, tx: Transaction, step: Step, at: Circumstances) -> None:
         if (row := _still_due(tx, step, at)) is None:

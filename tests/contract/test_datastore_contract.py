@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from cognomen.daemon.auditlog import broken_link
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
-from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, broken_link
+from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import activated
 from issuer.decisions.changes import Change, ChangeKind
 from svid.entry import EntryID

@@ -10,7 +10,8 @@ import pytest
 from attestor.decisions.node import Joining, Node, joined
 from attestor.state.disk import DiskState
 from attestor.state.port import State
-from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from cognomen.daemon.auditlog import Checkpoint
+from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
 from svid.spiffeid import TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuerclient import IssuerInMemory
@@ -72,3 +73,21 @@ def test_what_is_saved_takes_the_place_of_what_was_there(state: State) -> None:
     node = some_node()
     state.save(node)
     assert facts(state.load()) == facts(node)
+
+
+def test_checkpoints_are_kept_one_behind_the_other_once_each_and_never_more_than_a_hundred(state: State) -> None:
+    key = LocalSigningKey(KeyID("audit-1"), generate_private_key(KeyKind.EC_P256))
+    for count in [1, 1, *range(2, 105)]:
+        checkpoint = Checkpoint(
+            trust_domain=TrustDomain("example.org"),
+            incarnation="a",
+            count=count,
+            head=bytes(32),
+            at=FakeClock().now(),
+            public_key=b"",
+        )
+        state.keep_checkpoint(checkpoint if count == 1 else checkpoint.signed(key))
+    assert state.load() is None
+    if isinstance(state, DiskState):
+        lines = state.path.with_name("checkpoints.jsonl").read_bytes().splitlines()
+        assert [Checkpoint.parse(line).count for line in lines] == list(range(5, 105))

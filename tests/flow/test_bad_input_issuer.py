@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cognomen.daemon.auditlog import broken_link
 from cognomen.wire.pb import admin_pb2, node_pb2
 from issuer.config import IssuerConfig
 from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import broken_link
 from issuer.main import Bound
 from tests.flow.daemons import Daemon
 from tests.flow.issuer_harness import TRUST_DOMAIN, Issuer, Node, entry, join, new_key, public_der, running

@@ -9,8 +9,8 @@ import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cognomen.daemon.auditlog import broken_link
 from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import broken_link
 from issuer.decisions.authority import BACKDATE
 from svid.clock import SystemClock
 from svid.encoding import certificates_from_der

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from cognomen.daemon.invite import Invite
+from cognomen.daemon.readmission import readmission_bytes
 from cognomen.wire.pb import admin_pb2, node_pb2
-from cognomen.wire.readmission import readmission_bytes
 from issuer.datastore.sqlite import SQLiteDatastore
 from svid.keys import KeyID, LocalSigningKey, PrivateKey
 from tests.flow.issuer_harness import (

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from cognomen.cli.admin import connect
+from cognomen.daemon.auditlog import AuditRow, broken_link
 from cognomen.daemon.errors import Refused
 from cognomen.wire.node import entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from issuer.decisions.audit import AuditRow, broken_link
 from svid import WorkloadAPIClient, WorkloadAPIError
 from svid.entry import RegistrationEntry
 from svid.selector import Selector

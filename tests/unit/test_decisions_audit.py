@@ -5,19 +5,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cognomen.daemon.auditlog import GENESIS, broken_link
 from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.audit import (
-    GENESIS,
-    AuditEvent,
-    Credential,
-    CredentialKind,
-    Decision,
-    NodeID,
-    broken_link,
-    chain,
-    issued,
-    refused,
-)
+from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, Decision, NodeID, chain, issued, refused
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW, an_entry
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cognomen.daemon.auditlog import broken_link
 from issuer.datastore.port import EntryFilter
 from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import broken_link
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = """

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cognomen.daemon.auditlog import broken_link
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import EntryFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, NodeID, broken_link
+from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind
 from svid.entry import EntryID
 from svid.keys import KeyID

@@ -1,31 +1,24 @@
-"""What only grows, in SQLite: the ledger, the change log and the audit chain.
+"""What only grows, in SQLite: the ledger, the change log, the audit chain and its checkpoints.
 
 The rows of a batch go in as one JSON document by one statement: `executemany` takes and gives back the interpreter's lock for every row,
 and each time waits for whoever is signing.
 """
 
+import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from sqlite_utils import Database
 
+from cognomen.daemon.auditlog import GENESIS, AuditRow, Checkpoint
 from issuer.datastore.port import LedgerFilter
 from issuer.datastore.sqlite import codec
-from issuer.decisions.audit import (
-    GENESIS,
-    AuditEvent,
-    AuditRow,
-    Credential,
-    CredentialKind,
-    CredentialState,
-    NodeID,
-    chain,
-)
+from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
 from issuer.decisions.changes import Change, ChangeKind, Cursor
 from svid.entry import EntryID
 from svid.keys import KeyID
 
-__all__ = ["SQLiteAudit", "SQLiteChanges", "SQLiteLedger"]
+__all__ = ["SQLiteAudit", "SQLiteChanges", "SQLiteCheckpoints", "SQLiteLedger"]
 
 _MAX_NUMBER = 2**63 - 1
 _CREDENTIAL = (
@@ -105,6 +98,9 @@ class SQLiteLedger:
             if value is not None:
                 conditions.append(f"{column} = ?")
                 arguments.append(str(value))
+        if where.held_at is not None:
+            conditions.append("issued_at <= ? AND not_after > ? AND state <> 'failed'")
+            arguments += [codec.to_micros(where.held_at)] * 2
         query = (
             f"SELECT number, {_CREDENTIAL} FROM credential"  # noqa: S608 - our own names
             f" WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
@@ -167,6 +163,10 @@ class SQLiteChanges:
         """Forget the rows with lesser numbers."""
         self._connection.execute("DELETE FROM change WHERE number < ?", (before,))
 
+    def begin_anew(self) -> None:
+        """Become another incarnation: no cursor of before can be resumed."""
+        self._connection.execute("UPDATE meta SET incarnation = ?", (secrets.token_hex(16),))
+
     def head(self) -> Cursor:
         """The store's incarnation and the last number given."""
         incarnation, number = self._connection.execute("SELECT incarnation, change_number FROM meta").fetchone()
@@ -181,8 +181,7 @@ class SQLiteAudit:
 
     def append(self, events: Sequence[AuditEvent]) -> None:
         """Add rows to the chain."""
-        head = self._connection.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
-        number, digest = head or (0, GENESIS)
+        number, digest = self.head()
         rows = list(chain(events, number=number, head=digest))
         digests = b"".join(row.hash for row in rows)
         bodies = codec.texts_to_json(row.body.decode() for row in rows)
@@ -192,9 +191,34 @@ class SQLiteAudit:
             (number + 1, digests, len(GENESIS), bodies),
         )
 
+    def head(self) -> tuple[int, bytes]:
+        """How many rows there are, and the hash of the last."""
+        row = self._connection.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+        return row or (0, GENESIS)
+
     def rows(self, *, after: int, limit: int) -> Sequence[AuditRow]:
         """The rows that follow, in order."""
         rows = self._connection.execute(
             "SELECT number, body, hash FROM audit WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
         )
         return [AuditRow(number=number, body=body, hash=digest) for number, body, digest in rows]
+
+
+class SQLiteCheckpoints:
+    """Signed checkpoints of the audit chain, as they are told."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """Add one."""
+        self._connection.execute("INSERT INTO checkpoint (document) VALUES (?)", (checkpoint.to_json(),))
+
+    def latest(self) -> Checkpoint | None:
+        """The last one that was added."""
+        return next(iter(self.newest(1)), None)
+
+    def newest(self, limit: int) -> Sequence[Checkpoint]:
+        """The last so many, oldest first."""
+        rows = self._connection.execute("SELECT document FROM checkpoint ORDER BY number DESC LIMIT ?", (limit,))
+        return [Checkpoint.parse(document) for (document,) in rows][::-1]

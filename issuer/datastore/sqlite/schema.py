@@ -155,6 +155,7 @@ _SECOND = (
     "ALTER TABLE authority ADD COLUMN activate_at INTEGER",
     "ALTER TABLE authority ADD COLUMN published_change INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE authority ADD COLUMN last_not_after INTEGER",
+    "ALTER TABLE authority ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0",
     # Lifetimes are back-dated by 30 s; a published authority is meant to sign after 3/7 of its own.
     """
     UPDATE authority SET activate_at = published_at + (not_after - not_before - 30000000) / 7 * 3 WHERE state = 'next'

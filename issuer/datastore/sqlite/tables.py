@@ -145,9 +145,9 @@ class SQLiteBundles:
         (number,) = self._connection.execute("SELECT bundle_sequence FROM meta").fetchone()
         return int(number)
 
-    def advance(self) -> int:
+    def advance(self, *, by: int = 1) -> int:
         """The bundle's content changed: the next number."""
-        self._connection.execute("UPDATE meta SET bundle_sequence = bundle_sequence + 1")
+        self._connection.execute("UPDATE meta SET bundle_sequence = bundle_sequence + ?", (by,))
         return self.sequence()
 
 
@@ -177,7 +177,7 @@ class SQLiteAuthorities:
         """All of them, oldest first."""
         rows = self._database.query(
             "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at,"
-            " published_change, activate_at, last_not_after FROM authority ORDER BY number"
+            " published_change, activate_at, last_not_after, suspect FROM authority ORDER BY number"
         )
         return [
             Authority(
@@ -193,12 +193,13 @@ class SQLiteAuthorities:
                 published_change=row["published_change"],
                 activate_at=codec.optional_moment(row["activate_at"]),
                 last_not_after=codec.optional_moment(row["last_not_after"]),
+                is_suspect=bool(row["suspect"]),
             )
             for row in rows
         ]
 
     def put(self, authority: Authority) -> None:
-        """Add an authority, or overwrite it."""
+        """Add an authority, or overwrite it, but its last_not_after never becomes earlier."""
         row: _NewRow = {
             "key_id": authority.key_id,
             "kind": authority.kind.value,
@@ -211,5 +212,11 @@ class SQLiteAuthorities:
             "activated_at": codec.optional_micros(authority.activated_at),
             "published_change": authority.published_change,
             "activate_at": codec.optional_micros(authority.activate_at),
+            "suspect": authority.is_suspect,
         }
         _put(self._database, "authority", "key_id", row)
+        if authority.last_not_after is not None:
+            self._database.execute(
+                "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?",
+                [codec.to_micros(authority.last_not_after), authority.key_id],
+            )

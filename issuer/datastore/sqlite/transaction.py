@@ -7,6 +7,7 @@ from issuer.datastore.port import (
     Authorities,
     Bundles,
     Changes,
+    Checkpoints,
     Entries,
     Ledger,
     Nodes,
@@ -14,7 +15,7 @@ from issuer.datastore.port import (
     Tokens,
 )
 from issuer.datastore.sqlite.entries import SQLiteEntries
-from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteLedger
+from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
 
 __all__ = ["SQLiteTransaction"]
@@ -32,4 +33,5 @@ class SQLiteTransaction:
         self.ledger: Ledger = SQLiteLedger(database)
         self.changes: Changes = SQLiteChanges(database)
         self.times: Times = SQLiteTimes(database)
+        self.checkpoints: Checkpoints = SQLiteCheckpoints(database)
         self.audit: Audit = SQLiteAudit(database)

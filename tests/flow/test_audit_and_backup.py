@@ -1,0 +1,173 @@
+"""The record of decisions and backups, by the command, on real daemons."""
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from svid.workloadapi.sources import X509Source
+from tests.flow.daemons import COGNOMEN, Daemon
+
+
+class World:
+    """An issuer and an attestor on free ports, and the command beside them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.admin = directory / "admin" / "s"
+        self.workload = directory / "run" / "s"
+        doors = [f"--{door}-address=127.0.0.1:{_free_port()}" for door in ("node", "join")]
+        self._options = (f"--admin-socket={self.admin}", "--audit-checkpoint-interval=1s", *doors)
+        self.issuer = self.issuer_on(directory / "issuer")
+        arguments = ("attestor", "run", f"--state={directory}/attestor", f"--workload-socket={self.workload}")
+        invite = f"--invite={directory}/invite"
+        self.attestor = Daemon([*arguments, invite], log=directory / "attestor.log", ready="SPIFFE_ENDPOINT_SOCKET=")
+
+    def issuer_on(self, state: Path) -> Daemon:
+        arguments = ("issuer", "run", "--trust-domain=example.org", f"--state={state}", *self._options)
+        return Daemon(arguments, log=self.directory / "issuer.log", ready="COGNOMEN_ADMIN_SOCKET=")
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "COGNOMEN_ADMIN_SOCKET": str(self.admin)}
+        return subprocess.run(
+            [*COGNOMEN, *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def command(self, *arguments: str) -> dict[str, object]:
+        done = self.run(*arguments, "--output=json")
+        assert done.returncode == 0, done.stderr
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    def entry(self, path: str, parent: str, selector: str) -> None:
+        self.command("entry", "create", f"--spiffe-id={path}", f"--parent={parent}", f"--selector={selector}")
+
+    def checkpoints(self) -> Path:
+        """The attestor's file, once it has one."""
+        path = self.directory / "attestor" / "checkpoints.jsonl"
+        for _ in range(400):
+            if path.exists():
+                return path
+            with X509Source(f"unix://{self.workload}"):  # takes its time
+                pass
+        raise AssertionError("no checkpoint came")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    with world.issuer:
+        world.command("node", "invite", "--label=a=b", f"--write={tmp_path}/invite")
+        world.entry("/nodes", "/cognomen/issuer", "join_token:label:a:b")
+        world.entry("/web", "/nodes", f"unix:uid:{os.getuid()}")
+        with world.attestor:
+            yield world
+
+
+def test_the_record_is_shown_verified_by_an_attestors_checkpoints_and_an_edit_is_found(world: World) -> None:
+    shown = world.run("audit", "tail", "--limit=3", "--output=json")
+    assert [set(json.loads(line)) >= {"number", "actor", "action"} for line in shown.stdout.splitlines()] == 3 * [True]
+    checkpoints = world.checkpoints()
+    verified = world.command("audit", "verify", f"--checkpoint={checkpoints}")
+    assert verified["checkpoints"]
+    plain = world.run("audit", "verify")
+    assert "each follows from the one before it" in plain.stdout
+    assert "not proved:" in plain.stdout
+    wrong_key = world.run("audit", "verify", "--key", "00" * 32)
+    assert (wrong_key.returncode, "expected the key" in wrong_key.stderr) == (1, True)
+    world.issuer.stop()
+    with closing(sqlite3.connect(world.directory / "issuer" / "issuer.db")) as database:
+        (number,) = database.execute(
+            "SELECT min(number) FROM audit WHERE CAST(body AS TEXT) LIKE '%entry created%'"
+        ).fetchone()
+        edit = "UPDATE audit SET body = CAST(replace(body, 'uid:', 'udi:') AS BLOB) WHERE number = ?"
+        database.execute(edit, (number,))
+        database.commit()
+    world.issuer.start()
+    found = world.run("audit", "verify", f"--checkpoint={checkpoints}")
+    assert found.returncode == 1
+    assert f"row {number}: expected it to follow from the rows before it" in found.stderr
+
+
+def test_who_held_an_identity_at_a_moment_is_known(world: World) -> None:
+    with X509Source(f"unix://{world.workload}") as source:
+        svid = source.svid
+    moment = svid.not_before.replace(microsecond=0).isoformat()
+    later = svid.not_after.isoformat()
+    assert world.command("audit", "who", "--spiffe-id=/web", f"--at={moment}")["credentials"] == []
+    issued = world.command("svid", "list", "--spiffe-id=/web")["credentials"]
+    assert isinstance(issued, list)
+    held = world.command("audit", "who", "--spiffe-id=/web", f"--at={issued[0]['issued_at']}")["credentials"]
+    assert isinstance(held, list)
+    assert f"{svid.serial:x}" in {row["serial"] for row in held}
+    assert world.command("audit", "who", "--spiffe-id=/web", f"--at={later}")["credentials"] == []
+
+
+def test_a_backup_is_restored_and_everybody_goes_on(world: World) -> None:
+    backup = world.directory / "backup.tar"
+    made = world.command("issuer", "backup", str(backup), f"--state={world.directory}/issuer")
+    assert backup.stat().st_mode & 0o777 == 0o600
+    assert world.run("issuer", "backup", str(backup), f"--state={world.directory}/issuer").returncode == 1
+    world.entry("/lost", "/nodes", f"unix:uid:{os.getuid()}")  # the attestor's cursor is higher than the backup's
+    with X509Source(f"unix://{world.workload}") as source:
+        world.issuer.stop()
+        elsewhere = world.directory / "elsewhere"
+        restored = world.command("issuer", "restore", str(backup), f"--state={elsewhere}")
+        assert restored["incarnation"] == made["incarnation"]
+        again = world.run("issuer", "restore", str(backup), f"--state={elsewhere}")
+        assert (again.returncode, "expected one without a database" in again.stderr) == (1, True)
+        with world.issuer_on(elsewhere):
+            with X509Source(f"unix://{world.workload}") as later:
+                assert str(later.svid.spiffe_id) == "spiffe://example.org/web"
+            world.entry("/found", "/nodes", f"unix:uid:{os.getuid()}")
+            woken = False
+            for _ in range(400):
+                with X509Source(f"unix://{world.workload}") as later:
+                    ids = {svid.spiffe_id.path for svid in later.context.svids}
+                if ids == {"/web", "/found"}:
+                    woken = True
+                    break
+            assert woken, ids
+            authorities = world.command("authority", "list", "--all")["authorities"]
+            assert isinstance(authorities, list)
+            assert sorted(row["state"] for row in authorities if row["kind"] == "x509") == ["active", "next", "retired"]
+            assert "the spread time" in next(row["waits_for"] for row in authorities if row["state"] == "next")
+            assert "store restored" in world.run("audit", "tail", "--limit=100").stdout
+            assert world.run("audit", "verify", f"--checkpoint={world.checkpoints()}").returncode == 0
+        assert source.svid.spiffe_id.path == "/web"
+
+
+def test_what_is_no_whole_backup_is_refused_and_leaves_nothing(world: World) -> None:
+    backup = world.directory / "backup.tar"
+    world.command("issuer", "backup", str(backup), f"--state={world.directory}/issuer")
+    data = bytearray(backup.read_bytes())
+    data[len(data) // 2] ^= 1
+    foreign = world.directory / "foreign.tar"
+    with tarfile.open(foreign, "w") as tar:
+        tar.add(backup, "../issuer.db")
+    cut = world.directory / "cut.tar"
+    cut.write_bytes(backup.read_bytes()[: len(data) // 2])
+    bent = world.directory / "bent.tar"
+    bent.write_bytes(bytes(data))
+    for file in (bent, cut, foreign, world.directory / "invite"):
+        done = world.run("issuer", "restore", str(file), f"--state={world.directory}/new")
+        assert (done.returncode, "expected one that is whole" in done.stderr) == (1, True), done.stderr
+        assert [path.name for path in (world.directory / "new").iterdir()] == ["lock"]
+
+
+def test_a_restore_over_a_running_issuer_is_refused(world: World) -> None:
+    done = world.run("issuer", "restore", "none", f"--state={world.directory}/issuer")
+    assert (done.returncode, "found one running" in done.stderr) == (1, True)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
