@@ -129,6 +129,11 @@ class Cache:
         finally:
             self._subscriptions.discard(subscription)
 
+    @property
+    def subscribers(self) -> int:
+        """How many streams are open."""
+        return len(self._subscriptions)
+
     def wanted(self) -> frozenset[EntryID]:
         """The entries that match a subscriber."""
         callers = {subscription.selectors for subscription in self._subscriptions}

@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from attestor.api.inspect import Inspect, Inspected
 from attestor.api.status import translate
 from attestor.api.workload import SERVICE, WorkloadAPI
 from attestor.cache import Cache
@@ -35,6 +36,7 @@ from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection, pool_without_package
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
 from cognomen.daemon.systemd import Systemd
+from cognomen.daemon.troubles import Troubles
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
@@ -131,9 +133,16 @@ class _Attestor:
         """Follow, mint, and serve workloads until the stop."""
         cache = Cache(node.bundle)
         client, clock, jitter = self.client, self.clock, self._jitter
-        keep = KeepNode(node, state=self._state, door=client, client=client, clock=clock, jitter=jitter)
-        feed = FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter)
-        jwts = MintJWTs(client=client, clock=clock)
+        troubles = Troubles(clock)
+        keep = KeepNode(
+            node, state=self._state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles
+        )
+        feed = FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles)
+        jwts = MintJWTs(client=client, clock=clock, troubles=troubles)
+        svids = RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles)
+        inspected = Inspected(
+            started_at=clock.now(), cache=cache, node=keep, feed=feed, renewals=svids, troubles=troubles
+        )
         health = HealthState(SERVICE)
 
         async def tell_when_ready() -> None:
@@ -148,25 +157,30 @@ class _Attestor:
             Task(name="feed", run=feed.run, restart=True),
             Task(name="acknowledgements", run=feed.acknowledge, restart=True),
             Task(name="node svid", run=keep.run, restart=True),
-            Task(name="svids", run=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter).run, restart=True),
+            Task(name="svids", run=svids.run, restart=True),
             Task(name="jwt-svids", run=jwts.run, restart=True),
             Task(name="readiness", run=tell_when_ready),
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]
         workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=jwts, clock=clock)
-        async with self._door(workloads, health):
+        async with self._door(workloads, inspected, health):
             self._systemd.check_taken()
             self._systemd.ready()
             await supervise(tasks, stop=stop, clock=clock)
             self._systemd.stopping()
             health.set_serving(serving=False)
 
-    def _door(self, workloads: ServeWorkload, health: HealthState) -> unixrpc.Server:
+    def _door(self, workloads: ServeWorkload, inspected: Inspected, health: HealthState) -> unixrpc.Server:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
 
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
-            return [WorkloadAPI(workloads, caller), Health(health), Reflection([SERVICE], pool)]
+            return [
+                WorkloadAPI(workloads, caller),
+                Inspect(inspected, caller),
+                Health(health),
+                Reflection([SERVICE], pool),
+            ]
 
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -21,8 +21,10 @@ from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
 from cognomen.daemon.systemd import Systemd
+from cognomen.daemon.troubles import Troubles
 from cognomen.wire.pb import admin_pb2
 from issuer.api.admin import AdminFlows, AdminService
+from issuer.api.admin_status import Watched
 from issuer.api.doors import DoorCredentials, bind, join_server, node_server
 from issuer.api.join import JoinService
 from issuer.api.node import NodeService
@@ -88,6 +90,7 @@ class _Parts:
     guard: GuardClock
     feed: FeedAttestors
     rotate: RotateAuthority
+    troubles: Troubles
     deferred: DeferWrites
     refusals: AuditRefusals
 
@@ -144,6 +147,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     leaving.push_async_callback(datastore.close)
     clock = SystemClock()
     guard = GuardClock(datastore=datastore, clock=clock)
+    troubles = Troubles(clock)
     deferred = DeferWrites(datastore=datastore, clock=clock)
     feed = FeedAttestors(datastore=datastore, deferred=deferred, clock=clock, trust_domain=config.trust_domain)
     held = HoldKeys(keys=keys)
@@ -157,6 +161,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         policy=RotationPolicy(lifetime=config.authority_lifetime, spread=config.authority_spread),
         acknowledged=feed.slowest,
         jitter=secrets.SystemRandom().random,
+        troubles=troubles,
     )
     await rotate()
     leaving.push_async_callback(deferred.flush)
@@ -168,6 +173,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         guard=guard,
         feed=feed,
         rotate=rotate,
+        troubles=troubles,
         deferred=deferred,
         refusals=AuditRefusals(datastore=datastore, clock=clock),
     )
@@ -198,6 +204,7 @@ def _checkpoints(parts: _Parts) -> WriteCheckpoints:
         clock=parts.clock,
         trust_domain=config.trust_domain,
         every=config.audit_checkpoint_interval,
+        troubles=parts.troubles,
     )
 
 
@@ -301,6 +308,15 @@ async def _open_admin_door(
         feed=parts.feed,
         rotate=parts.rotate,
         guard=parts.guard,
+        watched=Watched(
+            trust_domain=config.trust_domain,
+            started_at=parts.clock.now(),
+            datastore=parts.datastore,
+            feed=parts.feed,
+            rotate=parts.rotate,
+            guard=parts.guard,
+            troubles=parts.troubles,
+        ),
         trust_domain=config.trust_domain,
     )
     health = HealthState(_ADMIN)

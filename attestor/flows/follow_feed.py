@@ -16,6 +16,7 @@ from attestor.decisions.sync import Change
 from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
 from svid.clock import Clock
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=2))
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
+_FEED = "feed"
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 
@@ -38,8 +40,18 @@ class FollowFeed:
     """
 
     def __init__(
-        self, cache: Cache, node: KeepNode, *, client: IssuerClient, clock: Clock, jitter: Callable[[], float]
+        self,
+        cache: Cache,
+        node: KeepNode,
+        *,
+        client: IssuerClient,
+        clock: Clock,
+        jitter: Callable[[], float],
+        troubles: Troubles | None = None,
     ) -> None:
+        self.is_connected = False
+        """Whether the feed is open and has said something."""
+        self._troubles = troubles or Troubles(clock)
         self._cache = cache
         self._node = node
         self._client = client
@@ -55,6 +67,9 @@ class FollowFeed:
             before = self._applied
             self._node.renewed.clear()
             refused = await self._try_to_follow()
+            self.is_connected = False
+            if refused is not None:
+                self._troubles.note(_FEED, refused.detail)
             if self._applied != before:
                 delays, refused_delays = self._fresh_delays()
             not_us = refused is not None and refused.kind in _NOT_THIS_NODE
@@ -89,6 +104,8 @@ class FollowFeed:
                 # 1. Workloads first.
                 self._cache.apply(change)
                 self._applied += 1
+                self.is_connected = True
+                self._troubles.over(_FEED)
                 self._log(change)
                 # 2. Then this node's own trust: kept, and its channel made anew.
                 if change.bundle is not None:

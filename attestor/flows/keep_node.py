@@ -18,6 +18,7 @@ from attestor.issuerclient.port import IssuerClient, JoinDoor
 from attestor.state.port import State
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
 from svid.bundle import Bundle
@@ -32,6 +33,7 @@ _BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(second
 _RETURN_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))  # nothing works meanwhile
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
+_RENEWAL = "node svid renewal"
 _LOOK_SECONDS = 30.0  # how late a jump of the wall clock may be noticed
 
 
@@ -51,8 +53,12 @@ class KeepNode:
         client: IssuerClient,
         clock: Clock,
         jitter: Callable[[], float],
+        troubles: Troubles | None = None,
     ) -> None:
         self.node = node
+        self.renew_at = node.issued_at
+        """When its SVID is renewed next."""
+        self._troubles = troubles or Troubles(clock)
         self.renewed = asyncio.Event()
         """Set whenever the node speaks with another SVID or trusts another bundle; the feed waits for it and clears it."""
         self._trusts_another = asyncio.Event()
@@ -92,8 +98,10 @@ class KeepNode:
                 which = _REFUSED_BACKOFF if e.kind in _NOT_THIS_NODE else self._patience()
                 delay = next(delays[which]).total_seconds()
                 self._tell(e, delay)
+                self._troubles.note(_RENEWAL, e.detail)
                 await self._clock.sleep(delay)
             else:
+                self._troubles.over(_RENEWAL)
                 delays = self._fresh_delays()
 
     @property
@@ -107,8 +115,8 @@ class KeepNode:
         return {one: one.delays(self._jitter) for one in (_BACKOFF, _RETURN_BACKOFF, _REFUSED_BACKOFF)}
 
     async def _wait_until_due(self) -> None:
-        moment = renew_at(self.node.issued_at, self.node.svid.not_after, self._jitter())
-        while (left := (moment - self._clock.now()).total_seconds()) > 0:
+        self.renew_at = renew_at(self.node.issued_at, self.node.svid.not_after, self._jitter())
+        while (left := (self.renew_at - self._clock.now()).total_seconds()) > 0:
             if not is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.now()):
                 return  # its authority has left the bundle
             self._trusts_another.clear()

@@ -16,6 +16,7 @@ from attestor.decisions.minted import check_jwt
 from attestor.decisions.renewal import renew_at
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
@@ -24,6 +25,7 @@ __all__ = ["MintJWTs"]
 
 log = structlog.get_logger(__name__)
 
+_MINT = "jwt-svid mint"
 _KEPT = 1000
 _MOST_PENDING = 4096
 _WORKLOADS_FAULT = frozenset({Kind.INVALID, Kind.EXHAUSTED})
@@ -56,7 +58,8 @@ class _Pending:
 class MintJWTs:
     """The flow and its ports; `run` must be running for anybody to get a token that is not kept."""
 
-    def __init__(self, *, client: IssuerClient, clock: Clock) -> None:
+    def __init__(self, *, client: IssuerClient, clock: Clock, troubles: Troubles | None = None) -> None:
+        self._troubles = troubles or Troubles(clock)
         self._client = client
         self._clock = clock
         self._kept: OrderedDict[_Wish, _Kept] = OrderedDict()
@@ -110,7 +113,9 @@ class MintJWTs:
         answers: Sequence[MintedJWT | Refused] = [_not_minted()] * len(wishes)
         try:
             answers = [_told(answer) for answer in await self._client.mint_jwt(requests)]
+            self._troubles.over(_MINT)
         except Refused as e:  # whatever it is, it is between issuer and node
+            self._troubles.note(_MINT, e.detail)
             log.warning("JWT-SVIDs not minted", kind=e.kind, reason=e.detail, hint=e.hint, tokens=len(wishes))
         finally:  # also when cancelled: nobody waits for ever
             for wish, answer in zip(wishes, answers, strict=True):

@@ -4,7 +4,7 @@ What is due when: attestor/decisions/renewal. Whether an answer is good: attesto
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ from attestor.decisions.minted import is_vouched_for, take_x509
 from attestor.decisions.renewal import due_now, renew_at
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
 from svid.clock import Clock
@@ -26,6 +27,7 @@ __all__ = ["RenewSVIDs"]
 
 log = structlog.get_logger(__name__)
 
+_RENEWAL = "x509-svid renewal"
 _BATCH = 250  # what others may have to wait for
 _SLICE = 16  # answers that are checked before the loop may do something else
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=2))
@@ -50,7 +52,16 @@ class RenewSVIDs:
         jitter: gives a number in [0, 1).
     """
 
-    def __init__(self, cache: Cache, *, client: IssuerClient, clock: Clock, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        client: IssuerClient,
+        clock: Clock,
+        jitter: Callable[[], float],
+        troubles: Troubles | None = None,
+    ) -> None:
+        self._troubles = troubles or Troubles(clock)
         self._cache = cache
         self._client = client
         self._clock = clock
@@ -80,9 +91,15 @@ class RenewSVIDs:
                 log.warning(
                     "SVIDs not minted", reason=e.detail, hint=e.hint, entries=len(batch), delay_seconds=round(delay, 3)
                 )
+                self._troubles.note(_RENEWAL, e.detail)
                 await self._clock.sleep(delay)
             else:
+                self._troubles.over(_RENEWAL)
                 delays = _BACKOFF.delays(self._jitter)
+
+    def due(self) -> Mapping[EntryID, datetime]:
+        """When each entry's SVID is renewed next."""
+        return {entry_id: plan.due for entry_id, plan in self._plans.items()}
 
     def _plan(self, now: datetime) -> None:
         entries = self._cache.entries
@@ -92,6 +109,7 @@ class RenewSVIDs:
                 self._plans[entry_id] = _Plan(entry, now)
         for entry_id in self._plans.keys() - entries.keys():
             del self._plans[entry_id]
+            self._troubles.over(f"{_RENEWAL} of entry {entry_id}")
 
         if self._cache.bundle is not self._bundle:
             self._bundle = self._cache.bundle
@@ -139,6 +157,7 @@ class RenewSVIDs:
         except SVIDError as e:
             self._postpone(entry, str(e))
             return None
+        self._troubles.over(f"{_RENEWAL} of entry {entry.id}")
         self._plans[entry.id] = _Plan(entry, renew_at(answer.issued_at, svid.not_after, self._jitter()))
         log.debug("SVID minted", spiffe_id=str(svid.spiffe_id), entry_id=entry.id, serial=f"{svid.serial:x}")
         return HeldX509(entry=entry, svid=replace(svid, hint=entry.hint), issued_at=answer.issued_at)
@@ -148,6 +167,7 @@ class RenewSVIDs:
         plan = self._plans[entry.id]
         plan.delays = plan.delays or _ENTRY_BACKOFF.delays(self._jitter)
         delay = next(plan.delays)
+        self._troubles.note(f"{_RENEWAL} of entry {entry.id}", reason)
         plan.due = self._clock.now() + delay
         log.warning(
             "SVID not minted",

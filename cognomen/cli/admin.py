@@ -16,7 +16,7 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["Admin", "connect", "pages"]
+__all__ = ["Admin", "connect", "pages", "refused"]
 
 M = TypeVar("M", bound=Message)
 RequestT = TypeVar("RequestT", bound="_PageRequest")
@@ -101,6 +101,10 @@ class Admin:
             "RotateAuthority", pb.RotateAuthorityRequest(kind=kind), pb.ListAuthoritiesResponse.FromString
         )
 
+    def get_status(self) -> pb.IssuerStatus:
+        """How the issuer is."""
+        return self._call("GetStatus", pb.GetStatusRequest(), pb.IssuerStatus.FromString)
+
     def list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
         """One page of the record of decisions."""
         return self._call("ListAudit", request, pb.ListAuditResponse.FromString)
@@ -131,7 +135,7 @@ class Admin:
         try:
             return call(request, timeout=_SECONDS)
         except grpc.RpcError as e:
-            raise _refused(e) from e
+            raise refused(e) from e
 
 
 class _PageRequest(Protocol):
@@ -170,7 +174,8 @@ def connect(path: Path) -> Iterator[Admin]:
         yield Admin(channel)
 
 
-def _refused(error: grpc.RpcError) -> Refused:
+def refused(error: grpc.RpcError) -> Refused:
+    """Say as a refusal what a daemon answered."""
     call: object = error  # what grpcio raises here is a Call, too; its types do not say so
     if not isinstance(call, grpc.Call):
         raise error

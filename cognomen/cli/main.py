@@ -19,6 +19,7 @@ _COMMANDS = {
     "dev": "issuer and attestor on this machine, in one command",
     "issuer": "the issuer: decides, signs, remembers",
     "attestor": "the node's daemon: serves the SPIFFE Workload API",
+    "status": "how the issuer and the attestor are",
     "node": "invite nodes, and look at those that joined",
     "entry": "registration entries: which workload gets which SPIFFE ID",
     "authority": "the keys that sign, and when the next ones take over",

@@ -30,6 +30,7 @@ from cognomen.wire.pb import node_pb2
 from issuer import queries
 from issuer.api.admin_audit import list_audit, list_checkpoints
 from issuer.api.admin_authorities import list_authorities, rotate_authority
+from issuer.api.admin_status import Watched, get_status
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, NodeID
@@ -63,6 +64,7 @@ class AdminFlows:
     feed: FeedAttestors
     rotate: RotateAuthority
     guard: GuardClock
+    watched: Watched
     trust_domain: TrustDomain
 
 
@@ -91,6 +93,7 @@ class AdminService:
             ("ListCredentials", _unary(self._list_credentials, pb.ListCredentialsRequest, pb.ListCredentialsResponse)),
             ("ListAuthorities", _unary(self._list_authorities, pb.ListAuthoritiesRequest, pb.ListAuthoritiesResponse)),
             ("RotateAuthority", _unary(self._rotate_authority, pb.RotateAuthorityRequest, pb.ListAuthoritiesResponse)),
+            ("GetStatus", _unary(self._get_status, pb.GetStatusRequest, pb.IssuerStatus)),
             ("ListAudit", _unary(self._list_audit, pb.ListAuditRequest, pb.ListAuditResponse)),
             ("ListCheckpoints", _unary(self._list_checkpoints, pb.ListCheckpointsRequest, pb.ListCheckpointsResponse)),
             ("ConfirmClock", _unary(self._confirm_clock, pb.ConfirmClockRequest, pb.ConfirmClockResponse)),
@@ -175,6 +178,10 @@ class AdminService:
 
     async def _rotate_authority(self, request: pb.RotateAuthorityRequest) -> pb.ListAuthoritiesResponse:
         return await rotate_authority(self._flows.rotate, request, actor=self._actor)
+
+    async def _get_status(self, request: pb.GetStatusRequest) -> pb.IssuerStatus:
+        del request
+        return await get_status(self._flows.watched)
 
     async def _list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
         limit = _page_size(request.page_size, default=100, most=1000)

@@ -94,6 +94,9 @@ class Nodes(Protocol):
     def delete(self, node_id: NodeID) -> None:
         """Remove a node; one that is not there is fine."""
 
+    def count(self) -> int:
+        """How many there are."""
+
     def find(self, *, after: str, limit: int) -> Sequence[Node]:
         """A page in id order, ids greater than `after` ("" = from the start)."""
 

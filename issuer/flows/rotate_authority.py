@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, authority, profile, rotation
@@ -36,6 +37,7 @@ __all__ = ["RotateAuthority", "RotationPolicy"]
 log = structlog.get_logger(__name__)
 
 _ACTOR = "issuer"
+_ROTATION = "authority rotation"
 _BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(minutes=1))
 _TICKS = 1000  # looks in a lifetime
 _SHORTEST_TICK, _LONGEST_TICK = 0.1, 10.0
@@ -72,6 +74,7 @@ class RotateAuthority:
     policy: RotationPolicy
     acknowledged: Callable[[], int | None]
     jitter: Callable[[], float]
+    troubles: Troubles
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self) -> None:
@@ -106,8 +109,10 @@ class RotateAuthority:
                 log.warning(
                     "authorities not brought forward", reason=refused.detail, hint=refused.hint, delay_seconds=delay
                 )
+                self.troubles.note(_ROTATION, refused.detail)
                 await self.clock.sleep(delay)
                 continue
+            self.troubles.over(_ROTATION)
             delays = _BACKOFF.delays(self.jitter)
             await first_of(self._woken.wait(), self.clock.sleep(tick))
             self._woken.clear()

@@ -12,6 +12,7 @@ import structlog
 
 from cognomen.daemon.auditlog import GENESIS, Checkpoint
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.troubles import Troubles
 from issuer.checkpointsink.port import CheckpointSink
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.changes import Change, ChangeKind
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 CHECKPOINT_KEYS = "audit-"
 """How the names of keys begin that sign checkpoints, and nothing else."""
+
+_SIGNED, _OUT = "checkpoint", "checkpoint to file or syslog"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class WriteCheckpoints:
     clock: Clock
     trust_domain: TrustDomain
     every: timedelta
+    troubles: Troubles
 
     async def __call__(self) -> Checkpoint | None:
         """Write one if the chain has grown since the last; returns it.
@@ -66,7 +70,9 @@ class WriteCheckpoints:
         for sink in self.sinks:
             try:
                 await sink.write(checkpoint)
+                self.troubles.over(_OUT)
             except Refused as refused:
+                self.troubles.note(_OUT, refused.detail)
                 log.warning("checkpoint not written", reason=refused.detail, hint=refused.hint)
         return checkpoint
 
@@ -76,7 +82,9 @@ class WriteCheckpoints:
             await self.clock.sleep(self.every.total_seconds())
             try:
                 await self()
+                self.troubles.over(_SIGNED)
             except Refused as refused:
+                self.troubles.note(_SIGNED, refused.detail)
                 log.warning("no checkpoint", reason=refused.detail, hint=refused.hint)
 
     def _draft(self, tx: Transaction) -> Checkpoint | None:

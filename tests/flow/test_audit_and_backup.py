@@ -2,9 +2,7 @@
 
 import json
 import os
-import socket
 import sqlite3
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,62 +11,14 @@ from pathlib import Path
 import pytest
 
 from svid.workloadapi.sources import X509Source
-from tests.flow.daemons import COGNOMEN, Daemon
-
-
-class World:
-    """An issuer and an attestor on free ports, and the command beside them."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.admin = directory / "admin" / "s"
-        self.workload = directory / "run" / "s"
-        doors = [f"--{door}-address=127.0.0.1:{_free_port()}" for door in ("node", "join")]
-        self._options = (f"--admin-socket={self.admin}", "--audit-checkpoint-interval=1s", *doors)
-        self.issuer = self.issuer_on(directory / "issuer")
-        arguments = ("attestor", "run", f"--state={directory}/attestor", f"--workload-socket={self.workload}")
-        invite = f"--invite={directory}/invite"
-        self.attestor = Daemon([*arguments, invite], log=directory / "attestor.log", ready="SPIFFE_ENDPOINT_SOCKET=")
-
-    def issuer_on(self, state: Path) -> Daemon:
-        arguments = ("issuer", "run", "--trust-domain=example.org", f"--state={state}", *self._options)
-        return Daemon(arguments, log=self.directory / "issuer.log", ready="COGNOMEN_ADMIN_SOCKET=")
-
-    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**os.environ, "COGNOMEN_ADMIN_SOCKET": str(self.admin)}
-        return subprocess.run(
-            [*COGNOMEN, *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
-        )
-
-    def command(self, *arguments: str) -> dict[str, object]:
-        done = self.run(*arguments, "--output=json")
-        assert done.returncode == 0, done.stderr
-        found: dict[str, object] = json.loads(done.stdout)
-        return found
-
-    def entry(self, path: str, parent: str, selector: str) -> None:
-        self.command("entry", "create", f"--spiffe-id={path}", f"--parent={parent}", f"--selector={selector}")
-
-    def checkpoints(self) -> Path:
-        """The attestor's file, once it has one."""
-        path = self.directory / "attestor" / "checkpoints.jsonl"
-        for _ in range(400):
-            if path.exists():
-                return path
-            with X509Source(f"unix://{self.workload}"):  # takes its time
-                pass
-        raise AssertionError("no checkpoint came")
+from tests.flow.twodaemons import World
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
-    with world.issuer:
-        world.command("node", "invite", "--label=a=b", f"--write={tmp_path}/invite")
-        world.entry("/nodes", "/cognomen/issuer", "join_token:label:a:b")
-        world.entry("/web", "/nodes", f"unix:uid:{os.getuid()}")
-        with world.attestor:
-            yield world
+    with world.running():
+        yield world
 
 
 def test_the_record_is_shown_verified_by_an_attestors_checkpoints_and_an_edit_is_found(world: World) -> None:
@@ -165,9 +115,3 @@ def test_what_is_no_whole_backup_is_refused_and_leaves_nothing(world: World) -> 
 def test_a_restore_over_a_running_issuer_is_refused(world: World) -> None:
     done = world.run("issuer", "restore", "none", f"--state={world.directory}/issuer")
     assert (done.returncode, "found one running" in done.stderr) == (1, True)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

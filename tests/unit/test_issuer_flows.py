@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions import authority
@@ -142,6 +143,7 @@ def rotate(
         policy=RotationPolicy(lifetime=timedelta(days=14), spread=timedelta(minutes=10)),
         acknowledged=lambda: acknowledged,
         jitter=lambda: 0.5,
+        troubles=Troubles(clock),
     )
 
 

@@ -66,6 +66,10 @@ class SQLiteNodes:
         """Remove a node; one that is not there is fine."""
         self._database.execute("DELETE FROM node WHERE id = ?", [node_id])
 
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._database.execute("SELECT count(*) FROM node").fetchone()[0])
+
     def find(self, *, after: str, limit: int) -> Sequence[Node]:
         """A page in id order, ids greater than `after` ("" = from the start)."""
         rows = self._database.query(f"{self._SELECT} WHERE id > ? ORDER BY id LIMIT ?", [after, limit])

@@ -1,0 +1,96 @@
+"""`cognomen status`: how a daemon is, and what it has trouble with."""
+
+from pathlib import Path
+
+import click
+import grpc
+
+from cognomen.cli.admin import connect, refused
+from cognomen.cli.options import admin_socket_option, output_option, workload_address
+from cognomen.cli.output import print_document, print_json, print_table
+from cognomen.cli.reach import check_workload_api
+from cognomen.wire.admin import document_from_message
+from cognomen.wire.pb import inspect_pb2
+from svid.encoding import JSON
+from svid.workloadapi.address import endpoint_target
+
+__all__ = ["status"]
+
+_SECONDS = 10.0
+_TROUBLED = 1
+_AUTHORITIES = ("key_id", "kind", "state", "activate_at", "not_after", "waits_for")
+_IDENTITIES = ("spiffe_id", "serial", "not_after", "renew_at")
+_TROUBLES = ("what", "reason", "since", "times")
+
+
+@click.group(invoke_without_command=True)
+@output_option
+@admin_socket_option
+@click.pass_context
+def status(context: click.Context, output: str, socket: Path) -> int | None:
+    """Show how the issuer is; `status attestor` shows this node's attestor.
+
+    Exit code 1 when something has failed and is being tried again.
+
+    \b
+    Examples:
+      cognomen status
+      cognomen status --output json | jq .behind
+    """  # noqa: D301 - \b is click's mark
+    if context.invoked_subcommand is not None:
+        return None
+    with connect(socket) as admin:
+        document = document_from_message(admin.get_status())
+    return _show(document, {"authorities": _AUTHORITIES}, output)
+
+
+@status.command()
+@click.option(
+    "--socket",
+    metavar="ADDRESS",
+    envvar="SPIFFE_ENDPOINT_SOCKET",
+    default="unix:///run/cognomen/api.sock",
+    show_default=True,
+    show_envvar=True,
+    help="The attestor's workload socket.",
+)
+@click.option("--identities", is_flag=True, help="Each identity of this node, too.")
+@output_option
+def attestor(socket: str, identities: bool, output: str) -> int:
+    """Show how this node's attestor is; for its own user and root.
+
+    Exit code 1 when something has failed and is being tried again.
+
+    \b
+    Example:
+      cognomen status attestor --identities
+    """  # noqa: D301 - \b is click's mark
+    target = endpoint_target(check_workload_api(workload_address(socket)))
+    options = (("grpc.enable_http_proxy", 0), ("grpc.default_authority", "localhost"))
+    with grpc.insecure_channel(target, options=options) as channel:
+        ask = channel.unary_unary(
+            "/cognomen.attestor.v1.Inspect/GetStatus",
+            request_serializer=inspect_pb2.GetStatusRequest.SerializeToString,
+            response_deserializer=inspect_pb2.AttestorStatus.FromString,
+        )
+        try:
+            document = document_from_message(ask(inspect_pb2.GetStatusRequest(), timeout=_SECONDS))
+        except grpc.RpcError as e:
+            raise refused(e) from e
+    if not identities:
+        document["identities"] = []
+    return _show(document, {"identities": _IDENTITIES}, output)
+
+
+def _show(document: dict[str, JSON], tables: dict[str, tuple[str, ...]], output: str) -> int:
+    if output == "json":
+        print_json(document)
+    else:
+        tables |= {"troubles": _TROUBLES}
+        print_document({key: value for key, value in document.items() if key not in tables})
+        for name, columns in tables.items():
+            rows = document[name]
+            if isinstance(rows, list) and rows:
+                click.echo(f"\n{name}:")
+                print_table(columns, [[row[column] for column in columns] for row in rows if isinstance(row, dict)])
+    return _TROUBLED if document["troubles"] or document.get("clock") else 0

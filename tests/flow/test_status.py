@@ -1,0 +1,60 @@
+"""How the daemons are, by the command: with what fails, until it went well again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flow.twodaemons import World
+
+NOBODY = 65534
+
+
+def test_both_daemons_tell_how_they_are_and_what_fails_until_it_is_over(tmp_path: Path) -> None:
+    world = World(tmp_path, "--node-svid-ttl=2s")
+    socket = f"--socket={world.workload}"
+    with world.running():
+        issuer = world.command("status")
+        assert (issuer["trust_domain"], issuer["nodes"], issuer["nodes_connected"]) == ("example.org", 1, 1)
+        attestor = world.command("status", "attestor", "--identities", socket)
+        assert (attestor["connected"], attestor["synchronised"], attestor["entries"]) == (True, True, 1)
+        identities = attestor["identities"]
+        assert isinstance(identities, list)
+        assert identities[0]["spiffe_id"] == "spiffe://example.org/web"
+        world.issuer.kill()
+        while (troubled := world.run("status", "attestor", socket)).returncode == 0:
+            pass
+        assert troubled.returncode == 1
+        assert "feed" in troubled.stdout
+        world.issuer.start()
+        while (well := world.run("status", "attestor", socket)).returncode != 0:
+            pass
+        assert "connected       yes" in well.stdout
+
+
+def test_nobody_there_is_told_with_the_next_step(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for arguments in (("status",), ("status", "attestor", f"--socket={world.workload}")):
+        done = world.run(*arguments)
+        assert done.returncode == 3
+        assert "hint:" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another uid needs root")
+def test_another_user_learns_nothing_of_an_attestor(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with world.running():
+        for directory in (tmp_path, *tmp_path.parents):
+            if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
+                directory.chmod(directory.stat().st_mode | 0o011)
+        world.workload.parent.chmod(0o755)
+        program = (
+            "import os, sys, cognomen.cli.main, cognomen.cli.status, cognomen.cli.admin\n"
+            f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+            f"sys.exit(cognomen.cli.main.run(['status', 'attestor', '--socket={world.workload}']))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 5, done.stderr
+        assert "expected the attestor's user or root" in done.stderr
