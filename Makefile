@@ -33,8 +33,8 @@ types: install
 contracts: install
 	$(BIN)/lint-imports
 
-bench: install  ## the hostile-socket figures (the other promises follow with their issue)
-	$(BIN)/python -m bench.hostile $(ARGS)
+bench: install  ## the promises as figures (ARGS="--only push,mint"); hostile sockets: python -m bench.hostile
+	$(BIN)/python -m bench $(ARGS)
 
 PROTOS := svid/wire/pb/workload.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
 
