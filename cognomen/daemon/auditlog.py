@@ -18,7 +18,7 @@ from svid.errors import SVIDError
 from svid.keys import PublicKey, SigningKey, hash_of, kind_of, public_key_from_der, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
-__all__ = ["GENESIS", "RESTORED", "AuditRow", "ChainCheck", "Checkpoint", "broken_link", "link"]
+__all__ = ["GENESIS", "MAX_CHECKPOINT_BYTES", "RESTORED", "AuditRow", "ChainCheck", "Checkpoint", "broken_link", "link"]
 
 GENESIS = bytes(32)
 """What stands before the first row's hash."""
@@ -26,8 +26,9 @@ GENESIS = bytes(32)
 RESTORED = "store restored"
 """The action of the row with which a restored store goes on; its fact `incarnation` names the one that ended there."""
 
+MAX_CHECKPOINT_BYTES = 4096
+
 _CONTEXT = b"cognomen audit checkpoint 1\n"
-_MAX_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +90,8 @@ class Checkpoint:
         Raises:
             ValueError: it is none.
         """
-        if len(text) > _MAX_BYTES:
-            raise ValueError(f"checkpoint: expected at most {_MAX_BYTES} bytes, found {len(text)}")
+        if len(text) > MAX_CHECKPOINT_BYTES:
+            raise ValueError(f"checkpoint: expected at most {MAX_CHECKPOINT_BYTES} bytes, found {len(text)}")
         try:
             match json.loads(text):
                 case {
