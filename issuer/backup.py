@@ -15,21 +15,23 @@ import os
 import re
 import secrets
 import sqlite3
+import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import alone_in, private_directory, read_private, write_private
+from cognomen.daemon.privatefile import alone_in, private_directory, read_private, sync_directory, write_private
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.flows.restore_store import RestoreStore
 from issuer.flows.write_checkpoints import CHECKPOINT_KEYS
 from svid.clock import SystemClock
 
-__all__ = ["DATABASE", "KEYS", "Backup", "back_up", "restore"]
+__all__ = ["DATABASE", "KEYS", "Backup", "Progress", "back_up", "restore"]
 
 DATABASE, KEYS = "issuer.db", "keys"
 """Where both stand in a state directory, and in a backup."""
@@ -41,6 +43,7 @@ _MAX_MANIFEST_BYTES = 1024 * 1024
 _MAX_KEY_BYTES = 16 * 1024
 _MAX_DATABASE_BYTES = 64 * 1024**3
 _CHUNK = 1024 * 1024
+_PAGES = 4096  # copied between two words about the progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,29 +57,34 @@ class Backup:
     keys: int
 
 
-def back_up(state_dir: Path, file: Path) -> Backup:
+Progress = Callable[[int, int], None]
+"""Is told how many pages of the database are copied, and how many there are."""
+
+
+def back_up(state_dir: Path, file: Path, *, progress: Progress = lambda _done, _of: None) -> Backup:
     """Write a backup of an issuer's state, whether it runs or not.
 
     Raises:
-        Refused: NOT_FOUND without a database; EXISTS when the file is there; UNAVAILABLE when the system says no.
+        Refused: NOT_FOUND without a database; EXISTS when the file is there; UNAVAILABLE when the system says no, or the key of an
+            authority that signs is not there.
     """
     if not (state_dir / DATABASE).exists():
         raise Refused(Kind.NOT_FOUND, f"state_dir: expected an issuer's, found no {DATABASE} in {state_dir}")
-    if file.exists():
-        raise Refused(Kind.EXISTS, f"file {file}: expected none, found one", hint="name another file")
+    if os.path.lexists(file):
+        raise _taken(file)
     snapshot = file.with_name(f".{file.name}.{secrets.token_hex(8)}.db")
     partial = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
         os.close(os.open(snapshot, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         # The database first: every key that it names is there by then, and stays until its authority is retired.
         with closing(sqlite3.connect(state_dir / DATABASE)) as source, closing(sqlite3.connect(snapshot)) as copy:
-            source.backup(copy)
+            _copy(source, copy, progress)
             found, names = _describe(copy)
-        names += [path.stem for path in (state_dir / KEYS).glob(f"{CHECKPOINT_KEYS}*.key")]
-        keys = {name: _key(state_dir, name) for name in names}
+        names |= {path.stem: False for path in (state_dir / KEYS).glob(f"{CHECKPOINT_KEYS}*.key")}
+        keys = {name: _key(state_dir, name, is_needed=is_needed) for name, is_needed in names.items()}
         packed = {name: key for name, key in keys.items() if key is not None}
         _pack(partial, snapshot, found, packed)
-        partial.rename(file)
+        _publish(partial, file)
     except (OSError, sqlite3.Error) as e:
         raise Refused(Kind.UNAVAILABLE, f"backup {file}: {e}", hint="check the path and the free space") from e
     finally:
@@ -92,10 +100,11 @@ def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
         Refused: INVALID for a file that is no whole backup; EXISTS when a database is there, or an issuer runs on it.
     """
     with alone_in(private_directory(state_dir), "issuer"):
-        if (state_dir / DATABASE).exists():
+        # Another database's log would be taken for this one's, another checkpoint key for the one that signs.
+        for left in (*state_dir.glob(f"{DATABASE}*"), *(state_dir / KEYS).glob("*")):
             raise Refused(
                 Kind.EXISTS,
-                f"state_dir: expected one without a database, found {state_dir / DATABASE}",
+                f"state_dir: expected one without a database and keys, found {left}",
                 hint=f"move {state_dir} away, or name another state_dir",
             )
         temporary = state_dir / f".{DATABASE}.{secrets.token_hex(8)}"
@@ -106,9 +115,10 @@ def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
             for name, key in keys.items():
                 write_private(directory / name, key)
             temporary.rename(state_dir / DATABASE)
+            sync_directory(state_dir)
         except OSError as e:
             raise Refused(Kind.UNAVAILABLE, f"restore {file}: {e}", hint="check the path and the free space") from e
-        except (tarfile.TarError, ValueError, KeyError, sqlite3.Error) as e:
+        except (tarfile.TarError, ValueError, KeyError, OverflowError, RecursionError, sqlite3.Error) as e:
             raise Refused(Kind.INVALID, f"backup {file}: expected one that is whole: {e}") from e
         finally:
             for left in state_dir.glob(f"{temporary.name}*"):
@@ -124,11 +134,34 @@ async def _begin_anew(database: Path, actor: str, made_at: datetime) -> None:
         await datastore.close()
 
 
-def _describe(database: sqlite3.Connection) -> tuple[Backup, list[str]]:
-    """What is in a snapshot, and the names of its authorities' keys."""
+def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, progress: Progress) -> None:
+    """Copy a database as it is at this moment; an issuer that writes meanwhile neither waits nor has the copy begin again."""
+    source.execute("BEGIN")
+    source.execute("SELECT id FROM meta").fetchone()  # from here on, this connection sees this moment
+    source.backup(copy, pages=_PAGES, progress=lambda _, left, of: progress(of - left, of))
+    source.rollback()
+
+
+def _publish(partial: Path, file: Path) -> None:
+    """Give a whole backup its name, unless something has that name by now."""
+    try:
+        os.link(partial, file)
+    except FileExistsError as e:
+        raise _taken(file) from e
+    except OSError:  # a file system without hard links
+        partial.rename(file)
+    sync_directory(file.parent)
+
+
+def _taken(file: Path) -> Refused:
+    return Refused(Kind.EXISTS, f"file {file}: expected none, found one", hint="name another file")
+
+
+def _describe(database: sqlite3.Connection) -> tuple[Backup, dict[str, bool]]:
+    """What is in a snapshot, and the names of its authorities' keys: whether nothing could be signed without one."""
     incarnation, change = database.execute("SELECT incarnation, change_number FROM meta").fetchone()
-    rows = database.execute("SELECT key_id FROM authority WHERE state NOT IN ('intended', 'retired')")
-    names = [str(key_id) for (key_id,) in rows]
+    rows = database.execute("SELECT key_id, state = 'active' FROM authority WHERE state NOT IN ('intended', 'retired')")
+    names = {str(key_id): bool(is_active) for key_id, is_active in rows}
     issuer = database.execute("SELECT spiffe_id FROM credential WHERE kind = 'issuer' LIMIT 1").fetchone()
     trust_domain = issuer[0].split("/")[2] if issuer else ""
     made_at = SystemClock().now()
@@ -136,14 +169,20 @@ def _describe(database: sqlite3.Connection) -> tuple[Backup, list[str]]:
     return found, names
 
 
-def _key(state_dir: Path, name: str) -> bytes | None:
+def _key(state_dir: Path, name: str, *, is_needed: bool) -> bytes | None:
     """A key's file; None: its authority was retired meanwhile."""
     try:
         return read_private(state_dir / KEYS / f"{name}.key", max_bytes=_MAX_KEY_BYTES)
     except Refused as refused:
-        if refused.kind is Kind.NOT_FOUND:
-            return None
-        raise
+        if refused.kind is not Kind.NOT_FOUND:
+            raise
+        if is_needed:
+            raise Refused(
+                Kind.UNAVAILABLE,
+                f"key {name}: expected the key of the authority that signs, found none",
+                hint="a backup without it could sign nothing; where did the key go?",
+            ) from refused
+        return None
 
 
 def _pack(path: Path, database: Path, found: Backup, keys: Mapping[str, bytes]) -> None:
@@ -182,11 +221,11 @@ def _unpack(path: Path, database: Path) -> tuple[Backup, dict[str, bytes]]:
     """Read a backup whole: its database to that path, its keys into memory; every name and every digest is looked at."""
     keys: dict[str, bytes] = {}
     seen: dict[str, str] = {}
-    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+    with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
         members = iter(tar)
         manifest = _manifest(tar, next(members, None))
         for member in members:
-            if not member.isreg() or not _MEMBER.fullmatch(member.name) or member.name in seen:
+            if member.type != tarfile.REGTYPE or not _MEMBER.fullmatch(member.name) or member.name in seen:
                 raise ValueError(f"expected {DATABASE} and keys, found {member.name[:80]!r}")
             if member.name == DATABASE:
                 seen[DATABASE] = _write_database(tar, member, database)
@@ -205,6 +244,24 @@ def _unpack(path: Path, database: Path) -> tuple[Backup, dict[str, bytes]]:
             keys=len(keys),
         ),
         keys,
+    )
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a backup that nobody else may have written: what is in it will be believed."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        complaint = "a regular file"
+    elif found.st_uid not in {0, os.geteuid()} or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        complaint = f"one that only uid {os.geteuid()} may write"
+    else:
+        return file
+    file.close()
+    raise Refused(
+        Kind.INVALID,
+        f"backup {path}: expected {complaint}, found uid {found.st_uid}, mode {stat.filemode(found.st_mode)}",
+        hint="if you trust what is in it: copy it, and chmod 600 the copy",
     )
 
 

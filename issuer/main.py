@@ -117,6 +117,8 @@ async def run(
             stop = asyncio.Event()
             leaving.enter_context(stop_on_signals(stop))
         parts = await _open(config, leaving)
+        checkpoints = _checkpoints(parts)
+        leaving.push_async_callback(checkpoints.attempt)  # the last one, of all that was decided
         credentials, own_svid = await _open_credentials(parts)
         bound = await _open_network_doors(parts, credentials, leaving)
         systemd = systemd or Systemd()
@@ -129,7 +131,7 @@ async def run(
         ready(bound)
         systemd.ready()
         watchdog = Task(name="watchdog", run=partial(systemd.run_watchdog, parts.clock))
-        await supervise([own_svid, watchdog, *_tasks(parts)], stop=stop, clock=parts.clock)
+        await supervise([own_svid, watchdog, *_tasks(parts, checkpoints)], stop=stop, clock=parts.clock)
         systemd.stopping()
         health.set_serving(serving=False)
         log.info("issuer stopping")
@@ -179,11 +181,11 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     )
 
 
-def _tasks(parts: _Parts) -> list[Task]:
+def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
     """What goes on by itself."""
     prune = Prune(datastore=parts.datastore, clock=parts.clock, guard=parts.guard)
     return [
-        Task(name="checkpoints", run=_checkpoints(parts).run, restart=True),
+        Task(name="checkpoints", run=checkpoints.run, restart=True),
         Task(name="deferred writes", run=parts.deferred.run, restart=True),
         Task(name="authorities", run=parts.rotate.run, restart=True),
         Task(name="pruning", run=prune.run, restart=True),

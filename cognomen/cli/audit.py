@@ -1,12 +1,20 @@
 """`cognomen audit`: the record of decisions, and whether it is whole."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.options import (
@@ -24,11 +32,13 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
+from svid.keys import thumbprint
 
 __all__ = ["audit"]
 
 _PAGE = 1000
 _FOLLOW_SECONDS = 1.0
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _COLUMNS = ("number", "at", "actor", "action", "decision", "subject", "reason")
 _WHO_COLUMNS = ("kind", "serial", "node_id", "entry_id", "entry_revision", "issued_at", "not_after", "audiences")
 
@@ -52,13 +62,12 @@ def tail(limit: int, follow: bool, output: str, socket: Path) -> None:
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         rows = list(admin.list_audit(pb.ListAuditRequest(page_size=limit, newest=True)).rows)
-        _print_rows(rows, output)
-        after = rows[-1].number if rows else 0
+        _print_rows(rows, output, header=True)
         while follow:
+            after = rows[-1].number if rows else 0
             time.sleep(_FOLLOW_SECONDS)
-            for row in _rows(admin, after=after):
-                after = row.number
-                _print_rows([row], output)
+            rows = list(_rows(admin, after=after)) or rows[-1:]
+            _print_rows([row for row in rows if row.number > after], output, header=False)
 
 
 @audit.command()
@@ -70,24 +79,37 @@ def tail(limit: int, follow: bool, output: str, socket: Path) -> None:
     metavar="FILE|-",
     help="Checkpoints, a line each; repeatable.  [default: the issuer's own]",
 )
-@click.option("--key", metavar="SHA256", help="The checkpoint key's thumbprint, if you noted it.")
+@click.option(
+    "--key", metavar="SHA256|FILE", help="The checkpoint key, if you noted it: its thumbprint, or itself in PEM or DER."
+)
+@click.option(
+    "--accept-restore",
+    "accepted",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="ROW",
+    help="A restored backup that you know of, by its row; repeatable.",
+)
 @output_option
 @admin_socket_option
-def verify(files: tuple[Path, ...], key: str | None, output: str, socket: Path) -> None:
+def verify(files: tuple[Path, ...], key: str | None, accepted: tuple[int, ...], output: str, socket: Path) -> None:
     """Check that the record is whole: no row edited, deleted or cut off before a checkpoint.
 
     Take the checkpoints from where the issuer's machine cannot change them: an attestor's
     checkpoints.jsonl in its state directory, a file of audit_checkpoint_file, the log
-    server. Exit code 1 when something was changed.
+    server. Exit code 1 when something was changed, and when a restored backup lacked rows
+    that a checkpoint covers: whoever can write the store can also claim a restore.
 
     \b
     Examples:
       cognomen audit verify
       ssh node cat /var/lib/cognomen/attestor/checkpoints.jsonl | cognomen audit verify --checkpoint -
     """  # noqa: D301 - \b is click's mark
+    pinned = None if key is None else _thumbprint(key)
     with connect(socket) as admin:
-        texts = [line for file in files for line in read_source(str(file)).encode().splitlines() if line.strip()]
-        checkpoints = [_checkpoint(text, key) for text in (texts if files else admin.list_checkpoints().checkpoints)]
+        texts = [text for file in files for text in _lines(file)] if files else admin.list_checkpoints().checkpoints
+        trust_domain = admin.get_bundle().trust_domain
+        checkpoints = [_checkpoint(text, pinned, trust_domain) for text in texts]
         keys = {one.key_thumbprint for one in checkpoints}
         if len(keys) > 1:
             raise _changed(f"checkpoints: expected one key, found {len(keys)}: {', '.join(sorted(keys))}")
@@ -98,6 +120,7 @@ def verify(files: tuple[Path, ...], key: str | None, output: str, socket: Path) 
             shown = [(one, check.compare(one)) for one in checkpoints]
         except ValueError as e:
             raise _changed(str(e)) from e
+        _check_restores(check, shown, accepted)
     _print_verified(check, shown, "".join(keys), output, own=not files)
 
 
@@ -144,15 +167,55 @@ def _pages_of_rows(admin: Admin) -> Iterator[list[AuditRow]]:
         yield [AuditRow(number=row.number, body=row.body, hash=row.hash)]
 
 
-def _checkpoint(text: bytes, key: str | None) -> Checkpoint:
+def _lines(file: Path) -> list[bytes]:
+    """The checkpoints in a file; a last line without its end, which is none, was cut off when it was written."""
+    lines = read_source(str(file)).encode().split(b"\n")
+    kept = [line for line in lines if line.strip()]
+    for number, line in enumerate(kept, start=1):
+        try:
+            Checkpoint.parse(line)
+        except ValueError as e:
+            if line is lines[-1]:
+                return kept[:-1]
+            raise Refused(Kind.INVALID, f"{file} line {number}: {e}") from e
+    return kept
+
+
+def _checkpoint(text: bytes, key: str | None, trust_domain: str) -> Checkpoint:
     try:
         checkpoint = Checkpoint.parse(text)
         checkpoint.check_signature()
     except ValueError as e:
         raise _changed(str(e)) from e
-    if key is not None and checkpoint.key_thumbprint != key.lower():
-        raise _changed(f"checkpoint: expected the key {key.lower()}, found {checkpoint.key_thumbprint}")
+    if key is not None and checkpoint.key_thumbprint != key:
+        raise _changed(f"checkpoint: expected the key {key}, found {checkpoint.key_thumbprint}")
+    if checkpoint.trust_domain.name != trust_domain:
+        raise Refused(Kind.INVALID, f"checkpoint: expected one of {trust_domain}, found {checkpoint.trust_domain}")
     return checkpoint
+
+
+def _thumbprint(text: str) -> str:
+    if _SHA256.fullmatch(text):
+        return text.lower()
+    try:
+        data = Path(text).read_bytes()
+        load = load_pem_public_key if data.startswith(b"-----BEGIN") else load_der_public_key
+        return thumbprint(load(data).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    except (OSError, ValueError, UnsupportedAlgorithm) as e:
+        raise click.BadParameter(
+            f"expected 64 hexadecimal digits or a public key's file, found {text}", param_hint="--key"
+        ) from e
+
+
+def _check_restores(check: ChainCheck, shown: list[tuple[Checkpoint, str]], accepted: tuple[int, ...]) -> None:
+    for one, text in reversed(shown):
+        row = check.lost_by(one)
+        if row and row not in accepted:
+            raise Refused(
+                Kind.CONFLICT,
+                f"checkpoint of {one.at.isoformat()}: {text}",
+                hint=f"did you restore that backup? then --accept-restore {row}; if nobody did, the record was cut off there",
+            )
 
 
 def _changed(what: str) -> Refused:
@@ -161,13 +224,25 @@ def _changed(what: str) -> Refused:
     )
 
 
-def _print_rows(rows: list[pb.AuditRow], output: str) -> None:
-    documents: list[dict[str, JSON]] = [{"number": row.number, **json.loads(row.body)} for row in rows]
+def _document(row: pb.AuditRow) -> dict[str, JSON]:
+    """A row's number and what its event says; what is no event any more is shown as it is, and verify says the rest."""
+    try:
+        event = json.loads(row.body)
+    except (ValueError, RecursionError):
+        event = None
+    return {
+        "number": row.number,
+        **(event if isinstance(event, dict) else {"unreadable": row.body.decode(errors="replace")}),
+    }
+
+
+def _print_rows(rows: list[pb.AuditRow], output: str, *, header: bool) -> None:
+    documents = [_document(row) for row in rows]
     if output == "json":
         for document in documents:
             click.echo(json.dumps(document, ensure_ascii=False))
     elif documents:
-        print_table(_COLUMNS, [[document[key] for key in _COLUMNS] for document in documents])
+        print_table(_COLUMNS, [[document.get(key) for key in _COLUMNS] for document in documents], header=header)
 
 
 def _print_verified(
@@ -179,6 +254,9 @@ def _print_verified(
         "that every decision was written down",
         "anything against somebody who had the issuer's checkpoint key before a checkpoint left that machine",
     ][0 if check.count > last else 1 :]
+    limits.append(
+        "the ledger, which svid list and audit who read: it is no part of the chain, the row of the same serial is"
+    )
     if own:
         limits.append("anything against the issuer's machine itself: these checkpoints are its own")
     checkpoints: list[dict[str, JSON]] = [

@@ -15,12 +15,15 @@ from cognomen.cli.running import check_socket_path, config_options, run
 from cognomen.daemon.config import load
 from cognomen.wire.admin import moment_to_text
 from issuer.config import IssuerConfig
+from svid.clock import SystemClock
 from svid.encoding import JSON
 
 if TYPE_CHECKING:
-    from issuer.backup import Backup
+    from issuer.backup import Backup, Progress
 
 __all__ = ["issuer"]
+
+_TELL_SECONDS = 2.0
 
 _HELPS = {
     "trust_domain": "The trust domain's name, such as example.org.",
@@ -93,6 +96,20 @@ def confirm_clock(socket: Path) -> None:
     click.echo(f"the clock is trusted: {moment_to_text(now)}")
 
 
+def _teller() -> "Progress":
+    """Tell on standard error how far a backup is, every few seconds that it takes."""
+    clock = SystemClock()
+    told = clock.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        if clock.monotonic() - told >= _TELL_SECONDS:
+            told = clock.monotonic()
+            click.echo(f"copied {done} of {of} pages", err=True)
+
+    return tell
+
+
 _state_option = click.option(
     "--state",
     type=click.Path(path_type=Path),
@@ -118,7 +135,7 @@ def backup(file: Path, state: Path, output: str) -> None:
     """  # noqa: D301 - \b is click's mark
     from issuer.backup import back_up  # noqa: PLC0415 - loads the datastore
 
-    _print_backup(back_up(state, file), output, file)
+    _print_backup(back_up(state, file, progress=_teller()), output, file)
 
 
 @issuer.command()

@@ -19,14 +19,14 @@ def print_json(document: Mapping[str, JSON]) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]]) -> None:
-    """Print rows below a header."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]], *, header: bool = True) -> None:
+    """Print rows below a header, or, without one, what comes after them."""
     texts = [[_cell(value) for value in row] for row in rows]
     if sys.stdout.isatty():
-        _print_rich(columns, texts)
+        _print_rich(columns, texts, header=header)
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    for row in (columns, *texts):
+    for row in (columns, *texts) if header else texts:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
@@ -71,13 +71,13 @@ def _cell(value: JSON) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "-"
 
 
-def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool) -> None:
     from rich import box  # noqa: PLC0415 - a pipe does not wait for rich
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_header=header)
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)

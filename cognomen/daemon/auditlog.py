@@ -5,9 +5,10 @@ What goes on record is decided in issuer/decisions/audit; when a checkpoint is m
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 from cryptography.exceptions import InvalidSignature
@@ -18,7 +19,7 @@ from svid.errors import SVIDError
 from svid.keys import PublicKey, SigningKey, hash_of, kind_of, public_key_from_der, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
-__all__ = ["GENESIS", "RESTORED", "AuditRow", "ChainCheck", "Checkpoint", "broken_link", "link"]
+__all__ = ["GENESIS", "MAX_CHECKPOINT_BYTES", "RESTORED", "AuditRow", "ChainCheck", "Checkpoint", "broken_link", "link"]
 
 GENESIS = bytes(32)
 """What stands before the first row's hash."""
@@ -26,8 +27,11 @@ GENESIS = bytes(32)
 RESTORED = "store restored"
 """The action of the row with which a restored store goes on; its fact `incarnation` names the one that ended there."""
 
+MAX_CHECKPOINT_BYTES = 4096
+
+_MAX_COUNT = 2**63
+_HASH = re.compile(r"[0-9a-f]{64}")
 _CONTEXT = b"cognomen audit checkpoint 1\n"
-_MAX_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +93,8 @@ class Checkpoint:
         Raises:
             ValueError: it is none.
         """
-        if len(text) > _MAX_BYTES:
-            raise ValueError(f"checkpoint: expected at most {_MAX_BYTES} bytes, found {len(text)}")
+        if len(text) > MAX_CHECKPOINT_BYTES:
+            raise ValueError(f"checkpoint: expected at most {MAX_CHECKPOINT_BYTES} bytes, found {len(text)}")
         try:
             match json.loads(text):
                 case {
@@ -102,17 +106,17 @@ class Checkpoint:
                     "public_key": str(public_key),
                     "signature": str(signature),
                     **rest,
-                } if not rest and count >= 0:
+                } if not rest and count is not True and 0 <= count < _MAX_COUNT and _HASH.fullmatch(head):
                     return cls(
                         trust_domain=TrustDomain.parse(trust_domain),
                         incarnation=incarnation,
                         count=count,
                         head=bytes.fromhex(head),
-                        at=datetime.fromisoformat(at),
+                        at=datetime.fromisoformat(at).astimezone(UTC),
                         public_key=bytes.fromhex(public_key),
                         signature=bytes.fromhex(signature),
                     )
-        except (ValueError, RecursionError, SVIDError) as e:
+        except (ValueError, OverflowError, RecursionError, SVIDError) as e:
             raise ValueError(f"checkpoint: expected a JSON object as the issuer writes it: {e}") from e
         raise ValueError("checkpoint: expected trust_domain, incarnation, count, head, at, public_key and signature")
 
@@ -200,20 +204,32 @@ class ChainCheck:
         Raises:
             ValueError: rows were edited or cut off since it was signed.
         """
-        kept = self._ended.get(checkpoint.incarnation)
-        if kept is not None and checkpoint.count > kept:
-            return f"rows {kept + 1} to {checkpoint.count} of then were lost by the restore that row {kept + 1} records"
+        restore = self.lost_by(checkpoint)
+        if restore:
+            return f"rows {restore} to {checkpoint.count} of then were lost by the restore that row {restore} records"
         if checkpoint.count > self.count:
             raise ValueError(
                 f"checkpoint of {checkpoint.at.isoformat()}: expected {checkpoint.count} rows, found {self.count}:"
-                " the end was cut off"
+                f" the end was cut off, from row {self.count + 1} on"
             )
-        if self._heads[checkpoint.count] != checkpoint.head:
+        if not self._agrees(checkpoint):
+            agreed = max((one.count for one in self._checkpoints if self._agrees(one)), default=0)
             raise ValueError(
                 f"checkpoint of {checkpoint.at.isoformat()}: expected another row {checkpoint.count}:"
-                " the chain was written anew"
+                f" the chain was written anew, from a row between {agreed + 1} and {checkpoint.count} on"
             )
         return f"rows 1 to {checkpoint.count} are as they were then"
+
+    def lost_by(self, checkpoint: Checkpoint) -> int:
+        """The row of the restored backup that lacked rows which this checkpoint covers; 0: none did.
+
+        That row is on record like any other; whether somebody restored a backup, or cut the log off and wrote it, only people know.
+        """
+        kept = self._ended.get(checkpoint.incarnation)
+        return 0 if kept is None or checkpoint.count <= kept else kept + 1
+
+    def _agrees(self, checkpoint: Checkpoint) -> bool:
+        return not self.lost_by(checkpoint) and self._heads.get(checkpoint.count) == checkpoint.head
 
     def _note_restore(self, row: AuditRow) -> None:
         match json.loads(row.body):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["alone_in", "private_directory", "read_private", "write_private"]
+__all__ = ["alone_in", "private_directory", "read_private", "sync_directory", "write_private"]
 
 _MAX_PRIVATE_BYTES = 16 * 1024 * 1024
 
@@ -78,7 +78,7 @@ def write_private(path: Path, data: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as e:
         raise _system_refusal(f"file {path}", e) from e
 
@@ -118,7 +118,8 @@ def _write_new(path: Path, data: bytes) -> None:
         os.fsync(descriptor)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make names that were made, replaced or removed in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
-from issuer.decisions.authority import Authority, AuthorityState, retired
+from issuer.decisions.authority import Authority, AuthorityState, replaced, retired
 from svid.entry import MAX_TTL
 
 __all__ = ["SEQUENCE_LEAP", "restored_authority"]
@@ -13,13 +13,22 @@ SEQUENCE_LEAP = 1_000_000
 
 
 def restored_authority(authority: Authority, *, now: datetime) -> Authority:
-    """An authority of a backup: it may have signed until now, and one that was next is not let sign, so that another is prepared."""
+    """An authority of a backup: it may have signed until now; so may one that was next, for it may have become active since.
+
+    That one stays in the bundle for what it may have signed, and is not let sign any more, so that another is prepared.
+    """
     match authority.state:
         case AuthorityState.ACTIVE | AuthorityState.OLD:
-            end = min(authority.not_after, now + MAX_TTL)
-            last = end if authority.last_not_after is None else max(authority.last_not_after, end)
-            return replace(authority, last_not_after=last, is_suspect=True)
-        case AuthorityState.NEXT | AuthorityState.INTENDED:
+            return _signed_until_now(authority, now)
+        case AuthorityState.NEXT:
+            return _signed_until_now(replaced(authority), now)
+        case AuthorityState.INTENDED:
             return retired(authority)
         case _:
             return authority
+
+
+def _signed_until_now(authority: Authority, now: datetime) -> Authority:
+    end = min(authority.not_after, now + MAX_TTL)
+    last = end if authority.last_not_after is None else max(authority.last_not_after, end)
+    return replace(authority, last_not_after=last, is_suspect=True)

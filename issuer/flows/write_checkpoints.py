@@ -5,8 +5,9 @@ What a checkpoint is, and how anybody checks one: cognomen/daemon/auditlog.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -15,10 +16,11 @@ from cognomen.daemon.errors import Refused
 from cognomen.daemon.troubles import Troubles
 from issuer.checkpointsink.port import CheckpointSink
 from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.keymanager.port import KeyManager
 from svid.clock import Clock
-from svid.keys import KeyID, KeyKind, SigningKey
+from svid.keys import KeyID, KeyKind, SigningKey, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
 __all__ = ["CHECKPOINT_KEYS", "WriteCheckpoints"]
@@ -29,6 +31,7 @@ CHECKPOINT_KEYS = "audit-"
 """How the names of keys begin that sign checkpoints, and nothing else."""
 
 _SIGNED, _OUT = "checkpoint", "checkpoint to file or syslog"
+_RETRY = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,45 +50,51 @@ class WriteCheckpoints:
     trust_domain: TrustDomain
     every: timedelta
     troubles: Troubles
+    _owed: dict[int, Checkpoint] = field(default_factory=dict)  # by the sink's number: what it did not take yet
 
     async def __call__(self) -> Checkpoint | None:
         """Write one if the chain has grown since the last; returns it.
 
         Raises:
-            Refused: UNAVAILABLE as store and keys; a sink that fails is logged, and gets the next one.
+            Refused: UNAVAILABLE as store and keys; a sink that fails is logged, and gets the latest at the next call.
         """
-        # 1. How far is it, and how far was it?
+        # 1. The key first: that it was made is a row, too. Then, how far is the chain, and how far was it?
+        key = await self._key()
         drafted = await self.datastore.read(self._draft)
-        if drafted is None:
-            return None
-        # 2. Signed, and kept: the change tells the attestors.
-        checkpoint = drafted.signed(await self._key())
-
-        def work(tx: Transaction) -> None:
-            tx.checkpoints.add(checkpoint)
-            tx.changes.append([Change(kind=ChangeKind.CHECKPOINT)])
-
-        await self.datastore.write(work)
-        # 3. Out of our hands.
-        for sink in self.sinks:
+        checkpoint = None
+        if drafted is not None:
+            # 2. Signed, and kept: the change tells the attestors.
+            checkpoint = drafted.signed(key)
+            await self.datastore.write(partial(_keep, checkpoint))
+            self._owed.update(dict.fromkeys(range(len(self.sinks)), checkpoint))
+        # 3. Out of our hands; what came between two that a sink takes is covered by the later one.
+        for number, owed in tuple(self._owed.items()):
             try:
-                await sink.write(checkpoint)
-                self.troubles.over(_OUT)
+                await self.sinks[number].write(owed)
+                del self._owed[number]
             except Refused as refused:
                 self.troubles.note(_OUT, refused.detail)
                 log.warning("checkpoint not written", reason=refused.detail, hint=refused.hint)
+        if not self._owed:
+            self.troubles.over(_OUT)
         return checkpoint
 
     async def run(self) -> None:
-        """Write them, until cancelled."""
+        """Write them, the first at once, until cancelled."""
         while True:
-            await self.clock.sleep(self.every.total_seconds())
-            try:
-                await self()
-                self.troubles.over(_SIGNED)
-            except Refused as refused:
-                self.troubles.note(_SIGNED, refused.detail)
-                log.warning("no checkpoint", reason=refused.detail, hint=refused.hint)
+            done = await self.attempt()
+            await self.clock.sleep((self.every if done else min(self.every, _RETRY)).total_seconds())
+
+    async def attempt(self) -> bool:
+        """Write one if the chain has grown; whether all went where it should. A failure is told."""
+        try:
+            await self()
+        except Refused as refused:
+            self.troubles.note(_SIGNED, refused.detail)
+            log.warning("no checkpoint", reason=refused.detail, hint=refused.hint)
+            return False
+        self.troubles.over(_SIGNED)
+        return not self._owed
 
     def _draft(self, tx: Transaction) -> Checkpoint | None:
         count, head = tx.audit.head()
@@ -107,4 +116,16 @@ class WriteCheckpoints:
         names = [name for name in await self.keys.list() if name.startswith(CHECKPOINT_KEYS)]
         for name in names:
             return await self.keys.get(name)
-        return await self.keys.generate(KeyID(f"{CHECKPOINT_KEYS}{secrets.token_hex(8)}"), KeyKind.EC_P256)
+        key = await self.keys.generate(KeyID(f"{CHECKPOINT_KEYS}{secrets.token_hex(8)}"), KeyKind.EC_P256)
+        facts = {"public_key_sha256": thumbprint(public_key_to_der(key.public_key))}
+        made = AuditEvent(
+            at=self.clock.now(), actor="issuer", action="checkpoint key made", subject=key.id, facts=facts
+        )
+        await self.datastore.write(lambda tx: tx.audit.append([made]))
+        log.info("checkpoint key made", key=key.id, **facts)
+        return key
+
+
+def _keep(checkpoint: Checkpoint, tx: Transaction) -> None:
+    tx.checkpoints.add(checkpoint)
+    tx.changes.append([Change(kind=ChangeKind.CHECKPOINT)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cognomen.daemon.auditlog import broken_link
+from cognomen.daemon.auditlog import Checkpoint, broken_link
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
@@ -341,3 +341,39 @@ async def test_what_was_queued_is_finished_before_the_store_is_closed(store: Dat
     await asyncio.sleep(0)
     await store.close()
     assert sorted(await asyncio.gather(*writes)) == list(range(1, 21))
+
+
+def _checkpoint(count: int) -> Checkpoint:
+    return Checkpoint(
+        trust_domain=TRUST_DOMAIN, incarnation="i", count=count, head=bytes(32), at=NOW, public_key=b"k", signature=b"s"
+    )
+
+
+def _add_checkpoints(count: int, tx: Transaction) -> None:
+    for number in range(count):
+        tx.checkpoints.add(_checkpoint(number))
+
+
+async def test_the_last_thousand_checkpoints_are_kept_in_order(store: Datastore) -> None:
+    assert await store.read(lambda tx: tx.checkpoints.latest()) is None
+    await store.write(partial(_add_checkpoints, 1002))
+    assert await store.read(lambda tx: tx.checkpoints.newest(2)) == [_checkpoint(1000), _checkpoint(1001)]
+    assert await store.read(lambda tx: tx.checkpoints.latest()) == _checkpoint(1001)
+    kept = await store.read(lambda tx: tx.checkpoints.newest(2000))
+    assert (len(kept), kept[0]) == (1000, _checkpoint(2))
+
+
+@pytest.mark.parametrize(
+    ("at", "held"), [(-1, []), (0, ["issued", "intended"]), (3599, ["issued", "intended"]), (3600, [])]
+)
+async def test_who_held_something_is_who_had_it_issued_and_not_yet_over(
+    store: Datastore, at: int, held: list[str]
+) -> None:
+    def work(tx: Transaction) -> None:
+        tx.ledger.record([credential(serial) for serial in ("intended", "failed", "issued")])
+        tx.ledger.resolve(["failed"], CredentialState.FAILED)
+        tx.ledger.resolve(["issued"], CredentialState.ISSUED)
+
+    await store.write(work)
+    where = LedgerFilter(spiffe_id=SpiffeID.parse("spiffe://example.org/web"), held_at=NOW + timedelta(seconds=at))
+    assert [row.serial for row in await store.read(partial(_find, where))] == held

@@ -15,8 +15,10 @@ from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.nodeattestor.join_token import JoinToken
+from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from svid.entry import EntryID
+from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
@@ -284,3 +286,26 @@ async def test_an_svid_signed_by_a_stranger_is_not_taken(attestor: Attestor, clo
     await attestor.let_pass(timedelta(minutes=2))
     assert attestor.svid("web") is None
     assert len(attestor.issuer.mints) > 1
+
+
+class FullState(MemoryState):
+    """A disk without room for checkpoints."""
+
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+        del checkpoint
+        raise Refused(Kind.UNAVAILABLE, "no space left on device")
+
+
+async def test_a_checkpoint_that_is_none_or_cannot_be_kept_disturbs_nothing(attestor: Attestor) -> None:
+    unsigned = Checkpoint(
+        trust_domain=TD, incarnation="i", count=1, head=bytes(32), at=attestor.clock.now(), public_key=b""
+    )
+    good = unsigned.signed(LocalSigningKey(KeyID("audit-1"), generate_private_key(KeyKind.EC_P256)))
+    kept, client = FullState(), attestor.client
+    full = KeepNode(
+        attestor.node.node, state=kept, door=client, client=client, clock=attestor.clock, jitter=lambda: 0.5
+    )
+    for node, document in ((attestor.node, b"{}"), (attestor.node, unsigned.to_json()), (full, good.to_json())):
+        await node.remember(document)
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)

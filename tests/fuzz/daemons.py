@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import atheris
@@ -10,6 +11,7 @@ with atheris.instrument_imports(include=["svid", "cognomen", "attestor"]):
     from google.protobuf.message import DecodeError
 
     from attestor.state.disk import DiskState
+    from cognomen.daemon.auditlog import Checkpoint
     from cognomen.daemon.errors import Refused
     from cognomen.daemon.invite import Invite
     from cognomen.daemon.meter import Frames, Misbehaved
@@ -66,6 +68,13 @@ def invite(data: bytes) -> None:
         raise AssertionError(data)
 
 
+def checkpoint(data: bytes) -> None:
+    """Read a checkpoint: it is written as it was read."""
+    read = Checkpoint.parse(data)
+    if Checkpoint.parse(read.to_json()) != read:
+        raise AssertionError(data)
+
+
 def state(data: bytes) -> None:
     """Load a state file: the bytes as they stand, and as the content that its header vouches for."""
     header = b"cognomen-node-state 1 %d %s\n" % (len(data), hashlib.sha256(data).hexdigest().encode())
@@ -80,7 +89,17 @@ def state(data: bytes) -> None:
                 continue
 
 
+_CHECKPOINT = Checkpoint(
+    trust_domain=TrustDomain("example.org"),
+    incarnation="i1",
+    count=1,
+    head=bytes(32),
+    at=datetime(2026, 1, 1, tzinfo=UTC),
+    public_key=b"key",
+)
+
 TARGETS = {
+    "checkpoint": Target(run=checkpoint, seeds=(_CHECKPOINT.to_json(),), answers=(ValueError,)),
     "frames": Target(run=frames, seeds=(greeting + request(1) + frame(6, 0, 0, bytes(8)),), answers=(Misbehaved,)),
     "entry": Target(run=entry, seeds=(_ENTRY.SerializeToString(),), answers=(SVIDError, DecodeError)),
     "invite": Target(run=invite, seeds=(str(_INVITE).encode(),), answers=(Refused,)),

@@ -1,5 +1,6 @@
 """What a checkpoint shows about a chain, and what it does not let pass."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -68,6 +69,23 @@ def test_what_is_no_checkpoint_is_refused_and_nothing_else(text: bytes) -> None:
         Checkpoint.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("count", True),
+        ("count", -1),
+        ("count", 2**63),
+        ("head", "ab"),
+        ("head", "AB" * 32),
+        ("at", "0001-01-01T00:00:00+23:00"),
+    ],
+)
+def test_a_checkpoint_with_a_strange_value_is_refused(key: str, value: object) -> None:
+    document = json.loads(checkpoint_at(a_chain(1), 1).to_json()) | {key: value}
+    with pytest.raises(ValueError, match="checkpoint: expected"):
+        Checkpoint.parse(json.dumps(document).encode())
+
+
 @pytest.mark.parametrize("text", [b"x" * 5000, b"[" * 4000, b"{}", b'{"count": true}'])
 def test_strange_texts_are_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match="checkpoint: expected"):
@@ -126,3 +144,26 @@ def test_a_restore_that_is_only_told_in_a_fact_excuses_nothing() -> None:
     rows = a_chain(2, actions=(AuditEvent(at=NOW, actor="uid:0", action="x", facts={"store restored": "a"}),))
     with pytest.raises(ValueError, match="the end was cut off"):
         compared(rows, checkpoint_at(a_chain(5), 5))
+
+
+def test_where_a_chain_was_written_anew_lies_between_two_checkpoints() -> None:
+    rows = a_chain(9)
+    other = list(chain([AuditEvent(at=NOW, actor="uid:9", action="x")] * 5, number=4, head=rows[3].hash))
+    with pytest.raises(ValueError, match="from a row between 5 and 8 on"):
+        compared([*rows[:4], *other], checkpoint_at(rows, 8), checkpoint_at(rows, 4))
+
+
+def test_rows_that_were_lost_are_told_with_the_row_of_the_restore_and_no_others_are() -> None:
+    before = a_chain(5)
+    restored = AuditEvent(at=NOW, actor="uid:0", action=RESTORED, facts={"incarnation": "a"})
+    rows = a_chain(3, actions=(restored,))
+    checkpoints = [checkpoint_at(before, 5), checkpoint_at(rows, 3), checkpoint_at(rows, 4, incarnation="b")]
+    check = ChainCheck(checkpoints)
+    check.read(rows)
+    assert [check.lost_by(one) for one in checkpoints] == [4, 0, 0]
+
+
+def test_a_log_without_rows_has_lost_what_a_checkpoint_covers() -> None:
+    assert compared([]) == []
+    with pytest.raises(ValueError, match="expected 5 rows, found 0: the end was cut off, from row 1 on"):
+        compared([], checkpoint_at(a_chain(5), 5))

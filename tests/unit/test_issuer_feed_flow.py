@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
+from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
@@ -17,7 +19,7 @@ from issuer.flows.feed_attestors import FeedAttestors, FeedStep, Send
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
-from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
 
 HOUR = timedelta(hours=1)
 NODE = a_node()
@@ -140,3 +142,51 @@ async def test_heavy_entries_are_cut_by_their_bytes_and_only_the_last_message_mo
     assert not any(step.snapshot for step in steps)
     assert len({entry.id for step in steps for entry in step.entries}) == 500
     assert [step.bundle is None for step in steps] == [False, True, True]
+
+
+class EnoughError(Exception):
+    """The test has seen what it waits for."""
+
+
+def _checkpoint(count: int) -> Checkpoint:
+    return Checkpoint(
+        trust_domain=TRUST_DOMAIN, incarnation="i", count=count, head=bytes(32), at=NOW, public_key=b"k", signature=b"s"
+    )
+
+
+def _add_checkpoint(count: int, tx: Transaction) -> None:
+    tx.checkpoints.add(_checkpoint(count))
+    tx.changes.append([Change(kind=ChangeKind.CHECKPOINT)])
+
+
+async def test_the_latest_checkpoint_comes_at_once_and_each_later_one_by_itself(
+    store: SQLiteDatastore, feeds: FeedAttestors
+) -> None:
+    await store.write(partial(_add_checkpoint, 1))
+    await store.write(partial(_add_checkpoint, 2))
+    steps: list[FeedStep] = []
+
+    async def send(step: FeedStep) -> None:
+        steps.append(step)
+        if len(steps) == 2:
+            raise EnoughError
+        await store.write(partial(_add_checkpoint, 3))
+
+    with pytest.raises(EnoughError):
+        await follow(feeds, send)
+    assert [(step.snapshot, step.checkpoint) for step in steps] == [(True, _checkpoint(2)), (False, _checkpoint(3))]
+    assert steps[1].cursor.number == 3
+
+
+async def test_whoever_goes_on_from_a_cursor_gets_the_latest_checkpoint_again(
+    store: SQLiteDatastore, feeds: FeedAttestors
+) -> None:
+    await store.write(partial(_add_checkpoint, 1))
+    head = await store.read(lambda tx: tx.changes.head())
+
+    async def send(step: FeedStep) -> None:
+        assert (step.snapshot, step.checkpoint) == (False, _checkpoint(1))
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        await follow(feeds, send, cursor=head)

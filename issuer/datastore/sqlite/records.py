@@ -21,6 +21,7 @@ from svid.keys import KeyID
 __all__ = ["SQLiteAudit", "SQLiteChanges", "SQLiteCheckpoints", "SQLiteLedger"]
 
 _MAX_NUMBER = 2**63 - 1
+_MOST_CHECKPOINTS = 1000  # as many as one page may ask for
 _CREDENTIAL = (
     "kind, serial, spiffe_id, entry_id, entry_revision, node_id, key_hash, authority_id, audiences,"
     " issued_at, not_after, state"
@@ -211,8 +212,11 @@ class SQLiteCheckpoints:
         self._connection = database.conn
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """Add one."""
-        self._connection.execute("INSERT INTO checkpoint (document) VALUES (?)", (checkpoint.to_json(),))
+        """Add one, and let go of what is too old."""
+        added = self._connection.execute("INSERT INTO checkpoint (document) VALUES (?)", (checkpoint.to_json(),))
+        self._connection.execute(
+            "DELETE FROM checkpoint WHERE number <= ?", ((added.lastrowid or 0) - _MOST_CHECKPOINTS,)
+        )
 
     def latest(self) -> Checkpoint | None:
         """The last one that was added."""
