@@ -52,6 +52,7 @@ def _trust_domain(text: str) -> TrustDomain:
     "--trust-domain", type=_trust_domain, default="example.org", show_default=True, help="Its name.", metavar="NAME"
 )
 @click.option("--x509-ttl", type=duration, help="Of X509-SVIDs, such as 30s.  [default: 1h]")
+@click.option("--jwt-ttl", type=duration, help="Of JWT-SVIDs, such as 30s.  [default: 5m]")
 @click.option(
     "--entry",
     "identities",
@@ -73,6 +74,7 @@ def dev(
     socket: Path | None,
     trust_domain: TrustDomain,
     x509_ttl: timedelta | None,
+    jwt_ttl: timedelta | None,
     identities: tuple[Identity, ...],
     log_level: str,
 ) -> None:
@@ -105,6 +107,7 @@ def dev(
             "join_address": here.join_address,
             "node_svid_ttl": _NODE_TTL,
             "x509_svid_ttl": None if x509_ttl is None else format_duration(x509_ttl),
+            "jwt_svid_ttl": None if jwt_ttl is None else format_duration(jwt_ttl),
         }
         config = load(None, IssuerConfig, flags)
 

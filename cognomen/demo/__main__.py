@@ -1,17 +1,19 @@
 """`make demo`: three components of one agent, who may call whom, who is refused, and what a rotation interrupts: nothing.
 
-Exit codes: 0 everything happened · 1 something did not · 130 interrupted.
+Exit codes: 0 everything happened and no call failed · 1 something did not · 130 interrupted.
 """
 
 import argparse
+import math
 import os
+import signal
 import sys
 import tempfile
-from datetime import datetime
 from pathlib import Path
 
 from cognomen.demo.scene import AGENT, DAEMONS, ROLES, Event, Scene, SceneError
-from cognomen.demo.transcript import EXPECTED, LATE, ROTATIONS, Tally, achievement, latency, sentence
+from cognomen.demo.tally import LATE, Tally
+from cognomen.demo.transcript import paragraph, sentence, told
 from svid.clock import Clock, SystemClock
 
 _SECONDS = 80
@@ -25,14 +27,13 @@ def _say(text: str = "") -> None:
 
 
 class _Show:
-    """One run of the scene, told line by line."""
+    """One run of the scene, told as it happens."""
 
     def __init__(self, scene: Scene, clock: Clock) -> None:
         self._scene = scene
         self._clock = clock
         self._start = clock.monotonic()
-        self._created_at: datetime | None = None
-        self.done: set[str] = set()
+        self._count_at = math.inf
         self.tally = Tally()
 
     def begin(self) -> None:
@@ -40,7 +41,7 @@ class _Show:
         ports: dict[str, int] = {}
         waiting, busy = list(ROLES), set(ROLES)
         self._scene.start_daemons()
-        self._tell(f"{DAEMONS:<13} issuer and attestor are up; the agent {AGENT!r} has {len(ROLES)} entries")
+        self._tell(DAEMONS, f"issuer and attestor are up; the agent {AGENT!r} has {len(ROLES)} entries")
         self._scene.start_component(waiting.pop(0), ports)
         while busy:
             event = self._hear()
@@ -52,52 +53,78 @@ class _Show:
 
     def go_on(self) -> None:
         """Let everybody work through the rotations, and give one of them another identity meanwhile."""
-        while set(EXPECTED) - self.done - {"no call failed"}:
+        self._count_at = self._clock.monotonic() + _COUNT_SECONDS
+        while not self.tally.everything_happened:
             self._hear()
-            if self._created_at is None and self.tally.rotations.total() >= len(ROLES):
-                self._created_at = self._scene.add_identity("connector", LATE)
-                self._tell(f"{'operator':<13} created an entry for {LATE}")
-        if self.tally.made and not self.tally.failed:
-            self.done.add("no call failed")
+            if self.tally.created_at is None and self.tally.rotations.total() >= len(ROLES):
+                self._tell("operator", f"creates an entry for {LATE}")
+                self.tally.created_at = self._scene.add_identity("connector", LATE)
 
     def stay(self) -> None:
         """Go on telling until Ctrl-C."""
-        told_at = self._clock.monotonic()
         while True:
             self._hear(patiently=True)
-            if self._clock.monotonic() >= told_at + _COUNT_SECONDS:
-                told_at = self._clock.monotonic()
-                self._tell(f"{'orchestrator':<13} made {self.tally.made} calls, {self.tally.failed} failed")
+
+    def end(self) -> None:
+        """End everybody, and take note of the last counts."""
+        for event in self._scene.end_components():
+            self._note(event)
 
     def sum_up(self) -> None:
         """Say what was achieved."""
         _say()
-        for key, text in EXPECTED.items():
-            _say(f"  {'ok     ' if key in self.done else 'MISSING'}  {text}")
-        rotations = ", ".join(f"{role} {self.tally.rotations[role]}" for role in ROLES)
-        _say(f"\nRotations: {rotations}. Calls made: {self.tally.made}, failed: {self.tally.failed}.")
+        for line in (*self.tally.verdicts(), "", *self.tally.table()):
+            _say(line)
+        _say()
+        if self.tally.latency is not None:
+            _say(f"Entry created → the connector's open stream held it: {_milliseconds(self.tally)}.")
         _say(f"All of it in {self._clock.monotonic() - self._start:.1f} s.")
         _say(
-            f"One uid ({os.getuid()}) runs all three here, so only convention separates them; production gives each"
-            " a uid of its own."
+            paragraph(
+                f"One uid ({os.getuid()}) runs all three here, so only convention separates them; production gives"
+                " each a uid of its own."
+            )
         )
 
     def _hear(self, *, patiently: bool = False) -> Event:
         event = self._scene.next_event(patiently=patiently)
-        self.tally.note(event)
-        if line := sentence(event):
-            self._tell(line)
-        if (achieved := achievement(event)) is not None:
-            self.done.add(achieved)
-        if event.name == "gained" and self._created_at is not None:
-            milliseconds = latency(event, self._created_at).total_seconds() * 1000
-            self._tell(f"{event.who:<13} held it {milliseconds:.0f} ms after its entry was made")
-        if self.tally.rotations[event.who] >= ROTATIONS:
-            self.done.add(f"{event.who} rotated")
+        self._note(event)
+        if event.at >= self._count_at:
+            self._count_at = event.at + _COUNT_SECONDS
+            self._tell(
+                "all", f"{self.tally.count('made')} calls made, {self.tally.count('failed')} failed", at=event.at
+            )
         return event
 
-    def _tell(self, line: str) -> None:
-        _say(f"{self._clock.monotonic() - self._start:5.1f} s  {line}")
+    def _note(self, event: Event) -> None:
+        self.tally.note(event)
+        if text := sentence(event):
+            self._tell(event.who, text, at=event.at)
+        if event.name == "gained" and self.tally.latency is not None:
+            self._tell(event.who, f"held it {_milliseconds(self.tally)} after its entry was made", at=event.at)
+
+    def _tell(self, who: str, text: str, *, at: float | None = None) -> None:
+        _say(told((self._clock.monotonic() if at is None else at) - self._start, who, text))
+
+
+def _milliseconds(tally: Tally) -> str:
+    return "" if tally.latency is None else f"{tally.latency.total_seconds() * 1000:.0f} ms"
+
+
+def _play(show: _Show, *, once: bool) -> bool:
+    """Play the scene to its end; True where that was Ctrl-C."""
+    try:
+        show.begin()
+        show.go_on()
+        if not once:
+            _say(paragraph("All of it has happened. Still up; Ctrl-C ends it."))
+            show.stay()
+    except KeyboardInterrupt:
+        _say()
+        show.end()
+        return True
+    show.end()
+    return False
 
 
 def main() -> int:
@@ -108,6 +135,8 @@ def main() -> int:
     )
     parser.add_argument("--once", action="store_true", help="end when everything has happened (make demo ARGS=--once)")
     once = parser.parse_args().once
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # whoever ends us ends everybody
     clock = SystemClock()
     with (
         tempfile.TemporaryDirectory(prefix="cognomen-demo-") as directory,
@@ -115,17 +144,15 @@ def main() -> int:
     ):
         show = _Show(scene, clock)
         try:
-            show.begin()
-            show.go_on()
-            show.sum_up()
-            if not once:
-                _say("Still up; Ctrl-C ends it.")
-                show.stay()
+            is_interrupted = _play(show, once=once)
         except SceneError as e:
             show.sum_up()
             _say(f"\nfailed: {e}\n" + "".join(scene.log_path.read_text().splitlines(keepends=True)[-_LOG_LINES:]))
             return 1
-    return 0 if show.done == set(EXPECTED) else 1
+        show.sum_up()
+    if is_interrupted:
+        return 130
+    return 0 if show.tally.succeeded else 1
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,9 +41,13 @@ class SceneError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line that a process said; `ended` where it said nothing more."""
+    """One line that a process said; `ended` where it said nothing more.
+
+    Units: `at` is a moment of the scene's monotonic clock.
+    """
 
     who: str
+    at: float
     name: str
     facts: Mapping[str, str | int]
 
@@ -63,6 +67,8 @@ class Scene:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._stack = ExitStack()
         self._interpreters: dict[str, Path] = {}
+        self._components: dict[str, subprocess.Popen[str]] = {}
+        self._leaving: set[str] = set()
         self._socket = directory / "api.sock"
         self.log_path = directory / "log"
 
@@ -81,8 +87,8 @@ class Scene:
             self._directory / "state",
             "--socket",
             self._socket,
-            "--x509-ttl",
-            _TTL,
+            f"--x509-ttl={_TTL}",
+            f"--jwt-ttl={_TTL}",
         ]
         for role in ROLES:
             self._interpreters[role] = _make_interpreter(self._directory / role)
@@ -96,7 +102,9 @@ class Scene:
     def start_component(self, role: str, ports: Mapping[str, int]) -> None:
         """Start a component that knows the ports of those it calls."""
         arguments = [argument for name, port in ports.items() for argument in ("--port", f"{name}={port}")]
-        self._start(role, [self._interpreters[role], "-m", "cognomen.demo.component", role, *arguments])
+        self._components[role] = self._start(
+            role, [self._interpreters[role], "-m", "cognomen.demo.component", role, *arguments]
+        )
 
     def wait_for(self, who: str, name: str) -> Event:
         """The next event of that name; those before it are skipped."""
@@ -112,13 +120,27 @@ class Scene:
             event = self._events.get(timeout=left)
         except queue.Empty as e:
             raise SceneError("the time is up") from e
-        return _still_running(event)
+        if event.name == "ended" and not (event.who in self._leaving and event.facts["exit_code"] == 0):
+            raise SceneError(f"{event.who} ended early, with exit code {event.facts['exit_code']}")
+        return event
+
+    def end_components(self) -> Iterator[Event]:
+        """End the components between two calls, callers first, and yield what they still say: their last counts."""
+        self._deadline = self._clock.monotonic() + _STOP_SECONDS
+        for role in reversed(self._components):
+            self._leaving.add(role)
+            self._components[role].terminate()
+            while True:
+                event = self.next_event()
+                if event.who == role and event.name == "ended":
+                    break
+                yield event
 
     def add_identity(self, role: str, path: str) -> datetime:
         """Give a running component a second identity, as an operator does; returns when the issuer made the entry."""
-        (node,) = self._command("node", "list")["nodes"]
+        (own,) = self._command("entry", "list", f"--spiffe-id=/agent/{AGENT}/{role}")["entries"]
         selectors = [f"--selector=unix:uid:{os.getuid()}", f"--selector=unix:path:{self._interpreters[role]}"]
-        made = self._command("entry", "create", f"--spiffe-id={path}", f"--parent={node['spiffe_id']}", *selectors)
+        made = self._command("entry", "create", f"--spiffe-id={path}", f"--parent={own['parent_id']}", *selectors)
         return datetime.fromisoformat(made["entries"][0]["created_at"])
 
     def _command(self, *arguments: str) -> dict[str, list[dict[str, str]]]:
@@ -135,7 +157,7 @@ class Scene:
         found: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
         return found
 
-    def _start(self, who: str, arguments: Sequence[str | Path]) -> None:
+    def _start(self, who: str, arguments: Sequence[str | Path]) -> subprocess.Popen[str]:
         child = subprocess.Popen(  # noqa: S603 - our own programs
             [str(argument) for argument in arguments],
             env={**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{self._socket}"},
@@ -143,28 +165,25 @@ class Scene:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            process_group=0,  # Ctrl-C is for the scene, which ends everybody in order
         )
         self._stack.callback(_stop, child)
         threading.Thread(target=self._listen, args=(who, child), daemon=True).start()
+        return child
 
     def _listen(self, who: str, child: subprocess.Popen[str]) -> None:
         for line in child.stdout or ():
-            self._events.put(_event(who, line))
-        self._events.put(Event(who=who, name="ended", facts={"exit_code": child.wait()}))
+            self._events.put(_event(who, self._clock.monotonic(), line))
+        at = self._clock.monotonic()
+        self._events.put(Event(who=who, at=at, name="ended", facts={"exit_code": child.wait()}))
 
 
-def _still_running(event: Event) -> Event:
-    if event.name == "ended":
-        raise SceneError(f"{event.who} ended early, with exit code {event.facts['exit_code']}")
-    return event
-
-
-def _event(who: str, line: str) -> Event:
+def _event(who: str, at: float, line: str) -> Event:
     if who == DAEMONS:
         name, _, value = line.strip().partition("=")
-        return Event(who=who, name=name, facts={"value": value})
+        return Event(who=who, at=at, name=name, facts={"value": value})
     facts = json.loads(line)
-    return Event(who=who, name=facts.pop("event"), facts=facts)
+    return Event(who=who, at=at, name=facts.pop("event"), facts=facts)
 
 
 def _stop(child: subprocess.Popen[str]) -> None:

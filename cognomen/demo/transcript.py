@@ -1,104 +1,75 @@
-"""The transcript: what the events of a scene mean to a reader, and whether all that should happen did."""
+"""The transcript: what the events of a scene mean to a reader, in 80 columns."""
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+import textwrap
 
 from cognomen.demo.scene import DAEMONS, Event
 
-__all__ = ["EXPECTED", "LATE", "ROTATIONS", "Tally", "achievement", "latency", "sentence"]
+__all__ = ["paragraph", "sentence", "told"]
 
-_WIDTH = 13
-
-ROTATIONS = 3
-"""How many each component must live through."""
-
-LATE = "/agent/concierge/archivist"
-"""The identity that the connector gets while everything runs."""
-
-EXPECTED: Mapping[str, str] = {
-    "connector holds an identity": "connector has an X509-SVID and a JWT-SVID of its own",
-    "reasoning holds an identity": "reasoning has an X509-SVID and a JWT-SVID of its own",
-    "orchestrator holds an identity": "orchestrator has an X509-SVID and a JWT-SVID of its own",
-    "reasoning answered orchestrator": "orchestrator called reasoning over mTLS",
-    "connector answered orchestrator": "orchestrator called the connector over mTLS, with a JWT-SVID for that audience",
-    "connector refused reasoning": "reasoning's call to the connector was refused: nobody allowed it",
-    "connector gained an identity": "an entry was added, and the connector's open stream had its SVID",
-    "connector rotated": f"connector's X509-SVID was renewed {ROTATIONS} times",
-    "reasoning rotated": f"reasoning's X509-SVID was renewed {ROTATIONS} times",
-    "orchestrator rotated": f"orchestrator's X509-SVID was renewed {ROTATIONS} times",
-    "no call failed": "no call of the orchestrator failed meanwhile",
-}
-"""What must have happened for exit code 0, and how it is summed up."""
+_COLUMNS = 80
+_WHO = 12
 
 
-@dataclass(slots=True)
-class Tally:
-    """What is counted while everything runs."""
-
-    rotations: Counter[str] = field(default_factory=Counter)
-    made: int = 0
-    failed: int = 0
-
-    def note(self, event: Event) -> None:
-        """Count an event in."""
-        if event.name == "rotated":
-            self.rotations[event.who] += 1
-        if event.name == "counted" and event.who == "orchestrator":
-            self.made, self.failed = int(event.facts["made"]), int(event.facts["failed"])
+def told(seconds: float, who: str, text: str) -> str:
+    """Lay out what happened: when, to whom, what."""
+    head = f"{seconds:5.1f} s  {who:<{_WHO}}  "
+    return _wrapped(text, first=head, rest=" " * len(head))
 
 
-def latency(gained: Event, created_at: datetime) -> timedelta:
-    """How long after its entry a component held the identity; both read the clock of this machine."""
-    return datetime.fromisoformat(str(gained.facts["at"])) - created_at
+def paragraph(text: str) -> str:
+    """Lay out a text."""
+    return _wrapped(text, first="", rest="")
 
 
-def achievement(event: Event) -> str | None:
-    """Name the key of EXPECTED that this event fulfils."""
-    facts = event.facts
-    match event.who, event.name:
-        case role, "identity":
-            return f"{role} holds an identity"
-        case "reasoning", "answered" if _role(facts["caller"]) == "orchestrator":
-            return "reasoning answered orchestrator"
-        case "connector", "answered" if _role(facts["caller"]) == _role(facts["token_of"]) == "orchestrator":
-            return "connector answered orchestrator"
-        case "connector", "refused" if _role(facts["caller"]) == "reasoning":
-            return "connector refused reasoning"
-        case "connector", "gained":
-            return "connector gained an identity"
-        case _:
-            return None
+def _wrapped(text: str, *, first: str, rest: str) -> str:
+    lines = textwrap.wrap(
+        text, _COLUMNS, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
 def sentence(event: Event) -> str:
-    """Tell an event in one line; empty for what a reader need not know."""
+    """Tell an event; empty for what a reader need not know."""
     if event.who == DAEMONS:
         return ""
+    return _of_identity(event) or _of_call(event)
+
+
+def _of_identity(event: Event) -> str:
     facts = event.facts
     match event.name:
         case "identity":
-            text = f"is {facts['spiffe_id']}  serial {str(facts['serial'])[:8]}…  until {facts['not_after']}"
+            return f"is {facts['spiffe_id']}, {_svid(event)}"
+        case "gained":
+            return f"is also {facts['spiffe_id']}, {_svid(event)}"
+        case "rotated" if facts["own"]:
+            return f"rotated: {_svid(event)}; {int(facts['made']) + int(facts['answered'])} calls"
+        case "rotated":
+            return f"as {str(facts['spiffe_id']).rpartition('/')[2]} rotated: {_svid(event)}"
+        case _:
+            return ""
+
+
+def _of_call(event: Event) -> str:
+    facts = event.facts
+    match event.name:
         case "answered":
             token = f", token of {facts['token_of']}" if facts["token_of"] else ""
             text = f"answered {facts['caller']}: {facts['what']}{token}"
         case "refused":
             text = f"REFUSED {facts['caller']}: {facts['why']}"
         case "called":
-            text = f"called {facts['peer']} over mTLS{' with a ' if facts['token'] else ''}{facts['token']}: {facts['what']}"
-        case "rotated":
-            text = f"rotated: serial {str(facts['serial'])[:8]}…  until {facts['not_after']}"
-        case "gained":
-            text = f"has another identity: {facts['spiffe_id']}"
-        case "broken":
-            text = f"CALL FAILED to {facts['peer']}: {facts['why']}"
-        case "failed":
+            with_token = " with a JWT-SVID" if facts["token"] else ""
+            text = f"called {facts['peer']} over mTLS{with_token}: {facts['what']}"
+        case "turned away":
             text = f"was refused by {facts['peer']}: {facts['what']}"
+        case "failed":
+            text = f"CALL FAILED with {facts['peer']}: {facts['why']}"
         case _:
-            return ""
-    return f"{event.who:<{_WIDTH}} {text}"
+            text = ""
+    return text
 
 
-def _role(spiffe_id: str | int) -> str:
-    return str(spiffe_id).rpartition("/")[2]
+def _svid(event: Event) -> str:
+    time_of_day = str(event.facts["not_after"]).partition("T")[2].partition("+")[0]
+    return f"serial {str(event.facts['serial'])[:8]}…, until {time_of_day}Z"

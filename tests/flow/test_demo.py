@@ -14,6 +14,7 @@ def test_the_demo_shows_three_rotations_under_traffic_an_entry_pushed_and_one_re
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MISSING" not in done.stdout
     assert "REFUSED spiffe://example.org/agent/concierge/reasoning" in done.stdout
-    assert ", failed: 0." in done.stdout
+    assert " answered, 0 failed" in done.stdout
     assert "ms after its entry was made" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert "only convention separates" in done.stdout

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cognomen.cli.main import run
+from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
 from tests.flow.daemons import COGNOMEN, Dev
 
@@ -102,9 +103,13 @@ def test_ports_that_are_taken_by_now_are_no_obstacle(tmp_path: Path) -> None:
 
 def test_the_ttl_that_was_asked_for_is_the_svids(tmp_path: Path) -> None:
     with (
-        Dev(tmp_path, "--x509-ttl", "30s", "--trust-domain", "dev.test") as dev,
+        Dev(tmp_path, "--x509-ttl", "30s", "--jwt-ttl", "40s", "--trust-domain", "dev.test") as dev,
         X509Source(f"unix://{dev.socket}") as source,
+        WorkloadAPIClient(f"unix://{dev.socket}") as client,
     ):
+        token = client.fetch_jwt_svid("db")
+        assert token.issued_at is not None
+        assert (token.expires_at - token.issued_at).total_seconds() == 40
         assert (source.svid.not_after - source.svid.not_before).total_seconds() == 60, "30 s, back-dated by 30 s"
         assert source.svid.spiffe_id.trust_domain.name == "dev.test"
 
@@ -115,6 +120,7 @@ def test_the_ttl_that_was_asked_for_is_the_svids(tmp_path: Path) -> None:
         ([], "expected no other run on it, found one"),
         (["--x509-ttl", "2d"], "x509_svid_ttl: expected whole seconds from 1s to 1d, found 2d"),
         (["--x509-ttl", "0s"], "x509_svid_ttl: expected whole seconds from 1s to 1d, found 0s"),
+        (["--jwt-ttl", "2d"], "jwt_svid_ttl: expected whole seconds from 1s to 1d, found 2d"),
         (["--entry", "/cognomen/a=unix:uid:1"], "spiffe_id: expected a path outside /cognomen and /spire"),
     ],
 )

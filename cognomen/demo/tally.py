@@ -1,0 +1,128 @@
+"""The tally: what the events of a scene add up to, and whether all that should happen did."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cognomen.demo.scene import ROLES, Event
+
+__all__ = ["LATE", "Tally"]
+
+LATE = "/agent/concierge/archivist"
+"""The identity that the connector gets while everything runs."""
+
+_ROTATIONS = 3
+_TOKENS = 3
+
+_EXPECTED: Mapping[str, str] = {
+    **{f"{role} holds an identity": f"{role} has an X509-SVID and a JWT-SVID of its own" for role in ROLES},
+    "reasoning answered orchestrator": "orchestrator called reasoning over mTLS",
+    "connector answered orchestrator": "orchestrator called the connector over mTLS with a JWT-SVID",
+    "connector refused reasoning": "reasoning's call to the connector was refused: nobody allowed it",
+    "connector gained an identity": "an entry was added: the connector's open stream had its SVID",
+    **{f"{role} rotated": f"{role}'s X509-SVID rotated {_ROTATIONS} times amid calls" for role in ROLES},
+    "tokens rotated": f"orchestrator's JWT-SVID was a new one at least {_TOKENS - 1} times",
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been achieved and counted so far.
+
+    Args:
+        created_at: when the issuer made the entry of LATE; None: not yet.
+    """
+
+    created_at: datetime | None = None
+    latency: timedelta | None = None
+    rotations: Counter[str] = field(default_factory=Counter)
+    _ids: dict[str, str] = field(default_factory=dict)
+    _counts: dict[str, Counter[str]] = field(default_factory=dict)
+    _at_rotation: Counter[str] = field(default_factory=Counter)
+    _done: set[str] = field(default_factory=set)
+
+    @property
+    def everything_happened(self) -> bool:
+        """Whether all that must happen has."""
+        return self._done == set(_EXPECTED)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did, and no call failed; asked when everybody has told the last counts."""
+        return self.everything_happened and self._is_flawless
+
+    def count(self, name: str) -> int:
+        """The sum of all components' counts of that name."""
+        return sum(counts[name] for counts in self._counts.values())
+
+    def note(self, event: Event) -> None:
+        """Count an event in; a rotation counts if calls went on since the one before."""
+        if event.name in {"counted", "rotated"}:
+            counts = Counter({name: value for name, value in event.facts.items() if isinstance(value, int)})
+            self._counts[event.who] = counts
+            if counts["tokens"] >= _TOKENS:
+                self._done.add("tokens rotated")
+            if event.name == "rotated" and counts["own"]:
+                self._note_rotation(event.who, calls=counts["made"] + counts["answered"])
+        elif event.name == "identity":
+            self._ids[event.who] = str(event.facts["spiffe_id"])
+        elif event.name == "gained" and self.created_at is not None:
+            self.latency = datetime.fromisoformat(str(event.facts["at"])) - self.created_at
+        if (achieved := _achievement(event)) is not None:
+            self._done.add(achieved)
+
+    def _note_rotation(self, role: str, *, calls: int) -> None:
+        if calls > self._at_rotation[role]:
+            self.rotations[role] += 1
+        self._at_rotation[role] = calls
+        if self.rotations[role] >= _ROTATIONS:
+            self._done.add(f"{role} rotated")
+
+    def verdicts(self) -> Iterator[str]:
+        """Say of each thing that must happen whether it did."""
+        for key, text in _EXPECTED.items():
+            yield _verdict(text, is_fulfilled=key in self._done)
+        made, answered, failed = map(self.count, ("made", "answered", "failed"))
+        yield _verdict(f"{made} calls made, {answered} answered, {failed} failed", is_fulfilled=self._is_flawless)
+
+    @property
+    def _is_flawless(self) -> bool:
+        return 0 < self.count("made") == self.count("answered") and self.count("failed") == 0
+
+    def table(self) -> Sequence[str]:
+        """One line for each component, below a line of headings."""
+        heading = f"{'component':<12}  {'SPIFFE ID, in example.org':<29}  rotations  made  answered  failed"
+        rows = []
+        for role, spiffe_id in self._ids.items():
+            counts = self._counts.get(role, Counter())
+            path = "/" + spiffe_id.removeprefix("spiffe://").partition("/")[2]
+            numbers = f"{self.rotations[role]:>9}  {counts['made']:>4}  {counts['answered']:>8}  {counts['failed']:>6}"
+            rows.append(f"{role:<12}  {path:<29}  {numbers}")
+        return [heading, *rows]
+
+
+def _achievement(event: Event) -> str | None:
+    """Name the key of _EXPECTED that this event alone fulfils."""
+    facts = event.facts
+    match event.who, event.name:
+        case role, "identity":
+            return f"{role} holds an identity"
+        case "reasoning", "answered" if _role(facts["caller"]) == "orchestrator":
+            return "reasoning answered orchestrator"
+        case "connector", "answered" if _role(facts["caller"]) == _role(facts["token_of"]) == "orchestrator":
+            return "connector answered orchestrator"
+        case "connector", "refused" if _role(facts["caller"]) == "reasoning":
+            return "connector refused reasoning"
+        case "connector", "gained" if str(facts["spiffe_id"]).endswith(LATE):
+            return "connector gained an identity"
+        case _:
+            return None
+
+
+def _verdict(text: str, *, is_fulfilled: bool) -> str:
+    return f"  {'ok     ' if is_fulfilled else 'MISSING'}  {text}"
+
+
+def _role(spiffe_id: str | int) -> str:
+    return str(spiffe_id).rpartition("/")[2]
