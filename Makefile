@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: install demo test check bench proto vectors lint types contracts stubs lock clean
+.PHONY: install demo test soak check bench proto vectors lint types contracts stubs lock clean
 
 install: $(VENV)/.installed  ## the virtual environment .venv with the command .venv/bin/cognomen
 
@@ -19,6 +19,9 @@ demo: install  ## three components of one agent, rotations under traffic (ARGS=-
 
 test: install  ## every test, in parallel
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes (at most 20 minutes)
+	COGNOMEN_SOAK=1 $(BIN)/python -m pytest -n 3 tests/flow/test_kill.py tests/flow/test_outage.py $(ARGS)
 
 check: lint types contracts stubs  ## what CI runs: lint, types, import contracts, generated code, then the tests
 	$(MAKE) test

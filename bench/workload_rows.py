@@ -47,6 +47,7 @@ def _socket(settings: Settings) -> Iterator[Path]:
         house.create(house.entry("self", f"uid:{os.getuid()}", path, f"sha256:{digest}"))
         # h2load is another program
         house.create(house.entry("load", f"uid:{os.getuid()}"))
+        house.wait_for_issued(2)
         yield house.socket
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of either daemon, five times each, under writes and fetches: nothing that was acknowledged is lost, workloads are served."""
+"""kill -9 of either daemon, under writes, fetches and rotations: nothing that was acknowledged is lost, workloads are served."""
 
 import os
 import socket
@@ -22,8 +22,9 @@ from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.flow.daemons import Daemon
+from tests.flow.soak import IS_SOAK, TIMEOUT
 
-KILLS = 5
+KILLS = 100 if IS_SOAK else 5
 PROGRESS_SECONDS = 20
 TD = TrustDomain("example.org")
 
@@ -62,6 +63,7 @@ class House:
             [
                 *("issuer", "run", "--trust-domain", TD.name, "--state", str(directory / "issuer")),
                 *("--admin-socket", str(self.admin_socket)),
+                *("--authority-lifetime", "60s", "--authority-spread", "1s", "--node-svid-ttl", "20s"),
                 *("--node-address", f"127.0.0.1:{free_port()}", "--join-address", f"127.0.0.1:{free_port()}"),
             ],
             log=directory / "issuer.log",
@@ -178,7 +180,7 @@ def check_nothing_was_lost(house: House) -> None:
     assert broken_link(rows) is None
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(TIMEOUT)
 def test_killing_the_issuer_loses_nothing_and_no_workload_notices(house: House) -> None:
     witness = house.witness
     with house.busy():
@@ -195,7 +197,7 @@ def test_killing_the_issuer_loses_nothing_and_no_workload_notices(house: House) 
     check_nothing_was_lost(house)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(TIMEOUT)
 def test_killing_the_attestor_needs_no_invite_and_serves_again(house: House) -> None:
     witness = house.witness
     with house.busy():
