@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import uvloop
@@ -21,6 +22,7 @@ from cognomen.daemon.invite import Invite
 from cognomen.wire.node import entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
+from svid.entry import EntryID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 
 __all__ = ["bulk", "issuer_idle", "issuer_large", "mint"]
@@ -35,12 +37,16 @@ def mint(settings: Settings) -> Measured:
     with House.running(settings.directory) as house:
         invite = Invite.parse(house.invite())
         ids = house.create(*(house.entry(f"n{number}", f"uid:{1_000_000 + number}") for number in range(_BATCH)))
-        keys = [public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()) for _ in ids]
-        requests = [X509Request(entry_id=one, public_key=key) for one, key in zip(ids, keys, strict=True)]
-        return uvloop.run(_mint(settings, house, invite, requests))
+        return uvloop.run(_mint(settings, house, invite, ids))
 
 
-async def _mint(settings: Settings, house: House, invite: Invite, requests: list[X509Request]) -> Measured:
+def _requests(ids: Sequence[EntryID]) -> list[X509Request]:
+    """A batch with new keys, as attestors make them: the ledger looks up under what each key was certified before."""
+    keys = [public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()) for _ in ids]
+    return [X509Request(entry_id=one, public_key=key) for one, key in zip(ids, keys, strict=True)]
+
+
+async def _mint(settings: Settings, house: House, invite: Invite, ids: Sequence[EntryID]) -> Measured:
     client = GRPCIssuerClient()
     state = DiskState(house.directory / "node")
     join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=SystemClock())
@@ -50,7 +56,7 @@ async def _mint(settings: Settings, house: House, invite: Invite, requests: list
     async def keep_minting(until: float) -> None:
         nonlocal minted, failed
         while time.perf_counter() < until:
-            answers = await client.mint_x509(requests)
+            answers = await client.mint_x509(_requests(ids))
             refused = sum(isinstance(answer, Refused) for answer in answers)
             minted, failed = minted + len(answers) - refused, failed + refused
 

@@ -3,8 +3,8 @@
 import json
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -62,16 +62,19 @@ def x509(spiffe_id: str | None, watch: bool, directory: Path | None, output: str
     Example:
       cognomen fetch x509 --watch --write /run/web/identity
     """  # noqa: D301 - \b is click's mark
-    for context in _x509_contexts(workload_address(socket), watch=watch):
-        svids = _chosen(context.svids, spiffe_id)
-        if directory is not None:
-            bundle = context.bundles[svids[0].spiffe_id.trust_domain]
-            write_set(
-                directory,
-                private={"svid_key.pem": svids[0].key_pem()},
-                public={"svid.pem": svids[0].chain_pem(), "bundle.pem": bundle.to_pem()},
-            )
-        _print_svids([_x509_document(one, context) for one in svids], ("serial", "not_before", "not_after"), output)
+    with closing(
+        _x509_contexts(workload_address(socket), watch=watch)
+    ) as contexts:  # so that Ctrl-C ends its thread wherever it comes
+        for context in contexts:
+            svids = _chosen(context.svids, spiffe_id)
+            if directory is not None:
+                bundle = context.bundles[svids[0].spiffe_id.trust_domain]
+                write_set(
+                    directory,
+                    private={"svid_key.pem": svids[0].key_pem()},
+                    public={"svid.pem": svids[0].chain_pem(), "bundle.pem": bundle.to_pem()},
+                )
+            _print_svids([_x509_document(one, context) for one in svids], ("serial", "not_before", "not_after"), output)
 
 
 @fetch.command()
@@ -127,20 +130,25 @@ def bundles(watch: bool, directory: Path | None, output: str, socket: str | None
     Example:
       cognomen fetch bundles --output json | jq '.bundles["example.org"]'
     """  # noqa: D301 - \b is click's mark
-    for found in _bundle_sets(workload_address(socket), watch=watch):
-        if directory is not None:
-            pem = {f"{name}.pem": one.to_pem() for name, one in found.items()}
-            write_set(
-                directory, private={}, public={**pem, **{f"{name}.json": one.to_jwks() for name, one in found.items()}}
-            )
-        if output == "json":
-            print_json({"bundles": {name.name: json.loads(one.to_jwks()) for name, one in found.items()}})
-        else:
-            columns = ("trust_domain", "x509_authorities", "jwt_authorities")
-            print_table(
-                columns,
-                [[name.name, len(one.x509_authorities), len(one.jwt_authorities)] for name, one in found.items()],
-            )
+    with closing(
+        _bundle_sets(workload_address(socket), watch=watch)
+    ) as sets:  # so that Ctrl-C ends its thread wherever it comes
+        for found in sets:
+            if directory is not None:
+                pem = {f"{name}.pem": one.to_pem() for name, one in found.items()}
+                write_set(
+                    directory,
+                    private={},
+                    public={**pem, **{f"{name}.json": one.to_jwks() for name, one in found.items()}},
+                )
+            if output == "json":
+                print_json({"bundles": {name.name: json.loads(one.to_jwks()) for name, one in found.items()}})
+            else:
+                columns = ("trust_domain", "x509_authorities", "jwt_authorities")
+                print_table(
+                    columns,
+                    [[name.name, len(one.x509_authorities), len(one.jwt_authorities)] for name, one in found.items()],
+                )
 
 
 def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
@@ -152,7 +160,7 @@ def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
     return chosen
 
 
-def _x509_contexts(address: str | None, *, watch: bool) -> Iterator[X509Context]:
+def _x509_contexts(address: str | None, *, watch: bool) -> Generator[X509Context, None, None]:
     """The answer of now, and with `watch` each one after it."""
     if not watch:
         with WorkloadAPIClient(check_workload_api(address)) as client:
@@ -164,7 +172,7 @@ def _x509_contexts(address: str | None, *, watch: bool) -> Iterator[X509Context]
             yield source.context
 
 
-def _bundle_sets(address: str | None, *, watch: bool) -> Iterator[Mapping[TrustDomain, Bundle]]:
+def _bundle_sets(address: str | None, *, watch: bool) -> Generator[Mapping[TrustDomain, Bundle], None, None]:
     if not watch:
         with WorkloadAPIClient(check_workload_api(address)) as client:
             yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
