@@ -186,6 +186,13 @@ class IssuerInMemory:
         self._log.append(None)
         self.wake()
 
+    def lose_authorities(self) -> None:
+        """Sign with a new authority that stands alone in the bundle, as after a restore of a backup that is older than the others."""
+        self.authority = Authority(self.trust_domain, self.clock, name="after the others")
+        self._published = [self.authority]
+        self._log.append(None)
+        self.wake()
+
     def restore(self) -> None:
         """Come back from a backup: another incarnation."""
         self._incarnation += 1

@@ -10,6 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from attestor.cache import Cache, HeldX509
+from attestor.decisions.minted import is_vouched_for
+from attestor.decisions.sync import Change, Cursor
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
@@ -309,3 +311,29 @@ async def test_a_checkpoint_that_is_none_or_cannot_be_kept_disturbs_nothing(atte
         await node.remember(document)
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
+
+
+async def test_what_the_bundle_does_not_vouch_for_any_more_is_minted_anew_without_the_time_passing(
+    attestor: Attestor,
+) -> None:
+    attestor.issuer.put(entry("web"), entry("db"))
+    await until(lambda: len(attestor.cache.svids) == 2)
+    attestor.issuer.lose_authorities()
+
+    def is_trusted() -> bool:
+        bundle, now = attestor.issuer.bundle, attestor.clock.now()
+        return all(is_vouched_for(held.svid, bundle, at=now) for held in attestor.cache.svids.values())
+
+    assert not is_trusted()
+    await until(is_trusted)
+    assert len(attestor.cache.svids) == 2
+
+
+async def test_ten_thousand_entries_that_leave_at_once_leave_nothing(attestor: Attestor) -> None:
+    stay, leave = entry("stays"), [entry(f"n{number}") for number in range(10_000)]
+    attestor.cache.apply(Change(cursor=Cursor(incarnation="1", number=1), snapshot=True, entries=(stay, *leave)))
+    gone = tuple(one.id for one in leave)
+    with attestor.cache.subscribe(UID_1000) as subscription:
+        attestor.cache.apply(Change(cursor=Cursor(incarnation="1", number=2), snapshot=False, gone=gone))
+        await subscription.changed()
+    assert attestor.cache.view(UID_1000).entries == (stay,)

@@ -18,6 +18,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from svid.keys import public_key_to_der
 from svid.spiffeid import TrustDomain
+from svid.x509svid import verify
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuerclient import Authority, InMemoryIssuerClient, IssuerInMemory
 from tests.doubles.state import MemoryState
@@ -296,3 +297,16 @@ async def test_a_new_bundle_is_kept_and_used(
     assert isinstance(saved, Node)
     assert saved.bundle == issuer.bundle
     assert client.node == saved
+
+
+async def test_a_node_svid_whose_authority_left_the_bundle_is_renewed_at_once(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client)
+    async with kept(node, state, client, clock) as keeper:
+        await until(lambda: clock.sleepers == 1)
+        issuer.lose_authorities()
+        await keeper.trust(issuer.bundle)
+        await until(lambda: keeper.node.svid.serial != node.svid.serial or keeper.node.svid.chain != node.svid.chain)
+        verify(keeper.node.svid.chain, issuer.bundle, at=clock.now())
