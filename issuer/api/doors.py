@@ -33,7 +33,7 @@ _COMMON = (
     ("grpc.so_reuseport", 0),  # without it a port that is taken is bound without a word
     ("grpc.max_metadata_size", 8 * 1024),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
 )
 _JOIN = (
