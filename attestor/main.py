@@ -11,8 +11,8 @@ from functools import partial
 
 import structlog
 
-from attestor.api.inspect import Inspect, Inspected
-from attestor.api.status import translate
+from attestor.api.inspect import Inspect
+from attestor.api.status import counting
 from attestor.api.workload import SERVICE, WorkloadAPI
 from attestor.cache import Cache
 from attestor.config import AttestorConfig
@@ -21,9 +21,11 @@ from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
+from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.grpc import GRPCIssuerClient
+from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.state.disk import DiskState
 from attestor.workloadattestor.unix import UnixAttestor
@@ -131,18 +133,8 @@ class _Attestor:
 
     async def serve(self, node: Node, stop: asyncio.Event) -> None:
         """Follow, mint, and serve workloads until the stop."""
-        cache = Cache(node.bundle)
-        client, clock, jitter = self.client, self.clock, self._jitter
-        troubles = Troubles(clock)
-        keep = KeepNode(
-            node, state=self._state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles
-        )
-        feed = FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles)
-        jwts = MintJWTs(client=client, clock=clock, troubles=troubles)
-        svids = RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles)
-        inspected = Inspected(
-            started_at=clock.now(), cache=cache, node=keep, feed=feed, renewals=svids, troubles=troubles
-        )
+        flows = self._flows(node)
+        cache, clock = flows.cache, self.clock
         health = HealthState(SERVICE)
 
         async def tell_when_ready() -> None:
@@ -154,30 +146,56 @@ class _Attestor:
             await stop.wait()
 
         tasks = [
-            Task(name="feed", run=feed.run, restart=True),
-            Task(name="acknowledgements", run=feed.acknowledge, restart=True),
-            Task(name="node svid", run=keep.run, restart=True),
-            Task(name="svids", run=svids.run, restart=True),
-            Task(name="jwt-svids", run=jwts.run, restart=True),
+            Task(name="feed", run=flows.feed.run, restart=True),
+            Task(name="acknowledgements", run=flows.feed.acknowledge, restart=True),
+            Task(name="node svid", run=flows.node.run, restart=True),
+            Task(name="svids", run=flows.renewals.run, restart=True),
+            Task(name="jwt-svids", run=flows.jwts.run, restart=True),
             Task(name="readiness", run=tell_when_ready),
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]
-        workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=jwts, clock=clock)
-        async with self._door(workloads, inspected, health):
+        workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=flows.jwts, clock=clock)
+        async with self._door(workloads, flows, health):
             self._systemd.check_taken()
             self._systemd.ready()
             await supervise(tasks, stop=stop, clock=clock)
             self._systemd.stopping()
             health.set_serving(serving=False)
 
-    def _door(self, workloads: ServeWorkload, inspected: Inspected, health: HealthState) -> unixrpc.Server:
+    def _flows(self, node: Node) -> ObserveAttestor:
+        """The flows of a node that joined, in the hands of the one that looks at all of them."""
+        cache, client, clock, jitter = Cache(node.bundle), self.client, self.clock, self._jitter
+        troubles, metrics = Troubles(clock), Metrics()
+        keep = KeepNode(
+            node,
+            state=self._state,
+            door=client,
+            client=client,
+            clock=clock,
+            jitter=jitter,
+            troubles=troubles,
+            metrics=metrics,
+        )
+        return ObserveAttestor(
+            started_at=clock.now(),
+            clock=clock,
+            cache=cache,
+            node=keep,
+            feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+            renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+            jwts=MintJWTs(client=client, clock=clock, troubles=troubles, metrics=metrics),
+            troubles=troubles,
+            metrics=metrics,
+        )
+
+    def _door(self, workloads: ServeWorkload, observe: ObserveAttestor, health: HealthState) -> unixrpc.Server:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
 
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [
                 WorkloadAPI(workloads, caller),
-                Inspect(inspected, caller),
+                Inspect(observe, caller),
                 Health(health),
                 Reflection([SERVICE], pool),
             ]
@@ -191,5 +209,5 @@ class _Attestor:
             ) from e
         limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
         return unixrpc.serve(
-            gate.listen(path, 0o666, held=self._systemd.sockets), services, limits, translate=translate
+            gate.listen(path, 0o666, held=self._systemd.sockets), services, limits, translate=counting(observe.metrics)
         )

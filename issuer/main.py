@@ -24,7 +24,6 @@ from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.troubles import Troubles
 from cognomen.wire.pb import admin_pb2
 from issuer.api.admin import AdminFlows, AdminService
-from issuer.api.admin_status import Watched
 from issuer.api.doors import DoorCredentials, bind, join_server, node_server
 from issuer.api.join import JoinService
 from issuer.api.node import NodeService
@@ -49,6 +48,7 @@ from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_x509svids import IssueX509SVIDs
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.mint_batch import MintBatch
+from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.prune import Prune
 from issuer.flows.readmit_node import ReadmitNode
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
@@ -58,6 +58,7 @@ from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.keymanager.disk import DiskKeyManager
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.keymanager.port import KeyManager
+from issuer.metrics import Metrics
 from issuer.nodeattestor.join_token import JoinToken
 from issuer.upstream.self_signed import SelfSigned
 from svid.clock import Clock, SystemClock
@@ -91,6 +92,7 @@ class _Parts:
     feed: FeedAttestors
     rotate: RotateAuthority
     troubles: Troubles
+    metrics: Metrics
     deferred: DeferWrites
     refusals: AuditRefusals
 
@@ -122,7 +124,7 @@ async def run(
         credentials, own_svid = await _open_credentials(parts)
         bound = await _open_network_doors(parts, credentials, leaving)
         systemd = systemd or Systemd()
-        health = await _open_admin_door(parts, bound, leaving, systemd)
+        health = await _open_admin_door(parts, bound, credentials[0], leaving, systemd)
         systemd.check_taken()
         health.set_serving(serving=True)
         log.info(
@@ -149,8 +151,8 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     leaving.push_async_callback(datastore.close)
     clock = SystemClock()
     guard = GuardClock(datastore=datastore, clock=clock)
-    troubles = Troubles(clock)
-    deferred = DeferWrites(datastore=datastore, clock=clock)
+    troubles, metrics = Troubles(clock), Metrics()
+    deferred = DeferWrites(datastore=datastore, clock=clock, troubles=troubles, metrics=metrics)
     feed = FeedAttestors(datastore=datastore, deferred=deferred, clock=clock, trust_domain=config.trust_domain)
     held = HoldKeys(keys=keys)
     rotate = RotateAuthority(
@@ -164,6 +166,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         acknowledged=feed.slowest,
         jitter=secrets.SystemRandom().random,
         troubles=troubles,
+        metrics=metrics,
     )
     await rotate()
     leaving.push_async_callback(deferred.flush)
@@ -176,14 +179,15 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         feed=feed,
         rotate=rotate,
         troubles=troubles,
+        metrics=metrics,
         deferred=deferred,
-        refusals=AuditRefusals(datastore=datastore, clock=clock),
+        refusals=AuditRefusals(datastore=datastore, clock=clock, metrics=metrics),
     )
 
 
 def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
     """What goes on by itself."""
-    prune = Prune(datastore=parts.datastore, clock=parts.clock, guard=parts.guard)
+    prune = Prune(datastore=parts.datastore, clock=parts.clock, guard=parts.guard, troubles=parts.troubles)
     return [
         Task(name="checkpoints", run=checkpoints.run, restart=True),
         Task(name="deferred writes", run=parts.deferred.run, restart=True),
@@ -218,6 +222,9 @@ async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], T
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
         ttl=parts.config.issuer_svid_ttl,
+        jitter=secrets.SystemRandom().random,
+        troubles=parts.troubles,
+        metrics=parts.metrics,
     )
     identity = await renew()
     credentials = [DoorCredentials(identity, demand_client_certificate=demand) for demand in (False, True)]
@@ -238,6 +245,7 @@ async def _open_network_doors(
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
         ttl=parts.config.node_svid_ttl,
+        metrics=parts.metrics,
     )
     admit = AdmitCall(
         datastore=parts.datastore,
@@ -280,7 +288,7 @@ def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
 
 def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
     config = parts.config
-    batches = MintBatch(datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock)
+    batches = MintBatch(datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock, metrics=parts.metrics)
     return NodeService(
         feed=parts.feed,
         x509=IssueX509SVIDs(
@@ -292,7 +300,7 @@ def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
 
 
 async def _open_admin_door(
-    parts: _Parts, bound: Bound, leaving: contextlib.AsyncExitStack, systemd: Systemd
+    parts: _Parts, bound: Bound, presented: DoorCredentials, leaving: contextlib.AsyncExitStack, systemd: Systemd
 ) -> HealthState:
     config = parts.config
     flows = AdminFlows(
@@ -305,19 +313,24 @@ async def _open_admin_door(
             node_address=config.advertised_node_address or bound.node_address,
             ttl=config.invite_ttl,
         ),
-        entries=ChangeEntries(datastore=parts.datastore, clock=parts.clock, trust_domain=config.trust_domain),
+        entries=ChangeEntries(
+            datastore=parts.datastore, clock=parts.clock, trust_domain=config.trust_domain, metrics=parts.metrics
+        ),
         nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
         feed=parts.feed,
         rotate=parts.rotate,
         guard=parts.guard,
-        watched=Watched(
+        observe=ObserveIssuer(
             trust_domain=config.trust_domain,
             started_at=parts.clock.now(),
             datastore=parts.datastore,
             feed=parts.feed,
             rotate=parts.rotate,
             guard=parts.guard,
+            deferred=parts.deferred,
+            svid_not_after=lambda: presented.not_after,
             troubles=parts.troubles,
+            metrics=parts.metrics,
         ),
         trust_domain=config.trust_domain,
     )

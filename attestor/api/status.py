@@ -3,13 +3,16 @@
 Which refusal it is was decided below; nothing else in the attestor knows a status code.
 """
 
+from collections.abc import Callable
+
 import structlog
 from grpclib.const import Status
 
+from attestor.metrics import Metrics
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.status import status_of_kind
 
-__all__ = ["translate"]
+__all__ = ["counting", "translate"]
 
 log = structlog.get_logger(__name__)
 
@@ -24,3 +27,13 @@ def translate(err: Exception) -> tuple[Status, str]:
         return Status[status_of_kind(err.kind)], err.detail
     log.error("call failed", exc_info=err)
     return Status.INTERNAL, "internal error"
+
+
+def counting(metrics: Metrics) -> Callable[[Exception], tuple[Status, str]]:
+    """Translate as `translate` does, and count by kind."""
+
+    def translate_and_count(err: Exception) -> tuple[Status, str]:
+        metrics.workload_refusals.labels(err.kind if isinstance(err, Refused) else Kind.INTERNAL).inc()
+        return translate(err)
+
+    return translate_and_count

@@ -6,7 +6,7 @@ What a step changes: attestor/decisions/sync.
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -15,6 +15,7 @@ from attestor.decisions.node import REJOIN
 from attestor.decisions.sync import Change
 from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
+from attestor.metrics import Metrics
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
@@ -48,10 +49,14 @@ class FollowFeed:
         clock: Clock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.is_connected = False
         """Whether the feed is open and has said something."""
+        self.last_step_at: datetime | None = None
+        """When it last said something."""
         self._troubles = troubles or Troubles(clock)
+        self._metrics = metrics or Metrics()
         self._cache = cache
         self._node = node
         self._client = client
@@ -70,6 +75,7 @@ class FollowFeed:
             self.is_connected = False
             if refused is not None:
                 self._troubles.note(_FEED, refused.detail)
+                self._metrics.feed_failures.inc()
             if self._applied != before:
                 delays, refused_delays = self._fresh_delays()
             not_us = refused is not None and refused.kind in _NOT_THIS_NODE
@@ -104,7 +110,8 @@ class FollowFeed:
                 # 1. Workloads first.
                 self._cache.apply(change)
                 self._applied += 1
-                self.is_connected = True
+                self.is_connected, self.last_step_at = True, self._clock.now()
+                self._metrics.feed_steps.labels("snapshot" if change.snapshot else "change").inc()
                 self._troubles.over(_FEED)
                 self._log(change)
                 # 2. Then this node's own trust: kept, and its channel made anew.

@@ -15,6 +15,7 @@ from attestor.decisions.minted import is_vouched_for
 from attestor.decisions.node import REJOIN, Node, renewed
 from attestor.decisions.renewal import renew_at
 from attestor.issuerclient.port import IssuerClient, JoinDoor
+from attestor.metrics import FAILED, OK, Metrics
 from attestor.state.port import State
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
@@ -33,7 +34,7 @@ _BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(second
 _RETURN_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))  # nothing works meanwhile
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
-_RENEWAL = "node svid renewal"
+_RENEWAL, _CHECKPOINT = "node svid renewal", "checkpoint of the issuer"
 _LOOK_SECONDS = 30.0  # how late a jump of the wall clock may be noticed
 
 
@@ -54,11 +55,13 @@ class KeepNode:
         clock: Clock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.node = node
         self.renew_at = node.issued_at
         """When its SVID is renewed next."""
         self._troubles = troubles or Troubles(clock)
+        self._metrics = metrics or Metrics()
         self.renewed = asyncio.Event()
         """Set whenever the node speaks with another SVID or trusts another bundle; the feed waits for it and clears it."""
         self._trusts_another = asyncio.Event()
@@ -84,8 +87,12 @@ class KeepNode:
             await asyncio.to_thread(self._state.keep_checkpoint, heard)
         except ValueError as e:
             log.warning("checkpoint of the issuer not understood", reason=str(e))
+            self._troubles.note(_CHECKPOINT, str(e))
         except Refused as e:
             log.warning("checkpoint of the issuer not kept", reason=e.detail, hint=e.hint)
+            self._troubles.note(_CHECKPOINT, e.detail)
+        else:
+            self._troubles.over(_CHECKPOINT)
 
     async def run(self) -> None:
         """Renew the node SVID at each half-life, for ever; once it ran out, come back by its key."""
@@ -99,9 +106,11 @@ class KeepNode:
                 delay = next(delays[which]).total_seconds()
                 self._tell(e, delay)
                 self._troubles.note(_RENEWAL, e.detail)
+                self._metrics.renewals.labels("node", FAILED).inc()
                 await self._clock.sleep(delay)
             else:
                 self._troubles.over(_RENEWAL)
+                self._metrics.renewals.labels("node", OK).inc()
                 delays = self._fresh_delays()
 
     @property

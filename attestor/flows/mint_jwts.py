@@ -15,6 +15,7 @@ import structlog
 from attestor.decisions.minted import check_jwt
 from attestor.decisions.renewal import renew_at
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
+from attestor.metrics import FAILED, OK, Metrics
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from svid.clock import Clock
@@ -58,8 +59,11 @@ class _Pending:
 class MintJWTs:
     """The flow and its ports; `run` must be running for anybody to get a token that is not kept."""
 
-    def __init__(self, *, client: IssuerClient, clock: Clock, troubles: Troubles | None = None) -> None:
+    def __init__(
+        self, *, client: IssuerClient, clock: Clock, troubles: Troubles | None = None, metrics: Metrics | None = None
+    ) -> None:
         self._troubles = troubles or Troubles(clock)
+        self._metrics = metrics or Metrics()
         self._client = client
         self._clock = clock
         self._kept: OrderedDict[_Wish, _Kept] = OrderedDict()
@@ -86,6 +90,11 @@ class MintJWTs:
             raise answer
         kept.renew_at = self._clock.now() + _RETRY
         return kept.minted
+
+    @property
+    def kept(self) -> int:
+        """How many tokens are kept."""
+        return len(self._kept)
 
     async def run(self) -> None:
         """Mint what is asked for, for ever."""
@@ -118,15 +127,18 @@ class MintJWTs:
             self._troubles.note(_MINT, e.detail)
             log.warning("JWT-SVIDs not minted", kind=e.kind, reason=e.detail, hint=e.hint, tokens=len(wishes))
         finally:  # also when cancelled: nobody waits for ever
-            for wish, answer in zip(wishes, answers, strict=True):
-                self._settle(wish, answer)
+            settled = [self._settle(wish, answer) for wish, answer in zip(wishes, answers, strict=True)]
+            self._metrics.renewals.labels("jwt", OK).inc(settled.count(True))
+            self._metrics.renewals.labels("jwt", FAILED).inc(settled.count(False))
 
-    def _settle(self, wish: _Wish, answer: MintedJWT | Refused) -> None:
+    def _settle(self, wish: _Wish, answer: MintedJWT | Refused) -> bool:
+        """Give everybody who waits the answer; whether it is a token."""
         pending = self._pending.pop(wish)
         if isinstance(answer, MintedJWT):
             answer = self._keep(wish, pending.entry, answer)
         if not pending.answer.done():  # the loop is closing
             pending.answer.set_result(answer)
+        return isinstance(answer, MintedJWT)
 
     def _keep(self, wish: _Wish, entry: RegistrationEntry, minted: MintedJWT) -> MintedJWT | Refused:
         try:

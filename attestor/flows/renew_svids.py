@@ -14,6 +14,7 @@ from attestor.cache import Cache, HeldX509
 from attestor.decisions.minted import is_vouched_for, take_x509
 from attestor.decisions.renewal import due_now, renew_at
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
+from attestor.metrics import FAILED, OK, Metrics
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
@@ -60,8 +61,10 @@ class RenewSVIDs:
         clock: Clock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._troubles = troubles or Troubles(clock)
+        self._metrics = metrics or Metrics()
         self._cache = cache
         self._client = client
         self._clock = clock
@@ -92,6 +95,7 @@ class RenewSVIDs:
                     "SVIDs not minted", reason=e.detail, hint=e.hint, entries=len(batch), delay_seconds=round(delay, 3)
                 )
                 self._troubles.note(_RENEWAL, e.detail)
+                self._metrics.renewals.labels("x509", FAILED).inc(len(batch))
                 await self._clock.sleep(delay)
             else:
                 self._troubles.over(_RENEWAL)
@@ -109,8 +113,7 @@ class RenewSVIDs:
                 self._plans[entry_id] = _Plan(entry, now)
         for entry_id in self._plans.keys() - entries.keys():
             del self._plans[entry_id]
-            self._troubles.over(f"{_RENEWAL} of entry {entry_id}")
-
+            self._troubles.over(_RENEWAL, subject=_named(entry_id))
         if self._cache.bundle is not self._bundle:
             self._bundle = self._cache.bundle
             self._plan_anew(now)
@@ -144,6 +147,8 @@ class RenewSVIDs:
                 held.append(one)
             if number % _SLICE == 0:
                 await asyncio.sleep(0)
+        self._metrics.renewals.labels("x509", OK).inc(len(held))
+        self._metrics.renewals.labels("x509", FAILED).inc(len(batch) - len(held))
         self._cache.hold(held)  # at once: whoever has many identities is told once
 
     def _take(self, entry: RegistrationEntry, key: PrivateKey, answer: MintedX509 | Refused) -> HeldX509 | None:
@@ -157,7 +162,7 @@ class RenewSVIDs:
         except SVIDError as e:
             self._postpone(entry, str(e))
             return None
-        self._troubles.over(f"{_RENEWAL} of entry {entry.id}")
+        self._troubles.over(_RENEWAL, subject=_named(entry.id))
         self._plans[entry.id] = _Plan(entry, renew_at(answer.issued_at, svid.not_after, self._jitter()))
         log.debug("SVID minted", spiffe_id=str(svid.spiffe_id), entry_id=entry.id, serial=f"{svid.serial:x}")
         return HeldX509(entry=entry, svid=replace(svid, hint=entry.hint), issued_at=answer.issued_at)
@@ -167,7 +172,7 @@ class RenewSVIDs:
         plan = self._plans[entry.id]
         plan.delays = plan.delays or _ENTRY_BACKOFF.delays(self._jitter)
         delay = next(plan.delays)
-        self._troubles.note(f"{_RENEWAL} of entry {entry.id}", reason)
+        self._troubles.note(_RENEWAL, reason, subject=_named(entry.id))
         plan.due = self._clock.now() + delay
         log.warning(
             "SVID not minted",
@@ -176,3 +181,7 @@ class RenewSVIDs:
             reason=reason,
             delay_seconds=round(delay.total_seconds(), 3),
         )
+
+
+def _named(entry_id: EntryID) -> str:
+    return f"entry {entry_id}"

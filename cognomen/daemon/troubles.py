@@ -8,7 +8,7 @@ from svid.clock import Clock
 
 __all__ = ["Trouble", "Troubles"]
 
-_MOST = 100
+_MOST = 100  # of those with a subject: whoever makes many of them must not hide the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class Trouble:
     """One thing that fails.
 
     Args:
-        what: constant text: `node svid renewal`.
+        what: constant text: `node svid renewal`; and which of many, where there are many.
         reason: of the last time.
     """
 
@@ -32,19 +32,24 @@ class Troubles:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._now: dict[str, Trouble] = {}
+        self._now: dict[tuple[str, str], Trouble] = {}
 
-    def note(self, what: str, reason: str) -> None:
-        """It failed."""
-        now, known = self._clock.now(), self._now.get(what)
+    def note(self, what: str, reason: str, *, subject: str = "") -> None:
+        """It failed.
+
+        Args:
+            subject: which of many it is: `entry 1f…`; beyond a hundred of them they are not told apart, but left out.
+        """
+        now, known = self._clock.now(), self._now.get((what, subject))
         if known is not None:
-            self._now[what] = replace(known, reason=reason, last=now, times=known.times + 1)
-        elif len(self._now) < _MOST:
-            self._now[what] = Trouble(what=what, reason=reason, since=now, last=now)
+            self._now[what, subject] = replace(known, reason=reason, last=now, times=known.times + 1)
+        elif not subject or len(self._now) < _MOST:
+            named = f"{what} of {subject}" if subject else what
+            self._now[what, subject] = Trouble(what=named, reason=reason, since=now, last=now)
 
-    def over(self, what: str) -> None:
+    def over(self, what: str, *, subject: str = "") -> None:
         """It went well again; doing it again changes nothing."""
-        self._now.pop(what, None)
+        self._now.pop((what, subject), None)
 
     def all(self) -> Sequence[Trouble]:
         """Those of now, the oldest first."""

@@ -30,7 +30,7 @@ from cognomen.wire.pb import node_pb2
 from issuer import queries
 from issuer.api.admin_audit import list_audit, list_checkpoints
 from issuer.api.admin_authorities import list_authorities, rotate_authority
-from issuer.api.admin_status import Watched, get_status
+from issuer.api.admin_status import status_to_pb
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, NodeID
@@ -39,6 +39,7 @@ from issuer.flows.create_invite import CreateInvite
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.manage_nodes import ManageNodes
+from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.rotate_authority import RotateAuthority
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
@@ -64,7 +65,7 @@ class AdminFlows:
     feed: FeedAttestors
     rotate: RotateAuthority
     guard: GuardClock
-    watched: Watched
+    observe: ObserveIssuer
     trust_domain: TrustDomain
 
 
@@ -181,7 +182,7 @@ class AdminService:
 
     async def _get_status(self, request: pb.GetStatusRequest) -> pb.IssuerStatus:
         del request
-        return await get_status(self._flows.watched)
+        return status_to_pb(await self._flows.observe())
 
     async def _list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
         limit = _page_size(request.page_size, default=100, most=1000)

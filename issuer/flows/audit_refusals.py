@@ -10,6 +10,7 @@ import structlog
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore
 from issuer.decisions import audit
+from issuer.metrics import Metrics
 from svid.clock import Clock
 
 __all__ = ["AuditRefusals"]
@@ -32,6 +33,7 @@ class AuditRefusals:
 
     datastore: Datastore
     clock: Clock
+    metrics: Metrics = field(default_factory=Metrics)
     _seen: dict[tuple[str, str, str], _Seen] = field(default_factory=dict)
 
     async def record(self, refused: Refused, *, actor: str, action: str, subject: str = "") -> None:
@@ -39,6 +41,7 @@ class AuditRefusals:
 
         What is no decision but a state of ours (UNAVAILABLE) is not recorded.
         """
+        self.metrics.admission_refusals.labels(action, refused.kind).inc()
         if refused.kind is Kind.UNAVAILABLE:
             return
         now = self.clock.monotonic()

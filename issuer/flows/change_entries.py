@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
@@ -10,6 +10,7 @@ from issuer.decisions import audit, registration
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, entry_changes
 from issuer.decisions.names import node_id_of
+from issuer.metrics import Metrics
 from issuer.queries import groups_in
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
@@ -52,6 +53,7 @@ class ChangeEntries:
     datastore: Datastore
     clock: Clock
     trust_domain: TrustDomain
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def create(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
         """Add entries; an id that the request names is refused, we choose them.
@@ -84,12 +86,14 @@ class ChangeEntries:
     async def _change(self, action: str, actor: str, work: Callable[[Transaction], Changed]) -> Changed:
         """Run the work; what it refused leaves nothing behind but an audit row."""
         try:
-            return await self.datastore.write(work)
+            changed = await self.datastore.write(work)
         except Refused as refused:
             if refused.kind is not Kind.UNAVAILABLE:
                 event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action)
                 await self.datastore.write(lambda tx: tx.audit.append([event]))
             raise
+        self.metrics.entries_changed.labels(action).inc(len(changed.entries))
+        return changed
 
     def _create(
         self, tx: Transaction, entries: Sequence[RegistrationEntry], ids: Sequence[EntryID], actor: str

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
+from issuer.metrics import Metrics
 from svid.clock import Clock
 
 __all__ = ["DeferWrites"]
@@ -19,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 _GATHER_SECONDS = 0.05
 _MAX_WAITING = 10_000
+_WRITES = "deferred writes"
 
 Work = Callable[[Transaction], None]
 
@@ -29,6 +32,8 @@ class DeferWrites:
 
     datastore: Datastore
     clock: Clock
+    troubles: Troubles
+    metrics: Metrics = field(default_factory=Metrics)
     _waiting: list[Work] = field(default_factory=list)
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -36,9 +41,15 @@ class DeferWrites:
         """Have this done soon; dropped with a word in the log when too much waits already."""
         if len(self._waiting) >= _MAX_WAITING:
             log.warning("deferred write dropped", waiting=len(self._waiting))
+            self.metrics.deferred_writes_lost.inc()
             return
         self._waiting.append(work)
         self._awake.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._waiting)
 
     async def run(self) -> None:
         """Commit what comes, until cancelled."""
@@ -66,3 +77,7 @@ class DeferWrites:
             raise
         except Refused as refused:
             log.warning("deferred writes lost", count=len(works), reason=refused.detail, hint=refused.hint)
+            self.metrics.deferred_writes_lost.inc(len(works))
+            self.troubles.note(_WRITES, refused.detail)
+        else:
+            self.troubles.over(_WRITES)

@@ -4,7 +4,7 @@ Whether the node may have one is their business.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cognomen.daemon.errors import Refused
@@ -18,6 +18,7 @@ from issuer.decisions.minting import check_holder
 from issuer.decisions.profile import X509Draft
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.hold_keys import HoldKeys
+from issuer.metrics import Metrics
 from issuer.queries import bundle_in
 from svid.bundle import Bundle
 from svid.clock import Clock
@@ -55,6 +56,7 @@ class IssueNodeSVID:
     clock: Clock
     trust_domain: TrustDomain
     ttl: timedelta
+    metrics: Metrics = field(default_factory=Metrics)
 
     def record(self, tx: Transaction, node: Node, key: PublicKey) -> NodeIntent:
         """Put a new SVID for this node and key on record, pending until its first use.
@@ -94,4 +96,5 @@ class IssueNodeSVID:
             self.deferred.put(lambda tx: tx.ledger.resolve([serial], CredentialState.FAILED))
             raise
         self.deferred.put(lambda tx: tx.ledger.resolve([serial], CredentialState.ISSUED))
+        self.metrics.svids_signed.labels(CredentialKind.NODE).inc()
         return NodeCredential(chain=(der,), issued_at=intent.issued_at, bundle=intent.bundle)

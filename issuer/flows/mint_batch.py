@@ -18,6 +18,7 @@ from issuer.decisions.admission import Node
 from issuer.decisions.audit import AuditEvent, Credential, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, active
 from issuer.flows.defer_writes import DeferWrites
+from issuer.metrics import Metrics
 from issuer.queries import active_node_in, parents_in
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
@@ -80,6 +81,7 @@ class MintBatch:
     datastore: Datastore
     deferred: DeferWrites
     clock: Clock
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def mint(
         self,
@@ -108,10 +110,17 @@ class MintBatch:
             raise
         # 3. What became of it, in a second write that nobody waits for.
         self._resolve(credentials, CredentialState.ISSUED)
+        self._count(kind, outcomes)
         return [
             outcome if isinstance(outcome, Refused) else Issued(signed=next(signed), credential=outcome.credential)
             for outcome in outcomes
         ]
+
+    def _count(self, kind: AuthorityKind, outcomes: Sequence[Intent[DraftT] | Refused]) -> None:
+        reasons = Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Refused))
+        for reason, count in reasons.items():
+            self.metrics.mint_refusals.labels(kind, reason).inc(count)
+        self.metrics.svids_signed.labels(kind).inc(len(outcomes) - reasons.total())
 
     def _resolve(self, credentials: Collection[Credential], state: CredentialState) -> None:
         serials = [credential.serial for credential in credentials]

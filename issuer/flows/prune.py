@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
 from issuer.flows.guard_clock import GuardClock
 from svid.clock import Clock
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 _KEPT_CHANGES = 10_000
 _TOKENS_KEPT = timedelta(days=1)  # so that a late joiner is told that its invite is over, not that it is unknown
 _SECONDS = 60.0
+_PRUNING = "pruning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Prune:
     datastore: Datastore
     clock: Clock
     guard: GuardClock
+    troubles: Troubles
 
     async def __call__(self) -> None:
         """Prune now; what goes by time only if the clock is trusted.
@@ -54,3 +57,6 @@ class Prune:
                 await self()
             except Refused as refused:
                 log.warning("not pruned", reason=refused.detail, hint=refused.hint)
+                self.troubles.note(_PRUNING, refused.detail)
+            else:
+                self.troubles.over(_PRUNING)

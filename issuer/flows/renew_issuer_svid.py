@@ -9,6 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import structlog
+
+from cognomen.daemon.errors import Refused
+from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, profile
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState
@@ -16,13 +20,20 @@ from issuer.decisions.authority import Authority, AuthorityKind, active
 from issuer.decisions.lint import lint_x509_draft
 from issuer.decisions.profile import X509Draft
 from issuer.flows.hold_keys import HoldKeys
+from issuer.metrics import FAILED, OK, Metrics
 from issuer.queries import bundle_in
+from svid.backoff import Backoff
 from svid.bundle import Bundle
 from svid.clock import Clock
 from svid.keys import KeyID, KeyKind, PrivateKey, generate_private_key, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
 __all__ = ["IssuerIdentity", "RenewIssuerSVID"]
+
+log = structlog.get_logger(__name__)
+
+_RENEWAL = "issuer svid renewal"
+_BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(seconds=30))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +65,9 @@ class RenewIssuerSVID:
     clock: Clock
     trust_domain: TrustDomain
     ttl: timedelta
+    jitter: Callable[[], float]
+    troubles: Troubles
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def __call__(self) -> IssuerIdentity:
         """Issue one, for a new key."""
@@ -65,6 +79,8 @@ class RenewIssuerSVID:
         (der,) = await self.keys.sign_x509([intent.draft], intent.authority)
         serial = profile.serial_to_text(intent.draft.serial)
         await self.datastore.write(lambda tx: tx.ledger.resolve([serial], CredentialState.ISSUED))
+        self.metrics.svids_signed.labels(CredentialKind.ISSUER).inc()
+        self.metrics.svid_renewals.labels(OK).inc()
         return IssuerIdentity(
             chain=(der,),
             private_key=key,
@@ -75,10 +91,27 @@ class RenewIssuerSVID:
         )
 
     async def run(self, identity: IssuerIdentity, present: Callable[[IssuerIdentity], None]) -> None:
-        """Keep it renewed at half-life, and its bundle as the log has it, until cancelled."""
+        """Keep it renewed at half-life, and its bundle as the log has it, until cancelled; what fails is tried again."""
+        delays = _BACKOFF.delays(self.jitter)
         while True:
             half_life = identity.issued_at + (identity.not_after - identity.issued_at) / 2
-            identity = await self._newer(identity, until=half_life)
+            try:
+                identity = await self._newer(identity, until=half_life)
+            except Refused as refused:
+                delay = next(delays).total_seconds()
+                log.warning(
+                    "issuer SVID not renewed",
+                    reason=refused.detail,
+                    hint=refused.hint,
+                    not_after=identity.not_after.isoformat(),
+                    delay_seconds=round(delay, 3),
+                )
+                self.troubles.note(_RENEWAL, refused.detail)
+                self.metrics.svid_renewals.labels(FAILED).inc()
+                await self.clock.sleep(delay)
+                continue
+            self.troubles.over(_RENEWAL)
+            delays = _BACKOFF.delays(self.jitter)
             present(identity)
 
     async def _newer(self, identity: IssuerIdentity, *, until: datetime) -> IssuerIdentity:

@@ -24,6 +24,7 @@ from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.rotation import Circumstances, Step, StepKind
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
+from issuer.metrics import FAILED, OK, Metrics
 from issuer.upstream.port import UpstreamAuthority
 from svid.backoff import Backoff
 from svid.clock import Clock
@@ -75,6 +76,7 @@ class RotateAuthority:
     acknowledged: Callable[[], int | None]
     jitter: Callable[[], float]
     troubles: Troubles
+    metrics: Metrics = field(default_factory=Metrics)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self) -> None:
@@ -90,6 +92,7 @@ class RotateAuthority:
         at = await self._look()
         while (step := rotation.next_step(rows, at)) is not None:
             await self._take(step, at)
+            self.metrics.authority_steps.labels(OK).inc()
             rows, at = await self.datastore.read(lambda tx: tx.authorities.list()), await self._look()
         # 3. What a crash between two steps has left behind.
         for key_id in await self.keys.keys.list():
@@ -110,6 +113,7 @@ class RotateAuthority:
                     "authorities not brought forward", reason=refused.detail, hint=refused.hint, delay_seconds=delay
                 )
                 self.troubles.note(_ROTATION, refused.detail)
+                self.metrics.authority_steps.labels(FAILED).inc()
                 await self.clock.sleep(delay)
                 continue
             self.troubles.over(_ROTATION)

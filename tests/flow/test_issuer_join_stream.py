@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import grpc
 import pytest
 
+from cognomen.daemon.troubles import Troubles
 from cognomen.wire.pb import node_pb2
 from cognomen.wire.pb.node_pb2_grpc import JoinStub
 from issuer.api.doors import join_server
@@ -48,7 +49,7 @@ class Asking:
 @asynccontextmanager
 async def door(asking: Asking, *, seconds: float = 10, at_a_time: int = 32) -> AsyncIterator[grpc.aio.Channel]:
     store, clock = await SQLiteDatastore.open(None), SystemClock()
-    deferred = DeferWrites(datastore=store, clock=clock)
+    deferred = DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock))
     node_svids = IssueNodeSVID(
         keys=HoldKeys(keys=MemoryKeyManager()),
         deferred=deferred,

@@ -10,6 +10,7 @@ import pytest
 
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
@@ -38,7 +39,7 @@ def feeds(store: SQLiteDatastore) -> FeedAttestors:
     clock = SystemClock()
     return FeedAttestors(
         datastore=store,
-        deferred=DeferWrites(datastore=store, clock=clock),
+        deferred=DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock)),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
     )

@@ -83,7 +83,7 @@ class TestAuditRefusals:
 class TestDeferWrites:
     async def test_what_gathers_is_written_in_one_transaction(self, store: SQLiteDatastore) -> None:
         clock = FakeClock()
-        deferred = DeferWrites(datastore=store, clock=clock)
+        deferred = DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock))
         seen: list[tuple[int, Transaction]] = []
 
         def note(number: int, tx: Transaction) -> None:
@@ -102,7 +102,7 @@ class TestDeferWrites:
         assert len({id(tx) for _, tx in seen}) == 1
 
     async def test_a_write_that_is_cancelled_is_written_by_the_last_flush(self, store: SQLiteDatastore) -> None:
-        deferred = DeferWrites(datastore=store, clock=FakeClock())
+        deferred = DeferWrites(datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
         seen: list[Transaction] = []
         deferred.put(seen.append)
         async with asyncio.TaskGroup() as group:
@@ -115,7 +115,7 @@ class TestDeferWrites:
         assert len(seen) == 1
 
     async def test_what_waits_is_bounded(self, store: SQLiteDatastore) -> None:
-        deferred = DeferWrites(datastore=store, clock=FakeClock())
+        deferred = DeferWrites(datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
         seen: list[Transaction] = []
         for _ in range(10_001):
             deferred.put(seen.append)
@@ -123,7 +123,7 @@ class TestDeferWrites:
         assert len(seen) == 10_000
 
     async def test_a_store_that_is_gone_loses_it_with_a_word_and_no_more(self, store: SQLiteDatastore) -> None:
-        deferred = DeferWrites(datastore=store, clock=FakeClock())
+        deferred = DeferWrites(datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
         deferred.put(lambda _: None)
         await store.close()
         await deferred.flush()
@@ -214,7 +214,9 @@ class TestPrune:
         clock = FakeClock()
         rows = [Change(kind=ChangeKind.NODE, subject=str(number)) for number in range(10_005)]
         await store.write(lambda tx: tx.changes.append(rows))
-        await Prune(datastore=store, clock=clock, guard=GuardClock(datastore=store, clock=clock))()
+        await Prune(
+            datastore=store, clock=clock, guard=GuardClock(datastore=store, clock=clock), troubles=Troubles(clock)
+        )()
         kept = await store.read(lambda tx: tx.changes.after(0, limit=1))
         assert [row.number for row in kept] == [5]
         head = await store.read(lambda tx: tx.changes.head())
@@ -228,7 +230,7 @@ class TestPrune:
         token = a_token()
         await store.write(lambda tx: tx.tokens.put(token))
         guard = GuardClock(datastore=store, clock=clock)
-        prune = Prune(datastore=store, clock=clock, guard=guard)
+        prune = Prune(datastore=store, clock=clock, guard=guard, troubles=Troubles(clock))
         await prune()
         clock.jump(timedelta(days=2))
         await prune()

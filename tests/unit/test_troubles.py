@@ -26,8 +26,19 @@ def test_what_went_well_is_forgotten_and_nothing_else() -> None:
     assert [one.what for one in troubles.all()] == ["node svid renewal"]
 
 
-def test_they_are_bounded() -> None:
+def test_those_of_many_subjects_are_bounded_and_hide_no_other() -> None:
     troubles = Troubles(FakeClock())
     for number in range(1000):
-        troubles.note(f"{number}", "no")
-    assert len(troubles.all()) == 100
+        troubles.note("renewal", "no", subject=f"entry {number}")
+    troubles.note("feed", "no")
+    found = [one.what for one in troubles.all()]
+    assert (len(found), found[0], found[-1]) == (101, "renewal of entry 0", "feed")
+
+
+def test_one_of_many_is_over_by_itself() -> None:
+    troubles = Troubles(FakeClock())
+    for number in range(2):
+        troubles.note("renewal", "no", subject=f"entry {number}")
+    troubles.over("renewal", subject="entry 0")
+    troubles.over("renewal")
+    assert [one.what for one in troubles.all()] == ["renewal of entry 1"]

@@ -1,0 +1,52 @@
+"""What an attestor counts and measures, by name: docs/metrics.md says what to alert on.
+
+Counters are moved where it happens, once for a batch; gauges are set when somebody looks (flows/observe_attestor).
+"""
+
+from cognomen.daemon.errors import Kind
+from cognomen.daemon.metrics import Family
+
+__all__ = ["FAILED", "OK", "Metrics"]
+
+OK, FAILED = "ok", "failed"
+
+
+class Metrics:
+    """One attestor's."""
+
+    def __init__(self) -> None:
+        family = Family("attestor")
+        self.registry = family.registry
+        # counters
+        self.renewals = family.counter(
+            "renewals",
+            "SVIDs minted first or again, and attempts that failed.",
+            kind=("node", "x509", "jwt"),
+            outcome=(OK, FAILED),
+        )
+        self.feed_steps = family.counter("feed_steps", "Steps of the feed applied.", kind=("snapshot", "change"))
+        self.feed_failures = family.counter("feed_failures", "Feeds that failed, or were refused.")
+        self.workload_refusals = family.counter(
+            "workload_refusals", "Calls on the workload socket that were refused.", reason=tuple(Kind)
+        )
+        # gauges
+        self.started_at = family.gauge("start_timestamp_seconds", "When it was started.")
+        self.synchronised = family.gauge("synchronised", "Whether a complete snapshot has come since the start.")
+        self.feed_connected = family.gauge("feed_connected", "Whether the feed is open.")
+        self.feed_step_at = family.gauge("feed_step_timestamp_seconds", "When the last step of the feed came.")
+        self.change_number = family.gauge("change_number", "The last change's number that is applied.")
+        self.node_svid_not_after = family.gauge("node_svid_not_after_timestamp_seconds", "The end of the node SVID.")
+        self.node_svid_renew_at = family.gauge(
+            "node_svid_renew_at_timestamp_seconds", "When the node SVID is renewed next."
+        )
+        self.entries = family.gauge("entries", "Registration entries of this node.")
+        self.svids = family.gauge("svids", "X509-SVIDs held.")
+        self.svids_first_end = family.gauge(
+            "svids_first_end_timestamp_seconds", "The first end of the X509-SVIDs held; 0: none is held."
+        )
+        self.renewal_lag = family.gauge(
+            "renewal_lag_seconds", "How long the X509-SVID that is most overdue waits for its renewal."
+        )
+        self.jwt_svids = family.gauge("jwt_svids", "JWT-SVIDs kept.")
+        self.streams = family.gauge("streams", "Open streams of workloads.")
+        self.troubles = family.gauge("troubles", "Things that fail now and are tried again.")

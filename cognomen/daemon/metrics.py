@@ -1,0 +1,39 @@
+"""Metrics of a daemon: counters and gauges under the daemon's name, in a registry of its own: daemons may share a process.
+
+Which there are: issuer/metrics, attestor/metrics. Nothing here is served yet: whoever serves it asks the daemon's `observe` first.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.process_collector import ProcessCollector
+
+from cognomen.daemon.version import version
+
+__all__ = ["Family"]
+
+
+class Family:
+    """What one daemon counts.
+
+    Args:
+        daemon: stands in each name: `cognomen_<daemon>_…`.
+    """
+
+    def __init__(self, daemon: str) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._prefix = f"cognomen_{daemon}"
+        ProcessCollector(registry=self.registry)
+        self.gauge("build_info", "Which release runs; always 1.", "version").labels(version()).set(1)
+
+    def counter(self, name: str, text: str, **labels: Sequence[str]) -> Counter:
+        """Make a counter that stands at 0 for all values of its labels, so that the first count is an increase."""
+        made = Counter(f"{self._prefix}_{name}", text, tuple(labels), registry=self.registry)
+        for values in product(*labels.values()) if labels else ():
+            made.labels(*values)
+        return made
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """Make a gauge; without labels it stands at 0, with them each value appears when it is set."""
+        return Gauge(f"{self._prefix}_{name}", text, labels, registry=self.registry)

@@ -1,0 +1,113 @@
+"""Look at how the issuer is: one look for whoever shows it to operators and for whoever measures."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cognomen.daemon.troubles import Trouble, Troubles
+from issuer.datastore.port import Datastore
+from issuer.decisions.audit import NodeID
+from issuer.decisions.authority import Authority, AuthorityState
+from issuer.decisions.changes import Cursor
+from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.guard_clock import GuardClock
+from issuer.flows.rotate_authority import RotateAuthority
+from issuer.metrics import Metrics
+from svid.spiffeid import TrustDomain
+
+__all__ = ["ObserveIssuer", "Observed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """How it is.
+
+    Args:
+        head: the last change.
+        feeds: open ones.
+        behind: the connected nodes that have not acknowledged the last change sent to them, the furthest behind first, and by how many.
+        authorities: those that are not retired, oldest first, and what the next ones wait for.
+        doubt: why the clock is not trusted; empty: it is.
+        svid_not_after: of the SVID that the doors present.
+    """
+
+    trust_domain: TrustDomain
+    started_at: datetime
+    head: Cursor
+    nodes: int
+    nodes_connected: int
+    feeds: int
+    behind: Sequence[tuple[NodeID, int]]
+    authorities: Sequence[tuple[Authority, str]]
+    doubt: str
+    svid_not_after: datetime
+    troubles: Sequence[Trouble]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveIssuer:
+    """Looks, and sets the gauges.
+
+    Args:
+        svid_not_after: tells the end of the SVID that the doors present.
+    """
+
+    trust_domain: TrustDomain
+    started_at: datetime
+    datastore: Datastore
+    feed: FeedAttestors
+    rotate: RotateAuthority
+    guard: GuardClock
+    deferred: DeferWrites
+    svid_not_after: Callable[[], datetime]
+    troubles: Troubles
+    metrics: Metrics
+
+    async def __call__(self) -> Observed:
+        """Look now.
+
+        Raises:
+            Refused: UNAVAILABLE, as the store.
+        """
+        # 1. What the store knows.
+        head, nodes = await self.datastore.read(lambda tx: (tx.changes.head(), tx.nodes.count()))
+        rows = await self.rotate.rows()
+        # 2. What only this process knows.
+        behind = [(node_id, standing.behind) for node_id, standing in self.feed.standing.items() if standing.behind]
+        observed = Observed(
+            trust_domain=self.trust_domain,
+            started_at=self.started_at,
+            head=head,
+            nodes=nodes,
+            nodes_connected=len(self.feed.connected),
+            feeds=self.feed.connected.total(),
+            behind=sorted(behind, key=lambda lag: (-lag[1], lag[0])),
+            authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
+            doubt=self.guard.doubt,
+            svid_not_after=self.svid_not_after(),
+            troubles=self.troubles.all(),
+        )
+        # 3. The same as numbers.
+        self._measure(observed)
+        return observed
+
+    def _measure(self, seen: Observed) -> None:
+        metrics = self.metrics
+        metrics.started_at.set(seen.started_at.timestamp())
+        metrics.change_number.set(seen.head.number)
+        metrics.nodes.set(seen.nodes)
+        metrics.nodes_connected.set(seen.nodes_connected)
+        metrics.feeds.set(seen.feeds)
+        metrics.most_behind.set(max((lag for _, lag in seen.behind), default=0))
+        metrics.svid_not_after.set(seen.svid_not_after.timestamp())
+        metrics.clock_trusted.set(not seen.doubt)
+        metrics.deferred_writes.set(self.deferred.waiting)
+        metrics.troubles.set(len(seen.troubles))
+        ends = defaultdict(list)
+        for row, _ in seen.authorities:
+            ends[row.kind, row.state].append(row.not_after)
+        metrics.authority_not_after.clear()  # a state that nobody is in any more has no end
+        for (kind, state), found in ends.items():
+            metrics.authority_not_after.labels(kind, state).set(min(found).timestamp())

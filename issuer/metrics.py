@@ -1,0 +1,64 @@
+"""What an issuer counts and measures, by name: docs/metrics.md says what to alert on.
+
+Counters are moved where it happens, once for a batch; gauges are set when somebody looks (flows/observe_issuer).
+"""
+
+from cognomen.daemon.errors import Kind
+from cognomen.daemon.metrics import Family
+
+__all__ = ["FAILED", "OK", "Metrics"]
+
+OK, FAILED = "ok", "failed"
+
+_MINTED = ("x509", "jwt")
+_ADMISSIONS = ("node attestation", "node call", "node readmission", "node svid renewal")
+
+
+class Metrics:
+    """One issuer's."""
+
+    def __init__(self) -> None:
+        family = Family("issuer")
+        self.registry = family.registry
+        # counters
+        self.svids_signed = family.counter("svids_signed", "SVIDs signed.", kind=(*_MINTED, "node", "issuer"))
+        self.mint_refusals = family.counter(
+            "mint_refusals", "Items of mints that were refused.", kind=_MINTED, reason=tuple(Kind)
+        )
+        self.admission_refusals = family.counter(
+            "admission_refusals",
+            "Calls refused at the network doors.",
+            action=_ADMISSIONS,
+            reason=tuple(Kind),
+        )
+        self.entries_changed = family.counter(
+            "entries_changed",
+            "Registration entries changed.",
+            action=("entry created", "entry updated", "entry deleted"),
+        )
+        self.authority_steps = family.counter(
+            "authority_steps", "Steps of authorities, taken or failed.", outcome=(OK, FAILED)
+        )
+        self.svid_renewals = family.counter("svid_renewals", "Renewals of the issuer's own SVID.", outcome=(OK, FAILED))
+        self.deferred_writes_lost = family.counter(
+            "deferred_writes_lost", "Ledger outcomes and acknowledgements that could not be written."
+        )
+        # gauges
+        self.started_at = family.gauge("start_timestamp_seconds", "When it was started.")
+        self.change_number = family.gauge("change_number", "The last change's number.")
+        self.nodes = family.gauge("nodes", "Attested nodes, whatever their state.")
+        self.nodes_connected = family.gauge("nodes_connected", "Nodes with an open feed.")
+        self.feeds = family.gauge("feeds", "Open feeds.")
+        self.most_behind = family.gauge(
+            "most_behind_changes", "How far the connected node that is furthest behind is, in changes."
+        )
+        self.svid_not_after = family.gauge("svid_not_after_timestamp_seconds", "The end of the issuer's own SVID.")
+        self.authority_not_after = family.gauge(
+            "authority_not_after_timestamp_seconds",
+            "The end of the authority; of several in one state, the first end.",
+            "kind",
+            "state",
+        )
+        self.clock_trusted = family.gauge("clock_trusted", "Whether timed steps are taken: 1, or 0 when they rest.")
+        self.deferred_writes = family.gauge("deferred_writes", "Small writes that wait for their commit.")
+        self.troubles = family.gauge("troubles", "Things that fail now and are tried again.")
