@@ -1,5 +1,7 @@
 """`cognomen status`: how a daemon is, and what it has trouble with."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -18,9 +20,11 @@ __all__ = ["status"]
 
 _SECONDS = 10.0
 _TROUBLED = 1
-_AUTHORITIES = ("key_id", "kind", "state", "activate_at", "not_after", "waits_for")
-_IDENTITIES = ("spiffe_id", "serial", "not_after", "renew_at")
-_TROUBLES = ("what", "reason", "since", "times")
+_BEHIND = ("node_id", "behind")
+_AUTHORITIES = ("kind", "state", "key_id", "not_after")
+_IDENTITIES = ("spiffe_id", "not_after", "renew_at")
+_TROUBLES = ("what", "times", "since", "reason")
+_MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})\.[0-9]{1,9}Z")
 
 
 @click.group(invoke_without_command=True)
@@ -30,7 +34,8 @@ _TROUBLES = ("what", "reason", "since", "times")
 def status(context: click.Context, output: str, socket: Path) -> int | None:
     """Show how the issuer is; `status attestor` shows this node's attestor.
 
-    Exit code 1 when something has failed and is being tried again.
+    Exit code 1 when something fails and is tried again, or the clock is doubted. What a
+    next authority waits for is told by `authority list`.
 
     \b
     Examples:
@@ -41,7 +46,7 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
         return None
     with connect(socket) as admin:
         document = document_from_message(admin.get_status())
-    return _show(document, {"authorities": _AUTHORITIES}, output)
+    return _show(document, {"authorities": _AUTHORITIES, "behind": _BEHIND}, output)
 
 
 @status.command()
@@ -59,7 +64,7 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
 def attestor(socket: str, identities: bool, output: str) -> int:
     """Show how this node's attestor is; for its own user and root.
 
-    Exit code 1 when something has failed and is being tried again.
+    Exit code 1 when something fails and is tried again.
 
     \b
     Example:
@@ -82,15 +87,30 @@ def attestor(socket: str, identities: bool, output: str) -> int:
     return _show(document, {"identities": _IDENTITIES}, output)
 
 
-def _show(document: dict[str, JSON], tables: dict[str, tuple[str, ...]], output: str) -> int:
+def _show(document: dict[str, JSON], tables: Mapping[str, tuple[str, ...]], output: str) -> int:
+    is_well = not document["troubles"] and not document.get("clock")
     if output == "json":
         print_json(document)
-    else:
-        tables |= {"troubles": _TROUBLES}
-        print_document({key: value for key, value in document.items() if key not in tables})
-        for name, columns in tables.items():
-            rows = document[name]
-            if isinstance(rows, list) and rows:
-                click.echo(f"\n{name}:")
-                print_table(columns, [[row[column] for column in columns] for row in rows if isinstance(row, dict)])
-    return _TROUBLED if document["troubles"] or document.get("clock") else 0
+        return 0 if is_well else _TROUBLED
+    tables = {**tables, "troubles": _TROUBLES}
+    if "clock" in document:
+        document["clock"] = document["clock"] or "trusted"
+    print_document({key: _brief(value) for key, value in document.items() if key not in tables})
+    for name, columns in tables.items():
+        rows = document[name]
+        if isinstance(rows, list) and rows:
+            click.echo(f"\n{name}:")
+            print_table(columns, [[_brief(row[column]) for column in columns] for row in rows if isinstance(row, dict)])
+    return 0 if is_well else _TROUBLED
+
+
+def _brief(value: JSON) -> JSON:
+    """Leave out fractions of seconds; say what is zero or not so, which print_document leaves out."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return str(value)
+        case str() if found := _MOMENT.fullmatch(value):
+            return f"{found[1]}Z"
+    return value
