@@ -24,10 +24,11 @@ def test_both_daemons_tell_how_they_are_and_what_fails_until_it_is_over(tmp_path
         assert isinstance(identities, list)
         assert identities[0]["spiffe_id"] == "spiffe://example.org/web"
         world.issuer.kill()
-        while (troubled := world.run("status", "attestor", socket)).returncode == 0:
+        while "node svid renewal" not in (troubled := world.run("status", "attestor", socket)).stdout:
             pass
         assert troubled.returncode == 1
-        assert "feed" in troubled.stdout
+        assert "connected       no" in troubled.stdout
+        assert "\nfeed " in troubled.stdout
         world.issuer.start()
         while (well := world.run("status", "attestor", socket)).returncode != 0:
             pass

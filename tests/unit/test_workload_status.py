@@ -3,7 +3,8 @@
 import pytest
 from grpclib.const import Status
 
-from attestor.api.status import translate
+from attestor.api.status import counting, translate
+from attestor.metrics import Metrics
 from cognomen.daemon.errors import Kind, Refused
 from svid.errors import X509SVIDError
 
@@ -29,3 +30,14 @@ def test_the_statuses_that_the_standard_names() -> None:
 )
 def test_what_was_not_refused_is_our_fault_and_says_nothing_else(err: Exception) -> None:
     assert translate(err) == (Status.INTERNAL, "internal error")
+
+
+def test_refusals_are_counted_by_kind_and_surprises_as_internal() -> None:
+    metrics = Metrics()
+    translate_and_count = counting(metrics)
+    denied = Refused(Kind.DENIED, "no identity issued")
+    assert translate_and_count(denied) == translate(denied)
+    translate_and_count(KeyError())
+    for kind in Kind:
+        found = metrics.registry.get_sample_value("cognomen_attestor_workload_refusals_total", {"reason": kind})
+        assert found == (kind in {Kind.DENIED, Kind.INTERNAL})

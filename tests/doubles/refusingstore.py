@@ -1,0 +1,37 @@
+"""A datastore that refuses while it is told to, as one on a full or missing disk does."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, Transaction
+
+__all__ = ["RefusingStore"]
+
+T = TypeVar("T")
+
+
+class RefusingStore:
+    """Another store, and whether it writes.
+
+    Attributes:
+        refuses: every write is refused with UNAVAILABLE while it is set.
+    """
+
+    def __init__(self, store: Datastore) -> None:
+        self._store = store
+        self.refuses = False
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        return await self._store.read(work)
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        if self.refuses:
+            raise Refused(Kind.UNAVAILABLE, "store: full")
+        return await self._store.write(work)
+
+    async def wait_for_change(self, after: int) -> int:
+        return await self._store.wait_for_change(after)
+
+    async def close(self) -> None:
+        await self._store.close()

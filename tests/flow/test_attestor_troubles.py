@@ -1,0 +1,156 @@
+"""What the attestor's flows note and count, and what one look at it finds: against an issuer in memory, on a FakeClock."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from attestor.cache import Cache
+from attestor.flows.follow_feed import FollowFeed
+from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_node import KeepNode
+from attestor.flows.mint_jwts import MintJWTs
+from attestor.flows.observe_attestor import ObserveAttestor
+from attestor.flows.renew_svids import RenewSVIDs
+from attestor.metrics import Metrics
+from attestor.nodeattestor.join_token import JoinToken
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
+from svid.entry import EntryID
+from svid.spiffeid import TrustDomain
+from tests.doubles.clock import FakeClock
+from tests.doubles.entries import entry
+from tests.doubles.issuerclient import IssuerInMemory
+from tests.doubles.state import MemoryState
+from tests.doubles.until import until
+
+TD = TrustDomain("example.org")
+HALF_HOUR = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """An attestor's flows, running, and the issuer."""
+
+    issuer: IssuerInMemory
+    clock: FakeClock
+    observe: ObserveAttestor
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.observe.metrics.registry.get_sample_value(f"cognomen_attestor_{name}", labels)
+
+    def troubles(self) -> set[str]:
+        return {one.what for one in self.observe.troubles.all()}
+
+    def holds(self, name: str) -> bool:
+        return EntryID(name) in self.observe.cache.svids
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    clock = FakeClock()
+    issuer, state = IssuerInMemory(clock, TD), MemoryState()
+    client, invite, jitter = issuer.client(), issuer.invite(), lambda: 0.5
+    join = JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=clock)
+    node = await join.run(invite, JoinToken(invite))
+    cache, troubles, metrics = Cache(node.bundle), Troubles(clock), Metrics()
+    keep = KeepNode(
+        node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+    )
+    observe = ObserveAttestor(
+        started_at=clock.now(),
+        clock=clock,
+        cache=cache,
+        node=keep,
+        feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+        renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+        jwts=MintJWTs(client=client, clock=clock, troubles=troubles, metrics=metrics),
+        troubles=troubles,
+        metrics=metrics,
+    )
+    flows = (observe.feed.run, observe.renewals.run, observe.jwts.run, keep.run)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run()) for run in flows]
+        await until(lambda: cache.synchronised)
+        yield House(issuer=issuer, clock=clock, observe=observe)
+        for task in tasks:
+            task.cancel()
+
+
+async def pass_until_no_trouble(house: House) -> None:
+    while house.troubles():
+        house.clock.advance(1)
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+async def test_what_fails_while_the_issuer_is_away_is_told_and_over_when_it_is_back(house: House) -> None:
+    house.issuer.put(entry("web"))
+    await until(lambda: house.holds("web"))
+    house.issuer.set_reachable(reachable=False)
+    await until(lambda: house.troubles() == {"feed"})
+    house.clock.advance(HALF_HOUR)
+    await until(lambda: house.troubles() == {"feed", "node svid renewal", "x509-svid renewal"})
+    with pytest.raises(Refused):
+        await house.observe.jwts.jwt_svid(entry("web"), ["a"])
+    assert "jwt-svid mint" in house.troubles()
+    house.issuer.set_reachable(reachable=True)
+    await house.observe.jwts.jwt_svid(entry("web"), ["a"])
+    async with asyncio.timeout(10):
+        await pass_until_no_trouble(house)
+    for kind in ("node", "x509", "jwt"):
+        assert (house.value("renewals_total", kind=kind, outcome="failed") or 0) >= 1
+        assert (house.value("renewals_total", kind=kind, outcome="ok") or 0) >= 1
+    assert (house.value("feed_failures_total") or 0) >= 1
+
+
+async def test_an_entry_that_is_refused_is_told_by_itself_until_it_is_minted_or_gone(house: House) -> None:
+    for name in ("bad", "worse"):
+        house.issuer.refused_entries[EntryID(name)] = Refused(Kind.DENIED, "no")
+    house.issuer.put(entry("good"), entry("bad"), entry("worse"))
+    await until(lambda: house.holds("good"))
+    assert house.troubles() == {"x509-svid renewal of entry bad", "x509-svid renewal of entry worse"}
+    assert house.value("renewals_total", kind="x509", outcome="ok") == 1
+    assert house.value("renewals_total", kind="x509", outcome="failed") == 2
+    house.issuer.refused_entries.clear()
+    house.issuer.delete(EntryID("worse"))
+    await until(lambda: house.troubles() == {"x509-svid renewal of entry bad"})
+    async with asyncio.timeout(10):
+        await pass_until_no_trouble(house)
+    assert house.holds("bad")
+
+
+async def test_a_token_that_is_refused_is_counted_as_failed(house: House) -> None:
+    house.issuer.refused_entries[EntryID("bad")] = Refused(Kind.DENIED, "no")
+    house.issuer.put(entry("bad"))
+    with pytest.raises(Refused):
+        await house.observe.jwts.jwt_svid(entry("bad"), ["a"])
+    assert house.value("renewals_total", kind="jwt", outcome="failed") == 1
+
+
+async def test_one_look_sets_the_gauges(house: House) -> None:
+    house.issuer.put(entry("web"))
+    await until(lambda: house.holds("web"))
+    await house.observe.jwts.jwt_svid(entry("web"), ["a"])
+    seen = house.observe()
+    assert (seen.connected, seen.synchronised, len(seen.svids)) == (True, True, 1)
+    assert (house.value("feed_connected"), house.value("synchronised"), house.value("svids")) == (1, 1, 1)
+    assert (house.value("entries"), house.value("jwt_svids"), house.value("troubles")) == (1, 1, 0)
+    assert house.value("feed_step_timestamp_seconds") == house.clock.now().timestamp()
+    assert house.value("svids_first_end_timestamp_seconds") == (house.clock.now() + 2 * HALF_HOUR).timestamp()
+    assert house.value("node_svid_renew_at_timestamp_seconds") == (house.clock.now() + HALF_HOUR).timestamp()
+    assert house.value("feed_steps_total", kind="snapshot") == 1
+    assert house.value("feed_steps_total", kind="change") == 1
+
+
+async def test_the_lag_is_that_of_the_svid_that_is_most_overdue(house: House) -> None:
+    house.issuer.put(entry("web"))
+    await until(lambda: house.holds("web"))
+    house.observe()
+    assert house.value("renewal_lag_seconds") == 0
+    house.issuer.set_reachable(reachable=False)
+    house.clock.advance(HALF_HOUR + timedelta(minutes=7))
+    house.observe()
+    assert house.value("renewal_lag_seconds") == timedelta(minutes=7).total_seconds()

@@ -1,0 +1,218 @@
+"""What an issuer's flows note and count, and what one look at it finds: on a store in memory that may refuse."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
+from issuer.api.admin_status import status_to_pb
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.audit import NodeID
+from issuer.decisions.changes import Cursor
+from issuer.flows.audit_refusals import AuditRefusals
+from issuer.flows.change_entries import ChangeEntries
+from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.feed_attestors import FeedAttestors, Standing
+from issuer.flows.guard_clock import GuardClock
+from issuer.flows.hold_keys import HoldKeys
+from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
+from issuer.flows.mint_batch import MintBatch
+from issuer.flows.observe_issuer import ObserveIssuer
+from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
+from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.keymanager.memory import MemoryKeyManager
+from issuer.metrics import Metrics
+from issuer.upstream.self_signed import SelfSigned
+from svid.entry import EntryID
+from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
+from tests.doubles.refusingstore import RefusingStore
+from tests.doubles.until import until
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """An issuer's flows without doors."""
+
+    clock: FakeClock
+    store: RefusingStore
+    rotate: RotateAuthority
+    renew: RenewIssuerSVID
+    deferred: DeferWrites
+    observe: ObserveIssuer
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.observe.metrics.registry.get_sample_value(f"cognomen_issuer_{name}", labels)
+
+    def troubles(self) -> list[str]:
+        return [one.what for one in self.observe.troubles.all()]
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    opened, clock = await SQLiteDatastore.open(None), FakeClock()
+    store, troubles, metrics = RefusingStore(opened), Troubles(clock), Metrics()
+    keys, guard = HoldKeys(keys=MemoryKeyManager()), GuardClock(datastore=store, clock=clock)
+    deferred = DeferWrites(datastore=store, clock=clock, troubles=troubles, metrics=metrics)
+    feed = FeedAttestors(datastore=store, deferred=deferred, clock=clock, trust_domain=TRUST_DOMAIN)
+    rotate = RotateAuthority(
+        datastore=store,
+        keys=keys,
+        upstream=SelfSigned(),
+        clock=clock,
+        guard=guard,
+        trust_domain=TRUST_DOMAIN,
+        policy=RotationPolicy(lifetime=timedelta(days=14), spread=timedelta(minutes=10)),
+        acknowledged=feed.slowest,
+        jitter=lambda: 0.0,
+        troubles=troubles,
+        metrics=metrics,
+    )
+    await rotate()
+    renew = RenewIssuerSVID(
+        datastore=store,
+        keys=keys,
+        clock=clock,
+        trust_domain=TRUST_DOMAIN,
+        ttl=HOUR,
+        jitter=lambda: 0.0,
+        troubles=troubles,
+        metrics=metrics,
+    )
+    observe = ObserveIssuer(
+        trust_domain=TRUST_DOMAIN,
+        started_at=clock.now(),
+        datastore=store,
+        feed=feed,
+        rotate=rotate,
+        guard=guard,
+        deferred=deferred,
+        svid_not_after=lambda: clock.now() + HOUR,
+        troubles=troubles,
+        metrics=metrics,
+    )
+    yield House(clock=clock, store=store, rotate=rotate, renew=renew, deferred=deferred, observe=observe)
+    await opened.close()
+
+
+async def test_a_renewal_of_the_issuers_own_svid_that_fails_is_told_and_tried_again_until_it_succeeds(
+    house: House,
+) -> None:
+    presented: list[IssuerIdentity] = []
+    first = await house.renew()
+    house.clock.advance(HOUR / 2)
+    house.store.refuses = True
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(house.renew.run(first, presented.append))
+        await until(lambda: house.troubles() == ["issuer svid renewal"])
+        assert house.value("svid_renewals_total", outcome="failed") == 1
+        house.store.refuses = False
+        house.clock.advance(1)
+        await until(lambda: bool(presented))
+        assert house.troubles() == []
+        assert house.value("svid_renewals_total", outcome="ok") == 2
+        assert house.value("svids_signed_total", kind="issuer") == 2
+        task.cancel()
+
+
+async def test_deferred_writes_that_are_lost_are_told_until_the_next_ones_are_written(house: House) -> None:
+    house.store.refuses = True
+    for _ in range(3):
+        house.deferred.put(lambda _: None)
+    await house.deferred.flush()
+    assert house.troubles() == ["deferred writes"]
+    assert house.value("deferred_writes_lost_total") == 3
+    house.store.refuses = False
+    house.deferred.put(lambda _: None)
+    await house.observe()
+    assert house.value("deferred_writes") == 1
+    await house.deferred.flush()
+    assert house.troubles() == []
+
+
+async def test_a_rotation_that_fails_is_told_and_counted(house: House) -> None:
+    assert house.value("authority_steps_total", outcome="failed") == 0
+    assert (house.value("authority_steps_total", outcome="ok") or 0) > 0
+    async with asyncio.TaskGroup() as group:
+        house.clock.advance(timedelta(days=7))
+        house.store.refuses = True
+        task = group.create_task(house.rotate.run())
+        await until(lambda: house.troubles() == ["authority rotation"])
+        assert house.value("authority_steps_total", outcome="failed") == 1
+        task.cancel()
+
+
+async def test_a_batch_of_mints_is_counted_by_what_became_of_its_items(house: House) -> None:
+    metrics, node = house.observe.metrics, a_node()
+    await house.store.write(lambda tx: tx.nodes.put(node))
+    entries = ChangeEntries(datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
+    entry = (await entries.create([an_entry()], actor="uid:0")).entries[0]
+    mint = IssueX509SVIDs(
+        batches=MintBatch(datastore=house.store, deferred=house.deferred, clock=house.clock, metrics=metrics),
+        keys=house.renew.keys,
+        trust_domain=TRUST_DOMAIN,
+        ttl=HOUR,
+    )
+    keys = [public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()) for _ in range(2)]
+    wanted = [(entry.id, keys[0]), (EntryID("other"), keys[1]), (entry.id, b"")]
+    await mint(node, [X509Request(entry_id=entry_id, public_key=key) for entry_id, key in wanted])
+    assert house.value("svids_signed_total", kind="x509") == 1
+    assert house.value("mint_refusals_total", kind="x509", reason="INVALID") == 1
+    refused = [house.value("mint_refusals_total", kind="x509", reason=reason) or 0 for reason in Kind]
+    assert sum(refused) == 2
+
+
+async def test_refusals_at_the_doors_are_counted_each(house: House) -> None:
+    refusals = AuditRefusals(datastore=house.store, clock=house.clock, metrics=house.observe.metrics)
+    for kind in (Kind.DENIED, Kind.DENIED, Kind.UNAVAILABLE):
+        await refusals.record(Refused(kind, "no"), actor="stranger", action="node attestation")
+    assert house.value("admission_refusals_total", action="node attestation", reason="DENIED") == 2
+    assert house.value("admission_refusals_total", action="node attestation", reason="UNAVAILABLE") == 1
+
+
+async def test_changed_entries_are_counted_and_refused_ones_are_not(house: House) -> None:
+    change = ChangeEntries(
+        datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN, metrics=house.observe.metrics
+    )
+    changed = await change.create([an_entry()], actor="uid:0")
+    with pytest.raises(Refused):
+        await change.create([an_entry()], actor="uid:0")
+    await change.delete([changed.entries[0].id], actor="uid:0")
+    assert house.value("entries_changed_total", action="entry created") == 1
+    assert house.value("entries_changed_total", action="entry deleted") == 1
+
+
+async def test_one_look_gives_status_and_gauges_the_same(house: House) -> None:
+    house.observe.troubles.note("checkpoint", "no")
+    for name, acknowledged in (("near", 2), ("far", 1), ("there", 3)):
+        house.observe.feed.connected[NodeID(name)] = 1
+        house.observe.feed.standing[NodeID(name)] = Standing(acknowledged, sent=Cursor(incarnation="1", number=3))
+    status = status_to_pb(await house.observe())
+    assert [(lag.node_id, lag.behind) for lag in status.behind] == [("far", 2), ("near", 1)]
+    assert [one.state for one in status.authorities] == ["active", "next", "active", "next"]
+    assert status.svid_not_after.ToDatetime().timestamp() > status.started_at.ToDatetime().timestamp()
+    assert (status.clock, status.troubles[0].what) == ("", "checkpoint")
+    assert house.value("change_number") == status.change_number > 0
+    assert (house.value("nodes_connected"), house.value("feeds"), house.value("most_behind_changes")) == (3, 3, 2)
+    assert (house.value("troubles"), house.value("clock_trusted")) == (1, 1)
+    expected = status.authorities[0].not_after.ToSeconds()
+    assert house.value("authority_not_after_timestamp_seconds", kind="x509", state="active") == expected
+
+
+async def test_a_doubted_clock_is_a_gauge_at_zero(house: House) -> None:
+    await house.observe()
+    house.clock.jump(timedelta(hours=-1))
+    assert (await house.observe()).doubt
+    assert house.value("clock_trusted") == 0
+
+
+async def test_a_state_that_no_authority_is_in_any_more_has_no_end(house: House) -> None:
+    await house.observe()
+    assert house.value("authority_not_after_timestamp_seconds", kind="x509", state="old") is None
