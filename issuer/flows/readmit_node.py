@@ -7,6 +7,7 @@ memory; only one that was used rightly is remembered, until its end.
 import hashlib
 import hmac
 import secrets
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -56,7 +57,7 @@ class ReadmitNode:
     trust_domain: TrustDomain
     window: timedelta
     _seal_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _used: dict[bytes, int] = field(default_factory=dict, repr=False)
+    _used: OrderedDict[bytes, int] = field(default_factory=OrderedDict, repr=False)
 
     def begin(self) -> bytes:
         """Make a nonce: good once, for a minute.
@@ -118,16 +119,24 @@ class ReadmitNode:
         content, seal = nonce[:-_SEAL_BYTES], nonce[-_SEAL_BYTES:]
         if len(nonce) != _RANDOM_BYTES + _END_BYTES + _SEAL_BYTES or not hmac.compare_digest(seal, self._seal(content)):
             raise Refused(Kind.UNAUTHENTICATED, "nonce: expected one that this issuer gave, found another")
-        if self.clock.monotonic() * 1000 >= self._end(nonce):
-            raise Refused(Kind.UNAUTHENTICATED, f"nonce: expected it within {_NONCE_SECONDS} s, found it later")
+        self._check_in_time(nonce)
 
     def _take_nonce(self, nonce: bytes) -> None:
+        self._check_in_time(
+            nonce
+        )  # again: one that ended meanwhile may be forgotten below, and must not count as unused
         now = self.clock.monotonic() * 1000
-        for used in [used for used, end in self._used.items() if end <= now]:
-            del self._used[used]
+        while (
+            self._used and next(iter(self._used.values())) <= now
+        ):  # about in the order of their ends: not all are looked at
+            self._used.popitem(last=False)
         if nonce in self._used:
             raise Refused(Kind.UNAUTHENTICATED, "nonce: expected it once, found it again")
         self._used[nonce] = self._end(nonce)
+
+    def _check_in_time(self, nonce: bytes) -> None:
+        if self.clock.monotonic() * 1000 >= self._end(nonce):
+            raise Refused(Kind.UNAUTHENTICATED, f"nonce: expected it within {_NONCE_SECONDS} s, found it later")
 
     def _end(self, nonce: bytes) -> int:
         return int.from_bytes(nonce[_RANDOM_BYTES:-_SEAL_BYTES])

@@ -1,0 +1,148 @@
+"""The nonces of a readmission, on a store in memory and a clock that the test moves."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.readmission import readmission_bytes
+from cognomen.daemon.troubles import Troubles
+from issuer.datastore.port import Datastore, Transaction
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.audit import NodeID
+from issuer.flows.audit_refusals import AuditRefusals
+from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.hold_keys import HoldKeys
+from issuer.flows.issue_node_svid import IssueNodeSVID
+from issuer.flows.readmit_node import ReadmitNode, Shown
+from issuer.keymanager.memory import MemoryKeyManager
+from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, x509_authority
+
+T = TypeVar("T")
+
+
+class SlowReads:
+    """Another store, whose reads take as long as they are told to.
+
+    Attributes:
+        seconds: how long the next read takes.
+    """
+
+    def __init__(self, store: Datastore, clock: FakeClock) -> None:
+        self._store = store
+        self._clock = clock
+        self.seconds = 0.0
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        self._clock.advance(self.seconds)
+        return await self._store.read(work)
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        return await self._store.write(work)
+
+    async def wait_for_change(self, after: int) -> int:
+        return await self._store.wait_for_change(after)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+class OneKey(MemoryKeyManager):
+    """A key manager that holds the key of an authority which a test made."""
+
+    def __init__(self, key: LocalSigningKey) -> None:
+        super().__init__()
+        self._keys[key.id] = key
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """An issuer with one node, as far as a readmission goes."""
+
+    clock: FakeClock
+    store: SlowReads
+    readmit: ReadmitNode
+    leaf: bytes
+    key: LocalSigningKey
+
+    def shown(self, nonce: bytes) -> Shown:
+        public_key = public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key())
+        signature = self.key.sign(readmission_bytes(TRUST_DOMAIN, nonce, public_key))
+        return Shown(certificate=self.leaf, nonce=nonce, public_key=public_key, signature=signature)
+
+    async def refused(self, shown: Shown) -> str:
+        with pytest.raises(Refused) as refused:
+            await self.readmit(shown)
+        assert refused.value.kind is Kind.UNAUTHENTICATED
+        return refused.value.detail
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    clock = FakeClock(NOW)
+    opened = await SQLiteDatastore.open(None)
+    store, signing = SlowReads(opened, clock), await x509_authority()
+    await store.write(lambda tx: tx.authorities.put(signing.authority))
+    node_svids = IssueNodeSVID(
+        keys=HoldKeys(keys=OneKey(signing.key)),
+        deferred=DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock)),
+        clock=clock,
+        trust_domain=TRUST_DOMAIN,
+        ttl=timedelta(hours=1),
+    )
+    key = generate_private_key(KeyKind.EC_P256)
+    intent = await store.write(lambda tx: node_svids.record(tx, a_node(), key.public_key()))
+    credential = await node_svids.release(intent)
+    readmit = ReadmitNode(
+        datastore=store,
+        node_svids=node_svids,
+        refusals=AuditRefusals(datastore=store, clock=clock),
+        clock=clock,
+        trust_domain=TRUST_DOMAIN,
+        window=timedelta(days=5),
+    )
+    yield House(
+        clock=clock,
+        store=store,
+        readmit=readmit,
+        leaf=credential.chain[0],
+        key=LocalSigningKey(KeyID("node"), key),
+    )
+    await store.close()
+
+
+async def test_a_nonce_is_good_to_its_last_moment_and_once(house: House) -> None:
+    nonce = house.readmit.begin()
+    house.clock.advance(59.9)
+    await house.readmit(house.shown(nonce))
+    assert "found it again" in await house.refused(house.shown(nonce))
+    house.clock.advance(0.2)
+    assert "found it later" in await house.refused(house.shown(nonce))
+
+
+async def test_a_used_nonce_that_ends_while_it_is_shown_again_is_not_forgotten_before(house: House) -> None:
+    nonce = house.readmit.begin()
+    house.clock.advance(59)
+    await house.readmit(house.shown(nonce))
+    house.store.seconds = 2
+    assert "found it later" in await house.refused(house.shown(nonce))
+
+
+async def test_another_issuers_nonce_is_none(house: House) -> None:
+    nonce = house.readmit.begin()
+    bent = bytes([nonce[0] ^ 1]) + nonce[1:]
+    assert "that this issuer gave" in await house.refused(house.shown(bent))
+
+
+async def test_used_nonces_are_forgotten_after_their_end(house: House) -> None:
+    for _ in range(3):
+        await house.readmit(house.shown(house.readmit.begin()))
+        house.clock.advance(61)
+    node = await house.store.read(lambda tx: tx.nodes.get(NodeID("n1")))
+    assert node is not None
+    assert node.pending_serial
