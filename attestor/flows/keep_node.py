@@ -107,7 +107,7 @@ class KeepNode:
                 self._tell(e, delay)
                 self._troubles.note(_RENEWAL, e.detail)
                 self._metrics.renewals.labels("node", FAILED).inc()
-                await self._clock.sleep(delay)
+                await self._clock.sleep(self._at_most_until_over(delay))
             else:
                 self._troubles.over(_RENEWAL)
                 self._metrics.renewals.labels("node", OK).inc()
@@ -116,6 +116,11 @@ class KeepNode:
     @property
     def _is_over(self) -> bool:
         return self._clock.now() >= self.node.svid.not_after
+
+    def _at_most_until_over(self, delay: float) -> float:
+        """Sleep no longer than the SVID lives: from its end on it comes back another way, and sooner."""
+        left = (self.node.svid.not_after - self._clock.now()).total_seconds()
+        return min(delay, left) if left > 0 else delay
 
     def _patience(self) -> Backoff:
         return _RETURN_BACKOFF if self._is_over else _BACKOFF

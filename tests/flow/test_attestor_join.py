@@ -206,6 +206,23 @@ async def test_while_the_issuer_is_away_a_return_is_tried_at_least_each_second(
         await until(lambda: keeper.node is not node)
 
 
+async def test_an_svid_that_runs_out_during_a_long_delay_is_got_back_at_once(
+    issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
+) -> None:
+    state = MemoryState()
+    node = await join(issuer, state, issuer.invite(), client=client)
+    issuer.refused_node = Refused(Kind.UNAUTHENTICATED, "not you")  # delays of up to a minute
+    clock.advance(timedelta(minutes=30))
+    async with kept(node, state, client, clock) as keeper:
+        while (left := (node.svid.not_after - clock.now()).total_seconds()) > 1:
+            await until(lambda: clock.sleepers == 1)
+            clock.advance(min(left - 1, 7))
+        await until(lambda: clock.sleepers == 1)
+        assert keeper.node is node
+        clock.advance(1)
+        await until(lambda: keeper.node is not node)
+
+
 async def test_a_return_that_is_refused_is_tried_again_slowly_and_the_way_back_is_told(
     issuer: IssuerInMemory,
     client: InMemoryIssuerClient,
