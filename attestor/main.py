@@ -16,7 +16,7 @@ from attestor.api.status import counting
 from attestor.api.workload import SERVICE, WorkloadAPI
 from attestor.cache import Cache
 from attestor.config import AttestorConfig
-from attestor.decisions.node import Node
+from attestor.decisions.node import REJOIN, Node
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
@@ -85,7 +85,8 @@ async def rejoin(config: AttestorConfig, invite: Invite, joined: Callable[[Spiff
     """Join with a new invite, as the node that it names, keep that, and end.
 
     Raises:
-        Refused: EXISTS while an attestor runs on this state; as the issuer refuses.
+        Refused: EXISTS while an attestor runs on this state; INVALID for the invite by which it joined before its SVID ran out; as the
+            issuer refuses.
     """
     with alone_in(private_directory(config.state_dir), "attestor"):
         attestor = _Attestor(config, joined, Systemd())
@@ -93,6 +94,10 @@ async def rejoin(config: AttestorConfig, invite: Invite, joined: Callable[[Spiff
             node = await attestor.join(invite)
         finally:
             await attestor.client.close()
+        if attestor.clock.now() >= node.svid.not_after:
+            raise Refused(
+                Kind.INVALID, "invite: expected a new one, found the one that this node joined by before", hint=REJOIN
+            )
         joined(node.svid.spiffe_id)
 
 

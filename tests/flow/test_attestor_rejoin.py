@@ -1,0 +1,77 @@
+"""`attestor rejoin` and the way back of a node that was away for too long, against a real issuer."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from attestor.config import AttestorConfig
+from attestor.decisions.node import Node
+from attestor.main import rejoin
+from attestor.state.disk import DiskState
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.invite import Invite
+from cognomen.daemon.privatefile import alone_in, private_directory
+from cognomen.wire.pb import admin_pb2
+from svid.clock import SystemClock
+from svid.spiffeid import SpiffeID
+from tests.flow.issuer_harness import Issuer, running
+
+
+async def invite_again(issuer: Issuer, node_id: SpiffeID) -> Invite:
+    request = admin_pb2.CreateInviteRequest(node_id=str(node_id))
+    made = await issuer.admin("CreateInvite", request, admin_pb2.CreateInviteResponse)
+    assert isinstance(made, admin_pb2.CreateInviteResponse)
+    return Invite.parse(made.invite)
+
+
+async def joined(config: AttestorConfig, invite: Invite) -> SpiffeID:
+    said: list[SpiffeID] = []
+    await rejoin(config, invite, said.append)
+    (spiffe_id,) = said
+    return spiffe_id
+
+
+def saved(config: AttestorConfig) -> Node:
+    kept = DiskState(config.state_dir).load()
+    assert isinstance(kept, Node)
+    return kept
+
+
+def wait_until_over(node: Node) -> None:
+    clock = SystemClock()
+    while clock.now() < node.svid.not_after:
+        pass
+
+
+async def test_a_node_that_may_not_return_rejoins_as_itself_with_a_new_key(tmp_path: Path) -> None:
+    config = AttestorConfig(state_dir=tmp_path / "node")
+    async with running(tmp_path, node_svid_ttl=timedelta(seconds=1), return_window=timedelta()) as issuer:
+        first = await joined(config, await issuer.invite())
+        before = saved(config)
+        wait_until_over(before)
+        again = await joined(config, await invite_again(issuer, first))
+        after = saved(config)
+    assert again == first == after.svid.spiffe_id
+    assert after.svid.private_key.public_key() != before.svid.private_key.public_key()
+
+
+async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran_out(tmp_path: Path) -> None:
+    config = AttestorConfig(state_dir=tmp_path / "node")
+    async with running(tmp_path, node_svid_ttl=timedelta(seconds=1)) as issuer:
+        invite = await issuer.invite()
+        assert await joined(config, invite) == await joined(config, invite)  # said twice, joined once
+        wait_until_over(saved(config))
+        with pytest.raises(Refused, match="invite: expected a new one") as refused:
+            await joined(config, invite)
+    assert refused.value.kind is Kind.INVALID
+    assert "cognomen node invite --node" in refused.value.hint
+
+
+async def test_a_state_in_use_is_left_alone(tmp_path: Path) -> None:
+    config = AttestorConfig(state_dir=tmp_path / "node")
+    async with running(tmp_path) as issuer:
+        invite = await issuer.invite()
+        with alone_in(private_directory(config.state_dir), "attestor"), pytest.raises(Refused) as refused:
+            await joined(config, invite)
+    assert refused.value.kind is Kind.EXISTS
