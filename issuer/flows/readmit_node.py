@@ -119,24 +119,23 @@ class ReadmitNode:
         content, seal = nonce[:-_SEAL_BYTES], nonce[-_SEAL_BYTES:]
         if len(nonce) != _RANDOM_BYTES + _END_BYTES + _SEAL_BYTES or not hmac.compare_digest(seal, self._seal(content)):
             raise Refused(Kind.UNAUTHENTICATED, "nonce: expected one that this issuer gave, found another")
-        self._check_in_time(nonce)
+        self._check_in_time(nonce, self._now())
 
     def _take_nonce(self, nonce: bytes) -> None:
-        self._check_in_time(
-            nonce
-        )  # again: one that ended meanwhile may be forgotten below, and must not count as unused
-        now = self.clock.monotonic() * 1000
-        while (
-            self._used and next(iter(self._used.values())) <= now
-        ):  # about in the order of their ends: not all are looked at
+        now = self._now()  # once: what is in time by this moment is not forgotten by it either
+        self._check_in_time(nonce, now)
+        while self._used and next(iter(self._used.values())) <= now:  # about in the order of their ends
             self._used.popitem(last=False)
         if nonce in self._used:
             raise Refused(Kind.UNAUTHENTICATED, "nonce: expected it once, found it again")
         self._used[nonce] = self._end(nonce)
 
-    def _check_in_time(self, nonce: bytes) -> None:
-        if self.clock.monotonic() * 1000 >= self._end(nonce):
+    def _check_in_time(self, nonce: bytes, now: float) -> None:
+        if now >= self._end(nonce):
             raise Refused(Kind.UNAUTHENTICATED, f"nonce: expected it within {_NONCE_SECONDS} s, found it later")
+
+    def _now(self) -> float:
+        return self.clock.monotonic() * 1000
 
     def _end(self, nonce: bytes) -> int:
         return int.from_bytes(nonce[_RANDOM_BYTES:-_SEAL_BYTES])

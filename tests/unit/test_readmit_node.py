@@ -26,6 +26,22 @@ from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, x509_authorit
 T = TypeVar("T")
 
 
+class TickingClock(FakeClock):
+    """A clock that goes on by itself whenever its monotonic time is read, as a real one does.
+
+    Attributes:
+        tick: by how many seconds.
+    """
+
+    tick = 0.0
+
+    def monotonic(self) -> float:
+        now = super().monotonic()
+        if self.tick:
+            self.advance(self.tick)
+        return now
+
+
 class SlowReads:
     """Another store, whose reads take as long as they are told to.
 
@@ -64,7 +80,7 @@ class OneKey(MemoryKeyManager):
 class House:
     """An issuer with one node, as far as a readmission goes."""
 
-    clock: FakeClock
+    clock: TickingClock
     store: SlowReads
     readmit: ReadmitNode
     leaf: bytes
@@ -84,7 +100,7 @@ class House:
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    clock = FakeClock(NOW)
+    clock = TickingClock(NOW)
     opened = await SQLiteDatastore.open(None)
     store, signing = SlowReads(opened, clock), await x509_authority()
     await store.write(lambda tx: tx.authorities.put(signing.authority))
@@ -131,6 +147,14 @@ async def test_a_used_nonce_that_ends_while_it_is_shown_again_is_not_forgotten_b
     await house.readmit(house.shown(nonce))
     house.store.seconds = 2
     assert "found it later" in await house.refused(house.shown(nonce))
+
+
+async def test_a_used_nonce_is_not_forgotten_between_two_looks_at_the_clock(house: House) -> None:
+    nonce = house.readmit.begin()
+    await house.readmit(house.shown(nonce))
+    house.clock.advance(59.9985)
+    house.clock.tick = 0.001  # a third look would come after the nonce's end
+    assert "found it again" in await house.refused(house.shown(nonce))
 
 
 async def test_another_issuers_nonce_is_none(house: House) -> None:
