@@ -134,6 +134,7 @@ class _Attestor:
             client=self.client,
             clock=self.clock,
         )
+        self._systemd.status("waits for its issuer to let it join")
         return await flow.run(invite, JoinToken(invite) if invite else None)
 
     async def serve(self, node: Node, stop: asyncio.Event) -> None:
@@ -163,6 +164,7 @@ class _Attestor:
         async with self._door(workloads, flows, health):
             self._systemd.check_taken()
             self._systemd.ready()
+            self._systemd.status("accepts workloads, waits for a snapshot of its issuer")
             await supervise(tasks, stop=stop, clock=clock)
             self._systemd.stopping()
             health.set_serving(serving=False)
@@ -213,6 +215,5 @@ class _Attestor:
                 f"workload_socket: expected a directory that can be made, cannot make {path.parent}: {e.strerror}",
             ) from e
         limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
-        return unixrpc.serve(
-            gate.listen(path, 0o666, held=self._systemd.sockets), services, limits, translate=counting(observe.metrics)
-        )
+        listener = gate.listen(path, 0o666, held=self._systemd.take(path))
+        return unixrpc.serve(listener, services, limits, translate=counting(observe.metrics))

@@ -339,8 +339,9 @@ async def _open_admin_door(
     def services(caller: Caller) -> Sequence[unixrpc.Service]:
         return [AdminService(flows, caller), Health(health), Reflection([_ADMIN], Default())]
 
-    if str(config.admin_socket) not in systemd.sockets:
+    held = systemd.take(config.admin_socket)
+    if held is None:
         private_directory(config.admin_socket.parent)
-    listener = gate.listen(config.admin_socket, 0o600, held=systemd.sockets)
+    listener = gate.listen(config.admin_socket, 0o600, held=held)
     await leaving.enter_async_context(unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate))
     return health

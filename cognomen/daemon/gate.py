@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -43,20 +43,21 @@ class Identify(Protocol):
         """Say who is on the other side, or refuse."""
 
 
-def listen(path: Path, mode: int, *, held: MutableMapping[str, socket.socket] | None = None) -> socket.socket:
+def listen(path: Path, mode: int, *, held: socket.socket | None = None) -> socket.socket:
     """Bind a Unix socket and listen on it; a dead one at the path is replaced, a live one is not.
 
     The path stays behind when the socket is closed: clients look for it.
 
     Args:
-        held: sockets that listen already, by path: one of them is taken out and used as it is.
+        held: one that listens at the path already, to be used in place of a new one if it lets in nobody whom the mode does not.
 
     Raises:
         Refused: INVALID when others could replace the socket or something else is there, EXISTS when somebody serves it.
     """
     _check_directory(path.parent.resolve())
-    if held and (taken := held.pop(os.fspath(path), None)) is not None:
-        return taken
+    if held is not None:
+        _check_held(path, mode)
+        return held
     with _locked(path):
         _remove_dead(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -91,6 +92,27 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(opened)
+
+
+def _check_held(path: Path, mode: int) -> None:
+    """Refuse a socket that whoever handed it over opened to more than the door is meant for."""
+    try:
+        found = path.lstat()
+    except OSError as err:
+        raise Refused(
+            Kind.INVALID, f"socket path: expected the socket handed over for it, found {path} ({err.strerror})"
+        ) from err
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
+        raise Refused(
+            Kind.INVALID,
+            f"socket path: expected a socket of root or uid {os.geteuid()}, {path} is another file or of uid {found.st_uid}",
+        )
+    if stat.S_IMODE(found.st_mode) & ~mode:
+        raise Refused(
+            Kind.INVALID,
+            f"socket path: expected mode {mode:04o} at most, {path} has {stat.S_IMODE(found.st_mode):04o}",
+            hint=f"say SocketMode={mode:04o} in the .socket unit",
+        )
 
 
 def _check_directory(directory: Path) -> None:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Self
 
 import structlog
@@ -34,7 +35,7 @@ class Systemd:
     Args:
         notify_socket: where to say things; empty: nowhere.
         watchdog: how long a daemon may be silent; None: for ever.
-        sockets: listening Unix sockets by path; whoever serves one takes it out.
+        sockets: listening Unix sockets by path; whoever serves one takes it.
     """
 
     notify_socket: str = ""
@@ -76,6 +77,11 @@ class Systemd:
         while self.watchdog is not None:
             self._say("WATCHDOG=1")
             await clock.sleep(self.watchdog.total_seconds() / _PINGS)
+
+    def take(self, path: Path) -> socket.socket | None:
+        """The socket that was handed over for that path, by whichever links it is named; None: there is none."""
+        name = next((one for one in self.sockets if os.path.realpath(one) == os.path.realpath(path)), None)
+        return None if name is None else self.sockets.pop(name)
 
     def check_taken(self) -> None:
         """Refuse (INVALID) to run with a socket that nothing serves: who connects to it would wait for ever."""

@@ -22,13 +22,14 @@ RESTARTS = 3
 class Supervisor:
     """Holds one listening socket, starts a daemon with it, and hears what that says."""
 
-    def __init__(self, directory: Path, name: str, path: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, name: str, path: Path, *arguments: str, mode: int = 0o600) -> None:
         self.path = path
         self._log = directory / f"{name}.log"
         self._arguments = arguments
         path.parent.mkdir(mode=0o700, exist_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(path))
+        path.chmod(mode)
         self._socket.listen(64)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(directory / f"{name}.notify"))
@@ -122,7 +123,7 @@ def connecting(path: Path) -> Callable[[], None]:
             sock.settimeout(READY_SECONDS)
             sock.connect(str(path))
             sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
-            sock.recv(1)  # answered, and not only queued
+            assert sock.recv(1), "closed without an answer"
 
     return ask
 
@@ -151,7 +152,7 @@ def attestor(tmp_path: Path, issuer: Supervisor) -> Iterator[Supervisor]:
     command("entry", "create", "--spiffe-id=/web", "--parent=/nodes", f"--selector=unix:uid:{os.getuid()}")
     path = tmp_path / "run" / "s"
     arguments = ("attestor", "run", f"--state={tmp_path}/attestor", f"--workload-socket={path}")
-    with Supervisor(tmp_path, "attestor", path, *arguments) as supervisor:
+    with Supervisor(tmp_path, "attestor", path, *arguments, mode=0o666) as supervisor:
         supervisor.start(f"--invite={invite}")
         yield supervisor
 
@@ -180,12 +181,28 @@ def test_an_attestor_that_is_restarted_refuses_no_workload(attestor: Supervisor,
         assert str(source.svid.spiffe_id) == "spiffe://example.org/web"
 
 
+def test_an_attestor_that_joined_is_ready_while_its_issuer_is_away(issuer: Supervisor, attestor: Supervisor) -> None:
+    issuer.stop(signal.SIGTERM)
+    attestor.stop(signal.SIGTERM)
+    attestor.start()
+    connecting(attestor.path)()
+
+
 def test_a_socket_that_the_configuration_does_not_name_is_refused(tmp_path: Path) -> None:
     arguments = ("issuer", "run", "--trust-domain=example.org", f"--state={tmp_path}/issuer")
     elsewhere = [f"--admin-socket={tmp_path}/admin/other", "--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0"]
     with Supervisor(tmp_path, "issuer", tmp_path / "admin" / "s", *arguments, *elsewhere) as supervisor:
         assert supervisor.launch().wait(timeout=READY_SECONDS) == 1
         assert "expected one that the configuration names" in supervisor.log()
+
+
+def test_an_admin_socket_that_everybody_may_open_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "admin" / "s"
+    arguments = ("issuer", "run", "--trust-domain=example.org", f"--state={tmp_path}/issuer", f"--admin-socket={path}")
+    addresses = ["--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0"]
+    with Supervisor(tmp_path, "issuer", path, *arguments, *addresses, mode=0o666) as supervisor:
+        assert supervisor.launch().wait(timeout=READY_SECONDS) == 1
+        assert "SocketMode=0600" in supervisor.log()
 
 
 def _free_port() -> int:

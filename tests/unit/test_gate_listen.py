@@ -93,3 +93,42 @@ def test_a_directory_that_somebody_holds_keeps_nobody_from_binding(tmp_path: Pat
         listen(tmp_path / "s", 0o666).close()
     finally:
         os.close(held)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_socket_handed_over_is_used_while_it_is_open_to_no_more_than_asked_for(tmp_path: Path, mode: int) -> None:
+    with listen(tmp_path / "s", mode) as held:
+        assert listen(tmp_path / "s", 0o666, held=held) is held
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o666, 0o601])
+def test_socket_handed_over_that_is_open_to_more_than_its_door_is_refused(tmp_path: Path, mode: int) -> None:
+    with (
+        listen(tmp_path / "s", mode) as held,
+        pytest.raises(Refused, match=f"expected mode 0600 at most, .* has {mode:04o}") as refused,
+    ):
+        listen(tmp_path / "s", 0o600, held=held)
+    assert refused.value.hint == "say SocketMode=0600 in the .socket unit"
+
+
+def test_socket_handed_over_whose_path_is_gone_is_refused(tmp_path: Path) -> None:
+    with listen(tmp_path / "s", 0o600) as held:
+        (tmp_path / "s").unlink()
+        with pytest.raises(Refused, match="No such file"):
+            listen(tmp_path / "s", 0o600, held=held)
+
+
+def test_socket_handed_over_whose_path_is_another_file_is_refused(tmp_path: Path) -> None:
+    with listen(tmp_path / "s", 0o600) as held:
+        (tmp_path / "s").unlink()
+        (tmp_path / "s").touch(mode=0o600)
+        with pytest.raises(Refused, match="another file"):
+            listen(tmp_path / "s", 0o600, held=held)
+
+
+def test_socket_handed_over_in_a_directory_that_others_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with listen(tmp_path / "run" / "s", 0o600) as held:
+        (tmp_path / "run").chmod(0o777)
+        with pytest.raises(Refused, match="only its owner writes"):
+            listen(tmp_path / "run" / "s", 0o600, held=held)

@@ -96,8 +96,17 @@ def test_a_socket_that_is_held_is_served_in_place_of_a_new_one(tmp_path: Path) -
     path = tmp_path / "s"
     with listen(path, 0o666) as sock:
         systemd = Systemd(sockets={str(path): sock})
-        assert listen(path, 0o666, held=systemd.sockets) is sock
+        assert listen(path, 0o666, held=systemd.take(path)) is sock
         systemd.check_taken()
+
+
+def test_a_socket_is_taken_by_another_name_of_its_path(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to("run")
+    with listen(tmp_path / "run" / "s", 0o666) as sock:
+        systemd = Systemd(sockets={str(tmp_path / "run" / "s"): sock})
+        assert systemd.take(tmp_path / "var" / "other") is None
+        assert systemd.take(tmp_path / "var" / "s") is sock
 
 
 def test_a_socket_that_nothing_serves_is_refused(tmp_path: Path) -> None:
