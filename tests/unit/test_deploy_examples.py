@@ -50,15 +50,42 @@ def test_a_socket_unit_holds_the_socket_that_the_daemon_serves(daemon: str, sock
     assert (unit["ListenStream"], unit["SocketMode"]) == (str(socket), mode)
     service = _unit(f"cognomen-{daemon}.service")
     assert service["Service"]["Type"] == "notify"
-    assert service["Service"]["ExecStart"].startswith(f"/opt/cognomen/bin/cognomen {daemon} run --config ")
+    assert (
+        service["Service"]["ExecStart"]
+        == f"/opt/cognomen/bin/cognomen {daemon} run --config /etc/cognomen/{daemon}.toml"
+    )
     assert service["Unit"]["Requires"] == f"cognomen-{daemon}.socket"
+
+
+@pytest.mark.parametrize(
+    ("daemon", "state"),
+    [
+        ("issuer", IssuerConfig(trust_domain=TrustDomain("example.org")).state_dir),
+        ("attestor", AttestorConfig().state_dir),
+    ],
+)
+def test_a_service_has_the_state_directory_that_the_daemon_uses_and_no_parent_of_it(daemon: str, state: Path) -> None:
+    service = _unit(f"cognomen-{daemon}.service")["Service"]
+    assert (f"/var/lib/{service['StateDirectory']}", service["StateDirectoryMode"]) == (str(state), "0700")
+
+
+@pytest.mark.parametrize("daemon", ["issuer", "attestor"])
+def test_no_service_is_kept_from_seeing_its_callers(daemon: str) -> None:
+    assert not {"PrivateUsers", "ProtectProc", "PrivatePIDs"} & set(_unit(f"cognomen-{daemon}.service")["Service"])
+
+
+@pytest.mark.parametrize("daemon", ["issuer", "attestor"])
+def test_no_service_gives_up_or_takes_its_socket_away(daemon: str) -> None:
+    unit = _unit(f"cognomen-{daemon}.service")
+    assert (unit["Service"]["Restart"], unit["Unit"]["StartLimitIntervalSec"]) == ("always", "0")
+    assert "RuntimeDirectory" not in unit["Service"]
 
 
 def test_only_the_attestor_may_look_at_processes_of_others() -> None:
     issuer, attestor = (_unit(f"cognomen-{daemon}.service")["Service"] for daemon in ("issuer", "attestor"))
     assert issuer["CapabilityBoundingSet"] == ""
     assert attestor["CapabilityBoundingSet"] == attestor["AmbientCapabilities"] == "CAP_SYS_PTRACE"
-    assert not {"PrivateUsers", "ProtectProc", "ProcSubset"} & set(attestor)
+    assert attestor["ProtectHome"] == "read-only", "an executable that is hidden from it has no unix:path"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
