@@ -36,7 +36,7 @@ types: install
 contracts: install
 	$(BIN)/lint-imports
 
-bench: install  ## the promises as figures (ARGS="--only push,mint"); hostile sockets: python -m bench.hostile
+bench: install  ## the promises as figures (ARGS="--only push,mint --output json"); needs Debian's nghttp2-client
 	$(BIN)/python -m bench $(ARGS)
 
 PROTOS := svid/wire/pb/workload.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto

@@ -4,7 +4,6 @@ Decided here: how they are started and what the kernel says about them. Not deci
 """
 
 import os
-import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from cognomen.wire.pb import admin_pb2 as pb
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
-from tests.flow.daemons import Daemon
+from tests.flow.daemons import Daemon, free_port
 
 __all__ = ["House", "cpu_seconds", "rss_mb"]
 
@@ -37,7 +36,7 @@ class House:
             [
                 *("issuer", "run", "--trust-domain", str(_TRUST_DOMAIN.name), "--state", str(directory / "issuer")),
                 *("--admin-socket", str(self.admin_socket)),
-                *("--node-address", f"127.0.0.1:{_free_port()}", "--join-address", f"127.0.0.1:{_free_port()}"),
+                *("--node-address", f"127.0.0.1:{free_port()}", "--join-address", f"127.0.0.1:{free_port()}"),
             ],
             log=directory / "issuer.log",
             ready="COGNOMEN_ADMIN_SOCKET=",
@@ -130,9 +129,3 @@ def rss_mb(pid: int) -> float:
     """What that process has resident now."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

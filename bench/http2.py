@@ -14,7 +14,7 @@ from hpack import Decoder, Encoder
 
 from bench.attacks import frame
 
-__all__ = ["Call", "CallFailed", "Connection", "framed"]
+__all__ = ["Call", "CallFailed", "Connection", "framed", "wait_for_identity"]
 
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _ACK = _END_STREAM = 0x1
@@ -30,7 +30,8 @@ _PREFACE = (
     + frame(_WINDOW_UPDATE, 0, 0, struct.pack(">L", _WINDOW))
 )
 _MOST_UNREAD = 10_000
-_SECONDS = 15.0
+_SECONDS = 60.0
+_READY_SECONDS = 30.0
 
 
 class CallFailed(Exception):  # noqa: N818 - as svid's Refused: says what happened
@@ -89,7 +90,8 @@ class Connection(asyncio.Protocol):
     """One HTTP/2 connection."""
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._farewell = self._lost = ""
         self._buffer = bytearray()
         self._calls: dict[int, Call] = {}
         self._following = 1
@@ -113,7 +115,12 @@ class Connection(asyncio.Protocol):
 
         Args:
             body: the one message of it, framed.
+
+        Raises:
+            CallFailed: the connection was lost, and why.
         """
+        if self._lost:
+            raise CallFailed(self._lost)
         number, self._following = self._following, self._following + 2
         call = self._calls[number] = Call()
         headers = frame(_HEADERS, _END_HEADERS, number, self._header_block(method))
@@ -135,13 +142,14 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
-        self._transport = cast("asyncio.Transport", transport)  # what a stream socket gets
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is no subclass of any
         self._transport.write(_PREFACE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the calls."""
+        self._lost = f"connection lost: {exc or self._farewell or 'closed'}"
         for call in self._calls.values():
-            call.end(f"connection lost: {exc or 'closed'}")
+            call.end(self._lost)
         self._calls.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -169,8 +177,7 @@ class Connection(asyncio.Protocol):
             case 4 | 6 if not flags & _ACK:
                 self._write(frame(kind, _ACK, 0, payload if kind == _PING else b""))
             case 7:
-                for one in list(self._calls):
-                    self._end(one, f"going away: {payload[8:].decode(errors='replace')}")
+                self._farewell = payload[8:].decode(errors="replace")
             case 9:
                 raise ValueError("CONTINUATION: expected none")
 
@@ -215,7 +222,7 @@ class Connection(asyncio.Protocol):
             call.end(reason)
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._lost:
             self._transport.write(data)
 
     def _header_block(self, method: str) -> bytes:
@@ -233,3 +240,20 @@ class Connection(asyncio.Protocol):
             ]
             self._headers[method] = encoder.encode(fields)[1:]  # without the table size update, legal only once
         return self._headers[method]
+
+
+async def wait_for_identity(socket: Path) -> None:
+    """Return when this process is given an X509-SVID there.
+
+    Raises:
+        TimeoutError: it is not.
+    """
+    connection = await Connection.open(socket)
+    async with asyncio.timeout(_READY_SECONDS):
+        while True:
+            try:
+                await connection.call("FetchX509SVID", framed(b"")).next()
+                break
+            except CallFailed:
+                await asyncio.sleep(0.05)
+    connection.close()

@@ -40,8 +40,8 @@ def mint(settings: Settings) -> Measured:
         return uvloop.run(_mint(settings, house, invite, ids))
 
 
-def _requests(ids: Sequence[EntryID]) -> list[X509Request]:
-    """A batch with new keys, as attestors make them: the ledger looks up under what each key was certified before."""
+def _requests(ids: Sequence[EntryID]) -> Sequence[X509Request]:
+    """A batch, each of it for a new key, as an attestor asks."""
     keys = [public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()) for _ in ids]
     return [X509Request(entry_id=one, public_key=key) for one, key in zip(ids, keys, strict=True)]
 

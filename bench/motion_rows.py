@@ -2,20 +2,24 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
 
 import uvloop
 
 from bench.house import House, cpu_seconds, rss_mb
-from bench.http2 import Call, CallFailed, Connection, framed
+from bench.http2 import Call, CallFailed, Connection, framed, wait_for_identity
 from bench.results import Measured, percentile, spread
 from bench.settings import Settings
 from svid import WorkloadAPIClient, WorkloadAPIError
 from svid.entry import EntryID
+from svid.wire.pb import workload_pb2
 
 __all__ = ["attestor_idle", "first_identity", "kill", "outage", "push"]
 
@@ -26,6 +30,12 @@ print("asking", flush=True)
 X509Source(timeout_in_seconds=60)
 print("has it", flush=True)
 """
+
+
+class _Seen(Protocol):
+    """Wait until streams hold an identity, or do not; the moment for each."""
+
+    async def __call__(self, *, holds: bool, text: bytes) -> Sequence[float]: ...
 
 
 class _Watcher:
@@ -43,44 +53,70 @@ class _Watcher:
 
 
 def push(settings: Settings) -> Measured:
-    """From the call that applies an entry until each of 100 open streams, which all match it, holds its SVID."""
+    """From the call that applies an entry to the message on open streams: one that all of 100 match, and one that one of them matches."""
     with House.serving(settings.directory) as house:
-        house.create(house.entry("self"))
-        house.wait_for_issued(1)
-        return uvloop.run(_push(settings, house))
+        program = _other_program(house.directory)
+        house.create(house.entry("self"), house.entry("witness", f"path:{program}"))
+        return uvloop.run(_push(settings, house, program))
 
 
-async def _push(settings: Settings, house: House) -> Measured:
-    connections = [await Connection.open(house.socket) for _ in range(settings.count(_STREAMS))]
-    watchers = [_Watcher(connection) for connection in connections]
+async def _push(settings: Settings, house: House, program: Path) -> Measured:
+    streams = settings.count(_STREAMS)
+    await wait_for_identity(house.socket)
+    with _witness(house, program) as witness:
+        connections = [await Connection.open(house.socket) for _ in range(streams - 1)]
+        watchers = [_Watcher(connection) for connection in connections]
+        lines = asyncio.StreamReader(limit=2**20)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), _pipe_of(witness)
+        )
 
-    async def everybody(*, holds: bool, text: bytes) -> Sequence[float]:
-        return await asyncio.gather(*(watcher.until(holds=holds, text=text) for watcher in watchers))
+        async def heard(*, holds: bool, text: bytes) -> float:
+            while line := await lines.readline():
+                moment, _, ids = line.partition(b" ")
+                if (text in ids.split()) == holds:
+                    return float(moment)
+            raise CallFailed("witness: ended")
 
-    await everybody(holds=True, text=b"/bench/self")
+        async def everybody(*, holds: bool, text: bytes) -> Sequence[float]:
+            waits: list[Awaitable[float]] = [watcher.until(holds=holds, text=text) for watcher in watchers]
+            return await asyncio.gather(*waits, heard(holds=holds, text=text))
+
+        async def witness_alone(*, holds: bool, text: bytes) -> Sequence[float]:
+            return [await heard(holds=holds, text=text)]
+
+        await heard(holds=True, text=b"spiffe://example.org/bench/witness")
+        await asyncio.gather(*(watcher.until(holds=True, text=b"/bench/self") for watcher in watchers))
+        every = await _rounds(settings.rounds, house, (f"uid:{os.getuid()}",), everybody)
+        one = await _rounds(settings.rounds, house, (f"path:{program}",), witness_alone)
+        for connection in connections:
+            connection.close()
+    return Measured(figures=spread(every, "all match, ") | spread(one, "one matches, "), samples=len(every) + len(one))
+
+
+async def _rounds(count: int, house: House, selectors: tuple[str, ...], seen: _Seen) -> list[float]:
+    """Apply an entry and take it away again, that often; how long each stream waited for it to come."""
     took: list[float] = []
-    for number in range(settings.rounds):
-        entry = house.entry(f"push-{number:04}")
+    for number in range(count):
+        entry = house.entry(f"push{len(selectors[0])}-{number}", *selectors)
         text = str(entry.spiffe_id).encode()
         began = time.perf_counter()
         creating = asyncio.ensure_future(asyncio.to_thread(house.create, entry))
-        took += [moment - began for moment in await everybody(holds=True, text=text)]
+        took += [moment - began for moment in await seen(holds=True, text=text)]
         await asyncio.to_thread(house.delete, await creating)
-        await everybody(holds=False, text=text)
-    for connection in connections:
-        connection.close()
-    return Measured(figures=spread(took), samples=len(took))
+        await seen(holds=False, text=text)
+    return took
 
 
 def outage(settings: Settings) -> Measured:
     """An issuer that was away is ready again: how long until a change made then is on an open stream; fetches go on meanwhile."""
     with House.serving(settings.directory) as house:
         house.create(house.entry("self"))
-        house.wait_for_issued(1)
         return uvloop.run(_outage(settings, house))
 
 
 async def _outage(settings: Settings, house: House) -> Measured:
+    await wait_for_identity(house.socket)
     connection = await Connection.open(house.socket)
     watcher = _Watcher(connection)
     await watcher.until(holds=True, text=b"/bench/self")
@@ -150,7 +186,7 @@ def first_identity(settings: Settings) -> Measured:
 
 
 def kill(settings: Settings) -> Measured:
-    """Kill -9, then a start: until the issuer takes a change, and until the attestor hands out an SVID."""
+    """After a kill -9, from the start: until the issuer takes a change, and until the attestor hands out an SVID."""
     issuer, attestor = [], []
     with House.serving(settings.directory) as house:
         house.create(house.entry("self"))
@@ -182,3 +218,45 @@ def _fetch(house: House) -> None:
                 return
             time.sleep(0.01)
     raise TimeoutError("workload: expected an SVID")
+
+
+def _other_program(directory: Path) -> Path:
+    """A copy of the interpreter: the same program under a path of its own."""
+    source = Path(sys.executable).resolve()
+    return Path(shutil.copy2(source, directory / "witness"))
+
+
+@contextmanager
+def _witness(house: House, program: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of that program that holds a stream open and says what comes."""
+    environment = {
+        **os.environ,
+        "PYTHONHOME": sys.base_prefix,
+        "PYTHONPATH": os.pathsep.join(path for path in [str(Path.cwd()), *sys.path] if path),
+        "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib",
+    }
+    command = [str(program), "-m", "bench.motion_rows", str(house.socket)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _pipe_of(process: "subprocess.Popen[bytes]") -> object:
+    if process.stdout is None:
+        raise AssertionError("the witness has a pipe")
+    return process.stdout
+
+
+async def _tell(path: Path) -> None:
+    """What the witness does: print the moment and the SPIFFE IDs of each message."""
+    call = (await Connection.open(path)).call("FetchX509SVID", framed(b""))
+    while True:
+        moment, message = await call.next(seconds=600)
+        svids = workload_pb2.X509SVIDResponse.FromString(message).svids
+        print(moment, *(svid.spiffe_id for svid in svids), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(_tell(Path(sys.argv[1])))

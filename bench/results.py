@@ -55,11 +55,12 @@ reported = Goal(promise=None, beyond=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Figures by name, the unit last in the name, and how many samples they come from."""
+    """Figures by name, the unit last in the name, and how many samples they come from; `why`: what the last failed call said."""
 
     figures: Mapping[str, float]
     samples: int
     failed: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,7 @@ class Result:
             ],
             "samples": self.measured.samples if self.measured else 0,
             "failed": self.measured.failed if self.measured else 0,
+            "why": self.measured.why if self.measured else "",
             "spire": self.spire,
             "seconds": round(self.seconds, 1),
             "error": self.error,
@@ -111,18 +113,18 @@ class Result:
         """A line per figure: row, figure, value, promise, beyond, verdict, SPIRE's figure once."""
         if self.measured is None:
             return [(self.row, self.error, "", "", "", self.verdict().value, self.spire)]
-        lines: list[tuple[str, ...]] = []
-        for name, value in self.measured.figures.items():
-            goal = self._goal(name)
-            verdict = goal.verdict(value).value
-            lines.append((name, f"{value:,.4g}" if value < 1000 else f"{value:,.0f}", goal.text(goal.promise)))
-            lines[-1] = (*lines[-1], goal.text(goal.beyond), verdict)
+        lines = [self._line(name, value) for name, value in self.measured.figures.items()]
         if self.measured.failed:
-            lines.append(("failed", str(self.measured.failed), "≤ 0", "", Verdict.MISSED.value))
+            lines.append((f"failed: {self.measured.why}", str(self.measured.failed), "≤ 0", "", Verdict.MISSED.value))
         return [
             (self.row if number == 0 else "", *line, self.spire if number == 0 else "")
             for number, line in enumerate(lines)
         ]
+
+    def _line(self, name: str, value: float) -> tuple[str, ...]:
+        goal = self._goal(name)
+        shown = f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+        return name, shown, goal.text(goal.promise), goal.text(goal.beyond), goal.verdict(value).value
 
     def _goal(self, name: str) -> Goal:
         return self.goals.get(name, reported)

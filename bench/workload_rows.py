@@ -1,164 +1,166 @@
-"""Rows of a workload: what one caller waits for, and how many calls a second there are; of our attestor or of any other Workload API."""
+"""Rows of the workload's side, which can be measured at any SPIFFE Workload API: ours, or the one that --endpoint names."""
 
 import asyncio
+import hashlib
 import itertools
 import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvloop
 
+from bench import h2load
 from bench.house import House
-from bench.http2 import Connection, framed
+from bench.http2 import CallFailed, Connection, framed, wait_for_identity
 from bench.results import Measured, spread
 from bench.settings import Settings
 from svid.wire.pb import workload_pb2 as pb
 
-__all__ = ["H2LoadMissing", "fetch_x509_new", "fetch_x509_open", "jwt_cached", "jwt_new"]
+__all__ = ["fetch_x509_new", "fetch_x509_open", "jwt_cached", "jwt_new"]
 
 _CONNECTIONS = _IN_FLIGHT = 8
-_CACHED_CALLS = 3000  # a second of load, at what we aim for
-_SUCCEEDED = re.compile(r"requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded")
-_RATE = re.compile(r"finished in [^,]+, ([0-9.]+) req/s")
 
 
-class H2LoadMissing(Exception):  # noqa: N818 - as svid's Refused: says what happened
-    """The load generator is not installed."""
+def fetch_x509_open(settings: Settings) -> Measured:
+    """One caller, one call after the other on an open connection: from the call to its first message."""
+    with _endpoint(settings, _this_program()) as socket:
+        return uvloop.run(_fetch_open(socket, settings.load_seconds))
+
+
+def fetch_x509_new(settings: Settings) -> Measured:
+    """One caller, a new connection for each call: from the dial to the first message."""
+    with _endpoint(settings, _this_program()) as socket:
+        return uvloop.run(_fetch_new(socket, settings.load_seconds))
+
+
+def jwt_cached(settings: Settings) -> Measured:
+    """Calls a second for the same audience, from h2load: 8 connections, 8 calls in flight on each."""
+    h2load.check_present()
+    with _endpoint(settings, []) as socket:
+        body = _jwt_request("bench")
+        answer = uvloop.run(_one_token(socket, body))
+        load = h2load.run(
+            socket,
+            "FetchJWTSVID",
+            body,
+            answer_bytes=len(framed(answer)),
+            seconds=settings.load_seconds,
+            directory=settings.directory.parent,
+        )
+        figures = {"calls per second": load.rate} | spread(load.latencies)
+        return Measured(figures=figures, samples=load.calls, failed=load.failed)
+
+
+def jwt_new(settings: Settings) -> Measured:
+    """Calls a second, each for an audience that nobody named before: 8 connections, 8 calls in flight on each."""
+    with _endpoint(settings, []) as socket:
+        return uvloop.run(_new_audiences(socket, settings.load_seconds))
 
 
 @contextmanager
-def _socket(settings: Settings) -> Iterator[Path]:
-    """The Workload API that is measured: somebody else's, or our own with path and digest among the selectors."""
+def _endpoint(settings: Settings, selectors: Sequence[str]) -> Iterator[Path]:
+    """The socket of the endpoint that was named, or of our own attestor with one entry for this process."""
     if settings.endpoint is not None:
         yield settings.endpoint
         return
     with House.serving(settings.directory) as house:
-        digest = subprocess.run(
-            ["sha256sum", str(Path(sys.executable).resolve())], capture_output=True, text=True, check=True
-        ).stdout.split()[0]
-        path = f"path:{Path(sys.executable).resolve()}"
-        house.create(house.entry("self", f"uid:{os.getuid()}", path, f"sha256:{digest}"))
-        # h2load is another program
-        house.create(house.entry("load", f"uid:{os.getuid()}"))
-        house.wait_for_issued(2)
+        house.create(house.entry("self", f"uid:{os.getuid()}", *selectors))
+        uvloop.run(wait_for_identity(house.socket))
         yield house.socket
 
 
-def fetch_x509_open(settings: Settings) -> Measured:
-    """FetchX509SVID until its first message, one caller, on a connection that is open."""
+def _this_program() -> list[str]:
+    program = Path(sys.executable).resolve()
+    return [f"path:{program}", f"sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}"]
 
-    async def measure(path: Path) -> list[float]:
-        connection = await Connection.open(path)
-        took = await _for(settings.load_seconds, lambda: _first_message(connection))
+
+def _jwt_request(audience: str) -> bytes:
+    return framed(pb.JWTSVIDRequest(audience=[audience]).SerializeToString())
+
+
+async def _one_token(socket: Path, body: bytes) -> bytes:
+    """The answer to one call, which must be a token."""
+    connection = await Connection.open(socket)
+    answer = await connection.unary("FetchJWTSVID", body)
+    connection.close()
+    if not pb.JWTSVIDResponse.FromString(answer).svids:
+        raise CallFailed("FetchJWTSVID: expected a token, found none")
+    return answer
+
+
+async def _fetch_open(socket: Path, seconds: float) -> Measured:
+    connection = await Connection.open(socket)
+
+    async def fetch() -> float:
+        nonlocal connection
+        began = time.perf_counter()
+        try:
+            call = connection.call("FetchX509SVID", framed(b""))
+            moment, _ = await call.next()
+        except CallFailed:
+            connection = await Connection.open(socket)
+            raise
+        connection.cancel(call)
+        return moment - began
+
+    measured = await _one_after_the_other(fetch, seconds)
+    connection.close()
+    return measured
+
+
+async def _fetch_new(socket: Path, seconds: float) -> Measured:
+    async def fetch() -> float:
+        began = time.perf_counter()
+        connection = await Connection.open(socket)
+        moment, _ = await connection.call("FetchX509SVID", framed(b"")).next()
         connection.close()
-        return took
+        return moment - began
 
-    return _one_caller(settings, measure)
-
-
-def fetch_x509_new(settings: Settings) -> Measured:
-    """FetchX509SVID until its first message, one caller, each time on a new connection."""
-
-    async def once() -> None:
-        connection = await Connection.open(path_of[0])
-        await _first_message(connection)
-        connection.close()
-
-    path_of: list[Path] = []
-
-    async def measure(path: Path) -> list[float]:
-        path_of.append(path)
-        return await _for(settings.load_seconds, once)
-
-    return _one_caller(settings, measure)
+    return await _one_after_the_other(fetch, seconds)
 
 
-def jwt_cached(settings: Settings) -> Measured:
-    """FetchJWTSVID of one audience, 8 connections with 8 calls in flight each, by h2load."""
-    h2load = shutil.which("h2load")
-    if h2load is None:
-        raise H2LoadMissing("h2load: expected it, found none; install Debian's nghttp2-client")
-    body = framed(pb.JWTSVIDRequest(audience=["bench"]).SerializeToString())
-    with _socket(settings) as path, tempfile.NamedTemporaryFile() as data:
-        data.write(body)
-        data.flush()
-        uvloop.run(_check_answers(path, body))
-        done = subprocess.run(
-            [
-                *(h2load, f"--requests={int(settings.load_seconds * _CACHED_CALLS)}", f"--data={data.name}"),
-                *(f"--clients={_CONNECTIONS}", f"--max-concurrent-streams={_IN_FLIGHT}", f"--base-uri=unix:{path}"),
-                *("--header=content-type: application/grpc", "--header=te: trailers"),
-                *("--header=workload.spiffe.io: true", "http://localhost/SpiffeWorkloadAPI/FetchJWTSVID"),
-            ],
-            capture_output=True, text=True, timeout=300, check=True,
-        )  # fmt: skip
-    counts, rate = _SUCCEEDED.search(done.stdout), _RATE.search(done.stdout)
-    if counts is None or rate is None:
-        raise ValueError(f"h2load: expected its summary, found {done.stdout[-400:]!r}")
-    total, succeeded = map(int, counts.groups())
-    return Measured(figures={"calls per second": float(rate[1])}, samples=succeeded, failed=total - succeeded)
-
-
-def jwt_new(settings: Settings) -> Measured:
-    """FetchJWTSVID of a new audience each time, 8 connections with 8 calls in flight each."""
-    with _socket(settings) as path:
-        return uvloop.run(_jwt_new(settings, path))
-
-
-async def _jwt_new(settings: Settings, path: Path) -> Measured:
-    numbers, began = itertools.count(), time.perf_counter()
-    until = began + settings.load_seconds
+async def _one_after_the_other(fetch: Callable[[], Awaitable[float]], seconds: float) -> Measured:
+    """Fetch for that long, after a fifth of it to warm up."""
     took: list[float] = []
+    failed, why = 0, ""
+    begin = time.perf_counter() + seconds / 5
+    while (began := time.perf_counter()) < begin + seconds:
+        try:
+            one = await fetch()
+        except (CallFailed, OSError) as e:
+            failed, why = failed + 1, str(e)
+            continue
+        if began >= begin:
+            took.append(one)
+    return Measured(figures=spread(took), samples=len(took), failed=failed, why=why)
 
-    async def keep_asking(connection: Connection) -> None:
-        while (asked := time.perf_counter()) < until:
-            request = pb.JWTSVIDRequest(audience=[f"bench-{began}-{next(numbers)}"])
-            await connection.unary("FetchJWTSVID", framed(request.SerializeToString()))
-            took.append(time.perf_counter() - asked)
 
-    connections = [await Connection.open(path) for _ in range(_CONNECTIONS)]
+async def _new_audiences(socket: Path, seconds: float) -> Measured:
+    connections = [await Connection.open(socket) for _ in range(_CONNECTIONS)]
+    took: list[float] = []
+    failed = 0
+    numbers = itertools.count()
+    begin = time.perf_counter() + seconds / 5
+    until = begin + seconds
+
+    async def keep_calling(connection: Connection) -> None:
+        nonlocal failed
+        while (began := time.perf_counter()) < until:
+            try:
+                await connection.unary("FetchJWTSVID", _jwt_request(f"bench-{next(numbers)}"))
+            except CallFailed:
+                failed += 1
+            else:
+                if began >= begin:
+                    took.append(time.perf_counter() - began)
+
     async with asyncio.TaskGroup() as group:
-        for connection in connections:
-            for _ in range(_IN_FLIGHT):
-                group.create_task(keep_asking(connection))
-    seconds = time.perf_counter() - began
+        for connection in connections * _IN_FLIGHT:
+            group.create_task(keep_calling(connection))
+    rate = len(took) / (time.perf_counter() - begin)
     for connection in connections:
         connection.close()
-    return Measured(figures={"calls per second": len(took) / seconds} | spread(took), samples=len(took))
-
-
-def _one_caller(settings: Settings, measure: Callable[[Path], Coroutine[None, None, list[float]]]) -> Measured:
-    with _socket(settings) as path:
-        took = uvloop.run(measure(path))
-    return Measured(figures=spread(took), samples=len(took))
-
-
-async def _first_message(connection: Connection) -> None:
-    call = connection.call("FetchX509SVID", framed(b""))
-    await call.next()
-    connection.cancel(call)
-
-
-async def _for(seconds: float, once: Callable[[], Coroutine[None, None, None]]) -> list[float]:
-    """How long each took, one after the other; the first fifth of the time warms up."""
-    took: list[float] = []
-    warm, until = time.perf_counter() + seconds / 5, time.perf_counter() + seconds
-    while (began := time.perf_counter()) < until:
-        await once()
-        if began >= warm:
-            took.append(time.perf_counter() - began)
-    return took
-
-
-async def _check_answers(path: Path, body: bytes) -> None:
-    """One call of the kind that h2load repeats: it sees HTTP statuses only, which are 200 for refusals, too."""
-    connection = await Connection.open(path)
-    await connection.unary("FetchJWTSVID", body)
-    connection.close()
+    return Measured(figures={"calls per second": rate} | spread(took), samples=len(took), failed=failed)

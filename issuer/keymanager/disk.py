@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import private_directory, read_private, write_private
+from cognomen.daemon.privatefile import private_directory, read_private, sync_directory, write_private
 from issuer.keymanager.port import check_key_id
 from svid.errors import UnusableKeyError
 from svid.keys import (
@@ -96,11 +96,7 @@ def _list(directory: Path) -> Sequence[KeyID]:
 def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(path.parent)
     except OSError as e:
         raise _unavailable(path, e) from e
 

@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,13 @@ from typing import Self
 READY_SECONDS = 20
 STOP_SECONDS = 15
 COGNOMEN = (sys.executable, "-m", "cognomen.cli.main")
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Daemon:

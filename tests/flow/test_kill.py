@@ -1,7 +1,6 @@
 """kill -9 of either daemon, under writes, fetches and rotations: nothing that was acknowledged is lost, workloads are served."""
 
 import os
-import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from svid import WorkloadAPIClient, WorkloadAPIError
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
-from tests.flow.daemons import Daemon
+from tests.flow.daemons import Daemon, free_port
 from tests.flow.soak import IS_SOAK, TIMEOUT
 
 KILLS = 100 if IS_SOAK else 5
@@ -144,12 +143,6 @@ class House:
     def stop(self) -> None:
         for daemon in (self.joining, self.attestor, self.issuer):
             daemon.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Self
 import pytest
 
 from svid.workloadapi.sources import X509Source
-from tests.flow.daemons import COGNOMEN, READY_SECONDS, STOP_SECONDS
+from tests.flow.daemons import COGNOMEN, READY_SECONDS, STOP_SECONDS, free_port
 
 RESTARTS = 3
 
@@ -132,7 +132,7 @@ def connecting(path: Path) -> Callable[[], None]:
 def issuer(tmp_path: Path) -> Iterator[Supervisor]:
     admin = tmp_path / "admin" / "s"
     arguments = ("issuer", "run", "--trust-domain=example.org", f"--state={tmp_path}/issuer", f"--admin-socket={admin}")
-    doors = [f"--{door}-address=127.0.0.1:{_free_port()}" for door in ("node", "join")]
+    doors = [f"--{door}-address=127.0.0.1:{free_port()}" for door in ("node", "join")]
     with Supervisor(tmp_path, "issuer", admin, *arguments, *doors) as supervisor:
         supervisor.start()
         yield supervisor
@@ -203,9 +203,3 @@ def test_an_admin_socket_that_everybody_may_open_is_refused(tmp_path: Path) -> N
     with Supervisor(tmp_path, "issuer", path, *arguments, *addresses, mode=0o666) as supervisor:
         assert supervisor.launch().wait(timeout=READY_SECONDS) == 1
         assert "SocketMode=0600" in supervisor.log()
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

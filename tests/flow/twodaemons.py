@@ -2,14 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from svid.workloadapi.sources import X509Source
-from tests.flow.daemons import COGNOMEN, Daemon
+from tests.flow.daemons import COGNOMEN, Daemon, free_port
 
 
 class World:
@@ -19,7 +18,7 @@ class World:
         self.directory = directory
         self.admin = directory / "admin" / "s"
         self.workload = directory / "run" / "s"
-        doors = [f"--{door}-address=127.0.0.1:{_free_port()}" for door in ("node", "join")]
+        doors = [f"--{door}-address=127.0.0.1:{free_port()}" for door in ("node", "join")]
         self._options = (f"--admin-socket={self.admin}", "--audit-checkpoint-interval=1s", *doors, *issuer_options)
         self.issuer = self.issuer_on(directory / "issuer")
         arguments = ("attestor", "run", f"--state={directory}/attestor", f"--workload-socket={self.workload}")
@@ -64,9 +63,3 @@ class World:
             self.entry("/web", "/nodes", f"unix:uid:{os.getuid()}")
             with self.attestor:
                 yield
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Fuzz targets for what strangers send the daemons: frames at the gate, entries, invites, and a damaged state file."""
+"""Fuzz targets for what strangers send the daemons: frames at the gate, entries, invites, returning nodes, and a damaged state file."""
 
 import hashlib
 import tempfile
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["svid", "cognomen", "attestor"]):
+with atheris.instrument_imports(include=["svid", "cognomen", "attestor", "issuer"]):
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     from google.protobuf.message import DecodeError
 
     from attestor.state.disk import DiskState
@@ -17,8 +19,11 @@ with atheris.instrument_imports(include=["svid", "cognomen", "attestor"]):
     from cognomen.daemon.meter import Frames, Misbehaved
     from cognomen.wire.node import entry_from_pb, entry_to_pb
     from cognomen.wire.pb import node_pb2 as pb
+    from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+    from issuer.decisions.readmission import check_claim, parse_claim
     from svid.bundle import Bundle
     from svid.errors import SVIDError
+    from svid.keys import KeyID, public_key_from_der
     from svid.spiffeid import TrustDomain
 
 from bench.attacks import frame, greeting, request
@@ -68,6 +73,14 @@ def invite(data: bytes) -> None:
         raise AssertionError(data)
 
 
+def claim(data: bytes) -> None:
+    """Read a returning node's certificate, and look for who signed it; every one is refused, for none is of a node of ours."""
+    check_claim(
+        parse_claim(data, nonce=b"n", public_key=_KEY, signature=b"s"), [_AUTHORITY], TrustDomain("example.org")
+    )
+    raise AssertionError(data)
+
+
 def checkpoint(data: bytes) -> None:
     """Read a checkpoint: it is written as it was read."""
     read = Checkpoint.parse(data)
@@ -89,6 +102,18 @@ def state(data: bytes) -> None:
                 continue
 
 
+_KEY = public_key_from_der(
+    _TRUST.x509_authorities[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+)
+_LEAF = x509.load_pem_x509_certificates((_VECTORS / "x509svid" / "dns_names_beside_the_id.pem").read_bytes())[0]
+_AUTHORITY = Authority(
+    key_id=KeyID("x509-1"),
+    kind=AuthorityKind.X509,
+    state=AuthorityState.ACTIVE,
+    certificate=_TRUST.x509_authorities[0].public_bytes(Encoding.DER),
+    not_before=datetime(2026, 1, 1, tzinfo=UTC),
+    not_after=datetime(2027, 1, 1, tzinfo=UTC),
+)
 _CHECKPOINT = Checkpoint(
     trust_domain=TrustDomain("example.org"),
     incarnation="i1",
@@ -100,6 +125,7 @@ _CHECKPOINT = Checkpoint(
 
 TARGETS = {
     "checkpoint": Target(run=checkpoint, seeds=(_CHECKPOINT.to_json(),), answers=(ValueError,)),
+    "claim": Target(run=claim, seeds=(_LEAF.public_bytes(Encoding.DER),), answers=(Refused,)),
     "frames": Target(run=frames, seeds=(greeting + request(1) + frame(6, 0, 0, bytes(8)),), answers=(Misbehaved,)),
     "entry": Target(run=entry, seeds=(_ENTRY.SerializeToString(),), answers=(SVIDError, DecodeError)),
     "invite": Target(run=invite, seeds=(str(_INVITE).encode(),), answers=(Refused,)),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
     ("module", "target"),
     [
         *(("values", target) for target in ("spiffe_id", "selector", "bundle", "chain", "jwt", "messages")),
-        *(("daemons", target) for target in ("frames", "entry", "invite", "state", "checkpoint")),
+        *(("daemons", target) for target in ("frames", "entry", "invite", "state", "checkpoint", "claim")),
     ],
 )
 def test_whatever_the_bytes_the_outcome_is_a_value_or_our_error(module: str, target: str, tmp_path: Path) -> None:

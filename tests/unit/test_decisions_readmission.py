@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,17 @@ class Shown:
 @pytest.fixture
 async def ours() -> Signing:
     return await x509_authority()
+
+
+async def test_a_leaf_that_names_us_and_an_algorithm_of_nobody_is_refused(ours: Signing) -> None:
+    der = Shown(by=ours).claim().leaf.public_bytes(Encoding.DER)
+    ecdsa_with_sha256 = bytes.fromhex("06082a8648ce3d040302")
+    assert der.count(ecdsa_with_sha256) == 2
+    bent = der.replace(ecdsa_with_sha256, bytes.fromhex("06082a8648ce3d04037f"))
+    claim = parse_claim(bent, nonce=NONCE, public_key=NEXT, signature=b"s")
+    with pytest.raises(Refused, match="expected one that an authority of ours signed") as refused:
+        check_claim(claim, [ours.authority], TRUST_DOMAIN)
+    assert refused.value.kind is Kind.UNAUTHENTICATED
 
 
 async def test_the_key_of_an_svid_of_ours_proves_the_claim(ours: Signing) -> None:

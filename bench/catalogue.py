@@ -1,0 +1,121 @@
+"""Every row: what it is called, what is promised and what it should try for, and what SPIRE does there.
+
+The promises are the product's; SPIRE's figures are those of a machine of two cores.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bench import issuer_rows, motion_rows, workload_rows
+from bench.results import Goal, Measured, at_least, at_most
+from bench.settings import Settings
+
+__all__ = ["ROWS", "Row"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of the table.
+
+    Args:
+        goals: by the names of figures; figures without one are reported.
+        any_endpoint: it can be measured at somebody else's Workload API.
+        needs_h2load: its load comes from there.
+    """
+
+    what: str
+    measure: Callable[[Settings], Measured]
+    goals: Mapping[str, Goal] = field(default_factory=dict)
+    spire: str = ""
+    any_endpoint: bool = False
+    needs_h2load: bool = False
+
+
+ROWS: Mapping[str, Row] = {
+    "push": Row(
+        what="entry applied → open streams hold the SVID, 100 workload streams",
+        measure=motion_rows.push,
+        goals={
+            "all match, p50 ms": at_most(100, 15),
+            "all match, p99 ms": at_most(100),
+            "one matches, p50 ms": at_most(100, 15),
+            "one matches, p99 ms": at_most(100),
+        },
+        spire="p50 4.8 s, p99 8.5 s; fastest setting 0.7 s, 1.7 s",
+    ),
+    "mint": Row(
+        what="X509-SVIDs signed per CPU-second of the issuer, batches of 100",
+        measure=issuer_rows.mint,
+        goals={"per CPU-second": at_least(4000, 6000)},
+        spire="2,250, no ledger",
+    ),
+    "fetch_x509_open": Row(
+        what="warm FetchX509SVID on an open connection, path and digest among the selectors",
+        measure=workload_rows.fetch_x509_open,
+        goals={"p50 ms": at_most(1.5, 0.8)},
+        spire="0.81 ms; 14 ms with path and digest",
+        any_endpoint=True,
+    ),
+    "fetch_x509_new": Row(
+        what="warm FetchX509SVID on a new connection, path and digest among the selectors",
+        measure=workload_rows.fetch_x509_new,
+        goals={"p50 ms": at_most(3, 2)},
+        spire="2.0 ms; 15 ms with path and digest",
+        any_endpoint=True,
+    ),
+    "jwt_cached": Row(
+        what="FetchJWTSVID cached, 8 by 8 in flight",
+        measure=workload_rows.jwt_cached,
+        goals={"calls per second": at_least(2500, 4300)},
+        spire="4,261/s; 148/s with path and digest",
+        any_endpoint=True,
+        needs_h2load=True,
+    ),
+    "jwt_new": Row(
+        what="FetchJWTSVID, a new audience each time, 8 by 8 in flight",
+        measure=workload_rows.jwt_new,
+        goals={"calls per second": at_least(700, 1400)},
+        spire="1,363/s, limits off",
+        any_endpoint=True,
+    ),
+    "bulk": Row(
+        what="10,000 entries applied in one batch",
+        measure=issuer_rows.bulk,
+        goals={"entries per second": at_least(2000, 10_000)},
+        spire="216/s",
+    ),
+    "attestor_idle": Row(
+        what="attestor with 1,000 entries, idle",
+        measure=motion_rows.attestor_idle,
+        goals={"RSS MB": at_most(100, 75), "% of a core": at_most(0.5, 0.1)},
+        spire="74 MB, 0.3 %",
+    ),
+    "issuer_idle": Row(
+        what="issuer with 10,000 entries, idle",
+        measure=issuer_rows.issuer_idle,
+        goals={"RSS MB": at_most(150), "% of a core": at_most(0.5)},
+        spire="138 MB, 5 %",
+    ),
+    "issuer_large": Row(
+        what="issuer with 100,000 entries: start → ready; one entry changed, against 1,000",
+        measure=issuer_rows.issuer_large,
+        goals={"ready s": at_most(3, 1), "change, times": at_most(1.5)},
+        spire="0.6 s at 11,000; grows",
+    ),
+    "outage": Row(
+        what="issuer back after an outage → attestor in step",
+        measure=motion_rows.outage,
+        goals={"in step s": at_most(15, 2)},
+        spire="66 s after 3 min; up to 4 min",
+    ),
+    "first_identity": Row(
+        what="entry created → a stock client that keeps asking has its first SVID",
+        measure=motion_rows.first_identity,
+        spire="the same, plus its 5 + 5 s",
+    ),
+    "kill": Row(
+        what="kill -9 of each daemon → back in service after its start",
+        measure=motion_rows.kill,
+        goals={"issuer s": at_most(2), "attestor s": at_most(2)},
+    ),
+}

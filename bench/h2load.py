@@ -1,0 +1,78 @@
+"""h2load, the load for unary calls: a C program that no server of ours outruns.
+
+It counts HTTP statuses and knows nothing of gRPC's, so the caller says how long the body of a good answer is.
+"""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Load", "MissingProgram", "check_present", "run"]
+
+_FIGURES = re.compile(
+    r"(?P<rate>[\d.]+) req/s.*?requests: \d+ total, \d+ started, (?P<done>\d+) done, \d+ succeeded, (?P<failed>\d+) failed, "
+    r"(?P<errored>\d+) errored, (?P<timeout>\d+) timeout.*?status codes: (?P<ok>\d+) 2xx.*?\((?P<data>\d+)\) data",
+    re.DOTALL,
+)
+_CONNECTIONS = _STREAMS = 8
+_SPARE_SECONDS = 30
+
+
+class MissingProgram(Exception):  # noqa: N818 - says what is missing
+    """A program that a row needs is not installed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What h2load saw.
+
+    Attributes:
+        latencies: of the calls that ended within the time, in seconds.
+        failed: calls without an answer of 200 and of the expected length.
+    """
+
+    rate: float
+    calls: int
+    failed: int
+    latencies: tuple[float, ...]
+
+
+def check_present() -> None:
+    """Refuse to go on without h2load.
+
+    Raises:
+        MissingProgram: it is not installed; names Debian's package.
+    """
+    if shutil.which("h2load") is None:
+        raise MissingProgram("h2load: expected it on the PATH, found none; install Debian's package nghttp2-client")
+
+
+def run(socket: Path, method: str, body: bytes, *, answer_bytes: int, seconds: float, directory: Path) -> Load:
+    """Call a method of the Workload API from 8 connections with 8 calls in flight on each.
+
+    Args:
+        body: the message, framed.
+        answer_bytes: how many bytes of body a good answer has, framed.
+        seconds: after a fifth of that to warm up.
+    """
+    data, log = directory / "body", directory / "h2load.log"
+    data.write_bytes(body)
+    whole = max(1, round(seconds))
+    command = [
+        *("h2load", "-c", str(_CONNECTIONS), "-m", str(_STREAMS), "-t", "1", "-D", str(whole)),
+        *("--warm-up-time", f"{max(200, whole * 200)}ms", "-d", str(data), "--log-file", str(log)),
+        *("-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "workload.spiffe.io: true"),
+        *(f"--base-uri=unix:{socket}", f"http://localhost/SpiffeWorkloadAPI/{method}"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=whole * 2 + _SPARE_SECONDS, check=True)
+    found = _FIGURES.search(done.stdout)
+    if found is None:
+        raise ValueError(f"h2load: expected its figures, found {done.stdout[-300:]!r}")
+    calls = int(found["done"])
+    # A refusal has no body: whatever is short of a whole answer for every call was none (calls cut by the end count for neither).
+    missing = max(0, calls - int(found["data"]) // answer_bytes)
+    bad = max(missing, calls - int(found["ok"])) + int(found["failed"]) + int(found["errored"]) + int(found["timeout"])
+    latencies = [int(line.split()[2]) / 1e6 for line in log.read_text().splitlines() if line.split()[1] == "200"]
+    return Load(rate=float(found["rate"]), calls=calls, failed=bad, latencies=tuple(latencies))
