@@ -25,6 +25,7 @@ from tests.flow.soak import IS_SOAK, TIMEOUT
 
 KILLS = 100 if IS_SOAK else 5
 PROGRESS_SECONDS = 20
+PAUSE_SECONDS = 0.05  # between two writes: authorities of 60 s have every entry minted anew each 20 s or so
 TD = TrustDomain("example.org")
 
 
@@ -108,6 +109,7 @@ class House:
                 self._over.wait(0.01)
                 continue
             self.witness.note(partial(self.witness.entries.add, made))
+            self._over.wait(PAUSE_SECONDS)
 
     def fetch(self) -> None:
         """Fetch an X509-SVID again and again."""
@@ -127,6 +129,15 @@ class House:
     def _fetched(self, serial: str) -> None:
         self.witness.fetches += 1
         self.witness.serials.add(serial)
+
+    def minted(self) -> int:
+        """How many X509-SVIDs of workloads stand in the ledger."""
+        database = sqlite3.connect(f"file:{self.directory}/issuer/issuer.db?mode=ro", uri=True)
+        try:
+            (count,) = database.execute("SELECT count(*) FROM credential WHERE kind = 'x509'").fetchone()
+        finally:
+            database.close()
+        return int(count)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -184,6 +195,7 @@ def test_killing_the_issuer_loses_nothing_and_no_workload_notices(house: House) 
             witness.wait_for_more(lambda: witness.fetches, 5)
             house.issuer.start()
             witness.wait_for_more(lambda: len(witness.entries), 3)
+            witness.wait_for_more(house.minted, 1)  # else it is away for good: the attestor asks again after up to 2 s
             witness.wait_for_more(lambda: witness.fetches, 5)
             assert witness.refusals == refusals, house.attestor.log()
     house.stop()
