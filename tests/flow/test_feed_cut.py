@@ -1,0 +1,122 @@
+"""The feed cut after any number of bytes, in the handshake or between two entries: no step is applied in part, none is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from attestor.cache import Cache
+from attestor.decisions.node import Node
+from attestor.flows.join_issuer import JoinIssuer
+from attestor.issuerclient.grpc import GRPCIssuerClient
+from attestor.nodeattestor.join_token import JoinToken
+from attestor.state.disk import DiskState
+from cognomen.daemon.errors import Kind, Refused
+from svid.clock import SystemClock
+from svid.entry import EntryID, RegistrationEntry
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+from tests.flow.liveissuer import TD, LiveIssuer
+
+SECONDS = 20
+ENTRIES = 100
+BYTES_BETWEEN_CUTS = 307  # less than an entry of the feed or a certificate of the handshake
+CHUNK = 1 << 16
+NEVER = 1 << 40
+
+
+class Wire:
+    """Stands between the attestor and the node door, and cuts a connection after so many bytes from the issuer."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, self._port = address.rpartition(":")
+        self.address = ""
+        self.cut_after = NEVER
+        self.passed = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Wire"]:
+        async with await asyncio.start_server(self._carry, "127.0.0.1", 0) as server:
+            self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield self
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, int(self._port))
+        self.passed = 0
+
+        async def ask() -> None:
+            while data := await reader.read(CHUNK):
+                far_writer.write(data)
+
+        async def answer() -> None:
+            while data := await far_reader.read(CHUNK):
+                kept = data[: self.cut_after - self.passed]
+                self.passed += len(kept)
+                writer.write(kept)
+                if self.passed >= self.cut_after:
+                    return
+
+        try:
+            tasks = [asyncio.ensure_future(ask()), asyncio.ensure_future(answer())]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            writer.close()
+            far_writer.close()
+
+
+async def follow(node: Node, cache: Cache) -> Kind | None:
+    """Over a connection of its own, apply what comes until all entries are there; as what it broke before, None: it did not."""
+    client = GRPCIssuerClient()
+    await client.use(node)
+    try:
+        async with asyncio.timeout(SECONDS), aclosing(client.follow(cache.cursor)) as changes:
+            async for change in changes:
+                assert len(change.entries) == ENTRIES, "a step is whole, or it is none"
+                cache.apply(change)
+                return None
+    except Refused as refused:
+        return refused.kind
+    finally:
+        await client.close()
+    return None
+
+
+async def test_a_feed_cut_at_any_byte_is_followed_again_without_a_loss(tmp_path: Path) -> None:
+    async with LiveIssuer(tmp_path).running() as issuer, Wire(issuer.config.node_address).running() as wire:
+        invite = await issuer.invite()
+        client = GRPCIssuerClient()
+        join = JoinIssuer(
+            trust_domain=TD, state=DiskState(tmp_path / "node"), door=client, client=client, clock=SystemClock()
+        )
+        node = replace(await join.run(invite, JoinToken(invite)), node_address=wire.address)
+        await client.close()
+        made = await issuer.create(*(entry(number, node.svid.spiffe_id) for number in range(ENTRIES)))
+        expected = {one.id: one for one in made}
+        assert await follow(node, Cache(node.bundle)) is None
+        cuts = range(1, wire.passed, BYTES_BETWEEN_CUTS)
+        broken = 0
+        for cut_after in cuts:
+            cache = Cache(node.bundle)
+            wire.cut_after = cut_after
+            if (kind := await follow(node, cache)) is not None:
+                assert kind is Kind.UNAVAILABLE, cut_after
+                assert not cache.synchronised
+                broken += 1
+            wire.cut_after = NEVER
+            if not cache.synchronised:
+                assert await follow(node, cache) is None
+            assert dict(cache.entries) == expected
+        assert broken >= len(cuts) - 2, "only the last cuts may come after the last entry"
+
+
+def entry(number: int, node: SpiffeID) -> RegistrationEntry:
+    return RegistrationEntry(
+        id=EntryID(""),
+        spiffe_id=SpiffeID.from_segments(TD, "w", f"n{number}"),
+        parent_id=node,
+        selectors=frozenset({Selector("unix", f"uid:{100_000 + number}")}),
+    )
