@@ -21,7 +21,7 @@ from tests.flow.liveissuer import TD, LiveIssuer
 
 SECONDS = 20
 ENTRIES = 100
-BYTES_BETWEEN_CUTS = 307  # less than an entry of the feed or a certificate of the handshake
+BYTES_BETWEEN_CUTS = 307  # a prime: the cuts fall on ever other places of the entries
 CHUNK = 1 << 16
 NEVER = 1 << 40
 
