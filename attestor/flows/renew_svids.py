@@ -12,7 +12,7 @@ import structlog
 
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.minted import is_vouched_for, take_x509
-from attestor.decisions.renewal import due_now, renew_at
+from attestor.decisions.renewal import due_now, renew_at, retry_at
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from attestor.metrics import FAILED, OK, Metrics
 from cognomen.daemon.errors import Refused
@@ -171,15 +171,16 @@ class RenewSVIDs:
         """Try this entry again later, the others unharmed; what is held for it stays in service while it is valid."""
         plan = self._plans[entry.id]
         plan.delays = plan.delays or _ENTRY_BACKOFF.delays(self._jitter)
-        delay = next(plan.delays)
+        held = self._cache.svids.get(entry.id)
+        now = self._clock.now()
+        plan.due = retry_at(now, next(plan.delays), not_after=None if held is None else held.svid.not_after)
         self._troubles.note(_RENEWAL, reason, subject=_named(entry.id))
-        plan.due = self._clock.now() + delay
         log.warning(
             "SVID not minted",
             entry_id=entry.id,
             spiffe_id=str(entry.spiffe_id),
             reason=reason,
-            delay_seconds=round(delay.total_seconds(), 3),
+            delay_seconds=round((plan.due - now).total_seconds(), 3),
         )
 
 

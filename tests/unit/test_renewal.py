@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestor.decisions.renewal import due_now, renew_at
+from attestor.decisions.renewal import due_now, renew_at, retry_at
 from svid.entry import EntryID
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,6 +23,23 @@ def test_jitter_is_a_tenth_of_half_life_at_most(jitter: float, seconds: int) -> 
     moment = renew_at(NOW, NOW + 2 * half, jitter)
     tolerance = timedelta(microseconds=1)
     assert 0.9 * half - tolerance <= moment - NOW <= 1.1 * half + tolerance
+
+
+def test_a_retry_waits_its_delay_when_nothing_is_held() -> None:
+    assert retry_at(NOW, 60 * SECOND, not_after=None) == NOW + 60 * SECOND
+
+
+def test_a_retry_waits_its_delay_when_the_svid_lasts_long_enough() -> None:
+    assert retry_at(NOW, 60 * SECOND, not_after=NOW + 120 * SECOND) == NOW + 60 * SECOND
+
+
+def test_a_retry_comes_before_the_svid_that_is_held_ends() -> None:
+    assert retry_at(NOW, 60 * SECOND, not_after=NOW + 20 * SECOND) == NOW + 10 * SECOND
+
+
+def test_retries_are_a_second_apart_at_least() -> None:
+    assert retry_at(NOW, 60 * SECOND, not_after=NOW + SECOND / 10) == NOW + SECOND
+    assert retry_at(NOW, SECOND / 2, not_after=NOW - SECOND) == NOW + SECOND / 2
 
 
 def test_only_what_is_due_is_minted() -> None:

@@ -1,0 +1,38 @@
+"""A feed on which nothing happens for minutes stays open, whatever pings keep it alive."""
+
+import asyncio
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from attestor.flows.join_issuer import JoinIssuer
+from attestor.issuerclient.grpc import GRPCIssuerClient
+from attestor.nodeattestor.join_token import JoinToken
+from attestor.state.disk import DiskState
+from svid.clock import SystemClock
+from tests.flow.liveissuer import TD, LiveIssuer
+from tests.flow.soak import IS_SOAK, TIMEOUT
+from tests.flow.test_attestor_end_to_end import entry
+
+IDLE_SECONDS = 150
+
+
+@pytest.mark.skipif(not IS_SOAK, reason="waits for minutes: make soak")
+@pytest.mark.timeout(TIMEOUT)
+async def test_a_feed_that_idles_for_minutes_brings_the_next_change(tmp_path: Path) -> None:
+    client = GRPCIssuerClient()
+    async with LiveIssuer(tmp_path).running() as issuer:
+        invite = await issuer.invite()
+        join = JoinIssuer(
+            trust_domain=TD, state=DiskState(tmp_path / "node"), door=client, client=client, clock=SystemClock()
+        )
+        node = await join.run(invite, JoinToken(invite))
+        async with aclosing(client.follow(None)) as changes:
+            await anext(changes)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await asyncio.shield(following := asyncio.ensure_future(anext(changes)))
+            (made,) = await issuer.create(entry("/late", node.svid.spiffe_id))
+            assert (await following).entries == (made,)
+        await client.close()
