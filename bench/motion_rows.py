@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import uvloop
 
@@ -67,7 +67,7 @@ async def _push(settings: Settings, house: House, program: Path) -> Measured:
         connections = [await Connection.open(house.socket) for _ in range(streams - 1)]
         watchers = [_Watcher(connection) for connection in connections]
         lines = asyncio.StreamReader(limit=2**20)
-        await asyncio.get_running_loop().connect_read_pipe(
+        telling, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(lines), _pipe_of(witness)
         )
 
@@ -91,6 +91,7 @@ async def _push(settings: Settings, house: House, program: Path) -> Measured:
         one = await _rounds(settings.rounds, house, (f"path:{program}",), witness_alone)
         for connection in connections:
             connection.close()
+        telling.close()
     return Measured(figures=spread(every, "all match, ") | spread(one, "one matches, "), samples=len(every) + len(one))
 
 
@@ -243,10 +244,11 @@ def _witness(house: House, program: Path) -> Iterator["subprocess.Popen[bytes]"]
             process.kill()
 
 
-def _pipe_of(process: "subprocess.Popen[bytes]") -> object:
+def _pipe_of(process: "subprocess.Popen[bytes]") -> BinaryIO:
+    """What it prints, to be closed by whoever reads it: a descriptor closed by two is closed for a third."""
     if process.stdout is None:
         raise AssertionError("the witness has a pipe")
-    return process.stdout
+    return os.fdopen(os.dup(process.stdout.fileno()), "rb")
 
 
 async def _tell(path: Path) -> None:
