@@ -9,13 +9,12 @@ from typing import TypeVar
 
 import jwt
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.certificate import LeafForm
 from issuer.decisions.lint import lint_token, lint_x509_der
 from issuer.decisions.profile import JWTDraft, X509Draft, claims_of
-from svid.keys import KeyKind, SigningKey, as_private_key, hash_of
+from svid.keys import KeyKind, SigningKey, as_private_key
 
 __all__ = ["JWTSigner", "X509Signer", "sign_many"]
 
@@ -29,20 +28,6 @@ _JOSE = {
     KeyKind.RSA_2048: "RS256",
     KeyKind.RSA_4096: "RS256",
 }
-_NO_NAME = x509.Name([])
-_NO_CA = x509.BasicConstraints(ca=False, path_length=None)
-_LEAF_USAGE = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-_TLS_USAGES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
 class X509Signer:
@@ -60,40 +45,19 @@ class X509Signer:
                 hint="were the key directory and the datastore restored from different backups?",
             )
         identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        self._key = as_private_key(key)
-        self._hash = hash_of(key.kind)
+        self._key = key
         self._name = certificate.subject
         self._identifier = identifier.digest
-        self._template = (
-            x509.CertificateBuilder()
-            .subject_name(_NO_NAME)
-            .issuer_name(self._name)
-            .add_extension(_NO_CA, critical=True)
-            .add_extension(_LEAF_USAGE, critical=True)
-            .add_extension(_TLS_USAGES, critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        )
+        self._form = LeafForm(key.kind, issuer=self._name, authority_ski=self._identifier)
 
     def sign(self, draft: X509Draft) -> bytes:
         """Sign a draft that is linted and on record; DER.
 
         Raises:
             Refused: INTERNAL when what came out is not what was drafted; it is not released.
-
-        Source: SPIFFE X509-SVID 2, 3.1, 4; RFC 5280 4.2.1
         """
-        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(draft.spiffe_id))]
-        names += map(x509.DNSName, draft.dns_names)
-        certificate = (
-            self._template.public_key(draft.public_key)
-            .serial_number(draft.serial)
-            .not_valid_before(draft.not_before)
-            .not_valid_after(draft.not_after)
-            .add_extension(x509.SubjectAlternativeName(names), critical=True)  # critical, because the subject is empty
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(draft.public_key), critical=False)
-            .sign(self._key, self._hash)
-        )
-        der = certificate.public_bytes(Encoding.DER)
+        to_be_signed = self._form.to_be_signed(draft)
+        der = self._form.signed(to_be_signed, self._key.sign(to_be_signed))
         lint_x509_der(der, draft, authority_name=self._name, authority_ski=self._identifier)
         return der
 

@@ -5,6 +5,7 @@ Where private keys live is a key manager's business (issuer/keymanager); what ma
 
 import hashlib
 from enum import StrEnum
+from functools import partial
 from typing import Generic, Never, NewType, Protocol, Self, TypeAlias, TypeVar, assert_never
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,6 +39,10 @@ KeyID = NewType("KeyID", str)
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 _PublicKeyT = TypeVar("_PublicKeyT", bound=PublicKey)
+
+
+_P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+_P256_SIZE = len(_P256_PREFIX) + 64  # a point that is not compressed: with this prefix, its one form
 
 
 class KeyKind(StrEnum):
@@ -78,6 +83,13 @@ class LocalSigningKey:
         self._private_key = private_key
         self._id = key_id
         self._kind = kind_of(private_key.public_key())
+        algorithm = hash_of(
+            self._kind
+        )  # and how to sign with it, once: asking a key what it is costs a part of a signature
+        if isinstance(private_key, rsa.RSAPrivateKey):
+            self._sign = partial(private_key.sign, padding=padding.PKCS1v15(), algorithm=algorithm)
+        else:
+            self._sign = partial(private_key.sign, signature_algorithm=ec.ECDSA(algorithm))
 
     @property
     def id(self) -> KeyID:
@@ -96,10 +108,7 @@ class LocalSigningKey:
 
     def sign(self, data: bytes) -> bytes:
         """Sign these bytes."""
-        algorithm = hash_of(self._kind)
-        if isinstance(self._private_key, rsa.RSAPrivateKey):
-            return self._private_key.sign(data, padding.PKCS1v15(), algorithm)
-        return self._private_key.sign(data, ec.ECDSA(algorithm))
+        return self._sign(data)
 
     def __repr__(self) -> str:
         return f"LocalSigningKey(id={self._id!r}, kind={self._kind!r})"
@@ -216,6 +225,8 @@ def public_key_from_der(der: bytes) -> PublicKey:
     except (ValueError, UnsupportedAlgorithm) as e:
         raise UnusableKeyError("key: expected a SubjectPublicKeyInfo in DER") from e
     kind_of(key)
+    if len(der) == _P256_SIZE and der.startswith(_P256_PREFIX) and isinstance(key, ec.EllipticCurvePublicKey):
+        return key
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or public_key_to_der(key) != der:
         raise UnusableKeyError("key: expected the one DER form of a SubjectPublicKeyInfo")
     return key

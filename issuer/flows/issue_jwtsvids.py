@@ -60,7 +60,9 @@ class IssueJWTSVIDs:
         """
         # 1. Bound the batch and its audiences.
         minting.check_batch(len(requests))
-        wishes = [_parse(request) for request in requests]
+        random = secrets.token_bytes(profile.SERIAL_BYTES * len(requests))
+        serials = profile.serials(random, at=self.batches.clock.now())
+        wishes = list(map(_parse, requests, map(profile.serial_to_text, serials)))
         # 2. Decide, record, sign.
         return await self.batches.mint(node, wishes, AuthorityKind.JWT, self._prepare, self.keys.sign_jwt)
 
@@ -90,9 +92,9 @@ class IssueJWTSVIDs:
         return Intent(draft=draft, credential=credential)
 
 
-def _parse(request: JWTRequest) -> _Wish | Refused:
+def _parse(request: JWTRequest, jti: str) -> _Wish | Refused:
     try:
         minting.check_audiences(request.audiences)
     except Refused as refused:
         return refused
-    return _Wish(entry_id=request.entry_id, audiences=request.audiences, jti=secrets.token_hex(16))
+    return _Wish(entry_id=request.entry_id, audiences=request.audiences, jti=jti)

@@ -65,12 +65,13 @@ class IssueNodeSVID:
             Refused: DENIED when the key belongs to something else, UNAVAILABLE without an authority.
         """
         now = self.clock.now()
-        key_hash = thumbprint(public_key_to_der(key))
+        public_key = public_key_to_der(key)
+        key_hash = thumbprint(public_key)
         check_holder(tx.ledger.holders([key_hash]).get(key_hash), (None, node.id))
         authority = active(tx.authorities.list(), AuthorityKind.X509)
         validity = profile.validity(now, self.ttl, authority)
-        serial = profile.serial_from(secrets.token_bytes(16))
-        draft = profile.build_node_x509(node.spiffe_id, key, serial=serial, validity=validity)
+        (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)
+        draft = profile.build_node_x509(node.spiffe_id, public_key, serial=serial, validity=validity)
         lint_x509_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
         credential = Credential(
             kind=CredentialKind.NODE,

@@ -19,7 +19,7 @@ from issuer.decisions.profile import X509Draft
 from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.mint_batch import Granting, Intent, Issued, MintBatch
 from svid.entry import EntryID, RegistrationEntry
-from svid.keys import PublicKey, thumbprint
+from svid.keys import thumbprint
 from svid.spiffeid import TrustDomain
 
 __all__ = ["IssueX509SVIDs", "X509Request"]
@@ -36,7 +36,7 @@ class X509Request:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wish:
     entry_id: EntryID
-    key: PublicKey
+    public_key: bytes
     key_hash: str
     serial: int
 
@@ -62,7 +62,9 @@ class IssueX509SVIDs:
         """
         # 1. Bound the batch, parse its keys.
         minting.check_batch(len(requests))
-        wishes = [_parse(request) for request in requests]
+        random = secrets.token_bytes(profile.SERIAL_BYTES * len(requests))
+        serials = profile.serials(random, at=self.batches.clock.now())
+        wishes = list(map(_parse, requests, serials))
         # 2. Decide, record, sign.
         return await self.batches.mint(node, wishes, AuthorityKind.X509, self._prepare, self.keys.sign_x509)
 
@@ -83,7 +85,7 @@ class IssueX509SVIDs:
     def _intend(self, wish: _Wish, entry: RegistrationEntry, granting: Granting) -> Intent[X509Draft]:
         now, authority = granting.now, granting.authority
         validity = profile.entry_validity(entry, ttl=entry.x509_svid_ttl or self.ttl, now=now, authority=authority)
-        draft = profile.build_x509(entry, wish.key, serial=wish.serial, validity=validity)
+        draft = profile.build_x509(entry, wish.public_key, serial=wish.serial, validity=validity)
         lint_x509_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
         credential = Credential(
             kind=CredentialKind.X509,
@@ -100,10 +102,14 @@ class IssueX509SVIDs:
         return Intent(draft=draft, credential=credential)
 
 
-def _parse(request: X509Request) -> _Wish | Refused:
+def _parse(request: X509Request, serial: int) -> _Wish | Refused:
     try:
-        key = minting.parse_key(request.public_key)
+        minting.parse_key(request.public_key)
     except Refused as refused:
         return refused
-    serial = profile.serial_from(secrets.token_bytes(16))
-    return _Wish(entry_id=request.entry_id, key=key, key_hash=thumbprint(request.public_key), serial=serial)
+    return _Wish(
+        entry_id=request.entry_id,
+        public_key=request.public_key,
+        key_hash=thumbprint(request.public_key),
+        serial=serial,
+    )

@@ -137,8 +137,9 @@ class RenewIssuerSVID:
         now = self.clock.now()
         authority = active(tx.authorities.list(), AuthorityKind.X509)
         validity = profile.validity(now, self.ttl, authority)
-        serial = profile.serial_from(secrets.token_bytes(16))
-        draft = profile.build_issuer_x509(self.trust_domain, key.public_key(), serial=serial, validity=validity)
+        (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)
+        public_key = public_key_to_der(key.public_key())
+        draft = profile.build_issuer_x509(self.trust_domain, public_key, serial=serial, validity=validity)
         lint_x509_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
         credential = Credential(
             kind=CredentialKind.ISSUER,
@@ -147,7 +148,7 @@ class RenewIssuerSVID:
             authority_id=authority.key_id,
             issued_at=now,
             not_after=validity.not_after,
-            key_hash=thumbprint(public_key_to_der(key.public_key())),
+            key_hash=thumbprint(public_key),
         )
         tx.ledger.record([credential])
         tx.audit.append([audit.issued(credential, actor="issuer")])

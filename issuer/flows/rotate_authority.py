@@ -196,7 +196,7 @@ class RotateAuthority:
             await self.datastore.write(lambda tx: self._put(tx, after, "authority prepared"))
             return
         # 2. Its certificate: on record before it is signed, like everything.
-        serial = profile.serial_from(secrets.token_bytes(16))
+        (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=self.clock.now())
         credential = Credential(
             kind=CredentialKind.AUTHORITY,
             serial=profile.serial_to_text(serial),

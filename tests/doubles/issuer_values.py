@@ -12,7 +12,7 @@ from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import Authority, AuthorityKind
 from issuer.decisions.names import node_spiffe_id
-from issuer.decisions.profile import build_ca, serial_from
+from issuer.decisions.profile import build_ca
 from issuer.upstream.self_signed import SelfSigned
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
@@ -90,7 +90,7 @@ class Signing:
 async def x509_authority(*, kind: KeyKind = KeyKind.EC_P256, key_id: str = "x509-1", now: datetime = NOW) -> Signing:
     key = LocalSigningKey(KeyID(key_id), generate_private_key(kind))
     row = authorities.intended(AuthorityKind.X509, key.id, now=now, ttl=timedelta(days=14))
-    signed = await SelfSigned().sign_ca(build_ca(row, trust_domain=TRUST_DOMAIN, serial=serial_from(bytes(16))), key)
+    signed = await SelfSigned().sign_ca(build_ca(row, trust_domain=TRUST_DOMAIN, serial=2**127), key)
     certificate = signed.chain[0].public_bytes(Encoding.DER)
     row = authorities.prepared(row, public_key=public_key_to_der(key.public_key), certificate=certificate)
     return Signing(authority=_active(row, now), key=key)

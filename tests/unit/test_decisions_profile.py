@@ -9,27 +9,37 @@ from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions import profile
 from issuer.decisions.authority import AuthorityKind, intended
 from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, JWTDraft, X509Draft, validity
-from svid.keys import KeyID, KeyKind, generate_private_key
+from svid.keys import KeyID, KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
 
 AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW, ttl=timedelta(days=14))
-KEY = generate_private_key(KeyKind.EC_P256).public_key()
+KEY = public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key())
 HOUR = timedelta(hours=1)
 A_BIT = timedelta(microseconds=123_456)
 
 
-@given(st.binary(min_size=16, max_size=16))
-def test_a_serial_is_positive_fits_20_octets_and_keeps_its_randomness(random: bytes) -> None:
-    serial = profile.serial_from(random)
+@given(
+    st.binary(min_size=10, max_size=10),
+    st.integers(0, 5_000_000_000),
+)
+def test_a_serial_is_positive_fits_20_octets_and_keeps_its_randomness(random: bytes, seconds: int) -> None:
+    (serial,) = profile.serials(random, at=NOW + timedelta(seconds=seconds))
     assert serial.bit_length() == 128
-    assert serial.to_bytes(16)[1:] == random[1:]
+    assert serial.to_bytes(16)[6:] == random
     assert int(profile.serial_to_text(serial), 16) == serial
     assert len(profile.serial_to_text(serial)) == 32
 
 
+def test_a_serial_of_later_sorts_later_and_one_of_the_same_moment_differs() -> None:
+    earlier, other = profile.serials(b"\xff" * 20, at=NOW)[0], profile.serials(bytes(10) + b"\xff" * 10, at=NOW)
+    (later,) = profile.serials(bytes(10), at=NOW + timedelta(milliseconds=1))
+    assert earlier == other[1] > other[0]
+    assert profile.serial_to_text(later) > profile.serial_to_text(earlier)
+
+
 def test_too_little_randomness_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected 16 bytes, found 8"):
-        profile.serial_from(bytes(8))
+    with pytest.raises(ValueError, match="expected a multiple of 10 bytes, found 8"):
+        profile.serials(bytes(8), at=NOW)
 
 
 def test_an_svid_begins_30_s_earlier_and_counts_its_half_life_from_now() -> None:
@@ -94,7 +104,7 @@ def test_a_token_is_drafted_in_whole_seconds_and_not_back_dated() -> None:
 
 
 def test_a_signing_certificates_name_holds_its_serial_and_fits() -> None:
-    serial = profile.serial_from(b"\xff" * 16)
+    serial = 2**128 - 1
     draft = profile.build_ca(AUTHORITY, trust_domain=TRUST_DOMAIN, serial=serial)
     assert draft == CADraft(
         trust_domain=TRUST_DOMAIN,

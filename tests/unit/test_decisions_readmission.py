@@ -43,7 +43,7 @@ class Shown:
         draft = X509Draft(
             spiffe_id=self.spiffe_id,
             serial=SERIAL,
-            public_key=self.key.public_key,
+            public_key=public_key_to_der(self.key.public_key),
             not_before=NOW,
             not_after=END,
         )

@@ -18,7 +18,15 @@ from issuer.decisions.profile import JWTDraft, X509Draft
 from issuer.signing import JWTSigner, X509Signer, sign_many
 from svid import jwtsvid, x509svid
 from svid.errors import UnusableKeyError
-from svid.keys import KeyID, KeyKind, LocalSigningKey, PublicKey, as_private_key, generate_private_key
+from svid.keys import (
+    KeyID,
+    KeyKind,
+    LocalSigningKey,
+    PublicKey,
+    as_private_key,
+    generate_private_key,
+    public_key_to_der,
+)
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, an_entry, jwt_authority, x509_authority
 
 WORKLOAD_KEY = generate_private_key(KeyKind.EC_P256).public_key()
@@ -28,7 +36,7 @@ KINDS = [KeyKind.EC_P256, KeyKind.EC_P384, KeyKind.RSA_2048]
 def x509_draft(by: Signing, *, dns_names: tuple[str, ...] = (), key: PublicKey = WORKLOAD_KEY) -> X509Draft:
     validity = profile.validity(NOW, timedelta(hours=1), by.authority)
     entry = replace(an_entry("/agent/concierge/reasoning"), dns_names=dns_names)
-    return profile.build_x509(entry, key, serial=profile.serial_from(b"0123456789abcdef"), validity=validity)
+    return profile.build_x509(entry, public_key_to_der(key), serial=2**127 + 7, validity=validity)
 
 
 def jwt_draft(by: Signing) -> JWTDraft:
