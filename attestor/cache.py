@@ -143,7 +143,9 @@ class Cache:
         """Apply one whole step of the feed."""
         step = diff(self._entries, change)
         needed = self.needed_facts()
-        touched = [*step.left, *step.put, *(self._entries[entry.id] for entry in step.put if entry.id in self._entries)]
+        # What comes has no SVID yet, so that it is no news to anybody: one wave for the entry, and one for its SVID, would be one too many.
+        changed = [entry for entry in step.put if entry.id in self._entries]
+        touched = [*step.left, *changed, *(self._entries[entry.id] for entry in changed)]
         for entry in step.left:
             self._remove(entry)
         for entry in step.put:

@@ -13,7 +13,7 @@ import structlog
 
 from attestor.api.inspect import Inspect
 from attestor.api.status import counting
-from attestor.api.workload import SERVICE, WorkloadAPI
+from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache
 from attestor.config import AttestorConfig
 from attestor.decisions.node import REJOIN, Node
@@ -198,10 +198,11 @@ class _Attestor:
     def _door(self, workloads: ServeWorkload, observe: ObserveAttestor, health: HealthState) -> unixrpc.Server:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
+        writer = X509Writer()
 
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [
-                WorkloadAPI(workloads, caller),
+                WorkloadAPI(workloads, caller, writer),
                 Inspect(observe, caller),
                 Health(health),
                 Reflection([SERVICE], pool),

@@ -6,6 +6,7 @@ The security header is asked for on every method of this service, the WIT profil
 without it, as in SPIRE: generic tools do not send it, and neither tells anything about an identity.
 """
 
+import operator
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 
@@ -25,7 +26,7 @@ from svid.spiffeid import SpiffeID
 from svid.wire import workload as wire
 from svid.wire.pb import workload_pb2 as pb
 
-__all__ = ["SERVICE", "WorkloadAPI"]
+__all__ = ["SERVICE", "WorkloadAPI", "X509Writer"]
 
 SERVICE = "SpiffeWorkloadAPI"
 """The service's full name: the standard's file has no package."""
@@ -38,15 +39,43 @@ _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
 
 
+class X509Writer:
+    """Writes the answers of FetchX509SVID, and keeps the last one: a change that concerns many streams is one message to all of them."""
+
+    def __init__(self) -> None:
+        self._last: tuple[X509Message, pb.X509SVIDResponse] | None = None
+
+    def write(self, message: X509Message) -> pb.X509SVIDResponse:
+        """Write a message; the answer is not to be changed."""
+        if self._last is None or not _is_same(self._last[0], message):
+            bundles = {message.bundle.trust_domain: message.bundle}
+            context = wire.X509Context(svids=message.svids, bundles=bundles)
+            self._last = message, wire.write_x509_context(context)
+        return self._last[1]
+
+
+def _is_same(one: X509Message, other: X509Message) -> bool:
+    """Whether both are of the same objects: cheaper than to compare what they hold, and it never takes one key for another."""
+    return (
+        one.bundle is other.bundle
+        and len(one.svids) == len(other.svids)
+        and all(map(operator.is_, one.svids, other.svids))
+    )
+
+
 class WorkloadAPI:
     """The service of one connection.
+
+    Args:
+        writer: shared by all connections.
 
     Source: SPIFFE Workload API 5 to 7, Workload Endpoint 3 and 6
     """
 
-    def __init__(self, flow: ServeWorkload, caller: Caller) -> None:
+    def __init__(self, flow: ServeWorkload, caller: Caller, writer: X509Writer) -> None:
         self._flow = flow
         self._caller = caller
+        self._writer = writer
 
     def __mapping__(self) -> Mapping[str, Handler]:
         unary, stream = Cardinality.UNARY_UNARY, Cardinality.UNARY_STREAM
@@ -68,9 +97,7 @@ class WorkloadAPI:
         await only_request(stream)
 
         async def send(message: X509Message) -> None:
-            bundles = {message.bundle.trust_domain: message.bundle}
-            context = wire.X509Context(svids=message.svids, bundles=bundles)
-            await stream.send_message(wire.write_x509_context(context))
+            await stream.send_message(self._writer.write(message))
 
         await self._flow.watch_x509(self._caller, send)
 

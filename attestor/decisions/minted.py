@@ -10,7 +10,7 @@ from svid.errors import JWTSVIDError, SVIDError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.keys import PrivateKey
 from svid.spiffeid import SpiffeID
-from svid.x509svid import X509SVID, verify
+from svid.x509svid import X509SVID, check_leaf, verify
 
 __all__ = ["check_jwt", "is_vouched_for", "take_x509"]
 
@@ -18,10 +18,13 @@ __all__ = ["check_jwt", "is_vouched_for", "take_x509"]
 def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bundle, at: datetime) -> X509SVID:
     """Join a minted chain with the key that it was asked for.
 
+    Its leaf has to keep the whole profile: one SVID that a client cannot parse ends that client's watch for good.
+
     Raises:
-        X509SVIDError: the bundle does not vouch for the chain, or it is for another key.
+        X509SVIDError: the bundle does not vouch for the chain, it is for another key, or no leaf as we know them.
     """
     spiffe_id = verify(chain, bundle, at=at)
+    check_leaf(chain[0])
     if chain[0].public_key() != key.public_key():
         raise X509SVIDError("key: expected a leaf for the key of the request, found another")
     return X509SVID(spiffe_id=spiffe_id, chain=tuple(chain), private_key=key)

@@ -43,21 +43,28 @@ class Authority:
         self._serial = 0
         self.certificate = self._own_certificate(name)
 
-    def sign(self, spiffe_id: SpiffeID, key: PublicKey, *, ttl: timedelta, dns: Sequence[str] = ()) -> x509.Certificate:
-        """Sign a leaf."""
+    def sign(
+        self,
+        spiffe_id: SpiffeID,
+        key: PublicKey,
+        *,
+        ttl: timedelta,
+        dns: Sequence[str] = (),
+        extended_usage: bool = True,
+    ) -> x509.Certificate:
+        """Sign a leaf; without its extended usage it is one that some peer's issuer may make, and ours does not."""
         names = [x509.UniformResourceIdentifier(str(spiffe_id)), *(x509.DNSName(name) for name in dns)]
-        return (
+        builder = (
             self._builder(key, ttl)
             .subject_name(x509.Name([]))
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .sign(self._key, hashes.SHA256())
         )
+        if extended_usage:
+            usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
 
     def token(self, spiffe_id: SpiffeID, audiences: Sequence[str], *, ttl: timedelta) -> str:
         """Sign a JWT-SVID."""

@@ -17,7 +17,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import ProtocolError
 
 from attestor.api.status import translate
-from attestor.api.workload import SERVICE, WorkloadAPI
+from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.sync import Change, Cursor
 from attestor.flows.serve_workload import ServeWorkload
@@ -160,9 +160,10 @@ async def serving(
     Args:
         listener: listens there already; None: it is made.
     """
+    writer = X509Writer()
     async with serve(
         listener or listen(path, 0o666),
-        lambda caller: [WorkloadAPI(flow, caller)],
+        lambda caller: [WorkloadAPI(flow, caller, writer)],
         Limits(),
         translate=translate,
         identify=identify,

@@ -152,6 +152,13 @@ def test_a_minted_svid_for_another_key_is_refused() -> None:
         take_x509((leaf,), new_key(), bundle=ISSUER.bundle, at=NOW)
 
 
+def test_a_minted_leaf_that_does_not_keep_the_profile_is_refused() -> None:
+    key = new_key()
+    leaf = ISSUER.authority.sign(WEB, key.public_key(), ttl=HOUR, extended_usage=False)
+    with pytest.raises(X509SVIDError, match="extended key usage: expected on a leaf"):
+        take_x509((leaf,), key, bundle=ISSUER.bundle, at=NOW)
+
+
 def test_a_minted_token_must_have_the_name_and_the_audiences_asked_for() -> None:
     token = ISSUER.authority.token(WEB, ["a", "b"], ttl=HOUR)
     check_jwt(token, spiffe_id=WEB, audiences=["b", "a"])

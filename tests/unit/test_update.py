@@ -20,10 +20,8 @@ from attestor.decisions.update import (
     x509_update,
 )
 from svid.bundle import Bundle
-from svid.keys import KeyKind, generate_private_key
 from svid.selector import Selector
-from svid.spiffeid import SpiffeID, TrustDomain
-from svid.x509svid import X509SVID
+from svid.spiffeid import TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuerclient import Authority
 from tests.doubles.workloadside import TRUST_DOMAIN, WorkloadSide, entry
@@ -48,11 +46,10 @@ def decide(
     *,
     last: X509Message | None = None,
     bundle: Bundle | None = None,
-    svids: dict[str, X509SVID] | None = None,
     now: datetime | None = None,
 ) -> Update[X509Message]:
     seen = view(side)
-    held = {entry_id: svids[entry_id] if svids else one.svid for entry_id, one in seen.svids.items()}
+    held = {entry_id: one.svid for entry_id, one in seen.svids.items()}
     return x509_update(
         seen.entries, held, side.bundle if bundle is None else bundle, last=last, now=now or side.clock.now()
     )
@@ -133,28 +130,6 @@ def test_an_svid_whose_time_is_over_is_left_out(side: WorkloadSide) -> None:
     side.put(entry("a", "unix:uid:1"))
     assert decide(side, now=side.clock.now() + timedelta(hours=1)) is NoMessage.WAIT
     assert isinstance(decide(side, now=side.clock.now() + timedelta(minutes=59)), Send)
-
-
-def test_an_svid_with_another_key_is_left_out(side: WorkloadSide) -> None:
-    side.put(entry("a", "unix:uid:1"), entry("b", "unix:uid:1"))
-    held = {entry_id: one.svid for entry_id, one in view(side).svids.items()}
-    other = generate_private_key(KeyKind.EC_P256)
-    broken: dict[str, X509SVID] = {str(entry_id): svid for entry_id, svid in held.items()}
-    broken["a"] = replace(broken["a"], private_key=other)
-    assert paths(sent(decide(side, svids=broken))) == ["/w/b"]
-
-
-def test_an_svid_whose_leaf_says_another_name_is_left_out(side: WorkloadSide) -> None:
-    side.put(entry("a", "unix:uid:1"))
-    (held,) = view(side).svids.values()
-    other = SpiffeID.parse("spiffe://example.org/w/other")
-    assert decide(side, svids={"a": replace(held.svid, spiffe_id=other)}) is NoMessage.WAIT
-
-
-def test_a_certificate_that_is_no_leaf_is_left_out(side: WorkloadSide) -> None:
-    side.put(entry("a", "unix:uid:1"))
-    (held,) = view(side).svids.values()
-    assert decide(side, svids={"a": replace(held.svid, chain=side.bundle.x509_authorities)}) is NoMessage.WAIT
 
 
 def test_an_svid_of_another_trust_domain_is_left_out(side: WorkloadSide) -> None:
