@@ -1,5 +1,6 @@
 """An authority rotates while the issuer is killed at it, while its attestor is restarted: nobody has to help."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,10 +10,17 @@ from svid.x509svid import verify
 from tests.flow.twodaemons import World
 
 
+def active_authority(world: World) -> object:
+    """The key id of the X.509 authority that signs."""
+    listed = world.command("authority", "list")["authorities"]
+    assert isinstance(listed, list)
+    return next(one["key_id"] for one in listed if (one["kind"], one["state"]) == ("x509", "active"))
+
+
 def test_a_rotation_during_an_outage_during_a_restart_ends_well(tmp_path: Path) -> None:
     world = World(tmp_path, "--authority-spread=1s")
     with world.running(), X509Source(f"unix://{world.workload}") as source, ThreadPoolExecutor(1) as pool:
-        before = source.svid
+        before, first = source.svid, active_authority(world)
 
         def check_source() -> None:
             context = source.context  # one message: an SVID and what vouches for it
@@ -30,11 +38,20 @@ def test_a_rotation_during_an_outage_during_a_restart_ends_well(tmp_path: Path) 
         world.command("authority", "rotate", "x509")
         world.issuer.kill()
         check_source()
-        # 3. It is back for good: the rotation goes on by itself, and everybody learns of it.
+        # 3. It is back for good: the rotation goes on by itself, what is minted now is by the next authority, and everybody trusts it.
         world.issuer.start()
         starting.result()
-        while source.svid.leaf.issuer == before.leaf.issuer:
+        while active_authority(world) == first:
             check_source()
+        world.entry("/late", "/nodes", f"unix:uid:{os.getuid()}")
+        while len(source.context.svids) == 1:
+            check_source()
+        late = source.context.svids[1]
+        assert late.leaf.issuer != before.leaf.issuer
+        assert (
+            verify(late.chain, source.bundle_for(before.spiffe_id.trust_domain), at=SystemClock().now())
+            == late.spiffe_id
+        )
         check_source()
         while world.run("status", "attestor", f"--socket={world.workload}").returncode:
             pass
