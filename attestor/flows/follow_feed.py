@@ -26,7 +26,7 @@ __all__ = ["FollowFeed"]
 
 log = structlog.get_logger(__name__)
 
-_BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=2))
+_BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=1))  # in step 2 s after an outage
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
 _FEED = "feed"
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0

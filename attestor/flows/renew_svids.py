@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 _RENEWAL = "x509-svid renewal"
 _BATCH = 250  # what others may have to wait for
 _SLICE = 16  # answers that are checked before the loop may do something else
-_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=2))
+_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))
 _ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
 _LONGEST_REST = timedelta(seconds=60)  # how late a jump of the wall clock may be noticed
 _SHORTEST_REST = timedelta(milliseconds=200)  # renewals that fall due within it share a call
