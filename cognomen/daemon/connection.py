@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from cognomen.daemon.meter import ANSWERED_WORTH, Bucket, Frames, Limits, Misbehaved, Patience, goaway
+from cognomen.daemon.outbox import Outbox
 
 __all__ = ["Account", "GatedConnection", "Guest", "Turns"]
 
@@ -24,7 +25,7 @@ _ENOUGH_WAITING = 16 * 1024 + 9  # one whole frame of the longest kind
 class Guest(Protocol):
     """The protocol behind the gate, as asyncio.Protocol has it; it is given whole HTTP/2 frames."""
 
-    def connection_made(self, transport: asyncio.BaseTransport, answered: Callable[[], None]) -> None:
+    def connection_made(self, transport: asyncio.Transport, answered: Callable[[], None]) -> None:
         """Begin; whenever a call has ended that was answered, call `answered`."""
 
     def data_received(self, data: bytes) -> None:
@@ -111,7 +112,8 @@ class GatedConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduce the guest; the peer's time for the preface begins."""
         self._transport = cast("asyncio.Transport", transport)  # what a stream socket gets
-        self._guest.connection_made(transport, self._excuse)
+        self._outbox = Outbox(self._transport, self._loop)
+        self._guest.connection_made(self._outbox, self._excuse)
         self._watch_for_stall()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -147,8 +149,8 @@ class GatedConnection(asyncio.BufferedProtocol):
     def end(self, detail: str, code: int) -> None:
         """Close the connection with the reason; a peer that does not read it has a little time to do so."""
         if not self._transport.is_closing():
-            self._transport.write(goaway(code, detail, nothing_was_done=False))
-            self._transport.close()
+            self._outbox.write(goaway(code, detail, nothing_was_done=False))
+            self._outbox.close()
             self._loop.call_later(self._stall_seconds, self._transport.abort)
 
     def abort(self) -> None:

@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol, Self, cast
+from typing import Protocol, Self
 
 import h2.config
 import h2.connection
@@ -255,7 +255,7 @@ class _HTTPConnection:
         self._calls = calls
         self._limits = limits
 
-    def connection_made(self, transport: asyncio.BaseTransport, answered: Callable[[], None]) -> None:
+    def connection_made(self, transport: asyncio.Transport, answered: Callable[[], None]) -> None:
         self._calls.answered = answered
         window = min(max(self._limits.message_bytes, _SMALLEST_WINDOW), _LARGEST_WINDOW)
         conn = _H2()
@@ -271,9 +271,7 @@ class _HTTPConnection:
         conn.initiate_connection()
         if window > _SMALLEST_WINDOW:
             conn.increment_flow_control_window(window - _SMALLEST_WINDOW)
-        self._connection = Connection(
-            conn, cast("asyncio.Transport", transport), config=Configuration().__for_server__()
-        )
+        self._connection = Connection(conn, transport, config=Configuration().__for_server__())
         self._events = _Events(self._calls, self._connection)
         self._connection.flush()
 
