@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: install demo test soak check bench proto vectors lint types contracts stubs lock clean
+.PHONY: install demo test soak check bench proto vectors reference lint types contracts stubs lock clean
 
 install: $(VENV)/.installed  ## the virtual environment .venv with the command .venv/bin/cognomen
 
@@ -55,6 +55,9 @@ stubs: proto  ## fails when the committed stubs are not what proto/ gives
 
 vectors: install  ## the golden files of tests/vectors, from certs/make.py
 	$(BIN)/python certs/make.py vectors
+
+reference: install  ## the generated pages of docs/reference
+	$(BIN)/python docs/reference/make.py
 
 lock:  ## the locks, from the .in files (needs uv)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/dev.in -o requirements/dev.lock

@@ -4,7 +4,7 @@ import json
 import queue
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +30,7 @@ from svid.x509svid import X509SVID
 __all__ = ["fetch"]
 
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
+_LOOK_UP_SECONDS = 0.5
 
 _watch_option = click.option("--watch", is_flag=True, help="Stay, and tell each change until Ctrl-C.")
 _write_option = click.option(
@@ -199,9 +200,16 @@ def _changes(*subscribes: Callable[[Callable[[], None]], Callable[[], None]]) ->
             leaving.callback(subscribe(lambda: woken.put(None)))
         while True:
             yield
-            woken.get()
+            _wait_for_one(woken)
             while not woken.empty():
                 woken.get()
+
+
+def _wait_for_one(woken: "queue.SimpleQueue[None]") -> None:
+    """Wait, and look up now and then: Ctrl-C that the kernel gives to one of gRPC's threads ends no wait of this one."""
+    while True:
+        with suppress(queue.Empty):
+            return woken.get(timeout=_LOOK_UP_SECONDS)
 
 
 def _joined(
