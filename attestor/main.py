@@ -17,6 +17,7 @@ from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache
 from attestor.config import AttestorConfig
 from attestor.decisions.node import REJOIN, Node
+from attestor.flows.explain_identity import ExplainIdentity
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
@@ -199,11 +200,12 @@ class _Attestor:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
+        explain = ExplainIdentity(cache=observe.cache, node=observe.node, workloads=workloads, clock=self.clock)
 
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [
                 WorkloadAPI(workloads, caller, writer),
-                Inspect(observe, caller),
+                Inspect(observe, explain, caller),
                 Health(health),
                 Reflection([SERVICE], pool),
             ]

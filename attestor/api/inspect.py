@@ -1,4 +1,7 @@
-"""What the attestor tells about itself, on its workload socket: to its own user and to root, and to nobody else."""
+"""What the attestor tells about itself, on its workload socket: how it is, and why a process has an identity or none.
+
+Decided here: how it is, its own user and root may know. Who may ask why about whom: flows/explain_identity.
+"""
 
 import os
 from collections.abc import Mapping
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Stream
 
+from attestor.flows.explain_identity import ExplainIdentity, Explanation
 from attestor.flows.observe_attestor import ObserveAttestor, Observed
 from cognomen.daemon.call import only_request
 from cognomen.daemon.caller import Caller
@@ -26,20 +30,51 @@ _MOST_IDENTITIES = 1000
 class Inspect:
     """Serves cognomen.attestor.v1.Inspect to one caller."""
 
-    def __init__(self, observe: ObserveAttestor, caller: Caller) -> None:
+    def __init__(self, observe: ObserveAttestor, explain: ExplainIdentity, caller: Caller) -> None:
         self._observe = observe
+        self._explain = explain
         self._caller = caller
 
     def __mapping__(self) -> Mapping[str, Handler]:
         """The methods, by their paths."""
-        handler = Handler(self._get_status, Cardinality.UNARY_UNARY, pb.GetStatusRequest, pb.AttestorStatus)
-        return {f"/{SERVICE}/GetStatus": handler}
+        unary = Cardinality.UNARY_UNARY
+        return {
+            f"/{SERVICE}/GetStatus": Handler(self._get_status, unary, pb.GetStatusRequest, pb.AttestorStatus),
+            f"/{SERVICE}/Explain": Handler(self._get_explanation, unary, pb.ExplainRequest, pb.Explanation),
+        }
 
     async def _get_status(self, stream: Stream[pb.GetStatusRequest, pb.AttestorStatus]) -> None:
         await only_request(stream)
-        if self._caller.uid not in {0, os.geteuid()}:
+        if not self._is_privileged:
             raise Refused(Kind.DENIED, "status: expected the attestor's user or root, found another")
         await stream.send_message(_status(self._observe()))
+
+    async def _get_explanation(self, stream: Stream[pb.ExplainRequest, pb.Explanation]) -> None:
+        request = await only_request(stream)
+        found = await self._explain(self._caller, request.pid, sees_all=self._is_privileged)
+        await stream.send_message(_explanation(found))
+
+    @property
+    def _is_privileged(self) -> bool:
+        return self._caller.uid in {0, os.geteuid()}
+
+
+def _explanation(found: Explanation) -> pb.Explanation:
+    message = pb.Explanation(
+        node_spiffe_id=str(found.node),
+        pid=found.pid,
+        uid=found.uid,
+        selectors=sorted(map(str, found.selectors)),
+        near=[
+            pb.Near(entry_id=one.entry.id, spiffe_id=str(one.entry.spiffe_id), lacks=map(str, one.lacks))
+            for one in found.near
+        ],
+    )
+    for entry, end in found.matches:
+        match = message.matches.add(entry_id=entry.id, spiffe_id=str(entry.spiffe_id))
+        if end is not None:
+            match.svid_not_after.FromDatetime(end)
+    return message
 
 
 def _status(seen: Observed) -> pb.AttestorStatus:

@@ -110,7 +110,7 @@ class ServeWorkload:
             Refused: DENIED when nothing matches; what the issuer refuses; as watch_x509.
         """
         # 1. Who asks, and what is that caller entitled to?
-        view = self._cache.view(await self._attest(caller))
+        view = self._cache.view(await self.attest(caller))
         identities = list(zip(view.entries, unique_hints(view.entries), strict=True))
         if spiffe_id is not None:
             identities = [identity for identity in identities if identity[0].spiffe_id == spiffe_id][:1]
@@ -148,7 +148,7 @@ class ServeWorkload:
     ) -> None:
         last: _Message | None = None
         # 1. Who is it?
-        now = await self._attest(caller)
+        now = await self.attest(caller)
         while True:
             selectors = now
             with self._cache.subscribe(selectors) as subscription:
@@ -164,15 +164,20 @@ class ServeWorkload:
                             pass
                     # 3. Wait, and look again who it is: it may run another program by now.
                     await subscription.changed()
-                    now = await self._attest(caller)
+                    now = await self.attest(caller)
 
-    async def _attest(self, caller: Caller) -> frozenset[Selector]:
+    async def attest(self, caller: Caller) -> frozenset[Selector]:
+        """See what a process shows now of what any entry asks for.
+
+        Raises:
+            Refused: UNAVAILABLE when an attestor gives no answer; UNAUTHENTICATED when the process has ended, or runs as another uid.
+        """
         needed = self._cache.needed_facts()
         selectors = [_granted(answer) for answer in await self._ask_all(caller, needed)]
         if not caller.is_alive():
             raise Refused(Kind.UNAUTHENTICATED, "caller: expected the process that connected, found that it has ended")
         if not self._cache.needed_facts() <= needed:  # an entry came meanwhile that needs another fact
-            return await self._attest(caller)
+            return await self.attest(caller)
         return frozenset().union(*selectors)
 
     async def _ask_all(self, caller: Caller, needed: Collection[str]) -> Sequence[frozenset[Selector] | Refused]:

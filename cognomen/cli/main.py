@@ -20,6 +20,7 @@ _COMMANDS = {
     "issuer": "the issuer: decides, signs, remembers",
     "attestor": "the node's daemon: serves the SPIFFE Workload API",
     "status": "how the issuer and the attestor are",
+    "why": "why a process has an identity, or none",
     "node": "invite nodes, and look at those that joined",
     "entry": "registration entries: which workload gets which SPIFFE ID",
     "authority": "the keys that sign, and when the next ones take over",
@@ -46,7 +47,7 @@ _WORKLOAD_API = {
     "UNAVAILABLE": (_NO_ANSWER, _UNAVAILABLE),
     "DEADLINE_EXCEEDED": (_NO_ANSWER, _UNAVAILABLE),
     "PERMISSION_DENIED": (
-        f"no entry fits this process: see cognomen entry list --selector unix:uid:{os.geteuid()}",
+        "no entry fits this process: cognomen why says what is missing",
         _DENIED,
     ),
 }

@@ -12,6 +12,7 @@ from svid.selector import Selector
 
 __all__ = [
     "admin_socket_option",
+    "attestor_socket_option",
     "duration",
     "each_once",
     "every_page_option",
@@ -49,6 +50,15 @@ workload_socket_option = click.option(
     "--socket",
     metavar="ADDRESS",
     help="The Workload API: unix:///PATH, or a path.  [default: SPIFFE_ENDPOINT_SOCKET]",
+)
+attestor_socket_option = click.option(
+    "--socket",
+    metavar="ADDRESS",
+    envvar="SPIFFE_ENDPOINT_SOCKET",
+    default="unix:///run/cognomen/api.sock",
+    show_default=True,
+    show_envvar=True,
+    help="The attestor's workload socket.",
 )
 page_size_option = click.option(
     "--page-size", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many to show."

@@ -5,20 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
-import grpc
 
-from cognomen.cli.admin import connect, refused
-from cognomen.cli.options import admin_socket_option, output_option, workload_address
+from cognomen.cli.admin import connect
+from cognomen.cli.inspect import inspect
+from cognomen.cli.options import admin_socket_option, attestor_socket_option, output_option
 from cognomen.cli.output import print_document, print_json, print_table
-from cognomen.cli.reach import check_workload_api
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import inspect_pb2
 from svid.encoding import JSON
-from svid.workloadapi.address import endpoint_target
 
 __all__ = ["status"]
 
-_SECONDS = 10.0
 _TROUBLED = 1
 _BEHIND = ("node_id", "behind")
 _AUTHORITIES = ("kind", "state", "key_id", "not_after")
@@ -50,15 +47,7 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
 
 
 @status.command()
-@click.option(
-    "--socket",
-    metavar="ADDRESS",
-    envvar="SPIFFE_ENDPOINT_SOCKET",
-    default="unix:///run/cognomen/api.sock",
-    show_default=True,
-    show_envvar=True,
-    help="The attestor's workload socket.",
-)
+@attestor_socket_option
 @click.option("--identities", is_flag=True, help="Each identity of this node, too.")
 @output_option
 def attestor(socket: str, identities: bool, output: str) -> int:
@@ -70,18 +59,7 @@ def attestor(socket: str, identities: bool, output: str) -> int:
     Example:
       cognomen status attestor --identities
     """  # noqa: D301 - \b is click's mark
-    target = endpoint_target(check_workload_api(workload_address(socket)))
-    options = (("grpc.enable_http_proxy", 0), ("grpc.default_authority", "localhost"))
-    with grpc.insecure_channel(target, options=options) as channel:
-        ask = channel.unary_unary(
-            "/cognomen.attestor.v1.Inspect/GetStatus",
-            request_serializer=inspect_pb2.GetStatusRequest.SerializeToString,
-            response_deserializer=inspect_pb2.AttestorStatus.FromString,
-        )
-        try:
-            document = document_from_message(ask(inspect_pb2.GetStatusRequest(), timeout=_SECONDS))
-        except grpc.RpcError as e:
-            raise refused(e) from e
+    document = inspect("GetStatus", inspect_pb2.GetStatusRequest(), inspect_pb2.AttestorStatus, socket)
     if not identities:
         document["identities"] = []
     return _show(document, {"identities": _IDENTITIES}, output)

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["Caller", "Process", "ProcessHandle", "effective_uid", "peer"]
+__all__ = ["Caller", "Process", "ProcessHandle", "effective_uid", "peer", "process_of"]
 
 # Values of Linux on every architecture Python runs on but parisc and sparc; the socket module does not name them.
 _SO_PEERGROUPS = 59
@@ -29,6 +29,7 @@ _LONGEST_OPTION = 1024  # Python's own limit of getsockopt
 _MOST_GROUPS = (
     1024  # each is looked at in each call; the kernel allows 65,536, and whoever has subordinate gids may take them
 )
+_EFFECTIVE = 1  # of the real, effective, saved and file-system one
 _START_TIME = 19  # field 22 of /proc/PID/stat, counted after the command's closing parenthesis
 
 
@@ -130,6 +131,38 @@ def peer(sock: socket.socket, *, accepted_at: float) -> Caller:
         _check_alive(process, pid)  # after the reads: so what was read is this process's
         unless_accepted.pop_all()
     return Caller(pid=pid, uid=uid, gid=gid, groups=groups, process=process, degraded=degraded)
+
+
+def process_of(pid: int) -> Caller:
+    """Hold a process that somebody names by its pid, as if it had connected; what may be told of it is decided elsewhere.
+
+    The caller owns the `Process` inside the result and closes it.
+
+    Raises:
+        Refused: NOT_FOUND when there is no such process, or it is hidden from us.
+
+    Source: pidfd_open(2), proc(5).
+    """
+    try:
+        process = Process(os.pidfd_open(pid))
+    except (OSError, OverflowError) as err:
+        raise _no_process(pid) from err
+    with contextlib.ExitStack() as unless_found:
+        unless_found.callback(process.close)
+        try:
+            status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        except OSError as err:
+            raise _no_process(pid) from err
+        uid, gid = (int(status[name].split()[_EFFECTIVE]) for name in ("Uid", "Gid"))
+        groups = frozenset(map(int, status["Groups"].split()))
+        if not process.is_alive():  # after the read: so what was read is this process's
+            raise _no_process(pid)
+        unless_found.pop_all()
+    return Caller(pid=pid, uid=uid, gid=gid, groups=groups, process=process)
+
+
+def _no_process(pid: int) -> Refused:
+    return Refused(Kind.NOT_FOUND, f"pid: expected a process that runs, found none with {pid}")
 
 
 def _gone(pid: int) -> Refused:

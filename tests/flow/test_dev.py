@@ -241,7 +241,7 @@ def test_no_identity_is_exit_code_5_with_a_next_step(tmp_path: Path) -> None:
             [*COGNOMEN, "fetch", "x509"], env=dev.environment, capture_output=True, text=True, timeout=30, check=False
         )
     assert (done.returncode, done.stdout) == (5, "")
-    assert "hint: no entry fits this process" in done.stderr
+    assert "hint: no entry fits this process: cognomen why" in done.stderr
 
 
 @pytest.mark.parametrize("address", ["", "http://x", "unix:relative"])
