@@ -16,7 +16,7 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["Admin", "connect", "pages", "refused"]
+__all__ = ["Admin", "check_admin_socket", "connect", "pages", "refused"]
 
 M = TypeVar("M", bound=Message)
 RequestT = TypeVar("RequestT", bound="_PageRequest")
@@ -156,9 +156,8 @@ def pages(fetch: Callable[[RequestT], PageT], request: RequestT, *, every: bool)
             return
 
 
-@contextmanager
-def connect(path: Path) -> Iterator[Admin]:
-    """Connect to the admin socket at that path.
+def check_admin_socket(path: Path) -> None:
+    """Try the admin socket at that path.
 
     Raises:
         Refused: UNAVAILABLE when nobody listens there, DENIED when we may not connect.
@@ -170,6 +169,16 @@ def connect(path: Path) -> Iterator[Admin]:
         hint="start it (cognomen issuer run), or name its socket by --socket or COGNOMEN_ADMIN_SOCKET",
         denied_hint="run the command as the issuer's user",
     )
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[Admin]:
+    """Connect to the admin socket at that path.
+
+    Raises:
+        Refused: as check_admin_socket.
+    """
+    check_admin_socket(path)
     with grpc.insecure_channel(f"unix://{quote(str(path.absolute()))}", options=_OPTIONS) as channel:
         yield Admin(channel)
 

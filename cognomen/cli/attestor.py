@@ -1,4 +1,4 @@
-"""`cognomen attestor`: run the node's daemon, and bring its node back."""
+"""`cognomen attestor`: run the node's daemon, check it, and bring its node back."""
 
 import os
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 
 from attestor.config import AttestorConfig
-from cognomen.cli.options import read_source
-from cognomen.cli.running import check_socket_path, config_options, endpoint, run
+from cognomen.cli.options import attestor_socket_option, output_option, read_source, workload_address
+from cognomen.cli.reach import check_workload_api
+from cognomen.cli.running import check_socket_path, config_options, endpoint, print_config, run
 from cognomen.daemon.config import load
+from svid.workloadapi.address import endpoint_target
 
 __all__ = ["attestor"]
 
@@ -79,3 +81,34 @@ def rejoin(config: Path | None, log_level: str, source: str, **flags: object) ->
 
     invite = Invite.parse(read_source(source))
     run(log_level, lambda: rejoin_main(loaded, invite, lambda spiffe_id: click.echo(str(spiffe_id))))
+
+
+@attestor.command(params=config_options(AttestorConfig, _HELPS, {"state_dir": "--state"}))
+@output_option
+def check(config: Path | None, log_level: str, output: str, **flags: object) -> None:
+    """Check a configuration without starting anything, and show what it comes to.
+
+    \b
+    Example:
+      cognomen attestor check --config /etc/cognomen/attestor.toml
+    """  # noqa: D301 - \b is click's mark
+    del log_level
+    loaded = load(config, AttestorConfig, flags)
+    check_socket_path(loaded.workload_socket)
+    print_config(loaded, output)
+
+
+@attestor.command()
+@attestor_socket_option
+def healthcheck(socket: str) -> int:
+    """Say whether this node's attestor serves: it has joined, and has a whole snapshot of its issuer.
+
+    Exit code 0 when it does, 1 when not yet, 3 when nobody answers.
+
+    \b
+    Example:
+      cognomen attestor healthcheck --socket unix:///run/cognomen/api.sock
+    """  # noqa: D301 - \b is click's mark
+    from cognomen.cli.health import tell_health  # noqa: PLC0415 - loads gRPC
+
+    return tell_health(endpoint_target(check_workload_api(workload_address(socket))))

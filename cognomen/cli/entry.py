@@ -23,6 +23,7 @@ from cognomen.cli.options import (
     selector,
 )
 from cognomen.cli.output import print_document, print_json, print_page, print_table, warn
+from cognomen.cli.spireentries import from_spire, is_from_spire
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
@@ -83,21 +84,27 @@ def create(source: str | None, output: str, socket: Path, **fields: object) -> N
     """Create one entry by flags, or many from a file: all of them or none.
 
     The issuer chooses the ids. A parent /cognomen/issuer with node selectors makes a
-    node group, which can be a parent in turn.
+    node group, which can be a parent in turn. A file may also be what SPIRE's
+    `entry show -output json` prints; --parent-id then names the node or group here,
+    instead of the parents in the file.
 
     \b
     Examples:
       cognomen entry create --spiffe-id /agent/concierge/reasoning \\
         --parent /cognomen/node/join_token/ID --selector unix:uid:1001
       cognomen entry create --from entries.json
+      spire-server entry show -output json | cognomen entry create --from - --parent-id /travel-nodes
     """  # noqa: D301 - \b is click's mark
     given = _given(fields)
-    if source is not None and given:
-        raise click.UsageError("expected either --from or the flags of one entry, found both")
+    if source is not None and given.keys() - {"parent_id"}:
+        raise click.UsageError(
+            "expected either --from, with --parent-id at most, or the flags of one entry, found both"
+        )
     if source is None and not {"spiffe_id", "parent_id", "selectors"} <= given.keys():
         raise click.UsageError("expected --spiffe-id, --parent-id and --selector, or --from")
     with connect(socket) as admin:
-        entries = [_entry(given, admin)] if source is None else _entries_from(source, admin)
+        parent = given.get("parent_id")
+        entries = [_entry(given, admin)] if source is None else _entries_from(source, admin, parent_id=parent)
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
         _print_changed(admin.create_entries(_request(fresh)), output)
 
@@ -218,8 +225,12 @@ def _entry(document: object, admin: Admin) -> RegistrationEntry:
     return entry_from_document(document, admin.complete_id)
 
 
-def _entries_from(source: str, admin: Admin) -> list[RegistrationEntry]:
-    """Read an array of entries, or an object that holds it under entries."""
+def _entries_from(source: str, admin: Admin, *, parent_id: JSON = None) -> list[RegistrationEntry]:
+    """Read an array of entries, or an object that holds it under entries; SPIRE's, too.
+
+    Args:
+        parent_id: of all of them, instead of what the file says.
+    """
     try:
         document: object = json.loads(read_source(source))
     except (ValueError, RecursionError) as e:
@@ -231,7 +242,10 @@ def _entries_from(source: str, admin: Admin) -> list[RegistrationEntry]:
     entries = []
     for number, item in enumerate(document):
         try:
-            entries.append(_entry(item, admin))
+            ours = from_spire(item) if isinstance(item, dict) and is_from_spire(item) else item
+            entries.append(
+                _entry(ours | {"parent_id": parent_id} if parent_id and isinstance(ours, dict) else ours, admin)
+            )
         except SVIDError as e:
             raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
     return entries

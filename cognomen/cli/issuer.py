@@ -4,14 +4,15 @@ import os
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 import msgspec
 
-from cognomen.cli.admin import connect
+from cognomen.cli.admin import check_admin_socket, connect
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import print_document, print_json
-from cognomen.cli.running import check_socket_path, config_options, run
+from cognomen.cli.running import check_socket_path, config_options, print_config, run
 from cognomen.daemon.config import load
 from cognomen.wire.admin import moment_to_text
 from issuer.config import IssuerConfig
@@ -77,6 +78,38 @@ def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
         log_level,
         lambda: run_main(loaded, ready=lambda _: click.echo(f"COGNOMEN_ADMIN_SOCKET={socket}"), systemd=systemd),
     )
+
+
+@issuer.command(params=config_options(IssuerConfig, _HELPS, {"state_dir": "--state"}))
+@output_option
+def check(config: Path | None, log_level: str, output: str, **flags: object) -> None:
+    """Check a configuration without starting anything, and show what it comes to.
+
+    \b
+    Example:
+      cognomen issuer check --config /etc/cognomen/issuer.toml
+    """  # noqa: D301 - \b is click's mark
+    del log_level
+    loaded = load(config, IssuerConfig, flags)
+    check_socket_path(loaded.admin_socket)
+    print_config(loaded, output)
+
+
+@issuer.command()
+@admin_socket_option
+def healthcheck(socket: Path) -> int:
+    """Say whether the issuer serves.
+
+    Exit code 0 when it does, 1 when not, 3 when nobody answers.
+
+    \b
+    Example:
+      cognomen issuer healthcheck
+    """  # noqa: D301 - \b is click's mark
+    from cognomen.cli.health import tell_health  # noqa: PLC0415 - loads more of gRPC
+
+    check_admin_socket(socket)
+    return tell_health(f"unix://{quote(str(socket.absolute()))}")
 
 
 @issuer.command()

@@ -29,6 +29,7 @@ _COMMANDS = {
     "audit": "the record of decisions, and whether it is whole",
     "fetch": "be a workload: fetch SVIDs and bundles",
     "validate": "be a service: validate what a peer shows",
+    "completion": "a script that makes a shell complete this command",
 }
 
 _FAILED, _USAGE, _UNAVAILABLE, _NOT_FOUND, _DENIED = 1, 2, 3, 4, 5

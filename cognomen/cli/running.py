@@ -12,10 +12,12 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from cognomen.cli.output import print_document, print_json
 from cognomen.daemon.config import format_duration
 from cognomen.daemon.errors import Kind, Refused
+from svid.encoding import JSON
 
-__all__ = ["check_socket_path", "config_options", "endpoint", "run"]
+__all__ = ["check_socket_path", "config_options", "endpoint", "print_config", "run"]
 
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
 
@@ -48,6 +50,15 @@ def config_options(
             click.Option(flags, type=int if field.type is int else str, help=f"{helps[field.name]}{default}")
         )
     return options
+
+
+def print_config(loaded: msgspec.Struct, output: str) -> None:
+    """Print every key of a configuration as the daemon would have it."""
+    document: dict[str, JSON] = {}
+    for field in msgspec.structs.fields(loaded):
+        value = _shown(getattr(loaded, field.name))
+        document[field.name] = value if isinstance(value, bool | int) else "" if value is None else str(value)
+    (print_json if output == "json" else print_document)(document)
 
 
 def check_socket_path(path: Path) -> Path:

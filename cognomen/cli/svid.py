@@ -1,5 +1,6 @@
 """`cognomen svid`: the ledger of every credential that the issuer signed."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -7,17 +8,22 @@ import click
 from cognomen.cli.admin import connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
+    duration,
     every_page_option,
     output_option,
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import print_page
+from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
 
 __all__ = ["svid"]
 
+_KINDS = ("x509", "jwt", "node", "issuer", "authority")
+_STATES = ("intended", "issued", "failed")
 _COLUMNS = ("number", "kind", "spiffe_id", "serial", "state", "issued_at", "not_after")
 
 
@@ -30,6 +36,12 @@ def svid() -> None:
 @click.option("--spiffe-id", default="", help="Only those of this SPIFFE ID; /PATH is one of the trust domain.")
 @click.option("--entry-id", default="", help="Only those under this entry.")
 @click.option("--node-id", default="", help="Only those of this node.")
+@click.option("--kind", type=click.Choice(_KINDS), help="Only those of this kind.")
+@click.option("--state", type=click.Choice(_STATES), help="Only those that got this far.")
+@click.option("--valid", is_flag=True, help="Only those that are valid now.")
+@click.option(
+    "--expiring-within", type=duration, help="Only those that are valid and end within that time, such as 10m."
+)
 @page_size_option
 @page_token_option
 @every_page_option
@@ -39,6 +51,10 @@ def list_svids(
     spiffe_id: str,
     entry_id: str,
     node_id: str,
+    kind: str | None,
+    state: str | None,
+    valid: bool,
+    expiring_within: timedelta | None,
     page_size: int,
     page_token: str,
     every_page: bool,
@@ -48,13 +64,45 @@ def list_svids(
     """List credentials, newest first.
 
     \b
-    Example:
+    Examples:
       cognomen svid list --spiffe-id /agent/concierge/reasoning --page-size 10
+      cognomen svid list --kind x509 --expiring-within 10m
     """  # noqa: D301 - \b is click's mark
-    request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, entry_id=entry_id, node_id=node_id)
+    request = pb.ListCredentialsRequest(
+        page_size=page_size,
+        page_token=page_token,
+        entry_id=entry_id,
+        node_id=node_id,
+        kind=kind or "",
+        state=state or "",
+    )
+    now = SystemClock().now()
+    if valid or expiring_within is not None:
+        request.held_at.FromDatetime(now)
+    if expiring_within is not None:
+        request.ends_before.FromDatetime(now + expiring_within)
     with connect(socket) as admin:
         if spiffe_id:
             request.spiffe_id = str(admin.complete_id(spiffe_id))
         found = list(pages(admin.list_credentials, request, every=every_page))
     credentials = [document_from_message(one) for page in found for one in page.credentials]
     print_page("credentials", _COLUMNS, credentials, found[-1].next_page_token, output)
+
+
+@svid.command()
+@click.argument("serial", metavar="SERIAL|JTI")
+@output_option
+@admin_socket_option
+def show(serial: str, output: str, socket: Path) -> None:
+    """Show one credential, by its serial number in hexadecimal or its jti.
+
+    \b
+    Example:
+      cognomen svid show 81a21c36058f7f927323df0b8e9fb56d
+    """  # noqa: D301 - \b is click's mark
+    named = serial.replace(":", "").lower().removeprefix("0x").lstrip("0") or serial
+    with connect(socket) as admin:
+        found = admin.list_credentials(pb.ListCredentialsRequest(page_size=1, serial=named)).credentials
+    if not found:
+        raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial!r}")
+    (print_json if output == "json" else print_document)(document_from_message(found[0]))

@@ -6,6 +6,7 @@ The actor on record is the uid that the kernel names, never a field of a request
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -33,7 +34,7 @@ from issuer.api.admin_authorities import list_authorities, rotate_authority
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
-from issuer.decisions.audit import Credential, NodeID
+from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
 from issuer.flows.change_entries import MAX_BATCH, Changed, ChangeEntries
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.feed_attestors import FeedAttestors
@@ -52,6 +53,7 @@ _SLICE = 256  # entries converted before other calls have their turn
 
 RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT", bound=Message)
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +169,10 @@ class AdminService:
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
             node_id=NodeID(request.node_id) if request.node_id else None,
             held_at=time_from_pb(request.held_at, "held_at") if request.HasField("held_at") else None,
+            kind=_one_of(CredentialKind, request.kind, "kind"),
+            state=_one_of(CredentialState, request.state, "state"),
+            serial=request.serial or None,
+            ends_before=time_from_pb(request.ends_before, "ends_before") if request.HasField("ends_before") else None,
         )
         before = _number(request.page_token)
         found = await queries.list_credentials(self._flows.datastore, where, before=before, limit=limit)
@@ -265,6 +271,13 @@ def _credential(credential: Credential) -> pb.Credential:
         not_after=time_to_pb(credential.not_after),
         state=credential.state.value,
     )
+
+
+def _one_of(kind: type[_Choice], text: str, field: str) -> _Choice | None:
+    try:
+        return kind(text) if text else None
+    except ValueError as e:
+        raise Refused(Kind.INVALID, f"{field}: expected one of {', '.join(kind)}, found {text!r}") from e
 
 
 def _page_size(asked: int, *, default: int, most: int) -> int:

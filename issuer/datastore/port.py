@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from cognomen.daemon.auditlog import AuditRow, Checkpoint
 from issuer.decisions.admission import Node, Token
-from issuer.decisions.audit import AuditEvent, Credential, CredentialState, NodeID
+from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change, Cursor
 from svid.entry import EntryID, RegistrationEntry
@@ -49,12 +49,21 @@ class EntryFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFilter:
-    """Which credentials; what is None does not filter; held_at: those that were valid then, and did not fail."""
+    """Which credentials; what is None does not filter.
+
+    Args:
+        held_at: those that were valid then, and did not fail.
+        ends_before: those whose not_after lies before that.
+    """
 
     spiffe_id: SpiffeID | None = None
     entry_id: EntryID | None = None
     node_id: NodeID | None = None
     held_at: datetime | None = None
+    kind: CredentialKind | None = None
+    state: CredentialState | None = None
+    serial: str | None = None
+    ends_before: datetime | None = None
 
 
 class Entries(Protocol):

@@ -232,6 +232,21 @@ async def test_the_ledger_is_filtered_by_spiffe_id_entry_and_node(store: Datasto
         assert [c.serial for c in found] == ["s2"]
 
 
+async def test_the_ledger_is_filtered_by_kind_state_serial_and_end(store: Datastore) -> None:
+    sooner = replace(credential("s2"), kind=CredentialKind.JWT, not_after=NOW + timedelta(minutes=5))
+    await store.write(lambda tx: tx.ledger.record([credential("s1"), sooner]))
+    await store.write(lambda tx: tx.ledger.resolve(["s2"], CredentialState.FAILED))
+    for where in (
+        LedgerFilter(kind=CredentialKind.JWT),
+        LedgerFilter(state=CredentialState.FAILED),
+        LedgerFilter(serial="s2"),
+        LedgerFilter(ends_before=NOW + timedelta(minutes=6)),
+    ):
+        found = await store.read(partial(_find, where))
+        assert [c.serial for c in found] == ["s2"]
+    assert await store.read(partial(_find, LedgerFilter(ends_before=NOW + timedelta(minutes=5)))) == []
+
+
 async def test_the_ledger_knows_under_what_a_key_was_certified(store: Datastore) -> None:
     rows = [credential("s1", key_hash="k1"), replace(credential("s2", key_hash="k2"), entry_id=None), credential("s3")]
     await store.write(lambda tx: tx.ledger.record(rows))

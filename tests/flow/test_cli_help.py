@@ -34,10 +34,12 @@ COMMANDS = list(commands(cognomen))
 
 def test_the_commands_of_the_issue_are_there() -> None:
     assert {" ".join(names) for names in COMMANDS} == {
-        "dev", "status attestor", "issuer run", "issuer confirm-clock", "issuer backup", "issuer restore", "attestor run",
-        "attestor rejoin", "authority list", "authority rotate", "node invite", "node list", "node show", "node evict",
-        "node ban", "node purge",
-        "entry create", "entry list", "entry show", "entry update", "entry delete", "bundle show", "svid list",
+        "dev", "why", "completion", "status attestor",
+        "issuer run", "issuer check", "issuer healthcheck", "issuer confirm-clock", "issuer backup", "issuer restore",
+        "attestor run", "attestor check", "attestor healthcheck", "attestor rejoin",
+        "authority list", "authority rotate",
+        "node invite", "node list", "node show", "node evict", "node ban", "node purge",
+        "entry create", "entry list", "entry show", "entry update", "entry delete", "bundle show", "svid list", "svid show",
         "audit tail", "audit verify", "audit who", "fetch x509", "fetch jwt", "fetch bundles", "validate jwt",
     }  # fmt: skip
 

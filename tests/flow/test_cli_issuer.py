@@ -225,7 +225,10 @@ def test_a_bad_field_is_named(command: Command, flags: list[str], message: str) 
         (["entry", "create", "--expires-at", "soon"], "expected a moment such as"),
         (["entry", "create", "--label", "a"], "expected key=value, found 'a'"),
         (["entry", "create"], "expected --spiffe-id, --parent-id and --selector, or --from"),
-        (["entry", "create", "--from", "f", "--owner", "a"], "expected either --from or the flags of one entry"),
+        (
+            ["entry", "create", "--from", "f", "--owner", "a"],
+            "expected either --from, with --parent-id at most, or the flags",
+        ),
         (["entry", "create", "--from", "/no/file"], "/no/file: no such file or directory"),
         (["entry", "update"], "expected either an ID and the flags to change, or --from"),
         (["entry", "update", "ID"], "expected either an ID and the flags to change, or --from"),

@@ -23,6 +23,7 @@ class World:
         self.issuer = self.issuer_on(directory / "issuer")
         arguments = ("attestor", "run", f"--state={directory}/attestor", f"--workload-socket={self.workload}")
         invite = f"--invite={directory}/invite"
+        self.attestor_arguments = arguments
         self.attestor = Daemon([*arguments, invite], log=directory / "attestor.log", ready="SPIFFE_ENDPOINT_SOCKET=")
 
     def issuer_on(self, state: Path) -> Daemon:

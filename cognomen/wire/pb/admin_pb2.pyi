@@ -421,15 +421,29 @@ class ListCredentialsRequest(_message.Message):
     ENTRY_ID_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     HELD_AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    ENDS_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0: 100; at most 1000"""
     page_token: _builtins.str
     spiffe_id: _builtins.str
     entry_id: _builtins.str
     node_id: _builtins.str
+    kind: _builtins.str
+    """as in Credential"""
+    state: _builtins.str
+    """as in Credential"""
+    serial: _builtins.str
+    """the one with this serial or jti"""
     @_builtins.property
     def held_at(self) -> _timestamp_pb2.Timestamp:
         """absent: any; else those that were valid at that moment"""
+
+    @_builtins.property
+    def ends_before(self) -> _timestamp_pb2.Timestamp:
+        """absent: any; else those whose not_after lies before that moment"""
 
     def __init__(
         self,
@@ -440,10 +454,14 @@ class ListCredentialsRequest(_message.Message):
         entry_id: _builtins.str = ...,
         node_id: _builtins.str = ...,
         held_at: _timestamp_pb2.Timestamp | None = ...,
+        kind: _builtins.str = ...,
+        state: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        ends_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["held_at", b"held_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_before", b"ends_before", "held_at", b"held_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "held_at", b"held_at", "node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_before", b"ends_before", "entry_id", b"entry_id", "held_at", b"held_at", "kind", b"kind", "node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,6 +95,9 @@ class SQLiteLedger:
             ("spiffe_id", where.spiffe_id),
             ("entry_id", where.entry_id),
             ("node_id", where.node_id),
+            ("kind", where.kind),
+            ("state", where.state),
+            ("serial", where.serial),
         ):
             if value is not None:
                 conditions.append(f"{column} = ?")
@@ -102,6 +105,9 @@ class SQLiteLedger:
         if where.held_at is not None:
             conditions.append("issued_at <= ? AND not_after > ? AND state <> 'failed'")
             arguments += [codec.to_micros(where.held_at)] * 2
+        if where.ends_before is not None:
+            conditions.append("not_after < ?")
+            arguments.append(codec.to_micros(where.ends_before))
         query = (
             f"SELECT number, {_CREDENTIAL} FROM credential"  # noqa: S608 - our own names
             f" WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"

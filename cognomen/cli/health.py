@@ -1,0 +1,37 @@
+"""Ask a daemon of ours over its Unix socket whether it serves, for supervisors and probes."""
+
+import click
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from cognomen.cli.admin import refused
+
+__all__ = ["tell_health"]
+
+_SECONDS = 5.0
+_NOT_SERVING = 1
+
+
+def tell_health(target: str) -> int:
+    """Print whether it serves; the exit code of the command.
+
+    Args:
+        target: as gRPC names it, such as unix:/run/cognomen/api.sock.
+
+    Raises:
+        Refused: UNAVAILABLE when nobody answers in time.
+    """
+    with grpc.insecure_channel(
+        target, options=(("grpc.enable_http_proxy", 0), ("grpc.default_authority", "localhost"))
+    ) as channel:
+        check: grpc.UnaryUnaryMultiCallable[HealthCheckRequest, HealthCheckResponse] = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        try:
+            serves = check(HealthCheckRequest(), timeout=_SECONDS).status == HealthCheckResponse.SERVING
+        except grpc.RpcError as e:
+            raise refused(e) from e
+    click.echo("serving" if serves else "not serving")
+    return 0 if serves else _NOT_SERVING
