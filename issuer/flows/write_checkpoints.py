@@ -63,10 +63,10 @@ class WriteCheckpoints:
         drafted = await self.datastore.read(self._draft)
         checkpoint = None
         if drafted is not None:
-            # 2. Signed, and kept: the change tells the attestors.
+            # 2. Signed, and kept: the change tells the attestors. Owed before that: whoever cancels us meanwhile does not undo the commit.
             checkpoint = drafted.signed(key)
-            await self.datastore.write(partial(_keep, checkpoint))
             self._owed.update(dict.fromkeys(range(len(self.sinks)), checkpoint))
+            await self.datastore.write(partial(_keep, checkpoint))
         # 3. Out of our hands; what came between two that a sink takes is covered by the later one.
         for number, owed in tuple(self._owed.items()):
             try:

@@ -1,8 +1,10 @@
 """Checkpoints as a flow: signed when the log grew, stored, told on the feed, and sent to the places configured."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
 
@@ -17,8 +19,10 @@ from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.keymanager.memory import MemoryKeyManager
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
+from tests.doubles.refusingstore import RefusingStore
 from tests.doubles.until import until
 
+T = TypeVar("T")
 INTERVAL = timedelta(minutes=5)
 
 
@@ -133,3 +137,30 @@ async def test_checkpoints_come_each_interval_and_sooner_after_a_failure(harness
     harness.clock.advance(timedelta(seconds=30))
     await until(lambda: len(harness.sink.received) == 2)
     task.cancel()
+
+
+class ForgetfulStore(RefusingStore):
+    """A store that commits and does not say so, while it is told to: as when whoever waits is cancelled in between."""
+
+    is_silent = False
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        done = await super().write(work)
+        if self.is_silent:
+            raise asyncio.CancelledError
+        return done
+
+
+async def test_one_that_was_kept_while_it_was_cancelled_still_reaches_its_sink(harness: Harness) -> None:
+    await harness.decide()
+    await harness.flow()
+    await harness.decide()
+    store = ForgetfulStore(harness.store)
+    flow = replace(harness.flow, datastore=store)
+    store.is_silent = True
+    with pytest.raises(asyncio.CancelledError):
+        await flow()
+    assert len(await harness.stored()) == 2
+    store.is_silent = False
+    await flow()
+    assert harness.sink.received == await harness.stored()
