@@ -29,6 +29,7 @@ from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.state.disk import DiskState
+from attestor.web.health import health_pages
 from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon import gate, unixrpc
 from cognomen.daemon.caller import Caller
@@ -40,6 +41,7 @@ from cognomen.daemon.reflection import Reflection, pool_without_package
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.troubles import Troubles
+from cognomen.daemon.webserver import serve_pages
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
@@ -162,7 +164,8 @@ class _Attestor:
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]
         workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=flows.jwts, clock=clock)
-        async with self._door(workloads, flows, health):
+        pages = serve_pages(health_pages(flows), "health_address", self._config.health_address)
+        async with pages, self._door(workloads, flows, health):
             self._systemd.check_taken()
             self._systemd.ready()
             self._systemd.status("accepts workloads, waits for a snapshot of its issuer")

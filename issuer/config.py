@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from cognomen.daemon.config import format_duration
+from cognomen.daemon.config import check_loopback, format_duration
 from svid.entry import MAX_TTL
 from svid.spiffeid import TrustDomain
 
@@ -41,6 +41,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return_window: how long after the end of its SVID a node may return by its key; 0s: never.
         authority_spread: how long an authority stands in the bundle before it signs.
         audit_checkpoint_file: where signed checkpoints of the audit chain are added, a line each; empty: nowhere.
+        health_address: host:port of loopback for /live, /ready and /metrics; empty: nowhere.
 
     Raises:
         ValueError: a duration out of its bounds, or an address missing, by name.
@@ -65,6 +66,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     audit_checkpoint_interval: timedelta = timedelta(minutes=5)
     audit_checkpoint_file: str = ""
     audit_checkpoint_syslog: bool = False
+    health_address: str = ""
 
     def __post_init__(self) -> None:
         for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl", "issuer_svid_ttl"):
@@ -75,6 +77,8 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         _check_duration("audit_checkpoint_interval", self.audit_checkpoint_interval, MAX_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
         _check_duration("authority_spread", self.authority_spread, self.authority_lifetime / 4)
+        if self.health_address:
+            check_loopback("health_address", self.health_address)
         for name in ("node_address", "join_address"):
             host = getattr(self, name).rpartition(":")[0]
             if host in _EVERY_INTERFACE and not getattr(self, f"advertised_{name}"):

@@ -22,6 +22,7 @@ from cognomen.daemon.reflection import Reflection
 from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.troubles import Troubles
+from cognomen.daemon.webserver import serve_pages
 from cognomen.wire.pb import admin_pb2
 from issuer.api.admin import AdminFlows, AdminService
 from issuer.api.doors import DoorCredentials, bind, join_server, node_server
@@ -61,6 +62,7 @@ from issuer.keymanager.port import KeyManager
 from issuer.metrics import Metrics
 from issuer.nodeattestor.join_token import JoinToken
 from issuer.upstream.self_signed import SelfSigned
+from issuer.web.health import health_pages
 from svid.clock import Clock, SystemClock
 
 __all__ = ["Bound", "run"]
@@ -303,6 +305,18 @@ async def _open_admin_door(
     parts: _Parts, bound: Bound, presented: DoorCredentials, leaving: contextlib.AsyncExitStack, systemd: Systemd
 ) -> HealthState:
     config = parts.config
+    observe = ObserveIssuer(
+        trust_domain=config.trust_domain,
+        started_at=parts.clock.now(),
+        datastore=parts.datastore,
+        feed=parts.feed,
+        rotate=parts.rotate,
+        guard=parts.guard,
+        deferred=parts.deferred,
+        svid_not_after=lambda: presented.not_after,
+        troubles=parts.troubles,
+        metrics=parts.metrics,
+    )
     flows = AdminFlows(
         datastore=parts.datastore,
         invites=CreateInvite(
@@ -320,21 +334,12 @@ async def _open_admin_door(
         feed=parts.feed,
         rotate=parts.rotate,
         guard=parts.guard,
-        observe=ObserveIssuer(
-            trust_domain=config.trust_domain,
-            started_at=parts.clock.now(),
-            datastore=parts.datastore,
-            feed=parts.feed,
-            rotate=parts.rotate,
-            guard=parts.guard,
-            deferred=parts.deferred,
-            svid_not_after=lambda: presented.not_after,
-            troubles=parts.troubles,
-            metrics=parts.metrics,
-        ),
+        observe=observe,
         trust_domain=config.trust_domain,
     )
     health = HealthState(_ADMIN)
+    pages = serve_pages(health_pages(observe, health), "health_address", config.health_address)
+    await leaving.enter_async_context(pages)
 
     def services(caller: Caller) -> Sequence[unixrpc.Service]:
         return [AdminService(flows, caller), Health(health), Reflection([_ADMIN], Default())]

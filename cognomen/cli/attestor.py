@@ -19,6 +19,7 @@ _HELPS = {
     "state_dir": "The node's key, SVID and bundle; mode 0700.",
     "workload_socket": "Where workloads reach the Workload API.",
     "connections_per_uid": "To the workload socket, at one time.",
+    "health_address": "HOST:PORT of loopback for /live, /ready and /metrics.  [default: nowhere]",
 }
 
 

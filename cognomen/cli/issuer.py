@@ -46,6 +46,7 @@ _HELPS = {
     "audit_checkpoint_file": "Signed checkpoints are added here, too.",
     "audit_checkpoint_syslog": "Signed checkpoints to the system's log, too.",
     "authority_spread": "How long an authority is published before it signs.",
+    "health_address": "HOST:PORT of loopback for /live, /ready and /metrics.  [default: nowhere]",
 }
 
 

@@ -5,6 +5,7 @@ defaults, is in each daemon's config struct (issuer/config, attestor/config).
 """
 
 import difflib
+import ipaddress
 import re
 import tomllib
 import typing
@@ -19,7 +20,7 @@ from cognomen.daemon.errors import Kind, Refused
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["format_duration", "load", "parse_duration"]
+__all__ = ["check_loopback", "format_duration", "load", "parse_duration"]
 
 T = typing.TypeVar("T", bound=msgspec.Struct)
 
@@ -72,6 +73,25 @@ _FROM_TEXT: Mapping[object, Callable[[str], object]] = {
     SpiffeID: SpiffeID.parse,
     Path: lambda text: Path(text).expanduser(),
 }
+
+
+def check_loopback(key: str, address: str) -> tuple[str, int]:
+    """Take HOST:PORT of this machine: what is told there is nobody else's business, and nothing asks who reads it.
+
+    Raises:
+        ValueError: it is none, by the key.
+    """
+    host, _, port = address.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 2**16 and _is_loopback(host.strip("[]"))):
+        raise ValueError(f"{key}: expected an address of loopback such as 127.0.0.1:9091, found {address!r}")
+    return host.strip("[]"), int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _read(path: Path) -> dict[str, object]:

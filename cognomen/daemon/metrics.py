@@ -1,6 +1,6 @@
 """Metrics of a daemon: counters and gauges under the daemon's name, in a registry of its own: daemons may share a process.
 
-Which there are: issuer/metrics, attestor/metrics. Nothing here is served yet: whoever serves it asks the daemon's `observe` first.
+Which there are: issuer/metrics, attestor/metrics. Whoever serves them asks the daemon's `observe` first (web/health).
 """
 
 from collections.abc import Sequence

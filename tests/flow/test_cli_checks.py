@@ -83,16 +83,10 @@ def test_an_attestor_without_a_snapshot_is_not_healthy(tmp_path: Path) -> None:
     with world.running():
         world.issuer.kill()
         world.attestor.kill()
-        child = subprocess.Popen(
-            [*COGNOMEN, *world.attestor_arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
+        with world.attestor_that_waits():
             while (done := world.run("attestor", "healthcheck", f"--socket={world.workload}")).returncode == 3:
                 pass
             assert (done.returncode, done.stdout) == (1, "not serving\n")
-        finally:
-            child.kill()
-            child.wait()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.flow.daemons import COGNOMEN, Daemon, free_port
 class World:
     """Both daemons, not started yet."""
 
-    def __init__(self, directory: Path, *issuer_options: str) -> None:
+    def __init__(self, directory: Path, *issuer_options: str, attestor_options: tuple[str, ...] = ()) -> None:
         self.directory = directory
         self.admin = directory / "admin" / "s"
         self.workload = directory / "run" / "s"
@@ -23,8 +23,10 @@ class World:
         self.issuer = self.issuer_on(directory / "issuer")
         arguments = ("attestor", "run", f"--state={directory}/attestor", f"--workload-socket={self.workload}")
         invite = f"--invite={directory}/invite"
-        self.attestor_arguments = arguments
-        self.attestor = Daemon([*arguments, invite], log=directory / "attestor.log", ready="SPIFFE_ENDPOINT_SOCKET=")
+        self.attestor_arguments = (*arguments, *attestor_options)
+        self.attestor = Daemon(
+            [*self.attestor_arguments, invite], log=directory / "attestor.log", ready="SPIFFE_ENDPOINT_SOCKET="
+        )
 
     def issuer_on(self, state: Path) -> Daemon:
         arguments = ("issuer", "run", "--trust-domain=example.org", f"--state={state}", *self._options)
@@ -54,6 +56,18 @@ class World:
             with X509Source(f"unix://{self.workload}"):  # takes its time
                 pass
         raise AssertionError("no checkpoint came")
+
+    @contextmanager
+    def attestor_that_waits(self) -> Iterator[None]:
+        """The attestor of a node that joined, which may have no issuer to be in step with: nobody waits until it is ready."""
+        child = subprocess.Popen(
+            [*COGNOMEN, *self.attestor_arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            child.kill()
+            child.wait()
 
     @contextmanager
     def running(self) -> Iterator[None]:

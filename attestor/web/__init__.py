@@ -1,0 +1,1 @@
+"""What the attestor says over HTTP."""

@@ -1,0 +1,28 @@
+"""The attestor's pages for probes and collectors: /live, /ready, /metrics.
+
+Decided here: what ready means. How pages are served: cognomen/daemon/webserver.
+"""
+
+from collections.abc import Mapping
+
+from attestor.flows.observe_attestor import ObserveAttestor
+from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
+
+__all__ = ["health_pages"]
+
+
+def health_pages(observe: ObserveAttestor) -> Mapping[str, MakePage]:
+    """The pages by their paths."""
+
+    async def ready(wants_json: WantsJSON) -> Page:
+        seen = observe()
+        missing = [] if seen.synchronised else ["snapshot: none from the issuer since the start"]
+        if seen.node.svid.not_after <= observe.clock.now():
+            missing.append(f"node svid: expired {seen.node.svid.not_after.isoformat()}")
+        return readiness(missing, wants_json)
+
+    async def metrics(_: WantsJSON) -> Page:
+        observe()
+        return metrics_page(observe.metrics.registry)
+
+    return {"/live": alive, "/ready": ready, "/metrics": metrics}

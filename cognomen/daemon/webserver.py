@@ -1,0 +1,161 @@
+"""A few pages over HTTP/1.1 for probes and collectors: GET and HEAD, one request for each connection, on loopback only.
+
+Which pages there are and what they say: the daemons' web/. What is in a request is read by h11.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import h11
+import msgspec
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from cognomen.daemon.config import check_loopback
+from cognomen.daemon.errors import Kind, Refused
+
+__all__ = ["MakePage", "Page", "WantsJSON", "alive", "metrics_page", "readiness", "serve_pages"]
+
+log = structlog.get_logger(__name__)
+
+_REQUEST_BYTES = 8 * 1024
+_SECONDS = 5.0
+_MOST_CONNECTIONS = 16
+_TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One answer."""
+
+    status: HTTPStatus = HTTPStatus.OK
+    content_type: str = _TEXT
+    body: bytes = b""
+
+
+WantsJSON = bool
+MakePage = Callable[[WantsJSON], Awaitable[Page]]
+
+
+async def alive(wants_json: WantsJSON) -> Page:
+    """Say that the loop turns: who reads this was answered by it."""
+    return readiness((), wants_json)
+
+
+def readiness(missing: Sequence[str], wants_json: WantsJSON) -> Page:
+    """Say that nothing is missing, or 503 and what.
+
+    Shape: "ok" or a line for each thing; as JSON {"ready": bool, "missing": [text, …]}.
+    """
+    status = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
+    if wants_json:
+        body = msgspec.json.encode({"ready": not missing, "missing": missing})
+        return Page(status=status, content_type="application/json", body=body + b"\n")
+    return Page(status=status, body="".join(f"{line}\n" for line in missing or ["ok"]).encode())
+
+
+def metrics_page(registry: CollectorRegistry) -> Page:
+    """Write out what was counted and measured, as Prometheus reads it."""
+    return Page(content_type=CONTENT_TYPE_LATEST, body=generate_latest(registry))
+
+
+@contextlib.asynccontextmanager
+async def serve_pages(
+    pages: Mapping[str, MakePage], key: str, address: str, *, seconds: float = _SECONDS
+) -> AsyncIterator[None]:
+    """Serve pages by their paths while the block runs; nothing where the address is empty.
+
+    Args:
+        key: of the configuration, which holds the address.
+        seconds: how long a peer may take for its request, and to take the answer.
+
+    Raises:
+        Refused: UNAVAILABLE when the address is taken, by the key.
+    """
+    if not address:
+        yield
+        return
+    host, port = check_loopback(key, address)
+    open_now = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        open_now += 1
+        try:
+            if open_now <= _MOST_CONNECTIONS:
+                await _answer(reader, writer, pages, seconds)
+        except (OSError, TimeoutError):
+            pass  # whoever asked has gone, or is too slow
+        finally:
+            open_now -= 1
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+
+    try:
+        server = await asyncio.start_server(answer, host, port, limit=_REQUEST_BYTES)
+    except OSError as e:
+        raise Refused(
+            Kind.UNAVAILABLE,
+            f"{key}: expected an address that is free, cannot bind {address}: {(e.strerror or str(e)).lower()}",
+            hint=f"name another {key}",
+        ) from e
+    async with server:
+        log.info("pages served", address=address, paths=sorted(pages))
+        yield
+
+
+async def _answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pages: Mapping[str, MakePage], seconds: float
+) -> None:
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_REQUEST_BYTES)
+    async with asyncio.timeout(seconds):
+        request = await _request(connection, reader)
+    page = await _page(request, pages)
+    headers = [
+        ("content-type", page.content_type),
+        ("content-length", str(len(page.body))),
+        ("cache-control", "no-store"),
+        ("connection", "close"),
+    ]
+    if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.append(("allow", "GET, HEAD"))
+    is_head = request is not None and request.method == b"HEAD"
+    writer.write(
+        connection.send(h11.Response(status_code=page.status, headers=headers, reason=page.status.phrase)) or b""
+    )
+    if not is_head:
+        writer.write(connection.send(h11.Data(data=page.body)) or b"")
+    async with asyncio.timeout(seconds):
+        await writer.drain()
+
+
+async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
+    """Read the head of a request; what may follow is not read. None: there is no whole and rightful one."""
+    try:
+        while (event := connection.next_event()) is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_REQUEST_BYTES))
+    except h11.RemoteProtocolError:
+        return None
+    return event if isinstance(event, h11.Request) else None
+
+
+async def _page(request: h11.Request | None, pages: Mapping[str, MakePage]) -> Page:
+    if request is None:
+        return _fault(HTTPStatus.BAD_REQUEST)
+    if request.method not in {b"GET", b"HEAD"}:
+        return _fault(HTTPStatus.METHOD_NOT_ALLOWED)
+    make = pages.get(request.target.decode("latin-1").partition("?")[0])
+    if make is None:
+        return _fault(HTTPStatus.NOT_FOUND)
+    accepted = b",".join(value for name, value in request.headers if name == b"accept")
+    try:
+        return await make(b"application/json" in accepted)
+    except Exception:  # as at every door: logged here, and no word of it to the peer
+        log.exception("page failed", path=request.target.decode("latin-1"))
+        return _fault(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _fault(status: HTTPStatus) -> Page:
+    return Page(status=status, body=f"{status.phrase.lower()}\n".encode())

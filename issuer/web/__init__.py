@@ -1,0 +1,1 @@
+"""What the issuer says over HTTP."""

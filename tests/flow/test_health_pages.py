@@ -1,0 +1,123 @@
+"""/live, /ready and /metrics of both daemons, as a probe and a collector see them."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cognomen.cli.main import run
+from tests.flow.daemons import free_port
+from tests.flow.twodaemons import World
+
+
+class Observed(World):
+    """Both daemons with their pages."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ports = {"issuer": free_port(), "attestor": free_port()}
+        addresses = {daemon: f"--health-address=127.0.0.1:{port}" for daemon, port in self.ports.items()}
+        super().__init__(directory, addresses["issuer"], attestor_options=(addresses["attestor"],))
+
+    def ask(
+        self, daemon: str, path: str, *, method: str = "GET", accept: str = "*/*"
+    ) -> tuple[int, str, http.client.HTTPMessage]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[daemon], timeout=20)
+        connection.request(method, path, headers={"accept": accept})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, text, answer.headers
+
+    def metrics(self, daemon: str) -> dict[str, float]:
+        """The sums of all metrics by name."""
+        sums: dict[str, float] = {}
+        for family in text_string_to_metric_families(self.ask(daemon, "/metrics")[1]):
+            for sample in family.samples:
+                sums[sample.name] = sums.get(sample.name, 0) + sample.value
+        return sums
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    world = Observed(tmp_path_factory.mktemp("h"))
+    with world.running():
+        assert world.run("fetch", "jwt", "--audience=db", f"--socket={world.workload}").returncode == 0
+        yield world
+
+
+DAEMONS = pytest.mark.parametrize("daemon", ["issuer", "attestor"])
+
+
+@DAEMONS
+@pytest.mark.parametrize("path", ["/live", "/ready", "/ready?verbose=1"])
+def test_a_daemon_that_serves_is_live_and_ready(world: Observed, daemon: str, path: str) -> None:
+    status, text, headers = world.ask(daemon, path)
+    assert (status, text) == (200, "ok\n")
+    assert headers["cache-control"] == "no-store"
+    assert json.loads(world.ask(daemon, path, accept="application/json")[1]) == {"ready": True, "missing": []}
+
+
+@DAEMONS
+def test_head_is_the_same_without_a_body(world: Observed, daemon: str) -> None:
+    status, text, headers = world.ask(daemon, "/ready", method="HEAD")
+    assert (status, text, headers["content-length"]) == (200, "", "3")
+
+
+@DAEMONS
+@pytest.mark.parametrize(("method", "path", "status"), [("POST", "/live", 405), ("GET", "/", 404), ("GET", "/x", 404)])
+def test_other_pages_and_methods_are_refused(world: Observed, daemon: str, method: str, path: str, status: int) -> None:
+    found, text, headers = world.ask(daemon, path, method=method)
+    assert found == status
+    assert text == f"{HTTPStatus(status).phrase.lower()}\n"
+    assert (status == 405) == (headers.get("allow") == "GET, HEAD")
+
+
+def test_the_issuer_counts_what_it_did(world: Observed) -> None:
+    found = world.metrics("issuer")
+    moved = ("svids_signed_total", "entries_changed_total", "authority_steps_total", "change_number", "nodes", "feeds")
+    assert {name for name in moved if not found[f"cognomen_issuer_{name}"]} == set()
+    assert found["cognomen_issuer_svid_renewals_total"] >= 0
+    assert found["cognomen_issuer_clock_trusted"] == 1
+    assert found["process_resident_memory_bytes"] > 0
+
+
+def test_the_attestor_counts_what_it_did(world: Observed) -> None:
+    found = world.metrics("attestor")
+    moved = ("renewals_total", "feed_connected", "synchronised", "entries", "svids", "jwt_svids", "change_number")
+    assert {name for name in moved if not found[f"cognomen_attestor_{name}"]} == set()
+
+
+def test_an_attestor_without_its_issuer_says_what_is_missing(tmp_path: Path) -> None:
+    world = Observed(tmp_path)
+    with world.running():
+        world.attestor.stop()
+        world.issuer.kill()
+        with world.attestor_that_waits():
+            while True:
+                try:
+                    status, text, _ = world.ask("attestor", "/ready")
+                    break
+                except ConnectionRefusedError:
+                    pass
+            assert (status, text) == (503, "snapshot: none from the issuer since the start\n")
+            assert world.ask("attestor", "/live")[0] == 200
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9091", "example.org:80", "9091", "127.0.0.1:x", "127.0.0.1:70000"])
+@DAEMONS
+def test_an_address_that_is_not_of_loopback_is_refused(
+    daemon: str, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([daemon, "check", "--trust-domain", "example.org", "--health-address", address]) == 1
+    assert "health_address: expected an address of loopback" in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken_is_named(world: Observed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--state={tmp_path}/s", f"--admin-socket={tmp_path}/a/s", "--trust-domain=example.org"]
+    options += ["--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0"]
+    assert run(["issuer", "run", *options, f"--health-address=127.0.0.1:{world.ports['issuer']}"]) == 3
+    assert "health_address: expected an address that is free" in capsys.readouterr().err

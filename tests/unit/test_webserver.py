@@ -1,0 +1,88 @@
+"""cognomen/daemon/webserver on a real socket: what hostile or slow peers get."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+
+import pytest
+
+from cognomen.daemon.webserver import Page, WantsJSON, serve_pages
+from tests.flow.daemons import free_port
+
+
+async def fine(wants_json: WantsJSON) -> Page:
+    return Page(body=b"json" if wants_json else b"text")
+
+
+async def broken(_: WantsJSON) -> Page:
+    raise RuntimeError("a secret of ours")
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    port = free_port()
+    async with serve_pages({"/fine": fine, "/broken": broken}, "health_address", f"127.0.0.1:{port}", seconds=0.2):
+        yield port
+
+
+async def said(port: int, sent: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_one_request_is_answered_and_the_connection_closed(port: int) -> None:
+    answer = await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\nAccept: text/html, application/json\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\njson")
+    assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /fine HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"GET " + b"/" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20,
+        b"GET /fine HTTP/1.1\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["huge header", "huge target", "TLS", "no host", "nonsense"],
+)
+async def test_what_is_no_request_is_refused_and_the_next_is_served(port: int, sent: bytes) -> None:
+    answer = await said(port, sent)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"text" in await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+async def test_a_peer_that_says_nothing_is_let_go(port: int) -> None:
+    assert await said(port, b"GET /fine HT") == b""
+
+
+async def test_a_page_that_fails_tells_the_peer_nothing(port: int) -> None:
+    answer = await said(port, b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.startswith(f"HTTP/1.1 500 {HTTPStatus.INTERNAL_SERVER_ERROR.phrase}".encode())
+    assert b"secret" not in answer
+
+
+async def test_more_connections_than_a_few_are_closed_at_once(port: int) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(16)]
+    for _, writer in held:
+        writer.write(b"GET ")
+    async with asyncio.timeout(5):
+        assert await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n") == b""
+        for reader, writer in held:
+            assert await reader.read() == b""
+            writer.close()
+    assert b"text" in await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+async def test_no_address_serves_nothing() -> None:
+    async with serve_pages({"/fine": fine}, "health_address", ""):
+        pass
