@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from svid.spiffeid import SpiffeID, TrustDomain
     from svid.tls.authorize import any_in, exactly, matching
     from svid.tls.context import LiveContext, client_context, peer_id, server_context
+    from svid.tls.guard import JWTGuard, verify_bearer
+    from svid.tls.requests_session import requests_session
+    from svid.tls.uvicorn_server import uvicorn_mtls
     from svid.wire.workload import X509Context
     from svid.workloadapi.client import WorkloadAPIClient
     from svid.workloadapi.sources import JWTSource, X509Source
@@ -35,6 +38,7 @@ __all__ = [
     "AuthorizationError",
     "Bundle",
     "BundleError",
+    "JWTGuard",
     "JWTSVIDError",
     "JWTSource",
     "LiveContext",
@@ -52,7 +56,10 @@ __all__ = [
     "exactly",
     "matching",
     "peer_id",
+    "requests_session",
     "server_context",
+    "uvicorn_mtls",
+    "verify_bearer",
 ]
 
 _MODULES = {
@@ -71,11 +78,15 @@ _MODULES = {
     "svid.spiffeid": ("SpiffeID", "TrustDomain"),
     "svid.tls.authorize": ("any_in", "exactly", "matching"),
     "svid.tls.context": ("LiveContext", "client_context", "peer_id", "server_context"),
+    "svid.tls.guard": ("JWTGuard", "verify_bearer"),
+    "svid.tls.requests_session": ("requests_session",),
+    "svid.tls.uvicorn_server": ("uvicorn_mtls",),
     "svid.wire.workload": ("X509Context",),
     "svid.workloadapi.client": ("WorkloadAPIClient",),
     "svid.workloadapi.sources": ("JWTSource", "X509Source"),
     "svid.x509svid": ("X509SVID",),
 }
+_EXTRAS = ("requests", "uvicorn")  # whose names are the libraries'
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
@@ -83,7 +94,13 @@ def __getattr__(name: str) -> object:
     """Load what is asked for (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'svid' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as e:
+        library = (e.name or "").partition(".")[0]
+        if library not in _EXTRAS:
+            raise
+        raise ImportError(f"svid.{name}: expected {library} to be installed: pip install svid[{library}]") from e
 
 
 def __dir__() -> list[str]:

@@ -3,14 +3,15 @@
 Who keeps it up to date is svid/workloadapi/sources.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from svid.bundle import Bundle
+from svid.jwtsvid import JWTSVID
 from svid.spiffeid import TrustDomain
 from svid.x509svid import X509SVID
 
-__all__ = ["X509Identity"]
+__all__ = ["TokenVerifier", "X509Identity"]
 
 
 class X509Identity(Protocol):
@@ -30,4 +31,16 @@ class X509Identity(Protocol):
 
         Raises:
             SVIDError: they must not be used any more.
+        """
+
+
+class TokenVerifier(Protocol):
+    """What a service needs that is shown JWT-SVIDs; a JWTSource is one."""
+
+    def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:
+        """Check a token that somebody sent us, and return whose it is.
+
+        Raises:
+            JWTSVIDError: it is not valid here and now.
+            SVIDError: any other: nothing can be verified now.
         """

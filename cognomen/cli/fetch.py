@@ -12,6 +12,7 @@ from typing import TypeVar
 import click
 
 from cognomen.cli.fileset import write_set
+from cognomen.cli.hook import exec_option, run_hook
 from cognomen.cli.options import output_option, workload_address, workload_socket_option
 from cognomen.cli.output import print_json, print_table, warn
 from cognomen.cli.reach import check_workload_api
@@ -31,6 +32,7 @@ __all__ = ["fetch"]
 
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
 _LOOK_UP_SECONDS = 0.5
+_HOOK_FAILED = 1
 
 _watch_option = click.option("--watch", is_flag=True, help="Stay, and tell each change until Ctrl-C.")
 _write_option = click.option(
@@ -51,21 +53,32 @@ def fetch() -> None:
 @click.option("--spiffe-id", help="This one of several identities, by its SPIFFE ID or path.  [default: the first]")
 @_watch_option
 @_write_option
+@exec_option
 @output_option
 @workload_socket_option
-def x509(spiffe_id: str | None, watch: bool, directory: Path | None, output: str, socket: str | None) -> None:
+def x509(
+    spiffe_id: str | None,
+    watch: bool,
+    directory: Path | None,
+    command: tuple[str, ...],
+    output: str,
+    socket: str | None,
+) -> int:
     """Fetch X509-SVIDs.
 
     --write makes svid.pem (the chain), svid_key.pem (mode 0600) and bundle.pem of one
-    identity; private keys are not printed.
+    identity; private keys are not printed. --exec runs after each change, never twice at
+    once; when it fails, --watch goes on, and without --watch the exit code is 1.
 
     \b
-    Example:
+    Examples:
       cognomen fetch x509 --watch --write /run/web/identity
+      cognomen fetch x509 --watch --write /run/db/identity --exec "pg_ctl reload -D /var/lib/db"
     """  # noqa: D301 - \b is click's mark
     with closing(
         _x509_contexts(workload_address(socket), watch=watch)
     ) as contexts:  # so that Ctrl-C ends its thread wherever it comes
+        is_well = True
         for context in contexts:
             svids = _chosen(context.svids, spiffe_id)
             if directory is not None:
@@ -76,6 +89,8 @@ def x509(spiffe_id: str | None, watch: bool, directory: Path | None, output: str
                     public={"svid.pem": svids[0].chain_pem(), "bundle.pem": bundle.to_pem()},
                 )
             _print_svids([_x509_document(one, context) for one in svids], ("serial", "not_before", "not_after"), output)
+            is_well = run_hook(command, directory)
+        return _code(is_well)
 
 
 @fetch.command()
@@ -83,6 +98,7 @@ def x509(spiffe_id: str | None, watch: bool, directory: Path | None, output: str
 @click.option("--spiffe-id", help="The token of this identity only, by its SPIFFE ID or path.")
 @_watch_option
 @_write_option
+@exec_option
 @output_option
 @workload_socket_option
 def jwt(
@@ -90,13 +106,14 @@ def jwt(
     spiffe_id: str | None,
     watch: bool,
     directory: Path | None,
+    command: tuple[str, ...],
     output: str,
     socket: str | None,
-) -> None:
+) -> int:
     """Fetch JWT-SVIDs.
 
     --write makes jwt_svid.token (mode 0600) of the first identity; --watch fetches again
-    at half of its life.
+    at half of its life, and --exec runs after each time.
 
     \b
     Example:
@@ -110,8 +127,9 @@ def jwt(
             if directory is not None:
                 write_set(directory, private={"jwt_svid.token": svids[0].token.encode()}, public={})
             _print_svids([_jwt_document(one) for one in svids], ("audiences", "expires_at", "svid"), output)
+            is_well = run_hook(command, directory)
             if not watch:
-                return
+                return _code(is_well)
             left = min(one.expires_at for one in svids) - SystemClock().now()
             time.sleep(max(left.total_seconds() / 2, 1.0))
 
@@ -119,13 +137,14 @@ def jwt(
 @fetch.command()
 @_watch_option
 @_write_option
+@exec_option
 @output_option
 @workload_socket_option
-def bundles(watch: bool, directory: Path | None, output: str, socket: str | None) -> None:
+def bundles(watch: bool, directory: Path | None, command: tuple[str, ...], output: str, socket: str | None) -> int:
     """Fetch trust bundles, of this trust domain and of those it federates with.
 
     --write makes NAME.pem (X.509 authorities) and NAME.json (SPIFFE bundle) of each trust
-    domain.
+    domain. --exec runs after each change.
 
     \b
     Example:
@@ -134,6 +153,7 @@ def bundles(watch: bool, directory: Path | None, output: str, socket: str | None
     with closing(
         _bundle_sets(workload_address(socket), watch=watch)
     ) as sets:  # so that Ctrl-C ends its thread wherever it comes
+        is_well = True
         for found in sets:
             if directory is not None:
                 pem = {f"{name}.pem": one.to_pem() for name, one in found.items()}
@@ -150,6 +170,13 @@ def bundles(watch: bool, directory: Path | None, output: str, socket: str | None
                     columns,
                     [[name.name, len(one.x509_authorities), len(one.jwt_authorities)] for name, one in found.items()],
                 )
+            is_well = run_hook(command, directory)
+        return _code(is_well)
+
+
+def _code(is_well: bool) -> int:
+    """The exit code: the last command that was run by --exec has a say."""
+    return 0 if is_well else _HOOK_FAILED
 
 
 def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:

@@ -90,9 +90,11 @@ class LiveContext(_MutualContext):
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """Offer these protocols from the next handshake on."""
+        wanted = tuple(alpn_protocols)
         with self._lock:
-            self._alpn_protocols = tuple(alpn_protocols)
-            self._inner = None
+            if wanted != self._alpn_protocols:  # clients say it anew for each connection
+                self._alpn_protocols = wanted
+                self._inner = None
 
     def wrap_socket(  # noqa: PLR0917 - the stdlib's signature
         self,

@@ -1,11 +1,14 @@
 """The docs: every link between them leads somewhere, and what is generated is up to date."""
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import svid
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
@@ -35,3 +38,13 @@ def test_the_generated_pages_are_up_to_date(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "docs/reference/make.py", str(tmp_path)], cwd=ROOT, check=True)
     for page in tmp_path.iterdir():
         assert page.read_text() == (ROOT / "docs" / "reference" / page.name).read_text(), "run make reference"
+
+
+PROTECT = (ROOT / "docs" / "how-to" / "protect-a-service.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PROTECT, re.DOTALL))
+def test_the_code_of_how_to_protect_a_service_names_what_is_there(block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module == "svid":
+            assert {alias.name for alias in node.names} <= set(svid.__all__)

@@ -1,0 +1,46 @@
+"""uvicorn behind a LiveContext: each request knows whose the other end is, as `request.state.peer`.
+
+Needs uvicorn (`pip install svid[uvicorn]`). Who may connect is decided by the authorizer, at the handshake.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import TypedDict
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from svid.source import X509Identity
+from svid.tls.authorize import Authorizer
+from svid.tls.context import peer_id, server_context
+
+__all__ = ["PeerProtocol", "UvicornOptions", "uvicorn_mtls"]
+
+
+class PeerProtocol(H11Protocol):
+    """HTTP/1.1 whose requests carry the SPIFFE ID that the connection's peer proved, as `peer` of the ASGI scope's state."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Note who it is: the handshake is over."""
+        super().connection_made(transport)
+        # For each connection of its own: uvicorn gives every request of it a copy.
+        self.app_state = {**self.app_state, "peer": peer_id(transport.get_extra_info("ssl_object"))}
+
+
+class UvicornOptions(TypedDict):
+    """Keyword arguments of uvicorn.run and uvicorn.Config."""
+
+    ssl_context_factory: Callable[[object, object], ssl.SSLContext]
+    http: type[asyncio.Protocol]
+    ws: str
+
+
+def uvicorn_mtls(source: X509Identity, authorize: Authorizer) -> UvicornOptions:
+    """Make uvicorn serve over mutual TLS: `uvicorn.run(app, **uvicorn_mtls(source, any_in(trust_domain)))`.
+
+    In the app, Starlette's and FastAPI's `request.state.peer` is the peer's SpiffeID. WebSockets are off: uvicorn begins them without the
+    state of their connection.
+    """
+    return UvicornOptions(
+        ssl_context_factory=lambda _config, _default: server_context(source, authorize), http=PeerProtocol, ws="none"
+    )

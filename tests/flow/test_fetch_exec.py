@@ -1,0 +1,99 @@
+"""`cognomen fetch --exec`: a command after each change, never twice at once, and what its failure does."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cognomen.cli.main import run
+from tests.flow.daemons import COGNOMEN, Dev
+
+ME = f"unix:uid:{os.geteuid()}"
+NOTE = """
+import os, pathlib, sys
+directory = pathlib.Path(os.environ["COGNOMEN_DIRECTORY"])
+lock = directory.parent / "runs-now"
+lock.mkdir()                       # fails where another one runs
+serial = (directory / "svid.pem").read_text()[-60:].encode().hex()
+with open(directory.parent / "runs", "a") as runs:
+    runs.write(serial + "\\n")
+lock.rmdir()
+"""
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    with Dev(tmp_path_factory.mktemp("d"), "--x509-ttl=2s", "--entry", f"/a={ME}") as dev:
+        yield dev
+
+
+@pytest.fixture
+def socket(dev: Dev, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", f"unix://{dev.socket}")
+
+
+def program(tmp_path: Path, text: str) -> str:
+    (tmp_path / "hook.py").write_text(text)
+    return f"{sys.executable} '{tmp_path}/hook.py'"
+
+
+def test_each_change_is_written_first_and_then_told_one_at_a_time(dev: Dev, tmp_path: Path) -> None:
+    command = program(tmp_path, NOTE)
+    watching = subprocess.Popen(
+        [*COGNOMEN, "fetch", "x509", "--watch", "--write", str(tmp_path / "files"), "--exec", command],
+        env=dev.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    runs = tmp_path / "runs"
+    try:
+        while not runs.exists() or len(runs.read_text().splitlines()) < 3:
+            assert watching.poll() is None
+        watching.send_signal(signal.SIGINT)
+        _, told = watching.communicate(timeout=20)
+    finally:
+        watching.kill()
+        watching.wait()
+    assert (watching.returncode, told.strip()) == (130, "")
+    seen = runs.read_text().splitlines()
+    assert len(set(seen)) == len(seen), "each run saw another SVID"
+
+
+@pytest.mark.usefixtures("socket")
+@pytest.mark.parametrize("what", [["x509"], ["jwt", "--audience", "db"], ["bundles"]], ids=lambda what: what[0])
+def test_the_exit_code_of_one_fetch_says_whether_the_command_was_well(
+    what: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["fetch", *what, "--exec", program(tmp_path, "")]) == 0
+    assert run(["fetch", *what, "--exec", program(tmp_path, "raise SystemExit(7)")]) == 1
+    assert capsys.readouterr().err == f"warning: --exec {sys.executable}: expected exit code 0, found 7\n"
+
+
+@pytest.mark.usefixtures("socket")
+def test_a_watch_goes_on_when_the_command_fails(dev: Dev, tmp_path: Path) -> None:
+    watching = subprocess.Popen(
+        [*COGNOMEN, "fetch", "x509", "--watch", "--exec", program(tmp_path, "raise SystemExit(3)")],
+        env=dev.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stderr is not None
+    try:
+        for _ in range(2):
+            assert watching.stderr.readline().endswith("expected exit code 0, found 3\n")
+    finally:
+        watching.kill()
+        watching.communicate()
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("", "expected a command, found nothing"),
+        ("'a", "no closing quotation"),
+        ("/no/such/program --now", "expected a program that can be run, found '/no/such/program'"),
+    ],
+)
+def test_a_command_that_is_none_is_wrong_usage(command: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fetch", "x509", "--exec", command]) == 2
+    assert found in capsys.readouterr().err

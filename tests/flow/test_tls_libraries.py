@@ -1,0 +1,232 @@
+"""svid.tls with the libraries that people use, through rotations under load: none of the requests fails."""
+
+import asyncio
+import contextlib
+import http.client
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import requests
+import uvicorn
+from fastapi import FastAPI
+from fastapi import Request as FastAPIRequest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from svid.spiffeid import SpiffeID
+from svid.tls.authorize import Authorizer, any_in, exactly
+from svid.tls.context import client_context, peer_id, server_context
+from svid.tls.requests_session import requests_session
+from svid.tls.uvicorn_server import uvicorn_mtls
+from tests.doubles.trustdomain import TrustDomainDouble
+from tests.flow.daemons import free_port
+from tests.flow.soak import IS_SOAK, TIMEOUT
+from tests.unit.test_livecontext import CLIENT, SERVER, Identity
+
+ROTATIONS = 24 if IS_SOAK else 3
+BETWEEN_SECONDS = 5.0 if IS_SOAK else 0.1
+PER_SECOND = 200
+
+
+@pytest.fixture
+def domain() -> TrustDomainDouble:
+    return TrustDomainDouble()
+
+
+@pytest.fixture
+def client(domain: TrustDomainDouble) -> Identity:
+    return Identity(domain.svid("/client"), domain.bundle)
+
+
+@pytest.fixture
+def server(domain: TrustDomainDouble) -> Identity:
+    return Identity(domain.svid("/server"), domain.bundle)
+
+
+@contextlib.contextmanager
+def uvicorn_on(app: object, server: Identity, authorize: Authorizer) -> Iterator[int]:
+    port = free_port()
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, **uvicorn_mtls(server, authorize))  # type: ignore[arg-type]  # any ASGI app
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        while not running.started:
+            assert thread.is_alive()
+            threading.Event().wait(0.01)
+        yield port
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+async def say_who(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(request.state.peer))
+
+
+def starlette_app() -> Starlette:
+    return Starlette(routes=[Route("/", say_who)])
+
+
+def fastapi_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/", response_class=PlainTextResponse)
+    async def who(request: FastAPIRequest) -> str:
+        return str(request.state.peer)
+
+    return app
+
+
+@contextlib.contextmanager
+def asyncio_streams(server: Identity, authorize: Authorizer) -> Iterator[int]:
+    """A bare server on asyncio's streams that speaks just enough HTTP."""
+    port, started, stop = free_port(), threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        who = str(peer_id(writer.get_extra_info("ssl_object"))).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(who), who))
+        await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        context = server_context(server, authorize)
+        async with await asyncio.start_server(answer, "127.0.0.1", port, ssl=context):
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
+    thread.start()
+    started.wait()
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+SERVERS = {
+    "starlette": lambda server, authorize: uvicorn_on(starlette_app(), server, authorize),
+    "fastapi": lambda server, authorize: uvicorn_on(fastapi_app(), server, authorize),
+    "asyncio": asyncio_streams,
+}
+
+
+def by_httpx(client: Identity, authorize: Authorizer, port: int) -> str:
+    with httpx.Client(verify=client_context(client, authorize)) as session:
+        return session.get(f"https://127.0.0.1:{port}/").text
+
+
+def by_requests(client: Identity, authorize: Authorizer, port: int) -> str:
+    with requests_session(client, authorize) as session:
+        return session.get(f"https://127.0.0.1:{port}/", timeout=10).text
+
+
+def by_stdlib(client: Identity, authorize: Authorizer, port: int) -> str:
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=client_context(client, authorize), timeout=10)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+CLIENTS = {"httpx": by_httpx, "requests": by_requests, "stdlib": by_stdlib}
+Ask = Callable[[Identity, Authorizer, int], str]
+
+
+@pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS.keys())
+@pytest.mark.parametrize("serve", SERVERS.values(), ids=SERVERS.keys())
+def test_each_side_knows_the_other(
+    serve: Callable[[Identity, Authorizer], contextlib.AbstractContextManager[int]],
+    ask: Ask,
+    client: Identity,
+    server: Identity,
+) -> None:
+    with serve(server, exactly(CLIENT)) as port:
+        assert ask(client, exactly(SERVER), port) == str(CLIENT)
+
+
+@pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS.keys())
+def test_a_client_leaves_a_server_that_it_did_not_want_and_one_of_a_stranger(
+    ask: Ask, client: Identity, server: Identity, domain: TrustDomainDouble
+) -> None:
+    stranger = TrustDomainDouble()
+    stranger.rotate()
+    stranger.drop()  # so that it has another authority
+    impostor = Identity(stranger.svid("/server"), stranger.bundle)
+    refused = pytest.raises((ssl.SSLError, httpx.ConnectError, requests.exceptions.SSLError))
+    with uvicorn_on(starlette_app(), server, any_in(domain.name)) as port, refused:
+        ask(client, exactly(SpiffeID.parse("spiffe://example.org/other")), port)
+    refused = pytest.raises((ssl.SSLError, httpx.ConnectError, requests.exceptions.SSLError))
+    with uvicorn_on(starlette_app(), impostor, any_in(domain.name)) as port, refused:
+        ask(client, exactly(SERVER), port)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # so urllib3 calls verify=False, which has no effect
+def test_a_caller_of_requests_cannot_switch_the_check_off(
+    client: Identity, server: Identity, domain: TrustDomainDouble
+) -> None:
+    other = exactly(SpiffeID.parse("spiffe://example.org/other"))
+    refused = pytest.raises(requests.exceptions.SSLError)
+    with (
+        uvicorn_on(starlette_app(), server, any_in(domain.name)) as port,
+        requests_session(client, other) as session,
+        refused,
+    ):
+        session.get(f"https://127.0.0.1:{port}/", verify=False, timeout=10)
+
+
+def test_a_server_refuses_a_client_that_it_does_not_want(client: Identity, server: Identity) -> None:
+    with uvicorn_on(starlette_app(), server, exactly(SERVER)) as port, pytest.raises(httpx.TransportError):
+        by_httpx(client, exactly(SERVER), port)
+
+
+@pytest.mark.timeout(TIMEOUT)
+@pytest.mark.parametrize("name", ["httpx", "requests"])
+def test_no_request_fails_while_identities_and_authorities_rotate(
+    name: str, client: Identity, server: Identity, domain: TrustDomainDouble
+) -> None:
+    """Requests at a steady rate, on kept connections and on new ones, while both ends change."""
+    over = threading.Event()
+
+    def load(make: Callable[[], contextlib.AbstractContextManager[httpx.Client | requests.Session]], port: int) -> int:
+        made = 0
+        with make() as kept:
+            while not over.wait(4 / PER_SECOND):
+                for session in (kept, None):
+                    with contextlib.nullcontext(kept) if session is kept else make() as one:
+                        answer = one.get(f"https://127.0.0.1:{port}/", timeout=10)
+                        assert answer.text == str(CLIENT)
+                        made += 1
+        return made
+
+    def make() -> contextlib.AbstractContextManager[httpx.Client | requests.Session]:
+        if name == "httpx":
+            return httpx.Client(verify=client_context(client, exactly(SERVER)))
+        return requests_session(client, exactly(SERVER))
+
+    with uvicorn_on(starlette_app(), server, exactly(CLIENT)) as port, ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(load, make, port) for _ in range(2)]
+        for _ in range(ROTATIONS):
+            over.wait(BETWEEN_SECONDS)
+            domain.rotate()
+            for identity in (client, server):
+                identity.change(identity.svid, domain.bundle)
+            over.wait(
+                BETWEEN_SECONDS / 2
+            )  # everybody knows an authority before anybody shows an SVID of it: the spread time
+            client.change(domain.svid("/client"), domain.bundle)
+            server.change(domain.svid("/server"), domain.bundle)
+        over.wait(BETWEEN_SECONDS)
+        over.set()
+        assert all(one.result() > 2 * ROTATIONS for one in loads)
