@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from issuer.decisions.profile import X509Draft
+from issuer.decisions.profile import X509Draft, common_name
 from svid.keys import KeyKind, public_key_from_der
 
 __all__ = ["LeafForm"]
@@ -21,7 +21,6 @@ _INTEGER, _BIT_STRING, _OCTET_STRING, _UTC_TIME, _GENERALIZED_TIME = 0x02, 0x03,
 _SEQUENCE, _VERSION, _EXTENSIONS = 0x30, 0xA0, 0xA3
 _SHORT, _LONG = 0x80, 0xFF
 _FIRST_GENERALIZED_YEAR = 2050
-_EMPTY_NAME: Final = bytes((_SEQUENCE, 0))
 _CRITICAL: Final = bytes.fromhex("0101ff")
 _ALGORITHMS: Final = {
     KeyKind.EC_P256: bytes.fromhex("300a06082a8648ce3d040302"),  # ecdsa-with-SHA256
@@ -77,7 +76,7 @@ class LeafForm:
         names += map(x509.DNSName, draft.dns_names)
         extensions = (
             self._extensions,
-            _extension(x509.SubjectAlternativeName(names), critical=True),  # critical, because the subject is empty
+            _extension(x509.SubjectAlternativeName(names), critical=True),  # critical also where there is a subject
             _extension(_key_identifier(draft.public_key), critical=False),
         )
         return _tlv(
@@ -86,7 +85,7 @@ class LeafForm:
             _tlv(_INTEGER, draft.serial.to_bytes(draft.serial.bit_length() // 8 + 1)),  # its first bit is the sign
             self._signed_by,
             _tlv(_SEQUENCE, _time(draft.not_before), _time(draft.not_after)),
-            _EMPTY_NAME,
+            _subject(common_name(draft)),
             draft.public_key,
             _tlv(_EXTENSIONS, _tlv(_SEQUENCE, *extensions)),
         )
@@ -94,6 +93,11 @@ class LeafForm:
     def signed(self, to_be_signed: bytes, signature: bytes) -> bytes:
         """Write the certificate."""
         return _tlv(_SEQUENCE, to_be_signed, self._algorithm, _tlv(_BIT_STRING, b"\0", signature))
+
+
+@lru_cache(maxsize=1024)
+def _subject(name: str) -> bytes:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else []).public_bytes()
 
 
 def _key_identifier(key: bytes) -> x509.SubjectKeyIdentifier:

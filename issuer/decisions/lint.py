@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import BACKDATE, Authority
 from issuer.decisions.names import is_issuer, is_reserved, node_id_of
-from issuer.decisions.profile import ISSUER_DNS_NAME, JWTDraft, X509Draft, claims_of
+from issuer.decisions.profile import ISSUER_DNS_NAME, JWTDraft, X509Draft, claims_of, common_name
 from svid.entry import MAX_TTL
 from svid.errors import SVIDError
 from svid.keys import KeyID
@@ -25,10 +26,8 @@ __all__ = ["lint_jwt_draft", "lint_token", "lint_x509_der", "lint_x509_draft"]
 
 _MIN_SERIAL_BITS = 64
 _MAX_SERIAL_BITS = 159  # 20 octets, the first bit 0
-_BEFORE_KEY, _AFTER_KEY = (
-    b"\x30\x00",
-    b"\xa3",
-)  # an empty subject; the extensions: nowhere else does a key stand between them
+_AFTER_KEY = b"\xa3"  # the extensions; a key that stands before them is the certificate's
+_EMPTY_NAME = b"\x30\x00"
 
 
 def lint_x509_draft(draft: X509Draft, *, trust_domain: TrustDomain, authority: Authority, now: datetime) -> None:
@@ -122,10 +121,13 @@ def _faults_of_certificate(
 ) -> Iterator[str]:
     if certificate.serial_number != draft.serial:
         yield f"serial: expected {draft.serial:x}, found {certificate.serial_number:x}"
-    if _BEFORE_KEY + draft.public_key + _AFTER_KEY not in der:
+    name = common_name(draft)
+    if (b"" if name else _EMPTY_NAME) + draft.public_key + _AFTER_KEY not in der:
         yield "public key: expected the drafted one, found another"
     if certificate.not_valid_before_utc != draft.not_before or certificate.not_valid_after_utc != draft.not_after:
         yield f"validity: expected {draft.not_before} to {draft.not_after}, found another"
+    if name and certificate.subject != x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]):
+        yield f"subject: expected CN={name} alone, found {certificate.subject.rfc4514_string()}"
     if certificate.issuer != authority_name:
         yield f"issuer: expected {authority_name.rfc4514_string()}, found {certificate.issuer.rfc4514_string()}"
     yield from _faults_of_extensions(certificate.extensions, draft, authority_ski)

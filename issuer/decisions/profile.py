@@ -25,6 +25,7 @@ __all__ = [
     "build_node_x509",
     "build_x509",
     "claims_of",
+    "common_name",
     "entry_validity",
     "serial_to_text",
     "serials",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _TOP_BIT = 1 << 127
+_MAX_COMMON_NAME = 64
 
 SERIAL_BYTES = 10
 """How much randomness a serial number takes."""
@@ -141,6 +143,15 @@ def entry_validity(entry: RegistrationEntry, *, ttl: timedelta, now: datetime, a
         if (now + ttl).replace(microsecond=0) <= now:
             raise Refused(Kind.DENIED, "entry: expired", entry=entry.id)
     return validity(now, ttl, authority)
+
+
+def common_name(draft: X509Draft) -> str:
+    """The only name of a leaf's subject, or empty: the first DNS name, for those who know a peer by that alone (PostgreSQL).
+
+    Source: ADR-0009; RFC 5280 A.1, ub-common-name
+    """
+    first = draft.dns_names[0] if draft.dns_names else ""
+    return first if len(first) <= _MAX_COMMON_NAME else ""
 
 
 def build_x509(entry: RegistrationEntry, key: bytes, *, serial: int, validity: Validity) -> X509Draft:

@@ -52,6 +52,8 @@ names = st.text("Cognomen abcé0", max_size=60).map(
 def as_the_library_writes_it(draft: X509Draft, issuer: x509.Name, kind: KeyKind) -> x509.Certificate:
     key = public_key_from_der(draft.public_key)
     begin, end = sorted((draft.not_before, draft.not_after))
+    first = draft.dns_names[0] if draft.dns_names else ""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, first)] if 0 < len(first) <= 64 else [])
     alternatives = [x509.UniformResourceIdentifier(str(draft.spiffe_id)), *map(x509.DNSName, draft.dns_names)]
     usage = x509.KeyUsage(
         digital_signature=True,
@@ -68,7 +70,7 @@ def as_the_library_writes_it(draft: X509Draft, issuer: x509.Name, kind: KeyKind)
     return (
         x509.CertificateBuilder()
         .issuer_name(issuer)
-        .subject_name(x509.Name([]))
+        .subject_name(subject)
         .public_key(key)
         .serial_number(draft.serial)
         .not_valid_before(begin)

@@ -130,6 +130,14 @@ async def test_a_certificate_that_is_not_as_drafted_is_not_released(other: X509D
     assert found in fault(lambda: lint_der(der, other, by))
 
 
+async def test_a_certificate_with_another_subject_is_not_released() -> None:
+    by = await x509_authority()
+    drafted, other = replace(X509_DRAFT, dns_names=("a.example",)), replace(X509_DRAFT, dns_names=("b.example",))
+    der = X509Signer(by.key, by.certificate).sign(drafted)
+    lint_der(der, drafted, by)
+    assert "subject: expected CN=b.example alone, found CN=a.example" in fault(lambda: lint_der(der, other, by))
+
+
 async def test_a_certificate_by_another_authority_is_not_released() -> None:
     by, other = await x509_authority(), await x509_authority()
     der = X509Signer(by.key, by.certificate).sign(X509_DRAFT)

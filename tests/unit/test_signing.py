@@ -72,6 +72,14 @@ async def test_dns_names_stand_beside_the_id_in_their_order() -> None:
     leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(draft))
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["b.example", "a.example"]
+    assert leaf.subject.rfc4514_string() == "CN=b.example"
+
+
+async def test_a_dns_name_too_long_for_a_common_name_is_none() -> None:
+    by = await x509_authority()
+    draft = x509_draft(by, dns_names=(f"{'a' * 60}.example",))
+    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(draft))
+    assert list(leaf.subject) == []
 
 
 @pytest.mark.parametrize("kind", [KeyKind.EC_P384, KeyKind.RSA_2048])
