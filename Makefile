@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: install demo test soak check bench proto vectors reference lint types contracts stubs lock clean
+.PHONY: install demo picture test soak check bench proto vectors reference lint types contracts stubs lock clean
 
 install: $(VENV)/.installed  ## the virtual environment .venv with the command .venv/bin/cognomen
 
@@ -16,6 +16,9 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml packaging/svid/pyprojec
 
 demo: install  ## three components of one agent, rotations under traffic (ARGS=--once: until all happened, then exit)
 	$(BIN)/python -m cognomen.demo $(ARGS)
+
+picture: install  ## docs/demo.svg, from a run of the demo
+	$(BIN)/python -m cognomen.demo --record docs/demo.svg
 
 test: install  ## every test, in parallel
 	$(BIN)/python -m pytest $(ARGS)

@@ -4,21 +4,29 @@ Exit codes: 0 everything happened and no call failed · 1 something did not · 1
 """
 
 import argparse
+import contextlib
+import io
 import math
 import os
+import re
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
+from rich.console import Console, RenderableType
+from rich.live import Live
+
 from cognomen.demo.scene import AGENT, DAEMONS, ROLES, Event, Scene, SceneError
 from cognomen.demo.tally import LATE, Tally
 from cognomen.demo.transcript import paragraph, sentence, told
+from cognomen.demo.view import View, render
 from svid.clock import Clock, SystemClock
 
 _SECONDS = 80
 _COUNT_SECONDS = 10
 _LOG_LINES = 20
+_COLUMNS, _ROWS = 80, 24
 
 
 def _say(text: str = "") -> None:
@@ -27,11 +35,17 @@ def _say(text: str = "") -> None:
 
 
 class _Show:
-    """One run of the scene, told as it happens."""
+    """One run of the scene, told as it happens.
 
-    def __init__(self, scene: Scene, clock: Clock) -> None:
+    Args:
+        is_live: a view of the whole instead of a line for each event.
+    """
+
+    def __init__(self, scene: Scene, clock: Clock, *, is_live: bool) -> None:
         self._scene = scene
         self._clock = clock
+        self._is_live = is_live
+        self.view = View()
         self._start = clock.monotonic()
         self._count_at = math.inf
         self.tally = Tally()
@@ -59,6 +73,13 @@ class _Show:
             if self.tally.created_at is None and self.tally.rotations.total() >= len(ROLES):
                 self._tell("operator", f"creates an entry for {LATE}")
                 self.tally.created_at = self._scene.add_identity("connector", LATE)
+
+    def announce(self, text: str) -> None:
+        """Say something that no process said."""
+        if self._is_live:
+            self._tell("all", text)
+        else:
+            _say(paragraph(text))
 
     def stay(self) -> None:
         """Go on telling until Ctrl-C."""
@@ -98,13 +119,23 @@ class _Show:
 
     def _note(self, event: Event) -> None:
         self.tally.note(event)
+        self.view.note(event, self._clock.now())
         if text := sentence(event):
             self._tell(event.who, text, at=event.at)
         if event.name == "gained" and self.tally.latency is not None:
             self._tell(event.who, f"held it {_milliseconds(self.tally)} after its entry was made", at=event.at)
 
     def _tell(self, who: str, text: str, *, at: float | None = None) -> None:
-        _say(told((self._clock.monotonic() if at is None else at) - self._start, who, text))
+        seconds = (self._clock.monotonic() if at is None else at) - self._start
+        self.view.tell(seconds, who, text)
+        if not self._is_live:
+            _say(told(seconds, who, text))
+
+    def picture(self, console: Console) -> RenderableType:
+        """The view as it is now, for that terminal."""
+        width, height = console.size
+        is_ascii = not console.encoding.lower().startswith("utf")
+        return render(self.view, width=width, height=height, now=self._clock.now(), is_ascii=is_ascii)
 
 
 def _milliseconds(tally: Tally) -> str:
@@ -117,7 +148,7 @@ def _play(show: _Show, *, once: bool) -> bool:
         show.begin()
         show.go_on()
         if not once:
-            _say(paragraph("All of it has happened. Still up; Ctrl-C ends it."))
+            show.announce("All of it has happened. Still up; Ctrl-C ends it.")
             show.stay()
     except KeyboardInterrupt:
         _say()
@@ -127,29 +158,51 @@ def _play(show: _Show, *, once: bool) -> bool:
     return False
 
 
-def main() -> int:
-    """Play the scene; without --once, keep it up until Ctrl-C."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make demo",
         description="Three components of one agent, each with an identity of its own that is renewed every 10 s.",
+        epilog="In a terminal it is a live view, else a transcript.",
     )
     parser.add_argument("--once", action="store_true", help="end when everything has happened (make demo ARGS=--once)")
-    once = parser.parse_args().once
+    parser.add_argument("--record", type=Path, metavar="FILE.svg", help="as --once, and draw the view at its end")
+    return parser.parse_args()
+
+
+def _record(show: _Show, path: Path) -> None:
+    """Draw the view as a terminal of 80 × 24 shows it."""
+    console = Console(
+        record=True, file=io.StringIO(), width=_COLUMNS, height=_ROWS, force_terminal=True, color_system="truecolor"
+    )
+    console.print(show.picture(console))
+    picture = console.export_svg(title="make demo")
+    path.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL))  # no font from somebody's server
+
+
+def main() -> int:
+    """Play the scene; without --once, keep it up until Ctrl-C."""
+    options = _options()
+    once = options.once or options.record is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # whoever ends us ends everybody
-    clock = SystemClock()
+    clock, console = SystemClock(), Console()
+    is_live = console.is_terminal and not console.is_dumb_terminal
     with (
         tempfile.TemporaryDirectory(prefix="cognomen-demo-") as directory,
         Scene(Path(directory), clock, seconds=_SECONDS) as scene,
     ):
-        show = _Show(scene, clock)
+        show = _Show(scene, clock, is_live=is_live)
+        frames = Live(get_renderable=lambda: show.picture(console), console=console, refresh_per_second=4, screen=True)
         try:
-            is_interrupted = _play(show, once=once)
+            with frames if is_live else contextlib.nullcontext():
+                is_interrupted = _play(show, once=once)
         except SceneError as e:
             show.sum_up()
             _say(f"\nfailed: {e}\n" + "".join(scene.log_path.read_text().splitlines(keepends=True)[-_LOG_LINES:]))
             return 1
         show.sum_up()
+        if options.record is not None:
+            _record(show, options.record)
     if is_interrupted:
         return 130
     return 0 if show.tally.succeeded else 1

@@ -72,4 +72,4 @@ def _of_call(event: Event) -> str:
 
 def _svid(event: Event) -> str:
     time_of_day = str(event.facts["not_after"]).partition("T")[2].partition("+")[0]
-    return f"serial {str(event.facts['serial'])[:8]}…, until {time_of_day}Z"
+    return f"serial …{str(event.facts['serial'])[-8:]}, until {time_of_day}Z"
