@@ -72,11 +72,12 @@ class LeafForm:
 
         Source: SPIFFE X509-SVID 2, 3.1, 4; RFC 5280 4.1, 4.2.1
         """
+        name = common_name(draft)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(draft.spiffe_id))]
         names += map(x509.DNSName, draft.dns_names)
         extensions = (
             self._extensions,
-            _extension(x509.SubjectAlternativeName(names), critical=True),  # critical also where there is a subject
+            _extension(x509.SubjectAlternativeName(names), critical=not name),  # RFC 5280 4.2.1.6
             _extension(_key_identifier(draft.public_key), critical=False),
         )
         return _tlv(
@@ -85,7 +86,7 @@ class LeafForm:
             _tlv(_INTEGER, draft.serial.to_bytes(draft.serial.bit_length() // 8 + 1)),  # its first bit is the sign
             self._signed_by,
             _tlv(_SEQUENCE, _time(draft.not_before), _time(draft.not_after)),
-            _subject(common_name(draft)),
+            _subject(name),
             draft.public_key,
             _tlv(_EXTENSIONS, _tlv(_SEQUENCE, *extensions)),
         )

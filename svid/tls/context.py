@@ -13,8 +13,9 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from socket import socket
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
@@ -36,6 +37,9 @@ __all__ = [
     "peer_id",
     "server_context",
 ]
+
+
+_REMEMBERED = 256  # chains of peers, which come again and again with one SVID
 
 
 class HandshakeRefusedError(SVIDError, ssl.SSLError):
@@ -87,6 +91,7 @@ class LiveContext(_MutualContext):
         self._alpn_protocols: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._inner: _InnerContext | None = None
+        self._admitted: dict[bytes, _Admitted] = {}
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """Offer these protocols from the next handshake on."""
@@ -145,17 +150,9 @@ class LiveContext(_MutualContext):
             HandshakeRefusedError: its bundle does not vouch for it.
             UnwantedPeerError: it is not wanted.
         """
+        der = b"".join(chain)
         try:
-            certificates = certificates_from_der(b"".join(chain))
-            if not certificates:
-                raise X509SVIDError("peer: expected a certificate, found none")
-            trust_domain = check_leaf(certificates[0]).trust_domain
-            bundle = self._source.bundles.get(trust_domain)
-            if bundle is None:
-                raise X509SVIDError(
-                    f"peer: expected a trust domain that is trusted, found {trust_domain}", clause="Workload API 4.6"
-                )
-            peer = verify(certificates, bundle, at=self._clock.now())
+            peer = self._verified(der, self._source.bundles, self._clock.now())
         except SVIDError as e:
             raise HandshakeRefusedError(str(e), clause=e.clause) from e
         try:
@@ -163,6 +160,41 @@ class LiveContext(_MutualContext):
         except SVIDError as e:
             raise UnwantedPeerError(str(e), clause=e.clause) from e
         return peer
+
+    def _verified(self, der: bytes, bundles: Mapping[TrustDomain, Bundle], now: datetime) -> SpiffeID:
+        """Verify a chain; one that was verified by the very same bundle gives the same again, until something in it ends."""
+        known = self._admitted.get(der)
+        if (
+            known is not None
+            and known.bundle is bundles.get(known.peer.trust_domain)
+            and known.since <= now < known.until
+        ):
+            return known.peer
+        certificates = certificates_from_der(der)
+        if not certificates:
+            raise X509SVIDError("peer: expected a certificate, found none")
+        trust_domain = check_leaf(certificates[0]).trust_domain
+        bundle = bundles.get(trust_domain)
+        if bundle is None:
+            raise X509SVIDError(
+                f"peer: expected a trust domain that is trusted, found {trust_domain}", clause="Workload API 4.6"
+            )
+        peer = verify(certificates, bundle, at=now)
+        ends = [one.not_valid_after_utc for one in (*certificates, *bundle.x509_authorities)]
+        with self._lock:
+            while len(self._admitted) >= _REMEMBERED:
+                del self._admitted[next(iter(self._admitted))]  # the oldest
+            self._admitted[der] = _Admitted(bundle, peer, now, min(end for end in ends if end > now))
+        return peer
+
+
+class _Admitted(NamedTuple):
+    """A chain that was verified: by which bundle, whose it is, and between which moments nothing of it begins or ends."""
+
+    bundle: Bundle
+    peer: SpiffeID
+    since: datetime
+    until: datetime
 
 
 class _CheckedSocket(ssl.SSLSocket):

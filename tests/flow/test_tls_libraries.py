@@ -24,10 +24,10 @@ from svid.tls.authorize import Authorizer, any_in, exactly
 from svid.tls.context import client_context, peer_id, server_context
 from svid.tls.requests_session import requests_session
 from svid.tls.uvicorn_server import uvicorn_mtls
+from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.flow.daemons import free_port
 from tests.flow.soak import IS_SOAK, TIMEOUT
-from tests.unit.test_livecontext import CLIENT, SERVER, Identity
 
 ROTATIONS = 24 if IS_SOAK else 3
 BETWEEN_SECONDS = 5.0 if IS_SOAK else 0.1

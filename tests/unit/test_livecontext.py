@@ -5,7 +5,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from svid.bundle import Bundle
-from svid.errors import AuthorizationError, SVIDError, WorkloadAPIError
-from svid.spiffeid import SpiffeID, TrustDomain
+from svid.errors import AuthorizationError
+from svid.spiffeid import SpiffeID
 from svid.tls.authorize import any_in, exactly, matching
 from svid.tls.context import (
     HandshakeRefusedError,
@@ -27,40 +27,11 @@ from svid.tls.context import (
     server_context,
 )
 from svid.x509svid import X509SVID
+from tests.doubles.clock import FakeClock
+from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 
-CLIENT = SpiffeID.parse("spiffe://example.org/client")
-SERVER = SpiffeID.parse("spiffe://example.org/server")
 ANYBODY = matching(lambda _: True)
-
-
-class Identity:
-    """A svid.source.X509Identity that a test changes by hand."""
-
-    def __init__(self, svid: X509SVID, *bundles: Bundle) -> None:
-        self._svid = svid
-        self._bundles: Mapping[TrustDomain, Bundle] = {}
-        self._error: SVIDError | None = None
-        self.change(svid, *bundles)
-
-    def change(self, svid: X509SVID, *bundles: Bundle) -> None:
-        self._svid = svid
-        self._bundles = {bundle.trust_domain: bundle for bundle in bundles}
-
-    def deny(self) -> None:
-        self._error = WorkloadAPIError("no identity issued", code="PERMISSION_DENIED")
-
-    @property
-    def svid(self) -> X509SVID:
-        if self._error:
-            raise self._error
-        return self._svid
-
-    @property
-    def bundles(self) -> Mapping[TrustDomain, Bundle]:
-        if self._error:
-            raise self._error
-        return self._bundles
 
 
 @pytest.fixture
@@ -270,6 +241,62 @@ def test_a_leaf_of_a_trust_domain_without_bundle_is_refused_whoever_signed_it(
     with pytest.raises(HandshakeRefusedError, match="expected a trust domain that is trusted, found absent"):
         far.result()
     near.result().close()
+
+
+def chain_of(identity: Identity) -> list[bytes]:
+    return [identity.svid.chain_der()]
+
+
+def test_a_chain_that_was_verified_before_is_asked_about_again() -> None:
+    domain, wanted = TrustDomainDouble(), [True]
+    client = Identity(domain.svid("/client"), domain.bundle)
+    context = client_context(client, matching(lambda _: wanted[0]))
+    for _ in range(2):
+        assert context.admit(chain_of(client)) == CLIENT
+    wanted[0] = False
+    with pytest.raises(UnwantedPeerError):
+        context.admit(chain_of(client))
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_a_chain_that_was_verified_before_ends_all_the_same(seconds: int) -> None:
+    domain = TrustDomainDouble()
+    client, clock = Identity(domain.svid("/client"), domain.bundle), FakeClock(domain.now)
+    context = LiveContext(client, ANYBODY, server_side=True, clock=clock)
+    clock.advance(-seconds)
+    assert context.admit(chain_of(client)) == CLIENT
+    clock.jump(client.svid.not_after - clock.now() + timedelta(seconds=1))
+    with pytest.raises(HandshakeRefusedError, match="cert is not valid at validation time"):
+        context.admit(chain_of(client))
+
+
+def test_a_chain_that_was_verified_before_is_nobodys_in_another_bundle_or_in_the_past() -> None:
+    domain = TrustDomainDouble()
+    client, clock = Identity(domain.svid("/client"), domain.bundle), FakeClock(domain.now)
+    context = LiveContext(client, ANYBODY, server_side=True, clock=clock)
+    assert context.admit(chain_of(client)) == CLIENT
+    clock.jump(-timedelta(days=1))
+    with pytest.raises(HandshakeRefusedError, match="cert is not valid at validation time"):
+        context.admit(chain_of(client))
+    clock.jump(timedelta(days=1))
+    svid = client.svid
+    domain.rotate()
+    domain.drop()
+    client.change(svid, domain.bundle)
+    with pytest.raises(HandshakeRefusedError, match="expected one that leads to an authority"):
+        context.admit(chain_of(client))
+    client.change(svid)
+    with pytest.raises(HandshakeRefusedError, match="expected a trust domain that is trusted"):
+        context.admit(chain_of(client))
+
+
+def test_only_so_many_chains_are_remembered() -> None:
+    domain = TrustDomainDouble()
+    client = Identity(domain.svid("/client"), domain.bundle)
+    context = client_context(client, ANYBODY)
+    for number in range(300):
+        assert context.admit([domain.svid(f"/n{number}").chain_der()]).path == f"/n{number}"
+    assert len(context._admitted) == 256
 
 
 def test_no_chain_is_nobody(client: Identity) -> None:

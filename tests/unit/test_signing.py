@@ -73,6 +73,8 @@ async def test_dns_names_stand_beside_the_id_in_their_order() -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["b.example", "a.example"]
     assert leaf.subject.rfc4514_string() == "CN=b.example"
+    bundle = bundle_of(TRUST_DOMAIN, [by.authority], sequence=1)
+    assert x509svid.verify([leaf], bundle, at=NOW) == draft.spiffe_id
 
 
 async def test_a_dns_name_too_long_for_a_common_name_is_none() -> None:
