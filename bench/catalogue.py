@@ -6,7 +6,7 @@ The promises are the product's; SPIRE's figures are those of a machine of two co
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bench import issuer_rows, motion_rows, workload_rows
+from bench import issuer_rows, motion_rows, sdk_rows, workload_rows
 from bench.results import Goal, Measured, at_least, at_most
 from bench.settings import Settings
 
@@ -117,5 +117,10 @@ ROWS: Mapping[str, Row] = {
         what="kill -9 of each daemon → back in service after its start",
         measure=motion_rows.kill,
         goals={"issuer s": at_most(2), "attestor s": at_most(2)},
+    ),
+    "handshakes": Row(
+        what="mutual TLS handshakes with LiveContexts on both sides, of plain contexts' rate",
+        measure=sdk_rows.handshakes,
+        goals={"times plain": at_least(0.9)},
     ),
 }
