@@ -308,6 +308,7 @@ async def _open_admin_door(
     observe = ObserveIssuer(
         trust_domain=config.trust_domain,
         started_at=parts.clock.now(),
+        clock=parts.clock,
         datastore=parts.datastore,
         feed=parts.feed,
         rotate=parts.rotate,

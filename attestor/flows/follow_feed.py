@@ -49,14 +49,14 @@ class FollowFeed:
         clock: Clock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self.is_connected = False
         """Whether the feed is open and has said something."""
         self.last_step_at: datetime | None = None
         """When it last said something."""
         self._troubles = troubles or Troubles(clock)
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
         self._cache = cache
         self._node = node
         self._client = client

@@ -55,13 +55,13 @@ class KeepNode:
         clock: Clock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self.node = node
         self.renew_at = node.issued_at
         """When its SVID is renewed next."""
         self._troubles = troubles or Troubles(clock)
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
         self.renewed = asyncio.Event()
         """Set whenever the node speaks with another SVID or trusts another bundle; the feed waits for it and clears it."""
         self._trusts_another = asyncio.Event()

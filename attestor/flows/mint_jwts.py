@@ -60,10 +60,10 @@ class MintJWTs:
     """The flow and its ports; `run` must be running for anybody to get a token that is not kept."""
 
     def __init__(
-        self, *, client: IssuerClient, clock: Clock, troubles: Troubles | None = None, metrics: Metrics | None = None
+        self, *, client: IssuerClient, clock: Clock, troubles: Troubles | None = None, metrics: Metrics
     ) -> None:
         self._troubles = troubles or Troubles(clock)
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
         self._client = client
         self._clock = clock
         self._kept: OrderedDict[_Wish, _Kept] = OrderedDict()

@@ -61,10 +61,10 @@ class RenewSVIDs:
         clock: Clock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self._troubles = troubles or Troubles(clock)
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
         self._cache = cache
         self._client = client
         self._clock = clock

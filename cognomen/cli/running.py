@@ -46,9 +46,8 @@ def config_options(
             field.name,
         ]
         default = f"  [default: {_shown(field.default)}]" if field.default not in {"", msgspec.NODEFAULT} else ""
-        options.append(
-            click.Option(flags, type=int if field.type is int else str, help=f"{helps[field.name]}{default}")
-        )
+        kind_of_value = field.type if field.type in {int, bool} else str
+        options.append(click.Option(flags, type=kind_of_value, help=f"{helps[field.name]}{default}"))
     return options
 
 

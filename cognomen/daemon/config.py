@@ -75,23 +75,27 @@ _FROM_TEXT: Mapping[object, Callable[[str], object]] = {
 }
 
 
+_HOST_AND_PORT = re.compile(
+    r"(?:(?P<four>[0-9.]+)|\[(?P<six>[0-9a-f:.]+)\]):(?P<port>[0-9]{1,5})", re.ASCII | re.IGNORECASE
+)
+
+
 def check_loopback(key: str, address: str) -> tuple[str, int]:
-    """Take HOST:PORT of this machine: what is told there is nobody else's business, and nothing asks who reads it.
+    """Take 127.0.0.1:PORT or [::1]:PORT: what is told there is nobody else's business, and nothing asks who reads it.
+
+    No name: what localhost is depends on files of the machine.
 
     Raises:
         ValueError: it is none, by the key.
     """
-    host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) < 2**16 and _is_loopback(host.strip("[]"))):
-        raise ValueError(f"{key}: expected an address of loopback such as 127.0.0.1:9091, found {address!r}")
-    return host.strip("[]"), int(port)
-
-
-def _is_loopback(host: str) -> bool:
+    match = _HOST_AND_PORT.fullmatch(address)
     try:
-        return ipaddress.ip_address(host).is_loopback
+        host = ipaddress.ip_address((match and (match["four"] or match["six"])) or "")
     except ValueError:
-        return host == "localhost"
+        host = None
+    if match is None or host is None or not host.is_loopback or int(match["port"]) >= 2**16:
+        raise ValueError(f"{key}: expected an address of loopback such as 127.0.0.1:9091, found {address!r}")
+    return str(host), int(match["port"])
 
 
 def _read(path: Path) -> dict[str, object]:

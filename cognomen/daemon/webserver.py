@@ -68,9 +68,11 @@ async def serve_pages(
 ) -> AsyncIterator[None]:
     """Serve pages by their paths while the block runs; nothing where the address is empty.
 
+    At most 16 connections are open: a newer one closes the oldest, so nobody who holds them shuts out a probe.
+
     Args:
         key: of the configuration, which holds the address.
-        seconds: how long a peer may take for its request, and to take the answer.
+        seconds: how long a peer may take for its request, and to take the answer; and how long a page may take, else 503.
 
     Raises:
         Refused: UNAVAILABLE when the address is taken, by the key.
@@ -79,31 +81,45 @@ async def serve_pages(
         yield
         return
     host, port = check_loopback(key, address)
-    open_now = 0
+    open_now: dict[asyncio.Task[None], None] = {}  # in the order in which they came
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal open_now
-        open_now += 1
-        try:
-            if open_now <= _MOST_CONNECTIONS:
-                await _answer(reader, writer, pages, seconds)
-        except (OSError, TimeoutError):
-            pass  # whoever asked has gone, or is too slow
-        finally:
-            open_now -= 1
+    def came(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(open_now) >= _MOST_CONNECTIONS:
+            oldest = next(iter(open_now))
+            del open_now[oldest]
+            oldest.cancel()
+        task = asyncio.create_task(_answer_or_leave(reader, writer, pages, seconds))
+        open_now[task] = None
+
+        def gone(task: asyncio.Task[None]) -> None:  # also one that was cancelled before it began
+            open_now.pop(task, None)
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
+        task.add_done_callback(gone)
+
     try:
-        server = await asyncio.start_server(answer, host, port, limit=_REQUEST_BYTES)
+        server = await asyncio.start_server(came, host, port, limit=_REQUEST_BYTES)
     except OSError as e:
         raise Refused(
             Kind.UNAVAILABLE,
             f"{key}: expected an address that is free, cannot bind {address}: {(e.strerror or str(e)).lower()}",
             hint=f"name another {key}",
         ) from e
-    async with server:
+    try:
         log.info("pages served", address=address, paths=sorted(pages))
         yield
+    finally:
+        server.close()
+        for task in (left := list(open_now)):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _answer_or_leave(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pages: Mapping[str, MakePage], seconds: float
+) -> None:
+    with contextlib.suppress(OSError, TimeoutError):  # whoever asked has gone, or is too slow
+        await _answer(reader, writer, pages, seconds)
 
 
 async def _answer(
@@ -112,7 +128,9 @@ async def _answer(
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_REQUEST_BYTES)
     async with asyncio.timeout(seconds):
         request = await _request(connection, reader)
-    page = await _page(request, pages)
+    if connection.our_state is h11.MUST_CLOSE:  # it came and left, as a probe of TCP does
+        return
+    page = request if isinstance(request, Page) else await _page(request, pages, seconds)
     headers = [
         ("content-type", page.content_type),
         ("content-length", str(len(page.body))),
@@ -121,39 +139,41 @@ async def _answer(
     ]
     if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers.append(("allow", "GET, HEAD"))
-    is_head = request is not None and request.method == b"HEAD"
     writer.write(
         connection.send(h11.Response(status_code=page.status, headers=headers, reason=page.status.phrase)) or b""
     )
-    if not is_head:
+    if isinstance(request, Page) or request.method != b"HEAD":
         writer.write(connection.send(h11.Data(data=page.body)) or b"")
     async with asyncio.timeout(seconds):
         await writer.drain()
 
 
-async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
-    """Read the head of a request; what may follow is not read. None: there is no whole and rightful one."""
+async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | Page:
+    """Read the head of a request; what may follow is not read. A page: what to say where there is no rightful one."""
     try:
         while (event := connection.next_event()) is h11.NEED_DATA:
             connection.receive_data(await reader.read(_REQUEST_BYTES))
-    except h11.RemoteProtocolError:
-        return None
-    return event if isinstance(event, h11.Request) else None
+    except h11.RemoteProtocolError as e:
+        return _fault(HTTPStatus(e.error_status_hint))
+    return event if isinstance(event, h11.Request) else _fault(HTTPStatus.BAD_REQUEST)
 
 
-async def _page(request: h11.Request | None, pages: Mapping[str, MakePage]) -> Page:
-    if request is None:
-        return _fault(HTTPStatus.BAD_REQUEST)
+async def _page(request: h11.Request, pages: Mapping[str, MakePage], seconds: float) -> Page:
     if request.method not in {b"GET", b"HEAD"}:
         return _fault(HTTPStatus.METHOD_NOT_ALLOWED)
-    make = pages.get(request.target.decode("latin-1").partition("?")[0])
+    path = request.target.decode("latin-1").partition("?")[0]
+    make = pages.get(path)
     if make is None:
         return _fault(HTTPStatus.NOT_FOUND)
     accepted = b",".join(value for name, value in request.headers if name == b"accept")
     try:
-        return await make(b"application/json" in accepted)
+        async with asyncio.timeout(seconds):
+            return await make(b"application/json" in accepted)
+    except TimeoutError:
+        log.warning("page took too long", path=path, seconds=seconds)
+        return _fault(HTTPStatus.SERVICE_UNAVAILABLE)
     except Exception:  # as at every door: logged here, and no word of it to the peer
-        log.exception("page failed", path=request.target.decode("latin-1"))
+        log.exception("page failed", path=path)
         return _fault(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

@@ -33,7 +33,7 @@ class AuditRefusals:
 
     datastore: Datastore
     clock: Clock
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
     _seen: dict[tuple[str, str, str], _Seen] = field(default_factory=dict)
 
     async def record(self, refused: Refused, *, actor: str, action: str, subject: str = "") -> None:

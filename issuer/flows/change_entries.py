@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
@@ -53,7 +53,7 @@ class ChangeEntries:
     datastore: Datastore
     clock: Clock
     trust_domain: TrustDomain
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
 
     async def create(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
         """Add entries; an id that the request names is refused, we choose them.

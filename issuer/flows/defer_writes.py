@@ -33,7 +33,7 @@ class DeferWrites:
     datastore: Datastore
     clock: Clock
     troubles: Troubles
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
     _waiting: list[Work] = field(default_factory=list)
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
 

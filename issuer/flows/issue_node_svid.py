@@ -4,7 +4,7 @@ Whether the node may have one is their business.
 """
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cognomen.daemon.errors import Refused
@@ -56,7 +56,7 @@ class IssueNodeSVID:
     clock: Clock
     trust_domain: TrustDomain
     ttl: timedelta
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
 
     def record(self, tx: Transaction, node: Node, key: PublicKey) -> NodeIntent:
         """Put a new SVID for this node and key on record, pending until its first use.

@@ -81,7 +81,7 @@ class MintBatch:
     datastore: Datastore
     deferred: DeferWrites
     clock: Clock
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
 
     async def mint(
         self,

@@ -15,6 +15,7 @@ from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.rotate_authority import RotateAuthority
 from issuer.metrics import Metrics
+from svid.clock import Clock
 from svid.spiffeid import TrustDomain
 
 __all__ = ["ObserveIssuer", "Observed"]
@@ -56,6 +57,7 @@ class ObserveIssuer:
 
     trust_domain: TrustDomain
     started_at: datetime
+    clock: Clock
     datastore: Datastore
     feed: FeedAttestors
     rotate: RotateAuthority

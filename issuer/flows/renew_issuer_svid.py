@@ -67,7 +67,7 @@ class RenewIssuerSVID:
     ttl: timedelta
     jitter: Callable[[], float]
     troubles: Troubles
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
 
     async def __call__(self) -> IssuerIdentity:
         """Issue one, for a new key."""

@@ -76,7 +76,7 @@ class RotateAuthority:
     acknowledged: Callable[[], int | None]
     jitter: Callable[[], float]
     troubles: Troubles
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self) -> None:

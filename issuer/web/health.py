@@ -3,13 +3,14 @@
 Decided here: what ready means. How pages are served: cognomen/daemon/webserver.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.health import HealthState
 from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
-from issuer.flows.observe_issuer import ObserveIssuer
+from issuer.decisions.authority import AuthorityKind, AuthorityState
+from issuer.flows.observe_issuer import Observed, ObserveIssuer
 
 __all__ = ["health_pages"]
 
@@ -20,14 +21,25 @@ def health_pages(observe: ObserveIssuer, health: HealthState) -> Mapping[str, Ma
     async def ready(wants_json: WantsJSON) -> Page:
         missing = [] if health.of("") else ["doors: not open yet, or closing"]
         try:
-            await observe()
+            missing += [*_missing(await observe(), observe.clock.now())]
         except Refused as refused:
             missing.append(f"store: {refused.detail}")
         return readiness(missing, wants_json)
 
     async def metrics(_: WantsJSON) -> Page:
-        with suppress(Refused):  # what is counted is told also when the store cannot be read
+        try:
             await observe()
+        except Refused as refused:  # gauges of before would be taken for those of now
+            return readiness([f"store: {refused.detail}"], wants_json=False)
         return metrics_page(observe.metrics.registry)
 
     return {"/live": alive, "/ready": ready, "/metrics": metrics}
+
+
+def _missing(seen: Observed, now: datetime) -> Iterator[str]:
+    for kind in AuthorityKind:
+        ends = [row.not_after for row, _ in seen.authorities if row.kind is kind and row.state is AuthorityState.ACTIVE]
+        if max(ends, default=now) <= now:
+            yield f"{kind.value} authority: none is active and valid"
+    if seen.svid_not_after <= now:
+        yield f"issuer svid: expired {seen.svid_not_after.isoformat()}"

@@ -16,13 +16,17 @@ class RefusingStore:
 
     Attributes:
         refuses: every write is refused with UNAVAILABLE while it is set.
+        unreadable: every read, too.
     """
 
     def __init__(self, store: Datastore) -> None:
         self._store = store
         self.refuses = False
+        self.unreadable = False
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
+        if self.unreadable:
+            raise Refused(Kind.UNAVAILABLE, "store: full")
         return await self._store.read(work)
 
     async def write(self, work: Callable[[Transaction], T]) -> T:

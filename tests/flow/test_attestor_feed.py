@@ -16,6 +16,7 @@ from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
@@ -81,9 +82,9 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     )
     issuer.ttl = ttl
     cache = Cache(node.bundle)
-    keeper = KeepNode(node, state=state, door=client, client=client, clock=clock, jitter=lambda: 0.5)
-    feed = FollowFeed(cache, keeper, client=client, clock=clock, jitter=lambda: 0.0)
-    renew = RenewSVIDs(cache, client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
+    feed = FollowFeed(cache, keeper, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.0)
+    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, renew.run)]
         yield Attestor(issuer=issuer, client=client, clock=clock, cache=cache, node=keeper)
@@ -305,7 +306,13 @@ async def test_a_checkpoint_that_is_none_or_cannot_be_kept_disturbs_nothing(atte
     good = unsigned.signed(LocalSigningKey(KeyID("audit-1"), generate_private_key(KeyKind.EC_P256)))
     kept, client = FullState(), attestor.client
     full = KeepNode(
-        attestor.node.node, state=kept, door=client, client=client, clock=attestor.clock, jitter=lambda: 0.5
+        attestor.node.node,
+        state=kept,
+        door=client,
+        metrics=Metrics(),
+        client=client,
+        clock=attestor.clock,
+        jitter=lambda: 0.5,
     )
     for node, document in ((attestor.node, b"{}"), (attestor.node, unsigned.to_json()), (full, good.to_json())):
         await node.remember(document)

@@ -7,10 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 
 from attestor.decisions.node import Joining, Node
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
+from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.state.disk import DiskState
 from attestor.state.port import State
@@ -68,7 +70,7 @@ async def join(
 
 @asynccontextmanager
 async def kept(node: Node, state: State, client: InMemoryIssuerClient, clock: FakeClock) -> AsyncIterator[KeepNode]:
-    keeper = KeepNode(node, state=state, door=client, client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.run())
         yield keeper
@@ -227,21 +229,21 @@ async def test_a_return_that_is_refused_is_tried_again_slowly_and_the_way_back_i
     issuer: IssuerInMemory,
     client: InMemoryIssuerClient,
     clock: FakeClock,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     state = MemoryState()
     node = await join(issuer, state, issuer.invite(), client=client)
     clock.advance(timedelta(hours=1))
     issuer.refused_return = Refused(Kind.DENIED, "node: banned")
-    async with kept(node, state, client, clock) as keeper:
-        for _ in range(20):
+    with structlog.testing.capture_logs() as logged:
+        async with kept(node, state, client, clock) as keeper:
+            for _ in range(20):
+                await until(lambda: clock.sleepers == 1)
+                clock.advance(60)
+            assert any("cognomen attestor rejoin" in line.get("hint", "") for line in logged)
+            issuer.refused_return = None
             await until(lambda: clock.sleepers == 1)
             clock.advance(60)
-        assert "cognomen attestor rejoin" in capsys.readouterr().out
-        issuer.refused_return = None
-        await until(lambda: clock.sleepers == 1)
-        clock.advance(60)
-        await until(lambda: keeper.node is not node)
+            await until(lambda: keeper.node is not node)
 
 
 async def test_an_answer_of_another_authority_is_not_taken(issuer: IssuerInMemory, clock: FakeClock) -> None:
@@ -308,7 +310,7 @@ async def test_a_new_bundle_is_kept_and_used(
     state = MemoryState()
     node = await join(issuer, state, issuer.invite(), client=client)
     issuer.rotate()
-    keeper = KeepNode(node, state=state, door=client, client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
     await keeper.trust(issuer.bundle)
     saved = state.load()
     assert isinstance(saved, Node)

@@ -10,6 +10,7 @@ import pytest
 from attestor.decisions.node import Joining, joined
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import JWTRequest, MintedJWT
+from attestor.metrics import Metrics
 from cognomen.daemon.errors import Kind, Refused
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -37,7 +38,7 @@ async def minting() -> AsyncIterator[Minting]:
     key = generate_private_key(KeyKind.EC_P256)
     credential = issuer.join(invite.token, public_key_to_der(key.public_key()))
     await client.use(joined(invite, credential, Joining(private_key=key, token_hash=""), now=clock.now()))
-    jwts = MintJWTs(client=client, clock=clock)
+    jwts = MintJWTs(metrics=Metrics(), client=client, clock=clock)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(jwts.run())
         yield Minting(issuer=issuer, clock=clock, jwts=jwts)
@@ -154,7 +155,9 @@ class HangingClient(InMemoryIssuerClient):
 
 async def test_nobody_waits_for_ever_when_minting_ends() -> None:
     clock = FakeClock()
-    jwts = MintJWTs(client=HangingClient(IssuerInMemory(clock, TrustDomain("example.org"))), clock=clock)
+    jwts = MintJWTs(
+        metrics=Metrics(), client=HangingClient(IssuerInMemory(clock, TrustDomain("example.org"))), clock=clock
+    )
 
     async def ask() -> None:
         with pytest.raises(Refused, match="cannot be minted now"):

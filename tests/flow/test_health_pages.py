@@ -107,13 +107,40 @@ def test_an_attestor_without_its_issuer_says_what_is_missing(tmp_path: Path) -> 
             assert world.ask("attestor", "/live")[0] == 200
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:9091", "example.org:80", "9091", "127.0.0.1:x", "127.0.0.1:70000"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:9091",
+        "example.org:80",
+        "9091",
+        "127.0.0.1:x",
+        "127.0.0.1:70000",
+        "::1:9091",
+        "127.0.0.1]:9091",
+        "[[::1]:80",
+        "[127.0.0.1]:80x",
+        "localhost:9091",
+    ],
+)
 @DAEMONS
 def test_an_address_that_is_not_of_loopback_is_refused(
     daemon: str, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([daemon, "check", "--trust-domain", "example.org", "--health-address", address]) == 1
     assert "health_address: expected an address of loopback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2:9091", "[::1]:9091"])
+@DAEMONS
+def test_an_address_of_loopback_is_taken(daemon: str, address: str) -> None:
+    assert run([daemon, "check", "--trust-domain", "example.org", "--health-address", address]) == 0
+
+
+def test_a_key_that_is_true_or_false_has_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, value in (("true", True), ("false", False)):
+        options = ["--trust-domain=example.org", "--output=json", "--audit-checkpoint-syslog", text]
+        assert run(["issuer", "check", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["audit_checkpoint_syslog"] is value
 
 
 def test_an_address_that_is_taken_is_named(world: Observed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode
 from issuer.keymanager.memory import MemoryKeyManager
+from issuer.metrics import Metrics
 from issuer.nodeattestor.port import AttestedNode, Challenge
 from svid.clock import SystemClock
 from tests.doubles.issuer_values import TRUST_DOMAIN
@@ -49,8 +50,9 @@ class Asking:
 @asynccontextmanager
 async def door(asking: Asking, *, seconds: float = 10, at_a_time: int = 32) -> AsyncIterator[grpc.aio.Channel]:
     store, clock = await SQLiteDatastore.open(None), SystemClock()
-    deferred = DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock))
+    deferred = DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock))
     node_svids = IssueNodeSVID(
+        metrics=Metrics(),
         keys=HoldKeys(keys=MemoryKeyManager()),
         deferred=deferred,
         clock=clock,
@@ -61,14 +63,14 @@ async def door(asking: Asking, *, seconds: float = 10, at_a_time: int = 32) -> A
         datastore=store,
         attestors={asking.name: asking},
         node_svids=node_svids,
-        refusals=AuditRefusals(datastore=store, clock=clock),
+        refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
     )
     readmit = ReadmitNode(
         datastore=store,
         node_svids=node_svids,
-        refusals=AuditRefusals(datastore=store, clock=clock),
+        refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         window=timedelta(days=5),

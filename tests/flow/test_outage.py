@@ -13,6 +13,7 @@ from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
@@ -37,9 +38,9 @@ async def test_ten_hours_without_the_issuer_cost_no_valid_svid_and_the_node_retu
     join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=clock)
     node = await join.run(invite, JoinToken(invite))
     cache = Cache(node.bundle)
-    keep = KeepNode(node, state=state, door=client, client=client, clock=clock, jitter=lambda: 0.5)
-    feed = FollowFeed(cache, keep, client=client, clock=clock, jitter=lambda: 0.5)
-    renew = RenewSVIDs(cache, client=client, clock=clock, jitter=lambda: 0.5)
+    keep = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
+    feed = FollowFeed(cache, keep, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
+    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, keep.run, renew.run)]
         await until(lambda: EntryID("web") in cache.svids)

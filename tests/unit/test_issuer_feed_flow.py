@@ -17,6 +17,7 @@ from issuer.decisions.admission import NodeState
 from issuer.decisions.changes import Change, ChangeKind, Cursor, entry_changes
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors, FeedStep, Send
+from issuer.metrics import Metrics
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
@@ -39,7 +40,7 @@ def feeds(store: SQLiteDatastore) -> FeedAttestors:
     clock = SystemClock()
     return FeedAttestors(
         datastore=store,
-        deferred=DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock)),
+        deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
     )

@@ -24,6 +24,7 @@ from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.prune import Prune
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.keymanager.memory import MemoryKeyManager
+from issuer.metrics import Metrics
 from issuer.queries import get_bundle
 from issuer.upstream.self_signed import SelfSigned
 from svid.keys import KeyID, KeyKind, SigningKey
@@ -48,7 +49,7 @@ class TestAuditRefusals:
         self, store: SQLiteDatastore
     ) -> None:
         clock = FakeClock()
-        refusals = AuditRefusals(datastore=store, clock=clock)
+        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=clock)
         for _ in range(5):
             await refusals.record(Refused(Kind.DENIED, "no"), actor="stranger", action="join")
         assert len(await audit(store)) == 1
@@ -57,14 +58,14 @@ class TestAuditRefusals:
         assert '"unrecorded before":"4"' in (await audit(store))[1]
 
     async def test_another_actor_action_or_reason_is_another_row(self, store: SQLiteDatastore) -> None:
-        refusals = AuditRefusals(datastore=store, clock=FakeClock())
+        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=FakeClock())
         for actor, action, reason in (("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x")):
             await refusals.record(Refused(Kind.DENIED, reason), actor=actor, action=action)
         assert len(await audit(store)) == 4
 
     async def test_a_flood_of_kinds_is_bounded(self, store: SQLiteDatastore) -> None:
         clock = FakeClock()
-        refusals = AuditRefusals(datastore=store, clock=clock)
+        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=clock)
         for number in range(200):
             await refusals.record(Refused(Kind.INVALID, f"found {number}"), actor="stranger", action="join")
         rows = await audit(store)
@@ -75,7 +76,7 @@ class TestAuditRefusals:
         assert len(await audit(store)) == 130
 
     async def test_a_store_that_is_not_there_is_no_decision(self, store: SQLiteDatastore) -> None:
-        refusals = AuditRefusals(datastore=store, clock=FakeClock())
+        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=FakeClock())
         await refusals.record(Refused(Kind.UNAVAILABLE, "full"), actor="stranger", action="join")
         assert not await audit(store)
 
@@ -83,7 +84,7 @@ class TestAuditRefusals:
 class TestDeferWrites:
     async def test_what_gathers_is_written_in_one_transaction(self, store: SQLiteDatastore) -> None:
         clock = FakeClock()
-        deferred = DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock))
+        deferred = DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock))
         seen: list[tuple[int, Transaction]] = []
 
         def note(number: int, tx: Transaction) -> None:
@@ -102,7 +103,7 @@ class TestDeferWrites:
         assert len({id(tx) for _, tx in seen}) == 1
 
     async def test_a_write_that_is_cancelled_is_written_by_the_last_flush(self, store: SQLiteDatastore) -> None:
-        deferred = DeferWrites(datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
+        deferred = DeferWrites(metrics=Metrics(), datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
         seen: list[Transaction] = []
         deferred.put(seen.append)
         async with asyncio.TaskGroup() as group:
@@ -115,7 +116,7 @@ class TestDeferWrites:
         assert len(seen) == 1
 
     async def test_what_waits_is_bounded(self, store: SQLiteDatastore) -> None:
-        deferred = DeferWrites(datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
+        deferred = DeferWrites(metrics=Metrics(), datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
         seen: list[Transaction] = []
         for _ in range(10_001):
             deferred.put(seen.append)
@@ -123,7 +124,7 @@ class TestDeferWrites:
         assert len(seen) == 10_000
 
     async def test_a_store_that_is_gone_loses_it_with_a_word_and_no_more(self, store: SQLiteDatastore) -> None:
-        deferred = DeferWrites(datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
+        deferred = DeferWrites(metrics=Metrics(), datastore=store, clock=FakeClock(), troubles=Troubles(FakeClock()))
         deferred.put(lambda _: None)
         await store.close()
         await deferred.flush()
@@ -134,6 +135,7 @@ def rotate(
     store: SQLiteDatastore, keys: MemoryKeyManager, clock: FakeClock, *, acknowledged: int | None = None
 ) -> RotateAuthority:
     return RotateAuthority(
+        metrics=Metrics(),
         datastore=store,
         keys=HoldKeys(keys=keys),
         upstream=SelfSigned(),

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from http import HTTPStatus
 
 import pytest
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.health import HealthState
 from cognomen.daemon.troubles import Troubles
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.sqlite import SQLiteDatastore
@@ -27,6 +29,7 @@ from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.upstream.self_signed import SelfSigned
+from issuer.web.health import health_pages
 from svid.entry import EntryID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
@@ -89,6 +92,7 @@ async def house() -> AsyncIterator[House]:
     observe = ObserveIssuer(
         trust_domain=TRUST_DOMAIN,
         started_at=clock.now(),
+        clock=clock,
         datastore=store,
         feed=feed,
         rotate=rotate,
@@ -152,7 +156,7 @@ async def test_a_rotation_that_fails_is_told_and_counted(house: House) -> None:
 async def test_a_batch_of_mints_is_counted_by_what_became_of_its_items(house: House) -> None:
     metrics, node = house.observe.metrics, a_node()
     await house.store.write(lambda tx: tx.nodes.put(node))
-    entries = ChangeEntries(datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
+    entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
     entry = (await entries.create([an_entry()], actor="uid:0")).entries[0]
     mint = IssueX509SVIDs(
         batches=MintBatch(datastore=house.store, deferred=house.deferred, clock=house.clock, metrics=metrics),
@@ -216,3 +220,25 @@ async def test_a_doubted_clock_is_a_gauge_at_zero(house: House) -> None:
 async def test_a_state_that_no_authority_is_in_any_more_has_no_end(house: House) -> None:
     await house.observe()
     assert house.value("authority_not_after_timestamp_seconds", kind="x509", state="old") is None
+
+
+async def test_ready_tells_what_cannot_sign_any_more(house: House) -> None:
+    health = HealthState("admin")
+    health.set_serving(serving=True)
+    pages = health_pages(house.observe, health)
+    assert (await pages["/ready"](False)).body == b"ok\n"
+    end = house.clock.now()
+    ended = health_pages(replace(house.observe, svid_not_after=lambda: end), health)
+    assert (await ended["/ready"](False)).body == f"issuer svid: expired {end.isoformat()}\n".encode()
+    house.clock.advance(timedelta(days=15))
+    page = await pages["/ready"](False)
+    assert page.status is HTTPStatus.SERVICE_UNAVAILABLE
+    assert page.body == b"x509 authority: none is active and valid\njwt authority: none is active and valid\n"
+
+
+async def test_metrics_of_a_store_that_cannot_be_read_are_unavailable(house: House) -> None:
+    pages = health_pages(house.observe, HealthState("admin"))
+    assert (await pages["/metrics"](False)).status is HTTPStatus.OK
+    house.store.unreadable = True
+    page = await pages["/metrics"](False)
+    assert (page.status, page.body[:6]) == (HTTPStatus.SERVICE_UNAVAILABLE, b"store:")

@@ -19,6 +19,7 @@ from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode, Shown
 from issuer.keymanager.memory import MemoryKeyManager
+from issuer.metrics import Metrics
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, x509_authority
@@ -105,8 +106,9 @@ async def house() -> AsyncIterator[House]:
     store, signing = SlowReads(opened, clock), await x509_authority()
     await store.write(lambda tx: tx.authorities.put(signing.authority))
     node_svids = IssueNodeSVID(
+        metrics=Metrics(),
         keys=HoldKeys(keys=OneKey(signing.key)),
-        deferred=DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock)),
+        deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         ttl=timedelta(hours=1),
@@ -117,7 +119,7 @@ async def house() -> AsyncIterator[House]:
     readmit = ReadmitNode(
         datastore=store,
         node_svids=node_svids,
-        refusals=AuditRefusals(datastore=store, clock=clock),
+        refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         window=timedelta(days=5),

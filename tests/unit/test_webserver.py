@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 
 import pytest
+import structlog
 
 from cognomen.daemon.webserver import Page, WantsJSON, serve_pages
 from tests.flow.daemons import free_port
@@ -18,10 +20,18 @@ async def broken(_: WantsJSON) -> Page:
     raise RuntimeError("a secret of ours")
 
 
+async def hangs(_: WantsJSON, asked: asyncio.Event | None = None) -> Page:
+    if asked is not None:
+        asked.set()
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     port = free_port()
-    async with serve_pages({"/fine": fine, "/broken": broken}, "health_address", f"127.0.0.1:{port}", seconds=0.2):
+    pages = {"/fine": fine, "/broken": broken, "/hangs": hangs}
+    async with serve_pages(pages, "health_address", f"127.0.0.1:{port}", seconds=0.2):
         yield port
 
 
@@ -57,7 +67,7 @@ async def test_one_request_is_answered_and_the_connection_closed(port: int) -> N
 )
 async def test_what_is_no_request_is_refused_and_the_next_is_served(port: int, sent: bytes) -> None:
     answer = await said(port, sent)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 400 Bad Request\r\n", b"HTTP/1.1 431 Request Header Fields"))
     assert b"text" in await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n")
 
 
@@ -71,16 +81,48 @@ async def test_a_page_that_fails_tells_the_peer_nothing(port: int) -> None:
     assert b"secret" not in answer
 
 
-async def test_more_connections_than_a_few_are_closed_at_once(port: int) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(16)]
-    for _, writer in held:
-        writer.write(b"GET ")
-    async with asyncio.timeout(5):
-        assert await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n") == b""
-        for reader, writer in held:
-            assert await reader.read() == b""
+@pytest.mark.parametrize("sent", [b"", b"GET ", b"GET /hangs HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_whoever_holds_many_connections_shuts_nobody_out(sent: bytes) -> None:
+    port = free_port()
+    async with serve_pages({"/fine": fine, "/hangs": hangs}, "health_address", f"127.0.0.1:{port}", seconds=60):
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+        for _, writer in held:
+            writer.write(sent)
+        async with asyncio.timeout(5):
+            assert b"text" in await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert await held[0][0].read() == b""  # the oldest made room
+        for _, writer in held:
             writer.close()
-    assert b"text" in await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+async def test_a_page_that_hangs_is_unavailable(port: int) -> None:
+    answer = await said(port, b"GET /hangs HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+
+
+async def test_a_peer_that_comes_and_leaves_is_no_fault(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    with structlog.testing.capture_logs() as logged:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        await writer.wait_closed()
+        assert b"text" in await said(port, b"GET /fine HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert not logged
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_no_request_outlives_the_server(*, read: bool) -> None:
+    port, asked, before = free_port(), asyncio.Event(), asyncio.all_tasks()
+    pages = {"/hangs": partial(hangs, asked=asked)}
+    async with serve_pages(pages, "health_address", f"127.0.0.1:{port}", seconds=60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if read:
+            writer.write(b"GET /hangs HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asked.wait()
+    assert asyncio.all_tasks() == before
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_no_address_serves_nothing() -> None:
