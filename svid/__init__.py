@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from svid.spiffeid import SpiffeID, TrustDomain
     from svid.tls.authorize import any_in, exactly, matching
     from svid.tls.context import LiveContext, client_context, peer_id, server_context
+    from svid.tls.grpc_client import grpc_aio_channel, grpc_bearer_credentials, grpc_channel
+    from svid.tls.grpc_server import (
+        BearerCheck,
+        PeerCheck,
+        grpc_aio_interceptor,
+        grpc_interceptor,
+        grpc_server_credentials,
+    )
     from svid.tls.guard import JWTGuard, verify_bearer
     from svid.tls.requests_session import requests_session
     from svid.tls.uvicorn_server import uvicorn_mtls
@@ -36,12 +44,14 @@ __all__ = [
     "X509SVID",
     "AddressError",
     "AuthorizationError",
+    "BearerCheck",
     "Bundle",
     "BundleError",
     "JWTGuard",
     "JWTSVIDError",
     "JWTSource",
     "LiveContext",
+    "PeerCheck",
     "SVIDError",
     "SpiffeID",
     "SpiffeIDError",
@@ -54,6 +64,12 @@ __all__ = [
     "any_in",
     "client_context",
     "exactly",
+    "grpc_aio_channel",
+    "grpc_aio_interceptor",
+    "grpc_bearer_credentials",
+    "grpc_channel",
+    "grpc_interceptor",
+    "grpc_server_credentials",
     "matching",
     "peer_id",
     "requests_session",
@@ -79,6 +95,14 @@ _MODULES = {
     "svid.tls.authorize": ("any_in", "exactly", "matching"),
     "svid.tls.context": ("LiveContext", "client_context", "peer_id", "server_context"),
     "svid.tls.guard": ("JWTGuard", "verify_bearer"),
+    "svid.tls.grpc_client": ("grpc_aio_channel", "grpc_bearer_credentials", "grpc_channel"),
+    "svid.tls.grpc_server": (
+        "BearerCheck",
+        "PeerCheck",
+        "grpc_aio_interceptor",
+        "grpc_interceptor",
+        "grpc_server_credentials",
+    ),
     "svid.tls.requests_session": ("requests_session",),
     "svid.tls.uvicorn_server": ("uvicorn_mtls",),
     "svid.wire.workload": ("X509Context",),

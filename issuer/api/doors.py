@@ -22,6 +22,7 @@ from issuer.api.join import JoinService
 from issuer.api.node import NodeService
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.renew_issuer_svid import IssuerIdentity
+from svid.tls.grpc_server import LatestConfiguration
 
 __all__ = ["DoorCredentials", "bind", "join_server", "node_server"]
 
@@ -56,14 +57,11 @@ _NODE = (
 class DoorCredentials:
     """The TLS side of a door, replaced as a whole: each handshake takes what was presented last.
 
-    gRPC asks at each handshake, from threads of its own, and is told only what is new: to take it over is not safe beside another handshake
-    (grpcio 1.85: told each time, it aborts when many connections come and go at once). So sessions may be resumed, and decisions/admission
-    refuses who does.
+    Sessions may be resumed (svid/tls/grpc_server says why), and decisions/admission refuses who does.
     """
 
     def __init__(self, identity: IssuerIdentity, *, demand_client_certificate: bool) -> None:
         self._demand = demand_client_certificate
-        self._taken: grpc.ServerCertificateConfiguration | None = None
         self.present(identity)
 
     def present(self, identity: IssuerIdentity) -> None:
@@ -77,19 +75,9 @@ class DoorCredentials:
             [(key, chain)], root_certificates=roots if self._demand else None
         )
 
-    def _news(self) -> grpc.ServerCertificateConfiguration | None:
-        now, before = self._now, self._taken
-        self._taken = now
-        return None if now is before else now
-
     def for_server(self) -> grpc.ServerCredentials:
         """What a server's port is added with."""
-        self._taken = self._now  # the first handshake takes it without asking
-        return grpc.dynamic_ssl_server_credentials(
-            self._taken,
-            self._news,  # type: ignore[arg-type]  # the stubs do not know that None means unchanged
-            require_client_authentication=self._demand,
-        )
+        return LatestConfiguration(lambda: self._now).for_port(demand_client_certificate=self._demand)
 
 
 def join_server(service: JoinService) -> grpc.aio.Server:

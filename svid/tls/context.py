@@ -298,9 +298,9 @@ class _InnerContext(_MutualContext):
         )
 
 
-def server_context(source: X509Identity, authorize: Authorizer) -> LiveContext:
+def server_context(source: X509Identity, authorize: Authorizer, *, clock: Clock | None = None) -> LiveContext:
     """Make the context of a server: who connects must prove a SPIFFE ID that `authorize` accepts."""
-    return LiveContext(source, authorize, server_side=True)
+    return LiveContext(source, authorize, server_side=True, clock=clock)
 
 
 def client_context(source: X509Identity, authorize: Authorizer) -> LiveContext:

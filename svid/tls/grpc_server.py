@@ -1,0 +1,264 @@
+"""gRPC servers over mutual TLS by SPIFFE IDs: what a port is added with, and who is let in at each call.
+
+gRPC's own TLS does the handshakes, each by today's identity. It cannot keep trust domains apart, so each call is checked once more: the
+peer's chain by today's bundle of its own trust domain, or its JWT-SVID, and whether it is wanted. Clients: svid/tls/grpc_client.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Protocol, TypeAlias, TypeVar, cast
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from svid.clock import Clock
+from svid.errors import AuthorizationError, JWTSVIDError, SVIDError, X509SVIDError
+from svid.jwtsvid import JWTSVID
+from svid.source import TokenVerifier, X509Identity
+from svid.spiffeid import SpiffeID
+from svid.tls.authorize import Authorizer
+from svid.tls.context import HandshakeRefusedError, server_context
+from svid.tls.guard import verify_bearer
+
+__all__ = [
+    "BearerCheck",
+    "LatestConfiguration",
+    "PeerCheck",
+    "grpc_aio_interceptor",
+    "grpc_interceptor",
+    "grpc_server_credentials",
+]
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+
+
+class Call(Protocol):
+    """What a check looks at: the context of a call, of either of gRPC's servers."""
+
+    def auth_context(self) -> Mapping[str, object]:
+        """Tell what TLS proved: by name, some bytes each."""
+
+    def invocation_metadata(self) -> object:
+        """Tell what the caller sent before its message: pairs of a name and a value."""
+
+
+Check: TypeAlias = Callable[[Call], object]
+"""Raises an SVIDError where a call is not let in."""
+
+
+class LatestConfiguration:
+    """The TLS configuration of a port, asked for at each handshake.
+
+    gRPC asks from threads of its own, and is told only what is new: to take a configuration over is not safe beside another handshake
+    (grpcio 1.85: told each time, it aborts when many connections come and go at once). So TLS sessions may be resumed, and whoever looks
+    at a call refuses one of a resumed session.
+    """
+
+    def __init__(self, now: Callable[[], grpc.ServerCertificateConfiguration]) -> None:
+        self._now = now
+        self._taken: grpc.ServerCertificateConfiguration | None = None
+
+    def for_port(self, *, demand_client_certificate: bool) -> grpc.ServerCredentials:
+        """What a server's port is added with."""
+        self._taken = first = self._now()  # the first handshake takes it without asking
+        return grpc.dynamic_ssl_server_credentials(
+            first,
+            self._news,  # type: ignore[arg-type]  # the stubs do not know that None means unchanged
+            require_client_authentication=demand_client_certificate,
+        )
+
+    def _news(self) -> grpc.ServerCertificateConfiguration | None:
+        now, before = self._now(), self._taken
+        self._taken = now
+        return None if now is before else now
+
+
+def grpc_server_credentials(source: X509Identity) -> grpc.ServerCredentials:
+    """Make the credentials that a port is added with: `server.add_secure_port(address, …)`.
+
+    Everybody of a trusted trust domain passes the handshake: let an interceptor say who may call.
+
+    Raises:
+        SVIDError: as the source; there is no valid SVID to begin with.
+    """
+    made: list[tuple[object, object, grpc.ServerCertificateConfiguration]] = []
+
+    def now() -> grpc.ServerCertificateConfiguration:
+        try:
+            svid, bundles = source.svid, source.bundles
+        except SVIDError:
+            if not made:
+                raise
+            return made[0][2]  # it goes on showing what it had; each call is refused
+        if not made or made[0][0] is not svid or made[0][1] is not bundles:
+            roots = b"".join(
+                root.public_bytes(Encoding.PEM) for bundle in bundles.values() for root in bundle.x509_authorities
+            )
+            made[:] = [
+                (svid, bundles, grpc.ssl_server_certificate_configuration([(svid.key_pem(), svid.chain_pem())], roots))
+            ]
+        return made[0][2]
+
+    return LatestConfiguration(now).for_port(demand_client_certificate=True)
+
+
+class PeerCheck:
+    """Whether the other end of a call's connection is wanted, by the X509-SVID that it showed.
+
+    Args:
+        source: its bundles vouch for peers.
+    """
+
+    def __init__(self, source: X509Identity, authorize: Authorizer, *, clock: Clock | None = None) -> None:
+        self._source = source
+        self._context = server_context(source, authorize, clock=clock)
+
+    def __call__(self, context: Call) -> SpiffeID:
+        """Say whose the other end is; a method may ask, too.
+
+        Raises:
+            X509SVIDError: it showed none, or its bundle does not vouch for it any more.
+            AuthorizationError: it is not wanted.
+            SVIDError: nothing can be verified now.
+        """
+        facts = cast("Mapping[str, Collection[bytes]]", context.auth_context())
+        if list(facts.get("ssl_session_reused", ())) != [b"false"]:
+            raise X509SVIDError("peer: expected a full handshake, found a resumed session")
+        leaf = list(facts.get("x509_pem_cert", ()))
+        if len(leaf) != 1:
+            raise X509SVIDError("peer: expected an X509-SVID, found none")
+        self._source.svid  # noqa: B018 - raises where our own identity was taken away
+        return self._context.admit(_der(leaf[0], *facts.get("x509_pem_cert_chain", ())))
+
+
+class BearerCheck:
+    """Whether a call brings a JWT-SVID for us, of somebody who is wanted, as `authorization: Bearer …`.
+
+    Args:
+        audience: what we are called; one of these must be in the token.
+    """
+
+    def __init__(self, source: TokenVerifier, *, audience: str | Collection[str], authorize: Authorizer) -> None:
+        self._source = source
+        self._audience = audience
+        self._authorize = authorize
+
+    def __call__(self, context: Call) -> JWTSVID:
+        """Check the token, and say whose it is; raises as `svid.tls.guard.verify_bearer`."""
+        metadata = cast("Collection[tuple[str, str | bytes]] | None", context.invocation_metadata()) or ()
+        found = [value for name, value in metadata if name == "authorization"]
+        header = found[0] if len(found) == 1 else ""  # of several none can be trusted
+        return verify_bearer(
+            header if isinstance(header, str) else "", self._source, audience=self._audience, authorize=self._authorize
+        )
+
+
+def grpc_interceptor(check: Check) -> grpc.ServerInterceptor:
+    """Make an interceptor for `grpc.server(…, interceptors=[grpc_interceptor(PeerCheck(source, authorize))])`.
+
+    Whom the check refuses gets UNAUTHENTICATED; who is valid and not wanted, PERMISSION_DENIED; UNAVAILABLE where nothing can be verified.
+    """
+    return _Interceptor(check)
+
+
+def grpc_aio_interceptor(check: Check) -> grpc.aio.ServerInterceptor:
+    """Make the same for `grpc.aio.server`; its methods must be coroutines or asynchronous generators."""
+    return _AioInterceptor(check)
+
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[RequestT, ReplyT]"
+_Behaviour: TypeAlias = Callable[[object, object], object]
+_Make: TypeAlias = "Callable[[_Behaviour, object, object], _Handler[RequestT, ReplyT]]"
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+class _Interceptor(grpc.ServerInterceptor):
+    def __init__(self, check: Check) -> None:
+        self._check = check
+
+    def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], _Handler[RequestT, ReplyT] | None]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "_Handler[RequestT, ReplyT] | None":
+        return _guarded(continuation(handler_call_details), self._guard)
+
+    def _guard(self, behaviour: _Behaviour) -> _Behaviour:
+        def guarded(request: object, context: object) -> object:
+            call = cast("grpc.ServicerContext", context)
+            refusal = _refusal(self._check, call)
+            if refusal is not None:
+                call.abort(*refusal)
+            return behaviour(request, context)
+
+        return guarded
+
+
+class _AioInterceptor(grpc.aio.ServerInterceptor):
+    def __init__(self, check: Check) -> None:
+        self._check = check
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler[RequestT, ReplyT] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "_Handler[RequestT, ReplyT] | None":
+        return _guarded(await continuation(handler_call_details), self._guard)
+
+    def _guard(self, behaviour: _Behaviour) -> _Behaviour:
+        async def admit(context: object) -> None:
+            call = cast("grpc.aio.ServicerContext[object, object]", context)
+            refusal = _refusal(self._check, call)
+            if refusal is not None:
+                await call.abort(*refusal)
+
+        async def yields(request: object, context: object) -> AsyncIterator[object]:
+            await admit(context)
+            async for reply in cast("AsyncIterator[object]", behaviour(request, context)):
+                yield reply
+
+        async def returns(request: object, context: object) -> object:
+            await admit(context)
+            return await cast("Awaitable[object]", behaviour(request, context))
+
+        return yields if inspect.isasyncgenfunction(behaviour) else returns
+
+
+def _guarded(
+    handler: "_Handler[RequestT, ReplyT] | None", guard: Callable[[_Behaviour], _Behaviour]
+) -> "_Handler[RequestT, ReplyT] | None":
+    """Wrap the method that was called, if there is one."""
+    if handler is None:
+        return None
+    kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
+    make = cast("_Make[RequestT, ReplyT]", getattr(grpc, f"{kind}_rpc_method_handler"))
+    return make(guard(getattr(handler, kind)), handler.request_deserializer, handler.response_serializer)
+
+
+def _refusal(
+    check: Check, context: "grpc.ServicerContext | grpc.aio.ServicerContext[object, object]"
+) -> tuple[grpc.StatusCode, str] | None:
+    """Ask, and say how the call is refused; the reason is not the peer's business."""
+    try:
+        check(context)
+    except AuthorizationError:
+        return grpc.StatusCode.PERMISSION_DENIED, "forbidden"
+    except (HandshakeRefusedError, X509SVIDError, JWTSVIDError):
+        return grpc.StatusCode.UNAUTHENTICATED, "unauthenticated"
+    except SVIDError:
+        return grpc.StatusCode.UNAVAILABLE, "unavailable"
+    return None
+
+
+@lru_cache(maxsize=256)
+def _der(leaf: bytes, rest: bytes = b"") -> Sequence[bytes]:
+    """Turn what gRPC shows of a peer, the same for each call of it, into DER, leaf first: on a server `rest` is without the leaf."""
+    try:
+        (first,) = x509.load_pem_x509_certificates(leaf)
+        others = x509.load_pem_x509_certificates(rest) if rest else []
+    except ValueError as e:
+        raise X509SVIDError("peer: expected an X509-SVID, found something else") from e
+    return [one.public_bytes(Encoding.DER) for one in (first, *(one for one in others if one != first))]
