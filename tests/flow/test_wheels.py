@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.flow.daemons import Dev
+
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 20
 
@@ -38,8 +40,12 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def python(wheels: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with both wheels; what they need comes from the one that runs the tests."""
-    directory = tmp_path_factory.mktemp("venv")
+    """An environment with both wheels."""
+    return environment(tmp_path_factory.mktemp("venv"), *wheels)
+
+
+def environment(directory: Path, *wheels: Path) -> Path:
+    """Make an environment with these wheels; what they need comes from the one that runs the tests."""
     venv.EnvBuilder(with_pip=False, symlinks=True).create(directory)
     found = directory / "bin" / "python"
     (packages,) = directory.glob("lib/python3.*/site-packages")
@@ -95,6 +101,36 @@ def test_every_public_name_works_from_the_wheel(python: Path, tmp_path: Path) ->
 
 def test_the_command_is_installed_with_the_daemons(python: Path, tmp_path: Path) -> None:
     assert "0.1.0" in run(python.parent / "cognomen", "--version", directory=tmp_path)
+
+
+MTLS = """
+import asyncio, importlib.util, ssl
+from svid import TrustDomain, X509Source, any_in, client_context, peer_id, server_context
+
+async def main():
+    everybody = any_in(TrustDomain("example.org"))
+    with X509Source() as source:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_context(source, everybody))
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(source, everybody))
+        print((await reader.read()).decode())
+        writer.close()
+        server.close()
+
+async def answer(reader, writer):
+    writer.write(str(peer_id(writer.get_extra_info("ssl_object"))).encode())
+    writer.close()
+
+asyncio.run(main())
+print([name for name in ("cognomen", "issuer", "attestor") if importlib.util.find_spec(name)])
+"""
+
+
+def test_the_sdk_alone_does_mtls_and_brings_no_daemons(wheels: tuple[Path, Path], tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv", wheels[1])
+    with Dev(tmp_path) as dev:
+        command: list[str | Path] = ["env", f"SPIFFE_ENDPOINT_SOCKET=unix://{dev.socket}", python, "-c", MTLS]
+        assert run(*command, directory=tmp_path).splitlines() == ["spiffe://example.org/dev/self", "[]"]
 
 
 @pytest.mark.parametrize("module", ["svid.errors", "cognomen.daemon.errors", "issuer.main", "attestor.main"])
