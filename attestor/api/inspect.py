@@ -25,6 +25,7 @@ __all__ = ["SERVICE", "Inspect"]
 SERVICE = "cognomen.attestor.v1.Inspect"
 
 _MOST_IDENTITIES = 1000
+_MOST_CALLERS = 1000
 
 
 class Inspect:
@@ -47,7 +48,10 @@ class Inspect:
         await only_request(stream)
         if not self._is_privileged:
             raise Refused(Kind.DENIED, "status: expected the attestor's user or root, found another")
-        await stream.send_message(_status(self._observe()))
+        message = _status(self._observe())
+        for (uid, pid), streams in self._explain.workloads.callers.most_common(_MOST_CALLERS):
+            message.callers.add(uid=uid, pid=pid, streams=streams)
+        await stream.send_message(message)
 
     async def _get_explanation(self, stream: Stream[pb.ExplainRequest, pb.Explanation]) -> None:
         request = await only_request(stream)

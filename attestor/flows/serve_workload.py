@@ -5,6 +5,7 @@ attestor/decisions/update.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -79,6 +80,8 @@ class ServeWorkload:
         self._minter = minter
         self._clock = clock
         self._attest_seconds = attest_seconds
+        self.callers: Counter[tuple[int, int]] = Counter()
+        """How many streams each process holds open, by uid and pid."""
 
     async def watch_x509(self, caller: Caller, send: Callable[[X509Message], Awaitable[None]]) -> None:
         """Send a caller its X509-SVIDs, now and at each change, until it is refused.
@@ -141,6 +144,19 @@ class ServeWorkload:
             raise Refused(Kind.INVALID, f"svid: {err}") from err
 
     async def _watch(
+        self,
+        caller: Caller,
+        decide: Callable[[View, _Message | None], Update[_Message]],
+        send: Callable[[_Message], Awaitable[None]],
+    ) -> None:
+        who = caller.uid, caller.pid
+        self.callers[who] += 1
+        try:
+            await self._tell(caller, decide, send)
+        finally:
+            self.callers -= Counter([who])  # and who has none left is forgotten
+
+    async def _tell(
         self,
         caller: Caller,
         decide: Callable[[View, _Message | None], Update[_Message]],

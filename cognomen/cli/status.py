@@ -20,6 +20,7 @@ _TROUBLED = 1
 _BEHIND = ("node_id", "behind")
 _AUTHORITIES = ("kind", "state", "key_id", "not_after")
 _IDENTITIES = ("spiffe_id", "not_after", "renew_at")
+_CALLERS = ("pid", "uid", "streams")
 _TROUBLES = ("what", "times", "since", "reason")
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})\.[0-9]{1,9}Z")
 
@@ -49,8 +50,9 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
 @status.command()
 @attestor_socket_option
 @click.option("--identities", is_flag=True, help="Each identity of this node, too.")
+@click.option("--callers", is_flag=True, help="Each process that holds streams open, too.")
 @output_option
-def attestor(socket: str, identities: bool, output: str) -> int:
+def attestor(socket: str, identities: bool, callers: bool, output: str) -> int:
     """Show how this node's attestor is; for its own user and root.
 
     Exit code 1 when something fails and is tried again.
@@ -62,7 +64,9 @@ def attestor(socket: str, identities: bool, output: str) -> int:
     document = inspect("GetStatus", inspect_pb2.GetStatusRequest(), inspect_pb2.AttestorStatus, socket)
     if not identities:
         document["identities"] = []
-    return _show(document, {"identities": _IDENTITIES}, output)
+    if not callers:
+        document["callers"] = []
+    return _show(document, {"identities": _IDENTITIES, "callers": _CALLERS}, output)
 
 
 def _show(document: dict[str, JSON], tables: Mapping[str, tuple[str, ...]], output: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from svid.workloadapi.sources import X509Source
 from tests.flow.twodaemons import World
 
 NOBODY = 65534
@@ -23,6 +24,10 @@ def test_both_daemons_tell_how_they_are_and_what_fails_until_it_is_over(tmp_path
         identities = attestor["identities"]
         assert isinstance(identities, list)
         assert identities[0]["spiffe_id"] == "spiffe://example.org/web"
+        assert attestor["callers"] == []
+        with X509Source(f"unix://{world.workload}"):
+            callers = world.command("status", "attestor", "--callers", socket)["callers"]
+        assert callers == [{"pid": os.getpid(), "uid": os.getuid(), "streams": 1}]
         world.issuer.kill()
         while "node svid renewal" not in (troubled := world.run("status", "attestor", socket)).stdout:
             pass

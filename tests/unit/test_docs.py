@@ -1,14 +1,18 @@
 """The docs: every link between them leads somewhere, and what is generated is up to date."""
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import svid
+from cognomen.daemon.auditlog import RESTORED
+from issuer.decisions.audit import AuditEvent, CredentialKind
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
@@ -48,3 +52,29 @@ def test_the_code_of_how_to_protect_a_service_names_what_is_there(block: str) ->
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom) and node.module == "svid":
             assert {alias.name for alias in node.names} <= set(svid.__all__)
+
+
+AUDIT = (ROOT / "docs" / "reference" / "audit.md").read_text()
+RECORDED = {"_put", "_change"}  # take an action as their argument
+
+
+def actions() -> Iterator[str]:
+    """What the issuer's source names as an action of the record."""
+    for path in (ROOT / "issuer" / "flows").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            named = [keyword.value for keyword in node.keywords if keyword.arg == "action"]
+            if isinstance(node.func, ast.Attribute) and node.func.attr in RECORDED:
+                named += node.args
+            yield from (one.value for one in named if isinstance(one, ast.Constant) and isinstance(one.value, str))
+
+
+def test_the_page_of_the_audit_record_names_each_field_and_action() -> None:
+    fields, listed = (set(re.findall(r"`([^`]+)`", part)) for part in AUDIT.split("## Actions"))
+    assert {field.name for field in dataclasses.fields(AuditEvent)} <= fields
+    issued = {f"{kind} issued" for kind in CredentialKind if kind is not CredentialKind.AUTHORITY}
+    known = {*actions(), *issued, "x509 minted", "jwt minted", RESTORED}
+    assert len(known) > 25
+    assert known <= listed
+    assert listed - known == {"cognomen svid show", "incarnation"}

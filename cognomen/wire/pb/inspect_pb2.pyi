@@ -174,6 +174,7 @@ class AttestorStatus(_message.Message):
     NEXT_RENEWAL_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
     IDENTITIES_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     spiffe_id: _builtins.str
     synchronised: _builtins.bool
@@ -204,6 +205,10 @@ class AttestorStatus(_message.Message):
     def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Identity]:
         """at most 1000, in the order of their SPIFFE IDs"""
 
+    @_builtins.property
+    def callers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subscriber]:
+        """at most 1000, those with the most streams first"""
+
     def __init__(
         self,
         *,
@@ -222,14 +227,41 @@ class AttestorStatus(_message.Message):
         next_renewal: _timestamp_pb2.Timestamp | None = ...,
         troubles: _abc.Iterable[_admin_pb2.Trouble] | None = ...,
         identities: _abc.Iterable[Global___Identity] | None = ...,
+        callers: _abc.Iterable[Global___Subscriber] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_renewal", b"next_renewal", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "connected", b"connected", "entries", b"entries", "identities", b"identities", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "change_number", b"change_number", "connected", b"connected", "entries", b"entries", "identities", b"identities", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttestorStatus: _TypeAlias = AttestorStatus  # noqa: Y015
+
+@_typing.final
+class Subscriber(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    uid: _builtins.int
+    streams: _builtins.int
+    """that it holds open"""
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        streams: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid", "streams", b"streams", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Subscriber: _TypeAlias = Subscriber  # noqa: Y015
 
 @_typing.final
 class Identity(_message.Message):
