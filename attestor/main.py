@@ -78,6 +78,8 @@ async def run(
         leaving.enter_context(alone_in(private_directory(config.state_dir), "attestor"))
         attestor = _Attestor(config, ready, systemd or Systemd())
         leaving.push_async_callback(attestor.client.close)
+        pages = health_pages(lambda: attestor.flows, attestor.metrics)
+        await leaving.enter_async_context(serve_pages(pages, "health_address", config.health_address))
         node = await _unless(stop, attestor.join(invite))  # it may take as long as the issuer is away
         if node is not None:
             await attestor.serve(node, stop)
@@ -123,6 +125,9 @@ class _Attestor:
         self._systemd = systemd
         self.clock = SystemClock()
         self.client = GRPCIssuerClient()
+        self.metrics = Metrics()
+        self.flows: ObserveAttestor | None = None
+        """None until the node has joined."""
         self._config = config
         self._ready = ready
         self._state = DiskState(config.state_dir)
@@ -142,7 +147,7 @@ class _Attestor:
 
     async def serve(self, node: Node, stop: asyncio.Event) -> None:
         """Follow, mint, and serve workloads until the stop."""
-        flows = self._flows(node)
+        self.flows = flows = self._flows(node)
         cache, clock = flows.cache, self.clock
         health = HealthState(SERVICE)
 
@@ -164,8 +169,7 @@ class _Attestor:
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]
         workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=flows.jwts, clock=clock)
-        pages = serve_pages(health_pages(flows), "health_address", self._config.health_address)
-        async with pages, self._door(workloads, flows, health):
+        async with self._door(workloads, flows, health):
             self._systemd.check_taken()
             self._systemd.ready()
             self._systemd.status("accepts workloads, waits for a snapshot of its issuer")
@@ -176,7 +180,7 @@ class _Attestor:
     def _flows(self, node: Node) -> ObserveAttestor:
         """The flows of a node that joined, in the hands of the one that looks at all of them."""
         cache, client, clock, jitter = Cache(node.bundle), self.client, self.clock, self._jitter
-        troubles, metrics = Troubles(clock), Metrics()
+        troubles, metrics = Troubles(clock), self.metrics
         keep = KeepNode(
             node,
             state=self._state,

@@ -3,18 +3,26 @@
 Decided here: what ready means. How pages are served: cognomen/daemon/webserver.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attestor.flows.observe_attestor import ObserveAttestor
+from attestor.metrics import Metrics
 from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
 
 __all__ = ["health_pages"]
 
 
-def health_pages(observe: ObserveAttestor) -> Mapping[str, MakePage]:
-    """The pages by their paths."""
+def health_pages(look: Callable[[], ObserveAttestor | None], counted: Metrics) -> Mapping[str, MakePage]:
+    """The pages by their paths.
+
+    Args:
+        look: what looks at the attestor; None until the node has joined.
+    """
 
     async def ready(wants_json: WantsJSON) -> Page:
+        observe = look()
+        if observe is None:
+            return readiness(["node: has not joined its issuer yet"], wants_json)
         seen = observe()
         missing = [] if seen.synchronised else ["snapshot: none from the issuer since the start"]
         if seen.node.svid.not_after <= observe.clock.now():
@@ -22,7 +30,9 @@ def health_pages(observe: ObserveAttestor) -> Mapping[str, MakePage]:
         return readiness(missing, wants_json)
 
     async def metrics(_: WantsJSON) -> Page:
-        observe()
-        return metrics_page(observe.metrics.registry)
+        observe = look()
+        if observe is not None:
+            observe()
+        return metrics_page(counted.registry)
 
     return {"/live": alive, "/ready": ready, "/metrics": metrics}

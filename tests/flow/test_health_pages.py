@@ -1,5 +1,6 @@
 """/live, /ready and /metrics of both daemons, as a probe and a collector see them."""
 
+import contextlib
 import http.client
 import json
 from collections.abc import Iterator
@@ -31,6 +32,13 @@ class Observed(World):
         text = answer.read().decode()
         connection.close()
         return answer.status, text, answer.headers
+
+    def wait_until_it_lacks(self, missing: str) -> None:
+        """Ask the attestor until this is what it says."""
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                if self.ask("attestor", "/ready")[:2] == (503, f"{missing}\n"):
+                    return
 
     def metrics(self, daemon: str) -> dict[str, float]:
         """The sums of all metrics by name."""
@@ -97,14 +105,18 @@ def test_an_attestor_without_its_issuer_says_what_is_missing(tmp_path: Path) -> 
         world.attestor.stop()
         world.issuer.kill()
         with world.attestor_that_waits():
-            while True:
-                try:
-                    status, text, _ = world.ask("attestor", "/ready")
-                    break
-                except ConnectionRefusedError:
-                    pass
-            assert (status, text) == (503, "snapshot: none from the issuer since the start\n")
+            world.wait_until_it_lacks("snapshot: none from the issuer since the start")
             assert world.ask("attestor", "/live")[0] == 200
+
+
+def test_an_attestor_that_has_not_joined_yet_is_live_and_says_so(tmp_path: Path) -> None:
+    world = Observed(tmp_path)
+    with world.issuer:
+        world.command("node", "invite", f"--write={tmp_path}/invite")
+    with world.attestor_that_waits(f"--invite={tmp_path}/invite"):
+        world.wait_until_it_lacks("node: has not joined its issuer yet")
+        assert world.ask("attestor", "/live")[0] == 200
+        assert world.metrics("attestor")["cognomen_attestor_feed_connected"] == 0
 
 
 @pytest.mark.parametrize(

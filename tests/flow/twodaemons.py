@@ -58,10 +58,10 @@ class World:
         raise AssertionError("no checkpoint came")
 
     @contextmanager
-    def attestor_that_waits(self) -> Iterator[None]:
-        """The attestor of a node that joined, which may have no issuer to be in step with: nobody waits until it is ready."""
+    def attestor_that_waits(self, *options: str) -> Iterator[None]:
+        """The attestor, which may have no issuer to join or to be in step with: nobody waits until it is ready."""
         child = subprocess.Popen(
-            [*COGNOMEN, *self.attestor_arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*COGNOMEN, *self.attestor_arguments, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             yield
