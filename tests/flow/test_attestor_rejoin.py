@@ -1,6 +1,6 @@
 """`attestor rejoin` and the way back of a node that was away for too long, against a real issuer."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from cognomen.wire.pb import admin_pb2
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from tests.flow.issuer_harness import Issuer, running
+
+TTL = timedelta(minutes=2)
 
 
 async def invite_again(issuer: Issuer, node_id: SpiffeID) -> Invite:
@@ -38,30 +40,45 @@ def saved(config: AttestorConfig) -> Node:
     return kept
 
 
-def wait_until_over(node: Node) -> None:
-    clock = SystemClock()
-    while clock.now() < node.svid.not_after:
-        pass
+class Shifted(SystemClock):
+    """The wall clock of both ends, which a test puts forward."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
 
 
-async def test_a_node_that_may_not_return_rejoins_as_itself_with_a_new_key(tmp_path: Path) -> None:
+@pytest.fixture
+def shifted(monkeypatch: pytest.MonkeyPatch) -> type[Shifted]:
+    monkeypatch.setattr(Shifted, "ahead", timedelta())
+    for module in ("issuer.main", "attestor.main"):
+        monkeypatch.setattr(f"{module}.SystemClock", Shifted)
+    return Shifted
+
+
+async def test_a_node_that_may_not_return_rejoins_as_itself_with_a_new_key(
+    tmp_path: Path, shifted: type[Shifted]
+) -> None:
     config = AttestorConfig(state_dir=tmp_path / "node")
-    async with running(tmp_path, node_svid_ttl=timedelta(seconds=1), return_window=timedelta()) as issuer:
+    async with running(tmp_path, node_svid_ttl=TTL, return_window=timedelta()) as issuer:
         first = await joined(config, await issuer.invite())
         before = saved(config)
-        wait_until_over(before)
+        shifted.ahead = TTL
         again = await joined(config, await invite_again(issuer, first))
         after = saved(config)
     assert again == first == after.svid.spiffe_id
     assert after.svid.private_key.public_key() != before.svid.private_key.public_key()
 
 
-async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran_out(tmp_path: Path) -> None:
+async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran_out(
+    tmp_path: Path, shifted: type[Shifted]
+) -> None:
     config = AttestorConfig(state_dir=tmp_path / "node")
-    async with running(tmp_path, node_svid_ttl=timedelta(seconds=1)) as issuer:
+    async with running(tmp_path, node_svid_ttl=TTL) as issuer:
         invite = await issuer.invite()
         assert await joined(config, invite) == await joined(config, invite)  # said twice, joined once
-        wait_until_over(saved(config))
+        shifted.ahead = TTL
         with pytest.raises(Refused, match="invite: expected a new one") as refused:
             await joined(config, invite)
     assert refused.value.kind is Kind.INVALID
