@@ -39,6 +39,7 @@ from svid.tls.grpc_server import (
 )
 from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
+from tests.flow.progress import Progress
 from tests.flow.soak import IS_SOAK, TIMEOUT
 
 ROTATIONS = 24 if IS_SOAK else 3
@@ -357,14 +358,13 @@ def test_no_call_fails_while_identities_and_authorities_rotate(
     serve: Serve, client: Identity, server: Identity, domain: TrustDomainDouble
 ) -> None:
     """Calls at a steady rate and streams over many rotations, on one channel, which shows each identity."""
-    over = threading.Event()
+    over, progress = threading.Event(), Progress(2)
 
-    def load(channel: grpc.Channel) -> int:
-        made = 0
+    def load(number: int, channel: grpc.Channel) -> int:
         while not over.wait(2 / PER_SECOND):
             assert ask(channel) == str(CLIENT).encode()
-            made += 1
-        return made
+            progress.made[number] += 1
+        return progress.made[number]
 
     def streams(channel: grpc.Channel) -> int:
         made = 0
@@ -378,7 +378,7 @@ def test_no_call_fails_while_identities_and_authorities_rotate(
         grpc_channel(f"127.0.0.1:{port}", client, exactly(SERVER)) as channel,
         ThreadPoolExecutor(3) as pool,
     ):
-        loads = [pool.submit(load, channel) for _ in range(2)]
+        loads = [pool.submit(load, number, channel) for number in range(2)]
         streaming = pool.submit(streams, channel)
         for _ in range(ROTATIONS):
             over.wait(BETWEEN_SECONDS)
@@ -386,6 +386,7 @@ def test_no_call_fails_while_identities_and_authorities_rotate(
             for identity in (client, server):
                 identity.change(identity.svid, domain.bundle)
             over.wait(BETWEEN_SECONDS / 2)  # the spread time
+            progress.wait_for_all(loads)
             client.change(domain.svid("/client"), domain.bundle)
             server.change(domain.svid("/server"), domain.bundle)
         over.wait(BETWEEN_SECONDS)

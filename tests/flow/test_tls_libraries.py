@@ -27,6 +27,7 @@ from svid.tls.uvicorn_server import uvicorn_mtls
 from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.flow.daemons import free_port
+from tests.flow.progress import Progress
 from tests.flow.soak import IS_SOAK, TIMEOUT
 
 ROTATIONS = 24 if IS_SOAK else 3
@@ -197,18 +198,17 @@ def test_no_request_fails_while_identities_and_authorities_rotate(
     name: str, client: Identity, server: Identity, domain: TrustDomainDouble
 ) -> None:
     """Requests at a steady rate, on kept connections and on new ones, while both ends change."""
-    over = threading.Event()
+    over, progress = threading.Event(), Progress(2)
 
-    def load(make: Callable[[], contextlib.AbstractContextManager[httpx.Client | requests.Session]], port: int) -> int:
-        made = 0
+    def load(number: int, port: int) -> int:
         with make() as kept:
             while not over.wait(4 / PER_SECOND):
                 for session in (kept, None):
                     with contextlib.nullcontext(kept) if session is kept else make() as one:
                         answer = one.get(f"https://127.0.0.1:{port}/", timeout=10)
                         assert answer.text == str(CLIENT)
-                        made += 1
-        return made
+                        progress.made[number] += 1
+        return progress.made[number]
 
     def make() -> contextlib.AbstractContextManager[httpx.Client | requests.Session]:
         if name == "httpx":
@@ -216,15 +216,15 @@ def test_no_request_fails_while_identities_and_authorities_rotate(
         return requests_session(client, exactly(SERVER))
 
     with uvicorn_on(starlette_app(), server, exactly(CLIENT)) as port, ThreadPoolExecutor(2) as pool:
-        loads = [pool.submit(load, make, port) for _ in range(2)]
+        loads = [pool.submit(load, number, port) for number in range(2)]
         for _ in range(ROTATIONS):
             over.wait(BETWEEN_SECONDS)
             domain.rotate()
             for identity in (client, server):
                 identity.change(identity.svid, domain.bundle)
-            over.wait(
-                BETWEEN_SECONDS / 2
-            )  # everybody knows an authority before anybody shows an SVID of it: the spread time
+            # Everybody knows an authority before anybody shows an SVID of it, also who was in a handshake: the spread time.
+            over.wait(BETWEEN_SECONDS / 2)
+            progress.wait_for_all(loads)
             client.change(domain.svid("/client"), domain.bundle)
             server.change(domain.svid("/server"), domain.bundle)
         over.wait(BETWEEN_SECONDS)
