@@ -5,6 +5,7 @@ Which entries match is `match`'s; who may ask about whom is flows/explain_identi
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
@@ -16,7 +17,7 @@ _OF_A_USER = ("uid:", "user:")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Near:
-    """An entry that shares a selector with what a program shows, and the selectors that the program lacks."""
+    """An entry that does not match what a program shows, and the selectors that the program lacks."""
 
     entry: RegistrationEntry
     lacks: tuple[Selector, ...]
@@ -28,11 +29,24 @@ def concerns(entry: RegistrationEntry, selectors: frozenset[Selector]) -> bool:
 
 
 def nearest(entries: Iterable[RegistrationEntry], selectors: frozenset[Selector], *, limit: int) -> tuple[Near, ...]:
-    """The entries that a program with these selectors comes closest to, those that match aside: what lacks least first."""
-    near = [
+    """The entries that a program with these selectors comes closest to, those that match aside.
+
+    What lacks least comes first; what shares no selector at all, last: a wrong uid is as common a slip as any.
+    """
+    near = (
         Near(entry=entry, lacks=tuple(sorted(entry.selectors - selectors)))
         for entry in entries
-        if entry.selectors & selectors and not entry.selectors <= selectors
-    ]
-    near.sort(key=lambda one: (len(one.lacks), -len(one.entry.selectors), one.entry.id))
-    return tuple(near[:limit])
+        if not entry.selectors <= selectors
+    )
+    return tuple(
+        nsmallest(
+            limit,
+            near,
+            key=lambda one: (
+                not one.entry.selectors & selectors,
+                len(one.lacks),
+                -len(one.entry.selectors),
+                one.entry.id,
+            ),
+        )
+    )

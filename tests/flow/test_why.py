@@ -59,7 +59,8 @@ def test_a_process_is_told_what_it_is_what_it_lacks_and_what_belongs_to_other_no
     assert ME in found["selectors"]
     assert [one["spiffe_id"] for one in found["matches"]] == ["spiffe://example.org/web"]
     assert [(one["spiffe_id"], one["lacks"]) for one in found["near"]] == [
-        ("spiffe://example.org/near", ["unix:path:/bin/db"])
+        ("spiffe://example.org/near", ["unix:path:/bin/db"]),
+        ("spiffe://example.org/nobody", [f"unix:uid:{NOBODY}"]),  # shares nothing, so it comes last
     ]
     assert [(one["spiffe_id"], one["parent_id"]) for one in found["elsewhere"]] == [
         ("spiffe://example.org/elsewhere", "spiffe://example.org/other-nodes")

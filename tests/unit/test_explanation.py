@@ -26,9 +26,10 @@ def test_of_two_that_lack_as_much_the_one_that_shares_more_comes_first() -> None
     assert [one.entry.id for one in nearest([less, more], SHOWN, limit=9)] == ["z", "a"]
 
 
-def test_what_matches_and_what_shares_nothing_is_not_near() -> None:
+def test_what_matches_is_not_near_and_what_shares_nothing_comes_last() -> None:
     matching, strange = entry("a", selectors=frozenset({UID})), entry("b", selectors=frozenset({OTHER_UID}))
-    assert nearest([matching, strange], SHOWN, limit=9) == ()
+    shares = entry("c", selectors=frozenset({UID, PATH, DIGEST}))
+    assert [one.entry.id for one in nearest([matching, strange, shares], SHOWN, limit=9)] == ["c", "b"]
 
 
 @given(st.lists(st.frozensets(st.sampled_from([UID, OTHER_UID, PATH, DIGEST, GID]), min_size=1), max_size=30))
