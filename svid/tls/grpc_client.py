@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import socket
 import ssl
 import struct
@@ -118,21 +117,18 @@ def _relay(target: str, source: X509Identity, authorize: Authorizer) -> Iterator
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
         raise ValueError(f"target: expected host:port, found {target!r}")
     relay = _Relay(host.removeprefix("[").removesuffix("]"), int(port), source, authorize)
-    directory = Path(tempfile.mkdtemp(prefix="svid-"))  # of mode 0700
-    loop = asyncio.new_event_loop()
-    stop, path = asyncio.Event(), directory / "s"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(relay.run(listener, stop)), daemon=True)
-    thread.start()
-    try:
-        yield path
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
-        shutil.rmtree(directory, ignore_errors=True)
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(loop.close)
+        directory = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="svid-")))  # of mode 0700
+        listener = leaving.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(directory / "s"))
+        listener.listen()
+        thread = threading.Thread(target=lambda: loop.run_until_complete(relay.run(listener, stop)), daemon=True)
+        thread.start()
+        leaving.callback(thread.join)
+        leaving.callback(loop.call_soon_threadsafe, stop.set)
+        yield directory / "s"
 
 
 class _Relay:
@@ -236,11 +232,8 @@ class _Frames:
     def __init__(self) -> None:
         self._head = bytearray()
         self._left = 0  # of a payload
-
-    @property
-    def between(self) -> bool:
-        """Whether the last piece ended where a frame does."""
-        return not self._head and not self._left
+        self.between = False
+        """Whether the last piece ended where a frame does; not before the first frame, which must be the server's SETTINGS."""
 
     def feed(self, piece: bytes) -> int | None:
         """Take a piece, and say where in it the last frame ends; None: nowhere."""
@@ -255,11 +248,8 @@ class _Frames:
                 if len(self._head) == _FRAME_HEAD_BYTES:
                     self._left = int.from_bytes(self._head[:3])
                     self._head.clear()
-                    if not self._left:
-                        end = at + step
-                    at += step
-                    continue
             at += step
+            self.between = not self._head and not self._left
             if self.between:
                 end = at
         return end

@@ -380,7 +380,7 @@ def test_no_call_fails_while_identities_and_authorities_rotate(
     ):
         loads = [pool.submit(load, number, channel) for number in range(2)]
         streaming = pool.submit(streams, channel)
-        for _ in range(ROTATIONS):
+        for rotation in range(ROTATIONS):
             over.wait(BETWEEN_SECONDS)
             domain.rotate()
             for identity in (client, server):
@@ -389,7 +389,8 @@ def test_no_call_fails_while_identities_and_authorities_rotate(
             progress.wait_for_all(loads)
             client.change(domain.svid("/client"), domain.bundle)
             server.change(domain.svid("/server"), domain.bundle)
-        over.wait(BETWEEN_SECONDS)
+            while len(met.leaves) < rotation + 2 and not any(one.done() for one in loads):
+                over.wait(0.005)
         over.set()
         assert all(one.result() > 10 * ROTATIONS for one in loads)
         assert streaming.result() > 0
@@ -412,3 +413,4 @@ def test_the_ends_of_frames_are_found_however_the_stream_is_cut(payloads: list[b
         assert reader.between == (start in ends)
     assert reader.between
     assert _Frames().feed(_SOFT_END) == len(_SOFT_END)
+    assert not _Frames().between  # nothing may come before the server's SETTINGS

@@ -52,7 +52,7 @@ def faults(expression: str) -> list[str]:
             named.append(node)
 
     walk(parse(expression), look)
-    found: list[str] = []
+    found: list[str] = [] if named else ["no metric"]
     for selector in named:
         name = selector.name or ""
         labels = {matcher.name for matcher in selector.matchers.matchers} | grouped
@@ -83,6 +83,7 @@ def test_an_expression_names_what_is_there(expression: str) -> None:
 @pytest.mark.parametrize(
     "expression",
     [
+        "vector(1)",
         "cognomen_issuer_node",
         "node_cpu_seconds",
         "rate(cognomen_issuer_admission_refusals[5m])",
