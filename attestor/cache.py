@@ -47,8 +47,9 @@ class View:
 class Subscription:
     """Somebody who waits for changes that may concern these selectors; changes that nobody waited for count as one."""
 
-    def __init__(self, selectors: frozenset[Selector]) -> None:
+    def __init__(self, selectors: frozenset[Selector], who: tuple[int, int] | None) -> None:
         self.selectors = selectors
+        self.who = who
         self._woken = asyncio.Event()
 
     async def changed(self) -> None:
@@ -120,9 +121,15 @@ class Cache:
         return self._needed
 
     @contextmanager
-    def subscribe(self, selectors: frozenset[Selector]) -> Iterator[Subscription]:
-        """Be woken at changes, and have the matching entries minted before others, while the block runs."""
-        subscription = Subscription(selectors)
+    def subscribe(
+        self, selectors: frozenset[Selector], *, who: tuple[int, int] | None = None
+    ) -> Iterator[Subscription]:
+        """Be woken at changes, and have the matching entries minted before others, while the block runs.
+
+        Args:
+            who: the uid and pid of the process, for `callers`.
+        """
+        subscription = Subscription(selectors, who)
         self._subscriptions.add(subscription)
         try:
             yield subscription
@@ -133,6 +140,11 @@ class Cache:
     def subscribers(self) -> int:
         """How many streams are open."""
         return len(self._subscriptions)
+
+    @property
+    def callers(self) -> Counter[tuple[int, int]]:
+        """How many streams each process holds open, by uid and pid."""
+        return Counter(one.who for one in self._subscriptions if one.who is not None)
 
     def wanted(self) -> frozenset[EntryID]:
         """The entries that match a subscriber."""

@@ -48,10 +48,7 @@ class Inspect:
         await only_request(stream)
         if not self._is_privileged:
             raise Refused(Kind.DENIED, "status: expected the attestor's user or root, found another")
-        message = _status(self._observe())
-        for (uid, pid), streams in self._explain.workloads.callers.most_common(_MOST_CALLERS):
-            message.callers.add(uid=uid, pid=pid, streams=streams)
-        await stream.send_message(message)
+        await stream.send_message(_status(self._observe()))
 
     async def _get_explanation(self, stream: Stream[pb.ExplainRequest, pb.Explanation]) -> None:
         request = await only_request(stream)
@@ -101,6 +98,8 @@ def _status(seen: Observed) -> pb.AttestorStatus:
         message.next_renewal.FromDatetime(min(seen.due.values()))
     shown = sorted(seen.entries.values(), key=lambda entry: (entry.spiffe_id.path, entry.id))[:_MOST_IDENTITIES]
     message.identities.extend(_identity(entry, seen) for entry in shown)
+    for (uid, pid), streams in seen.callers.most_common(_MOST_CALLERS):
+        message.callers.add(uid=uid, pid=pid, streams=streams)
     return message
 
 

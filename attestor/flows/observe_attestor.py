@@ -1,5 +1,6 @@
 """Look at how the attestor is: one look for whoever shows it to operators and for whoever measures."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ class Observed:
         entries, svids: live, not copied.
         due: when the SVID of each entry is renewed next.
         lag: how long the one that is most overdue waits.
+        callers: how many streams each process holds open, by uid and pid.
     """
 
     started_at: datetime
@@ -44,6 +46,7 @@ class Observed:
     due: Mapping[EntryID, datetime]
     lag: timedelta
     subscribers: int
+    callers: Counter[tuple[int, int]]
     troubles: Sequence[Trouble]
 
 
@@ -77,6 +80,7 @@ class ObserveAttestor:
             due=due,
             lag=max(now - min(due.values(), default=now), timedelta()),
             subscribers=self.cache.subscribers,
+            callers=self.cache.callers,
             troubles=self.troubles.all(),
         )
         self._measure(observed)

@@ -5,7 +5,6 @@ attestor/decisions/update.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -80,8 +79,6 @@ class ServeWorkload:
         self._minter = minter
         self._clock = clock
         self._attest_seconds = attest_seconds
-        self.callers: Counter[tuple[int, int]] = Counter()
-        """How many streams each process holds open, by uid and pid."""
 
     async def watch_x509(self, caller: Caller, send: Callable[[X509Message], Awaitable[None]]) -> None:
         """Send a caller its X509-SVIDs, now and at each change, until it is refused.
@@ -149,25 +146,12 @@ class ServeWorkload:
         decide: Callable[[View, _Message | None], Update[_Message]],
         send: Callable[[_Message], Awaitable[None]],
     ) -> None:
-        who = caller.uid, caller.pid
-        self.callers[who] += 1
-        try:
-            await self._tell(caller, decide, send)
-        finally:
-            self.callers -= Counter([who])  # and who has none left is forgotten
-
-    async def _tell(
-        self,
-        caller: Caller,
-        decide: Callable[[View, _Message | None], Update[_Message]],
-        send: Callable[[_Message], Awaitable[None]],
-    ) -> None:
         last: _Message | None = None
         # 1. Who is it?
         now = await self.attest(caller)
         while True:
             selectors = now
-            with self._cache.subscribe(selectors) as subscription:
+            with self._cache.subscribe(selectors, who=(caller.uid, caller.pid)) as subscription:
                 while now == selectors:
                     # 2. What is the whole state, and is it news? A slow reader gets the latest, not each one in between.
                     match decide(self._cache.view(selectors), last):
