@@ -17,6 +17,7 @@ from issuer.api.status import answering
 from issuer.decisions.admission import Node, Peer
 from issuer.decisions.profile import serial_to_text
 from svid.spiffeid import SpiffeID
+from svid.tls.grpc_server import Behaviour, guarded_method
 
 __all__ = ["AdmitNodes", "Admitted", "AnswerRefusals", "admitted"]
 
@@ -24,11 +25,9 @@ RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
-_Behaviour: TypeAlias = Callable[[object, _Context], Awaitable[object]]
 _Continuation: TypeAlias = (
     "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[RequestT, ReplyT] | None]]"
 )
-_Make: TypeAlias = "Callable[[_Behaviour, object, object], grpc.RpcMethodHandler[RequestT, ReplyT]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +54,17 @@ class AnswerRefusals(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[RequestT, ReplyT] | None":
         """Wrap the method that was called, if there is one."""
         handler = await continuation(handler_call_details)
-        return None if handler is None else _wrapped(handler, self._guard)
+        return guarded_method(handler, self._guard)
 
     async def enter(self, context: _Context) -> None:
         """Do what comes before the method; here, nothing."""
 
-    def _guard(self, behaviour: _Behaviour) -> _Behaviour:
-        async def guarded(request: object, context: _Context) -> object:
-            async with answering(context):
-                await self.enter(context)
-                return await behaviour(request, context)
+    def _guard(self, behaviour: Behaviour) -> Behaviour:
+        async def guarded(request: object, context: object) -> object:
+            call = cast("_Context", context)
+            async with answering(call):
+                await self.enter(call)
+                return await cast("Awaitable[object]", behaviour(request, context))  # all of ours are coroutines
 
         return guarded
 
@@ -79,21 +79,6 @@ class AdmitNodes(AnswerRefusals):
         """Admit the caller, or refuse."""
         peer = _peer(context)
         _ADMITTED.set(Admitted(node=await self._admit(peer), not_after=peer.not_after))
-
-
-def _wrapped(
-    handler: "grpc.RpcMethodHandler[RequestT, ReplyT]", guard: Callable[[_Behaviour], _Behaviour]
-) -> "grpc.RpcMethodHandler[RequestT, ReplyT]":
-    """Wrap a method's behaviour: all of ours are coroutines, those that stream too."""
-    cardinalities = (
-        (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
-        (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
-        (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
-        (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
-    )
-    behaviour, make = next((behaviour, make) for behaviour, make in cardinalities if behaviour is not None)
-    guarded = guard(cast("_Behaviour", behaviour))  # grpcio types handlers as those of its synchronous server
-    return cast("_Make[RequestT, ReplyT]", make)(guarded, handler.request_deserializer, handler.response_serializer)
 
 
 def _peer(context: _Context) -> Peer:

@@ -29,6 +29,7 @@ __all__ = [
     "grpc_aio_interceptor",
     "grpc_interceptor",
     "grpc_server_credentials",
+    "guarded_method",
 ]
 
 RequestT = TypeVar("RequestT")
@@ -170,8 +171,8 @@ def grpc_aio_interceptor(check: Check) -> grpc.aio.ServerInterceptor:
 
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[RequestT, ReplyT]"
-_Behaviour: TypeAlias = Callable[[object, object], object]
-_Make: TypeAlias = "Callable[[_Behaviour, object, object], _Handler[RequestT, ReplyT]]"
+Behaviour: TypeAlias = Callable[[object, object], object]
+_Make: TypeAlias = "Callable[[Behaviour, object, object], _Handler[RequestT, ReplyT]]"
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
@@ -184,9 +185,9 @@ class _Interceptor(grpc.ServerInterceptor):
         continuation: "Callable[[grpc.HandlerCallDetails], _Handler[RequestT, ReplyT] | None]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "_Handler[RequestT, ReplyT] | None":
-        return _guarded(continuation(handler_call_details), self._guard)
+        return guarded_method(continuation(handler_call_details), self._guard)
 
-    def _guard(self, behaviour: _Behaviour) -> _Behaviour:
+    def _guard(self, behaviour: Behaviour) -> Behaviour:
         def guarded(request: object, context: object) -> object:
             call = cast("grpc.ServicerContext", context)
             refusal = _refusal(self._check, call)
@@ -206,9 +207,9 @@ class _AioInterceptor(grpc.aio.ServerInterceptor):
         continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler[RequestT, ReplyT] | None]]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "_Handler[RequestT, ReplyT] | None":
-        return _guarded(await continuation(handler_call_details), self._guard)
+        return guarded_method(await continuation(handler_call_details), self._guard)
 
-    def _guard(self, behaviour: _Behaviour) -> _Behaviour:
+    def _guard(self, behaviour: Behaviour) -> Behaviour:
         async def admit(context: object) -> None:
             call = cast("grpc.aio.ServicerContext[object, object]", context)
             refusal = _refusal(self._check, call)
@@ -227,8 +228,8 @@ class _AioInterceptor(grpc.aio.ServerInterceptor):
         return yields if inspect.isasyncgenfunction(behaviour) else returns
 
 
-def _guarded(
-    handler: "_Handler[RequestT, ReplyT] | None", guard: Callable[[_Behaviour], _Behaviour]
+def guarded_method(
+    handler: "_Handler[RequestT, ReplyT] | None", guard: Callable[[Behaviour], Behaviour]
 ) -> "_Handler[RequestT, ReplyT] | None":
     """Wrap the method that was called, if there is one."""
     if handler is None:

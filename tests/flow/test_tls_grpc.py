@@ -60,21 +60,6 @@ class Met:
         self.leaves.add(leaf)
 
 
-@pytest.fixture
-def domain() -> TrustDomainDouble:
-    return TrustDomainDouble()
-
-
-@pytest.fixture
-def client(domain: TrustDomainDouble) -> Identity:
-    return Identity(domain.svid("/client"), domain.bundle)
-
-
-@pytest.fixture
-def server(domain: TrustDomainDouble) -> Identity:
-    return Identity(domain.svid("/server"), domain.bundle)
-
-
 @contextlib.contextmanager
 def blocking(server: Identity, authorize: Authorizer, *others: grpc.ServerInterceptor) -> Iterator[tuple[int, Met]]:
     check, met = PeerCheck(server, authorize), Met()

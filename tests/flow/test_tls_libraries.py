@@ -35,21 +35,6 @@ BETWEEN_SECONDS = 10 / 3 if IS_SOAK else 0.1  # and half of it again for the spr
 PER_SECOND = 200
 
 
-@pytest.fixture
-def domain() -> TrustDomainDouble:
-    return TrustDomainDouble()
-
-
-@pytest.fixture
-def client(domain: TrustDomainDouble) -> Identity:
-    return Identity(domain.svid("/client"), domain.bundle)
-
-
-@pytest.fixture
-def server(domain: TrustDomainDouble) -> Identity:
-    return Identity(domain.svid("/server"), domain.bundle)
-
-
 @contextlib.contextmanager
 def uvicorn_on(app: object, server: Identity, authorize: Authorizer) -> Iterator[int]:
     port = free_port()

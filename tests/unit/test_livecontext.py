@@ -35,21 +35,6 @@ ANYBODY = matching(lambda _: True)
 
 
 @pytest.fixture
-def domain() -> TrustDomainDouble:
-    return TrustDomainDouble()
-
-
-@pytest.fixture
-def client(domain: TrustDomainDouble) -> Identity:
-    return Identity(domain.svid("/client"), domain.bundle)
-
-
-@pytest.fixture
-def server(domain: TrustDomainDouble) -> Identity:
-    return Identity(domain.svid("/server"), domain.bundle)
-
-
-@pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(max_workers=2) as executor:
         yield executor
