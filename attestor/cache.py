@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+from attestor.decisions.clocks import Reading
 from attestor.decisions.match import Index
 from attestor.decisions.sync import Change, Cursor, diff, keeps_svid
 from cognomen.daemon.errors import Kind, Refused
@@ -81,7 +82,8 @@ class Cache:
         self._facts: Counter[str] = Counter()
         self._needed: frozenset[str] | None = None
         self._subscriptions: set[Subscription] = set()
-        self._next_end = _NEVER
+        self._entries_end = self._svids_end = _NEVER
+        """Before it, none of them ends."""
 
     @property
     def synchronised(self) -> bool:
@@ -180,35 +182,41 @@ class Cache:
             entry = self._entries.get(held.entry.id)
             if entry is not None and keeps_svid(held.entry, entry):
                 self._svids[entry.id] = held
-                self._next_end = min(self._next_end, held.svid.not_after)
+                self._svids_end = min(self._svids_end, held.svid.not_after)
                 taken.append(entry)
         self._wake(taken)
 
-    def expire(self, now: datetime) -> datetime:
-        """Drop entries and SVIDs whose time is over.
+    def expire(self, at: Reading) -> timedelta:
+        """Drop the entries that ended by the issuer's clock, and the SVIDs that ended by both clocks.
 
         Returns:
-            When there may be something to drop again; not before that.
+            How long there is certainly nothing to drop again.
         """
-        if now < self._next_end:
-            return self._next_end
-        over = [entry for entry in self._entries.values() if entry.expires_at is not None and entry.expires_at <= now]
-        for entry in over:
-            self._remove(entry)
-        dead = [held.entry for held in self._svids.values() if held.svid.not_after <= now]
-        for entry in dead:
-            del self._svids[entry.id]
-        if over or dead:
-            self._wake([*over, *dead])
-        ends = [entry.expires_at for entry in self._entries.values() if entry.expires_at is not None]
-        self._next_end = min([*ends, *(held.svid.not_after for held in self._svids.values())], default=_NEVER)
-        return self._next_end
+        both = min(at.own, at.issuer)
+        if at.issuer >= self._entries_end or both >= self._svids_end:
+            over = [one for one in self._entries.values() if one.expires_at is not None and one.expires_at <= at.issuer]
+            for entry in over:
+                self._remove(entry)
+            dead = [held.entry for held in self._svids.values() if held.svid.not_after <= both]
+            for entry in dead:
+                del self._svids[entry.id]
+            if over or dead:
+                self._wake([*over, *dead])
+            self._entries_end = min((one.expires_at or _NEVER for one in self._entries.values()), default=_NEVER)
+            self._svids_end = min((held.svid.not_after for held in self._svids.values()), default=_NEVER)
+        return min(self._entries_end - at.issuer, self._svids_end - both)
+
+    def drop(self, entry_ids: Iterable[EntryID]) -> None:
+        """Take the SVIDs of these entries out of service."""
+        dropped = [self._svids.pop(entry_id).entry for entry_id in entry_ids]
+        if dropped:
+            self._wake(dropped)
 
     def _put_entry(self, entry: RegistrationEntry) -> None:
         if (old := self._entries.get(entry.id)) is not None:
             self._facts -= _facts(old)  # `-=` forgets what falls to zero
         self._entries[entry.id] = entry
-        self._next_end = min(self._next_end, entry.expires_at or _NEVER)
+        self._entries_end = min(self._entries_end, entry.expires_at or _NEVER)
         self._index.add(entry)  # instead of the old one
         self._facts += _facts(entry)
         self._needed = None

@@ -17,6 +17,7 @@ from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache
 from attestor.config import AttestorConfig
 from attestor.decisions.node import REJOIN, Node
+from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.explain_identity import ExplainIdentity
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
@@ -28,6 +29,7 @@ from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from attestor.web.health import health_pages
 from attestor.workloadattestor.unix import UnixAttestor
@@ -123,7 +125,7 @@ class _Attestor:
 
     def __init__(self, config: AttestorConfig, ready: Callable[[SpiffeID], None], systemd: Systemd) -> None:
         self._systemd = systemd
-        self.clock = SystemClock()
+        self.clock = NodeClock(SystemClock())
         self.client = GRPCIssuerClient()
         self.metrics = Metrics()
         self.flows: ObserveAttestor | None = None
@@ -165,6 +167,7 @@ class _Attestor:
             Task(name="node svid", run=flows.node.run, restart=True),
             Task(name="svids", run=flows.renewals.run, restart=True),
             Task(name="jwt-svids", run=flows.jwts.run, restart=True),
+            Task(name="clocks", run=flows.compare.run, restart=True),
             Task(name="readiness", run=tell_when_ready),
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]
@@ -194,6 +197,7 @@ class _Attestor:
         return ObserveAttestor(
             started_at=clock.now(),
             clock=clock,
+            compare=CompareClocks(clock, troubles),
             cache=cache,
             node=keep,
             feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),

@@ -49,4 +49,7 @@ class Metrics:
         )
         self.jwt_svids = family.gauge("jwt_svids", "JWT-SVIDs kept.")
         self.streams = family.gauge("streams", "Open streams of workloads.")
+        self.clock_ahead = family.gauge(
+            "clock_ahead_seconds", "How far this node's clock is ahead of the issuer's; negative: behind."
+        )
         self.troubles = family.gauge("troubles", "Things that fail now and are tried again.")

@@ -12,6 +12,7 @@ from attestor.flows.join_issuer import JoinIssuer
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import X509Request
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from bench.house import House, cpu_seconds, rss_mb
 from bench.results import Measured, percentile
@@ -49,7 +50,7 @@ def _requests(ids: Sequence[EntryID]) -> Sequence[X509Request]:
 async def _mint(settings: Settings, house: House, invite: Invite, ids: Sequence[EntryID]) -> Measured:
     client = GRPCIssuerClient()
     state = DiskState(house.directory / "node")
-    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=SystemClock())
+    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=NodeClock(SystemClock()))
     await join.run(invite, JoinToken(invite))
     minted = failed = 0
 

@@ -298,6 +298,7 @@ def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
         ),
         jwt=IssueJWTSVIDs(batches=batches, keys=parts.keys, trust_domain=config.trust_domain, ttl=config.jwt_svid_ttl),
         renew=RenewNode(datastore=parts.datastore, node_svids=node_svids, refusals=parts.refusals),
+        clock=parts.clock,
     )
 
 

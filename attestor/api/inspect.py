@@ -94,6 +94,8 @@ def _status(seen: Observed) -> pb.AttestorStatus:
         subscribers=seen.subscribers,
         troubles=troubles_to_pb(seen.troubles),
     )
+    if seen.ahead is not None:
+        message.clock_ahead.FromTimedelta(seen.ahead)
     if seen.due:
         message.next_renewal.FromDatetime(min(seen.due.values()))
     shown = sorted(seen.entries.values(), key=lambda entry: (entry.spiffe_id.path, entry.id))[:_MOST_IDENTITIES]

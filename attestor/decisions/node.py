@@ -10,6 +10,7 @@ from datetime import datetime
 
 from cryptography import x509
 
+from attestor.decisions.clocks import Reading, apart
 from attestor.decisions.minted import take_x509
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
@@ -22,6 +23,7 @@ from svid.x509svid import X509SVID
 __all__ = [
     "NEW_INVITE",
     "REJOIN",
+    "SET_CLOCKS",
     "Joining",
     "Node",
     "NodeCredential",
@@ -38,6 +40,10 @@ NEW_INVITE = "make a new invite with: cognomen node invite; then start the attes
 
 REJOIN = "invite it again: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE"
 """What an operator does about a node that the issuer does not let in any more."""
+
+
+SET_CLOCKS = "set both clocks right; what is wrong comes right by itself then"
+"""What an operator does about clocks that are apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +126,7 @@ def joining(saved: Joining | Node | None, invite: Invite, new_key: PrivateKey) -
     return Joining(private_key=new_key, token_hash=token_hash(invite), before=before)
 
 
-def joined(invite: Invite, credential: NodeCredential, start: Joining, *, now: datetime) -> Node:
+def joined(invite: Invite, credential: NodeCredential, start: Joining, *, at: Reading) -> Node:
     """The node that this answer makes, checked: an SVID for our key, of a node of the invite's trust domain.
 
     Raises:
@@ -128,7 +134,7 @@ def joined(invite: Invite, credential: NodeCredential, start: Joining, *, now: d
     """
     bundle = credential.bundle or invite.bundle
     return Node(
-        svid=_checked(credential.chain, start.private_key, bundle, now=now),
+        svid=_checked(credential.chain, start.private_key, bundle, at=at),
         issued_at=credential.issued_at,
         bundle=bundle,
         join_address=invite.join_address,
@@ -137,20 +143,22 @@ def joined(invite: Invite, credential: NodeCredential, start: Joining, *, now: d
     )
 
 
-def renewed(node: Node, credential: NodeCredential, key: PrivateKey, *, now: datetime) -> Node:
+def renewed(node: Node, credential: NodeCredential, key: PrivateKey, *, at: Reading) -> Node:
     """The node with its next SVID, checked; Refused (INTERNAL) as above, and when it is another node's."""
     bundle = credential.bundle or node.bundle
-    svid = _checked(credential.chain, key, bundle, now=now)
+    svid = _checked(credential.chain, key, bundle, at=at)
     if svid.spiffe_id != node.svid.spiffe_id:
         raise Refused(Kind.INTERNAL, f"node SVID: expected {node.svid.spiffe_id}, found {svid.spiffe_id}")
     return replace(node, svid=svid, issued_at=credential.issued_at, bundle=bundle)
 
 
-def _checked(chain: Sequence[x509.Certificate], key: PrivateKey, bundle: Bundle, *, now: datetime) -> X509SVID:
+def _checked(chain: Sequence[x509.Certificate], key: PrivateKey, bundle: Bundle, *, at: Reading) -> X509SVID:
     try:
-        svid = take_x509(chain, key, bundle=bundle, at=now)
+        svid = take_x509(chain, key, bundle=bundle, at=at.issuer)
     except SVIDError as e:
-        raise Refused(Kind.INTERNAL, f"node SVID: {e}", hint="are the clocks of issuer and node in step?") from e
+        clocks = apart(at)
+        detail = f"node SVID: {e}: {clocks}" if clocks else f"node SVID: {e}"
+        raise Refused(Kind.INTERNAL, detail, hint=SET_CLOCKS if clocks else "") from e
     if not svid.spiffe_id.is_below("/cognomen/node"):
         raise Refused(Kind.INTERNAL, f"node SVID: expected the ID of a node, found {svid.spiffe_id}")
     return svid

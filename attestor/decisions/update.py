@@ -6,10 +6,10 @@ Not decided here: who is entitled (`match`), what makes somebody look again (flo
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
+from attestor.decisions.clocks import Reading, is_valid
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.x509svid import X509SVID
@@ -60,11 +60,11 @@ def x509_update(
     bundle: Bundle,
     *,
     last: X509Message | None,
-    now: datetime,
+    at: Reading,
 ) -> Update[X509Message]:
     """What FetchX509SVID says next to a caller whom these entries match, in match order.
 
-    One SVID that is still being minted, or whose time is over, keeps none of the others back.
+    One SVID that is still being minted, or which is not valid now, keeps none of the others back.
 
     Source: SPIFFE Workload API 4.3, 5.2.1
     """
@@ -74,7 +74,7 @@ def x509_update(
     usable = tuple(
         _with_hint(svids[entry.id], hint)
         for entry, hint in zip(entries, hints, strict=True)
-        if entry.id in svids and _is_usable(svids[entry.id], bundle, now)
+        if entry.id in svids and _is_usable(svids[entry.id], bundle, at)
     )
     if not usable or not bundle.x509_authorities:
         return NoMessage.WAIT
@@ -125,6 +125,6 @@ def _with_hint(svid: X509SVID, hint: str) -> X509SVID:
     return svid if svid.hint == hint else replace(svid, hint=hint)
 
 
-def _is_usable(svid: X509SVID, bundle: Bundle, now: datetime) -> bool:
+def _is_usable(svid: X509SVID, bundle: Bundle, at: Reading) -> bool:
     """Whether clients will take it; that it is whole was seen when it was taken (minted)."""
-    return svid.spiffe_id.is_member_of(bundle.trust_domain) and now < svid.not_after
+    return svid.spiffe_id.is_member_of(bundle.trust_domain) and is_valid(svid.not_before, svid.not_after, at)

@@ -16,11 +16,11 @@ from attestor.decisions.sync import Change
 from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from attestor.metrics import Metrics
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
-from svid.clock import Clock
 
 __all__ = ["FollowFeed"]
 
@@ -30,6 +30,7 @@ _BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(second
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
 _FEED = "feed"
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0
+_ACKNOWLEDGE_SECONDS = 15.0  # also where nothing came: how late a jump of the issuer's clock may be noticed
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 
 
@@ -46,7 +47,7 @@ class FollowFeed:
         node: KeepNode,
         *,
         client: IssuerClient,
-        clock: Clock,
+        clock: NodeClock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
         metrics: Metrics,
@@ -76,6 +77,7 @@ class FollowFeed:
             if refused is not None:
                 self._troubles.note(_FEED, refused.detail)
                 self._metrics.feed_failures.inc()
+                self._clock.hear_nothing()
             if self._applied != before:
                 delays, refused_delays = self._fresh_delays()
             not_us = refused is not None and refused.kind in _NOT_THIS_NODE
@@ -84,18 +86,23 @@ class FollowFeed:
             await first_of(self._clock.sleep(delay), self._node.renewed.wait())
 
     async def acknowledge(self) -> None:
-        """Tell the issuer how far we have come, for ever; only the latest counts."""
+        """Tell the issuer how far we have come, for ever, and hear what its clock says; only the latest counts."""
         while True:
-            await self._unacknowledged.wait()
+            await first_of(self._unacknowledged.wait(), self._clock.sleep(_ACKNOWLEDGE_SECONDS))
             self._unacknowledged.clear()
             if self._cache.cursor is None:
                 continue
+            asked_at = self._clock.monotonic()
             try:
-                await self._client.acknowledge(self._cache.cursor)
+                says = await self._client.acknowledge(self._cache.cursor)
             except Refused as e:
                 log.debug("not acknowledged, trying again", reason=e.detail)
+                self._clock.hear_nothing()
                 self._unacknowledged.set()
                 await self._clock.sleep(_ACKNOWLEDGE_AGAIN_SECONDS)
+            else:
+                if says is not None:
+                    self._clock.hear(says, asked_at=asked_at)
 
     async def _try_to_follow(self) -> Refused | None:
         try:

@@ -13,11 +13,11 @@ import structlog
 from attestor.decisions.node import NEW_INVITE, Node, NodeCredential, check_trust_domain, joined, joining, resumable
 from attestor.issuerclient.port import Evidence, IssuerClient, JoinDoor
 from attestor.nodeattestor.port import NodeAttestor
+from attestor.nodeclock import NodeClock
 from attestor.state.port import State
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from svid.backoff import Backoff
-from svid.clock import Clock
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import TrustDomain
 
@@ -40,7 +40,7 @@ class JoinIssuer:
     state: State
     door: JoinDoor
     client: IssuerClient
-    clock: Clock
+    clock: NodeClock
 
     async def run(self, invite: Invite | None, node_attestor: NodeAttestor | None) -> Node:
         """Go on as the node that was kept, or join with the invite; until the issuer can be reached if need be.
@@ -68,7 +68,7 @@ class JoinIssuer:
             attestor=node_attestor.name, evidence=await node_attestor.evidence(), answer=node_attestor.answer
         )
         credential = await self._join(invite, evidence, public_key_to_der(start.private_key.public_key()))
-        node = joined(invite, credential, start, now=self.clock.now())
+        node = joined(invite, credential, start, at=self.clock.read())
         # 4. Keep it, then use it.
         await asyncio.to_thread(self.state.save, node)
         await self.client.use(node)
@@ -82,8 +82,9 @@ class JoinIssuer:
 
     async def _join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
         for delay in _BACKOFF.delays(secrets.SystemRandom().random):
+            asked_at = self.clock.monotonic()
             try:
-                return await self.door.join(invite, evidence, public_key)
+                credential = await self.door.join(invite, evidence, public_key)
             except Refused as e:
                 if e.kind in {Kind.UNAUTHENTICATED, Kind.DENIED}:
                     raise Refused(e.kind, e.detail, hint=e.hint or NEW_INVITE) from e
@@ -96,5 +97,8 @@ class JoinIssuer:
                     hint=e.hint,
                     delay_seconds=round(delay.total_seconds(), 3),
                 )
+            else:
+                self.clock.hear(credential.issued_at, asked_at=asked_at)
+                return credential
             await self.clock.sleep(delay.total_seconds())
         raise AssertionError("delays end")

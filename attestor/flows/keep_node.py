@@ -1,21 +1,23 @@
 """The node in use: what it trusts and its own SVID, renewed at half-life, or got back after an absence; kept before it is used.
 
-When half-life is: attestor/decisions/renewal. Whether the issuer's answer is good: attestor/decisions/node.
+When half-life is: attestor/decisions/renewal. Whether the issuer's answer is good: attestor/decisions/node. Which clock counts for what:
+attestor/decisions/clocks.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
 from attestor.decisions.minted import is_vouched_for
 from attestor.decisions.node import REJOIN, Node, renewed
-from attestor.decisions.renewal import renew_at
+from attestor.decisions.renewal import renew_in
 from attestor.issuerclient.port import IssuerClient, JoinDoor
 from attestor.metrics import FAILED, OK, Metrics
+from attestor.nodeclock import NodeClock
 from attestor.state.port import State
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
@@ -23,7 +25,6 @@ from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
 from svid.bundle import Bundle
-from svid.clock import Clock
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 
 __all__ = ["KeepNode"]
@@ -35,7 +36,8 @@ _RETURN_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _RENEWAL, _CHECKPOINT = "node svid renewal", "checkpoint of the issuer"
-_LOOK_SECONDS = 30.0  # how late a jump of the wall clock may be noticed
+_LOOK_SECONDS = 10.0  # how late a jump of a wall clock may be noticed
+_LONG_SILENCE = timedelta(seconds=15)
 
 
 class KeepNode:
@@ -52,14 +54,12 @@ class KeepNode:
         state: State,
         door: JoinDoor,
         client: IssuerClient,
-        clock: Clock,
+        clock: NodeClock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
         metrics: Metrics,
     ) -> None:
         self.node = node
-        self.renew_at = node.issued_at
-        """When its SVID is renewed next."""
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
         self.renewed = asyncio.Event()
@@ -71,6 +71,14 @@ class KeepNode:
         self._clock = clock
         self._jitter = jitter
         self._changing = asyncio.Lock()
+        at = clock.read()
+        age = max(at.issuer - node.issued_at, timedelta())  # as far as it is known: it was received before we started
+        self._due = at.monotonic + (self._renew_in() - age).total_seconds()
+
+    @property
+    def renew_at(self) -> datetime:
+        """When its SVID is renewed next, by this node's clock."""
+        return self._clock.now() + timedelta(seconds=self._due - self._clock.monotonic())
 
     async def trust(self, bundle: Bundle) -> None:
         """Trust this bundle from now on; Refused (UNAVAILABLE) when it could not be kept, and the old one stays in use."""
@@ -115,11 +123,19 @@ class KeepNode:
 
     @property
     def _is_over(self) -> bool:
-        return self._clock.now() >= self.node.svid.not_after
+        """Whether its SVID is not valid now, as far as we know; while the issuer is silent, our own clock counts, too."""
+        at, svid = self._clock.read(), self.node.svid
+        clocks = (at.issuer, at.own) if at.silent else (at.issuer,)
+        return not all(svid.not_before <= now < svid.not_after for now in clocks)
+
+    @property
+    def _must_return(self) -> bool:
+        """Whether the node door is closed to it: its SVID is over, or the issuer's clock may say so, which silence does not tell."""
+        return self._is_over or self._clock.read().silent >= _LONG_SILENCE
 
     def _at_most_until_over(self, delay: float) -> float:
         """Sleep no longer than the SVID lives: from its end on it comes back another way, and sooner."""
-        left = (self.node.svid.not_after - self._clock.now()).total_seconds()
+        left = (self.node.svid.not_after - self._clock.read().issuer).total_seconds()
         return min(delay, left) if left > 0 else delay
 
     def _patience(self) -> Backoff:
@@ -129,10 +145,9 @@ class KeepNode:
         return {one: one.delays(self._jitter) for one in (_BACKOFF, _RETURN_BACKOFF, _REFUSED_BACKOFF)}
 
     async def _wait_until_due(self) -> None:
-        self.renew_at = renew_at(self.node.issued_at, self.node.svid.not_after, self._jitter())
-        while (left := (self.renew_at - self._clock.now()).total_seconds()) > 0:
-            if not is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.now()):
-                return  # its authority has left the bundle
+        while (left := self._due - self._clock.monotonic()) > 0:
+            if self._must_return or not is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.read().issuer):
+                return  # or its authority has left the bundle
             self._trusts_another.clear()
             await first_of(self._clock.sleep(min(left, _LOOK_SECONDS)), self._trusts_another.wait())
 
@@ -140,15 +155,25 @@ class KeepNode:
         key = generate_private_key(KeyKind.EC_P256)
         public_key = public_key_to_der(key.public_key())
         async with self._changing:
-            is_back = self._is_over
+            is_back = self._must_return
             ask = partial(self._door.readmit, self.node) if is_back else self._client.renew
+            asked_at = self._clock.monotonic()
             credential = await ask(public_key)
-            await self._become(renewed(self.node, credential, key, now=self._clock.now()))
+            self._clock.hear(credential.issued_at, asked_at=asked_at)
+            at = self._clock.read()
+            await self._become(renewed(self.node, credential, key, at=at))
+            self._due = at.monotonic + self._renew_in().total_seconds()
         log.info(
             "node readmitted" if is_back else "node SVID renewed",
             spiffe_id=str(self.node.svid.spiffe_id),
             not_after=self.node.svid.not_after.isoformat(),
         )
+
+    def _renew_in(self) -> timedelta:
+        """How long after it was received its SVID is renewed."""
+        end, issued_at = self.node.svid.not_after, self.node.issued_at
+        left = max(end - self._clock.now(), timedelta())
+        return renew_in(end - issued_at, left=left, jitter=self._jitter())
 
     async def _become(self, node: Node) -> None:
         await asyncio.to_thread(self._state.save, node)

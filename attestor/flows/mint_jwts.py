@@ -1,24 +1,25 @@
 """JWT-SVIDs on demand: kept until half-life, one mint for all who want the same, several mints in one call.
 
-When half-life is: attestor/decisions/renewal. Whether a token is good: attestor/decisions/minted.
+When half-life is: attestor/decisions/renewal. Whether a token is good: attestor/decisions/minted, and valid now: attestor/decisions/clocks.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 import structlog
 
+from attestor.decisions.clocks import Reading, is_valid
 from attestor.decisions.minted import check_jwt
-from attestor.decisions.renewal import renew_at
+from attestor.decisions.renewal import renew_in
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
 from attestor.metrics import FAILED, OK, Metrics
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
-from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
 
@@ -30,7 +31,8 @@ _MINT = "jwt-svid mint"
 _KEPT = 1000
 _MOST_PENDING = 4096
 _WORKLOADS_FAULT = frozenset({Kind.INVALID, Kind.EXHAUSTED})
-_RETRY = timedelta(seconds=2)  # how long a token past its half-life is served before the issuer is asked again
+_RETRY_SECONDS = 2.0  # how long a token past its half-life is served before the issuer is asked again
+_TOLERANCE = timedelta(seconds=5)  # a reckoned clock may lag by the time that an answer took
 _HALF_LIFE = 0.5  # the jitter without effect: tokens are renewed when somebody asks, which spreads them enough
 
 
@@ -44,8 +46,13 @@ class _Wish(NamedTuple):
 
 @dataclass(slots=True)
 class _Kept:
+    """A token, and from when on another one is minted, by the monotonic clock."""
+
     minted: MintedJWT
-    renew_at: datetime
+    renew_at: float
+
+    def is_valid(self, at: Reading) -> bool:
+        return is_valid(self.minted.issued_at - _TOLERANCE, self.minted.expires_at, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class MintJWTs:
     """The flow and its ports; `run` must be running for anybody to get a token that is not kept."""
 
     def __init__(
-        self, *, client: IssuerClient, clock: Clock, troubles: Troubles | None = None, metrics: Metrics
+        self, *, client: IssuerClient, clock: NodeClock, troubles: Troubles | None = None, metrics: Metrics
     ) -> None:
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
@@ -78,17 +85,17 @@ class MintJWTs:
             Refused: INVALID or EXHAUSTED as the issuer says, else UNAVAILABLE; only when none is kept that is still valid.
         """
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
-        now = self._clock.now()
+        at = self._clock.read()
         kept = self._kept.get(wish)
-        if kept is not None and now < min(kept.renew_at, kept.minted.expires_at):
+        if kept is not None and at.monotonic < kept.renew_at and kept.is_valid(at):
             self._kept.move_to_end(wish)
             return kept.minted
         answer = await self._mint(wish, entry)
         if isinstance(answer, MintedJWT):
             return answer
-        if kept is None or self._clock.now() >= kept.minted.expires_at:
+        if kept is None or not kept.is_valid(self._clock.read()):
             raise answer
-        kept.renew_at = self._clock.now() + _RETRY
+        kept.renew_at = self._clock.monotonic() + _RETRY_SECONDS
         return kept.minted
 
     @property
@@ -121,7 +128,10 @@ class MintJWTs:
         requests = [JWTRequest(entry_id=wish.entry_id, audiences=wish.audiences) for wish in wishes]
         answers: Sequence[MintedJWT | Refused] = [_not_minted()] * len(wishes)
         try:
+            asked_at = self._clock.monotonic()
             answers = [_told(answer) for answer in await self._client.mint_jwt(requests)]
+            if (minted := next((answer for answer in answers if isinstance(answer, MintedJWT)), None)) is not None:
+                self._clock.hear(minted.issued_at, asked_at=asked_at)
             self._troubles.over(_MINT)
         except Refused as e:  # whatever it is, it is between issuer and node
             self._troubles.note(_MINT, e.detail)
@@ -146,7 +156,10 @@ class MintJWTs:
         except SVIDError as e:
             log.warning("JWT-SVID not taken", entry_id=entry.id, reason=str(e))
             return _not_minted()
-        self._kept[wish] = _Kept(minted, renew_at(minted.issued_at, minted.expires_at, _HALF_LIFE))
+        at = self._clock.read()
+        life, left = minted.expires_at - minted.issued_at, minted.expires_at - at.own
+        wait = renew_in(life, left=left, jitter=_HALF_LIFE).total_seconds()
+        self._kept[wish] = _Kept(minted, at.monotonic + wait)
         self._kept.move_to_end(wish)
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

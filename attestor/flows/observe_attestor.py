@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.node import Node
 from attestor.decisions.sync import Cursor
+from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.troubles import Trouble, Troubles
-from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["ObserveAttestor", "Observed"]
@@ -32,6 +33,8 @@ class Observed:
         due: when the SVID of each entry is renewed next.
         lag: how long the one that is most overdue waits.
         callers: how many streams each process holds open, by uid and pid.
+        ahead: how far this node's clock is ahead of the issuer's; None: not known yet.
+        apart: names both clocks where they are too far apart.
     """
 
     started_at: datetime
@@ -47,6 +50,8 @@ class Observed:
     lag: timedelta
     subscribers: int
     callers: Counter[tuple[int, int]]
+    ahead: timedelta | None
+    apart: str
     troubles: Sequence[Trouble]
 
 
@@ -55,7 +60,8 @@ class ObserveAttestor:
     """Looks, and sets the gauges."""
 
     started_at: datetime
-    clock: Clock
+    clock: NodeClock
+    compare: CompareClocks
     cache: Cache
     node: KeepNode
     feed: FollowFeed
@@ -81,6 +87,8 @@ class ObserveAttestor:
             lag=max(now - min(due.values(), default=now), timedelta()),
             subscribers=self.cache.subscribers,
             callers=self.cache.callers,
+            ahead=self.clock.ahead,
+            apart=self.compare(),
             troubles=self.troubles.all(),
         )
         self._measure(observed)
@@ -102,4 +110,5 @@ class ObserveAttestor:
         metrics.renewal_lag.set(seen.lag.total_seconds())
         metrics.jwt_svids.set(self.jwts.kept)
         metrics.streams.set(seen.subscribers)
+        metrics.clock_ahead.set(0 if seen.ahead is None else seen.ahead.total_seconds())
         metrics.troubles.set(len(seen.troubles))

@@ -1,28 +1,32 @@
 """X509-SVIDs for all entries: minted when an entry comes, again at half-life, in batches.
 
-What is due when: attestor/decisions/renewal. Whether an answer is good: attestor/decisions/minted.
+What is due when: attestor/decisions/renewal. Whether an answer is good: attestor/decisions/minted. Which clock counts for what:
+attestor/decisions/clocks.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Self
 
 import structlog
 
 from attestor.cache import Cache, HeldX509
+from attestor.decisions.clocks import MOST_APART, Reading, apart, is_valid
 from attestor.decisions.minted import is_vouched_for, take_x509
-from attestor.decisions.renewal import due_now, renew_at, retry_at
+from attestor.decisions.renewal import due_now, renew_in, retry_in
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from attestor.metrics import FAILED, OK, Metrics
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
-from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError, X509SVIDError
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
+from svid.x509svid import X509SVID
 
 __all__ = ["RenewSVIDs"]
 
@@ -33,17 +37,38 @@ _BATCH = 250  # what others may have to wait for
 _SLICE = 16  # answers that are checked before the loop may do something else
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))
 _ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
-_LONGEST_REST = timedelta(seconds=60)  # how late a jump of the wall clock may be noticed
+_LONGEST_REST = timedelta(seconds=10)  # how late a jump of a wall clock may be noticed
 _SHORTEST_REST = timedelta(milliseconds=200)  # renewals that fall due within it share a call
+_A_JUMP = timedelta(seconds=1)  # against the monotonic clock, from one look to the next
 
 
 @dataclass(slots=True)
 class _Plan:
-    """When an entry's next SVID is due; `entry` as it was when that was decided."""
+    """When an entry's next SVID is due; `entry` as it was when that was decided.
+
+    Args:
+        due: by the monotonic clock.
+        delays: the next ones, while its mint fails.
+        issuer: where the issuer's clock stood (_Offsets) when the SVID that is held was minted.
+    """
 
     entry: RegistrationEntry
-    due: datetime
+    due: float
     delays: Iterator[timedelta] | None = None
+    issuer: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Offsets:
+    """What the two wall clocks showed when the monotonic one showed zero: it changes when one of them is set."""
+
+    own: datetime
+    issuer: datetime
+
+    @classmethod
+    def of(cls, at: Reading) -> Self:
+        since = timedelta(seconds=at.monotonic)
+        return cls(at.own - since, at.issuer - since)
 
 
 class RenewSVIDs:
@@ -58,7 +83,7 @@ class RenewSVIDs:
         cache: Cache,
         *,
         client: IssuerClient,
-        clock: Clock,
+        clock: NodeClock,
         jitter: Callable[[], float],
         troubles: Troubles | None = None,
         metrics: Metrics,
@@ -71,6 +96,7 @@ class RenewSVIDs:
         self._jitter = jitter
         self._plans: dict[EntryID, _Plan] = {}
         self._bundle = cache.bundle
+        self._offsets = _Offsets.of(clock.read())
 
     async def run(self) -> None:
         """Mint what is due, for ever."""
@@ -78,13 +104,13 @@ class RenewSVIDs:
         while True:
             # 1. What do we have, and what is due?
             self._cache.changed.clear()
-            now = self._clock.now()
-            expiry = self._cache.expire(now)
-            self._plan(now)
-            batch = self._due(now)
+            at = self._clock.read()
+            lasting = self._cache.expire(at)
+            self._plan(at)
+            batch = self._due(at.monotonic)
             # 2. Nothing: wait for a change, or for the next one's time.
             if not batch:
-                await self._rest(now, expiry)
+                await self._rest(at.monotonic, lasting)
                 continue
             # 3. Mint; whoever waits for it is woken by the cache.
             try:
@@ -103,35 +129,49 @@ class RenewSVIDs:
 
     def due(self) -> Mapping[EntryID, datetime]:
         """When each entry's SVID is renewed next."""
-        return {entry_id: plan.due for entry_id, plan in self._plans.items()}
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        return {entry_id: now + timedelta(seconds=plan.due - monotonic) for entry_id, plan in self._plans.items()}
 
-    def _plan(self, now: datetime) -> None:
+    def _plan(self, at: Reading) -> None:
         entries = self._cache.entries
         for entry_id, entry in entries.items():
             plan = self._plans.get(entry_id)
             if plan is None or plan.entry is not entry:
-                self._plans[entry_id] = _Plan(entry, now)
+                self._plans[entry_id] = _Plan(entry, at.monotonic)
         for entry_id in self._plans.keys() - entries.keys():
             del self._plans[entry_id]
             self._troubles.over(_RENEWAL, subject=_named(entry_id))
+        offsets, before = _Offsets.of(at), self._offsets
+        self._offsets = offsets
+        if max(abs(offsets.own - before.own), abs(offsets.issuer - before.issuer)) > _A_JUMP:
+            self._plan_after_jump(at)
         if self._cache.bundle is not self._bundle:
             self._bundle = self._cache.bundle
-            self._plan_anew(now)
+            self._plan_by_bundle(at)
 
-    def _plan_anew(self, now: datetime) -> None:
+    def _plan_after_jump(self, at: Reading) -> None:
+        """A clock was set: make anew what neither clock finds valid now, and try again what was postponed."""
+        held = self._cache.svids
+        self._cache.drop([one for one, it in held.items() if not is_valid(it.svid.not_before, it.svid.not_after, at)])
+        for entry_id, plan in self._plans.items():
+            if plan.delays is not None or entry_id not in held:
+                plan.due = at.monotonic
+
+    def _plan_by_bundle(self, at: Reading) -> None:
         """Renew now what the bundle does not vouch for any more: an authority may have left it before its time."""
         for entry_id, held in self._cache.svids.items():
+            now = at.issuer if held.svid.not_before <= at.issuer < held.svid.not_after else at.own
             if not is_vouched_for(held.svid, self._bundle, at=now):
-                self._plans[entry_id].due = now
+                self._plans[entry_id].due = at.monotonic
 
-    def _due(self, now: datetime) -> Sequence[RegistrationEntry]:
+    def _due(self, now: float) -> Sequence[RegistrationEntry]:
         due = {entry_id: plan.due for entry_id, plan in self._plans.items() if plan.due <= now}
         wanted = self._cache.wanted() if len(due) > 1 else ()
         return [self._plans[entry_id].entry for entry_id in due_now(due, wanted=wanted, now=now, limit=_BATCH)]
 
-    async def _rest(self, now: datetime, expiry: datetime) -> None:
-        next_due = min((plan.due for plan in self._plans.values()), default=expiry)
-        rest = max(min(now + _LONGEST_REST, next_due, expiry) - now, _SHORTEST_REST)
+    async def _rest(self, now: float, lasting: timedelta) -> None:
+        next_due = min((plan.due for plan in self._plans.values()), default=now + _LONGEST_REST.total_seconds())
+        rest = max(min(_LONGEST_REST, timedelta(seconds=next_due - now), lasting), _SHORTEST_REST)
         await first_of(self._cache.changed.wait(), self._clock.sleep(rest.total_seconds()))
 
     async def _mint(self, batch: Sequence[RegistrationEntry]) -> None:
@@ -140,7 +180,11 @@ class RenewSVIDs:
             X509Request(entry_id=entry.id, public_key=public_key_to_der(key.public_key()))
             for entry, key in zip(batch, keys, strict=True)
         ]
-        answers = zip(batch, keys, await self._client.mint_x509(requests), strict=True)
+        asked_at = self._clock.monotonic()
+        minted = await self._client.mint_x509(requests)
+        if (first := next((answer for answer in minted if isinstance(answer, MintedX509)), None)) is not None:
+            self._clock.hear(first.issued_at, asked_at=asked_at)
+        answers = zip(batch, keys, minted, strict=True)
         held = []
         for number, (entry, key, answer) in enumerate(answers, start=1):
             if (one := self._take(entry, key, answer)) is not None:
@@ -155,32 +199,49 @@ class RenewSVIDs:
         if isinstance(answer, Refused):
             self._postpone(entry, answer.detail)
             return None
+        at = self._clock.read()
         try:
-            svid = take_x509(answer.chain, key, bundle=self._cache.bundle, at=self._clock.now())
+            svid = take_x509(answer.chain, key, bundle=self._cache.bundle, at=at.issuer)
             if svid.spiffe_id != entry.spiffe_id:
                 raise X509SVIDError(f"SPIFFE ID: expected {entry.spiffe_id}, found {svid.spiffe_id}")
+            self._check_better(entry, svid, at)
         except SVIDError as e:
             self._postpone(entry, str(e))
             return None
         self._troubles.over(_RENEWAL, subject=_named(entry.id))
-        self._plans[entry.id] = _Plan(entry, renew_at(answer.issued_at, svid.not_after, self._jitter()))
+        wait = renew_in(svid.not_after - answer.issued_at, left=svid.not_after - at.own, jitter=self._jitter())
+        self._plans[entry.id] = _Plan(entry, at.monotonic + wait.total_seconds(), issuer=_Offsets.of(at).issuer)
         log.debug("SVID minted", spiffe_id=str(svid.spiffe_id), entry_id=entry.id, serial=f"{svid.serial:x}")
         return HeldX509(entry=entry, svid=replace(svid, hint=entry.hint), issued_at=answer.issued_at)
+
+    def _check_better(self, entry: RegistrationEntry, svid: X509SVID, at: Reading) -> None:
+        """Check that an SVID is not one of an issuer whose clock was set forward, in the place of one that is good.
+
+        Raises:
+            X509SVIDError: it is.
+        """
+        held, issuer = self._cache.svids.get(entry.id), self._plans[entry.id].issuer
+        was_set = issuer is not None and _Offsets.of(at).issuer - issuer > MOST_APART
+        if held is not None and was_set and at.own < svid.not_before and at.own < held.svid.not_after:
+            raise X509SVIDError(
+                f"not before: expected what is valid now, found {svid.not_before.isoformat()}: {apart(at)}"
+            )
 
     def _postpone(self, entry: RegistrationEntry, reason: str) -> None:
         """Try this entry again later, the others unharmed; what is held for it stays in service while it is valid."""
         plan = self._plans[entry.id]
         plan.delays = plan.delays or _ENTRY_BACKOFF.delays(self._jitter)
         held = self._cache.svids.get(entry.id)
-        now = self._clock.now()
-        plan.due = retry_at(now, next(plan.delays), not_after=None if held is None else held.svid.not_after)
+        left = None if held is None else held.svid.not_after - self._clock.now()
+        delay = retry_in(next(plan.delays), left=left).total_seconds()
+        plan.due = self._clock.monotonic() + delay
         self._troubles.note(_RENEWAL, reason, subject=_named(entry.id))
         log.warning(
             "SVID not minted",
             entry_id=entry.id,
             spiffe_id=str(entry.spiffe_id),
             reason=reason,
-            delay_seconds=round((plan.due - now).total_seconds(), 3),
+            delay_seconds=round(delay, 3),
         )
 
 

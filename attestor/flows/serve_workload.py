@@ -23,11 +23,11 @@ from attestor.decisions.update import (
     x509_update,
 )
 from attestor.issuerclient.port import MintedJWT
+from attestor.nodeclock import NodeClock
 from attestor.workloadattestor.port import WorkloadAttestor
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.errors import Kind, Refused
 from svid.bundle import Bundle
-from svid.clock import Clock
 from svid.entry import RegistrationEntry
 from svid.errors import JWTSVIDError
 from svid.jwtsvid import JWTSVID, verify
@@ -71,7 +71,7 @@ class ServeWorkload:
         *,
         attestors: Sequence[WorkloadAttestor],
         minter: JWTMinter,
-        clock: Clock,
+        clock: NodeClock,
         attest_seconds: float = 5,
     ) -> None:
         self._cache = cache
@@ -89,7 +89,7 @@ class ServeWorkload:
 
         def decide(view: View, last: X509Message | None) -> Update[X509Message]:
             svids = {entry_id: held.svid for entry_id, held in view.svids.items()}
-            return x509_update(view.entries, svids, view.bundle, last=last, now=self._clock.now())
+            return x509_update(view.entries, svids, view.bundle, last=last, at=self._clock.read())
 
         await self._watch(caller, decide, send)
 

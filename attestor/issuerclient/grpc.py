@@ -8,6 +8,7 @@ trust domain carries (issuer/decisions/profile), under the CAs of this trust dom
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -21,6 +22,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.readmission import readmission_bytes
 from cognomen.daemon.status import kind_of_status
+from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
 from svid.bundle import Bundle
@@ -149,11 +151,12 @@ class GRPCIssuerClient:
             link.feeds.discard(call)
             call.cancel()
 
-    async def acknowledge(self, cursor: Cursor) -> None:
-        """Say what has been applied."""
+    async def acknowledge(self, cursor: Cursor) -> datetime | None:
+        """Say what has been applied, and hear what the issuer's clock says."""
         with _refusing():
             request = pb.AcknowledgeRequest(cursor=cursor_to_pb(cursor))
-            await self._link().stub.Acknowledge(request, timeout=_CALL_SECONDS)
+            answer = await self._link().stub.Acknowledge(request, timeout=_CALL_SECONDS)
+            return time_from_pb(answer.now, "now") if answer.HasField("now") else None
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         """Mint a batch, answers in order."""

@@ -100,8 +100,8 @@ class IssuerClient(Protocol):
     def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         """Follow the feed from there; whole steps only."""
 
-    async def acknowledge(self, cursor: Cursor) -> None:
-        """Say what has been applied."""
+    async def acknowledge(self, cursor: Cursor) -> datetime | None:
+        """Say what has been applied; the answer is what the issuer's clock says, None from one that is older than we are."""
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         """Mint a batch, answers in order."""

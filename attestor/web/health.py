@@ -27,6 +27,8 @@ def health_pages(look: Callable[[], ObserveAttestor | None], counted: Metrics) -
         missing = [] if seen.synchronised else ["snapshot: none from the issuer since the start"]
         if seen.node.svid.not_after <= observe.clock.now():
             missing.append(f"node svid: expired {seen.node.svid.not_after.isoformat()}")
+        if seen.apart:
+            missing.append(f"clock: {seen.apart}")
         return readiness(missing, wants_json)
 
     async def metrics(_: WantsJSON) -> Page:

@@ -19,6 +19,7 @@ from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
 from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
 from issuer.flows.mint_batch import Issued
 from issuer.flows.renew_node import RenewNode
+from svid.clock import Clock
 from svid.entry import EntryID
 
 __all__ = ["NodeService"]
@@ -34,6 +35,7 @@ class NodeService:
     x509: IssueX509SVIDs
     jwt: IssueJWTSVIDs
     renew: RenewNode
+    clock: Clock
 
     async def Follow(self, request: pb.FollowRequest, context: _FollowContext) -> None:  # noqa: N802 - the protocol's name
         """The feed, until the node's SVID is over."""
@@ -49,7 +51,7 @@ class NodeService:
         """How far the attestor has come."""
         del context
         self.feed.acknowledge(admitted().node, _cursor(request.cursor))
-        return pb.AcknowledgeResponse()
+        return pb.AcknowledgeResponse(now=time_to_pb(self.clock.now()))
 
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above
         """A batch of X509-SVIDs."""

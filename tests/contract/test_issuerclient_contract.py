@@ -24,6 +24,7 @@ from attestor.issuerclient.port import (
     X509Request,
 )
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from svid.clock import Clock, SystemClock
@@ -120,7 +121,7 @@ async def join(world: World, client: JoinDoor, *, key: PrivateKey | None = None,
     evidence = Evidence(attestor=token.name, evidence=await token.evidence(), answer=token.answer)
     credential = await client.join(invite, evidence, public_key_to_der(key.public_key()))
     joining = Joining(private_key=key, token_hash=token_hash(invite))
-    return joined(invite, credential, joining, now=world.clock.now())
+    return joined(invite, credential, joining, at=NodeClock(world.clock).read())
 
 
 async def joined_client(world: World) -> tuple[BothDoors, Node]:
@@ -266,7 +267,7 @@ async def test_a_renewed_node_can_be_used_and_the_feed_of_the_old_one_ends(world
         await anext(changes)
         key = generate_private_key(KeyKind.EC_P256)
         credential = await client.renew(public_key_to_der(key.public_key()))
-        await client.use(renewed(node, credential, key, now=world.clock.now()))
+        await client.use(renewed(node, credential, key, at=NodeClock(world.clock).read()))
         assert [change async for change in changes] == []
     assert (await first(client, None)).snapshot
 
@@ -279,7 +280,7 @@ async def test_a_call_under_way_ends_as_it_was_when_another_node_is_used(world: 
         await asyncio.sleep(0)
         key = generate_private_key(KeyKind.EC_P256)
         credential = await client.renew(public_key_to_der(key.public_key()))
-        await client.use(renewed(node, credential, key, now=world.clock.now()))
+        await client.use(renewed(node, credential, key, at=NodeClock(world.clock).read()))
     assert isinstance(mint.result()[0], MintedJWT)
 
 
@@ -288,7 +289,7 @@ async def test_a_node_comes_back_by_the_key_of_its_svid_as_itself(world: World) 
     await acknowledge_nothing(client)
     key = generate_private_key(KeyKind.EC_P256)
     credential = await client.readmit(node, public_key_to_der(key.public_key()))
-    back = renewed(node, credential, key, now=world.clock.now())
+    back = renewed(node, credential, key, at=NodeClock(world.clock).read())
     await client.use(back)
     await acknowledge_nothing(client)
     assert back.svid.spiffe_id == node.svid.spiffe_id

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from attestor.decisions.node import Joining, Node, joined
+from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from attestor.state.port import State
 from cognomen.daemon.auditlog import Checkpoint
@@ -33,7 +34,7 @@ def some_node() -> Node:
     issuer, joining = IssuerInMemory(clock, TrustDomain("example.org"), ttl=timedelta(minutes=7)), some_joining()
     invite = issuer.invite()
     credential = issuer.join(invite.token, public_key_to_der(joining.private_key.public_key()))
-    return joined(invite, credential, joining, now=clock.now())
+    return joined(invite, credential, joining, at=NodeClock(clock).read())
 
 
 def facts(kept: Joining | Node | None) -> tuple[object, ...]:

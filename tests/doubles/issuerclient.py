@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import jwt
 from cryptography import x509
@@ -330,11 +330,12 @@ class InMemoryIssuerClient:
             await self._issuer.wait()
             self._check_node()
 
-    async def acknowledge(self, cursor: Cursor) -> None:
+    async def acknowledge(self, cursor: Cursor) -> datetime | None:
         self._check_node()
         if self.refused_acknowledgements:
             raise self.refused_acknowledgements.pop()
         self._issuer.acknowledged.append(cursor)
+        return self._issuer.clock.now()
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         self._check_node()

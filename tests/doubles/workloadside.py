@@ -22,6 +22,7 @@ from attestor.cache import Cache, HeldX509
 from attestor.decisions.sync import Change, Cursor
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
+from attestor.nodeclock import NodeClock
 from attestor.workloadattestor.port import WorkloadAttestor
 from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon.caller import peer
@@ -127,7 +128,7 @@ class WorkloadSide:
     def flow(self, *attestors: WorkloadAttestor) -> ServeWorkload:
         """The flow over this cache."""
         return ServeWorkload(
-            self.cache, attestors=attestors or [UnixAttestor(self.clock)], minter=self, clock=self.clock
+            self.cache, attestors=attestors or [UnixAttestor(self.clock)], minter=self, clock=NodeClock(self.clock)
         )
 
     def _apply(

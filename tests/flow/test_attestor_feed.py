@@ -18,6 +18,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from svid.entry import EntryID
@@ -76,15 +77,18 @@ def issuer(clock: FakeClock) -> IssuerInMemory:
 async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Attestor]:
     """Join, then follow and mint; the node SVID lives for a day, so that its renewal does not disturb."""
     state, client, invite = MemoryState(), issuer.client(), issuer.invite()
+    node_clock = NodeClock(clock)
     ttl, issuer.ttl = issuer.ttl, timedelta(days=10)
-    node = await JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=clock).run(
+    node = await JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=node_clock).run(
         invite, JoinToken(invite)
     )
     issuer.ttl = ttl
     cache = Cache(node.bundle)
-    keeper = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
-    feed = FollowFeed(cache, keeper, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.0)
-    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(
+        node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
+    )
+    feed = FollowFeed(cache, keeper, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0)
+    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, renew.run)]
         yield Attestor(issuer=issuer, client=client, clock=clock, cache=cache, node=keeper)
@@ -127,6 +131,7 @@ async def test_what_has_been_applied_is_acknowledged(attestor: Attestor) -> None
 
 
 async def test_an_acknowledgement_that_failed_is_repeated_and_keeps_no_step_waiting(attestor: Attestor) -> None:
+    await until(lambda: bool(attestor.issuer.acknowledged))
     refused = attestor.client.refused_acknowledgements = [Refused(Kind.UNAVAILABLE, "connection lost")]
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None and not refused)
@@ -311,7 +316,7 @@ async def test_a_checkpoint_that_is_none_or_cannot_be_kept_disturbs_nothing(atte
         door=client,
         metrics=Metrics(),
         client=client,
-        clock=attestor.clock,
+        clock=NodeClock(attestor.clock),
         jitter=lambda: 0.5,
     )
     for node, document in ((attestor.node, b"{}"), (attestor.node, unsigned.to_json()), (full, good.to_json())):

@@ -14,6 +14,7 @@ from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from attestor.state.port import State
 from cognomen.daemon.errors import Kind, Refused
@@ -64,13 +65,15 @@ async def join(
     trust_domain: TrustDomain | None = None,
 ) -> Node:
     client = client or issuer.client()
-    flow = JoinIssuer(trust_domain=trust_domain, state=state, door=client, client=client, clock=issuer.clock)
+    flow = JoinIssuer(trust_domain=trust_domain, state=state, door=client, client=client, clock=NodeClock(issuer.clock))
     return await flow.run(invite, JoinToken(invite) if invite else None)
 
 
 @asynccontextmanager
 async def kept(node: Node, state: State, client: InMemoryIssuerClient, clock: FakeClock) -> AsyncIterator[KeepNode]:
-    keeper = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(
+        node, state=state, door=client, metrics=Metrics(), client=client, clock=NodeClock(clock), jitter=lambda: 0.5
+    )
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.run())
         yield keeper
@@ -310,7 +313,9 @@ async def test_a_new_bundle_is_kept_and_used(
     state = MemoryState()
     node = await join(issuer, state, issuer.invite(), client=client)
     issuer.rotate()
-    keeper = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
+    keeper = KeepNode(
+        node, state=state, door=client, metrics=Metrics(), client=client, clock=NodeClock(clock), jitter=lambda: 0.5
+    )
     await keeper.trust(issuer.bundle)
     saved = state.load()
     assert isinstance(saved, Node)

@@ -11,6 +11,7 @@ from attestor.decisions.node import Joining, joined
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import JWTRequest, MintedJWT
 from attestor.metrics import Metrics
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -37,8 +38,8 @@ async def minting() -> AsyncIterator[Minting]:
     client, invite = issuer.client(), issuer.invite()
     key = generate_private_key(KeyKind.EC_P256)
     credential = issuer.join(invite.token, public_key_to_der(key.public_key()))
-    await client.use(joined(invite, credential, Joining(private_key=key, token_hash=""), now=clock.now()))
-    jwts = MintJWTs(metrics=Metrics(), client=client, clock=clock)
+    await client.use(joined(invite, credential, Joining(private_key=key, token_hash=""), at=NodeClock(clock).read()))
+    jwts = MintJWTs(metrics=Metrics(), client=client, clock=NodeClock(clock))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(jwts.run())
         yield Minting(issuer=issuer, clock=clock, jwts=jwts)
@@ -156,7 +157,9 @@ class HangingClient(InMemoryIssuerClient):
 async def test_nobody_waits_for_ever_when_minting_ends() -> None:
     clock = FakeClock()
     jwts = MintJWTs(
-        metrics=Metrics(), client=HangingClient(IssuerInMemory(clock, TrustDomain("example.org"))), clock=clock
+        metrics=Metrics(),
+        client=HangingClient(IssuerInMemory(clock, TrustDomain("example.org"))),
+        clock=NodeClock(clock),
     )
 
     async def ask() -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from attestor.cache import Cache
+from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
@@ -16,6 +17,7 @@ from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from svid.entry import EntryID
@@ -51,22 +53,33 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     clock = FakeClock()
+    node_clock = NodeClock(clock)
     issuer, state = IssuerInMemory(clock, TD), MemoryState()
     client, invite, jitter = issuer.client(), issuer.invite(), lambda: 0.5
-    join = JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=clock)
+    join = JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=node_clock)
     node = await join.run(invite, JoinToken(invite))
     cache, troubles, metrics = Cache(node.bundle), Troubles(clock), Metrics()
     keep = KeepNode(
-        node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+        node,
+        state=state,
+        door=client,
+        client=client,
+        clock=node_clock,
+        jitter=jitter,
+        troubles=troubles,
+        metrics=metrics,
     )
     observe = ObserveAttestor(
         started_at=clock.now(),
-        clock=clock,
+        clock=node_clock,
+        compare=CompareClocks(node_clock, troubles),
         cache=cache,
         node=keep,
-        feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-        renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-        jwts=MintJWTs(client=client, clock=clock, troubles=troubles, metrics=metrics),
+        feed=FollowFeed(
+            cache, keep, client=client, clock=node_clock, jitter=jitter, troubles=troubles, metrics=metrics
+        ),
+        renewals=RenewSVIDs(cache, client=client, clock=node_clock, jitter=jitter, troubles=troubles, metrics=metrics),
+        jwts=MintJWTs(client=client, clock=node_clock, troubles=troubles, metrics=metrics),
         troubles=troubles,
         metrics=metrics,
     )

@@ -11,6 +11,7 @@ from attestor.decisions.node import Node
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from cognomen.daemon.errors import Kind, Refused
 from svid.clock import SystemClock
@@ -90,7 +91,11 @@ async def test_a_feed_cut_at_any_byte_is_followed_again_without_a_loss(tmp_path:
         invite = await issuer.invite()
         client = GRPCIssuerClient()
         join = JoinIssuer(
-            trust_domain=TD, state=DiskState(tmp_path / "node"), door=client, client=client, clock=SystemClock()
+            trust_domain=TD,
+            state=DiskState(tmp_path / "node"),
+            door=client,
+            client=client,
+            clock=NodeClock(SystemClock()),
         )
         node = replace(await join.run(invite, JoinToken(invite)), node_address=wire.address)
         await client.close()

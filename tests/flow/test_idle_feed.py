@@ -9,6 +9,7 @@ import pytest
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from svid.clock import SystemClock
 from tests.flow.liveissuer import TD, LiveIssuer
@@ -25,7 +26,11 @@ async def test_a_feed_that_idles_for_minutes_brings_the_next_change(tmp_path: Pa
     async with LiveIssuer(tmp_path).running() as issuer:
         invite = await issuer.invite()
         join = JoinIssuer(
-            trust_domain=TD, state=DiskState(tmp_path / "node"), door=client, client=client, clock=SystemClock()
+            trust_domain=TD,
+            state=DiskState(tmp_path / "node"),
+            door=client,
+            client=client,
+            clock=NodeClock(SystemClock()),
         )
         node = await join.run(invite, JoinToken(invite))
         async with aclosing(client.follow(None)) as changes:

@@ -15,6 +15,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
 from svid.workloadapi.client import WorkloadAPIClient
@@ -32,15 +33,18 @@ OUTAGE_SECONDS = 600.0 if IS_SOAK else 3.0
 
 async def test_ten_hours_without_the_issuer_cost_no_valid_svid_and_the_node_returns_by_itself() -> None:
     clock = FakeClock()
+    node_clock = NodeClock(clock)
     issuer, state = IssuerInMemory(clock, TrustDomain("example.org")), MemoryState()
     client, invite = issuer.client(), issuer.invite()
     issuer.put(entry("web", x509_svid_ttl=timedelta(days=1)))
-    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=clock)
+    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=node_clock)
     node = await join.run(invite, JoinToken(invite))
     cache = Cache(node.bundle)
-    keep = KeepNode(node, state=state, door=client, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
-    feed = FollowFeed(cache, keep, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
-    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=clock, jitter=lambda: 0.5)
+    keep = KeepNode(
+        node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
+    )
+    feed = FollowFeed(cache, keep, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
+    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, keep.run, renew.run)]
         await until(lambda: EntryID("web") in cache.svids)

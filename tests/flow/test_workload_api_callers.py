@@ -12,6 +12,7 @@ from grpclib.const import Status
 
 from attestor.decisions.update import X509Message
 from attestor.flows.serve_workload import ServeWorkload
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.caller import Caller, Process
 from cognomen.daemon.errors import Kind, Refused
 from svid.wire.pb import workload_pb2 as pb
@@ -164,7 +165,7 @@ async def test_an_attestor_that_does_not_answer_makes_the_api_unavailable_and_ta
 ) -> None:
     attestor.answers.clear()
     attestors = [attestor, *(WorkloadAttestorDouble("test:pod:p") for _ in range(others))]
-    flow = ServeWorkload(side.cache, attestors=attestors, minter=side, clock=side.clock, attest_seconds=0.01)
+    flow = ServeWorkload(side.cache, attestors=attestors, minter=side, clock=NodeClock(side.clock), attest_seconds=0.01)
     err = await refusal(flow, caller)
     assert (err.kind, err.detail) == (Kind.UNAVAILABLE, "workload attestor test: no answer in time")
 

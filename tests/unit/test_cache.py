@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from attestor.cache import Cache, HeldX509, Subscription
+from attestor.decisions.clocks import Reading
 from attestor.decisions.sync import Change, Cursor
 from cognomen.daemon.errors import Kind, Refused
 from svid.bundle import Bundle
@@ -180,16 +181,40 @@ def test_wanted_is_what_matches_a_subscriber() -> None:
     assert cache.wanted() == frozenset()
 
 
+def at(own: datetime, issuer: datetime | None = None) -> Reading:
+    return Reading(own=own, issuer=issuer or own, monotonic=0, silent=timedelta())
+
+
 async def test_an_expired_svid_is_dropped_and_its_holder_woken() -> None:
     cache = cache_of(WEB)
     cache.hold([held(WEB)])
     end = NOW + HOUR
-    assert cache.expire(end - timedelta(seconds=1)) == end
+    assert cache.expire(at(end - timedelta(seconds=1))) == timedelta(seconds=1)
     with cache.subscribe(UID_1000) as web:
-        assert cache.expire(end) > end
+        assert cache.expire(at(end)) > HOUR
         assert await is_woken(web)
     assert not cache.svids
     assert len(cache.entries) == 1
+
+
+@pytest.mark.parametrize("late", ["own", "issuer"])
+async def test_an_svid_that_one_of_the_clocks_finds_valid_stays(late: str) -> None:
+    cache, end = cache_of(WEB), NOW + HOUR
+    cache.hold([held(WEB)])
+    own, issuer = (end + HOUR, end - HOUR / 2) if late == "own" else (end - HOUR / 2, end + HOUR)
+    assert cache.expire(at(own, issuer)) == HOUR / 2
+    assert cache.svids
+
+
+async def test_an_svid_taken_out_of_service_wakes_its_holder() -> None:
+    cache = cache_of(WEB, DB)
+    cache.hold([held(WEB), held(DB)])
+    with cache.subscribe(UID_1000) as web:
+        cache.drop([])
+        assert not await is_woken(web)
+        cache.drop([WEB.id])
+        assert await is_woken(web)
+    assert set(cache.svids) == {DB.id}
 
 
 async def test_an_expired_entry_is_dropped_with_its_svid() -> None:
@@ -197,8 +222,8 @@ async def test_an_expired_entry_is_dropped_with_its_svid() -> None:
     brief = entry("web", expires_at=end)
     cache = cache_of(brief)
     cache.hold([held(brief)])
-    assert cache.expire(NOW) == end
-    cache.expire(end)
+    assert cache.expire(at(NOW)) == end - NOW
+    cache.expire(at(NOW, end))  # the issuer's clock counts
     assert not cache.entries
     assert not cache.svids
     assert cache.needed_facts() == frozenset()

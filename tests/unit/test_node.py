@@ -17,6 +17,7 @@ from attestor.decisions.node import (
     resumable,
     token_hash,
 )
+from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from svid.errors import JWTSVIDError, X509SVIDError
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
@@ -47,12 +48,12 @@ def start(key: PrivateKey) -> Joining:
 
 def a_node() -> Node:
     key = new_key()
-    return joined(INVITE, answer(key), start(key), now=NOW)
+    return joined(INVITE, answer(key), start(key), at=NodeClock(CLOCK).read())
 
 
 def refused_join(credential: NodeCredential, key: PrivateKey) -> Refused:
     with pytest.raises(Refused) as refused:
-        joined(INVITE, credential, start(key), now=NOW)
+        joined(INVITE, credential, start(key), at=NodeClock(CLOCK).read())
     assert refused.value.kind is Kind.INTERNAL
     return refused.value
 
@@ -77,13 +78,13 @@ def test_an_answer_of_an_authority_outside_the_bundle_is_refused() -> None:
 
 def test_an_answer_without_a_bundle_is_verified_by_the_invites() -> None:
     key = new_key()
-    node = joined(INVITE, replace(answer(key), bundle=None), start(key), now=NOW)
+    node = joined(INVITE, replace(answer(key), bundle=None), start(key), at=NodeClock(CLOCK).read())
     assert node.bundle == INVITE.bundle
 
 
 def test_a_renewal_keeps_what_it_does_not_bring() -> None:
     node, key = a_node(), new_key()
-    after = renewed(node, replace(answer(key), bundle=None), key, now=NOW)
+    after = renewed(node, replace(answer(key), bundle=None), key, at=NodeClock(CLOCK).read())
     assert after.svid.private_key is key
     assert replace(after, svid=node.svid) == node
 
@@ -91,7 +92,7 @@ def test_a_renewal_keeps_what_it_does_not_bring() -> None:
 def test_a_renewal_that_makes_it_another_node_is_refused() -> None:
     key = new_key()
     with pytest.raises(Refused, match="expected spiffe://"):
-        renewed(a_node(), answer(key, name="b"), key, now=NOW)
+        renewed(a_node(), answer(key, name="b"), key, at=NodeClock(CLOCK).read())
 
 
 def test_a_node_goes_on_without_an_invite_and_with_the_one_it_joined_by() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestor.cache import View
+from attestor.decisions.clocks import Reading
 from attestor.decisions.update import (
     NoMessage,
     Send,
@@ -47,12 +48,13 @@ def decide(
     last: X509Message | None = None,
     bundle: Bundle | None = None,
     now: datetime | None = None,
+    issuer: datetime | None = None,
 ) -> Update[X509Message]:
     seen = view(side)
     held = {entry_id: one.svid for entry_id, one in seen.svids.items()}
-    return x509_update(
-        seen.entries, held, side.bundle if bundle is None else bundle, last=last, now=now or side.clock.now()
-    )
+    own = now or side.clock.now()
+    at = Reading(own=own, issuer=issuer or own, monotonic=0, silent=timedelta())
+    return x509_update(seen.entries, held, side.bundle if bundle is None else bundle, last=last, at=at)
 
 
 def sent(update: Update[X509Message]) -> X509Message:
@@ -130,6 +132,8 @@ def test_an_svid_whose_time_is_over_is_left_out(side: WorkloadSide) -> None:
     side.put(entry("a", "unix:uid:1"))
     assert decide(side, now=side.clock.now() + timedelta(hours=1)) is NoMessage.WAIT
     assert isinstance(decide(side, now=side.clock.now() + timedelta(minutes=59)), Send)
+    assert decide(side, now=side.clock.now() - timedelta(minutes=2)) is NoMessage.WAIT  # it is not valid yet
+    assert isinstance(decide(side, now=side.clock.now() - timedelta(days=8), issuer=side.clock.now()), Send)
 
 
 def test_an_svid_of_another_trust_domain_is_left_out(side: WorkloadSide) -> None:

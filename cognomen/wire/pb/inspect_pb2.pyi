@@ -6,6 +6,7 @@ What an attestor tells about itself, on its workload socket."""
 from cognomen.wire.pb import admin_pb2 as _admin_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -174,6 +175,7 @@ class AttestorStatus(_message.Message):
     NEXT_RENEWAL_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
     IDENTITIES_FIELD_NUMBER: _builtins.int
+    CLOCK_AHEAD_FIELD_NUMBER: _builtins.int
     CALLERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     spiffe_id: _builtins.str
@@ -206,6 +208,10 @@ class AttestorStatus(_message.Message):
         """at most 1000, in the order of their SPIFFE IDs"""
 
     @_builtins.property
+    def clock_ahead(self) -> _duration_pb2.Duration:
+        """of the issuer's; negative: behind; none: not known yet"""
+
+    @_builtins.property
     def callers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subscriber]:
         """at most 1000, those with the most streams first"""
 
@@ -227,11 +233,12 @@ class AttestorStatus(_message.Message):
         next_renewal: _timestamp_pb2.Timestamp | None = ...,
         troubles: _abc.Iterable[_admin_pb2.Trouble] | None = ...,
         identities: _abc.Iterable[Global___Identity] | None = ...,
+        clock_ahead: _duration_pb2.Duration | None = ...,
         callers: _abc.Iterable[Global___Subscriber] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next_renewal", b"next_renewal", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_ahead", b"clock_ahead", "next_renewal", b"next_renewal", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "change_number", b"change_number", "connected", b"connected", "entries", b"entries", "identities", b"identities", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "change_number", b"change_number", "clock_ahead", b"clock_ahead", "connected", b"connected", "entries", b"entries", "identities", b"identities", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

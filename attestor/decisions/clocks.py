@@ -1,0 +1,62 @@
+"""Two wall clocks that ought to show the same: this node's, and the issuer's, in whose time every SVID is written.
+
+Neither is known to be the right one. So what is held stays in service while either finds it valid, its renewal counts by a clock that
+nobody sets (attestor/decisions/renewal), and how far the two are apart is told. Who reads the clocks: attestor/nodeclock.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+__all__ = ["MOST_APART", "Reading", "apart", "is_valid"]
+
+MOST_APART = timedelta(seconds=30)
+"""As far as the issuer back-dates what it signs: beyond it, an SVID is used outside of its life somewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the clocks show at one moment.
+
+    Args:
+        own: this node's wall clock.
+        issuer: the issuer's, reckoned from what it said last; `own` where it never said anything.
+        monotonic: seconds, by a clock that nobody sets.
+        silent: for how long every call to the issuer failed; zero: the last one did not.
+    """
+
+    own: datetime
+    issuer: datetime
+    monotonic: float
+    silent: timedelta
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far this node's clock is ahead of the issuer's; negative: behind."""
+        return self.own - self.issuer
+
+
+def is_valid(not_before: datetime, not_after: datetime, at: Reading) -> bool:
+    """Whether one of the clocks lies in a credential's life."""
+    return any(not_before <= now < not_after for now in (at.own, at.issuer))
+
+
+def apart(at: Reading) -> str:
+    """Name both clocks where they are too far apart; empty: they are not."""
+    if abs(at.ahead) <= MOST_APART:
+        return ""
+    direction = "ahead of" if at.ahead > timedelta() else "behind"
+    return f"this node's clock says {_text(at.own)}, {_span(abs(at.ahead))} {direction} the issuer's, which says {_text(at.issuer)}"
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _span(length: timedelta) -> str:
+    """Shape: `2 d 1 h`, `40 min`, `75 s`: the two largest units, those below ten minutes in seconds."""
+    seconds = round(length.total_seconds())
+    if seconds < 600:  # noqa: PLR2004 - ten minutes
+        return f"{seconds} s"
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    parts = [f"{number} {unit}" for number, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if number]
+    return " ".join(parts[:2])

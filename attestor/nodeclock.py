@@ -1,0 +1,75 @@
+"""This node's clock, and what the node knows of the issuer's.
+
+What follows from the two is decided in attestor/decisions/clocks.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from attestor.decisions.clocks import Reading
+from svid.clock import Clock
+
+__all__ = ["NodeClock"]
+
+_SLOW_SECONDS = 5.0  # an answer that took longer says less than one of
+_RECENT_SECONDS = 60.0
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # what can be reckoned with
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    issuer: datetime
+    monotonic: float
+
+
+class NodeClock:
+    """A svid.clock.Clock that is told, with each answer of the issuer, what the issuer's clock said."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard: _Heard | None = None
+        self._silent_since: float | None = None
+
+    def now(self) -> datetime:
+        """This node's wall clock."""
+        return self._clock.now()
+
+    def monotonic(self) -> float:
+        """A clock that nobody sets."""
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that time by the monotonic clock."""
+        await self._clock.sleep(seconds)
+
+    def hear(self, issuer: datetime, *, asked_at: float) -> None:
+        """The issuer's clock said this while it answered a call.
+
+        Args:
+            asked_at: by `monotonic`, when the call began: the answer is about as old as half of the time it took.
+        """
+        if not _EARLIEST <= issuer < _LATEST:
+            return
+        now = self.monotonic()
+        self._silent_since = None
+        took = max(now - asked_at, 0.0)
+        if took <= _SLOW_SECONDS or self._heard is None or now - self._heard.monotonic > _RECENT_SECONDS:
+            self._heard = _Heard(issuer + timedelta(seconds=took / 2), now)
+
+    def hear_nothing(self) -> None:
+        """A call to the issuer failed."""
+        if self._silent_since is None:
+            self._silent_since = self.monotonic()
+
+    @property
+    def ahead(self) -> timedelta | None:
+        """How far it is ahead of the issuer's; None: that never said anything."""
+        return None if self._heard is None else self.read().ahead
+
+    def read(self) -> Reading:
+        """Read both clocks."""
+        own, monotonic = self.now(), self.monotonic()
+        heard = self._heard
+        issuer = own if heard is None else heard.issuer + timedelta(seconds=monotonic - heard.monotonic)
+        silent = 0.0 if self._silent_since is None else monotonic - self._silent_since
+        return Reading(own=own, issuer=issuer, monotonic=monotonic, silent=timedelta(seconds=silent))
