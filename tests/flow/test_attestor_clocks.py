@@ -7,30 +7,19 @@ from datetime import timedelta
 
 import pytest
 
-from attestor.cache import Cache, HeldX509
+from attestor.cache import HeldX509
 from attestor.decisions.clocks import is_valid
-from attestor.flows.compare_clocks import CompareClocks
-from attestor.flows.follow_feed import FollowFeed
-from attestor.flows.join_issuer import JoinIssuer
-from attestor.flows.keep_node import KeepNode
-from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
-from attestor.flows.renew_svids import RenewSVIDs
-from attestor.metrics import Metrics
-from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from attestor.web.health import health_pages
 from cognomen.daemon.errors import Refused
-from cognomen.daemon.troubles import Troubles
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
+from tests.doubles.attestorflows import running_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import entry
 from tests.doubles.issuerclient import IssuerInMemory
-from tests.doubles.state import MemoryState
 from tests.doubles.until import until
 
-TD = TrustDomain("example.org")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 WEB = entry("web")
 
@@ -102,37 +91,12 @@ def ahead() -> timedelta:
 async def house(ahead: timedelta) -> AsyncIterator[House]:
     theirs = FakeClock()
     own = FakeClock(theirs.now() + ahead)
-    clock = NodeClock(own)
-    issuer, state = IssuerInMemory(theirs, TD), MemoryState()
-    client, invite, jitter = issuer.client(), issuer.invite(), lambda: 0.5
-    join = JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=clock)
-    node = await join.run(invite, JoinToken(invite))
-    cache, troubles, metrics = Cache(node.bundle), Troubles(clock), Metrics()
-    keep = KeepNode(
-        node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
-    )
-    observe = ObserveAttestor(
-        started_at=clock.now(),
-        clock=clock,
-        compare=CompareClocks(clock, troubles),
-        cache=cache,
-        node=keep,
-        feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-        renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-        jwts=MintJWTs(client=client, clock=clock, troubles=troubles, metrics=metrics),
-        troubles=troubles,
-        metrics=metrics,
-    )
-    feed = observe.feed
-    flows = (feed.run, feed.acknowledge, observe.renewals.run, observe.jwts.run, keep.run, observe.compare.run)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run()) for run in flows]
+    issuer = IssuerInMemory(theirs, TrustDomain("example.org"))
+    async with running_flows(issuer, own) as observe:
         issuer.put(WEB)
         one = House(own=own, theirs=theirs, issuer=issuer, observe=observe)
         await until(lambda: one.held is not None)
         yield one
-        for task in tasks:
-            task.cancel()
 
 
 AHEAD = [

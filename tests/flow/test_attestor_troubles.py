@@ -7,28 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from attestor.cache import Cache
-from attestor.flows.compare_clocks import CompareClocks
-from attestor.flows.follow_feed import FollowFeed
-from attestor.flows.join_issuer import JoinIssuer
-from attestor.flows.keep_node import KeepNode
-from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
-from attestor.flows.renew_svids import RenewSVIDs
-from attestor.metrics import Metrics
-from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.troubles import Troubles
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
+from tests.doubles.attestorflows import running_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import entry
 from tests.doubles.issuerclient import IssuerInMemory
-from tests.doubles.state import MemoryState
 from tests.doubles.until import until
 
-TD = TrustDomain("example.org")
 HALF_HOUR = timedelta(minutes=30)
 
 
@@ -53,43 +41,9 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     clock = FakeClock()
-    node_clock = NodeClock(clock)
-    issuer, state = IssuerInMemory(clock, TD), MemoryState()
-    client, invite, jitter = issuer.client(), issuer.invite(), lambda: 0.5
-    join = JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=node_clock)
-    node = await join.run(invite, JoinToken(invite))
-    cache, troubles, metrics = Cache(node.bundle), Troubles(clock), Metrics()
-    keep = KeepNode(
-        node,
-        state=state,
-        door=client,
-        client=client,
-        clock=node_clock,
-        jitter=jitter,
-        troubles=troubles,
-        metrics=metrics,
-    )
-    observe = ObserveAttestor(
-        started_at=clock.now(),
-        clock=node_clock,
-        compare=CompareClocks(node_clock, troubles),
-        cache=cache,
-        node=keep,
-        feed=FollowFeed(
-            cache, keep, client=client, clock=node_clock, jitter=jitter, troubles=troubles, metrics=metrics
-        ),
-        renewals=RenewSVIDs(cache, client=client, clock=node_clock, jitter=jitter, troubles=troubles, metrics=metrics),
-        jwts=MintJWTs(client=client, clock=node_clock, troubles=troubles, metrics=metrics),
-        troubles=troubles,
-        metrics=metrics,
-    )
-    flows = (observe.feed.run, observe.renewals.run, observe.jwts.run, keep.run)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run()) for run in flows]
-        await until(lambda: cache.synchronised)
+    issuer = IssuerInMemory(clock, TrustDomain("example.org"))
+    async with running_flows(issuer, clock) as observe:
         yield House(issuer=issuer, clock=clock, observe=observe)
-        for task in tasks:
-            task.cancel()
 
 
 async def pass_until_no_trouble(house: House) -> None:

@@ -1,0 +1,57 @@
+"""All flows of an attestor, running against an issuer in memory, with a clock that the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from attestor.cache import Cache
+from attestor.flows.compare_clocks import CompareClocks
+from attestor.flows.follow_feed import FollowFeed
+from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_node import KeepNode
+from attestor.flows.mint_jwts import MintJWTs
+from attestor.flows.observe_attestor import ObserveAttestor
+from attestor.flows.renew_svids import RenewSVIDs
+from attestor.metrics import Metrics
+from attestor.nodeattestor.join_token import JoinToken
+from attestor.nodeclock import NodeClock
+from cognomen.daemon.troubles import Troubles
+from svid.clock import Clock
+from tests.doubles.issuerclient import IssuerInMemory
+from tests.doubles.state import MemoryState
+from tests.doubles.until import until
+
+__all__ = ["running_flows"]
+
+
+@asynccontextmanager
+async def running_flows(issuer: IssuerInMemory, own: Clock) -> AsyncIterator[ObserveAttestor]:
+    """Join, and run the flows until the end of the block; it begins once a snapshot has come."""
+    clock, state = NodeClock(own), MemoryState()
+    client, invite, jitter = issuer.client(), issuer.invite(), lambda: 0.5
+    join = JoinIssuer(trust_domain=issuer.trust_domain, state=state, door=client, client=client, clock=clock)
+    node = await join.run(invite, JoinToken(invite))
+    cache, troubles, metrics = Cache(node.bundle), Troubles(clock), Metrics()
+    keep = KeepNode(
+        node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+    )
+    observe = ObserveAttestor(
+        started_at=clock.now(),
+        clock=clock,
+        compare=CompareClocks(clock, troubles),
+        cache=cache,
+        node=keep,
+        feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+        renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+        jwts=MintJWTs(client=client, clock=clock, troubles=troubles, metrics=metrics),
+        troubles=troubles,
+        metrics=metrics,
+    )
+    feed = observe.feed
+    flows = (feed.run, feed.acknowledge, observe.renewals.run, observe.jwts.run, keep.run, observe.compare.run)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run()) for run in flows]
+        await until(lambda: cache.synchronised)
+        yield observe
+        for task in tasks:
+            task.cancel()
