@@ -16,6 +16,7 @@ from attestor.api.status import counting
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache
 from attestor.config import AttestorConfig
+from attestor.decisions.clocks import is_valid
 from attestor.decisions.node import REJOIN, Node
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.explain_identity import ExplainIdentity
@@ -101,7 +102,7 @@ async def rejoin(config: AttestorConfig, invite: Invite, joined: Callable[[Spiff
             node = await attestor.join(invite)
         finally:
             await attestor.client.close()
-        if attestor.clock.now() >= node.svid.not_after:
+        if not is_valid(node.svid.not_before, node.svid.not_after, attestor.clock.read()):
             raise Refused(
                 Kind.INVALID, "invite: expected a new one, found the one that this node joined by before", hint=REJOIN
             )

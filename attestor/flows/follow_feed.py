@@ -27,7 +27,7 @@ __all__ = ["FollowFeed"]
 log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=1))  # in step 2 s after an outage
-_REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
+_REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
 _FEED = "feed"
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0
 _ACKNOWLEDGE_SECONDS = 15.0  # also where nothing came: how late a jump of the issuer's clock may be noticed

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(seconds=30))
 _RETURN_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))  # nothing works meanwhile
-_REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=60))
+_REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _RENEWAL, _CHECKPOINT = "node svid renewal", "checkpoint of the issuer"
 _LOOK_SECONDS = 10.0  # how late a jump of a wall clock may be noticed

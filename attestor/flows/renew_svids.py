@@ -36,9 +36,10 @@ _RENEWAL = "x509-svid renewal"
 _BATCH = 250  # what others may have to wait for
 _SLICE = 16  # answers that are checked before the loop may do something else
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))
-_ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
+_ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
 _LONGEST_REST = timedelta(seconds=10)  # how late a jump of a wall clock may be noticed
 _SHORTEST_REST = timedelta(milliseconds=200)  # renewals that fall due within it share a call
+_A_DAY = timedelta(days=1)
 _A_JUMP = timedelta(seconds=1)  # against the monotonic clock, from one look to the next
 
 
@@ -204,9 +205,12 @@ class RenewSVIDs:
             svid = take_x509(answer.chain, key, bundle=self._cache.bundle, at=at.issuer)
             if svid.spiffe_id != entry.spiffe_id:
                 raise X509SVIDError(f"SPIFFE ID: expected {entry.spiffe_id}, found {svid.spiffe_id}")
-            self._check_better(entry, svid, at)
         except SVIDError as e:
             self._postpone(entry, str(e))
+            return None
+        if self._is_worse(entry, svid, at):
+            # Once a clock is set right, this is tried again at once: until then it is enough to come before the one that is held ends.
+            self._postpone(entry, f"svid: expected one that is valid now: {apart(at)}", delay=_A_DAY)
             return None
         self._troubles.over(_RENEWAL, subject=_named(entry.id))
         wait = renew_in(svid.not_after - answer.issued_at, left=svid.not_after - at.own, jitter=self._jitter())
@@ -214,34 +218,31 @@ class RenewSVIDs:
         log.debug("SVID minted", spiffe_id=str(svid.spiffe_id), entry_id=entry.id, serial=f"{svid.serial:x}")
         return HeldX509(entry=entry, svid=replace(svid, hint=entry.hint), issued_at=answer.issued_at)
 
-    def _check_better(self, entry: RegistrationEntry, svid: X509SVID, at: Reading) -> None:
-        """Check that an SVID is not one of an issuer whose clock was set forward, in the place of one that is good.
-
-        Raises:
-            X509SVIDError: it is.
-        """
+    def _is_worse(self, entry: RegistrationEntry, svid: X509SVID, at: Reading) -> bool:
+        """Whether an SVID is one of an issuer whose clock was set forward, in the place of one that is good."""
         held, issuer = self._cache.svids.get(entry.id), self._plans[entry.id].issuer
         was_set = issuer is not None and _Offsets.of(at).issuer - issuer > MOST_APART
-        if held is not None and was_set and at.own < svid.not_before and at.own < held.svid.not_after:
-            raise X509SVIDError(
-                f"not before: expected what is valid now, found {svid.not_before.isoformat()}: {apart(at)}"
-            )
+        return held is not None and was_set and at.own < svid.not_before and at.own < held.svid.not_after
 
-    def _postpone(self, entry: RegistrationEntry, reason: str) -> None:
-        """Try this entry again later, the others unharmed; what is held for it stays in service while it is valid."""
+    def _postpone(self, entry: RegistrationEntry, reason: str, *, delay: timedelta | None = None) -> None:
+        """Try this entry again later, the others unharmed; what is held for it stays in service while it is valid.
+
+        Args:
+            delay: None: the next one of those that grow.
+        """
         plan = self._plans[entry.id]
         plan.delays = plan.delays or _ENTRY_BACKOFF.delays(self._jitter)
         held = self._cache.svids.get(entry.id)
         left = None if held is None else held.svid.not_after - self._clock.now()
-        delay = retry_in(next(plan.delays), left=left).total_seconds()
-        plan.due = self._clock.monotonic() + delay
+        wait = retry_in(delay or next(plan.delays), left=left).total_seconds()
+        plan.due = self._clock.monotonic() + wait
         self._troubles.note(_RENEWAL, reason, subject=_named(entry.id))
         log.warning(
             "SVID not minted",
             entry_id=entry.id,
             spiffe_id=str(entry.spiffe_id),
             reason=reason,
-            delay_seconds=round(delay, 3),
+            delay_seconds=round(wait, 3),
         )
 
 

@@ -5,6 +5,7 @@ Decided here: what ready means. How pages are served: cognomen/daemon/webserver.
 
 from collections.abc import Callable, Mapping
 
+from attestor.decisions.clocks import is_valid
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.metrics import Metrics
 from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
@@ -25,8 +26,9 @@ def health_pages(look: Callable[[], ObserveAttestor | None], counted: Metrics) -
             return readiness(["node: has not joined its issuer yet"], wants_json)
         seen = observe()
         missing = [] if seen.synchronised else ["snapshot: none from the issuer since the start"]
-        if seen.node.svid.not_after <= observe.clock.now():
-            missing.append(f"node svid: expired {seen.node.svid.not_after.isoformat()}")
+        svid = seen.node.svid
+        if not is_valid(svid.not_before, svid.not_after, observe.clock.read()):
+            missing.append(f"node svid: valid from {svid.not_before.isoformat()} to {svid.not_after.isoformat()}")
         if seen.apart:
             missing.append(f"clock: {seen.apart}")
         return readiness(missing, wants_json)

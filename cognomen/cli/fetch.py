@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,10 @@ from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
 from svid.x509svid import X509SVID
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "refetch_in"]
+
+_SHORTEST_WAIT = timedelta(seconds=1)
+_LOOK_SECONDS = 10.0  # how late the end of a sleep of the machine may be noticed
 
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
 _LOOK_UP_SECONDS = 0.5
@@ -130,8 +134,25 @@ def jwt(
             is_well = run_hook(command, directory)
             if not watch:
                 return _code(is_well)
-            left = min(one.expires_at for one in svids) - SystemClock().now()
-            time.sleep(max(left.total_seconds() / 2, 1.0))
+            _sleep(refetch_in(svids, now=SystemClock().now()))
+
+
+def refetch_in(svids: Sequence[JWTSVID], *, now: datetime) -> timedelta:
+    """How long to wait before tokens are fetched again: half of the time that they still live, by a clock that may be wrong."""
+    waits = []
+    for one in svids:
+        left = one.expires_at - now
+        life = left if one.issued_at is None else one.expires_at - one.issued_at
+        waits.append((left if timedelta() < left <= life else life / 2) / 2)
+    return max(min(waits), _SHORTEST_WAIT)
+
+
+def _sleep(length: timedelta) -> None:
+    """Sleep by a clock that goes on while the machine is asleep, unlike time.sleep's."""
+    clock = SystemClock()
+    end = clock.monotonic() + length.total_seconds()
+    while (left := end - clock.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
 
 
 @fetch.command()

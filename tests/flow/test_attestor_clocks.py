@@ -166,7 +166,7 @@ async def test_an_issuer_that_is_fast_for_five_minutes_leaves_nothing_behind(hou
     await house.let_pass(timedelta(seconds=30))
     assert house.is_good()
     assert house.held is not before
-    assert len(house.issuer.mints) <= 12
+    assert len(house.issuer.mints) <= 3
 
 
 async def test_what_came_first_from_an_issuer_that_was_fast_is_made_anew_once_it_is_right(house: House) -> None:

@@ -1,0 +1,41 @@
+"""cognomen/cli/fetch: when tokens are fetched again."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cognomen.cli.fetch import refetch_in
+from svid.jwtsvid import JWTSVID
+from svid.spiffeid import SpiffeID
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuerclient import Authority
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+WEB = SpiffeID.parse("spiffe://example.org/web")
+TOKEN = JWTSVID.parse_insecure(
+    Authority(WEB.trust_domain, FakeClock(NOW)).token(WEB, ["db"], ttl=6 * MINUTE)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ahead", "wait"),
+    [
+        (timedelta(), 3 * MINUTE),
+        (2 * MINUTE, 2 * MINUTE),
+        (6 * MINUTE, 1.5 * MINUTE),
+        (timedelta(days=8), 1.5 * MINUTE),
+        (-timedelta(hours=2), 1.5 * MINUTE),
+    ],
+    ids=str,
+)
+def test_tokens_are_fetched_again_before_they_end_also_by_a_clock_that_is_wrong(
+    ahead: timedelta, wait: timedelta
+) -> None:
+    assert refetch_in([TOKEN], now=NOW + ahead) == wait
+
+
+def test_the_first_to_end_counts_and_a_second_passes_at_least() -> None:
+    assert refetch_in([TOKEN, replace(TOKEN, expires_at=NOW + MINUTE)], now=NOW) == MINUTE / 2
+    assert refetch_in([replace(TOKEN, issued_at=None)], now=NOW + timedelta(days=8)) == timedelta(seconds=1)
