@@ -3,6 +3,7 @@
 Who keeps it up to date is svid/workloadapi/sources.
 """
 
+import inspect
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from svid.jwtsvid import JWTSVID
 from svid.spiffeid import TrustDomain
 from svid.x509svid import X509SVID
 
-__all__ = ["TokenVerifier", "X509Identity"]
+__all__ = ["TokenVerifier", "X509Identity", "demand_source"]
 
 
 class X509Identity(Protocol):
@@ -44,3 +45,18 @@ class TokenVerifier(Protocol):
             JWTSVIDError: it is not valid here and now.
             SVIDError: any other: nothing can be verified now.
         """
+
+
+def demand_source(source: object, *names: str) -> None:
+    """Refuse what is no source of these, such as arguments in the wrong order; nothing is asked for yet.
+
+    Raises:
+        TypeError: something is missing.
+    """
+    for name in names:
+        try:
+            inspect.getattr_static(source, name)
+        except AttributeError:
+            if not hasattr(type(source), "__getattr__"):  # who answers for somebody else has no attributes to see
+                wanted = " and ".join(names)
+                raise TypeError(f"source: expected one that has {wanted}, found {type(source).__name__}") from None

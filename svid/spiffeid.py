@@ -97,7 +97,13 @@ class SpiffeID:
         return cls(trust_domain=trust_domain, path="".join(f"/{segment}" for segment in segments))
 
     def is_member_of(self, trust_domain: TrustDomain) -> bool:
-        """Whether this ID lies in that trust domain."""
+        """Whether this ID lies in that trust domain.
+
+        Raises:
+            TypeError: not a TrustDomain; a text would equal none, and `not peer.is_member_of("…")` would admit everybody.
+        """
+        if not isinstance(trust_domain, TrustDomain):
+            raise TypeError(f"trust domain: expected a TrustDomain, found {type(trust_domain).__name__}")
         return self.trust_domain == trust_domain
 
     def is_below(self, prefix: str) -> bool:

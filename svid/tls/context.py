@@ -21,9 +21,9 @@ from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
 from svid.encoding import certificates_from_der
 from svid.errors import AuthorizationError, SVIDError, X509SVIDError
-from svid.source import X509Identity
+from svid.source import X509Identity, demand_source
 from svid.spiffeid import SpiffeID, TrustDomain
-from svid.tls.authorize import Authorizer
+from svid.tls.authorize import Authorizer, strictly
 from svid.x509svid import X509SVID, check_leaf, verify
 
 if TYPE_CHECKING:
@@ -71,9 +71,11 @@ class _MutualContext(ssl.SSLContext):
 class LiveContext(_MutualContext):
     """An ssl.SSLContext for mutual TLS 1.3 by SPIFFE IDs, for blocking sockets and asyncio; it follows its source.
 
-    Host names are not looked at, sessions are not resumed. Of what may be set on an SSLContext only the ALPN protocols have an effect.
+    Host names are not looked at, sessions are not resumed. Of what may be set on an SSLContext only the ALPN protocols have an effect:
+    libraries set `verify_mode`, `check_hostname` and authorities of their own on a context that they are given.
 
     Raises:
+        TypeError: no source, or an authorizer that cannot answer; the two in the wrong order, for example.
         HandshakeRefusedError: at a handshake; there is no valid SVID, or the peer's chain is not vouched for.
         UnwantedPeerError: at a handshake; `authorize` refused the peer.
 
@@ -83,9 +85,10 @@ class LiveContext(_MutualContext):
     def __init__(
         self, source: X509Identity, authorize: Authorizer, *, server_side: bool, clock: Clock | None = None
     ) -> None:
+        demand_source(source, "svid", "bundles")
         super().__init__()
         self._source = source
-        self._authorize = authorize
+        self._authorize = strictly(authorize)
         self._server_side = server_side
         self._clock = clock or SystemClock()
         self._alpn_protocols: tuple[str, ...] = ()
@@ -157,7 +160,7 @@ class LiveContext(_MutualContext):
             raise HandshakeRefusedError(str(e), clause=e.clause) from e
         try:
             self._authorize(peer)
-        except SVIDError as e:
+        except AuthorizationError as e:
             raise UnwantedPeerError(str(e), clause=e.clause) from e
         return peer
 

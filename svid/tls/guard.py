@@ -8,8 +8,8 @@ from typing import Protocol, TypeAlias
 
 from svid.errors import AuthorizationError, JWTSVIDError, SVIDError
 from svid.jwtsvid import JWTSVID
-from svid.source import TokenVerifier
-from svid.tls.authorize import Authorizer
+from svid.source import TokenVerifier, demand_source
+from svid.tls.authorize import Authorizer, strictly
 
 __all__ = ["JWTGuard", "verify_bearer"]
 
@@ -35,17 +35,19 @@ def verify_bearer(
         audience: what we are called; one of these must be in the token.
 
     Raises:
+        TypeError: `authorize` cannot answer.
         JWTSVIDError: there is no token, or it is not valid here and now.
         AuthorizationError: it is valid, and its SPIFFE ID is not wanted.
         WorkloadAPIError: nothing can be verified now.
 
     Source: RFC 6750 2.1, SPIFFE JWT-SVID 5
     """
+    demand_wanted = strictly(authorize)
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token or " " in token:
         raise JWTSVIDError("authorization: expected Bearer and a token")
     svid = source.verify(token, audience)
-    authorize(svid.spiffe_id)
+    demand_wanted(svid.spiffe_id)
     return svid
 
 
@@ -54,15 +56,19 @@ class JWTGuard:
 
     The app finds the token's JWTSVID as `request.state.jwt_svid`. Without a valid one a request is answered 401, with one of somebody who
     is not wanted 403, and 503 while nothing can be verified.
+
+    Raises:
+        TypeError: no source of JWT-SVIDs, or an authorizer that cannot answer.
     """
 
     def __init__(
         self, app: _App, *, source: TokenVerifier, audience: str | Collection[str], authorize: Authorizer
     ) -> None:
+        demand_source(source, "verify")
         self._app = app
         self._source = source
         self._audience = audience
-        self._authorize = authorize
+        self._authorize = strictly(authorize)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it."""

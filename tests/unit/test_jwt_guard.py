@@ -13,10 +13,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from svid.clock import SystemClock
-from svid.errors import JWTSVIDError, WorkloadAPIError
+from svid.errors import AuthorizationError, JWTSVIDError, WorkloadAPIError
 from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID
-from svid.tls.authorize import exactly
+from svid.tls.authorize import Authorizer, exactly
 from svid.tls.guard import JWTGuard, verify_bearer
 from tests.doubles.trustdomain import TrustDomainDouble
 
@@ -58,6 +58,14 @@ def app(tokens: Tokens) -> Starlette:
 
     guard = Middleware(JWTGuard, source=tokens, audience="db", authorize=exactly(WEB))  # type: ignore[arg-type]  # Starlette's own ASGI types
     return Starlette(routes=[Route("/", who), WebSocketRoute("/talk", talk)], middleware=[guard])
+
+
+def guarded(tokens: Tokens, authorize: Authorizer) -> Starlette:
+    async def hello(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    guard = Middleware(JWTGuard, source=tokens, audience="db", authorize=authorize)  # type: ignore[arg-type]  # Starlette's own ASGI types
+    return Starlette(routes=[Route("/", hello)], middleware=[guard])
 
 
 async def ask(app: Starlette, *authorizations: str) -> httpx.Response:
@@ -138,3 +146,43 @@ def test_the_check_by_itself_gives_the_svid(tokens: Tokens, domain: TrustDomainD
     assert verify_bearer(header, tokens, audience="db", authorize=exactly(WEB)).spiffe_id == WEB
     with pytest.raises(JWTSVIDError, match="expected Bearer and a token"):
         verify_bearer("", tokens, audience="db", authorize=exactly(WEB))
+
+
+def fail(_: SpiffeID) -> None:
+    raise JWTSVIDError("a bug of the service's")
+
+
+@pytest.mark.parametrize(
+    ("authorize", "status"),
+    [
+        (lambda _: True, 200),
+        (lambda _: None, 200),
+        (lambda _: False, 403),
+        (lambda _: 1, 403),
+        (lambda _: "", 403),
+        (fail, 403),
+    ],
+)
+async def test_an_authorizer_lets_in_by_true_or_none_alone(
+    authorize: Authorizer, status: int, tokens: Tokens, domain: TrustDomainDouble
+) -> None:
+    answer = await ask(guarded(tokens, authorize), f"Bearer {domain.token('/web', 'db')}")
+    assert answer.status_code == status
+
+
+def test_the_check_by_itself_refuses_whom_a_predicate_refuses(tokens: Tokens, domain: TrustDomainDouble) -> None:
+    header = f"Bearer {domain.token('/web', 'db')}"
+    with pytest.raises(AuthorizationError):
+        verify_bearer(header, tokens, audience="db", authorize=lambda _: False)
+
+
+async def later(_: SpiffeID) -> bool:
+    return True
+
+
+def test_a_guard_is_not_made_of_something_else(tokens: Tokens, app: Starlette) -> None:
+    for source, authorize in ((exactly(WEB), tokens), (tokens, WEB), (tokens, None), (tokens, later)):
+        with pytest.raises(TypeError, match="expected"):
+            JWTGuard(app, source=source, audience="db", authorize=authorize)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="expected"):
+        verify_bearer("Bearer x", tokens, audience="db", authorize=later)  # type: ignore[arg-type]  # the mistake

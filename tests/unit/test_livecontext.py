@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from svid.bundle import Bundle
 from svid.errors import AuthorizationError
 from svid.spiffeid import SpiffeID
-from svid.tls.authorize import any_in, exactly, matching
+from svid.tls.authorize import Authorizer, any_in, exactly, matching
 from svid.tls.context import (
     HandshakeRefusedError,
     LiveContext,
@@ -405,15 +406,109 @@ def test_an_ordinary_connection_has_no_peer_id(
         peer_id(theirs)
 
 
-def test_an_authorizer_with_a_bug_lets_nobody_in(pool: ThreadPoolExecutor, client: Identity, server: Identity) -> None:
-    def fail(_: SpiffeID) -> bool:
-        raise LookupError("a bug of the service's")
+def fail(_: SpiffeID) -> bool:
+    raise LookupError("a bug of the service's")
 
-    near, far = connect(pool, client_context(client, ANYBODY), server_context(server, matching(fail)))
-    with pytest.raises(LookupError):
+
+def answer_nobody_awaits(peer: SpiffeID) -> object:
+    async def later() -> bool:
+        return peer == CLIENT
+
+    return later()
+
+
+@pytest.mark.parametrize(
+    "authorize", [lambda _: False, lambda _: 1, lambda _: "no", fail, answer_nobody_awaits, exactly], ids=range(6)
+)
+def test_an_authorizer_admits_by_true_or_none_alone(
+    pool: ThreadPoolExecutor, client: Identity, server: Identity, authorize: Authorizer
+) -> None:
+    near, far = connect(pool, client_context(client, lambda _: None), server_context(server, authorize))
+    with pytest.raises(UnwantedPeerError):
         far.result()
     with near.result() as mine:
         assert mine.recv(1) == b""
+    near, far = connect(pool, client_context(client, authorize), server_context(server, lambda _: True))
+    with pytest.raises(UnwantedPeerError):
+        near.result()
+    with far.result() as theirs:
+        assert theirs.recv(1) == b""
+
+
+async def async_authorizer(_: SpiffeID) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("make", [server_context, client_context])
+def test_arguments_in_the_wrong_order_or_of_another_type_make_no_context(
+    make: Callable[[object, object], LiveContext], client: Identity
+) -> None:
+    for source, authorize in (
+        (exactly(SERVER), client),
+        (exactly(SERVER), exactly(SERVER)),
+        (client, SERVER),
+        (client, None),
+        (client, async_authorizer),
+        (client.svid, ANYBODY),
+    ):
+        with pytest.raises(TypeError, match="expected"):
+            make(source, authorize)
+
+
+class Delegating:
+    """A source that answers for another one."""
+
+    def __init__(self, source: Identity) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._source, name)
+
+
+def test_a_source_is_not_asked_when_a_context_is_made(client: Identity) -> None:
+    client.deny()
+    client_context(client, ANYBODY)
+    client_context(Delegating(client), ANYBODY)  # type: ignore[arg-type]  # it has what is asked for, when it is
+
+
+def test_what_libraries_set_on_a_context_does_not_switch_the_check_off(
+    pool: ThreadPoolExecutor, domain: TrustDomainDouble, client: Identity, tmp_path: Path
+) -> None:
+    """requests, urllib3, http.client and anyio set these on a context that they are given."""
+    stranger = TrustDomainDouble()
+    stranger.rotate()
+    stranger.drop()  # so that it has another authority
+    impostor = Identity(stranger.svid("/server"), stranger.bundle)
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in stranger.bundle.x509_authorities))
+    context = client_context(client, exactly(SERVER))
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.verify_flags = ssl.VerifyFlags.VERIFY_DEFAULT
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.post_handshake_auth = True
+    context.load_verify_locations(authorities)
+    context.load_default_certs()
+    context.sslsocket_class, context.sslobject_class = ssl.SSLSocket, ssl.SSLObject
+    near, far = connect(pool, context, plain(impostor, tmp_path, server_side=True))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        near.result()
+    with pytest.raises(ssl.SSLError):
+        far.result()
+    other = Identity(domain.svid("/other"), domain.bundle)
+    near, far = connect(pool, context, server_context(other, ANYBODY))
+    with pytest.raises(UnwantedPeerError):
+        near.result()
+    far.result().close()
+
+
+def test_the_context_of_a_client_serves_nobody_and_that_of_a_server_calls_nobody(
+    client: Identity, server: Identity
+) -> None:
+    with pytest.raises(ssl.SSLError, match="Cannot create a server socket"):
+        client_context(client, ANYBODY).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    with pytest.raises(ssl.SSLError, match="Cannot create a client socket"):
+        server_context(server, ANYBODY).wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
 
 
 def test_no_key_stays_in_a_file(client: Identity) -> None:
