@@ -1,13 +1,16 @@
-"""gRPC servers over mutual TLS by SPIFFE IDs: what a port is added with, and who is let in at each call.
+"""gRPC servers over mutual TLS by SPIFFE IDs: a server with its port, and who is let in at each call.
 
-gRPC's own TLS does the handshakes, each by today's identity. It cannot keep trust domains apart, so each call is checked once more: the
-peer's chain by today's bundle of its own trust domain, or its JWT-SVID, and whether it is wanted. Clients: svid/tls/grpc_client.
+gRPC's own TLS does the handshakes, each by today's identity. It cannot keep trust domains apart, and knows of no authorizer. So each call
+is checked: the peer's chain by today's bundle of its own trust domain, or its JWT-SVID, and whether it is wanted. A port without that check
+would serve everybody of every trusted trust domain: so a server and its port are made together, of the check.
+Clients: svid/tls/grpc_client.
 """
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Protocol, TypeAlias, TypeVar, cast
+from typing import Generic, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 import grpc
 from cryptography import x509
@@ -16,9 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from svid.clock import Clock
 from svid.errors import AuthorizationError, JWTSVIDError, SVIDError, X509SVIDError
 from svid.jwtsvid import JWTSVID
-from svid.source import TokenVerifier, X509Identity
+from svid.source import TokenVerifier, X509Identity, demand_source
 from svid.spiffeid import SpiffeID
-from svid.tls.authorize import Authorizer
+from svid.tls.authorize import Authorizer, strictly
 from svid.tls.context import HandshakeRefusedError, server_context
 from svid.tls.guard import verify_bearer
 
@@ -26,14 +29,17 @@ __all__ = [
     "BearerCheck",
     "LatestConfiguration",
     "PeerCheck",
+    "ServerSettings",
     "grpc_aio_interceptor",
+    "grpc_aio_server",
     "grpc_interceptor",
-    "grpc_server_credentials",
+    "grpc_server",
     "guarded_method",
 ]
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
+InterceptorT = TypeVar("InterceptorT")
 
 
 class Call(Protocol):
@@ -46,16 +52,12 @@ class Call(Protocol):
         """Tell what the caller sent before its message: pairs of a name and a value."""
 
 
-Check: TypeAlias = Callable[[Call], object]
-"""Raises an SVIDError where a call is not let in."""
-
-
 class LatestConfiguration:
     """The TLS configuration of a port, asked for at each handshake.
 
     gRPC asks from threads of its own, and is told only what is new: to take a configuration over is not safe beside another handshake
     (grpcio 1.85: told each time, it aborts when many connections come and go at once). So TLS sessions may be resumed, and whoever looks
-    at a call refuses one of a resumed session.
+    at a call refuses one of a resumed session. It admits nobody: who makes credentials of it puts a check before every method.
     """
 
     def __init__(self, now: Callable[[], grpc.ServerCertificateConfiguration]) -> None:
@@ -77,14 +79,136 @@ class LatestConfiguration:
         return None if now is before else now
 
 
-def grpc_server_credentials(source: X509Identity) -> grpc.ServerCredentials:
-    """Make the credentials that a port is added with: `server.add_secure_port(address, …)`.
+class PeerCheck:
+    """Whether the other end of a call's connection is wanted, by the X509-SVID that it showed.
 
-    Everybody of a trusted trust domain passes the handshake: let an interceptor say who may call.
+    Args:
+        source: its bundles vouch for peers; a server of this check shows its X509-SVID.
 
     Raises:
-        SVIDError: as the source; there is no valid SVID to begin with.
+        TypeError: no source, or an authorizer that cannot answer; the two in the wrong order, for example.
     """
+
+    def __init__(self, source: X509Identity, authorize: Authorizer, *, clock: Clock | None = None) -> None:
+        self.source = source
+        self._context = server_context(source, authorize, clock=clock)
+
+    def __call__(self, context: Call) -> SpiffeID:
+        """Say whose the other end is; a method may ask, too.
+
+        Raises:
+            X509SVIDError: it showed none, or its bundle does not vouch for it any more.
+            AuthorizationError: it is not wanted.
+            SVIDError: nothing can be verified now.
+        """
+        facts = cast("Mapping[str, Collection[bytes]]", context.auth_context())
+        if list(facts.get("ssl_session_reused", ())) != [b"false"]:
+            raise X509SVIDError("peer: expected a full handshake, found a resumed session")
+        leaf = list(facts.get("x509_pem_cert", ()))
+        if len(leaf) != 1:
+            raise X509SVIDError("peer: expected an X509-SVID, found none")
+        self.source.svid  # noqa: B018 - raises where our own identity was taken away
+        return self._context.admit(_der(leaf[0], *facts.get("x509_pem_cert_chain", ())))
+
+
+class BearerCheck:
+    """Whether a call brings a JWT-SVID for us, of somebody who is wanted, as `authorization: Bearer …`.
+
+    Args:
+        audience: what we are called; one of these must be in the token.
+
+    Raises:
+        TypeError: no source of JWT-SVIDs, or an authorizer that cannot answer.
+    """
+
+    def __init__(self, source: TokenVerifier, *, audience: str | Collection[str], authorize: Authorizer) -> None:
+        demand_source(source, "verify")
+        self._source = source
+        self._audience = audience
+        self._authorize = strictly(authorize)
+
+    def __call__(self, context: Call) -> JWTSVID:
+        """Check the token, and say whose it is; raises as `svid.tls.guard.verify_bearer`."""
+        metadata = cast("Collection[tuple[str, str | bytes]] | None", context.invocation_metadata()) or ()
+        found = [value for name, value in metadata if name == "authorization"]
+        header = found[0] if len(found) == 1 else ""  # of several none can be trusted
+        return verify_bearer(
+            header if isinstance(header, str) else "", self._source, audience=self._audience, authorize=self._authorize
+        )
+
+
+class ServerSettings(TypedDict, Generic[InterceptorT], total=False):
+    """What else gRPC's servers can be given, by its own names."""
+
+    handlers: Sequence[grpc.GenericRpcHandler]
+    interceptors: Sequence[InterceptorT]
+    options: Sequence[tuple[str, object]]
+    maximum_concurrent_rpcs: int
+    compression: grpc.Compression
+
+
+def grpc_server(
+    address: str,
+    check: PeerCheck,
+    workers: ThreadPoolExecutor,
+    **settings: Unpack[ServerSettings[grpc.ServerInterceptor]],
+) -> tuple[grpc.Server, int]:
+    """Make a server over mutual TLS whose every call is checked first; and the port that it got.
+
+    Whom the check refuses gets UNAUTHENTICATED; who is valid and not wanted, PERMISSION_DENIED; UNAVAILABLE where nothing can be verified.
+    That holds for every service that is added, health and reflection included, and for every other port: on one without TLS nobody is let
+    in. Of `interceptors`, the check is the first.
+
+    Args:
+        address: `host:port`, as gRPC's `add_secure_port` takes it; port 0: a free one.
+
+    Raises:
+        RuntimeError: the address cannot be bound.
+        SVIDError: as the source; there is no valid SVID to begin with.
+        TypeError: no PeerCheck.
+    """
+    _demand_check(check, PeerCheck)
+    settings["interceptors"] = [_Interceptor(check), *settings.get("interceptors", ())]
+    server = grpc.server(workers, **settings)  # type: ignore[arg-type]  # the stubs want lists
+    return server, server.add_secure_port(address, _credentials(check.source))
+
+
+def grpc_aio_server(
+    address: str, check: PeerCheck, **settings: Unpack[ServerSettings[grpc.aio.ServerInterceptor]]
+) -> tuple[grpc.aio.Server, int]:
+    """Make the same for asyncio; its methods must be coroutines or asynchronous generators."""
+    _demand_check(check, PeerCheck)
+    settings["interceptors"] = [_AioInterceptor(check), *settings.get("interceptors", ())]
+    server = grpc.aio.server(**settings)
+    return server, server.add_secure_port(address, _credentials(check.source))
+
+
+def grpc_interceptor(check: BearerCheck | PeerCheck) -> grpc.ServerInterceptor:
+    """Make an interceptor: `grpc_server(…, interceptors=[grpc_interceptor(BearerCheck(…))])`, or of a server behind somebody else's TLS.
+
+    Whom the check refuses is answered as by `grpc_server`.
+
+    Raises:
+        TypeError: neither a BearerCheck nor a PeerCheck.
+    """
+    _demand_check(check, BearerCheck, PeerCheck)
+    return _Interceptor(check)
+
+
+def grpc_aio_interceptor(check: BearerCheck | PeerCheck) -> grpc.aio.ServerInterceptor:
+    """Make the same for a server of `grpc.aio`; its methods must be coroutines or asynchronous generators."""
+    _demand_check(check, BearerCheck, PeerCheck)
+    return _AioInterceptor(check)
+
+
+def _demand_check(check: object, *wanted: type) -> None:
+    if not isinstance(check, wanted):
+        names = " or ".join(f"a {one.__name__}" for one in wanted)
+        raise TypeError(f"check: expected {names}, found {type(check).__name__}")
+
+
+def _credentials(source: X509Identity) -> grpc.ServerCredentials:
+    """Make credentials by which everybody of a trusted trust domain passes the handshake: only for a server that asks a PeerCheck."""
     made: list[tuple[object, object, grpc.ServerCertificateConfiguration]] = []
 
     def now() -> grpc.ServerCertificateConfiguration:
@@ -106,70 +230,6 @@ def grpc_server_credentials(source: X509Identity) -> grpc.ServerCredentials:
     return LatestConfiguration(now).for_port(demand_client_certificate=True)
 
 
-class PeerCheck:
-    """Whether the other end of a call's connection is wanted, by the X509-SVID that it showed.
-
-    Args:
-        source: its bundles vouch for peers.
-    """
-
-    def __init__(self, source: X509Identity, authorize: Authorizer, *, clock: Clock | None = None) -> None:
-        self._source = source
-        self._context = server_context(source, authorize, clock=clock)
-
-    def __call__(self, context: Call) -> SpiffeID:
-        """Say whose the other end is; a method may ask, too.
-
-        Raises:
-            X509SVIDError: it showed none, or its bundle does not vouch for it any more.
-            AuthorizationError: it is not wanted.
-            SVIDError: nothing can be verified now.
-        """
-        facts = cast("Mapping[str, Collection[bytes]]", context.auth_context())
-        if list(facts.get("ssl_session_reused", ())) != [b"false"]:
-            raise X509SVIDError("peer: expected a full handshake, found a resumed session")
-        leaf = list(facts.get("x509_pem_cert", ()))
-        if len(leaf) != 1:
-            raise X509SVIDError("peer: expected an X509-SVID, found none")
-        self._source.svid  # noqa: B018 - raises where our own identity was taken away
-        return self._context.admit(_der(leaf[0], *facts.get("x509_pem_cert_chain", ())))
-
-
-class BearerCheck:
-    """Whether a call brings a JWT-SVID for us, of somebody who is wanted, as `authorization: Bearer …`.
-
-    Args:
-        audience: what we are called; one of these must be in the token.
-    """
-
-    def __init__(self, source: TokenVerifier, *, audience: str | Collection[str], authorize: Authorizer) -> None:
-        self._source = source
-        self._audience = audience
-        self._authorize = authorize
-
-    def __call__(self, context: Call) -> JWTSVID:
-        """Check the token, and say whose it is; raises as `svid.tls.guard.verify_bearer`."""
-        metadata = cast("Collection[tuple[str, str | bytes]] | None", context.invocation_metadata()) or ()
-        found = [value for name, value in metadata if name == "authorization"]
-        header = found[0] if len(found) == 1 else ""  # of several none can be trusted
-        return verify_bearer(
-            header if isinstance(header, str) else "", self._source, audience=self._audience, authorize=self._authorize
-        )
-
-
-def grpc_interceptor(check: Check) -> grpc.ServerInterceptor:
-    """Make an interceptor for `grpc.server(…, interceptors=[grpc_interceptor(PeerCheck(source, authorize))])`.
-
-    Whom the check refuses gets UNAUTHENTICATED; who is valid and not wanted, PERMISSION_DENIED; UNAVAILABLE where nothing can be verified.
-    """
-    return _Interceptor(check)
-
-
-def grpc_aio_interceptor(check: Check) -> grpc.aio.ServerInterceptor:
-    """Make the same for `grpc.aio.server`; its methods must be coroutines or asynchronous generators."""
-    return _AioInterceptor(check)
-
-
 _Handler: TypeAlias = "grpc.RpcMethodHandler[RequestT, ReplyT]"
 Behaviour: TypeAlias = Callable[[object, object], object]
 _Make: TypeAlias = "Callable[[Behaviour, object, object], _Handler[RequestT, ReplyT]]"
@@ -177,7 +237,7 @@ _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: BearerCheck | PeerCheck) -> None:
         self._check = check
 
     def intercept_service(
@@ -199,7 +259,7 @@ class _Interceptor(grpc.ServerInterceptor):
 
 
 class _AioInterceptor(grpc.aio.ServerInterceptor):
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: BearerCheck | PeerCheck) -> None:
         self._check = check
 
     async def intercept_service(
@@ -240,7 +300,7 @@ def guarded_method(
 
 
 def _refusal(
-    check: Check, context: "grpc.ServicerContext | grpc.aio.ServicerContext[object, object]"
+    check: BearerCheck | PeerCheck, context: "grpc.ServicerContext | grpc.aio.ServicerContext[object, object]"
 ) -> tuple[grpc.StatusCode, str] | None:
     """Ask, and say how the call is refused; the reason is not the peer's business."""
     try:

@@ -33,9 +33,9 @@ from svid.tls.grpc_server import (
     BearerCheck,
     Call,
     PeerCheck,
-    grpc_aio_interceptor,
+    grpc_aio_server,
     grpc_interceptor,
-    grpc_server_credentials,
+    grpc_server,
 )
 from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
@@ -73,13 +73,12 @@ def blocking(server: Identity, authorize: Authorizer, *others: grpc.ServerInterc
             yield b"%d" % number
             threading.Event().wait(0.05)
 
-    running = grpc.server(ThreadPoolExecutor(8), interceptors=[grpc_interceptor(check), *others])
+    running, port = grpc_server("127.0.0.1:0", check, ThreadPoolExecutor(8), interceptors=others)
     methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Say": grpc.unary_unary_rpc_method_handler(say),
         "Count": grpc.unary_stream_rpc_method_handler(count),
     }
     running.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Who", methods)])
-    port = running.add_secure_port("127.0.0.1:0", grpc_server_credentials(server))
     running.start()
     try:
         yield port, met
@@ -102,13 +101,13 @@ def asynchronous(server: Identity, authorize: Authorizer) -> Iterator[tuple[int,
             await asyncio.sleep(0.05)
 
     async def main() -> None:
-        running = grpc.aio.server(interceptors=[grpc_aio_interceptor(check)])
+        running, port = grpc_aio_server("127.0.0.1:0", check)
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "Say": grpc.unary_unary_rpc_method_handler(say),
             "Count": grpc.unary_stream_rpc_method_handler(count),
         }
         running.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Who", methods)])
-        ports.append(running.add_secure_port("127.0.0.1:0", grpc_server_credentials(server)))
+        ports.append(port)
         await running.start()
         started.set()
         await stop.wait()
@@ -238,7 +237,7 @@ def test_whoever_has_no_identity_any_more_neither_calls_nor_serves(
         assert refused(port, client, exactly(SERVER)).startswith("UNAVAILABLE: ")
         assert "no identity issued" in caplog.text
     with pytest.raises(WorkloadAPIError, match="no identity issued"):
-        grpc_server_credentials(server)
+        grpc_server("127.0.0.1:0", PeerCheck(server, exactly(CLIENT)), ThreadPoolExecutor(1))
 
 
 def test_who_shows_no_certificate_does_not_get_in(server: Identity) -> None:
