@@ -33,7 +33,9 @@ if TYPE_CHECKING:
         grpc_server,
     )
     from svid.tls.guard import JWTGuard, verify_bearer
+    from svid.tls.httpx_client import httpx_async_client, httpx_client
     from svid.tls.requests_session import requests_session
+    from svid.tls.urllib_opener import urllib_opener
     from svid.tls.uvicorn_server import uvicorn_mtls
     from svid.wire.workload import X509Context
     from svid.workloadapi.client import WorkloadAPIClient
@@ -72,10 +74,13 @@ __all__ = [
     "grpc_channel",
     "grpc_interceptor",
     "grpc_server",
+    "httpx_async_client",
+    "httpx_client",
     "matching",
     "peer_id",
     "requests_session",
     "server_context",
+    "urllib_opener",
     "uvicorn_mtls",
     "verify_bearer",
 ]
@@ -106,14 +111,16 @@ _MODULES = {
         "grpc_interceptor",
         "grpc_server",
     ),
+    "svid.tls.httpx_client": ("httpx_async_client", "httpx_client"),
     "svid.tls.requests_session": ("requests_session",),
+    "svid.tls.urllib_opener": ("urllib_opener",),
     "svid.tls.uvicorn_server": ("uvicorn_mtls",),
     "svid.wire.workload": ("X509Context",),
     "svid.workloadapi.client": ("WorkloadAPIClient",),
     "svid.workloadapi.sources": ("JWTSource", "X509Source"),
     "svid.x509svid": ("X509SVID",),
 }
-_EXTRAS = ("requests", "uvicorn")  # whose names are the libraries'
+_EXTRAS = ("httpx", "requests", "uvicorn")  # whose names are the libraries'
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 

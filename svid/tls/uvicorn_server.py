@@ -40,7 +40,9 @@ def uvicorn_mtls(source: X509Identity, authorize: Authorizer) -> UvicornOptions:
 
     In the app, Starlette's and FastAPI's `request.state.peer` is the peer's SpiffeID. WebSockets are off: uvicorn begins them without the
     state of their connection.
+
+    Raises:
+        TypeError: no source, or an authorizer that cannot answer.
     """
-    return UvicornOptions(
-        ssl_context_factory=lambda _config, _default: server_context(source, authorize), http=PeerProtocol, ws="none"
-    )
+    context = server_context(source, authorize)
+    return UvicornOptions(ssl_context_factory=lambda _config, _default: context, http=PeerProtocol, ws="none")

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, any_in, exactly
 from svid.tls.context import client_context, peer_id, server_context
+from svid.tls.httpx_client import httpx_client
 from svid.tls.requests_session import requests_session
 from svid.tls.uvicorn_server import uvicorn_mtls
 from tests.doubles.identity import CLIENT, SERVER, Identity
@@ -108,7 +109,7 @@ SERVERS = {
 
 
 def by_httpx(client: Identity, authorize: Authorizer, port: int) -> str:
-    with httpx.Client(verify=client_context(client, authorize)) as session:
+    with httpx_client(client, authorize) as session:
         return session.get(f"https://127.0.0.1:{port}/").text
 
 
@@ -158,20 +159,6 @@ def test_a_client_leaves_a_server_that_it_did_not_want_and_one_of_a_stranger(
         ask(client, exactly(SERVER), port)
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # so urllib3 calls verify=False, which has no effect
-def test_a_caller_of_requests_cannot_switch_the_check_off(
-    client: Identity, server: Identity, domain: TrustDomainDouble
-) -> None:
-    other = exactly(SpiffeID.parse("spiffe://example.org/other"))
-    refused = pytest.raises(requests.exceptions.SSLError)
-    with (
-        uvicorn_on(starlette_app(), server, any_in(domain.name)) as port,
-        requests_session(client, other) as session,
-        refused,
-    ):
-        session.get(f"https://127.0.0.1:{port}/", verify=False, timeout=10)
-
-
 def test_a_server_refuses_a_client_that_it_does_not_want(client: Identity, server: Identity) -> None:
     with uvicorn_on(starlette_app(), server, exactly(SERVER)) as port, pytest.raises(httpx.TransportError):
         by_httpx(client, exactly(SERVER), port)
@@ -197,7 +184,7 @@ def test_no_request_fails_while_identities_and_authorities_rotate(
 
     def make() -> contextlib.AbstractContextManager[httpx.Client | requests.Session]:
         if name == "httpx":
-            return httpx.Client(verify=client_context(client, exactly(SERVER)))
+            return httpx_client(client, exactly(SERVER))
         return requests_session(client, exactly(SERVER))
 
     with uvicorn_on(starlette_app(), server, exactly(CLIENT)) as port, ThreadPoolExecutor(2) as pool:

@@ -36,7 +36,9 @@ def test_values_and_tls_do_not_load_grpc(names: str) -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize(("name", "library"), [("requests_session", "requests"), ("uvicorn_mtls", "uvicorn")])
+@pytest.mark.parametrize(
+    ("name", "library"), [("httpx_client", "httpx"), ("requests_session", "requests"), ("uvicorn_mtls", "uvicorn")]
+)
 def test_a_library_that_is_missing_is_named_with_its_extra(name: str, library: str) -> None:
     code = f"import sys; sys.modules[{library!r}] = None; from svid import {name}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
