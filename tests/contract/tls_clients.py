@@ -6,7 +6,7 @@ import http.client
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
-from urllib.request import Request
+from urllib.request import Request, urlopen
 
 import httpx
 import pytest
@@ -82,6 +82,21 @@ def by_httpx_async(client: Identity, url: str, how: How) -> str:
     return asyncio.run(ask())
 
 
+def by_httpx_with_our_context(client: Identity, url: str, how: How) -> str:
+    """An ordinary client, which is given our context and nothing else; it would follow a redirect to plain http."""
+    with httpx.Client(verify=client_context(client, exactly(SERVER)), proxy=how.proxy or None) as session:
+        return session.post(url, content=b"secret", headers=SECRET).text
+
+
+def by_urllib_with_our_context(client: Identity, url: str, how: How) -> str:
+    """The same of urllib."""
+    request = Request(url, headers=SECRET)  # noqa: S310 - the schemes are what is tested
+    if how.proxy:
+        request.set_proxy(urlsplit(how.proxy).netloc, "http")
+    with urlopen(request, timeout=10, context=client_context(client, exactly(SERVER))) as response:  # noqa: S310 - as above
+        return str(response.read().decode())
+
+
 def by_urllib(client: Identity, url: str, how: How) -> str:
     opener = urllib_opener(client, exactly(SERVER), proxies={"https": how.proxy} if how.proxy else None)
     with opener.open(Request(url, headers=SECRET), timeout=10) as response:  # noqa: S310 - the schemes are what is tested
@@ -142,7 +157,9 @@ CLIENTS = {
     "requests-settings": Client(ask=by_requests_settings, schemes=_BOTH, variables=_ALL, verifies=True),
     "httpx": Client(ask=by_httpx, schemes=_BOTH),
     "httpx-async": Client(ask=by_httpx_async, schemes=_BOTH),
+    "httpx-context": Client(ask=by_httpx_with_our_context, variables=_ALL, redirects=False),
     "urllib": Client(ask=by_urllib, variables=_HTTPS_PROXY),
+    "urllib-context": Client(ask=by_urllib_with_our_context, variables=_HTTPS_PROXY, redirects=False),
     "http.client": Client(ask=by_http_client, redirects=False),
     "asyncio": Client(ask=by_asyncio, redirects=False),
 }
