@@ -24,7 +24,7 @@ __all__ = ["Caller", "Process", "ProcessHandle", "effective_uid", "peer", "proce
 # Values of Linux on every architecture Python runs on but parisc and sparc; the socket module does not name them.
 _SO_PEERGROUPS = 59
 _SO_PEERPIDFD = 77
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("iII")  # pid_t is signed, uid_t and gid_t are not
 _LONGEST_OPTION = 1024  # Python's own limit of getsockopt
 _MOST_GROUPS = (
     1024  # each is looked at in each call; the kernel allows 65,536, and whoever has subordinate gids may take them

@@ -30,6 +30,7 @@ _NODE_ATTESTORS = frozenset({"join_token"})
 """The types of selector that describe nodes."""
 
 _NUMBER, _NAME = re.compile(r"0|[1-9][0-9]{0,9}"), re.compile(r".+")
+_HIGHEST_NUMBER = 2**32 - 2  # of a uid or gid; the one above it means nobody
 _UNIX_FACTS = {
     "uid": _NUMBER,
     "gid": _NUMBER,
@@ -106,7 +107,9 @@ def _warnings(entry: RegistrationEntry) -> Iterable[str]:
 
 def _is_unix_fact(value: str) -> bool:
     name, _, fact = value.partition(":")
-    return name in _UNIX_FACTS and _UNIX_FACTS[name].fullmatch(fact) is not None
+    if name not in _UNIX_FACTS or _UNIX_FACTS[name].fullmatch(fact) is None:
+        return False
+    return _UNIX_FACTS[name] is not _NUMBER or int(fact) <= _HIGHEST_NUMBER
 
 
 def _has_fact(selectors: Iterable[Selector], prefixes: tuple[str, ...]) -> bool:

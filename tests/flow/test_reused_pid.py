@@ -43,7 +43,7 @@ class AlwaysAlive:
 def believe_the_number(sock: socket.socket, *, accepted_at: float) -> Caller:
     """Who a peer is if one believes its process number for ever."""
     del accepted_at
-    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return Caller(pid=pid, uid=uid, gid=gid, groups=frozenset(), process=AlwaysAlive())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cognomen.daemon.caller import Caller, peer
+from cognomen.daemon.caller import Caller, peer, process_of
 from cognomen.daemon.errors import Kind, Refused
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another uid needs root")
@@ -115,6 +115,58 @@ def test_uid_gid_and_groups_are_those_at_the_moment_of_connecting(listener: sock
     before = "os.setgroups([7001, 7002]); os.setgid(7003); sock.close(); sock = socket.socket(socket.AF_UNIX)"
     with connecting(listener, before=before) as (_, sock), identified(sock) as caller:
         assert (caller.gid, caller.groups) == (7003, frozenset({7001, 7002}))
+
+
+class Credentials(socket.socket):
+    """A socket whose peer the kernel describes by these bytes."""
+
+    shown = b""
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> bytes:  # type: ignore[override]  # the overload we use
+        return self.shown if optname == socket.SO_PEERCRED else super().getsockopt(level, optname, buflen)
+
+
+@contextmanager
+def shown_as(sock: socket.socket, *, pid: int, uid: int, gid: int) -> Iterator[socket.socket]:
+    with Credentials(fileno=os.dup(sock.fileno())) as double:
+        double.shown = b"".join(number.to_bytes(4, sys.byteorder) for number in (pid, uid, gid))
+        yield double
+
+
+@pytest.mark.parametrize("number", [0, 2**31 - 1, 2**31, 3_000_000_000, 2**32 - 2])
+def test_a_gid_is_read_without_a_sign(listener: socket.socket, number: int) -> None:
+    with (
+        connecting(listener) as (process, sock),
+        shown_as(sock, pid=process.pid, uid=os.geteuid(), gid=number) as double,
+        identified(double) as caller,
+    ):
+        assert caller.gid == number
+
+
+@pytest.mark.parametrize("number", [2**31, 3_000_000_000, 2**32 - 2, 2**32 - 1])
+def test_a_uid_is_read_without_a_sign_and_must_still_be_the_process_s(listener: socket.socket, number: int) -> None:
+    with (
+        connecting(listener) as (process, sock),
+        shown_as(sock, pid=process.pid, uid=number, gid=os.getegid()) as double,
+        pytest.raises(Refused, match=rf"expected uid {number}, .* found {os.geteuid()}$"),
+    ):
+        peer(double, accepted_at=boot_seconds())
+
+
+@needs_root
+@pytest.mark.parametrize("number", [2**31, 3_000_000_000, 2**32 - 2])
+def test_a_process_with_a_uid_and_groups_above_2_to_the_31_is_a_caller(listener: socket.socket, number: int) -> None:
+    path = Path(listener.getsockname())
+    path.chmod(0o777)
+    path.parent.chmod(0o755)
+    before = f"os.chdir({str(path.parent)!r}); sys.argv[1] = {path.name!r}"  # from there no other directory is asked
+    before += f"; os.setgroups([{number}]); os.setgid({number}); os.setuid({number})"
+    before += "; sock.close(); sock = socket.socket(socket.AF_UNIX)"
+    with connecting(listener, before=before) as (_, sock), identified(sock) as caller:
+        assert (caller.uid, caller.gid, caller.groups) == (number, number, frozenset({number}))
+        named = process_of(caller.pid)
+        with closing(named.process):
+            assert (named.uid, named.gid, named.groups) == (number, number, frozenset({number}))
 
 
 @needs_root
