@@ -35,8 +35,9 @@ _OPTIONS = (
 class Admin:
     """The methods of the service Admin; each raises what the issuer refused."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, seconds: float = _SECONDS) -> None:
         self._channel = channel
+        self._seconds = seconds
         self._trust_domain: TrustDomain | None = None
 
     def create_invite(self, request: pb.CreateInviteRequest) -> pb.CreateInviteResponse:
@@ -133,7 +134,7 @@ class Admin:
             response_deserializer=parse,
         )
         try:
-            return call(request, timeout=_SECONDS)
+            return call(request, timeout=self._seconds)
         except grpc.RpcError as e:
             raise refused(e) from e
 
@@ -172,15 +173,18 @@ def check_admin_socket(path: Path) -> None:
 
 
 @contextmanager
-def connect(path: Path) -> Iterator[Admin]:
+def connect(path: Path, *, seconds: float = _SECONDS) -> Iterator[Admin]:
     """Connect to the admin socket at that path.
+
+    Args:
+        seconds: how long each call may take.
 
     Raises:
         Refused: as check_admin_socket.
     """
     check_admin_socket(path)
     with grpc.insecure_channel(f"unix://{quote(str(path.absolute()))}", options=_OPTIONS) as channel:
-        yield Admin(channel)
+        yield Admin(channel, seconds)
 
 
 def refused(error: grpc.RpcError) -> Refused:

@@ -28,6 +28,7 @@ from svid.spiffeid import SpiffeID
 __all__ = ["DevDaemons"]
 
 _READY_SECONDS = 30.0
+_CALL_SECONDS = 10.0  # less than that: a call runs in a thread, and its end is waited for
 _LOOK_SECONDS = 0.02
 
 
@@ -80,7 +81,7 @@ class DevDaemons:
         await attestor.main.run(self._attestor_config, invite=invite, ready=self._node.set_result, stop=asyncio.Event())
 
     def _invite(self) -> Invite:
-        with connect(self._state.admin_socket) as admin:
+        with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
             return Invite.parse(admin.create_invite(pb.CreateInviteRequest()).invite)
 
     async def _prepare(self) -> None:
@@ -114,9 +115,9 @@ class DevDaemons:
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _ensure_entries(self, node: SpiffeID) -> int:
-        with connect(self._state.admin_socket) as admin:
+        with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
             return ensure_entries(admin, node, self._identities)
 
     def _acknowledged(self, node: SpiffeID) -> int:
-        with connect(self._state.admin_socket) as admin:
+        with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
             return admin.get_node(str(node)).acknowledged

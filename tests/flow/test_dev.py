@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cognomen.cli.admin import connect
 from cognomen.cli.main import run
+from cognomen.daemon.errors import Kind, Refused
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
 from tests.flow.daemons import COGNOMEN, Dev
@@ -44,6 +46,15 @@ def admin(dev: Dev, *arguments: str) -> dict[str, list[dict[str, object]]]:
 
 def ids(dev: Dev) -> list[object]:
     return [one["spiffe_id"] for one in json.loads(dev.command("fetch", "x509", "--output", "json"))["svids"]]
+
+
+def test_a_call_of_the_admin_socket_ends_after_the_time_that_it_may_take(tmp_path: Path) -> None:
+    with sockets.socket(sockets.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        with connect(tmp_path / "s", seconds=0.1) as admin, pytest.raises(Refused) as refused:
+            admin.get_status()
+    assert refused.value.kind is Kind.UNAVAILABLE
 
 
 def test_without_entries_programs_of_ones_own_uid_are_dev_self(tmp_path: Path) -> None:
