@@ -1,22 +1,27 @@
 """The executable of a process: where it lies, and the digest of its bytes.
 
-Decided here: which executables are believed to lie where, and which are never read. Both are read through one descriptor, so that they
-speak of one file even if the process runs another one meanwhile.
+Decided here: which executables are believed to lie where, and which are never read. Which file systems may be asked: `mounts`.
+
+A caller chooses the file system of its executable, and one that answers nothing must keep nobody else waiting. So the event loop makes
+only calls that the kernel answers without the file system, and everything else is done by the uid's thread (`threads`).
 """
 
-import asyncio
-import ctypes
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import structlog
 
+from attestor.workloadattestor.mounts import Mounts, mount_id, mount_namespace
+from attestor.workloadattestor.threads import StartThread, Threads, start_thread
+from attestor.workloadattestor.walk import open_remembered, walk
 from cognomen.daemon.caller import Caller
+from svid.clock import Clock
 
 __all__ = ["MAX_BYTES", "Executables"]
 
@@ -27,8 +32,6 @@ MAX_BYTES = 512 << 20
 
 _REMEMBERED = 1024
 _READ_BYTES = 1 << 20
-_FUSE_MAGIC = 0x65735546  # statfs(2)
-_STATFS_BYTES = 256  # more than struct statfs anywhere; it begins with the type
 
 
 class _Version(NamedTuple):
@@ -41,36 +44,55 @@ class _Version(NamedTuple):
     ctime_ns: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> Self:
+    def of(cls, descriptor: int) -> Self:
+        found = os.fstat(descriptor)
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class _Seen(NamedTuple):
+    """An executable at one moment; without a path where it does not lie for us where it lies for the process."""
+
+    version: _Version
+    path: str | None
+
+
+class _Unasked(NamedTuple):
+    """An executable on a file system of this kind, which is not asked."""
+
+    kind: str
 
 
 class Executables:
     """Looks at the executables of callers, and remembers their digests while the files stay as they are."""
 
-    def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES, start: StartThread = start_thread) -> None:
         self._max_bytes = max_bytes
         self._digests: OrderedDict[_Version, str] = OrderedDict()
-        self._reading: dict[int, asyncio.Future[str | None]] = {}
+        self._looking = Threads("executable", clock, start=start)
+        self._reading = Threads("digest of the executable", clock, start=start)
+        self._mounts = Mounts()
+        self._namespace = mount_namespace("self")
         self._said: set[str] = set()
 
     async def look(self, caller: Caller, *, path: bool, digest: bool) -> Sequence[tuple[str, str]]:
         """See what can be seen of a caller's executable.
 
         Shape: ("path", "/usr/bin/db"), ("sha256", 64 hexadecimal digits); what cannot be seen, or is not asked for, is left out.
+
+        Raises:
+            Refused: UNAVAILABLE, when an earlier look for that uid still waits.
         """
         facts: list[tuple[str, str]] = []
         try:
-            # O_PATH asks nothing of the file's own file system, which may be another user's program (FUSE).
-            pinned = os.open(f"/proc/{caller.pid}/exe", os.O_PATH | os.O_CLOEXEC)
-            try:
-                version = _Version.of(os.fstat(pinned))
-                if path and (place := _place(pinned, version)) is not None:
-                    facts.append(("path", place))
-                if digest and (text := await self._digest(caller, pinned, version)) is not None:
-                    facts.append(("sha256", text))
-            finally:
-                os.close(pinned)
+            seen = await self._see(caller)
+            if isinstance(seen, _Unasked):
+                hint = f"unix:path and unix:sha256 need a program on a local file system, this one is on {seen.kind}"
+                self._say_once(caller, "executable on a file system that is not asked", hint)
+                return facts
+            if path and seen.path is not None:
+                facts.append(("path", seen.path))
+            if digest and (text := await self._digest(caller, seen.version)) is not None:
+                facts.append(("sha256", text))
         except PermissionError:
             self._say_once(
                 caller, "executable not readable", "unix:path and unix:sha256 of other uids need CAP_SYS_PTRACE"
@@ -79,24 +101,76 @@ class Executables:
             log.debug("executable not seen", pid=caller.pid, uid=caller.uid, exc_info=True)
         return facts
 
-    async def _digest(self, caller: Caller, pinned: int, version: _Version) -> str | None:
-        # One file at a time for each uid, also when the callers have gone: nobody takes all the threads.
-        while (known := self._known(version)) is None and caller.uid in self._reading:
-            await asyncio.wait([self._reading[caller.uid]])
-        if known is not None:
-            return known
+    async def _see(self, caller: Caller) -> _Seen | _Unasked:
+        if (seen := self._look_at_once(caller.pid)) is not None:
+            return seen
+        return await self._looking.run(caller.uid, partial(self._look, caller.pid))
+
+    def _look_at_once(self, pid: int) -> _Seen | None:
+        """See an executable without a call that may wait; None: it takes one, or a file that lies elsewhere.
+
+        The file is found under its path first, in what the kernel remembers. Only if it is local, and the process has it by the same
+        mount, is it asked for its attributes.
+        """
+        if mount_namespace(pid) != self._namespace:
+            return None
+        path = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - asked at each call and push: a Path costs more than the link
+        if (found := open_remembered(path)) is None:
+            return None
+        try:
+            if not self._mounts.is_local(found):
+                return None
+            with _executable(pid) as pinned:
+                if mount_id(pinned) != mount_id(found):
+                    return None
+                version = _Version.of(pinned)
+                return _Seen(version, path) if version[:2] == _Version.of(found)[:2] else None
+        finally:
+            os.close(found)
+
+    def _look(self, pid: int) -> _Seen | _Unasked:
+        """The same, in a thread."""
+        with _executable(pid) as pinned:
+            if (kind := self._mounts.unasked(pinned, pid)) is not None:
+                return _Unasked(kind)
+            version = _Version.of(pinned)
+            path = os.readlink(f"/proc/self/fd/{pinned}")  # noqa: PTH115 - as above
+            try:
+                found = walk(path, self._may_ask)
+            except OSError:
+                return _Seen(version, None)
+            try:
+                is_there = self._may_ask(found) and _Version.of(found)[:2] == version[:2]
+            finally:
+                os.close(found)
+            return _Seen(version, path if is_there else None)
+
+    def _may_ask(self, descriptor: int) -> bool:
+        return self._mounts.unasked(descriptor, os.getpid()) is None
+
+    async def _digest(self, caller: Caller, version: _Version) -> str | None:
         if version.size > self._max_bytes:
             self._say_once(caller, "executable too large for a digest", f"unix:sha256 ends at {self._max_bytes} bytes")
             return None
-        # The thread has a descriptor of its own, and is shielded so that it closes it: it goes on when we are cancelled.
-        reading = asyncio.get_running_loop().run_in_executor(None, _read_digest, os.dup(pinned), version)
-        self._reading[caller.uid] = reading
-        reading.add_done_callback(partial(self._take, caller.uid, version))
-        return await asyncio.shield(reading)
+        return await self._reading.run(
+            caller.uid,
+            partial(self._read, caller.pid, version),
+            known=partial(self._known, version),
+            keep=partial(self._keep, version),
+        )
 
-    def _take(self, uid: int, version: _Version, reading: asyncio.Future[str | None]) -> None:
-        del self._reading[uid]
-        if (digest := reading.result()) is None:
+    def _read(self, pid: int, version: _Version) -> str | None:
+        """Read the executable to its digest; None: another one by now, not readable, or written to meanwhile."""
+        try:
+            with _executable(pid) as pinned:
+                if self._mounts.unasked(pinned, pid) is not None or _Version.of(pinned) != version:
+                    return None
+                return _digest_of(pinned, version)
+        except OSError:
+            return None
+
+    def _keep(self, version: _Version, digest: str | None) -> None:
+        if digest is None:
             return
         self._digests[version] = digest
         if len(self._digests) > _REMEMBERED:
@@ -113,37 +187,21 @@ class Executables:
             log.warning(event, pid=caller.pid, uid=caller.uid, hint=f"{hint}; said only once")
 
 
-def _place(pinned: int, version: _Version) -> str | None:
-    """The file's path, if it is the same file under that path for us: not in another mount namespace, not deleted, not replaced."""
-    path = os.readlink(f"/proc/self/fd/{pinned}")  # noqa: PTH115 - asked at each call and push: a Path costs more than the link
+@contextmanager
+def _executable(pid: int) -> Iterator[int]:
+    """Hold the executable of a process. O_PATH asks nothing of its file system, so it may be another user's program (FUSE)."""
+    pinned = os.open(f"/proc/{pid}/exe", os.O_PATH | os.O_CLOEXEC)
     try:
-        found = os.stat(path)  # noqa: PTH116 - as above
-    except (OSError, ValueError):
-        return None
-    return path if (found.st_dev, found.st_ino) == (version.device, version.inode) else None
-
-
-def _read_digest(pinned: int, version: _Version) -> str | None:
-    """Read the file of a descriptor, which is closed, to its digest; None: on FUSE, not readable, or written to meanwhile."""
-    try:
-        if _is_on_fuse(pinned):
-            return None
-        digest = hashlib.sha256()
-        with Path(f"/proc/self/fd/{pinned}").open("rb", buffering=0) as file:
-            left = version.size
-            while left and (block := file.read(min(left, _READ_BYTES))):
-                digest.update(block)
-                left -= len(block)
-            return digest.hexdigest() if _Version.of(os.fstat(file.fileno())) == version else None
-    except OSError:
-        return None
+        yield pinned
     finally:
         os.close(pinned)
 
 
-def _is_on_fuse(descriptor: int) -> bool:
-    """Whether a file system that is somebody's program would serve the bytes: it could serve others the next time, or none ever."""
-    found = ctypes.create_string_buffer(_STATFS_BYTES)
-    if ctypes.CDLL(None, use_errno=True).fstatfs(descriptor, found) != 0:
-        raise OSError(ctypes.get_errno(), "fstatfs")
-    return ctypes.c_uint32.from_buffer(found).value == _FUSE_MAGIC
+def _digest_of(pinned: int, version: _Version) -> str | None:
+    digest = hashlib.sha256()
+    with Path(f"/proc/self/fd/{pinned}").open("rb", buffering=0) as file:
+        left = version.size
+        while left and (block := file.read(min(left, _READ_BYTES))):
+            digest.update(block)
+            left -= len(block)
+        return digest.hexdigest() if _Version.of(file.fileno()) == version else None

@@ -4,13 +4,13 @@ Decided here: which facts are believed. What the executable is: `executable`. Wh
 Within one uid, path and digest tell programs apart by convention only: the boundary is the uid.
 """
 
-import asyncio
 import grp
 import pwd
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from attestor.workloadattestor.executable import MAX_BYTES, Executables
+from attestor.workloadattestor.threads import StartThread, Threads, start_thread
 from cognomen.daemon.caller import Caller, effective_uid
 from cognomen.daemon.errors import Kind, Refused
 from svid.clock import Clock
@@ -29,12 +29,15 @@ class UnixAttestor:
     Args:
         clock: names of uids and gids are believed for a minute.
         max_executable_bytes: no digest of a larger executable is taken.
+        start: how a thread is started for what may wait.
     """
 
-    def __init__(self, clock: Clock, *, max_executable_bytes: int = MAX_BYTES) -> None:
-        self._users = _Names(lambda uid: pwd.getpwuid(uid).pw_name, clock)
-        self._groups = _Names(lambda gid: grp.getgrgid(gid).gr_name, clock)
-        self._executables = Executables(max_bytes=max_executable_bytes)
+    def __init__(
+        self, clock: Clock, *, max_executable_bytes: int = MAX_BYTES, start: StartThread = start_thread
+    ) -> None:
+        self._users = _Names(lambda uid: pwd.getpwuid(uid).pw_name, Threads("user name", clock, start=start), clock)
+        self._groups = _Names(lambda gid: grp.getgrgid(gid).gr_name, Threads("group names", clock, start=start), clock)
+        self._executables = Executables(clock, max_bytes=max_executable_bytes, start=start)
 
     @property
     def name(self) -> str:
@@ -45,7 +48,8 @@ class UnixAttestor:
         """Look at the caller now: uid and gid always, the rest where any entry needs it.
 
         Raises:
-            Refused: UNAUTHENTICATED, when the process that connected has ended or runs under another uid.
+            Refused: UNAUTHENTICATED, when the process that connected has ended or runs under another uid; UNAVAILABLE, when an earlier
+                look for that uid still waits.
         """
         _check_uid(caller)
         facts = [("uid", str(caller.uid)), ("gid", str(caller.gid))]
@@ -67,29 +71,27 @@ class UnixAttestor:
 
 
 class _Names:
-    """Names of numbers, looked up away from the event loop (a directory service may answer) and remembered for a minute."""
+    """Names of numbers, looked up in a thread (a directory service may answer, or not) and remembered for a minute."""
 
-    def __init__(self, look_up: Callable[[int], str], clock: Clock) -> None:
+    def __init__(self, look_up: Callable[[int], str], threads: Threads, clock: Clock) -> None:
         self._look_up = look_up
+        self._threads = threads
         self._clock = clock
         self._known: OrderedDict[int, tuple[float, str | None]] = OrderedDict()
-        self._looking: dict[int, asyncio.Future[Mapping[int, str | None]]] = {}
 
     async def of(self, numbers: Collection[int], uid: int) -> Mapping[int, str]:
-        """The names of those that have one, for a caller of that uid: one look-up at a time, so that nobody takes all the threads."""
+        """The names of those that have one, for a caller of that uid."""
         names = self._remembered(numbers)
-        while len(names) < len(numbers) and uid in self._looking:
-            await asyncio.wait([self._looking[uid]])
-            names = self._remembered(numbers)
-        if missing := [number for number in numbers if number not in names]:
-            # Shielded, because a thread goes on when whoever waits for it is cancelled.
-            looking = asyncio.get_running_loop().run_in_executor(None, self._find, missing)
-            self._looking[uid] = looking
-            looking.add_done_callback(lambda _: self._looking.pop(uid))
-            found = await asyncio.shield(looking)
-            self._remember(found, self._clock.monotonic() + _NAMES_SECONDS)
-            names |= found
-        return {number: name for number, name in names.items() if name is not None}
+
+        def known() -> Mapping[int, str | None] | None:
+            names.update(self._remembered(numbers))
+            return names if len(names) == len(numbers) else None
+
+        def look() -> Mapping[int, str | None]:
+            return self._find([number for number in numbers if number not in names])
+
+        found = await self._threads.run(uid, look, known=known, keep=self._remember)
+        return {number: name for number, name in {**names, **found}.items() if name is not None}
 
     def _remembered(self, numbers: Collection[int]) -> dict[int, str | None]:
         now = self._clock.monotonic()
@@ -104,7 +106,8 @@ class _Names:
                 found[number] = None
         return found
 
-    def _remember(self, found: Mapping[int, str | None], until: float) -> None:
+    def _remember(self, found: Mapping[int, str | None]) -> None:
+        until = self._clock.monotonic() + _NAMES_SECONDS
         for number, name in found.items():
             self._known[number] = (until, name)
             self._known.move_to_end(number)

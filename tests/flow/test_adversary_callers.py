@@ -6,20 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import pytest
 
 from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon.caller import Caller, Process, peer
 from cognomen.daemon.errors import Refused
-from svid.clock import SystemClock
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from tests.doubles.clock import FakeClock
+from tests.doubles.threads import ThreadsDouble
+from tests.doubles.until import until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other groups need root")
 CONNECT = """
@@ -29,24 +26,6 @@ sock = socket.socket(socket.AF_UNIX)
 sock.connect(sys.argv[1])
 sys.stdin.read()
 """
-
-
-class WatchedThreads(ThreadPoolExecutor):
-    """Threads of which the most that ever worked, or were waited for, at once are known."""
-
-    def __init__(self) -> None:
-        super().__init__(max_workers=8)
-        self.busy = self.most_busy = 0
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        self.busy += 1
-        self.most_busy = max(self.busy, self.most_busy)
-        future = super().submit(fn, *args, **kwargs)
-        future.add_done_callback(self._done)
-        return future
-
-    def _done(self, _: object) -> None:
-        self.busy -= 1
 
 
 @needs_root
@@ -65,17 +44,21 @@ def test_a_caller_with_so_many_groups_that_each_look_at_it_costs_everybody_is_re
 
 
 async def test_names_are_looked_up_for_one_caller_of_a_uid_at_a_time() -> None:
-    threads = WatchedThreads()
-    asyncio.get_running_loop().set_default_executor(threads)
-    attestor = UnixAttestor(SystemClock())
+    threads = ThreadsDouble(hold="group names")
+    attestor = UnixAttestor(FakeClock(), start=threads)
     calls = [one_of_us(range(first, first + 100)) for first in range(1_000_000, 1_000_800, 100)]
     try:
-        answers = [attestor.attest(caller, needed={"unix:supplementary_group"}) for caller in calls]
-        await asyncio.gather(*answers)
+        async with asyncio.TaskGroup() as group:
+            for caller in calls:
+                group.create_task(attestor.attest(caller, needed={"unix:supplementary_group"}))
+            for count in range(1, len(calls) + 1):
+                await until(lambda: bool(threads.held))
+                await asyncio.sleep(0)
+                assert threads.count["group names"] == count
+                threads.release()
     finally:
         for caller in calls:
             caller.process.close()
-    assert threads.most_busy == 1
 
 
 def one_of_us(groups: Collection[int]) -> Caller:

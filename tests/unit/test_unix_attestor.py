@@ -9,7 +9,6 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,10 @@ from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon.caller import Caller, Process
 from cognomen.daemon.errors import Kind, Refused
 from tests.doubles.clock import FakeClock
+from tests.doubles.threads import ThreadsDouble
 from tests.doubles.until import until
 
+DIGEST = "digest of the executable"  # as its threads are called
 NOBODYS = 4294967294  # a number that no user and no group has
 NEVER_DUMPED = "import ctypes, sys; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0); print(flush=True); sys.stdin.read()"
 
@@ -126,40 +127,20 @@ async def test_a_number_without_a_name_gives_no_selector(attestor: UnixAttestor,
     assert await extra(attestor, replace(run(sleep, "60"), gid=NOBODYS), "group") == set()
 
 
-class CountingExecutor(ThreadPoolExecutor):
-    """Counts what is done away from the event loop, and how much of it at once."""
-
-    count = most = 0
-    _now = 0
-
-    def submit(self, *args: object, **kwargs: object) -> Future[object]:  # type: ignore[override]  # passes all on
-        self.count += 1
-        self._now += 1
-        self.most = max(self.most, self._now)
-        future: Future[object] = super().submit(*args, **kwargs)  # type: ignore[arg-type]  # as they came
-        future.add_done_callback(self._done)
-        return future
-
-    def _done(self, _: Future[object]) -> None:
-        self._now -= 1
-
-
 @pytest.fixture
-async def threads() -> CountingExecutor:
-    executor = CountingExecutor()
-    asyncio.get_running_loop().set_default_executor(executor)
-    return executor
+def threads() -> ThreadsDouble:
+    return ThreadsDouble()
 
 
 async def test_names_are_looked_up_again_after_a_minute_and_not_before(
-    run: Run, sleep: Path, threads: CountingExecutor
+    run: Run, sleep: Path, threads: ThreadsDouble
 ) -> None:
     clock = FakeClock()
-    attestor, caller = UnixAttestor(clock), run(sleep, "60")
+    attestor, caller = UnixAttestor(clock, start=threads), run(sleep, "60")
     for seconds, count in ((0, 1), (59, 1), (1, 2), (0, 2)):
         clock.advance(seconds)
         await facts(attestor, caller, "user")
-        assert threads.count == count
+        assert threads.count["user name"] == count
 
 
 async def test_path_and_digest_are_the_executables(attestor: UnixAttestor, run: Run, sleep: Path) -> None:
@@ -234,13 +215,26 @@ async def test_another_program_of_the_same_process_is_seen(
     assert await extra(attestor, caller, "path") == {f"path:{sleep}"}
 
 
-async def test_a_digest_is_read_once_while_the_file_stays_as_it_is(
-    attestor: UnixAttestor, run: Run, sleep: Path, threads: CountingExecutor
+async def test_a_program_on_a_local_file_system_is_seen_without_a_thread(
+    run: Run, sleep: Path, threads: ThreadsDouble
 ) -> None:
+    attestor, caller = UnixAttestor(FakeClock(), start=threads), run(sleep, "60")
+    for _ in range(100):  # when mounts have changed somewhere, a thread reads them anew
+        before = threads.count["executable"]
+        assert await extra(attestor, caller, "path") == {f"path:{sleep}"}
+        if threads.count["executable"] == before:
+            return
+    pytest.fail("each look took a thread")
+
+
+async def test_a_digest_is_read_once_while_the_file_stays_as_it_is(
+    run: Run, sleep: Path, threads: ThreadsDouble
+) -> None:
+    attestor = UnixAttestor(FakeClock(), start=threads)
     one, other = run(sleep, "60"), run(sleep, "60")
     await asyncio.gather(*(extra(attestor, caller, "sha256") for caller in (one, other, one)))
     assert await extra(attestor, other, "sha256") == {digest(sleep)}
-    assert threads.count == 1
+    assert threads.count[DIGEST] == 1
 
 
 async def test_a_digest_is_read_again_when_the_file_is_another(attestor: UnixAttestor, run: Run, sleep: Path) -> None:
@@ -261,24 +255,30 @@ async def test_no_digest_of_a_larger_executable_is_taken(run: Run, sleep: Path) 
 
 
 async def test_a_digest_is_remembered_though_nobody_waited_for_it(
-    attestor: UnixAttestor, run: Run, sleep: Path, threads: CountingExecutor
+    run: Run, sleep: Path, threads: ThreadsDouble
 ) -> None:
+    attestor = UnixAttestor(FakeClock(), start=threads)
     caller = run(sleep, "60")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await extra(attestor, caller, "sha256")
     assert await extra(attestor, caller, "sha256") == {digest(sleep)}
-    assert threads.count == 1
+    assert threads.count[DIGEST] == 1
 
 
-async def test_a_uid_has_one_digest_taken_at_a_time(
-    attestor: UnixAttestor, run: Run, sleep: Path, tmp_path: Path, threads: CountingExecutor
-) -> None:
+async def test_a_uid_has_one_digest_taken_at_a_time(run: Run, sleep: Path, tmp_path: Path) -> None:
+    threads = ThreadsDouble(hold=DIGEST)
+    attestor = UnixAttestor(FakeClock(), start=threads)
     programs = [Path(shutil.copy(sleep, tmp_path / f"sleep-{number}")) for number in range(3)]
     callers = [run(program, "60") for program in programs]
-    found = await asyncio.gather(*(extra(attestor, caller, "sha256") for caller in callers))
-    assert found == [{digest(sleep)}] * 3
-    assert (threads.count, threads.most) == (3, 1)
+    async with asyncio.TaskGroup() as group:
+        looks = [group.create_task(extra(attestor, caller, "sha256")) for caller in callers]
+        for count in (1, 2, 3):
+            await until(lambda: bool(threads.held))
+            await asyncio.sleep(0)
+            assert threads.count[DIGEST] == count
+            threads.release()
+    assert [look.result() for look in looks] == [{digest(sleep)}] * 3
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads every file")

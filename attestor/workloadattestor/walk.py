@@ -1,0 +1,54 @@
+"""The way to a file through a path that a caller has chosen, without a question to a file system that must not be asked.
+
+Source: openat2(2), path_resolution(7).
+"""
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable
+
+__all__ = ["open_remembered", "walk"]
+
+_OPENAT2 = 437  # the same on every architecture that Python runs on but alpha
+_AT_FDCWD = -100
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_CACHED = 0x20  # since Linux 5.12
+_HOW = struct.pack("@3Q", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_CACHED)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def open_remembered(path: str) -> int | None:
+    """Open what lies at a path if the kernel remembers all of the way and need not ask a file system; a link is not followed.
+
+    Shape: a descriptor with O_PATH; the caller closes it.
+    """
+    descriptor: int = _LIBC.syscall(
+        ctypes.c_long(_OPENAT2), ctypes.c_long(_AT_FDCWD), os.fsencode(path), _HOW, ctypes.c_size_t(len(_HOW))
+    )
+    return descriptor if descriptor >= 0 else None
+
+
+def walk(path: str, may_ask: Callable[[int], bool]) -> int:
+    """Open what lies at a path, step by step where the kernel does not remember the way; a link is not followed.
+
+    Shape: a descriptor with O_PATH; the caller closes it.
+
+    Args:
+        may_ask: whether the file system of this directory may be asked for a name.
+
+    Raises:
+        OSError: nothing lies there for us, or the way leads through a file system that must not be asked.
+    """
+    if (found := open_remembered(path)) is not None:
+        return found
+    here = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    for name in path.split("/")[1:]:
+        above = here
+        try:
+            if not may_ask(above):
+                raise PermissionError(f"{path} leads through a file system that must not be asked")
+            here = os.open(name, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=above)
+        finally:
+            os.close(above)
+    return here
