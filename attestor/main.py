@@ -212,7 +212,12 @@ class _Attestor:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
-        explain = ExplainIdentity(cache=observe.cache, node=observe.node, workloads=workloads, clock=self.clock)
+        explain = ExplainIdentity(
+            cache=observe.cache,
+            node=lambda: observe.node.node.svid.spiffe_id,
+            workloads=workloads,
+            clock=self.clock,
+        )
 
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [

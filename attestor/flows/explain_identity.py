@@ -4,14 +4,14 @@ Which entries are near, and which of them an ordinary user is told: attestor/dec
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from attestor.cache import Cache
 from attestor.decisions.explanation import Near, concerns, nearest
-from attestor.flows.keep_node import KeepNode
 from attestor.flows.serve_workload import ServeWorkload
 from cognomen.daemon.caller import Caller, process_of
 from cognomen.daemon.errors import Kind, Refused
@@ -23,7 +23,7 @@ from svid.spiffeid import SpiffeID
 __all__ = ["ExplainIdentity", "Explanation"]
 
 _MOST_NEAR = 10
-_REST_SECONDS = 0.1  # after each: whoever asks without end makes nobody else wait
+_REST_SECONDS = 0.1  # after each: whoever asks without end leaves the event loop to others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +51,12 @@ class ExplainIdentity:
     """
 
     cache: Cache
-    node: KeepNode
+    node: Callable[[], SpiffeID]
     workloads: ServeWorkload
     clock: Clock
     find: Callable[[int], Caller] = process_of
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _last: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _of_uid: MutableMapping[int, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def __call__(self, asker: Caller, pid: int, *, sees_all: bool) -> Explanation:
         """Explain the asker itself (pid 0), or the process with that pid.
@@ -74,9 +75,10 @@ class ExplainIdentity:
                     f"pid: expected a process of uid {asker.uid}, found one of another",
                     hint="ask as the attestor's user, or as root",
                 )
-            # 2. What does it show, what matches, what is near? Ordinary users one at a time: the last means a look at every entry.
-            async with nullcontext() if sees_all else self._turn:
-                selectors = await self.workloads.attest(process)
+            # 2. What does it show? That may take its time, at the cost of nobody else.
+            selectors = await self.workloads.attest(process)
+            # 3. What matches, what is near? Ordinary users one at a time: it means a look at every entry.
+            async with nullcontext() if sees_all else self._turn(asker.uid):
                 view = self.cache.view(selectors)
                 entries = self.cache.entries.values()
                 told = entries if sees_all else (entry for entry in entries if concerns(entry, selectors))
@@ -85,13 +87,20 @@ class ExplainIdentity:
                     await self.clock.sleep(_REST_SECONDS)
         ends = {entry_id: held.svid.not_after for entry_id, held in view.svids.items()}
         return Explanation(
-            node=self.node.node.svid.spiffe_id,
+            node=self.node(),
             pid=process.pid,
             uid=process.uid,
             selectors=selectors,
             matches=[(entry, ends.get(entry.id)) for entry in view.entries],
             near=near,
         )
+
+    @asynccontextmanager
+    async def _turn(self, uid: int) -> AsyncIterator[None]:
+        """Wait for one's turn: behind one's own questions first, and then, with the first of these, behind those of other uids."""
+        own = self._of_uid.setdefault(uid, asyncio.Lock())
+        async with own, self._last:
+            yield
 
     @contextmanager
     def _process(self, asker: Caller, pid: int) -> Iterator[Caller]:

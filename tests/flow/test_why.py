@@ -1,17 +1,29 @@
 """`cognomen why`: what a process shows, what matches, what it lacks, and who may ask about whom."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
 import pytest
 
-from cognomen.daemon.caller import process_of
+from attestor.flows.explain_identity import ExplainIdentity
+from attestor.flows.serve_workload import ServeWorkload
+from attestor.workloadattestor.port import WorkloadAttestor
+from cognomen.daemon.caller import Caller, process_of
 from cognomen.daemon.errors import Kind, Refused
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+from tests.doubles.clock import FakeClock
+from tests.doubles.fuse import PROGRAM, fuse_of, why_not
+from tests.doubles.until import until
+from tests.doubles.workloadattestor import WorkloadAttestorDouble
+from tests.doubles.workloadside import WorkloadSide, entry
 from tests.flow.twodaemons import World
 
 NOBODY = 65534
@@ -141,3 +153,65 @@ def ask_as_nobody(world: World, *arguments: str, uid: int = NOBODY) -> "subproce
         f"sys.exit(cognomen.cli.main.run({asked!r}))"
     )
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+
+
+class Slow:
+    """Answers for nobody of one uid."""
+
+    name = "test"
+
+    def __init__(self, uid: int) -> None:
+        self._uid = uid
+
+    async def attest(self, caller: Caller, *, needed: Collection[str]) -> frozenset[Selector]:
+        del needed
+        if caller.uid == self._uid:
+            await asyncio.Event().wait()
+        return frozenset({Selector.parse("test:program:a")})
+
+
+def explaining(clock: FakeClock, attestor: WorkloadAttestor) -> ExplainIdentity:
+    side = WorkloadSide(clock=clock)
+    side.synchronise(entry("a", "test:program:a"))
+    node = SpiffeID.parse("spiffe://example.org/cognomen/node/join_token/1")
+    workloads = ServeWorkload(side.cache, attestors=[attestor], minter=side, clock=clock, attest_seconds=60)
+    return ExplainIdentity(cache=side.cache, node=lambda: node, workloads=workloads, clock=clock)
+
+
+async def test_who_waits_for_a_look_at_a_process_of_its_own_keeps_nobody_else_waiting() -> None:
+    clock = FakeClock()
+    explain, mine = explaining(clock, Slow(uid=1)), process_of(os.getpid())
+    waiting = asyncio.ensure_future(explain(replace(mine, uid=1), 0, sees_all=False))
+    answer = asyncio.ensure_future(explain(replace(mine, uid=2), 0, sees_all=False))
+    await until(lambda: clock.sleepers == 1)
+    clock.advance(0.1)
+    assert (await answer).uid == 2
+    waiting.cancel()
+    mine.process.close()
+
+
+async def test_who_asks_without_end_keeps_another_uid_waiting_for_one_turn() -> None:
+    clock = FakeClock()
+    explain, mine = explaining(clock, WorkloadAttestorDouble("test:program:a")), process_of(os.getpid())
+    many = [asyncio.ensure_future(explain(replace(mine, uid=1), 0, sees_all=False)) for _ in range(20)]
+    await until(lambda: clock.sleepers == 1)
+    answer = asyncio.ensure_future(explain(replace(mine, uid=2), 0, sees_all=False))
+    for _ in range(2):
+        await until(lambda: clock.sleepers == 1)
+        clock.advance(0.1)
+    assert (await answer).uid == 2
+    for one in many:
+        one.cancel()
+    await asyncio.wait(many)
+    mine.process.close()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_process_on_a_file_system_that_answers_nothing_is_explained_by_its_uid(world: World, tmp_path: Path) -> None:
+    with fuse_of(Path("/bin/sleep"), tmp_path) as fuse, subprocess.Popen([tmp_path / PROGRAM, "60"]) as frozen:
+        fuse.freeze()
+        shown = why(world, f"--pid={frozen.pid}")["selectors"]
+        frozen.kill()
+        assert ME in shown
+        assert not [one for one in shown if one.startswith("unix:path:")]
+        assert fuse.questions() == 0
