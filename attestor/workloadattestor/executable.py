@@ -9,8 +9,7 @@ only calls that the kernel answers without the file system, and everything else 
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -18,7 +17,7 @@ from typing import NamedTuple, Self
 import structlog
 
 from attestor.workloadattestor.mounts import Mounts, mount_id, mount_namespace
-from attestor.workloadattestor.threads import StartThread, Threads, start_thread
+from attestor.workloadattestor.threads import StartThread, Threads
 from attestor.workloadattestor.walk import open_remembered, walk
 from cognomen.daemon.caller import Caller
 from svid.clock import Clock
@@ -48,6 +47,11 @@ class _Version(NamedTuple):
         found = os.fstat(descriptor)
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
+    def is_of(self, descriptor: int) -> bool:
+        """Whether an open file is the same one, whatever was written to it meanwhile."""
+        found = os.fstat(descriptor)
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+
 
 class _Seen(NamedTuple):
     """An executable at one moment; without a path where it does not lie for us where it lies for the process."""
@@ -65,7 +69,7 @@ class _Unasked(NamedTuple):
 class Executables:
     """Looks at the executables of callers, and remembers their digests while the files stay as they are."""
 
-    def __init__(self, clock: Clock, *, max_bytes: int = MAX_BYTES, start: StartThread = start_thread) -> None:
+    def __init__(self, clock: Clock, *, start: StartThread, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._digests: OrderedDict[_Version, str] = OrderedDict()
         self._looking = Threads("executable", clock, start=start)
@@ -118,19 +122,20 @@ class Executables:
         if (found := open_remembered(path)) is None:
             return None
         try:
-            if not self._mounts.is_local(found):
+            mount = mount_id(found)
+            if not self._mounts.is_local(mount):
                 return None
-            with _executable(pid) as pinned:
-                if mount_id(pinned) != mount_id(found):
+            with _Executable(pid) as pinned:
+                if mount_id(pinned) != mount:
                     return None
                 version = _Version.of(pinned)
-                return _Seen(version, path) if version[:2] == _Version.of(found)[:2] else None
+                return _Seen(version, path) if version.is_of(found) else None
         finally:
             os.close(found)
 
     def _look(self, pid: int) -> _Seen | _Unasked:
         """The same, in a thread."""
-        with _executable(pid) as pinned:
+        with _Executable(pid) as pinned:
             if (kind := self._mounts.unasked(pinned, pid)) is not None:
                 return _Unasked(kind)
             version = _Version.of(pinned)
@@ -140,7 +145,7 @@ class Executables:
             except OSError:
                 return _Seen(version, None)
             try:
-                is_there = self._may_ask(found) and _Version.of(found)[:2] == version[:2]
+                is_there = self._may_ask(found) and version.is_of(found)
             finally:
                 os.close(found)
             return _Seen(version, path if is_there else None)
@@ -152,6 +157,8 @@ class Executables:
         if version.size > self._max_bytes:
             self._say_once(caller, "executable too large for a digest", f"unix:sha256 ends at {self._max_bytes} bytes")
             return None
+        if (known := self._known(version)) is not None:
+            return known
         return await self._reading.run(
             caller.uid,
             partial(self._read, caller.pid, version),
@@ -162,7 +169,7 @@ class Executables:
     def _read(self, pid: int, version: _Version) -> str | None:
         """Read the executable to its digest; None: another one by now, not readable, or written to meanwhile."""
         try:
-            with _executable(pid) as pinned:
+            with _Executable(pid) as pinned:
                 if self._mounts.unasked(pinned, pid) is not None or _Version.of(pinned) != version:
                     return None
                 return _digest_of(pinned, version)
@@ -187,14 +194,20 @@ class Executables:
             log.warning(event, pid=caller.pid, uid=caller.uid, hint=f"{hint}; said only once")
 
 
-@contextmanager
-def _executable(pid: int) -> Iterator[int]:
-    """Hold the executable of a process. O_PATH asks nothing of its file system, so it may be another user's program (FUSE)."""
-    pinned = os.open(f"/proc/{pid}/exe", os.O_PATH | os.O_CLOEXEC)
-    try:
-        yield pinned
-    finally:
-        os.close(pinned)
+class _Executable:
+    """Holds the executable of a process. O_PATH asks nothing of its file system, so it may be another user's program (FUSE)."""
+
+    __slots__ = ("_pid", "_pinned")
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def __enter__(self) -> int:
+        self._pinned = os.open(f"/proc/{self._pid}/exe", os.O_PATH | os.O_CLOEXEC)
+        return self._pinned
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._pinned)
 
 
 def _digest_of(pinned: int, version: _Version) -> str | None:

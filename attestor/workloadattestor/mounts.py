@@ -37,20 +37,22 @@ class Mounts:
         weakref.finalize(self, self._file.close)
         self._changes = select.poll()
         self._changes.register(self._file, select.POLLPRI | select.POLLERR)
+        self._local: dict[bytes, bool] = {}
         self._table = self._file.read()
 
-    def is_local(self, descriptor: int) -> bool:
-        """Whether it is known, without any wait, that a file lies on a local file system that we see."""
+    def is_local(self, number: bytes) -> bool:
+        """Whether it is known, without any wait, that this is a mount of a local file system that we see."""
         if not self._reading.acquire(blocking=False):
             return False
         try:
-            # What has changed stays to be read, by somebody who may wait: the table may be long.
             if self._changes.poll(0):
-                self._table = b""
-            mount = _find(self._table, mount_id(descriptor))
+                self._forget()  # to be read by somebody who may wait: the table may be long
+            if (known := self._local.get(number)) is None and self._table:
+                mount = _find(self._table, number)
+                known = self._local[number] = mount is not None and mount.kind in _LOCAL
+            return bool(known)
         finally:
             self._reading.release()
-        return mount is not None and mount.kind in _LOCAL
 
     def unasked(self, descriptor: int, pid: int) -> str | None:
         """The kind of file system that a file lies on, if it must not be asked; None: it may, in a thread.
@@ -71,10 +73,16 @@ class Mounts:
 
     def _ours(self) -> bytes:
         with self._reading:
-            if self._changes.poll(0) or not self._table:
+            if self._changes.poll(0):
+                self._forget()
+            if not self._table:
                 self._file.seek(0)
                 self._table = self._file.read()
             return self._table
+
+    def _forget(self) -> None:
+        self._table = b""
+        self._local.clear()
 
 
 def mount_id(descriptor: int) -> bytes:
@@ -101,9 +109,10 @@ def _find(table: bytes, number: bytes) -> _Mount | None:
     begin = 0 if table.startswith(number + b" ") else table.find(b"\n" + number + b" ") + 1
     if not number or (begin == 0 and not table.startswith(number + b" ")):
         return None
-    line, newline, _ = table[begin:].partition(b"\n")
-    fields, _, rest = line.partition(b" - ")
-    return _Mount(device=fields.split()[2], kind=rest.split()[0]) if newline else None
+    if (end := table.find(b"\n", begin)) < 0:  # cut off
+        return None
+    fields, _, rest = table[begin:end].partition(b" - ")
+    return _Mount(device=fields.split()[2], kind=rest.split()[0])
 
 
 def _is_overlay(table: bytes, device: bytes) -> bool:

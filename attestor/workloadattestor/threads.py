@@ -6,27 +6,60 @@ threads that the rest of the daemon shares, and none keeps the process from endi
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from queue import SimpleQueue
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from cognomen.daemon.errors import Kind, Refused
 from svid.clock import Clock
 
-__all__ = ["StartThread", "Threads", "start_thread"]
+__all__ = ["DaemonThreads", "StartThread", "Threads"]
 
 T = TypeVar("T")
 StartThread: TypeAlias = Callable[[str, Callable[[], None]], None]
+"""Starts a thread of that name for that work."""
+_Work: TypeAlias = tuple[str, Callable[[], None]] | None
 
 _MOST = 256
 _PATIENCE_SECONDS = 5.0
 
 
-def start_thread(name: str, work: Callable[[], None]) -> None:
-    """Do that in a thread of this name, which the end of the process does not wait for."""
-    threading.Thread(target=work, name=name, daemon=True).start()
+class DaemonThreads:
+    """Starts work in threads that are used again, and that the end of the process does not wait for."""
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[_Work]] = []
+        weakref.finalize(self, _dismiss, self._idle)
+
+    def __call__(self, name: str, work: Callable[[], None]) -> None:
+        """Do that in a thread of this name.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
+        if self._idle:
+            self._idle.pop().put((name, work))
+            return
+        orders: SimpleQueue[_Work] = SimpleQueue()
+        orders.put((name, work))
+        threading.Thread(target=_serve, args=(orders, self._idle), daemon=True).start()
+
+
+def _serve(orders: "SimpleQueue[_Work]", idle: "list[SimpleQueue[_Work]]") -> None:
+    while (order := orders.get()) is not None:
+        threading.current_thread().name, work = order
+        work()
+        del order, work
+        idle.append(orders)
+
+
+def _dismiss(idle: "list[SimpleQueue[_Work]]") -> None:
+    for orders in idle:
+        orders.put(None)
 
 
 class _Busy(NamedTuple):
@@ -42,7 +75,7 @@ class Threads:
         start: how a thread is started.
     """
 
-    def __init__(self, what: str, clock: Clock, *, start: StartThread = start_thread) -> None:
+    def __init__(self, what: str, clock: Clock, *, start: StartThread) -> None:
         self._what = what
         self._clock = clock
         self._start = start

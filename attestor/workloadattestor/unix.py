@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from attestor.workloadattestor.executable import MAX_BYTES, Executables
-from attestor.workloadattestor.threads import StartThread, Threads, start_thread
+from attestor.workloadattestor.threads import DaemonThreads, StartThread, Threads
 from cognomen.daemon.caller import Caller, effective_uid
 from cognomen.daemon.errors import Kind, Refused
 from svid.clock import Clock
@@ -29,12 +29,13 @@ class UnixAttestor:
     Args:
         clock: names of uids and gids are believed for a minute.
         max_executable_bytes: no digest of a larger executable is taken.
-        start: how a thread is started for what may wait.
+        start: how a thread is started for what may wait; None: as a daemon does.
     """
 
     def __init__(
-        self, clock: Clock, *, max_executable_bytes: int = MAX_BYTES, start: StartThread = start_thread
+        self, clock: Clock, *, max_executable_bytes: int = MAX_BYTES, start: StartThread | None = None
     ) -> None:
+        start = start or DaemonThreads()
         self._users = _Names(lambda uid: pwd.getpwuid(uid).pw_name, Threads("user name", clock, start=start), clock)
         self._groups = _Names(lambda gid: grp.getgrgid(gid).gr_name, Threads("group names", clock, start=start), clock)
         self._executables = Executables(clock, max_bytes=max_executable_bytes, start=start)

@@ -15,7 +15,9 @@ _AT_FDCWD = -100
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_CACHED = 0x20  # since Linux 5.12
 _HOW = struct.pack("@3Q", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_CACHED)
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_syscall = ctypes.CDLL(None).syscall
+_syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
+_syscall.restype = ctypes.c_long
 
 
 def open_remembered(path: str) -> int | None:
@@ -23,9 +25,7 @@ def open_remembered(path: str) -> int | None:
 
     Shape: a descriptor with O_PATH; the caller closes it.
     """
-    descriptor: int = _LIBC.syscall(
-        ctypes.c_long(_OPENAT2), ctypes.c_long(_AT_FDCWD), os.fsencode(path), _HOW, ctypes.c_size_t(len(_HOW))
-    )
+    descriptor: int = _syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW, len(_HOW))
     return descriptor if descriptor >= 0 else None
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from attestor.workloadattestor.threads import start_thread
+from attestor.workloadattestor.threads import DaemonThreads
 
 __all__ = ["ThreadsDouble"]
 
@@ -24,10 +24,11 @@ class ThreadsDouble:
         self.count: Counter[str] = Counter()
         self.held: list[Callable[[], None]] = []
         self._hold = hold
+        self._start = DaemonThreads()
 
     def __call__(self, name: str, work: Callable[[], None]) -> None:
         self.count[name] += 1
-        start = partial(start_thread, name, work)
+        start = partial(self._start, name, work)
         if name == self._hold:
             self.held.append(start)
         else:

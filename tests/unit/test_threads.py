@@ -1,6 +1,7 @@
 """Threads for what may wait: whose waits keep others waiting."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from attestor.workloadattestor.threads import Threads
+from attestor.workloadattestor.threads import DaemonThreads, Threads
 from cognomen.daemon.errors import Kind, Refused
 from tests.doubles.clock import FakeClock
 from tests.doubles.threads import ThreadsDouble
@@ -16,12 +17,12 @@ from tests.doubles.until import until
 
 ENDS = """
 import asyncio, threading
-from attestor.workloadattestor.threads import Threads
+from attestor.workloadattestor.threads import DaemonThreads, Threads
 from svid.clock import SystemClock
 
 async def main():
     asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)
-    await Threads("name", SystemClock()).run(1, threading.Event().wait)
+    await Threads("name", SystemClock(), start=DaemonThreads()).run(1, threading.Event().wait)
 
 try:
     asyncio.run(main())
@@ -32,7 +33,7 @@ except asyncio.CancelledError:
 
 async def test_a_uid_whose_thread_waits_for_long_is_told_at_once_and_others_are_served() -> None:
     clock, go = FakeClock(), threading.Event()
-    threads = Threads("name", clock)
+    threads = Threads("name", clock, start=DaemonThreads())
     async with asyncio.TaskGroup() as group:
         first = group.create_task(threads.run(1, lambda: go.wait(10)))
         await asyncio.sleep(0)
@@ -74,7 +75,7 @@ async def test_what_is_known_meanwhile_is_not_done_again() -> None:
 
 
 async def test_an_error_is_raised_where_the_result_is_waited_for_and_the_next_is_done() -> None:
-    threads = Threads("name", FakeClock())
+    threads = Threads("name", FakeClock(), start=DaemonThreads())
 
     def fail() -> str:
         raise PermissionError("no")
@@ -119,6 +120,17 @@ async def test_no_more_threads_than_that_are_there_at_once_however_many_uids_wai
     await until(lambda: bool(start.held))
     start.release()
     assert await last == "name"
+
+
+async def test_threads_are_used_again_and_end_with_whoever_started_them() -> None:
+    start, used = DaemonThreads(), list[threading.Thread]()
+    threads = Threads("name", FakeClock(), start=start)
+    for _ in range(20):
+        await threads.run(1, lambda: used.append(threading.current_thread()))
+    assert len(set(used)) < 20
+    del start, threads
+    gc.collect()
+    await until(lambda: not any(one.is_alive() for one in used))
 
 
 def test_a_thread_that_waits_for_ever_does_not_keep_the_process_from_ending() -> None:
