@@ -34,6 +34,7 @@ _CONNECTION_COST = 50  # in units of Limits: what admitting one takes the loop f
 _REST_SECONDS = 0.1
 _ACCOUNTS = 1024  # more uids than that, and those without connections are forgotten
 _ENHANCE_YOUR_CALM = 0xB
+_SO_PASSRIGHTS = 83  # since Linux 6.16; the socket module does not name it
 
 
 class Identify(Protocol):
@@ -57,12 +58,14 @@ def listen(path: Path, mode: int, *, held: socket.socket | None = None) -> socke
     _check_directory(path.parent.resolve())
     if held is not None:
         _check_held(path, mode)
+        _take_no_descriptors(held)
         return held
     with _locked(path):
         _remove_dead(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.ExitStack() as unless_bound:
             unless_bound.callback(sock.close)
+            _take_no_descriptors(sock)
             try:
                 sock.bind(os.fspath(path))
                 path.chmod(mode)  # before listen(): nobody connects earlier
@@ -74,6 +77,15 @@ def listen(path: Path, mode: int, *, held: socket.socket | None = None) -> socke
             sock.setblocking(False)
             unless_bound.pop_all()
     return sock
+
+
+def _take_no_descriptors(listener: socket.socket) -> None:
+    """Have the kernel refuse descriptors that a peer sends along; accepted sockets inherit that.
+
+    Who reads closes what it does not take, and may wait in that for as long as the sender likes: a TCP socket with SO_LINGER, for one.
+    """
+    with contextlib.suppress(OSError):  # an older kernel, where nothing can be done: SECURITY.md
+        listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import fcntl
 import os
 import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,31 @@ def test_socket_handed_over_in_a_directory_that_others_write_is_refused(tmp_path
         (tmp_path / "run").chmod(0o777)
         with pytest.raises(Refused, match="only its owner writes"):
             listen(tmp_path / "run" / "s", 0o600, held=held)
+
+
+def kernel_refuses_descriptors() -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, 83, 1)
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.skipif(not kernel_refuses_descriptors(), reason="needs SO_PASSRIGHTS: Linux 6.16")
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_descriptors_that_a_peer_sends_along_are_refused(tmp_path: Path, handed_over: bool) -> None:  # noqa: FBT001 - a column
+    with ExitStack() as leaving:
+        if handed_over:
+            held = leaving.enter_context(socket.socket(socket.AF_UNIX))
+            held.bind(str(tmp_path / "s"))
+            (tmp_path / "s").chmod(0o666)
+            held.listen()
+            listen(tmp_path / "s", 0o666, held=held)
+        else:
+            leaving.enter_context(listen(tmp_path / "s", 0o666))
+        client = leaving.enter_context(socket.socket(socket.AF_UNIX))
+        client.connect(str(tmp_path / "s"))
+        with pytest.raises(PermissionError):
+            socket.send_fds(client, [b"P"], [client.fileno()])
+        assert client.send(b"P") == 1
