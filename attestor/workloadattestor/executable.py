@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 import structlog
 
-from attestor.workloadattestor.mounts import Mounts, mount_id, mount_namespace
+from attestor.workloadattestor.mounts import Mounts, mount_id
 from attestor.workloadattestor.threads import StartThread, Threads
 from attestor.workloadattestor.walk import open_remembered, walk
 from cognomen.daemon.caller import Caller
@@ -69,13 +69,12 @@ class _Unasked(NamedTuple):
 class Executables:
     """Looks at the executables of callers, and remembers their digests while the files stay as they are."""
 
-    def __init__(self, clock: Clock, *, start: StartThread, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, clock: Clock, *, start: StartThread, max_bytes: int = MAX_BYTES, first_process: int = 1) -> None:
         self._max_bytes = max_bytes
         self._digests: OrderedDict[_Version, str] = OrderedDict()
         self._looking = Threads("executable", clock, start=start)
         self._reading = Threads("digest of the executable", clock, start=start)
-        self._mounts = Mounts()
-        self._namespace = mount_namespace("self")
+        self._mounts = Mounts(first_process)
         self._said: set[str] = set()
 
     async def look(self, caller: Caller, *, path: bool, digest: bool) -> Sequence[tuple[str, str]]:
@@ -113,20 +112,19 @@ class Executables:
     def _look_at_once(self, pid: int) -> _Seen | None:
         """See an executable without a call that may wait; None: it takes one, or a file that lies elsewhere.
 
-        The file is found under its path first, in what the kernel remembers. Only if it is local, and the process has it by the same
-        mount, is it asked for its attributes.
+        The file is found under its path first, in what the kernel remembers. Only if it is local, and the process has one by a local
+        mount, is the latter asked for its attributes.
         """
-        if mount_namespace(pid) != self._namespace:
+        if (theirs := self._mounts.seen_by(pid)) is None:
             return None
         path = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - asked at each call and push: a Path costs more than the link
         if (found := open_remembered(path)) is None:
             return None
         try:
-            mount = mount_id(found)
-            if not self._mounts.is_local(mount):
+            if not self._mounts.is_local(mount_id(found)):
                 return None
             with _Executable(pid) as pinned:
-                if mount_id(pinned) != mount:
+                if not theirs.is_local(mount_id(pinned)):
                     return None
                 version = _Version.of(pinned)
                 return _Seen(version, path) if version.is_of(found) else None

@@ -10,10 +10,11 @@ import re
 import select
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Mounts", "mount_id", "mount_namespace"]
+__all__ = ["Mounts", "Table", "mount_id", "mount_namespace"]
 
 _LOCAL = frozenset(
     b"bcachefs btrfs cramfs erofs exfat ext2 ext3 ext4 f2fs iso9660 jfs nilfs2 ntfs3 ramfs rootfs romfs squashfs tmpfs ubifs udf vfat"
@@ -28,34 +29,80 @@ class _Mount(NamedTuple):
     kind: bytes
 
 
-class Mounts:
-    """The mounts that we see, read anew whenever the kernel says that they changed."""
+class Table:
+    """The mounts of a namespace that outlives us, read anew whenever the kernel says that they changed.
 
-    def __init__(self) -> None:
-        self._reading = threading.Lock()
-        self._file = Path("/proc/self/mountinfo").open("rb", buffering=0)  # noqa: SIM115 - kept, for its changes
+    Args:
+        pid: of a process in it.
+
+    Raises:
+        OSError: we may not see it.
+    """
+
+    def __init__(self, pid: int | str) -> None:
+        self.namespace = mount_namespace(pid)
+        self._file = Path(f"/proc/{pid}/mountinfo").open("rb", buffering=0)  # noqa: SIM115 - kept, for its changes
         weakref.finalize(self, self._file.close)
         self._changes = select.poll()
         self._changes.register(self._file, select.POLLPRI | select.POLLERR)
+        self._reading = threading.Lock()
         self._local: dict[bytes, bool] = {}
-        self._table = self._file.read()
+        self._lines = self._file.read()
 
     def is_local(self, number: bytes) -> bool:
-        """Whether it is known, without any wait, that this is a mount of a local file system that we see."""
+        """Whether it is known, without any wait, that this mount is here and of a local file system."""
         if not self._reading.acquire(blocking=False):
             return False
         try:
             if self._changes.poll(0):
                 self._forget()  # to be read by somebody who may wait: the table may be long
-            if (known := self._local.get(number)) is None and self._table:
-                mount = _find(self._table, number)
+            if (known := self._local.get(number)) is None and self._lines:
+                mount = _find(self._lines, number)
                 known = self._local[number] = mount is not None and mount.kind in _LOCAL
             return bool(known)
         finally:
             self._reading.release()
 
+    def lines(self) -> bytes:
+        """The mounts as they are now, a line each; for a thread."""
+        with self._reading:
+            if self._changes.poll(0):
+                self._forget()
+            if not self._lines:
+                self._file.seek(0)
+                self._lines = self._file.read()
+            return self._lines
+
+    def _forget(self) -> None:
+        self._lines = b""
+        self._local.clear()
+
+
+class Mounts:
+    """The mounts that we see, and those that most processes of the machine see: our unit may give us a namespace of our own.
+
+    Args:
+        first_process: has the namespace of most; if we may not see it, a look at their executables takes a thread.
+    """
+
+    def __init__(self, first_process: int = 1) -> None:
+        ours = Table("self")
+        self._tables = {ours.namespace: ours}
+        with suppress(OSError):
+            first = Table(first_process)
+            self._tables.setdefault(first.namespace, first)
+        self._ours = ours
+
+    def seen_by(self, pid: int) -> Table | None:
+        """The mounts that a process sees, if they are known."""
+        return self._tables.get(mount_namespace(pid))
+
+    def is_local(self, number: bytes) -> bool:
+        """Whether it is known, without any wait, that we see this mount and it is of a local file system."""
+        return self._ours.is_local(number)
+
     def unasked(self, descriptor: int, pid: int) -> str | None:
-        """The kind of file system that a file lies on, if it must not be asked; None: it may, in a thread.
+        """The kind of file system that a file lies on, if it must not be asked; None: it may be, in a thread.
 
         An overlay asks those below it: it may be asked where it is mounted for us, too, for then it is not the caller's own making.
 
@@ -63,26 +110,18 @@ class Mounts:
             pid: of the process that has the file; a mount that we do not see may be one of its own.
         """
         number = mount_id(descriptor)
-        table = self._ours()
-        if (mount := _find(table, number)) is not None:
-            return None if mount.kind in {*_LOCAL, _OVERLAY} else mount.kind.decode(errors="replace")
+        tables = [table.lines() for table in self._tables.values()]
+        for table in tables:
+            if (mount := _find(table, number)) is not None:
+                return None if mount.kind in {*_LOCAL, _OVERLAY} else _name(mount)
         if (mount := _find(_table_of(pid), number)) is None:
-            return "unknown"
-        seen = mount.kind in _LOCAL or (mount.kind == _OVERLAY and _is_overlay(table, mount.device))
-        return None if seen else mount.kind.decode(errors="replace")
+            return "an unknown one"
+        is_seen = mount.kind == _OVERLAY and any(_is_overlay(table, mount.device) for table in tables)
+        return None if mount.kind in _LOCAL or is_seen else _name(mount)
 
-    def _ours(self) -> bytes:
-        with self._reading:
-            if self._changes.poll(0):
-                self._forget()
-            if not self._table:
-                self._file.seek(0)
-                self._table = self._file.read()
-            return self._table
 
-    def _forget(self) -> None:
-        self._table = b""
-        self._local.clear()
+def _name(mount: _Mount) -> str:
+    return mount.kind.decode(errors="replace")
 
 
 def mount_id(descriptor: int) -> bytes:

@@ -33,7 +33,8 @@ class DaemonThreads:
 
     def __init__(self) -> None:
         self._idle: list[SimpleQueue[_Work]] = []
-        weakref.finalize(self, _dismiss, self._idle)
+        self._over = threading.Event()
+        weakref.finalize(self, _dismiss, self._idle, self._over)
 
     def __call__(self, name: str, work: Callable[[], None]) -> None:
         """Do that in a thread of this name.
@@ -46,18 +47,19 @@ class DaemonThreads:
             return
         orders: SimpleQueue[_Work] = SimpleQueue()
         orders.put((name, work))
-        threading.Thread(target=_serve, args=(orders, self._idle), daemon=True).start()
+        threading.Thread(target=_serve, args=(orders, self._idle, self._over), daemon=True).start()
 
 
-def _serve(orders: "SimpleQueue[_Work]", idle: "list[SimpleQueue[_Work]]") -> None:
-    while (order := orders.get()) is not None:
+def _serve(orders: "SimpleQueue[_Work]", idle: "list[SimpleQueue[_Work]]", over: threading.Event) -> None:
+    while not over.is_set() and (order := orders.get()) is not None:
         threading.current_thread().name, work = order
         work()
         del order, work
         idle.append(orders)
 
 
-def _dismiss(idle: "list[SimpleQueue[_Work]]") -> None:
+def _dismiss(idle: "list[SimpleQueue[_Work]]", over: threading.Event) -> None:
+    over.set()  # for those that are not idle yet
     for orders in idle:
         orders.put(None)
 

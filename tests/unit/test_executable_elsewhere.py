@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,27 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 SLEEP = Path(shutil.which("sleep") or "/bin/sleep")
 DIGEST = f"sha256:{hashlib.sha256(SLEEP.read_bytes()).hexdigest()}"
+
+
+LOOK = """
+import asyncio, sys
+from attestor.workloadattestor.executable import Executables
+from cognomen.daemon.caller import process_of
+from svid.clock import SystemClock
+from tests.doubles.threads import ThreadsDouble
+
+async def main(pid, first):
+    threads = ThreadsDouble()
+    executables = Executables(SystemClock(), start=threads, first_process=first)
+    for _ in range(100):  # when mounts have changed somewhere, a thread reads them anew
+        before = threads.count["executable"]
+        found = await executables.look(process_of(pid), path=True, digest=False)
+        if threads.count["executable"] == before:
+            break
+    print(dict(found)["path"], threads.count["executable"] == before)
+
+asyncio.run(main(*map(int, sys.argv[1:])))
+"""
 
 
 @pytest.fixture
@@ -131,3 +153,17 @@ async def test_a_program_on_an_overlay_that_we_see_has_path_and_digest(ending: E
     subprocess.run(["mount", "-t", "overlay", "-o", f"lowerdir={lower}:{empty}", "overlay", over], check=True)
     ending.callback(lambda: subprocess.run(["umount", "--lazy", over], check=True))
     assert await extra(ending, over / PROGRAM, "60") == {f"path:{over / PROGRAM}", DIGEST}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["seen", "not seen"])
+def test_an_attestor_with_a_mount_namespace_of_its_own_sees_the_machine_s_programs_without_a_thread(
+    ending: ExitStack,
+    tmp_path: Path,
+    known: bool,  # noqa: FBT001 - a column
+) -> None:
+    program = Path(shutil.copy(SLEEP, tmp_path / "program"))
+    pid = started(ending, program, "60")
+    first = os.getpid() if known else 2**22 + 1  # no process has a number above pid_max
+    command = ["unshare", "--mount", sys.executable, "-c", LOOK, str(pid), str(first)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr) == (f"{program} {known}\n", "")
