@@ -14,6 +14,7 @@ import pytest
 
 from attestor.flows.explain_identity import ExplainIdentity
 from attestor.flows.serve_workload import ServeWorkload
+from attestor.nodeclock import NodeClock
 from attestor.workloadattestor.port import WorkloadAttestor
 from cognomen.daemon.caller import Caller, process_of
 from cognomen.daemon.errors import Kind, Refused
@@ -174,7 +175,7 @@ def explaining(clock: FakeClock, attestor: WorkloadAttestor) -> ExplainIdentity:
     side = WorkloadSide(clock=clock)
     side.synchronise(entry("a", "test:program:a"))
     node = SpiffeID.parse("spiffe://example.org/cognomen/node/join_token/1")
-    workloads = ServeWorkload(side.cache, attestors=[attestor], minter=side, clock=clock, attest_seconds=60)
+    workloads = ServeWorkload(side.cache, attestors=[attestor], minter=side, clock=NodeClock(clock), attest_seconds=60)
     return ExplainIdentity(cache=side.cache, node=lambda: node, workloads=workloads, clock=clock)
 
 
