@@ -24,7 +24,7 @@ StartThread: TypeAlias = Callable[[str, Callable[[], None]], None]
 """Starts a thread of that name for that work."""
 _Work: TypeAlias = tuple[str, Callable[[], None]] | None
 
-_MOST = 256
+_MOST = 256  # uids that are attended to at once
 _PATIENCE_SECONDS = 5.0
 
 
@@ -126,9 +126,7 @@ class Threads:
 
     def _begin(self, uid: int) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(
-            lambda _: self._busy.pop(uid)
-        )  # the first callback: before any of those who wait goes on
+        done.add_done_callback(lambda _: self._busy.pop(uid))  # the first one: before anybody who waits goes on
         self._busy[uid] = _Busy(self._clock.monotonic(), done)
         return done
 

@@ -131,10 +131,13 @@ def test_another_user_is_told_of_itself_and_of_nobody_else(world: World) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another uid needs root")
-def test_a_process_without_an_identity_is_told_which_parent_an_entry_needs(world: World) -> None:
+@pytest.mark.parametrize("uid", [NOBODY - 1, 3_000_000_000])
+def test_a_process_without_an_identity_is_told_which_parent_an_entry_needs(world: World, uid: int) -> None:
     open_to_all(world)
-    done = ask_as_nobody(world, uid=NOBODY - 1)
-    assert done.returncode == 1
+    done = ask_as_nobody(world, uid=uid)
+    assert done.returncode == 1, done.stderr
+    assert f"unix:gid:{uid}," in done.stdout
+    assert f"unix:uid:{uid}\n" in done.stdout
     assert "no identity: an entry matches when the process shows all of its selectors" in done.stdout
     assert "spiffe://example.org/cognomen/node/join_token/" in done.stdout
 
