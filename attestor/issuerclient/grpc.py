@@ -7,9 +7,9 @@ trust domain carries (issuer/decisions/profile), under the CAs of this trust dom
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -36,7 +36,7 @@ __all__ = ["ISSUER_DNS_NAME", "GRPCIssuerClient"]
 
 ISSUER_DNS_NAME = "issuer.cognomen.internal"
 
-_CALL_SECONDS = 10.0
+_CALL_SECONDS = 15.0  # longer than a connection may take to be made
 _MINT_SECONDS = 30.0
 _STEP_SECONDS = 30.0  # for the first message, and for the rest of a step
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -45,7 +45,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", 10_000),  # bounds TCP, TLS and SETTINGS as well: 3 or 4 round trips
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -56,24 +56,61 @@ _OPTIONS = (
 )
 
 Item = TypeVar("Item")
+_Feed: TypeAlias = "grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]"
 
 
 class _Link:
-    """A channel to the node door, as one node."""
+    """A channel to the node door, as one node; once given up, it is closed when its last call has ended."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.feeds: set[grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]] = set()
-        self.is_given_up = False
+        self._calls = 0
+        self._feeds: set[_Feed] = set()
+        self._is_given_up = False
         self._channel = _channel(node.node_address, node.bundle, key=node.svid.key_pem(), chain=node.svid.chain_pem())
-        self.stub: NodeAsyncStub = NodeStub(self._channel)
+        self._stub: NodeAsyncStub = NodeStub(self._channel)
+
+    @asynccontextmanager
+    async def calling(self) -> "AsyncGenerator[NodeAsyncStub, None]":
+        """Call over this channel; what goes wrong is a refusal."""
+        self._calls += 1
+        try:
+            with _refusing():
+                yield self._stub
+        finally:
+            self._calls -= 1
+            await self._close_when_idle()
+
+    @asynccontextmanager
+    async def following(self, cursor: Cursor | None) -> "AsyncGenerator[_Feed, None]":
+        """Open the feed; given up, it ends like one that the issuer has ended."""
+        async with self.calling() as stub:
+            feed = stub.Follow(pb.FollowRequest(cursor=None if cursor is None else cursor_to_pb(cursor)))
+            self._feeds.add(feed)
+            try:
+                yield feed
+            except asyncio.CancelledError:
+                if not self._is_given_up or _is_cancelled():
+                    raise
+            finally:
+                self._feeds.discard(feed)
+                feed.cancel()
 
     async def give_up(self) -> None:
-        """End the feed, let the other calls end."""
-        self.is_given_up = True
-        for feed in self.feeds:
+        """End the feed, let the other calls end as they were."""
+        self._is_given_up = True
+        for feed in self._feeds:
             feed.cancel()
-        await self._channel.close(grace=_CALL_SECONDS)
+        await self._close_when_idle()
+
+    async def close(self) -> None:
+        """End every call."""
+        self._is_given_up = True
+        await self._channel.close()
+
+    async def _close_when_idle(self) -> None:
+        if self._is_given_up and not self._calls:
+            await self._channel.close()
 
 
 class GRPCIssuerClient:
@@ -122,54 +159,44 @@ class GRPCIssuerClient:
             await before.give_up()
 
     async def close(self) -> None:
-        """Give up the connection; ask nothing more."""
+        """End the connection and every call on it."""
         before, self._current = self._current, None
         if before is not None:
-            await before.give_up()
+            await before.close()
 
     async def renew(self, public_key: bytes) -> NodeCredential:
         """Get the next node SVID, for a new key."""
         link = self._link()
-        with _refusing():
-            answer = await link.stub.RenewNode(pb.RenewNodeRequest(public_key=public_key), timeout=_CALL_SECONDS)
+        async with link.calling() as stub:
+            answer = await stub.RenewNode(pb.RenewNodeRequest(public_key=public_key), timeout=_CALL_SECONDS)
             return credential_from_pb(answer, link.node.bundle.trust_domain)
 
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         """Follow the feed from there."""
         link = self._link()
-        call = link.stub.Follow(pb.FollowRequest(cursor=None if cursor is None else cursor_to_pb(cursor)))
-        link.feeds.add(call)
-        try:
-            with _refusing():
-                async for messages in _steps(call):
-                    yield change_from_pb(messages, link.node.bundle.trust_domain)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not link.is_given_up or (task and task.cancelling()):
-                raise  # we were cancelled, not the call by `use`
-        finally:
-            link.feeds.discard(call)
-            call.cancel()
+        async with link.following(cursor) as feed:
+            async for messages in _steps(feed):
+                yield change_from_pb(messages, link.node.bundle.trust_domain)
 
     async def acknowledge(self, cursor: Cursor) -> datetime | None:
         """Say what has been applied, and hear what the issuer's clock says."""
-        with _refusing():
+        async with self._link().calling() as stub:
             request = pb.AcknowledgeRequest(cursor=cursor_to_pb(cursor))
-            answer = await self._link().stub.Acknowledge(request, timeout=_CALL_SECONDS)
+            answer = await stub.Acknowledge(request, timeout=_CALL_SECONDS)
             return time_from_pb(answer.now, "now") if answer.HasField("now") else None
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         """Mint a batch, answers in order."""
         items = [pb.MintX509SVID(entry_id=request.entry_id, public_key=request.public_key) for request in requests]
-        with _refusing():
-            answer = await self._link().stub.MintX509SVIDs(pb.MintX509SVIDsRequest(items=items), timeout=_MINT_SECONDS)
+        async with self._link().calling() as stub:
+            answer = await stub.MintX509SVIDs(pb.MintX509SVIDsRequest(items=items), timeout=_MINT_SECONDS)
         return [x509_from_pb(item) for item in _as_many(answer.items, len(items))]
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         """Mint a batch, answers in order."""
         items = [pb.MintJWTSVID(entry_id=request.entry_id, audiences=request.audiences) for request in requests]
-        with _refusing():
-            answer = await self._link().stub.MintJWTSVIDs(pb.MintJWTSVIDsRequest(items=items), timeout=_MINT_SECONDS)
+        async with self._link().calling() as stub:
+            answer = await stub.MintJWTSVIDs(pb.MintJWTSVIDsRequest(items=items), timeout=_MINT_SECONDS)
         return [jwt_from_pb(item) for item in _as_many(answer.items, len(items))]
 
     def _link(self) -> _Link:
@@ -202,7 +229,7 @@ async def _attest(stub: "JoinAsyncStub", evidence: Evidence, public_key: bytes) 
         request = pb.AttestNodeRequest(answer=await evidence.answer(response.challenge))
 
 
-async def _steps(call: grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]) -> AsyncGenerator[list[pb.Change], None]:
+async def _steps(call: "_Feed") -> AsyncGenerator[list[pb.Change], None]:
     """Gather the messages of each whole step; between steps keepalive watches over the connection."""
     messages: list[pb.Change] = []
     deadline: float | None = _STEP_SECONDS
@@ -223,12 +250,22 @@ def _refusing() -> Iterator[None]:
     """Say as a refusal what goes wrong on the way, or with the answer."""
     try:
         yield
+    except asyncio.CancelledError as e:
+        if _is_cancelled():
+            raise
+        raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer, found the connection closed") from e
     except TimeoutError as e:
         raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none") from e
     except grpc.aio.AioRpcError as e:
         raise Refused(kind_of_status(e.code().name), f"issuer: {e.details() or e.code().name}") from e
     except SVIDError as e:
         raise Refused(Kind.INTERNAL, f"answer of the issuer: {e}") from e
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels this task: a call that gRPC cancels raises the same error."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _as_many(items: Sequence[Item], expected: int) -> Sequence[Item]:
