@@ -41,7 +41,7 @@ from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection, pool_without_package
-from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from cognomen.daemon.supervisor import Supervisor, Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.webserver import serve_pages
@@ -81,7 +81,7 @@ async def run(
         leaving.enter_context(alone_in(private_directory(config.state_dir), "attestor"))
         attestor = _Attestor(config, ready, systemd or Systemd())
         leaving.push_async_callback(attestor.client.close)
-        pages = health_pages(lambda: attestor.flows, attestor.metrics)
+        pages = health_pages(lambda: attestor.flows, attestor.supervisor.failing, attestor.metrics)
         await leaving.enter_async_context(serve_pages(pages, "health_address", config.health_address))
         node = await _unless(stop, attestor.join(invite))  # it may take as long as the issuer is away
         if node is not None:
@@ -129,6 +129,8 @@ class _Attestor:
         self.clock = NodeClock(SystemClock())
         self.client = GRPCIssuerClient()
         self.metrics = Metrics()
+        self.troubles = Troubles(self.clock)
+        self.supervisor = Supervisor(clock=self.clock, troubles=self.troubles, restarts=self.metrics.task_restarts)
         self.flows: ObserveAttestor | None = None
         """None until the node has joined."""
         self._config = config
@@ -163,12 +165,12 @@ class _Attestor:
             await stop.wait()
 
         tasks = [
-            Task(name="feed", run=flows.feed.run, restart=True),
-            Task(name="acknowledgements", run=flows.feed.acknowledge, restart=True),
-            Task(name="node svid", run=flows.node.run, restart=True),
-            Task(name="svids", run=flows.renewals.run, restart=True),
-            Task(name="jwt-svids", run=flows.jwts.run, restart=True),
-            Task(name="clocks", run=flows.compare.run, restart=True),
+            Task(name="feed", run=flows.feed.run, pulse=flows.feed.pulse),
+            Task(name="acknowledgements", run=flows.feed.acknowledge, pulse=flows.feed.acknowledgements_pulse),
+            Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
+            Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
+            Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
+            Task(name="clocks", run=flows.compare.run),
             Task(name="readiness", run=tell_when_ready),
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]
@@ -177,14 +179,14 @@ class _Attestor:
             self._systemd.check_taken()
             self._systemd.ready()
             self._systemd.status("accepts workloads, waits for a snapshot of its issuer")
-            await supervise(tasks, stop=stop, clock=clock)
+            await self.supervisor.run(tasks, stop=stop)
             self._systemd.stopping()
             health.set_serving(serving=False)
 
     def _flows(self, node: Node) -> ObserveAttestor:
         """The flows of a node that joined, in the hands of the one that looks at all of them."""
         cache, client, clock, jitter = Cache(node.bundle), self.client, self.clock, self._jitter
-        troubles, metrics = Troubles(clock), self.metrics
+        troubles, metrics = self.troubles, self.metrics
         keep = KeepNode(
             node,
             state=self._state,

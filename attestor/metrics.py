@@ -29,6 +29,9 @@ class Metrics:
         self.workload_refusals = family.counter(
             "workload_refusals", "Calls on the workload socket that were refused.", reason=tuple(Kind)
         )
+        self.task_restarts = family.counter(
+            "task_restarts", "Tasks that ended unasked or were stuck, and were started again.", task=()
+        )
         # gauges
         self.started_at = family.gauge("start_timestamp_seconds", "When it was started.")
         self.synchronised = family.gauge("synchronised", "Whether a complete snapshot has come since the start.")

@@ -19,7 +19,7 @@ from cognomen.daemon.caller import Caller
 from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection
-from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from cognomen.daemon.supervisor import Supervisor, Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.webserver import serve_pages
@@ -97,6 +97,7 @@ class _Parts:
     metrics: Metrics
     deferred: DeferWrites
     refusals: AuditRefusals
+    supervisor: Supervisor
 
 
 async def run(
@@ -135,7 +136,7 @@ async def run(
         ready(bound)
         systemd.ready()
         watchdog = Task(name="watchdog", run=partial(systemd.run_watchdog, parts.clock))
-        await supervise([own_svid, watchdog, *_tasks(parts, checkpoints)], stop=stop, clock=parts.clock)
+        await parts.supervisor.run([own_svid, watchdog, *_tasks(parts, checkpoints)], stop=stop)
         systemd.stopping()
         health.set_serving(serving=False)
         log.info("issuer stopping")
@@ -184,6 +185,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
         deferred=deferred,
         refusals=AuditRefusals(datastore=datastore, clock=clock, metrics=metrics),
+        supervisor=Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts),
     )
 
 
@@ -191,10 +193,10 @@ def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
     """What goes on by itself."""
     prune = Prune(datastore=parts.datastore, clock=parts.clock, guard=parts.guard, troubles=parts.troubles)
     return [
-        Task(name="checkpoints", run=checkpoints.run, restart=True),
-        Task(name="deferred writes", run=parts.deferred.run, restart=True),
-        Task(name="authorities", run=parts.rotate.run, restart=True),
-        Task(name="pruning", run=prune.run, restart=True),
+        Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
+        Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
+        Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
+        Task(name="pruning", run=prune.run, pulse=prune.pulse),
     ]
 
 
@@ -235,7 +237,7 @@ async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], T
         for each in credentials:
             each.present(identity)
 
-    return credentials, Task(name="issuer svid", run=partial(renew.run, identity, present), restart=True)
+    return credentials, Task(name="issuer svid", run=partial(renew.run, identity, present), pulse=renew.pulse)
 
 
 async def _open_network_doors(
@@ -340,7 +342,9 @@ async def _open_admin_door(
         trust_domain=config.trust_domain,
     )
     health = HealthState(_ADMIN)
-    pages = serve_pages(health_pages(observe, health), "health_address", config.health_address)
+    pages = serve_pages(
+        health_pages(observe, health, parts.supervisor.failing), "health_address", config.health_address
+    )
     await leaving.enter_async_context(pages)
 
     def services(caller: Caller) -> Sequence[unixrpc.Service]:

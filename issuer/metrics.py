@@ -43,6 +43,9 @@ class Metrics:
         self.deferred_writes_lost = family.counter(
             "deferred_writes_lost", "Ledger outcomes and acknowledgements that could not be written."
         )
+        self.task_restarts = family.counter(
+            "task_restarts", "Tasks that ended unasked or were stuck, and were started again.", task=()
+        )
         # gauges
         self.started_at = family.gauge("start_timestamp_seconds", "When it was started.")
         self.change_number = family.gauge("change_number", "The last change's number.")

@@ -18,6 +18,7 @@ from attestor.issuerclient.port import IssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
@@ -56,6 +57,7 @@ class FollowFeed:
         """Whether the feed is open and has said something."""
         self.last_step_at: datetime | None = None
         """When it last said something."""
+        self.pulse, self.acknowledgements_pulse = Pulse(), Pulse()
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
         self._cache = cache
@@ -73,7 +75,6 @@ class FollowFeed:
             before = self._applied
             self._node.renewed.clear()
             refused = await self._try_to_follow()
-            self.is_connected = False
             if refused is not None:
                 self._troubles.note(_FEED, refused.detail)
                 self._metrics.feed_failures.inc()
@@ -83,18 +84,20 @@ class FollowFeed:
             not_us = refused is not None and refused.kind in _NOT_THIS_NODE
             delay = next(refused_delays if not_us else delays).total_seconds()
             self._tell(refused, delay)
+            self.pulse.due(self._clock.monotonic() + delay)
             await first_of(self._clock.sleep(delay), self._node.renewed.wait())
 
     async def acknowledge(self) -> None:
         """Tell the issuer how far we have come, for ever, and hear what its clock says; only the latest counts."""
         while True:
+            self.acknowledgements_pulse.due(self._clock.monotonic() + _ACKNOWLEDGE_SECONDS)
             await first_of(self._unacknowledged.wait(), self._clock.sleep(_ACKNOWLEDGE_SECONDS))
-            self._unacknowledged.clear()
-            if self._cache.cursor is None:
+            cursor, asked_at = self._cache.cursor, self._clock.monotonic()
+            self.acknowledgements_pulse.due(asked_at)
+            if cursor is None:
                 continue
-            asked_at = self._clock.monotonic()
             try:
-                says = await self._client.acknowledge(self._cache.cursor)
+                says = await self._client.acknowledge(cursor)
             except Refused as e:
                 log.debug("not acknowledged, trying again", reason=e.detail)
                 self._clock.hear_nothing()
@@ -103,17 +106,23 @@ class FollowFeed:
             else:
                 if says is not None:
                     self._clock.hear(says, asked_at=asked_at)
+                if self._cache.cursor == cursor:  # else there is more to say
+                    self._unacknowledged.clear()
 
     async def _try_to_follow(self) -> Refused | None:
         try:
             await self._follow()
         except Refused as e:
             return e
+        finally:
+            self.is_connected = False
         return None
 
     async def _follow(self) -> None:
+        self.pulse.rest()
         async with aclosing(self._client.follow(self._cache.cursor)) as changes:
             async for change in changes:
+                self.pulse.due(self._clock.monotonic())
                 # 1. Workloads first.
                 self._cache.apply(change)
                 self._applied += 1
@@ -129,6 +138,7 @@ class FollowFeed:
                     await self._node.remember(change.checkpoint)
                 # 4. Say so, without keeping the next step waiting.
                 self._unacknowledged.set()
+                self.pulse.rest()
 
     def _fresh_delays(self) -> tuple[Iterator[timedelta], Iterator[timedelta]]:
         return _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)

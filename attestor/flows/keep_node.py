@@ -21,6 +21,7 @@ from attestor.nodeclock import NodeClock
 from attestor.state.port import State
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
@@ -60,6 +61,7 @@ class KeepNode:
         metrics: Metrics,
     ) -> None:
         self.node = node
+        self.pulse = Pulse()
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
         self.renewed = asyncio.Event()
@@ -107,6 +109,7 @@ class KeepNode:
         delays = self._fresh_delays()
         while True:
             await self._wait_until_due()
+            self.pulse.due(self._clock.monotonic())
             try:
                 await self._renew()
             except Refused as e:
@@ -115,7 +118,9 @@ class KeepNode:
                 self._tell(e, delay)
                 self._troubles.note(_RENEWAL, e.detail)
                 self._metrics.renewals.labels("node", FAILED).inc()
-                await self._clock.sleep(self._at_most_until_over(delay))
+                rest = self._at_most_until_over(delay)
+                self.pulse.due(self._clock.monotonic() + rest)
+                await self._clock.sleep(rest)
             else:
                 self._troubles.over(_RENEWAL)
                 self._metrics.renewals.labels("node", OK).inc()
@@ -149,7 +154,9 @@ class KeepNode:
             if self._must_return or not is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.read().issuer):
                 return  # or its authority has left the bundle
             self._trusts_another.clear()
-            await first_of(self._clock.sleep(min(left, _LOOK_SECONDS)), self._trusts_another.wait())
+            rest = min(left, _LOOK_SECONDS)
+            self.pulse.due(self._clock.monotonic() + rest)
+            await first_of(self._clock.sleep(rest), self._trusts_another.wait())
 
     async def _renew(self) -> None:
         key = generate_private_key(KeyKind.EC_P256)

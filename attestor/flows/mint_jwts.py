@@ -19,6 +19,7 @@ from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, Mint
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
@@ -31,6 +32,7 @@ _MINT = "jwt-svid mint"
 _KEPT = 1000
 _MOST_PENDING = 4096
 _WORKLOADS_FAULT = frozenset({Kind.INVALID, Kind.EXHAUSTED})
+_ANSWER_SECONDS = 45.0  # longer than a mint may take
 _RETRY_SECONDS = 2.0  # how long a token past its half-life is served before the issuer is asked again
 _TOLERANCE = timedelta(seconds=5)  # a reckoned clock may lag by the time that an answer took
 _HALF_LIFE = 0.5  # the jitter without effect: tokens are renewed when somebody asks, which spreads them enough
@@ -64,15 +66,27 @@ class _Pending:
 
 
 class MintJWTs:
-    """The flow and its ports; `run` must be running for anybody to get a token that is not kept."""
+    """The flow and its ports; `run` must be running for anybody to get a token that is not kept.
+
+    Args:
+        answer_seconds: how long a caller waits for a token, whatever becomes of the mint.
+    """
 
     def __init__(
-        self, *, client: IssuerClient, clock: NodeClock, troubles: Troubles | None = None, metrics: Metrics
+        self,
+        *,
+        client: IssuerClient,
+        clock: NodeClock,
+        troubles: Troubles | None = None,
+        metrics: Metrics,
+        answer_seconds: float = _ANSWER_SECONDS,
     ) -> None:
+        self.pulse = Pulse()
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
         self._client = client
         self._clock = clock
+        self._answer_seconds = answer_seconds
         self._kept: OrderedDict[_Wish, _Kept] = OrderedDict()
         self._pending: dict[_Wish, _Pending] = {}
         self._queue: deque[_Wish] = deque()
@@ -106,10 +120,13 @@ class MintJWTs:
     async def run(self) -> None:
         """Mint what is asked for, for ever."""
         while True:
-            await self._wanted.wait()
+            if not self._queue:  # else a run before this one has left something
+                self.pulse.rest()
+                await self._wanted.wait()
             self._wanted.clear()
             await asyncio.sleep(0)  # whoever asks in this round of the loop shares the call
             while self._queue:
+                self.pulse.due(self._clock.monotonic())
                 await self._mint_batch([self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))])
 
     async def _mint(self, wish: _Wish, entry: RegistrationEntry) -> MintedJWT | Refused:
@@ -122,7 +139,12 @@ class MintJWTs:
             pending = self._pending[wish] = _Pending(entry, asyncio.get_running_loop().create_future())
             self._queue.append(wish)
             self._wanted.set()
-        return await asyncio.shield(pending.answer)
+            self.pulse.wake(self._clock.monotonic())
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await asyncio.shield(pending.answer)
+        except TimeoutError:
+            return _not_minted()
 
     async def _mint_batch(self, wishes: Sequence[_Wish]) -> None:
         requests = [JWTRequest(entry_id=wish.entry_id, audiences=wish.audiences) for wish in wishes]

@@ -20,6 +20,7 @@ from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from svid.backoff import Backoff
@@ -89,6 +90,7 @@ class RenewSVIDs:
         troubles: Troubles | None = None,
         metrics: Metrics,
     ) -> None:
+        self.pulse = Pulse()
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
         self._cache = cache
@@ -104,6 +106,7 @@ class RenewSVIDs:
         delays = _BACKOFF.delays(self._jitter)
         while True:
             # 1. What do we have, and what is due?
+            self.pulse.due(self._clock.monotonic())
             self._cache.changed.clear()
             at = self._clock.read()
             lasting = self._cache.expire(at)
@@ -173,6 +176,7 @@ class RenewSVIDs:
     async def _rest(self, now: float, lasting: timedelta) -> None:
         next_due = min((plan.due for plan in self._plans.values()), default=now + _LONGEST_REST.total_seconds())
         rest = max(min(_LONGEST_REST, timedelta(seconds=next_due - now), lasting), _SHORTEST_REST)
+        self.pulse.due(self._clock.monotonic() + rest.total_seconds())
         await first_of(self._cache.changed.wait(), self._clock.sleep(rest.total_seconds()))
 
     async def _mint(self, batch: Sequence[RegistrationEntry]) -> None:

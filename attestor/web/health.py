@@ -3,7 +3,8 @@
 Decided here: what ready means. How pages are served: cognomen/daemon/webserver.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 
 from attestor.decisions.clocks import is_valid
 from attestor.flows.observe_attestor import ObserveAttestor
@@ -12,12 +13,17 @@ from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_
 
 __all__ = ["health_pages"]
 
+_MOST_LAG = timedelta(minutes=2)  # of all entries together; one that the issuer refuses is put off, and not counted
 
-def health_pages(look: Callable[[], ObserveAttestor | None], counted: Metrics) -> Mapping[str, MakePage]:
+
+def health_pages(
+    look: Callable[[], ObserveAttestor | None], failing: Callable[[], Sequence[str]], counted: Metrics
+) -> Mapping[str, MakePage]:
     """The pages by their paths.
 
     Args:
         look: what looks at the attestor; None until the node has joined.
+        failing: tells which tasks have failed, and why.
     """
 
     async def ready(wants_json: WantsJSON) -> Page:
@@ -31,6 +37,9 @@ def health_pages(look: Callable[[], ObserveAttestor | None], counted: Metrics) -
             missing.append(f"node svid: valid from {svid.not_before.isoformat()} to {svid.not_after.isoformat()}")
         if seen.apart:
             missing.append(f"clock: {seen.apart}")
+        if seen.lag > _MOST_LAG:
+            missing.append(f"x509-svid renewal: overdue for {seen.lag.total_seconds():.0f} s")
+        missing += failing()
         return readiness(missing, wants_json)
 
     async def metrics(_: WantsJSON) -> Page:

@@ -5,7 +5,7 @@ The command speaks to the issuer over its admin socket, as everybody does.
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import click
@@ -19,10 +19,9 @@ from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.running import endpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
-from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
+from cognomen.daemon.supervisor import stop_on_signals
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.config import IssuerConfig
-from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 
 __all__ = ["DevDaemons"]
@@ -55,9 +54,8 @@ class DevDaemons:
         stop = asyncio.Event()
         self._issuer_ready = asyncio.Event()
         self._node: asyncio.Future[SpiffeID] = asyncio.get_running_loop().create_future()
-        tasks = [Task(name=one.__name__, run=one) for one in (self._issuer, self._attestor, self._prepare)]
         with stop_on_signals(stop):
-            await supervise(tasks, stop=stop, clock=SystemClock())
+            await _together(stop, self._issuer, self._attestor, self._prepare)
 
     # each has a stop of its own, never set: it leaves the signals to us, and ends by being cancelled
 
@@ -121,3 +119,28 @@ class DevDaemons:
     def _acknowledged(self, node: SpiffeID) -> int:
         with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
             return admin.get_node(str(node)).acknowledged
+
+
+async def _together(stop: asyncio.Event, *works: Callable[[], Awaitable[None]]) -> None:
+    """Run them until `stop` is set or one fails, then end all of them.
+
+    Raises:
+        Exception: the first failure.
+    """
+    failures: list[Exception] = []
+
+    async def attend(work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as e:  # noqa: BLE001 - raised again once all have ended, as it is and not in a group
+            failures.append(e)
+            stopped.cancel()
+
+    async with asyncio.TaskGroup() as group:
+        stopped = group.create_task(stop.wait())
+        running = [group.create_task(attend(work)) for work in works]
+        await asyncio.wait([stopped])
+        for one in running:
+            one.cancel()
+    if failures:
+        raise failures[0]

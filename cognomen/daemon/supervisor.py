@@ -1,7 +1,8 @@
-"""The tasks of a daemon: started together, ended together, one that fails by surprise logged and started again, or the end of all.
+"""The tasks of a daemon: started together, ended together; one that ends unasked, or does not do what is due, is started again and told.
 
 What a task does about failures that it expects is its own business. Together with the doors' status.py this is the only place that catches
-every exception.
+every exception. That the event loop itself stands still is systemd's to notice (systemd.run_watchdog): to restart the whole daemon for one
+task would cost what the others hold in memory.
 """
 
 import asyncio
@@ -9,70 +10,127 @@ import contextlib
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
+from prometheus_client import Counter
 
+from cognomen.daemon.pulse import Pulse
+from cognomen.daemon.troubles import Troubles
 from svid.backoff import Backoff
 from svid.clock import Clock
 
-__all__ = ["Task", "stop_on_signals", "supervise"]
+__all__ = ["Supervisor", "Task", "stop_on_signals"]
 
 log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=30))
-_HEALTHY_SECONDS = 60.0  # a task that ran that long starts again with the first delay
+_HEALTHY_SECONDS = 60.0  # a task that ran that long, and does what is due, has recovered
+_LOOK_SECONDS = 10.0
+_MOST_OVERDUE_SECONDS = 120.0  # longer than every deadline in a task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One thing that a daemon does for as long as it runs; with `restart` it is started again when it fails, else the daemon ends."""
+    """One thing that a daemon does for as long as it runs.
+
+    Args:
+        pulse: where it says what is due.
+    """
 
     name: str
     run: Callable[[], Awaitable[None]]
-    restart: bool = False
+    pulse: Pulse = field(default_factory=Pulse)
 
 
-async def supervise(tasks: Sequence[Task], *, stop: asyncio.Event, clock: Clock) -> None:
-    """Run the tasks until `stop` is set or one without `restart` fails, then cancel all of them and wait for their end.
+class Supervisor:
+    """Keeps the tasks of one daemon running.
 
-    Raises:
-        Exception: the failure of the first task without `restart` that failed.
+    Args:
+        restarts: counts by `task`.
     """
-    failures: list[Exception] = []
 
-    async def attend(task: Task) -> None:
-        try:
-            await (_restarted(task, clock) if task.restart else task.run())
-        except Exception as e:
-            if failures:
-                log.exception("task failed", task=task.name)
-            failures.append(e)
-            stopped.cancel()
+    def __init__(self, *, clock: Clock, troubles: Troubles, restarts: Counter) -> None:
+        self._clock = clock
+        self._troubles = troubles
+        self._restarts = restarts
+        self._failing: dict[str, str] = {}
 
-    async with asyncio.TaskGroup() as group:
-        stopped = group.create_task(stop.wait())
-        running = [group.create_task(attend(task), name=task.name) for task in tasks]
-        await asyncio.wait([stopped])
-        for one in running:
-            one.cancel()
-    if failures:
-        raise failures[0]
+    def failing(self) -> Sequence[str]:
+        """Say which tasks have failed and not recovered, and why they failed."""
+        return [f"task {name}: {why}" for name, why in self._failing.items()]
 
+    async def run(self, tasks: Sequence[Task], *, stop: asyncio.Event) -> None:
+        """Run the tasks until `stop` is set, then cancel all of them and wait for their end."""
+        async with asyncio.TaskGroup() as group:
+            kept = [group.create_task(self._keep(task), name=task.name) for task in tasks]
+            await stop.wait()
+            for one in kept:
+                one.cancel()
 
-async def _restarted(task: Task, clock: Clock) -> None:
-    delays = _BACKOFF.delays(secrets.SystemRandom().random)
-    while True:
-        started = clock.monotonic()
-        try:
-            return await task.run()
-        except Exception:
-            if clock.monotonic() - started >= _HEALTHY_SECONDS:
-                delays = _BACKOFF.delays(secrets.SystemRandom().random)
+    async def _keep(self, task: Task) -> None:
+        """Run it; whenever it ends, again."""
+        restarts, delays = self._restarts.labels(task.name), _fresh_delays()
+        while True:
+            started = self._clock.monotonic()
+            why = await self._run(task)
+            if self._clock.monotonic() - started >= _HEALTHY_SECONDS:
+                delays = _fresh_delays()
             delay = next(delays).total_seconds()
-            log.exception("task failed, starts again", task=task.name, delay_seconds=round(delay, 3))
-        await clock.sleep(delay)
+            restarts.inc()
+            self._failing[task.name] = why
+            self._troubles.note(_named(task), why)
+            log.error("task ended, starts again", task=task.name, reason=why, delay_seconds=round(delay, 3))
+            await self._clock.sleep(delay)
+
+    async def _run(self, task: Task) -> str:
+        """Run it until it ends or is stuck; why that is."""
+        task.pulse.rest()  # what was due to the run before is not this one's
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(_outcome(task))
+            watching = group.create_task(self._until_stuck(task))
+            await asyncio.wait([running, watching], return_when=asyncio.FIRST_COMPLETED)
+            running.cancel()
+            watching.cancel()
+        return watching.result() if running.cancelled() else running.result()
+
+    async def _until_stuck(self, task: Task) -> str:
+        """Look at it once in a while, until it is overdue twice in a row: once it may be, after all of us were stopped or asleep."""
+        began, looks = self._clock.monotonic(), 0
+        while looks < 2:  # noqa: PLR2004 - twice
+            await self._clock.sleep(_LOOK_SECONDS)
+            now = self._clock.monotonic()
+            overdue = task.pulse.overdue_seconds(now)
+            looks = looks + 1 if overdue > _MOST_OVERDUE_SECONDS else 0
+            if overdue < _LOOK_SECONDS and now - began >= _HEALTHY_SECONDS:
+                self._failing.pop(task.name, None)
+                self._troubles.over(_named(task))
+        return f"expected to go on, found stuck for {overdue:.0f} s"
+
+
+async def _outcome(task: Task) -> str:
+    """Run it to its end; how it ended."""
+    try:
+        await task.run()
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+        log.exception("task cancelled by what it waited for", task=task.name)
+        return "cancelled by what it waited for"
+    except Exception as e:
+        log.exception("task failed", task=task.name)
+        return f"internal error: {type(e).__name__}"
+    return "ended unasked"
+
+
+def _named(task: Task) -> str:
+    return f"task {task.name}"
+
+
+def _fresh_delays() -> Iterator[timedelta]:
+    return _BACKOFF.delays(secrets.SystemRandom().random)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ takes no listening socket, so only Unix sockets can be held (cognomen/daemon/gat
 Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import MutableMapping
@@ -73,8 +74,14 @@ class Systemd:
         self._say(f"STATUS={text}")
 
     async def run_watchdog(self, clock: Clock) -> None:
-        """Say that the loop still turns, until cancelled; at once if nobody wants to know."""
-        while self.watchdog is not None:
+        """Say that the loop still turns, until cancelled.
+
+        Only that: a single task that is stuck is started again by the supervisor, at no cost to what the others hold.
+        """
+        if self.watchdog is None:
+            await asyncio.Event().wait()  # nobody wants to know
+            return
+        while True:
             self._say("WATCHDOG=1")
             await clock.sleep(self.watchdog.total_seconds() / _PINGS)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
 from issuer.metrics import Metrics
@@ -34,6 +35,7 @@ class DeferWrites:
     clock: Clock
     troubles: Troubles
     metrics: Metrics
+    pulse: Pulse = field(default_factory=Pulse)
     _waiting: list[Work] = field(default_factory=list)
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -45,6 +47,7 @@ class DeferWrites:
             return
         self._waiting.append(work)
         self._awake.set()
+        self.pulse.wake(self.clock.monotonic())
 
     @property
     def waiting(self) -> int:
@@ -54,7 +57,9 @@ class DeferWrites:
     async def run(self) -> None:
         """Commit what comes, until cancelled."""
         while True:
+            self.pulse.rest()
             await self._awake.wait()
+            self.pulse.due(self.clock.monotonic())
             await self.clock.sleep(_GATHER_SECONDS)
             await self.flush()
 
@@ -73,7 +78,8 @@ class DeferWrites:
         try:
             await self.datastore.write(work)
         except asyncio.CancelledError:
-            self._waiting[:0] = works  # whoever ends us flushes once more; a work done twice does no harm
+            self._waiting[:0] = works  # for the next run, or the last flush; a work done twice does no harm
+            self._awake.set()
             raise
         except Refused as refused:
             log.warning("deferred writes lost", count=len(works), reason=refused.detail, hint=refused.hint)

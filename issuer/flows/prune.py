@@ -3,12 +3,13 @@
 Whoever stands before the first row that is kept gets a snapshot (decisions/changes.has_gap). Ledger and audit are never pruned.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
 from issuer.flows.guard_clock import GuardClock
@@ -32,6 +33,7 @@ class Prune:
     clock: Clock
     guard: GuardClock
     troubles: Troubles
+    pulse: Pulse = field(default_factory=Pulse)
 
     async def __call__(self) -> None:
         """Prune now; what goes by time only if the clock is trusted.
@@ -52,6 +54,7 @@ class Prune:
     async def run(self) -> None:
         """Prune every minute, until cancelled."""
         while True:
+            self.pulse.due(self.clock.monotonic() + _SECONDS)
             await self.clock.sleep(_SECONDS)
             try:
                 await self()

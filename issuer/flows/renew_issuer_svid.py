@@ -4,6 +4,7 @@ Who presents it, and how: issuer/api/doors.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, profile
@@ -68,6 +70,7 @@ class RenewIssuerSVID:
     jitter: Callable[[], float]
     troubles: Troubles
     metrics: Metrics
+    pulse: Pulse = field(default_factory=Pulse)
 
     async def __call__(self) -> IssuerIdentity:
         """Issue one, for a new key."""
@@ -108,6 +111,7 @@ class RenewIssuerSVID:
                 )
                 self.troubles.note(_RENEWAL, refused.detail)
                 self.metrics.svid_renewals.labels(FAILED).inc()
+                self.pulse.due(self.clock.monotonic() + delay)
                 await self.clock.sleep(delay)
                 continue
             self.troubles.over(_RENEWAL)
@@ -116,6 +120,7 @@ class RenewIssuerSVID:
 
     async def _newer(self, identity: IssuerIdentity, *, until: datetime) -> IssuerIdentity:
         """Wait for another bundle, for another authority that signs, or for the moment when the next SVID is due."""
+        self.pulse.due(self.clock.monotonic())
         head = (await self.datastore.read(lambda tx: tx.changes.head())).number
         while (left := (until - self.clock.now()).total_seconds()) > 0:
             bundle, signing = await self.datastore.read(self._authorities)
@@ -123,11 +128,11 @@ class RenewIssuerSVID:
                 break
             if bundle.sequence != identity.bundle.sequence:
                 return replace(identity, bundle=bundle)
-            try:
+            self.pulse.due(self.clock.monotonic() + left)
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     head = await self.datastore.wait_for_change(head)
-            except TimeoutError:
-                continue
+            self.pulse.due(self.clock.monotonic())
         return await self()
 
     def _authorities(self, tx: Transaction) -> tuple[Bundle, KeyID]:

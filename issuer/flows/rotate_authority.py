@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from issuer.datastore.port import Datastore, Transaction
@@ -77,6 +78,7 @@ class RotateAuthority:
     jitter: Callable[[], float]
     troubles: Troubles
     metrics: Metrics
+    pulse: Pulse = field(default_factory=Pulse)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self) -> None:
@@ -105,6 +107,7 @@ class RotateAuthority:
         tick = min(max(self.policy.lifetime.total_seconds() / _TICKS, _SHORTEST_TICK), _LONGEST_TICK)
         delays = _BACKOFF.delays(self.jitter)
         while True:
+            self.pulse.due(self.clock.monotonic())
             try:
                 await self()
             except Refused as refused:
@@ -114,10 +117,12 @@ class RotateAuthority:
                 )
                 self.troubles.note(_ROTATION, refused.detail)
                 self.metrics.authority_steps.labels(FAILED).inc()
+                self.pulse.due(self.clock.monotonic() + delay)
                 await self.clock.sleep(delay)
                 continue
             self.troubles.over(_ROTATION)
             delays = _BACKOFF.delays(self.jitter)
+            self.pulse.due(self.clock.monotonic() + tick)
             await first_of(self._woken.wait(), self.clock.sleep(tick))
             self._woken.clear()
 

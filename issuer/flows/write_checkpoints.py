@@ -13,6 +13,7 @@ import structlog
 
 from cognomen.daemon.auditlog import GENESIS, Checkpoint
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from issuer.checkpointsink.port import CheckpointSink
 from issuer.datastore.port import Datastore, Transaction
@@ -50,6 +51,7 @@ class WriteCheckpoints:
     trust_domain: TrustDomain
     every: timedelta
     troubles: Troubles
+    pulse: Pulse = field(default_factory=Pulse)
     _owed: dict[int, Checkpoint] = field(default_factory=dict)  # by the sink's number: what it did not take yet
 
     async def __call__(self) -> Checkpoint | None:
@@ -82,8 +84,10 @@ class WriteCheckpoints:
     async def run(self) -> None:
         """Write them, the first at once, until cancelled."""
         while True:
-            done = await self.attempt()
-            await self.clock.sleep((self.every if done else min(self.every, _RETRY)).total_seconds())
+            self.pulse.due(self.clock.monotonic())
+            rest = (self.every if await self.attempt() else min(self.every, _RETRY)).total_seconds()
+            self.pulse.due(self.clock.monotonic() + rest)
+            await self.clock.sleep(rest)
 
     async def attempt(self) -> bool:
         """Write one if the chain has grown; whether all went where it should. A failure is told."""

@@ -3,7 +3,7 @@
 Decided here: what ready means. How pages are served: cognomen/daemon/webserver.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from cognomen.daemon.errors import Refused
@@ -15,11 +15,18 @@ from issuer.flows.observe_issuer import Observed, ObserveIssuer
 __all__ = ["health_pages"]
 
 
-def health_pages(observe: ObserveIssuer, health: HealthState) -> Mapping[str, MakePage]:
-    """The pages by their paths."""
+def health_pages(
+    observe: ObserveIssuer, health: HealthState, failing: Callable[[], Sequence[str]]
+) -> Mapping[str, MakePage]:
+    """The pages by their paths.
+
+    Args:
+        failing: tells which tasks have failed, and why.
+    """
 
     async def ready(wants_json: WantsJSON) -> Page:
         missing = [] if health.of("") else ["doors: not open yet, or closing"]
+        missing += failing()
         try:
             missing += [*_missing(await observe(), observe.clock.now())]
         except Refused as refused:

@@ -118,6 +118,8 @@ class IssuerInMemory:
 
     Attributes:
         is_reachable: every call refused as UNAVAILABLE, and open feeds ended, while it is not.
+        is_silent: calls of a node get no answer, as long as that lasts; not those that began before it was over.
+        cancels: that many calls of a node end as if gRPC had cancelled them.
         loses_replies: a join is done, but its answer gets lost, that many times.
         refused_node: what every call of a node is refused with.
         refused_return: what a readmission is refused with.
@@ -131,6 +133,8 @@ class IssuerInMemory:
         self.ttl = ttl
         self.jwt_ttl = timedelta(minutes=5)
         self.is_reachable = True
+        self.is_silent = False
+        self.cancels = 0
         self.loses_replies = 0
         self.refused_node: Refused | None = None
         self.refused_return: Refused | None = None
@@ -313,6 +317,7 @@ class InMemoryIssuerClient:
 
     async def renew(self, public_key: bytes) -> NodeCredential:
         node = self._check_node()
+        await self._travel()
         return self._issuer.credential(public_key, name=node.svid.spiffe_id.path.rpartition("/")[2])
 
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
@@ -332,6 +337,7 @@ class InMemoryIssuerClient:
 
     async def acknowledge(self, cursor: Cursor) -> datetime | None:
         self._check_node()
+        await self._travel()
         if self.refused_acknowledgements:
             raise self.refused_acknowledgements.pop()
         self._issuer.acknowledged.append(cursor)
@@ -339,15 +345,23 @@ class InMemoryIssuerClient:
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         self._check_node()
-        await asyncio.sleep(0)
+        await self._travel()
         self._issuer.mints.append(len(requests))
         return [self._issuer.mint(request) for request in requests]
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         self._check_node()
-        await asyncio.sleep(0)
+        await self._travel()
         self._issuer.jwt_mints.append(len(requests))
         return [self._issuer.mint_token(request) for request in requests]
+
+    async def _travel(self) -> None:
+        await asyncio.sleep(0)
+        if self._issuer.is_silent:
+            await asyncio.Event().wait()
+        if self._issuer.cancels:
+            self._issuer.cancels -= 1
+            raise asyncio.CancelledError
 
     def _check_reachable(self) -> None:
         if not self._issuer.is_reachable:

@@ -136,7 +136,7 @@ async def test_clocks_that_are_apart_are_told_everywhere_until_one_is_put_right(
     assert house.observe.metrics.registry.get_sample_value("cognomen_attestor_clock_ahead_seconds") == pytest.approx(
         ahead.total_seconds(), abs=1
     )
-    ready = health_pages(lambda: house.observe, house.observe.metrics)["/ready"]
+    ready = health_pages(lambda: house.observe, list, house.observe.metrics)["/ready"]
     page = await ready(False)
     assert page.status == 503
     house.own.jump(-ahead)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from attestor.flows.observe_attestor import ObserveAttestor
+from attestor.web.health import health_pages
 from cognomen.daemon.errors import Kind, Refused
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
@@ -121,3 +122,16 @@ async def test_the_lag_is_that_of_the_svid_that_is_most_overdue(house: House) ->
     house.clock.advance(HALF_HOUR + timedelta(minutes=7))
     house.observe()
     assert house.value("renewal_lag_seconds") == timedelta(minutes=7).total_seconds()
+
+
+async def test_ready_tells_what_is_overdue_and_which_tasks_have_failed(house: House) -> None:
+    house.issuer.put(entry("web", x509_svid_ttl=timedelta(minutes=20)))
+    await until(lambda: house.holds("web"))
+    failing: list[str] = []
+    ready = health_pages(lambda: house.observe, lambda: failing, house.observe.metrics)["/ready"]
+    house.issuer.set_reachable(reachable=False)
+    house.clock.advance(timedelta(minutes=12))
+    assert (await ready(False)).body == b"ok\n", "half of its life is left, and the issuer may be away for a while"
+    failing.append("task svids: ended unasked")
+    house.clock.advance(timedelta(seconds=1))
+    assert (await ready(False)).body == b"x509-svid renewal: overdue for 121 s\ntask svids: ended unasked\n"

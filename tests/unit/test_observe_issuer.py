@@ -225,10 +225,10 @@ async def test_a_state_that_no_authority_is_in_any_more_has_no_end(house: House)
 async def test_ready_tells_what_cannot_sign_any_more(house: House) -> None:
     health = HealthState("admin")
     health.set_serving(serving=True)
-    pages = health_pages(house.observe, health)
+    pages = health_pages(house.observe, health, list)
     assert (await pages["/ready"](False)).body == b"ok\n"
     end = house.clock.now()
-    ended = health_pages(replace(house.observe, svid_not_after=lambda: end), health)
+    ended = health_pages(replace(house.observe, svid_not_after=lambda: end), health, list)
     assert (await ended["/ready"](False)).body == f"issuer svid: expired {end.isoformat()}\n".encode()
     house.clock.advance(timedelta(days=15))
     page = await pages["/ready"](False)
@@ -236,8 +236,15 @@ async def test_ready_tells_what_cannot_sign_any_more(house: House) -> None:
     assert page.body == b"x509 authority: none is active and valid\njwt authority: none is active and valid\n"
 
 
+async def test_ready_tells_which_tasks_have_failed(house: House) -> None:
+    health = HealthState("admin")
+    health.set_serving(serving=True)
+    pages = health_pages(house.observe, health, lambda: ["task pruning: ended unasked"])
+    assert (await pages["/ready"](False)).body == b"task pruning: ended unasked\n"
+
+
 async def test_metrics_of_a_store_that_cannot_be_read_are_unavailable(house: House) -> None:
-    pages = health_pages(house.observe, HealthState("admin"))
+    pages = health_pages(house.observe, HealthState("admin"), list)
     assert (await pages["/metrics"](False)).status is HTTPStatus.OK
     house.store.unreadable = True
     page = await pages["/metrics"](False)

@@ -1,98 +1,220 @@
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
+import structlog
 
-from cognomen.daemon.supervisor import Task, stop_on_signals, supervise
-from svid.clock import SystemClock
+from cognomen.daemon.metrics import Family
+from cognomen.daemon.pulse import Pulse
+from cognomen.daemon.supervisor import Supervisor, Task, stop_on_signals
+from cognomen.daemon.troubles import Troubles
 from tests.doubles.clock import FakeClock
+from tests.doubles.until import until
 
 
-async def forever() -> None:
+class Daemon:
+    """A supervisor and what it tells."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.troubles = Troubles(self.clock)
+        family = Family("test")
+        self._registry = family.registry
+        restarts = family.counter("task_restarts", "Restarts.", task=())
+        self.supervisor = Supervisor(clock=self.clock, troubles=self.troubles, restarts=restarts)
+
+    def restarts(self, task: str) -> float | None:
+        return self._registry.get_sample_value("cognomen_test_task_restarts_total", {"task": task})
+
+    def told(self) -> list[tuple[str, str]]:
+        return [(one.what, one.reason) for one in self.troubles.all()]
+
+    @asynccontextmanager
+    async def running(self, *tasks: Task) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.supervisor.run(tasks, stop=stop))
+            try:
+                yield
+            finally:
+                stop.set()
+
+    async def pass_until(self, condition: Callable[[], bool], *, step: float = 1.0) -> None:
+        """Let the time pass until it holds."""
+        async with asyncio.timeout(10):
+            while not condition():
+                self.clock.advance(step)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+
+    async def pass_seconds(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.clock.advance(1)
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+
+@dataclass
+class Fails:
+    """A task that ends in that way, the first times; then it goes on."""
+
+    end: Callable[[], Awaitable[None]]
+    times: int = 1
+    starts: int = 0
+    pulse: Pulse = field(default_factory=Pulse)
+
+    async def run(self) -> None:
+        self.starts += 1
+        if self.starts <= self.times:
+            await self.end()
+            return
+        await asyncio.Event().wait()
+
+    def task(self) -> Task:
+        return Task(name="one", run=self.run, pulse=self.pulse)
+
+
+async def returns() -> None:
+    pass
+
+
+async def raises() -> None:
+    raise ZeroDivisionError
+
+
+async def is_cancelled_by_what_it_waits_for() -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def never_ends() -> None:
     await asyncio.Event().wait()
 
 
-async def test_all_tasks_end_when_asked_to_stop() -> None:
-    stop = asyncio.Event()
+ENDS = [
+    (returns, "ended unasked"),
+    (raises, "internal error: ZeroDivisionError"),
+    (is_cancelled_by_what_it_waits_for, "cancelled by what it waited for"),
+]
+
+
+@pytest.mark.parametrize(("end", "why"), ENDS)
+async def test_a_task_that_ends_in_any_way_is_told_and_starts_again(
+    end: Callable[[], Awaitable[None]], why: str
+) -> None:
+    daemon, fails = Daemon(), Fails(end)
+    with structlog.testing.capture_logs() as logs:
+        async with daemon.running(fails.task()):
+            await until(lambda: daemon.told() == [("task one", why)])
+            assert fails.starts == 1, "it waits before it starts again"
+            assert daemon.supervisor.failing() == [f"task one: {why}"]
+            assert daemon.restarts("one") == 1
+            await daemon.pass_until(lambda: fails.starts == 2, step=0.1)
+    assert [(one["log_level"], one["task"], one["reason"]) for one in logs if "delay_seconds" in one] == [
+        ("error", "one", why)
+    ]
+
+
+async def test_a_task_that_ran_well_for_a_minute_is_no_trouble_any_more() -> None:
+    daemon, fails = Daemon(), Fails(raises)
+    async with daemon.running(fails.task()):
+        await daemon.pass_until(lambda: fails.starts == 2)
+        await daemon.pass_seconds(50)
+        assert daemon.told()
+        await daemon.pass_seconds(20)
+        assert not daemon.told()
+        assert not daemon.supervisor.failing()
+    assert daemon.restarts("one") == 1
+
+
+async def test_a_task_that_keeps_failing_is_tried_at_least_every_half_minute() -> None:
+    daemon, fails = Daemon(), Fails(raises, times=1000)
+    async with daemon.running(fails.task()):
+        await daemon.pass_seconds(300)
+        before = fails.starts
+        await daemon.pass_seconds(300)
+        assert 10 <= fails.starts - before <= 60
+
+
+async def test_a_task_that_does_not_do_what_is_due_is_started_again() -> None:
+    daemon, stuck = Daemon(), Fails(never_ends)
+    async with daemon.running(stuck.task()):
+        await until(lambda: stuck.starts == 1)
+        stuck.pulse.due(daemon.clock.monotonic())
+        await daemon.pass_seconds(120)
+        assert not daemon.told(), "every deadline in it has its time"
+        await daemon.pass_until(lambda: stuck.starts == 2)
+        ((what, why),) = daemon.told()
+        assert (what, daemon.restarts("one")) == ("task one", 1)
+        assert why.startswith("expected to go on, found stuck for 1")
+        await daemon.pass_seconds(300)
+        assert stuck.starts == 2, "what was due to the run before is not this one's"
+
+
+async def test_a_task_that_comes_late_because_all_of_us_slept_is_left_alone() -> None:
+    daemon, task = Daemon(), Fails(never_ends)
+    async with daemon.running(task.task()):
+        await until(lambda: task.starts == 1)
+        task.pulse.due(daemon.clock.monotonic() + 60)
+        daemon.clock.advance(3600)
+        await until(lambda: daemon.clock.sleepers == 1)
+        task.pulse.due(daemon.clock.monotonic() + 60)  # it goes on, after its watcher has looked
+        await daemon.pass_seconds(60)
+        assert (task.starts, daemon.told()) == (1, [])
+
+
+async def test_a_task_at_rest_is_left_alone() -> None:
+    daemon, task = Daemon(), Fails(never_ends)
+    async with daemon.running(task.task()):
+        await daemon.pass_seconds(600)
+        assert (task.starts, daemon.told()) == (1, [])
+
+
+async def test_all_tasks_end_when_asked_to_stop_whatever_they_say_to_it() -> None:
     ended: list[str] = []
 
-    async def until_cancelled() -> None:
+    async def ends_well() -> None:
         try:
-            await forever()
+            await never_ends()
         finally:
-            ended.append("cancelled")
+            ended.append("well")
 
-    async def stopper() -> None:
-        stop.set()
-
-    tasks = [Task(name="a", run=until_cancelled), Task(name="b", run=until_cancelled, restart=True)]
-    await supervise([*tasks, Task(name="stopper", run=stopper)], stop=stop, clock=SystemClock())
-    assert ended == ["cancelled", "cancelled"]
-
-
-async def test_a_task_that_may_not_fail_ends_the_others_and_its_failure_is_raised() -> None:
-    async def failing() -> None:
-        raise ZeroDivisionError
-
-    tasks, stop = [Task(name="failing", run=failing), Task(name="other", run=forever)], asyncio.Event()
-    with pytest.raises(ZeroDivisionError):
-        await supervise(tasks, stop=stop, clock=SystemClock())
-    assert not stop.is_set(), "it is the caller's"
-
-
-async def test_a_failure_while_the_others_end_does_not_hide_the_first() -> None:
-    async def failing() -> None:
-        raise ZeroDivisionError
-
-    async def failing_at_the_end() -> None:
+    async def ends_badly() -> None:
         try:
-            await forever()
+            await never_ends()
         finally:
+            ended.append("badly")
             raise LookupError
 
-    tasks = [Task(name="late", run=failing_at_the_end), Task(name="failing", run=failing)]
-    with pytest.raises(ZeroDivisionError):
-        await supervise(tasks, stop=asyncio.Event(), clock=SystemClock())
+    daemon = Daemon()
+    async with daemon.running(Task(name="a", run=ends_well), Task(name="b", run=ends_badly)):
+        await until(lambda: daemon.clock.sleepers == 2)
+    assert sorted(ended) == ["badly", "well"]
 
 
-async def test_a_task_that_ends_by_itself_ends_nothing_else() -> None:
-    stop = asyncio.Event()
-    reached: list[str] = []
-
-    async def short() -> None:
-        reached.append("short")
-
-    async def long() -> None:
-        await asyncio.sleep(0)
-        reached.append("long")
-        stop.set()
-
-    await supervise([Task(name="short", run=short), Task(name="long", run=long)], stop=stop, clock=SystemClock())
-    assert reached == ["short", "long"]
+async def test_one_task_that_fails_leaves_the_others_alone() -> None:
+    daemon, fails, other = Daemon(), Fails(raises, times=1000), Fails(never_ends)
+    async with daemon.running(fails.task(), Task(name="other", run=other.run)):
+        await daemon.pass_seconds(300)
+    assert other.starts == 1
+    assert daemon.restarts("other") == 0
 
 
-async def test_a_task_that_may_fail_is_started_again_after_a_delay() -> None:
-    clock, stop, starts = FakeClock(), asyncio.Event(), 0
-
-    async def failing_twice() -> None:
-        nonlocal starts
-        starts += 1
-        if starts <= 2:
-            raise ZeroDivisionError
-        stop.set()
-
-    supervised = asyncio.ensure_future(
-        supervise([Task(name="failing", run=failing_twice, restart=True)], stop=stop, clock=clock)
-    )
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert starts == 1, "it waits before it starts again"
-    while not supervised.done():
-        clock.advance(0.5)
-        await asyncio.sleep(0)
-    await supervised
-    assert starts == 3
+def test_a_pulse_is_woken_only_from_its_rest() -> None:
+    pulse = Pulse()
+    assert pulse.overdue_seconds(5) == 0
+    pulse.wake(5)
+    pulse.wake(7)
+    assert pulse.overdue_seconds(8) == 3
+    pulse.due(20)
+    assert pulse.overdue_seconds(8) == 0
+    pulse.rest()
+    assert pulse.overdue_seconds(99) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
