@@ -49,7 +49,7 @@ from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
 
-__all__ = ["rejoin", "run"]
+__all__ = ["flow_tasks", "rejoin", "run"]
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +121,18 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, Node]) -> Nod
         await asyncio.wait([working, stopping])
 
 
+def flow_tasks(flows: ObserveAttestor) -> Sequence[Task]:
+    """What the flows of a joined node do for ever."""
+    return [
+        Task(name="feed", run=flows.feed.run, pulse=flows.feed.pulse),
+        Task(name="acknowledgements", run=flows.feed.acknowledge, pulse=flows.feed.acknowledgements_pulse),
+        Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
+        Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
+        Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
+        Task(name="clocks", run=flows.compare.run),
+    ]
+
+
 class _Attestor:
     """The parts that live from the start to the end."""
 
@@ -165,12 +177,7 @@ class _Attestor:
             await stop.wait()
 
         tasks = [
-            Task(name="feed", run=flows.feed.run, pulse=flows.feed.pulse),
-            Task(name="acknowledgements", run=flows.feed.acknowledge, pulse=flows.feed.acknowledgements_pulse),
-            Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
-            Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
-            Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
-            Task(name="clocks", run=flows.compare.run),
+            *flow_tasks(flows),
             Task(name="readiness", run=tell_when_ready),
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
         ]

@@ -12,21 +12,22 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.main import flow_tasks
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from cognomen.daemon.supervisor import Task
 from cognomen.daemon.troubles import Troubles
 from svid.clock import Clock
 from tests.doubles.issuerclient import IssuerInMemory
 from tests.doubles.state import MemoryState
 from tests.doubles.until import until
 
-__all__ = ["running_flows"]
+__all__ = ["joined_flows", "running_flows"]
 
 
-@asynccontextmanager
-async def running_flows(issuer: IssuerInMemory, own: Clock) -> AsyncIterator[ObserveAttestor]:
-    """Join, and run the flows until the end of the block; it begins once a snapshot has come."""
+async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
+    """Join, and make the flows; whoever asks runs them."""
     clock, state = NodeClock(own), MemoryState()
     client, invite, jitter = issuer.client(), issuer.invite(), lambda: 0.5
     join = JoinIssuer(trust_domain=issuer.trust_domain, state=state, door=client, client=client, clock=clock)
@@ -35,7 +36,7 @@ async def running_flows(issuer: IssuerInMemory, own: Clock) -> AsyncIterator[Obs
     keep = KeepNode(
         node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
     )
-    observe = ObserveAttestor(
+    return ObserveAttestor(
         started_at=clock.now(),
         clock=clock,
         compare=CompareClocks(clock, troubles),
@@ -47,11 +48,19 @@ async def running_flows(issuer: IssuerInMemory, own: Clock) -> AsyncIterator[Obs
         troubles=troubles,
         metrics=metrics,
     )
-    feed = observe.feed
-    flows = (feed.run, feed.acknowledge, observe.renewals.run, observe.jwts.run, keep.run, observe.compare.run)
+
+
+@asynccontextmanager
+async def running_flows(issuer: IssuerInMemory, own: Clock) -> AsyncIterator[ObserveAttestor]:
+    """Join, and run the flows until the end of the block; it begins once a snapshot has come. What fails in one fails the test."""
+    observe = await joined_flows(issuer, own)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run()) for run in flows]
-        await until(lambda: cache.synchronised)
+        tasks = [group.create_task(_run(task)) for task in flow_tasks(observe)]
+        await until(lambda: observe.cache.synchronised)
         yield observe
         for task in tasks:
             task.cancel()
+
+
+async def _run(task: Task) -> None:
+    await task.run()

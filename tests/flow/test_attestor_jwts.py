@@ -9,7 +9,7 @@ import pytest
 
 from attestor.decisions.node import Joining, joined
 from attestor.flows.mint_jwts import MintJWTs
-from attestor.issuerclient.port import JWTRequest, MintedJWT
+from attestor.issuerclient.port import MAX_BATCH, JWTRequest, MintedJWT
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
@@ -28,6 +28,7 @@ class Minting:
     issuer: IssuerInMemory
     clock: FakeClock
     jwts: MintJWTs
+    running: "asyncio.Task[None]"
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ async def minting() -> AsyncIterator[Minting]:
     jwts = MintJWTs(metrics=Metrics(), client=client, clock=NodeClock(clock))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(jwts.run())
-        yield Minting(issuer=issuer, clock=clock, jwts=jwts)
+        yield Minting(issuer=issuer, clock=clock, jwts=jwts, running=task)
         task.cancel()
 
 
@@ -172,3 +173,18 @@ async def test_nobody_waits_for_ever_when_minting_ends() -> None:
         for _ in range(10):
             await asyncio.sleep(0)
         running.cancel()
+
+
+async def test_what_a_run_that_ended_has_left_in_the_queue_the_next_one_mints(minting: Minting) -> None:
+    minting.issuer.is_silent = True
+    asked = [asyncio.ensure_future(minting.jwts.jwt_svid(WEB, [f"a{number}"])) for number in range(MAX_BATCH + 1)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    minting.running.cancel()
+    with pytest.raises(Refused, match="cannot be minted now"):
+        await asyncio.gather(*asked[:-1])
+    minting.issuer.is_silent = False
+    next_run = asyncio.ensure_future(minting.jwts.run())
+    assert isinstance(await asyncio.wait_for(asked[-1], 5), MintedJWT)
+    next_run.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
