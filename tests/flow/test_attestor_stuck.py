@@ -23,7 +23,7 @@ from tests.doubles.attestorflows import joined_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import entry
 from tests.doubles.issuerclient import IssuerInMemory
-from tests.doubles.until import until
+from tests.doubles.until import pass_until, until
 
 WEB = entry("web")
 
@@ -47,11 +47,7 @@ class House:
         return self.cache.svids[EntryID("web")].svid.serial
 
     async def pass_until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                self.clock.advance(1)
-                for _ in range(30):
-                    await asyncio.sleep(0)
+        await pass_until(self.clock, condition)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What the attestor's flows note and count, and what one look at it finds: against an issuer in memory, on a FakeClock."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +15,7 @@ from tests.doubles.attestorflows import running_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import entry
 from tests.doubles.issuerclient import IssuerInMemory
-from tests.doubles.until import until
+from tests.doubles.until import pass_until, until
 
 HALF_HOUR = timedelta(minutes=30)
 
@@ -47,13 +46,6 @@ async def house() -> AsyncIterator[House]:
         yield House(issuer=issuer, clock=clock, observe=observe)
 
 
-async def pass_until_no_trouble(house: House) -> None:
-    while house.troubles():
-        house.clock.advance(1)
-        for _ in range(50):
-            await asyncio.sleep(0)
-
-
 async def test_what_fails_while_the_issuer_is_away_is_told_and_over_when_it_is_back(house: House) -> None:
     house.issuer.put(entry("web"))
     await until(lambda: house.holds("web"))
@@ -66,8 +58,7 @@ async def test_what_fails_while_the_issuer_is_away_is_told_and_over_when_it_is_b
     assert "jwt-svid mint" in house.troubles()
     house.issuer.set_reachable(reachable=True)
     await house.observe.jwts.jwt_svid(entry("web"), ["a"])
-    async with asyncio.timeout(10):
-        await pass_until_no_trouble(house)
+    await pass_until(house.clock, lambda: not house.troubles())
     for kind in ("node", "x509", "jwt"):
         assert (house.value("renewals_total", kind=kind, outcome="failed") or 0) >= 1
         assert (house.value("renewals_total", kind=kind, outcome="ok") or 0) >= 1
@@ -85,8 +76,7 @@ async def test_an_entry_that_is_refused_is_told_by_itself_until_it_is_minted_or_
     house.issuer.refused_entries.clear()
     house.issuer.delete(EntryID("worse"))
     await until(lambda: house.troubles() == {"x509-svid renewal of entry bad"})
-    async with asyncio.timeout(10):
-        await pass_until_no_trouble(house)
+    await pass_until(house.clock, lambda: not house.troubles())
     assert house.holds("bad")
 
 

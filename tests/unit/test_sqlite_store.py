@@ -254,3 +254,15 @@ async def test_a_fault_of_ours_is_not_dressed_as_a_refusal() -> None:
     async with opened(None) as store:
         with pytest.raises(sqlite3.IntegrityError):
             await store.write(same_serial_twice)
+
+
+async def test_a_commit_that_fails_in_a_way_that_nobody_expects_is_told_and_the_writer_goes_on(path: Path) -> None:
+    async with opened(path) as store:
+        with raw(path) as other:
+            other.execute("CREATE TABLE kept AS SELECT * FROM meta")
+            other.execute("DELETE FROM meta")  # as somebody may who mends a store by hand
+            waiting = [store.write(lambda tx: tx.nodes.put(a_node())), store.write(lambda tx: tx.nodes.put(a_node()))]
+            failures = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+            assert [type(one) for one in failures] == [TypeError, TypeError]
+            other.execute("INSERT INTO meta SELECT * FROM kept")
+        await asyncio.wait_for(store.write(lambda tx: tx.nodes.put(a_node())), 5)

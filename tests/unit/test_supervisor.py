@@ -13,7 +13,7 @@ from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.supervisor import Supervisor, Task, stop_on_signals
 from cognomen.daemon.troubles import Troubles
 from tests.doubles.clock import FakeClock
-from tests.doubles.until import until
+from tests.doubles.until import pass_until, until
 
 
 class Daemon:
@@ -44,18 +44,11 @@ class Daemon:
                 stop.set()
 
     async def pass_until(self, condition: Callable[[], bool], *, step: float = 1.0) -> None:
-        """Let the time pass until it holds."""
-        async with asyncio.timeout(10):
-            while not condition():
-                self.clock.advance(step)
-                for _ in range(20):
-                    await asyncio.sleep(0)
+        await pass_until(self.clock, condition, step=step)
 
-    async def pass_seconds(self, seconds: int) -> None:
-        for _ in range(seconds):
-            self.clock.advance(1)
-            for _ in range(20):
-                await asyncio.sleep(0)
+    async def pass_seconds(self, seconds: float) -> None:
+        end = self.clock.monotonic() + seconds
+        await self.pass_until(lambda: self.clock.monotonic() >= end)
 
 
 @dataclass

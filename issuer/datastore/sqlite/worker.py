@@ -147,16 +147,17 @@ class Writer:
         """Run works in one transaction; each learns its outcome only when that is durable, or undone."""
         try:
             errors, head = self._attempt(jobs)
-        except sqlite3.Error as e:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            errors, head = {job: unavailable(e) for job in jobs}, self._head
         except _LostError as lost:
             if len(jobs) > 1:  # one of them took the others down: each by itself
                 for job in jobs:
                     self._commit([job])
                 return
             errors, head = {jobs[0]: lost.cause}, self._head
+        except Exception as e:  # noqa: BLE001 - whatever it is: who waits is told, and the one writer goes on
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            errors = {job: unavailable(e) if isinstance(e, sqlite3.Error) else e for job in jobs}
+            head = self._head
         for job in jobs:
             if job in errors:
                 job.fail(errors[job])
