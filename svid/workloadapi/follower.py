@@ -151,15 +151,27 @@ class Follower(Generic[_Message, _Value]):
             self._thread.join()
 
     def _run(self) -> None:
-        while (stream := self._open()) is not None:
-            error: WorkloadAPIError | None = None
-            try:
-                for message in stream:
-                    self._take(self._watch.received(message))
-            except WorkloadAPIError as e:
-                error = e
+        while True:
+            error = self._follow()
             if self._closed.is_set() or self._is_over(self._watch.ended(self._clock.monotonic(), error)):
                 return
+
+    def _follow(self) -> WorkloadAPIError | None:
+        """Follow one stream to its end; with which error it ended."""
+        stream = None
+        try:
+            stream = self._open()
+            for message in stream or ():
+                self._take(self._watch.received(message))
+        except WorkloadAPIError as e:
+            return e
+        except Exception as e:  # noqa: BLE001 - a thread that ends by surprise would leave all with what is old, in silence
+            _log.exception("stream failed")
+            return WorkloadAPIError(f"the source failed: {type(e).__name__}", code="INTERNAL")
+        finally:
+            if stream is not None:
+                stream.cancel()
+        return None
 
     def _open(self) -> Stream[_Message] | None:
         with self._changed:

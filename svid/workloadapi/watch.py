@@ -16,7 +16,7 @@ __all__ = ["Deliver", "Discard", "GiveUp", "Reconnect", "Watch"]
 _Message = TypeVar("_Message")
 _Value = TypeVar("_Value")
 
-_FINAL = frozenset({"INVALID_ARGUMENT", "CANCELLED", "UNIMPLEMENTED"})
+_FINAL = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
 _DENIED = "PERMISSION_DENIED"
 _HEALTHY_SECONDS = 1.0
 _BACKOFF = Backoff(
@@ -96,7 +96,8 @@ class Watch(Generic[_Message, _Value]):
     def ended(self, at: float, error: WorkloadAPIError | None = None) -> Reconnect | GiveUp:
         """The stream ended, with an error or without one.
 
-        A stream that lived a while and was of use is opened again at once; another one waits, ever longer.
+        A stream that lived a while and was of use is opened again at once; another one waits, ever longer. CANCELLED is no end for good:
+        whoever closes a source does not ask here, and on the way anybody may reset a stream.
         """
         if error is None:
             error = WorkloadAPIError("the Workload API ended the stream", code="OK")

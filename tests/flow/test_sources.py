@@ -10,11 +10,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from svid.clock import SystemClock
 from svid.errors import BundleError, JWTSVIDError, WorkloadAPIError, X509SVIDError
 from svid.jwtsvid import verify as verify_jwt
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
 from svid.workloadapi.client import WorkloadAPIClient
+from svid.workloadapi.follower import Follower
 from svid.workloadapi.sources import JWTSource, X509Source
 from svid.x509svid import verify as verify_x509
 from tests.doubles.clock import FakeClock
@@ -498,3 +500,18 @@ def test_a_denied_jwt_source_verifies_nothing(api: WorkloadAPIDouble, domain: Tr
         assert told.wait(10)
         with pytest.raises(WorkloadAPIError, match="no identity issued"):
             source.verify(domain.token("/a", "db"), "db")
+
+
+def test_a_follower_whose_stream_fails_in_a_way_that_nobody_expects_opens_another(api: WorkloadAPIDouble) -> None:
+    def decode(message: pb.X509SVIDResponse) -> str:
+        (svid,) = message.svids  # ValueError for another number
+        return svid.hint
+
+    hinted = [pb.X509SVIDResponse(svids=[pb.X509SVID(hint=hint)]) for hint in ("before", "after")]
+    api.say("FetchX509SVID", hinted[0], pb.X509SVIDResponse(), hinted[1])
+    with WorkloadAPIClient(api.socket) as client:
+        follower = Follower(client.open_x509_contexts, decode, SystemClock())
+        changed = threading.Event()
+        follower.subscribe(lambda: changed.set() if follower.latest == "after" else None)
+        assert changed.wait(10)
+        follower.close()

@@ -116,12 +116,18 @@ def test_a_denial_says_stop_and_is_tried_again() -> None:
 
 
 @pytest.mark.clause("WE-15", "WE-18")
-@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNIMPLEMENTED", "CANCELLED"])
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNIMPLEMENTED"])
 def test_some_codes_end_the_watch(code: str) -> None:
     watch = make_watch()
     watch.received("1")
     error = failed(code)
     assert watch.ended(60, error) == GiveUp(error=error)
+
+
+def test_a_stream_that_somebody_on_the_way_cancelled_is_opened_again() -> None:
+    watch = make_watch()
+    watch.received("1")
+    assert delay(watch.ended(60, failed("CANCELLED"))) == 0
 
 
 @given(
