@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from svid.entry import EntryID
 
-__all__ = ["due_now", "renew_in", "retry_in"]
+__all__ = ["due_now", "next_limit", "renew_in", "retry_in"]
 
 _SPREAD = 0.1
 _SHORTEST_RETRY = timedelta(seconds=1)
@@ -43,3 +43,12 @@ def due_now(due: Mapping[EntryID, float], *, wanted: Collection[EntryID], now: f
     ready = [entry_id for entry_id, moment in due.items() if moment <= now]
     ready = [entry_id for entry_id in ready if entry_id in wanted] or ready
     return sorted(ready, key=lambda entry_id: (due[entry_id], entry_id))[:limit]
+
+
+def next_limit(limit: int, *, most: int, failed: int = 0) -> int:
+    """How many the next call may ask for: half of what did not get through, for the way may be thin; else twice as many as before.
+
+    Args:
+        failed: how many the last call asked for, if it failed.
+    """
+    return max(1, failed // 2) if failed else min(most, limit * 2)

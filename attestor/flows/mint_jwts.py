@@ -14,7 +14,7 @@ import structlog
 
 from attestor.decisions.clocks import Reading, is_valid
 from attestor.decisions.minted import check_jwt
-from attestor.decisions.renewal import renew_in
+from attestor.decisions.renewal import next_limit, renew_in
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
@@ -91,6 +91,7 @@ class MintJWTs:
         self._pending: dict[_Wish, _Pending] = {}
         self._queue: deque[_Wish] = deque()
         self._wanted = asyncio.Event()
+        self._limit = MAX_BATCH
 
     async def jwt_svid(self, entry: RegistrationEntry, audiences: Collection[str]) -> MintedJWT:
         """A JWT-SVID of this entry for these audiences, minted if there is none that still has half its life.
@@ -127,7 +128,7 @@ class MintJWTs:
             await asyncio.sleep(0)  # whoever asks in this round of the loop shares the call
             while self._queue:
                 self.pulse.due(self._clock.monotonic())
-                await self._mint_batch([self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))])
+                await self._mint_batch([self._queue.popleft() for _ in range(min(len(self._queue), self._limit))])
 
     async def _mint(self, wish: _Wish, entry: RegistrationEntry) -> MintedJWT | Refused:
         pending = self._pending.get(wish)
@@ -154,8 +155,10 @@ class MintJWTs:
             answers = [_told(answer) for answer in await self._client.mint_jwt(requests)]
             if (minted := next((answer for answer in answers if isinstance(answer, MintedJWT)), None)) is not None:
                 self._clock.hear(minted.issued_at, asked_at=asked_at)
+            self._limit = next_limit(self._limit, most=MAX_BATCH)
             self._troubles.over(_MINT)
         except Refused as e:  # whatever it is, it is between issuer and node
+            self._limit = next_limit(self._limit, most=MAX_BATCH, failed=len(wishes))
             self._troubles.note(_MINT, e.detail)
             log.warning("JWT-SVIDs not minted", kind=e.kind, reason=e.detail, hint=e.hint, tokens=len(wishes))
         finally:  # also when cancelled: nobody waits for ever

@@ -15,7 +15,7 @@ import structlog
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.clocks import MOST_APART, Reading, apart, is_valid
 from attestor.decisions.minted import is_vouched_for, take_x509
-from attestor.decisions.renewal import due_now, renew_in, retry_in
+from attestor.decisions.renewal import due_now, next_limit, renew_in, retry_in
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
@@ -100,6 +100,7 @@ class RenewSVIDs:
         self._plans: dict[EntryID, _Plan] = {}
         self._bundle = cache.bundle
         self._offsets = _Offsets.of(clock.read())
+        self._limit = _BATCH
 
     async def run(self) -> None:
         """Mint what is due, for ever."""
@@ -120,6 +121,7 @@ class RenewSVIDs:
             try:
                 await self._mint(batch)
             except Refused as e:
+                self._limit = next_limit(self._limit, most=_BATCH, failed=len(batch))
                 delay = next(delays).total_seconds()
                 log.warning(
                     "SVIDs not minted", reason=e.detail, hint=e.hint, entries=len(batch), delay_seconds=round(delay, 3)
@@ -128,6 +130,7 @@ class RenewSVIDs:
                 self._metrics.renewals.labels("x509", FAILED).inc(len(batch))
                 await self._clock.sleep(delay)
             else:
+                self._limit = next_limit(self._limit, most=_BATCH)
                 self._troubles.over(_RENEWAL)
                 delays = _BACKOFF.delays(self._jitter)
 
@@ -171,7 +174,7 @@ class RenewSVIDs:
     def _due(self, now: float) -> Sequence[RegistrationEntry]:
         due = {entry_id: plan.due for entry_id, plan in self._plans.items() if plan.due <= now}
         wanted = self._cache.wanted() if len(due) > 1 else ()
-        return [self._plans[entry_id].entry for entry_id in due_now(due, wanted=wanted, now=now, limit=_BATCH)]
+        return [self._plans[entry_id].entry for entry_id in due_now(due, wanted=wanted, now=now, limit=self._limit)]
 
     async def _rest(self, now: float, lasting: timedelta) -> None:
         next_due = min((plan.due for plan in self._plans.values()), default=now + _LONGEST_REST.total_seconds())

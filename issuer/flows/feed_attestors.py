@@ -29,7 +29,7 @@ __all__ = ["FeedAttestors", "FeedStep", "Send", "Standing"]
 
 _PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
 _STEP_ENTRIES = 1000
-_STEP_BYTES = 1024 * 1024
+_STEP_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12 kB/s it comes in time
 _FEEDS_PER_NODE = 4  # one, and those that the network has not given up yet
 
 

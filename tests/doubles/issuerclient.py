@@ -119,6 +119,7 @@ class IssuerInMemory:
     Attributes:
         is_reachable: every call refused as UNAVAILABLE, and open feeds ended, while it is not.
         is_silent: calls of a node get no answer, as long as that lasts; not those that began before it was over.
+        most: larger mints find no answer, as over a thin way; None: none is too large.
         cancels: that many calls of a node end as if gRPC had cancelled them.
         loses_replies: a join is done, but its answer gets lost, that many times.
         refused_node: what every call of a node is refused with.
@@ -134,6 +135,7 @@ class IssuerInMemory:
         self.jwt_ttl = timedelta(minutes=5)
         self.is_reachable = True
         self.is_silent = False
+        self.most: int | None = None
         self.cancels = 0
         self.loses_replies = 0
         self.refused_node: Refused | None = None
@@ -345,20 +347,22 @@ class InMemoryIssuerClient:
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         self._check_node()
-        await self._travel()
+        await self._travel(len(requests))
         self._issuer.mints.append(len(requests))
         return [self._issuer.mint(request) for request in requests]
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         self._check_node()
-        await self._travel()
+        await self._travel(len(requests))
         self._issuer.jwt_mints.append(len(requests))
         return [self._issuer.mint_token(request) for request in requests]
 
-    async def _travel(self) -> None:
+    async def _travel(self, size: int = 1) -> None:
         await asyncio.sleep(0)
         if self._issuer.is_silent:
             await asyncio.Event().wait()
+        if self._issuer.most is not None and size > self._issuer.most:
+            raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none")
         if self._issuer.cancels:
             self._issuer.cancels -= 1
             raise asyncio.CancelledError

@@ -1,5 +1,6 @@
 """What the attestor's flows note and count, and what one look at it finds: against an issuer in memory, on a FakeClock."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from attestor.flows.observe_attestor import ObserveAttestor
+from attestor.issuerclient.port import MintedJWT
 from attestor.web.health import health_pages
 from cognomen.daemon.errors import Kind, Refused
 from svid.entry import EntryID
@@ -125,3 +127,23 @@ async def test_ready_tells_what_is_overdue_and_which_tasks_have_failed(house: Ho
     failing.append("task svids: ended unasked")
     house.clock.advance(timedelta(seconds=1))
     assert (await ready(False)).body == b"x509-svid renewal: overdue for 121 s\ntask svids: ended unasked\n"
+
+
+async def test_what_is_too_much_for_one_call_gets_through_in_smaller_ones(house: House) -> None:
+    house.issuer.most = 40
+    entries = [entry(f"web{number}") for number in range(100)]
+    house.issuer.put(*entries)
+    await pass_until(house.clock, lambda: all(house.holds(one.id) for one in entries))
+
+
+async def test_tokens_that_are_too_many_for_one_call_get_through_in_smaller_ones(house: House) -> None:
+    house.issuer.most = 40
+    entries = [entry(f"web{number}") for number in range(60)]
+    house.issuer.put(*entries)
+
+    async def ask() -> set[type]:
+        asked = (house.observe.jwts.jwt_svid(one, ["a"]) for one in entries)
+        return {type(one) for one in await asyncio.gather(*asked, return_exceptions=True)}
+
+    assert await ask() == {Refused}
+    assert await ask() == {MintedJWT}

@@ -24,10 +24,13 @@ class Feed:
         self._call = node.follow(cursor)
 
     async def next(self) -> node_pb2.Change:
-        async with asyncio.timeout(10):
-            message = await self._call.read()
-        assert isinstance(message, node_pb2.Change)
-        return message
+        """The next message; not one that brings the first checkpoint alone, which comes when it does."""
+        while True:
+            async with asyncio.timeout(10):
+                message = await self._call.read()
+            assert isinstance(message, node_pb2.Change)
+            if message.snapshot or message.entries or message.gone or message.bundle or not message.checkpoint:
+                return message
 
     def cancel(self) -> None:
         self._call.cancel()

@@ -119,7 +119,7 @@ async def test_heavy_entries_are_cut_by_their_bytes_and_only_the_last_message_mo
     store: SQLiteDatastore, feeds: FeedAttestors
 ) -> None:
     start = (await store.read(lambda tx: tx.changes.head())).number
-    entries = heavy(500)
+    entries = heavy(125)
 
     def work(tx: Transaction) -> None:
         tx.entries.insert(entries)
@@ -142,7 +142,7 @@ async def test_heavy_entries_are_cut_by_their_bytes_and_only_the_last_message_mo
     assert len(steps) == 3
     assert [step.cursor.number for step in steps] == [start, start, head.number]
     assert not any(step.snapshot for step in steps)
-    assert len({entry.id for step in steps for entry in step.entries}) == 500
+    assert len({entry.id for step in steps for entry in step.entries}) == 125
     assert [step.bundle is None for step in steps] == [False, True, True]
 
 

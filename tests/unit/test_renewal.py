@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestor.decisions.renewal import due_now, renew_in, retry_in
+from attestor.decisions.renewal import due_now, next_limit, renew_in, retry_in
 from svid.entry import EntryID
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -80,3 +80,14 @@ def test_a_subscriber_of_what_is_not_due_changes_nothing() -> None:
 
 def test_a_batch_is_bounded() -> None:
     assert due_now({A: 0, B: 0, C: 0}, wanted=(), now=0, limit=2) == [A, B]
+
+
+def test_a_batch_that_did_not_get_through_is_followed_by_smaller_ones_until_one_does() -> None:
+    limits = [250]
+    for _ in range(9):
+        limits.append(next_limit(250, most=250, failed=limits[-1]))
+    assert limits == [250, 125, 62, 31, 15, 7, 3, 1, 1, 1]
+
+
+def test_batches_grow_again_with_each_that_gets_through() -> None:
+    assert [next_limit(limit, most=250) for limit in (1, 100, 125, 126, 250)] == [2, 200, 250, 250, 250]
