@@ -22,6 +22,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.readmission import readmission_bytes
 from cognomen.daemon.status import kind_of_status
+from cognomen.daemon.waiting import CancelledByAnotherError, telling_cancellations_apart
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
@@ -88,9 +89,10 @@ class _Link:
             feed = stub.Follow(pb.FollowRequest(cursor=None if cursor is None else cursor_to_pb(cursor)))
             self._feeds.add(feed)
             try:
-                yield feed
-            except asyncio.CancelledError:
-                if not self._is_given_up or _is_cancelled():
+                with telling_cancellations_apart():
+                    yield feed
+            except CancelledByAnotherError:
+                if not self._is_given_up:
                     raise
             finally:
                 self._feeds.discard(feed)
@@ -249,10 +251,9 @@ async def _steps(call: "_Feed") -> AsyncGenerator[list[pb.Change], None]:
 def _refusing() -> Iterator[None]:
     """Say as a refusal what goes wrong on the way, or with the answer."""
     try:
-        yield
-    except asyncio.CancelledError as e:
-        if _is_cancelled():
-            raise
+        with telling_cancellations_apart():
+            yield
+    except CancelledByAnotherError as e:
         raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer, found the connection closed") from e
     except TimeoutError as e:
         raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none") from e
@@ -260,12 +261,6 @@ def _refusing() -> Iterator[None]:
         raise Refused(kind_of_status(e.code().name), f"issuer: {e.details() or e.code().name}") from e
     except SVIDError as e:
         raise Refused(Kind.INTERNAL, f"answer of the issuer: {e}") from e
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody cancels this task: a call that gRPC cancels raises the same error."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _as_many(items: Sequence[Item], expected: int) -> Sequence[Item]:

@@ -1,8 +1,8 @@
 """The tasks of a daemon: started together, ended together; one that ends unasked, or does not do what is due, is started again and told.
 
-What a task does about failures that it expects is its own business. Together with the doors' status.py this is the only place that catches
-every exception. That the event loop itself stands still is systemd's to notice (systemd.run_watchdog): to restart the whole daemon for one
-task would cost what the others hold in memory.
+What a task does about failures that it expects is its own business. Every exception is caught only here, in the doors' status.py, and where
+a thread must outlive it (the store's writer, a source's follower). That the event loop itself stands still is systemd's to notice
+(systemd.run_watchdog): to restart the whole daemon for one task would cost what the others hold in memory.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from prometheus_client import Counter
 
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
+from cognomen.daemon.waiting import telling_cancellations_apart
 from svid.backoff import Backoff
 from svid.clock import Clock
 
@@ -112,13 +113,8 @@ class Supervisor:
 async def _outcome(task: Task) -> str:
     """Run it to its end; how it ended."""
     try:
-        await task.run()
-    except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if current is not None and current.cancelling():
-            raise
-        log.exception("task cancelled by what it waited for", task=task.name)
-        return "cancelled by what it waited for"
+        with telling_cancellations_apart():
+            await task.run()
     except Exception as e:
         log.exception("task failed", task=task.name)
         return f"internal error: {type(e).__name__}"

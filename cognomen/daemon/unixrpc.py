@@ -31,6 +31,7 @@ from h2.exceptions import ProtocolError
 from cognomen.daemon.call import Call, Headers, Malformed, begin
 from cognomen.daemon.caller import Caller, peer
 from cognomen.daemon.gate import Gate, Identify, Limits
+from cognomen.daemon.waiting import telling_cancellations_apart
 
 __all__ = ["Server", "Service", "Translate", "serve"]
 
@@ -128,7 +129,8 @@ class Server:
         status, detail = Status.OK, None
         try:
             async with asyncio.timeout(seconds) as deadline:
-                await method.func(call)
+                with telling_cancellations_apart():
+                    await method.func(call)
         except GRPCError as err:
             status, detail = err.status, err.message
         except ProtocolError:  # the peer has gone

@@ -1,9 +1,14 @@
-"""Waiting for the first of several things."""
+"""Waiting for the first of several things, and telling our own cancellation from somebody else's."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 
-__all__ = ["first_of"]
+__all__ = ["CancelledByAnotherError", "first_of", "telling_cancellations_apart"]
+
+
+class CancelledByAnotherError(Exception):
+    """What we waited for was cancelled, and not we."""
 
 
 async def first_of(*waits: Coroutine[None, None, object]) -> None:
@@ -13,3 +18,19 @@ async def first_of(*waits: Coroutine[None, None, object]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
+
+
+@contextmanager
+def telling_cancellations_apart() -> Iterator[None]:
+    """Let a CancelledError leave the block as such only if somebody cancels this task: else nobody would take it for a failure.
+
+    Raises:
+        CancelledByAnotherError: where what the block waited for was cancelled.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as e:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise CancelledByAnotherError("cancelled by what it waited for") from e

@@ -12,6 +12,7 @@ from grpclib.const import Status
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.status import status_of_kind
+from cognomen.daemon.waiting import telling_cancellations_apart
 from svid.errors import SVIDError
 
 __all__ = ["answering", "refusal_of", "translate"]
@@ -46,7 +47,8 @@ def translate(err: Exception) -> tuple[Status, str]:
 async def answering(context: grpc.aio.ServicerContext[object, object]) -> AsyncIterator[None]:
     """Turn what the block raises into the status of this call."""
     try:
-        yield
+        with telling_cancellations_apart():
+            yield
     except grpc.aio.AbortError:
         raise
     except Exception as err:  # noqa: BLE001 - the one place where a door sees them all

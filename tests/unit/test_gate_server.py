@@ -94,6 +94,16 @@ async def test_a_method_that_forgets_to_answer_is_our_fault(tmp_path: Path) -> N
         assert await status_of(tmp_path / "s") == ("INTERNAL", "internal error")
 
 
+async def test_a_method_cancelled_by_what_it_waits_for_is_answered(tmp_path: Path) -> None:
+    async def wait(_: Call) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async with served(tmp_path / "s", wait):
+        assert await status_of(tmp_path / "s", seconds=3) == ("INTERNAL", "internal error")
+
+
 async def test_unknown_method_is_unimplemented(tmp_path: Path) -> None:
     async with served(tmp_path / "s"):
         assert (await status_of(tmp_path / "s", "Other"))[0] == "UNIMPLEMENTED"

@@ -92,7 +92,7 @@ async def never_ends() -> None:
 ENDS = [
     (returns, "ended unasked"),
     (raises, "internal error: ZeroDivisionError"),
-    (is_cancelled_by_what_it_waits_for, "cancelled by what it waited for"),
+    (is_cancelled_by_what_it_waits_for, "internal error: CancelledByAnotherError"),
 ]
 
 
