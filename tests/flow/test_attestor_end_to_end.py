@@ -54,11 +54,11 @@ class LiveAttestor:
                 stop.set()
 
     @asynccontextmanager
-    async def stream(self) -> AsyncIterator["Stream"]:
+    async def stream(self, *, seconds: float = SECONDS) -> AsyncIterator["Stream"]:
         """FetchX509SVID, as any client calls it: again while there is no identity yet, because the entry is still on its way."""
         async with (
             grpc.aio.insecure_channel(f"unix:{self.config.workload_socket}", options=OWN_CONNECTION) as channel,
-            asyncio.timeout(SECONDS),
+            asyncio.timeout(seconds),
         ):
             method: grpc.aio.UnaryStreamMultiCallable[pb.X509SVIDRequest, pb.X509SVIDResponse] = channel.unary_stream(
                 "/SpiffeWorkloadAPI/FetchX509SVID",
