@@ -84,16 +84,16 @@ class FollowFeed:
             not_us = refused is not None and refused.kind in _NOT_THIS_NODE
             delay = next(refused_delays if not_us else delays).total_seconds()
             self._tell(refused, delay)
-            self.pulse.due(self._clock.monotonic() + delay)
+            self.pulse.rest()
             await first_of(self._clock.sleep(delay), self._node.renewed.wait())
 
     async def acknowledge(self) -> None:
         """Tell the issuer how far we have come, for ever, and hear what its clock says; only the latest counts."""
         while True:
-            self.acknowledgements_pulse.due(self._clock.monotonic() + _ACKNOWLEDGE_SECONDS)
+            self.acknowledgements_pulse.rest()
             await first_of(self._unacknowledged.wait(), self._clock.sleep(_ACKNOWLEDGE_SECONDS))
             cursor, asked_at = self._cache.cursor, self._clock.monotonic()
-            self.acknowledgements_pulse.due(asked_at)
+            self.acknowledgements_pulse.work()
             if cursor is None:
                 continue
             try:
@@ -122,7 +122,7 @@ class FollowFeed:
         self.pulse.rest()
         async with aclosing(self._client.follow(self._cache.cursor)) as changes:
             async for change in changes:
-                self.pulse.due(self._clock.monotonic())
+                self.pulse.work()
                 # 1. Workloads first.
                 self._cache.apply(change)
                 self._applied += 1

@@ -109,7 +109,7 @@ class KeepNode:
         delays = self._fresh_delays()
         while True:
             await self._wait_until_due()
-            self.pulse.due(self._clock.monotonic())
+            self.pulse.work()
             try:
                 await self._renew()
             except Refused as e:
@@ -119,7 +119,7 @@ class KeepNode:
                 self._troubles.note(_RENEWAL, e.detail)
                 self._metrics.renewals.labels("node", FAILED).inc()
                 rest = self._at_most_until_over(delay)
-                self.pulse.due(self._clock.monotonic() + rest)
+                self.pulse.rest()
                 await self._clock.sleep(rest)
             else:
                 self._troubles.over(_RENEWAL)
@@ -155,7 +155,7 @@ class KeepNode:
                 return  # or its authority has left the bundle
             self._trusts_another.clear()
             rest = min(left, _LOOK_SECONDS)
-            self.pulse.due(self._clock.monotonic() + rest)
+            self.pulse.rest()
             await first_of(self._clock.sleep(rest), self._trusts_another.wait())
 
     async def _renew(self) -> None:

@@ -127,7 +127,7 @@ class MintJWTs:
             self._wanted.clear()
             await asyncio.sleep(0)  # whoever asks in this round of the loop shares the call
             while self._queue:
-                self.pulse.due(self._clock.monotonic())
+                self.pulse.work()
                 await self._mint_batch([self._queue.popleft() for _ in range(min(len(self._queue), self._limit))])
 
     async def _mint(self, wish: _Wish, entry: RegistrationEntry) -> MintedJWT | Refused:
@@ -140,7 +140,7 @@ class MintJWTs:
             pending = self._pending[wish] = _Pending(entry, asyncio.get_running_loop().create_future())
             self._queue.append(wish)
             self._wanted.set()
-            self.pulse.wake(self._clock.monotonic())
+            self.pulse.wake()
         try:
             async with asyncio.timeout(self._answer_seconds):
                 return await asyncio.shield(pending.answer)

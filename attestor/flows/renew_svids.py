@@ -107,7 +107,7 @@ class RenewSVIDs:
         delays = _BACKOFF.delays(self._jitter)
         while True:
             # 1. What do we have, and what is due?
-            self.pulse.due(self._clock.monotonic())
+            self.pulse.work()
             self._cache.changed.clear()
             at = self._clock.read()
             lasting = self._cache.expire(at)
@@ -179,7 +179,7 @@ class RenewSVIDs:
     async def _rest(self, now: float, lasting: timedelta) -> None:
         next_due = min((plan.due for plan in self._plans.values()), default=now + _LONGEST_REST.total_seconds())
         rest = max(min(_LONGEST_REST, timedelta(seconds=next_due - now), lasting), _SHORTEST_REST)
-        self.pulse.due(self._clock.monotonic() + rest.total_seconds())
+        self.pulse.rest()
         await first_of(self._cache.changed.wait(), self._clock.sleep(rest.total_seconds()))
 
     async def _mint(self, batch: Sequence[RegistrationEntry]) -> None:

@@ -1,30 +1,30 @@
-"""When a task does what is due next, as it says itself: so that whoever watches sees that it does not."""
+"""Whether a task is at work, as it says itself: so that whoever watches sees that it does not get on."""
 
 __all__ = ["Pulse"]
 
 
 class Pulse:
-    """One task's; it is at rest until the task says otherwise.
-
-    Units: seconds of a monotonic clock, which nobody sets.
-    """
+    """One task's; it is at rest until the task says otherwise."""
 
     def __init__(self) -> None:
-        self._due_at: float | None = None
+        self._turns = 0
+        self._is_at_work = False
 
-    def due(self, at: float) -> None:
-        """The task goes on then at the latest; now, while it is at work."""
-        self._due_at = at
+    @property
+    def turn(self) -> int | None:
+        """Which turn of its work the task is at; None: it is at rest."""
+        return self._turns if self._is_at_work else None
 
-    def wake(self, now: float) -> None:
-        """Somebody gives the task something to do: that is due now, if nothing was before."""
-        if self._due_at is None:
-            self._due_at = now
+    def work(self) -> None:
+        """The task begins something that must end in time, or gets on with it."""
+        self._turns += 1
+        self._is_at_work = True
+
+    def wake(self) -> None:
+        """Somebody gives the task something to do."""
+        if not self._is_at_work:
+            self.work()
 
     def rest(self) -> None:
-        """Nothing is due: the task waits for others, as long as they like."""
-        self._due_at = None
-
-    def overdue_seconds(self, now: float) -> float:
-        """For how long the task has not done what is due."""
-        return 0.0 if self._due_at is None else max(0.0, now - self._due_at)
+        """The task sleeps, or waits for others, as long as they like."""
+        self._is_at_work = False

@@ -1,4 +1,4 @@
-"""The tasks of a daemon: started together, ended together; one that ends unasked, or does not do what is due, is started again and told.
+"""The tasks of a daemon: started together, ended together; one that ends unasked, or does not get on, is started again and told.
 
 What a task does about failures that it expects is its own business. Every exception is caught only here, in the doors' status.py, and where
 a thread must outlive it (the store's writer, a source's follower). That the event loop itself stands still is systemd's to notice
@@ -27,9 +27,9 @@ __all__ = ["Supervisor", "Task", "stop_on_signals"]
 log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=30))
-_HEALTHY_SECONDS = 60.0  # a task that ran that long, and does what is due, has recovered
+_HEALTHY_SECONDS = 60.0  # a task that ran that long, and gets on, has recovered
 _LOOK_SECONDS = 10.0
-_MOST_OVERDUE_SECONDS = 120.0  # longer than every deadline in a task
+_MOST_LOOKS = 12  # at one turn of its work: longer than every deadline in a task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Task:
     """One thing that a daemon does for as long as it runs.
 
     Args:
-        pulse: where it says what is due.
+        pulse: where it says when it is at work.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Supervisor:
 
     async def _run(self, task: Task) -> str:
         """Run it until it ends or is stuck; why that is."""
-        task.pulse.rest()  # what was due to the run before is not this one's
+        task.pulse.rest()  # the run before was at work, perhaps
         async with asyncio.TaskGroup() as group:
             running = group.create_task(_outcome(task))
             watching = group.create_task(self._until_stuck(task))
@@ -97,17 +97,19 @@ class Supervisor:
         return watching.result() if running.cancelled() else running.result()
 
     async def _until_stuck(self, task: Task) -> str:
-        """Look at it once in a while, until it is overdue twice in a row: once it may be, after all of us were stopped or asleep."""
-        began, looks = self._clock.monotonic(), 0
-        while looks < 2:  # noqa: PLR2004 - twice
+        """Look at it once in a while, until it is at the same turn of its work for too long.
+
+        Looks are counted, and not time: after a stop of the whole process, or a sleep of the machine, it has its time before it is stuck.
+        """
+        began, turn, looks = self._clock.monotonic(), task.pulse.turn, 0
+        while looks < _MOST_LOOKS:
             await self._clock.sleep(_LOOK_SECONDS)
-            now = self._clock.monotonic()
-            overdue = task.pulse.overdue_seconds(now)
-            looks = looks + 1 if overdue > _MOST_OVERDUE_SECONDS else 0
-            if overdue < _LOOK_SECONDS and now - began >= _HEALTHY_SECONDS:
+            before, turn = turn, task.pulse.turn
+            looks = looks + 1 if turn is not None and turn == before else 0
+            if not looks and self._clock.monotonic() - began >= _HEALTHY_SECONDS:
                 self._failing.pop(task.name, None)
                 self._troubles.over(_named(task))
-        return f"expected to go on, found stuck for {overdue:.0f} s"
+        return f"expected to get on, found stuck for {looks * _LOOK_SECONDS:.0f} s"
 
 
 async def _outcome(task: Task) -> str:

@@ -47,7 +47,7 @@ class DeferWrites:
             return
         self._waiting.append(work)
         self._awake.set()
-        self.pulse.wake(self.clock.monotonic())
+        self.pulse.wake()
 
     @property
     def waiting(self) -> int:
@@ -59,7 +59,7 @@ class DeferWrites:
         while True:
             self.pulse.rest()
             await self._awake.wait()
-            self.pulse.due(self.clock.monotonic())
+            self.pulse.work()
             await self.clock.sleep(_GATHER_SECONDS)
             await self.flush()
 

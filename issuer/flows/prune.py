@@ -54,8 +54,9 @@ class Prune:
     async def run(self) -> None:
         """Prune every minute, until cancelled."""
         while True:
-            self.pulse.due(self.clock.monotonic() + _SECONDS)
+            self.pulse.rest()
             await self.clock.sleep(_SECONDS)
+            self.pulse.work()
             try:
                 await self()
             except Refused as refused:

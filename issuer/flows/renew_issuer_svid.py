@@ -111,7 +111,7 @@ class RenewIssuerSVID:
                 )
                 self.troubles.note(_RENEWAL, refused.detail)
                 self.metrics.svid_renewals.labels(FAILED).inc()
-                self.pulse.due(self.clock.monotonic() + delay)
+                self.pulse.rest()
                 await self.clock.sleep(delay)
                 continue
             self.troubles.over(_RENEWAL)
@@ -120,7 +120,7 @@ class RenewIssuerSVID:
 
     async def _newer(self, identity: IssuerIdentity, *, until: datetime) -> IssuerIdentity:
         """Wait for another bundle, for another authority that signs, or for the moment when the next SVID is due."""
-        self.pulse.due(self.clock.monotonic())
+        self.pulse.work()
         head = (await self.datastore.read(lambda tx: tx.changes.head())).number
         while (left := (until - self.clock.now()).total_seconds()) > 0:
             bundle, signing = await self.datastore.read(self._authorities)
@@ -128,11 +128,11 @@ class RenewIssuerSVID:
                 break
             if bundle.sequence != identity.bundle.sequence:
                 return replace(identity, bundle=bundle)
-            self.pulse.due(self.clock.monotonic() + left)
+            self.pulse.rest()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     head = await self.datastore.wait_for_change(head)
-            self.pulse.due(self.clock.monotonic())
+            self.pulse.work()
         return await self()
 
     def _authorities(self, tx: Transaction) -> tuple[Bundle, KeyID]:

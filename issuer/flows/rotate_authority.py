@@ -107,7 +107,7 @@ class RotateAuthority:
         tick = min(max(self.policy.lifetime.total_seconds() / _TICKS, _SHORTEST_TICK), _LONGEST_TICK)
         delays = _BACKOFF.delays(self.jitter)
         while True:
-            self.pulse.due(self.clock.monotonic())
+            self.pulse.work()
             try:
                 await self()
             except Refused as refused:
@@ -117,12 +117,12 @@ class RotateAuthority:
                 )
                 self.troubles.note(_ROTATION, refused.detail)
                 self.metrics.authority_steps.labels(FAILED).inc()
-                self.pulse.due(self.clock.monotonic() + delay)
+                self.pulse.rest()
                 await self.clock.sleep(delay)
                 continue
             self.troubles.over(_ROTATION)
             delays = _BACKOFF.delays(self.jitter)
-            self.pulse.due(self.clock.monotonic() + tick)
+            self.pulse.rest()
             await first_of(self._woken.wait(), self.clock.sleep(tick))
             self._woken.clear()
 

@@ -84,9 +84,9 @@ class WriteCheckpoints:
     async def run(self) -> None:
         """Write them, the first at once, until cancelled."""
         while True:
-            self.pulse.due(self.clock.monotonic())
+            self.pulse.work()
             rest = (self.every if await self.attempt() else min(self.every, _RETRY)).total_seconds()
-            self.pulse.due(self.clock.monotonic() + rest)
+            self.pulse.rest()
             await self.clock.sleep(rest)
 
     async def attempt(self) -> bool:

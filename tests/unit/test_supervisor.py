@@ -134,30 +134,38 @@ async def test_a_task_that_keeps_failing_is_tried_at_least_every_half_minute() -
         assert 10 <= fails.starts - before <= 60
 
 
-async def test_a_task_that_does_not_do_what_is_due_is_started_again() -> None:
+async def test_a_task_that_does_not_get_on_with_its_work_is_started_again() -> None:
     daemon, stuck = Daemon(), Fails(never_ends)
     async with daemon.running(stuck.task()):
         await until(lambda: stuck.starts == 1)
-        stuck.pulse.due(daemon.clock.monotonic())
-        await daemon.pass_seconds(120)
+        stuck.pulse.work()
+        await daemon.pass_seconds(115)
         assert not daemon.told(), "every deadline in it has its time"
         await daemon.pass_until(lambda: stuck.starts == 2)
-        ((what, why),) = daemon.told()
-        assert (what, daemon.restarts("one")) == ("task one", 1)
-        assert why.startswith("expected to go on, found stuck for 1")
+        assert daemon.told() == [("task one", "expected to get on, found stuck for 120 s")]
+        assert daemon.restarts("one") == 1
         await daemon.pass_seconds(300)
-        assert stuck.starts == 2, "what was due to the run before is not this one's"
+        assert stuck.starts == 2, "the turn of the run before is not this one's"
+
+
+async def test_a_task_that_is_always_at_work_and_gets_on_is_left_alone() -> None:
+    daemon, busy = Daemon(), Fails(never_ends)
+    async with daemon.running(busy.task()):
+        for _ in range(20):
+            busy.pulse.work()
+            await daemon.pass_seconds(30)
+        assert (busy.starts, daemon.told()) == (1, [])
 
 
 async def test_a_task_that_comes_late_because_all_of_us_slept_is_left_alone() -> None:
     daemon, task = Daemon(), Fails(never_ends)
     async with daemon.running(task.task()):
         await until(lambda: task.starts == 1)
-        task.pulse.due(daemon.clock.monotonic() + 60)
-        daemon.clock.advance(3600)
-        await until(lambda: daemon.clock.sleepers == 1)
-        task.pulse.due(daemon.clock.monotonic() + 60)  # it goes on, after its watcher has looked
-        await daemon.pass_seconds(60)
+        task.pulse.work()
+        for _ in range(10):
+            daemon.clock.advance(3600)
+            for _ in range(20):
+                await asyncio.sleep(0)
         assert (task.starts, daemon.told()) == (1, [])
 
 
@@ -200,14 +208,11 @@ async def test_one_task_that_fails_leaves_the_others_alone() -> None:
 
 def test_a_pulse_is_woken_only_from_its_rest() -> None:
     pulse = Pulse()
-    assert pulse.overdue_seconds(5) == 0
-    pulse.wake(5)
-    pulse.wake(7)
-    assert pulse.overdue_seconds(8) == 3
-    pulse.due(20)
-    assert pulse.overdue_seconds(8) == 0
-    pulse.rest()
-    assert pulse.overdue_seconds(99) == 0
+    turns = [pulse.turn]
+    for step in (pulse.wake, pulse.wake, pulse.work, pulse.rest):
+        step()
+        turns.append(pulse.turn)
+    assert turns == [None, 1, 1, 2, None]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
