@@ -99,6 +99,11 @@ def test_the_attestor_counts_what_it_did(world: Observed) -> None:
     assert {name for name in moved if not found[f"cognomen_attestor_{name}"]} == set()
 
 
+@DAEMONS
+def test_the_tasks_of_a_daemon_that_is_well_were_never_started_again(world: Observed, daemon: str) -> None:
+    assert world.metrics(daemon)[f"cognomen_{daemon}_task_restarts_total"] == 0
+
+
 def test_an_attestor_without_its_issuer_says_what_is_missing(tmp_path: Path) -> None:
     world = Observed(tmp_path)
     with world.running():

@@ -507,11 +507,12 @@ def test_a_follower_whose_stream_fails_in_a_way_that_nobody_expects_opens_anothe
         (svid,) = message.svids  # ValueError for another number
         return svid.hint
 
-    hinted = [pb.X509SVIDResponse(svids=[pb.X509SVID(hint=hint)]) for hint in ("before", "after")]
-    api.say("FetchX509SVID", hinted[0], pb.X509SVIDResponse(), hinted[1])
+    api.say("FetchX509SVID", pb.X509SVIDResponse())
     with WorkloadAPIClient(api.socket) as client:
         follower = Follower(client.open_x509_contexts, decode, SystemClock())
         changed = threading.Event()
         follower.subscribe(lambda: changed.set() if follower.latest == "after" else None)
+        api.wait_for_calls("FetchX509SVID", 2)
+        api.say("FetchX509SVID", pb.X509SVIDResponse(svids=[pb.X509SVID(hint="after")]))
         assert changed.wait(10)
         follower.close()

@@ -73,6 +73,14 @@ async def test_the_watchdog_hears_three_times_in_its_interval(tmp_path: Path, ma
     assert heard(manager) == 4 * ["WATCHDOG=1"]
 
 
+async def test_without_a_watchdog_the_task_goes_on_and_says_nothing(manager: socket.socket) -> None:
+    clock = FakeClock()
+    task = asyncio.ensure_future(Systemd().run_watchdog(clock))
+    await asyncio.sleep(0)
+    assert (task.done(), clock.sleepers, heard(manager)) == (False, 0, [])
+    task.cancel()
+
+
 def test_a_watchdog_or_sockets_of_another_process_are_not_ours() -> None:
     environment = {"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "LISTEN_FDS": "1", "LISTEN_PID": "1"}
     assert Systemd.from_environment(environment) == Systemd()
