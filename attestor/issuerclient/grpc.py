@@ -6,8 +6,8 @@ trust domain carries (issuer/decisions/profile), under the CAs of this trust dom
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestor.decisions.node import Node, NodeCredential
 from attestor.decisions.sync import Change, Cursor
+from attestor.issuerclient.diagnosis import is_about_time, tell_clocks
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
 from attestor.issuerclient.wire import change_from_pb, credential_from_pb, cursor_to_pb, jwt_from_pb, x509_from_pb
 from cognomen.daemon.errors import Kind, Refused
@@ -76,7 +77,7 @@ class _Link:
         """Call over this channel; what goes wrong is a refusal."""
         self._calls += 1
         try:
-            with _refusing():
+            async with _asking(self.node.node_address, self.node.bundle):
                 yield self._stub
         finally:
             self._calls -= 1
@@ -125,7 +126,7 @@ class GRPCIssuerClient:
         """Prove this node at the join door."""
         channel = _channel(invite.join_address, invite.bundle)
         try:
-            with _refusing():
+            async with _asking(invite.join_address, invite.bundle):
                 async with asyncio.timeout(_CALL_SECONDS):
                     attested = await _attest(JoinStub(channel), evidence, public_key)
                 return credential_from_pb(attested, invite.trust_domain)
@@ -137,7 +138,7 @@ class GRPCIssuerClient:
         channel = _channel(node.join_address, node.bundle)
         trust_domain = node.bundle.trust_domain
         try:
-            with _refusing():
+            async with _asking(node.join_address, node.bundle):
                 stub: JoinAsyncStub = JoinStub(channel)
                 begun = await stub.BeginReadmission(pb.BeginReadmissionRequest(), timeout=_CALL_SECONDS)
                 key = LocalSigningKey(KeyID("node"), node.svid.private_key)
@@ -247,9 +248,9 @@ async def _steps(call: "_Feed") -> AsyncGenerator[list[pb.Change], None]:
             messages = []
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Say as a refusal what goes wrong on the way, or with the answer."""
+@asynccontextmanager
+async def _asking(address: str, bundle: Bundle) -> AsyncGenerator[None, None]:
+    """Say as a refusal what goes wrong on the way to this door, or with the answer."""
     try:
         with telling_cancellations_apart():
             yield
@@ -258,7 +259,9 @@ def _refusing() -> Iterator[None]:
     except TimeoutError as e:
         raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none") from e
     except grpc.aio.AioRpcError as e:
-        raise Refused(kind_of_status(e.code().name), f"issuer: {e.details() or e.code().name}") from e
+        detail = e.details() or e.code().name
+        clocks = await tell_clocks(address, bundle, ISSUER_DNS_NAME) if is_about_time(detail) else None
+        raise clocks or Refused(kind_of_status(e.code().name), f"issuer: {detail}") from e
     except SVIDError as e:
         raise Refused(Kind.INTERNAL, f"answer of the issuer: {e}") from e
 

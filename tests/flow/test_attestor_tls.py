@@ -11,7 +11,8 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from attestor.decisions.node import NodeCredential
+from attestor.decisions.node import SET_CLOCKS, NodeCredential
+from attestor.issuerclient.diagnosis import tell_clocks
 from attestor.issuerclient.grpc import ISSUER_DNS_NAME, GRPCIssuerClient
 from attestor.issuerclient.port import Evidence
 from cognomen.daemon.errors import Kind, Refused
@@ -23,7 +24,8 @@ from svid.bundle import Bundle
 from svid.clock import SystemClock
 from svid.keys import KeyKind, generate_private_key
 from svid.spiffeid import SpiffeID, TrustDomain
-from tests.doubles.issuerclient import Authority
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuerclient import BACK_DATING, Authority
 
 TD = TrustDomain("example.org")
 SECONDS = 20
@@ -135,6 +137,30 @@ async def test_an_issuer_of_another_authority_is_not_taken_for_ours(authority: A
             await join(invite(authority, other.address))
         assert refused.value.kind is Kind.UNAVAILABLE
         assert not other.door.heard
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=-2), timedelta(hours=2)], ids=str)
+async def test_where_clocks_keep_tls_from_trusting_the_issuer_both_are_told(off: timedelta) -> None:
+    clock = FakeClock(SystemClock().now() - timedelta(days=1))
+    authority = Authority(TD, clock)
+    clock.advance(timedelta(days=1) + off)
+    async with peer(authority, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME]) as issuer:
+        with pytest.raises(
+            Refused, match=r"issuer: its SVID is valid from .*Z to .*Z, this node's clock says .*Z"
+        ) as told:
+            await join(invite(authority, issuer.address))
+    assert (told.value.kind, told.value.hint) == (Kind.UNAVAILABLE, SET_CLOCKS)
+    assert f"{clock.now() - BACK_DATING:%Y-%m-%dT%H:%M:%SZ}" in told.value.detail
+
+
+async def test_a_stranger_whose_certificate_is_over_explains_nothing(authority: Authority) -> None:
+    clock = FakeClock(SystemClock().now() - timedelta(hours=2))
+    stranger = Authority(TD, clock, name="stranger")
+    async with peer(stranger, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME]) as other:
+        with pytest.raises(Refused, match="CERTIFICATE_VERIFY_FAILED") as refused:
+            await join(invite(authority, other.address))
+        assert await tell_clocks(other.address, invite(authority, other.address).bundle, ISSUER_DNS_NAME) is None
+    assert refused.value.kind is Kind.UNAVAILABLE
 
 
 async def test_nobody_there_is_unavailable(authority: Authority) -> None:
