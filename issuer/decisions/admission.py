@@ -13,6 +13,7 @@ from enum import StrEnum
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.audit import NodeID
 from issuer.decisions.names import node_id_of, node_spiffe_id
+from issuer.decisions.sampling import Alarm
 from svid.errors import SelectorError
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -24,10 +25,12 @@ __all__ = [
     "Token",
     "admit_call",
     "admit_node",
+    "check_not_banned",
     "confirmed",
     "is_of_node",
     "label_selectors",
     "redeem_token",
+    "superseded",
     "with_pending",
 ]
 
@@ -146,8 +149,7 @@ def redeem_token(token: Token | None, *, key_hash: str, now: datetime) -> Token:
     if not token.key_hash:
         return replace(token, key_hash=key_hash, used_at=now)
     if not hmac.compare_digest(token.key_hash, key_hash):
-        raise Refused(
-            Kind.DENIED,
+        raise Alarm(
             "join token: already used by another key",
             hint="somebody else may hold this invite; ban the node that used it if it is not yours",
             node=token.node_id,
@@ -176,7 +178,7 @@ def admit_node(
             attested_at=now,
             svid_not_after=now,
         )
-    _check_not_banned(known)
+    check_not_banned(known)
     return known
 
 
@@ -223,17 +225,27 @@ def admit_call(peer: Peer, node: Node | None, *, is_recorded: bool, trust_domain
         raise Refused(Kind.DENIED, f"node SVID: expected the ID of a node of {trust_domain}, found {peer.spiffe_id}")
     if node is None or node.spiffe_id != peer.spiffe_id:
         raise Refused(Kind.DENIED, f"node: expected one that attested, found {peer.spiffe_id}")
-    _check_not_banned(node)
+    check_not_banned(node)
     if is_of_node(node, peer.serial, is_recorded=is_recorded):
         return confirmed(node, peer.serial)
-    raise Refused(
-        Kind.DENIED,
+    raise superseded(node, peer.serial)
+
+
+def superseded(node: Node, serial: str) -> Alarm:
+    """The alarm about an SVID that is not the node's any more."""
+    return Alarm(
         "node SVID: superseded by a later one, suspected clone",
         hint="two attestors may run with one node's state",
         node=node.id,
+        serial=serial,
     )
 
 
-def _check_not_banned(node: Node) -> None:
+def check_not_banned(node: Node) -> None:
+    """Refuse a node that an operator banned.
+
+    Raises:
+        Alarm: it is banned.
+    """
     if node.state is NodeState.BANNED:
-        raise Refused(Kind.DENIED, "node: banned", node=node.id)
+        raise Alarm("node: banned", node=node.id)

@@ -13,6 +13,7 @@ import msgspec
 
 from cognomen.daemon.auditlog import AuditRow, link
 from cognomen.daemon.errors import Refused
+from cognomen.daemon.printable import printable
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
@@ -48,7 +49,7 @@ class AuditEvent:
         at: when it was decided.
         actor: who asked: `uid:1000` on the admin socket, a node's SPIFFE ID, or `issuer`.
         action: what was asked, constant text: `node attested`, `x509-svid minted`, `entry created` …
-        reason: why it was refused, or empty.
+        reason: why it was refused, or empty; in the row, its first 256 characters.
         subject: the SPIFFE ID or entry id it is about.
         credential: the serial in lower-case hexadecimal, or the jti.
         facts: the rest, never a secret.
@@ -109,20 +110,24 @@ class Credential:
     state: CredentialState = CredentialState.INTENDED
 
 
+_MOST_ID = 2048  # as long as a SPIFFE ID may be
+_MOST_FACT = 4096
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def _body(event: AuditEvent) -> bytes:
+    """Every text in it is bounded here, whoever wrote it."""
     row = {
         "at": event.at.isoformat(),
-        "actor": event.actor,
+        "actor": printable(event.actor, most=_MOST_ID),
         "action": event.action,
         "decision": event.decision.value,
-        "reason": event.reason,
-        "subject": event.subject,
+        "reason": printable(event.reason),
+        "subject": printable(event.subject, most=_MOST_ID),
         "entry_revision": event.entry_revision,
-        "credential": event.credential,
-        "facts": dict(event.facts),
+        "credential": printable(event.credential),
+        "facts": {name: printable(fact, most=_MOST_FACT) for name, fact in event.facts.items()},
     }
     return _encode(row)
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.readmission import readmission_bytes
-from issuer.decisions.admission import Node, NodeState, confirmed, is_of_node
+from issuer.decisions.admission import Node, check_not_banned, confirmed, is_of_node, superseded
 from issuer.decisions.authority import Authority
 from issuer.decisions.names import node_id_of
 from issuer.decisions.profile import serial_to_text
@@ -107,15 +107,9 @@ def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: 
     """
     if node is None or node.spiffe_id != claim.spiffe_id:
         raise Refused(Kind.DENIED, f"node: expected one that attested, found {claim.spiffe_id}")
-    if node.state is NodeState.BANNED:
-        raise Refused(Kind.DENIED, "node: banned", node=node.id)
+    check_not_banned(node)
     if not is_of_node(node, claim.serial, is_recorded=is_recorded):
-        raise Refused(
-            Kind.DENIED,
-            "node SVID: superseded by a later one, suspected clone",
-            hint="two attestors may run with one node's state",
-            node=node.id,
-        )
+        raise superseded(node, claim.serial)
     if not window:
         raise Refused(Kind.DENIED, "return: switched off", hint=_HINT, node=node.id)
     over = claim.leaf.not_valid_after_utc + window

@@ -8,6 +8,7 @@ from issuer.decisions import admission
 from issuer.decisions.admission import Node, Peer
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.names import node_id_of
+from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from svid.clock import Clock
 from svid.spiffeid import TrustDomain
@@ -36,7 +37,8 @@ class AdmitCall:
             # 2. The first use of a pending SVID makes it the current one: decided again where it is written.
             return after if after == before else await self.datastore.write(lambda tx: self._promote(tx, peer))
         except Refused as refused:
-            await self.refusals.record(refused, actor=str(peer.spiffe_id), action="node call")
+            principal = Principal.WORKLOAD if node_id_of(peer.spiffe_id) is None else Principal.NODE
+            await self.refusals.record(refused, principal=principal, actor=str(peer.spiffe_id), action="node call")
             raise
 
     def _decide(self, tx: Transaction, peer: Peer) -> tuple[Node | None, Node]:

@@ -11,6 +11,7 @@ from issuer.decisions.admission import admit_node, redeem_token
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.minting import parse_key
+from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID, NodeCredential, NodeIntent
 from issuer.nodeattestor.port import AttestedNode, Challenge, NodeAttestor
@@ -21,8 +22,6 @@ from svid.spiffeid import TrustDomain
 __all__ = ["AttestNode", "Evidence"]
 
 log = structlog.get_logger(__name__)
-
-_STRANGER = "stranger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,8 @@ class AttestNode:
             # 3. In one transaction: the token is the first key's, the node stands, its SVID is on record.
             intent = await self.datastore.write(lambda tx: self._admit(tx, proof, key))
         except Refused as refused:
-            await self.refusals.record(refused, actor=_STRANGER, action="node attestation")
+            stranger = Principal.STRANGER
+            await self.refusals.record(refused, principal=stranger, actor=stranger, action="node attestation")
             raise
         # 4. Only then a signature.
         credential = await self.node_svids.release(intent)

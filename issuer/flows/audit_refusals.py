@@ -1,15 +1,20 @@
 """Put refusals at the network doors on record, bounded: the first of its kind at once, those like it as a count in the next row.
 
-A refused batch of an operator, or of an item in a mint, is recorded by its own flow.
+With what a refusal is counted, and in which words it is told: issuer/decisions/sampling. A refused batch of an operator is recorded by
+its own flow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.printable import printable
 from issuer.datastore.port import Datastore
 from issuer.decisions import audit
+from issuer.decisions.audit import AuditEvent
+from issuer.decisions.sampling import Principal, Sighting, sighting, told, too_many
 from issuer.metrics import Metrics
 from svid.clock import Clock
 
@@ -18,7 +23,8 @@ __all__ = ["AuditRefusals"]
 log = structlog.get_logger(__name__)
 
 _WINDOW_SECONDS = 60.0
-_MAX_KINDS = 128  # how many (actor, action, reason) are told apart; beyond that all are one
+_MOST_ACTORS = 1024  # of one class, alarms aside
+_MOST_REASONS = 32  # of one actor; some quote a number that the caller chose
 
 
 @dataclass(slots=True)
@@ -34,35 +40,88 @@ class AuditRefusals:
     datastore: Datastore
     clock: Clock
     metrics: Metrics
-    _seen: dict[tuple[str, str, str], _Seen] = field(default_factory=dict)
+    _rooms: dict[tuple[str, str], dict[Sighting, _Seen]] = field(default_factory=dict)
 
-    async def record(self, refused: Refused, *, actor: str, action: str, subject: str = "") -> None:
-        """Record a refusal, or only count it when one like it was recorded within the minute.
+    async def record(self, refused: Refused, *, principal: Principal, actor: str, action: str) -> None:
+        """Record the refusal of a call, or only count it when one like it was recorded within the minute.
 
-        What is no decision but a state of ours (UNAVAILABLE) is not recorded.
+        What is no decision but a state of ours (UNAVAILABLE) is not recorded. A store that does not take the row changes nothing for
+        the caller: it is refused anyway.
         """
         self.metrics.admission_refusals.labels(action, refused.kind).inc()
-        if refused.kind is Kind.UNAVAILABLE:
-            return
-        now = self.clock.monotonic()
-        key = (actor, action, refused.detail)
-        if key not in self._seen and len(self._seen) >= _MAX_KINDS:
-            self._forget(now)
-        if key not in self._seen and len(self._seen) >= _MAX_KINDS:
-            key = ("many", "many refused", "too many kinds of refusal to tell them apart")
-        seen = self._seen.get(key)
-        if seen is not None and now < seen.recorded_at + _WINDOW_SECONDS:
-            seen.unrecorded += 1
-            return
-        self._seen[key] = _Seen(now)
-        event = replace(
-            audit.refused(refused, at=self.clock.now(), actor=key[0], action=key[1], subject=subject), reason=key[2]
-        )
-        if seen is not None and seen.unrecorded:
-            event = replace(event, facts={**event.facts, "unrecorded before": str(seen.unrecorded)})
-        log.warning("refused", actor=event.actor, action=event.action, reason=event.reason, hint=refused.hint)
-        await self.datastore.write(lambda tx: tx.audit.append([event]))
+        await self._record([refused], principal=principal, actor=actor, action=action)
 
-    def _forget(self, now: float) -> None:
-        for key in [key for key, seen in self._seen.items() if now >= seen.recorded_at + _WINDOW_SECONDS]:
-            del self._seen[key]
+    async def record_items(self, refusals: Sequence[Refused], *, actor: str, action: str) -> None:
+        """Record what was refused in a node's batch, likewise; the fact `items` says how many were refused alike."""
+        await self._record(refusals, principal=Principal.NODE, actor=actor, action=action)
+
+    async def _record(self, refusals: Sequence[Refused], *, principal: Principal, actor: str, action: str) -> None:
+        rows: dict[Sighting, AuditEvent] = {}
+        for refused in refusals:
+            if refused.kind is Kind.UNAVAILABLE:
+                continue
+            seen = self._find_room(sighting(refused, principal=principal, actor=actor, action=action))
+            event = self._count(seen, refused)
+            if event is not None:
+                rows[seen] = event
+        if not rows:
+            return
+        try:
+            await self.datastore.write(lambda tx: tx.audit.append([*rows.values()]))
+        except Refused as lost:
+            log.warning("refusals not recorded", reason=lost.detail, hint=lost.hint, rows=len(rows))
+            for seen in rows:  # the next one like it tries again
+                self._rooms.get(seen.room, {}).pop(seen, None)
+
+    def _count(self, seen: Sighting, refused: Refused) -> AuditEvent | None:
+        """Count a refusal; its row, when it is time for one."""
+        now, room = self.clock.monotonic(), self._rooms.setdefault(seen.room, {})
+        items = int(refused.facts.get("items", 1))
+        known = room.get(seen)
+        if known is not None and now < known.recorded_at + _WINDOW_SECONDS:
+            known.unrecorded += items
+            return None
+        room[seen] = _Seen(now)
+        event = audit.refused(told(refused, seen), at=self.clock.now(), actor=seen.actor, action=seen.action)
+        if known is not None and known.unrecorded:
+            event = replace(event, facts={**event.facts, "unrecorded before": str(known.unrecorded)})
+        write = log.error if seen.is_alarm else log.warning
+        write(
+            "alarm" if seen.is_alarm else "refused",
+            actor=event.actor,
+            action=event.action,
+            reason=printable(refused.detail),
+            hint=refused.hint,
+        )
+        return event
+
+    def _find_room(self, seen: Sighting) -> Sighting:
+        """Where a refusal is counted: with its like, or with everything that found no room."""
+        if seen.room not in self._rooms:
+            actors = sum(kind == seen.room[0] for kind, _ in self._rooms)
+            if actors >= _MOST_ACTORS:
+                actors -= self._forget(seen.room[0])
+            if actors >= _MOST_ACTORS and not seen.is_alarm:
+                return too_many(seen, actors=True)
+        room = self._rooms.get(seen.room, {})
+        if seen in room or len(room) < _MOST_REASONS:
+            return seen
+        self._forget_reasons(room)
+        return seen if len(room) < _MOST_REASONS else too_many(seen, actors=False)
+
+    def _forget(self, kind: str) -> int:
+        """Let go of rooms of this class in which nothing was recorded within the minute; how many they were."""
+        over = []
+        for name, room in self._rooms.items():
+            if name[0] == kind:
+                self._forget_reasons(room)
+                if not room:
+                    over.append(name)
+        for name in over:
+            del self._rooms[name]
+        return len(over)
+
+    def _forget_reasons(self, room: dict[Sighting, _Seen]) -> None:
+        now = self.clock.monotonic()
+        for seen in [seen for seen, known in room.items() if now >= known.recorded_at + _WINDOW_SECONDS]:
+            del room[seen]

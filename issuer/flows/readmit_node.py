@@ -19,6 +19,7 @@ from issuer.decisions.audit import AuditEvent
 from issuer.decisions.minting import parse_key
 from issuer.decisions.names import node_id_of
 from issuer.decisions.readmission import Claim, check_claim, check_return, parse_claim
+from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID, NodeCredential, NodeIntent
 from svid.clock import Clock
@@ -74,7 +75,7 @@ class ReadmitNode:
         Raises:
             Refused: INVALID, UNAUTHENTICATED, DENIED; it is on record then.
         """
-        actor = "stranger"
+        principal, actor = Principal.STRANGER, Principal.STRANGER.value
         try:
             # 1. The form of it, and our own seal.
             key = parse_key(shown.public_key)
@@ -83,13 +84,13 @@ class ReadmitNode:
             # 2. What it proves by itself.
             authorities = await self.datastore.read(lambda tx: tx.authorities.list())
             check_claim(claim, authorities, self.trust_domain)
-            actor = str(claim.spiffe_id)
+            principal, actor = Principal.NODE, str(claim.spiffe_id)
             # 3. The nonce is used up.
             self._take_nonce(claim.nonce)
             # 4. In one transaction: the node may return, its next SVID is on record.
             intent = await self.datastore.write(lambda tx: self._readmit(tx, claim))
         except Refused as refused:
-            await self.refusals.record(refused, actor=actor, action="node readmission")
+            await self.refusals.record(refused, principal=principal, actor=actor, action="node readmission")
             raise
         # 5. Only then a signature.
         credential = await self.node_svids.release(intent)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.errors import Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.minting import parse_key
+from issuer.decisions.sampling import Alarm, Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID, NodeCredential, NodeIntent
 from svid.keys import PublicKey
@@ -38,7 +39,8 @@ class RenewNode:
             # 2. In one transaction: the caller still is the node's current SVID, the next one is on record.
             intent = await self.datastore.write(lambda tx: self._renew(tx, node, key))
         except Refused as refused:
-            await self.refusals.record(refused, actor=str(node.spiffe_id), action="node svid renewal")
+            actor = str(node.spiffe_id)
+            await self.refusals.record(refused, principal=Principal.NODE, actor=actor, action="node svid renewal")
             raise
         # 3. Only then a signature.
         credential = await self.node_svids.release(intent)
@@ -48,5 +50,5 @@ class RenewNode:
     def _renew(self, tx: Transaction, admitted: Node, key: PublicKey) -> NodeIntent:
         node = tx.nodes.get(admitted.id)
         if node is None or node.state is not NodeState.ACTIVE or node.current_serial != admitted.current_serial:
-            raise Refused(Kind.DENIED, "node SVID: superseded by a later one", node=admitted.id)
+            raise Alarm("node SVID: superseded by a later one", node=admitted.id, serial=admitted.current_serial)
         return self.node_svids.record(tx, node, key)

@@ -65,6 +65,14 @@ def test_an_issued_credential_is_told_with_its_entry_authority_and_audiences() -
     assert set(bare.facts) == {"authority", "not_after"}
 
 
+def test_every_text_of_a_row_is_bounded_and_one_line() -> None:
+    long = "x" * 100_000 + "\n"
+    event = refused(Refused(Kind.DENIED, long, said=long), at=NOW, actor=long, action="a", subject=long)
+    (row,) = chain([replace(event, reason=f"a\nb{long}", credential=long)], number=0, head=GENESIS)
+    assert len(row.body) < 10_000
+    assert json.loads(row.body)["reason"] == r"a\nb" + "x" * 252 + "… (100004 characters)"
+
+
 def test_a_refusal_is_told_with_its_kind_and_facts() -> None:
     event = refused(
         Refused(Kind.DENIED, "node: banned", hint="for the operator", node="n1", count=2),

@@ -17,7 +17,6 @@ from issuer.decisions import authority
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import Change, ChangeKind, has_gap
-from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
@@ -42,43 +41,6 @@ async def store() -> AsyncIterator[SQLiteDatastore]:
 
 async def audit(store: SQLiteDatastore) -> list[str]:
     return [row.body.decode() for row in await store.read(lambda tx: tx.audit.rows(after=0, limit=10_000))]
-
-
-class TestAuditRefusals:
-    async def test_the_first_is_recorded_and_those_like_it_are_counted_in_the_next(
-        self, store: SQLiteDatastore
-    ) -> None:
-        clock = FakeClock()
-        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=clock)
-        for _ in range(5):
-            await refusals.record(Refused(Kind.DENIED, "no"), actor="stranger", action="join")
-        assert len(await audit(store)) == 1
-        clock.advance(60)
-        await refusals.record(Refused(Kind.DENIED, "no"), actor="stranger", action="join")
-        assert '"unrecorded before":"4"' in (await audit(store))[1]
-
-    async def test_another_actor_action_or_reason_is_another_row(self, store: SQLiteDatastore) -> None:
-        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=FakeClock())
-        for actor, action, reason in (("a", "b", "c"), ("x", "b", "c"), ("a", "x", "c"), ("a", "b", "x")):
-            await refusals.record(Refused(Kind.DENIED, reason), actor=actor, action=action)
-        assert len(await audit(store)) == 4
-
-    async def test_a_flood_of_kinds_is_bounded(self, store: SQLiteDatastore) -> None:
-        clock = FakeClock()
-        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=clock)
-        for number in range(200):
-            await refusals.record(Refused(Kind.INVALID, f"found {number}"), actor="stranger", action="join")
-        rows = await audit(store)
-        assert len(rows) == 129
-        assert "too many kinds of refusal" in rows[-1]
-        clock.advance(60)
-        await refusals.record(Refused(Kind.INVALID, "found another"), actor="stranger", action="join")
-        assert len(await audit(store)) == 130
-
-    async def test_a_store_that_is_not_there_is_no_decision(self, store: SQLiteDatastore) -> None:
-        refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=FakeClock())
-        await refusals.record(Refused(Kind.UNAVAILABLE, "full"), actor="stranger", action="join")
-        assert not await audit(store)
 
 
 class TestDeferWrites:

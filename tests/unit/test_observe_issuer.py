@@ -15,6 +15,7 @@ from issuer.api.admin_status import status_to_pb
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import Cursor
+from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.defer_writes import DeferWrites
@@ -176,7 +177,8 @@ async def test_a_batch_of_mints_is_counted_by_what_became_of_its_items(house: Ho
 async def test_refusals_at_the_doors_are_counted_each(house: House) -> None:
     refusals = AuditRefusals(datastore=house.store, clock=house.clock, metrics=house.observe.metrics)
     for kind in (Kind.DENIED, Kind.DENIED, Kind.UNAVAILABLE):
-        await refusals.record(Refused(kind, "no"), actor="stranger", action="node attestation")
+        refused = Refused(kind, "no")
+        await refusals.record(refused, principal=Principal.STRANGER, actor="stranger", action="node attestation")
     assert house.value("admission_refusals_total", action="node attestation", reason="DENIED") == 2
     assert house.value("admission_refusals_total", action="node attestation", reason="UNAVAILABLE") == 1
 
