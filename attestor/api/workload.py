@@ -17,6 +17,7 @@ from grpclib.server import Stream
 
 from attestor.decisions.update import X509Message
 from attestor.flows.serve_workload import ServeWorkload
+from cognomen.daemon.audiences import check_audiences
 from cognomen.daemon.call import only_request
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.errors import Kind, Refused
@@ -32,8 +33,6 @@ SERVICE = "SpiffeWorkloadAPI"
 """The service's full name: the standard's file has no package."""
 
 _HEADER, _HEADER_VALUE = "workload.spiffe.io", "true"
-_MAX_AUDIENCES = 16
-_MAX_AUDIENCE_BYTES = 1024
 
 _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
@@ -119,7 +118,7 @@ class WorkloadAPI:
 
     async def _fetch_jwt_svid(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:
         request = await only_request(stream)
-        _check_audiences(request.audience)
+        check_audiences(request.audience, field="audience")
         issued = await self._flow.fetch_jwts(self._caller, request.audience, _spiffe_id(request.spiffe_id))
         await stream.send_message(wire.write_jwt_svids((one.spiffe_id, one.token, one.hint) for one in issued))
 
@@ -154,16 +153,6 @@ async def _not_built(_: Stream[_Request, _Response]) -> None:
 def _require(field: str, value: Collection[object]) -> None:
     if not value:
         raise Refused(Kind.INVALID, f"{field}: expected, found nothing")
-
-
-def _check_audiences(audiences: Collection[str]) -> None:
-    _require("audience", audiences)
-    if len(audiences) > _MAX_AUDIENCES:
-        raise Refused(Kind.INVALID, f"audience: expected at most {_MAX_AUDIENCES}, found {len(audiences)}")
-    for audience in audiences:
-        if not 0 < len(audience.encode()) <= _MAX_AUDIENCE_BYTES:
-            found = len(audience.encode())
-            raise Refused(Kind.INVALID, f"audience: expected 1 to {_MAX_AUDIENCE_BYTES} bytes each, found {found}")
 
 
 def _spiffe_id(text: str) -> SpiffeID | None:

@@ -17,6 +17,7 @@ from cognomen.cli.hook import exec_option, run_hook
 from cognomen.cli.options import output_option, workload_address, workload_socket_option
 from cognomen.cli.output import print_json, print_table, warn
 from cognomen.cli.reach import check_workload_api
+from cognomen.daemon.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
 from svid.bundle import Bundle
@@ -36,6 +37,7 @@ _LOOK_SECONDS = 10.0  # how late the end of a sleep of the machine may be notice
 
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
 _LOOK_UP_SECONDS = 0.5
+_AUDIENCE = f"Who the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
 _HOOK_FAILED = 1
 
 _watch_option = click.option("--watch", is_flag=True, help="Stay, and tell each change until Ctrl-C.")
@@ -98,7 +100,7 @@ def x509(
 
 
 @fetch.command()
-@click.option("--audience", "audiences", multiple=True, required=True, help="Who the token is for; repeatable.")
+@click.option("--audience", "audiences", multiple=True, required=True, help=_AUDIENCE)
 @click.option("--spiffe-id", help="The token of this identity only, by its SPIFFE ID or path.")
 @_watch_option
 @_write_option

@@ -3,6 +3,7 @@
 When a row is written is the flow's business; that it is written in the transaction that decides is a convention (37).
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -147,7 +148,7 @@ def issued(credential: Credential, *, actor: str) -> AuditEvent:
     if credential.entry_id is not None:
         facts["entry"] = credential.entry_id
     if credential.audiences:
-        facts["audiences"] = _encode(credential.audiences).decode()
+        facts["audiences"] = _audiences(credential.audiences)
     return AuditEvent(
         at=credential.issued_at,
         actor=actor,
@@ -157,6 +158,13 @@ def issued(credential: Credential, *, actor: str) -> AuditEvent:
         credential=credential.serial,
         facts=facts,
     )
+
+
+def _audiences(audiences: tuple[str, ...]) -> str:
+    """The list as JSON; one that is longer than its digest as that, because the ledger's row has it: no text is stored twice."""
+    text = _encode(audiences)
+    digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+    return text.decode() if len(text) <= len(digest) else digest
 
 
 def refused(refusal: Refused, *, at: datetime, actor: str, action: str, subject: str = "") -> AuditEvent:

@@ -1,6 +1,6 @@
-"""What one item of a mint must satisfy: the entry is this node's, the key is usable and nobody else's, the audiences are few.
+"""What one item of a mint must satisfy: the entry is this node's, the key is usable and nobody else's.
 
-What is then signed is decided in profile; which parents a node has in entitlement.
+What is then signed is decided in profile; which parents a node has in entitlement; how many audiences in cognomen/daemon/audiences.
 """
 
 from collections import defaultdict
@@ -16,7 +16,6 @@ from svid.keys import KeyKind, PublicKey, kind_of, public_key_from_der
 from svid.spiffeid import SpiffeID
 
 __all__ = [
-    "check_audiences",
     "check_batch",
     "check_entitled",
     "check_holder",
@@ -26,8 +25,6 @@ __all__ = [
 
 _MAX_ITEMS = 1000
 _MAX_KEY_BYTES = 1024
-_MAX_AUDIENCES = 16
-_MAX_AUDIENCE_BYTES = 1024
 _CERTIFIED_KINDS = frozenset({KeyKind.EC_P256, KeyKind.EC_P384})
 """The kinds of key that we certify for nodes and workloads."""
 
@@ -99,17 +96,3 @@ def shared_keys(items: Iterable[tuple[EntryID, str]]) -> frozenset[str]:
     for entry_id, key_hash in items:
         entries[key_hash].add(entry_id)
     return frozenset(key_hash for key_hash, ids in entries.items() if len(ids) > 1)
-
-
-def check_audiences(audiences: Collection[str]) -> None:
-    """Bound the audiences of one JWT-SVID.
-
-    Raises:
-        Refused: INVALID
-    """
-    if not 1 <= len(audiences) <= _MAX_AUDIENCES:
-        raise Refused(Kind.INVALID, f"audiences: expected 1 to {_MAX_AUDIENCES}, found {len(audiences)}")
-    for audience in audiences:
-        if not 1 <= len(audience.encode()) <= _MAX_AUDIENCE_BYTES:
-            found = len(audience.encode())
-            raise Refused(Kind.INVALID, f"audiences: expected 1 to {_MAX_AUDIENCE_BYTES} bytes each, found {found}")

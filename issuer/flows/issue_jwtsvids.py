@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cognomen.daemon.audiences import check_audiences
 from cognomen.daemon.errors import Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions import minting, profile
@@ -94,7 +95,7 @@ class IssueJWTSVIDs:
 
 def _parse(request: JWTRequest, jti: str) -> _Wish | Refused:
     try:
-        minting.check_audiences(request.audiences)
+        check_audiences(request.audiences, field="audiences")
     except Refused as refused:
         return refused
     return _Wish(entry_id=request.entry_id, audiences=request.audiences, jti=jti)

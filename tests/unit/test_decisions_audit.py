@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -61,6 +62,9 @@ def test_an_issued_credential_is_told_with_its_entry_authority_and_audiences() -
     assert event.facts == {
         "authority": "jwt-1", "not_after": "2026-01-01T12:05:00+00:00", "entry": "e1", "audiences": '["a"]',
     }  # fmt: skip
+    long = issued(replace(credential, audiences=("a" * 60, "b" * 60)), actor="node")
+    document = json.dumps(["a" * 60, "b" * 60], separators=(",", ":"))
+    assert long.facts["audiences"] == f"sha256:{hashlib.sha256(document.encode()).hexdigest()}"
     bare = issued(replace(credential, entry_id=None, audiences=()), actor="node")
     assert set(bare.facts) == {"authority", "not_after"}
 

@@ -91,18 +91,6 @@ def test_keys_under_several_entries_are_found() -> None:
     assert minting.shared_keys(items) == {"k1"}
 
 
-@pytest.mark.parametrize("audiences", [["a"], ["a"] * 16, ["é" * 512]])
-def test_audiences_within_bounds_pass(audiences: list[str]) -> None:
-    minting.check_audiences(audiences)
-
-
-@pytest.mark.parametrize("audiences", [[], [""], ["a"] * 17, ["a", "b" * 1025], ["é" * 513]])
-def test_audiences_out_of_bounds_are_refused(audiences: list[str]) -> None:
-    with pytest.raises(Refused, match="audiences: expected") as refused:
-        minting.check_audiences(audiences)
-    assert refused.value.kind is Kind.INVALID
-
-
 def test_only_the_ends_of_the_nodes_own_groups_count() -> None:
     def group(path: str, of: str, end: int | None) -> RegistrationEntry:
         made = an_entry(path, parent="/cognomen/issuer", of=of)
