@@ -19,6 +19,8 @@ MAX_INVITE_TTL = timedelta(days=1)
 
 _EVERY_INTERFACE = {"0.0.0.0", "[::]"}  # noqa: S104 - recognised, not bound
 _MAX_RETURN_WINDOW = timedelta(days=365)
+_MOST_SVIDS = 1_000_000_000
+_LEAST_BURST = 10  # at least one JWT-SVID with as many audiences as one may have
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
 
 
@@ -42,9 +44,13 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         authority_spread: how long an authority stands in the bundle before it signs.
         audit_checkpoint_file: where signed checkpoints of the audit chain are added, a line each; empty: nowhere.
         health_address: host:port of loopback for /live, /ready and /metrics; empty: nowhere.
+        entry_svids_per_second: how many SVIDs of each kind an entry gets on one node in the long run; each is about 1 kB in the store.
+        entry_svids_burst: how many at once, after a rest.
+        node_svids_per_second: how many all entries of a node get together.
+        node_svids_burst: how many at once, after a rest.
 
     Raises:
-        ValueError: a duration out of its bounds, or an address missing, by name.
+        ValueError: a duration or a number out of its bounds, or an address missing, by name.
     """
 
     trust_domain: TrustDomain
@@ -67,6 +73,10 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     audit_checkpoint_file: str = ""
     audit_checkpoint_syslog: bool = False
     health_address: str = ""
+    entry_svids_per_second: int = 20
+    entry_svids_burst: int = 50_000
+    node_svids_per_second: int = 200
+    node_svids_burst: int = 200_000
 
     def __post_init__(self) -> None:
         for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl", "issuer_svid_ttl"):
@@ -77,6 +87,10 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         _check_duration("audit_checkpoint_interval", self.audit_checkpoint_interval, MAX_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
         _check_duration("authority_spread", self.authority_spread, self.authority_lifetime / 4)
+        for owner in ("entry", "node"):
+            _check_allowance(
+                f"{owner}_svids", getattr(self, f"{owner}_svids_per_second"), getattr(self, f"{owner}_svids_burst")
+            )
         if self.health_address:
             check_loopback("health_address", self.health_address)
         for name in ("node_address", "join_address"):
@@ -85,6 +99,13 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise ValueError(
                     f"advertised_{name}: expected host:port that nodes can reach, because {name} is {host}"
                 )
+
+
+def _check_allowance(name: str, per_second: int, burst: int) -> None:
+    if not 1 <= per_second <= _MOST_SVIDS:
+        raise ValueError(f"{name}_per_second: expected 1 to {_MOST_SVIDS}, found {per_second}")
+    if not _LEAST_BURST <= burst <= _MOST_SVIDS:
+        raise ValueError(f"{name}_burst: expected {_LEAST_BURST} to {_MOST_SVIDS}, found {burst}")
 
 
 def _check_duration(name: str, found: timedelta, longest: timedelta) -> None:

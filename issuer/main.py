@@ -35,6 +35,7 @@ from issuer.checkpointsink.port import CheckpointSink
 from issuer.checkpointsink.syslog import SyslogSink
 from issuer.config import IssuerConfig, KeyManagerChoice
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.budget import Allowance
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
@@ -47,6 +48,7 @@ from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_jwtsvids import IssueJWTSVIDs
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_x509svids import IssueX509SVIDs
+from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.mint_batch import MintBatch
 from issuer.flows.observe_issuer import ObserveIssuer
@@ -292,7 +294,19 @@ def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
 
 def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
     config = parts.config
-    batches = MintBatch(datastore=parts.datastore, deferred=parts.deferred, clock=parts.clock, metrics=parts.metrics)
+    budgets = MintBudgets(
+        entry=Allowance(burst=config.entry_svids_burst, per_second=config.entry_svids_per_second),
+        node=Allowance(burst=config.node_svids_burst, per_second=config.node_svids_per_second),
+        clock=parts.clock,
+    )
+    batches = MintBatch(
+        datastore=parts.datastore,
+        deferred=parts.deferred,
+        budgets=budgets,
+        refusals=parts.refusals,
+        clock=parts.clock,
+        metrics=parts.metrics,
+    )
     return NodeService(
         feed=parts.feed,
         x509=IssueX509SVIDs(

@@ -31,6 +31,11 @@ class Metrics:
             action=_ADMISSIONS,
             reason=tuple(Kind),
         )
+        self.alarms = family.counter(
+            "alarms",
+            "Calls refused though they proved a node: a superseded SVID, a banned node, a token that another key used.",
+            action=_ADMISSIONS,
+        )
         self.entries_changed = family.counter(
             "entries_changed",
             "Registration entries changed.",

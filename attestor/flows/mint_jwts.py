@@ -35,6 +35,7 @@ _WORKLOADS_FAULT = frozenset({Kind.INVALID, Kind.EXHAUSTED})
 _ANSWER_SECONDS = 45.0  # longer than a mint may take
 _RETRY_SECONDS = 2.0  # how long a token past its half-life is served before the issuer is asked again
 _TOLERANCE = timedelta(seconds=5)  # a reckoned clock may lag by the time that an answer took
+_REST_SECONDS = 1.0  # of an entry whose budget the issuer says is spent
 _HALF_LIFE = 0.5  # the jitter without effect: tokens are renewed when somebody asks, which spreads them enough
 
 
@@ -90,6 +91,7 @@ class MintJWTs:
         self._kept: OrderedDict[_Wish, _Kept] = OrderedDict()
         self._pending: dict[_Wish, _Pending] = {}
         self._queue: deque[_Wish] = deque()
+        self._rests: dict[EntryID, float] = {}
         self._wanted = asyncio.Event()
         self._limit = MAX_BATCH
 
@@ -131,6 +133,8 @@ class MintJWTs:
                 await self._mint_batch([self._queue.popleft() for _ in range(min(len(self._queue), self._limit))])
 
     async def _mint(self, wish: _Wish, entry: RegistrationEntry) -> MintedJWT | Refused:
+        if self._clock.monotonic() < self._rests.get(wish.entry_id, 0):
+            return Refused(Kind.EXHAUSTED, "JWT-SVID: the budget of this identity is spent; try again later")
         pending = self._pending.get(wish)
         if pending is None:
             if len(self._pending) >= _MOST_PENDING:
@@ -169,11 +173,19 @@ class MintJWTs:
     def _settle(self, wish: _Wish, answer: MintedJWT | Refused) -> bool:
         """Give everybody who waits the answer; whether it is a token."""
         pending = self._pending.pop(wish)
+        if isinstance(answer, Refused) and answer.kind is Kind.EXHAUSTED:
+            self._rest(wish.entry_id)
         if isinstance(answer, MintedJWT):
             answer = self._keep(wish, pending.entry, answer)
         if not pending.answer.done():  # the loop is closing
             pending.answer.set_result(answer)
         return isinstance(answer, MintedJWT)
+
+    def _rest(self, entry_id: EntryID) -> None:
+        """Spare the issuer calls for an entry whose budget is spent; the others go on."""
+        now = self._clock.monotonic()
+        self._rests = {known: until for known, until in self._rests.items() if now < until}
+        self._rests[entry_id] = now + _REST_SECONDS
 
     def _keep(self, wish: _Wish, entry: RegistrationEntry, minted: MintedJWT) -> MintedJWT | Refused:
         try:

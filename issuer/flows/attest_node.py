@@ -59,6 +59,7 @@ class AttestNode:
             key = parse_key(shown.public_key)
             # 2. The evidence, judged by its own kind.
             proof = await self._attestor(shown.attestor).attest(shown.evidence, challenge)
+            self.node_svids.check_budget("token", proof.token_hash)
             # 3. In one transaction: the token is the first key's, the node stands, its SVID is on record.
             intent = await self.datastore.write(lambda tx: self._admit(tx, proof, key))
         except Refused as refused:

@@ -14,7 +14,7 @@ from cognomen.daemon.printable import printable
 from issuer.datastore.port import Datastore
 from issuer.decisions import audit
 from issuer.decisions.audit import AuditEvent
-from issuer.decisions.sampling import Principal, Sighting, sighting, told, too_many
+from issuer.decisions.sampling import Alarm, Principal, Sighting, sighting, told, too_many
 from issuer.metrics import Metrics
 from svid.clock import Clock
 
@@ -49,6 +49,8 @@ class AuditRefusals:
         the caller: it is refused anyway.
         """
         self.metrics.admission_refusals.labels(action, refused.kind).inc()
+        if isinstance(refused, Alarm):
+            self.metrics.alarms.labels(action).inc()
         await self._record([refused], principal=principal, actor=actor, action=action)
 
     async def record_items(self, refusals: Sequence[Refused], *, actor: str, action: str) -> None:

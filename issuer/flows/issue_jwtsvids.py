@@ -15,6 +15,7 @@ from issuer.decisions import minting, profile
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, CredentialKind
 from issuer.decisions.authority import AuthorityKind
+from issuer.decisions.budget import mint_cost
 from issuer.decisions.lint import lint_jwt_draft
 from issuer.decisions.profile import JWTDraft
 from issuer.flows.hold_keys import HoldKeys
@@ -38,6 +39,7 @@ class _Wish:
     entry_id: EntryID
     audiences: tuple[str, ...]
     jti: str
+    cost: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,4 +100,5 @@ def _parse(request: JWTRequest, jti: str) -> _Wish | Refused:
         check_audiences(request.audiences, field="audiences")
     except Refused as refused:
         return refused
-    return _Wish(entry_id=request.entry_id, audiences=request.audiences, jti=jti)
+    cost = mint_cost(request.audiences)
+    return _Wish(entry_id=request.entry_id, audiences=request.audiences, jti=jti, cost=cost)

@@ -4,20 +4,22 @@ Whether the node may have one is their business.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions import audit, profile
 from issuer.decisions.admission import Node, with_pending
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, active
+from issuer.decisions.budget import Allowance
 from issuer.decisions.lint import lint_x509_draft
 from issuer.decisions.minting import check_holder
 from issuer.decisions.profile import X509Draft
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.hold_keys import HoldKeys
+from issuer.flows.keep_budgets import KeepBudgets
 from issuer.metrics import Metrics
 from issuer.queries import bundle_in
 from svid.bundle import Bundle
@@ -26,6 +28,9 @@ from svid.keys import PublicKey, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
 __all__ = ["IssueNodeSVID", "NodeCredential", "NodeIntent"]
+
+
+_ALLOWANCE = Allowance(burst=300, per_second=1)  # one is due every half hour; a lost answer is asked for again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,22 @@ class IssueNodeSVID:
     trust_domain: TrustDomain
     ttl: timedelta
     metrics: Metrics
+    _budgets: KeepBudgets = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_budgets", KeepBudgets(_ALLOWANCE, self.clock))  # frozen for everybody else
+
+    def check_budget(self, *whose: str) -> None:
+        """Bound what one node, or one join token, has written: to be asked before anything is.
+
+        Raises:
+            Refused: EXHAUSTED
+        """
+        if not self._budgets.take(*whose):
+            raise Refused(
+                Kind.EXHAUSTED,
+                f"budget: expected at most {_ALLOWANCE.per_second:g} node SVIDs a second, found more; try again later",
+            )
 
     def record(self, tx: Transaction, node: Node, key: PublicKey) -> NodeIntent:
         """Put a new SVID for this node and key on record, pending until its first use.

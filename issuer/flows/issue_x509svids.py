@@ -39,6 +39,7 @@ class _Wish:
     public_key: bytes
     key_hash: str
     serial: int
+    cost: float = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

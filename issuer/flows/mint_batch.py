@@ -15,9 +15,11 @@ from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, minting
 from issuer.decisions.admission import Node
-from issuer.decisions.audit import AuditEvent, Credential, CredentialState
+from issuer.decisions.audit import Credential, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, active
+from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.keep_budgets import MintBudgets
 from issuer.metrics import Metrics
 from issuer.queries import active_node_in, parents_in
 from svid.clock import Clock
@@ -26,8 +28,6 @@ from svid.entry import EntryID, RegistrationEntry
 __all__ = ["Granting", "Intent", "Issued", "MintBatch"]
 
 log = structlog.get_logger(__name__)
-
-_MOST_REASONS = 16  # some quote a number that the node chose: a batch must not become a thousand rows
 
 DraftT = TypeVar("DraftT")
 SignedT = TypeVar("SignedT")
@@ -40,6 +40,10 @@ class _Wish(Protocol):
     @property
     def entry_id(self) -> EntryID:
         """The entry it names."""
+
+    @property
+    def cost(self) -> float:
+        """What it takes from the budgets of its entry and node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,8 @@ class MintBatch:
 
     datastore: Datastore
     deferred: DeferWrites
+    budgets: MintBudgets
+    refusals: AuditRefusals
     clock: Clock
     metrics: Metrics
 
@@ -96,31 +102,46 @@ class MintBatch:
         Raises:
             Refused: UNAVAILABLE when it cannot be recorded or signed; DENIED when the node may nothing any more.
         """
-        # 1. In one transaction: what this node may have now; what is granted stands in the ledger, all of it in the audit.
+        # 1. What the budgets of node and entries do not hold, is refused before anything is written.
+        wishes = self.budgets.within(node.id, kind, wishes)
+        refusals = [wish for wish in wishes if isinstance(wish, Refused)]
+        if len(refusals) == len(wishes):
+            await self._refuse(node, refusals, kind)
+            return refusals
+        # 2. In one transaction: what this node may have now; what is granted stands in the ledger and in the audit.
         outcomes, authority = await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind, prepare))
         granted = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
         refused = len(outcomes) - len(granted)
         log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=len(granted), refused=refused)
-        # 2. Only then sign, and lint what came out.
-        credentials = [intent.credential for intent in granted]
-        try:
-            signed = iter(await sign([intent.draft for intent in granted], authority))
-        except Refused:
-            self._resolve(credentials, CredentialState.FAILED)
-            raise
-        # 3. What became of it, in a second write that nobody waits for.
-        self._resolve(credentials, CredentialState.ISSUED)
-        self._count(kind, outcomes)
+        # 3. What is refused goes on record, too, but not a row each.
+        await self._refuse(node, [outcome for outcome in outcomes if isinstance(outcome, Refused)], kind)
+        # 4. Only then sign, and lint what came out.
+        signed = iter(await self._sign(granted, authority, sign))
+        self.metrics.svids_signed.labels(kind).inc(len(granted))
         return [
             outcome if isinstance(outcome, Refused) else Issued(signed=next(signed), credential=outcome.credential)
             for outcome in outcomes
         ]
 
-    def _count(self, kind: AuthorityKind, outcomes: Sequence[Intent[DraftT] | Refused]) -> None:
-        reasons = Counter(outcome.kind for outcome in outcomes if isinstance(outcome, Refused))
-        for reason, count in reasons.items():
+    async def _sign(
+        self, granted: Sequence[Intent[DraftT]], authority: Authority, sign: Sign[DraftT, SignedT]
+    ) -> Sequence[SignedT]:
+        """Sign; what became of it is a second write that nobody waits for."""
+        credentials = [intent.credential for intent in granted]
+        try:
+            signed = await sign([intent.draft for intent in granted], authority)
+        except Refused:
+            self._resolve(credentials, CredentialState.FAILED)
+            raise
+        self._resolve(credentials, CredentialState.ISSUED)
+        return signed
+
+    async def _refuse(self, node: Node, refusals: Sequence[Refused], kind: AuthorityKind) -> None:
+        for reason, count in Counter(refused.kind for refused in refusals).items():
             self.metrics.mint_refusals.labels(kind, reason).inc(count)
-        self.metrics.svids_signed.labels(kind).inc(len(outcomes) - reasons.total())
+        alike = Counter((refused.kind, refused.detail) for refused in refusals)
+        told = [Refused(reason, detail, items=count) for (reason, detail), count in alike.most_common()]
+        await self.refusals.record_items(told, actor=str(node.spiffe_id), action=f"{kind} minted")
 
     def _resolve(self, credentials: Collection[Credential], state: CredentialState) -> None:
         serials = [credential.serial for credential in credentials]
@@ -154,23 +175,8 @@ class MintBatch:
                 return refused
 
         outcomes = [judge(wish) for wish in wishes]
-        _put_on_record(tx, outcomes, granting, action=f"{kind} minted")
+        credentials = [outcome.credential for outcome in outcomes if not isinstance(outcome, Refused)]
+        if credentials:
+            tx.ledger.record(credentials)
+            tx.audit.append([audit.issued(credential, actor=str(node.spiffe_id)) for credential in credentials])
         return outcomes, granting.authority
-
-
-def _put_on_record(
-    tx: Transaction, outcomes: Sequence[Intent[DraftT] | Refused], granting: Granting, *, action: str
-) -> None:
-    """A ledger and an audit row per credential; an audit row per reason of refusal, with how many they were, up to some reasons."""
-    actor = str(granting.node.spiffe_id)
-    credentials = [outcome.credential for outcome in outcomes if not isinstance(outcome, Refused)]
-    events: list[AuditEvent] = [audit.issued(credential, actor=actor) for credential in credentials]
-    reasons = Counter((outcome.kind, outcome.detail) for outcome in outcomes if isinstance(outcome, Refused))
-    told = reasons.most_common(_MOST_REASONS)
-    refusals = [Refused(kind, detail, items=count) for (kind, detail), count in told]
-    if untold := reasons.total() - sum(count for _, count in told):
-        refusals.append(Refused(Kind.INVALID, "more reasons than are told apart", items=untold))
-    events += [audit.refused(refused, at=granting.now, actor=actor, action=action) for refused in refusals]
-    if credentials:
-        tx.ledger.record(credentials)
-    tx.audit.append(events)

@@ -87,6 +87,7 @@ class ReadmitNode:
             principal, actor = Principal.NODE, str(claim.spiffe_id)
             # 3. The nonce is used up.
             self._take_nonce(claim.nonce)
+            self.node_svids.check_budget("node", str(claim.spiffe_id))
             # 4. In one transaction: the node may return, its next SVID is on record.
             intent = await self.datastore.write(lambda tx: self._readmit(tx, claim))
         except Refused as refused:

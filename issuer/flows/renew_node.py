@@ -31,11 +31,13 @@ class RenewNode:
         """Renew the SVID of a node whose call was admitted.
 
         Raises:
-            Refused: INVALID for a key that we do not certify; DENIED when it is another's, or the caller's SVID was superseded meanwhile.
+            Refused: INVALID for a key that we do not certify; EXHAUSTED when it asks too often; DENIED when the key is another's,
+                or the caller's SVID was superseded meanwhile.
         """
         try:
             # 1. The new key.
             key = parse_key(public_key)
+            self.node_svids.check_budget("node", node.id)
             # 2. In one transaction: the caller still is the node's current SVID, the next one is on record.
             intent = await self.datastore.write(lambda tx: self._renew(tx, node, key))
         except Refused as refused:

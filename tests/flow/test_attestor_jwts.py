@@ -105,6 +105,21 @@ async def test_a_refusal_of_the_request_is_told_as_it_is(minting: Minting) -> No
         await minting.jwts.jwt_svid(WEB, ["a"])
 
 
+async def test_an_entry_whose_budget_is_spent_is_told_so_and_rests_and_the_others_go_on(minting: Minting) -> None:
+    kept = await minting.jwts.jwt_svid(WEB, ["kept"])
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.EXHAUSTED, "budget: expected at most 20 SVIDs a second")
+    for number in range(50):
+        with pytest.raises(Refused) as refused:
+            await minting.jwts.jwt_svid(WEB, [f"a{number}"])
+        assert refused.value.kind is Kind.EXHAUSTED
+    assert minting.issuer.jwt_mints == [1, 1]  # the first of the fifty asked the issuer
+    assert await minting.jwts.jwt_svid(WEB, ["kept"]) is kept
+    assert isinstance(await minting.jwts.jwt_svid(DB, ["a"]), MintedJWT)
+    del minting.issuer.refused_entries[WEB.id]
+    minting.clock.advance(1)
+    assert isinstance(await minting.jwts.jwt_svid(WEB, ["a"]), MintedJWT)
+
+
 async def test_a_refusal_of_the_node_is_none_of_the_workloads_business(minting: Minting) -> None:
     minting.issuer.refused_node = Refused(Kind.DENIED, "node SVID: superseded by a later one")
     with pytest.raises(Refused) as refused:

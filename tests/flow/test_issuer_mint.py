@@ -198,6 +198,22 @@ async def test_audiences_are_bounded(tmp_path: Path) -> None:
         await node.close()
 
 
+async def test_budgets_are_those_of_the_configuration_and_refuse_by_item(tmp_path: Path) -> None:
+    async with running(tmp_path, entry_svids_per_second=1, entry_svids_burst=10) as issuer:
+        node = await issuer.join()
+        mine, other = await web(issuer, node), await web(issuer, node, "/db")
+        answers = await node.mint_jwt(*((mine, ["a"]) for _ in range(20)), (other, ["a"]))
+        assert [each.refusal.kind for each in answers[15:20]] == ["EXHAUSTED"] * 5
+        assert answers[20].HasField("credential")
+        await node.close()
+    async with running(tmp_path, node_svids_per_second=1, node_svids_burst=10) as issuer:
+        node = await issuer.join()
+        mine = await web(issuer, node, "/mail")
+        minted = await node.mint(*((mine, a_key()) for _ in range(20)))
+        assert [each.refusal.kind for each in minted[15:]] == ["EXHAUSTED"] * 5
+        await node.close()
+
+
 async def test_each_credential_has_an_audit_row_in_an_unbroken_chain(tmp_path: Path) -> None:
     async with running(tmp_path) as issuer:
         node = await issuer.join()

@@ -14,6 +14,7 @@ from cognomen.daemon.troubles import Troubles
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import NodeID
+from issuer.decisions.budget import Allowance
 from issuer.decisions.changes import Cursor
 from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
@@ -23,6 +24,7 @@ from issuer.flows.feed_attestors import FeedAttestors, Standing
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
+from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.mint_batch import MintBatch
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
@@ -159,8 +161,17 @@ async def test_a_batch_of_mints_is_counted_by_what_became_of_its_items(house: Ho
     await house.store.write(lambda tx: tx.nodes.put(node))
     entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
     entry = (await entries.create([an_entry()], actor="uid:0")).entries[0]
+    allowance = Allowance(burst=10, per_second=1)
+    batches = MintBatch(
+        datastore=house.store,
+        deferred=house.deferred,
+        budgets=MintBudgets(entry=allowance, node=allowance, clock=house.clock),
+        refusals=AuditRefusals(datastore=house.store, clock=house.clock, metrics=metrics),
+        clock=house.clock,
+        metrics=metrics,
+    )
     mint = IssueX509SVIDs(
-        batches=MintBatch(datastore=house.store, deferred=house.deferred, clock=house.clock, metrics=metrics),
+        batches=batches,
         keys=house.renew.keys,
         trust_domain=TRUST_DOMAIN,
         ttl=HOUR,

@@ -1,0 +1,106 @@
+"""Keep the budgets of what nodes and entries may have minted: charged before anything is written or signed, kept in memory.
+
+How a budget is charged: issuer/decisions/budget. Each entry on each node has one, and so has each node, for X.509 and for JWT: what
+workloads ask for without an end (tokens) takes nothing from what attestors renew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.audit import NodeID
+from issuer.decisions.authority import AuthorityKind
+from issuer.decisions.budget import Allowance, charge
+from svid.clock import Clock
+from svid.entry import EntryID
+
+__all__ = ["KeepBudgets", "MintBudgets"]
+
+_MANY = 10_000
+
+WishT = TypeVar("WishT", bound="_Wish")
+
+
+class _Wish(Protocol):
+    """One item of a batch."""
+
+    @property
+    def entry_id(self) -> EntryID:
+        """The entry it names."""
+
+    @property
+    def cost(self) -> float:
+        """What it costs."""
+
+
+class KeepBudgets:
+    """The budgets of one kind, by whose they are; one that nobody has used for long is full, and not kept."""
+
+    def __init__(self, allowance: Allowance, clock: Clock) -> None:
+        self._allowance = allowance
+        self._clock = clock
+        self._full_at: dict[tuple[str, ...], float] = {}
+        self._many = _MANY
+
+    def take(self, *whose: str, cost: float = 1) -> bool:
+        """Charge a budget; False when it does not hold as much."""
+        now = self._clock.monotonic()
+        after = charge(self._full_at.get(whose, now), cost, self._allowance, now=now)
+        if after is None:
+            return False
+        self._full_at[whose] = after
+        if len(self._full_at) > self._many:
+            self._full_at = {key: full_at for key, full_at in self._full_at.items() if full_at > now}
+            self._many = max(_MANY, 2 * len(self._full_at))
+        return True
+
+    def give_back(self, *whose: str, cost: float) -> None:
+        """Undo a charge of just now."""
+        self._full_at[whose] -= cost / self._allowance.per_second
+
+    @property
+    def kept(self) -> int:
+        """How many budgets are not known to be full."""
+        return len(self._full_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MintBudgets:
+    """What nodes and their entries may have minted.
+
+    Args:
+        entry: of one entry on one node.
+        node: of all entries on one node together.
+    """
+
+    entry: Allowance
+    node: Allowance
+    clock: Clock
+    _entries: KeepBudgets = field(init=False)
+    _nodes: KeepBudgets = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_entries", KeepBudgets(self.entry, self.clock))  # frozen for everybody else
+        object.__setattr__(self, "_nodes", KeepBudgets(self.node, self.clock))
+
+    def within(
+        self, node_id: NodeID, kind: AuthorityKind, wishes: Sequence[WishT | Refused]
+    ) -> Sequence[WishT | Refused]:
+        """Charge the wishes of a node; those that its budgets do not hold are refused, the others go on."""
+        return [wish if isinstance(wish, Refused) else self._charged(node_id, kind, wish) for wish in wishes]
+
+    def _charged(self, node_id: NodeID, kind: AuthorityKind, wish: WishT) -> WishT | Refused:
+        if not self._entries.take(kind, node_id, wish.entry_id, cost=wish.cost):
+            return _spent("this entry", self.entry)
+        if not self._nodes.take(kind, node_id, cost=wish.cost):
+            self._entries.give_back(kind, node_id, wish.entry_id, cost=wish.cost)
+            return _spent("this node", self.node)
+        return wish
+
+
+def _spent(whose: str, allowance: Allowance) -> Refused:
+    return Refused(
+        Kind.EXHAUSTED,
+        f"budget: expected at most {allowance.per_second:g} SVIDs a second for {whose}, found more; try again later",
+    )
