@@ -19,6 +19,7 @@ MAX_INVITE_TTL = timedelta(days=1)
 
 _EVERY_INTERFACE = {"0.0.0.0", "[::]"}  # noqa: S104 - recognised, not bound
 _MAX_RETURN_WINDOW = timedelta(days=365)
+_MAX_RESERVE_MIB = 64 * 1024
 _MOST_SVIDS = 1_000_000_000
 _LEAST_BURST = 10  # at least one JWT-SVID with as many audiences as one may have
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
@@ -44,6 +45,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         authority_spread: how long an authority stands in the bundle before it signs.
         audit_checkpoint_file: where signed checkpoints of the audit chain are added, a line each; empty: nowhere.
         health_address: host:port of loopback for /live, /ready and /metrics; empty: nowhere.
+        disk_reserve_mib: room kept beside the database for removing entries and nodes on a full disk, in MiB; 0: none.
         entry_svids_per_second: how many SVIDs of each kind an entry gets on one node in the long run; each is about 1 kB in the store.
         entry_svids_burst: how many at once, after a rest.
         node_svids_per_second: how many all entries of a node get together.
@@ -73,6 +75,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     audit_checkpoint_file: str = ""
     audit_checkpoint_syslog: bool = False
     health_address: str = ""
+    disk_reserve_mib: int = 16
     entry_svids_per_second: int = 20
     entry_svids_burst: int = 50_000
     node_svids_per_second: int = 200
@@ -91,6 +94,8 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             _check_allowance(
                 f"{owner}_svids", getattr(self, f"{owner}_svids_per_second"), getattr(self, f"{owner}_svids_burst")
             )
+        if not 0 <= self.disk_reserve_mib <= _MAX_RESERVE_MIB:
+            raise ValueError(f"disk_reserve_mib: expected 0 to {_MAX_RESERVE_MIB}, found {self.disk_reserve_mib}")
         if self.health_address:
             check_loopback("health_address", self.health_address)
         for name in ("node_address", "join_address"):

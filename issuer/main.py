@@ -152,7 +152,9 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     else:
         directory = private_directory(config.state_dir)
         leaving.enter_context(alone_in(directory, "issuer"))
-        datastore, keys = await SQLiteDatastore.open(directory / DATABASE), DiskKeyManager(directory / KEYS)
+        reserve_bytes = config.disk_reserve_mib * 2**20
+        datastore = await SQLiteDatastore.open(directory / DATABASE, reserve_bytes=reserve_bytes)
+        keys = DiskKeyManager(directory / KEYS)
     leaving.push_async_callback(datastore.close)
     clock = SystemClock()
     guard = GuardClock(datastore=datastore, clock=clock)

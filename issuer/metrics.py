@@ -68,5 +68,8 @@ class Metrics:
             "state",
         )
         self.clock_trusted = family.gauge("clock_trusted", "Whether timed steps are taken: 1, or 0 when they rest.")
+        self.store_has_room = family.gauge(
+            "store_has_room", "Whether the disk has room to spare: 1, or 0 while nothing is issued."
+        )
         self.deferred_writes = family.gauge("deferred_writes", "Small writes that wait for their commit.")
         self.troubles = family.gauge("troubles", "Things that fail now and are tried again.")

@@ -46,6 +46,7 @@ _HELPS = {
     "audit_checkpoint_file": "Signed checkpoints are added here, too.",
     "audit_checkpoint_syslog": "Signed checkpoints to the system's log, too.",
     "authority_spread": "How long an authority is published before it signs.",
+    "disk_reserve_mib": "Kept for removing entries and nodes on a full disk.",
     "entry_svids_per_second": "Minted for an entry on one node, in the long run.",
     "entry_svids_burst": "Minted for it at once, after a rest.",
     "node_svids_per_second": "Minted for all entries of a node.",

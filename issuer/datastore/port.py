@@ -274,8 +274,16 @@ class Datastore(Protocol):
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on one consistent view; it must not write."""
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` and commit it durably before returning."""
+    async def write(self, work: Callable[[Transaction], T], *, expendable: bool = False) -> T:
+        """Run `work` and commit it durably before returning.
+
+        Args:
+            expendable: refused while there is no room to spare, UNAVAILABLE: what others may ask for without an end (mints, joins,
+                sampled refusals, new entries). The others may use room that is kept for them: removing must work on a full disk.
+        """
+
+    async def has_room(self) -> bool:
+        """Whether expendable works are taken now."""
 
     async def wait_for_change(self, after: int) -> int:
         """Return the log's head as soon as it is greater than `after`; a wake-up carries no data."""

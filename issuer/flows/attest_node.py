@@ -61,7 +61,7 @@ class AttestNode:
             proof = await self._attestor(shown.attestor).attest(shown.evidence, challenge)
             self.node_svids.check_budget("token", proof.token_hash)
             # 3. In one transaction: the token is the first key's, the node stands, its SVID is on record.
-            intent = await self.datastore.write(lambda tx: self._admit(tx, proof, key))
+            intent = await self.datastore.write(lambda tx: self._admit(tx, proof, key), expendable=True)
         except Refused as refused:
             stranger = Principal.STRANGER
             await self.refusals.record(refused, principal=stranger, actor=stranger, action="node attestation")

@@ -69,7 +69,8 @@ class AuditRefusals:
         if not rows:
             return
         try:
-            await self.datastore.write(lambda tx: tx.audit.append([*rows.values()]))
+            expendable = not any(seen.is_alarm for seen in rows)
+            await self.datastore.write(lambda tx: tx.audit.append([*rows.values()]), expendable=expendable)
         except Refused as lost:
             log.warning("refusals not recorded", reason=lost.detail, hint=lost.hint, rows=len(rows))
             for seen in rows:  # the next one like it tries again

@@ -63,7 +63,9 @@ class ChangeEntries:
         """
         _check_size(len(entries))
         ids = [EntryID(secrets.token_hex(16)) for _ in entries]
-        return await self._change("entry created", actor, lambda tx: self._create(tx, entries, ids, actor))
+        return await self._change(
+            "entry created", actor, lambda tx: self._create(tx, entries, ids, actor), expendable=True
+        )
 
     async def update(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
         """Replace entries by their ids; a revision that is not 0 must be the stored one.
@@ -83,10 +85,12 @@ class ChangeEntries:
         _check_size(len(ids))
         return await self._change("entry deleted", actor, lambda tx: self._delete(tx, ids, actor))
 
-    async def _change(self, action: str, actor: str, work: Callable[[Transaction], Changed]) -> Changed:
+    async def _change(
+        self, action: str, actor: str, work: Callable[[Transaction], Changed], *, expendable: bool = False
+    ) -> Changed:
         """Run the work; what it refused leaves nothing behind but an audit row."""
         try:
-            changed = await self.datastore.write(work)
+            changed = await self.datastore.write(work, expendable=expendable)
         except Refused as refused:
             if refused.kind is not Kind.UNAVAILABLE:
                 event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action)

@@ -79,7 +79,9 @@ class CreateInvite:
             expires_at=now + ttl,
         )
         # 3. Record.
-        bundle = await self.datastore.write(lambda tx: self._record(tx, row, actor, returns=node_id is not None))
+        bundle = await self.datastore.write(
+            lambda tx: self._record(tx, row, actor, returns=node_id is not None), expendable=True
+        )
         # 4. Put it together.
         invite = Invite(
             trust_domain=self.trust_domain,

@@ -76,7 +76,7 @@ class DeferWrites:
         if not works:
             return
         try:
-            await self.datastore.write(work)
+            await self.datastore.write(work, expendable=True)
         except asyncio.CancelledError:
             self._waiting[:0] = works  # for the next run, or the last flush; a work done twice does no harm
             self._awake.set()

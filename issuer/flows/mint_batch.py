@@ -109,7 +109,9 @@ class MintBatch:
             await self._refuse(node, refusals, kind)
             return refusals
         # 2. In one transaction: what this node may have now; what is granted stands in the ledger and in the audit.
-        outcomes, authority = await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind, prepare))
+        outcomes, authority = await self.datastore.write(
+            lambda tx: self._decide(tx, node, wishes, kind, prepare), expendable=True
+        )
         granted = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
         refused = len(outcomes) - len(granted)
         log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=len(granted), refused=refused)

@@ -20,6 +20,8 @@ from svid.spiffeid import TrustDomain
 
 __all__ = ["ObserveIssuer", "Observed"]
 
+_ROOM = "room of the datastore"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
@@ -30,6 +32,7 @@ class Observed:
         feeds: open ones.
         behind: the connected nodes that have not acknowledged the last change sent to them, the furthest behind first, and by how many.
         authorities: those that are not retired, oldest first, and what the next ones wait for.
+        has_room: whether anything can be issued: the disk is not full.
         doubt: why the clock is not trusted; empty: it is.
         svid_not_after: of the SVID that the doors present.
     """
@@ -44,6 +47,7 @@ class Observed:
     authorities: Sequence[tuple[Authority, str]]
     doubt: str
     svid_not_after: datetime
+    has_room: bool
     troubles: Sequence[Trouble]
 
 
@@ -76,6 +80,13 @@ class ObserveIssuer:
         # 1. What the store knows.
         head, nodes = await self.datastore.read(lambda tx: (tx.changes.head(), tx.nodes.count()))
         rows = await self.rotate.rows()
+        has_room = await self.datastore.has_room()
+        if has_room:
+            self.troubles.over(_ROOM)
+        else:
+            self.troubles.note(
+                _ROOM, "the disk is full: nothing is issued until there is space; entries and nodes can be removed"
+            )
         # 2. What only this process knows.
         behind = [(node_id, standing.behind) for node_id, standing in self.feed.standing.items() if standing.behind]
         observed = Observed(
@@ -89,6 +100,7 @@ class ObserveIssuer:
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
             doubt=self.guard.doubt,
             svid_not_after=self.svid_not_after(),
+            has_room=has_room,
             troubles=self.troubles.all(),
         )
         # 3. The same as numbers.
@@ -105,6 +117,7 @@ class ObserveIssuer:
         metrics.most_behind.set(max((lag for _, lag in seen.behind), default=0))
         metrics.svid_not_after.set(seen.svid_not_after.timestamp())
         metrics.clock_trusted.set(not seen.doubt)
+        metrics.store_has_room.set(seen.has_room)
         metrics.deferred_writes.set(self.deferred.waiting)
         metrics.troubles.set(len(seen.troubles))
         ends = defaultdict(list)

@@ -89,7 +89,7 @@ class ReadmitNode:
             self._take_nonce(claim.nonce)
             self.node_svids.check_budget("node", str(claim.spiffe_id))
             # 4. In one transaction: the node may return, its next SVID is on record.
-            intent = await self.datastore.write(lambda tx: self._readmit(tx, claim))
+            intent = await self.datastore.write(lambda tx: self._readmit(tx, claim), expendable=True)
         except Refused as refused:
             await self.refusals.record(refused, principal=principal, actor=actor, action="node readmission")
             raise

@@ -39,7 +39,7 @@ class RenewNode:
             key = parse_key(public_key)
             self.node_svids.check_budget("node", node.id)
             # 2. In one transaction: the caller still is the node's current SVID, the next one is on record.
-            intent = await self.datastore.write(lambda tx: self._renew(tx, node, key))
+            intent = await self.datastore.write(lambda tx: self._renew(tx, node, key), expendable=True)
         except Refused as refused:
             actor = str(node.spiffe_id)
             await self.refusals.record(refused, principal=Principal.NODE, actor=actor, action="node svid renewal")

@@ -48,5 +48,7 @@ def _missing(seen: Observed, now: datetime) -> Iterator[str]:
         ends = [row.not_after for row, _ in seen.authorities if row.kind is kind and row.state is AuthorityState.ACTIVE]
         if max(ends, default=now) <= now:
             yield f"{kind.value} authority: none is active and valid"
+    if not seen.has_room:
+        yield "store: no room to spare, the disk is full"
     if seen.svid_not_after <= now:
         yield f"issuer svid: expired {seen.svid_not_after.isoformat()}"

@@ -17,22 +17,27 @@ class RefusingStore:
     Attributes:
         refuses: every write is refused with UNAVAILABLE while it is set.
         unreadable: every read, too.
+        is_full: expendable writes are refused while it is set.
     """
 
     def __init__(self, store: Datastore) -> None:
         self._store = store
         self.refuses = False
         self.unreadable = False
+        self.is_full = False
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         if self.unreadable:
             raise Refused(Kind.UNAVAILABLE, "store: full")
         return await self._store.read(work)
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        if self.refuses:
+    async def write(self, work: Callable[[Transaction], T], *, expendable: bool = False) -> T:
+        if self.refuses or (self.is_full and expendable):
             raise Refused(Kind.UNAVAILABLE, "store: full")
-        return await self._store.write(work)
+        return await self._store.write(work, expendable=expendable)
+
+    async def has_room(self) -> bool:
+        return not self.is_full and await self._store.has_room()
 
     async def wait_for_change(self, after: int) -> int:
         return await self._store.wait_for_change(after)

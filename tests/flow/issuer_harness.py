@@ -222,7 +222,7 @@ async def running(directory: Path, **changes: object) -> AsyncIterator[Issuer]:
         admin_socket=directory / "admin" / "s",
         node_address="127.0.0.1:0",
         join_address="127.0.0.1:0",
-        **changes,  # type: ignore[arg-type]  # the tests' own keyword arguments
+        **{"disk_reserve_mib": 1, **changes},  # type: ignore[arg-type]  # the tests' own keyword arguments
     )
     stop = asyncio.Event()
     opened: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()

@@ -36,6 +36,7 @@ class LiveIssuer:
             node_address="127.0.0.1:0",
             join_address="127.0.0.1:0",
             node_svid_ttl=node_svid_ttl,
+            disk_reserve_mib=1,
         )
 
     @asynccontextmanager

@@ -27,6 +27,7 @@ def config(directory: Path, **changes: object) -> IssuerConfig:
         "admin_socket": directory / "admin" / "s",
         "node_address": "127.0.0.1:0",
         "join_address": "127.0.0.1:0",
+        "disk_reserve_mib": 1,
     }
     return IssuerConfig(**(values | changes))  # type: ignore[arg-type]  # the tests' own keyword arguments
 

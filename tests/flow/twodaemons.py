@@ -19,7 +19,13 @@ class World:
         self.admin = directory / "admin" / "s"
         self.workload = directory / "run" / "s"
         doors = [f"--{door}-address=127.0.0.1:{free_port()}" for door in ("node", "join")]
-        self._options = (f"--admin-socket={self.admin}", "--audit-checkpoint-interval=1s", *doors, *issuer_options)
+        self._options = (
+            f"--admin-socket={self.admin}",
+            "--audit-checkpoint-interval=1s",
+            "--disk-reserve-mib=1",
+            *doors,
+            *issuer_options,
+        )
         self.issuer = self.issuer_on(directory / "issuer")
         arguments = ("attestor", "run", f"--state={directory}/attestor", f"--workload-socket={self.workload}")
         invite = f"--invite={directory}/invite"

@@ -223,6 +223,19 @@ async def test_one_look_gives_status_and_gauges_the_same(house: House) -> None:
     assert house.value("authority_not_after_timestamp_seconds", kind="x509", state="active") == expected
 
 
+async def test_a_full_disk_is_told_until_there_is_space(house: House) -> None:
+    health = HealthState("admin")
+    health.set_serving(serving=True)
+    ready = health_pages(house.observe, health, list)["/ready"]
+    house.store.is_full = True
+    page = await ready(False)
+    assert (page.status, page.body) == (HTTPStatus.SERVICE_UNAVAILABLE, b"store: no room to spare, the disk is full\n")
+    assert (house.troubles(), house.value("store_has_room")) == (["room of the datastore"], 0)
+    house.store.is_full = False
+    assert (await ready(False)).status == HTTPStatus.OK
+    assert (house.troubles(), house.value("store_has_room")) == ([], 1)
+
+
 async def test_a_doubted_clock_is_a_gauge_at_zero(house: House) -> None:
     await house.observe()
     house.clock.jump(timedelta(hours=-1))

@@ -59,8 +59,11 @@ class SlowReads:
         self._clock.advance(self.seconds)
         return await self._store.read(work)
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        return await self._store.write(work)
+    async def write(self, work: Callable[[Transaction], T], *, expendable: bool = False) -> T:
+        return await self._store.write(work, expendable=expendable)
+
+    async def has_room(self) -> bool:
+        return await self._store.has_room()
 
     async def wait_for_change(self, after: int) -> int:
         return await self._store.wait_for_change(after)

@@ -144,8 +144,8 @@ class ForgetfulStore(RefusingStore):
 
     is_silent = False
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        done = await super().write(work)
+    async def write(self, work: Callable[[Transaction], T], *, expendable: bool = False) -> T:
+        done = await super().write(work, expendable=expendable)
         if self.is_silent:
             raise asyncio.CancelledError
         return done

@@ -1,12 +1,12 @@
 """What SQLite's errors mean to the house: not now, and what the operator can do about it."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["outward", "refusing", "unavailable"]
+__all__ = ["is_full", "no_room", "outward", "refusing", "unavailable"]
 
 _PRIMARY_CODE = 0xFF
 
@@ -33,6 +33,28 @@ def unavailable(error: sqlite3.Error) -> Refused:
     refusal = Refused(Kind.UNAVAILABLE, f"datastore: {what}", hint=hint, sqlite=str(error))
     refusal.__cause__ = error
     return refusal
+
+
+def no_room() -> Refused:
+    """The refusal of a work that must leave the reserve to others."""
+    return Refused(
+        Kind.UNAVAILABLE,
+        "datastore: expected room to spare, found the disk full",
+        hint="free some space where the state directory lies; until then nothing is issued, but entries and nodes can be removed",
+    )
+
+
+def is_full(error: BaseException, *, is_disk_full: Callable[[], bool]) -> bool:
+    """Whether this happened for want of room; SQLite calls some of it a failure to write.
+
+    Args:
+        is_disk_full: asked only when the error leaves it open.
+    """
+    cause = error.__cause__ if isinstance(error, Refused) else error
+    if not isinstance(cause, sqlite3.Error):
+        return False
+    code = _code(cause)
+    return code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_disk_full())
 
 
 def outward(error: BaseException) -> BaseException:

@@ -13,7 +13,8 @@ from sqlite_utils import Database
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
-from issuer.datastore.sqlite.faults import refusing
+from issuer.datastore.sqlite.faults import is_full, refusing
+from issuer.datastore.sqlite.reserve import Reserve
 from issuer.datastore.sqlite.schema import WRITER_CACHE_KIB, connect, create_file, migrate
 from issuer.datastore.sqlite.worker import Readers, Writer
 
@@ -32,26 +33,28 @@ class SQLiteDatastore:
             EXHAUSTED when too many writes wait.
     """
 
-    def __init__(self, databases: Sequence[Database]) -> None:
+    def __init__(self, databases: Sequence[Database], reserve: Reserve | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._grew = asyncio.Event()
         self._closed = False
         self._writable = databases[0]
-        self._writer = Writer(databases[0], grew=self._notice_from_thread)
+        self._reserve = reserve
+        self._writer = Writer(databases[0], grew=self._notice_from_thread, reserve=reserve)
         self._head = self._writer.head
         self._readers = Readers(databases[1:]) if len(databases) > 1 else None
 
     @classmethod
-    async def open(cls, path: Path | None, *, max_pages: int | None = None) -> Self:
+    async def open(cls, path: Path | None, *, max_pages: int | None = None, reserve_bytes: int = 0) -> Self:
         """Open the file, or make it, mode 0600 in a directory of 0700; None: in memory, for tests.
 
         Args:
             max_pages: how many pages of 4 KiB the file may grow to; None: as many as the disk has.
+            reserve_bytes: how much room of the disk is kept, beside the file, for works that are not expendable.
 
         Raises:
             Refused: as the class; CONFLICT when a later release wrote the file; INVALID when it is open to others.
         """
-        return cls(await asyncio.to_thread(_open, path, max_pages))
+        return cls(*await asyncio.to_thread(_open, path, max_pages, reserve_bytes))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on one consistent view; it must not write."""
@@ -68,10 +71,14 @@ class SQLiteDatastore:
 
         return await self.write(read_only)
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, expendable: bool = False) -> T:
         """Run `work` and commit it durably before returning; cancelled while it runs, it is committed all the same."""
         self._check_open()
-        return await asyncio.wrap_future(self._writer.submit(work))
+        return await asyncio.wrap_future(self._writer.submit(work, expendable=expendable))
+
+    async def has_room(self) -> bool:
+        """Whether expendable works are taken now."""
+        return self._reserve is None or await asyncio.to_thread(self._reserve.has_room)
 
     async def wait_for_change(self, after: int) -> int:
         """Return the log's head as soon as it is greater than `after`; a wake-up carries no data."""
@@ -92,6 +99,8 @@ class SQLiteDatastore:
         if self._readers is not None:
             self._readers.close()
         self._writer.close()
+        if self._reserve is not None:
+            self._reserve.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -111,11 +120,31 @@ class SQLiteDatastore:
         grew.set()
 
 
-def _open(path: Path | None, max_pages: int | None) -> list[Database]:
+def _open(path: Path | None, max_pages: int | None, reserve_bytes: int) -> tuple[Sequence[Database], Reserve | None]:
+    """The connections and the reserve, which may be needed for opening already: SQLite's log takes room."""
+    if path is None:
+        return _connect(None, max_pages), None
+    create_file(path)
+    if not reserve_bytes:
+        return _connect(path, max_pages), None
+    with contextlib.ExitStack() as undo:
+        reserve = Reserve.open(path.with_name("reserve"), reserve_bytes)
+        undo.callback(reserve.close)
+        reserve.has_room()
+        while True:
+            try:
+                databases = _connect(path, max_pages)
+            except Refused as refused:
+                if not is_full(refused, is_disk_full=reserve.is_disk_full) or not reserve.give_back():
+                    raise
+            else:
+                undo.pop_all()
+                return databases, reserve
+
+
+def _connect(path: Path | None, max_pages: int | None) -> Sequence[Database]:
     """The writer's connection, then the readers' (none for memory, which only one connection can see)."""
     with contextlib.ExitStack() as undo, refusing():
-        if path is not None:
-            create_file(path)
         databases = [connect(path, cache_kib=WRITER_CACHE_KIB, max_pages=max_pages)]
         undo.callback(databases[0].close)
         migrate(databases[0])

@@ -16,7 +16,8 @@ from sqlite_utils import Database
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
-from issuer.datastore.sqlite.faults import outward, refusing, unavailable
+from issuer.datastore.sqlite.faults import is_full, no_room, outward, refusing, unavailable
+from issuer.datastore.sqlite.reserve import Reserve
 from issuer.datastore.sqlite.transaction import SQLiteTransaction
 
 __all__ = ["Readers", "Writer"]
@@ -28,6 +29,8 @@ _MAX_SHARED = 256  # works in one commit
 
 
 class _Queued(Protocol):
+    @property
+    def expendable(self) -> bool: ...
     def start(self) -> bool: ...
     def run(self, transaction: Transaction) -> None: ...
     def finish(self) -> None: ...
@@ -37,8 +40,9 @@ class _Queued(Protocol):
 class _Job(Generic[T]):
     """A work that waits for its turn; its outcome is known once the shared commit is."""
 
-    def __init__(self, work: Callable[[Transaction], T]) -> None:
+    def __init__(self, work: Callable[[Transaction], T], *, expendable: bool) -> None:
         self.future: Future[T] = Future()
+        self.expendable = expendable
         self._work = work
         self._result: T
 
@@ -91,9 +95,11 @@ class Writer:
 
     Args:
         grew: called in that thread with the change log's head, after each commit that moved it.
+        reserve: room that works which are not expendable may use when the disk is full; None: none is kept.
     """
 
-    def __init__(self, database: Database, *, grew: Callable[[int], None]) -> None:
+    def __init__(self, database: Database, *, grew: Callable[[int], None], reserve: Reserve | None) -> None:
+        self._reserve = reserve
         self._connection: sqlite3.Connection = database.conn
         self._transaction = SQLiteTransaction(database)
         self._grew = grew
@@ -107,13 +113,16 @@ class Writer:
         """The last number of the change log that is committed."""
         return self._head
 
-    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+    def submit(self, work: Callable[[Transaction], T], *, expendable: bool) -> Future[T]:
         """Queue a work.
+
+        Args:
+            expendable: it is refused while there is no room to spare; the others may use the reserve.
 
         Raises:
             Refused: EXHAUSTED when too many wait already.
         """
-        job = _Job(work)
+        job = _Job(work, expendable=expendable)
         try:
             self._queue.put_nowait(job)
         except queue.Full as e:
@@ -158,19 +167,43 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             errors = {job: unavailable(e) if isinstance(e, sqlite3.Error) else e for job in jobs}
             head = self._head
+        again = self._with_more_room(errors)
         for job in jobs:
             if job in errors:
                 job.fail(errors[job])
-            else:
+            elif job not in again:
                 job.finish()
         if head > self._head:
             self._head = head
             self._grew(head)
+        if again:
+            self._commit(again)
+
+    def _with_more_room(self, errors: dict[_Queued, BaseException]) -> list[_Queued]:
+        """Those that failed for want of room, and for which the reserve has just given some back; they have not failed yet."""
+        reserve = self._reserve
+        if reserve is None:
+            return []
+        failed = [
+            job
+            for job, error in errors.items()
+            if not job.expendable and is_full(error, is_disk_full=reserve.is_disk_full)
+        ]
+        if not failed or not reserve.give_back():
+            return []
+        for job in failed:
+            del errors[job]
+        return failed
 
     def _attempt(self, jobs: list[_Queued]) -> tuple[dict[_Queued, BaseException], int]:
         errors: dict[_Queued, BaseException] = {}
+        is_asked = self._reserve is not None and any(job.expendable for job in jobs)  # asking keeps what was given back
+        has_room = self._reserve is None or not is_asked or self._reserve.has_room()
         self._connection.execute("BEGIN IMMEDIATE")
         for job in jobs:
+            if job.expendable and not has_room:
+                errors[job] = no_room()
+                continue
             with _Savepoint(self._connection) as savepoint:
                 job.run(self._transaction)
             if savepoint.error is not None:
