@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from cognomen.daemon.printable import printable
 from svid.clock import Clock
 
 __all__ = ["Trouble", "Troubles"]
@@ -40,6 +41,7 @@ class Troubles:
         Args:
             subject: which of many it is: `entry 1f…`; beyond a hundred of them they are not told apart, but left out.
         """
+        reason = printable(reason)
         now, known = self._clock.now(), self._now.get((what, subject))
         if known is not None:
             self._now[what, subject] = replace(known, reason=reason, last=now, times=known.times + 1)

@@ -35,6 +35,12 @@ def test_those_of_many_subjects_are_bounded_and_hide_no_other() -> None:
     assert (len(found), found[0], found[-1]) == (101, "renewal of entry 0", "feed")
 
 
+def test_a_reason_is_one_bounded_line() -> None:
+    troubles = Troubles(FakeClock())
+    troubles.note("feed", "a\n" + "x" * 10_000)
+    assert troubles.all()[0].reason == r"a\n" + "x" * 253 + "… (10002 characters)"
+
+
 def test_one_of_many_is_over_by_itself() -> None:
     troubles = Troubles(FakeClock())
     for number in range(2):
