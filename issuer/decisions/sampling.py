@@ -80,5 +80,5 @@ def too_many(seen: Sighting, *, actors: bool) -> Sighting:
         room=room,
         actor="many" if actors else seen.actor,
         action="many refused",
-        reason=f"too many {what} to tell them apart",
+        reason=f"more {what} than are told apart",
     )

@@ -7,7 +7,7 @@ import structlog
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
-from issuer.decisions.admission import admit_node, redeem_token
+from issuer.decisions.admission import Token, admit_node, redeem_token
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.minting import parse_key
@@ -59,6 +59,9 @@ class AttestNode:
             key = parse_key(shown.public_key)
             # 2. The evidence, judged by its own kind.
             proof = await self._attestor(shown.attestor).attest(shown.evidence, challenge)
+            await self.datastore.read(
+                lambda tx: self._redeem(tx, proof, key)
+            )  # who has no token takes no turn at writing
             self.node_svids.check_budget("token", proof.token_hash)
             # 3. In one transaction: the token is the first key's, the node stands, its SVID is on record.
             intent = await self.datastore.write(lambda tx: self._admit(tx, proof, key), expendable=True)
@@ -77,9 +80,13 @@ class AttestNode:
             raise Refused(Kind.INVALID, f"attestor: expected one of {known}, found another")
         return self.attestors[name]
 
+    def _redeem(self, tx: Transaction, proof: AttestedNode, key: PublicKey) -> Token:
+        key_hash = thumbprint(public_key_to_der(key))
+        return redeem_token(tx.tokens.get(proof.token_hash), key_hash=key_hash, now=self.clock.now())
+
     def _admit(self, tx: Transaction, proof: AttestedNode, key: PublicKey) -> NodeIntent:
         now = self.clock.now()
-        token = redeem_token(tx.tokens.get(proof.token_hash), key_hash=thumbprint(public_key_to_der(key)), now=now)
+        token = self._redeem(tx, proof, key)
         known = tx.nodes.get(token.node_id)
         node = admit_node(token, known, trust_domain=self.trust_domain, proved=proof.selectors, now=now)
         intent = self.node_svids.record(tx, node, key)

@@ -4,6 +4,7 @@ With what a refusal is counted, and in which words it is told: issuer/decisions/
 its own flow.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,13 +24,14 @@ __all__ = ["AuditRefusals"]
 log = structlog.get_logger(__name__)
 
 _WINDOW_SECONDS = 60.0
+_AGAIN_SECONDS = 1.0  # after a store that did not take the row
 _MOST_ACTORS = 1024  # of one class, alarms aside
-_MOST_REASONS = 32  # of one actor; some quote a number that the caller chose
+_MOST_REASONS = 16  # of one actor; some quote a number that the caller chose
 
 
 @dataclass(slots=True)
 class _Seen:
-    recorded_at: float
+    due_at: float = -math.inf
     unrecorded: int = 0
 
 
@@ -63,9 +65,10 @@ class AuditRefusals:
             if refused.kind is Kind.UNAVAILABLE:
                 continue
             seen = self._find_room(sighting(refused, principal=principal, actor=actor, action=action))
-            event = self._count(seen, refused)
-            if event is not None:
-                rows[seen] = event
+            if seen in rows:  # those of one batch that found no room for themselves
+                rows[seen] = _with_items(rows[seen], refused)
+            elif self._is_due(seen, refused):
+                rows[seen] = self._event(seen, refused)
         if not rows:
             return
         try:
@@ -73,21 +76,26 @@ class AuditRefusals:
             await self.datastore.write(lambda tx: tx.audit.append([*rows.values()]), expendable=expendable)
         except Refused as lost:
             log.warning("refusals not recorded", reason=lost.detail, hint=lost.hint, rows=len(rows))
-            for seen in rows:  # the next one like it tries again
-                self._rooms.get(seen.room, {}).pop(seen, None)
+            for seen in rows:  # one like it tries again, a little later
+                again = self._rooms.setdefault(seen.room, {}).setdefault(seen, _Seen())
+                again.due_at = self.clock.monotonic() + _AGAIN_SECONDS
+                again.unrecorded += 1
 
-    def _count(self, seen: Sighting, refused: Refused) -> AuditEvent | None:
-        """Count a refusal; its row, when it is time for one."""
-        now, room = self.clock.monotonic(), self._rooms.setdefault(seen.room, {})
-        items = int(refused.facts.get("items", 1))
-        known = room.get(seen)
-        if known is not None and now < known.recorded_at + _WINDOW_SECONDS:
-            known.unrecorded += items
-            return None
-        room[seen] = _Seen(now)
+    def _is_due(self, seen: Sighting, refused: Refused) -> bool:
+        """Whether it is time for a row; if not, the refusal is counted."""
+        known = self._rooms.setdefault(seen.room, {}).setdefault(seen, _Seen())
+        if self.clock.monotonic() >= known.due_at:
+            return True
+        known.unrecorded += _items(refused)
+        return False
+
+    def _event(self, seen: Sighting, refused: Refused) -> AuditEvent:
+        """The row of a refusal, with how many were only counted before it."""
+        known = self._rooms[seen.room][seen]
         event = audit.refused(told(refused, seen), at=self.clock.now(), actor=seen.actor, action=seen.action)
-        if known is not None and known.unrecorded:
+        if known.unrecorded:
             event = replace(event, facts={**event.facts, "unrecorded before": str(known.unrecorded)})
+        known.due_at, known.unrecorded = self.clock.monotonic() + _WINDOW_SECONDS, 0
         write = log.error if seen.is_alarm else log.warning
         write(
             "alarm" if seen.is_alarm else "refused",
@@ -126,5 +134,14 @@ class AuditRefusals:
 
     def _forget_reasons(self, room: dict[Sighting, _Seen]) -> None:
         now = self.clock.monotonic()
-        for seen in [seen for seen, known in room.items() if now >= known.recorded_at + _WINDOW_SECONDS]:
+        for seen in [seen for seen, known in room.items() if now >= known.due_at]:
             del room[seen]
+
+
+def _items(refused: Refused) -> int:
+    return int(refused.facts.get("items", 1))
+
+
+def _with_items(event: AuditEvent, refused: Refused) -> AuditEvent:
+    items = int(event.facts.get("items", "1")) + _items(refused)
+    return replace(event, facts={**event.facts, "items": str(items)})

@@ -85,7 +85,7 @@ async def audit(disk: Path) -> list[str]:
 async def test_with_no_byte_left_entries_are_deleted_nodes_are_sent_away_and_nothing_is_issued(disk: Path) -> None:
     async with running(disk, disk_reserve_mib=2) as issuer:
         node, banned = await issuer.join(), await issuer.join()
-        ids = await entries(issuer, node, 40)
+        ids = await entries(issuer, node, 400)
         assert await mint(node, ids[0]) is grpc.StatusCode.OK
         invite = await issuer.invite()
         filler = fill(disk)
@@ -109,7 +109,7 @@ async def test_with_no_byte_left_entries_are_deleted_nodes_are_sent_away_and_not
         for each in (node, banned):
             await each.close()
     actions = await audit(disk)
-    assert actions.count("entry deleted") == 39
+    assert actions.count("entry deleted") == 399
     assert "node banned" in actions
     assert "node call" in actions  # the alarm about the banned node
 
@@ -117,10 +117,10 @@ async def test_with_no_byte_left_entries_are_deleted_nodes_are_sent_away_and_not
 async def test_mints_that_fill_the_disk_leave_the_reserve_to_operators(disk: Path) -> None:
     async with running(disk, disk_reserve_mib=2) as issuer:
         node = await issuer.join()
-        ids = await entries(issuer, node, 40)
+        ids = await entries(issuer, node, 300)
         with pytest.raises(grpc.aio.AioRpcError) as refused:  # noqa: PT012 - it must refuse sometime
             while True:
-                await node.mint_jwt(*((ids[0], [f"a{n}" + "x" * 1000, "y" * 1000]) for n in range(500)))
+                await node.mint_jwt(*((ids[0], [f"a{n}" + "x" * 1000, "y" * 1000]) for n in range(200)))
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "expected room to spare, found the disk full" in (refused.value.details() or "")
         for entry_id in ids:

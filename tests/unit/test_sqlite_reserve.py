@@ -101,11 +101,11 @@ def test_a_hole_is_no_room(disk: Disk) -> None:
 def test_a_reserve_that_others_can_read_is_refused(disk: Disk) -> None:
     disk.path.chmod(0o644)
     with pytest.raises(Refused, match="mode 0600"):
-        Reserve.open(disk.path, SIZE)
+        Reserve.open(disk.path, SIZE, log=disk.path.with_name("db-wal"))
 
 
 def test_the_real_disk_is_asked(disk: Disk) -> None:
-    reserve = Reserve.open(disk.path, SIZE)
+    reserve = Reserve.open(disk.path, SIZE, log=disk.path.with_name("db-wal"))
     assert reserve.has_room()
     assert disk.path.stat().st_blocks * 512 == SIZE
     reserve.close()

@@ -27,7 +27,7 @@ class Reserve:
     Args:
         descriptor: the file, ours alone.
         size: how much it keeps, in bytes.
-        free: how much the disk has left, in bytes.
+        free: how much the disk has left, in bytes, beside what the database still has to take from its log.
     """
 
     def __init__(self, descriptor: int, size: int, free: Callable[[], int]) -> None:
@@ -41,15 +41,18 @@ class Reserve:
             os.ftruncate(descriptor, size)
 
     @classmethod
-    def open(cls, path: Path, size: int) -> Self:
+    def open(cls, path: Path, size: int, *, log: Path) -> Self:
         """Open the file, or make it, mode 0600; it is filled when somebody asks for room.
+
+        Args:
+            log: SQLite's write-ahead log; the database must be able to grow by as much as stands in it.
 
         Raises:
             Refused: INVALID when it is open to others; UNAVAILABLE when the system says no.
         """
         create_file(path)
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return cls(descriptor, size, lambda: _free_bytes(descriptor))
+        return cls(descriptor, size, lambda: _free_bytes(descriptor) - _size(log))
 
     def has_room(self) -> bool:
         """Whether there is room to spare; what was given back is kept again if the disk has it."""
@@ -86,6 +89,13 @@ class Reserve:
                 os.ftruncate(self._descriptor, self._held)
         else:
             self._held = self._size
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # none is there yet
+        return 0
 
 
 def _free_bytes(descriptor: int) -> int:

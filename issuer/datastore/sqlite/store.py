@@ -128,7 +128,8 @@ def _open(path: Path | None, max_pages: int | None, reserve_bytes: int) -> tuple
     if not reserve_bytes:
         return _connect(path, max_pages), None
     with contextlib.ExitStack() as undo:
-        reserve = Reserve.open(path.with_name("reserve"), reserve_bytes)
+        log = path.with_name(f"{path.name}-wal")
+        reserve = Reserve.open(path.with_name("reserve"), reserve_bytes, log=log)
         undo.callback(reserve.close)
         reserve.has_room()
         while True:

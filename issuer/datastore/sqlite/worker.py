@@ -152,7 +152,7 @@ class Writer:
             if job is None:
                 return
 
-    def _commit(self, jobs: list[_Queued]) -> None:
+    def _commit(self, jobs: list[_Queued], *, is_repeated: bool = False) -> None:
         """Run works in one transaction; each learns its outcome only when that is durable, or undone."""
         try:
             errors, head = self._attempt(jobs)
@@ -167,7 +167,7 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             errors = {job: unavailable(e) if isinstance(e, sqlite3.Error) else e for job in jobs}
             head = self._head
-        again = self._with_more_room(errors)
+        again = self._with_more_room(errors, is_repeated=is_repeated)
         for job in jobs:
             if job in errors:
                 job.fail(errors[job])
@@ -177,9 +177,9 @@ class Writer:
             self._head = head
             self._grew(head)
         if again:
-            self._commit(again)
+            self._commit(again, is_repeated=True)
 
-    def _with_more_room(self, errors: dict[_Queued, BaseException]) -> list[_Queued]:
+    def _with_more_room(self, errors: dict[_Queued, BaseException], *, is_repeated: bool) -> list[_Queued]:
         """Those that failed for want of room, and for which the reserve has just given some back; they have not failed yet."""
         reserve = self._reserve
         if reserve is None:
@@ -189,11 +189,30 @@ class Writer:
             for job, error in errors.items()
             if not job.expendable and is_full(error, is_disk_full=reserve.is_disk_full)
         ]
-        if not failed or not reserve.give_back():
+        if not failed or not self._make_room(reserve, is_repeated=is_repeated):
             return []
         for job in failed:
             del errors[job]
         return failed
+
+    def _make_room(self, reserve: Reserve, *, is_repeated: bool) -> bool:
+        """Fold the log into the database, with as much of the reserve as that takes, or give a part back; False: nothing helps."""
+        folded = self._fold_log()
+        if folded and not is_repeated:
+            return True
+        given = reserve.give_back()
+        while folded is None and (folded := self._fold_log()) is None and reserve.give_back():
+            pass
+        return given
+
+    def _fold_log(self) -> int | None:
+        """Take what stands in the log into the database; how many pages, None: too little room, or somebody reads."""
+        try:
+            busy, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            return None
+        return None if busy else max(0, pages)
 
     def _attempt(self, jobs: list[_Queued]) -> tuple[dict[_Queued, BaseException], int]:
         errors: dict[_Queued, BaseException] = {}
