@@ -1,10 +1,19 @@
-"""Waiting for the first of several things, and telling our own cancellation from somebody else's."""
+"""Waiting for the first of several things, and for a moment of a wall clock that may be set or sleep meanwhile.
+
+And telling our own cancellation from somebody else's.
+"""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
-__all__ = ["CancelledByAnotherError", "first_of", "telling_cancellations_apart"]
+from svid.clock import Clock
+
+__all__ = ["LOOK_SECONDS", "CancelledByAnotherError", "first_of", "telling_cancellations_apart", "until"]
+
+LOOK_SECONDS = 5.0
+"""How late whoever waits for a moment notices that the wall clock was set, or that the machine slept."""
 
 
 class CancelledByAnotherError(Exception):
@@ -12,12 +21,29 @@ class CancelledByAnotherError(Exception):
 
 
 async def first_of(*waits: Coroutine[None, None, object]) -> None:
-    """Return when the first has ended, and end the others."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(wait) for wait in waits]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
+    """Return when the first has ended, and end the others.
+
+    Raises:
+        Exception: what the first of them that failed raised.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(wait) for wait in waits]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def until(moment: Callable[[], datetime], clock: Clock) -> None:
+    """Return once the wall clock has reached the moment, looking again every LOOK_SECONDS.
+
+    Args:
+        moment: asked at each look, so that a plan which the clock has made implausible can become "now".
+    """
+    while (left := (moment() - clock.now()).total_seconds()) > 0:
+        await clock.sleep(min(left, LOOK_SECONDS))
 
 
 @contextmanager
