@@ -90,12 +90,14 @@ class FeedAttestors:
     Args:
         connected: how many feeds each node has open now.
         standing: how far each of them is.
+        look_seconds: how late a feed notices that the wall clock was set; rarer than elsewhere, for there are thousands of feeds.
     """
 
     datastore: Datastore
     deferred: DeferWrites
     clock: Clock
     trust_domain: TrustDomain
+    look_seconds: float = 30.0
     connected: Counter[NodeID] = field(default_factory=Counter)
     standing: dict[NodeID, Standing] = field(default_factory=dict)
 
@@ -114,11 +116,11 @@ class FeedAttestors:
         self.standing.setdefault(node.id, Standing(node.acknowledged))
         try:
             async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
-                await self._follow(node.id, cursor, send)
+                await self._follow(node.id, cursor, send, not_after)
         except TimeoutError as e:
             if not life.expired():
                 raise
-            raise Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {not_after.isoformat()}") from e
+            raise _over(not_after) from e
         finally:
             self.connected[node.id] -= 1
             if not self.connected[node.id]:
@@ -142,7 +144,7 @@ class FeedAttestors:
         if standing is not None and standing.sent is not None and can_resume(cursor, standing.sent):
             standing.acknowledged = max(cursor.number, standing.acknowledged)
 
-    async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send) -> None:
+    async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
         while True:
@@ -151,14 +153,18 @@ class FeedAttestors:
                 self.standing[node_id].sent = step.cursor
                 await send(step)
             # 3. Wait for the log to grow or a group to end, then read what that means to this node.
-            await self._wait(place)
+            await self._wait(place, not_after)
             steps, place = await self.datastore.read(partial(self._advance, place=place))
 
-    async def _wait(self, place: _Place) -> None:
-        left = None if place.regroups_at is None else (place.regroups_at - self.clock.now()).total_seconds()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(left):
-                await self.datastore.wait_for_change(place.cursor.number)
+    async def _wait(self, place: _Place, not_after: datetime) -> None:
+        next_end = min(place.regroups_at or not_after, not_after)
+        while (left := (next_end - self.clock.now()).total_seconds()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, self.look_seconds)):
+                    await self.datastore.wait_for_change(place.cursor.number)
+                    return
+        if self.clock.now() >= not_after:
+            raise _over(not_after)
 
     def _begin(self, tx: Transaction, node_id: NodeID, cursor: Cursor | None) -> tuple[list[FeedStep], _Place]:
         place, has_lapsed = self._stand(tx, node_id, tx.changes.head())
@@ -221,6 +227,10 @@ class FeedAttestors:
         steps[0] = replace(steps[0], bundle=bundle, checkpoint=tx.checkpoints.latest())
         steps[-1] = replace(steps[-1], more=False)
         return steps
+
+
+def _over(not_after: datetime) -> Refused:
+    return Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {not_after.isoformat()}")
 
 
 def _chunks(entries: Iterable[RegistrationEntry]) -> Iterator[tuple[RegistrationEntry, ...]]:

@@ -15,12 +15,14 @@ from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
 from issuer.decisions.changes import Change, ChangeKind, Cursor, entry_changes
+from issuer.decisions.names import issuer_id
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors, FeedStep, Send
 from issuer.metrics import Metrics
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
+from tests.doubles.clock import FakeClock
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
 
 HOUR = timedelta(hours=1)
@@ -192,3 +194,36 @@ async def test_whoever_goes_on_from_a_cursor_gets_the_latest_checkpoint_again(
 
     with pytest.raises(EnoughError):
         await follow(feeds, send, cursor=head)
+
+
+@pytest.mark.parametrize("end", ["of its SVID", "of its group"])
+async def test_a_clock_that_is_set_forward_during_a_feed_is_noticed_at_the_next_look(
+    store: SQLiteDatastore, end: str
+) -> None:
+    clock = FakeClock(NOW)
+    feeds = FeedAttestors(
+        datastore=store,
+        deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        clock=clock,
+        trust_domain=TRUST_DOMAIN,
+        look_seconds=0.01,
+    )
+    group = replace(
+        an_entry("/group", entry_id="g", of="join_token:label:team:travel"),
+        parent_id=issuer_id(TRUST_DOMAIN),
+        expires_at=NOW + 2 * HOUR,
+    )
+    await store.write(lambda tx: tx.entries.insert([group]))
+    steps: list[FeedStep] = []
+
+    async def send(step: FeedStep) -> None:
+        steps.append(step)
+        if len(steps) == 2:
+            raise EnoughError
+        clock.jump(3 * HOUR)
+
+    life, expected = (HOUR, Refused) if end == "of its SVID" else (4 * HOUR, EnoughError)
+    with pytest.raises(expected):
+        async with asyncio.timeout(10):
+            await feeds.follow(NODE, not_after=NOW + life, cursor=None, send=send)
+    assert [step.snapshot for step in steps] == ([True] if end == "of its SVID" else [True, True])
