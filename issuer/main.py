@@ -321,7 +321,7 @@ def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
 
 
 async def _open_admin_door(
-    parts: _Parts, bound: Bound, presented: DoorCredentials, leaving: contextlib.AsyncExitStack, systemd: Systemd
+    parts: _Parts, bound: Bound, credentials: DoorCredentials, leaving: contextlib.AsyncExitStack, systemd: Systemd
 ) -> HealthState:
     config = parts.config
     observe = ObserveIssuer(
@@ -333,7 +333,7 @@ async def _open_admin_door(
         rotate=parts.rotate,
         guard=parts.guard,
         deferred=parts.deferred,
-        svid_not_after=lambda: presented.not_after,
+        svid=lambda: credentials.presented,
         troubles=parts.troubles,
         metrics=parts.metrics,
     )

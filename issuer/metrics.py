@@ -67,7 +67,9 @@ class Metrics:
             "kind",
             "state",
         )
-        self.clock_trusted = family.gauge("clock_trusted", "Whether timed steps are taken: 1, or 0 when they rest.")
+        self.clock_trusted = family.gauge(
+            "clock_trusted", "Whether the clock is trusted: 1, or 0 while nothing is retired or pruned."
+        )
         self.store_has_room = family.gauge(
             "store_has_room", "Whether the disk has room to spare: 1, or 0 while nothing is issued."
         )

@@ -29,7 +29,7 @@ def list_authorities(every: bool, output: str, socket: Path) -> None:
     """List the authorities, oldest first.
 
     active signs, next is published and will sign, old signs no more but vouches for what
-    it signed. waits_for says why a next one does not sign yet.
+    it signed. waits_for says why a next one does not sign yet, and why an old one stays.
 
     \b
     Example:

@@ -123,8 +123,8 @@ def healthcheck(socket: Path) -> int:
 def confirm_clock(socket: Path) -> None:
     """Say that the issuer's clock is right, although it jumped.
 
-    Until then nothing is retired or pruned, because its time seems to have come; see
-    cognomen status.
+    Until then, but for a day at most, nothing is retired or pruned because its time seems
+    to have come; cognomen status says until when.
 
     \b
     Example:

@@ -32,8 +32,9 @@ _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})\.[0-9]{1,9}Z")
 def status(context: click.Context, output: str, socket: Path) -> int | None:
     """Show how the issuer is; `status attestor` shows this node's attestor.
 
-    Exit code 1 when something fails and is tried again, or the clock is doubted. What a
-    next authority waits for is told by `authority list`.
+    Exit code 1 when something fails and is tried again, when an authority or the issuer's
+    own SVID is not valid now, or when the clock is doubted. What a next or an old authority
+    waits for is told by `authority list`.
 
     \b
     Examples:

@@ -67,7 +67,7 @@ class DoorCredentials:
     def present(self, identity: IssuerIdentity) -> None:
         """Present this SVID and trust its bundle, from the next handshake on."""
         pem = serialization.Encoding.PEM
-        self.not_after = identity.not_after
+        self.presented = identity
         chain = b"".join(x509.load_der_x509_certificate(der).public_bytes(pem) for der in identity.chain)
         key = identity.private_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         roots = b"".join(root.public_bytes(pem) for root in identity.bundle.x509_authorities)

@@ -25,11 +25,13 @@ __all__ = [
     "asked",
     "bundle_of",
     "intended",
+    "is_valid",
     "lifetime_of",
     "prepared",
     "published",
     "replaced",
     "retired",
+    "suspected",
 ]
 
 BACKDATE = timedelta(seconds=30)
@@ -37,6 +39,7 @@ BACKDATE = timedelta(seconds=30)
 
 _REFRESH_HINT = timedelta(minutes=5)
 _NEXT_FOR = 3 / 7  # of a lifetime: of 14 days, active from day 6
+_LEFT_AT_LEAST = 1 / 7  # of a lifetime: of 14 days, signs no more from day 12
 
 
 class AuthorityKind(StrEnum):
@@ -108,14 +111,23 @@ def lifetime_of(authority: Authority) -> timedelta:
     return authority.not_after - authority.not_before - BACKDATE
 
 
-def published(authority: Authority, *, change: int, now: datetime, at_once: bool = False) -> Authority:
+def is_valid(authority: Authority, *, now: datetime) -> bool:
+    """Whether what it signs now can be verified now: a clock that was set may have put it into the past or the future."""
+    return authority.not_before <= now < authority.not_after
+
+
+def published(authority: Authority, *, change: int, now: datetime, signing: Iterable[Authority] = ()) -> Authority:
     """The row once it stands in the bundle.
 
     Args:
         change: the number of the change that told the attestors.
-        at_once: it is meant to sign as soon as everybody knows it, rather than at its time.
+        signing: what signs now: if it is suspect, this one is meant to sign as soon as everybody knows it; if it ends sooner than
+            planned, because the issuer was off when it should have begun, then while what it signs last still fits into it.
     """
-    activate_at = now if at_once else now + lifetime_of(authority) * _NEXT_FOR
+    activate_at = now + lifetime_of(authority) * _NEXT_FOR
+    for before in signing:
+        latest = now if before.is_suspect else max(now, before.not_after - lifetime_of(before) * _LEFT_AT_LEAST)
+        activate_at = min(activate_at, latest)
     return replace(
         authority, state=AuthorityState.NEXT, published_at=now, published_change=change, activate_at=activate_at
     )
@@ -136,21 +148,30 @@ def replaced(authority: Authority) -> Authority:
     return replace(authority, state=AuthorityState.OLD)
 
 
+def suspected(authority: Authority) -> Authority:
+    """The row once it may have signed what is not on the books: it is not let sign again."""
+    return replace(authority, is_suspect=True)
+
+
 def retired(authority: Authority) -> Authority:
     """The row once it stands in the bundle no more; its key may be destroyed."""
     return replace(authority, state=AuthorityState.RETIRED)
 
 
-def active(authorities: Iterable[Authority], kind: AuthorityKind) -> Authority:
+def active(authorities: Iterable[Authority], kind: AuthorityKind, *, now: datetime) -> Authority:
     """The authority that signs this kind.
 
     Raises:
-        Refused: UNAVAILABLE while there is none.
+        Refused: UNAVAILABLE while there is none that is valid.
     """
     for authority in authorities:
-        if authority.kind is kind and authority.state is AuthorityState.ACTIVE:
+        if authority.kind is kind and authority.state is AuthorityState.ACTIVE and is_valid(authority, now=now):
             return authority
-    raise Refused(Kind.UNAVAILABLE, f"{kind} authority: none is active yet", hint="does the issuer still start?")
+    raise Refused(
+        Kind.UNAVAILABLE,
+        f"{kind} authority: none is active and valid",
+        hint="it is made within seconds of a start or a step of the clock; where not: cognomen status",
+    )
 
 
 def bundle_of(trust_domain: TrustDomain, authorities: Iterable[Authority], *, sequence: int) -> Bundle:

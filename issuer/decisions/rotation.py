@@ -1,5 +1,8 @@
 """Which step of an authority is due, and what one that is not taken waits for.
 
+Only what destroys (retiring) needs a clock that is trusted: an authority that signs too early does no harm, one that never signs ends the
+trust domain. One that is not valid now, because the clock was set, counts as if it were not there until it is.
+
 A lifetime of 14 days: published on day 0, meant to sign from day 6 to day 12, out of the bundle on day 14 at the latest. So an SVID of
 up to a day always fits, and whoever was away for less than 6 days still trusts what signs. What a step does to a row: authority.
 """
@@ -9,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from issuer.decisions.authority import BACKDATE, Authority, AuthorityKind, AuthorityState, lifetime_of
+from issuer.decisions.authority import BACKDATE, Authority, AuthorityKind, AuthorityState, is_valid, lifetime_of
 
-__all__ = ["Circumstances", "Step", "StepKind", "is_orphan", "next_step", "waits_for"]
+__all__ = ["Circumstances", "Step", "StepKind", "is_orphan", "next_step", "stays_for", "waits_for"]
 
 _PATIENCE = 1 / 14  # of a lifetime: how long an attestor that does not acknowledge holds everybody up
 _ATTEMPTS_FOR = 1 / 14  # of a lifetime: how long a key that could not be made or certified is tried again
+_WORTH_IT = 1 / 14  # of a lifetime: how much of it one that signed before must have left to sign again
 
 
 class StepKind(StrEnum):
@@ -47,7 +51,7 @@ class Circumstances:
     Args:
         spread: how long an authority stands in the bundle before it signs.
         acknowledged: the last change that every connected attestor has; None: nobody is connected.
-        is_clock_trusted: whether steps may be taken because their time has come.
+        is_clock_trusted: whether what seems over may be retired.
     """
 
     now: datetime
@@ -69,15 +73,16 @@ def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstan
     def step(what: StepKind, authority: Authority | None = None) -> Step:
         return Step(kind=what, authority_kind=kind, authority=authority)
 
+    usable = [a for a in mine if is_valid(a, now=at.now)]
+    following = _first(usable, AuthorityState.NEXT)
+    if _first(usable, AuthorityState.ACTIVE) is None:  # nothing can be signed: whatever there is to wait for
+        successor = _former(usable, at.now) or following
+        if successor is not None:
+            return step(StepKind.ACTIVATE, successor)
     if (coming := _first(mine, AuthorityState.INTENDED)) is not None:
         return step(_step_of_intended(coming, at.now), coming)
-    following = _first(mine, AuthorityState.NEXT, alive_at=at.now)
     if following is None:
         return step(StepKind.INTEND)
-    if (
-        _first(mine, AuthorityState.ACTIVE, alive_at=at.now) is None
-    ):  # nothing could be signed: whatever there is to wait for
-        return step(StepKind.ACTIVATE, following)
     over = next((a for a in mine if _is_over(a, at.now)), None)
     if over is not None and at.is_clock_trusted:
         return step(StepKind.RETIRE, over)
@@ -85,8 +90,8 @@ def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstan
 
 
 def _step_of_intended(coming: Authority, now: datetime) -> StepKind:
-    if now > coming.not_before + BACKDATE + lifetime_of(coming) * _ATTEMPTS_FOR:
-        return StepKind.RETIRE  # too much of its life is over
+    if not coming.not_before <= now <= coming.not_before + BACKDATE + lifetime_of(coming) * _ATTEMPTS_FOR:
+        return StepKind.RETIRE  # too much of its life is over, or it began in a future that the clock took back
     return StepKind.PUBLISH if coming.public_key else StepKind.PREPARE
 
 
@@ -94,8 +99,8 @@ def waits_for(authority: Authority, at: Circumstances) -> str:
     """What a published authority waits for before it signs; empty: nothing."""
     if authority.activate_at is None or authority.published_at is None:
         return "its publication"
-    if not at.is_clock_trusted:
-        return "a clock that can be trusted"
+    if at.now < authority.not_before:
+        return f"its beginning, {authority.not_before.isoformat(timespec='seconds')}"
     if at.now < authority.activate_at:
         return f"its time, {authority.activate_at.isoformat(timespec='seconds')}"
     known_at = authority.published_at + at.spread
@@ -107,13 +112,34 @@ def waits_for(authority: Authority, at: Circumstances) -> str:
     return ""
 
 
+def stays_for(authority: Authority, at: Circumstances) -> str:
+    """What an authority that signs no more stays in the bundle for; empty: nothing, it is retired next."""
+    if not _is_over(authority, at.now):
+        end = authority.last_not_after or authority.not_after
+        return f"what it signed, until {(end + BACKDATE).isoformat(timespec='seconds')}"
+    return "" if at.is_clock_trusted else "a clock that is trusted, as status says; nothing is lost by waiting"
+
+
 def is_orphan(key_id: str, authorities: Iterable[Authority]) -> bool:
     """Whether this is the key of an authority that will never sign again, left behind by a crash."""
     return any(a.key_id == key_id and a.state is AuthorityState.RETIRED for a in authorities)
 
 
-def _first(mine: Iterable[Authority], state: AuthorityState, *, alive_at: datetime | None = None) -> Authority | None:
-    return next((a for a in mine if a.state is state and (alive_at is None or alive_at < a.not_after)), None)
+def _first(mine: Iterable[Authority], state: AuthorityState) -> Authority | None:
+    return next((a for a in mine if a.state is state), None)
+
+
+def _former(usable: Iterable[Authority], now: datetime) -> Authority | None:
+    """The one that signed before and can best do so again, because a clock that was set has made its successors invalid.
+
+    Everybody knows it already; and a clock that is set to and fro brings back the same two each time instead of making more.
+    """
+    worth_it = [
+        a
+        for a in usable
+        if a.state is AuthorityState.OLD and not a.is_suspect and now + lifetime_of(a) * _WORTH_IT <= a.not_after
+    ]
+    return max(worth_it, key=lambda a: a.not_after, default=None)
 
 
 def _is_over(authority: Authority, now: datetime) -> bool:

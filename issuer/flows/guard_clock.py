@@ -1,6 +1,6 @@
 """Watch the wall clock, and say whether what destroys by time may go on.
 
-What counts as a jump is decided in issuer/decisions/timekeeping.
+What counts as a jump, and when a doubt ends without an operator, is decided in issuer/decisions/timekeeping.
 """
 
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ import structlog
 
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.audit import AuditEvent, Decision
-from issuer.decisions.timekeeping import Reading, doubt
+from issuer.decisions.timekeeping import Doubt, Reading, doubted, ends_at
 from svid.clock import Clock
 
 __all__ = ["GuardClock"]
@@ -25,9 +25,16 @@ class GuardClock:
     def __init__(self, *, datastore: Datastore, clock: Clock) -> None:
         self._datastore = datastore
         self._clock = clock
-        self._before: Reading | None = None
-        self.doubt = ""
-        """Why the clock was not trusted when it was looked at last; empty: it was."""
+        self._trusted: Reading | None = None
+        self._doubt: Doubt | None = None
+
+    @property
+    def doubt(self) -> str:
+        """Why the clock was not trusted when it was looked at last, what waits for that, and until when; empty: it was trusted."""
+        if self._doubt is None:
+            return ""
+        end = ends_at(self._doubt, self._read()).isoformat(timespec="seconds")
+        return f"{self._doubt.reason}; nothing is retired or pruned until {end}, or until cognomen issuer confirm-clock"
 
     async def is_trusted(self) -> bool:
         """Look at the clock now.
@@ -38,46 +45,51 @@ class GuardClock:
         # 1. Compare with what we knew; before that, with what the store knows.
         now = self._read()
         high_water = await self._datastore.read(lambda tx: tx.times.high_water())
-        found = doubt(self._before or now, now, high_water if self._before is None else None)
+        found = doubted(now, trusted=self._trusted, high_water=high_water, before=self._doubt)
         # 2. Tell when that is news.
-        if bool(found) is not bool(self.doubt):
-            await self._tell(found, now.wall)
-        self.doubt = found
-        if found:
+        if (found is None) is not (self._doubt is None):
+            await self._tell(found, now)
+        self._doubt = found
+        if found is not None:
             return False
         # 3. Remember what was trusted.
-        self._before = now
-        if high_water is None or now.wall - high_water >= _NOTE_EVERY:
+        self._trusted = now
+        if high_water is None or abs(now.wall - high_water) >= _NOTE_EVERY:
             await self._datastore.write(lambda tx: tx.times.note(now.wall))
         return True
 
     async def confirm(self, *, actor: str) -> datetime:
         """Trust the clock as it is now, because an operator says so; that goes on record."""
         now = self._read()
-        event = AuditEvent(at=now.wall, actor=actor, action="clock confirmed", reason=self.doubt)
+        reason = "" if self._doubt is None else self._doubt.reason
+        event = AuditEvent(at=now.wall, actor=actor, action="clock confirmed", reason=reason)
 
         def work(tx: Transaction) -> None:
             tx.times.note(now.wall)
             tx.audit.append([event])
 
         await self._datastore.write(work)
-        self._before, self.doubt = now, ""
+        self._trusted, self._doubt = now, None
         return now.wall
 
     def _read(self) -> Reading:
         return Reading(wall=self._clock.now(), monotonic=self._clock.monotonic())
 
-    async def _tell(self, found: str, at: datetime) -> None:
-        if found:
-            hint = "set it right, or say that it is: cognomen issuer confirm-clock"
-            log.error("wall clock not trusted, timed steps rest", reason=found, hint=hint)
-        else:
+    async def _tell(self, found: Doubt | None, now: Reading) -> None:
+        if found is None:
             log.info("wall clock trusted again")
+        else:
+            log.error(
+                "wall clock not trusted, nothing is retired or pruned",
+                reason=found.reason,
+                until=ends_at(found, now).isoformat(timespec="seconds"),
+                hint="set it right, or say that it is: cognomen issuer confirm-clock",
+            )
         event = AuditEvent(
-            at=at,
+            at=now.wall,
             actor="issuer",
             action="clock looked at",
-            decision=Decision.REFUSED if found else Decision.ALLOWED,
-            reason=found,
+            decision=Decision.ALLOWED if found is None else Decision.REFUSED,
+            reason="" if found is None else found.reason,
         )
         await self._datastore.write(lambda tx: tx.audit.append([event]))

@@ -89,7 +89,7 @@ class IssueNodeSVID:
         public_key = public_key_to_der(key)
         key_hash = thumbprint(public_key)
         check_holder(tx.ledger.holders([key_hash]).get(key_hash), (None, node.id))
-        authority = active(tx.authorities.list(), AuthorityKind.X509)
+        authority = active(tx.authorities.list(), AuthorityKind.X509, now=now)
         validity = profile.validity(now, self.ttl, authority)
         (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)
         draft = profile.build_node_x509(node.spiffe_id, public_key, serial=serial, validity=validity)

@@ -159,7 +159,7 @@ class MintBatch:
     ) -> tuple[Sequence[Intent[DraftT] | Refused], Authority]:
         now = self.clock.now()
         node = active_node_in(tx, caller.id)
-        granting = Granting(node=node, authority=active(tx.authorities.list(), kind), now=now)
+        granting = Granting(node=node, authority=active(tx.authorities.list(), kind, now=now), now=now)
         parsed = [wish for wish in wishes if not isinstance(wish, Refused)]
         parents = parents_in(tx, node, now=now)
         entries = tx.entries.get({wish.entry_id for wish in parsed})

@@ -1,18 +1,19 @@
 """Look at how the issuer is: one look for whoever shows it to operators and for whoever measures."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from cognomen.daemon.troubles import Trouble, Troubles
 from issuer.datastore.port import Datastore
 from issuer.decisions.audit import NodeID
-from issuer.decisions.authority import Authority, AuthorityState
+from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
 from issuer.decisions.changes import Cursor
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
+from issuer.flows.renew_issuer_svid import IssuerIdentity
 from issuer.flows.rotate_authority import RotateAuthority
 from issuer.metrics import Metrics
 from svid.clock import Clock
@@ -21,6 +22,7 @@ from svid.spiffeid import TrustDomain
 __all__ = ["ObserveIssuer", "Observed"]
 
 _ROOM = "room of the datastore"
+_NOT_VALID = "validity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +33,11 @@ class Observed:
         head: the last change.
         feeds: open ones.
         behind: the connected nodes that have not acknowledged the last change sent to them, the furthest behind first, and by how many.
-        authorities: those that are not retired, oldest first, and what the next ones wait for.
+        authorities: those that are not retired, oldest first, and what the next and the old ones wait for.
         has_room: whether anything can be issued: the disk is not full.
         doubt: why the clock is not trusted; empty: it is.
         svid_not_after: of the SVID that the doors present.
+        invalid: what is needed to sign and to be reached, and is not valid by the clock as it is now.
     """
 
     trust_domain: TrustDomain
@@ -48,6 +51,7 @@ class Observed:
     doubt: str
     svid_not_after: datetime
     has_room: bool
+    invalid: Sequence[str]
     troubles: Sequence[Trouble]
 
 
@@ -56,7 +60,7 @@ class ObserveIssuer:
     """Looks, and sets the gauges.
 
     Args:
-        svid_not_after: tells the end of the SVID that the doors present.
+        svid: tells the SVID that the doors present.
     """
 
     trust_domain: TrustDomain
@@ -67,7 +71,7 @@ class ObserveIssuer:
     rotate: RotateAuthority
     guard: GuardClock
     deferred: DeferWrites
-    svid_not_after: Callable[[], datetime]
+    svid: Callable[[], IssuerIdentity]
     troubles: Troubles
     metrics: Metrics
 
@@ -89,6 +93,8 @@ class ObserveIssuer:
             )
         # 2. What only this process knows.
         behind = [(node_id, standing.behind) for node_id, standing in self.feed.standing.items() if standing.behind]
+        svid, now = self.svid(), self.clock.now()
+        invalid = [*_invalid(rows, svid, now)]
         observed = Observed(
             trust_domain=self.trust_domain,
             started_at=self.started_at,
@@ -99,9 +105,13 @@ class ObserveIssuer:
             behind=sorted(behind, key=lambda lag: (-lag[1], lag[0])),
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
             doubt=self.guard.doubt,
-            svid_not_after=self.svid_not_after(),
+            svid_not_after=svid.not_after,
             has_room=has_room,
-            troubles=self.troubles.all(),
+            invalid=invalid,
+            troubles=[
+                *self.troubles.all(),
+                *(Trouble(what=_NOT_VALID, reason=reason, since=now, last=now) for reason in invalid),
+            ],
         )
         # 3. The same as numbers.
         self._measure(observed)
@@ -126,3 +136,13 @@ class ObserveIssuer:
         metrics.authority_not_after.clear()  # a state that nobody is in any more has no end
         for (kind, state), found in ends.items():
             metrics.authority_not_after.labels(kind, state).set(min(found).timestamp())
+
+
+def _invalid(rows: Sequence[tuple[Authority, str]], svid: IssuerIdentity, now: datetime) -> Iterator[str]:
+    for kind in AuthorityKind:
+        signing = [row for row, _ in rows if row.kind is kind and row.state is AuthorityState.ACTIVE]
+        if not any(is_valid(row, now=now) for row in signing):
+            yield f"{kind.value} authority: none is active and valid"
+    if not svid.is_valid(now):
+        span = f"from {svid.not_before.isoformat()} to {svid.not_after.isoformat()}"
+        yield f"issuer svid: valid {span}, and it is {now.isoformat(timespec='seconds')}"

@@ -3,8 +3,6 @@
 Who presents it, and how: issuer/api/doors.
 """
 
-import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,12 +13,14 @@ import structlog
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
+from cognomen.daemon.waiting import first_of, until
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import audit, profile
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, active
 from issuer.decisions.lint import lint_x509_draft
 from issuer.decisions.profile import X509Draft
+from issuer.decisions.timekeeping import renew_at
 from issuer.flows.hold_keys import HoldKeys
 from issuer.metrics import FAILED, OK, Metrics
 from issuer.queries import bundle_in
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 _RENEWAL = "issuer svid renewal"
 _BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(seconds=30))
+_URGENT_SECONDS = 1.0  # the longest wait while what the doors present is not valid: nobody can reach us meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,12 @@ class IssuerIdentity:
     bundle: Bundle
     authority_id: KeyID
     issued_at: datetime
+    not_before: datetime
     not_after: datetime
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether somebody whose clock is ours takes it."""
+        return self.not_before <= now < self.not_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +96,23 @@ class RenewIssuerSVID:
             bundle=intent.bundle,
             authority_id=intent.authority.key_id,
             issued_at=intent.issued_at,
+            not_before=intent.draft.not_before,
             not_after=intent.draft.not_after,
         )
 
     async def run(self, identity: IssuerIdentity, present: Callable[[IssuerIdentity], None]) -> None:
-        """Keep it renewed at half-life, and its bundle as the log has it, until cancelled; what fails is tried again."""
+        """Keep it renewed at half-life, and at once when the clock was set; and its bundle as the log has it; until cancelled.
+
+        What fails is tried again.
+        """
         delays = _BACKOFF.delays(self.jitter)
         while True:
-            half_life = identity.issued_at + (identity.not_after - identity.issued_at) / 2
             try:
-                identity = await self._newer(identity, until=half_life)
+                identity = await self._newer(identity)
             except Refused as refused:
                 delay = next(delays).total_seconds()
+                if not identity.is_valid(self.clock.now()):
+                    delay = min(delay, _URGENT_SECONDS)
                 log.warning(
                     "issuer SVID not renewed",
                     reason=refused.detail,
@@ -118,29 +129,31 @@ class RenewIssuerSVID:
             delays = _BACKOFF.delays(self.jitter)
             present(identity)
 
-    async def _newer(self, identity: IssuerIdentity, *, until: datetime) -> IssuerIdentity:
+    async def _newer(self, identity: IssuerIdentity) -> IssuerIdentity:
         """Wait for another bundle, for another authority that signs, or for the moment when the next SVID is due."""
+
+        def due() -> datetime:
+            return renew_at(identity.issued_at, identity.not_after, now=self.clock.now())
+
         self.pulse.work()
-        head = (await self.datastore.read(lambda tx: tx.changes.head())).number
-        while (left := (until - self.clock.now()).total_seconds()) > 0:
-            bundle, signing = await self.datastore.read(self._authorities)
+        while due() > self.clock.now():
+            bundle, signing, head = await self.datastore.read(self._authorities)
             if signing != identity.authority_id:
                 break
             if bundle.sequence != identity.bundle.sequence:
                 return replace(identity, bundle=bundle)
             self.pulse.rest()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    head = await self.datastore.wait_for_change(head)
+            await first_of(until(due, self.clock), self.datastore.wait_for_change(head))
             self.pulse.work()
         return await self()
 
-    def _authorities(self, tx: Transaction) -> tuple[Bundle, KeyID]:
-        return bundle_in(tx, self.trust_domain), active(tx.authorities.list(), AuthorityKind.X509).key_id
+    def _authorities(self, tx: Transaction) -> tuple[Bundle, KeyID, int]:
+        signing = active(tx.authorities.list(), AuthorityKind.X509, now=self.clock.now())
+        return bundle_in(tx, self.trust_domain), signing.key_id, tx.changes.head().number
 
     def _record(self, tx: Transaction, key: PrivateKey) -> _Intent:
         now = self.clock.now()
-        authority = active(tx.authorities.list(), AuthorityKind.X509)
+        authority = active(tx.authorities.list(), AuthorityKind.X509, now=now)
         validity = profile.validity(now, self.ttl, authority)
         (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)
         public_key = public_key_to_der(key.public_key())

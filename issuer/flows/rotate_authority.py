@@ -146,10 +146,11 @@ class RotateAuthority:
         self._woken.set()
 
     async def rows(self) -> Sequence[tuple[Authority, str]]:
-        """All authorities, oldest first, and what the next ones wait for."""
+        """All authorities, oldest first, and what the next and the old ones wait for."""
         rows = await self.datastore.read(lambda tx: tx.authorities.list())
         at = await self._look()
-        return [(a, rotation.waits_for(a, at) if a.state is AuthorityState.NEXT else "") for a in rows]
+        waiting = {AuthorityState.NEXT: rotation.waits_for, AuthorityState.OLD: rotation.stays_for}
+        return [(a, waiting[a.state](a, at) if a.state in waiting else "") for a in rows]
 
     async def _look(self) -> Circumstances:
         trusted = await self.guard.is_trusted()
@@ -185,7 +186,7 @@ class RotateAuthority:
                 if await self._has_key(row):
                     await self.datastore.write(lambda tx: self._activate(tx, step, at))
                 else:
-                    await self.datastore.write(lambda tx: self._retire(tx, row, reason="its key is gone"))
+                    await self.datastore.write(lambda tx: self._give_up(tx, row))
             case StepKind.RETIRE, Authority() as row:
                 await self.datastore.write(lambda tx: self._retire(tx, row))
                 await self.keys.destroy(row.key_id)
@@ -247,8 +248,7 @@ class RotateAuthority:
         tx.bundles.advance()
         change = tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
         signing = [a for a in tx.authorities.list() if a.kind is row.kind and a.state is AuthorityState.ACTIVE]
-        at_once = any(a.is_suspect for a in signing)
-        self._put(tx, authority.published(row, change=change, now=at.now, at_once=at_once), "authority published")
+        self._put(tx, authority.published(row, change=change, now=at.now, signing=signing), "authority published")
 
     def _activate(self, tx: Transaction, step: Step, at: Circumstances) -> None:
         if (row := _still_due(tx, step, at)) is None:
@@ -260,6 +260,13 @@ class RotateAuthority:
         known = at.acknowledged is None or at.acknowledged >= row.published_change
         told = "every connected attestor" if known else "not every connected attestor"
         self._put(tx, authority.activated(row, now=at.now), "authority activated", {"acknowledged by": told})
+
+    def _give_up(self, tx: Transaction, row: Authority) -> None:
+        """Never let sign one whose key is gone; if it signed before, what it signed stays trusted."""
+        if row.state is AuthorityState.NEXT:
+            self._retire(tx, row, reason="its key is gone")
+        else:
+            self._put(tx, authority.suspected(row), "authority not let sign again", {"why": "its key is gone"})
 
     def _retire(self, tx: Transaction, row: Authority, *, reason: str = "") -> None:
         if row.state is not AuthorityState.INTENDED:

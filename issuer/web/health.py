@@ -3,14 +3,12 @@
 Decided here: what ready means. How pages are served: cognomen/daemon/webserver.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.health import HealthState
 from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
-from issuer.decisions.authority import AuthorityKind, AuthorityState
-from issuer.flows.observe_issuer import Observed, ObserveIssuer
+from issuer.flows.observe_issuer import ObserveIssuer
 
 __all__ = ["health_pages"]
 
@@ -28,7 +26,10 @@ def health_pages(
         missing = [] if health.of("") else ["doors: not open yet, or closing"]
         missing += failing()
         try:
-            missing += [*_missing(await observe(), observe.clock.now())]
+            seen = await observe()
+            missing += seen.invalid
+            if not seen.has_room:
+                missing.append("store: no room to spare, the disk is full")
         except Refused as refused:
             missing.append(f"store: {refused.detail}")
         return readiness(missing, wants_json)
@@ -41,14 +42,3 @@ def health_pages(
         return metrics_page(observe.metrics.registry)
 
     return {"/live": alive, "/ready": ready, "/metrics": metrics}
-
-
-def _missing(seen: Observed, now: datetime) -> Iterator[str]:
-    for kind in AuthorityKind:
-        ends = [row.not_after for row, _ in seen.authorities if row.kind is kind and row.state is AuthorityState.ACTIVE]
-        if max(ends, default=now) <= now:
-            yield f"{kind.value} authority: none is active and valid"
-    if not seen.has_room:
-        yield "store: no room to spare, the disk is full"
-    if seen.svid_not_after <= now:
-        yield f"issuer svid: expired {seen.svid_not_after.isoformat()}"

@@ -52,3 +52,9 @@ class FakeClock:
     def jump(self, by: timedelta) -> None:
         """Let the wall clock alone jump, as when somebody sets it."""
         self._now += by
+
+    def suspend(self, by: timedelta) -> None:
+        """Let the machine sleep: both clocks go on, but whoever sleeps here has as long to go as before."""
+        self._now += by
+        self._monotonic += by.total_seconds()
+        self._sleepers = [(due + by.total_seconds(), count, future) for due, count, future in self._sleepers]

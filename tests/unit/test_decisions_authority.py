@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -34,16 +35,25 @@ def test_what_happens_to_an_authority_is_dated() -> None:
     assert lifetime_of(row) == DAYS_14
 
 
-def test_one_that_is_wanted_at_once_is_meant_to_sign_at_once() -> None:
-    row = published(intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=DAYS_14), change=1, now=NOW, at_once=True)
-    assert row.activate_at == NOW
+@pytest.mark.parametrize(
+    ("age", "state", "expected"),
+    [(0, "sound", 6), (6, "sound", 6), (10, "sound", 2), (13, "sound", 0), (0, "suspect", 0)],
+)
+def test_one_that_follows_is_meant_to_sign_before_the_one_that_signs_is_too_near_its_end(
+    age: int, state: str, expected: int
+) -> None:
+    day = timedelta(days=1)
+    before = intended(AuthorityKind.JWT, KeyID("before"), now=NOW - age * day, ttl=DAYS_14)
+    signing = [replace(before, is_suspect=state == "suspect")]
+    row = intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=DAYS_14)
+    assert published(row, change=1, now=NOW, signing=signing).activate_at == NOW + expected * day
 
 
 async def test_the_active_authority_of_a_kind_signs() -> None:
     x509, jwt = (await x509_authority()).authority, jwt_authority().authority
-    assert active([x509, jwt], AuthorityKind.JWT) == jwt
-    with pytest.raises(Refused, match="x509 authority: none is active yet") as refused:
-        active([jwt], AuthorityKind.X509)
+    assert active([x509, jwt], AuthorityKind.JWT, now=NOW) == jwt
+    with pytest.raises(Refused, match="x509 authority: none is active and valid") as refused:
+        active([jwt], AuthorityKind.X509, now=NOW)
     assert refused.value.kind is Kind.UNAVAILABLE
 
 

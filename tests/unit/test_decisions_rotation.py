@@ -1,7 +1,7 @@
 """A life of authorities in rows alone: the steps are taken as the flow takes them, the time goes by in leaps."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -15,12 +15,14 @@ from issuer.decisions.authority import (
     activated,
     asked,
     intended,
+    is_valid,
     prepared,
     published,
     replaced,
     retired,
+    suspected,
 )
-from issuer.decisions.rotation import Circumstances, Step, StepKind, is_orphan, next_step, waits_for
+from issuer.decisions.rotation import Circumstances, Step, StepKind, is_orphan, next_step, stays_for, waits_for
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW
 
@@ -58,7 +60,8 @@ class Life:
             case StepKind.PUBLISH:
                 assert row is not None
                 self.change += 1
-                row = published(row, change=self.change, now=self.now)
+                signing = self.of(row.kind, AuthorityState.ACTIVE)
+                row = published(row, change=self.change, now=self.now, signing=signing)
             case StepKind.ACTIVATE:
                 assert row is not None
                 for before in self.of(row.kind, AuthorityState.ACTIVE):
@@ -183,7 +186,7 @@ def test_an_attestor_that_never_acknowledges_holds_nobody_up_for_more_than_a_day
 def test_without_an_active_one_the_next_signs_at_once(life: Life) -> None:
     life.acknowledged = 0
     active = life.one(AuthorityState.ACTIVE)
-    life.rows[active.key_id] = replaced(active)
+    life.rows[active.key_id] = replace(active, not_after=life.now, last_not_after=life.now)
     assert life.go_on() == [StepKind.ACTIVATE, StepKind.INTEND, StepKind.PREPARE, StepKind.PUBLISH]
 
 
@@ -194,10 +197,104 @@ def test_an_issuer_that_was_off_for_months_begins_anew(life: Life) -> None:
     assert all(life.rows[key_id].state is AuthorityState.RETIRED for key_id in old)
 
 
-def test_nothing_goes_by_time_while_the_clock_is_not_trusted(life: Life) -> None:
+def test_while_the_clock_is_not_trusted_all_goes_on_but_nothing_is_retired(life: Life) -> None:
+    first, following = life.one(AuthorityState.ACTIVE), life.one(AuthorityState.NEXT)
     life.is_clock_trusted = False
-    assert life.go_on(7 * DAY) == []
-    assert "a clock that can be trusted" in waits_for(life.one(AuthorityState.NEXT), life.circumstances())
+    assert StepKind.RETIRE not in life.go_on(7 * DAY)
+    assert life.one(AuthorityState.ACTIVE).key_id == following.key_id
+    assert "a clock that is trusted" in stays_for(life.rows[first.key_id], life.circumstances())
+    life.is_clock_trusted = True
+    assert stays_for(life.rows[first.key_id], life.circumstances()) == ""
+    assert StepKind.RETIRE in life.go_on(timedelta(seconds=1))
+
+
+def test_one_whose_svids_are_valid_stays_for_them(life: Life) -> None:
+    first = life.one(AuthorityState.ACTIVE)
+    life.now += 6 * DAY
+    life.sign(first, DAY)
+    life.go_on()
+    assert stays_for(life.one(AuthorityState.OLD), life.circumstances()) == (
+        f"what it signed, until {(NOW + 7 * DAY + timedelta(seconds=30)).isoformat()}"
+    )
+
+
+@pytest.mark.parametrize("is_clock_trusted", [True, False])
+def test_authorities_of_a_future_that_the_clock_took_back_are_made_anew(is_clock_trusted: bool) -> None:  # noqa: FBT001
+    life = Life(now=NOW + timedelta(minutes=20))
+    life.go_on()
+    early = set(life.rows)
+    life.is_clock_trusted = is_clock_trusted
+    life.now = NOW
+    assert StepKind.RETIRE not in life.go_on()
+    for kind in AuthorityKind:
+        assert is_valid(life.one(AuthorityState.ACTIVE, kind), now=NOW)
+        assert life.one(AuthorityState.OLD, kind).key_id in early, "what it signed stays trusted"
+        assert any(is_valid(row, now=NOW) for row in life.of(kind, AuthorityState.NEXT))
+        early_next = next(row for row in life.of(kind, AuthorityState.NEXT) if row.key_id in early)
+        assert "its beginning" in waits_for(early_next, life.circumstances())
+
+
+def test_one_that_was_intended_in_such_a_future_is_given_up() -> None:
+    life = Life(now=NOW + timedelta(minutes=20))
+    step = life.due()
+    assert step is not None
+    life.take(step)
+    life.now = NOW
+    step = life.due()
+    assert step is not None
+    assert step.kind is StepKind.RETIRE
+
+
+def test_after_a_clock_that_was_months_ahead_those_of_before_sign_again(life: Life) -> None:
+    before = life.one(AuthorityState.NEXT)
+    life.is_clock_trusted = False
+    life.go_on(60 * DAY)
+    assert life.one(AuthorityState.ACTIVE).key_id != before.key_id
+    life.now = NOW + timedelta(minutes=1)
+    life.go_on()
+    assert is_valid(life.one(AuthorityState.ACTIVE), now=life.now)
+
+
+def test_a_clock_that_is_set_to_and_fro_makes_no_more_of_them_each_time(life: Life) -> None:
+    life.is_clock_trusted = False
+    counts = []
+    for _ in range(10):
+        life.go_on(60 * DAY)
+        life.now -= 60 * DAY
+        life.go_on(timedelta(minutes=1))
+        counts.append(len(life.rows))
+    assert counts[1:] == [counts[1]] * 9
+
+
+def test_one_that_may_have_signed_what_is_not_on_the_books_does_not_sign_again(life: Life) -> None:
+    first = life.one(AuthorityState.ACTIVE)
+    life.go_on(6 * DAY)
+    life.rows[first.key_id] = suspected(life.rows[first.key_id])
+    active = life.one(AuthorityState.ACTIVE)
+    life.rows[active.key_id] = replace(active, not_after=life.now)
+    life.go_on()
+    assert life.one(AuthorityState.ACTIVE).key_id not in {first.key_id, active.key_id}
+
+
+def test_one_with_less_than_a_day_left_does_not_sign_again(life: Life) -> None:
+    first = life.one(AuthorityState.ACTIVE)
+    life.is_clock_trusted = False
+    life.go_on(13 * DAY + timedelta(hours=1))
+    active = life.one(AuthorityState.ACTIVE)
+    life.rows[active.key_id] = replace(active, not_after=life.now)
+    life.go_on()
+    assert life.one(AuthorityState.ACTIVE).key_id != first.key_id
+
+
+@pytest.mark.parametrize("days", [5, 10, 13])
+def test_an_issuer_that_was_off_at_some_day_and_runs_through_day_14_has_one_that_signs(life: Life, days: int) -> None:
+    life.now = NOW + days * DAY
+    life.is_clock_trusted = False  # off for more than a day: whether the clock is right is not known
+    life.go_on()
+    for _ in range(10 * 24):
+        life.go_on(timedelta(hours=1))
+        for kind in AuthorityKind:
+            assert life.one(AuthorityState.ACTIVE, kind).not_after - life.now >= DAY
 
 
 def test_with_nothing_left_to_sign_a_doubtful_clock_stops_no_beginning(life: Life) -> None:

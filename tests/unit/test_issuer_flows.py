@@ -155,6 +155,61 @@ class TestGuardClock:
         rows = [row for row in await audit(store) if '"clock looked at"' in row]
         assert ['"refused"' in row for row in rows] == [True, False]
 
+    async def test_a_doubt_ends_once_the_clock_went_on_evenly_for_longer_than_anything_is_valid(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock = FakeClock()
+        guard = GuardClock(datastore=store, clock=clock)
+        assert await guard.is_trusted()
+        clock.jump(timedelta(days=8))
+        assert not await guard.is_trusted()
+        end = clock.now() + timedelta(days=1, minutes=2)
+        assert f"until {end.isoformat()}, or until cognomen issuer confirm-clock" in guard.doubt
+        clock.advance(end - clock.now() - timedelta(seconds=1))
+        assert not await guard.is_trusted()
+        clock.advance(1)
+        assert await guard.is_trusted()
+        assert guard.doubt == ""
+        assert await store.read(lambda tx: tx.times.high_water()) == end
+        assert await GuardClock(datastore=store, clock=clock).is_trusted(), "as is the next process"
+
+    async def test_a_clock_that_is_set_again_meanwhile_is_doubted_for_as_long_from_there(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock = FakeClock()
+        guard = GuardClock(datastore=store, clock=clock)
+        assert await guard.is_trusted()
+        clock.jump(timedelta(days=8))
+        assert not await guard.is_trusted()
+        clock.advance(timedelta(hours=23))
+        clock.jump(timedelta(hours=-1))
+        assert not await guard.is_trusted()
+        clock.advance(timedelta(hours=23))
+        assert not await guard.is_trusted()
+        clock.advance(timedelta(hours=2))
+        assert await guard.is_trusted()
+
+    async def test_a_clock_that_was_set_back_and_trusted_is_what_the_store_remembers(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock = FakeClock()
+        guard = GuardClock(datastore=store, clock=clock)
+        assert await guard.is_trusted()
+        clock.jump(timedelta(days=-8))
+        assert not await guard.is_trusted()
+        clock.advance(timedelta(days=1, minutes=2))
+        assert await guard.is_trusted()
+        assert await GuardClock(datastore=store, clock=clock).is_trusted()
+
+    async def test_a_machine_that_slept_for_two_months_has_a_clock_that_is_trusted(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock = FakeClock()
+        guard = GuardClock(datastore=store, clock=clock)
+        assert await guard.is_trusted()
+        clock.suspend(timedelta(days=60))
+        assert await guard.is_trusted()
+
     async def test_an_operator_may_say_that_it_is_right(self, store: SQLiteDatastore) -> None:
         clock = FakeClock()
         guard = GuardClock(datastore=store, clock=clock)
@@ -236,7 +291,9 @@ class TestRotateAuthority:
         await rotate(store, keys, clock)()
         assert (await keys.get(row.key_id)).public_key == made.public_key
         assert (
-            authority.active(await store.read(lambda tx: tx.authorities.list()), AuthorityKind.X509).key_id
+            authority.active(
+                await store.read(lambda tx: tx.authorities.list()), AuthorityKind.X509, now=clock.now()
+            ).key_id
             == row.key_id
         )
 
@@ -251,7 +308,9 @@ class TestRotateAuthority:
         clock, keys = FakeClock(), MemoryKeyManager()
         flow = rotate(store, keys, clock)
         await flow()
-        before = authority.active(await store.read(lambda tx: tx.authorities.list()), AuthorityKind.X509)
+        before = authority.active(
+            await store.read(lambda tx: tx.authorities.list()), AuthorityKind.X509, now=clock.now()
+        )
         following = await next_of(store)
         await store.write(lambda tx: tx.ledger.record([signed_by(before, clock.now() + timedelta(days=6, hours=1))]))
         clock.advance(timedelta(days=6))
@@ -336,17 +395,27 @@ class TestRotateAuthority:
         assert (await next_of(store)).key_id != following.key_id
         assert any('"authority rotation asked"' in row and '"uid:0"' in row for row in await audit(store))
 
-    async def test_while_the_clock_is_doubted_nothing_goes_by_time(self, store: SQLiteDatastore) -> None:
+    async def test_while_the_clock_is_doubted_authorities_are_activated_and_none_is_retired(
+        self, store: SQLiteDatastore
+    ) -> None:
         clock, keys = FakeClock(), MemoryKeyManager()
         flow = rotate(store, keys, clock)
         await flow()
-        before = await store.read(lambda tx: tx.authorities.list())
+        first, following = [row for row, _ in await flow.rows() if row.kind is AuthorityKind.X509]
         clock.jump(timedelta(days=7))
         await flow()
-        assert await store.read(lambda tx: tx.authorities.list()) == before
+        rows = {row.key_id: (row.state, waits) for row, waits in await flow.rows()}
+        assert rows[following.key_id] == (AuthorityState.ACTIVE, "")
+        assert rows[first.key_id] == (
+            AuthorityState.OLD,
+            "a clock that is trusted, as status says; nothing is lost by waiting",
+        )
+        assert first.key_id in await keys.list()
         await flow.guard.confirm(actor="uid:0")
         await flow()
-        assert await store.read(lambda tx: tx.authorities.list()) != before
+        rows = {row.key_id: (row.state, waits) for row, waits in await flow.rows()}
+        assert rows[first.key_id][0] is AuthorityState.RETIRED
+        assert first.key_id not in await keys.list()
 
     async def test_a_key_that_cannot_be_had_is_no_new_key(self, store: SQLiteDatastore) -> None:
         class Broken(MemoryKeyManager):
@@ -365,6 +434,6 @@ async def test_a_missing_key_is_unavailable_and_says_what_to_do(store: SQLiteDat
     held = HoldKeys(keys=MemoryKeyManager())
     for kind, sign in ((AuthorityKind.X509, held.sign_x509), (AuthorityKind.JWT, held.sign_jwt)):
         with pytest.raises(Refused) as refused:
-            await sign([], authority.active(rows, kind))
+            await sign([], authority.active(rows, kind, now=FakeClock().now()))
         assert refused.value.kind is Kind.UNAVAILABLE
         assert refused.value.hint

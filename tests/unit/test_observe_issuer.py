@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -92,6 +92,7 @@ async def house() -> AsyncIterator[House]:
         troubles=troubles,
         metrics=metrics,
     )
+    own = await renew()
     observe = ObserveIssuer(
         trust_domain=TRUST_DOMAIN,
         started_at=clock.now(),
@@ -101,7 +102,7 @@ async def house() -> AsyncIterator[House]:
         rotate=rotate,
         guard=guard,
         deferred=deferred,
-        svid_not_after=lambda: clock.now() + HOUR,
+        svid=lambda: own,
         troubles=troubles,
         metrics=metrics,
     )
@@ -114,6 +115,7 @@ async def test_a_renewal_of_the_issuers_own_svid_that_fails_is_told_and_tried_ag
 ) -> None:
     presented: list[IssuerIdentity] = []
     first = await house.renew()
+    before = house.value("svids_signed_total", kind="issuer") or 0
     house.clock.advance(HOUR / 2)
     house.store.refuses = True
     async with asyncio.TaskGroup() as group:
@@ -124,8 +126,8 @@ async def test_a_renewal_of_the_issuers_own_svid_that_fails_is_told_and_tried_ag
         house.clock.advance(1)
         await until(lambda: bool(presented))
         assert house.troubles() == []
-        assert house.value("svid_renewals_total", outcome="ok") == 2
-        assert house.value("svids_signed_total", kind="issuer") == 2
+        assert house.value("svid_renewals_total", outcome="ok") == before + 1
+        assert house.value("svids_signed_total", kind="issuer") == before + 1
         task.cancel()
 
 
@@ -253,13 +255,25 @@ async def test_ready_tells_what_cannot_sign_any_more(house: House) -> None:
     health.set_serving(serving=True)
     pages = health_pages(house.observe, health, list)
     assert (await pages["/ready"](False)).body == b"ok\n"
-    end = house.clock.now()
-    ended = health_pages(replace(house.observe, svid_not_after=lambda: end), health, list)
-    assert (await ended["/ready"](False)).body == f"issuer svid: expired {end.isoformat()}\n".encode()
+    house.clock.advance(HOUR)
+    body = (await pages["/ready"](False)).body.decode()
+    assert "\n" not in body[:-1]
+    assert body.startswith("issuer svid: valid from 2025-12-31T23:59:30+00:00 to 2026-01-01T01:00:00+00:00, and it is")
     house.clock.advance(timedelta(days=15))
     page = await pages["/ready"](False)
     assert page.status is HTTPStatus.SERVICE_UNAVAILABLE
-    assert page.body == b"x509 authority: none is active and valid\njwt authority: none is active and valid\n"
+    assert page.body.splitlines()[:2] == [
+        b"x509 authority: none is active and valid",
+        b"jwt authority: none is active and valid",
+    ]
+
+
+async def test_what_is_not_valid_now_is_trouble(house: House) -> None:
+    assert not (await house.observe()).troubles
+    house.clock.jump(timedelta(minutes=-20))
+    seen = await house.observe()
+    assert [one.reason.partition(":")[0] for one in seen.troubles] == ["x509 authority", "jwt authority", "issuer svid"]
+    assert house.value("troubles") == 3
 
 
 async def test_ready_tells_which_tasks_have_failed(house: House) -> None:

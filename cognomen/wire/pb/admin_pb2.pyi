@@ -790,7 +790,7 @@ class IssuerStatus(_message.Message):
     nodes: _builtins.int
     nodes_connected: _builtins.int
     clock: _builtins.str
-    """empty: trusted; else why timed steps rest"""
+    """empty: trusted; else why nothing is retired or pruned, and until when"""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

@@ -1,0 +1,168 @@
+"""What an issuer does when its clock is set, when it sleeps, and when it was off: on a store in memory, at once.
+
+Each stop of the product × off or asleep × a clock that is wrong afterwards: everything works again within seconds, nothing that is valid
+is lost, and nobody has to do anything.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from enum import StrEnum
+
+import pytest
+
+from issuer.decisions.authority import AuthorityKind, AuthorityState
+from tests.doubles.agingissuer import AgingIssuer, aging
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuer_values import NOW
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+STEPS = (timedelta(), 10 * MINUTE, -10 * MINUTE)
+AWAY = (HOUR, DAY, 7 * DAY, 30 * DAY, 60 * DAY)
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[AgingIssuer]:
+    async with aging(FakeClock(NOW)) as started:
+        yield started
+
+
+class Stop(StrEnum):
+    """What holds something up when the issuer goes away."""
+
+    NOTHING = "nothing"
+    SPREAD = "the spread time of an authority that was asked for"
+    GUARD = "a clock that is doubted"
+    BACKOFF = "the delays of a store that refuses"
+    OLD_AGE = "an authority that is about to end"
+
+
+async def come_to(issuer: AgingIssuer, stop: Stop) -> None:
+    """Bring it to where that holds something up."""
+    await issuer.mint()
+    await issuer.mint_jwt()
+    match stop:
+        case Stop.SPREAD:
+            for kind in AuthorityKind:
+                await issuer.rotate.ask(kind, actor="uid:0")
+            await issuer.go_on(10)
+        case Stop.GUARD:
+            issuer.clock.jump(2 * HOUR)
+            await issuer.go_on(10)
+            assert issuer.guard.doubt
+        case Stop.BACKOFF:
+            issuer.store.refuses = True
+            issuer.clock.advance(6 * DAY)
+            await issuer.go_on(60)
+            assert issuer.troubles.all()
+        case Stop.OLD_AGE:
+            await issuer.restart_after(13 * DAY)
+        case Stop.NOTHING:
+            pass
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+@pytest.mark.parametrize("away", AWAY, ids=str)
+@pytest.mark.parametrize("stop", Stop)
+async def test_an_issuer_that_was_off_comes_back(
+    issuer: AgingIssuer, stop: Stop, away: timedelta, step: timedelta
+) -> None:
+    await come_to(issuer, stop)
+    await issuer.restart_after(away, step=step)
+    await issuer.comes_back()
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+@pytest.mark.parametrize("away", AWAY, ids=str)
+@pytest.mark.parametrize("stop", Stop)
+async def test_an_issuer_that_slept_comes_back(
+    issuer: AgingIssuer, stop: Stop, away: timedelta, step: timedelta
+) -> None:
+    await come_to(issuer, stop)
+    issuer.clock.suspend(away)
+    issuer.clock.jump(step)
+    issuer.store.refuses = False
+    await issuer.comes_back(within=40 if stop is Stop.BACKOFF else 20)  # the delays are up to half a minute
+
+
+@pytest.mark.parametrize(
+    "step", [10 * MINUTE, -10 * MINUTE, 65 * MINUTE, 8 * DAY, -8 * DAY, 60 * DAY, -60 * DAY], ids=str
+)
+async def test_a_clock_that_is_set_and_put_right_needs_no_restart_and_loses_nothing(
+    issuer: AgingIssuer, step: timedelta
+) -> None:
+    await issuer.check()
+    issuer.clock.jump(step)
+    await issuer.comes_back()
+    await issuer.go_on(60)
+    issuer.clock.jump(-step)
+    await issuer.comes_back()
+    await issuer.go_on(60)
+    await issuer.check()
+    assert not issuer.guard.doubt
+
+
+async def test_an_issuer_that_started_20_minutes_fast_comes_back_once_its_clock_is_right() -> None:
+    async with aging(FakeClock(NOW + 20 * MINUTE)) as issuer:
+        await issuer.check()
+        early = issuer.identity.not_before
+        issuer.clock.jump(-20 * MINUTE)
+        assert early > issuer.clock.now()
+        await issuer.comes_back()
+        assert issuer.identity.is_valid(issuer.clock.now())
+        await issuer.go_on(30 * 60)
+        await issuer.check()
+
+
+async def test_an_svid_that_became_due_in_a_sleep_is_renewed_at_the_next_look(issuer: AgingIssuer) -> None:
+    before = issuer.identity
+    issuer.clock.suspend(65 * MINUTE)
+    await issuer.go_on(5)
+    await issuer.comes_back(within=1)
+    assert issuer.identity.issued_at > before.not_after
+
+
+@pytest.mark.parametrize("day", [5, 10, 13])
+async def test_an_issuer_that_was_off_until_some_day_and_runs_through_day_14_loses_nothing(
+    issuer: AgingIssuer, day: int
+) -> None:
+    await issuer.check()
+    first = {row.key_id for row in await issuer.rows()}
+    await issuer.restart_after(day * DAY)
+    assert issuer.guard.doubt
+    while issuer.clock.now() < NOW + 15 * DAY:
+        issuer.clock.advance(6 * HOUR)
+        await issuer.comes_back()
+    assert not issuer.guard.doubt, "a day of an even clock was enough"
+    states = {row.state for row in await issuer.rows() if row.key_id in first}
+    assert states == {AuthorityState.RETIRED}, "what destroys went on"
+
+
+async def test_nothing_is_retired_and_no_key_destroyed_while_the_clock_is_doubted(issuer: AgingIssuer) -> None:
+    keys = set(await issuer.keys.list())
+    bundle = await issuer.bundle()
+    issuer.clock.jump(60 * DAY)
+    await issuer.comes_back()
+    for _ in range(23):
+        issuer.clock.advance(HOUR)
+        await issuer.comes_back()
+    assert keys <= set(await issuer.keys.list())
+    assert set(bundle.x509_authorities) <= set((await issuer.bundle()).x509_authorities)
+    issuer.clock.advance(2 * HOUR)
+    await issuer.comes_back()
+    await issuer.go_on(20)
+    assert not keys & set(await issuer.keys.list())
+
+
+async def test_one_that_signed_before_and_whose_key_is_gone_is_not_let_sign_again(issuer: AgingIssuer) -> None:
+    await issuer.check()
+    issuer.clock.jump(60 * DAY)
+    await issuer.comes_back()
+    old = [row for row in await issuer.rows() if row.state is AuthorityState.OLD]
+    assert {row.kind for row in old} == set(AuthorityKind)
+    for row in old:
+        await issuer.keys.delete(row.key_id)
+    issuer.clock.jump(-60 * DAY)
+    await issuer.comes_back()
+    states = {row.key_id: row.state for row in await issuer.rows()}
+    assert {states[row.key_id] for row in old} == {AuthorityState.OLD}
+    assert "authority not let sign again" in await issuer.audit()
