@@ -39,7 +39,6 @@ BACKDATE = timedelta(seconds=30)
 
 _REFRESH_HINT = timedelta(minutes=5)
 _NEXT_FOR = 3 / 7  # of a lifetime: of 14 days, active from day 6
-_LEFT_AT_LEAST = 1 / 7  # of a lifetime: of 14 days, signs no more from day 12
 
 
 class AuthorityKind(StrEnum):
@@ -67,7 +66,7 @@ class Authority:
         certificate: DER, for X.509; empty for JWT.
         public_key: SubjectPublicKeyInfo DER.
         published_at: when it went into the bundle; published_change is the change number of that.
-        activate_at: when it is meant to sign, if nothing makes it wait.
+        activate_at: when it is meant to sign, if nothing makes it wait or hurry.
         last_not_after: the end of the last credential that it signed; None: it signed none.
         is_suspect: it may have signed what is not on the books; its successor is meant to sign at once.
     """
@@ -116,18 +115,13 @@ def is_valid(authority: Authority, *, now: datetime) -> bool:
     return authority.not_before <= now < authority.not_after
 
 
-def published(authority: Authority, *, change: int, now: datetime, signing: Iterable[Authority] = ()) -> Authority:
+def published(authority: Authority, *, change: int, now: datetime) -> Authority:
     """The row once it stands in the bundle.
 
     Args:
         change: the number of the change that told the attestors.
-        signing: what signs now: if it is suspect, this one is meant to sign as soon as everybody knows it; if it ends sooner than
-            planned, because the issuer was off when it should have begun, then while what it signs last still fits into it.
     """
     activate_at = now + lifetime_of(authority) * _NEXT_FOR
-    for before in signing:
-        latest = now if before.is_suspect else max(now, before.not_after - lifetime_of(before) * _LEFT_AT_LEAST)
-        activate_at = min(activate_at, latest)
     return replace(
         authority, state=AuthorityState.NEXT, published_at=now, published_change=change, activate_at=activate_at
     )

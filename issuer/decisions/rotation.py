@@ -14,11 +14,12 @@ from enum import StrEnum
 
 from issuer.decisions.authority import BACKDATE, Authority, AuthorityKind, AuthorityState, is_valid, lifetime_of
 
-__all__ = ["Circumstances", "Step", "StepKind", "is_orphan", "next_step", "stays_for", "waits_for"]
+__all__ = ["Circumstances", "Step", "StepKind", "is_orphan", "next_step", "why_not_yet"]
 
 _PATIENCE = 1 / 14  # of a lifetime: how long an attestor that does not acknowledge holds everybody up
 _ATTEMPTS_FOR = 1 / 14  # of a lifetime: how long a key that could not be made or certified is tried again
 _WORTH_IT = 1 / 14  # of a lifetime: how much of it one that signed before must have left to sign again
+_HANDS_OVER = 1 / 7  # of a lifetime: how much of it one has left when its successor signs: of 14 days, from day 12
 
 
 class StepKind(StrEnum):
@@ -74,8 +75,9 @@ def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstan
         return Step(kind=what, authority_kind=kind, authority=authority)
 
     usable = [a for a in mine if is_valid(a, now=at.now)]
-    following = _first(usable, AuthorityState.NEXT)
-    if _first(usable, AuthorityState.ACTIVE) is None:  # nothing can be signed: whatever there is to wait for
+    following = _following(usable)
+    signing = _first(usable, AuthorityState.ACTIVE)
+    if signing is None:  # nothing can be signed: whatever there is to wait for
         successor = _former(usable, at.now) or following
         if successor is not None:
             return step(StepKind.ACTIVATE, successor)
@@ -86,7 +88,7 @@ def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstan
     over = next((a for a in mine if _is_over(a, at.now)), None)
     if over is not None and at.is_clock_trusted:
         return step(StepKind.RETIRE, over)
-    return None if waits_for(following, at) else step(StepKind.ACTIVATE, following)
+    return None if _waits_for(following, signing, at) else step(StepKind.ACTIVATE, following)
 
 
 def _step_of_intended(coming: Authority, now: datetime) -> StepKind:
@@ -95,25 +97,50 @@ def _step_of_intended(coming: Authority, now: datetime) -> StepKind:
     return StepKind.PUBLISH if coming.public_key else StepKind.PREPARE
 
 
-def waits_for(authority: Authority, at: Circumstances) -> str:
-    """What a published authority waits for before it signs; empty: nothing."""
-    if authority.activate_at is None or authority.published_at is None:
-        return "its publication"
+def why_not_yet(authority: Authority, authorities: Iterable[Authority], at: Circumstances) -> str:
+    """What a next authority waits for before it signs, and an old one before it leaves the bundle; empty: nothing."""
+    match authority.state:
+        case AuthorityState.INTENDED:
+            return "its publication"
+        case AuthorityState.NEXT:
+            usable = [a for a in authorities if a.kind is authority.kind and is_valid(a, now=at.now)]
+            if authority in usable and authority != _following(usable):
+                return "another next one, which lasts longer and signs first"
+            return _waits_for(authority, _first(usable, AuthorityState.ACTIVE), at)
+        case AuthorityState.OLD:
+            return _stays_for(authority, at)
+        case _:
+            return ""
+
+
+def _waits_for(authority: Authority, signing: Authority | None, at: Circumstances) -> str:
     if at.now < authority.not_before:
         return f"its beginning, {authority.not_before.isoformat(timespec='seconds')}"
-    if at.now < authority.activate_at:
-        return f"its time, {authority.activate_at.isoformat(timespec='seconds')}"
-    known_at = authority.published_at + at.spread
+    published_at = authority.published_at or authority.not_before
+    activate_at = authority.activate_at or published_at
+    if signing is not None:
+        activate_at = min(activate_at, _hands_over_at(signing))
+    if at.now < activate_at:
+        return f"its time, {activate_at.isoformat(timespec='seconds')}"
+    known_at = published_at + at.spread
     if at.now < known_at:
         return f"the spread time, until {known_at.isoformat(timespec='seconds')}"
-    latest = max(authority.activate_at, known_at) + lifetime_of(authority) * _PATIENCE
+    latest = max(activate_at, known_at) + lifetime_of(authority) * _PATIENCE
     if at.acknowledged is not None and at.acknowledged < authority.published_change and at.now < latest:
         return f"every connected attestor to acknowledge it, until {latest.isoformat(timespec='seconds')} at the latest"
     return ""
 
 
-def stays_for(authority: Authority, at: Circumstances) -> str:
-    """What an authority that signs no more stays in the bundle for; empty: nothing, it is retired next."""
+def _hands_over_at(signing: Authority) -> datetime:
+    """From when on its successor is to sign, whatever that one's own plan is.
+
+    At once where it is suspect; else while all that it signs still fits into its life, which may be soon where the issuer was off when it
+    should have begun to sign.
+    """
+    return signing.not_before if signing.is_suspect else signing.not_after - lifetime_of(signing) * _HANDS_OVER
+
+
+def _stays_for(authority: Authority, at: Circumstances) -> str:
     if not _is_over(authority, at.now):
         end = authority.last_not_after or authority.not_after
         return f"what it signed, until {(end + BACKDATE).isoformat(timespec='seconds')}"
@@ -127,6 +154,11 @@ def is_orphan(key_id: str, authorities: Iterable[Authority]) -> bool:
 
 def _first(mine: Iterable[Authority], state: AuthorityState) -> Authority | None:
     return next((a for a in mine if a.state is state), None)
+
+
+def _following(usable: Iterable[Authority]) -> Authority | None:
+    """The next one; of several, which a clock that was set to and fro has left, the one that lasts longest."""
+    return max((a for a in usable if a.state is AuthorityState.NEXT), key=lambda a: a.not_after, default=None)
 
 
 def _former(usable: Iterable[Authority], now: datetime) -> Authority | None:

@@ -149,8 +149,7 @@ class RotateAuthority:
         """All authorities, oldest first, and what the next and the old ones wait for."""
         rows = await self.datastore.read(lambda tx: tx.authorities.list())
         at = await self._look()
-        waiting = {AuthorityState.NEXT: rotation.waits_for, AuthorityState.OLD: rotation.stays_for}
-        return [(a, waiting[a.state](a, at) if a.state in waiting else "") for a in rows]
+        return [(a, rotation.why_not_yet(a, rows, at)) for a in rows]
 
     async def _look(self) -> Circumstances:
         trusted = await self.guard.is_trusted()
@@ -247,8 +246,7 @@ class RotateAuthority:
             return
         tx.bundles.advance()
         change = tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
-        signing = [a for a in tx.authorities.list() if a.kind is row.kind and a.state is AuthorityState.ACTIVE]
-        self._put(tx, authority.published(row, change=change, now=at.now, signing=signing), "authority published")
+        self._put(tx, authority.published(row, change=change, now=at.now), "authority published")
 
     def _activate(self, tx: Transaction, step: Step, at: Circumstances) -> None:
         if (row := _still_due(tx, step, at)) is None:

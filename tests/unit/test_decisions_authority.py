@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -33,20 +32,6 @@ def test_what_happens_to_an_authority_is_dated() -> None:
     assert (row.state, row.published_at, row.activated_at) == (AuthorityState.ACTIVE, NOW, NOW + timedelta(minutes=1))
     assert (row.published_change, row.activate_at) == (7, NOW + timedelta(days=6))
     assert lifetime_of(row) == DAYS_14
-
-
-@pytest.mark.parametrize(
-    ("age", "state", "expected"),
-    [(0, "sound", 6), (6, "sound", 6), (10, "sound", 2), (13, "sound", 0), (0, "suspect", 0)],
-)
-def test_one_that_follows_is_meant_to_sign_before_the_one_that_signs_is_too_near_its_end(
-    age: int, state: str, expected: int
-) -> None:
-    day = timedelta(days=1)
-    before = intended(AuthorityKind.JWT, KeyID("before"), now=NOW - age * day, ttl=DAYS_14)
-    signing = [replace(before, is_suspect=state == "suspect")]
-    row = intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=DAYS_14)
-    assert published(row, change=1, now=NOW, signing=signing).activate_at == NOW + expected * day
 
 
 async def test_the_active_authority_of_a_kind_signs() -> None:

@@ -22,7 +22,7 @@ from issuer.decisions.authority import (
     retired,
     suspected,
 )
-from issuer.decisions.rotation import Circumstances, Step, StepKind, is_orphan, next_step, stays_for, waits_for
+from issuer.decisions.rotation import Circumstances, Step, StepKind, is_orphan, next_step, why_not_yet
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW
 
@@ -60,8 +60,7 @@ class Life:
             case StepKind.PUBLISH:
                 assert row is not None
                 self.change += 1
-                signing = self.of(row.kind, AuthorityState.ACTIVE)
-                row = published(row, change=self.change, now=self.now, signing=signing)
+                row = published(row, change=self.change, now=self.now)
             case StepKind.ACTIVATE:
                 assert row is not None
                 for before in self.of(row.kind, AuthorityState.ACTIVE):
@@ -96,6 +95,9 @@ class Life:
 
     def of(self, kind: AuthorityKind, state: AuthorityState) -> list[Authority]:
         return [row for row in self.rows.values() if row.kind is kind and row.state is state]
+
+    def waits(self, row: Authority) -> str:
+        return why_not_yet(row, self.rows.values(), self.circumstances())
 
     def one(self, state: AuthorityState, kind: AuthorityKind = AuthorityKind.X509) -> Authority:
         (row,) = self.of(kind, state)
@@ -158,7 +160,7 @@ def test_one_that_signed_nothing_is_retired_at_once() -> None:
 def test_the_spread_time_is_waited_for_even_when_an_operator_asks(life: Life) -> None:
     following = life.one(AuthorityState.NEXT)
     life.rows[following.key_id] = asked(following, now=life.now)
-    assert "the spread time" in waits_for(life.one(AuthorityState.NEXT), life.circumstances())
+    assert "the spread time" in life.waits(life.one(AuthorityState.NEXT))
     assert life.go_on(SPREAD - timedelta(seconds=1)) == []
     assert StepKind.ACTIVATE in life.go_on(timedelta(seconds=1))
     assert life.one(AuthorityState.ACTIVE).key_id == following.key_id
@@ -172,7 +174,7 @@ def test_asking_again_makes_nothing_later(life: Life) -> None:
 def test_an_attestor_that_has_not_acknowledged_is_waited_for(life: Life) -> None:
     life.acknowledged = 0
     assert life.go_on(6 * DAY) == []
-    assert "every connected attestor" in waits_for(life.one(AuthorityState.NEXT), life.circumstances())
+    assert "every connected attestor" in life.waits(life.one(AuthorityState.NEXT))
     life.acknowledged = life.change
     assert StepKind.ACTIVATE in life.go_on()
 
@@ -202,9 +204,9 @@ def test_while_the_clock_is_not_trusted_all_goes_on_but_nothing_is_retired(life:
     life.is_clock_trusted = False
     assert StepKind.RETIRE not in life.go_on(7 * DAY)
     assert life.one(AuthorityState.ACTIVE).key_id == following.key_id
-    assert "a clock that is trusted" in stays_for(life.rows[first.key_id], life.circumstances())
+    assert "a clock that is trusted" in life.waits(life.rows[first.key_id])
     life.is_clock_trusted = True
-    assert stays_for(life.rows[first.key_id], life.circumstances()) == ""
+    assert life.waits(life.rows[first.key_id]) == ""
     assert StepKind.RETIRE in life.go_on(timedelta(seconds=1))
 
 
@@ -213,7 +215,7 @@ def test_one_whose_svids_are_valid_stays_for_them(life: Life) -> None:
     life.now += 6 * DAY
     life.sign(first, DAY)
     life.go_on()
-    assert stays_for(life.one(AuthorityState.OLD), life.circumstances()) == (
+    assert life.waits(life.one(AuthorityState.OLD)) == (
         f"what it signed, until {(NOW + 7 * DAY + timedelta(seconds=30)).isoformat()}"
     )
 
@@ -231,7 +233,7 @@ def test_authorities_of_a_future_that_the_clock_took_back_are_made_anew(is_clock
         assert life.one(AuthorityState.OLD, kind).key_id in early, "what it signed stays trusted"
         assert any(is_valid(row, now=NOW) for row in life.of(kind, AuthorityState.NEXT))
         early_next = next(row for row in life.of(kind, AuthorityState.NEXT) if row.key_id in early)
-        assert "its beginning" in waits_for(early_next, life.circumstances())
+        assert "its beginning" in life.waits(early_next)
 
 
 def test_one_that_was_intended_in_such_a_future_is_given_up() -> None:
@@ -286,6 +288,30 @@ def test_one_with_less_than_a_day_left_does_not_sign_again(life: Life) -> None:
     assert life.one(AuthorityState.ACTIVE).key_id != first.key_id
 
 
+def test_one_that_is_suspect_hands_over_as_soon_as_everybody_knows_the_next(life: Life) -> None:
+    active = life.one(AuthorityState.ACTIVE)
+    life.rows[active.key_id] = suspected(active)
+    assert "the spread time" in life.waits(life.one(AuthorityState.NEXT))
+    assert StepKind.ACTIVATE in life.go_on(SPREAD)
+
+
+def test_an_active_one_waits_for_nothing(life: Life) -> None:
+    assert life.waits(life.one(AuthorityState.ACTIVE)) == ""
+
+
+def test_of_several_that_could_follow_the_one_with_the_longest_life_does(life: Life) -> None:
+    life.now -= 8 * DAY
+    life.go_on()
+    life.now += 8 * DAY
+    life.go_on()
+    first, *_ = life.of(AuthorityKind.X509, AuthorityState.NEXT)
+    others = [life.waits(row) for row in life.of(AuthorityKind.X509, AuthorityState.NEXT) if row != first]
+    assert set(others) == {"another next one, which lasts longer and signs first"}
+    for _ in range(6 * 24):
+        life.go_on(timedelta(hours=1))
+        assert life.one(AuthorityState.ACTIVE).not_after - life.now >= DAY
+
+
 @pytest.mark.parametrize("days", [5, 10, 13])
 def test_an_issuer_that_was_off_at_some_day_and_runs_through_day_14_has_one_that_signs(life: Life, days: int) -> None:
     life.now = NOW + days * DAY
@@ -325,7 +351,7 @@ def test_only_keys_of_retired_authorities_are_orphans(life: Life) -> None:
 
 def test_one_that_is_not_published_waits_for_that() -> None:
     row = intended(AuthorityKind.JWT, KeyID("k"), now=NOW, ttl=LIFETIME)
-    assert waits_for(row, Life().circumstances()) == "its publication"
+    assert Life().waits(row) == "its publication"
 
 
 @given(leaps=st.lists(st.integers(min_value=1, max_value=3 * 24 * 60), min_size=1, max_size=40))
