@@ -18,7 +18,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["dev"]
 
-_NODE_TTL = "1d"  # how long dev may be off and still be the same node
+_NODE_TTL = "1d"  # how long dev may be off without another join of its node
 
 
 def _identity(text: str) -> Identity:
@@ -81,8 +81,9 @@ def dev(
     """Run issuer and attestor on this machine until Ctrl-C.
 
     When the Workload API serves, it prints SPIFFE_ENDPOINT_SOCKET=unix://PATH. The same
-    --state goes on where the last run ended; entries of a former run that are not asked
-    for any more are removed. Nobody else may enter the state directory: for programs of
+    --state goes on where the last run ended, however long ago that was, and so does a run
+    whose machine slept; entries of a former run that are not asked for any more are
+    removed. Nobody else may enter the state directory: for programs of
     other uids, name a --socket in a directory that they can enter. The issuer's commands
     take --socket STATE/admin/issuer.sock.
 

@@ -9,13 +9,14 @@ from typing import TypeAlias
 
 from cognomen.cli.admin import Admin, pages
 from cognomen.cli.output import warn
+from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.node import entry_from_pb, entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
-__all__ = ["Identity", "ensure_entries"]
+__all__ = ["Identity", "ensure_entries", "node_of_entries"]
 
 _LABELS = {"cognomen-dev": "true"}
 _Key: TypeAlias = tuple[SpiffeID, SpiffeID, frozenset[Selector]]
@@ -32,8 +33,7 @@ class Identity:
 def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity]) -> int:
     """Make it so; returns the change number after which the node has it, 0 when nothing changed."""
     wanted = {_key(one): one for one in (_entry(identity, node) for identity in identities)}
-    pages_there = pages(admin.list_entries, pb.ListEntriesRequest(), every=True)
-    there = [entry_from_pb(one) for page in pages_there for one in page.entries]
+    there = _entries(admin)
     change = 0
     gone = [one.id for one in there if one.labels == _LABELS and _key(one) not in wanted]
     if gone:
@@ -46,6 +46,23 @@ def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity])
                 warn(f"{one.spiffe_id.path}: {text.removeprefix('entries[0]: ')}")
             change = created.change
     return change
+
+
+def node_of_entries(admin: Admin) -> pb.Node | None:
+    """The node that a former run, or this one, made the entries for; None: there is none."""
+    parents = {one.parent_id for one in _entries(admin) if one.labels == _LABELS}
+    for parent in parents:
+        try:
+            return admin.get_node(str(parent))
+        except Refused as e:
+            if e.kind is not Kind.NOT_FOUND:
+                raise
+    return None
+
+
+def _entries(admin: Admin) -> list[RegistrationEntry]:
+    found = pages(admin.list_entries, pb.ListEntriesRequest(), every=True)
+    return [entry_from_pb(one) for page in found for one in page.entries]
 
 
 def _entry(identity: Identity, node: SpiffeID) -> RegistrationEntry:

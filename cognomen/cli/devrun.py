@@ -1,34 +1,46 @@
-"""Both daemons of `cognomen dev` in one process, and what is to be done until the socket works.
+"""Both daemons of `cognomen dev` in one process, and what is to be done until the socket works, and when the machine was away for long.
 
-The command speaks to the issuer over its admin socket, as everybody does.
+The command speaks to the issuer over its admin socket, as everybody does. As it holds both ends, a node that cannot come back by itself is
+invited again at once.
 """
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import click
+import structlog
 
 import attestor.main
 import issuer.main
 from attestor.config import AttestorConfig
 from cognomen.cli.admin import connect
-from cognomen.cli.deventries import Identity, ensure_entries
+from cognomen.cli.deventries import Identity, ensure_entries, node_of_entries
 from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.running import endpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.supervisor import stop_on_signals
+from cognomen.daemon.waiting import first_of
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.config import IssuerConfig
+from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 
 __all__ = ["DevDaemons"]
 
+log = structlog.get_logger(__name__)
+
 _READY_SECONDS = 30.0
 _CALL_SECONDS = 10.0  # less than that: a call runs in a thread, and its end is waited for
 _LOOK_SECONDS = 0.02
+_WATCH_SECONDS = 2.0
+_PATIENCE = 5  # looks in a row, while the attestor tries to come back by itself
+_PATIENCE_WITH_JOINING = 15
+_BANNED = "banned"  # somebody wants it to stay away
+_BACKDATED = timedelta(seconds=30)  # how far a node SVID begins before it is issued
 
 
 class DevDaemons:
@@ -48,12 +60,13 @@ class DevDaemons:
             trust_domain=config.trust_domain, state_dir=state.path / "attestor", workload_socket=socket
         )
         self._identities = identities
+        self._clock = SystemClock()
 
     async def run(self) -> None:
         """Run until Ctrl-C or SIGTERM, or until one of them fails."""
         stop = asyncio.Event()
         self._issuer_ready = asyncio.Event()
-        self._node: asyncio.Future[SpiffeID] = asyncio.get_running_loop().create_future()
+        self._joined: asyncio.Queue[SpiffeID] = asyncio.Queue()
         with stop_on_signals(stop):
             await _together(stop, self._issuer, self._attestor, self._prepare)
 
@@ -63,24 +76,68 @@ class DevDaemons:
         await issuer.main.run(self._issuer_config, ready=lambda _: self._issuer_ready.set(), stop=asyncio.Event())
 
     async def _attestor(self) -> None:
-        """Go on as the node that joined in a former run; where that cannot be, join with a fresh invite."""
+        """Go on as the node of a former run; where it cannot, now or later, let it join again with a fresh invite."""
         await self._issuer_ready.wait()
-        if self._kept is not None:
+        await asyncio.to_thread(self._trust_clock)
+        goes_on = self._kept is not None and await asyncio.to_thread(self._may_go_on)
+        while True:
+            invite = None if goes_on else await asyncio.to_thread(self._invite)
             try:
-                await self._attest(None)
+                await first_of(self._attest(invite), self._watch(_PATIENCE if goes_on else _PATIENCE_WITH_JOINING))
             except Refused as e:
-                if self._node.done() or e.kind not in {Kind.NOT_FOUND, Kind.UNAUTHENTICATED}:
+                if not goes_on or e.kind not in {Kind.NOT_FOUND, Kind.UNAUTHENTICATED}:
                     raise
             else:
-                return
-        await self._attest(await asyncio.to_thread(self._invite))
+                log.warning("node not in step, joins again")
+            goes_on = False
 
     async def _attest(self, invite: Invite | None) -> None:
-        await attestor.main.run(self._attestor_config, invite=invite, ready=self._node.set_result, stop=asyncio.Event())
+        self._node: SpiffeID | None = None
+
+        def ready(node: SpiffeID) -> None:
+            self._node = node
+            self._joined.put_nowait(node)
+
+        await attestor.main.run(self._attestor_config, invite=invite, ready=ready, stop=asyncio.Event())
+
+    async def _watch(self, patience: int) -> None:
+        """Return when the node was not in step at so many looks: after a long sleep its SVID and all that it trusts are over."""
+        missed = 0
+        while missed < patience:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if self._node is not None and await asyncio.to_thread(self._is_in_step, self._node):
+                missed, patience = 0, _PATIENCE
+            else:
+                missed += 1
+
+    def _is_in_step(self, name: SpiffeID) -> bool:
+        try:
+            with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
+                node = admin.get_node(str(name))
+        except Refused as e:
+            return e.kind is Kind.UNAVAILABLE  # what the issuer cannot say now is no reason to disturb anybody
+        return node.state == _BANNED or (node.connected and self._has_valid_svid(node))
+
+    def _may_go_on(self) -> bool:
+        with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
+            node = node_of_entries(admin)
+        return node is not None and self._has_valid_svid(node)
+
+    def _has_valid_svid(self, node: pb.Node) -> bool:
+        left = node.svid_not_after.ToDatetime(tzinfo=UTC) - self._clock.now()
+        return timedelta() < left <= self._issuer_config.node_svid_ttl + _BACKDATED
 
     def _invite(self) -> Invite:
         with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
-            return Invite.parse(admin.create_invite(pb.CreateInviteRequest()).invite)
+            node = node_of_entries(admin)
+            request = pb.CreateInviteRequest(node_id="" if node is None else node.id)
+            return Invite.parse(admin.create_invite(request).invite)
+
+    def _trust_clock(self) -> None:
+        """Lift the issuer's doubt after a long time off: all who rely on what it signs live on this machine, by the same clock."""
+        with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
+            if admin.get_status().clock:
+                admin.confirm_clock()
 
     async def _prepare(self) -> None:
         """Bring the entries up to date, and say that the socket works when the node has them."""
@@ -97,9 +154,11 @@ class DevDaemons:
         click.echo(address)
         if sys.stderr.isatty():
             click.echo(f"Ctrl-C ends it; in another terminal: {address} cognomen fetch x509", err=True)
+        while True:
+            await asyncio.to_thread(self._ensure_entries, await self._joined.get())
 
     async def _follow_entries(self) -> None:
-        node = await self._node
+        node = await self._joined.get()
         config = self._issuer_config
         self._state.save(
             Kept(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-READY_SECONDS = 20
+READY_SECONDS = 30  # as long as `cognomen dev` tries
 STOP_SECONDS = 15
 COGNOMEN = (sys.executable, "-m", "cognomen.cli.main")
 
@@ -106,17 +106,25 @@ class Daemon:
 class Dev(Daemon):
     """`cognomen dev` in a directory of its own."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.state = directory / "state"
         self.socket = directory / "api.sock"
         options = ("dev", "--state", str(self.state), "--socket", str(self.socket), *arguments)
-        super().__init__(options, log=directory / "log", ready="SPIFFE_ENDPOINT_SOCKET=")
-        self.environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.socket}"}
+        super().__init__(options, log=directory / "log", ready="SPIFFE_ENDPOINT_SOCKET=", environment=environment)
+        self.environment = {
+            **os.environ,
+            **(environment or {}),
+            "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.socket}",
+        }
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command against this socket."""
+        return subprocess.run(
+            [*COGNOMEN, *arguments], env=self.environment, capture_output=True, text=True, timeout=30, check=False
+        )
 
     def command(self, *arguments: str) -> str:
         """Run the command against this socket and return what it printed."""
-        done = subprocess.run(
-            [*COGNOMEN, *arguments], env=self.environment, capture_output=True, text=True, timeout=30, check=False
-        )
+        done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -9,8 +9,12 @@ from datetime import timedelta
 from enum import StrEnum
 
 import pytest
+from cryptography import x509
 
 from issuer.decisions.authority import AuthorityKind, AuthorityState
+from svid.bundle import Bundle
+from svid.errors import X509SVIDError
+from svid.x509svid import verify
 from tests.doubles.agingissuer import AgingIssuer, aging
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuer_values import NOW
@@ -166,3 +170,35 @@ async def test_one_that_signed_before_and_whose_key_is_gone_is_not_let_sign_agai
     states = {row.key_id: row.state for row in await issuer.rows()}
     assert {states[row.key_id] for row in old} == {AuthorityState.OLD}
     assert "authority not let sign again" in await issuer.audit()
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+@pytest.mark.parametrize(
+    ("away", "trusts"), [(HOUR, True), (DAY, True), (5 * DAY, True), (7 * DAY, True), (30 * DAY, False)], ids=str
+)
+@pytest.mark.parametrize("who", ["its attestor", "everybody"])
+async def test_a_node_that_was_away_trusts_the_issuer_when_it_returns_within_its_window(
+    issuer: AgingIssuer, who: str, away: timedelta, step: timedelta, *, trusts: bool
+) -> None:
+    kept = await issuer.bundle()
+    if who == "everybody":
+        await issuer.restart_after(away, step=step)
+    else:
+        end = issuer.clock.now() + away
+        while issuer.clock.now() < end:
+            issuer.clock.advance(HOUR)
+            await issuer.go_on(1)
+        issuer.clock.jump(step)
+    await issuer.comes_back()
+    leaf = x509.load_der_x509_certificate(issuer.identity.chain[0])
+    found = is_vouched_for(leaf, kept, issuer.clock)
+    assert found is trusts
+
+
+def is_vouched_for(leaf: x509.Certificate, kept: Bundle, clock: FakeClock) -> bool:
+    """Whether whoever kept that bundle takes this leaf now."""
+    try:
+        verify([leaf], kept, at=clock.now())
+    except X509SVIDError:
+        return False
+    return True
