@@ -21,7 +21,7 @@ class Clock(Protocol):
         """A clock that nobody sets, from an arbitrary start; the time that the machine sleeps counts."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that time by the monotonic clock."""
+        """Return after that time; the time that the machine sleeps may not count, so that it becomes longer."""
 
 
 class SystemClock:
