@@ -61,6 +61,8 @@ class DevDaemons:
         )
         self._identities = identities
         self._clock = SystemClock()
+        self._node: SpiffeID | None = None
+        self._has_worked = False
 
     async def run(self) -> None:
         """Run until Ctrl-C or SIGTERM, or until one of them fails."""
@@ -81,21 +83,24 @@ class DevDaemons:
         await asyncio.to_thread(self._trust_clock)
         goes_on = self._kept is not None and await asyncio.to_thread(self._may_go_on)
         while True:
-            invite = None if goes_on else await asyncio.to_thread(self._invite)
             try:
+                invite = None if goes_on else await asyncio.to_thread(self._invite)
                 await first_of(self._attest(invite), self._watch(_PATIENCE if goes_on else _PATIENCE_WITH_JOINING))
             except Refused as e:
-                if not goes_on or e.kind not in {Kind.NOT_FOUND, Kind.UNAUTHENTICATED}:
+                is_unknown = goes_on and e.kind in {Kind.NOT_FOUND, Kind.UNAUTHENTICATED}
+                if not is_unknown and not self._has_worked:
                     raise
+                log.warning("node refused, joins again", reason=e.detail)
+                await asyncio.sleep(_WATCH_SECONDS if self._has_worked else 0)
             else:
                 log.warning("node not in step, joins again")
             goes_on = False
 
     async def _attest(self, invite: Invite | None) -> None:
-        self._node: SpiffeID | None = None
+        self._node = None
 
         def ready(node: SpiffeID) -> None:
-            self._node = node
+            self._node, self._has_worked = node, True
             self._joined.put_nowait(node)
 
         await attestor.main.run(self._attestor_config, invite=invite, ready=ready, stop=asyncio.Event())
