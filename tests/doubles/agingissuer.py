@@ -12,12 +12,15 @@ from cognomen.daemon.errors import Refused
 from cognomen.daemon.troubles import Troubles
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+from issuer.decisions.budget import Allowance
+from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
 from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
+from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.mint_batch import MintBatch
 from issuer.flows.prune import Prune
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
@@ -90,7 +93,15 @@ class AgingIssuer:
         self.identity = await renew()
         self.prune = Prune(datastore=self.store, clock=clock, guard=self.guard, troubles=troubles)
         deferred = DeferWrites(datastore=self.store, clock=clock, troubles=troubles, metrics=metrics)
-        batches = MintBatch(datastore=self.store, deferred=deferred, clock=clock, metrics=metrics)
+        allowance = Allowance(burst=1000, per_second=1)
+        batches = MintBatch(
+            datastore=self.store,
+            deferred=deferred,
+            budgets=MintBudgets(entry=allowance, node=allowance, clock=clock),
+            refusals=AuditRefusals(datastore=self.store, clock=clock, metrics=metrics),
+            clock=clock,
+            metrics=metrics,
+        )
         self._x509 = IssueX509SVIDs(batches=batches, keys=keys, trust_domain=TRUST_DOMAIN, ttl=_TTL)
         self._jwt = IssueJWTSVIDs(batches=batches, keys=keys, trust_domain=TRUST_DOMAIN, ttl=_TTL)
         self._tasks = [
