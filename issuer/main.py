@@ -9,13 +9,13 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
 from google.protobuf.descriptor_pool import Default
 
 from cognomen.daemon import gate, unixrpc
 from cognomen.daemon.caller import Caller
+from cognomen.daemon.config import expand_home
 from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.reflection import Reflection
@@ -208,7 +208,7 @@ def _checkpoints(parts: _Parts) -> WriteCheckpoints:
     config = parts.config
     sinks: list[CheckpointSink] = []
     if config.audit_checkpoint_file:
-        sinks.append(FileSink(Path(config.audit_checkpoint_file).expanduser()))
+        sinks.append(FileSink(expand_home(config.audit_checkpoint_file)))
     if config.audit_checkpoint_syslog:
         sinks.append(SyslogSink())
     return WriteCheckpoints(

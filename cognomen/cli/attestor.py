@@ -8,7 +8,7 @@ import click
 from attestor.config import AttestorConfig
 from cognomen.cli.options import attestor_socket_option, output_option, read_source, workload_address
 from cognomen.cli.reach import check_workload_api
-from cognomen.cli.running import check_socket_path, config_options, endpoint, print_config, run
+from cognomen.cli.running import announce, check_socket_path, config_options, endpoint, print_config, run
 from cognomen.daemon.config import load
 from svid.workloadapi.address import endpoint_target
 
@@ -56,7 +56,7 @@ def run_attestor(config: Path | None, log_level: str, source: str | None, **flag
         lambda: run_main(
             loaded,
             invite=invite,
-            ready=lambda _: click.echo(f"SPIFFE_ENDPOINT_SOCKET={endpoint(socket)}"),
+            ready=lambda _: announce(f"SPIFFE_ENDPOINT_SOCKET={endpoint(socket)}"),
             systemd=systemd,
         ),
     )

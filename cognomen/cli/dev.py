@@ -10,7 +10,7 @@ from cognomen.cli.deventries import Identity
 from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.options import duration
 from cognomen.cli.running import check_socket_path, run
-from cognomen.daemon.config import format_duration, load
+from cognomen.daemon.config import expand_home, format_duration, load
 from issuer.config import IssuerConfig
 from svid.errors import SVIDError
 from svid.selector import Selector
@@ -93,7 +93,7 @@ def dev(
       cognomen dev --x509-ttl 30s --entry /web=unix:uid:1000,unix:path:/usr/bin/python3.11
       cognomen dev --socket /run/dev/api.sock --entry /web=unix:uid:1001 --entry /db=unix:uid:1002
     """  # noqa: D301 - \b is click's mark
-    directory = DevState(path=state.expanduser().absolute())
+    directory = DevState(path=expand_home(state).absolute())
     workload_socket = check_socket_path(socket or directory.path / "run" / "api.sock")
     check_socket_path(directory.admin_socket)
     own_uid = Identity(path="/dev/self", selectors=frozenset({Selector("unix", f"uid:{os.geteuid()}")}))

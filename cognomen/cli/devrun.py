@@ -19,7 +19,7 @@ from attestor.config import AttestorConfig
 from cognomen.cli.admin import connect
 from cognomen.cli.deventries import Identity, ensure_entries, node_of_entries
 from cognomen.cli.devstate import DevState, Kept
-from cognomen.cli.running import endpoint
+from cognomen.cli.running import announce, endpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.supervisor import stop_on_signals
@@ -156,7 +156,7 @@ class DevDaemons:
                 hint=f"see the log, or begin anew: rm -r {self._state.path}",
             ) from e
         address = f"SPIFFE_ENDPOINT_SOCKET={endpoint(self._attestor_config.workload_socket)}"
-        click.echo(address)
+        announce(address)
         if sys.stderr.isatty():
             click.echo(f"Ctrl-C ends it; in another terminal: {address} cognomen fetch x509", err=True)
         while True:

@@ -12,7 +12,7 @@ import msgspec
 from cognomen.cli.admin import check_admin_socket, connect
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import print_document, print_json
-from cognomen.cli.running import check_socket_path, config_options, print_config, run
+from cognomen.cli.running import announce, check_socket_path, config_options, print_config, run
 from cognomen.daemon.config import load
 from cognomen.wire.admin import moment_to_text
 from issuer.config import IssuerConfig
@@ -82,7 +82,7 @@ def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
 
     run(
         log_level,
-        lambda: run_main(loaded, ready=lambda _: click.echo(f"COGNOMEN_ADMIN_SOCKET={socket}"), systemd=systemd),
+        lambda: run_main(loaded, ready=lambda _: announce(f"COGNOMEN_ADMIN_SOCKET={socket}"), systemd=systemd),
     )
 
 

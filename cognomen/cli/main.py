@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.standardstreams import LostOutputError, own_streams
 from svid.errors import AddressError, SVIDError, WorkloadAPIError
 
 __all__ = ["main", "run"]
@@ -105,15 +106,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result: object = cognomen.main(list(arguments), prog_name="cognomen", standalone_mode=False)
         sys.stdout.flush()
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as e:
         click.echo(e.format_message(), err=True)
         return _USAGE
-    except BrokenPipeError:
-        # Python flushes once more at its end: give it something that takes it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+    except LostOutputError as e:
+        return _BROKEN_PIPE if e.is_hangup else _tell(click.ClickException(str(e)))
     except UnicodeEncodeError as e:  # an argument's stray bytes, met where they should have become text
         return _tell(click.UsageError(f"expected arguments in UTF-8, found {e.object!r}"))
     except (click.ClickException, Refused, SVIDError) as e:
@@ -152,6 +151,7 @@ def _usage_hint(error: click.ClickException) -> str:
 
 def main() -> None:
     """Be the program `cognomen`."""
+    own_streams()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -15,9 +15,10 @@ import msgspec
 from cognomen.cli.output import print_document, print_json
 from cognomen.daemon.config import format_duration
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.standardstreams import LostOutputError
 from svid.encoding import JSON
 
-__all__ = ["check_socket_path", "config_options", "endpoint", "print_config", "run"]
+__all__ = ["announce", "check_socket_path", "config_options", "endpoint", "print_config", "run"]
 
 _MAX_SOCKET_PATH_BYTES = 107  # sun_path without its NUL
 
@@ -79,6 +80,16 @@ def check_socket_path(path: Path) -> Path:
 def endpoint(socket: Path) -> str:
     """Write a socket's path as SPIFFE_ENDPOINT_SOCKET has it."""
     return f"unix://{quote(str(socket))}"
+
+
+def announce(line: str) -> None:
+    """Print the line that says that a daemon is ready; a standard output that does not take it ends no daemon."""
+    import structlog  # noqa: PLC0415 - only daemons need it
+
+    try:
+        click.echo(line)
+    except LostOutputError as e:
+        structlog.get_logger(__name__).warning("readiness not printed", reason=str(e))
 
 
 def run(log_level: str, main: Callable[[], Coroutine[None, None, None]]) -> None:

@@ -20,7 +20,7 @@ from cognomen.daemon.errors import Kind, Refused
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["check_loopback", "format_duration", "load", "parse_duration"]
+__all__ = ["check_loopback", "expand_home", "format_duration", "load", "parse_duration"]
 
 T = typing.TypeVar("T", bound=msgspec.Struct)
 
@@ -67,11 +67,27 @@ def format_duration(duration: timedelta) -> str:
     return f"{duration.total_seconds():g}s"
 
 
+def expand_home(path: str | Path) -> Path:
+    """Put the home directory in the place of a leading ~.
+
+    Raises:
+        Refused: INVALID when nobody knows where that is, as for a uid that is in no passwd file while HOME is not set.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as e:
+        raise Refused(
+            Kind.INVALID,
+            f"path {path}: expected a home directory, found none",
+            hint="set HOME, or name a path without ~",
+        ) from e
+
+
 _FROM_TEXT: Mapping[object, Callable[[str], object]] = {
     timedelta: parse_duration,
     TrustDomain: TrustDomain.parse,
     SpiffeID: SpiffeID.parse,
-    Path: lambda text: Path(text).expanduser(),
+    Path: expand_home,
 }
 
 

@@ -3,11 +3,12 @@
 Never with the local variables of a traceback: they hold keys.
 """
 
-import contextlib
 import logging
-import sys
+from typing import TextIO
 
 import structlog
+
+from cognomen.daemon.standardstreams import standard_error
 
 __all__ = ["configure"]
 
@@ -17,8 +18,9 @@ _LEVELS = logging.getLevelNamesMapping()
 def configure(level: str = "info") -> None:
     """Set up structlog, and the standard library's loggers to go through it; call it once, at the start of a process."""
     number = _LEVELS[level.upper()]
+    lines = _Lines(standard_error())
     renderers: list[structlog.typing.Processor]
-    if sys.stderr.isatty():
+    if lines.are_for_people:
         renderers = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -30,7 +32,7 @@ def configure(level: str = "info") -> None:
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=_Lines,
+        logger_factory=lambda *_names: lines,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Forward()], force=True)
@@ -39,14 +41,14 @@ def configure(level: str = "info") -> None:
 class _Lines:
     """Writes lines to standard error; one that it does not take is lost, for a full disk or a reader that left ends no daemon."""
 
-    def __init__(self, *_names: object) -> None:
-        self._file = sys.stderr
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.are_for_people = file.isatty()
 
     def msg(self, message: str) -> None:
         """Write a line."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
-            self._file.write(f"{message}\n")
-            self._file.flush()
+        self._file.write(f"{message}\n")
+        self._file.flush()
 
     debug = info = warning = error = critical = exception = log = msg
 

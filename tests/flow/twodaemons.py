@@ -26,6 +26,7 @@ class World:
             *doors,
             *issuer_options,
         )
+        self.issuer_arguments = self._issuer_arguments(directory / "issuer")
         self.issuer = self.issuer_on(directory / "issuer")
         arguments = ("attestor", "run", f"--state={directory}/attestor", f"--workload-socket={self.workload}")
         invite = f"--invite={directory}/invite"
@@ -35,8 +36,11 @@ class World:
         )
 
     def issuer_on(self, state: Path) -> Daemon:
-        arguments = ("issuer", "run", "--trust-domain=example.org", f"--state={state}", *self._options)
+        arguments = self._issuer_arguments(state)
         return Daemon(arguments, log=self.directory / "issuer.log", ready="COGNOMEN_ADMIN_SOCKET=")
+
+    def _issuer_arguments(self, state: Path) -> tuple[str, ...]:
+        return ("issuer", "run", "--trust-domain=example.org", f"--state={state}", *self._options)
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "COGNOMEN_ADMIN_SOCKET": str(self.admin)}

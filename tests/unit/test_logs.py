@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.doubles.child import Child, read_all
+
 SCRIPT = """
 import logging
 import structlog
@@ -57,15 +59,9 @@ def test_a_failure_is_told_without_local_variables() -> None:
 
 def test_people_are_not_told_local_variables_either() -> None:
     master, slave = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", SCRIPT.replace("{level}", "info")], stderr=slave):
+    with Child([sys.executable, "-c", SCRIPT.replace("{level}", "info")], stderr=slave):
         os.close(slave)
-        text = b""
-        try:
-            while chunk := os.read(master, 4096):
-                text += chunk
-        except OSError:  # how Linux tells that the other end has closed
-            pass
-        os.close(master)
+        text = read_all(master)
     assert b"svid issued" in text
     assert b"expected 1, found 2" in text
     assert b"do not tell this" not in text
