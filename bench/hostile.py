@@ -28,11 +28,13 @@ from bench.attacks import ATTACKS
 from cognomen.daemon.gate import Limits, listen
 from cognomen.daemon.health import Health, HealthState
 from cognomen.daemon.unixrpc import serve
+from tests.doubles.child import Child
 
 __all__ = ["ATTACKER_UID", "VICTIM_UID", "Served", "call_for", "peak_rss_mb", "run_as", "running_server"]
 
 ATTACKER_UID, VICTIM_UID = 65532, 65533
 P99_MS, RSS_MB = 50.0, 150.0
+_SPARE_SECONDS = 60  # to start and to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,21 +81,18 @@ def peak_rss_mb(pid: int) -> float:
 def running_server(path: Path, *, plain: bool = False) -> Iterator[subprocess.Popen[str]]:
     """A server in its own process."""
     command = [sys.executable, "-m", "bench.hostile", "--serve", str(path), *(["--plain"] if plain else [])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            if process.stdout is None or process.stdout.readline() != "ready\n":
-                raise RuntimeError("server: expected it to be ready, found that it ended")
-            yield process
-        finally:
-            process.terminate()
+    with Child(command, stdout=subprocess.PIPE, text=True) as process:
+        if process.stdout is None or process.stdout.readline() != "ready\n":
+            raise RuntimeError("server: expected it to be ready, found that it ended")
+        yield process
 
 
-def run_as(uid: int | None, what: str, path: Path, seconds: float) -> "subprocess.Popen[str]":
+def run_as(uid: int | None, what: str, path: Path, seconds: float) -> Child[str]:
     """Start an attack, or the client with the name `call`, in a process that takes that uid once it has imported everything."""
     command = [sys.executable, "-m", "bench.hostile", "--act", what, "--path", str(path), "--seconds", str(seconds)]
     if uid is not None:
         command += ["--uid", str(uid)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return Child(command, stdout=subprocess.PIPE, text=True)
 
 
 async def _serve(path: Path, *, plain: bool) -> None:
@@ -133,12 +132,13 @@ def _measure(attack: str | None, seconds: float, *, plain: bool) -> tuple[Served
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         path = Path(directory) / "api.sock"
-        with running_server(path, plain=plain) as server:
-            attackers = [run_as(ATTACKER_UID if two_uids else None, attack, path, seconds + 2)] if attack else []
-            victim = run_as(VICTIM_UID if two_uids else None, "call", path, seconds)
-            answer, _ = victim.communicate()
-            for attacker in attackers:
-                attacker.communicate()
+        with running_server(path, plain=plain) as server, contextlib.ExitStack() as ending:
+            if attack:
+                attacker = ending.enter_context(run_as(ATTACKER_UID if two_uids else None, attack, path, seconds + 2))
+            victim = ending.enter_context(run_as(VICTIM_UID if two_uids else None, "call", path, seconds))
+            answer, _ = victim.communicate(timeout=seconds + _SPARE_SECONDS)
+            if attack:
+                attacker.communicate(timeout=seconds + _SPARE_SECONDS)
             served = Served(**json.loads(answer)) if answer and (two_uids or not attack) else None
             return served, peak_rss_mb(server.pid)
 

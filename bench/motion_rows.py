@@ -20,6 +20,7 @@ from bench.settings import Settings
 from svid import WorkloadAPIClient, WorkloadAPIError
 from svid.entry import EntryID
 from svid.wire.pb import workload_pb2
+from tests.doubles.child import Child
 
 __all__ = ["attestor_idle", "first_identity", "kill", "outage", "push"]
 
@@ -167,7 +168,7 @@ def first_identity(settings: Settings) -> Measured:
     with House.serving(settings.directory) as house:
         environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{house.socket}"}
         for number in range(max(1, settings.rounds // 6)):
-            with subprocess.Popen(
+            with Child(
                 [sys.executable, "-c", _STOCK_CLIENT],
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -237,11 +238,8 @@ def _witness(house: House, program: Path) -> Iterator["subprocess.Popen[bytes]"]
         "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib",
     }
     command = [str(program), "-m", "bench.motion_rows", str(house.socket)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with Child[bytes](command, env=environment, stdout=subprocess.PIPE) as process:
+        yield process
 
 
 def _pipe_of(process: "subprocess.Popen[bytes]") -> BinaryIO:

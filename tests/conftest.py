@@ -1,4 +1,8 @@
-"""What every test has: the same examples of hypothesis each time (`--hypothesis-profile explore` looks for new ones), two ends of TLS."""
+"""What every test has: an end, the same examples of hypothesis (`--hypothesis-profile explore` looks for new ones), two ends of TLS."""
+
+import faulthandler
+import os
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +13,38 @@ from tests.doubles.trustdomain import TrustDomainDouble
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=2000)
 settings.load_profile("same")
+
+STANDARD_ERROR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STANDARD_ERROR] = os.dup(2)  # before the tests' own is captured
+
+
+def give_it_an_end(test: pytest.Item) -> None:
+    """End the process of a test that goes on for twice its timeout, with a traceback of each thread.
+
+    The timeout is an exception in the test. It ends no wait in its wake: for a child that nobody ended, for a thread that holds a lock.
+    """
+    marker = test.get_closest_marker("timeout")
+    seconds = 2 * float(marker.args[0] if marker else test.config.getini("timeout"))
+    faulthandler.dump_traceback_later(seconds, exit=True, file=test.config.stash[STANDARD_ERROR])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    give_it_an_end(item)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Pytest has just taken the end away, for somebody who would look into the failure with a debugger."""
+    if isinstance(node, pytest.Item):
+        give_it_an_end(node)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -40,7 +41,17 @@ _LOOK_UP_SECONDS = 0.5
 _AUDIENCE = f"Who the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
 _HOOK_FAILED = 1
 
-_watch_option = click.option("--watch", is_flag=True, help="Stay, and tell each change until Ctrl-C.")
+
+def _watching(_context: click.Context, _parameter: click.Parameter, watch: bool) -> bool:
+    """Let Ctrl-C end a watch in a shell's background, too, which ignores it for whoever does not care."""
+    if watch:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return watch
+
+
+_watch_option = click.option(
+    "--watch", is_flag=True, callback=_watching, help="Stay, and tell each change until Ctrl-C."
+)
 _write_option = click.option(
     "--write",
     "directory",

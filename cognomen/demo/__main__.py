@@ -1,6 +1,6 @@
 """`make demo`: three components of one agent, who may call whom, who is refused, and what a rotation interrupts: nothing.
 
-Exit codes: 0 everything happened and no call failed · 1 something did not · 130 interrupted.
+Exit codes: 0 everything happened and no call failed · 1 something did not, or cannot be told · 130 interrupted.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from cognomen.daemon.standardstreams import LostOutputError, own_streams
 from cognomen.demo.scene import AGENT, DAEMONS, ROLES, Event, Scene, SceneError
 from cognomen.demo.tally import LATE, Tally
 from cognomen.demo.transcript import paragraph, sentence, told
@@ -27,6 +28,8 @@ _SECONDS = 80
 _COUNT_SECONDS = 10
 _LOG_LINES = 20
 _COLUMNS, _ROWS = 80, 24
+_PATIENCE_SECONDS = 2.0  # with a terminal that was stopped: the scene goes on, and can be ended
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
 def _say(text: str = "") -> None:
@@ -169,6 +172,13 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _end_on_signals() -> None:
+    """Let whoever ends us end everybody; a shell's background ignores SIGINT and leaves that to us, but nohup means what it says."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 def _record(show: _Show, path: Path) -> None:
     """Draw the view as a terminal of 80 × 24 shows it."""
     console = Console(
@@ -183,8 +193,7 @@ def main() -> int:
     """Play the scene; without --once, keep it up until Ctrl-C."""
     options = _options()
     once = options.once or options.record is not None
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # whoever ends us ends everybody
+    _end_on_signals()
     clock, console = SystemClock(), Console()
     is_live = console.is_terminal and not console.is_dumb_terminal
     with (
@@ -204,12 +213,16 @@ def main() -> int:
         if options.record is not None:
             _record(show, options.record)
     if is_interrupted:
-        return 130
+        return _INTERRUPTED
     return 0 if show.tally.succeeded else 1
 
 
 if __name__ == "__main__":
+    own_streams(patience_seconds=_PATIENCE_SECONDS)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
+    except LostOutputError as e:
+        sys.stderr.write("" if e.is_hangup else f"error: {e}\n")
+        sys.exit(_BROKEN_PIPE if e.is_hangup else 1)

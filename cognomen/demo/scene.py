@@ -31,6 +31,7 @@ ROLES = (
 )  # in the order in which they start: each needs the ports of those before
 
 _STOP_SECONDS = 10
+_LOOK_UP_SECONDS = 0.5
 _TTL = "20s"
 _COMMAND_SECONDS = 30
 
@@ -115,11 +116,14 @@ class Scene:
 
     def next_event(self, *, patiently: bool = False) -> Event:
         """What was said next, by anybody; `patiently`: however long that takes."""
-        left = None if patiently else max(0, self._deadline - self._clock.monotonic())
-        try:
-            event = self._events.get(timeout=left)
-        except queue.Empty as e:
-            raise SceneError("the time is up") from e
+        event = None
+        while event is None:  # a signal that comes just before a wait does not end it, so no wait is long
+            left = _LOOK_UP_SECONDS if patiently else self._deadline - self._clock.monotonic()
+            try:
+                event = self._events.get(timeout=min(max(left, 0), _LOOK_UP_SECONDS))
+            except queue.Empty as e:
+                if left <= 0:
+                    raise SceneError("the time is up") from e
         if event.name == "ended" and not (event.who in self._leaving and event.facts["exit_code"] == 0):
             raise SceneError(f"{event.who} ended early, with exit code {event.facts['exit_code']}")
         return event

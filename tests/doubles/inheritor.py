@@ -6,6 +6,7 @@ wait for the server to have accepted the connection.
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 
@@ -15,6 +16,8 @@ from grpclib.protocol import H2Protocol
 
 from svid.wire.pb import workload_pb2 as pb
 from tests.doubles.workloadside import open_stream
+
+_END_SECONDS = 30
 
 
 class _InheritedChannel(Channel):
@@ -54,6 +57,7 @@ def main(path: str, *, at_once: bool) -> None:
     if os.fork() != 0:
         os._exit(0)
     os.close(of_parent)
+    signal.alarm(_END_SECONDS)  # nobody else ends it
     os.read(life, 1)  # returns when the parent has exited
     print(asyncio.run(_ask(connection)), flush=True)  # noqa: T201 - what the test reads
 

@@ -14,6 +14,7 @@ import pytest
 from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon.caller import Caller, Process, peer
 from cognomen.daemon.errors import Refused
+from tests.doubles.child import Child
 from tests.doubles.clock import FakeClock
 from tests.doubles.threads import ThreadsDouble
 from tests.doubles.until import until
@@ -37,7 +38,7 @@ def test_a_caller_with_so_many_groups_that_each_look_at_it_costs_everybody_is_re
         listener.bind(str(tmp_path / "s"))
         listener.listen()
         command = [sys.executable, "-c", CONNECT, str(tmp_path / "s"), str(groups)]
-        connecting = subprocess.Popen(command, stdin=subprocess.PIPE)
+        connecting = Child(command, stdin=subprocess.PIPE)
         with connecting, listener.accept()[0] as sock, pytest.raises(Refused) as refused:
             peer(sock, accepted_at=time.clock_gettime(time.CLOCK_BOOTTIME))
     assert refused.value.detail == f"caller: expected at most 1024 supplementary groups, found {groups}"

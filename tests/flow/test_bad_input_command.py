@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from cognomen.cli.main import run
+from tests.doubles.child import Child
 from tests.flow.daemons import COGNOMEN, Dev
 
 
@@ -142,12 +143,9 @@ def test_the_times_of_a_validated_token_are_whole_numbers(command: Command, tmp_
 
 def test_watching_says_that_it_waits_for_an_attestor(tmp_path: Path) -> None:
     arguments = [*COGNOMEN, "fetch", "x509", "--watch", "--socket", str(tmp_path / "none")]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watching:
-        try:
-            assert watching.stderr is not None
-            line = watching.stderr.readline()
-        finally:
-            watching.kill()
+    with Child(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stderr is not None
+        line = watching.stderr.readline()
     assert (
         line
         == f"warning: workload socket {tmp_path}/none: expected an attestor that listens, found none; waiting for it\n"

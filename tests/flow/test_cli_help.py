@@ -14,6 +14,7 @@ import pytest
 
 from cognomen.cli.main import cognomen, run
 from cognomen.cli.output import print_table
+from tests.doubles.child import Child, read_all
 from tests.flow.daemons import COGNOMEN
 
 HEAVY = ("grpc", "google.protobuf", "rich", "structlog", "uvloop", "sqlite3", "cryptography")
@@ -142,17 +143,9 @@ def test_a_stored_text_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixtur
 def test_a_table_fits_the_terminal() -> None:
     script = "from cognomen.cli.output import print_table; print_table(['name', 'text'], [['a', 'word ' * 50]])"
     master, slave = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=slave, env={**os.environ, "COLUMNS": "60", "TERM": "xterm"}
-    ):
+    with Child([sys.executable, "-c", script], stdout=slave, env={**os.environ, "COLUMNS": "60", "TERM": "xterm"}):
         os.close(slave)
-        text = b""
-        try:
-            while chunk := os.read(master, 4096):
-                text += chunk
-        except OSError:  # how Linux tells that the other end has closed
-            pass
-        os.close(master)
+        text = read_all(master)
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in text.decode().splitlines()]
     assert len(lines) > 3
     assert max(map(len, lines)) <= 60

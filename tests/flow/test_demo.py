@@ -9,16 +9,20 @@ import tempfile
 import termios
 import tty
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.doubles.child import END_SECONDS, Child, read_all
+
+DEMO = (sys.executable, "-m", "cognomen.demo")
+
 
 @pytest.mark.timeout(120)  # three rotations of SVIDs of 20 s
 def test_the_demo_shows_three_rotations_under_traffic_an_entry_pushed_and_one_refusal() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "cognomen.demo", "--once"], capture_output=True, text=True, timeout=100, check=False
-    )
+    done = subprocess.run([*DEMO, "--once"], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MISSING" not in done.stdout
     assert "REFUSED spiffe://example.org/agent/concierge/reasoning" in done.stdout
@@ -35,28 +39,67 @@ def short_path() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.timeout(60)
-def test_in_a_terminal_it_is_a_view_that_ctrl_c_ends_and_leaves_no_trace_of(short_path: Path) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminal:
+    """The demo, the two ends of its terminal, and what that showed until the agent's identities were there."""
+
+    demo: Child[bytes]
+    master: int
+    slave: int
+    said: bytes
+
+
+@contextmanager
+def in_a_terminal(short_path: Path, *before: str) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     tty.setraw(slave)
     termios.tcsetwinsize(slave, (24, 80))
     environment = {**os.environ, "TERM": "xterm", "TMPDIR": str(short_path), "PYTHONIOENCODING": "utf-8"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "cognomen.demo"], stdin=slave, stdout=slave, stderr=slave, env=environment
-    ) as demo:
-        os.close(slave)
+    with Child[bytes]([*before, *DEMO], stdin=slave, stdout=slave, stderr=slave, env=environment) as demo:
         said = b""
         while b"/agent/concierge/orchestrator" not in said:
             said += os.read(master, 65_536)
-        assert b"\x1b[?1049h" in said, "the view is on a screen of its own"
-        demo.send_signal(signal.SIGINT)
-        try:
-            while chunk := os.read(master, 65_536):
-                said += chunk
-        except OSError:  # how Linux tells that the other end has closed
-            pass
-    os.close(master)
-    assert demo.returncode == 130
-    after = said.rpartition(b"\x1b[?1049l")[2].decode()
+        yield Terminal(demo=demo, master=master, slave=slave, said=said)
+
+
+# what a shell without job control starts with & is started with SIGINT ignored
+IN_THE_BACKGROUND = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("before", [(), IN_THE_BACKGROUND], ids=["foreground", "background"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_a_terminal_it_is_a_view_that_a_signal_ends_and_leaves_no_trace_of(
+    short_path: Path, before: tuple[str, ...], number: signal.Signals
+) -> None:
+    with in_a_terminal(short_path, *before) as terminal:
+        assert b"\x1b[?1049h" in terminal.said, "the view is on a screen of its own"
+        terminal.demo.send_signal(number)
+        os.close(terminal.slave)
+        after = read_all(terminal.master).rpartition(b"\x1b[?1049l")[2].decode()
+    assert terminal.demo.returncode == 130
     assert "calls made" in after, "a summary stays"
     assert list(short_path.iterdir()) == [], "directories are gone, and with them whoever used them"
+
+
+def test_a_terminal_that_was_stopped_keeps_no_signal_from_ending_it(short_path: Path) -> None:
+    with in_a_terminal(short_path) as terminal:
+        termios.tcflow(terminal.slave, termios.TCOOFF)  # Ctrl-S
+        terminal.demo.send_signal(signal.SIGTERM)
+        assert terminal.demo.wait(END_SECONDS) == 130
+        termios.tcflow(terminal.slave, termios.TCOON)
+    os.close(terminal.slave)
+    os.close(terminal.master)
+    assert list(short_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("output", "code"), [("> /dev/full", 1), (">&-", 1), ("| true", 141)])
+def test_an_output_that_takes_nothing_ends_it_with_everybody(short_path: Path, output: str, code: int) -> None:
+    script = f'set -o pipefail; "$@" {output}'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *DEMO],
+        env={**os.environ, "TMPDIR": str(short_path)}, stderr=subprocess.PIPE, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stderr.startswith("error: standard output: " if code == 1 else "")
+    assert len(done.stderr.splitlines()) == (code == 1)
+    assert list(short_path.iterdir()) == []

@@ -16,6 +16,7 @@ from cognomen.cli.main import run
 from cognomen.daemon.errors import Kind, Refused
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
+from tests.doubles.child import Child
 from tests.flow.daemons import COGNOMEN, Dev
 
 ME = f"unix:uid:{os.geteuid()}"
@@ -217,12 +218,11 @@ def test_the_bundle_is_fetched_with_both_kinds_of_authorities(
 
 def test_watching_tells_a_change_when_it_comes_and_ends_quietly(tmp_path: Path) -> None:
     with Dev(tmp_path, "--entry", f"/a={ME}") as dev:
-        watching = subprocess.Popen(
-            [*COGNOMEN, "fetch", "x509", "--watch", "--write", str(tmp_path / "files")],
-            env=dev.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert watching.stdout is not None
-        try:
+        arguments = [*COGNOMEN, "fetch", "x509", "--watch", "--write", str(tmp_path / "files")]
+        with Child(
+            arguments, env=dev.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as watching:
+            assert watching.stdout is not None
             assert "spiffe_id" in watching.stdout.readline()
             assert "/a" in watching.stdout.readline()
             before = (tmp_path / "files" / "svid.pem").read_text()
@@ -233,9 +233,6 @@ def test_watching_tells_a_change_when_it_comes_and_ends_quietly(tmp_path: Path) 
             assert (tmp_path / "files" / "svid.pem").read_text() != before
             watching.send_signal(signal.SIGINT)
             out, err = watching.communicate(timeout=20)
-        finally:
-            watching.kill()
-            watching.wait()
     assert (watching.returncode, out.strip(), err.strip()) == (130, "", "")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cognomen.cli.main import run
+from tests.doubles.child import Child
 from tests.flow.daemons import COGNOMEN, Dev
 
 ME = f"unix:uid:{os.geteuid()}"
@@ -43,19 +44,15 @@ def program(tmp_path: Path, text: str) -> str:
 
 def test_each_change_is_written_first_and_then_told_one_at_a_time(dev: Dev, tmp_path: Path) -> None:
     command = program(tmp_path, NOTE)
-    watching = subprocess.Popen(
-        [*COGNOMEN, "fetch", "x509", "--watch", "--write", str(tmp_path / "files"), "--exec", command],
-        env=dev.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    arguments = [*COGNOMEN, "fetch", "x509", "--watch", "--write", str(tmp_path / "files"), "--exec", command]
     runs = tmp_path / "runs"
-    try:
+    with Child(
+        arguments, env=dev.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as watching:
         while not runs.exists() or len(runs.read_text().splitlines()) < 3:
             assert watching.poll() is None
         watching.send_signal(signal.SIGINT)
         _, told = watching.communicate(timeout=20)
-    finally:
-        watching.kill()
-        watching.wait()
     assert (watching.returncode, told.strip()) == (130, "")
     seen = runs.read_text().splitlines()
     assert len(set(seen)) == len(seen), "each run saw another SVID"
@@ -73,17 +70,13 @@ def test_the_exit_code_of_one_fetch_says_whether_the_command_was_well(
 
 @pytest.mark.usefixtures("socket")
 def test_a_watch_goes_on_when_the_command_fails(dev: Dev, tmp_path: Path) -> None:
-    watching = subprocess.Popen(
-        [*COGNOMEN, "fetch", "x509", "--watch", "--exec", program(tmp_path, "raise SystemExit(3)")],
-        env=dev.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert watching.stderr is not None
-    try:
+    arguments = [*COGNOMEN, "fetch", "x509", "--watch", "--exec", program(tmp_path, "raise SystemExit(3)")]
+    with Child(
+        arguments, env=dev.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stderr is not None
         for _ in range(2):
             assert watching.stderr.readline().endswith("expected exit code 0, found 3\n")
-    finally:
-        watching.kill()
-        watching.communicate()
 
 
 @pytest.mark.parametrize(

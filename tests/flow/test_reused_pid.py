@@ -18,6 +18,7 @@ import pytest
 
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.gate import listen
+from tests.doubles.child import Child
 from tests.doubles.workloadside import WorkloadSide, entry, serving
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def side() -> WorkloadSide:
 def inheritor(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run the program; the parent stays a zombie until the end, so that its number is not given to anybody else meanwhile."""
     command = [sys.executable, "-m", "tests.doubles.inheritor", str(path), *options]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+    with Child(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         yield parent
 
 

@@ -20,6 +20,7 @@ from cognomen.daemon.caller import Caller, process_of
 from cognomen.daemon.errors import Kind, Refused
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
+from tests.doubles.child import Child
 from tests.doubles.clock import FakeClock
 from tests.doubles.fuse import PROGRAM, fuse_of, why_not
 from tests.doubles.until import until
@@ -81,9 +82,8 @@ def test_a_process_is_told_what_it_is_what_it_lacks_and_what_belongs_to_other_no
 
 
 def test_another_process_of_ones_own_is_looked_at_by_its_pid(world: World) -> None:
-    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+    with Child(["/bin/sleep", "60"]) as other:
         found = why(world, f"--pid={other.pid}")
-        other.kill()
     assert found["pid"] == other.pid
     assert f"unix:path:{Path('/bin/sleep').resolve()}" in found["selectors"]
 

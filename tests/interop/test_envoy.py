@@ -19,6 +19,7 @@ from svid.tls.authorize import exactly
 from svid.tls.context import client_context
 from svid.workloadapi.sources import X509Source
 from svid.x509svid import X509SVID
+from tests.doubles.child import end
 from tests.flow.daemons import COGNOMEN, Dev, free_port
 
 ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
@@ -126,8 +127,8 @@ def running(
     try:
         yield child
     finally:
-        child.terminate()
-        child.wait(timeout=20)
+        end(child)
+        child.wait()
 
 
 @pytest.mark.timeout(90)

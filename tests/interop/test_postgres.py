@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.doubles.child import end
 from tests.flow.daemons import COGNOMEN, free_port
 from tests.flow.twodaemons import World
 
@@ -57,8 +58,8 @@ def running(arguments: Sequence[str], log: Path, *, uid: int | None = None) -> I
     try:
         yield child
     finally:
-        child.terminate()
-        child.wait(timeout=20)
+        end(child)
+        child.wait()
 
 
 @pytest.fixture

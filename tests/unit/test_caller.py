@@ -14,6 +14,7 @@ import pytest
 
 from cognomen.daemon.caller import Caller, peer, process_of
 from cognomen.daemon.errors import Kind, Refused
+from tests.doubles.child import Child
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another uid needs root")
 
@@ -42,13 +43,12 @@ def connecting(
 ) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
     """A process that has connected, and our side of the connection."""
     command = [sys.executable, "-c", CONNECT.format(before=before, after=after), listener.getsockname()]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with Child(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "connected\n"
         accepted, _ = listener.accept()
         with accepted:
             yield process, accepted
-        process.kill()
 
 
 def boot_seconds() -> float:
