@@ -59,6 +59,18 @@ class Issuer:
     async def admin(self, method: str, request: Message, reply: type[Message]) -> Message:
         return await call(self.admin_channel, f"/cognomen.admin.v1.Admin/{method}", request, reply.FromString)
 
+    async def settle(self) -> None:
+        """Wait for the first checkpoint, which on a busy machine would come amidst what a test hears on a feed."""
+        async with asyncio.timeout(20):
+            while not await self._has_checkpoint():
+                pass
+
+    async def _has_checkpoint(self) -> bool:
+        request = admin_pb2.ListCheckpointsRequest(page_size=1)
+        found = await self.admin("ListCheckpoints", request, admin_pb2.ListCheckpointsResponse)
+        assert isinstance(found, admin_pb2.ListCheckpointsResponse)
+        return bool(found.checkpoints)
+
     async def invite(self, labels: Mapping[str, str] | None = None, *, ttl: timedelta | None = None) -> Invite:
         request = admin_pb2.CreateInviteRequest(labels=labels or {})
         if ttl is not None:
@@ -231,7 +243,9 @@ async def running(directory: Path, **changes: object) -> AsyncIterator[Issuer]:
         task.add_done_callback(lambda _: opened.done() or opened.cancel())
         try:
             async with grpc.aio.insecure_channel(f"unix:{config.admin_socket}", options=_OPTIONS[2:]) as admin:
-                yield Issuer(config, await opened, admin)
+                issuer = Issuer(config, await opened, admin)
+                await issuer.settle()
+                yield issuer
         finally:
             stop.set()
 

@@ -54,6 +54,8 @@ class LiveIssuer:
             group.create_task(issuer.main.run(self.config, ready=ready, stop=stop))
             async with asyncio.timeout(START_SECONDS):
                 await bound.wait()
+                while not await self._has_checkpoint():  # which would come amidst what a test hears on a feed
+                    pass
             try:
                 yield self
             finally:
@@ -84,6 +86,10 @@ class LiveIssuer:
     async def node(self, node_id: str) -> pb.Node:
         """A node, by its id or SPIFFE ID."""
         return await self._call("GetNode", pb.GetNodeRequest(id=node_id), pb.Node.FromString)
+
+    async def _has_checkpoint(self) -> bool:
+        request = pb.ListCheckpointsRequest(page_size=1)
+        return bool((await self._call("ListCheckpoints", request, pb.ListCheckpointsResponse.FromString)).checkpoints)
 
     async def _change(self, method: str, entries: tuple[RegistrationEntry, ...]) -> list[RegistrationEntry]:
         request = pb.EntriesRequest(entries=[entry_to_pb(entry) for entry in entries])

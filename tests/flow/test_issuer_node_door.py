@@ -199,10 +199,10 @@ async def served_serial(issuer_address: str, roots: bytes) -> int:
 
 
 async def test_the_issuers_own_svid_is_renewed_at_half_life_without_a_restart(tmp_path: Path) -> None:
-    async with running(tmp_path, issuer_svid_ttl=timedelta(seconds=4)) as issuer:
+    async with running(tmp_path, issuer_svid_ttl=timedelta(seconds=8)) as issuer:
         roots = (await issuer.invite()).bundle.to_pem()
         first = await served_serial(issuer.bound.join_address, roots)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while await served_serial(issuer.bound.join_address, roots) == first:
                 pass
         assert (await attest(await issuer.invite(), new_key())).chain
