@@ -36,7 +36,7 @@ test: install $(VENV)-postgres/.installed  ## every test, in parallel: about fou
 soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons (about 20 minutes)
 	COGNOMEN_SOAK=1 $(BIN)/python -m pytest -n 4 tests/flow/test_kill.py tests/flow/test_outage.py tests/flow/test_clock_drill.py tests/flow/test_idle_feed.py tests/flow/test_network_drills.py tests/flow/test_tls_libraries.py tests/flow/test_tls_grpc.py $(ARGS)
 
-check: lint types contracts stubs  ## what CI runs: lint, types, import contracts, generated code, then the tests
+check: lint types contracts stubs  ## the first half of what CI runs: lint, types, import contracts, generated code, then the tests
 	$(MAKE) test
 
 lint: install
