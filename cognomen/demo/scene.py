@@ -7,6 +7,7 @@ cognomen/demo/transcript.
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -32,6 +33,7 @@ ROLES = (
 
 _STOP_SECONDS = 10
 _LOOK_UP_SECONDS = 0.5
+_GOOD_ENDS = {0, -signal.SIGTERM}  # of those that were told to end; the second where they had hardly begun
 _TTL = "20s"
 _COMMAND_SECONDS = 30
 
@@ -124,7 +126,7 @@ class Scene:
             except queue.Empty as e:
                 if left <= 0:
                     raise SceneError("the time is up") from e
-        if event.name == "ended" and not (event.who in self._leaving and event.facts["exit_code"] == 0):
+        if event.name == "ended" and not (event.who in self._leaving and event.facts["exit_code"] in _GOOD_ENDS):
             raise SceneError(f"{event.who} ended early, with exit code {event.facts['exit_code']}")
         return event
 

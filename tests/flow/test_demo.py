@@ -15,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.child import END_SECONDS, Child, read_all
+from tests.doubles.child import Child, read_all
 
+pytestmark = pytest.mark.timeout(
+    120
+)  # each run starts five interpreters, and one waits for three rotations of SVIDs of 20 s
+LONG_SECONDS = 30
 DEMO = (sys.executable, "-m", "cognomen.demo")
 
 
-@pytest.mark.timeout(120)  # three rotations of SVIDs of 20 s
 def test_the_demo_shows_three_rotations_under_traffic_an_entry_pushed_and_one_refusal() -> None:
     done = subprocess.run([*DEMO, "--once"], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -85,10 +88,31 @@ def test_a_terminal_that_was_stopped_keeps_no_signal_from_ending_it(short_path: 
     with in_a_terminal(short_path) as terminal:
         termios.tcflow(terminal.slave, termios.TCOOFF)  # Ctrl-S
         terminal.demo.send_signal(signal.SIGTERM)
-        assert terminal.demo.wait(END_SECONDS) == 130
+        assert terminal.demo.wait(LONG_SECONDS) == 130
         termios.tcflow(terminal.slave, termios.TCOON)
     os.close(terminal.slave)
     os.close(terminal.master)
+    assert list(short_path.iterdir()) == []
+
+
+def is_listening(pid: int, *, children: int) -> bool:
+    """Whether it has a thread for each of so many children, and sleeps until one of them says something."""
+    tasks = Path(f"/proc/{pid}/task")
+    state = (tasks / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+    return len(list(tasks.iterdir())) == 1 + children and state == "S"
+
+
+def test_a_component_that_has_hardly_begun_is_ended_as_well(short_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(short_path)}
+    with Child(DEMO, env=environment, stdout=subprocess.PIPE, text=True) as demo:
+        while (
+            len(list(Path(f"/proc/{demo.pid}/task").iterdir())) < 3
+        ):  # a thread listens to each child: the daemons, a component
+            assert demo.poll() is None
+        demo.send_signal(signal.SIGTERM)
+        said, _ = demo.communicate(timeout=LONG_SECONDS)
+    assert "failed: " not in said
+    assert demo.returncode == 130
     assert list(short_path.iterdir()) == []
 
 
@@ -97,7 +121,7 @@ def test_an_output_that_takes_nothing_ends_it_with_everybody(short_path: Path, o
     script = f'set -o pipefail; "$@" {output}'
     done = subprocess.run(
         ["bash", "-c", script, "bash", *DEMO],
-        env={**os.environ, "TMPDIR": str(short_path)}, stderr=subprocess.PIPE, text=True, timeout=50, check=False,
+        env={**os.environ, "TMPDIR": str(short_path)}, stderr=subprocess.PIPE, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == code
     assert done.stderr.startswith("error: standard output: " if code == 1 else "")
