@@ -212,10 +212,9 @@ async def test_who_asks_without_end_keeps_another_uid_waiting_for_one_turn() -> 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_a_process_on_a_file_system_that_answers_nothing_is_explained_by_its_uid(world: World, tmp_path: Path) -> None:
-    with fuse_of(Path("/bin/sleep"), tmp_path) as fuse, subprocess.Popen([tmp_path / PROGRAM, "60"]) as frozen:
+    with fuse_of(Path("/bin/sleep"), tmp_path) as fuse, Child([tmp_path / PROGRAM, "60"]) as frozen:
         fuse.freeze()
         shown = why(world, f"--pid={frozen.pid}")["selectors"]
-        frozen.kill()
         assert ME in shown
         assert not [one for one in shown if one.startswith("unix:path:")]
         assert fuse.questions() == 0
