@@ -4,10 +4,9 @@ When half-life is: attestor/decisions/renewal. Whether a token is good: attestor
 """
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import structlog
@@ -18,6 +17,7 @@ from attestor.decisions.renewal import next_limit, renew_in
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
+from attestor.shares import Queue, Room, Shelf
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
@@ -34,6 +34,7 @@ _MOST_PENDING = 4096
 _WORKLOADS_FAULT = frozenset({Kind.INVALID, Kind.EXHAUSTED})
 _ANSWER_SECONDS = 45.0  # longer than a mint may take
 _RETRY_SECONDS = 2.0  # how long a token past its half-life is served before the issuer is asked again
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOLERANCE = timedelta(seconds=5)  # a reckoned clock may lag by the time that an answer took
 _REST_SECONDS = 1.0  # of an entry whose budget the issuer says is spent
 _HALF_LIFE = 0.5  # the jitter without effect: tokens are renewed when somebody asks, which spreads them enough
@@ -55,7 +56,7 @@ class _Kept:
     renew_at: float
 
     def is_valid(self, at: Reading) -> bool:
-        return is_valid(self.minted.issued_at - _TOLERANCE, self.minted.expires_at, at)
+        return is_valid(max(self.minted.issued_at, _EPOCH) - _TOLERANCE, self.minted.expires_at, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,10 @@ class MintJWTs:
         self._client = client
         self._clock = clock
         self._answer_seconds = answer_seconds
-        self._kept: OrderedDict[_Wish, _Kept] = OrderedDict()
+        self._kept: Shelf[_Wish, _Kept] = Shelf(_KEPT)
         self._pending: dict[_Wish, _Pending] = {}
-        self._queue: deque[_Wish] = deque()
+        self._room = Room(_MOST_PENDING)
+        self._queue: Queue[_Wish] = Queue()
         self._rests: dict[EntryID, float] = {}
         self._wanted = asyncio.Event()
         self._limit = MAX_BATCH
@@ -103,9 +105,9 @@ class MintJWTs:
         """
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
         at = self._clock.read()
-        kept = self._kept.get(wish)
+        kept = self._kept.get(entry.id, wish)
         if kept is not None and at.monotonic < kept.renew_at and kept.is_valid(at):
-            self._kept.move_to_end(wish)
+            self._kept.use(entry.id, wish)
             return kept.minted
         answer = await self._mint(wish, entry)
         if isinstance(answer, MintedJWT):
@@ -130,19 +132,19 @@ class MintJWTs:
             await asyncio.sleep(0)  # whoever asks in this round of the loop shares the call
             while self._queue:
                 self.pulse.work()
-                await self._mint_batch([self._queue.popleft() for _ in range(min(len(self._queue), self._limit))])
+                await self._mint_batch(self._queue.take(self._limit))
 
     async def _mint(self, wish: _Wish, entry: RegistrationEntry) -> MintedJWT | Refused:
         if self._clock.monotonic() < self._rests.get(wish.entry_id, 0):
             return Refused(Kind.EXHAUSTED, "JWT-SVID: the budget of this identity is spent; try again later")
         pending = self._pending.get(wish)
         if pending is None:
-            if len(self._pending) >= _MOST_PENDING:
+            if not self._room.take(entry.id):
                 return Refused(
-                    Kind.EXHAUSTED, f"JWT-SVIDs: expected at most {_MOST_PENDING} being minted, found one more"
+                    Kind.EXHAUSTED, "JWT-SVIDs: expected fewer being minted for this identity; try again later"
                 )
             pending = self._pending[wish] = _Pending(entry, asyncio.get_running_loop().create_future())
-            self._queue.append(wish)
+            self._queue.put(entry.id, wish)
             self._wanted.set()
             self.pulse.wake()
         try:
@@ -173,6 +175,7 @@ class MintJWTs:
     def _settle(self, wish: _Wish, answer: MintedJWT | Refused) -> bool:
         """Give everybody who waits the answer; whether it is a token."""
         pending = self._pending.pop(wish)
+        self._room.give_back(wish.entry_id)
         if isinstance(answer, Refused) and answer.kind is Kind.EXHAUSTED:
             self._rest(wish.entry_id)
         if isinstance(answer, MintedJWT):
@@ -196,10 +199,7 @@ class MintJWTs:
         at = self._clock.read()
         life, left = minted.expires_at - minted.issued_at, minted.expires_at - at.own
         wait = renew_in(life, left=left, jitter=_HALF_LIFE).total_seconds()
-        self._kept[wish] = _Kept(minted, at.monotonic + wait)
-        self._kept.move_to_end(wish)
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        self._kept.put(entry.id, wish, _Kept(minted, at.monotonic + wait))
         return minted
 
 

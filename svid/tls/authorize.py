@@ -19,7 +19,8 @@ _log = logging.getLogger(__name__)
 Authorizer: TypeAlias = Callable[[SpiffeID], bool | None]
 """Admits a peer by returning None or True; refuses it by raising AuthorizationError, which gives the reason, or by returning False.
 
-Any other answer and any other error refuses and is logged.
+Any other answer and any other error refuses and is logged. What answers None for "no", as dict.get and re.fullmatch do, would admit: wrap
+it in `matching`, which takes None for a refusal.
 """
 
 

@@ -2,20 +2,20 @@
 
 gRPC shows a client no certificate of the server, and takes an identity once for each channel. So a channel speaks to a relay in this very
 process, over a Unix socket that no other process is served on, and the relay speaks TLS by a LiveContext. When identity or bundles change,
-the relay says GOAWAY in the server's name: calls in flight finish, later ones take a new connection. Servers: svid/tls/grpc_server.
+the relay says GOAWAY in the server's name: calls in flight finish, later ones take a new connection. The socket has an abstract name, held
+for as long as the channel lives: there is no directory that somebody else may own, rename or clean up. Servers: svid/tls/grpc_server.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import ssl
 import struct
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import grpc
@@ -35,6 +35,8 @@ _HANDSHAKE_SECONDS = 20.0
 _TURNS = 4  # of the loop, in which asyncio closes what was aborted
 _FRAME_HEAD_BYTES = 9  # RFC 9113 4.1
 _GOAWAY, _NO_ERROR, _EVERY_STREAM = 7, 0, 2**31 - 1
+
+_PROXY_OPTIONS = frozenset({"grpc.enable_http_proxy", "grpc.http_proxy"})
 
 Options = Sequence[tuple[str, object]]
 
@@ -57,8 +59,8 @@ def grpc_channel(
     Source: SPIFFE X509-SVID 5; RFC 9113 6.8
     """
     with (
-        _relay(target, source, authorize) as path,
-        grpc.secure_channel(f"unix:{path}", _local(), [("grpc.default_authority", target), *options]) as channel,
+        _relay(target, source, authorize) as name,
+        grpc.secure_channel(f"unix-abstract:{name}", _local(), _options(target, options)) as channel,
     ):
         yield channel
 
@@ -68,10 +70,8 @@ async def grpc_aio_channel(
     target: str, source: X509Identity, authorize: Authorizer, *, options: Options = ()
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Open the same for asyncio."""
-    with _relay(target, source, authorize) as path:
-        async with grpc.aio.secure_channel(
-            f"unix:{path}", _local(), [("grpc.default_authority", target), *options]
-        ) as channel:
+    with _relay(target, source, authorize) as name:
+        async with grpc.aio.secure_channel(f"unix-abstract:{name}", _local(), _options(target, options)) as channel:
             yield channel
 
 
@@ -106,13 +106,19 @@ class _Bearer(grpc.AuthMetadataPlugin):
             callback((("authorization", f"Bearer {token}"),), None)
 
 
+def _options(target: str, options: Options) -> Options:
+    """A caller's options; by a proxy the relay would be asked for in vain, and gRPC would ask one for an abstract name."""
+    wanted = [(name, value) for name, value in options if name not in _PROXY_OPTIONS]
+    return [("grpc.default_authority", target), *wanted, ("grpc.enable_http_proxy", 0)]
+
+
 def _local() -> grpc.ChannelCredentials:
     return grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
 
 
 @contextlib.contextmanager
-def _relay(target: str, source: X509Identity, authorize: Authorizer) -> Iterator[Path]:
-    """Serve a Unix socket in a thread of its own, each connection of which ends at the target; the socket's path."""
+def _relay(target: str, source: X509Identity, authorize: Authorizer) -> Iterator[str]:
+    """Serve a Unix socket in a thread of its own, each connection of which ends at the target; the socket's abstract name."""
     host, colon, port = target.rpartition(":")
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
         raise ValueError(f"target: expected host:port, found {target!r}")
@@ -120,15 +126,16 @@ def _relay(target: str, source: X509Identity, authorize: Authorizer) -> Iterator
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     with contextlib.ExitStack() as leaving:
         leaving.callback(loop.close)
-        directory = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="svid-")))  # of mode 0700
+        name = f"svid-{secrets.token_hex(16)}"
         listener = leaving.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind(str(directory / "s"))
+        listener.bind(f"\0{name}")
         listener.listen()
+        leaving.enter_context(listener.dup())  # whatever becomes of the thread, nobody else gets the name
         thread = threading.Thread(target=lambda: loop.run_until_complete(relay.run(listener, stop)), daemon=True)
         thread.start()
         leaving.callback(thread.join)
         leaving.callback(loop.call_soon_threadsafe, stop.set)
-        yield directory / "s"
+        yield name
 
 
 class _Relay:

@@ -151,15 +151,24 @@ async def test_only_so_many_tokens_are_kept_and_the_longest_unused_goes(minting:
     assert await minting.jwts.jwt_svid(WEB, ["second"]) is not second
 
 
-async def test_only_so_many_may_be_minted_at_the_same_time(minting: Minting) -> None:
+async def test_only_so_many_may_be_minted_at_the_same_time_and_one_entry_leaves_room(minting: Minting) -> None:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(minting.jwts.jwt_svid(WEB, [f"a{number}"])) for number in range(4096)]
+        tasks = [group.create_task(minting.jwts.jwt_svid(WEB, [f"a{number}"])) for number in range(2048)]
         await asyncio.sleep(0)
         with pytest.raises(Refused) as refused:
             await minting.jwts.jwt_svid(WEB, ["one more"])
+        assert isinstance(await minting.jwts.jwt_svid(DB, ["a"]), MintedJWT)
         for task in tasks:
             task.cancel()
     assert refused.value.kind is Kind.EXHAUSTED
+
+
+async def test_one_entry_throws_away_no_token_of_another(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(DB, ["a"])
+    for start in range(0, 3000, 500):
+        wishes = (minting.jwts.jwt_svid(WEB, [f"a{number}"]) for number in range(start, start + 500))
+        await asyncio.gather(*wishes)
+    assert await minting.jwts.jwt_svid(DB, ["a"]) is first
 
 
 class HangingClient(InMemoryIssuerClient):

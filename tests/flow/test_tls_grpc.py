@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeAlias, cast
 
 import grpc
@@ -255,15 +258,30 @@ def test_who_shows_no_certificate_does_not_get_in(server: Identity) -> None:
 
 def test_another_process_is_not_served_by_the_relay(client: Identity, server: Identity) -> None:
     program = (
-        "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(10)\ns.connect(sys.argv[1])\n"
+        "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(10)\ns.connect(chr(0) + sys.argv[1])\n"
         "try:\n    s.send(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n')\n    print(len(s.recv(100)))\n"
         "except (ConnectionResetError, BrokenPipeError):\n    print(0)"
     )
-    with blocking(server, exactly(CLIENT)) as (port, _), _relay(f"127.0.0.1:{port}", client, exactly(SERVER)) as path:
-        command = [sys.executable, "-c", program, str(path)]
+    with blocking(server, exactly(CLIENT)) as (port, _), _relay(f"127.0.0.1:{port}", client, exactly(SERVER)) as name:
+        command = [sys.executable, "-c", program, name]
         assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout == "0\n"
-        assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert not path.parent.exists()
+        with socket.socket(socket.AF_UNIX) as other, pytest.raises(OSError, match="in use"):
+            other.bind(f"\0{name}")
+
+
+def test_no_directory_of_somebody_elses_is_on_the_way(
+    client: Identity, server: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_to_all = tmp_path / "a%41?#" / ("d" * 100)
+    open_to_all.mkdir(parents=True)
+    open_to_all.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(open_to_all))
+    with (
+        blocking(server, exactly(CLIENT)) as (port, _),
+        grpc_channel(f"127.0.0.1:{port}", client, exactly(SERVER)) as channel,
+    ):
+        assert not list(open_to_all.iterdir())
+        assert ask(channel)
 
 
 @pytest.mark.parametrize("target", ["", "host", "host:", ":443", "host:x", "host:0", "host:65536"])
