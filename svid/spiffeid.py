@@ -55,6 +55,16 @@ class TrustDomain:
     def __str__(self) -> str:
         return self.name
 
+    def __eq__(self, other: object) -> bool:
+        """Compare with another trust domain; with a text it is a TypeError, for `!=` would hold for every text."""
+        if isinstance(other, TrustDomain):
+            return self.name == other.name
+        _refuse_text(self, other)
+        return False
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # as its text's, so that a look into a set of texts compares, too
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpiffeID:
@@ -112,6 +122,22 @@ class SpiffeID:
 
     def __str__(self) -> str:
         return f"{_SCHEME}{self.trust_domain.name}{self.path}"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with another SPIFFE ID; with a text it is a TypeError, as for a TrustDomain."""
+        if isinstance(other, SpiffeID):
+            return self.path == other.path and self.trust_domain.name == other.trust_domain.name
+        _refuse_text(self, other)
+        return False
+
+    def __hash__(self) -> int:
+        return hash(str(self))  # as a TrustDomain's
+
+
+def _refuse_text(value: object, other: object) -> None:
+    if isinstance(other, str | bytes):
+        name = type(value).__name__
+        raise TypeError(f"{name}: expected another one to compare with, found text; compare str(…), or {name}.parse(…)")
 
 
 def _check_path(path: str) -> None:

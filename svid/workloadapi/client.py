@@ -114,15 +114,18 @@ class WorkloadAPIClient:
         return read_jwt_bundles(self._first("FetchJWTBundles", pb.JWTBundlesRequest(), pb.JWTBundlesResponse))
 
     def fetch_jwt_svids(
-        self, audience: str | Collection[str], *, spiffe_id: SpiffeID | None = None
+        self, audience: str | Collection[str], *, spiffe_id: SpiffeID | str | None = None
     ) -> tuple[JWTSVID, ...]:
         """Fetch a JWT-SVID for each identity of this process, or for that one alone, the default one first.
 
         Raises:
+            SpiffeIDError: a text that is no SPIFFE ID.
             WorkloadAPIError: PERMISSION_DENIED where there is no such identity for this process; any other status.
             JWTSVIDError: an answer that is none.
         """
         audiences = [audience] if isinstance(audience, str) else list(audience)
+        if isinstance(spiffe_id, str):
+            spiffe_id = SpiffeID.parse(spiffe_id)
         request = pb.JWTSVIDRequest(audience=audiences, spiffe_id=str(spiffe_id or ""))
         svids = read_jwt_svids(self._call("FetchJWTSVID", request, pb.JWTSVIDResponse))
         for svid in svids:
@@ -132,7 +135,7 @@ class WorkloadAPIClient:
                 raise JWTSVIDError(f"sub: expected {spiffe_id}, found {svid.spiffe_id}", clause="Workload API 6.2.1")
         return svids
 
-    def fetch_jwt_svid(self, audience: str | Collection[str], *, spiffe_id: SpiffeID | None = None) -> JWTSVID:
+    def fetch_jwt_svid(self, audience: str | Collection[str], *, spiffe_id: SpiffeID | str | None = None) -> JWTSVID:
         """Fetch the JWT-SVID of the default identity, or of that one; raises as fetch_jwt_svids."""
         return self.fetch_jwt_svids(audience, spiffe_id=spiffe_id)[0]
 

@@ -200,7 +200,7 @@ class JWTSource(_Source[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]]):
         source = cls(socket, timeout=None, clock=clock)
         return await source._connected(timeout)
 
-    def fetch(self, audience: str | Collection[str], *, spiffe_id: SpiffeID | None = None) -> JWTSVID:
+    def fetch(self, audience: str | Collection[str], *, spiffe_id: SpiffeID | str | None = None) -> JWTSVID:
         """Fetch a JWT-SVID for that audience: of the default identity, or of that one.
 
         Asks the Workload API, which keeps tokens that are still fresh; in asyncio: `await asyncio.to_thread(source.fetch, audience)`.

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from svid.clock import SystemClock
-from svid.errors import BundleError, JWTSVIDError, WorkloadAPIError, X509SVIDError
+from svid.errors import BundleError, JWTSVIDError, SpiffeIDError, WorkloadAPIError, X509SVIDError
 from svid.jwtsvid import verify as verify_jwt
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
@@ -133,12 +133,15 @@ def test_a_token_for_another_audience_or_identity_than_asked_for_is_no_answer(
     api: WorkloadAPIDouble, domain: TrustDomainDouble
 ) -> None:
     answer = pb.JWTSVIDResponse(svids=[pb.JWTSVID(spiffe_id="spiffe://example.org/a", svid=domain.token("/a", "db"))])
-    api.say("FetchJWTSVID", answer, answer)
+    api.say("FetchJWTSVID", answer, answer, answer)
     with WorkloadAPIClient(api.socket) as client:
         with pytest.raises(JWTSVIDError, match="aud: expected"):
             client.fetch_jwt_svid(["db", "queue"])
         with pytest.raises(JWTSVIDError, match="sub: expected"):
             client.fetch_jwt_svid("db", spiffe_id=SpiffeID(trust_domain=domain.name, path="/b"))
+        with pytest.raises(SpiffeIDError):
+            client.fetch_jwt_svid("db", spiffe_id="example.org/a")
+        assert client.fetch_jwt_svid("db", spiffe_id="spiffe://example.org/a").spiffe_id.path == "/a"
 
 
 def test_the_request_names_the_audiences_and_the_identity(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -126,3 +127,34 @@ def test_a_prefix_ends_at_a_segment() -> None:
     assert spiffe_id.is_below("/a")
     assert not spiffe_id.is_below("/a/b")
     assert not SpiffeID.parse("spiffe://example.org/ab").is_below("/a")
+
+
+ID = SpiffeID.parse("spiffe://example.org/a")
+TEXTS: list[object] = ["spiffe://example.org/a", "spiffe://example.org/b"]
+
+
+@pytest.mark.parametrize(
+    "compare",
+    [
+        lambda: ID == "spiffe://example.org/a",
+        lambda: ID != "spiffe://example.org/a",
+        lambda: "spiffe://example.org/a" != ID,  # noqa: SIM300 - the other way round
+        lambda: ID in TEXTS,
+        lambda: ID not in set(TEXTS),
+        lambda: dict.fromkeys(TEXTS, True).get(ID),
+        lambda: ID.trust_domain != "example.org",
+        lambda: ID.trust_domain in {"example.org", "example.net"},
+        lambda: ID == b"spiffe://example.org/a",
+    ],
+)
+def test_a_comparison_with_a_text_is_a_mistake_that_shows(compare: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match="expected another one to compare with, found text"):
+        compare()
+
+
+def test_other_things_are_another_thing() -> None:
+    assert ID.trust_domain != ID
+    assert ID.trust_domain != ID
+    assert ID is not None
+    assert ID != 1
+    assert len({ID, SpiffeID.parse(str(ID)), ID.trust_domain}) == 2
