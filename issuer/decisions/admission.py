@@ -74,6 +74,7 @@ class Node:
         current_serial: of the node SVID in use, lower-case hexadecimal; empty: none was used yet.
         pending_serial: of the one handed out last, current at its first use; empty: none.
         acknowledged: the change number its attestor last acknowledged.
+        svid_not_after: the latest end of all its SVIDs.
         is_unconfirmed: the store was restored from a backup, after which the node may have been given another SVID.
     """
 
@@ -183,8 +184,11 @@ def admit_node(
 
 
 def with_pending(node: Node, *, serial: str, not_after: datetime) -> Node:
-    """Note the node SVID that is about to be handed out: pending until it is used."""
-    return replace(node, pending_serial=serial, svid_not_after=not_after)
+    """Note the node SVID that is about to be handed out: pending until it is used.
+
+    Of a clock that was slow for a while the end may lie before that of another SVID, which goes on counting.
+    """
+    return replace(node, pending_serial=serial, svid_not_after=max(not_after, node.svid_not_after))
 
 
 def is_of_node(node: Node, serial: str, *, is_recorded: bool) -> bool:

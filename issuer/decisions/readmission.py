@@ -97,7 +97,7 @@ def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: 
     Args:
         node: the row that the claim's ID names.
         is_recorded: whether the ledger knows the serial of its SVID.
-        window: how long after the end of its SVID; zero: never.
+        window: how long after the latest end of its SVIDs; zero: never.
 
     Returns:
         The row as it must stand from now on.
@@ -112,7 +112,7 @@ def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: 
         raise superseded(node, claim.serial)
     if not window:
         raise Refused(Kind.DENIED, "return: switched off", hint=_HINT, node=node.id)
-    over = claim.leaf.not_valid_after_utc + window
+    over = max(claim.leaf.not_valid_after_utc, node.svid_not_after) + window
     if now >= over:
         raise Refused(
             Kind.DENIED, f"return: expected it until {over.isoformat()}, found it later", hint=_HINT, node=node.id

@@ -117,8 +117,15 @@ def test_a_node_that_repeats_stays_the_same_unless_it_is_banned() -> None:
 
 
 def test_a_new_svid_is_pending_beside_the_current_one() -> None:
-    node = with_pending(a_node(), serial="bb", not_after=NOW)
-    assert (node.current_serial, node.pending_serial, node.svid_not_after) == ("aa", "bb", NOW)
+    later = a_node().svid_not_after + timedelta(hours=1)
+    node = with_pending(a_node(), serial="bb", not_after=later)
+    assert (node.current_serial, node.pending_serial, node.svid_not_after) == ("aa", "bb", later)
+
+
+def test_an_svid_of_a_slow_clock_takes_nothing_from_the_latest_end() -> None:
+    assert (
+        with_pending(a_node(), serial="bb", not_after=NOW - timedelta(days=8)).svid_not_after == a_node().svid_not_after
+    )
 
 
 def test_a_call_with_the_current_serial_is_admitted_and_changes_nothing() -> None:

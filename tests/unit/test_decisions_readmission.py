@@ -176,6 +176,12 @@ async def test_a_node_returns_by_its_current_svid_to_the_last_moment_of_the_wind
     assert check_return(claim, CURRENT, is_recorded=True, window=WINDOW, now=NOW + late) == CURRENT
 
 
+async def test_an_svid_of_a_slow_clock_does_not_shorten_the_window(ours: Signing) -> None:
+    node = replace(CURRENT, svid_not_after=END + timedelta(days=8))
+    claim = Shown(by=ours).claim()
+    assert check_return(claim, node, is_recorded=True, window=WINDOW, now=NOW + timedelta(days=8)) == node
+
+
 async def test_a_node_returns_by_its_pending_svid_which_is_current_by_that(ours: Signing) -> None:
     node = check_return(Shown(by=ours).claim(), PENDING, is_recorded=True, window=WINDOW, now=NOW)
     assert (node.current_serial, node.pending_serial) == (serial_to_text(SERIAL), "")

@@ -172,6 +172,24 @@ async def test_one_that_signed_before_and_whose_key_is_gone_is_not_let_sign_agai
     assert "authority not let sign again" in await issuer.audit()
 
 
+@pytest.mark.parametrize("slow", [-10 * MINUTE, -8 * DAY], ids=str)
+async def test_an_issuer_that_was_started_with_a_slow_clock_is_trusted_again_once_it_is_right(
+    issuer: AgingIssuer, slow: timedelta
+) -> None:
+    kept = await issuer.bundle()
+    await issuer.restart_after(timedelta(), step=slow)
+    await issuer.comes_back()
+    await issuer.go_on(60)
+    issuer.clock.jump(-slow)
+    await issuer.go_on(30)
+    await issuer.comes_back()
+    leaf = x509.load_der_x509_certificate(issuer.identity.chain[0])
+    assert is_vouched_for(leaf, kept, issuer.clock)
+    active = [row.key_id for row in await issuer.rows() if row.state is AuthorityState.ACTIVE]
+    await issuer.go_on(3600)
+    assert [row.key_id for row in await issuer.rows() if row.state is AuthorityState.ACTIVE] == active
+
+
 @pytest.mark.parametrize("step", STEPS, ids=str)
 @pytest.mark.parametrize(
     ("away", "trusts"), [(HOUR, True), (DAY, True), (5 * DAY, True), (7 * DAY, True), (30 * DAY, False)], ids=str
