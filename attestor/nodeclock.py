@@ -6,19 +6,23 @@ What follows from the two is decided in attestor/decisions/clocks.
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from attestor.decisions.clocks import Reading
+from attestor.decisions.clocks import MOST_APART, Reading
 from svid.clock import Clock
 
 __all__ = ["NodeClock"]
 
 _SLOW_SECONDS = 5.0  # an answer that took longer says less than one of
 _RECENT_SECONDS = 60.0
+_OUTDATED = timedelta(minutes=10)  # of silence, after which a word from before our clock was set counts no more
 _EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # what can be reckoned with
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
+    """What the issuer's clock said, and what ours did then."""
+
     issuer: datetime
+    own: datetime
     monotonic: float
 
 
@@ -54,7 +58,7 @@ class NodeClock:
         self._silent_since = None
         took = max(now - asked_at, 0.0)
         if took <= _SLOW_SECONDS or self._heard is None or now - self._heard.monotonic > _RECENT_SECONDS:
-            self._heard = _Heard(issuer + timedelta(seconds=took / 2), now)
+            self._heard = _Heard(issuer + timedelta(seconds=took / 2), self.now(), now)
 
     def hear_nothing(self) -> None:
         """A call to the issuer failed."""
@@ -69,7 +73,11 @@ class NodeClock:
     def read(self) -> Reading:
         """Read both clocks."""
         own, monotonic = self.now(), self.monotonic()
-        heard = self._heard
-        issuer = own if heard is None else heard.issuer + timedelta(seconds=monotonic - heard.monotonic)
-        silent = 0.0 if self._silent_since is None else monotonic - self._silent_since
-        return Reading(own=own, issuer=issuer, monotonic=monotonic, silent=timedelta(seconds=silent))
+        silent = timedelta(seconds=0.0 if self._silent_since is None else monotonic - self._silent_since)
+        issuer = own
+        if (heard := self._heard) is not None:
+            since = timedelta(seconds=monotonic - heard.monotonic)
+            was_set = abs(own - heard.own - since) > MOST_APART
+            if not (was_set and silent >= _OUTDATED):  # else both clocks may have been set together
+                issuer = heard.issuer + since
+        return Reading(own=own, issuer=issuer, monotonic=monotonic, silent=silent)

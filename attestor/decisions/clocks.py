@@ -45,7 +45,9 @@ def apart(at: Reading) -> str:
     if abs(at.ahead) <= MOST_APART:
         return ""
     direction = "ahead of" if at.ahead > timedelta() else "behind"
-    return f"this node's clock says {_text(at.own)}, {_span(abs(at.ahead))} {direction} the issuer's, which says {_text(at.issuer)}"
+    says = "as last heard, now" if at.silent else "which says"
+    length = _span(abs(at.ahead))
+    return f"this node's clock says {_text(at.own)}, {length} {direction} the issuer's, {says} {_text(at.issuer)}"
 
 
 def _text(moment: datetime) -> str:

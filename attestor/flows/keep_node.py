@@ -38,7 +38,7 @@ _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(secon
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _RENEWAL, _CHECKPOINT = "node svid renewal", "checkpoint of the issuer"
 _LOOK_SECONDS = 10.0  # how late a jump of a wall clock may be noticed
-_LONG_SILENCE = timedelta(seconds=15)
+_LONG_SILENCE = timedelta(seconds=30)
 
 
 class KeepNode:
@@ -153,6 +153,7 @@ class KeepNode:
         while (left := self._due - self._clock.monotonic()) > 0:
             if self._must_return or not is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.read().issuer):
                 return  # or its authority has left the bundle
+            self._troubles.over(_RENEWAL)
             self._trusts_another.clear()
             rest = min(left, _LOOK_SECONDS)
             self.pulse.rest()

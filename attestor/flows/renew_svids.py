@@ -19,7 +19,7 @@ from attestor.decisions.renewal import due_now, next_limit, renew_in, retry_in
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
@@ -37,6 +37,8 @@ _RENEWAL = "x509-svid renewal"
 _BATCH = 250  # what others may have to wait for
 _SLICE = 16  # answers that are checked before the loop may do something else
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))
+_REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=10))  # until the node is known again
+_NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
 _LONGEST_REST = timedelta(seconds=10)  # how late a jump of a wall clock may be noticed
 _SHORTEST_REST = timedelta(milliseconds=200)  # renewals that fall due within it share a call
@@ -104,7 +106,7 @@ class RenewSVIDs:
 
     async def run(self) -> None:
         """Mint what is due, for ever."""
-        delays = _BACKOFF.delays(self._jitter)
+        delays, refused_delays = _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)
         while True:
             # 1. What do we have, and what is due?
             self.pulse.work()
@@ -122,7 +124,7 @@ class RenewSVIDs:
                 await self._mint(batch)
             except Refused as e:
                 self._limit = next_limit(self._limit, most=_BATCH, failed=len(batch))
-                delay = next(delays).total_seconds()
+                delay = next(refused_delays if e.kind in _NOT_THIS_NODE else delays).total_seconds()
                 log.warning(
                     "SVIDs not minted", reason=e.detail, hint=e.hint, entries=len(batch), delay_seconds=round(delay, 3)
                 )
@@ -132,7 +134,7 @@ class RenewSVIDs:
             else:
                 self._limit = next_limit(self._limit, most=_BATCH)
                 self._troubles.over(_RENEWAL)
-                delays = _BACKOFF.delays(self._jitter)
+                delays, refused_delays = _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)
 
     def due(self) -> Mapping[EntryID, datetime]:
         """When each entry's SVID is renewed next."""

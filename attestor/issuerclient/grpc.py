@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from attestor.decisions.node import Node, NodeCredential
+from attestor.decisions.node import REJOIN, Node, NodeCredential
 from attestor.decisions.sync import Change, Cursor
 from attestor.issuerclient.diagnosis import is_about_time, tell_clocks
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
@@ -51,11 +51,14 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # else a peer whose kernel still acknowledges has a minute
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, with the credentials of today
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
+
+_UNKNOWN_AUTHORITY = f"the issuer shows an authority that this node does not know, or somebody else answers; {REJOIN}"
 
 Item = TypeVar("Item")
 _Feed: TypeAlias = "grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]"
@@ -261,7 +264,8 @@ async def _asking(address: str, bundle: Bundle) -> AsyncGenerator[None, None]:
     except grpc.aio.AioRpcError as e:
         detail = e.details() or e.code().name
         clocks = await tell_clocks(address, bundle, ISSUER_DNS_NAME) if is_about_time(detail) else None
-        raise clocks or Refused(kind_of_status(e.code().name), f"issuer: {detail}") from e
+        hint = _UNKNOWN_AUTHORITY if "unable to get local issuer certificate" in detail else ""
+        raise clocks or Refused(kind_of_status(e.code().name), f"issuer: {detail}", hint=hint) from e
     except SVIDError as e:
         raise Refused(Kind.INTERNAL, f"answer of the issuer: {e}") from e
 

@@ -37,7 +37,7 @@ _READY_SECONDS = 30.0
 _CALL_SECONDS = 10.0  # less than that: a call runs in a thread, and its end is waited for
 _LOOK_SECONDS = 0.02
 _WATCH_SECONDS = 2.0
-_PATIENCE = 5  # looks in a row, while the attestor tries to come back by itself
+_PATIENCE = 10  # looks in a row, while the attestor tries to come back by itself
 _PATIENCE_WITH_JOINING = 15
 _BANNED = "banned"  # somebody wants it to stay away
 _BACKDATED = timedelta(seconds=30)  # how far a node SVID begins before it is issued

@@ -11,7 +11,7 @@ from attestor.cache import HeldX509
 from attestor.decisions.clocks import is_valid
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.web.health import health_pages
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.errors import Kind, Refused
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
 from tests.doubles.attestorflows import running_flows
@@ -223,3 +223,23 @@ async def test_tokens_are_kept_for_half_their_life_and_never_beyond_it(house: Ho
     for _ in range(100):
         await house.observe.jwts.jwt_svid(WEB, ["a"])
     assert len(house.issuer.jwt_mints) <= 3
+
+
+async def test_the_trouble_of_a_return_that_was_tried_in_silence_ends_with_the_silence(house: House) -> None:
+    house.issuer.set_reachable(reachable=False)
+    await house.pass_seconds(60)
+    assert "node svid renewal" in {one.what for one in house.observe().troubles}
+    house.issuer.set_reachable(reachable=True)
+    await house.pass_seconds(30)
+    assert not house.observe().troubles
+
+
+async def test_a_node_that_is_refused_asks_for_no_mints_each_second(house: House) -> None:
+    house.issuer.refused_node = Refused(Kind.UNAUTHENTICATED, "node SVID: expired")
+    house.issuer.refused_return = Refused(Kind.DENIED, "return: no")
+    await house.pass_seconds(2400)
+    failed = house.observe.metrics.registry.get_sample_value(
+        "cognomen_attestor_renewals_total", {"kind": "x509", "outcome": "failed"}
+    )
+    assert failed is not None
+    assert 10 <= failed <= 120

@@ -44,6 +44,29 @@ def test_silence_lasts_from_the_first_call_that_failed_to_the_next_that_did_not(
     assert clock.read().silent == timedelta()
 
 
+def test_a_word_from_before_our_clock_was_set_counts_no_more_after_long_silence() -> None:
+    fake = FakeClock(NOON)
+    clock = NodeClock(fake)
+    clock.hear(NOON, asked_at=0)
+    fake.jump(8 * 24 * HOUR)
+    clock.hear_nothing()
+    fake.advance(599)
+    assert clock.read().issuer == NOON + 599 * SECOND
+    fake.advance(1)
+    assert clock.read().issuer == fake.now()
+    clock.hear(NOON + 600 * SECOND, asked_at=600)
+    assert clock.ahead == 8 * 24 * HOUR
+
+
+def test_long_silence_alone_changes_nothing() -> None:
+    fake = FakeClock(NOON)
+    clock = NodeClock(fake)
+    clock.hear(NOON - HOUR, asked_at=0)
+    clock.hear_nothing()
+    fake.advance(24 * HOUR)
+    assert clock.ahead == HOUR
+
+
 def test_an_answer_is_as_old_as_half_of_the_time_it_took() -> None:
     fake = FakeClock(NOON)
     clock = NodeClock(fake)
@@ -99,3 +122,8 @@ def test_what_neither_finds_valid_is_not() -> None:
     assert not is_valid(NOON + MINUTE, NOON + HOUR, reading(timedelta()))
     assert not is_valid(NOON - HOUR, NOON, reading(timedelta()))
     assert not is_valid(NOON + MINUTE, NOON + HOUR, reading(2 * HOUR))
+
+
+def test_what_is_only_reckoned_is_not_said_of_the_issuer() -> None:
+    at = Reading(own=NOON + HOUR, issuer=NOON, monotonic=0, silent=SECOND)
+    assert apart(at).endswith(", 1 h ahead of the issuer's, as last heard, now 2026-01-01T12:00:00Z")
