@@ -18,6 +18,7 @@ __all__ = [
     "MAX_CHAIN_LENGTH",
     "MAX_DOCUMENT_BYTES",
     "base64url_decode",
+    "certificate_from_der",
     "certificates_from_der",
     "certificates_from_pem",
     "certificates_to_der",
@@ -55,7 +56,7 @@ def certificates_from_der(
         if len(certificates) == limit:
             raise error(f"certificates: expected at most {limit}, found more", clause="Workload API 5.1")
         end = start + _element_length(der, start, error)
-        certificates.append(_certificate(der[start:end], error))
+        certificates.append(certificate_from_der(der[start:end], error=error))
         start = end
     return tuple(certificates)
 
@@ -78,7 +79,12 @@ def _element_length(der: bytes, start: int, error: type[SVIDError]) -> int:
     return header + length
 
 
-def _certificate(der: bytes, error: type[SVIDError]) -> x509.Certificate:
+def certificate_from_der(der: bytes, *, error: type[SVIDError] = X509SVIDError) -> x509.Certificate:
+    """Parse one certificate.
+
+    Raises:
+        SVIDError: as `error` says; also for a version that X.509 does not know, for which `cryptography` raises no ValueError.
+    """
     try:
         return x509.load_der_x509_certificate(der)
     except (ValueError, x509.InvalidVersion) as e:

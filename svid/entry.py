@@ -14,12 +14,13 @@ from svid.errors import EntryError
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["MAX_TTL", "EntryID", "RegistrationEntry"]
+__all__ = ["MAX_ENTRY_ID_BYTES", "MAX_TTL", "EntryID", "RegistrationEntry"]
 
 EntryID = NewType("EntryID", str)
 """An entry's name in its issuer."""
 
 MAX_TTL = timedelta(days=1)
+MAX_ENTRY_ID_BYTES = 255
 _MAX_HINT_BYTES = 1024
 
 _MAX_SELECTORS = 100
@@ -28,7 +29,7 @@ _MAX_DNS_NAME_BYTES = 253
 _MAX_LABELS = 64
 _MAX_LABEL_BYTES = 256
 _MAX_OWNER_BYTES = 256
-_ENTRY_ID = re.compile(r"[a-zA-Z0-9._-]{0,255}")
+_ENTRY_ID = re.compile(rf"[a-zA-Z0-9._-]{{0,{MAX_ENTRY_ID_BYTES}}}")
 _DNS_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
 
 
@@ -69,7 +70,9 @@ class RegistrationEntry:
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
         if not _ENTRY_ID.fullmatch(self.id):
-            raise EntryError(f"id: expected at most 255 characters a-z A-Z 0-9 . - _, found {self.id!r}")
+            raise EntryError(
+                f"id: expected at most {MAX_ENTRY_ID_BYTES} characters a-z A-Z 0-9 . - _, found {self.id!r}"
+            )
         if not 1 <= len(self.selectors) <= _MAX_SELECTORS:
             raise EntryError(f"selectors: expected 1 to {_MAX_SELECTORS}, found {len(self.selectors)}")
         if self.revision < 0:

@@ -6,12 +6,12 @@ Decided here: what to look at, and the words. Nothing is sent over the connectio
 import asyncio
 import ssl
 
-from cryptography import x509
-
 from attestor.decisions.node import SET_CLOCKS
 from cognomen.daemon.errors import Kind, Refused
 from svid.bundle import Bundle
 from svid.clock import SystemClock
+from svid.encoding import certificate_from_der
+from svid.errors import SVIDError
 
 __all__ = ["is_about_time", "tell_clocks"]
 
@@ -43,9 +43,9 @@ async def tell_clocks(address: str, bundle: Bundle, host_name: str) -> Refused |
             )
             shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             writer.transport.abort()
-    except (OSError, ValueError):  # TimeoutError and SSLError are OSErrors
+        leaf = certificate_from_der(shown)
+    except (OSError, ValueError, SVIDError):  # TimeoutError and SSLError are OSErrors
         return None
-    leaf = x509.load_der_x509_certificate(shown)
     begin, end, now = (
         leaf.not_valid_before_utc,
         leaf.not_valid_after_utc,

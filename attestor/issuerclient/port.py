@@ -24,8 +24,8 @@ __all__ = [
     "X509Request",
 ]
 
-MAX_BATCH = 1000
-"""The most items that one mint may hold."""
+MAX_BATCH = 200
+"""The most items that one mint of tokens may hold: the issuer takes 512 KiB, and an item may have 2 KiB of audiences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

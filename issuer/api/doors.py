@@ -44,10 +44,13 @@ _JOIN = (
     ("grpc.max_connection_age_ms", 60_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
 )
+_NODE_MESSAGE_BYTES = 512 * 1024
+"""It is received and parsed before the caller is admitted. An attestor's batches are smaller: attestor/issuerclient/port."""
+
 _NODE = (
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_receive_message_length", _NODE_MESSAGE_BYTES),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
-    ("grpc.max_concurrent_streams", 100),
+    ("grpc.max_concurrent_streams", 8),  # an attestor has a feed, two mints, an acknowledgement and a renewal at most
     ("grpc.keepalive_time_ms", 30_000),  # a node whose network is gone holds no feed
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -10,14 +10,15 @@ from datetime import datetime
 from typing import TypeAlias, TypeVar, cast
 
 import grpc
-from cryptography import x509
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.api.status import answering
 from issuer.decisions.admission import Node, Peer
 from issuer.decisions.profile import serial_to_text
-from svid.spiffeid import SpiffeID
+from svid.encoding import certificates_from_pem
+from svid.errors import SVIDError, X509SVIDError
 from svid.tls.grpc_server import Behaviour, guarded_method
+from svid.x509svid import check_leaf
 
 __all__ = ["AdmitNodes", "Admitted", "AnswerRefusals", "admitted"]
 
@@ -87,15 +88,15 @@ def _peer(context: _Context) -> Peer:
     pems = list(facts.get("x509_pem_cert", ()))
     if len(pems) != 1:
         raise Refused(Kind.UNAUTHENTICATED, "node SVID: expected a client certificate, found none")
-    leaf = x509.load_pem_x509_certificate(pems[0])
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if len(uris) != 1:
-        raise Refused(Kind.UNAUTHENTICATED, f"node SVID: expected 1 URI SAN, found {len(uris)}")
+    try:
+        (leaf,) = certificates_from_pem(pems[0], limit=1, error=X509SVIDError)
+        spiffe_id = check_leaf(leaf)
+    except SVIDError as e:
+        raise Refused(Kind.UNAUTHENTICATED, f"node SVID: {e}") from e
     return Peer(
         tls_version=b"".join(facts.get("ssl_tls_version", ())).decode("ascii", "replace"),
         session_reused=list(facts.get("ssl_session_reused", ())) != [b"false"],
-        spiffe_id=SpiffeID.parse(uris[0]),
+        spiffe_id=spiffe_id,
         serial=serial_to_text(leaf.serial_number),
         not_after=leaf.not_valid_after_utc,
     )

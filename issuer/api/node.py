@@ -14,6 +14,7 @@ from cognomen.wire.pb import node_pb2 as pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
 from issuer.decisions.changes import Cursor
+from issuer.decisions.minting import check_batch
 from issuer.flows.feed_attestors import FeedAttestors, FeedStep
 from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
 from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
@@ -56,12 +57,14 @@ class NodeService:
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above
         """A batch of X509-SVIDs."""
         del context
+        check_batch(len(request.items))  # before anything is made of them: each is an object of Python
         wanted = [X509Request(entry_id=EntryID(item.entry_id), public_key=item.public_key) for item in request.items]
         return pb.MintX509SVIDsResponse(items=[_x509(answer) for answer in await self.x509(admitted().node, wanted)])
 
     async def MintJWTSVIDs(self, request: pb.MintJWTSVIDsRequest, context: object) -> pb.MintJWTSVIDsResponse:  # noqa: N802 - as above
         """A batch of JWT-SVIDs."""
         del context
+        check_batch(len(request.items))  # as above
         wanted = [
             JWTRequest(entry_id=EntryID(item.entry_id), audiences=tuple(item.audiences)) for item in request.items
         ]

@@ -10,7 +10,7 @@ from datetime import datetime
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.audit import NodeID
 from issuer.decisions.entitlement import is_entitled
-from svid.entry import EntryID, RegistrationEntry
+from svid.entry import MAX_ENTRY_ID_BYTES, EntryID, RegistrationEntry
 from svid.errors import UnusableKeyError
 from svid.keys import KeyKind, PublicKey, kind_of, public_key_from_der
 from svid.spiffeid import SpiffeID
@@ -18,6 +18,7 @@ from svid.spiffeid import SpiffeID
 __all__ = [
     "check_batch",
     "check_entitled",
+    "check_entry_id",
     "check_holder",
     "parse_key",
     "shared_keys",
@@ -40,6 +41,18 @@ def check_batch(size: int) -> None:
     """
     if not 1 <= size <= _MAX_ITEMS:
         raise Refused(Kind.INVALID, f"items: expected 1 to {_MAX_ITEMS}, found {size}")
+
+
+def check_entry_id(entry_id: EntryID) -> None:
+    """Bound what an item names its entry by, which is kept in memory for a while.
+
+    Raises:
+        Refused: INVALID
+    """
+    if len(entry_id) > MAX_ENTRY_ID_BYTES:
+        raise Refused(
+            Kind.INVALID, f"entry_id: expected at most {MAX_ENTRY_ID_BYTES} characters, found {len(entry_id)}"
+        )
 
 
 def parse_key(der: bytes) -> PublicKey:

@@ -17,6 +17,7 @@ from issuer.decisions.admission import Node, check_not_banned, confirmed, is_of_
 from issuer.decisions.authority import Authority
 from issuer.decisions.names import node_id_of
 from issuer.decisions.profile import serial_to_text
+from svid.encoding import certificate_from_der
 from svid.errors import SVIDError
 from svid.keys import PublicKey, hash_of, kind_of, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -58,9 +59,9 @@ def parse_claim(certificate: bytes, *, nonce: bytes, public_key: PublicKey, sign
         if not 1 <= len(value) <= most:
             raise Refused(Kind.INVALID, f"{name}: expected 1 to {most} bytes, found {len(value)}")
     try:
-        leaf = x509.load_der_x509_certificate(certificate)
+        leaf = certificate_from_der(certificate)
         spiffe_id = check_leaf(leaf)
-    except (ValueError, SVIDError) as e:
+    except SVIDError as e:
         raise Refused(Kind.INVALID, f"certificate: expected the leaf of a node SVID: {e}") from e
     return Claim(leaf=leaf, spiffe_id=spiffe_id, nonce=nonce, public_key=public_key, signature=signature)
 

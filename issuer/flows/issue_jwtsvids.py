@@ -97,6 +97,7 @@ class IssueJWTSVIDs:
 
 def _parse(request: JWTRequest, jti: str) -> _Wish | Refused:
     try:
+        minting.check_entry_id(request.entry_id)
         check_audiences(request.audiences, field="audiences")
     except Refused as refused:
         return refused

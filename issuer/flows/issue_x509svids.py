@@ -105,6 +105,7 @@ class IssueX509SVIDs:
 
 def _parse(request: X509Request, serial: int) -> _Wish | Refused:
     try:
+        minting.check_entry_id(request.entry_id)
         minting.parse_key(request.public_key)
     except Refused as refused:
         return refused

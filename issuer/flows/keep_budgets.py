@@ -91,12 +91,18 @@ class MintBudgets:
         return [wish if isinstance(wish, Refused) else self._charged(node_id, kind, wish) for wish in wishes]
 
     def _charged(self, node_id: NodeID, kind: AuthorityKind, wish: WishT) -> WishT | Refused:
-        if not self._entries.take(kind, node_id, wish.entry_id, cost=wish.cost):
-            return _spent("this entry", self.entry)
+        """Charge the node first: it pays for each key that is kept, also for an entry that is not there."""
         if not self._nodes.take(kind, node_id, cost=wish.cost):
-            self._entries.give_back(kind, node_id, wish.entry_id, cost=wish.cost)
             return _spent("this node", self.node)
+        if not self._entries.take(kind, node_id, wish.entry_id, cost=wish.cost):
+            self._nodes.give_back(kind, node_id, cost=wish.cost)
+            return _spent("this entry", self.entry)
         return wish
+
+    @property
+    def kept(self) -> int:
+        """How many budgets are not known to be full."""
+        return self._entries.kept + self._nodes.kept
 
 
 def _spent(whose: str, allowance: Allowance) -> Refused:

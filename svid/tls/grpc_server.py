@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import Generic, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 import grpc
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from svid.clock import Clock
+from svid.encoding import MAX_CHAIN_LENGTH, certificates_from_pem
 from svid.errors import AuthorizationError, JWTSVIDError, SVIDError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.source import TokenVerifier, X509Identity, demand_source
@@ -317,9 +317,6 @@ def _refusal(
 @lru_cache(maxsize=256)
 def _der(leaf: bytes, rest: bytes = b"") -> Sequence[bytes]:
     """Turn what gRPC shows of a peer, the same for each call of it, into DER, leaf first: on a server `rest` is without the leaf."""
-    try:
-        (first,) = x509.load_pem_x509_certificates(leaf)
-        others = x509.load_pem_x509_certificates(rest) if rest else []
-    except ValueError as e:
-        raise X509SVIDError("peer: expected an X509-SVID, found something else") from e
+    (first,) = certificates_from_pem(leaf, limit=1, error=X509SVIDError)
+    others = certificates_from_pem(rest, limit=MAX_CHAIN_LENGTH, error=X509SVIDError) if rest else ()
     return [one.public_bytes(Encoding.DER) for one in (first, *(one for one in others if one != first))]

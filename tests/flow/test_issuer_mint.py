@@ -9,6 +9,8 @@ import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from attestor.issuerclient.port import MAX_BATCH
+from cognomen.daemon.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.daemon.auditlog import broken_link
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.authority import BACKDATE
@@ -233,3 +235,16 @@ async def test_each_credential_has_an_audit_row_in_an_unbroken_chain(tmp_path: P
     assert event["actor"] == node.spiffe_id
     assert event["subject"] == "spiffe://example.org/web"
     assert event["entry_revision"] == 1
+
+
+async def test_the_largest_batch_of_an_attestor_is_minted_and_more_bytes_are_not_read(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        mine = await web(issuer, node)
+        largest = [f"{number:x}".rjust(MAX_SUM_BYTES // MAX_AUDIENCES, "a") for number in range(MAX_AUDIENCES)]
+        answers = await node.mint_jwt(*itertools.repeat((mine, largest), MAX_BATCH))
+        assert {each.WhichOneof("outcome") for each in answers} == {"credential"}
+        refused = await refusal(node.mint_jwt((mine, ["a" * 600_000])))
+        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in str(refused.details())
+        await node.close()

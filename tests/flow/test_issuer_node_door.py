@@ -12,6 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from h2.connection import H2Connection
+from h2.events import RemoteSettingsChanged
+from h2.settings import SettingCodes
 
 from cognomen.wire.pb import node_pb2
 from svid.encoding import certificates_from_der
@@ -100,6 +103,28 @@ async def test_a_resumed_session_is_refused(tmp_path: Path) -> None:
             await mint_by_hand(node.address, context)
         assert refused.value.status is Status.UNAUTHENTICATED
         assert refused.value.message == "TLS: expected a full handshake, found a resumed session"
+
+
+async def settings(reader: asyncio.StreamReader) -> RemoteSettingsChanged:
+    """What a server says first."""
+    connection = H2Connection()
+    connection.initiate_connection()
+    while True:
+        for event in connection.receive_data(await reader.read(4096)):
+            if isinstance(event, RemoteSettingsChanged):
+                return event
+
+
+async def test_a_connection_may_have_as_many_calls_open_as_an_attestor_needs(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer, asyncio.timeout(20):
+        node = await issuer.join()
+        host, _, port = node.address.rpartition(":")
+        context = tls(node, tmp_path, ssl.TLSVersion.TLSv1_3)
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        most = (await settings(reader)).changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS]
+        writer.close()
+        await node.close()
+    assert most.new_value == 8
 
 
 async def test_no_certificate_is_no_connection(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Budgets: what an entry and a node may have minted, and that one who spends his takes nothing from the others."""
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from cognomen.daemon.audiences import MAX_SUM_BYTES
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
+from issuer.api.node import NodeService
 from issuer.config import IssuerConfig
 from issuer.datastore.port import LedgerFilter
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node
+from issuer.decisions.authority import AuthorityKind
 from issuer.decisions.budget import Allowance, charge, mint_cost
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
 from issuer.flows.issue_node_svid import IssueNodeSVID
@@ -36,6 +39,14 @@ from tests.unit.test_readmit_node import OneKey
 
 HOUR = timedelta(hours=1)
 numbers = itertools.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """An item of a batch."""
+
+    entry_id: EntryID
+    cost: float = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +238,49 @@ def test_budgets_that_are_full_again_are_not_kept() -> None:
         budgets.take(str(number))
         clock.advance(0.001)
     assert budgets.kept <= 10_001
+
+
+async def test_an_entry_id_longer_than_any_of_ours_is_refused_and_no_budget_of_it_is_kept(house: House) -> None:
+    for entry_id in (EntryID("x" * 256), EntryID("x" * 4_000_000)):
+        assert await house.tokens((entry_id, 1)) == ["INVALID"]
+        assert await house.leaves(entry_id, 1) == ["INVALID"]
+    assert await house.tokens((EntryID("x" * 255), 1)) == ["DENIED"]
+
+
+class Unread(list[object]):
+    """Items that nobody may touch."""
+
+    def __len__(self) -> int:
+        return 2_000_000
+
+    def __iter__(self) -> Iterator[object]:
+        raise AssertionError("read before they were counted")
+
+
+@dataclass(frozen=True)
+class Flood:
+    """A request with too many items."""
+
+    items: Unread
+
+
+async def test_items_are_counted_before_an_object_is_made_of_any(house: House) -> None:
+    deferred = DeferWrites(metrics=Metrics(), datastore=house.store, clock=house.clock, troubles=Troubles(house.clock))
+    feed = FeedAttestors(datastore=house.store, deferred=deferred, clock=house.clock, trust_domain=TRUST_DOMAIN)
+    door = NodeService(feed=feed, x509=house.x509, jwt=house.jwt, renew=house.renew, clock=house.clock)
+    for mint in (door.MintX509SVIDs, door.MintJWTSVIDs):
+        with pytest.raises(Refused, match="items: expected 1 to 1000, found 2000000"):
+            await mint(Flood(Unread()), None)  # type: ignore[arg-type]  # looks like the message
+
+
+def test_a_node_that_has_spent_its_budget_has_no_budget_kept_for_what_it_names() -> None:
+    budgets = MintBudgets(
+        entry=Allowance(burst=10, per_second=1e-3), node=Allowance(burst=15, per_second=1e-3), clock=FakeClock()
+    )
+    wishes = [Wish(entry_id=EntryID(f"unknown-{number}")) for number in range(100)]
+    outcomes = budgets.within(a_node().id, AuthorityKind.JWT, wishes)
+    assert [isinstance(outcome, Refused) for outcome in outcomes] == [False] * 15 + [True] * 85
+    assert budgets.kept == 15 + 1
 
 
 def test_a_budget_that_is_spent_is_kept_however_many_others_there_are() -> None:

@@ -67,6 +67,14 @@ async def test_a_leaf_that_names_us_and_an_algorithm_of_nobody_is_refused(ours: 
     assert refused.value.kind is Kind.UNAUTHENTICATED
 
 
+async def test_a_certificate_of_a_version_that_nobody_knows_is_refused_as_what_it_is(ours: Signing) -> None:
+    der = Shown(by=ours).claim().leaf.public_bytes(Encoding.DER)
+    bent = der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020158"), 1)
+    with pytest.raises(Refused, match="certificate: expected the leaf of a node SVID") as refused:
+        parse_claim(bent, nonce=NONCE, public_key=NEXT, signature=b"s")
+    assert refused.value.kind is Kind.INVALID
+
+
 async def test_the_key_of_an_svid_of_ours_proves_the_claim(ours: Signing) -> None:
     another = await x509_authority(key_id="x509-2")
     check_claim(Shown(by=ours).claim(), [another.authority, ours.authority], TRUST_DOMAIN)

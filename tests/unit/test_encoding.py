@@ -2,6 +2,7 @@ import base64
 from contextlib import suppress
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from svid.errors import BundleError, SVIDError, X509SVIDError
 ROOT = make_authority("authority-1").certificate
 LEAF = make_certificate(Draft(name="leaf"), make_authority("authority-1"))
 DER = certificates_to_der([LEAF])
+VERSION_89 = LEAF.public_bytes(Encoding.DER).replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020158"), 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, MAX_CHAIN_LENGTH])
@@ -51,6 +53,7 @@ def test_a_truncated_certificate_is_refused(size: int) -> None:
         (b"\x30", "truncated"),
         (b"\x30\x00", "version 3"),
         (b"\x30\x03abc", "version 3"),
+        (VERSION_89, "version 3"),
     ],
 )
 def test_what_is_no_certificate_is_refused(der: bytes, message: str) -> None:
@@ -63,6 +66,12 @@ def test_what_is_no_certificate_is_refused(der: bytes, message: str) -> None:
 def test_any_bytes_are_certificates_or_our_error(noise: bytes, start: int, end: int) -> None:
     with suppress(SVIDError):
         certificates_from_der(DER[:start] + noise + DER[end:])
+
+
+def test_pem_of_a_version_that_nobody_knows_is_refused() -> None:
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(VERSION_89) + b"-----END CERTIFICATE-----\n"
+    with pytest.raises(X509SVIDError, match="each whole"):
+        certificates_from_pem(pem, limit=1, error=X509SVIDError)
 
 
 def test_pem_written_and_parsed_is_the_same() -> None:
