@@ -1,6 +1,6 @@
 """Logs of the daemons: events with fields to standard error, for people on a terminal, as JSON lines otherwise.
 
-Never with the local variables of a traceback: they hold keys.
+Never with the local variables of a traceback: they hold keys. How many of one kind: cognomen/daemon/logsharing.
 """
 
 import logging
@@ -8,7 +8,9 @@ from typing import TextIO
 
 import structlog
 
+from cognomen.daemon.logsharing import ShareLines
 from cognomen.daemon.standardstreams import standard_error
+from svid.clock import SystemClock
 
 __all__ = ["configure"]
 
@@ -27,6 +29,7 @@ def configure(level: str = "info") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            ShareLines(SystemClock()),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,

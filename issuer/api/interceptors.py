@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TypeAlias, TypeVar, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.api.status import answering
@@ -17,10 +18,10 @@ from issuer.decisions.admission import Node, Peer
 from issuer.decisions.profile import serial_to_text
 from svid.encoding import certificates_from_pem
 from svid.errors import SVIDError, X509SVIDError
-from svid.tls.grpc_server import Behaviour, guarded_method
+from svid.tls.grpc_server import Behaviour, Parse, guarded_method
 from svid.x509svid import check_leaf
 
-__all__ = ["AdmitNodes", "Admitted", "AnswerRefusals", "admitted"]
+__all__ = ["AdmitNodes", "Admitted", "AnswerRefusals", "admitted", "check_readable"]
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -47,6 +48,33 @@ def admitted() -> Admitted:
     return _ADMITTED.get()
 
 
+class _Unreadable:
+    """What a method gets instead of a message that cannot be parsed: gRPC would log a traceback for each."""
+
+
+def check_readable(message: object) -> None:
+    """Refuse a message that was not one; a method that reads a stream asks for each.
+
+    Raises:
+        Refused: INVALID
+    """
+    if isinstance(message, _Unreadable):
+        raise Refused(Kind.INVALID, "message: expected one that can be parsed, found other bytes")
+
+
+def _marking(parse: Parse[RequestT] | None) -> Parse[RequestT] | None:
+    if parse is None:
+        return None
+
+    def mark(raw: bytes) -> RequestT:
+        try:
+            return parse(raw)
+        except DecodeError:
+            return cast("RequestT", _Unreadable())  # check_readable lets no method have it
+
+    return mark
+
+
 class AnswerRefusals(grpc.aio.ServerInterceptor):
     """Turns refusals of a method into statuses."""
 
@@ -55,7 +83,7 @@ class AnswerRefusals(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[RequestT, ReplyT] | None":
         """Wrap the method that was called, if there is one."""
         handler = await continuation(handler_call_details)
-        return guarded_method(handler, self._guard)
+        return guarded_method(handler, self._guard, _marking)
 
     async def enter(self, context: _Context) -> None:
         """Do what comes before the method; here, nothing."""
@@ -65,6 +93,7 @@ class AnswerRefusals(grpc.aio.ServerInterceptor):
             call = cast("_Context", context)
             async with answering(call):
                 await self.enter(call)
+                check_readable(request)
                 return await cast("Awaitable[object]", behaviour(request, context))  # all of ours are coroutines
 
         return guarded

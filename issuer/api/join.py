@@ -13,6 +13,7 @@ import grpc
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
+from issuer.api.interceptors import check_readable
 from issuer.datastore.port import Datastore
 from issuer.flows.attest_node import AttestNode, Evidence
 from issuer.flows.issue_node_svid import NodeCredential
@@ -128,6 +129,7 @@ def _evidence(first: pb.AttestNodeRequest) -> Evidence:
 
 async def _read(context: _Context) -> pb.AttestNodeRequest:
     message = await context.read()
+    check_readable(message)
     if not isinstance(message, pb.AttestNodeRequest):
         raise Refused(Kind.INVALID, "step: expected one more message, found the end")
     return message

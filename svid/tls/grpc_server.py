@@ -232,6 +232,7 @@ def _credentials(source: X509Identity) -> grpc.ServerCredentials:
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[RequestT, ReplyT]"
 Behaviour: TypeAlias = Callable[[object, object], object]
+Parse: TypeAlias = Callable[[bytes], RequestT]
 _Make: TypeAlias = "Callable[[Behaviour, object, object], _Handler[RequestT, ReplyT]]"
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
@@ -289,14 +290,16 @@ class _AioInterceptor(grpc.aio.ServerInterceptor):
 
 
 def guarded_method(
-    handler: "_Handler[RequestT, ReplyT] | None", guard: Callable[[Behaviour], Behaviour]
+    handler: "_Handler[RequestT, ReplyT] | None",
+    guard: Callable[[Behaviour], Behaviour],
+    parsing: Callable[[Parse[RequestT] | None], Parse[RequestT] | None] = lambda parse: parse,
 ) -> "_Handler[RequestT, ReplyT] | None":
-    """Wrap the method that was called, if there is one."""
+    """Wrap the method that was called, if there is one, and what parses its messages."""
     if handler is None:
         return None
     kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
     make = cast("_Make[RequestT, ReplyT]", getattr(grpc, f"{kind}_rpc_method_handler"))
-    return make(guard(getattr(handler, kind)), handler.request_deserializer, handler.response_serializer)
+    return make(guard(getattr(handler, kind)), parsing(handler.request_deserializer), handler.response_serializer)
 
 
 def _refusal(

@@ -153,3 +153,23 @@ async def test_one_join_more_than_allowed_is_refused() -> None:
         assert refused.details() == "joins: expected at most 2 at a time, found one more"
         for stream in waiting:
             stream.cancel()
+
+
+GARBAGE = b"\xff\xff\xff garbage"
+
+
+@pytest.mark.parametrize("method", ["AttestNode", "Readmit", "BeginReadmission", "GetBundle"])
+async def test_bytes_that_are_no_message_are_refused_without_a_traceback(
+    method: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with door(Asking()) as channel:
+        call = channel.stream_stream(
+            f"/cognomen.node.v1.Join/{method}", request_serializer=bytes, response_deserializer=bytes
+        )()
+        await call.write(GARBAGE)
+        await call.done_writing()
+        refused = await refusal(call.read())
+    assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.details() == "message: expected one that can be parsed, found other bytes"
+    assert caplog.text == ""
+    assert "Traceback" not in "".join(capsys.readouterr())
