@@ -126,6 +126,7 @@ async def run(
         parts = await _open(config, leaving)
         checkpoints = _checkpoints(parts)
         leaving.push_async_callback(checkpoints.attempt)  # the last one, of all that was decided
+        leaving.push_async_callback(parts.refusals.write_owed)
         credentials, own_svid = await _open_credentials(parts)
         bound = await _open_network_doors(parts, credentials, leaving)
         systemd = systemd or Systemd()
@@ -195,7 +196,13 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
 
 def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
     """What goes on by itself."""
-    prune = Prune(datastore=parts.datastore, clock=parts.clock, guard=parts.guard, troubles=parts.troubles)
+    prune = Prune(
+        datastore=parts.datastore,
+        clock=parts.clock,
+        guard=parts.guard,
+        troubles=parts.troubles,
+        refusals=parts.refusals,
+    )
     return [
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),

@@ -4,6 +4,7 @@ With what a refusal is counted, and in which words it is told: issuer/decisions/
 its own flow.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 _WINDOW_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0  # after a store that did not take the row
 _MOST_ACTORS = 1024  # of one class, alarms aside
+_MOST_OWED = 256  # alarms that the store did not take
 _MOST_REASONS = 16  # of one actor; some quote a number that the caller chose
 
 
@@ -43,6 +45,7 @@ class AuditRefusals:
     clock: Clock
     metrics: Metrics
     _rooms: dict[tuple[str, str], dict[Sighting, _Seen]] = field(default_factory=dict)
+    _owed: list[AuditEvent] = field(default_factory=list)
 
     async def record(self, refused: Refused, *, principal: Principal, actor: str, action: str) -> None:
         """Record the refusal of a call, or only count it when one like it was recorded within the minute.
@@ -71,15 +74,38 @@ class AuditRefusals:
                 rows[seen] = self._event(seen, refused)
         if not rows:
             return
+        alarms = [event for seen, event in rows.items() if seen.is_alarm]
+        if alarms:  # owed until the store has them, with all that it did not take before
+            self._owed.extend(alarms)
+            await self.write_owed()
         try:
-            expendable = not any(seen.is_alarm for seen in rows)
-            await self.datastore.write(lambda tx: tx.audit.append([*rows.values()]), expendable=expendable)
+            expendable = [event for seen, event in rows.items() if not seen.is_alarm]
+            if expendable:
+                await self.datastore.write(lambda tx: tx.audit.append(expendable), expendable=True)
         except Refused as lost:
-            log.warning("refusals not recorded", reason=lost.detail, hint=lost.hint, rows=len(rows))
-            for seen in rows:  # one like it tries again, a little later
+            log.warning("refusals not recorded", reason=lost.detail, hint=lost.hint, rows=len(expendable))
+            for seen in [seen for seen in rows if not seen.is_alarm]:  # one like it tries again, a little later
                 again = self._rooms.setdefault(seen.room, {}).setdefault(seen, _Seen())
                 again.due_at = self.clock.monotonic() + _AGAIN_SECONDS
                 again.unrecorded += 1
+
+    async def write_owed(self) -> None:
+        """Record the alarms that the store has not taken yet: with each alarm, every minute, and at the end."""
+        owed = tuple(self._owed)
+        if not owed:
+            return
+        self._owed.clear()  # also for whoever comes while this waits
+        try:
+            await self.datastore.write(lambda tx: tx.audit.append(owed))
+        except (Refused, asyncio.CancelledError) as lost:
+            self._owed[:0] = owed
+            dropped = self._owed[_MOST_OWED:]
+            del self._owed[_MOST_OWED:]
+            if isinstance(lost, asyncio.CancelledError):
+                raise
+            log.warning(
+                "alarms not recorded yet", reason=lost.detail, hint=lost.hint, rows=len(self._owed), lost=len(dropped)
+            )
 
     def _is_due(self, seen: Sighting, refused: Refused) -> bool:
         """Whether it is time for a row; if not, the refusal is counted."""

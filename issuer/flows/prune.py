@@ -1,5 +1,7 @@
 """Forget what nobody needs any more: change log rows that no follower goes on from, and join tokens that are over.
 
+The same round records what is owed to the audit (issuer/flows/audit_refusals).
+
 Whoever stands before the first row that is kept gets a snapshot (decisions/changes.has_gap). Ledger and audit are never pruned.
 """
 
@@ -12,6 +14,7 @@ from cognomen.daemon.errors import Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
+from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.guard_clock import GuardClock
 from svid.clock import Clock
 
@@ -33,6 +36,7 @@ class Prune:
     clock: Clock
     guard: GuardClock
     troubles: Troubles
+    refusals: AuditRefusals
     pulse: Pulse = field(default_factory=Pulse)
 
     async def __call__(self) -> None:
@@ -57,6 +61,7 @@ class Prune:
             self.pulse.rest()
             await self.clock.sleep(_SECONDS)
             self.pulse.work()
+            await self.refusals.write_owed()
             try:
                 await self()
             except Refused as refused:

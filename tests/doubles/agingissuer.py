@@ -91,14 +91,15 @@ class AgingIssuer:
             metrics=metrics,
         )
         self.identity = await renew()
-        self.prune = Prune(datastore=self.store, clock=clock, guard=self.guard, troubles=troubles)
+        refusals = AuditRefusals(datastore=self.store, clock=clock, metrics=metrics)
+        self.prune = Prune(datastore=self.store, clock=clock, guard=self.guard, troubles=troubles, refusals=refusals)
         deferred = DeferWrites(datastore=self.store, clock=clock, troubles=troubles, metrics=metrics)
         allowance = Allowance(burst=1000, per_second=1)
         batches = MintBatch(
             datastore=self.store,
             deferred=deferred,
             budgets=MintBudgets(entry=allowance, node=allowance, clock=clock),
-            refusals=AuditRefusals(datastore=self.store, clock=clock, metrics=metrics),
+            refusals=refusals,
             clock=clock,
             metrics=metrics,
         )

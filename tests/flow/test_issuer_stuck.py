@@ -9,6 +9,7 @@ from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import NodeID
+from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.prune import Prune
@@ -23,7 +24,8 @@ async def test_a_store_that_does_not_answer_is_told_and_loses_no_write_that_wait
     store, troubles = await SQLiteDatastore.open(None), Troubles(clock)
     deferred = DeferWrites(datastore=store, clock=clock, troubles=troubles, metrics=metrics)
     guard = GuardClock(datastore=store, clock=clock)
-    prune = Prune(datastore=store, clock=clock, guard=guard, troubles=troubles)
+    refusals = AuditRefusals(datastore=store, clock=clock, metrics=metrics)
+    prune = Prune(datastore=store, clock=clock, guard=guard, troubles=troubles, refusals=refusals)
     tasks = [
         Task(name="deferred writes", run=deferred.run, pulse=deferred.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),

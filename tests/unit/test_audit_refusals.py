@@ -1,5 +1,6 @@
 """Refusals at the doors: what is told of them, and that nobody crowds anybody else out of the record."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +21,10 @@ from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode, Evidence
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_node_svid import IssueNodeSVID
+from issuer.flows.prune import Prune
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.nodeattestor.join_token import JoinToken
@@ -224,6 +227,55 @@ async def test_those_of_a_batch_that_found_no_room_are_one_row_with_how_many_the
 async def test_a_store_that_is_not_there_is_no_decision(house: House) -> None:
     await house.refusals.record(Refused(Kind.UNAVAILABLE, "full"), principal=NODE, actor="node-1", action=ACTION)
     assert not await house.rows()
+
+
+async def test_an_alarm_that_the_store_does_not_take_is_owed_until_it_does(house: House) -> None:
+    house.store.refuses = True
+    clone = await house.call_as(a_node().spiffe_id, serial="bb")
+    assert isinstance(clone, Alarm)
+    await house.refusals.write_owed()
+    assert not await house.rows()
+    house.store.refuses = False
+    await house.refusals.write_owed()
+    (row,) = await house.rows()
+    assert row["reason"] == clone.detail
+    await house.refusals.write_owed()
+    assert len(await house.rows()) == 1
+
+
+async def test_the_next_alarm_brings_those_that_are_owed(house: House) -> None:
+    house.store.refuses = True
+    for number in range(300):
+        alarm = Alarm("a clone", node=f"node-{number}")
+        await house.refusals.record(alarm, principal=NODE, actor=f"node-{number}", action=ACTION)
+    house.store.refuses = False
+    await house.call_as(a_node().spiffe_id, serial="bb")
+    rows = await house.rows()
+    assert len(rows) == 256 + 1  # bounded: the first ones, which say when it began
+    assert rows[0]["actor"] == "node-0"
+
+
+async def test_what_is_owed_is_written_by_the_round_of_every_minute(house: House) -> None:
+    house.store.refuses = True
+    await house.call_as(a_node().spiffe_id, serial="bb")
+    house.store.refuses = False
+    guard = GuardClock(datastore=house.store, clock=house.clock)
+    prune = Prune(
+        datastore=house.store,
+        clock=house.clock,
+        guard=guard,
+        troubles=Troubles(house.clock),
+        refusals=house.refusals,
+    )
+    running = asyncio.ensure_future(prune.run())
+    async with asyncio.timeout(10):
+        while not house.clock.sleepers:
+            await house.rows()
+        house.clock.advance(60)
+        while not await house.rows():
+            pass
+    running.cancel()
+    assert len(await house.rows()) == 1
 
 
 async def test_a_row_that_the_store_does_not_take_is_tried_again_a_second_later(house: House) -> None:

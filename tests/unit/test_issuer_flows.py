@@ -17,6 +17,7 @@ from issuer.decisions import authority
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import Change, ChangeKind, has_gap
+from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.hold_keys import HoldKeys
@@ -228,14 +229,17 @@ class TestGuardClock:
         assert not await GuardClock(datastore=store, clock=clock).is_trusted()
 
 
+def pruning(store: SQLiteDatastore, clock: FakeClock, guard: GuardClock) -> Prune:
+    refusals = AuditRefusals(datastore=store, clock=clock, metrics=Metrics())
+    return Prune(datastore=store, clock=clock, guard=guard, troubles=Troubles(clock), refusals=refusals)
+
+
 class TestPrune:
     async def test_the_newest_changes_stay_and_a_follower_before_them_has_a_gap(self, store: SQLiteDatastore) -> None:
         clock = FakeClock()
         rows = [Change(kind=ChangeKind.NODE, subject=str(number)) for number in range(10_005)]
         await store.write(lambda tx: tx.changes.append(rows))
-        await Prune(
-            datastore=store, clock=clock, guard=GuardClock(datastore=store, clock=clock), troubles=Troubles(clock)
-        )()
+        await pruning(store, clock, GuardClock(datastore=store, clock=clock))()
         kept = await store.read(lambda tx: tx.changes.after(0, limit=1))
         assert [row.number for row in kept] == [5]
         head = await store.read(lambda tx: tx.changes.head())
@@ -249,7 +253,7 @@ class TestPrune:
         token = a_token()
         await store.write(lambda tx: tx.tokens.put(token))
         guard = GuardClock(datastore=store, clock=clock)
-        prune = Prune(datastore=store, clock=clock, guard=guard, troubles=Troubles(clock))
+        prune = pruning(store, clock, guard)
         await prune()
         clock.jump(timedelta(days=2))
         await prune()
