@@ -5,6 +5,8 @@ Which pages there are and what they say: the daemons' web/. What is in a request
 
 import asyncio
 import contextlib
+import ipaddress
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +26,7 @@ log = structlog.get_logger(__name__)
 _REQUEST_BYTES = 8 * 1024
 _SECONDS = 5.0
 _MOST_CONNECTIONS = 16
+_HOST = re.compile(r"(\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]+))(:[0-9]{0,5})?")
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -161,6 +164,8 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
 async def _page(request: h11.Request, pages: Mapping[str, MakePage], seconds: float) -> Page:
     if request.method not in {b"GET", b"HEAD"}:
         return _fault(HTTPStatus.METHOD_NOT_ALLOWED)
+    if not all(_is_loopback(value) for name, value in request.headers if name == b"host"):
+        return _fault(HTTPStatus.MISDIRECTED_REQUEST)
     path = request.target.decode("latin-1").partition("?")[0]
     make = pages.get(path)
     if make is None:
@@ -175,6 +180,20 @@ async def _page(request: h11.Request, pages: Mapping[str, MakePage], seconds: fl
     except Exception:  # as at every door: logged here, and no word of it to the peer
         log.exception("page failed", path=path)
         return _fault(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _is_loopback(host: bytes) -> bool:
+    """Whether a Host header names loopback: a page of the web whose name was pointed here has its own name in it."""
+    match = _HOST.fullmatch(host.decode("latin-1"))
+    if match is None:
+        return False
+    name = match["six"] or match["name"]
+    if name.lower() in {"localhost", "localhost."}:
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _fault(status: HTTPStatus) -> Page:
