@@ -59,7 +59,10 @@ class AuditRefusals:
         await self._record([refused], principal=principal, actor=actor, action=action)
 
     async def record_items(self, refusals: Sequence[Refused], *, actor: str, action: str) -> None:
-        """Record what was refused in a node's batch, likewise; the fact `items` says how many were refused alike."""
+        """Record what was refused in a node's batch, likewise.
+
+        The fact `items` says how many were refused alike; the fact `entry`, the first entry of those, becomes the subject.
+        """
         await self._record(refusals, principal=Principal.NODE, actor=actor, action=action)
 
     async def _record(self, refusals: Sequence[Refused], *, principal: Principal, actor: str, action: str) -> None:
@@ -118,7 +121,9 @@ class AuditRefusals:
     def _event(self, seen: Sighting, refused: Refused) -> AuditEvent:
         """The row of a refusal, with how many were only counted before it."""
         known = self._rooms[seen.room][seen]
-        event = audit.refused(told(refused, seen), at=self.clock.now(), actor=seen.actor, action=seen.action)
+        refused = told(refused, seen)
+        entry = str(refused.facts.pop("entry", ""))
+        event = audit.refused(refused, at=self.clock.now(), actor=seen.actor, action=seen.action, subject=entry)
         if known.unrecorded:
             event = replace(event, facts={**event.facts, "unrecorded before": str(known.unrecorded)})
         known.due_at, known.unrecorded = self.clock.monotonic() + _WINDOW_SECONDS, 0

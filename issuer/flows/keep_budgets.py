@@ -106,7 +106,8 @@ class MintBudgets:
 
 
 def _spent(whose: str, allowance: Allowance) -> Refused:
+    svids = "SVID" if allowance.per_second == 1 else "SVIDs"
     return Refused(
         Kind.EXHAUSTED,
-        f"budget: expected at most {allowance.per_second:g} SVIDs a second for {whose}, found more; try again later",
+        f"budget: expected at most {allowance.per_second:g} {svids} a second for {whose}, found more; try again later",
     )

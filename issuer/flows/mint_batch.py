@@ -103,10 +103,10 @@ class MintBatch:
             Refused: UNAVAILABLE when it cannot be recorded or signed; DENIED when the node may nothing any more.
         """
         # 1. What the budgets of node and entries do not hold, is refused before anything is written.
-        wishes = self.budgets.within(node.id, kind, wishes)
+        asked, wishes = wishes, self.budgets.within(node.id, kind, wishes)
         refusals = [wish for wish in wishes if isinstance(wish, Refused)]
         if len(refusals) == len(wishes):
-            await self._refuse(node, refusals, kind)
+            await self._refuse(node, asked, refusals, kind)
             return refusals
         # 2. In one transaction: what this node may have now; what is granted stands in the ledger and in the audit.
         outcomes, authority = await self.datastore.write(
@@ -116,7 +116,7 @@ class MintBatch:
         refused = len(outcomes) - len(granted)
         log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=len(granted), refused=refused)
         # 3. What is refused goes on record, too, but not a row each.
-        await self._refuse(node, [outcome for outcome in outcomes if isinstance(outcome, Refused)], kind)
+        await self._refuse(node, asked, outcomes, kind)
         # 4. Only then sign, and lint what came out.
         signed = iter(await self._sign(granted, authority, sign))
         self.metrics.svids_signed.labels(kind).inc(len(granted))
@@ -138,11 +138,26 @@ class MintBatch:
         self._resolve(credentials, CredentialState.ISSUED)
         return signed
 
-    async def _refuse(self, node: Node, refusals: Sequence[Refused], kind: AuthorityKind) -> None:
-        for reason, count in Counter(refused.kind for refused in refusals).items():
+    async def _refuse(
+        self,
+        node: Node,
+        asked: Sequence[WishT | Refused],
+        outcomes: Sequence[Intent[DraftT] | Refused],
+        kind: AuthorityKind,
+    ) -> None:
+        """Count what was refused and put it on record, with the first entry of those refused alike."""
+        alike: Counter[tuple[Kind, str]] = Counter()
+        entries: dict[tuple[Kind, str], str] = {}
+        for wish, refused in zip(asked, outcomes, strict=True):
+            if isinstance(refused, Refused):
+                alike[refused.kind, refused.detail] += 1
+                entries.setdefault((refused.kind, refused.detail), "" if isinstance(wish, Refused) else wish.entry_id)
+        for (reason, _), count in alike.items():
             self.metrics.mint_refusals.labels(kind, reason).inc(count)
-        alike = Counter((refused.kind, refused.detail) for refused in refusals)
-        told = [Refused(reason, detail, items=count) for (reason, detail), count in alike.most_common()]
+        told = [
+            Refused(reason, detail, items=count, entry=entries[reason, detail])
+            for (reason, detail), count in alike.most_common()
+        ]
         await self.refusals.record_items(told, actor=str(node.spiffe_id), action=f"{kind} minted")
 
     def _resolve(self, credentials: Collection[Credential], state: CredentialState) -> None:

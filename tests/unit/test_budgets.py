@@ -132,8 +132,18 @@ async def test_what_is_over_the_budget_leaves_no_row_of_the_ledger_and_one_of_th
         assert await house.tokens((first, 20)) == ["EXHAUSTED"] * 20
     assert await house.ledger() == ledger
     (row,) = (await house.audit())[len(rows) :]
-    assert "budget: expected at most 1 SVIDs a second for this entry" in row
+    assert "budget: expected at most 1 SVID a second for this entry" in row
     assert '"items":"20"' in row
+    assert f'"subject":"{first}"' in row
+
+
+async def test_a_refusal_of_the_node_names_the_first_entry_that_was_refused(house: House) -> None:
+    first, second = house.entries
+    await house.tokens((first, 9))
+    await house.tokens((second, 9))
+    row = (await house.audit())[-1]
+    assert "budget: expected at most 1 SVID a second for this node" in row
+    assert f'"subject":"{second}"' in row
 
 
 async def test_a_budget_fills_again_with_time(house: House) -> None:
