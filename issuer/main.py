@@ -156,6 +156,10 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         reserve_bytes = config.disk_reserve_mib * 2**20
         datastore = await SQLiteDatastore.open(directory / DATABASE, reserve_bytes=reserve_bytes)
         keys = DiskKeyManager(directory / KEYS)
+        if lacking := await datastore.lacking_room():
+            log.warning(
+                "disk full, nothing is issued", reason=lacking, hint="free some space, or lower disk_reserve_mib"
+            )
     leaving.push_async_callback(datastore.close)
     clock = SystemClock()
     guard = GuardClock(datastore=datastore, clock=clock)

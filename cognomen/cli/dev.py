@@ -8,7 +8,7 @@ import click
 
 from cognomen.cli.deventries import Identity
 from cognomen.cli.devstate import DevState, Kept
-from cognomen.cli.options import duration
+from cognomen.cli.options import GivenPath, duration
 from cognomen.cli.running import check_socket_path, run
 from cognomen.daemon.config import expand_home, format_duration, load
 from issuer.config import IssuerConfig
@@ -42,12 +42,12 @@ def _trust_domain(text: str) -> TrustDomain:
 @click.command()
 @click.option(
     "--state",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     default="~/.local/state/cognomen/dev",
     show_default=True,
     help="What is kept between two runs: database, keys, node.",
 )
-@click.option("--socket", type=click.Path(path_type=Path), help="The Workload API.  [default: run/api.sock in --state]")
+@click.option("--socket", type=GivenPath(), help="The Workload API.  [default: run/api.sock in --state]")
 @click.option(
     "--trust-domain", type=_trust_domain, default="example.org", show_default=True, help="Its name.", metavar="NAME"
 )
@@ -107,6 +107,7 @@ def dev(
             "node_address": here.node_address,
             "join_address": here.join_address,
             "node_svid_ttl": _NODE_TTL,
+            "disk_reserve_mib": 1,
             "x509_svid_ttl": None if x509_ttl is None else format_duration(x509_ttl),
             "jwt_svid_ttl": None if jwt_ttl is None else format_duration(jwt_ttl),
         }

@@ -282,8 +282,8 @@ class Datastore(Protocol):
                 sampled refusals, new entries). The others may use room that is kept for them: removing must work on a full disk.
         """
 
-    async def has_room(self) -> bool:
-        """Whether expendable works are taken now."""
+    async def lacking_room(self) -> str:
+        """Why expendable works are not taken now, in words; empty when they are."""
 
     async def wait_for_change(self, after: int) -> int:
         """Return the log's head as soon as it is greater than `after`; a wake-up carries no data."""

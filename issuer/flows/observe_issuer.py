@@ -84,13 +84,14 @@ class ObserveIssuer:
         # 1. What the store knows.
         head, nodes = await self.datastore.read(lambda tx: (tx.changes.head(), tx.nodes.count()))
         rows = await self.rotate.rows()
-        has_room = await self.datastore.has_room()
-        if has_room:
-            self.troubles.over(_ROOM)
-        else:
+        lacking = await self.datastore.lacking_room()
+        if lacking:
             self.troubles.note(
-                _ROOM, "the disk is full: nothing is issued until there is space; entries and nodes can be removed"
+                _ROOM,
+                f"{lacking}: nothing is issued until there is space, or disk_reserve_mib is lower; entries and nodes can be removed",
             )
+        else:
+            self.troubles.over(_ROOM)
         # 2. What only this process knows.
         behind = [(node_id, standing.behind) for node_id, standing in self.feed.standing.items() if standing.behind]
         svid, now = self.svid(), self.clock.now()
@@ -106,7 +107,7 @@ class ObserveIssuer:
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
             doubt=self.guard.doubt,
             svid_not_after=svid.not_after,
-            has_room=has_room,
+            has_room=not lacking,
             invalid=invalid,
             troubles=[
                 *self.troubles.all(),

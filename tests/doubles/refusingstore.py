@@ -36,8 +36,8 @@ class RefusingStore:
             raise Refused(Kind.UNAVAILABLE, "store: full")
         return await self._store.write(work, expendable=expendable)
 
-    async def has_room(self) -> bool:
-        return not self.is_full and await self._store.has_room()
+    async def lacking_room(self) -> str:
+        return "found 1.0 MiB free, expected 20.0 MiB" if self.is_full else await self._store.lacking_room()
 
     async def wait_for_change(self, after: int) -> int:
         return await self._store.wait_for_change(after)

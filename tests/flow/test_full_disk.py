@@ -114,6 +114,16 @@ async def test_with_no_byte_left_entries_are_deleted_nodes_are_sent_away_and_not
     assert "node call" in actions  # the alarm about the banned node
 
 
+async def test_a_disk_smaller_than_the_reserve_is_told_at_the_start_and_names_the_setting(
+    disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(disk, disk_reserve_mib=16) as issuer:
+        assert "disk_reserve_mib is 16" in capsys.readouterr().out
+        assert "disk_reserve_mib" in ((await refusal(issuer.invite())).details() or "")
+        (trouble,) = (await status(issuer)).troubles
+        assert "MiB free, expected 20.0 MiB (disk_reserve_mib is 16)" in trouble.reason
+
+
 async def test_mints_that_fill_the_disk_leave_the_reserve_to_operators(disk: Path) -> None:
     async with running(disk, disk_reserve_mib=2) as issuer:
         node = await issuer.join()

@@ -233,6 +233,9 @@ async def test_a_full_disk_is_told_until_there_is_space(house: House) -> None:
     page = await ready(False)
     assert (page.status, page.body) == (HTTPStatus.SERVICE_UNAVAILABLE, b"store: no room to spare, the disk is full\n")
     assert (house.troubles(), house.value("store_has_room")) == (["room of the datastore"], 0)
+    (trouble,) = (await house.observe()).troubles
+    assert trouble.reason.startswith("found 1.0 MiB free, expected 20.0 MiB: nothing is issued")
+    assert "disk_reserve_mib" in trouble.reason
     house.store.is_full = False
     assert (await ready(False)).status == HTTPStatus.OK
     assert (house.troubles(), house.value("store_has_room")) == ([], 1)

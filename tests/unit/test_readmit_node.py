@@ -62,8 +62,8 @@ class SlowReads:
     async def write(self, work: Callable[[Transaction], T], *, expendable: bool = False) -> T:
         return await self._store.write(work, expendable=expendable)
 
-    async def has_room(self) -> bool:
-        return await self._store.has_room()
+    async def lacking_room(self) -> str:
+        return await self._store.lacking_room()
 
     async def wait_for_change(self, after: int) -> int:
         return await self._store.wait_for_change(after)

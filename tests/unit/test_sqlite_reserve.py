@@ -80,6 +80,14 @@ def test_a_disk_that_is_nearly_full_has_no_room_to_spare_though_the_reserve_is_w
     assert reserve.has_room()
 
 
+def test_a_disk_smaller_than_the_reserve_says_what_is_free_and_what_is_needed(disk: Disk) -> None:
+    disk.left = SIZE // 2
+    lacking = Reserve(disk.descriptor, SIZE, disk.free).lacking()
+    assert lacking == "found 0.2 MiB free, expected 0.6 MiB (disk_reserve_mib is 0.5)"
+    disk.left = 2 * SIZE
+    assert not Reserve(disk.descriptor, SIZE, disk.free).lacking()
+
+
 def test_after_a_restart_what_was_kept_is_known_and_a_smaller_size_gives_back(disk: Disk) -> None:
     assert disk.reserve().has_room()
     disk.left = SIZE + SIZE // 4
@@ -139,6 +147,7 @@ def test_without_room_expendable_works_are_refused_and_the_others_done(disk: Dis
         Kind.UNAVAILABLE, "datastore: expected room to spare, found the disk full",
     )  # fmt: skip
     assert "free some space" in refused.hint
+    assert "disk_reserve_mib" in refused.hint
     writer.submit(add_one, expendable=False).result()
     disk.left = 100 * MIB
     writer.submit(add_one, expendable=True).result()

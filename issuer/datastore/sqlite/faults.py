@@ -35,12 +35,17 @@ def unavailable(error: sqlite3.Error) -> Refused:
     return refusal
 
 
-def no_room() -> Refused:
-    """The refusal of a work that must leave the reserve to others."""
+def no_room(lacking: str) -> Refused:
+    """The refusal of a work that must leave the reserve to others.
+
+    Args:
+        lacking: what is free and what is needed, in words.
+    """
     return Refused(
         Kind.UNAVAILABLE,
         "datastore: expected room to spare, found the disk full",
-        hint="free some space where the state directory lies; until then nothing is issued, but entries and nodes can be removed",
+        hint=f"{lacking}: free some space where the state directory lies, or lower disk_reserve_mib and restart the issuer; until then"
+        " nothing is issued, but entries and nodes can be removed",
     )
 
 

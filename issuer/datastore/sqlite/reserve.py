@@ -19,6 +19,7 @@ __all__ = ["Reserve"]
 _PARTS = 8
 _MARGIN = 4  # the disk counts as full while it has less than a quarter of the reserve left: SQLite's log must be folded back, too
 _BLOCK = 512  # the unit of st_blocks
+_MIB = 2**20
 
 
 class Reserve:
@@ -56,13 +57,22 @@ class Reserve:
 
     def has_room(self) -> bool:
         """Whether there is room to spare; what was given back is kept again if the disk has it."""
+        return not self.lacking()
+
+    def lacking(self) -> str:
+        """What is missing for room to spare, in words, empty when there is room; what was given back is kept again, likewise."""
         with self._lock:
             free, margin = self._free(), self._size // _MARGIN
             missing = self._size - self._held
             if missing and free >= missing + margin:
                 self._fill()
                 free, missing = self._free(), self._size - self._held
-            return not missing and free >= margin
+            if not missing and free >= margin:
+                return ""
+            return (
+                f"found {free / _MIB:.1f} MiB free, expected {(missing + margin) / _MIB:.1f} MiB"
+                f" (disk_reserve_mib is {self._size / _MIB:g})"
+            )
 
     def give_back(self) -> bool:
         """Give a part of it back to the disk; False when nothing is left."""

@@ -76,9 +76,9 @@ class SQLiteDatastore:
         self._check_open()
         return await asyncio.wrap_future(self._writer.submit(work, expendable=expendable))
 
-    async def has_room(self) -> bool:
-        """Whether expendable works are taken now."""
-        return self._reserve is None or await asyncio.to_thread(self._reserve.has_room)
+    async def lacking_room(self) -> str:
+        """Why expendable works are not taken now, in words; empty when they are."""
+        return "" if self._reserve is None else await asyncio.to_thread(self._reserve.lacking)
 
     async def wait_for_change(self, after: int) -> int:
         """Return the log's head as soon as it is greater than `after`; a wake-up carries no data."""

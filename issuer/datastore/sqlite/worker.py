@@ -217,11 +217,11 @@ class Writer:
     def _attempt(self, jobs: list[_Queued]) -> tuple[dict[_Queued, BaseException], int]:
         errors: dict[_Queued, BaseException] = {}
         is_asked = self._reserve is not None and any(job.expendable for job in jobs)  # asking keeps what was given back
-        has_room = self._reserve is None or not is_asked or self._reserve.has_room()
+        lacking = self._reserve.lacking() if self._reserve is not None and is_asked else ""
         self._connection.execute("BEGIN IMMEDIATE")
         for job in jobs:
-            if job.expendable and not has_room:
-                errors[job] = no_room()
+            if job.expendable and lacking:
+                errors[job] = no_room(lacking)
                 continue
             with _Savepoint(self._connection) as savepoint:
                 job.run(self._transaction)
