@@ -86,7 +86,10 @@ def back_up(state_dir: Path, file: Path, *, progress: Progress = lambda _done, _
         _pack(partial, snapshot, found, packed)
         _publish(partial, file)
     except (OSError, sqlite3.Error) as e:
-        raise Refused(Kind.UNAVAILABLE, f"backup {file}: {e}", hint="check the path and the free space") from e
+        reason = (isinstance(e, OSError) and e.strerror) or str(e)
+        raise Refused(
+            Kind.UNAVAILABLE, f"backup {file}: {reason.lower()}", hint="check the path and the free space"
+        ) from e
     finally:
         for path in (snapshot, partial):
             path.unlink(missing_ok=True)
@@ -97,9 +100,10 @@ def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
     """Unpack a backup into a state directory without a database, and begin anew with it.
 
     Raises:
-        Refused: INVALID for a file that is no whole backup; EXISTS when a database is there, or an issuer runs on it.
+        Refused: NOT_FOUND without a file; INVALID for one that is no whole backup, or cannot be read; EXISTS when a database is there,
+            or an issuer runs on it.
     """
-    with alone_in(private_directory(state_dir), "issuer"):
+    with alone_in(private_directory(state_dir), "issuer"), _opened(file) as packed:
         # Another database's log would be taken for this one's, another checkpoint key for the one that signs.
         for left in (*state_dir.glob(f"{DATABASE}*"), *(state_dir / KEYS).glob("*")):
             raise Refused(
@@ -109,7 +113,7 @@ def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
             )
         temporary = state_dir / f".{DATABASE}.{secrets.token_hex(8)}"
         try:
-            found, keys = _unpack(file, temporary)
+            found, keys = _unpack(packed, temporary)
             asyncio.run(_begin_anew(temporary, actor, found.made_at))
             directory = private_directory(state_dir / KEYS)
             for name, key in keys.items():
@@ -117,7 +121,11 @@ def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
             temporary.rename(state_dir / DATABASE)
             sync_directory(state_dir)
         except OSError as e:
-            raise Refused(Kind.UNAVAILABLE, f"restore {file}: {e}", hint="check the path and the free space") from e
+            raise Refused(
+                Kind.UNAVAILABLE,
+                f"restore {file}: {(e.strerror or str(e)).lower()}",
+                hint="check the path and the free space",
+            ) from e
         except (tarfile.TarError, ValueError, KeyError, OverflowError, RecursionError, sqlite3.Error) as e:
             raise Refused(Kind.INVALID, f"backup {file}: expected one that is whole: {e}") from e
         finally:
@@ -217,11 +225,11 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def _unpack(path: Path, database: Path) -> tuple[Backup, dict[str, bytes]]:
+def _unpack(file: BinaryIO, database: Path) -> tuple[Backup, dict[str, bytes]]:
     """Read a backup whole: its database to that path, its keys into memory; every name and every digest is looked at."""
     keys: dict[str, bytes] = {}
     seen: dict[str, str] = {}
-    with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+    with tarfile.open(fileobj=file, mode="r|") as tar:
         members = iter(tar)
         manifest = _manifest(tar, next(members, None))
         for member in members:
@@ -249,7 +257,14 @@ def _unpack(path: Path, database: Path) -> tuple[Backup, dict[str, bytes]]:
 
 def _opened(path: Path) -> BinaryIO:
     """Open a backup that nobody else may have written: what is in it will be believed."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as e:  # a directory, too: fdopen does not take one
+        raise Refused(
+            Kind.NOT_FOUND if isinstance(e, FileNotFoundError) else Kind.INVALID,
+            f"backup {path}: {(e.strerror or str(e)).lower()}",
+            hint="name a file that cognomen issuer backup wrote, and that this user may read",
+        ) from e
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
         complaint = "a regular file"

@@ -141,6 +141,24 @@ async def test_a_backup_that_others_may_write_is_not_believed(state: Path, tmp_p
         restore(tmp_path / "backup", tmp_path / "new", actor="uid:0")
 
 
+async def test_a_file_that_is_not_there_is_told_as_that_and_can_be_named_again(state: Path, tmp_path: Path) -> None:
+    back_up(state, tmp_path / "backup")
+    with pytest.raises(Refused) as refused:
+        restore(tmp_path / "nope", tmp_path / "new", actor="uid:0")
+    assert (refused.value.kind, refused.value.detail) == (
+        Kind.NOT_FOUND,
+        f"backup {tmp_path}/nope: no such file or directory",
+    )
+    assert "cognomen issuer backup" in refused.value.hint
+    await asyncio.to_thread(restore, tmp_path / "backup", tmp_path / "new", actor="uid:0")
+
+
+async def test_a_directory_is_no_backup(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r": is a directory$") as refused:
+        restore(tmp_path, tmp_path / "new", actor="uid:0")
+    assert refused.value.kind is Kind.INVALID
+
+
 async def test_a_pipe_is_no_backup(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "backup")
     with pytest.raises(Refused, match="expected a regular file"):
