@@ -20,7 +20,7 @@ _MADE = "<!-- made by docs/reference/make.py (make reference) -->"
 _SERVICES = {
     "proto/svid/wire/pb/workload.proto": (
         "The SPIFFE Workload API, on the attestor's workload socket. Every call carries the metadata"
-        " `workload.spiffe.io: true`; who calls is what the kernel says. The two `FetchWIT…` answer UNIMPLEMENTED."
+        " `workload.spiffe.io: true`; the kernel identifies the caller. The two `FetchWIT…` answer UNIMPLEMENTED."
     ),
     "proto/cognomen/wire/pb/inspect.proto": "On the attestor's workload socket.",
     "proto/cognomen/wire/pb/admin.proto": (
@@ -70,7 +70,7 @@ def _help(names: list[str], command: click.Command) -> str:
 
 
 def _api_page() -> str:
-    parts = [_MADE, "# The APIs\n", "What each message holds is said in the .proto files, field by field.", _HEALTH]
+    parts = [_MADE, "# The APIs\n", "The .proto files describe each message field by field.", _HEALTH]
     for path, where in _SERVICES.items():
         text = (_ROOT / path).read_text()
         package = re.search(r"^package ([\w.]+);", text, re.MULTILINE)
