@@ -38,7 +38,10 @@ __all__ = [
 NEW_INVITE = "make a new invite with: cognomen node invite; then start the attestor once with --invite"
 """What an operator does about a node that never joined."""
 
-REJOIN = "invite it again: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE"
+REJOIN = (
+    "invite it again: cognomen node invite --node ID (without --node where it was evicted);"
+    " then on the node: cognomen attestor rejoin --invite FILE"
+)
 """What an operator does about a node that the issuer does not let in any more."""
 
 

@@ -27,7 +27,10 @@ __all__ = ["Claim", "check_claim", "check_return", "parse_claim"]
 
 _MAX_CERTIFICATE_BYTES = 8 * 1024
 _MAX_SIGNATURE_BYTES = 256
-_HINT = "invite it again: cognomen node invite --node ID, then on the node: cognomen attestor rejoin"
+_HINT = (
+    "invite it again: cognomen node invite --node ID (without --node where it was evicted);"
+    " then on the node: cognomen attestor rejoin --invite FILE"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 
 from attestor.config import AttestorConfig
-from attestor.decisions.node import Node
+from attestor.decisions.node import REJOIN, Node
 from attestor.main import rejoin
 from attestor.state.disk import DiskState
 from cognomen.daemon.errors import Kind, Refused
@@ -83,6 +84,19 @@ async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran
             await joined(config, invite)
     assert refused.value.kind is Kind.INVALID
     assert "cognomen node invite --node" in refused.value.hint
+
+
+async def test_an_evicted_node_follows_the_hint_and_joins_as_a_new_one(tmp_path: Path) -> None:
+    assert "--node ID (without --node where it was evicted)" in REJOIN
+    config = AttestorConfig(state_dir=tmp_path / "node")
+    async with running(tmp_path) as issuer:
+        first = await joined(config, await issuer.invite())
+        await issuer.admin("EvictNode", admin_pb2.GetNodeRequest(id=str(first)), admin_pb2.Node)
+        with pytest.raises(grpc.aio.AioRpcError, match="no node is"):
+            await invite_again(issuer, first)
+        again = await joined(config, await issuer.invite())
+    assert again != first
+    assert saved(config).svid.spiffe_id == again
 
 
 async def test_a_state_in_use_is_left_alone(tmp_path: Path) -> None:
