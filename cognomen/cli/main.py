@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.privatefile import own_what_we_make
 from cognomen.daemon.standardstreams import LostOutputError, own_streams
 from svid.errors import AddressError, SVIDError, WorkloadAPIError
 
@@ -153,6 +154,7 @@ def _usage_hint(error: click.ClickException) -> str:
 def main() -> None:
     """Be the program `cognomen`."""
     own_streams()
+    own_what_we_make()
     sys.exit(run(sys.argv[1:]))
 
 

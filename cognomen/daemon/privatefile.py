@@ -13,11 +13,16 @@ from pathlib import Path
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["alone_in", "private_directory", "read_private", "sync_directory", "write_private"]
+__all__ = ["alone_in", "own_what_we_make", "private_directory", "read_private", "sync_directory", "write_private"]
 
 _MAX_PRIVATE_BYTES = 16 * 1024 * 1024
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def own_what_we_make() -> None:
+    """Take the owner's bits out of this process's umask: under 0777 we could not use the files and directories that we make."""
+    os.umask(os.umask(0o077) & ~stat.S_IRWXU)
 
 
 def private_directory(path: Path) -> Path:

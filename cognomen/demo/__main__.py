@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from cognomen.daemon.privatefile import own_what_we_make
 from cognomen.daemon.standardstreams import LostOutputError, own_streams
 from cognomen.demo.scene import AGENT, DAEMONS, ROLES, Event, Scene, SceneError
 from cognomen.demo.tally import LATE, Tally
@@ -219,6 +220,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     own_streams(patience_seconds=_PATIENCE_SECONDS)
+    own_what_we_make()
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.gate import listen
-from cognomen.daemon.privatefile import alone_in, private_directory, read_private, write_private
+from cognomen.daemon.privatefile import alone_in, own_what_we_make, private_directory, read_private, write_private
 
 
 def mode(path: Path) -> int:
@@ -24,6 +24,21 @@ def test_a_file_is_readable_by_its_owner_only_whatever_the_umask(tmp_path: Path)
     finally:
         os.umask(before)
     assert mode(tmp_path / "key") == 0o600
+
+
+def test_what_a_process_makes_is_its_own_though_its_umask_leaves_its_owner_nothing(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        own_what_we_make()
+        write_private(private_directory(tmp_path / "above" / "state") / "key", b"secret")
+        (tmp_path / "log").touch()
+        left = os.umask(0)
+    finally:
+        os.umask(before)
+    assert left == 0o077
+    assert mode(tmp_path / "above" / "state") == 0o700
+    assert mode(tmp_path / "above" / "state" / "key") == 0o600
+    assert mode(tmp_path / "log") == 0o600
 
 
 def test_writing_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
