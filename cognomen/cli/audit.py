@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.options import (
+    GivenPath,
     admin_socket_option,
     every_page_option,
     moment,
@@ -74,7 +75,7 @@ def tail(limit: int, follow: bool, output: str, socket: Path) -> None:
 @click.option(
     "--checkpoint",
     "files",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=GivenPath(allow_dash=True),
     multiple=True,
     metavar="FILE|-",
     help="Checkpoints, a line each; repeatable.  [default: the issuer's own]",

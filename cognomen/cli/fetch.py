@@ -15,7 +15,7 @@ import click
 
 from cognomen.cli.fileset import write_set
 from cognomen.cli.hook import exec_option, run_hook
-from cognomen.cli.options import output_option, workload_address, workload_socket_option
+from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
 from cognomen.cli.output import print_json, print_table, warn
 from cognomen.cli.reach import check_workload_api
 from cognomen.daemon.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
@@ -55,7 +55,7 @@ _watch_option = click.option(
 _write_option = click.option(
     "--write",
     "directory",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     metavar="DIR",
     help="Write files, all of them replaced at once.",
 )

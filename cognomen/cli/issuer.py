@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from cognomen.cli.admin import check_admin_socket, connect
-from cognomen.cli.options import admin_socket_option, output_option
+from cognomen.cli.options import GivenPath, admin_socket_option, output_option
 from cognomen.cli.output import print_document, print_json
 from cognomen.cli.running import announce, check_socket_path, config_options, print_config, run
 from cognomen.daemon.config import load
@@ -151,7 +151,7 @@ def _teller() -> "Progress":
 
 _state_option = click.option(
     "--state",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     default=next(str(field.default) for field in msgspec.structs.fields(IssuerConfig) if field.name == "state_dir"),
     show_default=True,
     help="The issuer's state directory.",
@@ -159,7 +159,7 @@ _state_option = click.option(
 
 
 @issuer.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=GivenPath())
 @_state_option
 @output_option
 def backup(file: Path, state: Path, output: str) -> None:
@@ -178,7 +178,7 @@ def backup(file: Path, state: Path, output: str) -> None:
 
 
 @issuer.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=GivenPath())
 @_state_option
 @output_option
 def restore(file: Path, state: Path, output: str) -> None:

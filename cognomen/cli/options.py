@@ -1,5 +1,6 @@
 """Options and kinds of values that several commands share."""
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -7,10 +8,11 @@ from urllib.parse import quote
 import click
 
 from cognomen.daemon.config import parse_duration
-from svid.errors import SVIDError
+from svid.errors import AddressError, SVIDError
 from svid.selector import Selector
 
 __all__ = [
+    "GivenPath",
     "admin_socket_option",
     "attestor_socket_option",
     "duration",
@@ -29,6 +31,26 @@ __all__ = [
 
 _MAX_SOURCE_BYTES = 256 * 1024 * 1024
 
+
+class GivenPath(click.Path):
+    """A path; an empty text, which pathlib takes for the current directory, is refused.
+
+    Args:
+        allow_dash: whether `-` means a standard stream.
+    """
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(path_type=Path, allow_dash=allow_dash)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Take what was given."""
+        if value == "":
+            self.fail("expected a path, found an empty text", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 output_option = click.option(
     "--output",
     "-o",
@@ -39,7 +61,7 @@ output_option = click.option(
 )
 admin_socket_option = click.option(
     "--socket",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     envvar="COGNOMEN_ADMIN_SOCKET",
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",
@@ -49,7 +71,7 @@ admin_socket_option = click.option(
 workload_socket_option = click.option(
     "--socket",
     metavar="ADDRESS",
-    help="The Workload API: unix:///PATH, or a path.  [default: SPIFFE_ENDPOINT_SOCKET]",
+    help="The Workload API: unix:///PATH, or an absolute path.  [default: SPIFFE_ENDPOINT_SOCKET]",
 )
 attestor_socket_option = click.option(
     "--socket",
@@ -70,8 +92,16 @@ every_page_option = click.option("--all", "every_page", is_flag=True, help="Show
 
 
 def workload_address(text: str | None) -> str | None:
-    """Take a bare path for the Unix socket there."""
-    return f"unix://{quote(text)}" if text is not None and text.startswith("/") else text
+    """Take an absolute path for the Unix socket there.
+
+    Raises:
+        AddressError: a text that is neither a URI nor an absolute path.
+    """
+    if text is None or ":" in text.partition("/")[0]:
+        return text
+    if not text.startswith("/"):
+        raise AddressError(f"socket: expected unix:///PATH, tcp://IP:PORT or an absolute path, found {text!r}")
+    return f"unix://{quote(text)}"
 
 
 def duration(text: str) -> timedelta:

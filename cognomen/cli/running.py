@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from cognomen.cli.options import GivenPath
 from cognomen.cli.output import print_document, print_json
 from cognomen.daemon.config import format_duration
 from cognomen.daemon.errors import Kind, Refused
@@ -35,7 +36,7 @@ def config_options(
         aliases: a second, shorter flag for a key.
     """
     options: list[click.Parameter] = [
-        click.Option(["--config"], type=click.Path(path_type=Path), help="A TOML file; flags override its keys."),
+        click.Option(["--config"], type=GivenPath(), help="A TOML file; flags override its keys."),
         click.Option(
             ["--log-level"], type=click.Choice(_LEVELS), default="info", show_default=True, help="How much to log."
         ),

@@ -8,7 +8,7 @@ import click
 
 from cognomen.cli.admin import connect, pages
 from cognomen.cli.inspect import inspect
-from cognomen.cli.options import attestor_socket_option, output_option
+from cognomen.cli.options import GivenPath, attestor_socket_option, output_option
 from cognomen.cli.output import print_document, print_json, print_table
 from cognomen.daemon.errors import Refused
 from cognomen.wire.admin import document_from_message
@@ -27,7 +27,7 @@ _ELSEWHERE = ("spiffe_id", "entry_id", "parent_id")
 @click.option("--pid", type=click.IntRange(1, 2**31 - 1), help="Of this process.  [default: this very command]")
 @click.option(
     "--admin-socket",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     envvar="COGNOMEN_ADMIN_SOCKET",
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",

@@ -83,11 +83,17 @@ def expand_home(path: str | Path) -> Path:
         ) from e
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("expected a path, found an empty text")
+    return expand_home(text)
+
+
 _FROM_TEXT: Mapping[object, Callable[[str], object]] = {
     timedelta: parse_duration,
     TrustDomain: TrustDomain.parse,
     SpiffeID: SpiffeID.parse,
-    Path: expand_home,
+    Path: _path,
 }
 
 

@@ -93,6 +93,61 @@ def test_a_token_is_fetched_by_the_path_of_its_identity(command: Command) -> Non
     assert done.err == "error: --spiffe-id: expected one of spiffe://example.org/dev/self, found '/dev/other'\n"
 
 
+SOCKETS = [
+    ["fetch", "x509"],
+    ["validate", "jwt", "--audience", "a", "-"],
+    ["status", "attestor"],
+    ["attestor", "healthcheck"],
+]
+
+
+@pytest.mark.parametrize("text", ["", "run/api.sock"])
+@pytest.mark.parametrize("call", SOCKETS, ids=" ".join)
+def test_a_socket_by_a_relative_path_is_wrong_usage(
+    command: Command, call: list[str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    done = command(*call, "--socket", text)
+    assert (done.code, done.out) == (2, "")
+    assert f"expected unix:///PATH, tcp://IP:PORT or an absolute path, found {text!r}" in done.err
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["dev", "--state", ""],
+        ["dev", "--socket", ""],
+        ["node", "list", "--socket", ""],
+        ["node", "invite", "--write", ""],
+        ["fetch", "x509", "--write", ""],
+        ["issuer", "backup", "file", "--state", ""],
+        ["issuer", "restore", ""],
+        ["issuer", "check", "--config", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_wrong_usage(command: Command, call: list[str]) -> None:
+    done = command(*call)
+    assert (done.code, done.out) == (2, "")
+    assert "expected a path, found an empty text" in done.err
+
+
+@pytest.mark.parametrize("flag", ["--state", "--admin-socket"])
+def test_an_empty_path_of_a_daemon_is_refused_by_its_key(command: Command, flag: str) -> None:
+    done = command("issuer", "check", "--trust-domain", "example.org", flag, "")
+    assert done.code == 1
+    assert "expected a path, found an empty text" in done.err
+
+
+def test_under_a_umask_that_leaves_the_owner_nothing_a_daemon_can_use_what_it_makes(tmp_path: Path) -> None:
+    state, socket_path = tmp_path / "above" / "node", tmp_path / "run" / "s"
+    call = [*COGNOMEN, "attestor", "run", "--state", str(state), "--workload-socket", str(socket_path)]
+    done = subprocess.run(call, umask=0o777, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "expected one that joined" in done.stderr) == (4, True)
+    assert (state.stat().st_mode & 0o777, state.parent.stat().st_mode & 0o777) == (0o700, 0o700)
+    assert (state / "lock").stat().st_mode & 0o777 == 0o600
+
+
 CALLS = [["fetch", "x509"], ["fetch", "jwt", "--audience", "a"], ["fetch", "bundles"], ["node", "list"]]
 
 
