@@ -237,7 +237,9 @@ def _entries_from(source: str, admin: Admin, *, parent_id: JSON = None) -> list[
         raise Refused(Kind.INVALID, f"{source}: expected JSON: {e}") from e
     if isinstance(document, dict):
         document = document.get("entries")
-    if not isinstance(document, list) or not document:
+    if document == []:
+        raise Refused(Kind.INVALID, f"{source}: expected at least 1 entry, found 0")
+    if not isinstance(document, list):
         raise Refused(Kind.INVALID, f'{source}: expected an array of entries, or {{"entries": […]}}')
     entries = []
     for number, item in enumerate(document):

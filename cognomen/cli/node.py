@@ -8,6 +8,7 @@ import click
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.options import (
+    GivenPath,
     admin_socket_option,
     duration,
     each_once,
@@ -17,7 +18,8 @@ from cognomen.cli.options import (
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.cli.output import print_document, print_json, print_page, warn
+from cognomen.daemon.invite import Invite
 from cognomen.daemon.privatefile import write_private
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -44,7 +46,7 @@ def node() -> None:
 )
 @click.option("--ttl", type=duration, help="How long the invite is good, such as 10m.  [default: the issuer's]")
 @click.option("--node", "node_id", default="", metavar="ID", help="For a node that joined before and stays the same.")
-@click.option("--write", "file", type=click.Path(path_type=Path), help="Write it to a file, mode 0600, instead.")
+@click.option("--write", "file", type=GivenPath(), help="Write it to a file, mode 0600, instead.")
 @output_option
 @admin_socket_option
 def invite(
@@ -61,7 +63,7 @@ def invite(
     node selector join_token:label:team:travel, which a node group can ask for.
 
     --node is for a node that was away for too long: it comes back as itself by cognomen
-    attestor rejoin.
+    attestor rejoin. One that was evicted joins as a new node: without --node.
 
     \b
     Examples:
@@ -75,6 +77,7 @@ def invite(
         request.node_id = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
         made = admin.create_invite(request)
     document = document_from_message(made)
+    _warn_of_loopback(Invite.parse(made.invite))
     if file is not None:
         write_private(file, f"{made.invite}\n".encode())
         document["invite"] = ""
@@ -84,6 +87,14 @@ def invite(
     if file is None:
         click.echo(made.invite)
     click.echo(f"for {made.node_spiffe_id}, until {document['expires_at']}", err=True)
+
+
+def _warn_of_loopback(made: Invite) -> None:
+    if found := made.loopback_addresses:
+        warn(
+            f"this invite is only for attestors on this machine: it names {' and '.join(found)}; for others, set"
+            " advertised_node_address and advertised_join_address in the issuer's configuration"
+        )
 
 
 @node.command("list")

@@ -5,6 +5,7 @@ Who may make one, and what its token is worth, is decided in issuer/flows/create
 
 import base64
 import binascii
+import ipaddress
 import json
 from dataclasses import dataclass, field
 from typing import Self
@@ -37,6 +38,11 @@ class Invite:
     node_address: str
     token: str = field(repr=False)
     bundle: Bundle
+
+    @property
+    def loopback_addresses(self) -> tuple[str, ...]:
+        """Those of its addresses that lead nowhere from another machine."""
+        return tuple(address for address in (self.node_address, self.join_address) if _is_loopback(address))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -92,3 +98,13 @@ class Invite:
         }
         text = json.dumps(document, separators=(",", ":"))
         return _PREFIX + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

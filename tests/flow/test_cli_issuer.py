@@ -190,6 +190,14 @@ def test_a_file_without_entries_is_refused(command: Command, text: str, tmp_path
     assert done.err.startswith(f"error: {tmp_path}/f: expected ")
 
 
+@pytest.mark.parametrize("verb", ["create", "update"])
+@pytest.mark.parametrize("text", ["[]", '{"entries": []}'])
+def test_a_file_with_no_entry_in_its_array_says_so(command: Command, verb: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text(text)
+    done = command("entry", verb, "--from", str(tmp_path / "f"))
+    assert (done.code, done.err) == (1, f"error: {tmp_path}/f: expected at least 1 entry, found 0\n")
+
+
 def test_the_same_entry_twice_is_refused_with_a_next_step(command: Command, path: str) -> None:
     entry = create(command, path)
     done = command("entry", "create", "--spiffe-id", path, "--parent", NODE, "--selector", "unix:uid:1")
@@ -254,6 +262,10 @@ def test_an_invite_is_printed_alone_and_holds_what_a_node_needs(command: Command
     assert invite.trust_domain.name == "example.org"
     assert invite.bundle.x509_authorities
     assert invite.token not in done.err
+    warned = (
+        f"this invite is only for attestors on this machine: it names {invite.node_address} and {invite.join_address};"
+    )
+    assert f"warning: {warned} for others, set advertised_node_address and advertised_join_address" in done.err
 
 
 def test_an_invite_can_go_to_a_private_file_instead(command: Command, tmp_path: Path) -> None:
