@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=30))
 _HEALTHY_SECONDS = 60.0  # a task that ran that long, and gets on, has recovered
-_LOOK_SECONDS = 10.0
-_MOST_LOOKS = 12  # at one turn of its work: longer than every deadline in a task
+_LOOK_SECONDS = 30.0
+_MOST_LOOKS = 4  # at one turn of its work: longer than every deadline in a task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
