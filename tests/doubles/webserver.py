@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 __all__ = ["Seen", "proxy", "web_server"]
 
 _SECONDS = 20
+_TURNS = 4  # of the loop, in which asyncio closes what was aborted
 
 
 class Seen:
@@ -92,23 +93,33 @@ def _running(
     """Serve on a free port of loopback, in a thread of its own."""
     loop, stop, started, seen = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), Seen(0)
 
+    open_now: set[asyncio.Task[None]] = set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(OSError, EOFError):  # whoever called has left, as it should
             async with asyncio.timeout(_SECONDS):
                 await serve(seen, reader, writer)
-        except (OSError, EOFError):  # whoever called has left, as it should
-            pass
-        finally:
-            writer.close()
+
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = loop.create_task(answer(reader, writer))
+        open_now.add(task)
+
+        def gone(task: asyncio.Task[None]) -> None:  # also one that was cancelled before it began
+            open_now.discard(task)
+            writer.transport.abort() if task.cancelled() else writer.close()
+
+        task.add_done_callback(gone)
 
     async def main() -> None:
-        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as listening:
+        async with await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=context) as listening:
             seen.port = listening.sockets[0].getsockname()[1]
             started.set()
             await stop.wait()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in open_now:
             task.cancel()
-        await asyncio.sleep(0)
+        await asyncio.gather(*open_now, return_exceptions=True)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     loop.set_exception_handler(lambda _, __: None)  # of connections that were cut
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
