@@ -1,9 +1,7 @@
 """What every client of svid.tls keeps: whatever way leads to a server that is not wanted, it is refused, and it is told nothing."""
 
 import contextlib
-import gc
 import http.client
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -299,11 +297,3 @@ def test_an_https_proxy_is_verified_whatever_verify_says(
             with pytest.raises(requests.exceptions.ProxyError, match="CERTIFICATE_VERIFY_FAILED"):
                 session.get("https://localhost/", timeout=10, verify=verify)
         assert not between.heads
-
-
-def test_a_connection_that_says_nothing_is_closed_with_the_server_that_the_others_are_tried_with(world: World) -> None:
-    with contextlib.ExitStack() as leaving:
-        with web_server(server_context(world.server, lambda _: True)) as server:
-            for _ in range(3):
-                leaving.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
-        gc.collect()  # what is left open is a warning, and so a failure

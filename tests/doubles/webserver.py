@@ -1,17 +1,21 @@
-"""Real servers on loopback that note what they are asked: a web server, and a proxy in front of one."""
+"""Real servers on loopback that note what they are asked: a web server, and a proxy in front of one.
 
-import asyncio
+Threads and blocking sockets: each connection is closed when its server ends, wherever it stands, be it amidst its handshake.
+"""
+
 import contextlib
-import gc
+import select
+import socket
 import ssl
 import threading
-import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["Seen", "proxy", "web_server"]
 
 _SECONDS = 20
-_TURNS = 4  # of the loop, in which asyncio closes what was aborted
+_CONNECTIONS = 64  # at a time
+_CHUNK = 64 * 1024
 
 
 class Seen:
@@ -36,12 +40,10 @@ def web_server(context: ssl.SSLContext | None = None, *, location: str = "") -> 
         location: where to, if anywhere.
     """
     status = f"307 Temporary Redirect\r\nlocation: {location}" if location else "200 OK"
-    answer = f"HTTP/1.1 {status}\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello".encode()
 
-    async def serve(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-        writer.write(answer)
-        await writer.drain()
+    def serve(seen: Seen, near: socket.socket) -> None:
+        seen.heads.append(_request(near))
+        near.sendall(_answer(status, "hello"))
 
     with _running(serve, context) as seen:
         yield seen
@@ -55,93 +57,87 @@ def proxy(context: ssl.SSLContext | None = None) -> Iterator[Seen]:
         context: the TLS to the proxy itself; None: none.
     """
 
-    async def serve(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    def serve(seen: Seen, near: socket.socket) -> None:
+        head = _request(near)
         seen.heads.append(head)
         method, target, *_ = head.split()
         if method != "CONNECT":
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nproxy")
-            await writer.drain()
+            near.sendall(_answer("200 OK", "proxy"))
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
-        try:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            carrying = [
-                asyncio.ensure_future(_carry(reader, far_writer)),
-                asyncio.ensure_future(_carry(far_reader, writer)),
-            ]
-            await asyncio.wait(carrying, return_when=asyncio.FIRST_COMPLETED)
-            for one in carrying:
-                one.cancel()
-            await asyncio.gather(*carrying, return_exceptions=True)
-        finally:
-            far_writer.close()
+        with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2])), timeout=_SECONDS) as far:
+            near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            _carry(near, far)
 
     with _running(serve, context) as seen:
         yield seen
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(64 * 1024):
-        writer.write(data)
-        await writer.drain()
+def _answer(status: str, body: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode()
+
+
+def _request(near: socket.socket) -> str:
+    """Read a request, and return its head; what is left unread would reset the connection before the answer is read."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _some(near)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    while len(body) < length:
+        body += _some(near)
+    return f"{head.decode()}\r\n\r\n"
+
+
+def _some(near: socket.socket) -> bytes:
+    if not (data := near.recv(_CHUNK)):
+        raise EOFError
+    return data
+
+
+def _carry(near: socket.socket, far: socket.socket) -> None:
+    """Carry bytes both ways until one side ends."""
+    other = {near: far, far: near}
+    while ready := select.select(other, [], [], _SECONDS)[0]:
+        for one in ready:
+            other[one].sendall(_some(one))
+            while isinstance(one, ssl.SSLSocket) and one.pending():
+                other[one].sendall(_some(one))
 
 
 @contextlib.contextmanager
-def _running(
-    serve: Callable[[Seen, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-    context: ssl.SSLContext | None,
-) -> Iterator[Seen]:
-    """Serve on a free port of loopback, in a thread of its own."""
-    loop, stop, started, seen = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), Seen(0)
+def _running(serve: Callable[[Seen, socket.socket], None], context: ssl.SSLContext | None) -> Iterator[Seen]:
+    """Serve on a free port of loopback, in threads of its own."""
+    connections: list[socket.socket] = []
+    answers: list[Future[None]] = []
 
-    open_now: set[asyncio.Task[None]] = set()
+    def answer(near: socket.socket) -> None:
+        with near, contextlib.suppress(OSError, EOFError):  # whoever called has left, as it should
+            if isinstance(near, ssl.SSLSocket):
+                near.do_handshake()
+            serve(seen, near)
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, EOFError):  # whoever called has left, as it should
-            async with asyncio.timeout(_SECONDS):
-                await serve(seen, reader, writer)
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # it was shut down
+            while True:
+                near, _ = listening.accept()
+                near.settimeout(_SECONDS)
+                with contextlib.suppress(OSError):  # it has left already
+                    if context is not None:
+                        near = context.wrap_socket(near, server_side=True, do_handshake_on_connect=False)
+                    connections.append(near)
+                    answers.append(threads.submit(answer, near))
 
-    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = loop.create_task(answer(reader, writer))
-        open_now.add(task)
-
-        def gone(task: asyncio.Task[None]) -> None:  # also one that was cancelled before it began
-            open_now.discard(task)
-            writer.transport.abort() if task.cancelled() else writer.close()
-
-        task.add_done_callback(gone)
-
-    async def main() -> None:
-        async with await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=context) as listening:
-            seen.port = listening.sockets[0].getsockname()[1]
-            started.set()
-            await stop.wait()
-        for _ in range(_TURNS):  # for what was accepted just now: cancelled before it begins, it is closed by nobody
-            await asyncio.sleep(0)
-        others = asyncio.all_tasks() - {asyncio.current_task()}  # those that asyncio accepts connections by, too
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        transports: list[asyncio.WriteTransport] = [*loop._transports.values()]  # type: ignore[attr-defined]  # of handshakes
-        for transport in transports:
-            transport.abort()
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-
-    loop.set_exception_handler(lambda _, __: None)  # of connections that were cut
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    assert started.wait(_SECONDS)
-    try:
-        yield seen
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-        with (
-            warnings.catch_warnings()
-        ):  # a handshake that was cut leaves its socket to the collector, in this double alone
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(_CONNECTIONS) as threads:
+        seen = Seen(listening.getsockname()[1])
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield seen
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            for near in connections:
+                with contextlib.suppress(OSError):  # it is closed already
+                    socket.socket.shutdown(near, socket.SHUT_RDWR)  # not TLS's own: its thread may be within it
+    for one in answers:
+        one.result()

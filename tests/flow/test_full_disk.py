@@ -115,10 +115,10 @@ async def test_with_no_byte_left_entries_are_deleted_nodes_are_sent_away_and_not
 
 
 async def test_a_disk_smaller_than_the_reserve_is_told_at_the_start_and_names_the_setting(
-    disk: Path, capsys: pytest.CaptureFixture[str]
+    disk: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with running(disk, disk_reserve_mib=16) as issuer:
-        assert "disk_reserve_mib is 16" in "".join(capsys.readouterr())  # logs go where another test left them
+        assert "disk_reserve_mib is 16" in "".join(capfd.readouterr())
         assert "disk_reserve_mib" in ((await refusal(issuer.invite())).details() or "")
         (trouble,) = (await status(issuer)).troubles
         assert "MiB free, expected 20.0 MiB (disk_reserve_mib is 16)" in trouble.reason

@@ -160,7 +160,7 @@ GARBAGE = b"\xff\xff\xff garbage"
 
 @pytest.mark.parametrize("method", ["AttestNode", "Readmit", "BeginReadmission", "GetBundle"])
 async def test_bytes_that_are_no_message_are_refused_without_a_traceback(
-    method: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    method: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with door(Asking()) as channel:
         call = channel.stream_stream(
@@ -172,4 +172,4 @@ async def test_bytes_that_are_no_message_are_refused_without_a_traceback(
     assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.details() == "message: expected one that can be parsed, found other bytes"
     assert caplog.text == ""
-    assert "Traceback" not in "".join(capsys.readouterr())
+    assert "Traceback" not in "".join(capfd.readouterr())
