@@ -20,7 +20,7 @@ from svid.tls.httpx_client import httpx_async_client, httpx_client
 from svid.tls.requests_session import requests_session
 from svid.tls.urllib_opener import urllib_opener
 from svid.tls.uvicorn_server import uvicorn_mtls
-from tests.contract.tls_clients import AUTHORITIES, CLIENTS, Client, How, trust
+from tests.contract.tls_clients import AUTHORITIES, CLIENTS, Client, How, World
 from tests.doubles.identity import SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.doubles.webca import WebAuthority
@@ -75,36 +75,6 @@ PAIRS = pytest.mark.parametrize(("client_of", "way"), _PAIRS)
 ARRIVING_PAIRS = pytest.mark.parametrize(
     ("client_of", "way"), [pair for pair in _PAIRS if _arrives(*cast("tuple[Client, Way]", pair.values))]
 )
-
-
-@pytest.fixture
-def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WebAuthority:
-    """An authority of the web that everything in the environment names as trusted."""
-    authority = WebAuthority(tmp_path)
-    trust(authority, monkeypatch)
-    return authority
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Who there is: the trust domain, its client and the server that is wanted, the web, the environment of the client."""
-
-    domain: TrustDomainDouble
-    client: Identity
-    server: Identity
-    web: WebAuthority
-    environment: pytest.MonkeyPatch
-
-
-@pytest.fixture
-def world(
-    domain: TrustDomainDouble,
-    client: Identity,
-    server: Identity,
-    web: WebAuthority,
-    monkeypatch: pytest.MonkeyPatch,
-) -> World:
-    return World(domain=domain, client=client, server=server, web=web, environment=monkeypatch)
 
 
 @contextlib.contextmanager

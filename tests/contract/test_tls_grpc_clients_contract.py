@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
 import grpc
@@ -14,31 +13,10 @@ import pytest
 from svid.tls.authorize import exactly
 from svid.tls.grpc_client import grpc_aio_channel, grpc_channel
 from svid.tls.grpc_server import PeerCheck, grpc_server
-from tests.contract.tls_clients import SECRET, trust
+from tests.contract.tls_clients import SECRET, World
+from tests.doubles.grpcrunning import running
 from tests.doubles.identity import SERVER, Identity
-from tests.doubles.trustdomain import TrustDomainDouble
-from tests.doubles.webca import WebAuthority
 from tests.doubles.webserver import proxy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """Who there is: the trust domain, its client and the server that is wanted, the web, the environment of the client."""
-
-    domain: TrustDomainDouble
-    client: Identity
-    server: Identity
-    web: WebAuthority
-    environment: pytest.MonkeyPatch
-
-
-@pytest.fixture
-def world(
-    domain: TrustDomainDouble, client: Identity, server: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> World:
-    web = WebAuthority(tmp_path)
-    trust(web, monkeypatch)
-    return World(domain=domain, client=client, server=server, web=web, environment=monkeypatch)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,26 +41,20 @@ class _Note(grpc.GenericRpcHandler):
 @contextlib.contextmanager
 def grpc_of_the_web(world: World) -> Iterator[Asked]:
     asked = Asked()
-    running = grpc.server(ThreadPoolExecutor(2), handlers=[_Note(asked)])
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[_Note(asked)])
     pem = (world.web.path.parent / "localhost.pem").read_bytes()
-    asked.port = running.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
-    running.start()
-    try:
+    asked.port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, pem)]))
+    with running(server):
         yield asked
-    finally:
-        running.stop(0).wait()
 
 
 @contextlib.contextmanager
 def grpc_of(identity: Identity) -> Iterator[Asked]:
     asked = Asked()
     check = PeerCheck(identity, lambda _: True)
-    running, asked.port = grpc_server("127.0.0.1:0", check, ThreadPoolExecutor(2), handlers=[_Note(asked)])
-    running.start()
-    try:
+    server, asked.port = grpc_server("127.0.0.1:0", check, ThreadPoolExecutor(2), handlers=[_Note(asked)])
+    with running(server):
         yield asked
-    finally:
-        running.stop(0).wait()
 
 
 @contextlib.contextmanager

@@ -17,9 +17,10 @@ from svid.tls.httpx_client import httpx_async_client, httpx_client
 from svid.tls.requests_session import requests_session
 from svid.tls.urllib_opener import urllib_opener
 from tests.doubles.identity import SERVER, Identity
+from tests.doubles.trustdomain import TrustDomainDouble
 from tests.doubles.webca import WebAuthority
 
-__all__ = ["AUTHORITIES", "CLIENTS", "SECRET", "Client", "How", "trust"]
+__all__ = ["AUTHORITIES", "CLIENTS", "SECRET", "Client", "How", "World", "trust"]
 
 SECRET = {"authorization": "Bearer secret"}
 VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "GRPC_PROXY")
@@ -33,6 +34,17 @@ def trust(web: WebAuthority, environment: pytest.MonkeyPatch) -> None:
         environment.delenv(name.lower(), raising=False)
     for name in AUTHORITIES:
         environment.setenv(name, str(web.path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Who there is: the trust domain, its client and the server that is wanted, the web, the environment of the client."""
+
+    domain: TrustDomainDouble
+    client: Identity
+    server: Identity
+    web: WebAuthority
+    environment: pytest.MonkeyPatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,28 @@
-"""A way to start threads that counts them, and holds them back if the test says so."""
+"""Threads of tests: a way to start them that counts them, and holds them back if the test says so; and work beside a test."""
 
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from attestor.workloadattestor.threads import DaemonThreads
 
-__all__ = ["ThreadsDouble"]
+__all__ = ["ThreadsDouble", "side_by_side"]
+
+
+@contextmanager
+def side_by_side(over: threading.Event, *work: Callable[[], None]) -> Iterator[None]:
+    """Do each piece of work in a thread; set `over` at the end, and wait for them."""
+    threads = [threading.Thread(target=one) for one in work]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 class ThreadsDouble:

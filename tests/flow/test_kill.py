@@ -20,6 +20,7 @@ from svid import WorkloadAPIClient, WorkloadAPIError
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.threads import side_by_side
 from tests.flow.daemons import Daemon, free_port
 from tests.flow.soak import IS_SOAK, TIMEOUT
 
@@ -141,15 +142,8 @@ class House:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self.write), threading.Thread(target=self.fetch)]
-        for thread in threads:
-            thread.start()
-        try:
+        with side_by_side(self._over, self.write, self.fetch):
             yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
 
     def stop(self) -> None:
         for daemon in (self.joining, self.attestor, self.issuer):

@@ -27,6 +27,7 @@ from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import X509Source
 from svid.x509svid import verify
 from tests.doubles.network import Network, network
+from tests.doubles.threads import side_by_side
 from tests.flow.daemons import free_port
 from tests.flow.liveissuer import LiveIssuer
 from tests.flow.soak import IS_SOAK, TIMEOUT
@@ -154,15 +155,8 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=one) for one in (self.ask_for_jwts, self.ask_for_x509)]
-        for thread in threads:
-            thread.start()
-        try:
+        with side_by_side(self._over, self.ask_for_jwts, self.ask_for_x509):
             yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from svid.tls.grpc_server import (
     grpc_interceptor,
     grpc_server,
 )
+from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.flow.progress import Progress
@@ -76,17 +77,14 @@ def blocking(server: Identity, authorize: Authorizer, *others: grpc.ServerInterc
             yield b"%d" % number
             threading.Event().wait(0.05)
 
-    running, port = grpc_server("127.0.0.1:0", check, ThreadPoolExecutor(8), interceptors=others)
+    door, port = grpc_server("127.0.0.1:0", check, ThreadPoolExecutor(8), interceptors=others)
     methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Say": grpc.unary_unary_rpc_method_handler(say),
         "Count": grpc.unary_stream_rpc_method_handler(count),
     }
-    running.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Who", methods)])
-    running.start()
-    try:
+    door.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Who", methods)])
+    with running(door):
         yield port, met
-    finally:
-        running.stop(0).wait()
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from svid.tls.grpc_server import (
     grpc_interceptor,
     grpc_server,
 )
+from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity
 
 SERVICE = "test.Who"
@@ -67,15 +68,12 @@ def blocking(server: Identity, authorize: Authorizer) -> Iterator[Ports]:
         return yields if kind.endswith("stream") else returns
 
     check, workers = PeerCheck(server, authorize), ThreadPoolExecutor(4)
-    running, ports.secure = grpc_server("127.0.0.1:0", check, workers, handlers=[_handlers(make)])
-    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), running)
-    reflection.enable_server_reflection([SERVICE], running)
-    ports.plain = running.add_insecure_port("127.0.0.1:0")
-    running.start()
-    try:
+    door, ports.secure = grpc_server("127.0.0.1:0", check, workers, handlers=[_handlers(make)])
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), door)
+    reflection.enable_server_reflection([SERVICE], door)
+    ports.plain = door.add_insecure_port("127.0.0.1:0")
+    with running(door):
         yield ports
-    finally:
-        running.stop(0).wait()
 
 
 @contextlib.contextmanager

@@ -134,6 +134,13 @@ def signed_by(row: Authority, not_after: datetime) -> Credential:
     )
 
 
+async def trusting(store: SQLiteDatastore, clock: FakeClock) -> GuardClock:
+    """The guard of a clock that has been looked at once, and found in order."""
+    guard = GuardClock(datastore=store, clock=clock)
+    assert await guard.is_trusted()
+    return guard
+
+
 class TestGuardClock:
     async def test_a_clock_that_goes_on_is_trusted_and_remembered(self, store: SQLiteDatastore) -> None:
         clock = FakeClock()
@@ -146,8 +153,7 @@ class TestGuardClock:
     @pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(days=7)])
     async def test_a_jump_is_doubted_until_it_is_undone(self, store: SQLiteDatastore, jump: timedelta) -> None:
         clock = FakeClock()
-        guard = GuardClock(datastore=store, clock=clock)
-        assert await guard.is_trusted()
+        guard = await trusting(store, clock)
         clock.jump(jump)
         assert not await guard.is_trusted()
         assert guard.doubt
@@ -160,8 +166,7 @@ class TestGuardClock:
         self, store: SQLiteDatastore
     ) -> None:
         clock = FakeClock()
-        guard = GuardClock(datastore=store, clock=clock)
-        assert await guard.is_trusted()
+        guard = await trusting(store, clock)
         clock.jump(timedelta(days=8))
         assert not await guard.is_trusted()
         end = clock.now() + timedelta(days=1, minutes=2)
@@ -178,8 +183,7 @@ class TestGuardClock:
         self, store: SQLiteDatastore
     ) -> None:
         clock = FakeClock()
-        guard = GuardClock(datastore=store, clock=clock)
-        assert await guard.is_trusted()
+        guard = await trusting(store, clock)
         clock.jump(timedelta(days=8))
         assert not await guard.is_trusted()
         clock.advance(timedelta(hours=23))
@@ -194,8 +198,7 @@ class TestGuardClock:
         self, store: SQLiteDatastore
     ) -> None:
         clock = FakeClock()
-        guard = GuardClock(datastore=store, clock=clock)
-        assert await guard.is_trusted()
+        guard = await trusting(store, clock)
         clock.jump(timedelta(days=-8))
         assert not await guard.is_trusted()
         clock.advance(timedelta(days=1, minutes=2))
@@ -206,15 +209,13 @@ class TestGuardClock:
         self, store: SQLiteDatastore
     ) -> None:
         clock = FakeClock()
-        guard = GuardClock(datastore=store, clock=clock)
-        assert await guard.is_trusted()
+        guard = await trusting(store, clock)
         clock.suspend(timedelta(days=60))
         assert await guard.is_trusted()
 
     async def test_an_operator_may_say_that_it_is_right(self, store: SQLiteDatastore) -> None:
         clock = FakeClock()
-        guard = GuardClock(datastore=store, clock=clock)
-        assert await guard.is_trusted()
+        guard = await trusting(store, clock)
         clock.jump(timedelta(days=7))
         assert not await guard.is_trusted()
         assert await guard.confirm(actor="uid:0") == clock.now()
