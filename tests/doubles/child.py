@@ -2,10 +2,13 @@
 
 import os
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import AnyStr
 
-__all__ = ["Child", "end", "read_all"]
+__all__ = ["Child", "end", "of_uid", "read_all", "running"]
 
 END_SECONDS = 15
 
@@ -31,6 +34,32 @@ class Child(subprocess.Popen[AnyStr]):
             end(self)
         finally:
             super().__exit__(kind, value, traceback)
+
+
+def of_uid(uid: int, arguments: Sequence[str]) -> list[str]:
+    """The command that runs as that uid, of no other group.
+
+    A function between fork and exec does not do: gRPC's own handlers of fork run there, too, and end the child where they meet a thread.
+    """
+    if os.geteuid() == uid:
+        return list(arguments)
+    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *arguments]
+
+
+@contextmanager
+def running(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program for as long as the block needs it; what it says goes into the log."""
+    with log.open("wb") as told:
+        child = subprocess.Popen(
+            arguments, env=environment, cwd="/", stdout=told, stderr=told, stdin=subprocess.DEVNULL
+        )
+    try:
+        yield child
+    finally:
+        end(child)
+        child.wait()
 
 
 def read_all(master: int) -> bytes:

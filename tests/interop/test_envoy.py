@@ -5,7 +5,6 @@ import http.server
 import json
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -19,7 +18,7 @@ from svid.tls.authorize import exactly
 from svid.tls.context import client_context
 from svid.workloadapi.sources import X509Source
 from svid.x509svid import X509SVID
-from tests.doubles.child import end
+from tests.doubles.child import running
 from tests.flow.daemons import COGNOMEN, Dev, free_port
 
 ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
@@ -116,19 +115,6 @@ def configuration(directory: Path, port: int, upstream_port: int, wanted: str) -
 
 def address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-@contextmanager
-def running(
-    arguments: list[str], log: Path, environment: dict[str, str] | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("wb") as told:
-        child = subprocess.Popen(arguments, env=environment, stdout=told, stderr=told, stdin=subprocess.DEVNULL)
-    try:
-        yield child
-    finally:
-        end(child)
-        child.wait()
 
 
 @pytest.mark.timeout(90)

@@ -9,14 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.doubles.child import end
+from tests.doubles.child import of_uid, running
 from tests.flow.daemons import COGNOMEN, free_port
 from tests.flow.twodaemons import World
 
@@ -30,36 +30,6 @@ pytestmark = [
     pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL in .venv-postgres: make test installs it"),
     pytest.mark.timeout(120),
 ]
-
-
-def become(uid: int) -> Callable[[], None]:
-    """What a child does before it is another program."""
-
-    def there() -> None:
-        if os.geteuid() != uid:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-
-    return there
-
-
-@contextmanager
-def running(arguments: Sequence[str], log: Path, *, uid: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("wb") as told:
-        child = subprocess.Popen(
-            arguments,
-            stdout=told,
-            stderr=told,
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            preexec_fn=None if uid is None else become(uid),  # noqa: PLW1509 - no thread here holds a lock
-        )
-    try:
-        yield child
-    finally:
-        end(child)
-        child.wait()
 
 
 @pytest.fixture
@@ -88,9 +58,7 @@ class Postgres:
 
     def set_up(self) -> None:
         program = [str(self.programs / "initdb"), "--pgdata", str(self.data), "--username=owner", "--no-sync"]
-        done = subprocess.run(
-            program, cwd="/", capture_output=True, text=True, timeout=60, check=False, preexec_fn=become(UID)
-        )
+        done = subprocess.run(of_uid(UID, program), cwd="/", capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         (self.data / "postgresql.conf").write_text(
             f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = '{self.home}'\n"
@@ -103,7 +71,7 @@ class Postgres:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        with running([str(self.programs / "postgres"), "-D", str(self.data)], self.log, uid=UID) as child:
+        with running(of_uid(UID, [str(self.programs / "postgres"), "-D", str(self.data)]), self.log) as child:
             while True:
                 assert child.poll() is None, self.log.read_text()
                 try:
