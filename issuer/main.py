@@ -44,13 +44,10 @@ from issuer.flows.create_invite import CreateInvite
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
-from issuer.flows.hold_keys import HoldKeys
-from issuer.flows.issue_jwtsvids import IssueJWTSVIDs
 from issuer.flows.issue_node_svid import IssueNodeSVID
-from issuer.flows.issue_x509svids import IssueX509SVIDs
+from issuer.flows.issue_svids import IssueSVIDs
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
-from issuer.flows.mint_batch import MintBatch
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.prune import Prune
 from issuer.flows.readmit_node import ReadmitNode
@@ -58,6 +55,7 @@ from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.flows.write_checkpoints import WriteCheckpoints
+from issuer.issuance import Issuance
 from issuer.keymanager.disk import DiskKeyManager
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.keymanager.port import KeyManager
@@ -90,7 +88,7 @@ class _Parts:
 
     config: IssuerConfig
     datastore: SQLiteDatastore
-    keys: HoldKeys
+    issuance: Issuance
     clock: Clock
     guard: GuardClock
     feed: FeedAttestors
@@ -166,11 +164,10 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     troubles, metrics = Troubles(clock), Metrics()
     deferred = DeferWrites(datastore=datastore, clock=clock, troubles=troubles, metrics=metrics)
     feed = FeedAttestors(datastore=datastore, deferred=deferred, clock=clock, trust_domain=config.trust_domain)
-    held = HoldKeys(keys=keys)
+    issuance = Issuance(keys=keys, upstream=SelfSigned(), later=deferred.put, metrics=metrics)
     rotate = RotateAuthority(
         datastore=datastore,
-        keys=held,
-        upstream=SelfSigned(),
+        issuance=issuance,
         clock=clock,
         guard=guard,
         trust_domain=config.trust_domain,
@@ -185,7 +182,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     return _Parts(
         config=config,
         datastore=datastore,
-        keys=held,
+        issuance=issuance,
         clock=clock,
         guard=guard,
         feed=feed,
@@ -224,7 +221,7 @@ def _checkpoints(parts: _Parts) -> WriteCheckpoints:
         sinks.append(SyslogSink())
     return WriteCheckpoints(
         datastore=parts.datastore,
-        keys=parts.keys.keys,
+        keys=parts.issuance.keys,
         sinks=sinks,
         clock=parts.clock,
         trust_domain=config.trust_domain,
@@ -237,7 +234,7 @@ async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], T
     """The issuer's own SVID as the join door and the node door present it, and the task that keeps it so."""
     renew = RenewIssuerSVID(
         datastore=parts.datastore,
-        keys=parts.keys,
+        issuance=parts.issuance,
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
         ttl=parts.config.issuer_svid_ttl,
@@ -259,12 +256,10 @@ async def _open_network_doors(
     parts: _Parts, credentials: Sequence[DoorCredentials], leaving: contextlib.AsyncExitStack
 ) -> Bound:
     node_svids = IssueNodeSVID(
-        keys=parts.keys,
-        deferred=parts.deferred,
+        issuance=parts.issuance,
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
         ttl=parts.config.node_svid_ttl,
-        metrics=parts.metrics,
     )
     admit = AdmitCall(
         datastore=parts.datastore,
@@ -312,20 +307,20 @@ def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
         node=Allowance(burst=config.node_svids_burst, per_second=config.node_svids_per_second),
         clock=parts.clock,
     )
-    batches = MintBatch(
+    svids = IssueSVIDs(
         datastore=parts.datastore,
-        deferred=parts.deferred,
+        issuance=parts.issuance,
         budgets=budgets,
         refusals=parts.refusals,
         clock=parts.clock,
+        trust_domain=config.trust_domain,
+        x509_ttl=config.x509_svid_ttl,
+        jwt_ttl=config.jwt_svid_ttl,
         metrics=parts.metrics,
     )
     return NodeService(
         feed=parts.feed,
-        x509=IssueX509SVIDs(
-            batches=batches, keys=parts.keys, trust_domain=config.trust_domain, ttl=config.x509_svid_ttl
-        ),
-        jwt=IssueJWTSVIDs(batches=batches, keys=parts.keys, trust_domain=config.trust_domain, ttl=config.jwt_svid_ttl),
+        svids=svids,
         renew=RenewNode(datastore=parts.datastore, node_svids=node_svids, refusals=parts.refusals),
         clock=parts.clock,
     )

@@ -1,6 +1,6 @@
-"""The one way to a signature: sign a draft that is on record, lint what came out, release it.
+"""Sign what is on record, and lint what came out, with the key of one authority.
 
-What a draft says is decided in decisions/profile, what may leave in decisions/lint. Drafts are recorded by the flows before they come here.
+What a draft says is decided in decisions/profile, what may leave in decisions/lint. How drafts get on record: issuer/recording.
 """
 
 import asyncio
@@ -14,12 +14,13 @@ from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.certificate import LeafForm
 from issuer.decisions.lint import lint_token, lint_x509_der
 from issuer.decisions.profile import JWTDraft, X509Draft, claims_of
+from issuer.recording import Recorded
 from svid.keys import KeyKind, SigningKey, as_private_key
 
 __all__ = ["JWTSigner", "X509Signer", "sign_many"]
 
-Draft = TypeVar("Draft")
-Signed = TypeVar("Signed")
+RecordedT = TypeVar("RecordedT")
+SignedT = TypeVar("SignedT")
 
 _SLICE = 16  # signatures between two looks at the loop: about 3 ms
 _JOSE = {
@@ -50,12 +51,13 @@ class X509Signer:
         self._identifier = identifier.digest
         self._form = LeafForm(key.kind, issuer=self._name, authority_ski=self._identifier)
 
-    def sign(self, draft: X509Draft) -> bytes:
-        """Sign a draft that is linted and on record; DER.
+    def sign(self, recorded: Recorded[X509Draft]) -> bytes:
+        """Sign a draft; DER.
 
         Raises:
-            Refused: INTERNAL when what came out is not what was drafted; it is not released.
+            Refused: INTERNAL when what came out is not what was drafted, or when it was signed before; it is not released.
         """
+        draft = recorded.spend(self._key.id)
         to_be_signed = self._form.to_be_signed(draft)
         der = self._form.signed(to_be_signed, self._key.sign(to_be_signed))
         lint_x509_der(der, draft, authority_name=self._name, authority_ski=self._identifier)
@@ -70,23 +72,21 @@ class JWTSigner:
         self._id = key.id
         self._algorithm = _JOSE[key.kind]
 
-    def sign(self, draft: JWTDraft) -> str:
-        """Sign a draft that is linted and on record.
-
-        Raises:
-            Refused: INTERNAL when what came out is not what was drafted; it is not released.
+    def sign(self, recorded: Recorded[JWTDraft]) -> str:
+        """Sign a draft; raises as X509Signer.sign.
 
         Source: SPIFFE JWT-SVID 2, 3
         """
+        draft = recorded.spend(self._id)
         token = jwt.encode(claims_of(draft), self._key, algorithm=self._algorithm, headers={"kid": self._id})
         lint_token(token, draft, algorithm=self._algorithm, key_id=self._id)
         return token
 
 
-async def sign_many(sign: Callable[[Draft], Signed], drafts: Sequence[Draft]) -> list[Signed]:
+async def sign_many(sign: Callable[[RecordedT], SignedT], recorded: Sequence[RecordedT]) -> list[SignedT]:
     """Sign a batch in slices; between them the loop gets its turn."""
-    signed: list[Signed] = []
-    for start in range(0, len(drafts), _SLICE):
-        signed += map(sign, drafts[start : start + _SLICE])
+    signed: list[SignedT] = []
+    for start in range(0, len(recorded), _SLICE):
+        signed += map(sign, recorded[start : start + _SLICE])
         await asyncio.sleep(0)
     return signed

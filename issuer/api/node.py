@@ -16,9 +16,7 @@ from issuer.api.join import credential_to_pb
 from issuer.decisions.changes import Cursor
 from issuer.decisions.minting import check_batch
 from issuer.flows.feed_attestors import FeedAttestors, FeedStep
-from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
-from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
-from issuer.flows.mint_batch import Issued
+from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.renew_node import RenewNode
 from svid.clock import Clock
 from svid.entry import EntryID
@@ -33,8 +31,7 @@ class NodeService:
     """Serves cognomen.node.v1.Node."""
 
     feed: FeedAttestors
-    x509: IssueX509SVIDs
-    jwt: IssueJWTSVIDs
+    svids: IssueSVIDs
     renew: RenewNode
     clock: Clock
 
@@ -59,7 +56,9 @@ class NodeService:
         del context
         check_batch(len(request.items))  # before anything is made of them: each is an object of Python
         wanted = [X509Request(entry_id=EntryID(item.entry_id), public_key=item.public_key) for item in request.items]
-        return pb.MintX509SVIDsResponse(items=[_x509(answer) for answer in await self.x509(admitted().node, wanted)])
+        return pb.MintX509SVIDsResponse(
+            items=[_x509(answer) for answer in await self.svids.x509(admitted().node, wanted)]
+        )
 
     async def MintJWTSVIDs(self, request: pb.MintJWTSVIDsRequest, context: object) -> pb.MintJWTSVIDsResponse:  # noqa: N802 - as above
         """A batch of JWT-SVIDs."""
@@ -68,7 +67,7 @@ class NodeService:
         wanted = [
             JWTRequest(entry_id=EntryID(item.entry_id), audiences=tuple(item.audiences)) for item in request.items
         ]
-        return pb.MintJWTSVIDsResponse(items=[_jwt(answer) for answer in await self.jwt(admitted().node, wanted)])
+        return pb.MintJWTSVIDsResponse(items=[_jwt(answer) for answer in await self.svids.jwt(admitted().node, wanted)])
 
     async def RenewNode(self, request: pb.RenewNodeRequest, context: object) -> pb.NodeCredential:  # noqa: N802 - as above
         """The node's next SVID."""

@@ -15,14 +15,14 @@ from cryptography.x509.oid import NameOID
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import BACKDATE, Authority
 from issuer.decisions.names import is_issuer, is_reserved, node_id_of
-from issuer.decisions.profile import ISSUER_DNS_NAME, JWTDraft, X509Draft, claims_of, common_name
+from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, Draft, JWTDraft, X509Draft, claims_of, common_name
 from svid.entry import MAX_TTL
 from svid.errors import SVIDError
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import check_leaf
 
-__all__ = ["lint_jwt_draft", "lint_token", "lint_x509_der", "lint_x509_draft"]
+__all__ = ["lint_draft", "lint_token", "lint_x509_der"]
 
 _MIN_SERIAL_BITS = 64
 _MAX_SERIAL_BITS = 159  # 20 octets, the first bit 0
@@ -30,22 +30,27 @@ _AFTER_KEY = b"\xa3"  # the extensions; a key that stands before them is the cer
 _EMPTY_NAME = b"\x30\x00"
 
 
-def lint_x509_draft(draft: X509Draft, *, trust_domain: TrustDomain, authority: Authority, now: datetime) -> None:
-    """Check an X509-SVID before it goes into the ledger.
+def lint_draft(draft: Draft, *, trust_domain: TrustDomain, authority: Authority, now: datetime) -> None:
+    """Check a draft before it goes into the ledger.
 
     Raises:
         Refused: INTERNAL
     """
-    _fail_on(_faults_of_x509_draft(draft, trust_domain, authority, now))
+    match draft:
+        case X509Draft():
+            faults = _faults_of_x509_draft(draft, trust_domain, authority, now)
+        case JWTDraft():
+            faults = _faults_of_jwt_draft(draft, trust_domain, authority, now)
+        case CADraft():
+            faults = _faults_of_ca_draft(draft, trust_domain, authority)
+    _fail_on(faults)
 
 
 def _faults_of_x509_draft(
     draft: X509Draft, trust_domain: TrustDomain, authority: Authority, now: datetime
 ) -> Iterator[str]:
     yield from _faults_of_id(draft.spiffe_id, trust_domain)
-    bits = draft.serial.bit_length()
-    if draft.serial <= 0 or not _MIN_SERIAL_BITS <= bits <= _MAX_SERIAL_BITS:
-        yield f"serial: expected {_MIN_SERIAL_BITS} to {_MAX_SERIAL_BITS} bits, found {bits}"
+    yield from _faults_of_serial(draft.serial)
     if (ISSUER_DNS_NAME in draft.dns_names) is not is_issuer(draft.spiffe_id):
         yield f"dns_names: expected {ISSUER_DNS_NAME} in the issuer's own SVID only, found {draft.dns_names}"
     if draft.not_before.microsecond or draft.not_after.microsecond:
@@ -58,15 +63,6 @@ def _faults_of_x509_draft(
         yield f"not_after: expected at most the authority's {authority.not_after}, found {draft.not_after}"
 
 
-def lint_jwt_draft(draft: JWTDraft, *, trust_domain: TrustDomain, authority: Authority, now: datetime) -> None:
-    """Check a JWT-SVID before it goes into the ledger.
-
-    Raises:
-        Refused: INTERNAL
-    """
-    _fail_on(_faults_of_jwt_draft(draft, trust_domain, authority, now))
-
-
 def _faults_of_jwt_draft(
     draft: JWTDraft, trust_domain: TrustDomain, authority: Authority, now: datetime
 ) -> Iterator[str]:
@@ -75,14 +71,28 @@ def _faults_of_jwt_draft(
         yield f"audiences: expected one or more, none empty, found {len(draft.audiences)}"
     if not draft.jti:
         yield "jti: expected a text, found none"
-    if draft.issued_at.microsecond or draft.expires_at.microsecond:
+    if draft.issued_at.microsecond or draft.not_after.microsecond:
         yield "validity: expected whole seconds"
-    if not draft.issued_at <= now < draft.expires_at:
-        yield f"validity: expected {now.isoformat()} within, found {draft.issued_at} to {draft.expires_at}"
-    if draft.expires_at - draft.issued_at > MAX_TTL + BACKDATE:
-        yield f"validity: expected at most {MAX_TTL}, found {draft.expires_at - draft.issued_at}"
-    if draft.expires_at > authority.not_after:
-        yield f"expires_at: expected at most the authority's {authority.not_after}, found {draft.expires_at}"
+    if not draft.issued_at <= now < draft.not_after:
+        yield f"validity: expected {now.isoformat()} within, found {draft.issued_at} to {draft.not_after}"
+    if draft.not_after - draft.issued_at > MAX_TTL + BACKDATE:
+        yield f"validity: expected at most {MAX_TTL}, found {draft.not_after - draft.issued_at}"
+    if draft.not_after > authority.not_after:
+        yield f"not_after: expected at most the authority's {authority.not_after}, found {draft.not_after}"
+
+
+def _faults_of_ca_draft(draft: CADraft, trust_domain: TrustDomain, authority: Authority) -> Iterator[str]:
+    if draft.trust_domain != trust_domain:
+        yield f"SPIFFE ID: expected the trust domain {trust_domain}, found {draft.trust_domain}"
+    yield from _faults_of_serial(draft.serial)
+    if (draft.not_before, draft.not_after) != (authority.not_before, authority.not_after):
+        yield f"validity: expected the authority's own, found {draft.not_before} to {draft.not_after}"
+
+
+def _faults_of_serial(serial: int) -> Iterator[str]:
+    bits = serial.bit_length()
+    if serial <= 0 or not _MIN_SERIAL_BITS <= bits <= _MAX_SERIAL_BITS:
+        yield f"serial: expected {_MIN_SERIAL_BITS} to {_MAX_SERIAL_BITS} bits, found {bits}"
 
 
 def _faults_of_id(spiffe_id: SpiffeID, trust_domain: TrustDomain) -> Iterator[str]:

@@ -1,27 +1,39 @@
-"""What one item of a mint must satisfy: the entry is this node's, the key is usable and nobody else's.
+"""What one item of a mint must satisfy, and the draft that it becomes: the entry is this node's, the key is usable and nobody else's.
 
-What is then signed is decided in profile; which parents a node has in entitlement; how many audiences in cognomen/daemon/audiences.
+How a draft looks is decided in profile; which parents a node has in entitlement; how many audiences in cognomen/daemon/audiences.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
+from cognomen.daemon.audiences import check_audiences
 from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.audit import NodeID
+from issuer.decisions import profile
+from issuer.decisions.audit import CredentialKind, NodeID
+from issuer.decisions.authority import Authority
+from issuer.decisions.budget import mint_cost
 from issuer.decisions.entitlement import is_entitled
+from issuer.decisions.profile import Intent, JWTDraft, X509Draft
 from svid.entry import MAX_ENTRY_ID_BYTES, EntryID, RegistrationEntry
 from svid.errors import UnusableKeyError
-from svid.keys import KeyKind, PublicKey, kind_of, public_key_from_der
+from svid.keys import KeyKind, PublicKey, kind_of, public_key_from_der, thumbprint
 from svid.spiffeid import SpiffeID
 
 __all__ = [
+    "Granting",
+    "JWTWish",
+    "Wish",
+    "X509Wish",
     "check_batch",
-    "check_entitled",
-    "check_entry_id",
     "check_holder",
+    "judge",
+    "jwt_wish",
     "parse_key",
     "shared_keys",
+    "x509_wish",
 ]
 
 _MAX_ITEMS = 1000
@@ -31,6 +43,113 @@ _CERTIFIED_KINDS = frozenset({KeyKind.EC_P256, KeyKind.EC_P384})
 
 Holder = tuple[EntryID | None, NodeID | None]
 """Under what a key was certified: an entry on a node, or (None, node) for the node's own."""
+
+DraftT = TypeVar("DraftT", X509Draft, JWTDraft)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granting:
+    """What the items of one batch are judged by: how things stand in the transaction that decides.
+
+    Args:
+        parents: whose entries are the node's.
+        entries: those that the batch names, where they are there.
+        ttl: of entries that name none.
+        holders: of the batch's keys, those that were certified before.
+        shared: the batch's keys that it names under several entries.
+    """
+
+    node_id: NodeID
+    parents: Collection[SpiffeID]
+    entries: Mapping[EntryID, RegistrationEntry]
+    authority: Authority
+    ttl: timedelta
+    now: datetime
+    holders: Mapping[str, Holder]
+    shared: Collection[str]
+
+
+class Wish(Protocol[DraftT]):
+    """One item of a batch, parsed."""
+
+    @property
+    def entry_id(self) -> EntryID:
+        """The entry that it names."""
+
+    @property
+    def key_hash(self) -> str:
+        """The key that it wants certified; empty: none."""
+
+    @property
+    def cost(self) -> float:
+        """What it takes from the budgets of its entry and node."""
+
+    def intent(self, entry: RegistrationEntry, by: Granting) -> Intent[DraftT]:
+        """What is to be signed for that entry, which is the node's.
+
+        Raises:
+            Refused: INVALID, DENIED
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class X509Wish:
+    """An X509-SVID wanted."""
+
+    entry_id: EntryID
+    public_key: bytes
+    key_hash: str
+    serial: int
+    cost: float = 1
+
+    def intent(self, entry: RegistrationEntry, by: Granting) -> Intent[X509Draft]:
+        """As Wish."""
+        if self.key_hash in by.shared:
+            raise Refused(Kind.INVALID, "public_key: expected a key for each entry, found one under several")
+        check_holder(by.holders.get(self.key_hash), (entry.id, by.node_id))
+        ttl = entry.x509_svid_ttl or by.ttl
+        validity = profile.entry_validity(entry, ttl=ttl, now=by.now, authority=by.authority)
+        draft = profile.build_x509(entry, self.public_key, serial=self.serial, validity=validity)
+        return Intent(kind=CredentialKind.X509, draft=draft, entry=entry, node_id=by.node_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JWTWish:
+    """A JWT-SVID wanted."""
+
+    entry_id: EntryID
+    audiences: tuple[str, ...]
+    jti: str
+    cost: float
+    key_hash: str = ""
+
+    def intent(self, entry: RegistrationEntry, by: Granting) -> Intent[JWTDraft]:
+        """As Wish."""
+        ttl = entry.jwt_svid_ttl or by.ttl
+        validity = profile.entry_validity(entry, ttl=ttl, now=by.now, authority=by.authority)
+        draft = profile.build_jwt(entry, self.audiences, jti=self.jti, validity=validity)
+        return Intent(kind=CredentialKind.JWT, draft=draft, entry=entry, node_id=by.node_id)
+
+
+def x509_wish(entry_id: EntryID, public_key: bytes, *, serial: int) -> X509Wish | Refused:
+    """Parse an item; what is wrong with it refuses it alone."""
+    try:
+        _check_entry_id(entry_id)
+        parse_key(public_key)
+    except Refused as refused:
+        return refused
+    return X509Wish(entry_id=entry_id, public_key=public_key, key_hash=thumbprint(public_key), serial=serial)
+
+
+def jwt_wish(entry_id: EntryID, audiences: tuple[str, ...], *, serial: int) -> JWTWish | Refused:
+    """Parse an item; what is wrong with it refuses it alone."""
+    try:
+        _check_entry_id(entry_id)
+        check_audiences(audiences, field="audiences")
+    except Refused as refused:
+        return refused
+    jti, cost = profile.serial_to_text(serial), mint_cost(audiences)
+    return JWTWish(entry_id=entry_id, audiences=audiences, jti=jti, cost=cost)
 
 
 def check_batch(size: int) -> None:
@@ -43,7 +162,7 @@ def check_batch(size: int) -> None:
         raise Refused(Kind.INVALID, f"items: expected 1 to {_MAX_ITEMS}, found {size}")
 
 
-def check_entry_id(entry_id: EntryID) -> None:
+def _check_entry_id(entry_id: EntryID) -> None:
     """Bound what an item names its entry by, which is kept in memory for a while.
 
     Raises:
@@ -74,19 +193,26 @@ def parse_key(der: bytes) -> PublicKey:
     return key
 
 
-def check_entitled(
-    entry: RegistrationEntry | None, parents: Collection[SpiffeID], *, now: datetime
-) -> RegistrationEntry:
-    """Let a node with these parents mint for this entry; an unknown one and somebody else's are refused alike.
+def _entry(entry_id: EntryID, by: Granting) -> RegistrationEntry:
+    """The entry, if this node may mint for it; an unknown one and somebody else's are refused alike.
 
     Raises:
         Refused: DENIED
     """
-    if entry is None or entry.parent_id not in parents:
+    entry = by.entries.get(entry_id)
+    if entry is None or entry.parent_id not in by.parents:
         raise Refused(Kind.DENIED, "entry_id: expected an entry of this node, found none")
-    if not is_entitled(entry, parents, now=now):
+    if not is_entitled(entry, by.parents, now=by.now):
         raise Refused(Kind.DENIED, "entry_id: expected an entry that is not over, found one that is")
     return entry
+
+
+def judge(wish: Wish[DraftT], by: Granting) -> Intent[DraftT] | Refused:
+    """What is to be signed for an item, or why it is not."""
+    try:
+        return wish.intent(_entry(wish.entry_id, by), by)
+    except Refused as refused:
+        return refused
 
 
 def check_holder(known: Holder | None, wanted: Holder) -> None:

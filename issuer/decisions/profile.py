@@ -5,8 +5,10 @@ What a draft must satisfy before it is recorded is decided in lint; who signs it
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, TypeAlias, TypeVar
 
 from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.authority import BACKDATE, Authority
 from issuer.decisions.names import issuer_id
 from svid.entry import RegistrationEntry
@@ -16,6 +18,8 @@ __all__ = [
     "ISSUER_DNS_NAME",
     "SERIAL_BYTES",
     "CADraft",
+    "Draft",
+    "Intent",
     "JWTDraft",
     "Validity",
     "X509Draft",
@@ -44,13 +48,23 @@ ISSUER_DNS_NAME = "issuer.cognomen.internal"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CADraft:
-    """A signing certificate to be made."""
+    """A signing certificate to be made.
+
+    Args:
+        public_key: SubjectPublicKeyInfo DER.
+    """
 
     trust_domain: TrustDomain
     serial: int
     common_name: str
+    public_key: bytes
     not_before: datetime
     not_after: datetime
+
+    @property
+    def spiffe_id(self) -> SpiffeID:
+        """The SPIFFE ID of an authority, which has no path."""
+        return self.trust_domain.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +91,28 @@ class JWTDraft:
     audiences: tuple[str, ...]
     jti: str
     issued_at: datetime
-    expires_at: datetime
+    not_after: datetime
+
+
+Draft: TypeAlias = X509Draft | JWTDraft | CADraft
+"""What can be put on record and signed."""
+
+DraftT = TypeVar("DraftT", bound=Draft)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent(Generic[DraftT]):
+    """A draft that may be signed, and what the ledger is to know of it besides.
+
+    Args:
+        entry: whose identity it is; None: not an entry's.
+        node_id: on which node, or whose own it is; None: the issuer's.
+    """
+
+    kind: CredentialKind
+    draft: DraftT
+    entry: RegistrationEntry | None = None
+    node_id: NodeID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +231,7 @@ def build_jwt(entry: RegistrationEntry, audiences: tuple[str, ...], *, jti: str,
         audiences=audiences,
         jti=jti,
         issued_at=validity.issued_at.replace(microsecond=0),
-        expires_at=validity.not_after,
+        not_after=validity.not_after,
     )
 
 
@@ -210,14 +245,14 @@ def claims_of(draft: JWTDraft) -> dict[str, str | int | list[str]]:
     return {
         "sub": str(draft.spiffe_id),
         "aud": list(draft.audiences),
-        "exp": int(draft.expires_at.timestamp()),
+        "exp": int(draft.not_after.timestamp()),
         "iat": int(draft.issued_at.timestamp()),
         "jti": draft.jti,
     }
 
 
 def build_ca(authority: Authority, *, trust_domain: TrustDomain, serial: int) -> CADraft:
-    """The signing certificate of an authority that is being prepared; its name holds the serial, so that no two are alike.
+    """The signing certificate of an authority whose key exists; its name holds the serial, so that no two are alike.
 
     Two CA certificates with one subject make OpenSSL reject the leaves of the second.
     """
@@ -225,6 +260,7 @@ def build_ca(authority: Authority, *, trust_domain: TrustDomain, serial: int) ->
         trust_domain=trust_domain,
         serial=serial,
         common_name=f"Cognomen {serial_to_text(serial)}",
+        public_key=authority.public_key,
         not_before=authority.not_before,
         not_after=authority.not_after,
     )

@@ -71,7 +71,7 @@ class AttestNode:
             raise
         # 4. Only then a signature.
         credential = await self.node_svids.release(intent)
-        log.info("node attested", node=str(intent.draft.spiffe_id), attestor=shown.attestor)
+        log.info("node attested", node=str(intent.recorded.credential.spiffe_id), attestor=shown.attestor)
         return credential
 
     def _attestor(self, name: str) -> NodeAttestor:

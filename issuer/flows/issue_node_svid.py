@@ -9,19 +9,17 @@ from datetime import datetime, timedelta
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
-from issuer.decisions import audit, profile
+from issuer.decisions import profile
 from issuer.decisions.admission import Node, with_pending
-from issuer.decisions.audit import Credential, CredentialKind, CredentialState
-from issuer.decisions.authority import Authority, AuthorityKind, active
+from issuer.decisions.audit import CredentialKind
+from issuer.decisions.authority import AuthorityKind, active
 from issuer.decisions.budget import Allowance
-from issuer.decisions.lint import lint_x509_draft
 from issuer.decisions.minting import check_holder
-from issuer.decisions.profile import X509Draft
-from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.hold_keys import HoldKeys
+from issuer.decisions.profile import Intent, X509Draft
 from issuer.flows.keep_budgets import KeepBudgets
-from issuer.metrics import Metrics
+from issuer.issuance import Issuance
 from issuer.queries import bundle_in
+from issuer.recording import Recorded, record
 from svid.bundle import Bundle
 from svid.clock import Clock
 from svid.keys import PublicKey, public_key_to_der, thumbprint
@@ -44,11 +42,9 @@ class NodeCredential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeIntent:
-    """A node SVID on record, not signed yet."""
+    """A node SVID on record, not signed yet, and our bundle as it was then."""
 
-    draft: X509Draft
-    authority: Authority
-    issued_at: datetime
+    recorded: Recorded[X509Draft]
     bundle: Bundle
 
 
@@ -56,12 +52,10 @@ class NodeIntent:
 class IssueNodeSVID:
     """Issues node SVIDs in two halves: one inside the transaction that decides, one after it."""
 
-    keys: HoldKeys
-    deferred: DeferWrites
+    issuance: Issuance
     clock: Clock
     trust_domain: TrustDomain
     ttl: timedelta
-    metrics: Metrics
     _budgets: KeepBudgets = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,30 +87,13 @@ class IssueNodeSVID:
         validity = profile.validity(now, self.ttl, authority)
         (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)
         draft = profile.build_node_x509(node.spiffe_id, public_key, serial=serial, validity=validity)
-        lint_x509_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
-        credential = Credential(
-            kind=CredentialKind.NODE,
-            serial=profile.serial_to_text(serial),
-            spiffe_id=node.spiffe_id,
-            authority_id=authority.key_id,
-            issued_at=now,
-            not_after=validity.not_after,
-            node_id=node.id,
-            key_hash=key_hash,
-        )
-        tx.ledger.record([credential])
-        tx.audit.append([audit.issued(credential, actor=str(node.spiffe_id))])
-        tx.nodes.put(with_pending(node, serial=credential.serial, not_after=validity.not_after))
-        return NodeIntent(draft=draft, authority=authority, issued_at=now, bundle=bundle_in(tx, self.trust_domain))
+        intent = Intent(kind=CredentialKind.NODE, draft=draft, node_id=node.id)
+        actor = str(node.spiffe_id)
+        (recorded,) = record(tx, [intent], authority, trust_domain=self.trust_domain, now=now, actor=actor)
+        tx.nodes.put(with_pending(node, serial=recorded.credential.serial, not_after=validity.not_after))
+        return NodeIntent(recorded=recorded, bundle=bundle_in(tx, self.trust_domain))
 
     async def release(self, intent: NodeIntent) -> NodeCredential:
         """Sign what is on record, and let it out."""
-        serial = profile.serial_to_text(intent.draft.serial)
-        try:
-            (der,) = await self.keys.sign_x509([intent.draft], intent.authority)
-        except Refused:
-            self.deferred.put(lambda tx: tx.ledger.resolve([serial], CredentialState.FAILED))
-            raise
-        self.deferred.put(lambda tx: tx.ledger.resolve([serial], CredentialState.ISSUED))
-        self.metrics.svids_signed.labels(CredentialKind.NODE).inc()
-        return NodeCredential(chain=(der,), issued_at=intent.issued_at, bundle=intent.bundle)
+        (der,) = await self.issuance.release_x509([intent.recorded])
+        return NodeCredential(chain=(der,), issued_at=intent.recorded.credential.issued_at, bundle=intent.bundle)

@@ -15,19 +15,19 @@ from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of, until
 from issuer.datastore.port import Datastore, Transaction
-from issuer.decisions import audit, profile
-from issuer.decisions.audit import Credential, CredentialKind, CredentialState
-from issuer.decisions.authority import Authority, AuthorityKind, active
-from issuer.decisions.lint import lint_x509_draft
-from issuer.decisions.profile import X509Draft
+from issuer.decisions import profile
+from issuer.decisions.audit import CredentialKind
+from issuer.decisions.authority import AuthorityKind, active
+from issuer.decisions.profile import Intent, Validity, X509Draft
 from issuer.decisions.timekeeping import renew_at
-from issuer.flows.hold_keys import HoldKeys
+from issuer.issuance import Issuance
 from issuer.metrics import FAILED, OK, Metrics
 from issuer.queries import bundle_in
+from issuer.recording import Recorded, record
 from svid.backoff import Backoff
 from svid.bundle import Bundle
 from svid.clock import Clock
-from svid.keys import KeyID, KeyKind, PrivateKey, generate_private_key, public_key_to_der, thumbprint
+from svid.keys import KeyID, KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.spiffeid import TrustDomain
 
 __all__ = ["IssuerIdentity", "RenewIssuerSVID"]
@@ -57,19 +57,11 @@ class IssuerIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Intent:
-    draft: X509Draft
-    authority: Authority
-    bundle: Bundle
-    issued_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RenewIssuerSVID:
     """Issues the issuer's own SVID; its key never leaves this process's memory."""
 
     datastore: Datastore
-    keys: HoldKeys
+    issuance: Issuance
     clock: Clock
     trust_domain: TrustDomain
     ttl: timedelta
@@ -83,21 +75,18 @@ class RenewIssuerSVID:
         # 1. A key.
         key = generate_private_key(KeyKind.EC_P256)
         # 2. On record.
-        intent = await self.datastore.write(lambda tx: self._record(tx, key))
+        recorded, validity, bundle = await self.datastore.write(lambda tx: self._record(tx, key))
         # 3. Signed.
-        (der,) = await self.keys.sign_x509([intent.draft], intent.authority)
-        serial = profile.serial_to_text(intent.draft.serial)
-        await self.datastore.write(lambda tx: tx.ledger.resolve([serial], CredentialState.ISSUED))
-        self.metrics.svids_signed.labels(CredentialKind.ISSUER).inc()
+        (der,) = await self.issuance.release_x509([recorded])
         self.metrics.svid_renewals.labels(OK).inc()
         return IssuerIdentity(
             chain=(der,),
             private_key=key,
-            bundle=intent.bundle,
-            authority_id=intent.authority.key_id,
-            issued_at=intent.issued_at,
-            not_before=intent.draft.not_before,
-            not_after=intent.draft.not_after,
+            bundle=bundle,
+            authority_id=recorded.authority.key_id,
+            issued_at=validity.issued_at,
+            not_before=validity.not_before,
+            not_after=validity.not_after,
         )
 
     async def run(self, identity: IssuerIdentity, present: Callable[[IssuerIdentity], None]) -> None:
@@ -151,23 +140,13 @@ class RenewIssuerSVID:
         signing = active(tx.authorities.list(), AuthorityKind.X509, now=self.clock.now())
         return bundle_in(tx, self.trust_domain), signing.key_id, tx.changes.head().number
 
-    def _record(self, tx: Transaction, key: PrivateKey) -> _Intent:
+    def _record(self, tx: Transaction, key: PrivateKey) -> tuple[Recorded[X509Draft], Validity, Bundle]:
         now = self.clock.now()
         authority = active(tx.authorities.list(), AuthorityKind.X509, now=now)
         validity = profile.validity(now, self.ttl, authority)
         (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)
         public_key = public_key_to_der(key.public_key())
         draft = profile.build_issuer_x509(self.trust_domain, public_key, serial=serial, validity=validity)
-        lint_x509_draft(draft, trust_domain=self.trust_domain, authority=authority, now=now)
-        credential = Credential(
-            kind=CredentialKind.ISSUER,
-            serial=profile.serial_to_text(serial),
-            spiffe_id=draft.spiffe_id,
-            authority_id=authority.key_id,
-            issued_at=now,
-            not_after=validity.not_after,
-            key_hash=thumbprint(public_key),
-        )
-        tx.ledger.record([credential])
-        tx.audit.append([audit.issued(credential, actor="issuer")])
-        return _Intent(draft=draft, authority=authority, bundle=bundle_in(tx, self.trust_domain), issued_at=now)
+        intent = Intent(kind=CredentialKind.ISSUER, draft=draft)
+        (recorded,) = record(tx, [intent], authority, trust_domain=self.trust_domain, now=now, actor="issuer")
+        return recorded, validity, bundle_in(tx, self.trust_domain)

@@ -18,19 +18,20 @@ from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from issuer.datastore.port import Datastore, Transaction
-from issuer.decisions import audit, authority, profile, rotation
-from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState
+from issuer.decisions import authority, profile, rotation
+from issuer.decisions.audit import AuditEvent, CredentialKind
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.profile import CADraft, Intent
 from issuer.decisions.rotation import Circumstances, Step, StepKind
 from issuer.flows.guard_clock import GuardClock
-from issuer.flows.hold_keys import HoldKeys
+from issuer.issuance import Issuance
 from issuer.metrics import FAILED, OK, Metrics
-from issuer.upstream.port import UpstreamAuthority
+from issuer.recording import Recorded, record
 from svid.backoff import Backoff
 from svid.clock import Clock
 from svid.errors import X509SVIDError
-from svid.keys import KeyID, KeyKind, SigningKey, public_key_to_der, thumbprint
+from svid.keys import KeyID, KeyKind, SigningKey, public_key_to_der
 from svid.spiffeid import TrustDomain
 from svid.x509svid import check_signing
 
@@ -62,14 +63,13 @@ class RotateAuthority:
     """Takes the steps that are due.
 
     Args:
-        keys: its key manager is where keys are made and destroyed.
+        issuance: its key manager is where keys are made and destroyed.
         acknowledged: tells the last change that every connected attestor has; None: nobody is connected.
         jitter: gives a number in [0, 1).
     """
 
     datastore: Datastore
-    keys: HoldKeys
-    upstream: UpstreamAuthority
+    issuance: Issuance
     clock: Clock
     guard: GuardClock
     trust_domain: TrustDomain
@@ -97,9 +97,9 @@ class RotateAuthority:
             self.metrics.authority_steps.labels(OK).inc()
             rows, at = await self.datastore.read(lambda tx: tx.authorities.list()), await self._look()
         # 3. What a crash between two steps has left behind.
-        for key_id in await self.keys.keys.list():
+        for key_id in await self.issuance.keys.list():
             if rotation.is_orphan(key_id, rows):
-                await self.keys.destroy(key_id)
+                await self.issuance.destroy(key_id)
                 log.info("authority key destroyed", key=key_id)
 
     async def run(self) -> None:
@@ -176,19 +176,19 @@ class RotateAuthority:
             case StepKind.INTEND, _:
                 key_id = KeyID(f"{step.authority_kind}-{secrets.token_hex(8)}")
                 row = authority.intended(step.authority_kind, key_id, now=at.now, ttl=self.policy.lifetime)
-                await self.datastore.write(lambda tx: self._put(tx, row, "authority intended"))
+                await self._write(lambda tx: self._put(tx, row, "authority intended"))
             case StepKind.PREPARE, Authority() as row:
                 await self._prepare(row)
             case StepKind.PUBLISH, Authority():
-                await self.datastore.write(lambda tx: self._publish(tx, step, at))
+                await self._write(lambda tx: self._publish(tx, step, at))
             case StepKind.ACTIVATE, Authority() as row:
                 if await self._has_key(row):
-                    await self.datastore.write(lambda tx: self._activate(tx, step, at))
+                    await self._write(lambda tx: self._activate(tx, step, at))
                 else:
-                    await self.datastore.write(lambda tx: self._give_up(tx, row))
+                    await self._write(lambda tx: self._give_up(tx, row))
             case StepKind.RETIRE, Authority() as row:
-                await self.datastore.write(lambda tx: self._retire(tx, row))
-                await self.keys.destroy(row.key_id)
+                await self._write(lambda tx: self._retire(tx, row))
+                await self.issuance.destroy(row.key_id)
             case _:
                 raise Refused(Kind.INTERNAL, f"authority: expected a row to {step.kind}, found none")
 
@@ -198,93 +198,87 @@ class RotateAuthority:
         public_key = public_key_to_der(key.public_key)
         if row.kind is AuthorityKind.JWT:
             after = authority.prepared(row, public_key=public_key)
-            await self.datastore.write(lambda tx: self._put(tx, after, "authority prepared"))
+            await self._write(lambda tx: self._put(tx, after, "authority prepared"))
             return
         # 2. Its certificate: on record before it is signed, like everything.
-        (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=self.clock.now())
-        credential = Credential(
-            kind=CredentialKind.AUTHORITY,
-            serial=profile.serial_to_text(serial),
-            spiffe_id=self.trust_domain.id,
-            authority_id=row.key_id,
-            issued_at=self.clock.now(),
-            not_after=row.not_after,
-            key_hash=thumbprint(public_key),
+        recorded = await self.datastore.write(
+            lambda tx: self._record(tx, authority.prepared(row, public_key=public_key))
         )
-        await self.datastore.write(lambda tx: _record(tx, credential))
-        draft = profile.build_ca(row, trust_domain=self.trust_domain, serial=serial)
-        signed = await self.upstream.sign_ca(draft, key)
+        signed = await self.issuance.release_ca(recorded, key)
         # 3. The row, complete.
         after = authority.prepared(row, public_key=public_key, certificate=signed.chain[0].public_bytes(Encoding.DER))
+        await self._write(lambda tx: self._put(tx, after, "authority prepared"))
 
-        def work(tx: Transaction) -> None:
-            self._put(tx, after, "authority prepared")
-            tx.ledger.resolve([credential.serial], CredentialState.ISSUED)
-
-        await self.datastore.write(work)
+    def _record(self, tx: Transaction, row: Authority) -> Recorded[CADraft]:
+        now = self.clock.now()
+        (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)
+        draft = profile.build_ca(row, trust_domain=self.trust_domain, serial=serial)
+        intent = Intent(kind=CredentialKind.AUTHORITY, draft=draft)
+        (recorded,) = record(tx, [intent], row, trust_domain=self.trust_domain, now=now, actor=_ACTOR)
+        return recorded
 
     async def _key(self, key_id: KeyID) -> SigningKey:
         try:
-            return await self.keys.keys.get(key_id)
+            return await self.issuance.keys.get(key_id)
         except Refused as refused:
             if refused.kind is not Kind.NOT_FOUND:
                 raise
-            return await self.keys.keys.generate(key_id, KeyKind.EC_P256)
+            return await self.issuance.keys.generate(key_id, KeyKind.EC_P256)
 
     async def _has_key(self, row: Authority) -> bool:
         """Whether the key is there that the bundle speaks of: one that is gone is not let sign."""
         try:
-            key = await self.keys.keys.get(row.key_id)
+            key = await self.issuance.keys.get(row.key_id)
         except Refused as refused:
             if refused.kind is not Kind.NOT_FOUND:
                 raise
             return False
         return public_key_to_der(key.public_key) == row.public_key
 
-    def _publish(self, tx: Transaction, step: Step, at: Circumstances) -> None:
+    def _publish(self, tx: Transaction, step: Step, at: Circumstances) -> AuditEvent | None:
         if (row := _still_due(tx, step, at)) is None:
-            return
+            return None
         tx.bundles.advance()
         change = tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
-        self._put(tx, authority.published(row, change=change, now=at.now), "authority published")
+        return self._put(tx, authority.published(row, change=change, now=at.now), "authority published")
 
-    def _activate(self, tx: Transaction, step: Step, at: Circumstances) -> None:
+    def _activate(self, tx: Transaction, step: Step, at: Circumstances) -> AuditEvent | None:
         if (row := _still_due(tx, step, at)) is None:
-            return
+            return None
         for before in tx.authorities.list():
             if before.kind is row.kind and before.state is AuthorityState.ACTIVE:
                 tx.authorities.put(authority.replaced(before))
         tx.changes.append([Change(kind=ChangeKind.AUTHORITY)])
         known = at.acknowledged is None or at.acknowledged >= row.published_change
         told = "every connected attestor" if known else "not every connected attestor"
-        self._put(tx, authority.activated(row, now=at.now), "authority activated", {"acknowledged by": told})
+        return self._put(tx, authority.activated(row, now=at.now), "authority activated", {"acknowledged by": told})
 
-    def _give_up(self, tx: Transaction, row: Authority) -> None:
+    def _give_up(self, tx: Transaction, row: Authority) -> AuditEvent:
         """Never let sign one whose key is gone; if it signed before, what it signed stays trusted."""
         if row.state is AuthorityState.NEXT:
-            self._retire(tx, row, reason="its key is gone")
-        else:
-            self._put(tx, authority.suspected(row), "authority not let sign again", {"why": "its key is gone"})
+            return self._retire(tx, row, reason="its key is gone")
+        return self._put(tx, authority.suspected(row), "authority not let sign again", {"why": "its key is gone"})
 
-    def _retire(self, tx: Transaction, row: Authority, *, reason: str = "") -> None:
+    def _retire(self, tx: Transaction, row: Authority, *, reason: str = "") -> AuditEvent:
         if row.state is not AuthorityState.INTENDED:
             tx.bundles.advance()
             tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
-        self._put(tx, authority.retired(row), "authority retired", {"why": reason} if reason else {})
+        return self._put(tx, authority.retired(row), "authority retired", {"why": reason} if reason else {})
 
-    def _put(self, tx: Transaction, row: Authority, action: str, facts: dict[str, str] | None = None) -> None:
+    async def _write(self, work: Callable[[Transaction], AuditEvent | None]) -> None:
+        """Take a step in a transaction; the log tells of it once it is committed."""
+        event = await self.datastore.write(work)
+        if event is not None:
+            log.info(event.action, key=event.subject)
+
+    def _put(self, tx: Transaction, row: Authority, action: str, facts: dict[str, str] | None = None) -> AuditEvent:
         tx.authorities.put(row)
         event = AuditEvent(at=self.clock.now(), actor=_ACTOR, action=action, subject=row.key_id, facts=facts or {})
         tx.audit.append([event])
-        log.info(action, key=row.key_id)
+        return event
 
 
 def _still_due(tx: Transaction, step: Step, at: Circumstances) -> Authority | None:
     """The row of the step, if it is what this transaction finds due, too."""
     found = rotation.next_step(tx.authorities.list(), at)
     return found.authority if found is not None and found.kind is step.kind else None
-
-
-def _record(tx: Transaction, credential: Credential) -> None:
-    tx.ledger.record([credential])
-    tx.audit.append([audit.issued(credential, actor=_ACTOR)])

@@ -9,14 +9,16 @@ from cryptography.x509.oid import NameOID
 from issuer.decisions.profile import CADraft
 from issuer.upstream.port import SignedCA, UpstreamAuthority
 from issuer.upstream.self_signed import SelfSigned
-from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
+from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
 from svid.x509svid import check_signing
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
 
+KEY = LocalSigningKey(KeyID("x509-1"), generate_private_key(KeyKind.EC_P256))
 DRAFT = CADraft(
     trust_domain=TRUST_DOMAIN,
     serial=2**127 + 5,
     common_name="Cognomen 80000000000000000000000000000005",
+    public_key=public_key_to_der(KEY.public_key),
     not_before=NOW - timedelta(seconds=30),
     not_after=NOW + timedelta(days=14),
 )

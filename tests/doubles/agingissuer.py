@@ -15,20 +15,15 @@ from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.budget import Allowance
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries
-from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.guard_clock import GuardClock
-from issuer.flows.hold_keys import HoldKeys
-from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
-from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
+from issuer.flows.issue_svids import IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.keep_budgets import MintBudgets
-from issuer.flows.mint_batch import MintBatch
 from issuer.flows.prune import Prune
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.queries import get_bundle
-from issuer.upstream.self_signed import SelfSigned
 from svid.bundle import Bundle
 from svid.entry import EntryID
 from svid.errors import SVIDError
@@ -37,6 +32,7 @@ from svid.jwtsvid import verify as verify_jwt
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.x509svid import verify as verify_x509
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
 from tests.doubles.refusingstore import RefusingStore
 from tests.doubles.until import until
@@ -63,13 +59,13 @@ class AgingIssuer:
     async def start(self) -> None:
         """Start the process as issuer/main does."""
         self.store = RefusingStore(self.opened)
-        clock, troubles, metrics, keys = self.clock, Troubles(self.clock), Metrics(), HoldKeys(keys=self.keys)
+        clock, troubles, metrics = self.clock, Troubles(self.clock), Metrics()
         self.troubles = troubles
+        way = issuance(self.store, clock, self.keys, metrics=metrics)
         self.guard = GuardClock(datastore=self.store, clock=clock)
         self.rotate = RotateAuthority(
             datastore=self.store,
-            keys=keys,
-            upstream=SelfSigned(),
+            issuance=way,
             clock=clock,
             guard=self.guard,
             trust_domain=TRUST_DOMAIN,
@@ -82,7 +78,7 @@ class AgingIssuer:
         await self.rotate()
         renew = RenewIssuerSVID(
             datastore=self.store,
-            keys=keys,
+            issuance=way,
             clock=clock,
             trust_domain=TRUST_DOMAIN,
             ttl=_TTL,
@@ -93,18 +89,18 @@ class AgingIssuer:
         self.identity = await renew()
         refusals = AuditRefusals(datastore=self.store, clock=clock, metrics=metrics)
         self.prune = Prune(datastore=self.store, clock=clock, guard=self.guard, troubles=troubles, refusals=refusals)
-        deferred = DeferWrites(datastore=self.store, clock=clock, troubles=troubles, metrics=metrics)
         allowance = Allowance(burst=1000, per_second=1)
-        batches = MintBatch(
+        self._svids = IssueSVIDs(
             datastore=self.store,
-            deferred=deferred,
+            issuance=way,
             budgets=MintBudgets(entry=allowance, node=allowance, clock=clock),
             refusals=refusals,
             clock=clock,
+            trust_domain=TRUST_DOMAIN,
+            x509_ttl=_TTL,
+            jwt_ttl=_TTL,
             metrics=metrics,
         )
-        self._x509 = IssueX509SVIDs(batches=batches, keys=keys, trust_domain=TRUST_DOMAIN, ttl=_TTL)
-        self._jwt = IssueJWTSVIDs(batches=batches, keys=keys, trust_domain=TRUST_DOMAIN, ttl=_TTL)
         self._tasks = [
             asyncio.create_task(self.rotate.run()),
             asyncio.create_task(renew.run(self.identity, self._present)),
@@ -172,13 +168,13 @@ class AgingIssuer:
     async def mint(self) -> None:
         """Mint an X509-SVID."""
         key = public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key())
-        (issued,) = await self._x509(a_node(), [X509Request(entry_id=self.entry_id, public_key=key)])
+        (issued,) = await self._svids.x509(a_node(), [X509Request(entry_id=self.entry_id, public_key=key)])
         assert not isinstance(issued, Refused), issued
         self.leaves.append(x509.load_der_x509_certificate(issued.signed))
 
     async def mint_jwt(self) -> None:
         """Mint a JWT-SVID."""
-        (issued,) = await self._jwt(a_node(), [JWTRequest(entry_id=self.entry_id, audiences=(_AUDIENCE,))])
+        (issued,) = await self._svids.jwt(a_node(), [JWTRequest(entry_id=self.entry_id, audiences=(_AUDIENCE,))])
         assert not isinstance(issued, Refused), issued
         self.tokens.append(issued.signed)
 

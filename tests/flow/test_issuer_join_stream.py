@@ -17,13 +17,13 @@ from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.nodeattestor.port import AttestedNode, Challenge
 from svid.clock import SystemClock
+from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import TRUST_DOMAIN
 from tests.flow.issuer_harness import new_key, public_der
 from tests.flow.test_issuer_join import refusal
@@ -52,9 +52,7 @@ async def door(asking: Asking, *, seconds: float = 10, at_a_time: int = 32) -> A
     store, clock = await SQLiteDatastore.open(None), SystemClock()
     deferred = DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock))
     node_svids = IssueNodeSVID(
-        metrics=Metrics(),
-        keys=HoldKeys(keys=MemoryKeyManager()),
-        deferred=deferred,
+        issuance=issuance(store, clock, MemoryKeyManager(), deferred=deferred),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         ttl=timedelta(hours=1),

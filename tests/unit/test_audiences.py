@@ -15,6 +15,7 @@ from svid.jwtsvid import JWTSVID
 from svid.keys import KeyKind
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, an_entry, jwt_authority
+from tests.doubles.recorded import recorded
 
 AUTHORITY = jwt_authority(kind=KeyKind.EC_P384, key_id="jwt-" + "k" * 60)
 LONGEST = SpiffeID.parse(f"spiffe://{TRUST_DOMAIN}/" + "p" * (2048 - len(f"spiffe://{TRUST_DOMAIN}/")))
@@ -24,7 +25,8 @@ characters = st.characters(exclude_categories=["Cs"], exclude_characters=[*map(c
 def token_for(audiences: tuple[str, ...]) -> str:
     validity = profile.validity(NOW, timedelta(minutes=5), AUTHORITY.authority)
     entry = replace(an_entry(), spiffe_id=LONGEST)
-    return JWTSigner(AUTHORITY.key).sign(profile.build_jwt(entry, audiences, jti="f" * 32, validity=validity))
+    draft = profile.build_jwt(entry, audiences, jti="f" * 32, validity=validity)
+    return JWTSigner(AUTHORITY.key).sign(recorded(draft, AUTHORITY))
 
 
 @pytest.mark.parametrize("audiences", [["a"], ["a"] * 16, ["é" * 512], ["a" * 128] * 16])

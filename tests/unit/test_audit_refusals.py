@@ -20,9 +20,7 @@ from issuer.decisions.sampling import Alarm, Principal
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode, Evidence
 from issuer.flows.audit_refusals import AuditRefusals
-from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.guard_clock import GuardClock
-from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.prune import Prune
 from issuer.keymanager.memory import MemoryKeyManager
@@ -30,6 +28,7 @@ from issuer.metrics import Metrics
 from issuer.nodeattestor.join_token import JoinToken
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node
 from tests.doubles.refusingstore import RefusingStore
 
@@ -93,9 +92,7 @@ async def house() -> AsyncIterator[House]:
     refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=clock)
     admit = AdmitCall(datastore=store, refusals=refusals, clock=clock, trust_domain=TRUST_DOMAIN)
     node_svids = IssueNodeSVID(
-        metrics=Metrics(),
-        keys=HoldKeys(keys=MemoryKeyManager()),
-        deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        issuance=issuance(store, clock, MemoryKeyManager()),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         ttl=timedelta(hours=1),

@@ -23,19 +23,16 @@ from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
-from issuer.flows.hold_keys import HoldKeys
-from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
 from issuer.flows.issue_node_svid import IssueNodeSVID
-from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
+from issuer.flows.issue_svids import IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.keep_budgets import KeepBudgets, MintBudgets
-from issuer.flows.mint_batch import MintBatch
 from issuer.flows.renew_node import RenewNode
 from issuer.metrics import Metrics
 from svid.entry import EntryID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuances import GivenKeys, issuance
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority, x509_authority
-from tests.unit.test_readmit_node import OneKey
 
 HOUR = timedelta(hours=1)
 numbers = itertools.count()
@@ -55,8 +52,7 @@ class House:
 
     clock: FakeClock
     store: SQLiteDatastore
-    x509: IssueX509SVIDs
-    jwt: IssueJWTSVIDs
+    svids: IssueSVIDs
     renew: RenewNode
     entries: Sequence[EntryID]
     node: Node
@@ -68,12 +64,16 @@ class House:
             for entry_id, count in wanted
             for _ in range(count)
         ]
-        return [answer.kind if isinstance(answer, Refused) else "" for answer in await self.jwt(self.node, requests)]
+        return [
+            answer.kind if isinstance(answer, Refused) else "" for answer in await self.svids.jwt(self.node, requests)
+        ]
 
     async def leaves(self, entry_id: EntryID, count: int) -> list[str]:
         keys = [public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()) for _ in range(count)]
         requests = [X509Request(entry_id=entry_id, public_key=key) for key in keys]
-        return [answer.kind if isinstance(answer, Refused) else "" for answer in await self.x509(self.node, requests)]
+        return [
+            answer.kind if isinstance(answer, Refused) else "" for answer in await self.svids.x509(self.node, requests)
+        ]
 
     async def ledger(self) -> int:
         return len(await self.store.read(lambda tx: tx.ledger.find(LedgerFilter(), before=0, limit=10_000)))
@@ -85,7 +85,6 @@ class House:
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     store, clock, metrics = await SQLiteDatastore.open(None), FakeClock(NOW), Metrics()
-    deferred = DeferWrites(metrics=metrics, datastore=store, clock=clock, troubles=Troubles(clock))
     refusals = AuditRefusals(datastore=store, clock=clock, metrics=metrics)
     x509, jwt = await x509_authority(), jwt_authority()
     await store.write(lambda tx: tx.authorities.put(x509.authority))
@@ -95,22 +94,23 @@ async def house() -> AsyncIterator[House]:
     node = a_node()
     await store.write(lambda tx: tx.nodes.put(node))
     budgets = MintBudgets(entry=Allowance(burst=10, per_second=1), node=Allowance(burst=15, per_second=1), clock=clock)
-    batches = MintBatch(
-        datastore=store, deferred=deferred, budgets=budgets, refusals=refusals, clock=clock, metrics=metrics
-    )
-    node_svids = IssueNodeSVID(
-        keys=HoldKeys(keys=OneKey(x509.key)),
-        deferred=deferred,
+    way = issuance(store, clock, GivenKeys(x509.key, jwt.key), metrics=metrics)
+    svids = IssueSVIDs(
+        datastore=store,
+        issuance=way,
+        budgets=budgets,
+        refusals=refusals,
         clock=clock,
         trust_domain=TRUST_DOMAIN,
-        ttl=HOUR,
+        x509_ttl=HOUR,
+        jwt_ttl=HOUR,
         metrics=metrics,
     )
+    node_svids = IssueNodeSVID(issuance=way, clock=clock, trust_domain=TRUST_DOMAIN, ttl=HOUR)
     yield House(
         clock=clock,
         store=store,
-        x509=IssueX509SVIDs(batches=batches, keys=HoldKeys(keys=OneKey(x509.key)), trust_domain=TRUST_DOMAIN, ttl=HOUR),
-        jwt=IssueJWTSVIDs(batches=batches, keys=HoldKeys(keys=OneKey(jwt.key)), trust_domain=TRUST_DOMAIN, ttl=HOUR),
+        svids=svids,
         renew=RenewNode(datastore=store, node_svids=node_svids, refusals=refusals),
         entries=[entry.id for entry in made.entries],
         node=node,
@@ -277,7 +277,7 @@ class Flood:
 async def test_items_are_counted_before_an_object_is_made_of_any(house: House) -> None:
     deferred = DeferWrites(metrics=Metrics(), datastore=house.store, clock=house.clock, troubles=Troubles(house.clock))
     feed = FeedAttestors(datastore=house.store, deferred=deferred, clock=house.clock, trust_domain=TRUST_DOMAIN)
-    door = NodeService(feed=feed, x509=house.x509, jwt=house.jwt, renew=house.renew, clock=house.clock)
+    door = NodeService(feed=feed, svids=house.svids, renew=house.renew, clock=house.clock)
     for mint in (door.MintX509SVIDs, door.MintJWTSVIDs):
         with pytest.raises(Refused, match="items: expected 1 to 1000, found 2000000"):
             await mint(Flood(Unread()), None)  # type: ignore[arg-type]  # looks like the message

@@ -11,18 +11,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions import profile
 from issuer.decisions.authority import AuthorityKind, intended
-from issuer.decisions.lint import lint_jwt_draft, lint_token, lint_x509_der, lint_x509_draft
-from issuer.decisions.profile import ISSUER_DNS_NAME, JWTDraft, X509Draft, claims_of
+from issuer.decisions.lint import lint_draft, lint_token, lint_x509_der
+from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, Draft, JWTDraft, X509Draft, claims_of
 from issuer.signing import X509Signer
 from svid.keys import KeyID, KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, a_node, an_entry, x509_authority
+from tests.doubles.recorded import recorded
 
 AUTHORITY = intended(AuthorityKind.X509, KeyID("x509-1"), now=NOW, ttl=timedelta(days=14))
 VALIDITY = profile.validity(NOW, timedelta(hours=1), AUTHORITY)
 KEY = public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key())
 OTHER_KEY = public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key())
 X509_DRAFT = profile.build_x509(an_entry(), KEY, serial=2**127, validity=VALIDITY)
+CA_DRAFT = profile.build_ca(AUTHORITY, trust_domain=TRUST_DOMAIN, serial=2**127)
 JWT_DRAFT = profile.build_jwt(an_entry(), ("a",), jti="j", validity=VALIDITY)
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 A_BIT = timedelta(microseconds=1)
@@ -30,12 +32,8 @@ FOREIGN = SpiffeID(trust_domain=TrustDomain("other.org"), path="/web")
 RESERVED = SpiffeID(trust_domain=TRUST_DOMAIN, path="/spire/server")
 
 
-def lint_x509(draft: X509Draft) -> None:
-    lint_x509_draft(draft, trust_domain=TRUST_DOMAIN, authority=AUTHORITY, now=NOW)
-
-
-def lint_jwt(draft: JWTDraft) -> None:
-    lint_jwt_draft(draft, trust_domain=TRUST_DOMAIN, authority=AUTHORITY, now=NOW)
+def lint(draft: Draft) -> None:
+    lint_draft(draft, trust_domain=TRUST_DOMAIN, authority=AUTHORITY, now=NOW)
 
 
 def fault(check: Callable[[], None]) -> str:
@@ -55,7 +53,7 @@ def fault(check: Callable[[], None]) -> str:
     ],
 )
 def test_what_profile_drafts_passes(draft: X509Draft) -> None:
-    lint_x509(draft)
+    lint(draft)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +81,11 @@ def test_what_profile_drafts_passes(draft: X509Draft) -> None:
     ],
 )
 def test_a_certificate_that_must_not_be_is_not_recorded(draft: X509Draft, found: str) -> None:
-    assert found in fault(lambda: lint_x509(draft))
+    assert found in fault(lambda: lint(draft))
 
 
 def test_a_draft_of_a_token_passes() -> None:
-    lint_jwt(JWT_DRAFT)
+    lint(JWT_DRAFT)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +96,29 @@ def test_a_draft_of_a_token_passes() -> None:
         (replace(JWT_DRAFT, audiences=("a", "")), "audiences: expected one or more, none empty, found 2"),
         (replace(JWT_DRAFT, jti=""), "jti: expected a text"),
         (replace(JWT_DRAFT, issued_at=NOW - A_BIT), "validity: expected whole seconds"),
-        (replace(JWT_DRAFT, expires_at=NOW), "within, found"),
-        (replace(JWT_DRAFT, expires_at=NOW + timedelta(days=1, minutes=1)), "validity: expected at most 1 day"),
-        (replace(JWT_DRAFT, expires_at=AUTHORITY.not_after + SECOND), "expires_at: expected at most the authority's"),
+        (replace(JWT_DRAFT, not_after=NOW), "within, found"),
+        (replace(JWT_DRAFT, not_after=NOW + timedelta(days=1, minutes=1)), "validity: expected at most 1 day"),
+        (replace(JWT_DRAFT, not_after=AUTHORITY.not_after + SECOND), "not_after: expected at most the authority's"),
     ],
 )
 def test_a_token_that_must_not_be_is_not_recorded(draft: JWTDraft, found: str) -> None:
-    assert found in fault(lambda: lint_jwt(draft))
+    assert found in fault(lambda: lint(draft))
+
+
+def test_a_draft_of_an_authority_passes() -> None:
+    lint(CA_DRAFT)
+
+
+@pytest.mark.parametrize(
+    ("draft", "found"),
+    [
+        (replace(CA_DRAFT, trust_domain=TrustDomain("other.org")), "SPIFFE ID: expected the trust domain example.org"),
+        (replace(CA_DRAFT, serial=2**62), "serial: expected 64 to 159 bits, found 63"),
+        (replace(CA_DRAFT, not_after=AUTHORITY.not_after + SECOND), "validity: expected the authority's own"),
+    ],
+)
+def test_an_authority_that_must_not_be_is_not_recorded(draft: CADraft, found: str) -> None:
+    assert found in fault(lambda: lint(draft))
 
 
 def lint_der(der: bytes, draft: X509Draft, by: Signing) -> None:
@@ -125,7 +139,7 @@ def lint_der(der: bytes, draft: X509Draft, by: Signing) -> None:
 )
 async def test_a_certificate_that_is_not_as_drafted_is_not_released(other: X509Draft, found: str) -> None:
     by = await x509_authority()
-    der = X509Signer(by.key, by.certificate).sign(X509_DRAFT)
+    der = X509Signer(by.key, by.certificate).sign(recorded(X509_DRAFT, by))
     lint_der(der, X509_DRAFT, by)
     assert found in fault(lambda: lint_der(der, other, by))
 
@@ -133,14 +147,14 @@ async def test_a_certificate_that_is_not_as_drafted_is_not_released(other: X509D
 async def test_a_certificate_with_another_subject_is_not_released() -> None:
     by = await x509_authority()
     drafted, other = replace(X509_DRAFT, dns_names=("a.example",)), replace(X509_DRAFT, dns_names=("b.example",))
-    der = X509Signer(by.key, by.certificate).sign(drafted)
+    der = X509Signer(by.key, by.certificate).sign(recorded(drafted, by))
     lint_der(der, drafted, by)
     assert "subject: expected CN=b.example alone, found CN=a.example" in fault(lambda: lint_der(der, other, by))
 
 
 async def test_a_certificate_by_another_authority_is_not_released() -> None:
     by, other = await x509_authority(), await x509_authority()
-    der = X509Signer(by.key, by.certificate).sign(X509_DRAFT)
+    der = X509Signer(by.key, by.certificate).sign(recorded(X509_DRAFT, by))
     assert "authority key identifier: expected" in fault(lambda: lint_der(der, X509_DRAFT, other))
     nameless = x509.Name([])
     ski = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest

@@ -1,7 +1,7 @@
 """What one item of a mint must satisfy."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions import minting
 from issuer.decisions.audit import NodeID
+from issuer.decisions.authority import AuthorityKind, intended
 from issuer.decisions.entitlement import group_ends
+from issuer.decisions.minting import Granting, JWTWish, judge
+from issuer.decisions.profile import Intent, JWTDraft
 from svid.entry import EntryID, RegistrationEntry
-from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from svid.keys import KeyID, KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.issuer_values import NOW, a_node, an_entry
 
+AUTHORITY = intended(AuthorityKind.JWT, KeyID("jwt-1"), now=NOW, ttl=timedelta(days=14))
 WEB, DB, NODE, OTHER = EntryID("web"), EntryID("db"), NodeID("n1"), NodeID("n2")
 
 
@@ -56,22 +60,42 @@ def test_bytes_are_a_key_or_a_refusal(data: bytes) -> None:
     assert refused.value.kind is Kind.INVALID
 
 
+def granting(*entries: RegistrationEntry, now: datetime = NOW) -> Granting:
+    """How things stand for n1."""
+    return Granting(
+        node_id=NODE,
+        parents={a_node().spiffe_id},
+        entries={entry.id: entry for entry in entries},
+        authority=AUTHORITY,
+        ttl=timedelta(minutes=5),
+        now=now,
+        holders={},
+        shared=(),
+    )
+
+
+def judged(entry_id: EntryID, by: Granting) -> Intent[JWTDraft] | Refused:
+    wish = minting.jwt_wish(entry_id, ("db",), serial=2**127)
+    assert isinstance(wish, JWTWish)
+    return judge(wish, by)
+
+
 def test_an_unknown_entry_and_anothers_are_refused_alike() -> None:
-    entry, parents = an_entry(), {a_node("n2").spiffe_id}
-    details = set()
-    for each in (entry, None):
-        with pytest.raises(Refused) as refused:
-            minting.check_entitled(each, parents, now=NOW)
-        assert refused.value.kind is Kind.DENIED
-        details.add(refused.value.detail)
-    assert len(details) == 1
+    foreign = an_entry(entry_id="db", parent="/cognomen/node/join_token/n2")
+    refused = [judged(entry_id, granting(foreign)) for entry_id in (WEB, DB)]
+    assert [(one.kind, one.detail) for one in refused if isinstance(one, Refused)] == [
+        (Kind.DENIED, "entry_id: expected an entry of this node, found none")
+    ] * 2
 
 
 def test_an_entry_of_the_node_is_granted_until_it_is_over() -> None:
-    entry, parents = replace(an_entry(), expires_at=NOW), {a_node().spiffe_id}
-    assert minting.check_entitled(entry, parents, now=NOW - timedelta(seconds=1)) is entry
-    with pytest.raises(Refused, match="not over"):
-        minting.check_entitled(entry, parents, now=NOW)
+    entry = replace(an_entry(entry_id="web"), expires_at=NOW)
+    granted = judged(WEB, granting(entry, now=NOW - timedelta(seconds=1)))
+    assert isinstance(granted, Intent)
+    assert (granted.entry, granted.node_id, granted.draft.not_after) == (entry, NODE, NOW)
+    refused = judged(WEB, granting(entry))
+    assert isinstance(refused, Refused)
+    assert "not over" in refused.detail
 
 
 @pytest.mark.parametrize("known", [None, (WEB, NODE)])

@@ -99,7 +99,7 @@ def test_only_the_issuers_own_certificate_has_its_dns_name() -> None:
 def test_a_token_is_drafted_in_whole_seconds_and_not_back_dated() -> None:
     times = validity(NOW + A_BIT, HOUR, AUTHORITY)
     assert profile.build_jwt(an_entry(), ("b", "a"), jti="j", validity=times) == JWTDraft(
-        spiffe_id=an_entry().spiffe_id, audiences=("b", "a"), jti="j", issued_at=NOW, expires_at=NOW + HOUR
+        spiffe_id=an_entry().spiffe_id, audiences=("b", "a"), jti="j", issued_at=NOW, not_after=NOW + HOUR
     )
 
 
@@ -110,6 +110,7 @@ def test_a_signing_certificates_name_holds_its_serial_and_fits() -> None:
         trust_domain=TRUST_DOMAIN,
         serial=serial,
         common_name=f"Cognomen {'f' * 32}",
+        public_key=AUTHORITY.public_key,
         not_before=AUTHORITY.not_before,
         not_after=AUTHORITY.not_after,
     )

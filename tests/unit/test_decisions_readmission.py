@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.readmission import readmission_bytes
 from issuer.decisions.admission import Node, NodeState
+from issuer.decisions.certificate import LeafForm
 from issuer.decisions.profile import X509Draft, serial_to_text
 from issuer.decisions.readmission import Claim, check_claim, check_return, parse_claim
-from issuer.signing import X509Signer
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, a_node, x509_authority
@@ -27,6 +28,14 @@ OLD = LocalSigningKey(KeyID("old"), generate_private_key(KeyKind.EC_P256))
 NEXT = generate_private_key(KeyKind.EC_P256).public_key()
 WEB = SpiffeID(trust_domain=TRUST_DOMAIN, path="/web")
 STRANGERS = TrustDomain("other.org")
+
+
+def certified(draft: X509Draft, by: Signing) -> bytes:
+    """Sign what we would never put on record."""
+    identifier = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    form = LeafForm(by.key.kind, issuer=by.certificate.subject, authority_ski=identifier.digest)
+    to_be_signed = form.to_be_signed(draft)
+    return form.signed(to_be_signed, by.key.sign(to_be_signed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +56,7 @@ class Shown:
             not_before=NOW,
             not_after=END,
         )
-        der = X509Signer(self.by.key, self.by.certificate).sign(draft)
+        der = certified(draft, self.by)
         return parse_claim(der, nonce=NONCE, public_key=NEXT, signature=self.signed_by.sign(self.signs))
 
 

@@ -20,15 +20,14 @@ from issuer.decisions.changes import Change, ChangeKind, has_gap
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.guard_clock import GuardClock
-from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.prune import Prune
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.queries import get_bundle
-from issuer.upstream.self_signed import SelfSigned
 from svid.keys import KeyID, KeyKind, SigningKey
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_token
 from tests.doubles.until import until
 
@@ -95,13 +94,17 @@ class TestDeferWrites:
 
 
 def rotate(
-    store: SQLiteDatastore, keys: MemoryKeyManager, clock: FakeClock, *, acknowledged: int | None = None
+    store: SQLiteDatastore,
+    keys: MemoryKeyManager,
+    clock: FakeClock,
+    *,
+    acknowledged: int | None = None,
+    deferred: DeferWrites | None = None,
 ) -> RotateAuthority:
     return RotateAuthority(
         metrics=Metrics(),
         datastore=store,
-        keys=HoldKeys(keys=keys),
-        upstream=SelfSigned(),
+        issuance=issuance(store, clock, keys, deferred=deferred),
         clock=clock,
         guard=GuardClock(datastore=store, clock=clock),
         trust_domain=TRUST_DOMAIN,
@@ -303,7 +306,10 @@ class TestRotateAuthority:
         )
 
     async def test_each_certificate_stands_in_the_ledger(self, store: SQLiteDatastore) -> None:
-        await rotate(store, MemoryKeyManager(), FakeClock())()
+        clock = FakeClock()
+        deferred = DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock))
+        await rotate(store, MemoryKeyManager(), clock, deferred=deferred)()
+        await deferred.flush()
         rows = await store.read(lambda tx: tx.ledger.find(LedgerFilter(), before=0, limit=10))
         assert [(row.kind, row.state) for row in rows] == [("authority", CredentialState.ISSUED)] * 2
 
@@ -431,14 +437,3 @@ class TestRotateAuthority:
         with pytest.raises(Refused, match="disk"):
             await rotate(store, keys, FakeClock())()
         assert not await keys.list()
-
-
-async def test_a_missing_key_is_unavailable_and_says_what_to_do(store: SQLiteDatastore) -> None:
-    await rotate(store, MemoryKeyManager(), FakeClock())()
-    rows: list[Authority] = list(await store.read(lambda tx: tx.authorities.list()))
-    held = HoldKeys(keys=MemoryKeyManager())
-    for kind, sign in ((AuthorityKind.X509, held.sign_x509), (AuthorityKind.JWT, held.sign_jwt)):
-        with pytest.raises(Refused) as refused:
-            await sign([], authority.active(rows, kind, now=FakeClock().now()))
-        assert refused.value.kind is Kind.UNAVAILABLE
-        assert refused.value.hint

@@ -22,20 +22,18 @@ from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors, Standing
 from issuer.flows.guard_clock import GuardClock
-from issuer.flows.hold_keys import HoldKeys
-from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
+from issuer.flows.issue_svids import IssueSVIDs, X509Request
 from issuer.flows.keep_budgets import MintBudgets
-from issuer.flows.mint_batch import MintBatch
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
-from issuer.upstream.self_signed import SelfSigned
 from issuer.web.health import health_pages
 from svid.entry import EntryID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
 from tests.doubles.refusingstore import RefusingStore
 from tests.doubles.until import until
@@ -65,13 +63,13 @@ class House:
 async def house() -> AsyncIterator[House]:
     opened, clock = await SQLiteDatastore.open(None), FakeClock()
     store, troubles, metrics = RefusingStore(opened), Troubles(clock), Metrics()
-    keys, guard = HoldKeys(keys=MemoryKeyManager()), GuardClock(datastore=store, clock=clock)
+    guard = GuardClock(datastore=store, clock=clock)
     deferred = DeferWrites(datastore=store, clock=clock, troubles=troubles, metrics=metrics)
+    way = issuance(store, clock, MemoryKeyManager(), deferred=deferred, metrics=metrics)
     feed = FeedAttestors(datastore=store, deferred=deferred, clock=clock, trust_domain=TRUST_DOMAIN)
     rotate = RotateAuthority(
         datastore=store,
-        keys=keys,
-        upstream=SelfSigned(),
+        issuance=way,
         clock=clock,
         guard=guard,
         trust_domain=TRUST_DOMAIN,
@@ -84,7 +82,7 @@ async def house() -> AsyncIterator[House]:
     await rotate()
     renew = RenewIssuerSVID(
         datastore=store,
-        keys=keys,
+        issuance=way,
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         ttl=HOUR,
@@ -132,6 +130,7 @@ async def test_a_renewal_of_the_issuers_own_svid_that_fails_is_told_and_tried_ag
 
 
 async def test_deferred_writes_that_are_lost_are_told_until_the_next_ones_are_written(house: House) -> None:
+    await house.deferred.flush()  # of the start
     house.store.refuses = True
     for _ in range(3):
         house.deferred.put(lambda _: None)
@@ -164,23 +163,20 @@ async def test_a_batch_of_mints_is_counted_by_what_became_of_its_items(house: Ho
     entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
     entry = (await entries.create([an_entry()], actor="uid:0")).entries[0]
     allowance = Allowance(burst=10, per_second=1)
-    batches = MintBatch(
+    svids = IssueSVIDs(
         datastore=house.store,
-        deferred=house.deferred,
+        issuance=house.renew.issuance,
         budgets=MintBudgets(entry=allowance, node=allowance, clock=house.clock),
         refusals=AuditRefusals(datastore=house.store, clock=house.clock, metrics=metrics),
         clock=house.clock,
-        metrics=metrics,
-    )
-    mint = IssueX509SVIDs(
-        batches=batches,
-        keys=house.renew.keys,
         trust_domain=TRUST_DOMAIN,
-        ttl=HOUR,
+        x509_ttl=HOUR,
+        jwt_ttl=HOUR,
+        metrics=metrics,
     )
     keys = [public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()) for _ in range(2)]
     wanted = [(entry.id, keys[0]), (EntryID("other"), keys[1]), (entry.id, b"")]
-    await mint(node, [X509Request(entry_id=entry_id, public_key=key) for entry_id, key in wanted])
+    await svids.x509(node, [X509Request(entry_id=entry_id, public_key=key) for entry_id, key in wanted])
     assert house.value("svids_signed_total", kind="x509") == 1
     assert house.value("mint_refusals_total", kind="x509", reason="INVALID") == 1
     refused = [house.value("mint_refusals_total", kind="x509", reason=reason) or 0 for reason in Kind]

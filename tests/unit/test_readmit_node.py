@@ -9,19 +9,16 @@ import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.readmission import readmission_bytes
-from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import NodeID
 from issuer.flows.audit_refusals import AuditRefusals
-from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.hold_keys import HoldKeys
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode, Shown
-from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuances import GivenKeys, issuance
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, x509_authority
 
 T = TypeVar("T")
@@ -72,14 +69,6 @@ class SlowReads:
         await self._store.close()
 
 
-class OneKey(MemoryKeyManager):
-    """A key manager that holds the key of an authority which a test made."""
-
-    def __init__(self, key: LocalSigningKey) -> None:
-        super().__init__()
-        self._keys[key.id] = key
-
-
 @dataclass(frozen=True, kw_only=True)
 class House:
     """An issuer with one node, as far as a readmission goes."""
@@ -109,9 +98,7 @@ async def house() -> AsyncIterator[House]:
     store, signing = SlowReads(opened, clock), await x509_authority()
     await store.write(lambda tx: tx.authorities.put(signing.authority))
     node_svids = IssueNodeSVID(
-        metrics=Metrics(),
-        keys=HoldKeys(keys=OneKey(signing.key)),
-        deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        issuance=issuance(store, clock, GivenKeys(signing.key)),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         ttl=timedelta(hours=1),

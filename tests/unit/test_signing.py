@@ -28,6 +28,7 @@ from svid.keys import (
     public_key_to_der,
 )
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, an_entry, jwt_authority, x509_authority
+from tests.doubles.recorded import recorded
 
 WORKLOAD_KEY = generate_private_key(KeyKind.EC_P256).public_key()
 KINDS = [KeyKind.EC_P256, KeyKind.EC_P384, KeyKind.RSA_2048]
@@ -47,7 +48,7 @@ def jwt_draft(by: Signing) -> JWTDraft:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_signed_leaf_is_verified_by_our_bundle(kind: KeyKind) -> None:
     by = await x509_authority(kind=kind)
-    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(x509_draft(by)))
+    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(recorded(x509_draft(by), by)))
     bundle = bundle_of(TRUST_DOMAIN, [by.authority], sequence=1)
     assert str(x509svid.verify([leaf], bundle, at=NOW)) == "spiffe://example.org/agent/concierge/reasoning"
 
@@ -55,7 +56,7 @@ async def test_a_signed_leaf_is_verified_by_our_bundle(kind: KeyKind) -> None:
 @pytest.mark.clause("X5-01", "X5-04", "X5-05", "X5-13", "X5-15", "X5-17", "X5-18", "X5-20", "X5-21")
 async def test_a_signed_leaf_keeps_the_profile() -> None:
     by = await x509_authority()
-    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(x509_draft(by)))
+    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(recorded(x509_draft(by), by)))
     assert x509svid.check_leaf(leaf) == x509_draft(by).spiffe_id
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.critical
@@ -69,7 +70,7 @@ async def test_a_signed_leaf_keeps_the_profile() -> None:
 async def test_dns_names_stand_beside_the_id_in_their_order() -> None:
     by = await x509_authority()
     draft = x509_draft(by, dns_names=("b.example", "a.example"))
-    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(draft))
+    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(recorded(draft, by)))
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["b.example", "a.example"]
     assert leaf.subject.rfc4514_string() == "CN=b.example"
@@ -80,14 +81,16 @@ async def test_dns_names_stand_beside_the_id_in_their_order() -> None:
 async def test_a_dns_name_too_long_for_a_common_name_is_none() -> None:
     by = await x509_authority()
     draft = x509_draft(by, dns_names=(f"{'a' * 60}.example",))
-    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(draft))
+    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(recorded(draft, by)))
     assert list(leaf.subject) == []
 
 
 @pytest.mark.parametrize("kind", [KeyKind.EC_P384, KeyKind.RSA_2048])
 async def test_a_leaf_may_hold_any_kind_of_key(kind: KeyKind) -> None:
     by, key = await x509_authority(), generate_private_key(kind).public_key()
-    leaf = x509.load_der_x509_certificate(X509Signer(by.key, by.certificate).sign(x509_draft(by, key=key)))
+    leaf = x509.load_der_x509_certificate(
+        X509Signer(by.key, by.certificate).sign(recorded(x509_draft(by, key=key), by))
+    )
     assert leaf.public_key() == key
 
 
@@ -100,9 +103,11 @@ async def test_a_key_that_is_not_the_certificates_signs_nothing() -> None:
 
 async def test_what_is_not_as_drafted_is_not_released() -> None:
     by = await x509_authority()
-    draft = replace(x509_draft(by), not_after=NOW + timedelta(minutes=30, microseconds=1))
+    draft = x509_draft(by)
+    on_record = recorded(draft, by)
+    object.__setattr__(draft, "not_after", NOW + timedelta(minutes=30, microseconds=1))
     with pytest.raises(Refused, match="lint: validity") as refused:
-        X509Signer(by.key, by.certificate).sign(draft)
+        X509Signer(by.key, by.certificate).sign(on_record)
     assert refused.value.kind is Kind.INTERNAL
 
 
@@ -112,7 +117,7 @@ async def test_what_is_not_as_drafted_is_not_released() -> None:
 @pytest.mark.clause("JW-01", "JW-03", "JW-04", "JW-08", "JW-09", "JW-10", "JW-13", "JW-24")
 def test_a_token_has_exactly_our_header_and_our_claims(kind: KeyKind, algorithm: str) -> None:
     by = jwt_authority(kind=kind)
-    token = JWTSigner(by.key).sign(jwt_draft(by))
+    token = JWTSigner(by.key).sign(recorded(jwt_draft(by), by))
     header, claims = (json.loads(urlsafe_b64decode(f"{part}==")) for part in token.split(".")[:2])
     assert header == {"alg": algorithm, "kid": "jwt-1", "typ": "JWT"}
     assert claims == {
@@ -128,7 +133,7 @@ def test_a_token_has_exactly_our_header_and_our_claims(kind: KeyKind, algorithm:
 def test_a_signed_token_is_verified_by_our_bundle(kind: KeyKind) -> None:
     by = jwt_authority(kind=kind)
     bundle = bundle_of(TRUST_DOMAIN, [by.authority], sequence=1)
-    token = JWTSigner(by.key).sign(jwt_draft(by))
+    token = JWTSigner(by.key).sign(recorded(jwt_draft(by), by))
     assert jwtsvid.verify(token, lambda _: bundle, audience="b", at=NOW).spiffe_id == an_entry("/web").spiffe_id
 
 

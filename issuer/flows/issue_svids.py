@@ -1,0 +1,190 @@
+"""Mint a node's X509-SVIDs and JWT-SVIDs, in batches: decide and record in one transaction, sign only then.
+
+What an item must satisfy, and the draft that it becomes, is decided in issuer/decisions/minting.
+"""
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import structlog
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions import profile
+from issuer.decisions.admission import Node
+from issuer.decisions.audit import Credential
+from issuer.decisions.authority import AuthorityKind, active
+from issuer.decisions.minting import Granting, Wish, check_batch, judge, jwt_wish, shared_keys, x509_wish
+from issuer.decisions.profile import JWTDraft, X509Draft
+from issuer.flows.audit_refusals import AuditRefusals
+from issuer.flows.keep_budgets import MintBudgets
+from issuer.issuance import Issuance
+from issuer.metrics import Metrics
+from issuer.queries import active_node_in, parents_in
+from issuer.recording import Recorded, record
+from svid.clock import Clock
+from svid.entry import EntryID
+from svid.spiffeid import TrustDomain
+
+__all__ = ["IssueSVIDs", "Issued", "JWTRequest", "X509Request"]
+
+log = structlog.get_logger(__name__)
+
+DraftT = TypeVar("DraftT", X509Draft, JWTDraft)
+SignedT = TypeVar("SignedT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class X509Request:
+    """An X509-SVID wanted: for this entry and this SubjectPublicKeyInfo."""
+
+    entry_id: EntryID
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JWTRequest:
+    """A JWT-SVID wanted: for this entry and these audiences."""
+
+    entry_id: EntryID
+    audiences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued(Generic[SignedT]):
+    """An SVID, and its row in the ledger; half-lives count from the row's issued_at."""
+
+    signed: SignedT = field(repr=False)
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueSVIDs:
+    """Mints batches.
+
+    Args:
+        x509_ttl, jwt_ttl: of entries that name none.
+    """
+
+    datastore: Datastore
+    issuance: Issuance
+    budgets: MintBudgets
+    refusals: AuditRefusals
+    clock: Clock
+    trust_domain: TrustDomain
+    x509_ttl: timedelta
+    jwt_ttl: timedelta
+    metrics: Metrics
+
+    async def x509(self, node: Node, requests: Sequence[X509Request]) -> Sequence[Issued[bytes] | Refused]:
+        """Mint a batch of certificates in DER, answers in order.
+
+        Raises:
+            Refused: the whole batch: INVALID for its size; UNAVAILABLE when it cannot be recorded or signed; DENIED when the node may
+                nothing any more.
+        """
+        # 1. Bound the batch, parse its keys.
+        check_batch(len(requests))
+        wishes = [
+            x509_wish(request.entry_id, request.public_key, serial=serial)
+            for request, serial in zip(requests, self._serials(len(requests)), strict=True)
+        ]
+        # 2. Decide and record; only then sign, and lint what came out.
+        outcomes = await self._record(node, wishes, AuthorityKind.X509)
+        return _answers(outcomes, await self.issuance.release_x509(_granted(outcomes)))
+
+    async def jwt(self, node: Node, requests: Sequence[JWTRequest]) -> Sequence[Issued[str] | Refused]:
+        """Mint a batch of tokens, answers in order; raises as `x509`."""
+        # 1. Bound the batch and its audiences.
+        check_batch(len(requests))
+        wishes = [
+            jwt_wish(request.entry_id, request.audiences, serial=serial)
+            for request, serial in zip(requests, self._serials(len(requests)), strict=True)
+        ]
+        # 2. Decide and record; only then sign, and lint what came out.
+        outcomes = await self._record(node, wishes, AuthorityKind.JWT)
+        return _answers(outcomes, await self.issuance.release_jwt(_granted(outcomes)))
+
+    def _serials(self, count: int) -> Sequence[int]:
+        return profile.serials(secrets.token_bytes(profile.SERIAL_BYTES * count), at=self.clock.now())
+
+    async def _record(
+        self, node: Node, asked: Sequence[Wish[DraftT] | Refused], kind: AuthorityKind
+    ) -> Sequence[Recorded[DraftT] | Refused]:
+        """Refuse each item, or put it on record."""
+        # 1. What the budgets of node and entries do not hold, is refused before anything is written.
+        wishes = self.budgets.within(node.id, kind, asked)
+        refusals = [wish for wish in wishes if isinstance(wish, Refused)]
+        outcomes: Sequence[Recorded[DraftT] | Refused] = refusals
+        # 2. In one transaction: what this node may have now; what is granted stands in the ledger and in the audit.
+        if len(refusals) < len(wishes):
+            outcomes = await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind), expendable=True)
+            granted = len(_granted(outcomes))
+            refused = len(outcomes) - granted
+            log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=granted, refused=refused)
+        # 3. What is refused goes on record, too, but not a row each.
+        await self._refuse(node, asked, outcomes, kind)
+        return outcomes
+
+    def _decide(
+        self, tx: Transaction, caller: Node, wishes: Sequence[Wish[DraftT] | Refused], kind: AuthorityKind
+    ) -> Sequence[Recorded[DraftT] | Refused]:
+        now, node = self.clock.now(), active_node_in(tx, caller.id)
+        authority = active(tx.authorities.list(), kind, now=now)
+        parsed = [wish for wish in wishes if not isinstance(wish, Refused)]
+        keys = [(wish.entry_id, wish.key_hash) for wish in parsed if wish.key_hash]
+        granting = Granting(
+            node_id=node.id,
+            parents=parents_in(tx, node, now=now),
+            entries=tx.entries.get({wish.entry_id for wish in parsed}),
+            authority=authority,
+            ttl=self.x509_ttl if kind is AuthorityKind.X509 else self.jwt_ttl,
+            now=now,
+            holders=tx.ledger.holders({key_hash for _, key_hash in keys}) if keys else {},
+            shared=shared_keys(keys),
+        )
+        outcomes = [wish if isinstance(wish, Refused) else judge(wish, granting) for wish in wishes]
+        intents = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
+        actor = str(node.spiffe_id)
+        recorded = iter(record(tx, intents, authority, trust_domain=self.trust_domain, now=now, actor=actor))
+        return [outcome if isinstance(outcome, Refused) else next(recorded) for outcome in outcomes]
+
+    async def _refuse(
+        self,
+        node: Node,
+        asked: Sequence[Wish[DraftT] | Refused],
+        outcomes: Sequence[Recorded[DraftT] | Refused],
+        kind: AuthorityKind,
+    ) -> None:
+        """Count what was refused and put it on record, with the first entry of those refused alike."""
+        alike: Counter[tuple[Kind, str]] = Counter()
+        entries: dict[tuple[Kind, str], str] = {}
+        for wish, refused in zip(asked, outcomes, strict=True):
+            if isinstance(refused, Refused):
+                alike[refused.kind, refused.detail] += 1
+                entries.setdefault((refused.kind, refused.detail), "" if isinstance(wish, Refused) else wish.entry_id)
+        for (reason, _), count in alike.items():
+            self.metrics.mint_refusals.labels(kind, reason).inc(count)
+        told = [
+            Refused(reason, detail, items=count, entry=entries[reason, detail])
+            for (reason, detail), count in alike.most_common()
+        ]
+        await self.refusals.record_items(told, actor=str(node.spiffe_id), action=f"{kind} minted")
+
+
+def _granted(outcomes: Sequence[Recorded[DraftT] | Refused]) -> Sequence[Recorded[DraftT]]:
+    return [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
+
+
+def _answers(
+    outcomes: Sequence[Recorded[DraftT] | Refused], signed: Sequence[SignedT]
+) -> Sequence[Issued[SignedT] | Refused]:
+    left = iter(signed)
+    return [
+        outcome if isinstance(outcome, Refused) else Issued(signed=next(left), credential=outcome.credential)
+        for outcome in outcomes
+    ]

@@ -1,0 +1,114 @@
+"""Release what is on record: sign it by the authority it was recorded for, lint it, and say in the ledger what became of it.
+
+The one way from a decision to a credential. How drafts get on record: issuer/recording; how a signature is made: issuer/signing.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cryptography import x509
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Transaction
+from issuer.decisions.audit import CredentialKind, CredentialState
+from issuer.decisions.authority import Authority
+from issuer.decisions.profile import CADraft, Draft, JWTDraft, X509Draft
+from issuer.keymanager.port import KeyManager
+from issuer.metrics import Metrics
+from issuer.recording import Recorded
+from issuer.signing import JWTSigner, X509Signer, sign_many
+from issuer.upstream.port import SignedCA, UpstreamAuthority
+from svid.keys import KeyID, SigningKey
+
+__all__ = ["Issuance"]
+
+DraftT = TypeVar("DraftT", bound=Draft)
+SignedT = TypeVar("SignedT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuance:
+    """Signs, with the authorities' signers held ready: loaded at their first signature, kept after it.
+
+    Args:
+        later: has a small write done soon, which may be lost or done twice: `intended` counts as issued.
+
+    Raises:
+        Refused: INTERNAL when lint finds fault, UNAVAILABLE when the key cannot be had; nothing is released then.
+    """
+
+    keys: KeyManager
+    upstream: UpstreamAuthority
+    later: Callable[[Callable[[Transaction], None]], None]
+    metrics: Metrics
+    _x509: dict[KeyID, X509Signer] = field(default_factory=dict)
+    _jwt: dict[KeyID, JWTSigner] = field(default_factory=dict)
+
+    async def release_x509(self, recorded: Sequence[Recorded[X509Draft]]) -> Sequence[bytes]:
+        """Sign X509-SVIDs of one authority and one kind; DER, in order."""
+        return await self._release(recorded, self._sign_x509(recorded))
+
+    async def release_jwt(self, recorded: Sequence[Recorded[JWTDraft]]) -> Sequence[str]:
+        """Sign JWT-SVIDs of one authority, in order."""
+        return await self._release(recorded, self._sign_jwt(recorded))
+
+    async def release_ca(self, recorded: Recorded[CADraft], key: SigningKey) -> SignedCA:
+        """Have the certificate of an authority signed for its key."""
+        return await self._release([recorded], self._sign_ca(recorded, key))
+
+    async def destroy(self, key_id: KeyID) -> None:
+        """Destroy a key, and forget its signer: nothing is signed by it any more."""
+        self._x509.pop(key_id, None)
+        self._jwt.pop(key_id, None)
+        await self.keys.delete(key_id)
+
+    async def _release(self, recorded: Sequence[Recorded[DraftT]], signing: Awaitable[SignedT]) -> SignedT:
+        try:
+            signed = await signing
+        except Exception:
+            self._resolve(recorded, CredentialState.FAILED)
+            raise
+        self._resolve(recorded, CredentialState.ISSUED)
+        for kind, count in Counter(one.credential.kind for one in recorded).items():
+            if kind is not CredentialKind.AUTHORITY:
+                self.metrics.svids_signed.labels(kind).inc(count)
+        return signed
+
+    def _resolve(self, recorded: Sequence[Recorded[DraftT]], state: CredentialState) -> None:
+        serials = [one.credential.serial for one in recorded]
+        if serials:
+            self.later(lambda tx: tx.ledger.resolve(serials, state))
+
+    async def _sign_x509(self, recorded: Sequence[Recorded[X509Draft]]) -> Sequence[bytes]:
+        if not recorded:
+            return []
+        authority = recorded[0].authority
+        signer = self._x509.get(authority.key_id)
+        if signer is None:
+            key = await self._key(authority)
+            signer = X509Signer(key, x509.load_der_x509_certificate(authority.certificate))
+            self._x509[authority.key_id] = signer
+        return await sign_many(signer.sign, recorded)
+
+    async def _sign_jwt(self, recorded: Sequence[Recorded[JWTDraft]]) -> Sequence[str]:
+        if not recorded:
+            return []
+        authority = recorded[0].authority
+        signer = self._jwt.get(authority.key_id)
+        if signer is None:
+            signer = self._jwt[authority.key_id] = JWTSigner(await self._key(authority))
+        return await sign_many(signer.sign, recorded)
+
+    async def _sign_ca(self, recorded: Recorded[CADraft], key: SigningKey) -> SignedCA:
+        return await self.upstream.sign_ca(recorded.spend(key.id), key)
+
+    async def _key(self, authority: Authority) -> SigningKey:
+        try:
+            return await self.keys.get(authority.key_id)
+        except Refused as refused:
+            hint = refused.hint or "was the store restored without the keys? restore both from one backup"
+            raise Refused(
+                Kind.UNAVAILABLE, "authority: its key cannot be had", hint=hint, key=authority.key_id
+            ) from refused

@@ -1,0 +1,40 @@
+"""The way to a signature, for tests of the flows that take it: real signers, real keys."""
+
+from cognomen.daemon.troubles import Troubles
+from issuer.datastore.port import Datastore
+from issuer.flows.defer_writes import DeferWrites
+from issuer.issuance import Issuance
+from issuer.keymanager.memory import MemoryKeyManager
+from issuer.keymanager.port import KeyManager
+from issuer.metrics import Metrics
+from issuer.upstream.self_signed import SelfSigned
+from svid.clock import Clock
+from svid.keys import KeyID, SigningKey
+
+__all__ = ["GivenKeys", "issuance"]
+
+
+class GivenKeys(MemoryKeyManager):
+    """Holds keys that were made elsewhere."""
+
+    def __init__(self, *keys: SigningKey) -> None:
+        super().__init__()
+        self._given = {key.id: key for key in keys}
+
+    async def get(self, key_id: KeyID) -> SigningKey:
+        """One of the given ones, or one that was made here."""
+        return self._given.get(key_id) or await super().get(key_id)
+
+
+def issuance(
+    store: Datastore,
+    clock: Clock,
+    keys: KeyManager,
+    *,
+    deferred: DeferWrites | None = None,
+    metrics: Metrics | None = None,
+) -> Issuance:
+    """Sign with these keys; what became of it is written once `deferred` is flushed."""
+    metrics = metrics or Metrics()
+    deferred = deferred or DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock), metrics=metrics)
+    return Issuance(keys=keys, upstream=SelfSigned(), later=deferred.put, metrics=metrics)
