@@ -4,15 +4,16 @@ Who keeps it up to date is svid/workloadapi/sources.
 """
 
 import inspect
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Protocol, runtime_checkable
 
 from svid.bundle import Bundle
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import TrustDomain
 from svid.x509svid import X509SVID
 
-__all__ = ["TokenVerifier", "X509Identity", "demand_source"]
+__all__ = ["KnowsDenials", "TokenVerifier", "X509Identity", "demand_source"]
 
 
 class X509Identity(Protocol):
@@ -33,6 +34,30 @@ class X509Identity(Protocol):
         Raises:
             SVIDError: they must not be used any more.
         """
+
+
+@runtime_checkable
+class KnowsDenials(Protocol):
+    """Something that knows which credentials ended before their time; an X509Source and a JWTSource do.
+
+    A source that does not is one whose peers end by themselves alone.
+    """
+
+    def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
+        """Whether this serial or jti of that trust domain is denied, as far as is known now."""
+
+    def on_denied(self, callback: Callable[[TrustDomain, Collection[int]], None], *, point: str) -> Callable[[], None]:
+        """Have `callback` told which numbers are denied from now on; returns what ends that.
+
+        It is called after `is_denied` says so, from a thread of the source, one call at a time; it must be quick. Once it has returned, the
+        attestor is told that this enforcement point enforces them; where it raised, it is not.
+
+        Args:
+            point: what enforces it, for people; at most 256 bytes.
+        """
+
+    def denials_age(self) -> timedelta | None:
+        """How old the issuer's last word is that stands behind `is_denied`; None: nobody tells."""
 
 
 class TokenVerifier(Protocol):

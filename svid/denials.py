@@ -1,0 +1,76 @@
+"""Denials: credentials that ended before their time, by revocation; whoever holds them refuses those that they name.
+
+A credential is named by its number: a certificate's serial, or the `jti` of a JWT-SVID, which are of one kind and unique in a trust domain.
+Where denials come from: svid/workloadapi/denials in a workload, attestor/flows/follow_feed on a node.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+__all__ = ["KEPT_FOR", "SERIAL_BYTES", "Denial", "Denials", "number_of_jti"]
+
+SERIAL_BYTES = 16
+"""The size of a number: 128 bits."""
+
+KEPT_FOR = timedelta(minutes=5)
+"""How long a denial is kept after the end of its credential, for verifiers whose clocks lag."""
+
+_JTI = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A credential that ended before its time.
+
+    Args:
+        number: its serial or jti.
+        ends_at: when it would have ended by itself, in whole seconds.
+    """
+
+    number: int
+    ends_at: datetime
+
+
+def number_of_jti(jti: str | None) -> int | None:
+    """The number that a jti names; None: it is not one of ours.
+
+    Shape: 32 digits, lower-case hexadecimal
+    """
+    return int(jti, 16) if jti is not None and _JTI.fullmatch(jti) else None
+
+
+class Denials:
+    """The denials of one trust domain: they come, and go only after the end of what they name.
+
+    One thread adds and forgets; any thread may ask.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._ends
+
+    def add(self, denials: Iterable[Denial]) -> tuple[int, ...]:
+        """Hold these, too; the numbers among them that are new."""
+        new = []
+        for denial in denials:
+            if denial.number not in self._ends:
+                new.append(denial.number)
+            self._ends[denial.number] = int(denial.ends_at.timestamp())
+        return tuple(new)
+
+    def forget(self, now: datetime) -> None:
+        """Forget those whose credentials ended long ago."""
+        before = int((now - KEPT_FOR).timestamp())
+        if any(end < before for end in self._ends.values()):
+            self._ends = {number: end for number, end in self._ends.items() if end >= before}
+
+    def all(self) -> tuple[Denial, ...]:
+        """Every one, in the order in which they came."""
+        return tuple(Denial(number, datetime.fromtimestamp(end, UTC)) for number, end in self._ends.items())
