@@ -198,7 +198,7 @@ def a_link(member: tarfile.TarInfo) -> None:
 
 
 def bent_key(member: tarfile.TarInfo, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
-    return member, data[:-1] + b"x" if member.name.endswith(".key") else data
+    return member, data[:-1] + bytes([data[-1] ^ 1]) if member.name.endswith(".key") else data
 
 
 def bent_manifest(member: tarfile.TarInfo, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
