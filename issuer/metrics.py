@@ -11,6 +11,7 @@ __all__ = ["FAILED", "OK", "Metrics"]
 OK, FAILED = "ok", "failed"
 
 _MINTED = ("x509", "jwt")
+_REVOKED = ("svid", "issued-before", "entry", "spiffe-id", "selector", "node")
 _ADMISSIONS = ("node attestation", "node call", "node readmission", "node svid renewal")
 
 
@@ -25,6 +26,7 @@ class Metrics:
         self.mint_refusals = family.counter(
             "mint_refusals", "Items of mints that were refused.", kind=_MINTED, reason=tuple(Kind)
         )
+        self.denials = family.counter("denials", "Credentials that ended before their time.", kind=_REVOKED)
         self.admission_refusals = family.counter(
             "admission_refusals",
             "Calls refused at the network doors.",

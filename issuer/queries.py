@@ -1,6 +1,6 @@
 """The reads: what the doors show and the flows look up, inside somebody's transaction or in one of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from cognomen.daemon.errors import Kind, Refused
@@ -17,6 +17,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
     "active_node_in",
+    "all_nodes_in",
     "bundle_in",
     "get_bundle",
     "get_entry",
@@ -27,6 +28,8 @@ __all__ = [
     "list_nodes",
     "parents_in",
 ]
+
+_PAGE = 1000
 
 
 def bundle_in(tx: Transaction, trust_domain: TrustDomain) -> Bundle:
@@ -54,6 +57,14 @@ def active_node_in(tx: Transaction, node_id: NodeID) -> Node:
     if node is None or node.state is not NodeState.ACTIVE:
         raise Refused(Kind.DENIED, "node: banned or gone", node=node_id)
     return node
+
+
+def all_nodes_in(tx: Transaction) -> Iterator[Node]:
+    """Every node, as this transaction sees it."""
+    after = ""
+    while page := tx.nodes.find(after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].id
 
 
 async def get_bundle(datastore: Datastore, trust_domain: TrustDomain) -> Bundle:

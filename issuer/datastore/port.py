@@ -14,7 +14,10 @@ from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change, Cursor
+from issuer.decisions.revocation import Live, Reason, Revocation
+from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
+from svid.keys import KeyID
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
@@ -25,11 +28,15 @@ __all__ = [
     "Changes",
     "Checkpoints",
     "Datastore",
+    "Denials",
+    "DeniedCertificate",
     "Entries",
     "EntryFilter",
+    "Fallen",
     "Ledger",
     "LedgerFilter",
     "Nodes",
+    "Revocations",
     "Times",
     "Tokens",
     "Transaction",
@@ -40,9 +47,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFilter:
-    """Which entries; what is None does not filter."""
+    """Which entries; what is None does not filter.
+
+    Args:
+        below: those of every SPIFFE ID below `spiffe_id`, too.
+    """
 
     spiffe_id: SpiffeID | None = None
+    below: bool = False
     parent_id: SpiffeID | None = None
     selector: Selector | None = None
 
@@ -165,6 +177,74 @@ class Ledger(Protocol):
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallen:
+    """Live credentials that are alike, counted.
+
+    Args:
+        node_id: None: not of one node's.
+        audiences: of tokens; who else may have been shown them.
+        ends_at: the latest end among them.
+    """
+
+    kind: CredentialKind
+    spiffe_id: SpiffeID
+    node_id: NodeID | None
+    audiences: tuple[str, ...]
+    count: int
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeniedCertificate:
+    """What a CRL says of a certificate."""
+
+    serial: int
+    denied_at: datetime
+    reason: Reason
+
+
+class Revocations(Protocol):
+    """What operators said."""
+
+    def add(self, revocation: Revocation) -> int:
+        """Add one; its number."""
+
+    def lift(self, revocation: Revocation) -> None:
+        """Note that a block ended."""
+
+    def get(self, number: int) -> Revocation | None:
+        """One of them."""
+
+    def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
+        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+
+    def standing(self) -> Sequence[Revocation]:
+        """Those that block somebody now."""
+
+
+class Denials(Protocol):
+    """The credentials that ended before their time, until five minutes after their end; and those that could."""
+
+    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
+        """What `deny` would end, by SPIFFE ID, node, kind and audiences."""
+
+    def deny(self, where: Live, *, revocation: int, now: datetime) -> int:
+        """End those that are live and not denied yet; how many they were."""
+
+    def of(self, revocations: Collection[int]) -> Iterator[Denial]:
+        """Those that follow from these revocations."""
+
+    def all(self) -> Iterator[Denial]:
+        """Every one that is kept."""
+
+    def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
+        """Those that this X.509 authority signed, by their serials."""
+
+    def prune(self, *, ended_before: datetime, now: datetime) -> None:
+        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live."""
+
+
 class Changes(Protocol):
     """The change log."""
 
@@ -246,6 +326,14 @@ class Transaction(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Credentials signed."""
+
+    @property
+    def revocations(self) -> Revocations:
+        """What operators ended."""
+
+    @property
+    def denials(self) -> Denials:
+        """Credentials that ended before their time."""
 
     @property
     def changes(self) -> Changes:

@@ -9,11 +9,10 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import AuditEvent, NodeID
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.queries import all_nodes_in
 from svid.clock import Clock
 
 __all__ = ["ManageNodes"]
-
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class ManageNodes:
         over = self.clock.now() - expired_for
 
         def work(tx: Transaction) -> Sequence[Node]:
-            found = [node for node in _all(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
+            found = [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
             for node in () if dry_run else found:
                 tx.nodes.delete(node.id)
                 self._record(tx, node, action="node purged", actor=actor)
@@ -97,10 +96,3 @@ class ManageNodes:
             at=self.clock.now(), actor=actor, action=action, subject=str(node.spiffe_id), credential=node.current_serial
         )
         tx.audit.append([event])
-
-
-def _all(tx: Transaction) -> list[Node]:
-    nodes: list[Node] = []
-    while page := tx.nodes.find(after=nodes[-1].id if nodes else "", limit=_PAGE):
-        nodes += page
-    return nodes

@@ -61,8 +61,13 @@ class SQLiteEntries:
         conditions = ["id > ?"]
         arguments: list[str | int] = [after]
         if where.spiffe_id is not None:
-            conditions.append("spiffe_id = ?")
-            arguments.append(str(where.spiffe_id))
+            above = str(where.spiffe_id)
+            if where.below:  # `0` follows `/`
+                conditions.append("(spiffe_id = ? OR (spiffe_id > ? AND spiffe_id < ?))")
+                arguments += [above, f"{above}/", f"{above}0"]
+            else:
+                conditions.append("spiffe_id = ?")
+                arguments.append(above)
         if where.parent_id is not None:
             conditions.append("parent_id = ?")
             arguments.append(str(where.parent_id))

@@ -21,7 +21,7 @@ _READER_CACHE_KIB = 2 * 1024
 # Taken as needed; with 2 MiB a bulk of 10,000 entries among 100,000 costs twice the time.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001", "0002"})
+_KNOWN = frozenset({"0001", "0002", "0003"})
 
 _migrations = Migrations("issuer")
 
@@ -194,6 +194,49 @@ _SECOND = (
 @_migrations(name="0002")
 def _second(database: Database) -> None:
     for statement in _SECOND:
+        database.execute(statement)
+
+
+_THIRD = (
+    # 0 in the ledger: not revoked. Rows before live_from are over, those of authorities aside.
+    "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE revocation (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        target TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        denied INTEGER NOT NULL,
+        lifted_at INTEGER,
+        lifted_by TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE INDEX revocation_standing ON revocation (number)
+        WHERE lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')
+    """,
+    """
+    CREATE TABLE denial (
+        serial TEXT PRIMARY KEY NOT NULL,
+        authority_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        revocation INTEGER NOT NULL,
+        denied_at INTEGER NOT NULL,
+        ends_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX denial_by_revocation ON denial (revocation)",
+    "CREATE INDEX denial_by_end ON denial (ends_at)",
+)
+
+
+@_migrations(name="0003")
+def _third(database: Database) -> None:
+    for statement in _THIRD:
         database.execute(statement)
 
 

@@ -8,14 +8,17 @@ from issuer.datastore.port import (
     Bundles,
     Changes,
     Checkpoints,
+    Denials,
     Entries,
     Ledger,
     Nodes,
+    Revocations,
     Times,
     Tokens,
 )
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
+from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
 
 __all__ = ["SQLiteTransaction"]
@@ -31,6 +34,8 @@ class SQLiteTransaction:
         self.bundles: Bundles = SQLiteBundles(database)
         self.authorities: Authorities = SQLiteAuthorities(database)
         self.ledger: Ledger = SQLiteLedger(database)
+        self.revocations: Revocations = SQLiteRevocations(database)
+        self.denials: Denials = SQLiteDenials(database)
         self.changes: Changes = SQLiteChanges(database)
         self.times: Times = SQLiteTimes(database)
         self.checkpoints: Checkpoints = SQLiteCheckpoints(database)

@@ -1,0 +1,238 @@
+"""Revocations and denials in SQLite: what operators said, and the rows of the ledger that ended by it.
+
+What is live is looked for from `meta.live_from` on, and by the ledger's indexes, which keep the order of its rows: never in all of it.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+from sqlite_utils import Database
+
+from issuer.datastore.port import DeniedCertificate, Fallen
+from issuer.datastore.sqlite import codec
+from issuer.decisions.audit import CredentialKind, NodeID
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
+from svid.denials import Denial, number_of_jti
+from svid.entry import EntryID
+from svid.keys import KeyID
+from svid.selector import Selector
+
+__all__ = ["SQLiteDenials", "SQLiteRevocations"]
+
+_MAX_NUMBER = 2**63 - 1
+_REVOCATION = "number, kind, target, reason, comment, actor, at, denied, lifted_at, lifted_by"
+_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int | None, str]
+_Argument: TypeAlias = str | int
+
+
+class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """A target but its kind, as JSON."""
+
+    serials: tuple[str, ...] = ()
+    before: int | None = None
+    entry_ids: tuple[str, ...] = ()
+    node_ids: tuple[str, ...] = ()
+    spiffe_id: str = ""
+    below: bool = False
+    selector: str = ""
+
+
+class SQLiteRevocations:
+    """What operators said."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def add(self, revocation: Revocation) -> int:
+        """Add one; its number."""
+        target = revocation.target
+        document = _Target(
+            serials=target.serials,
+            before=codec.optional_micros(target.before),
+            entry_ids=target.entry_ids,
+            node_ids=target.node_ids,
+            spiffe_id="" if target.spiffe_id is None else str(target.spiffe_id),
+            below=target.below,
+            selector="" if target.selector is None else str(target.selector),
+        )
+        added = self._connection.execute(
+            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, lifted_at, lifted_by)"
+            " VALUES (?, ?, ?, ?, ?, ?, 0, NULL, '')",
+            (
+                target.kind.value,
+                msgspec.json.encode(document).decode(),
+                revocation.reason.value,
+                revocation.comment,
+                revocation.actor,
+                codec.to_micros(revocation.at),
+            ),
+        )
+        return int(added.lastrowid or 0)
+
+    def lift(self, revocation: Revocation) -> None:
+        """Note that a block ended."""
+        self._connection.execute(
+            "UPDATE revocation SET lifted_at = ?, lifted_by = ? WHERE number = ?",
+            (codec.optional_micros(revocation.lifted_at), revocation.lifted_by, revocation.number),
+        )
+
+    def get(self, number: int) -> Revocation | None:
+        """One of them."""
+        return next(iter(self._rows("number = ?", number)), None)
+
+    def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
+        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+        return self._rows("number < ? ORDER BY number DESC LIMIT ?", before or _MAX_NUMBER, limit)
+
+    def standing(self) -> Sequence[Revocation]:
+        """Those that block somebody now."""
+        return self._rows("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')")
+
+    def _rows(self, where: str, *arguments: int) -> Sequence[Revocation]:
+        query = f"SELECT {_REVOCATION} FROM revocation WHERE {where}"  # noqa: S608 - our own texts
+        return [_revocation(row) for row in self._connection.execute(query, arguments)]
+
+
+class SQLiteDenials:
+    """The credentials that ended before their time."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
+        """What `deny` would end, by SPIFFE ID, node, kind and audiences."""
+        condition, arguments = _live(where, now)
+        rows = self._connection.execute(
+            f"SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after) FROM credential WHERE {condition}"  # noqa: S608 - our own texts
+            " GROUP BY kind, spiffe_id, node_id, audiences ORDER BY spiffe_id, node_id, kind, audiences",
+            arguments,
+        )
+        return [
+            Fallen(
+                kind=CredentialKind(kind),
+                spiffe_id=codec.spiffe_id(spiffe_id),
+                node_id=None if node_id is None else NodeID(node_id),
+                audiences=codec.texts_from_json(audiences),
+                count=count,
+                ends_at=codec.from_micros(ends_at),
+            )
+            for kind, spiffe_id, node_id, audiences, count, ends_at in rows
+        ]
+
+    def deny(self, where: Live, *, revocation: int, now: datetime) -> int:
+        """End those that are live and not denied yet; how many they were."""
+        condition, arguments = _live(where, now)
+        denied = self._connection.execute(
+            "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at)"  # noqa: S608 - our own texts
+            f" SELECT serial, authority_id, kind, ?, ?, not_after FROM credential WHERE {condition}",
+            (revocation, codec.to_micros(now), *arguments),
+        ).rowcount
+        self._connection.execute(
+            "UPDATE credential SET revocation = ? WHERE serial IN (SELECT serial FROM denial WHERE revocation = ?)",
+            (revocation, revocation),
+        )
+        self._connection.execute(
+            "UPDATE revocation SET denied = denied + ? WHERE number = ?", (max(denied, 0), revocation)
+        )
+        return max(denied, 0)
+
+    def of(self, revocations: Collection[int]) -> Iterator[Denial]:
+        """Those that follow from these revocations."""
+        return self._denials(
+            "WHERE revocation IN (SELECT value FROM json_each(?)) ORDER BY serial",
+            msgspec.json.encode(list(revocations)).decode(),
+        )
+
+    def all(self) -> Iterator[Denial]:
+        """Every one that is kept."""
+        return self._denials("ORDER BY serial")
+
+    def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
+        """Those that this X.509 authority signed, by their serials."""
+        rows = self._connection.execute(
+            "SELECT denial.serial, denial.denied_at, revocation.reason FROM denial"
+            " JOIN revocation ON revocation.number = denial.revocation"
+            " WHERE denial.authority_id = ? AND denial.kind <> 'jwt' ORDER BY denial.serial",
+            (authority_id,),
+        )
+        return [
+            DeniedCertificate(serial=int(serial, 16), denied_at=codec.from_micros(at), reason=Reason(reason))
+            for serial, at, reason in rows
+        ]
+
+    def prune(self, *, ended_before: datetime, now: datetime) -> None:
+        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live."""
+        self._connection.execute("DELETE FROM denial WHERE ends_at < ?", (codec.to_micros(ended_before),))
+        self._connection.execute(
+            "UPDATE meta SET live_from = coalesce("
+            "(SELECT number FROM credential WHERE number >= live_from AND kind <> 'authority' AND not_after > ?"
+            " ORDER BY number LIMIT 1), (SELECT max(number) + 1 FROM credential), 0)",
+            (codec.to_micros(now),),
+        )
+
+    def _denials(self, where: str, *arguments: str) -> Iterator[Denial]:
+        for serial, ends_at in self._connection.execute(
+            f"SELECT serial, ends_at FROM denial {where}",  # noqa: S608 - our own texts
+            arguments,
+        ):
+            if (number := number_of_jti(serial)) is not None:
+                yield Denial(number, codec.from_micros(ends_at))
+
+
+def _live(where: Live, now: datetime) -> tuple[str, list[_Argument]]:
+    """The condition of a row that is live, and not denied yet."""
+    conditions = [
+        "number >= (SELECT live_from FROM meta)",
+        "not_after > ?",
+        "state <> 'failed'",
+        "revocation = 0",
+        "kind IN (SELECT value FROM json_each(?))",
+    ]
+    arguments: list[_Argument] = [codec.to_micros(now), codec.texts_to_json(sorted(where.kinds))]
+    for column, values in (
+        ("serial", where.serials),
+        ("entry_id", where.entry_ids),
+        ("node_id", where.node_ids),
+    ):
+        if values is not None:
+            conditions.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - our own names
+            arguments.append(codec.texts_to_json(values))
+    if where.spiffe_id is not None:
+        above = str(where.spiffe_id)
+        if where.below:  # `+`: by the rows that may be live, not by all that ever were below; `0` follows `/`
+            conditions.append("(+spiffe_id = ? OR (+spiffe_id > ? AND +spiffe_id < ?))")
+            arguments += [above, f"{above}/", f"{above}0"]
+        else:
+            conditions.append("spiffe_id = ?")
+            arguments.append(above)
+    if where.issued_until is not None:
+        conditions.append("issued_at <= ?")
+        arguments.append(codec.to_micros(where.issued_until))
+    return " AND ".join(conditions), arguments
+
+
+def _revocation(row: _Row) -> Revocation:
+    number, kind, document, reason, comment, actor, at, denied, lifted_at, lifted_by = row
+    target = msgspec.json.decode(document, type=_Target)
+    return Revocation(
+        number=number,
+        target=Target(
+            kind=RevocationKind(kind),
+            serials=target.serials,
+            before=codec.optional_moment(target.before),
+            entry_ids=tuple(map(EntryID, target.entry_ids)),
+            node_ids=tuple(map(NodeID, target.node_ids)),
+            spiffe_id=codec.spiffe_id(target.spiffe_id) if target.spiffe_id else None,
+            below=target.below,
+            selector=Selector.parse(target.selector) if target.selector else None,
+        ),
+        reason=Reason(reason),
+        comment=comment,
+        actor=actor,
+        at=codec.from_micros(at),
+        denied=denied,
+        lifted_at=codec.optional_moment(lifted_at),
+        lifted_by=lifted_by,
+    )

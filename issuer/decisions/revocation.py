@@ -1,0 +1,253 @@
+"""What an operator may end, and who is blocked by it: revocations, as they are asked for and as they stand.
+
+Which credentials follow is found in the ledger (datastore.port.Fallen). How denials reach verifiers: ADR-0015.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.admission import Node
+from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from svid.entry import EntryID, RegistrationEntry
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+
+__all__ = [
+    "MAX_SERIALS",
+    "Blocks",
+    "Live",
+    "Reason",
+    "Revocation",
+    "RevocationKind",
+    "Target",
+    "blocks_of",
+    "check_comment",
+    "check_serials",
+    "check_target",
+    "is_below",
+    "lifted",
+]
+
+MAX_SERIALS = 100_000
+"""The most credentials that one command may name."""
+
+_MAX_NAMES = 1000  # entries or nodes
+_MAX_COMMENT = 1024
+_WORKLOADS = frozenset({CredentialKind.X509, CredentialKind.JWT})
+
+
+class Reason(StrEnum):
+    """Why a credential ends before its time, by the names that CRLs have; not those that only a CRL's own changes use.
+
+    Source: RFC 5280 5.3.1
+    """
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
+    AFFILIATION_CHANGED = "affiliationChanged"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+    PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+
+
+class RevocationKind(StrEnum):
+    """What a revocation names."""
+
+    SVID = "svid"
+    ISSUED_BEFORE = "issued-before"
+    ENTRY = "entry"
+    SPIFFE_ID = "spiffe-id"
+    SELECTOR = "selector"
+    NODE = "node"
+
+
+_BLOCKING = frozenset({RevocationKind.ENTRY, RevocationKind.SPIFFE_ID, RevocationKind.SELECTOR})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What an operator names; which fields count depends on the kind.
+
+    Args:
+        serials: of `svid`: serials in lower-case hexadecimal, or jtis.
+        before: of `issued-before`: what was issued until then.
+        entry_ids: of `entry`; of `issued-before`, to narrow it.
+        node_ids: of `node`; of `issued-before`, to narrow it.
+        spiffe_id: of `spiffe-id`; of `issued-before`, to narrow it.
+        below: of `spiffe-id`: every SPIFFE ID below it, too.
+        selector: of `selector`: entries and nodes that have it.
+    """
+
+    kind: RevocationKind
+    serials: tuple[str, ...] = ()
+    before: datetime | None = None
+    entry_ids: tuple[EntryID, ...] = ()
+    node_ids: tuple[NodeID, ...] = ()
+    spiffe_id: SpiffeID | None = None
+    below: bool = False
+    selector: Selector | None = None
+
+    @property
+    def is_block(self) -> bool:
+        """Whether nothing more is signed for whom it names."""
+        return self.kind in _BLOCKING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """What an operator said.
+
+    Args:
+        number: its own; 0 until stored.
+        actor: who said it, as the audit names them.
+        denied: how many credentials ended by it.
+        lifted_at: when its block ended; None: it stands, or it is none.
+    """
+
+    target: Target
+    reason: Reason
+    comment: str
+    actor: str
+    at: datetime
+    number: int = 0
+    denied: int = 0
+    lifted_at: datetime | None = None
+    lifted_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """Which of the credentials that are not over: those that satisfy all that is set.
+
+    Args:
+        below: those of every SPIFFE ID below `spiffe_id`, too.
+        issued_until: those that were issued then or before.
+    """
+
+    kinds: frozenset[CredentialKind] = _WORKLOADS
+    serials: Collection[str] | None = None
+    entry_ids: Collection[EntryID] | None = None
+    node_ids: Collection[NodeID] | None = None
+    spiffe_id: SpiffeID | None = None
+    below: bool = False
+    issued_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """Who gets nothing signed any more, by the revocations that say so."""
+
+    entry_ids: frozenset[EntryID] = frozenset()
+    spiffe_ids: frozenset[SpiffeID] = frozenset()
+    below: tuple[SpiffeID, ...] = ()
+    selectors: frozenset[Selector] = frozenset()
+
+    def entry(self, entry: RegistrationEntry) -> bool:
+        """Whether this entry is blocked."""
+        return (
+            entry.id in self.entry_ids
+            or entry.spiffe_id in self.spiffe_ids
+            or not self.selectors.isdisjoint(entry.selectors)
+            or any(is_below(entry.spiffe_id, above) for above in self.below)
+        )
+
+    def node(self, node: Node) -> bool:
+        """Whether every entry on this node is blocked."""
+        return not self.selectors.isdisjoint(node.selectors)
+
+
+def is_below(spiffe_id: SpiffeID, above: SpiffeID) -> bool:
+    """Whether it is that SPIFFE ID, or lies in the tree under it."""
+    return spiffe_id.trust_domain == above.trust_domain and (
+        spiffe_id.path == above.path or spiffe_id.path.startswith(f"{above.path}/")
+    )
+
+
+def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
+    """What these revocations block, as long as they are not lifted."""
+    standing = [one.target for one in revocations if one.target.is_block and one.lifted_at is None]
+    named = [one for one in standing if one.spiffe_id is not None]
+    return Blocks(
+        entry_ids=frozenset(entry_id for one in standing for entry_id in one.entry_ids),
+        spiffe_ids=frozenset(one.spiffe_id for one in named if one.spiffe_id is not None and not one.below),
+        below=tuple(one.spiffe_id for one in named if one.spiffe_id is not None and one.below),
+        selectors=frozenset(one.selector for one in standing if one.selector is not None),
+    )
+
+
+def check_comment(comment: str) -> None:
+    """Bound what an operator writes beside it.
+
+    Raises:
+        Refused: INVALID
+    """
+    found = len(comment.encode(errors="replace"))
+    if found > _MAX_COMMENT or not all(character.isprintable() for character in comment):
+        raise Refused(Kind.INVALID, f"comment: expected at most {_MAX_COMMENT} printable bytes, found {found} bytes")
+
+
+def check_target(target: Target, *, now: datetime) -> None:
+    """Refuse a target that names nothing, or too much.
+
+    Raises:
+        Refused: INVALID
+    """
+    counts = {"serials": len(target.serials), "entry_ids": len(target.entry_ids), "node_ids": len(target.node_ids)}
+    wanted = {RevocationKind.SVID: "serials", RevocationKind.ENTRY: "entry_ids", RevocationKind.NODE: "node_ids"}
+    for name, found in counts.items():
+        most = MAX_SERIALS if name == "serials" else _MAX_NAMES
+        least = 1 if wanted.get(target.kind) == name else 0
+        if not least <= found <= most:
+            raise Refused(Kind.INVALID, f"{name}: expected {least} to {most}, found {found}")
+    if target.kind is RevocationKind.SPIFFE_ID and target.spiffe_id is None:
+        raise Refused(Kind.INVALID, "spiffe_id: expected one, found none")
+    if target.kind is RevocationKind.SELECTOR and target.selector is None:
+        raise Refused(Kind.INVALID, "selector: expected one, found none")
+    if target.kind is RevocationKind.ISSUED_BEFORE and (target.before is None or target.before > now):
+        found_before = "none" if target.before is None else target.before.isoformat()
+        raise Refused(
+            Kind.INVALID, f"issued_before: expected a moment of the past, found {found_before} at {now.isoformat()}"
+        )
+
+
+def check_serials(wanted: Collection[str], found: Iterable[Credential]) -> None:
+    """Refuse to end what we did not sign for a workload.
+
+    Raises:
+        Refused: NOT_FOUND for a serial that the ledger does not know; INVALID for the credential of a node, the issuer or an authority.
+    """
+    known = {credential.serial: credential for credential in found}
+    for serial in wanted:
+        credential = known.get(serial)
+        if credential is None or credential.state is CredentialState.FAILED:
+            raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial[:80]!r}")
+        if credential.kind not in _WORKLOADS:
+            hint = f"cognomen revoke node {credential.node_id}" if credential.kind is CredentialKind.NODE else ""
+            raise Refused(
+                Kind.INVALID, f"serial: expected a workload's, found {serial} of the {credential.kind}", hint=hint
+            )
+
+
+def lifted(revocation: Revocation, *, by: str, now: datetime) -> Revocation:
+    """The row once its block has ended.
+
+    Raises:
+        Refused: INVALID for one that blocks nobody; CONFLICT for one that was lifted before.
+    """
+    if not revocation.target.is_block:
+        hint = "a banned node stays banned" if revocation.target.kind is RevocationKind.NODE else ""
+        raise Refused(
+            Kind.INVALID,
+            f"number: expected a revocation that blocks somebody, found one of {revocation.target.kind}",
+            hint=hint or "what it ended stays ended; who still matches has got another",
+        )
+    if revocation.lifted_at is not None:
+        raise Refused(
+            Kind.CONFLICT,
+            f"number: expected a block that stands, found one that {revocation.lifted_by} lifted"
+            f" at {revocation.lifted_at.isoformat()}",
+        )
+    return replace(revocation, lifted_at=now, lifted_by=by)

@@ -1,0 +1,276 @@
+"""End credentials before their time, on behalf of an operator: what was said, what follows, change and audit in one transaction.
+
+What may be named is decided in issuer/decisions/revocation. Who tells the verifiers: feed_attestors; why it is so: ADR-0015.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, EntryFilter, Fallen, Transaction
+from issuer.decisions import audit
+from issuer.decisions.admission import NodeState
+from issuer.decisions.audit import AuditEvent, CredentialKind, NodeID
+from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.revocation import (
+    Live,
+    Reason,
+    Revocation,
+    RevocationKind,
+    Target,
+    check_comment,
+    check_serials,
+    check_target,
+    lifted,
+)
+from issuer.metrics import Metrics
+from issuer.queries import all_nodes_in
+from svid.clock import Clock
+from svid.entry import RegistrationEntry
+
+__all__ = ["Revoke", "Revoked", "deny_in"]
+
+log = structlog.get_logger(__name__)
+
+_PAGE = 1000
+_ALL_OF_A_NODE = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """What became of a command.
+
+    Args:
+        revocation: as it stands; its number is 0 after a dry run.
+        fallen: what ended by it, or would.
+        change: the change number after which followers have it; 0 after a dry run.
+    """
+
+    revocation: Revocation
+    fallen: Sequence[Fallen]
+    change: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """Whom a target names now.
+
+    Args:
+        entries: whose entitlement it changes.
+        nodes: whose entitlement it changes as a whole.
+    """
+
+    live: tuple[Live, ...]
+    entries: Sequence[RegistrationEntry] = ()
+    nodes: Sequence[NodeID] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoke:
+    """Revokes, and lifts blocks."""
+
+    datastore: Datastore
+    clock: Clock
+    metrics: Metrics
+
+    async def __call__(self, target: Target, *, reason: Reason, comment: str, dry_run: bool, actor: str) -> Revoked:
+        """Revoke what an operator names.
+
+        Args:
+            dry_run: only say what would end.
+
+        Raises:
+            Refused: INVALID, NOT_FOUND; it is on record then.
+        """
+        asked = Revocation(target=target, reason=reason, comment=comment, actor=actor, at=self.clock.now())
+        if dry_run:
+            return await self.datastore.read(lambda tx: self._look(tx, asked))
+        try:
+            revoked = await self.datastore.write(lambda tx: self._revoke(tx, asked))
+        except Refused as refused:
+            await self._record_refusal(refused, actor=actor, action="revoked")
+            raise
+        self.metrics.denials.labels(target.kind).inc(revoked.revocation.denied)
+        log.info(
+            "revoked",
+            number=revoked.revocation.number,
+            kind=target.kind.value,
+            denied=revoked.revocation.denied,
+            change=revoked.change,
+        )
+        return revoked
+
+    async def lift(self, number: int, *, actor: str) -> Revocation:
+        """End a block; what was denied stays denied.
+
+        Raises:
+            Refused: NOT_FOUND; INVALID for one that blocks nobody; CONFLICT for one that was lifted.
+        """
+
+        def work(tx: Transaction) -> Revocation:
+            found = tx.revocations.get(number)
+            if found is None:
+                raise Refused(
+                    Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list"
+                )
+            after = lifted(found, by=actor, now=self.clock.now())
+            tx.revocations.lift(after)
+            named = _named(tx, found.target)
+            tx.changes.append(_regroup(named))
+            event = AuditEvent(at=self.clock.now(), actor=actor, action="revocation lifted", subject=str(number))
+            tx.audit.append([event])
+            return after
+
+        try:
+            return await self.datastore.write(work)
+        except Refused as refused:
+            await self._record_refusal(refused, actor=actor, action="revocation lifted")
+            raise
+
+    async def get(self, number: int) -> Revocation:
+        """One revocation.
+
+        Raises:
+            Refused: NOT_FOUND
+        """
+        found = await self.datastore.read(lambda tx: tx.revocations.get(number))
+        if found is None:
+            raise Refused(Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list")
+        return found
+
+    async def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
+        """A page of revocations, newest first."""
+        return await self.datastore.read(lambda tx: tx.revocations.find(before=before, limit=limit))
+
+    def _look(self, tx: Transaction, asked: Revocation) -> Revoked:
+        _check(tx, asked)
+        named = _named(tx, asked.target)
+        fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
+        return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen, change=0)
+
+    def _revoke(self, tx: Transaction, asked: Revocation) -> Revoked:
+        # 1. Whom it names.
+        _check(tx, asked)
+        named = _named(tx, asked.target)
+        fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
+        # 2. What was said, and the credentials that follow.
+        revocation = deny_in(tx, asked, named.live)
+        # 3. Nodes are sent away with theirs.
+        if asked.target.kind is RevocationKind.NODE:
+            _ban(tx, asked.target.node_ids)
+        # 4. Whoever follows the log, learns it.
+        regrouped = _regroup(named)
+        return Revoked(
+            revocation=revocation,
+            fallen=fallen,
+            change=tx.changes.append(regrouped) if regrouped else tx.changes.head().number,
+        )
+
+    async def _record_refusal(self, refused: Refused, *, actor: str, action: str) -> None:
+        if refused.kind is not Kind.UNAVAILABLE:
+            event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action)
+            await self.datastore.write(lambda tx: tx.audit.append([event]))
+
+
+def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocation:
+    """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on."""
+    number = tx.revocations.add(asked)
+    denied = sum(tx.denials.deny(where, revocation=number, now=asked.at) for where in live)
+    tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
+    tx.audit.append(
+        [
+            AuditEvent(
+                at=asked.at,
+                actor=asked.actor,
+                action="revoked",
+                subject=_subject(asked.target),
+                facts={
+                    "revocation": str(number),
+                    "kind": asked.target.kind.value,
+                    "reason": asked.reason.value,
+                    "comment": asked.comment,
+                    "denied": str(denied),
+                },
+            )
+        ]
+    )
+    return replace(asked, number=number, denied=denied)
+
+
+def _check(tx: Transaction, asked: Revocation) -> None:
+    target = asked.target
+    check_comment(asked.comment)
+    check_target(target, now=asked.at)
+    if target.kind is RevocationKind.SVID:
+        check_serials(target.serials, [one for serial in target.serials if (one := tx.ledger.get(serial)) is not None])
+    for node_id in target.node_ids:
+        if tx.nodes.get(node_id) is None:
+            raise Refused(Kind.NOT_FOUND, f"node: no node is {node_id}", hint="nodes are listed by: cognomen node list")
+    missing = set(target.entry_ids) - set(tx.entries.get(target.entry_ids))
+    if missing and target.kind is RevocationKind.ENTRY:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"entry: no entry has the id {min(missing)!r}",
+            hint="what was signed for an entry that is gone: cognomen revoke spiffe-id, or revoke issued-before --entry",
+        )
+
+
+def _named(tx: Transaction, target: Target) -> _Named:
+    """Whom a target names, as this transaction sees it."""
+    match target.kind:
+        case RevocationKind.SVID:
+            return _Named(live=(Live(serials=target.serials),))
+        case RevocationKind.ISSUED_BEFORE:
+            live = Live(
+                issued_until=target.before,
+                entry_ids=target.entry_ids or None,
+                node_ids=target.node_ids or None,
+                spiffe_id=target.spiffe_id,
+            )
+            return _Named(live=(live,))
+        case RevocationKind.ENTRY:
+            found = list(tx.entries.get(target.entry_ids).values())
+            return _Named(live=(Live(entry_ids=target.entry_ids),), entries=found)
+        case RevocationKind.SPIFFE_ID:
+            found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
+            return _Named(live=(Live(spiffe_id=target.spiffe_id, below=target.below),), entries=found)
+        case RevocationKind.SELECTOR:
+            found = _entries(tx, EntryFilter(selector=target.selector))
+            nodes = [node.id for node in all_nodes_in(tx) if target.selector in node.selectors]
+            live_of = (Live(entry_ids=[entry.id for entry in found]), Live(node_ids=nodes))
+            return _Named(live=live_of, entries=found, nodes=nodes)
+        case RevocationKind.NODE:
+            return _Named(live=(Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids),), nodes=target.node_ids)
+
+
+def _entries(tx: Transaction, where: EntryFilter) -> list[RegistrationEntry]:
+    entries: list[RegistrationEntry] = []
+    while page := tx.entries.find(where, after=entries[-1].id if entries else "", limit=_PAGE):
+        entries += page
+    return entries
+
+
+def _ban(tx: Transaction, node_ids: Iterable[NodeID]) -> None:
+    for node_id in node_ids:
+        if (node := tx.nodes.get(node_id)) is not None:
+            tx.nodes.put(replace(node, state=NodeState.BANNED))
+            tx.tokens.void(node_id)
+
+
+def _regroup(named: _Named) -> list[Change]:
+    """The rows of the log for those whose entitlement has changed."""
+    entries = itertools.chain.from_iterable(entry_changes(entry, entry) for entry in named.entries)
+    return [*entries, *(Change(kind=ChangeKind.NODE, subject=node_id) for node_id in named.nodes)]
+
+
+def _subject(target: Target) -> str:
+    """What the audit names it by; the rest is in the revocation's own row."""
+    many = target.serials or target.entry_ids or target.node_ids
+    if target.spiffe_id is not None:
+        return f"{target.spiffe_id}{'/…' if target.below else ''}"
+    if target.selector is not None:
+        return str(target.selector)
+    return "" if not many else many[0] if len(many) == 1 else f"{many[0]} and {len(many) - 1} more"
