@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 from attestor.decisions.clocks import Reading
 from attestor.decisions.match import Index
-from attestor.decisions.sync import Change, Cursor, diff, keeps_svid
+from attestor.decisions.sync import Change, diff, keeps_svid
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector

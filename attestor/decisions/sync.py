@@ -6,18 +6,11 @@ How steps arrive is the issuer client's business, who waits for them the cache's
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cognomen.protocol.feed import Cursor
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 
-__all__ = ["Change", "Cursor", "Diff", "diff", "keeps_svid"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """Where this attestor stands in the issuer's change log."""
-
-    incarnation: str
-    number: int
+__all__ = ["Change", "Diff", "diff", "keeps_svid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

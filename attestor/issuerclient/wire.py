@@ -6,9 +6,10 @@ import structlog
 from cryptography import x509
 
 from attestor.decisions.node import NodeCredential
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.issuerclient.port import MintedJWT, MintedX509
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.feed import cursor_from_pb
 from cognomen.wire.node import entry_from_pb, time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
@@ -17,14 +18,9 @@ from svid.entry import EntryID
 from svid.errors import BundleError, SVIDError
 from svid.spiffeid import TrustDomain
 
-__all__ = ["change_from_pb", "credential_from_pb", "cursor_to_pb", "jwt_from_pb", "x509_from_pb"]
+__all__ = ["change_from_pb", "credential_from_pb", "jwt_from_pb", "x509_from_pb"]
 
 log = structlog.get_logger(__name__)
-
-
-def cursor_to_pb(cursor: Cursor) -> pb.Cursor:
-    """Write a cursor."""
-    return pb.Cursor(incarnation=cursor.incarnation, number=cursor.number)
 
 
 def credential_from_pb(message: pb.NodeCredential, trust_domain: TrustDomain) -> NodeCredential:
@@ -55,7 +51,7 @@ def change_from_pb(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> 
             )
             unreadable.append(EntryID(entry.id))
     return Change(
-        cursor=Cursor(incarnation=last.cursor.incarnation, number=last.cursor.number),
+        cursor=cursor_from_pb(last.cursor),
         snapshot=messages[0].snapshot,
         entries=tuple(entries),
         gone=(*(EntryID(entry_id) for message in messages for entry_id in message.gone), *unreadable),

@@ -9,11 +9,11 @@ from typing import TypeAlias
 import grpc
 
 from cognomen.daemon.errors import Refused
+from cognomen.wire.feed import cursor_from_pb, cursor_to_pb
 from cognomen.wire.node import entry_to_pb, time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
-from issuer.decisions.changes import Cursor
 from issuer.decisions.minting import check_batch
 from issuer.flows.feed_attestors import FeedAttestors, FeedStep
 from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
@@ -41,7 +41,7 @@ class NodeService:
     async def Follow(self, request: pb.FollowRequest, context: _FollowContext) -> None:  # noqa: N802 - the protocol's name
         """The feed, until the node's SVID is over."""
         caller = admitted()
-        cursor = _cursor(request.cursor) if request.HasField("cursor") else None
+        cursor = cursor_from_pb(request.cursor) if request.HasField("cursor") else None
 
         async def send(step: FeedStep) -> None:
             await context.write(_change(step))
@@ -51,7 +51,7 @@ class NodeService:
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
         """How far the attestor has come."""
         del context
-        self.feed.acknowledge(admitted().node, _cursor(request.cursor))
+        self.feed.acknowledge(admitted().node, cursor_from_pb(request.cursor))
         return pb.AcknowledgeResponse(now=time_to_pb(self.clock.now()))
 
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above
@@ -76,13 +76,9 @@ class NodeService:
         return credential_to_pb(await self.renew(admitted().node, request.public_key))
 
 
-def _cursor(message: pb.Cursor) -> Cursor:
-    return Cursor(incarnation=message.incarnation, number=message.number)
-
-
 def _change(step: FeedStep) -> pb.Change:
     return pb.Change(
-        cursor=pb.Cursor(incarnation=step.cursor.incarnation, number=step.cursor.number),
+        cursor=cursor_to_pb(step.cursor),
         snapshot=step.snapshot,
         more=step.more,
         entries=[entry_to_pb(entry) for entry in step.entries],

@@ -1,10 +1,11 @@
-"""The change log: what a change is, where a follower stands, and what a change means to one node."""
+"""The change log: what a change is, whether a follower can go on from where it stands, and what a change means to one node."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from cognomen.protocol.feed import Cursor
 from issuer.decisions.audit import NodeID
 from issuer.decisions.entitlement import is_entitled
 from issuer.decisions.registration import is_group
@@ -14,7 +15,6 @@ from svid.spiffeid import SpiffeID
 __all__ = [
     "Change",
     "ChangeKind",
-    "Cursor",
     "Meaning",
     "can_resume",
     "entry_changes",
@@ -34,14 +34,6 @@ class ChangeKind(StrEnum):
     AUTHORITY = "authority"  # another authority signs; nothing to tell a node
     CHECKPOINT = "checkpoint"  # of the audit chain
     NODE = "node"  # a node came, left, or has other selectors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """Where a follower stands: which store, and the number of the last change it has."""
-
-    incarnation: str
-    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,11 @@ from functools import partial
 
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
-from issuer.decisions.changes import Cursor, can_resume, has_gap, may_regroup, meaning, upserts_and_gone
+from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.flows.defer_writes import DeferWrites
 from issuer.queries import active_node_in, bundle_in, groups_in

@@ -12,7 +12,7 @@ import pytest
 
 from attestor.decisions.minted import check_jwt, take_x509
 from attestor.decisions.node import Joining, Node, joined, renewed, token_hash
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import (
     Evidence,
@@ -27,6 +27,7 @@ from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.protocol.feed import Cursor
 from svid.clock import Clock, SystemClock
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der

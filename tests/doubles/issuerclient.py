@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from attestor.decisions.node import Node, NodeCredential
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.protocol.feed import Cursor
 from svid.bundle import Bundle
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.minted import is_vouched_for
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
@@ -21,6 +21,7 @@ from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
 from svid.entry import EntryID
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
 from svid.selector import Selector

@@ -8,8 +8,9 @@ import pytest
 
 from attestor.cache import Cache, HeldX509, Subscription
 from attestor.decisions.clocks import Reading
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyKind, generate_private_key

@@ -3,11 +3,11 @@ from datetime import timedelta
 
 import pytest
 
+from cognomen.protocol.feed import Cursor
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import (
     Change,
     ChangeKind,
-    Cursor,
     Meaning,
     can_resume,
     entry_changes,

@@ -11,10 +11,11 @@ import pytest
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
+from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
-from issuer.decisions.changes import Change, ChangeKind, Cursor, entry_changes
+from issuer.decisions.changes import Change, ChangeKind, entry_changes
 from issuer.decisions.names import issuer_id
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors, FeedStep, Send

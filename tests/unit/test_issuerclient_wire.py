@@ -2,9 +2,10 @@
 
 import pytest
 
-from attestor.decisions.sync import Cursor
-from attestor.issuerclient.wire import change_from_pb, credential_from_pb, cursor_to_pb, jwt_from_pb, x509_from_pb
+from attestor.issuerclient.wire import change_from_pb, credential_from_pb, jwt_from_pb, x509_from_pb
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
+from cognomen.wire.feed import cursor_to_pb
 from cognomen.wire.node import entry_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestor.decisions.sync import Change, Cursor, diff, keeps_svid
+from attestor.decisions.sync import Change, diff, keeps_svid
+from cognomen.protocol.feed import Cursor
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
