@@ -171,8 +171,8 @@ class Cache:
         concerns_all = not self.synchronised or not self.needed_facts() <= needed
         self.cursor = change.cursor
         self._synchronised.set()
-        if change.bundle is not None and change.bundle != self.bundle:
-            self.bundle = change.bundle
+        if step.bundle is not None and step.bundle != self.bundle:
+            self.bundle = step.bundle
             concerns_all = True
         self._wake(None if concerns_all else touched)
 

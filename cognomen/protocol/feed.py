@@ -1,12 +1,16 @@
 """The feed, in the words that issuer and attestor share.
 
-Decided elsewhere: what a change means to a node (issuer/decisions/changes), what a step of the feed does to an attestor
-(attestor/decisions/sync), what this looks like on the wire (cognomen/wire/feed).
+Decided elsewhere: what a change means to a node (issuer/decisions/changes), in which order and in which messages it is told
+(issuer/decisions/feedsteps), what it does to an attestor (attestor/decisions/sync), what it looks like on the wire (cognomen/wire/feed).
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
-__all__ = ["Cursor"]
+from svid.bundle import Bundle
+from svid.entry import EntryID, RegistrationEntry
+
+__all__ = ["BundleIs", "CheckpointIs", "Cursor", "EntryGone", "EntryPut", "Update"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,3 +19,38 @@ class Cursor:
 
     incarnation: str
     number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleIs:
+    """The bundle of the trust domain is this one from now on."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryGone:
+    """The node is not entitled to the entry of this id, or no longer."""
+
+    entry_id: EntryID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPut:
+    """The node is entitled to this entry, which looks like this from now on."""
+
+    entry: RegistrationEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointIs:
+    """This is the latest checkpoint of the issuer's audit chain.
+
+    Shape: as cognomen.daemon.auditlog.Checkpoint writes it; the feed does not read it, so that a bad one keeps nothing else waiting.
+    """
+
+    document: bytes
+
+
+Update: TypeAlias = BundleIs | EntryGone | EntryPut | CheckpointIs
+"""One piece of news."""

@@ -9,13 +9,14 @@ from typing import TypeAlias
 import grpc
 
 from cognomen.daemon.errors import Refused
-from cognomen.wire.feed import cursor_from_pb, cursor_to_pb
-from cognomen.wire.node import entry_to_pb, time_to_pb
+from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
+from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
+from issuer.decisions.feedsteps import FeedStep
 from issuer.decisions.minting import check_batch
-from issuer.flows.feed_attestors import FeedAttestors, FeedStep
+from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.issue_jwtsvids import IssueJWTSVIDs, JWTRequest
 from issuer.flows.issue_x509svids import IssueX509SVIDs, X509Request
 from issuer.flows.mint_batch import Issued
@@ -77,15 +78,10 @@ class NodeService:
 
 
 def _change(step: FeedStep) -> pb.Change:
-    return pb.Change(
-        cursor=cursor_to_pb(step.cursor),
-        snapshot=step.snapshot,
-        more=step.more,
-        entries=[entry_to_pb(entry) for entry in step.entries],
-        gone=step.gone,
-        bundle=b"" if step.bundle is None else step.bundle.to_jwks(),
-        checkpoint=b"" if step.checkpoint is None else step.checkpoint.to_json(),
-    )
+    message = pb.Change(cursor=cursor_to_pb(step.cursor), snapshot=step.snapshot, more=step.more)
+    for update in step.updates:
+        write_update(update, message.updates.add())
+    return message
 
 
 def _x509(answer: Issued[bytes] | Refused) -> pb.MintedX509SVID:

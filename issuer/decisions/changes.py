@@ -54,11 +54,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a batch of changes means to one node.
+    """What to look up for one node, to tell it what a batch of changes means to it.
 
     Args:
-        snapshot: the node's parents changed: send everything, the other fields say nothing.
-        entry_ids: the entries to look up, in the order of their last change.
+        snapshot: the node's parents changed: everything; the other fields say nothing.
+        entry_ids: these entries, in the order of their last change.
+        bundle, checkpoint: the bundle, the latest checkpoint.
     """
 
     snapshot: bool = False
