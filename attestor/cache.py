@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 from attestor.decisions.clocks import Reading
 from attestor.decisions.match import Index
-from attestor.decisions.sync import Change, Cursor, diff, keeps_svid
+from attestor.decisions.sync import Change, diff, keeps_svid
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
@@ -170,8 +171,8 @@ class Cache:
         concerns_all = not self.synchronised or not self.needed_facts() <= needed
         self.cursor = change.cursor
         self._synchronised.set()
-        if change.bundle is not None and change.bundle != self.bundle:
-            self.bundle = change.bundle
+        if step.bundle is not None and step.bundle != self.bundle:
+            self.bundle = step.bundle
             concerns_all = True
         self._wake(None if concerns_all else touched)
 

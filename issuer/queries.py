@@ -10,6 +10,7 @@ from issuer.decisions.audit import Credential, NodeID
 from issuer.decisions.authority import bundle_of
 from issuer.decisions.entitlement import parents_of
 from issuer.decisions.names import issuer_id, node_id_of
+from issuer.decisions.revocation import Blocks, blocks_of
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SpiffeIDError
@@ -18,6 +19,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 __all__ = [
     "active_node_in",
     "all_nodes_in",
+    "blocks_in",
     "bundle_in",
     "get_bundle",
     "get_entry",
@@ -42,9 +44,14 @@ def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[Registrati
     return tuple(tx.entries.below([issuer_id(trust_domain)]))
 
 
+def blocks_in(tx: Transaction) -> Blocks:
+    """Who gets nothing signed any more, as this transaction sees it."""
+    return blocks_of(tx.revocations.standing())
+
+
 def parents_in(tx: Transaction, node: Node, *, now: datetime) -> frozenset[SpiffeID]:
     """The parents whose entries are this node's, as this transaction sees it."""
-    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), now=now)
+    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), blocks=blocks_in(tx), now=now)
 
 
 def active_node_in(tx: Transaction, node_id: NodeID) -> Node:

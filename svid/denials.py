@@ -5,11 +5,13 @@ Where denials come from: svid/workloadapi/denials in a workload, attestor/flows/
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["KEPT_FOR", "SERIAL_BYTES", "Denial", "Denials", "number_of_jti"]
+from svid.errors import DenialError
+
+__all__ = ["KEPT_FOR", "SERIAL_BYTES", "Denial", "Denials", "number_of_jti", "pack", "unpack"]
 
 SERIAL_BYTES = 16
 """The size of a number: 128 bits."""
@@ -39,6 +41,32 @@ def number_of_jti(jti: str | None) -> int | None:
     Shape: 32 digits, lower-case hexadecimal
     """
     return int(jti, 16) if jti is not None and _JTI.fullmatch(jti) else None
+
+
+def pack(denials: Iterable[Denial]) -> tuple[bytes, list[int]]:
+    """Write denials as both protocols send them: the numbers in a row, SERIAL_BYTES each, big-endian; the ends in seconds since 1970."""
+    numbers, ends = bytearray(), []
+    for denial in denials:
+        numbers += denial.number.to_bytes(SERIAL_BYTES)
+        ends.append(int(denial.ends_at.timestamp()))
+    return bytes(numbers), ends
+
+
+def unpack(numbers: bytes, ends: Sequence[int]) -> tuple[Denial, ...]:
+    """Read denials that `pack` wrote.
+
+    Raises:
+        DenialError: they are not as many numbers as ends, or an end lies outside the calendar.
+    """
+    if len(numbers) != SERIAL_BYTES * len(ends):
+        raise DenialError(f"denials: expected {SERIAL_BYTES} bytes for each of {len(ends)} ends, found {len(numbers)}")
+    try:
+        return tuple(
+            Denial(int.from_bytes(numbers[SERIAL_BYTES * n : SERIAL_BYTES * (n + 1)]), datetime.fromtimestamp(end, UTC))
+            for n, end in enumerate(ends)
+        )
+    except (ValueError, OverflowError, OSError) as e:
+        raise DenialError("denials: expected ends of the years 1 to 9999, found another") from e
 
 
 class Denials:

@@ -68,3 +68,7 @@ class WorkloadAPIError(SVIDError):
     def __init__(self, message: str, *, code: str, clause: str = "") -> None:
         super().__init__(message, clause=clause)
         self.code = code
+
+
+class DenialError(SVIDError):
+    """Denials that cannot be read."""

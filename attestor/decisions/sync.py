@@ -5,37 +5,27 @@ How steps arrive is the issuer client's business, who waits for them the cache's
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
 from svid.bundle import Bundle
+from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 
-__all__ = ["Change", "Cursor", "Diff", "diff", "keeps_svid"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """Where this attestor stands in the issuer's change log."""
-
-    incarnation: str
-    number: int
+__all__ = ["Change", "Diff", "diff", "keeps_svid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One whole step of the feed: apply all of it, then stand at `cursor`.
+    """One whole step of the feed: apply all of it, in order, then stand at `cursor`.
 
     Args:
-        snapshot: what it does not name is gone.
-        bundle: None: unchanged.
-        checkpoint: the latest of the issuer's audit chain, as it came; empty: unchanged.
+        snapshot: an entry that it does not name is gone.
     """
 
     cursor: Cursor
     snapshot: bool
-    entries: tuple[RegistrationEntry, ...] = ()
-    gone: tuple[EntryID, ...] = ()
-    bundle: Bundle | None = None
-    checkpoint: bytes = b""
+    updates: tuple[Update, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,22 +36,43 @@ class Diff:
         put: the entries that are new or different, as they are from now on.
         left: the entries that are no longer ours, as they were.
         stale: the entries whose SVID must not be served any longer, though the entry stays.
+        bundle: None: unchanged.
+        denials: credentials that ended before their time.
     """
 
     put: tuple[RegistrationEntry, ...]
     left: tuple[RegistrationEntry, ...]
     stale: frozenset[EntryID]
+    bundle: Bundle | None
+    denials: tuple[Denial, ...]
 
 
 def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
-    """Compare a step with what is known; an entry that a step both names and calls gone is there."""
-    named = {entry.id: entry for entry in change.entries}
-    gone = (known.keys() if change.snapshot else known.keys() & set(change.gone)) - named.keys()
-    put = tuple(entry for entry in named.values() if known.get(entry.id) != entry)
+    """Compare a step with what is known; what it says last of an entry or of the bundle holds."""
+    said: dict[EntryID, RegistrationEntry | None] = {}
+    bundle: Bundle | None = None
+    denials: list[Denial] = []
+    for update in change.updates:
+        match update:
+            case DenialsPut():
+                denials += update.denials
+            case EntryPut(entry=entry):
+                said[entry.id] = entry
+            case EntryGone(entry_id=entry_id):
+                said[entry_id] = None
+            case BundleIs():
+                bundle = update.bundle
+            case CheckpointIs():
+                pass  # is kept elsewhere: flows/keep_node
+            case _:
+                assert_never(update)
+    put = tuple(entry for entry in said.values() if entry is not None and known.get(entry.id) != entry)
     return Diff(
         put=put,
-        left=tuple(entry for entry_id, entry in known.items() if entry_id in gone),
+        left=tuple(old for old in known.values() if said.get(old.id, None if change.snapshot else old) is None),
         stale=frozenset(entry.id for entry in put if entry.id in known and not keeps_svid(known[entry.id], entry)),
+        bundle=bundle,
+        denials=tuple(denials),
     )
 
 

@@ -4,7 +4,8 @@ What a step changes: attestor/decisions/sync.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -21,6 +22,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
+from cognomen.protocol.feed import BundleIs, CheckpointIs, EntryGone, EntryPut, Update
 from svid.backoff import Backoff
 
 __all__ = ["FollowFeed"]
@@ -130,27 +132,32 @@ class FollowFeed:
                 self._metrics.feed_steps.labels("snapshot" if change.snapshot else "change").inc()
                 self._troubles.over(_FEED)
                 self._log(change)
-                # 2. Then this node's own trust: kept, and its channel made anew.
-                if change.bundle is not None:
-                    await self._node.trust(change.bundle)
-                # 3. What was heard of the issuer's record, out of its own reach.
-                if change.checkpoint:
-                    await self._node.remember(change.checkpoint)
-                # 4. Say so, without keeping the next step waiting.
+                # 2. Then what concerns the node itself.
+                await self._keep(change.updates)
+                # 3. Say so, without keeping the next step waiting.
                 self._unacknowledged.set()
                 self.pulse.rest()
+
+    async def _keep(self, updates: Iterable[Update]) -> None:
+        for update in updates:
+            match update:
+                case BundleIs(bundle=bundle):  # this node's own trust: kept, and its channel made anew
+                    await self._node.trust(bundle)
+                case CheckpointIs(document=document):  # what was heard of the issuer's record, out of its own reach
+                    await self._node.remember(document)
 
     def _fresh_delays(self) -> tuple[Iterator[timedelta], Iterator[timedelta]]:
         return _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)
 
     def _log(self, change: Change) -> None:
         tell = log.info if change.snapshot else log.debug
+        counts = Counter(map(type, change.updates))
         tell(
             "feed step applied",
             number=change.cursor.number,
             snapshot=change.snapshot,
-            entries=len(change.entries),
-            gone=len(change.gone),
+            entries=counts[EntryPut],
+            gone=counts[EntryGone],
         )
 
     def _tell(self, refused: Refused | None, delay: float) -> None:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.node import Node
-from attestor.decisions.sync import Cursor
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.keep_node import KeepNode
@@ -16,6 +15,7 @@ from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.troubles import Trouble, Troubles
+from cognomen.protocol.feed import Cursor
 from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["ObserveAttestor", "Observed"]

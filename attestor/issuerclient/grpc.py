@@ -15,15 +15,17 @@ import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestor.decisions.node import REJOIN, Node, NodeCredential
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.issuerclient.diagnosis import is_about_time, tell_clocks
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
-from attestor.issuerclient.wire import change_from_pb, credential_from_pb, cursor_to_pb, jwt_from_pb, x509_from_pb
+from attestor.issuerclient.wire import change_from_pb, credential_from_pb, jwt_from_pb, x509_from_pb
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.daemon.readmission import readmission_bytes
 from cognomen.daemon.status import kind_of_status
 from cognomen.daemon.waiting import CancelledByAnotherError, telling_cancellations_apart
+from cognomen.protocol.feed import Cursor
+from cognomen.wire.feed import cursor_to_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub

@@ -8,9 +8,10 @@ from typing import Protocol
 from cryptography import x509
 
 from attestor.decisions.node import Node, NodeCredential
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.invite import Invite
+from cognomen.protocol.feed import Cursor
 from svid.entry import EntryID
 
 __all__ = [

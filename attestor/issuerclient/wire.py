@@ -6,25 +6,24 @@ import structlog
 from cryptography import x509
 
 from attestor.decisions.node import NodeCredential
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.issuerclient.port import MintedJWT, MintedX509
 from cognomen.daemon.errors import Kind, Refused
-from cognomen.wire.node import entry_from_pb, time_from_pb
+from cognomen.protocol.feed import EntryGone, Update
+from cognomen.wire.feed import cursor_from_pb, update_from_pb
+from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
 from svid.encoding import certificates_from_der
 from svid.entry import EntryID
-from svid.errors import BundleError, SVIDError
+from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
 
-__all__ = ["change_from_pb", "credential_from_pb", "cursor_to_pb", "jwt_from_pb", "x509_from_pb"]
+__all__ = ["change_from_pb", "credential_from_pb", "jwt_from_pb", "x509_from_pb"]
 
 log = structlog.get_logger(__name__)
 
-
-def cursor_to_pb(cursor: Cursor) -> pb.Cursor:
-    """Write a cursor."""
-    return pb.Cursor(incarnation=cursor.incarnation, number=cursor.number)
+_OLDER = "is the attestor older than the issuer?"
 
 
 def credential_from_pb(message: pb.NodeCredential, trust_domain: TrustDomain) -> NodeCredential:
@@ -39,29 +38,16 @@ def credential_from_pb(message: pb.NodeCredential, trust_domain: TrustDomain) ->
 def change_from_pb(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> Change:
     """Read one whole step of the feed, which came in these messages.
 
-    An entry that we cannot read, because the issuer is newer than we are, is left out and logged: the others are not to wait for it.
+    What we cannot read of it, because the issuer is newer than we are, is left out and logged: the rest is not to wait for it.
 
     Raises:
         SVIDError: the bundle is none, or holds no X.509 authority.
     """
-    last = messages[-1]
-    entries, unreadable = [], []
-    for entry in (entry for message in messages for entry in message.entries):
-        try:
-            entries.append(entry_from_pb(entry))
-        except SVIDError as e:
-            log.warning(
-                "entry not understood", entry_id=entry.id, reason=str(e), hint="is the attestor older than the issuer?"
-            )
-            unreadable.append(EntryID(entry.id))
-    return Change(
-        cursor=Cursor(incarnation=last.cursor.incarnation, number=last.cursor.number),
-        snapshot=messages[0].snapshot,
-        entries=tuple(entries),
-        gone=(*(EntryID(entry_id) for message in messages for entry_id in message.gone), *unreadable),
-        bundle=_bundle(messages, trust_domain),
-        checkpoint=next((message.checkpoint for message in reversed(messages) if message.checkpoint), b""),
-    )
+    read = [_update(update, trust_domain) for message in messages for update in message.updates]
+    updates = tuple(update for update in read if update is not None)
+    if len(updates) < len(read):
+        log.warning("updates of an unknown kind left out", count=len(read) - len(updates), hint=_OLDER)
+    return Change(cursor=cursor_from_pb(messages[-1].cursor), snapshot=messages[0].snapshot, updates=updates)
 
 
 def x509_from_pb(message: pb.MintedX509SVID) -> MintedX509 | Refused:
@@ -91,6 +77,18 @@ def jwt_from_pb(message: pb.MintedJWTSVID) -> MintedJWT | Refused:
         return Refused(Kind.INTERNAL, f"answer of the issuer: {e}")
 
 
+def _update(message: pb.Update, trust_domain: TrustDomain) -> Update | None:
+    """Read an update; an entry that cannot be read is as good as gone."""
+    try:
+        return update_from_pb(message, trust_domain)
+    except SVIDError as e:
+        if not message.HasField("entry_put"):
+            raise
+        entry_id = EntryID(message.entry_put.id)
+        log.warning("entry not understood", entry_id=entry_id, reason=str(e), hint=_OLDER)
+        return EntryGone(entry_id=entry_id)
+
+
 def _refusal(message: pb.Refusal) -> Refused:
     kind = Kind(message.kind) if message.kind in set(Kind) else Kind.INTERNAL
     return Refused(kind, message.detail or "refused by the issuer")
@@ -98,13 +96,3 @@ def _refusal(message: pb.Refusal) -> Refused:
 
 def _chain(certificates: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
     return certificates_from_der(b"".join(certificates))
-
-
-def _bundle(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> Bundle | None:
-    documents = [message.bundle for message in messages if message.bundle]
-    if not documents:
-        return None
-    bundle = Bundle.from_jwks(trust_domain, documents[-1])
-    if not bundle.x509_authorities:
-        raise BundleError("bundle: expected an X.509 authority, found none")
-    return bundle

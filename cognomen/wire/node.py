@@ -23,6 +23,7 @@ __all__ = [
     "spiffe_id_from_pb",
     "time_from_pb",
     "time_to_pb",
+    "write_entry",
 ]
 
 
@@ -69,21 +70,27 @@ def spiffe_id_from_pb(text: str, field: str) -> SpiffeID:
 
 def entry_to_pb(entry: RegistrationEntry) -> pb.Entry:
     """Write an entry, its selectors sorted."""
-    message = pb.Entry(
-        id=entry.id,
-        spiffe_id=str(entry.spiffe_id),
-        parent_id=str(entry.parent_id),
-        selectors=[selector_to_pb(selector) for selector in sorted(entry.selectors)],
-        federates_with=[trust_domain.name for trust_domain in entry.federates_with],
-        admin=entry.admin,
-        downstream=entry.downstream,
-        dns_names=entry.dns_names,
-        revision=entry.revision,
-        store_svid=entry.store_svid,
-        hint=entry.hint,
-        owner=entry.owner,
-        labels=entry.labels,
-    )
+    message = pb.Entry()
+    write_entry(entry, message)
+    return message
+
+
+def write_entry(entry: RegistrationEntry, message: pb.Entry) -> None:
+    """Write an entry into an empty message: where that lies within another one, in half the time that it takes to make and copy it."""
+    message.id = entry.id
+    message.spiffe_id = str(entry.spiffe_id)
+    message.parent_id = str(entry.parent_id)
+    for selector in sorted(entry.selectors):
+        message.selectors.add(type=selector.type, value=selector.value)
+    message.federates_with.extend(trust_domain.name for trust_domain in entry.federates_with)
+    message.admin = entry.admin
+    message.downstream = entry.downstream
+    message.dns_names.extend(entry.dns_names)
+    message.revision = entry.revision
+    message.store_svid = entry.store_svid
+    message.hint = entry.hint
+    message.owner = entry.owner
+    message.labels.update(entry.labels)
     if entry.x509_svid_ttl is not None:
         message.x509_svid_ttl.FromTimedelta(entry.x509_svid_ttl)
     if entry.jwt_svid_ttl is not None:
@@ -92,7 +99,6 @@ def entry_to_pb(entry: RegistrationEntry) -> pb.Entry:
         message.expires_at.FromDatetime(entry.expires_at)
     if entry.created_at is not None:
         message.created_at.FromDatetime(entry.created_at)
-    return message
 
 
 def entry_from_pb(message: pb.Entry) -> RegistrationEntry:

@@ -9,13 +9,14 @@ from typing import TypeAlias
 import grpc
 
 from cognomen.daemon.errors import Refused
-from cognomen.wire.node import entry_to_pb, time_to_pb
+from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
+from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
-from issuer.decisions.changes import Cursor
+from issuer.decisions.feedsteps import FeedStep
 from issuer.decisions.minting import check_batch
-from issuer.flows.feed_attestors import FeedAttestors, FeedStep
+from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.renew_node import RenewNode
 from svid.clock import Clock
@@ -38,7 +39,7 @@ class NodeService:
     async def Follow(self, request: pb.FollowRequest, context: _FollowContext) -> None:  # noqa: N802 - the protocol's name
         """The feed, until the node's SVID is over."""
         caller = admitted()
-        cursor = _cursor(request.cursor) if request.HasField("cursor") else None
+        cursor = cursor_from_pb(request.cursor) if request.HasField("cursor") else None
 
         async def send(step: FeedStep) -> None:
             await context.write(_change(step))
@@ -48,7 +49,7 @@ class NodeService:
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
         """How far the attestor has come."""
         del context
-        self.feed.acknowledge(admitted().node, _cursor(request.cursor))
+        self.feed.acknowledge(admitted().node, cursor_from_pb(request.cursor))
         return pb.AcknowledgeResponse(now=time_to_pb(self.clock.now()))
 
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above
@@ -75,20 +76,11 @@ class NodeService:
         return credential_to_pb(await self.renew(admitted().node, request.public_key))
 
 
-def _cursor(message: pb.Cursor) -> Cursor:
-    return Cursor(incarnation=message.incarnation, number=message.number)
-
-
 def _change(step: FeedStep) -> pb.Change:
-    return pb.Change(
-        cursor=pb.Cursor(incarnation=step.cursor.incarnation, number=step.cursor.number),
-        snapshot=step.snapshot,
-        more=step.more,
-        entries=[entry_to_pb(entry) for entry in step.entries],
-        gone=step.gone,
-        bundle=b"" if step.bundle is None else step.bundle.to_jwks(),
-        checkpoint=b"" if step.checkpoint is None else step.checkpoint.to_json(),
-    )
+    message = pb.Change(cursor=cursor_to_pb(step.cursor), snapshot=step.snapshot, more=step.more)
+    for update in step.updates:
+        write_update(update, message.updates.add())
+    return message
 
 
 def _x509(answer: Issued[bytes] | Refused) -> pb.MintedX509SVID:

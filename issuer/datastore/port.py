@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from cognomen.daemon.auditlog import AuditRow, Checkpoint
+from cognomen.protocol.feed import Cursor
 from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
-from issuer.decisions.changes import Change, Cursor
+from issuer.decisions.changes import Change
 from issuer.decisions.revocation import Live, Reason, Revocation
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry

@@ -1,20 +1,21 @@
-"""The change log: what a change is, where a follower stands, and what a change means to one node."""
+"""The change log: what a change is, whether a follower can go on from where it stands, and what a change means to one node."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from cognomen.protocol.feed import Cursor
 from issuer.decisions.audit import NodeID
 from issuer.decisions.entitlement import is_entitled
 from issuer.decisions.registration import is_group
+from issuer.decisions.revocation import Blocks
 from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import SpiffeID
 
 __all__ = [
     "Change",
     "ChangeKind",
-    "Cursor",
     "Meaning",
     "can_resume",
     "entry_changes",
@@ -33,15 +34,8 @@ class ChangeKind(StrEnum):
     BUNDLE = "bundle"
     AUTHORITY = "authority"  # another authority signs; nothing to tell a node
     CHECKPOINT = "checkpoint"  # of the audit chain
-    NODE = "node"  # a node came, left, or has other selectors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """Where a follower stands: which store, and the number of the last change it has."""
-
-    incarnation: str
-    number: int
+    NODE = "node"  # a node came, left, has other selectors, or is blocked or not any more
+    DENIAL = "denial"  # credentials ended before their time: the denials of the revocation of that number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +44,7 @@ class Change:
 
     Args:
         number: its place; 0 until stored.
-        subject: an entry id, a node id, or empty.
+        subject: an entry id, a node id, the number of a revocation, or empty.
         parents: the parent ids the entry had before and has now.
     """
 
@@ -62,14 +56,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a batch of changes means to one node.
+    """What to look up for one node, to tell it what a batch of changes means to it.
 
     Args:
-        snapshot: the node's parents changed: send everything, the other fields say nothing.
-        entry_ids: the entries to look up, in the order of their last change.
+        snapshot: the node's parents changed: everything; the other fields say nothing.
+        entry_ids: these entries, in the order of their last change.
+        denials_of: the denials of these revocations.
+        bundle, checkpoint: the bundle, the latest checkpoint.
     """
 
     snapshot: bool = False
+    denials_of: tuple[int, ...] = ()
     entry_ids: tuple[EntryID, ...] = ()
     bundle: bool = False
     checkpoint: bool = False
@@ -107,14 +104,17 @@ def meaning(changes: Iterable[Change], *, had: Collection[SpiffeID], has: Collec
     if frozenset(had) != frozenset(has):
         return Meaning(snapshot=True)
     entry_ids: dict[EntryID, None] = {}
-    kinds = set()
+    kinds, revocations = set(), []
     for change in changes:
         kinds.add(change.kind)
+        if change.kind is ChangeKind.DENIAL:
+            revocations.append(int(change.subject))
         if change.kind is ChangeKind.ENTRY and not change.parents.isdisjoint(has):
             entry_id = EntryID(change.subject)
             entry_ids.pop(entry_id, None)
             entry_ids[entry_id] = None
     return Meaning(
+        denials_of=tuple(revocations),
         entry_ids=tuple(entry_ids),
         bundle=ChangeKind.BUNDLE in kinds,
         checkpoint=ChangeKind.CHECKPOINT in kinds,
@@ -126,6 +126,7 @@ def upserts_and_gone(
     found: Mapping[EntryID, RegistrationEntry],
     *,
     parents: Collection[SpiffeID],
+    blocks: Blocks,
     now: datetime,
 ) -> tuple[tuple[RegistrationEntry, ...], tuple[EntryID, ...]]:
     """Split the entries that were looked up: what the node holds now, and what it holds no more."""
@@ -133,7 +134,7 @@ def upserts_and_gone(
     gone: list[EntryID] = []
     for entry_id in entry_ids:
         entry = found.get(entry_id)
-        if entry is not None and is_entitled(entry, parents, now=now):
+        if entry is not None and is_entitled(entry, parents, blocks=blocks, now=now):
             upserts.append(entry)
         else:
             gone.append(entry_id)

@@ -4,18 +4,23 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from issuer.decisions.admission import Node
+from issuer.decisions.revocation import Blocks
 from svid.entry import RegistrationEntry
 from svid.spiffeid import SpiffeID
 
 __all__ = ["group_ends", "is_entitled", "parents_of"]
 
 
-def parents_of(node: Node, groups: Iterable[RegistrationEntry], *, now: datetime) -> frozenset[SpiffeID]:
-    """The parents whose entries are this node's: its own ID, and the IDs of groups whose selectors it all has.
+def parents_of(
+    node: Node, groups: Iterable[RegistrationEntry], *, blocks: Blocks, now: datetime
+) -> frozenset[SpiffeID]:
+    """The parents whose entries are this node's: its own ID, and the IDs of groups whose selectors it all has; a blocked node has none.
 
     Args:
         groups: every entry below the issuer.
     """
+    if blocks.node(node):
+        return frozenset()
     mine = {group.spiffe_id for group in groups if group.selectors <= node.selectors and not _is_over(group, now)}
     return frozenset(mine | {node.spiffe_id})
 
@@ -30,9 +35,9 @@ def group_ends(node: Node, groups: Iterable[RegistrationEntry]) -> tuple[datetim
     return tuple(sorted(end for end in ends if end is not None))
 
 
-def is_entitled(entry: RegistrationEntry, parents: Collection[SpiffeID], *, now: datetime) -> bool:
+def is_entitled(entry: RegistrationEntry, parents: Collection[SpiffeID], *, blocks: Blocks, now: datetime) -> bool:
     """Whether a node with these parents may hold this entry's identity now."""
-    return entry.parent_id in parents and not _is_over(entry, now)
+    return entry.parent_id in parents and not _is_over(entry, now) and not blocks.entry(entry)
 
 
 def _is_over(entry: RegistrationEntry, now: datetime) -> bool:

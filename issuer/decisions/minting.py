@@ -17,6 +17,7 @@ from issuer.decisions.authority import Authority
 from issuer.decisions.budget import mint_cost
 from issuer.decisions.entitlement import is_entitled
 from issuer.decisions.profile import Intent, JWTDraft, X509Draft
+from issuer.decisions.revocation import Blocks
 from svid.entry import MAX_ENTRY_ID_BYTES, EntryID, RegistrationEntry
 from svid.errors import UnusableKeyError
 from svid.keys import KeyKind, PublicKey, kind_of, public_key_from_der, thumbprint
@@ -53,6 +54,7 @@ class Granting:
 
     Args:
         parents: whose entries are the node's.
+        blocks: who gets nothing signed any more.
         entries: those that the batch names, where they are there.
         ttl: of entries that name none.
         holders: of the batch's keys, those that were certified before.
@@ -61,6 +63,7 @@ class Granting:
 
     node_id: NodeID
     parents: Collection[SpiffeID]
+    blocks: Blocks
     entries: Mapping[EntryID, RegistrationEntry]
     authority: Authority
     ttl: timedelta
@@ -202,7 +205,9 @@ def _entry(entry_id: EntryID, by: Granting) -> RegistrationEntry:
     entry = by.entries.get(entry_id)
     if entry is None or entry.parent_id not in by.parents:
         raise Refused(Kind.DENIED, "entry_id: expected an entry of this node, found none")
-    if not is_entitled(entry, by.parents, now=by.now):
+    if by.blocks.entry(entry):
+        raise Refused(Kind.DENIED, "entry_id: expected an entry that is not blocked, found one that was revoked")
+    if not is_entitled(entry, by.parents, blocks=by.blocks, now=by.now):
         raise Refused(Kind.DENIED, "entry_id: expected an entry that is not over, found one that is")
     return entry
 

@@ -1,55 +1,34 @@
 """Feed one attestor: what it must know now, then every change as it comes, for as long as its node SVID lives.
 
-What a change means to a node is decided in issuer/decisions/changes; the change log is the only truth, a wake-up carries no data.
+What a change means to a node is decided in issuer/decisions/changes, in which messages it is told in issuer/decisions/feedsteps; the change
+log is the only truth, a wake-up carries no data.
 """
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
-from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
-from issuer.decisions.changes import Cursor, can_resume, has_gap, may_regroup, meaning, upserts_and_gone
+from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
+from issuer.decisions.feedsteps import FeedStep, cut, in_order
 from issuer.flows.defer_writes import DeferWrites
-from issuer.queries import active_node_in, bundle_in, groups_in
-from svid.bundle import Bundle
+from issuer.queries import active_node_in, blocks_in, bundle_in, groups_in
 from svid.clock import Clock
-from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["FeedAttestors", "FeedStep", "Send", "Standing"]
+__all__ = ["FeedAttestors", "Send", "Standing"]
 
 _PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
-_STEP_ENTRIES = 1000
-_STEP_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12 kB/s it comes in time
 _FEEDS_PER_NODE = 4  # one, and those that the network has not given up yet
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedStep:
-    """One message of the feed.
-
-    Args:
-        snapshot: this and the messages before it with `more` are all there is.
-        bundle, checkpoint: None: unchanged.
-    """
-
-    cursor: Cursor
-    snapshot: bool = False
-    more: bool = False
-    entries: tuple[RegistrationEntry, ...] = ()
-    gone: tuple[EntryID, ...] = ()
-    bundle: Bundle | None = None
-    checkpoint: Checkpoint | None = None
-
 
 Send = Callable[[FeedStep], Awaitable[None]]
 """Hand a message on; it returns when there is room for the next."""
@@ -168,7 +147,6 @@ class FeedAttestors:
 
     def _begin(self, tx: Transaction, node_id: NodeID, cursor: Cursor | None) -> tuple[list[FeedStep], _Place]:
         place, has_lapsed = self._stand(tx, node_id, tx.changes.head())
-        bundle = bundle_in(tx, self.trust_domain)
         # Which parents it had at the cursor is not known any more where a group may have come or gone since.
         if (
             cursor is None
@@ -178,10 +156,8 @@ class FeedAttestors:
             or has_gap(rows := tx.changes.after(cursor.number, limit=_PAGE), cursor, place.cursor)
             or may_regroup(rows, node_id)
         ):
-            return self._snapshot(tx, place, bundle), place
-        steps, place = self._advance(tx, replace(place, cursor=cursor))
-        first = steps or [FeedStep(cursor=place.cursor)]
-        return [replace(first[0], bundle=bundle, checkpoint=tx.checkpoints.latest()), *first[1:]], place
+            return self._snapshot(tx, place), place
+        return self._advance(tx, replace(place, cursor=cursor), returns=True)
 
     def _stand(self, tx: Transaction, node_id: NodeID, cursor: Cursor) -> tuple[_Place, bool]:
         """Where a node stands now, and whether a group of its own has ended that is still on the books."""
@@ -191,12 +167,13 @@ class FeedAttestors:
         place = _Place(
             node_id=node_id,
             cursor=cursor,
-            parents=parents_of(node, groups, now=now),
+            parents=parents_of(node, groups, blocks=blocks_in(tx), now=now),
             regroups_at=next((end for end in ends if end > now), None),
         )
         return place, any(end <= now for end in ends)
 
-    def _advance(self, tx: Transaction, place: _Place) -> tuple[list[FeedStep], _Place]:
+    def _advance(self, tx: Transaction, place: _Place, *, returns: bool = False) -> tuple[list[FeedStep], _Place]:
+        """Tell what came since that place; whoever returns hears of bundle and checkpoint again, and always something."""
         changes = tx.changes.after(place.cursor.number, limit=_PAGE)
         before, now = place, self.clock.now()
         has_lapsed = place.regroups_at is not None and place.regroups_at <= now
@@ -205,43 +182,33 @@ class FeedAttestors:
         what = meaning(changes, had=before.parents, has=place.parents)
         if what.snapshot or has_gap(changes, before.cursor, tx.changes.head()):
             place = replace(place, cursor=tx.changes.head())
-            return self._snapshot(tx, place, bundle_in(tx, self.trust_domain)), place
+            return self._snapshot(tx, place), place
         if changes:
             place = replace(place, cursor=replace(place.cursor, number=changes[-1].number))
         found = tx.entries.get(what.entry_ids)
-        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, now=now)
-        bundle = bundle_in(tx, self.trust_domain) if what.bundle else None
-        checkpoint = tx.checkpoints.latest() if what.checkpoint else None
-        if not (entries or gone or bundle or checkpoint):
-            return [], place
-        # Only the last message moves the cursor: whoever loses the stream in between gets all of them again.
-        *head, tail = _chunks(entries)
-        steps = [FeedStep(cursor=before.cursor, entries=chunk) for chunk in head]
-        last = FeedStep(cursor=place.cursor, entries=tail, gone=gone, bundle=bundle, checkpoint=checkpoint)
-        return [*steps, last], place
+        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks_in(tx), now=now)
+        updates = tuple(
+            in_order(
+                denials=tx.denials.of(what.denials_of) if what.denials_of else (),
+                bundle=bundle_in(tx, self.trust_domain) if what.bundle or returns else None,
+                gone=gone,
+                entries=entries,
+                checkpoint=tx.checkpoints.latest() if what.checkpoint or returns else None,
+            )
+        )
+        return cut(updates, before=before.cursor, after=place.cursor) if updates else [], place
 
-    def _snapshot(self, tx: Transaction, place: _Place, bundle: Bundle) -> list[FeedStep]:
-        now = self.clock.now()
-        entries = (entry for entry in tx.entries.below(place.parents) if is_entitled(entry, place.parents, now=now))
-        steps = [FeedStep(cursor=place.cursor, snapshot=True, more=True, entries=chunk) for chunk in _chunks(entries)]
-        steps[0] = replace(steps[0], bundle=bundle, checkpoint=tx.checkpoints.latest())
-        steps[-1] = replace(steps[-1], more=False)
-        return steps
+    def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
+        now, blocks = self.clock.now(), blocks_in(tx)
+        below = tx.entries.below(place.parents)
+        updates = in_order(
+            denials=tx.denials.all(),
+            bundle=bundle_in(tx, self.trust_domain),
+            entries=(entry for entry in below if is_entitled(entry, place.parents, blocks=blocks, now=now)),
+            checkpoint=tx.checkpoints.latest(),
+        )
+        return cut(updates, before=None, after=place.cursor)
 
 
 def _over(not_after: datetime) -> Refused:
     return Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {not_after.isoformat()}")
-
-
-def _chunks(entries: Iterable[RegistrationEntry]) -> Iterator[tuple[RegistrationEntry, ...]]:
-    """Cut into messages of bounded size; at least one, which may be empty."""
-    chunk: list[RegistrationEntry] = []
-    size = 0
-    for entry in entries:
-        weight = 1024 + sum(len(selector.value) for selector in entry.selectors) + sum(map(len, entry.dns_names))
-        if chunk and (len(chunk) >= _STEP_ENTRIES or size + weight > _STEP_BYTES):
-            yield tuple(chunk)
-            chunk, size = [], 0
-        chunk.append(entry)
-        size += weight
-    yield tuple(chunk)

@@ -24,7 +24,7 @@ from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.issuance import Issuance
 from issuer.metrics import Metrics
-from issuer.queries import active_node_in, parents_in
+from issuer.queries import active_node_in, blocks_in, parents_in
 from issuer.recording import Recorded, record
 from svid.clock import Clock
 from svid.entry import EntryID
@@ -140,6 +140,7 @@ class IssueSVIDs:
         granting = Granting(
             node_id=node.id,
             parents=parents_in(tx, node, now=now),
+            blocks=blocks_in(tx),
             entries=tx.entries.get({wish.entry_id for wish in parsed}),
             authority=authority,
             ttl=self.x509_ttl if kind is AuthorityKind.X509 else self.jwt_ttl,

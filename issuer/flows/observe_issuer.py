@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cognomen.daemon.troubles import Trouble, Troubles
+from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import Datastore
 from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
-from issuer.decisions.changes import Cursor
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock

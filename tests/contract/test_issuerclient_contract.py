@@ -12,7 +12,7 @@ import pytest
 
 from attestor.decisions.minted import check_jwt, take_x509
 from attestor.decisions.node import Joining, Node, joined, renewed, token_hash
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import (
     Evidence,
@@ -27,12 +27,14 @@ from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.protocol.feed import Cursor
 from svid.clock import Clock, SystemClock
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
+from tests.doubles.feed import bundle_told, entries_gone, entries_put
 from tests.doubles.issuerclient import IssuerInMemory
 from tests.flow.liveissuer import LiveIssuer
 
@@ -99,9 +101,8 @@ def in_memory() -> World:
 
     async def create(entry: RegistrationEntry) -> RegistrationEntry:
         issuer.put(replace(entry, id=EntryID(secrets.token_hex(8))))
-        step = issuer.step(None)
-        assert step is not None
-        return step.entries[-1]
+        (step,) = issuer.steps(None)
+        return entries_put(step.updates)[-1]
 
     async def delete(entry_id: EntryID) -> None:
         issuer.delete(entry_id)
@@ -191,8 +192,8 @@ async def test_the_first_step_of_the_feed_is_a_snapshot_with_the_bundle(world: W
     entry = await world.create(entry_below(node))
     step = await first(client, None)
     assert step.snapshot
-    assert step.entries == (entry,)
-    assert step.bundle == node.bundle
+    assert entries_put(step.updates) == (entry,)
+    assert bundle_told(step.updates) == node.bundle
 
 
 async def test_a_follower_who_is_up_to_date_hears_so_at_once(world: World) -> None:
@@ -200,7 +201,7 @@ async def test_a_follower_who_is_up_to_date_hears_so_at_once(world: World) -> No
     before = await first(client, None)
     step = await first(client, before.cursor)
     assert not step.snapshot
-    assert (step.entries, step.gone) == ((), ())
+    assert (entries_put(step.updates), entries_gone(step.updates)) == ((), ())
     assert step.cursor == before.cursor
 
 
@@ -212,11 +213,11 @@ async def test_a_cursor_of_another_incarnation_gives_a_snapshot(world: World) ->
 async def test_what_comes_and_goes_is_pushed(world: World) -> None:
     client, node = await joined_client(world)
     async with asyncio.timeout(SECONDS), aclosing(client.follow(None)) as changes:
-        assert (await anext(changes)).entries == ()
+        assert entries_put((await anext(changes)).updates) == ()
         entry = await world.create(entry_below(node))
-        assert (await anext(changes)).entries == (entry,)
+        assert entries_put((await anext(changes)).updates) == (entry,)
         await world.delete(entry.id)
-        assert (await anext(changes)).gone == (entry.id,)
+        assert entries_gone((await anext(changes)).updates) == (entry.id,)
 
 
 async def test_what_is_acknowledged_the_issuer_knows(world: World) -> None:

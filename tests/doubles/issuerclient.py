@@ -16,10 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from attestor.decisions.node import Node, NodeCredential
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.protocol.feed import Cursor
+from issuer.decisions.feedsteps import cut, in_order
 from svid.bundle import Bundle
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
@@ -260,22 +262,23 @@ class IssuerInMemory:
             expires_at=self.clock.now() + ttl,
         )
 
-    def step(self, cursor: Cursor | None) -> Change | None:
-        """What a follower who stands there has to learn; None: nothing."""
+    def steps(self, cursor: Cursor | None, *, returns: bool = True) -> list[Change]:
+        """What a follower who stands there has to learn, cut as the issuer cuts it; whoever returns is told the bundle, in any case."""
         head = Cursor(incarnation=str(self._incarnation), number=len(self._log))
         if cursor is None or cursor.incarnation != head.incarnation or cursor.number > head.number:
-            return Change(cursor=head, snapshot=True, entries=tuple(self._entries.values()), bundle=self.bundle)
-        if cursor == head:
-            return None
+            updates = in_order(bundle=self.bundle, entries=self._entries.values())
+            return [Change(cursor=head, snapshot=True, updates=tuple(updates))]
+        if cursor == head and not returns:
+            return []
         touched = self._log[cursor.number :]
         ids = {entry_id for entry_id in touched if entry_id is not None}
-        return Change(
-            cursor=head,
-            snapshot=False,
-            entries=tuple(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
-            gone=tuple(ids - self._entries.keys()),
-            bundle=self.bundle if None in touched else None,
+        updates = in_order(
+            bundle=self.bundle if None in touched or returns else None,
+            gone=ids - self._entries.keys(),
+            entries=(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
         )
+        messages = cut(updates, before=cursor, after=head)
+        return [Change(cursor=one.cursor, snapshot=False, updates=one.updates) for one in messages]
 
     async def wait(self) -> None:
         """Return after the next change of anything."""
@@ -325,17 +328,17 @@ class InMemoryIssuerClient:
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         self._check_node()
         used = self._used
-        bundle: Bundle | None = self._issuer.bundle
+        returns = True
         while used == self._used:
-            step = self._issuer.step(cursor)
-            if step is None and bundle is not None and cursor is not None:
-                step = Change(cursor=cursor, snapshot=False)
-            if step is not None:
-                yield replace(step, bundle=step.bundle or bundle)
-                cursor, bundle = step.cursor, None
-                continue
-            await self._issuer.wait()
-            self._check_node()
+            steps = self._issuer.steps(cursor, returns=returns)
+            for step in steps:
+                yield step
+                cursor, returns = step.cursor, False
+                if used != self._used:
+                    return
+            if not steps:
+                await self._issuer.wait()
+                self._check_node()
 
     async def acknowledge(self, cursor: Cursor) -> datetime | None:
         self._check_node()

@@ -19,7 +19,7 @@ from h2.exceptions import ProtocolError
 from attestor.api.status import translate
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache, HeldX509
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
@@ -29,6 +29,8 @@ from cognomen.daemon.caller import peer
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.gate import Identify, Limits, listen
 from cognomen.daemon.unixrpc import serve
+from cognomen.protocol.feed import Cursor
+from issuer.decisions.feedsteps import in_order
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
 from svid.entry import EntryID, RegistrationEntry
@@ -141,9 +143,8 @@ class WorkloadSide:
     ) -> None:
         self._number += 1
         cursor = Cursor(incarnation="1", number=self._number)
-        self.cache.apply(
-            Change(cursor=cursor, snapshot=snapshot, entries=tuple(entries), gone=tuple(gone), bundle=bundle)
-        )
+        updates = in_order(bundle=bundle, gone=gone, entries=entries)
+        self.cache.apply(Change(cursor=cursor, snapshot=snapshot, updates=tuple(updates)))
 
     def _minted(self, entry: RegistrationEntry) -> HeldX509:
         key = generate_private_key(KeyKind.EC_P256)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.minted import is_vouched_for
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
@@ -21,6 +21,8 @@ from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
+from issuer.decisions.feedsteps import in_order
 from svid.entry import EntryID
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
 from svid.selector import Selector
@@ -341,11 +343,29 @@ async def test_what_the_bundle_does_not_vouch_for_any_more_is_minted_anew_withou
     assert len(attestor.cache.svids) == 2
 
 
+async def test_a_bundle_that_ends_the_feed_amidst_a_step_of_many_messages_loses_none_of_them(
+    attestor: Attestor,
+) -> None:
+    before = attestor.client.node
+    attestor.issuer.rotate()
+    attestor.issuer.put(*(entry(f"e{number}") for number in range(600)))
+    expected = Cursor(incarnation="1", number=601)
+    assert attestor.cache.cursor is not None
+    first, *others = attestor.issuer.steps(attestor.cache.cursor)
+    assert others, "the step fills several messages"
+    assert first.cursor == attestor.cache.cursor
+    await until(lambda: attestor.cache.cursor == expected)
+    assert attestor.client.node != before, "speaks as before, over a channel that trusts the other bundle"
+    assert len(attestor.cache.entries) == 600
+    assert attestor.cache.bundle == attestor.node.node.bundle == attestor.issuer.bundle
+
+
 async def test_ten_thousand_entries_that_leave_at_once_leave_nothing(attestor: Attestor) -> None:
     stay, leave = entry("stays"), [entry(f"n{number}") for number in range(10_000)]
-    attestor.cache.apply(Change(cursor=Cursor(incarnation="1", number=1), snapshot=True, entries=(stay, *leave)))
-    gone = tuple(one.id for one in leave)
+    first, second = (Cursor(incarnation="1", number=number) for number in (1, 2))
+    attestor.cache.apply(Change(cursor=first, snapshot=True, updates=tuple(in_order(entries=[stay, *leave]))))
+    gone = in_order(gone=[one.id for one in leave])
     with attestor.cache.subscribe(UID_1000) as subscription:
-        attestor.cache.apply(Change(cursor=Cursor(incarnation="1", number=2), snapshot=False, gone=gone))
+        attestor.cache.apply(Change(cursor=second, snapshot=False, updates=tuple(gone)))
         await subscription.changed()
     assert attestor.cache.view(UID_1000).entries == (stay,)

@@ -16,6 +16,7 @@ from cognomen.wire.pb import admin_pb2, node_pb2
 from issuer.config import IssuerConfig
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.main import Bound
+from tests.doubles.feed import entries_put, updates_of
 from tests.flow.daemons import Daemon
 from tests.flow.issuer_harness import TRUST_DOMAIN, Issuer, Node, entry, join, new_key, public_der, running
 from tests.flow.test_issuer_join import refusal
@@ -80,7 +81,7 @@ async def test_a_bad_id_is_refused_by_its_field_with_its_batch_and_nobody_hears_
             while "spiffe://example.org/db" not in heard:
                 change = await feed.read()
                 assert isinstance(change, node_pb2.Change)
-                heard += [one.spiffe_id for one in change.entries]
+                heard += [str(one.spiffe_id) for one in entries_put(updates_of(change, TRUST_DOMAIN))]
         assert heard == ["spiffe://example.org/web", "spiffe://example.org/db"]
         feed.cancel()
         await node.close()

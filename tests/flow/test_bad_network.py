@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from attestor.decisions.node import Joining, Node, joined, renewed, token_hash
-from attestor.decisions.sync import Cursor
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
+from cognomen.protocol.feed import Cursor
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
 from svid.keys import KeyKind, generate_private_key, public_key_to_der

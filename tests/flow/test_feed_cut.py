@@ -18,6 +18,7 @@ from svid.clock import SystemClock
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
+from tests.doubles.feed import entries_put
 from tests.flow.liveissuer import TD, LiveIssuer
 
 SECONDS = 20
@@ -76,7 +77,7 @@ async def follow(node: Node, cache: Cache) -> Kind | None:
     try:
         async with asyncio.timeout(SECONDS), aclosing(client.follow(cache.cursor)) as changes:
             async for change in changes:
-                assert len(change.entries) == ENTRIES, "a step is whole, or it is none"
+                assert len(entries_put(change.updates)) == ENTRIES, "a step is whole, or it is none"
                 cache.apply(change)
                 return None
     except Refused as refused:

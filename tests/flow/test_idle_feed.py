@@ -12,6 +12,7 @@ from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from svid.clock import SystemClock
+from tests.doubles.feed import entries_put
 from tests.flow.liveissuer import TD, LiveIssuer
 from tests.flow.soak import IS_SOAK, TIMEOUT
 from tests.flow.test_attestor_end_to_end import entry
@@ -39,5 +40,5 @@ async def test_a_feed_that_idles_for_minutes_brings_the_next_change(tmp_path: Pa
                 async with asyncio.timeout(IDLE_SECONDS):
                     await asyncio.shield(following := asyncio.ensure_future(anext(changes)))
             (made,) = await issuer.create(entry("/late", node.svid.spiffe_id))
-            assert (await following).entries == (made,)
+            assert entries_put((await following).updates) == (made,)
         await client.close()

@@ -7,9 +7,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cognomen.protocol.feed import EntryGone, Update
 from cognomen.wire.pb import node_pb2
 from svid.bundle import Bundle
 from svid.clock import SystemClock
+from svid.entry import EntryID
+from tests.doubles.feed import bundle_told, entries_gone, entries_put, updates_of
 from tests.flow.issuer_harness import TRUST_DOMAIN, Node, entry, running
 from tests.flow.test_issuer_join import refusal
 
@@ -29,7 +32,8 @@ class Feed:
             async with asyncio.timeout(10):
                 message = await self._call.read()
             assert isinstance(message, node_pb2.Change)
-            if message.snapshot or message.entries or message.gone or message.bundle or not message.checkpoint:
+            kinds = [update.WhichOneof("update") for update in message.updates]
+            if message.snapshot or kinds != ["checkpoint"]:
                 return message
 
     def cancel(self) -> None:
@@ -37,7 +41,15 @@ class Feed:
 
 
 def names(change: node_pb2.Change) -> list[str]:
-    return sorted(each.spiffe_id.removeprefix("spiffe://example.org") for each in change.entries)
+    return sorted(each.spiffe_id.path for each in entries_put(told(change)))
+
+
+def told(change: node_pb2.Change) -> tuple[Update, ...]:
+    return updates_of(change, TRUST_DOMAIN)
+
+
+def told_bundle(change: node_pb2.Change) -> Bundle | None:
+    return bundle_told(told(change))
 
 
 async def test_the_first_message_is_a_snapshot_with_the_bundle(tmp_path: Path) -> None:
@@ -47,7 +59,9 @@ async def test_the_first_message_is_a_snapshot_with_the_bundle(tmp_path: Path) -
         first = await Feed(node).next()
         assert first.snapshot
         assert names(first) == ["/a"]
-        assert len(Bundle.from_jwks(TRUST_DOMAIN, first.bundle).x509_authorities) == 2
+        bundle = told_bundle(first)
+        assert bundle is not None
+        assert len(bundle.x509_authorities) == 2
         await node.close()
 
 
@@ -62,13 +76,12 @@ async def test_updates_and_deletions_follow(tmp_path: Path) -> None:
         changed.CopyFrom(made.entries[0])
         changed.hint = "other"
         await issuer.update(changed)
-        (entry_now,) = (await feed.next()).entries
+        (entry_now,) = entries_put(told(await feed.next()))
         assert (entry_now.hint, entry_now.revision) == ("other", 2)
         await issuer.delete(made.entries[0].id)
         gone = await feed.next()
-        assert list(gone.gone) == [made.entries[0].id]
+        assert told(gone) == (EntryGone(entry_id=EntryID(made.entries[0].id)),)
         assert not gone.snapshot
-        assert not gone.bundle
         await node.close()
 
 
@@ -84,7 +97,7 @@ async def test_an_entry_that_moves_to_another_node_is_gone_here(tmp_path: Path) 
         moved.CopyFrom(made.entries[0])
         moved.parent_id = other.spiffe_id
         await issuer.update(moved)
-        assert list((await here.next()).gone) == [moved.id]
+        assert entries_gone(told(await here.next())) == (moved.id,)
         assert names(await there.next()) == ["/a"]
         await node.close()
         await other.close()
@@ -110,7 +123,7 @@ async def test_a_known_cursor_gets_only_what_came_since(tmp_path: Path) -> None:
         since = await Feed(node, cursor).next()
         assert not since.snapshot
         assert names(since) == ["/b"]
-        assert since.bundle
+        assert told_bundle(since)
         await node.close()
 
 
@@ -120,7 +133,7 @@ async def test_an_up_to_date_cursor_gets_an_empty_first_message_at_once(tmp_path
         cursor = (await Feed(node).next()).cursor
         first = await Feed(node, cursor).next()
         assert not first.snapshot
-        assert not first.entries
+        assert not names(first)
         assert first.cursor == cursor
         await node.close()
 
@@ -148,9 +161,9 @@ async def test_far_behind_gets_a_snapshot_in_several_messages(tmp_path: Path) ->
         while steps[-1].more:
             steps.append(await feed.next())
         assert all(step.snapshot for step in steps)
-        assert all(len(step.entries) <= 1000 for step in steps)
-        assert len({each.id for step in steps for each in step.entries}) == 2500
-        assert [bool(step.bundle) for step in steps] == [True, *[False] * (len(steps) - 1)]
+        assert all(len(step.updates) <= 1000 for step in steps)
+        assert len({each.id for step in steps for each in entries_put(told(step))}) == 2500
+        assert [told_bundle(step) is not None for step in steps] == [True, *[False] * (len(steps) - 1)]
         await node.close()
 
 
@@ -160,7 +173,7 @@ async def test_a_group_that_comes_and_goes_is_a_snapshot_each_time(tmp_path: Pat
         await issuer.create(entry("/a", TRAVEL, "unix:uid:1"))
         feed = Feed(node)
         first = await feed.next()
-        assert not first.entries
+        assert not names(first)
         group = await issuer.create(entry("/group/travel", ISSUER, "join_token:label:team:travel"))
         came = await feed.next()
         assert came.snapshot
@@ -168,7 +181,7 @@ async def test_a_group_that_comes_and_goes_is_a_snapshot_each_time(tmp_path: Pat
         await issuer.delete(group.entries[0].id)
         left = await feed.next()
         assert left.snapshot
-        assert not left.entries
+        assert not names(left)
         feed.cancel()
         await node.close()
 
@@ -196,7 +209,7 @@ async def test_a_group_that_ends_by_itself_is_a_snapshot_for_who_follows_and_who
         assert names(first) == ["/a"]
         left = await feed.next()
         assert left.snapshot
-        assert not left.entries
+        assert not names(left)
         assert (await Feed(node, first.cursor).next()).snapshot
         await node.close()
 

@@ -8,8 +8,10 @@ import pytest
 
 from attestor.cache import Cache, HeldX509, Subscription
 from attestor.decisions.clocks import Reading
-from attestor.decisions.sync import Change, Cursor
+from attestor.decisions.sync import Change
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
+from issuer.decisions.feedsteps import in_order
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyKind, generate_private_key
@@ -33,13 +35,8 @@ WEB, DB = entry("web"), entry("db", selectors=OTHER)
 def change(
     *entries: RegistrationEntry, snapshot: bool = False, gone: Iterable[str] = (), bundle: Bundle | None = None
 ) -> Change:
-    return Change(
-        cursor=Cursor(incarnation="a", number=1),
-        snapshot=snapshot,
-        entries=entries,
-        gone=tuple(map(EntryID, gone)),
-        bundle=bundle,
-    )
+    updates = in_order(bundle=bundle, gone=map(EntryID, gone), entries=entries)
+    return Change(cursor=Cursor(incarnation="a", number=1), snapshot=snapshot, updates=tuple(updates))
 
 
 def held(one: RegistrationEntry) -> HeldX509:

@@ -3,11 +3,11 @@ from datetime import timedelta
 
 import pytest
 
+from cognomen.protocol.feed import Cursor
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import (
     Change,
     ChangeKind,
-    Cursor,
     Meaning,
     can_resume,
     entry_changes,
@@ -15,6 +15,7 @@ from issuer.decisions.changes import (
     meaning,
     upserts_and_gone,
 )
+from issuer.decisions.revocation import Blocks
 from svid.entry import EntryID
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
@@ -91,5 +92,7 @@ def test_what_was_looked_up_is_split_into_what_the_node_holds_and_what_not() -> 
     mine, moved = an_entry("/a", entry_id="e1"), an_entry("/b", entry_id="e2", parent="/other")
     over = replace(an_entry("/c", entry_id="e3"), expires_at=NOW - timedelta(seconds=1))
     ids = [EntryID(name) for name in ("e1", "e2", "e3", "e4")]
-    upserts, gone = upserts_and_gone(ids, {e.id: e for e in (mine, moved, over)}, parents=MINE, now=NOW)
+    upserts, gone = upserts_and_gone(
+        ids, {e.id: e for e in (mine, moved, over)}, parents=MINE, blocks=Blocks(), now=NOW
+    )
     assert (upserts, gone) == ((mine,), ("e2", "e3", "e4"))

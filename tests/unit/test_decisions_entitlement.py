@@ -5,15 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
+from issuer.decisions.revocation import Blocks
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from tests.doubles.issuer_values import NOW, a_node, an_entry
 
+NOBODY = Blocks()
 labels = st.frozensets(st.sampled_from([Selector("join_token", f"label:k{i}:v") for i in range(5)]), min_size=1)
 
 
 def test_a_node_is_its_own_parent() -> None:
-    assert parents_of(a_node(), [], now=NOW) == {a_node().spiffe_id}
+    assert parents_of(a_node(), [], blocks=NOBODY, now=NOW) == {a_node().spiffe_id}
 
 
 @given(node=labels, group=labels)
@@ -21,7 +23,7 @@ def test_a_node_belongs_to_a_group_exactly_when_it_has_all_its_selectors(
     node: frozenset[Selector], group: frozenset[Selector]
 ) -> None:
     member, entry = replace(a_node(), selectors=node), replace(an_entry("/group"), selectors=group)
-    parents = parents_of(member, [entry], now=NOW)
+    parents = parents_of(member, [entry], blocks=NOBODY, now=NOW)
     assert (entry.spiffe_id in parents) is all(selector in node for selector in group)
     assert member.spiffe_id in parents
 
@@ -29,15 +31,15 @@ def test_a_node_belongs_to_a_group_exactly_when_it_has_all_its_selectors(
 @given(few=labels, more=labels)
 def test_more_selectors_never_lose_a_node_a_group(few: frozenset[Selector], more: frozenset[Selector]) -> None:
     groups = [replace(an_entry(f"/g/{i}"), selectors=frozenset({selector})) for i, selector in enumerate(few | more)]
-    before = parents_of(replace(a_node(), selectors=few), groups, now=NOW)
-    after = parents_of(replace(a_node(), selectors=few | more), groups, now=NOW)
+    before = parents_of(replace(a_node(), selectors=few), groups, blocks=NOBODY, now=NOW)
+    after = parents_of(replace(a_node(), selectors=few | more), groups, blocks=NOBODY, now=NOW)
     assert before <= after
 
 
 def test_a_group_that_is_over_has_no_members() -> None:
     group = replace(an_entry("/group", of="join_token:label:team:travel"), expires_at=NOW)
-    assert parents_of(a_node(), [group], now=NOW) == {a_node().spiffe_id}
-    assert group.spiffe_id in parents_of(a_node(), [group], now=NOW - timedelta(seconds=1))
+    assert parents_of(a_node(), [group], blocks=NOBODY, now=NOW) == {a_node().spiffe_id}
+    assert group.spiffe_id in parents_of(a_node(), [group], blocks=NOBODY, now=NOW - timedelta(seconds=1))
 
 
 def test_the_ends_of_a_nodes_own_groups_are_told_in_order() -> None:
@@ -57,7 +59,7 @@ def test_the_ends_of_a_nodes_own_groups_are_told_in_order() -> None:
 
 def test_a_node_is_entitled_to_what_lies_below_its_parents_until_it_is_over() -> None:
     parents = frozenset({a_node().spiffe_id})
-    assert is_entitled(an_entry(), parents, now=NOW)
-    assert not is_entitled(an_entry(parent="/cognomen/node/join_token/n2"), parents, now=NOW)
-    assert is_entitled(replace(an_entry(), expires_at=NOW + timedelta(microseconds=1)), parents, now=NOW)
-    assert not is_entitled(replace(an_entry(), expires_at=NOW), parents, now=NOW)
+    assert is_entitled(an_entry(), parents, blocks=NOBODY, now=NOW)
+    assert not is_entitled(an_entry(parent="/cognomen/node/join_token/n2"), parents, blocks=NOBODY, now=NOW)
+    assert is_entitled(replace(an_entry(), expires_at=NOW + timedelta(microseconds=1)), parents, blocks=NOBODY, now=NOW)
+    assert not is_entitled(replace(an_entry(), expires_at=NOW), parents, blocks=NOBODY, now=NOW)

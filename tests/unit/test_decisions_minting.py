@@ -14,6 +14,7 @@ from issuer.decisions.authority import AuthorityKind, intended
 from issuer.decisions.entitlement import group_ends
 from issuer.decisions.minting import Granting, JWTWish, judge
 from issuer.decisions.profile import Intent, JWTDraft
+from issuer.decisions.revocation import Blocks
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID, KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.issuer_values import NOW, a_node, an_entry
@@ -65,6 +66,7 @@ def granting(*entries: RegistrationEntry, now: datetime = NOW) -> Granting:
     return Granting(
         node_id=NODE,
         parents={a_node().spiffe_id},
+        blocks=Blocks(),
         entries={entry.id: entry for entry in entries},
         authority=AUTHORITY,
         ttl=timedelta(minutes=5),

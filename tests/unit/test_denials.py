@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svid.denials import KEPT_FOR, Denial, Denials, number_of_jti
+from svid.denials import KEPT_FOR, Denial, Denials, number_of_jti, pack, unpack
+from svid.errors import DenialError
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -43,3 +44,28 @@ def test_a_jti_of_ours_names_its_number(number: int) -> None:
 )
 def test_any_other_jti_names_nothing(jti: str | None) -> None:
     assert number_of_jti(jti) is None
+
+
+moments = st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 1)).map(lambda at: at.replace(microsecond=0))  # noqa: DTZ001 - hypothesis adds the zone
+denials = st.lists(st.builds(Denial, numbers, moments))
+
+
+@given(some=denials)
+def test_what_is_written_is_read_again(some: list[Denial]) -> None:
+    assert unpack(*pack(some)) == tuple(some)
+
+
+@pytest.mark.parametrize(
+    ("found", "ends", "reason"),
+    [
+        (b"", [1], "expected 16 bytes for each of 1 ends, found 0"),
+        (bytes(17), [1], "expected 16 bytes for each of 1 ends, found 17"),
+        (bytes(16), [], "expected 16 bytes for each of 0 ends, found 16"),
+        (bytes(16), [2**40], "expected ends of the years 1 to 9999"),
+        (bytes(16), [2**63 - 1], "expected ends of the years 1 to 9999"),
+        (bytes(16), [-(2**63)], "expected ends of the years 1 to 9999"),
+    ],
+)
+def test_what_is_none_is_refused(found: bytes, ends: list[int], reason: str) -> None:
+    with pytest.raises(DenialError, match=reason):
+        unpack(found, ends)

@@ -11,18 +11,21 @@ import pytest
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
+from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
-from issuer.decisions.changes import Change, ChangeKind, Cursor, entry_changes
+from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.feedsteps import FeedStep
 from issuer.decisions.names import issuer_id
 from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.feed_attestors import FeedAttestors, FeedStep, Send
+from issuer.flows.feed_attestors import FeedAttestors, Send
 from issuer.metrics import Metrics
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from tests.doubles.clock import FakeClock
+from tests.doubles.feed import bundle_told, checkpoint_told, entries_put
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
 
 HOUR = timedelta(hours=1)
@@ -144,8 +147,8 @@ async def test_heavy_entries_are_cut_by_their_bytes_and_only_the_last_message_mo
     assert len(steps) == 3
     assert [step.cursor.number for step in steps] == [start, start, head.number]
     assert not any(step.snapshot for step in steps)
-    assert len({entry.id for step in steps for entry in step.entries}) == 125
-    assert [step.bundle is None for step in steps] == [False, True, True]
+    assert len({entry.id for step in steps for entry in entries_put(step.updates)}) == 125
+    assert [bundle_told(step.updates) is None for step in steps] == [False, True, True]
 
 
 class EnoughError(Exception):
@@ -178,7 +181,10 @@ async def test_the_latest_checkpoint_comes_at_once_and_each_later_one_by_itself(
 
     with pytest.raises(EnoughError):
         await follow(feeds, send)
-    assert [(step.snapshot, step.checkpoint) for step in steps] == [(True, _checkpoint(2)), (False, _checkpoint(3))]
+    assert [(step.snapshot, checkpoint_told(step.updates)) for step in steps] == [
+        (True, _checkpoint(2).to_json()),
+        (False, _checkpoint(3).to_json()),
+    ]
     assert steps[1].cursor.number == 3
 
 
@@ -189,7 +195,7 @@ async def test_whoever_goes_on_from_a_cursor_gets_the_latest_checkpoint_again(
     head = await store.read(lambda tx: tx.changes.head())
 
     async def send(step: FeedStep) -> None:
-        assert (step.snapshot, step.checkpoint) == (False, _checkpoint(1))
+        assert (step.snapshot, checkpoint_told(step.updates)) == (False, _checkpoint(1).to_json())
         raise EnoughError
 
     with pytest.raises(EnoughError):

@@ -11,11 +11,11 @@ import pytest
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.health import HealthState
 from cognomen.daemon.troubles import Troubles
+from cognomen.protocol.feed import Cursor
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import NodeID
 from issuer.decisions.budget import Allowance
-from issuer.decisions.changes import Cursor
 from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries

@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestor.decisions.sync import Change, Cursor, diff, keeps_svid
+from attestor.decisions.sync import Change, diff, keeps_svid
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, EntryGone, EntryPut, Update
+from issuer.decisions.feedsteps import in_order
+from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
-from svid.spiffeid import SpiffeID
+from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.entries import entry
 
+TD = TrustDomain("example.org")
 CURSOR = Cursor(incarnation="a", number=1)
 A, B, C = entry("a"), entry("b"), entry("c")
 
@@ -21,7 +25,11 @@ def known(*entries: RegistrationEntry) -> dict[EntryID, RegistrationEntry]:
 
 
 def change(*entries: RegistrationEntry, snapshot: bool = False, gone: tuple[RegistrationEntry, ...] = ()) -> Change:
-    return Change(cursor=CURSOR, snapshot=snapshot, entries=entries, gone=tuple(one.id for one in gone))
+    return told(*in_order(gone=[one.id for one in gone], entries=entries), snapshot=snapshot)
+
+
+def told(*updates: Update, snapshot: bool = False) -> Change:
+    return Change(cursor=CURSOR, snapshot=snapshot, updates=updates)
 
 
 def test_a_snapshot_takes_away_what_it_does_not_name() -> None:
@@ -44,10 +52,28 @@ def test_what_was_never_known_cannot_leave() -> None:
     assert diff(known(A), change(gone=(B,))).left == ()
 
 
-def test_an_entry_both_named_and_gone_is_there() -> None:
+def test_an_entry_gone_and_then_named_is_there() -> None:
     step = diff(known(A), change(A, B, gone=(A, B)))
     assert step.put == (B,)
     assert step.left == ()
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_an_entry_named_and_then_gone_is_gone(snapshot: bool) -> None:  # noqa: FBT001 - a column
+    updates: list[Update] = [*(EntryPut(entry=one) for one in (A, B)), *(EntryGone(entry_id=one.id) for one in (A, B))]
+    step = diff(known(A), told(*updates, snapshot=snapshot))
+    assert step.put == ()
+    assert step.left == (A,)
+
+
+def test_of_several_bundles_the_last_counts_and_none_changes_nothing() -> None:
+    updates = [BundleIs(bundle=Bundle(trust_domain=TD, sequence=number)) for number in (1, 2)]
+    assert diff({}, told(*updates)).bundle == updates[-1].bundle
+    assert diff({}, told()).bundle is None
+
+
+def test_a_checkpoint_is_no_news_of_entries() -> None:
+    assert diff(known(A), told(CheckpointIs(document=b"{}"))) == diff(known(A), told())
 
 
 def test_only_an_entry_that_was_known_has_a_stale_svid() -> None:

@@ -397,8 +397,9 @@ Global___FollowRequest: _TypeAlias = FollowRequest  # noqa: Y015
 
 @_typing.final
 class Change(_message.Message):
-    """One step of the feed: apply all of it, then stand at `cursor`. A snapshot comes as one or more messages (`more` on all but the last), and
-    what it does not name is gone.
+    """One step of the feed: apply its updates in order, then stand at `cursor`. A snapshot comes as one or more messages (`more` on all but the
+    last), and an entry that it does not name is gone. Other steps that are too large for one message come as several, of which only the last
+    moves the cursor.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -406,42 +407,96 @@ class Change(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
-    ENTRIES_FIELD_NUMBER: _builtins.int
-    GONE_FIELD_NUMBER: _builtins.int
-    BUNDLE_FIELD_NUMBER: _builtins.int
-    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
     snapshot: _builtins.bool
     more: _builtins.bool
-    bundle: _builtins.bytes
-    """empty: unchanged"""
-    checkpoint: _builtins.bytes
-    """the latest signed checkpoint of the audit chain, JSON; empty: unchanged"""
     @_builtins.property
     def cursor(self) -> Global___Cursor: ...
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]: ...
-    @_builtins.property
-    def gone(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """entry ids this node is no longer entitled to"""
-
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Update]: ...
     def __init__(
         self,
         *,
         cursor: Global___Cursor | None = ...,
         snapshot: _builtins.bool = ...,
         more: _builtins.bool = ...,
-        entries: _abc.Iterable[Global___Entry] | None = ...,
-        gone: _abc.Iterable[_builtins.str] | None = ...,
-        bundle: _builtins.bytes = ...,
-        checkpoint: _builtins.bytes = ...,
+        updates: _abc.Iterable[Global___Update] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "cursor", b"cursor", "entries", b"entries", "gone", b"gone", "more", b"more", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "more", b"more", "snapshot", b"snapshot", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class Update(_message.Message):
+    """One piece of news. A kind that the attestor does not know is left out: the issuer may be newer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_PUT_FIELD_NUMBER: _builtins.int
+    ENTRY_GONE_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    DENIALS_PUT_FIELD_NUMBER: _builtins.int
+    entry_gone: _builtins.str
+    """the id of an entry this node is no longer entitled to"""
+    bundle: _builtins.bytes
+    """SPIFFE bundle, JWKS"""
+    checkpoint: _builtins.bytes
+    """the latest signed checkpoint of the audit chain, JSON"""
+    @_builtins.property
+    def entry_put(self) -> Global___Entry: ...
+    @_builtins.property
+    def denials_put(self) -> Global___Denials: ...
+    def __init__(
+        self,
+        *,
+        entry_put: Global___Entry | None = ...,
+        entry_gone: _builtins.str = ...,
+        bundle: _builtins.bytes = ...,
+        checkpoint: _builtins.bytes = ...,
+        denials_put: Global___Denials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put"]  # noqa: Y015
+    _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
+
+Global___Update: _TypeAlias = Update  # noqa: Y015
+
+@_typing.final
+class Denials(_message.Message):
+    """Credentials that ended before their time. Nothing takes that back: each is kept until five minutes after its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    numbers: _builtins.bytes
+    """serials and jtis, 16 bytes each, big-endian"""
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """when each of them would have ended by itself, in seconds since 1970"""
+
+    def __init__(
+        self,
+        *,
+        numbers: _builtins.bytes = ...,
+        ends: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends", "numbers", b"numbers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Denials: _TypeAlias = Denials  # noqa: Y015
 
 @_typing.final
 class AcknowledgeRequest(_message.Message):

@@ -11,10 +11,11 @@ from typing import TypeAlias
 from sqlite_utils import Database
 
 from cognomen.daemon.auditlog import GENESIS, AuditRow, Checkpoint
+from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import LedgerFilter
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
-from issuer.decisions.changes import Change, ChangeKind, Cursor
+from issuer.decisions.changes import Change, ChangeKind
 from svid.entry import EntryID
 from svid.keys import KeyID
 

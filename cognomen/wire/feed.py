@@ -1,0 +1,72 @@
+"""The feed between protobuf and values: the only code for it."""
+
+from typing import assert_never
+
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from cognomen.wire.node import entry_from_pb, write_entry
+from cognomen.wire.pb import node_pb2 as pb
+from svid.bundle import Bundle
+from svid.denials import pack, unpack
+from svid.entry import EntryID
+from svid.errors import BundleError
+from svid.spiffeid import TrustDomain
+
+__all__ = ["cursor_from_pb", "cursor_to_pb", "update_from_pb", "write_update"]
+
+
+def cursor_to_pb(cursor: Cursor) -> pb.Cursor:
+    """Write a cursor."""
+    return pb.Cursor(incarnation=cursor.incarnation, number=cursor.number)
+
+
+def cursor_from_pb(message: pb.Cursor) -> Cursor:
+    """Read a cursor."""
+    return Cursor(incarnation=message.incarnation, number=message.number)
+
+
+def write_update(update: Update, message: pb.Update) -> None:
+    """Write an update into an empty message."""
+    match update:
+        case DenialsPut(denials=denials):
+            message.denials_put.numbers, ends = pack(denials)
+            message.denials_put.ends.extend(ends)
+        case EntryPut(entry=entry):
+            write_entry(entry, message.entry_put)
+        case EntryGone(entry_id=entry_id):
+            message.entry_gone = entry_id
+        case BundleIs(bundle=bundle):
+            message.bundle = bundle.to_jwks()
+        case CheckpointIs(document=document):
+            message.checkpoint = document
+        case _:
+            assert_never(update)
+
+
+def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | None:
+    """Read an update; None: it is of a kind that this version does not know.
+
+    Raises:
+        SVIDError: an entry that breaks a rule; a bundle that is none, or holds no X.509 authority.
+    """
+    match kind := message.WhichOneof("update"):
+        case "denials_put":
+            return DenialsPut(denials=unpack(message.denials_put.numbers, message.denials_put.ends))
+        case "entry_put":
+            return EntryPut(entry=entry_from_pb(message.entry_put))
+        case "entry_gone":
+            return EntryGone(entry_id=EntryID(message.entry_gone))
+        case "bundle":
+            return BundleIs(bundle=_usable_bundle(trust_domain, message.bundle))
+        case "checkpoint":
+            return CheckpointIs(document=message.checkpoint)
+        case None:
+            return None
+        case _:
+            assert_never(kind)
+
+
+def _usable_bundle(trust_domain: TrustDomain, document: bytes) -> Bundle:
+    bundle = Bundle.from_jwks(trust_domain, document)
+    if not bundle.x509_authorities:
+        raise BundleError("bundle: expected an X.509 authority, found none")
+    return bundle

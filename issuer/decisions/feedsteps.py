@@ -1,0 +1,111 @@
+"""The messages of the feed: in which order a node is told its news, and where the news is cut.
+
+What a change means to a node is decided in changes; what an update looks like on the wire in cognomen/wire/feed.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from cognomen.daemon.auditlog import Checkpoint
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from svid.bundle import Bundle
+from svid.denials import SERIAL_BYTES, Denial
+from svid.entry import EntryID, RegistrationEntry
+
+__all__ = ["FeedStep", "cut", "in_order", "weight"]
+
+_MESSAGE_UPDATES = 1000
+_MESSAGE_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12 kB/s it comes in time
+_FRAME_BYTES = 16  # at most: two tags, and two lengths below 16 MiB
+_DENIAL_BYTES = SERIAL_BYTES + 5  # the number, and the end as seconds
+_UPDATE_DENIALS = 4096
+_ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedStep:
+    """One message of the feed.
+
+    Args:
+        snapshot: this and the messages before it with `more` are all there is.
+    """
+
+    cursor: Cursor
+    snapshot: bool = False
+    more: bool = False
+    updates: tuple[Update, ...] = ()
+
+
+def in_order(
+    *,
+    denials: Iterable[Denial] = (),
+    bundle: Bundle | None = None,
+    gone: Iterable[EntryID] = (),
+    entries: Iterable[RegistrationEntry] = (),
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[Update]:
+    """Put news in the order in which it is told: what must be applied first comes first.
+
+    1. What is denied, before anything is served anew.
+    2. The bundle, by which the node knows its issuer and its workloads know their peers.
+    3. What the node loses, before what it gets.
+    4. Last the checkpoint, which changes nothing that the node serves.
+    """
+    left = iter(denials)
+    while some := tuple(itertools.islice(left, _UPDATE_DENIALS)):
+        yield DenialsPut(denials=some)
+    if bundle is not None:
+        yield BundleIs(bundle=bundle)
+    for entry_id in gone:
+        yield EntryGone(entry_id=entry_id)
+    for entry in entries:
+        yield EntryPut(entry=entry)
+    if checkpoint is not None:
+        yield CheckpointIs(document=checkpoint.to_json())
+
+
+def cut(updates: Iterable[Update], *, before: Cursor | None, after: Cursor) -> list[FeedStep]:
+    """Cut news into messages of bounded size: at least one, which may be empty.
+
+    Only the last message moves a follower from `before` to `after`: whoever loses the stream in between gets all of them again.
+
+    Args:
+        before: where the follower stands; None: wherever it stands, this is a snapshot.
+    """
+    snapshot = before is None
+    *head, tail = _chunks(updates)
+    steps = [FeedStep(cursor=before or after, snapshot=snapshot, more=snapshot, updates=chunk) for chunk in head]
+    return [*steps, FeedStep(cursor=after, snapshot=snapshot, updates=tail)]
+
+
+def weight(update: Update) -> int:
+    """Estimate how many bytes of a message an update takes: for an entry, more than almost any does."""
+    match update:
+        case DenialsPut(denials=denials):
+            return _FRAME_BYTES + _DENIAL_BYTES * len(denials)
+        case EntryPut(entry=entry):
+            selectors = sum(len(selector.value) for selector in entry.selectors)
+            return _ENTRY_BYTES + selectors + sum(map(len, entry.dns_names))
+        case EntryGone(entry_id=entry_id):
+            return _FRAME_BYTES + len(entry_id)
+        case BundleIs(bundle=bundle):
+            return _FRAME_BYTES + len(bundle.to_jwks())
+        case CheckpointIs(document=document):
+            return _FRAME_BYTES + len(document)
+        case _:
+            assert_never(update)
+
+
+def _chunks(updates: Iterable[Update]) -> Iterator[tuple[Update, ...]]:
+    chunk: list[Update] = []
+    size = 0
+    for update in updates:
+        added = weight(update)
+        if chunk and (len(chunk) >= _MESSAGE_UPDATES or size + added > _MESSAGE_BYTES):
+            yield tuple(chunk)
+            chunk, size = [], 0
+        chunk.append(update)
+        size += added
+    yield tuple(chunk)
