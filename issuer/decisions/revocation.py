@@ -104,6 +104,7 @@ class Revocation:
         number: its own; 0 until stored.
         actor: who said it, as the audit names them.
         denied: how many credentials ended by it.
+        change: the change number after which followers have it; 0 until stored.
         lifted_at: when its block ended; None: it stands, or it is none.
     """
 
@@ -114,6 +115,7 @@ class Revocation:
     at: datetime
     number: int = 0
     denied: int = 0
+    change: int = 0
     lifted_at: datetime | None = None
     lifted_by: str = ""
 

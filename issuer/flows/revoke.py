@@ -46,12 +46,10 @@ class Revoked:
     Args:
         revocation: as it stands; its number is 0 after a dry run.
         fallen: what ended by it, or would.
-        change: the change number after which followers have it; 0 after a dry run.
     """
 
     revocation: Revocation
     fallen: Sequence[Fallen]
-    change: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +97,7 @@ class Revoke:
             number=revoked.revocation.number,
             kind=target.kind.value,
             denied=revoked.revocation.denied,
-            change=revoked.change,
+            change=revoked.revocation.change,
         )
         return revoked
 
@@ -117,9 +115,8 @@ class Revoke:
                     Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list"
                 )
             after = lifted(found, by=actor, now=self.clock.now())
-            tx.revocations.lift(after)
-            named = _named(tx, found.target)
-            tx.changes.append(_regroup(named))
+            tx.revocations.put(after)
+            tx.changes.append(_regroup(_named(tx, found.target)))
             event = AuditEvent(at=self.clock.now(), actor=actor, action="revocation lifted", subject=str(number))
             tx.audit.append([event])
             return after
@@ -149,7 +146,7 @@ class Revoke:
         _check(tx, asked)
         named = _named(tx, asked.target)
         fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
-        return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen, change=0)
+        return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen)
 
     def _revoke(self, tx: Transaction, asked: Revocation) -> Revoked:
         # 1. Whom it names.
@@ -162,12 +159,8 @@ class Revoke:
         if asked.target.kind is RevocationKind.NODE:
             _ban(tx, asked.target.node_ids)
         # 4. Whoever follows the log, learns it.
-        regrouped = _regroup(named)
-        return Revoked(
-            revocation=revocation,
-            fallen=fallen,
-            change=tx.changes.append(regrouped) if regrouped else tx.changes.head().number,
-        )
+        tx.changes.append(_regroup(named))
+        return Revoked(revocation=revocation, fallen=fallen)
 
     async def _record_refusal(self, refused: Refused, *, actor: str, action: str) -> None:
         if refused.kind is not Kind.UNAVAILABLE:
@@ -179,7 +172,9 @@ def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocat
     """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on."""
     number = tx.revocations.add(asked)
     denied = sum(tx.denials.deny(where, revocation=number, now=asked.at) for where in live)
-    tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
+    change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
+    stored = replace(asked, number=number, denied=denied, change=change)
+    tx.revocations.put(stored)
     tx.audit.append(
         [
             AuditEvent(
@@ -197,7 +192,7 @@ def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocat
             )
         ]
     )
-    return replace(asked, number=number, denied=denied)
+    return stored
 
 
 def _check(tx: Transaction, asked: Revocation) -> None:
