@@ -4,7 +4,7 @@ What may be named is decided in issuer/decisions/revocation. Who tells the verif
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -31,7 +31,7 @@ from issuer.queries import all_nodes_in
 from svid.clock import Clock
 from svid.entry import RegistrationEntry
 
-__all__ = ["Revoke", "Revoked", "deny_in"]
+__all__ = ["Revoke", "Revoked", "all_of_node", "deny_in", "end_in"]
 
 log = structlog.get_logger(__name__)
 
@@ -195,6 +195,17 @@ def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocat
     return stored
 
 
+def end_in(tx: Transaction, asked: Revocation, live: Collection[Live]) -> None:
+    """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
+    if any(tx.denials.fallen(where, now=asked.at) for where in live):
+        deny_in(tx, asked, live)
+
+
+def all_of_node(node_id: NodeID) -> Live:
+    """Everything that was signed for a node and its workloads."""
+    return Live(kinds=_ALL_OF_A_NODE, node_ids=[node_id])
+
+
 def _check(tx: Transaction, asked: Revocation) -> None:
     target = asked.target
     check_comment(asked.comment)
@@ -229,6 +240,8 @@ def _named(tx: Transaction, target: Target) -> _Named:
         case RevocationKind.ENTRY:
             found = list(tx.entries.get(target.entry_ids).values())
             return _Named(live=(Live(entry_ids=target.entry_ids),), entries=found)
+        case RevocationKind.DELETION:
+            return _Named(live=(Live(entry_ids=target.entry_ids),))
         case RevocationKind.SPIFFE_ID:
             found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
             return _Named(live=(Live(spiffe_id=target.spiffe_id, below=target.below),), entries=found)
