@@ -4,6 +4,7 @@ A source follows one stream in a thread of its own (svid/workloadapi/follower) a
 decides whom to trust with which call (svid/tls) or when an identity is renewed (the attestor).
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -66,9 +67,11 @@ class _Source(ABC, Generic[_Message, _Value]):
         self.close()
 
     def close(self) -> None:
-        """End the stream and its thread; the source must not be asked any more."""
-        self._follower.close()
+        """End the stream and its thread; the source must not be asked any more. A subscriber may do it, too."""
+        self._follower.end()
         self._client.close()
+        if threading.current_thread() is not self._follower.thread:
+            self._follower.thread.join()
 
     @property
     @abstractmethod
