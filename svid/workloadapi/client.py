@@ -202,6 +202,8 @@ class WorkloadAPIClient:
             return stub(request, metadata=_HEADER, timeout=self._timeout.total_seconds())
         except grpc.RpcError as e:
             raise _error(e) from e
+        except ValueError as e:  # how gRPC says that the channel was closed
+            raise WorkloadAPIError("client: expected an open one, found it closed", code="CANCELLED") from e
 
 
 def _serialize(request: Message) -> bytes:

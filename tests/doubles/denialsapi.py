@@ -33,8 +33,10 @@ class DenialsDouble:
         opening: what a stream begins with instead of the snapshot; None: the snapshot.
         age: how long ago the issuer was heard, as messages say; None: they do not.
         refuses_receipts: the status of each receipt; None: they are kept.
+        holds_receipts: whether receipts get no answer until their caller goes away.
         streams: the metadata of each Follow so far.
-        receipts: each that came so far, in order.
+        receipts: each that was kept so far, in order.
+        receipt_calls: the metadata of each Enforced so far.
     """
 
     def __init__(self, trust_domain: str = "example.org") -> None:
@@ -42,7 +44,9 @@ class DenialsDouble:
         self.opening: list[pb.Denied | bytes | Fail] | None = None
         self.age: timedelta | None = timedelta()
         self.refuses_receipts: Fail | None = None
+        self.holds_receipts = False
         self.streams: list[dict[str, str | bytes]] = []
+        self.receipt_calls: list[dict[str, str | bytes]] = []
         self.receipts: list[Enforced] = []
         self._trust_domain = TrustDomain(trust_domain)
         self._held: list[Denial] = []
@@ -91,6 +95,11 @@ class DenialsDouble:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.streams) >= count, _SECONDS), self.streams
 
+    def wait_for_receipt_calls(self, count: int) -> None:
+        """Return when that many receipts were begun, kept or not."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.receipt_calls) >= count, _SECONDS), self.receipt_calls
+
     def wait_for_receipts(self, *receipts: Enforced) -> None:
         """Return when these have come."""
         with self._changed:
@@ -133,10 +142,14 @@ class DenialsDouble:
             self._changed.notify_all()
 
     def _enforced(self, request: Message, context: grpc.ServicerContext) -> bytes:
+        assert isinstance(request, pb.EnforcedRequest)
         if self.refuses_receipts is not None:
             context.abort(self.refuses_receipts.code, self.refuses_receipts.detail)
-        assert isinstance(request, pb.EnforcedRequest)
         with self._changed:
+            context.add_callback(self._wake)
+            self.receipt_calls.append(dict(context.invocation_metadata()))
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not (self.holds_receipts and context.is_active()))
             self.receipts.append(read_enforced(request))
             self._changed.notify_all()
         return pb.EnforcedResponse().SerializeToString()
