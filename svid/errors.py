@@ -9,6 +9,7 @@ __all__ = [
     "BundleError",
     "EntryError",
     "JWTSVIDError",
+    "RevokedError",
     "SVIDError",
     "SelectorError",
     "SpiffeIDError",
@@ -52,6 +53,10 @@ class X509SVIDError(SVIDError):
 
 class JWTSVIDError(SVIDError):
     """A token that is no JWT-SVID, or that the bundle does not vouch for."""
+
+
+class RevokedError(SVIDError):
+    """A credential that ended before its time."""
 
 
 class AddressError(SVIDError):

@@ -237,11 +237,9 @@ def _named(tx: Transaction, target: Target) -> _Named:
                 spiffe_id=target.spiffe_id,
             )
             return _Named(live=(live,))
-        case RevocationKind.ENTRY:
+        case RevocationKind.ENTRY | RevocationKind.DELETION:
             found = list(tx.entries.get(target.entry_ids).values())
             return _Named(live=(Live(entry_ids=target.entry_ids),), entries=found)
-        case RevocationKind.DELETION:
-            return _Named(live=(Live(entry_ids=target.entry_ids),))
         case RevocationKind.SPIFFE_ID:
             found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
             return _Named(live=(Live(spiffe_id=target.spiffe_id, below=target.below),), entries=found)
