@@ -20,6 +20,7 @@ from attestor.api.status import translate
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.sync import Change
+from attestor.deniallog import number_of
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
@@ -33,7 +34,9 @@ from cognomen.protocol.feed import Cursor
 from issuer.decisions.feedsteps import in_order
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
+from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
+from svid.jwtsvid import JWTSVID
 from svid.keys import KeyKind, generate_private_key
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -113,6 +116,12 @@ class WorkloadSide:
         self.authorities.append(Authority(TRUST_DOMAIN, self.clock, name=f"{len(self.authorities)}"))
         self._apply(bundle=self.bundle)
 
+    def deny(self, *credentials: X509SVID | JWTSVID) -> None:
+        """End these before their time."""
+        numbers = (one.serial if isinstance(one, X509SVID) else number_of(one) for one in credentials)
+        end = (self.clock.now() + HOUR).replace(microsecond=0)
+        self._apply(denials=[Denial(number, end) for number in numbers if number is not None])
+
     def mint(self, *entries: RegistrationEntry) -> None:
         """Hold a new X509-SVID for each."""
         self.cache.hold(self._minted(entry) for entry in entries)
@@ -140,10 +149,11 @@ class WorkloadSide:
         entries: Sequence[RegistrationEntry] = (),
         gone: Sequence[EntryID] = (),
         bundle: Bundle | None = None,
+        denials: Sequence[Denial] = (),
     ) -> None:
         self._number += 1
         cursor = Cursor(incarnation="1", number=self._number)
-        updates = in_order(bundle=bundle, gone=gone, entries=entries)
+        updates = in_order(denials=denials, bundle=bundle, gone=gone, entries=entries)
         self.cache.apply(Change(cursor=cursor, snapshot=snapshot, updates=tuple(updates)))
 
     def _minted(self, entry: RegistrationEntry) -> HeldX509:

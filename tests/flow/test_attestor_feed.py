@@ -195,6 +195,39 @@ async def test_an_svid_is_renewed_at_half_life_with_a_new_key(attestor: Attestor
     assert after.svid.private_key.public_key() != before.svid.private_key.public_key()
 
 
+async def test_an_svid_that_is_denied_gives_way_at_once_to_one_with_a_fresh_key(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"), entry("db"))
+    await until(lambda: len(attestor.cache.svids) == 2)
+    before, other = attestor.svid("web"), attestor.svid("db")
+    assert before is not None
+    with attestor.cache.subscribe(UID_1000) as subscription:
+        attestor.issuer.deny(before.svid.serial)
+        await subscription.changed()
+        assert attestor.svid("web") is None
+        await until(lambda: attestor.svid("web") is not None)
+    after = attestor.svid("web")
+    assert after is not None
+    assert after.svid.serial != before.svid.serial
+    assert after.svid.private_key.public_key() != before.svid.private_key.public_key()
+    assert attestor.svid("db") is other
+
+
+async def test_what_is_denied_while_its_renewal_fails_is_minted_as_soon_as_the_issuer_grants_it(
+    attestor: Attestor,
+) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    before = attestor.svid("web")
+    assert before is not None
+    attestor.issuer.refused_entries[EntryID("web")] = Refused(Kind.EXHAUSTED, "too many")
+    await attestor.let_pass(HOUR * 0.75)
+    assert attestor.svid("web") is before
+    del attestor.issuer.refused_entries[EntryID("web")]
+    attestor.issuer.deny(before.svid.serial)
+    await until(lambda: attestor.svid("web") is None)
+    await until(lambda: attestor.svid("web") is not None)
+
+
 async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_longer(attestor: Attestor) -> None:
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
