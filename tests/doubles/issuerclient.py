@@ -147,6 +147,7 @@ class IssuerInMemory:
         self.is_silent = False
         self.most: int | None = None
         self.cancels = 0
+        self.words = 0
         self.loses_replies = 0
         self.refused_node: Refused | None = None
         self.refused_return: Refused | None = None
@@ -296,6 +297,11 @@ class IssuerInMemory:
         messages = cut(updates, before=cursor, after=head)
         return [Change(cursor=one.cursor, snapshot=False, updates=one.updates) for one in messages]
 
+    def say_a_word(self) -> None:
+        """Tell every follower that the issuer is alive."""
+        self.words += 1
+        self.wake()
+
     async def wait(self) -> None:
         """Return after the next change of anything."""
         await self._grown.wait()
@@ -348,7 +354,7 @@ class InMemoryIssuerClient:
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         self._check_node()
         used = self._used
-        returns = True
+        returns, words = True, self._issuer.words
         while used == self._used:
             steps = self._issuer.steps(cursor, returns=returns)
             for step in steps:
@@ -356,7 +362,10 @@ class InMemoryIssuerClient:
                 cursor, returns = step.cursor, False
                 if used != self._used:
                     return
-            if not steps:
+            if words != self._issuer.words and cursor is not None:
+                words = self._issuer.words
+                yield Change(cursor=cursor, snapshot=False)
+            elif not steps:
                 await self._issuer.wait()
                 self._check_node()
 
