@@ -61,12 +61,14 @@ class DenialLog:
     def put(self, denials: Iterable[Denial], cursor: Cursor) -> bool:
         """Hold these, too, and stand at that cursor; whether any of them is new.
 
-        Followers hear of denials, and where a step that had some ends; a cursor that moves otherwise is told with their next word.
+        Followers hear of denials, where a step that had some ends, and of another store; a cursor that moves otherwise is told with their
+        next word.
         """
         before = self.place
         self._hold(denials := tuple(denials))
+        is_other = self.cursor is None or self.cursor.incarnation != cursor.incarnation
         moved, self.cursor = cursor != self.cursor, cursor
-        if denials or (moved and self._is_amidst):
+        if denials or is_other or (moved and self._is_amidst):
             self.turn += 1
             self._grown.set()
             self._grown = asyncio.Event()

@@ -84,6 +84,9 @@ async def is_woken(log: DenialLog, turn: int) -> bool:
 async def test_denials_wake_followers_and_so_does_the_end_of_the_step_that_had_some() -> None:
     log = DenialLog()
     turn = log.turn
+    log.put([], at(0))
+    assert await is_woken(log, turn), "there is an epoch"
+    turn = log.turn
     log.put([], at(1))
     assert not await is_woken(log, turn), "a cursor that moves without denials is told with the next word"
     log.put(denials([1]), at(1))
