@@ -9,6 +9,7 @@ from attestor.cache import Cache, HeldX509
 from attestor.decisions.node import Node
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.renew_svids import RenewSVIDs
@@ -65,6 +66,7 @@ class ObserveAttestor:
     cache: Cache
     node: KeepNode
     feed: FollowFeed
+    denials: KeepDenials
     renewals: RenewSVIDs
     jwts: MintJWTs
     troubles: Troubles
