@@ -41,6 +41,7 @@ __all__ = [
     "Times",
     "Tokens",
     "Transaction",
+    "Use",
 ]
 
 T = TypeVar("T")
@@ -160,6 +161,19 @@ class Authorities(Protocol):
         """Add an authority, or overwrite it, but its last_not_after never becomes earlier."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How much of what an authority signed is still in use.
+
+    Args:
+        live: credentials that are not over, and not denied.
+        unreplaced: those of them after which nothing was signed for the same purpose: they are certainly in use.
+    """
+
+    live: int = 0
+    unreplaced: int = 0
+
+
 class Ledger(Protocol):
     """Every credential that we signed, or were about to."""
 
@@ -177,6 +191,9 @@ class Ledger(Protocol):
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
+
+    def uses(self, *, now: datetime) -> Mapping[KeyID, Use]:
+        """What is in use of the authorities that signed anything that is, certificates of authorities aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

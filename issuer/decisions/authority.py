@@ -27,11 +27,14 @@ __all__ = [
     "intended",
     "is_valid",
     "lifetime_of",
+    "postponed",
     "prepared",
     "published",
     "replaced",
     "retired",
     "suspected",
+    "tainted",
+    "tainted_ids",
 ]
 
 BACKDATE = timedelta(seconds=30)
@@ -69,6 +72,7 @@ class Authority:
         activate_at: when it is meant to sign, if nothing makes it wait or hurry.
         last_not_after: the end of the last credential that it signed; None: it signed none.
         is_suspect: it may have signed what is not on the books; its successor is meant to sign at once.
+        tainted_at: when an operator said that what it signed is to be replaced; tainted_change is the change number of that.
     """
 
     key_id: KeyID
@@ -84,6 +88,13 @@ class Authority:
     activate_at: datetime | None = None
     last_not_after: datetime | None = None
     is_suspect: bool = False
+    tainted_at: datetime | None = None
+    tainted_change: int = 0
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the bundle holds it."""
+        return self.state not in {AuthorityState.INTENDED, AuthorityState.RETIRED}
 
 
 def intended(kind: AuthorityKind, key_id: KeyID, *, now: datetime, ttl: timedelta) -> Authority:
@@ -132,6 +143,11 @@ def asked(authority: Authority, *, now: datetime) -> Authority:
     return replace(authority, activate_at=min(now, authority.activate_at or now))
 
 
+def postponed(authority: Authority, *, until: datetime) -> Authority:
+    """The row once it is not meant to sign before then."""
+    return replace(authority, activate_at=max(until, authority.activate_at or until))
+
+
 def activated(authority: Authority, *, now: datetime) -> Authority:
     """The row once it signs."""
     return replace(authority, state=AuthorityState.ACTIVE, activated_at=now)
@@ -145,6 +161,15 @@ def replaced(authority: Authority) -> Authority:
 def suspected(authority: Authority) -> Authority:
     """The row once it may have signed what is not on the books: it is not let sign again."""
     return replace(authority, is_suspect=True)
+
+
+def tainted(authority: Authority, *, change: int, now: datetime) -> Authority:
+    """The row once it signs no more, and all that it signed is to be replaced.
+
+    Args:
+        change: the number of the change that tells the attestors.
+    """
+    return replace(authority, state=AuthorityState.OLD, tainted_at=now, tainted_change=change)
 
 
 def retired(authority: Authority) -> Authority:
@@ -168,9 +193,24 @@ def active(authorities: Iterable[Authority], kind: AuthorityKind, *, now: dateti
     )
 
 
+def tainted_ids(authorities: Iterable[Authority]) -> tuple[str, ...]:
+    """The tainted ones that the bundle still holds, by what their SVIDs name them.
+
+    Shape: of X.509 the subject key identifier, as hexadecimal; of JWT the key id.
+    """
+    return tuple(_id_in_svids(a) for a in authorities if a.is_published and a.tainted_at is not None)
+
+
+def _id_in_svids(authority: Authority) -> str:
+    if authority.kind is AuthorityKind.JWT:
+        return authority.key_id
+    certificate = x509.load_der_x509_certificate(authority.certificate)
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+
+
 def bundle_of(trust_domain: TrustDomain, authorities: Iterable[Authority], *, sequence: int) -> Bundle:
     """Our own bundle: every authority that is published and not retired."""
-    listed = [a for a in authorities if a.state not in {AuthorityState.INTENDED, AuthorityState.RETIRED}]
+    listed = [a for a in authorities if a.is_published]
     return Bundle(
         trust_domain=trust_domain,
         x509_authorities=tuple(

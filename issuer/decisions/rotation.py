@@ -12,9 +12,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from issuer.decisions.authority import BACKDATE, Authority, AuthorityKind, AuthorityState, is_valid, lifetime_of
+from issuer.decisions.authority import (
+    BACKDATE,
+    Authority,
+    AuthorityKind,
+    AuthorityState,
+    activated,
+    is_valid,
+    lifetime_of,
+    postponed,
+    replaced,
+)
 
-__all__ = ["Circumstances", "Step", "StepKind", "is_orphan", "next_step", "why_not_yet"]
+__all__ = ["Circumstances", "Step", "StepKind", "activation", "is_orphan", "next_step", "successor", "why_not_yet"]
 
 _PATIENCE = 1 / 14  # of a lifetime: how long an attestor that does not acknowledge holds everybody up
 _ATTEMPTS_FOR = 1 / 14  # of a lifetime: how long a key that could not be made or certified is tried again
@@ -86,8 +96,8 @@ def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstan
         return step(StepKind.ACTIVATE, former)
     if (coming := _first(mine, AuthorityState.INTENDED)) is not None:
         return step(_step_of_intended(coming, at.now), coming)
-    if following is None:
-        return step(StepKind.INTEND)
+    if following is None or _hands_over_at(following) <= at.now:
+        return step(StepKind.INTEND)  # what has too little left to be of use is no next one
     over = next((a for a in mine if _is_over(a, at.now)), None)
     if over is not None and at.is_clock_trusted:
         return step(StepKind.RETIRE, over)
@@ -98,6 +108,29 @@ def _step_of_intended(coming: Authority, now: datetime) -> StepKind:
     if not coming.not_before <= now <= coming.not_before + BACKDATE + lifetime_of(coming) * _ATTEMPTS_FOR:
         return StepKind.RETIRE  # too much of its life is over, or it began in a future that the clock took back
     return StepKind.PUBLISH if coming.public_key else StepKind.PREPARE
+
+
+def activation(authorities: Iterable[Authority], authority: Authority, *, now: datetime) -> tuple[Authority, ...]:
+    """The rows that change when this one signs: itself, the one that it replaces, and the next ones that it outlives.
+
+    Those are in reserve from then on: a shorter one must not take over at once, only because its time came before.
+    """
+    mine = [a for a in authorities if a.kind is authority.kind and a.key_id != authority.key_id]
+    signing = activated(authority, now=now)
+    return (
+        *(replaced(a) for a in mine if a.state is AuthorityState.ACTIVE),
+        *(
+            postponed(a, until=_hands_over_at(signing))
+            for a in mine
+            if a.state is AuthorityState.NEXT and a.not_after <= signing.not_after
+        ),
+        signing,
+    )
+
+
+def successor(authorities: Iterable[Authority], kind: AuthorityKind, *, now: datetime) -> Authority | None:
+    """The next one that could sign now, whatever it waits for; None: none is published and valid."""
+    return _following(a for a in authorities if a.kind is kind and is_valid(a, now=now))
 
 
 def why_not_yet(authority: Authority, authorities: Iterable[Authority], at: Circumstances) -> str:
@@ -172,7 +205,10 @@ def _former(usable: Iterable[Authority], now: datetime) -> Authority | None:
     worth_it = [
         a
         for a in usable
-        if a.state is AuthorityState.OLD and not a.is_suspect and now + lifetime_of(a) * _WORTH_IT <= a.not_after
+        if a.state is AuthorityState.OLD
+        and not a.is_suspect
+        and a.tainted_at is None
+        and now + lifetime_of(a) * _WORTH_IT <= a.not_after
     ]
     return max(worth_it, key=lambda a: a.not_after, default=None)
 

@@ -7,7 +7,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from cryptography import x509
@@ -35,7 +35,7 @@ from svid.keys import KeyID, KeyKind, SigningKey, public_key_to_der
 from svid.spiffeid import TrustDomain
 from svid.x509svid import check_signing
 
-__all__ = ["RotateAuthority", "RotationPolicy"]
+__all__ = ["RotateAuthority", "RotationPolicy", "activate_in", "new_key_id", "retire_in"]
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +80,7 @@ class RotateAuthority:
     metrics: Metrics
     pulse: Pulse = field(default_factory=Pulse)
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _stepping: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self) -> None:
         """Take steps until none is due.
@@ -87,6 +88,10 @@ class RotateAuthority:
         Raises:
             Refused: CONFLICT when the store holds another trust domain's authorities; UNAVAILABLE as store and keys.
         """
+        async with self._stepping:  # one key for each row: two that make it would each take their own for it
+            await self._step()
+
+    async def _step(self) -> None:
         # 1. Are they ours?
         rows = await self.datastore.read(lambda tx: tx.authorities.list())
         self._check_ours(rows)
@@ -143,6 +148,10 @@ class RotateAuthority:
             tx.audit.append([event])
 
         await self.datastore.write(work)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for what is due now: somebody changed the rows."""
         self._woken.set()
 
     async def rows(self) -> Sequence[tuple[Authority, str]]:
@@ -174,15 +183,16 @@ class RotateAuthority:
     async def _take(self, step: Step, at: Circumstances) -> None:
         match step.kind, step.authority:
             case StepKind.INTEND, _:
-                key_id = KeyID(f"{step.authority_kind}-{secrets.token_hex(8)}")
-                row = authority.intended(step.authority_kind, key_id, now=at.now, ttl=self.policy.lifetime)
+                row = authority.intended(
+                    step.authority_kind, new_key_id(step.authority_kind), now=at.now, ttl=self.policy.lifetime
+                )
                 await self._write(lambda tx: self._put(tx, row, "authority intended"))
             case StepKind.PREPARE, Authority() as row:
                 await self._prepare(row)
             case StepKind.PUBLISH, Authority():
                 await self._write(lambda tx: self._publish(tx, step, at))
             case StepKind.ACTIVATE, Authority() as row:
-                if await self._has_key(row):
+                if await self.has_key(row):
                     await self._write(lambda tx: self._activate(tx, step, at))
                 else:
                     await self._write(lambda tx: self._give_up(tx, row))
@@ -225,7 +235,7 @@ class RotateAuthority:
                 raise
             return await self.issuance.keys.generate(key_id, KeyKind.EC_P256)
 
-    async def _has_key(self, row: Authority) -> bool:
+    async def has_key(self, row: Authority) -> bool:
         """Whether the key is there that the bundle speaks of: one that is gone is not let sign."""
         try:
             key = await self.issuance.keys.get(row.key_id)
@@ -245,13 +255,7 @@ class RotateAuthority:
     def _activate(self, tx: Transaction, step: Step, at: Circumstances) -> AuditEvent | None:
         if (row := _still_due(tx, step, at)) is None:
             return None
-        for before in tx.authorities.list():
-            if before.kind is row.kind and before.state is AuthorityState.ACTIVE:
-                tx.authorities.put(authority.replaced(before))
-        tx.changes.append([Change(kind=ChangeKind.AUTHORITY)])
-        known = at.acknowledged is None or at.acknowledged >= row.published_change
-        told = "every connected attestor" if known else "not every connected attestor"
-        return self._put(tx, authority.activated(row, now=at.now), "authority activated", {"acknowledged by": told})
+        return activate_in(tx, row, acknowledged=at.acknowledged, actor=_ACTOR, now=at.now)
 
     def _give_up(self, tx: Transaction, row: Authority) -> AuditEvent:
         """Never let sign one whose key is gone; if it signed before, what it signed stays trusted."""
@@ -260,10 +264,16 @@ class RotateAuthority:
         return self._put(tx, authority.suspected(row), "authority not let sign again", {"why": "its key is gone"})
 
     def _retire(self, tx: Transaction, row: Authority, *, reason: str = "") -> AuditEvent:
-        if row.state is not AuthorityState.INTENDED:
-            tx.bundles.advance()
-            tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
-        return self._put(tx, authority.retired(row), "authority retired", {"why": reason} if reason else {})
+        retire_in(tx, row)
+        event = AuditEvent(
+            at=self.clock.now(),
+            actor=_ACTOR,
+            action="authority retired",
+            subject=row.key_id,
+            facts={"why": reason} if reason else {},
+        )
+        tx.audit.append([event])
+        return event
 
     async def _write(self, work: Callable[[Transaction], AuditEvent | None]) -> None:
         """Take a step in a transaction; the log tells of it once it is committed."""
@@ -276,6 +286,37 @@ class RotateAuthority:
         event = AuditEvent(at=self.clock.now(), actor=_ACTOR, action=action, subject=row.key_id, facts=facts or {})
         tx.audit.append([event])
         return event
+
+
+def new_key_id(kind: AuthorityKind) -> KeyID:
+    """A name that no key has yet."""
+    return KeyID(f"{kind}-{secrets.token_hex(8)}")
+
+
+def activate_in(tx: Transaction, row: Authority, *, acknowledged: int | None, actor: str, now: datetime) -> AuditEvent:
+    """Let an authority sign in the place of the one that does, with the change and the row of the audit.
+
+    Args:
+        acknowledged: the last change that every connected attestor has; None: nobody is connected.
+    """
+    for after in rotation.activation(tx.authorities.list(), row, now=now):
+        tx.authorities.put(after)
+    tx.changes.append([Change(kind=ChangeKind.AUTHORITY)])
+    known = acknowledged is None or acknowledged >= row.published_change
+    told = "every connected attestor" if known else "not every connected attestor"
+    event = AuditEvent(
+        at=now, actor=actor, action="authority activated", subject=row.key_id, facts={"acknowledged by": told}
+    )
+    tx.audit.append([event])
+    return event
+
+
+def retire_in(tx: Transaction, row: Authority) -> None:
+    """Take an authority out of the bundle for good, with the change; who does it puts it on record, and destroys the key."""
+    if row.is_published:
+        tx.bundles.advance()
+        tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
+    tx.authorities.put(authority.retired(row))
 
 
 def _still_due(tx: Transaction, step: Step, at: Circumstances) -> Authority | None:

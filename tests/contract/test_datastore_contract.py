@@ -11,17 +11,18 @@ import pytest
 
 from cognomen.daemon.auditlog import Checkpoint, broken_link
 from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
+from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction, Use
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
-from issuer.decisions.authority import activated
+from issuer.decisions.authority import activated, published, tainted
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.revocation import Live
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, a_token, an_entry, x509_authority
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, a_token, an_entry, jwt_authority, x509_authority
 
 PARENT = SpiffeID(trust_domain=TRUST_DOMAIN, path="/cognomen/node/join_token/n1")
 
@@ -252,6 +253,30 @@ async def test_the_ledger_knows_under_what_a_key_was_certified(store: Datastore)
     await store.write(lambda tx: tx.ledger.record(rows))
     holders = await store.read(lambda tx: tx.ledger.holders(["k1", "k2", "k3", ""]))
     assert holders == {"k1": ("e1", "n1"), "k2": (None, "n1")}
+
+
+async def test_an_authority_comes_back_as_it_went_in(store: Datastore) -> None:
+    row = tainted(published(jwt_authority().authority, change=3, now=NOW), change=7, now=NOW)
+    await store.write(lambda tx: tx.authorities.put(row))
+    assert await store.read(lambda tx: tx.authorities.list()) == [row]
+
+
+async def test_what_is_in_use_of_an_authority_is_live_and_not_denied(store: Datastore) -> None:
+    rows = [
+        credential("s1"),
+        replace(credential("s2"), authority_id=KeyID("later")),  # for the same entry on the same node
+        replace(credential("s3"), kind=CredentialKind.JWT),
+        replace(credential("s4"), kind=CredentialKind.AUTHORITY),
+        replace(credential("s5"), not_after=NOW),
+        credential("s6"),
+        credential("s7"),
+    ]
+    live = Live(serials=["s7"])
+    await store.write(lambda tx: tx.ledger.record([*rows[:1], *rows[2:], rows[1]]))
+    await store.write(lambda tx: tx.ledger.resolve(["s6"], CredentialState.FAILED))
+    await store.write(lambda tx: tx.denials.deny(live, revocation=1, now=NOW))
+    uses = await store.read(lambda tx: tx.ledger.uses(now=NOW))
+    assert uses == {rows[0].authority_id: Use(live=2, unreplaced=1), KeyID("later"): Use(live=1, unreplaced=1)}
 
 
 async def test_changes_are_numbered_in_the_order_they_are_committed(store: Datastore) -> None:

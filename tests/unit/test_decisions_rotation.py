@@ -1,5 +1,6 @@
 """A life of authorities in rows alone: the steps are taken as the flow takes them, the time goes by in leaps."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -8,21 +9,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cognomen.daemon.errors import Refused
 from issuer.decisions.authority import (
     Authority,
     AuthorityKind,
     AuthorityState,
-    activated,
     asked,
     intended,
     is_valid,
     prepared,
     published,
-    replaced,
     retired,
     suspected,
+    tainted,
 )
-from issuer.decisions.rotation import Circumstances, Step, StepKind, is_orphan, next_step, why_not_yet
+from issuer.decisions.interventions import (
+    check_activation,
+    check_preparation,
+    check_revocation,
+    check_taint,
+    takes_over,
+)
+from issuer.decisions.rotation import (
+    Circumstances,
+    Step,
+    StepKind,
+    activation,
+    is_orphan,
+    next_step,
+    successor,
+    why_not_yet,
+)
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW
 
@@ -40,6 +57,7 @@ class Life:
     change: int = 0
     acknowledged: int | None = None
     is_clock_trusted: bool = True
+    revoked: set[KeyID] = field(default_factory=set)
 
     def circumstances(self) -> Circumstances:
         return Circumstances(
@@ -63,14 +81,49 @@ class Life:
                 row = published(row, change=self.change, now=self.now)
             case StepKind.ACTIVATE:
                 assert row is not None
-                for before in self.of(row.kind, AuthorityState.ACTIVE):
-                    self.rows[before.key_id] = replaced(before)
-                row = activated(row, now=self.now)
+                self.activate(row)
+                return
             case StepKind.RETIRE:
                 assert row is not None
                 row = retired(row)
         assert row is not None
         self.rows[row.key_id] = row
+
+    def activate(self, row: Authority) -> None:
+        for after in activation(tuple(self.rows.values()), row, now=self.now):
+            self.rows[after.key_id] = after
+
+    def prepare(self, kind: AuthorityKind) -> None:
+        """As an operator does, down to the publication."""
+        check_preparation(self.rows.values(), kind)
+        row = intended(kind, KeyID(f"k{len(self.rows)}"), now=self.now, ttl=LIFETIME)
+        self.change += 1
+        self.rows[row.key_id] = published(
+            prepared(row, public_key=b"key", certificate=b"certificate"), change=self.change, now=self.now
+        )
+
+    def intervene(self, act: str, which: int) -> None:
+        """Do what an operator asks of one of the X.509 authorities in the bundle; what is refused changes nothing."""
+        rows = tuple(self.rows.values())
+        mine = [row for row in rows if row.kind is AuthorityKind.X509 and row.is_published]
+        row, keys = mine[which % len(mine)], frozenset(self.rows)
+        with contextlib.suppress(Refused):
+            match act:
+                case "prepare":
+                    self.prepare(AuthorityKind.X509)
+                case "activate":
+                    check_activation(row, has_key=True, now=self.now)
+                    self.activate(row)
+                case _:
+                    check_taint(row) if act == "taint" else check_revocation(row, rows, at_once=True)
+                    following = takes_over(row, rows, keys=keys, now=self.now)
+                    if following is not None:
+                        self.activate(following)
+                    if act == "taint":
+                        self.rows[row.key_id] = tainted(self.rows[row.key_id], change=self.change, now=self.now)
+                    else:
+                        self.rows[row.key_id] = retired(self.rows[row.key_id])
+                        self.revoked.add(row.key_id)
 
     def go_on(self, by: timedelta = timedelta()) -> list[StepKind]:
         """Let that time pass, take all steps that are due, and sign something of an hour with what is active."""
@@ -372,3 +425,72 @@ def test_whenever_it_is_looked_at_within_days_an_svid_of_a_day_fits_and_what_is_
 
 def _retired(life: Life, kind: AuthorityKind) -> Iterator[Authority]:
     yield from life.of(kind, AuthorityState.RETIRED)
+
+
+def test_a_tainted_one_never_signs_again(life: Life) -> None:
+    first = life.one(AuthorityState.ACTIVE)
+    life.go_on(6 * DAY)
+    life.rows[first.key_id] = tainted(life.rows[first.key_id], change=9, now=life.now)
+    active = life.one(AuthorityState.ACTIVE)
+    life.rows[active.key_id] = replace(active, not_after=life.now)
+    life.go_on()
+    assert life.one(AuthorityState.ACTIVE).key_id not in {first.key_id, active.key_id}
+
+
+def test_a_next_one_that_is_outlived_by_what_signs_does_not_take_over_by_its_own_time(life: Life) -> None:
+    shorter = life.one(AuthorityState.NEXT)
+    life.go_on(5 * DAY)
+    life.prepare(AuthorityKind.X509)
+    longer = max(life.of(AuthorityKind.X509, AuthorityState.NEXT), key=lambda row: row.not_after)
+    life.activate(longer)
+    life.go_on(2 * DAY)
+    assert life.one(AuthorityState.ACTIVE).key_id == longer.key_id
+    assert life.one(AuthorityState.NEXT).key_id == shorter.key_id, "in reserve"
+
+
+def test_a_next_one_with_little_of_its_life_left_is_joined_by_another(life: Life) -> None:
+    life.go_on(5 * DAY)
+    life.prepare(AuthorityKind.X509)
+    life.activate(max(life.of(AuthorityKind.X509, AuthorityState.NEXT), key=lambda row: row.not_after))
+    life.go_on(7 * DAY - timedelta(seconds=1))
+    assert len(life.of(AuthorityKind.X509, AuthorityState.NEXT)) == 1
+    assert StepKind.PUBLISH in life.go_on(timedelta(seconds=1))
+    assert len(life.of(AuthorityKind.X509, AuthorityState.NEXT)) == 2
+
+
+def test_an_operator_who_asks_for_the_shorter_one_gets_it(life: Life) -> None:
+    shorter = life.one(AuthorityState.NEXT)
+    life.go_on(5 * DAY)
+    life.prepare(AuthorityKind.X509)
+    life.activate(max(life.of(AuthorityKind.X509, AuthorityState.NEXT), key=lambda row: row.not_after))
+    life.rows[shorter.key_id] = asked(life.rows[shorter.key_id], now=life.now)
+    life.go_on()
+    assert life.one(AuthorityState.ACTIVE).key_id == shorter.key_id
+
+
+def test_what_could_sign_next_is_valid_and_published(life: Life) -> None:
+    following = life.one(AuthorityState.NEXT)
+    assert successor(life.rows.values(), AuthorityKind.X509, now=life.now) == following
+    assert successor(life.rows.values(), AuthorityKind.X509, now=following.not_after) is None
+
+
+ACTS = st.sampled_from(("prepare", "activate", "taint", "revoke"))
+
+
+@given(acts=st.lists(st.tuples(ACTS, st.integers(0, 3), st.integers(1, 3 * 24 * 60)), min_size=1, max_size=30))
+def test_whatever_operators_do_one_signs_and_one_that_can_follow_is_published(acts: list[tuple[str, int, int]]) -> None:
+    life = Life()
+    life.go_on()
+    for act, which, minutes in acts:
+        life.intervene(act, which)
+        life.go_on()
+        life.go_on(timedelta(minutes=minutes))
+        for kind in AuthorityKind:
+            active = life.one(AuthorityState.ACTIVE, kind)
+            assert is_valid(active, now=life.now)
+            assert active.tainted_at is None
+            following = successor(life.rows.values(), kind, now=life.now)
+            assert following is not None
+            assert following.not_after - life.now > 2 * DAY
+            for row in _retired(life, kind):
+                assert row.key_id in life.revoked or row.last_not_after is None or row.last_not_after <= life.now

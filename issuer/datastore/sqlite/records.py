@@ -6,13 +6,14 @@ and each time waits for whoever is signing.
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
 from sqlite_utils import Database
 
 from cognomen.daemon.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.feed import Cursor
-from issuer.datastore.port import LedgerFilter
+from issuer.datastore.port import LedgerFilter, Use
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
 from issuer.decisions.changes import Change, ChangeKind
@@ -31,6 +32,12 @@ _READ = f"number, {_CREDENTIAL}, revocation"
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
+_USES = (
+    "SELECT authority_id, count(*), sum(is_last) FROM ("
+    "SELECT authority_id, number = max(number) OVER (PARTITION BY kind, node_id, entry_id, audiences) AS is_last"
+    " FROM credential WHERE number >= (SELECT live_from FROM meta) AND not_after > ? AND state <> 'failed'"
+    " AND revocation = 0 AND kind <> 'authority') GROUP BY authority_id"
+)
 _CredentialRow: TypeAlias = tuple[
     int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str, int
 ]  # _READ
@@ -117,6 +124,11 @@ class SQLiteLedger:
             f" WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
         )
         return [_credential(row) for row in self._connection.execute(query, (*arguments, limit))]
+
+    def uses(self, *, now: datetime) -> Mapping[KeyID, Use]:
+        """What is in use of the authorities that signed anything that is, certificates of authorities aside."""
+        rows = self._connection.execute(_USES, (codec.to_micros(now),))
+        return {KeyID(key_id): Use(live=live, unreplaced=unreplaced) for key_id, live, unreplaced in rows}
 
 
 def _credential(row: _CredentialRow) -> Credential:

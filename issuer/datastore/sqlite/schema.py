@@ -198,6 +198,8 @@ def _second(database: Database) -> None:
 
 
 _THIRD = (
+    "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
+    "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
     # 0 in the ledger: not revoked. Rows before live_from are over, those of authorities aside.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",

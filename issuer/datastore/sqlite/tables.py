@@ -181,7 +181,8 @@ class SQLiteAuthorities:
         """All of them, oldest first."""
         rows = self._database.query(
             "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at,"
-            " published_change, activate_at, last_not_after, suspect FROM authority ORDER BY number"
+            " published_change, activate_at, last_not_after, suspect, tainted_at, tainted_change"
+            " FROM authority ORDER BY number"
         )
         return [
             Authority(
@@ -198,6 +199,8 @@ class SQLiteAuthorities:
                 activate_at=codec.optional_moment(row["activate_at"]),
                 last_not_after=codec.optional_moment(row["last_not_after"]),
                 is_suspect=bool(row["suspect"]),
+                tainted_at=codec.optional_moment(row["tainted_at"]),
+                tainted_change=row["tainted_change"],
             )
             for row in rows
         ]
@@ -217,6 +220,8 @@ class SQLiteAuthorities:
             "published_change": authority.published_change,
             "activate_at": codec.optional_micros(authority.activate_at),
             "suspect": authority.is_suspect,
+            "tainted_at": codec.optional_micros(authority.tainted_at),
+            "tainted_change": authority.tainted_change,
         }
         _put(self._database, "authority", "key_id", row)
         if authority.last_not_after is not None:

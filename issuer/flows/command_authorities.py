@@ -1,0 +1,174 @@
+"""Do to an authority what an operator says, beside its automatic life: prepare, activate, taint, revoke.
+
+What may be done is decided in issuer/decisions/interventions. Whoever follows the log learns it by the change, and replaces what a tainted
+authority signed; the automatic life (rotate_authority) makes the next one anew.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from cognomen.daemon.errors import Kind, Refused
+from issuer.datastore.port import Datastore, Transaction, Use
+from issuer.decisions import audit, authority
+from issuer.decisions.audit import AuditEvent
+from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.interventions import (
+    check_activation,
+    check_preparation,
+    check_revocation,
+    check_taint,
+    named,
+    takes_over,
+)
+from issuer.decisions.revocation import Reason, check_comment
+from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.rotate_authority import RotateAuthority, activate_in, new_key_id, retire_in
+from issuer.issuance import Issuance
+from svid.clock import Clock
+from svid.keys import KeyID
+
+__all__ = ["CommandAuthorities", "Seen"]
+
+log = structlog.get_logger(__name__)
+
+_NAME = 80  # of what somebody calls a key: more is none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """An authority, and how it stands.
+
+    Args:
+        waits_for: why a step that is due is not taken; empty: none is, or nothing is in its way.
+        use: what is in use of it.
+        attestors: how many are connected; acknowledged: how many of them know what it is now: that it is next, or tainted.
+    """
+
+    authority: Authority
+    waits_for: str
+    use: Use
+    attestors: int
+    acknowledged: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAuthorities:
+    """Does it; every command is on record, what was refused too.
+
+    Raises:
+        Refused: NOT_FOUND; CONFLICT as issuer/decisions/interventions; INVALID for the comment.
+    """
+
+    datastore: Datastore
+    issuance: Issuance
+    rotate: RotateAuthority
+    feed: FeedAttestors
+    clock: Clock
+
+    async def seen(self) -> Sequence[Seen]:
+        """All authorities, oldest first."""
+        rows = await self.rotate.rows()
+        uses = await self.datastore.read(lambda tx: tx.ledger.uses(now=self.clock.now()))
+        return [self._seen(row, waits_for, uses.get(row.key_id, Use())) for row, waits_for in rows]
+
+    async def prepare(self, kind: AuthorityKind, *, actor: str) -> KeyID:
+        """Make and publish one more that could sign next.
+
+        Raises:
+            Refused: EXHAUSTED when enough of them wait.
+        """
+        key_id, now = new_key_id(kind), self.clock.now()
+
+        def work(tx: Transaction) -> None:
+            check_preparation(tx.authorities.list(), kind)
+            tx.authorities.put(authority.intended(kind, key_id, now=now, ttl=self.rotate.policy.lifetime))
+            tx.audit.append([AuditEvent(at=now, actor=actor, action="authority preparation asked", subject=key_id)])
+
+        await self._write(work, action="authority preparation asked", subject=kind.value, actor=actor)
+        await self.rotate()
+        return key_id
+
+    async def activate(self, key_id: str, *, actor: str) -> None:
+        """Let a next one sign now, without the spread time."""
+        row = named(await self._rows(), key_id)
+        has_key, now = await self.rotate.has_key(row), self.clock.now()
+
+        def work(tx: Transaction) -> None:
+            row = named(tx.authorities.list(), key_id)
+            check_activation(row, has_key=has_key, now=now)
+            activate_in(tx, row, acknowledged=self.feed.slowest(), actor=actor, now=now)
+
+        await self._write(work, action="authority activated", subject=key_id, actor=actor)
+
+    async def taint(self, key_id: str, *, reason: Reason, comment: str, actor: str) -> None:
+        """Let it sign no more, and have all that it signed replaced; what it signed is accepted until then."""
+        keys, now = await self._keys(), self.clock.now()
+
+        def work(tx: Transaction) -> None:
+            check_comment(comment)
+            check_taint(named(tx.authorities.list(), key_id))
+            self._hand_over(tx, key_id, keys=keys, actor=actor)
+            change = tx.changes.append([Change(kind=ChangeKind.AUTHORITY)])
+            tx.authorities.put(authority.tainted(named(tx.authorities.list(), key_id), change=change, now=now))
+            facts = {"reason": reason.value, "comment": comment}
+            event = AuditEvent(at=now, actor=actor, action="authority tainted", subject=key_id, facts=facts)
+            tx.audit.append([event])
+
+        await self._write(work, action="authority tainted", subject=key_id, actor=actor)
+
+    async def revoke(self, key_id: str, *, at_once: bool, reason: Reason, comment: str, actor: str) -> None:
+        """Take it out of the bundle and destroy its key: whatever it signed is over.
+
+        Args:
+            at_once: also where what it signed was not replaced.
+        """
+        keys, now = await self._keys(), self.clock.now()
+
+        def work(tx: Transaction) -> None:
+            rows = tx.authorities.list()
+            check_comment(comment)
+            check_revocation(named(rows, key_id), rows, at_once=at_once)
+            self._hand_over(tx, key_id, keys=keys, actor=actor)
+            row = named(tx.authorities.list(), key_id)
+            retire_in(tx, row)
+            facts = {"reason": reason.value, "comment": comment, "tainted": "yes" if row.tainted_at else "no"}
+            event = AuditEvent(at=now, actor=actor, action="authority revoked", subject=key_id, facts=facts)
+            tx.audit.append([event])
+
+        await self._write(work, action="authority revoked", subject=key_id, actor=actor)
+        await self.issuance.destroy(KeyID(key_id))
+
+    def _hand_over(self, tx: Transaction, key_id: str, *, keys: frozenset[KeyID], actor: str) -> None:
+        """Where it signs now, let the next one."""
+        rows, now = tx.authorities.list(), self.clock.now()
+        following = takes_over(named(rows, key_id), rows, keys=keys, now=now)
+        if following is not None:
+            activate_in(tx, following, acknowledged=self.feed.slowest(), actor=actor, now=now)
+
+    def _seen(self, row: Authority, waits_for: str, use: Use) -> Seen:
+        change = row.tainted_change or row.published_change
+        standing = self.feed.standing.values()
+        acknowledged = sum(one.acknowledged >= change for one in standing)
+        return Seen(authority=row, waits_for=waits_for, use=use, attestors=len(standing), acknowledged=acknowledged)
+
+    async def _rows(self) -> Sequence[Authority]:
+        return await self.datastore.read(lambda tx: tx.authorities.list())
+
+    async def _keys(self) -> frozenset[KeyID]:
+        """Those of the next ones whose key is there."""
+        following = [row for row in await self._rows() if row.state is AuthorityState.NEXT]
+        return frozenset([row.key_id for row in following if await self.rotate.has_key(row)])
+
+    async def _write(self, work: Callable[[Transaction], None], *, action: str, subject: str, actor: str) -> None:
+        try:
+            await self.datastore.write(work)
+        except Refused as refused:
+            if refused.kind is not Kind.UNAVAILABLE:
+                event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action, subject=subject[:_NAME])
+                await self.datastore.write(lambda tx: tx.audit.append([event]))
+            raise
+        log.info(action, key=subject, actor=actor)
+        self.rotate.wake()

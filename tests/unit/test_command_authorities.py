@@ -1,0 +1,303 @@
+"""What operators do to authorities, on a store in memory."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
+from issuer.datastore.port import Use
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.audit import Credential, CredentialKind, NodeID
+from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+from issuer.decisions.changes import ChangeKind
+from issuer.decisions.revocation import Reason
+from issuer.flows.command_authorities import CommandAuthorities, Seen
+from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.feed_attestors import FeedAttestors, Standing
+from issuer.flows.guard_clock import GuardClock
+from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.keymanager.memory import MemoryKeyManager
+from issuer.metrics import Metrics
+from issuer.queries import get_bundle
+from svid.entry import EntryID
+from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuances import issuance
+from tests.doubles.issuer_values import TRUST_DOMAIN
+
+ACTOR = "uid:0"
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    store: SQLiteDatastore
+    clock: FakeClock
+    keys: MemoryKeyManager
+    feed: FeedAttestors
+    rotate: RotateAuthority
+    command: CommandAuthorities
+
+    async def seen(self, key_id: str) -> Seen:
+        (found,) = [one for one in await self.command.seen() if one.authority.key_id == key_id]
+        return found
+
+    async def row(self, key_id: str) -> Authority:
+        return (await self.seen(key_id)).authority
+
+    async def one(self, state: AuthorityState, kind: AuthorityKind = AuthorityKind.X509) -> Authority:
+        rows = [one.authority for one in await self.command.seen()]
+        (row,) = [row for row in rows if row.kind is kind and row.state is state]
+        return row
+
+    async def taint(self, key_id: str) -> None:
+        await self.command.taint(key_id, reason=Reason.KEY_COMPROMISE, comment="found in a log", actor=ACTOR)
+
+    async def revoke(self, key_id: str, *, at_once: bool = False) -> None:
+        await self.command.revoke(
+            key_id, at_once=at_once, reason=Reason.KEY_COMPROMISE, comment="found in a log", actor=ACTOR
+        )
+
+    async def audit(self) -> list[str]:
+        rows = await self.store.read(lambda tx: tx.audit.rows(after=0, limit=10_000))
+        return [row.body.decode() for row in rows]
+
+    async def sign(self, row: Authority, *serials: str, entry: str = "e", ttl: timedelta = HOUR) -> None:
+        """Have something of an authority in the ledger, each for an entry of its own."""
+        credentials = [
+            Credential(
+                kind=CredentialKind.X509,
+                serial=serial,
+                spiffe_id=SpiffeID.parse("spiffe://example.org/web"),
+                entry_id=EntryID(f"{entry}{number}"),
+                node_id=NodeID("n1"),
+                authority_id=row.key_id,
+                issued_at=self.clock.now(),
+                not_after=self.clock.now() + ttl,
+            )
+            for number, serial in enumerate(serials)
+        ]
+        await self.store.write(lambda tx: tx.ledger.record(credentials))
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    store, clock, keys = await SQLiteDatastore.open(None), FakeClock(), MemoryKeyManager()
+    troubles, metrics = Troubles(clock), Metrics()
+    deferred = DeferWrites(datastore=store, clock=clock, troubles=troubles, metrics=metrics)
+    feed = FeedAttestors(datastore=store, deferred=deferred, clock=clock, trust_domain=TRUST_DOMAIN)
+    way = issuance(store, clock, keys, deferred=deferred)
+    rotate = RotateAuthority(
+        datastore=store,
+        issuance=way,
+        clock=clock,
+        guard=GuardClock(datastore=store, clock=clock),
+        trust_domain=TRUST_DOMAIN,
+        policy=RotationPolicy(lifetime=timedelta(days=14), spread=timedelta(minutes=10)),
+        acknowledged=feed.slowest,
+        jitter=lambda: 0.5,
+        troubles=troubles,
+        metrics=metrics,
+    )
+    await rotate()
+    command = CommandAuthorities(datastore=store, issuance=way, rotate=rotate, feed=feed, clock=clock)
+    yield House(store=store, clock=clock, keys=keys, feed=feed, rotate=rotate, command=command)
+    await store.close()
+
+
+class TestPrepare:
+    async def test_one_more_is_made_and_published_at_once(self, house: House) -> None:
+        sequence = (await get_bundle(house.store, TRUST_DOMAIN)).sequence
+        key_id = await house.command.prepare(AuthorityKind.X509, actor=ACTOR)
+        assert (await house.row(key_id)).state is AuthorityState.NEXT
+        assert key_id in await house.keys.list()
+        bundle = await get_bundle(house.store, TRUST_DOMAIN)
+        assert (len(bundle.x509_authorities), bundle.sequence) == (3, (sequence or 0) + 1)
+        assert any('"authority preparation asked"' in row and ACTOR in row for row in await house.audit())
+
+    async def test_no_more_are_made_than_a_bundle_should_hold(self, house: House) -> None:
+        for _ in range(2):
+            await house.command.prepare(AuthorityKind.JWT, actor=ACTOR)
+        with pytest.raises(Refused, match="expected fewer than 3 that wait to sign, found 3") as refused:
+            await house.command.prepare(AuthorityKind.JWT, actor=ACTOR)
+        assert refused.value.kind is Kind.EXHAUSTED
+        await house.command.prepare(AuthorityKind.X509, actor=ACTOR)
+
+
+class TestActivate:
+    async def test_it_signs_now_without_the_spread_time_and_another_is_published(self, house: House) -> None:
+        before, following = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)
+        await house.command.activate(following.key_id, actor=ACTOR)
+        assert (await house.one(AuthorityState.ACTIVE)).key_id == following.key_id
+        await house.rotate()
+        assert (await house.one(AuthorityState.NEXT)).key_id not in {before.key_id, following.key_id}
+        assert any('"authority activated"' in row and ACTOR in row for row in await house.audit())
+
+    async def test_whether_every_attestor_knew_it_is_on_record(self, house: House) -> None:
+        following = await house.one(AuthorityState.NEXT)
+        house.feed.standing[NodeID("n1")] = Standing(following.published_change - 1)
+        house.feed.standing[NodeID("n2")] = Standing(following.published_change)
+        seen = await house.seen(following.key_id)
+        assert (seen.attestors, seen.acknowledged) == (2, 1)
+        await house.command.activate(following.key_id, actor=ACTOR)
+        assert any("not every connected attestor" in row for row in await house.audit())
+
+    async def test_one_that_is_not_next_is_refused_and_that_is_on_record(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        with pytest.raises(Refused, match=f"expected one that is next, found {active.key_id}, which is active"):
+            await house.command.activate(active.key_id, actor=ACTOR)
+        assert any('"refused"' in row and active.key_id in row for row in await house.audit())
+
+    async def test_one_whose_key_is_gone_is_refused(self, house: House) -> None:
+        following = await house.one(AuthorityState.NEXT)
+        await house.keys.delete(following.key_id)
+        with pytest.raises(Refused, match="whose key is gone"):
+            await house.command.activate(following.key_id, actor=ACTOR)
+
+    async def test_one_that_is_not_valid_now_is_refused(self, house: House) -> None:
+        following = await house.one(AuthorityState.NEXT)
+        house.clock.jump(timedelta(days=15))
+        with pytest.raises(Refused, match="expected one that is valid now"):
+            await house.command.activate(following.key_id, actor=ACTOR)
+
+    async def test_one_that_nobody_knows_is_refused(self, house: House) -> None:
+        with pytest.raises(Refused, match="no authority has the key 'x509-nothing'") as refused:
+            await house.command.activate("x509-nothing", actor=ACTOR)
+        assert refused.value.kind is Kind.NOT_FOUND
+
+
+class TestTaint:
+    async def test_of_the_active_one_the_next_one_signs_from_the_same_commit_on(self, house: House) -> None:
+        active, following = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)
+        head = (await house.store.read(lambda tx: tx.changes.head())).number
+        await house.taint(active.key_id)
+        rows = {row.key_id: row for row in await house.store.read(lambda tx: tx.authorities.list())}
+        assert rows[following.key_id].state is AuthorityState.ACTIVE
+        assert rows[active.key_id].state is AuthorityState.OLD
+        assert rows[active.key_id].tainted_at == house.clock.now()
+        changes = await house.store.read(lambda tx: tx.changes.after(head, limit=10))
+        assert {change.kind for change in changes} == {ChangeKind.AUTHORITY}
+        assert rows[active.key_id].tainted_change == changes[-1].number
+
+    async def test_it_stays_in_the_bundle_and_keeps_its_key(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1")
+        before = await get_bundle(house.store, TRUST_DOMAIN)
+        await house.taint(active.key_id)
+        assert (await get_bundle(house.store, TRUST_DOMAIN)).x509_authorities == before.x509_authorities
+        await house.rotate()
+        assert (await house.row(active.key_id)).state is AuthorityState.OLD
+
+    async def test_it_leaves_by_itself_once_nothing_that_it_signed_is_valid(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1")
+        await house.taint(active.key_id)
+        house.clock.advance(HOUR + timedelta(seconds=31))
+        await house.rotate()
+        assert (await house.row(active.key_id)).state is AuthorityState.RETIRED
+
+    async def test_without_a_next_one_it_is_refused_with_the_way_out(self, house: House) -> None:
+        active, following = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)
+        await house.keys.delete(following.key_id)
+        with pytest.raises(Refused, match="expected a next x509 authority that can sign in its place") as refused:
+            await house.taint(active.key_id)
+        assert refused.value.hint == "make one first: cognomen authority prepare x509"
+        assert (await house.row(active.key_id)).state is AuthorityState.ACTIVE
+        await house.command.prepare(AuthorityKind.X509, actor=ACTOR)
+        await house.taint(active.key_id)
+        assert (await house.row(active.key_id)).state is AuthorityState.OLD
+
+    async def test_a_next_one_signs_never(self, house: House) -> None:
+        following = await house.one(AuthorityState.NEXT)
+        await house.taint(following.key_id)
+        await house.rotate()
+        assert (await house.row(following.key_id)).state is AuthorityState.RETIRED, "it signed nothing"
+        assert (await house.one(AuthorityState.NEXT)).key_id != following.key_id
+
+    async def test_twice_is_refused_with_the_next_step(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.taint(active.key_id)
+        with pytest.raises(Refused, match="expected one that is not tainted") as refused:
+            await house.taint(active.key_id)
+        assert refused.value.hint.endswith(f"cognomen authority revoke {active.key_id}")
+
+    async def test_why_is_on_record(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.taint(active.key_id)
+        (row,) = [row for row in await house.audit() if '"authority tainted"' in row]
+        assert all(text in row for text in (ACTOR, active.key_id, "keyCompromise", "found in a log"))
+
+    async def test_a_comment_without_an_end_is_refused(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        with pytest.raises(Refused, match="comment: expected at most 1024"):
+            await house.command.taint(active.key_id, reason=Reason.SUPERSEDED, comment="x" * 1025, actor=ACTOR)
+
+    async def test_what_is_in_use_of_it_is_counted_and_what_was_not_replaced(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1", "s2", "s3")
+        await house.sign(active, "s4", entry="over", ttl=timedelta(seconds=1))
+        await house.taint(active.key_id)
+        house.clock.advance(timedelta(seconds=1))
+        await house.sign(await house.one(AuthorityState.ACTIVE), "s5", "s6")
+        assert (await house.seen(active.key_id)).use == Use(live=3, unreplaced=1)
+
+
+class TestRevoke:
+    async def test_a_tainted_one_leaves_the_bundle_at_once_and_its_key_is_destroyed(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1")
+        await house.taint(active.key_id)
+        before = await get_bundle(house.store, TRUST_DOMAIN)
+        head = (await house.store.read(lambda tx: tx.changes.head())).number
+        await house.revoke(active.key_id)
+        after = await get_bundle(house.store, TRUST_DOMAIN)
+        assert after.sequence == (before.sequence or 0) + 1
+        assert set(before.x509_authorities) - set(after.x509_authorities)
+        assert active.key_id not in await house.keys.list()
+        assert (await house.row(active.key_id)).state is AuthorityState.RETIRED
+        changes = await house.store.read(lambda tx: tx.changes.after(head, limit=10))
+        assert [change.kind for change in changes] == [ChangeKind.BUNDLE]
+        (row,) = [row for row in await house.audit() if '"authority revoked"' in row]
+        assert all(text in row for text in (ACTOR, active.key_id, "keyCompromise", "found in a log"))
+
+    async def test_one_that_is_not_tainted_is_refused_with_both_ways_out(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        with pytest.raises(Refused, match="expected one that is tainted") as refused:
+            await house.revoke(active.key_id)
+        assert f"cognomen authority taint {active.key_id}" in refused.value.hint
+        assert "--now" in refused.value.hint
+
+    async def test_at_once_the_active_one_leaves_and_the_next_one_signs(self, house: House) -> None:
+        active, following = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)
+        await house.revoke(active.key_id, at_once=True)
+        assert (await house.one(AuthorityState.ACTIVE)).key_id == following.key_id
+        await house.rotate()
+        await house.one(AuthorityState.NEXT)
+
+    async def test_one_that_is_gone_is_refused(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.revoke(active.key_id, at_once=True)
+        with pytest.raises(
+            Refused, match=f"expected one that the bundle holds, found {active.key_id}, which is retired"
+        ):
+            await house.revoke(active.key_id, at_once=True)
+
+    async def test_the_last_one_of_its_kind_is_refused(self, house: House) -> None:
+        active, following = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)
+        await house.revoke(following.key_id, at_once=True)
+        before = await get_bundle(house.store, TRUST_DOMAIN)
+        with pytest.raises(Refused, match="expected another x509 authority in the bundle, found none"):
+            await house.revoke(active.key_id, at_once=True)
+        assert await get_bundle(house.store, TRUST_DOMAIN) == before
+
+    async def test_a_jwt_authority_goes_the_same_way(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE, AuthorityKind.JWT)
+        await house.taint(active.key_id)
+        await house.revoke(active.key_id)
+        bundle = await get_bundle(house.store, TRUST_DOMAIN)
+        assert KeyID(active.key_id) not in bundle.jwt_authorities
+        assert len(bundle.jwt_authorities) == 1
