@@ -76,6 +76,8 @@ class Cache:
     def __init__(self, bundle: Bundle, denials: DenialLog | None = None) -> None:
         self.bundle = bundle
         self.denials = DenialLog() if denials is None else denials
+        self.tainted = frozenset[str]()
+        """The authorities whose SVIDs are to be replaced, by what the SVIDs name them."""
         self.cursor: Cursor | None = None
         self._synchronised = asyncio.Event()
         self.changed = asyncio.Event()
@@ -176,6 +178,8 @@ class Cache:
         concerns_all = not self.synchronised or not self.needed_facts() <= needed
         self.cursor = change.cursor
         self._synchronised.set()
+        if step.tainted is not None:
+            self.tainted = step.tainted
         if step.bundle is not None and step.bundle != self.bundle:
             self.bundle = step.bundle
             concerns_all = True

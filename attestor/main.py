@@ -231,7 +231,7 @@ class _Attestor:
             ),
             denials=keep_denials,
             renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-            jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
+            jwts=MintJWTs(client=client, cache=cache, clock=clock, troubles=troubles, metrics=metrics),
             troubles=troubles,
             metrics=metrics,
         )

@@ -7,7 +7,7 @@ from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, NodeID
-from issuer.decisions.authority import bundle_of
+from issuer.decisions.authority import bundle_of, tainted_ids
 from issuer.decisions.entitlement import parents_of
 from issuer.decisions.names import issuer_id, node_id_of
 from issuer.decisions.revocation import Blocks, blocks_of
@@ -29,6 +29,7 @@ __all__ = [
     "list_entries",
     "list_nodes",
     "parents_in",
+    "tainted_in",
 ]
 
 _PAGE = 1000
@@ -37,6 +38,11 @@ _PAGE = 1000
 def bundle_in(tx: Transaction, trust_domain: TrustDomain) -> Bundle:
     """Our own bundle, as this transaction sees it."""
     return bundle_of(trust_domain, tx.authorities.list(), sequence=tx.bundles.sequence())
+
+
+def tainted_in(tx: Transaction) -> tuple[str, ...]:
+    """The tainted authorities in our own bundle, as this transaction sees them."""
+    return tainted_ids(tx.authorities.list())
 
 
 def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[RegistrationEntry]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+import jwt
 from cryptography import x509
 
 from svid.bundle import Bundle
@@ -12,7 +13,7 @@ from svid.keys import PrivateKey
 from svid.spiffeid import SpiffeID
 from svid.x509svid import X509SVID, check_leaf, verify
 
-__all__ = ["is_vouched_for", "take_jwt", "take_x509"]
+__all__ = ["authority_of_jwt", "authority_of_x509", "is_vouched_for", "take_jwt", "take_x509"]
 
 
 def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bundle, at: datetime) -> X509SVID:
@@ -37,6 +38,23 @@ def is_vouched_for(svid: X509SVID, bundle: Bundle, *, at: datetime) -> bool:
     except SVIDError:
         return False
     return True
+
+
+def authority_of_x509(svid: X509SVID) -> str:
+    """Which authority signed it, as the issuer names those that are tainted; empty: it does not say.
+
+    Shape: the authority key identifier, in hexadecimal.
+    """
+    try:
+        found = svid.chain[0].extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return ""
+    return (found or b"").hex()
+
+
+def authority_of_jwt(svid: JWTSVID) -> str:
+    """Which authority signed it, by its key id; empty: it does not say."""
+    return str(jwt.get_unverified_header(svid.token).get("kid", ""))
 
 
 def take_jwt(token: str, *, spiffe_id: SpiffeID, audiences: Collection[str]) -> JWTSVID:

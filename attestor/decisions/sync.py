@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, TaintedIs, Update
 from svid.bundle import Bundle
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -41,6 +41,7 @@ class Diff:
         left: the entries that are no longer ours, as they were.
         stale: the entries whose SVID must not be served any longer, though the entry stays.
         bundle: None: unchanged.
+        tainted: the authorities whose SVIDs are to be replaced; None: unchanged.
         denials: credentials that ended before their time.
     """
 
@@ -48,6 +49,7 @@ class Diff:
     left: tuple[RegistrationEntry, ...]
     stale: frozenset[EntryID]
     bundle: Bundle | None
+    tainted: frozenset[str] | None
     denials: tuple[Denial, ...]
 
 
@@ -55,6 +57,7 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
     """Compare a step with what is known; what it says last of an entry or of the bundle holds."""
     said: dict[EntryID, RegistrationEntry | None] = {}
     bundle: Bundle | None = None
+    tainted = frozenset[str]() if change.snapshot else None
     denials: list[Denial] = []
     for update in change.updates:
         match update:
@@ -66,6 +69,8 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
                 said[entry_id] = None
             case BundleIs():
                 bundle = update.bundle
+            case TaintedIs():
+                tainted = update.authority_ids
             case CheckpointIs():
                 pass  # is kept elsewhere: flows/keep_node
             case _:
@@ -76,6 +81,7 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
         left=tuple(old for old in known.values() if said.get(old.id, None if change.snapshot else old) is None),
         stale=frozenset(entry.id for entry in put if entry.id in known and not keeps_svid(known[entry.id], entry)),
         bundle=bundle,
+        tainted=tainted,
         denials=tuple(denials),
     )
 

@@ -148,6 +148,7 @@ class FollowFeed:
                 self._troubles.over(_FEED)
                 self._log(change)
                 # 2. Then what concerns the node itself.
+                self._node.distrust(self._cache.tainted)
                 await self._keep(change.updates)
                 # 3. Say so, without keeping the next step waiting.
                 self._unacknowledged.set()

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from attestor.decisions.minted import is_vouched_for
+from attestor.decisions.minted import authority_of_x509, is_vouched_for
 from attestor.decisions.node import REJOIN, Node, renewed
 from attestor.decisions.renewal import renew_in
 from attestor.issuerclient.port import IssuerClient, JoinDoor
@@ -38,6 +38,7 @@ _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(secon
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _RENEWAL, _CHECKPOINT = "node svid renewal", "checkpoint of the issuer"
 _LOOK_SECONDS = 10.0  # how late a jump of a wall clock may be noticed
+_TAINTED_AGAIN = timedelta(seconds=1)  # where a renewal that was under way has brought another of a tainted authority
 _LONG_SILENCE = timedelta(seconds=30)
 
 
@@ -67,6 +68,7 @@ class KeepNode:
         self.renewed = asyncio.Event()
         """Set whenever the node speaks with another SVID or trusts another bundle; the feed waits for it and clears it."""
         self._trusts_another = asyncio.Event()
+        self._tainted = frozenset[str]()
         self._state = state
         self._door = door
         self._client = client
@@ -88,6 +90,15 @@ class KeepNode:
             if bundle != self.node.bundle:
                 await self._become(replace(self.node, bundle=bundle))
                 self._trusts_another.set()
+
+    def distrust(self, authority_ids: frozenset[str]) -> None:
+        """Have the node SVID replaced now if one of these authorities signed it; it stays in use until then."""
+        if authority_ids == self._tainted:
+            return
+        self._tainted = authority_ids
+        if self._is_tainted:
+            self._due = self._clock.monotonic()
+            self._trusts_another.set()
 
     async def remember(self, checkpoint: bytes) -> None:
         """Keep a checkpoint of the issuer's audit chain; one that is none, or cannot be kept, is no reason to stop."""
@@ -127,6 +138,15 @@ class KeepNode:
                 delays = self._fresh_delays()
 
     @property
+    def _is_tainted(self) -> bool:
+        return authority_of_x509(self.node.svid) in self._tainted
+
+    @property
+    def _is_vouched_for(self) -> bool:
+        """Whether its authority is still in the bundle."""
+        return is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.read().issuer)
+
+    @property
     def _is_over(self) -> bool:
         """Whether its SVID is not valid now, as far as we know; while the issuer is silent, our own clock counts, too."""
         at, svid = self._clock.read(), self.node.svid
@@ -135,8 +155,11 @@ class KeepNode:
 
     @property
     def _must_return(self) -> bool:
-        """Whether the node door is closed to it: its SVID is over, or the issuer's clock may say so, which silence does not tell."""
-        return self._is_over or self._clock.read().silent >= _LONG_SILENCE
+        """Whether the node door is closed to it: its SVID is over, or its authority has left the bundle, or the issuer's clock may say so.
+
+        The last of these, silence does not tell.
+        """
+        return self._is_over or self._clock.read().silent >= _LONG_SILENCE or not self._is_vouched_for
 
     def _at_most_until_over(self, delay: float) -> float:
         """Sleep no longer than the SVID lives: from its end on it comes back another way, and sooner."""
@@ -151,8 +174,8 @@ class KeepNode:
 
     async def _wait_until_due(self) -> None:
         while (left := self._due - self._clock.monotonic()) > 0:
-            if self._must_return or not is_vouched_for(self.node.svid, self.node.bundle, at=self._clock.read().issuer):
-                return  # or its authority has left the bundle
+            if self._must_return:
+                return
             self._troubles.over(_RENEWAL)
             self._trusts_another.clear()
             rest = min(left, _LOOK_SECONDS)
@@ -170,7 +193,8 @@ class KeepNode:
             self._clock.hear(credential.issued_at, asked_at=asked_at)
             at = self._clock.read()
             await self._become(renewed(self.node, credential, key, at=at))
-            self._due = at.monotonic + self._renew_in().total_seconds()
+            wait = min(self._renew_in(), _TAINTED_AGAIN) if self._is_tainted else self._renew_in()
+            self._due = at.monotonic + wait.total_seconds()
         log.info(
             "node readmitted" if is_back else "node SVID renewed",
             spiffe_id=str(self.node.svid.spiffe_id),

@@ -1,4 +1,4 @@
-"""JWT-SVIDs on demand: kept until half-life or denied, one mint for all who want the same, several mints in one call.
+"""JWT-SVIDs on demand: kept until half-life, or until denied or tainted, one mint for all who want the same, several mints in one call.
 
 When half-life is: attestor/decisions/renewal. Whether a token is good: attestor/decisions/minted, and valid now: attestor/decisions/clocks.
 """
@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import structlog
 
+from attestor.cache import Cache
 from attestor.decisions.clocks import Reading, is_valid
-from attestor.decisions.minted import take_jwt
+from attestor.decisions.minted import authority_of_jwt, take_jwt
 from attestor.decisions.renewal import next_limit, renew_in
-from attestor.deniallog import DenialLog, number_of
+from attestor.deniallog import number_of
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
@@ -55,10 +56,12 @@ class _Kept:
 
     Args:
         number: its jti; None: it has none of ours.
+        authority: the key id of who signed it.
     """
 
     minted: MintedJWT
     number: int | None
+    authority: str
     renew_at: float
 
 
@@ -74,7 +77,8 @@ class MintJWTs:
     """The flow and its ports; `run` must be running for anybody to get a token that is not kept.
 
     Args:
-        denials: a token that one of them names is not handed out any more.
+        cache: a token that is denied there is not handed out any more, and one of an authority that has left the bundle; one of a
+            tainted authority only where no other can be had.
         answer_seconds: how long a caller waits for a token, whatever becomes of the mint.
     """
 
@@ -82,7 +86,7 @@ class MintJWTs:
         self,
         *,
         client: IssuerClient,
-        denials: DenialLog,
+        cache: Cache,
         clock: NodeClock,
         troubles: Troubles | None = None,
         metrics: Metrics,
@@ -92,7 +96,7 @@ class MintJWTs:
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
         self._client = client
-        self._denials = denials
+        self._cache = cache
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._kept: Shelf[_Wish, _Kept] = Shelf(_KEPT)
@@ -112,7 +116,8 @@ class MintJWTs:
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
         at = self._clock.read()
         kept = self._kept.get(entry.id, wish)
-        if kept is not None and at.monotonic < kept.renew_at and self._is_good(kept, at):
+        is_fresh = kept is not None and at.monotonic < kept.renew_at and kept.authority not in self._cache.tainted
+        if kept is not None and is_fresh and self._is_good(kept, at):
             self._kept.use(entry.id, wish)
             return kept.minted
         answer = await self._mint(wish, entry)
@@ -199,7 +204,7 @@ class MintJWTs:
     def _keep(self, wish: _Wish, entry: RegistrationEntry, minted: MintedJWT) -> MintedJWT | Refused:
         try:
             svid = take_jwt(minted.token, spiffe_id=entry.spiffe_id, audiences=wish.audiences)
-            if (number := number_of(svid)) in self._denials:
+            if (number := number_of(svid)) in self._cache.denials:
                 raise JWTSVIDError("svid: expected one that is good, found it revoked already")
         except SVIDError as e:
             log.warning("JWT-SVID not taken", entry_id=entry.id, reason=str(e))
@@ -207,13 +212,14 @@ class MintJWTs:
         at = self._clock.read()
         life, left = minted.expires_at - minted.issued_at, minted.expires_at - at.own
         wait = renew_in(life, left=left, jitter=_HALF_LIFE).total_seconds()
-        self._kept.put(entry.id, wish, _Kept(minted, number, at.monotonic + wait))
+        self._kept.put(entry.id, wish, _Kept(minted, number, authority_of_jwt(svid), at.monotonic + wait))
         return minted
 
     def _is_good(self, kept: _Kept, at: Reading) -> bool:
         minted = kept.minted
         is_in_time = is_valid(max(minted.issued_at, _EPOCH) - _TOLERANCE, minted.expires_at, at)
-        return is_in_time and kept.number not in self._denials
+        is_trusted = kept.authority in self._cache.bundle.jwt_authorities
+        return is_in_time and is_trusted and kept.number not in self._cache.denials
 
 
 def _told(answer: MintedJWT | Refused) -> MintedJWT | Refused:

@@ -1,4 +1,4 @@
-"""X509-SVIDs for all entries: minted when an entry comes, again at half-life and when one was denied, in batches.
+"""X509-SVIDs for all entries: minted when an entry comes, again at half-life, when one was denied or its authority is tainted, in batches.
 
 What is due when: attestor/decisions/renewal. Whether an answer is good: attestor/decisions/minted. Which clock counts for what:
 attestor/decisions/clocks.
@@ -14,7 +14,7 @@ import structlog
 
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.clocks import MOST_APART, Reading, apart, is_valid
-from attestor.decisions.minted import is_vouched_for, take_x509
+from attestor.decisions.minted import authority_of_x509, is_vouched_for, take_x509
 from attestor.decisions.renewal import due_now, next_limit, renew_in, retry_in
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from attestor.metrics import FAILED, OK, Metrics
@@ -42,6 +42,7 @@ _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
 _LONGEST_REST = timedelta(seconds=10)  # how late a jump of a wall clock may be noticed
 _SHORTEST_REST = timedelta(milliseconds=200)  # renewals that fall due within it share a call
+_TAINTED_AGAIN = timedelta(seconds=1)  # where a mint that was under way has brought another of a tainted authority
 _A_DAY = timedelta(days=1)
 _A_JUMP = timedelta(seconds=1)  # against the monotonic clock, from one look to the next
 
@@ -100,7 +101,7 @@ class RenewSVIDs:
         self._clock = clock
         self._jitter = jitter
         self._plans: dict[EntryID, _Plan] = {}
-        self._bundle = cache.bundle
+        self._bundle, self._tainted = cache.bundle, cache.tainted
         self._offsets = _Offsets.of(clock.read())
         self._limit = _BATCH
 
@@ -159,6 +160,9 @@ class RenewSVIDs:
         if self._cache.bundle is not self._bundle:
             self._bundle = self._cache.bundle
             self._plan_by_bundle(at)
+        if self._cache.tainted != self._tainted:
+            self._tainted = self._cache.tainted
+            self._plan_by_taint(at)
 
     def _plan_after_jump(self, at: Reading) -> None:
         """A clock was set: make anew what neither clock finds valid now, and try again what was postponed."""
@@ -173,6 +177,12 @@ class RenewSVIDs:
         for entry_id, held in self._cache.svids.items():
             now = at.issuer if held.svid.not_before <= at.issuer < held.svid.not_after else at.own
             if not is_vouched_for(held.svid, self._bundle, at=now):
+                self._plans[entry_id].due = at.monotonic
+
+    def _plan_by_taint(self, at: Reading) -> None:
+        """Replace now what a tainted authority signed; it stays in service until then."""
+        for entry_id, held in self._cache.svids.items():
+            if authority_of_x509(held.svid) in self._tainted:
                 self._plans[entry_id].due = at.monotonic
 
     def _due(self, now: float) -> Sequence[RegistrationEntry]:
@@ -227,6 +237,8 @@ class RenewSVIDs:
             return None
         self._troubles.over(_RENEWAL, subject=_named(entry.id))
         wait = renew_in(svid.not_after - answer.issued_at, left=svid.not_after - at.own, jitter=self._jitter())
+        if authority_of_x509(svid) in self._cache.tainted:
+            wait = min(wait, _TAINTED_AGAIN)
         self._plans[entry.id] = _Plan(entry, at.monotonic + wait.total_seconds(), issuer=_Offsets.of(at).issuer)
         log.debug("SVID minted", spiffe_id=str(svid.spiffe_id), entry_id=entry.id, serial=f"{svid.serial:x}")
         return HeldX509(entry=entry, svid=replace(svid, hint=entry.hint), issued_at=answer.issued_at)

@@ -11,7 +11,7 @@ from svid.bundle import Bundle
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 
-__all__ = ["BundleIs", "CheckpointIs", "Cursor", "DenialsPut", "EntryGone", "EntryPut", "Update"]
+__all__ = ["BundleIs", "CheckpointIs", "Cursor", "DenialsPut", "EntryGone", "EntryPut", "TaintedIs", "Update"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,17 @@ class BundleIs:
     """The bundle of the trust domain is this one from now on."""
 
     bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaintedIs:
+    """What these authorities signed is to be replaced now, though it is accepted; no others are tainted. A snapshot without it: none are.
+
+    Args:
+        authority_ids: as the SVIDs name them: of X.509 the subject key identifier, in hexadecimal; of JWT the key id.
+    """
+
+    authority_ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,5 +71,5 @@ class CheckpointIs:
     document: bytes
 
 
-Update: TypeAlias = DenialsPut | BundleIs | EntryGone | EntryPut | CheckpointIs
+Update: TypeAlias = DenialsPut | BundleIs | TaintedIs | EntryGone | EntryPut | CheckpointIs
 """One piece of news."""

@@ -32,7 +32,7 @@ class ChangeKind(StrEnum):
     ENTRY = "entry"  # created, updated or deleted: read the row to learn which
     GROUP = "group"  # a node group came, changed or left: who is a member may have changed
     BUNDLE = "bundle"
-    AUTHORITY = "authority"  # another authority signs; nothing to tell a node
+    AUTHORITY = "authority"  # another authority signs, or one is tainted
     CHECKPOINT = "checkpoint"  # of the audit chain
     NODE = "node"  # a node came, left, has other selectors, or is blocked or not any more
     DENIAL = "denial"  # credentials ended before their time: the denials of the revocation of that number
@@ -62,13 +62,14 @@ class Meaning:
         snapshot: the node's parents changed: everything; the other fields say nothing.
         entry_ids: these entries, in the order of their last change.
         denials_of: the denials of these revocations.
-        bundle, checkpoint: the bundle, the latest checkpoint.
+        bundle, tainted, checkpoint: the bundle, the authorities in it that are tainted, the latest checkpoint.
     """
 
     snapshot: bool = False
     denials_of: tuple[int, ...] = ()
     entry_ids: tuple[EntryID, ...] = ()
     bundle: bool = False
+    tainted: bool = False
     checkpoint: bool = False
 
 
@@ -117,6 +118,7 @@ def meaning(changes: Iterable[Change], *, had: Collection[SpiffeID], has: Collec
         denials_of=tuple(revocations),
         entry_ids=tuple(entry_ids),
         bundle=ChangeKind.BUNDLE in kinds,
+        tainted=not kinds.isdisjoint({ChangeKind.AUTHORITY, ChangeKind.BUNDLE}),
         checkpoint=ChangeKind.CHECKPOINT in kinds,
     )
 

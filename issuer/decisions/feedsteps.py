@@ -4,12 +4,12 @@ What a change means to a node is decided in changes; what an update looks like o
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
 from cognomen.daemon.auditlog import Checkpoint
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, TaintedIs, Update
 from svid.bundle import Bundle
 from svid.denials import SERIAL_BYTES, Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -21,6 +21,7 @@ _MESSAGE_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12
 _FRAME_BYTES = 16  # at most: two tags, and two lengths below 16 MiB
 _DENIAL_BYTES = SERIAL_BYTES + 5  # the number, and the end as seconds
 _UPDATE_DENIALS = 4096
+_ID_FRAME_BYTES = 2
 _ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any has
 
 
@@ -42,6 +43,7 @@ def in_order(
     *,
     denials: Iterable[Denial] = (),
     bundle: Bundle | None = None,
+    tainted: Collection[str] | None = None,
     gone: Iterable[EntryID] = (),
     entries: Iterable[RegistrationEntry] = (),
     checkpoint: Checkpoint | None = None,
@@ -50,14 +52,17 @@ def in_order(
 
     1. What is denied, before anything is served anew.
     2. The bundle, by which the node knows its issuer and its workloads know their peers.
-    3. What the node loses, before what it gets.
-    4. Last the checkpoint, which changes nothing that the node serves.
+    3. Which of its authorities are tainted: what replaces their SVIDs is vouched for by then.
+    4. What the node loses, before what it gets.
+    5. Last the checkpoint, which changes nothing that the node serves.
     """
     left = iter(denials)
     while some := tuple(itertools.islice(left, _UPDATE_DENIALS)):
         yield DenialsPut(denials=some)
     if bundle is not None:
         yield BundleIs(bundle=bundle)
+    if tainted is not None:
+        yield TaintedIs(authority_ids=frozenset(tainted))
     for entry_id in gone:
         yield EntryGone(entry_id=entry_id)
     for entry in entries:
@@ -92,6 +97,8 @@ def weight(update: Update) -> int:
             return _FRAME_BYTES + len(entry_id)
         case BundleIs(bundle=bundle):
             return _FRAME_BYTES + len(bundle.to_jwks())
+        case TaintedIs(authority_ids=ids):
+            return _FRAME_BYTES + sum(_ID_FRAME_BYTES + len(one) for one in ids)
         case CheckpointIs(document=document):
             return _FRAME_BYTES + len(document)
         case _:

@@ -49,7 +49,7 @@ async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
         ),
         denials=denials,
         renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-        jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
+        jwts=MintJWTs(client=client, cache=cache, clock=clock, troubles=troubles, metrics=metrics),
         troubles=troubles,
         metrics=metrics,
     )

@@ -46,6 +46,11 @@ class Authority:
         self._serial = 0
         self.certificate = self._own_certificate(name)
 
+    @property
+    def key_id(self) -> str:
+        """As certificates name it."""
+        return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()).digest.hex()
+
     def sign(
         self,
         spiffe_id: SpiffeID,
@@ -158,6 +163,7 @@ class IssuerInMemory:
         self.joined_keys: list[bytes] = []
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
+        self._tainted: list[Authority] = []
         self._incarnation = 1
         self._log: list[EntryID | tuple[Denial, ...] | None] = []  # None: the bundle changed
         self._entries: dict[EntryID, RegistrationEntry] = {}
@@ -209,6 +215,17 @@ class IssuerInMemory:
         self._published.append(self.authority)
         self._log.append(None)
         self.wake()
+
+    def taint(self) -> None:
+        """Have all that was signed replaced, and sign with a new authority."""
+        self._tainted = [*self._published]
+        self.rotate()
+
+    @property
+    def tainted(self) -> frozenset[str]:
+        """The tainted authorities in the bundle, as their SVIDs name them."""
+        published = [authority for authority in self._tainted if authority in self._published]
+        return frozenset(name for authority in published for name in (authority.kid, authority.key_id))
 
     def deny(self, *numbers: int, ends_at: datetime | None = None) -> None:
         """End these credentials, which would have ended in an hour."""
@@ -282,7 +299,9 @@ class IssuerInMemory:
         """What a follower who stands there has to learn, cut as the issuer cuts it; whoever returns is told the bundle, in any case."""
         head = Cursor(incarnation=str(self._incarnation), number=len(self._log))
         if cursor is None or cursor.incarnation != head.incarnation or cursor.number > head.number:
-            updates = in_order(denials=_denied(self._log), bundle=self.bundle, entries=self._entries.values())
+            updates = in_order(
+                denials=_denied(self._log), bundle=self.bundle, tainted=self.tainted, entries=self._entries.values()
+            )
             return [Change(cursor=head, snapshot=True, updates=tuple(updates))]
         if cursor == head and not returns:
             return []
@@ -291,6 +310,7 @@ class IssuerInMemory:
         updates = in_order(
             denials=_denied(touched),
             bundle=self.bundle if None in touched or returns else None,
+            tainted=self.tainted if None in touched else None,
             gone=ids - self._entries.keys(),
             entries=(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
         )

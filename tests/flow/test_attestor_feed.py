@@ -245,6 +245,77 @@ async def test_what_is_denied_while_its_renewal_fails_is_minted_as_soon_as_the_i
     await until(lambda: attestor.svid("web") is not None)
 
 
+async def test_what_a_tainted_authority_signed_is_replaced_at_once_and_serves_until_then(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"), entry("db"))
+    await until(lambda: len(attestor.cache.svids) == 2)
+    before = [attestor.svid("web"), attestor.svid("db")]
+    seen = set()
+
+    def replaced() -> bool:
+        held = [attestor.svid("web"), attestor.svid("db")]
+        seen.add(None in held)
+        return not any(one in before for one in held)
+
+    attestor.issuer.taint()
+    await until(replaced)
+    assert seen == {False}, "there was always one"
+    assert all(
+        held.svid.leaf.issuer == attestor.issuer.authority.certificate.subject for held in attestor.cache.svids.values()
+    )
+    mints = len(attestor.issuer.mints)
+    await attestor.let_pass(HOUR / 4)
+    assert len(attestor.issuer.mints) == mints, "once is enough"
+
+
+async def test_what_a_tainted_authority_signed_is_served_while_its_replacement_is_refused(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    before = attestor.svid("web")
+    attestor.issuer.refused_entries[EntryID("web")] = Refused(Kind.UNAVAILABLE, "not now")
+    attestor.issuer.taint()
+    await until(lambda: bool(attestor.cache.tainted) and len(attestor.issuer.mints) == 2)
+    await settle()
+    assert attestor.svid("web") is before
+    attestor.issuer.refused_entries.clear()
+    await attestor.let_pass(timedelta(minutes=1))
+    assert attestor.svid("web") is not before
+
+
+async def test_a_mint_under_way_that_brings_what_is_tainted_is_followed_by_another(attestor: Attestor) -> None:
+    tainted = attestor.issuer.authority
+    attestor.issuer.taint()
+    await until(lambda: bool(attestor.cache.tainted))
+    good, attestor.issuer.authority = attestor.issuer.authority, tainted
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    before = attestor.svid("web")
+    attestor.issuer.authority = good
+    await attestor.let_pass(timedelta(seconds=30))
+    assert attestor.svid("web") is not before
+
+
+async def test_a_returning_attestor_replaces_what_was_tainted_meanwhile(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    before = attestor.svid("web")
+    attestor.issuer.set_reachable(reachable=False)
+    await settle()
+    attestor.issuer.taint()
+    attestor.issuer.set_reachable(reachable=True)
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: attestor.svid("web") is not before)
+    assert attestor.svid("web") is not before
+
+
+async def test_a_tainted_authority_has_the_node_svid_replaced_at_once(attestor: Attestor) -> None:
+    before = attestor.node.node.svid
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(attestor.node.run())
+        attestor.issuer.taint()
+        await until(lambda: attestor.node.node.svid is not before)
+        keeping.cancel()
+    assert attestor.node.node.svid.leaf.issuer == attestor.issuer.authority.certificate.subject
+
+
 async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_longer(attestor: Attestor) -> None:
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from attestor.cache import Cache
 from attestor.decisions.node import Joining, joined
-from attestor.deniallog import DenialLog, number_of
+from attestor.deniallog import number_of
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import MAX_BATCH, JWTRequest, MintedJWT
 from attestor.metrics import Metrics
@@ -32,8 +33,14 @@ class Minting:
     issuer: IssuerInMemory
     clock: FakeClock
     jwts: MintJWTs
-    denials: DenialLog
+    cache: Cache
     running: "asyncio.Task[None]"
+
+
+def taint(minting: Minting) -> None:
+    """What the attestor learns when the authority that signs now is tainted."""
+    minting.issuer.taint()
+    minting.cache.bundle, minting.cache.tainted = minting.issuer.bundle, minting.issuer.tainted
 
 
 @pytest.fixture
@@ -45,11 +52,11 @@ async def minting() -> AsyncIterator[Minting]:
     key = generate_private_key(KeyKind.EC_P256)
     credential = issuer.join(invite.token, public_key_to_der(key.public_key()))
     await client.use(joined(invite, credential, Joining(private_key=key, token_hash=""), at=NodeClock(clock).read()))
-    denials = DenialLog()
-    jwts = MintJWTs(metrics=Metrics(), client=client, denials=denials, clock=NodeClock(clock))
+    cache = Cache(issuer.bundle)
+    jwts = MintJWTs(metrics=Metrics(), client=client, cache=cache, clock=NodeClock(clock))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(jwts.run())
-        yield Minting(issuer=issuer, clock=clock, jwts=jwts, denials=denials, running=task)
+        yield Minting(issuer=issuer, clock=clock, jwts=jwts, cache=cache, running=task)
         task.cancel()
 
 
@@ -70,6 +77,30 @@ async def test_a_token_that_is_denied_is_handed_out_no_more(minting: Minting) ->
     assert await minting.jwts.jwt_svid(WEB, ["a"]) is second
 
 
+async def test_a_token_of_a_tainted_authority_gives_way_at_once_to_another(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a"])
+    taint(minting)
+    second = await minting.jwts.jwt_svid(WEB, ["a"])
+    assert second.token != first.token
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is second
+
+
+async def test_a_token_of_a_tainted_authority_is_handed_out_while_the_issuer_is_away(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a"])
+    taint(minting)
+    minting.issuer.set_reachable(reachable=False)
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is first
+
+
+async def test_a_token_whose_authority_has_left_the_bundle_is_handed_out_no_more(minting: Minting) -> None:
+    await minting.jwts.jwt_svid(WEB, ["a"])
+    minting.issuer.lose_authorities()
+    minting.cache.bundle = minting.issuer.bundle
+    minting.issuer.set_reachable(reachable=False)
+    with pytest.raises(Refused, match="cannot be minted now"):
+        await minting.jwts.jwt_svid(WEB, ["a"])
+
+
 async def test_a_token_that_is_denied_is_no_help_while_the_issuer_is_away(minting: Minting) -> None:
     first = await minting.jwts.jwt_svid(WEB, ["a"])
     minting.issuer.set_reachable(reachable=False)
@@ -85,7 +116,7 @@ async def test_a_token_that_was_denied_before_it_came_is_not_taken(minting: Mint
     coming = minting.issuer.authority.token(WEB.spiffe_id, ["a"], ttl=HALF)
     number = number_of(JWTSVID.parse_insecure(coming))
     assert number is not None
-    minting.denials.put([Denial(number + 1, minting.clock.now() + HALF)], Cursor(incarnation="1", number=1))
+    minting.cache.denials.put([Denial(number + 1, minting.clock.now() + HALF)], Cursor(incarnation="1", number=1))
     with pytest.raises(Refused) as refused:
         await minting.jwts.jwt_svid(WEB, ["a"])
     assert refused.value.kind is Kind.UNAVAILABLE
@@ -96,7 +127,7 @@ async def test_a_token_that_was_denied_before_it_came_is_not_taken(minting: Mint
 def deny(minting: Minting, minted: MintedJWT) -> None:
     number = number_of(JWTSVID.parse_insecure(minted.token))
     assert number is not None
-    minting.denials.put([Denial(number, minted.expires_at)], Cursor(incarnation="1", number=1))
+    minting.cache.denials.put([Denial(number, minted.expires_at)], Cursor(incarnation="1", number=1))
 
 
 async def test_audiences_are_a_set(minting: Minting) -> None:
@@ -224,10 +255,11 @@ class HangingClient(InMemoryIssuerClient):
 
 async def test_nobody_waits_for_ever_when_minting_ends() -> None:
     clock = FakeClock()
+    issuer = IssuerInMemory(clock, TrustDomain("example.org"))
     jwts = MintJWTs(
         metrics=Metrics(),
-        client=HangingClient(IssuerInMemory(clock, TrustDomain("example.org"))),
-        denials=DenialLog(),
+        client=HangingClient(issuer),
+        cache=Cache(issuer.bundle),
         clock=NodeClock(clock),
     )
 

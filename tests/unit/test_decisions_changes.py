@@ -84,6 +84,12 @@ def test_only_entries_below_the_nodes_parents_are_looked_up_each_once() -> None:
     assert meaning(log, had=MINE, has=MINE) == Meaning(entry_ids=(EntryID("e3"), EntryID("e1")))
 
 
+@pytest.mark.parametrize("kind", ChangeKind)
+def test_which_authorities_are_tainted_is_told_when_that_may_have_changed(kind: ChangeKind) -> None:
+    may_have = kind in {ChangeKind.AUTHORITY, ChangeKind.BUNDLE}
+    assert meaning([change(kind, "1")], had=MINE, has=MINE).tainted is may_have
+
+
 def test_a_bundle_change_is_everybodys() -> None:
     assert meaning([change(ChangeKind.BUNDLE)], had=MINE, has=MINE).bundle
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognomen.daemon.auditlog import Checkpoint
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, EntryGone, EntryPut, TaintedIs, Update
 from issuer.decisions.feedsteps import FeedStep, cut, in_order, weight
 from svid.entry import EntryID
 from svid.selector import Selector
@@ -30,10 +30,13 @@ ENTRY = replace(
 )
 
 
-def test_the_bundle_comes_first_then_what_is_lost_then_what_is_got_and_last_the_checkpoint() -> None:
+def test_the_bundle_comes_first_then_what_is_tainted_then_what_is_lost_then_what_is_got_and_last_the_checkpoint() -> (
+    None
+):
     gone = [EntryID("g1"), EntryID("g2")]
-    assert list(in_order(checkpoint=CHECKPOINT, entries=[ENTRY], gone=gone, bundle=BUNDLE)) == [
+    assert list(in_order(checkpoint=CHECKPOINT, entries=[ENTRY], gone=gone, bundle=BUNDLE, tainted=["ab"])) == [
         BundleIs(bundle=BUNDLE),
+        TaintedIs(authority_ids=frozenset({"ab"})),
         *(EntryGone(entry_id=entry_id) for entry_id in gone),
         EntryPut(entry=ENTRY),
         CheckpointIs(document=CHECKPOINT.to_json()),
@@ -46,7 +49,15 @@ def test_without_news_there_is_nothing_to_tell() -> None:
 
 @pytest.mark.parametrize(
     "update",
-    [*in_order(bundle=BUNDLE, gone=[EntryID("g" * 255)], entries=[ENTRY, an_entry()], checkpoint=CHECKPOINT)],
+    [
+        *in_order(
+            bundle=BUNDLE,
+            tainted=[f"{number:040x}" for number in range(3)],
+            gone=[EntryID("g" * 255)],
+            entries=[ENTRY, an_entry()],
+            checkpoint=CHECKPOINT,
+        )
+    ],
     ids=lambda update: type(update).__name__,
 )
 def test_an_update_takes_no_more_bytes_than_its_weight(update: Update) -> None:

@@ -1,7 +1,7 @@
 """The feed as a flow, on a store in memory: what ends it, and how its messages are cut."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -11,11 +11,12 @@ import pytest
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
-from cognomen.protocol.feed import Cursor
+from cognomen.protocol.feed import Cursor, TaintedIs
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import NodeID
+from issuer.decisions.authority import Authority, retired, tainted
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
 from issuer.decisions.feedsteps import FeedStep
 from issuer.decisions.names import issuer_id
@@ -24,10 +25,11 @@ from issuer.flows.feed_attestors import FeedAttestors, Send
 from issuer.metrics import Metrics
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
+from svid.keys import KeyID
 from svid.selector import Selector
 from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, checkpoint_told, entries_put
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority
 
 HOUR = timedelta(hours=1)
 NODE = a_node()
@@ -187,6 +189,34 @@ async def test_the_latest_checkpoint_comes_at_once_and_each_later_one_by_itself(
         (False, _checkpoint(3).to_json()),
     ]
     assert steps[1].cursor.number == 3
+
+
+async def test_the_tainted_authorities_come_with_a_snapshot_and_whenever_they_change(
+    store: SQLiteDatastore, feeds: FeedAttestors
+) -> None:
+    first, second = (replace(jwt_authority().authority, key_id=KeyID(name)) for name in ("first", "second"))
+
+    def taint(row: Authority, tx: Transaction) -> None:
+        change = tx.changes.append([Change(kind=ChangeKind.AUTHORITY)])
+        tx.authorities.put(tainted(row, change=change, now=NOW))
+
+    def revoke(tx: Transaction) -> None:
+        tx.authorities.put(retired(first))
+        tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
+
+    await store.write(partial(taint, first))
+    told: list[list[frozenset[str]]] = []
+    later: list[Callable[[Transaction], None]] = [partial(taint, second), revoke]
+
+    async def send(step: FeedStep) -> None:
+        told.append([update.authority_ids for update in step.updates if isinstance(update, TaintedIs)])
+        if not later:
+            raise EnoughError
+        await store.write(later.pop(0))
+
+    with pytest.raises(EnoughError):
+        await follow(feeds, send)
+    assert told == [[{"first"}], [{"first", "second"}], [{"second"}]]
 
 
 async def test_whoever_goes_on_from_a_cursor_gets_the_latest_checkpoint_again(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestor.decisions.sync import Change, diff, keeps_svid
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, EntryGone, EntryPut, TaintedIs, Update
 from issuer.decisions.feedsteps import in_order
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
@@ -42,6 +42,14 @@ def test_a_change_leaves_what_it_does_not_name() -> None:
     step = diff(known(A, B), change(C, gone=(A,)))
     assert step.put == (C,)
     assert step.left == (A,)
+
+
+def test_the_tainted_authorities_are_those_that_were_named_last_and_in_a_snapshot_no_others() -> None:
+    ids = frozenset({"a"})
+    assert diff({}, told(TaintedIs(authority_ids=frozenset({"b"})), TaintedIs(authority_ids=ids))).tainted == ids
+    assert diff({}, told()).tainted is None
+    assert diff({}, told(snapshot=True)).tainted == frozenset()
+    assert diff({}, told(TaintedIs(authority_ids=ids), snapshot=True)).tainted == ids
 
 
 def test_what_is_the_same_is_not_put_again() -> None:

@@ -441,6 +441,7 @@ class Update(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     DENIALS_PUT_FIELD_NUMBER: _builtins.int
+    TAINTED_FIELD_NUMBER: _builtins.int
     entry_gone: _builtins.str
     """the id of an entry this node is no longer entitled to"""
     bundle: _builtins.bytes
@@ -451,6 +452,8 @@ class Update(_message.Message):
     def entry_put(self) -> Global___Entry: ...
     @_builtins.property
     def denials_put(self) -> Global___Denials: ...
+    @_builtins.property
+    def tainted(self) -> Global___TaintedAuthorities: ...
     def __init__(
         self,
         *,
@@ -459,16 +462,41 @@ class Update(_message.Message):
         bundle: _builtins.bytes = ...,
         checkpoint: _builtins.bytes = ...,
         denials_put: Global___Denials | None = ...,
+        tainted: Global___TaintedAuthorities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "tainted"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 
 Global___Update: _TypeAlias = Update  # noqa: Y015
+
+@_typing.final
+class TaintedAuthorities(_message.Message):
+    """All authorities of the bundle whose SVIDs are to be replaced now, though they are accepted; in a snapshot without it there are none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as the SVIDs name them: of X.509 the subject key identifier, in hexadecimal; of JWT the key id"""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaintedAuthorities: _TypeAlias = TaintedAuthorities  # noqa: Y015
 
 @_typing.final
 class Denials(_message.Message):
