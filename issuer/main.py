@@ -40,6 +40,7 @@ from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries
+from issuer.flows.command_authorities import CommandAuthorities
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
@@ -359,7 +360,13 @@ async def _open_admin_door(
         ),
         nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
         feed=parts.feed,
-        rotate=parts.rotate,
+        authorities=CommandAuthorities(
+            datastore=parts.datastore,
+            issuance=parts.issuance,
+            rotate=parts.rotate,
+            feed=parts.feed,
+            clock=parts.clock,
+        ),
         revoke=Revoke(datastore=parts.datastore, clock=parts.clock, metrics=parts.metrics),
         guard=parts.guard,
         observe=observe,

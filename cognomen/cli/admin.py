@@ -103,6 +103,24 @@ class Admin:
             "RotateAuthority", pb.RotateAuthorityRequest(kind=kind), pb.ListAuthoritiesResponse.FromString
         )
 
+    def prepare_authority(self, kind: str) -> pb.ListAuthoritiesResponse:
+        """Have one more of a kind made that could sign next."""
+        return self._call(
+            "PrepareAuthority", pb.PrepareAuthorityRequest(kind=kind), pb.ListAuthoritiesResponse.FromString
+        )
+
+    def activate_authority(self, command: pb.AuthorityCommand) -> pb.ListAuthoritiesResponse:
+        """Have an authority sign now."""
+        return self._call("ActivateAuthority", command, pb.ListAuthoritiesResponse.FromString)
+
+    def taint_authority(self, command: pb.AuthorityCommand) -> pb.ListAuthoritiesResponse:
+        """Have all that an authority signed replaced."""
+        return self._call("TaintAuthority", command, pb.ListAuthoritiesResponse.FromString)
+
+    def revoke_authority(self, command: pb.AuthorityCommand) -> pb.ListAuthoritiesResponse:
+        """Take an authority out of the bundle."""
+        return self._call("RevokeAuthority", command, pb.ListAuthoritiesResponse.FromString)
+
     def get_status(self) -> pb.IssuerStatus:
         """How the issuer is."""
         return self._call("GetStatus", pb.GetStatusRequest(), pb.IssuerStatus.FromString)

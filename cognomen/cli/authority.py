@@ -1,4 +1,4 @@
-"""`cognomen authority`: the keys that sign, and when the next ones take over."""
+"""`cognomen authority`: the keys that sign, when the next ones take over, and what to do when one is in the wrong hands."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,19 +6,24 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect
-from cognomen.cli.options import admin_socket_option, output_option
-from cognomen.cli.output import print_json, print_table
+from cognomen.cli.options import admin_socket_option, comment_option, output_option, reason_option
+from cognomen.cli.output import print_json, print_table, warn
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.encoding import JSON
 
 __all__ = ["authority"]
 
-_COLUMNS = ("key_id", "kind", "state", "activate_at", "not_after", "waits_for")
+_COLUMNS = ("key_id", "kind", "state", "tainted_at", "live", "unreplaced", "known_by", "not_after", "waits_for")
 
 
 @click.group()
 def authority() -> None:
-    """Signing authorities: prepared, published, activated and retired by themselves."""
+    """Signing authorities: prepared, published, activated and retired automatically.
+
+    When the key of one may be in the wrong hands: `taint` it, wait until `list` shows none
+    that is unreplaced, `revoke` it.
+    """
 
 
 @authority.command("list")
@@ -30,6 +35,9 @@ def list_authorities(every: bool, output: str, socket: Path) -> None:
 
     active signs, next is published and will sign, old signs no more but vouches for what
     it signed. waits_for says why a next one does not sign yet, and why an old one stays.
+    live counts the credentials of an authority that are valid now, unreplaced those of them
+    after which nothing was signed for the same workload, known_by the connected attestors
+    that know that it is next, or tainted.
 
     \b
     Example:
@@ -56,6 +64,102 @@ def rotate(kind: str, output: str, socket: Path) -> None:
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         found = admin.rotate_authority(kind)
+    _print_kind(found, kind, output)
+
+
+@authority.command()
+@click.argument("kind", type=click.Choice(["x509", "jwt"]))
+@output_option
+@admin_socket_option
+def prepare(kind: str, output: str, socket: Path) -> None:
+    """Make one more authority that could sign next, and publish it now.
+
+    The automatic life does this already; by hand it is needed where the next one cannot
+    sign, or should not.
+
+    \b
+    Example:
+      cognomen authority prepare x509
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        found = admin.prepare_authority(kind)
+    _print_kind(found, kind, output)
+
+
+@authority.command()
+@click.argument("key_id")
+@output_option
+@admin_socket_option
+def activate(key_id: str, output: str, socket: Path) -> None:
+    """Let a next authority sign now, without the spread time.
+
+    Who does not know it yet does not accept what it signs: attestors and workloads that
+    are connected know it within a second, others when they come back.
+
+    \b
+    Example:
+      cognomen authority activate x509-2f1c7a90b3d45e68
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        found = admin.activate_authority(pb.AuthorityCommand(key_id=key_id))
+    use = _one(found, key_id).use
+    if use.acknowledged < use.attestors:
+        warn(f"{use.attestors - use.acknowledged} of {use.attestors} connected attestors may not know it yet")
+    _print_kind(found, _one(found, key_id).kind, output)
+
+
+@authority.command()
+@click.argument("key_id")
+@reason_option
+@comment_option
+@output_option
+@admin_socket_option
+def taint(key_id: str, reason: str, comment: str, output: str, socket: Path) -> None:
+    """Let an authority sign no more, and have all that it signed replaced now.
+
+    Connected attestors make another SVID for each of its own at once; no call fails, because
+    what it signed is accepted until you revoke it. Where it signs now, the next one takes
+    over in the same moment.
+
+    \b
+    Example:
+      cognomen authority taint x509-2f1c7a90b3d45e68 --reason keyCompromise
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        found = admin.taint_authority(pb.AuthorityCommand(key_id=key_id, reason=reason, comment=comment))
+    _print_kind(found, _one(found, key_id).kind, output)
+
+
+@authority.command()
+@click.argument("key_id")
+@click.option("--now", "at_once", is_flag=True, help="Also where it is not tainted: what it signed fails at once.")
+@reason_option
+@comment_option
+@output_option
+@admin_socket_option
+def revoke(key_id: str, at_once: bool, reason: str, comment: str, output: str, socket: Path) -> None:
+    """Take an authority out of the bundle at once, and destroy its key.
+
+    Nothing that it signed is accepted any more by whoever has the new bundle; connected
+    workloads get it within a second. Taint it first, so that nothing in use is its own.
+
+    \b
+    Example:
+      cognomen authority revoke x509-2f1c7a90b3d45e68 --reason keyCompromise
+    """  # noqa: D301 - \b is click's mark
+    command = pb.AuthorityCommand(key_id=key_id, reason=reason, comment=comment, at_once=at_once)
+    with connect(socket) as admin:
+        found = admin.revoke_authority(command)
+    if unreplaced := _one(found, key_id).use.unreplaced:
+        warn(f"{unreplaced} credentials that it signed were not replaced: they fail until they are")
+    _print_kind(found, _one(found, key_id).kind, output)
+
+
+def _one(found: pb.ListAuthoritiesResponse, key_id: str) -> pb.Authority:
+    return next(one for one in found.authorities if one.key_id == key_id)
+
+
+def _print_kind(found: pb.ListAuthoritiesResponse, kind: str, output: str) -> None:
     _print((one for one in found.authorities if one.kind == kind and one.state != "retired"), output)
 
 
@@ -64,4 +168,10 @@ def _print(authorities: Iterable[pb.Authority], output: str) -> None:
     if output == "json":
         print_json({"authorities": list(documents)})
     else:
-        print_table(_COLUMNS, [[document[key] for key in _COLUMNS] for document in documents])
+        print_table(_COLUMNS, [[_flat(document)[key] for key in _COLUMNS] for document in documents])
+
+
+def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
+    use = document["use"]
+    assert isinstance(use, dict)  # noqa: S101 - narrows what the protocol says
+    return {**document, **use, "known_by": f"{use['acknowledged']} of {use['attestors']}"}

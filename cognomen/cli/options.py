@@ -15,6 +15,7 @@ __all__ = [
     "GivenPath",
     "admin_socket_option",
     "attestor_socket_option",
+    "comment_option",
     "duration",
     "each_once",
     "every_page_option",
@@ -24,6 +25,7 @@ __all__ = [
     "page_size_option",
     "page_token_option",
     "read_source",
+    "reason_option",
     "selector",
     "workload_address",
     "workload_socket_option",
@@ -88,6 +90,18 @@ page_size_option = click.option(
 page_token_option = click.option(
     "--page-token", default="", help="Where the last page ended: its next_page_token.", metavar="TOKEN"
 )
+_REASONS = (
+    "unspecified",
+    "keyCompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "privilegeWithdrawn",
+)
+reason_option = click.option(
+    "--reason", type=click.Choice(_REASONS), default="unspecified", show_default=True, help="As RFC 5280 names it."
+)
+comment_option = click.option("--comment", default="", help="For the record.")
 every_page_option = click.option("--all", "every_page", is_flag=True, help="Show all of them.")
 
 

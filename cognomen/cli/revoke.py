@@ -9,12 +9,14 @@ import click
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
+    comment_option,
     duration,
     every_page_option,
     moment,
     output_option,
     page_size_option,
     page_token_option,
+    reason_option,
     selector,
 )
 from cognomen.cli.output import print_document, print_json, print_page
@@ -29,14 +31,6 @@ from svid.selector import Selector
 
 __all__ = ["revoke"]
 
-_REASONS = (
-    "unspecified",
-    "keyCompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "privilegeWithdrawn",
-)
 _FALLEN = ("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
 _COLUMNS = ("number", "at", "kind", "what", "reason", "denied", "blocks", "actor", "comment")
 _LOOK_SECONDS = 0.05
@@ -52,10 +46,8 @@ def revoke() -> None:
 
 
 _OPTIONS = (
-    click.option(
-        "--reason", type=click.Choice(_REASONS), default="unspecified", show_default=True, help="As RFC 5280 names it."
-    ),
-    click.option("--comment", default="", help="For the record."),
+    reason_option,
+    comment_option,
     click.option("--dry-run", is_flag=True, help="Only show what would end."),
     click.option(
         "--wait",

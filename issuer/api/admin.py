@@ -30,20 +30,27 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from issuer import queries
 from issuer.api.admin_audit import list_audit, list_checkpoints
-from issuer.api.admin_authorities import list_authorities, rotate_authority
+from issuer.api.admin_authorities import (
+    activate_authority,
+    list_authorities,
+    prepare_authority,
+    revoke_authority,
+    rotate_authority,
+    taint_authority,
+)
 from issuer.api.admin_revocations import list_revocations, revocation_status, revoke
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
 from issuer.flows.change_entries import MAX_BATCH, Changed, ChangeEntries
+from issuer.flows.command_authorities import CommandAuthorities
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.revoke import Revoke
-from issuer.flows.rotate_authority import RotateAuthority
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -67,7 +74,7 @@ class AdminFlows:
     entries: ChangeEntries
     nodes: ManageNodes
     feed: FeedAttestors
-    rotate: RotateAuthority
+    authorities: CommandAuthorities
     revoke: Revoke
     guard: GuardClock
     observe: ObserveIssuer
@@ -99,6 +106,13 @@ class AdminService:
             ("ListCredentials", _unary(self._list_credentials, pb.ListCredentialsRequest, pb.ListCredentialsResponse)),
             ("ListAuthorities", _unary(self._list_authorities, pb.ListAuthoritiesRequest, pb.ListAuthoritiesResponse)),
             ("RotateAuthority", _unary(self._rotate_authority, pb.RotateAuthorityRequest, pb.ListAuthoritiesResponse)),
+            (
+                "PrepareAuthority",
+                _unary(self._prepare_authority, pb.PrepareAuthorityRequest, pb.ListAuthoritiesResponse),
+            ),
+            ("ActivateAuthority", _unary(self._activate_authority, pb.AuthorityCommand, pb.ListAuthoritiesResponse)),
+            ("TaintAuthority", _unary(self._taint_authority, pb.AuthorityCommand, pb.ListAuthoritiesResponse)),
+            ("RevokeAuthority", _unary(self._revoke_authority, pb.AuthorityCommand, pb.ListAuthoritiesResponse)),
             ("GetStatus", _unary(self._get_status, pb.GetStatusRequest, pb.IssuerStatus)),
             ("ListAudit", _unary(self._list_audit, pb.ListAuditRequest, pb.ListAuditResponse)),
             ("ListCheckpoints", _unary(self._list_checkpoints, pb.ListCheckpointsRequest, pb.ListCheckpointsResponse)),
@@ -189,10 +203,22 @@ class AdminService:
 
     async def _list_authorities(self, request: pb.ListAuthoritiesRequest) -> pb.ListAuthoritiesResponse:
         del request
-        return await list_authorities(self._flows.rotate)
+        return await list_authorities(self._flows.authorities)
 
     async def _rotate_authority(self, request: pb.RotateAuthorityRequest) -> pb.ListAuthoritiesResponse:
-        return await rotate_authority(self._flows.rotate, request, actor=self._actor)
+        return await rotate_authority(self._flows.authorities, request, actor=self._actor)
+
+    async def _prepare_authority(self, request: pb.PrepareAuthorityRequest) -> pb.ListAuthoritiesResponse:
+        return await prepare_authority(self._flows.authorities, request, actor=self._actor)
+
+    async def _activate_authority(self, request: pb.AuthorityCommand) -> pb.ListAuthoritiesResponse:
+        return await activate_authority(self._flows.authorities, request, actor=self._actor)
+
+    async def _taint_authority(self, request: pb.AuthorityCommand) -> pb.ListAuthoritiesResponse:
+        return await taint_authority(self._flows.authorities, request, actor=self._actor)
+
+    async def _revoke_authority(self, request: pb.AuthorityCommand) -> pb.ListAuthoritiesResponse:
+        return await revoke_authority(self._flows.authorities, request, actor=self._actor)
 
     async def _get_status(self, request: pb.GetStatusRequest) -> pb.IssuerStatus:
         del request

@@ -11,7 +11,7 @@ from issuer.flows.revoke import Revoke
 from svid.entry import EntryID
 from svid.errors import SVIDError
 
-__all__ = ["list_revocations", "revocation_status", "revoke"]
+__all__ = ["list_revocations", "reason_from_text", "revocation_status", "revoke"]
 
 _MOST_SILENT = 20
 _NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION]
@@ -19,12 +19,21 @@ _NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION
 
 async def revoke(flow: Revoke, request: pb.RevokeRequest, *, actor: str) -> pb.RevokeResponse:
     """Revoke, or say what would end."""
-    if request.reason not in {"", *Reason}:
-        raise Refused(Kind.INVALID, f"reason: expected one of {', '.join(Reason)}, found {request.reason!r}")
-    reason = Reason(request.reason or Reason.UNSPECIFIED)
+    reason = reason_from_text(request.reason)
     target = _target_from_pb(request.target)
     done = await flow(target, reason=reason, comment=request.comment, dry_run=request.dry_run, actor=actor)
     return pb.RevokeResponse(revocation=_revocation_to_pb(done.revocation), fallen=map(_fallen_to_pb, done.fallen))
+
+
+def reason_from_text(text: str) -> Reason:
+    """Read why something ends; empty: nobody said.
+
+    Raises:
+        Refused: INVALID
+    """
+    if text not in {"", *Reason}:
+        raise Refused(Kind.INVALID, f"reason: expected one of {', '.join(Reason)}, found {text!r}")
+    return Reason(text or Reason.UNSPECIFIED)
 
 
 async def list_revocations(flow: Revoke, *, before: int, limit: int) -> pb.ListRevocationsResponse:

@@ -625,6 +625,8 @@ class Authority(_message.Message):
     ACTIVATED_AT_FIELD_NUMBER: _builtins.int
     LAST_NOT_AFTER_FIELD_NUMBER: _builtins.int
     WAITS_FOR_FIELD_NUMBER: _builtins.int
+    TAINTED_AT_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     kind: _builtins.str
     """"x509", "jwt" """
@@ -648,6 +650,14 @@ class Authority(_message.Message):
     def last_not_after(self) -> _timestamp_pb2.Timestamp:
         """the end of the last credential that it signed"""
 
+    @_builtins.property
+    def tainted_at(self) -> _timestamp_pb2.Timestamp:
+        """when an operator said that what it signed is to be replaced"""
+
+    @_builtins.property
+    def use(self) -> Global___AuthorityUse:
+        """in lists of authorities alone"""
+
     def __init__(
         self,
         *,
@@ -661,14 +671,50 @@ class Authority(_message.Message):
         activated_at: _timestamp_pb2.Timestamp | None = ...,
         last_not_after: _timestamp_pb2.Timestamp | None = ...,
         waits_for: _builtins.str = ...,
+        tainted_at: _timestamp_pb2.Timestamp | None = ...,
+        use: Global___AuthorityUse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_at", b"activate_at", "activated_at", b"activated_at", "last_not_after", b"last_not_after", "not_after", b"not_after", "not_before", b"not_before", "published_at", b"published_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_at", b"activate_at", "activated_at", b"activated_at", "last_not_after", b"last_not_after", "not_after", b"not_after", "not_before", b"not_before", "published_at", b"published_at", "tainted_at", b"tainted_at", "use", b"use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_at", b"activate_at", "activated_at", b"activated_at", "key_id", b"key_id", "kind", b"kind", "last_not_after", b"last_not_after", "not_after", b"not_after", "not_before", b"not_before", "published_at", b"published_at", "state", b"state", "waits_for", b"waits_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_at", b"activate_at", "activated_at", b"activated_at", "key_id", b"key_id", "kind", b"kind", "last_not_after", b"last_not_after", "not_after", b"not_after", "not_before", b"not_before", "published_at", b"published_at", "state", b"state", "tainted_at", b"tainted_at", "use", b"use", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Authority: _TypeAlias = Authority  # noqa: Y015
+
+@_typing.final
+class AuthorityUse(_message.Message):
+    """What is in use of an authority, and who knows what it is now: that it is next, or tainted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIVE_FIELD_NUMBER: _builtins.int
+    UNREPLACED_FIELD_NUMBER: _builtins.int
+    ATTESTORS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    live: _builtins.int
+    """credentials that are not over, and not revoked"""
+    unreplaced: _builtins.int
+    """those of them after which nothing was signed for the same purpose"""
+    attestors: _builtins.int
+    """that are connected"""
+    acknowledged: _builtins.int
+    """those of them that know it"""
+    def __init__(
+        self,
+        *,
+        live: _builtins.int = ...,
+        unreplaced: _builtins.int = ...,
+        attestors: _builtins.int = ...,
+        acknowledged: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "attestors", b"attestors", "live", b"live", "unreplaced", b"unreplaced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorityUse: _TypeAlias = AuthorityUse  # noqa: Y015
 
 @_typing.final
 class ListAuthoritiesRequest(_message.Message):
@@ -706,6 +752,59 @@ class ListAuthoritiesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAuthoritiesResponse: _TypeAlias = ListAuthoritiesResponse  # noqa: Y015
+
+@_typing.final
+class PrepareAuthorityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"x509", "jwt" """
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrepareAuthorityRequest: _TypeAlias = PrepareAuthorityRequest  # noqa: Y015
+
+@_typing.final
+class AuthorityCommand(_message.Message):
+    """What an operator does to one authority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    AT_ONCE_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    reason: _builtins.str
+    """of taint and revoke, as of RevokeRequest"""
+    comment: _builtins.str
+    """of taint and revoke"""
+    at_once: _builtins.bool
+    """of revoke: also where what it signed was not replaced"""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        at_once: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_once", b"at_once", "comment", b"comment", "key_id", b"key_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorityCommand: _TypeAlias = AuthorityCommand  # noqa: Y015
 
 @_typing.final
 class RotateAuthorityRequest(_message.Message):
