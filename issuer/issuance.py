@@ -20,9 +20,9 @@ from issuer.metrics import Metrics
 from issuer.recording import Recorded
 from issuer.signing import JWTSigner, X509Signer, sign_many
 from issuer.upstream.port import SignedCA, UpstreamAuthority
-from svid.keys import KeyID, SigningKey
+from svid.keys import KeyID, SigningKey, public_key_to_der
 
-__all__ = ["Issuance"]
+__all__ = ["Issuance", "has_key"]
 
 DraftT = TypeVar("DraftT", bound=Draft)
 SignedT = TypeVar("SignedT")
@@ -112,3 +112,14 @@ class Issuance:
             raise Refused(
                 Kind.UNAVAILABLE, "authority: its key cannot be had", hint=hint, key=authority.key_id
             ) from refused
+
+
+async def has_key(keys: KeyManager, authority: Authority) -> bool:
+    """Whether the key is there that the bundle speaks of: an authority whose key is gone is not let sign."""
+    try:
+        key = await keys.get(authority.key_id)
+    except Refused as refused:
+        if refused.kind is not Kind.NOT_FOUND:
+            raise
+        return False
+    return public_key_to_der(key.public_key) == authority.public_key

@@ -35,9 +35,9 @@ def list_authorities(every: bool, output: str, socket: Path) -> None:
 
     active signs, next is published and will sign, old signs no more but vouches for what
     it signed. waits_for says why a next one does not sign yet, and why an old one stays.
-    live counts the credentials of an authority that are valid now, unreplaced those of them
-    after which nothing was signed for the same workload, known_by the connected attestors
-    that know that it is next, or tainted.
+    live counts the credentials of an authority that are valid now, unreplaced those of a
+    tainted one after which nothing was signed for the same workload, known_by the connected
+    attestors that know that it is next, or tainted.
 
     \b
     Example:
@@ -174,4 +174,10 @@ def _print(authorities: Iterable[pb.Authority], output: str) -> None:
 def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
     use = document["use"]
     assert isinstance(use, dict)  # noqa: S101 - narrows what the protocol says
-    return {**document, **use, "known_by": f"{use['acknowledged']} of {use['attestors']}"}
+    known_by = f"{use['acknowledged']} of {use['attestors']}"
+    return {
+        **document,
+        **use,
+        "unreplaced": use["unreplaced"] if document["tainted_at"] else None,
+        "known_by": known_by,
+    }

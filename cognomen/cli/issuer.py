@@ -197,6 +197,25 @@ def restore(file: Path, state: Path, output: str) -> None:
     _print_backup(restore_backup(file, state, actor=f"uid:{os.geteuid()}"), output, file)
 
 
+@issuer.command("forget-authorities")
+@_state_option
+def forget_authorities(state: Path) -> None:
+    """Retire the authorities whose keys are lost for good, so that the issuer can start.
+
+    For an issuer that does not run. When it starts, it makes new authorities, which no node
+    knows: every node has to be invited again, and what was signed before is accepted only
+    by whoever still has the old bundle.
+
+    \b
+    Example:
+      cognomen issuer forget-authorities --state /var/lib/cognomen/issuer
+    """  # noqa: D301 - \b is click's mark
+    from issuer.recovery import forget_authorities as forget  # noqa: PLC0415 - loads the datastore
+
+    for key_id in forget(state, actor=f"uid:{os.geteuid()}"):
+        click.echo(f"retired: {key_id}")
+
+
 def _print_backup(found: "Backup", output: str, file: Path) -> None:
     document: dict[str, JSON] = {
         "file": str(file),

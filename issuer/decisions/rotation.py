@@ -24,7 +24,17 @@ from issuer.decisions.authority import (
     replaced,
 )
 
-__all__ = ["Circumstances", "Step", "StepKind", "activation", "is_orphan", "next_step", "successor", "why_not_yet"]
+__all__ = [
+    "Circumstances",
+    "Step",
+    "StepKind",
+    "activation",
+    "is_orphan",
+    "next_step",
+    "signs",
+    "successor",
+    "why_not_yet",
+]
 
 _PATIENCE = 1 / 14  # of a lifetime: how long an attestor that does not acknowledge holds everybody up
 _ATTEMPTS_FOR = 1 / 14  # of a lifetime: how long a key that could not be made or certified is tried again
@@ -126,6 +136,11 @@ def activation(authorities: Iterable[Authority], authority: Authority, *, now: d
         ),
         signing,
     )
+
+
+def signs(authority: Authority, *, now: datetime) -> bool:
+    """Whether it is the one that signs."""
+    return authority.state is AuthorityState.ACTIVE and is_valid(authority, now=now)
 
 
 def successor(authorities: Iterable[Authority], kind: AuthorityKind, *, now: datetime) -> Authority | None:

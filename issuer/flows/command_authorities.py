@@ -26,7 +26,7 @@ from issuer.decisions.interventions import (
 from issuer.decisions.revocation import Reason, check_comment
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.rotate_authority import RotateAuthority, activate_in, new_key_id, retire_in
-from issuer.issuance import Issuance
+from issuer.issuance import Issuance, has_key
 from svid.clock import Clock
 from svid.keys import KeyID
 
@@ -94,11 +94,11 @@ class CommandAuthorities:
     async def activate(self, key_id: str, *, actor: str) -> None:
         """Let a next one sign now, without the spread time."""
         row = named(await self._rows(), key_id)
-        has_key, now = await self.rotate.has_key(row), self.clock.now()
+        is_able, now = await has_key(self.issuance.keys, row), self.clock.now()
 
         def work(tx: Transaction) -> None:
             row = named(tx.authorities.list(), key_id)
-            check_activation(row, has_key=has_key, now=now)
+            check_activation(row, has_key=is_able, now=now)
             activate_in(tx, row, acknowledged=self.feed.slowest(), actor=actor, now=now)
 
         await self._write(work, action="authority activated", subject=key_id, actor=actor)
@@ -160,7 +160,7 @@ class CommandAuthorities:
     async def _keys(self) -> frozenset[KeyID]:
         """Those of the next ones whose key is there."""
         following = [row for row in await self._rows() if row.state is AuthorityState.NEXT]
-        return frozenset([row.key_id for row in following if await self.rotate.has_key(row)])
+        return frozenset([row.key_id for row in following if await has_key(self.issuance.keys, row)])
 
     async def _write(self, work: Callable[[Transaction], None], *, action: str, subject: str, actor: str) -> None:
         try:

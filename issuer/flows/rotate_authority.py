@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from cryptography import x509
@@ -25,7 +26,7 @@ from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.profile import CADraft, Intent
 from issuer.decisions.rotation import Circumstances, Step, StepKind
 from issuer.flows.guard_clock import GuardClock
-from issuer.issuance import Issuance
+from issuer.issuance import Issuance, has_key
 from issuer.metrics import FAILED, OK, Metrics
 from issuer.recording import Recorded, record
 from svid.backoff import Backoff
@@ -95,10 +96,13 @@ class RotateAuthority:
         # 1. Are they ours?
         rows = await self.datastore.read(lambda tx: tx.authorities.list())
         self._check_ours(rows)
-        # 2. One step after the other.
+        # 2. One step after the other; first of all, what signs must have its key.
         at = await self._look()
-        while (step := rotation.next_step(rows, at)) is not None:
-            await self._take(step, at)
+        while True:
+            if not await self._replace_lost(rows, at):
+                if (step := rotation.next_step(rows, at)) is None:
+                    break
+                await self._take(step, at)
             self.metrics.authority_steps.labels(OK).inc()
             rows, at = await self.datastore.read(lambda tx: tx.authorities.list()), await self._look()
         # 3. What a crash between two steps has left behind.
@@ -180,6 +184,39 @@ class RotateAuthority:
                     hint="each trust domain needs a state_dir of its own",
                 ) from e
 
+    async def _replace_lost(self, rows: Sequence[Authority], at: Circumstances) -> bool:
+        """Let the next one sign where the key of the one that does is gone; whether it does from now on.
+
+        A key that nobody knows yet is no way out by itself: with the directory of all keys missing, no node would know its issuer again.
+        Of JWT authorities it is one, for the nodes learn of those from their issuer.
+
+        Raises:
+            Refused: UNAVAILABLE for X.509 when no key is there that the nodes know, nor an operator has one more prepared.
+        """
+        for row in rows:
+            if not rotation.signs(row, now=at.now) or await has_key(self.issuance.keys, row):
+                continue
+            mine = [one for one in rows if one.kind is row.kind]
+            able = [one for one in mine if one.is_published and await has_key(self.issuance.keys, one)]
+            following = rotation.successor(able, row.kind, now=at.now)
+            if following is not None or row.kind is AuthorityKind.JWT:
+                await self._write(partial(self._let_go, row=row, following=following, at=at))
+                return True
+            if not any(one.state is AuthorityState.INTENDED for one in mine):
+                raise _lost(row)
+        return False
+
+    def _let_go(
+        self, tx: Transaction, *, row: Authority, following: Authority | None, at: Circumstances
+    ) -> AuditEvent | None:
+        states = {one.key_id: one.state for one in tx.authorities.list()}
+        if any(one is not None and states[one.key_id] is not one.state for one in (row, following)):
+            return None  # somebody was faster: look again
+        if following is not None:
+            activate_in(tx, following, acknowledged=at.acknowledged, actor=_ACTOR, now=at.now)
+        facts = {"why": "its key is gone"}
+        return self._put(tx, authority.suspected(authority.replaced(row)), "authority not let sign again", facts)
+
     async def _take(self, step: Step, at: Circumstances) -> None:
         match step.kind, step.authority:
             case StepKind.INTEND, _:
@@ -192,7 +229,7 @@ class RotateAuthority:
             case StepKind.PUBLISH, Authority():
                 await self._write(lambda tx: self._publish(tx, step, at))
             case StepKind.ACTIVATE, Authority() as row:
-                if await self.has_key(row):
+                if await has_key(self.issuance.keys, row):
                     await self._write(lambda tx: self._activate(tx, step, at))
                 else:
                     await self._write(lambda tx: self._give_up(tx, row))
@@ -234,16 +271,6 @@ class RotateAuthority:
             if refused.kind is not Kind.NOT_FOUND:
                 raise
             return await self.issuance.keys.generate(key_id, KeyKind.EC_P256)
-
-    async def has_key(self, row: Authority) -> bool:
-        """Whether the key is there that the bundle speaks of: one that is gone is not let sign."""
-        try:
-            key = await self.issuance.keys.get(row.key_id)
-        except Refused as refused:
-            if refused.kind is not Kind.NOT_FOUND:
-                raise
-            return False
-        return public_key_to_der(key.public_key) == row.public_key
 
     def _publish(self, tx: Transaction, step: Step, at: Circumstances) -> AuditEvent | None:
         if (row := _still_due(tx, step, at)) is None:
@@ -317,6 +344,17 @@ def retire_in(tx: Transaction, row: Authority) -> None:
         tx.bundles.advance()
         tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
     tx.authorities.put(authority.retired(row))
+
+
+def _lost(row: Authority) -> Refused:
+    return Refused(
+        Kind.UNAVAILABLE,
+        f"{row.kind} authority: the key of {row.key_id}, which signs, is gone, and so is that of the next one",
+        hint="put the keys back, from where they were moved or by: cognomen issuer restore;"
+        f" while the issuer runs, also: cognomen authority prepare {row.kind};"
+        " where they are lost for good: cognomen issuer forget-authorities, and every node has to be invited again",
+        key=row.key_id,
+    )
 
 
 def _still_due(tx: Transaction, step: Step, at: Circumstances) -> Authority | None:

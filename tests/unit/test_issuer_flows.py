@@ -19,6 +19,7 @@ from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import Change, ChangeKind, has_gap
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.forget_authorities import ForgetAuthorities
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.prune import Prune
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
@@ -119,6 +120,10 @@ async def next_of(store: SQLiteDatastore) -> Authority:
     rows = await store.read(lambda tx: tx.authorities.list())
     (row,) = [one for one in rows if one.kind is AuthorityKind.X509 and one.state is AuthorityState.NEXT]
     return row
+
+
+async def active_of(store: SQLiteDatastore, kind: AuthorityKind) -> Authority:
+    return authority.active(await store.read(lambda tx: tx.authorities.list()), kind, now=NOW)
 
 
 async def bundle_certificates(store: SQLiteDatastore) -> list[bytes]:
@@ -389,6 +394,65 @@ class TestRotateAuthority:
         rows = {row.key_id: row for row in await store.read(lambda tx: tx.authorities.list())}
         assert rows[following.key_id].state is AuthorityState.RETIRED
         assert any("its key is gone" in row for row in await audit(store))
+
+    async def test_where_the_key_of_what_signs_is_gone_the_next_one_signs_at_once(self, store: SQLiteDatastore) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        await rotate(store, keys, clock)()
+        lost, following = await active_of(store, AuthorityKind.X509), await next_of(store)
+        await keys.delete(lost.key_id)
+        await rotate(store, keys, clock)()
+        assert (await active_of(store, AuthorityKind.X509)).key_id == following.key_id
+        rows = {row.key_id: row for row in await store.read(lambda tx: tx.authorities.list())}
+        assert rows[lost.key_id].is_suspect
+        assert any('"authority not let sign again"' in row and lost.key_id in row for row in await audit(store))
+
+    async def test_where_no_key_is_left_that_the_nodes_know_none_is_made_unasked(self, store: SQLiteDatastore) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        await rotate(store, keys, clock)()
+        lost, following = await active_of(store, AuthorityKind.X509), await next_of(store)
+        for row in (lost, following):
+            await keys.delete(row.key_id)
+        before = await store.read(lambda tx: (tx.authorities.list(), tx.changes.head()))
+        with pytest.raises(Refused, match=f"the key of {lost.key_id}, which signs, is gone") as refused:
+            await rotate(store, keys, clock)()
+        assert "cognomen issuer forget-authorities" in refused.value.hint
+        assert await store.read(lambda tx: (tx.authorities.list(), tx.changes.head())) == before
+
+    async def test_one_more_that_an_operator_has_prepared_is_a_way_out(self, store: SQLiteDatastore) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        flow = rotate(store, keys, clock)
+        await flow()
+        for row in (await active_of(store, AuthorityKind.X509), await next_of(store)):
+            await keys.delete(row.key_id)
+        row = authority.intended(AuthorityKind.X509, KeyID("asked"), now=clock.now(), ttl=timedelta(days=14))
+        await store.write(lambda tx: tx.authorities.put(row))
+        await flow()
+        assert (await active_of(store, AuthorityKind.X509)).key_id == "asked"
+
+    async def test_where_the_keys_of_jwt_authorities_are_gone_others_are_made(self, store: SQLiteDatastore) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        await rotate(store, keys, clock)()
+        for key_id in [one for one in await keys.list() if one.startswith("jwt-")]:
+            await keys.delete(key_id)
+        await rotate(store, keys, clock)()
+        assert (await active_of(store, AuthorityKind.JWT)).key_id in await keys.list()
+
+    async def test_authorities_whose_keys_are_lost_for_good_are_forgotten_and_others_made(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock, keys = FakeClock(), MemoryKeyManager()
+        await rotate(store, keys, clock)()
+        forget = ForgetAuthorities(datastore=store, keys=keys, clock=clock)
+        with pytest.raises(Refused, match="expected one whose key is gone, found none"):
+            await forget(actor="uid:0")
+        lost = {(await active_of(store, AuthorityKind.X509)).key_id, (await next_of(store)).key_id}
+        for key_id in lost:
+            await keys.delete(key_id)
+        assert set(await forget(actor="uid:0")) == lost
+        assert any('"authority retired"' in row and '"uid:0"' in row for row in await audit(store))
+        await rotate(store, keys, clock)()
+        assert (await active_of(store, AuthorityKind.X509)).key_id in await keys.list()
+        assert len((await get_bundle(store, TRUST_DOMAIN)).x509_authorities) == 2
 
     async def test_an_operator_who_asks_waits_for_the_spread_time_and_is_on_record(
         self, store: SQLiteDatastore
