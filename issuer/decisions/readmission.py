@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.readmission import readmission_bytes
@@ -19,11 +20,11 @@ from issuer.decisions.names import node_id_of
 from issuer.decisions.profile import serial_to_text
 from svid.encoding import certificate_from_der
 from svid.errors import SVIDError
-from svid.keys import PublicKey, hash_of, kind_of, public_key_to_der
+from svid.keys import PublicKey, hash_of, kind_of, public_key_to_der, thumbprint
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import check_leaf
 
-__all__ = ["Claim", "check_claim", "check_return", "parse_claim"]
+__all__ = ["Claim", "check_certified", "check_claim", "check_return", "parse_claim"]
 
 _MAX_CERTIFICATE_BYTES = 8 * 1024
 _MAX_SIGNATURE_BYTES = 256
@@ -69,15 +70,19 @@ def parse_claim(certificate: bytes, *, nonce: bytes, public_key: PublicKey, sign
     return Claim(leaf=leaf, spiffe_id=spiffe_id, nonce=nonce, public_key=public_key, signature=signature)
 
 
-def check_claim(claim: Claim, authorities: Iterable[Authority], trust_domain: TrustDomain) -> None:
+def check_claim(claim: Claim, authorities: Iterable[Authority], trust_domain: TrustDomain) -> Authority:
     """Check what can be proved without the node's row: one of our authorities signed the SVID, and its key the claim.
+
+    Returns:
+        That authority.
 
     Raises:
         Refused: UNAUTHENTICATED
     """
     if not claim.spiffe_id.is_member_of(trust_domain) or node_id_of(claim.spiffe_id) is None:
         raise Refused(Kind.UNAUTHENTICATED, f"certificate: expected that of a node of {trust_domain}, found another")
-    if not any(_signed(claim.leaf, authority) for authority in authorities):
+    signer = next((authority for authority in authorities if _signed(claim.leaf, authority)), None)
+    if signer is None:
         raise Refused(
             Kind.UNAUTHENTICATED,
             "certificate: expected one that an authority of ours signed, found another",
@@ -91,6 +96,23 @@ def check_claim(claim: Claim, authorities: Iterable[Authority], trust_domain: Tr
         key.verify(claim.signature, signed, ec.ECDSA(hash_of(kind_of(key))))
     except InvalidSignature as e:
         raise Refused(Kind.UNAUTHENTICATED, "signature: expected one by the key of the certificate") from e
+    return signer
+
+
+def check_certified(claim: Claim, signer: Authority, *, key_hash: str | None) -> None:
+    """Check that the certificate is one that we signed, not one by a thief of an authority's key: retired ones count here, too.
+
+    Args:
+        key_hash: of the key for which the ledger has its serial; None: the ledger does not know it.
+
+    Raises:
+        Refused: DENIED
+    """
+    if key_hash is None and signer.tainted_at is None:
+        return  # signed after the backup from which the ledger came; whether that is the node's, check_return says
+    leaf_key = claim.leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if key_hash != thumbprint(leaf_key):
+        raise Refused(Kind.DENIED, "certificate: expected one that is on record for its key, found another", hint=_HINT)
 
 
 def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: timedelta, now: datetime) -> Node:

@@ -16,9 +16,10 @@ import structlog
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.audit import AuditEvent
+from issuer.decisions.authority import Authority
 from issuer.decisions.minting import parse_key
 from issuer.decisions.names import node_id_of
-from issuer.decisions.readmission import Claim, check_claim, check_return, parse_claim
+from issuer.decisions.readmission import Claim, check_certified, check_claim, check_return, parse_claim
 from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID, NodeCredential, NodeIntent
@@ -83,13 +84,13 @@ class ReadmitNode:
             self._check_nonce(claim.nonce)
             # 2. What it proves by itself.
             authorities = await self.datastore.read(lambda tx: tx.authorities.list())
-            check_claim(claim, authorities, self.trust_domain)
+            signer = check_claim(claim, authorities, self.trust_domain)
             principal, actor = Principal.NODE, str(claim.spiffe_id)
             # 3. The nonce is used up.
             self._take_nonce(claim.nonce)
             self.node_svids.check_budget("node", str(claim.spiffe_id))
             # 4. In one transaction: the node may return, its next SVID is on record.
-            intent = await self.datastore.write(lambda tx: self._readmit(tx, claim), expendable=True)
+            intent = await self.datastore.write(lambda tx: self._readmit(tx, claim, signer), expendable=True)
         except Refused as refused:
             await self.refusals.record(refused, principal=principal, actor=actor, action="node readmission")
             raise
@@ -98,12 +99,13 @@ class ReadmitNode:
         log.info("node readmitted", node=actor)
         return credential
 
-    def _readmit(self, tx: Transaction, claim: Claim) -> NodeIntent:
+    def _readmit(self, tx: Transaction, claim: Claim, signer: Authority) -> NodeIntent:
         node_id = node_id_of(claim.spiffe_id)
         known = None if node_id is None else tx.nodes.get(node_id)
         now = self.clock.now()
-        is_recorded = tx.ledger.get(claim.serial) is not None
-        node = check_return(claim, known, is_recorded=is_recorded, window=self.window, now=now)
+        recorded = tx.ledger.get(claim.serial)
+        check_certified(claim, signer, key_hash=None if recorded is None else recorded.key_hash)
+        node = check_return(claim, known, is_recorded=recorded is not None, window=self.window, now=now)
         intent = self.node_svids.record(tx, node, claim.public_key)
         away = max(now - claim.leaf.not_valid_after_utc, timedelta())
         event = AuditEvent(

@@ -125,6 +125,21 @@ def test_all_that_a_tainted_authority_signed_is_replaced_under_traffic_and_no_ca
     assert not done.exists(), "its key is destroyed"
 
 
+def test_after_a_revocation_at_once_the_node_comes_back_by_its_key_and_everybody_gets_another_svid(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    with world.running(), X509Source(f"unix://{world.workload}") as source:
+        before, first = source.svid, signing(world, "x509")
+        done = world.run("authority", "revoke", first, "--now", "--output=json")
+        assert "credentials that it signed were not replaced" in done.stderr, "the node's and the workload's"
+        while source.svid.leaf.issuer == before.leaf.issuer:
+            threading.Event().wait(0.01)
+        verify(source.svid.chain, source.bundle_for(TD), at=SystemClock().now())
+        while "node readmitted" not in world.run("audit", "tail", "--output=json").stdout:
+            threading.Event().wait(0.01)
+
+
 @contextmanager
 def running(loads: list[Callable[[], None]]) -> Iterator[Callable[[], None]]:
     """Make each call again and again until the end of the block; what fails in one fails the test.

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.readmission import readmission_bytes
 from issuer.decisions.admission import Node, NodeState
+from issuer.decisions.authority import tainted
 from issuer.decisions.certificate import LeafForm
 from issuer.decisions.profile import X509Draft, serial_to_text
-from issuer.decisions.readmission import Claim, check_claim, check_return, parse_claim
-from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
+from issuer.decisions.readmission import Claim, check_certified, check_claim, check_return, parse_claim
+from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der, thumbprint
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, a_node, x509_authority
 
@@ -92,6 +93,22 @@ async def test_the_key_of_an_svid_of_ours_proves_the_claim(ours: Signing) -> Non
 async def test_a_node_with_a_key_on_the_longer_curve_proves_it_too(ours: Signing) -> None:
     key = LocalSigningKey(KeyID("p384"), generate_private_key(KeyKind.EC_P384))
     check_claim(Shown(by=ours, key=key, signed_by=key).claim(), [ours.authority], TRUST_DOMAIN)
+
+
+async def test_a_certificate_by_a_thief_of_an_authoritys_key_is_refused(ours: Signing) -> None:
+    claim = Shown(by=ours).claim()
+    signer = check_claim(claim, [ours.authority], TRUST_DOMAIN)
+    check_certified(claim, signer, key_hash=thumbprint(public_key_to_der(OLD.public_key)))
+    with pytest.raises(Refused, match="expected one that is on record for its key") as refused:
+        check_certified(claim, signer, key_hash=thumbprint(public_key_to_der(NEXT)))
+    assert refused.value.kind is Kind.DENIED
+
+
+async def test_what_the_ledger_does_not_know_is_refused_where_its_authority_is_tainted(ours: Signing) -> None:
+    claim = Shown(by=ours).claim()
+    check_certified(claim, ours.authority, key_hash=None)
+    with pytest.raises(Refused, match="expected one that is on record for its key"):
+        check_certified(claim, tainted(ours.authority, change=1, now=NOW), key_hash=None)
 
 
 Bend = Callable[[Shown], Shown]
