@@ -167,7 +167,7 @@ class Use:
 
     Args:
         live: credentials that are not over, and not denied.
-        unreplaced: those of them after which nothing was signed for the same purpose: they are certainly in use.
+        unreplaced: those of them after which nothing was signed for the same purpose, if that was asked.
     """
 
     live: int = 0
@@ -192,8 +192,12 @@ class Ledger(Protocol):
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
 
-    def uses(self, *, now: datetime) -> Mapping[KeyID, Use]:
-        """What is in use of the authorities that signed anything that is, certificates of authorities aside."""
+    def uses(self, *, tainted: Collection[KeyID], now: datetime) -> Mapping[KeyID, Use]:
+        """What is in use of the authorities that signed anything that is, certificates of authorities aside.
+
+        Args:
+            tainted: for which of them to count what was not replaced, which takes several times as long.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

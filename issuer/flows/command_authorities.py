@@ -71,7 +71,9 @@ class CommandAuthorities:
     async def seen(self) -> Sequence[Seen]:
         """All authorities, oldest first."""
         rows = await self.rotate.rows()
-        uses = await self.datastore.read(lambda tx: tx.ledger.uses(now=self.clock.now()))
+        now = self.clock.now()
+        tainted = [row.key_id for row, _ in rows if row.tainted_at and row.last_not_after and row.last_not_after > now]
+        uses = await self.datastore.read(lambda tx: tx.ledger.uses(tainted=tainted, now=now))
         return [self._seen(row, waits_for, uses.get(row.key_id, Use())) for row, waits_for in rows]
 
     async def prepare(self, kind: AuthorityKind, *, actor: str) -> KeyID:

@@ -275,8 +275,10 @@ async def test_what_is_in_use_of_an_authority_is_live_and_not_denied(store: Data
     await store.write(lambda tx: tx.ledger.record([*rows[:1], *rows[2:], rows[1]]))
     await store.write(lambda tx: tx.ledger.resolve(["s6"], CredentialState.FAILED))
     await store.write(lambda tx: tx.denials.deny(live, revocation=1, now=NOW))
-    uses = await store.read(lambda tx: tx.ledger.uses(now=NOW))
-    assert uses == {rows[0].authority_id: Use(live=2, unreplaced=1), KeyID("later"): Use(live=1, unreplaced=1)}
+    first, later = rows[0].authority_id, KeyID("later")
+    uses = await store.read(lambda tx: tx.ledger.uses(tainted=[first], now=NOW))
+    assert uses == {first: Use(live=2, unreplaced=1), later: Use(live=1)}
+    assert await store.read(lambda tx: tx.ledger.uses(tainted=[], now=NOW)) == {first: Use(live=2), later: Use(live=1)}
 
 
 async def test_changes_are_numbered_in_the_order_they_are_committed(store: Datastore) -> None:

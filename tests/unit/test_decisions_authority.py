@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from cryptography.x509 import SubjectKeyIdentifier
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import (
@@ -12,6 +13,9 @@ from issuer.decisions.authority import (
     intended,
     lifetime_of,
     published,
+    retired,
+    tainted,
+    tainted_ids,
 )
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, jwt_authority, x509_authority
@@ -40,6 +44,16 @@ async def test_the_active_authority_of_a_kind_signs() -> None:
     with pytest.raises(Refused, match="x509 authority: none is active and valid") as refused:
         active([jwt], AuthorityKind.X509, now=NOW)
     assert refused.value.kind is Kind.UNAVAILABLE
+
+
+async def test_the_tainted_ones_in_the_bundle_are_named_as_their_svids_name_them() -> None:
+    x509, jwt = await x509_authority(), jwt_authority()
+    rows = [x509.authority, jwt.authority]
+    assert tainted_ids(rows) == ()
+    bad = [tainted(row, change=7, now=NOW) for row in rows]
+    identifier = SubjectKeyIdentifier.from_public_key(x509.certificate.public_key()).digest.hex()
+    assert tainted_ids(bad) == (identifier, "jwt-1")
+    assert tainted_ids(map(retired, bad)) == ()
 
 
 async def test_the_bundle_holds_what_is_published_and_not_retired() -> None:

@@ -695,7 +695,7 @@ class AuthorityUse(_message.Message):
     live: _builtins.int
     """credentials that are not over, and not revoked"""
     unreplaced: _builtins.int
-    """those of them after which nothing was signed for the same purpose"""
+    """of a tainted one: those of them after which nothing was signed for the same purpose"""
     attestors: _builtins.int
     """that are connected"""
     acknowledged: _builtins.int

@@ -32,11 +32,14 @@ _READ = f"number, {_CREDENTIAL}, revocation"
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
-_USES = (
-    "SELECT authority_id, count(*), sum(is_last) FROM ("
-    "SELECT authority_id, number = max(number) OVER (PARTITION BY kind, node_id, entry_id, audiences) AS is_last"
-    " FROM credential WHERE number >= (SELECT live_from FROM meta) AND not_after > ? AND state <> 'failed'"
-    " AND revocation = 0 AND kind <> 'authority') GROUP BY authority_id"
+_LIVE = (
+    "number >= (SELECT live_from FROM meta) AND not_after > ? AND state <> 'failed' AND revocation = 0"
+    " AND kind <> 'authority'"
+)
+_COUNT_LIVE = f"SELECT authority_id, count(*) FROM credential WHERE {_LIVE} GROUP BY authority_id"  # noqa: S608 - our own texts
+_COUNT_LAST = (
+    "SELECT authority_id, count(*) FROM (SELECT authority_id, max(number) FROM credential"  # noqa: S608 - our own texts
+    f" WHERE {_LIVE} GROUP BY entry_id, node_id, kind, audiences) GROUP BY authority_id"
 )
 _CredentialRow: TypeAlias = tuple[
     int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str, int
@@ -125,10 +128,14 @@ class SQLiteLedger:
         )
         return [_credential(row) for row in self._connection.execute(query, (*arguments, limit))]
 
-    def uses(self, *, now: datetime) -> Mapping[KeyID, Use]:
+    def uses(self, *, tainted: Collection[KeyID], now: datetime) -> Mapping[KeyID, Use]:
         """What is in use of the authorities that signed anything that is, certificates of authorities aside."""
-        rows = self._connection.execute(_USES, (codec.to_micros(now),))
-        return {KeyID(key_id): Use(live=live, unreplaced=unreplaced) for key_id, live, unreplaced in rows}
+        at = (codec.to_micros(now),)
+        last = dict(self._connection.execute(_COUNT_LAST, at)) if tainted else {}
+        return {
+            KeyID(key_id): Use(live=live, unreplaced=last.get(key_id, 0) if key_id in tainted else 0)
+            for key_id, live in self._connection.execute(_COUNT_LIVE, at)
+        }
 
 
 def _credential(row: _CredentialRow) -> Credential:
