@@ -213,23 +213,18 @@ class _Attestor:
             troubles=troubles,
             metrics=metrics,
         )
+        feed = FollowFeed(
+            cache, keep, keep_denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+        )
         return ObserveAttestor(
             started_at=clock.now(),
             clock=clock,
             compare=CompareClocks(clock, troubles),
             cache=cache,
             node=keep,
-            feed=FollowFeed(
-                cache,
-                keep,
-                keep_denials,
-                client=client,
-                clock=clock,
-                jitter=jitter,
-                troubles=troubles,
-                metrics=metrics,
-            ),
+            feed=feed,
             denials=keep_denials,
+            followers=ServeDenials(denials, age=feed.age, clock=clock),
             renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
             jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
             troubles=troubles,
@@ -240,7 +235,6 @@ class _Attestor:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
-        denials = ServeDenials(observe.cache.denials, age=observe.feed.age, clock=self.clock)
         trust_domain = observe.cache.bundle.trust_domain
         explain = ExplainIdentity(
             cache=observe.cache,
@@ -252,7 +246,7 @@ class _Attestor:
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [
                 WorkloadAPI(workloads, caller, writer),
-                Denials(denials, caller, trust_domain),
+                Denials(observe.followers, caller, trust_domain),
                 Inspect(observe, explain, caller),
                 Health(health),
                 Reflection([SERVICE], pool),

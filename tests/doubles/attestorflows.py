@@ -13,6 +13,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.serve_denials import ServeDenials
 from attestor.main import flow_tasks
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
@@ -38,16 +39,18 @@ async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
         node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
     )
     denials = KeepDenials(cache.denials, store=MemoryDenials(), clock=clock, troubles=troubles)
+    feed = FollowFeed(
+        cache, keep, denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+    )
     return ObserveAttestor(
         started_at=clock.now(),
         clock=clock,
         compare=CompareClocks(clock, troubles),
         cache=cache,
         node=keep,
-        feed=FollowFeed(
-            cache, keep, denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
-        ),
+        feed=feed,
         denials=denials,
+        followers=ServeDenials(cache.denials, age=feed.age, clock=clock),
         renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
         jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
         troubles=troubles,
