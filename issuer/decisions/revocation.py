@@ -34,7 +34,7 @@ __all__ = [
 MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
 
-_MAX_NAMES = 1000  # entries or nodes
+_MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
 _MAX_COMMENT = 1024
 _WORKLOADS = frozenset({CredentialKind.X509, CredentialKind.JWT})
 
@@ -65,6 +65,18 @@ class RevocationKind(StrEnum):
 
 
 _BLOCKING = frozenset({RevocationKind.ENTRY, RevocationKind.SPIFFE_ID, RevocationKind.SELECTOR})
+_NEEDED = {
+    RevocationKind.SVID: "serials",
+    RevocationKind.ISSUED_BEFORE: "before",
+    RevocationKind.ENTRY: "entry_ids",
+    RevocationKind.SPIFFE_ID: "spiffe_id",
+    RevocationKind.SELECTOR: "selector",
+    RevocationKind.NODE: "node_ids",
+}
+_OPTIONAL = {
+    RevocationKind.ISSUED_BEFORE: frozenset({"entry_ids", "node_ids", "spiffe_id"}),
+    RevocationKind.SPIFFE_ID: frozenset({"below"}),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,26 +204,32 @@ def check_comment(comment: str) -> None:
 
 
 def check_target(target: Target, *, now: datetime) -> None:
-    """Refuse a target that names nothing, or too much.
+    """Refuse a target that names nothing, too much, or what its kind has no use for: a block reads all that a target holds.
 
     Raises:
         Refused: INVALID
     """
-    counts = {"serials": len(target.serials), "entry_ids": len(target.entry_ids), "node_ids": len(target.node_ids)}
-    wanted = {RevocationKind.SVID: "serials", RevocationKind.ENTRY: "entry_ids", RevocationKind.NODE: "node_ids"}
-    for name, found in counts.items():
-        most = MAX_SERIALS if name == "serials" else _MAX_NAMES
-        least = 1 if wanted.get(target.kind) == name else 0
+    named = {
+        "serials": len(target.serials),
+        "before": int(target.before is not None),
+        "entry_ids": len(target.entry_ids),
+        "node_ids": len(target.node_ids),
+        "spiffe_id": int(target.spiffe_id is not None),
+        "below": int(target.below),
+        "selector": int(target.selector is not None),
+    }
+    for name, found in named.items():
+        least = int(name == _NEEDED[target.kind])
+        most = _MOST.get(name, 1) if least or name in _OPTIONAL.get(target.kind, ()) else 0
         if not least <= found <= most:
-            raise Refused(Kind.INVALID, f"{name}: expected {least} to {most}, found {found}")
-    if target.kind is RevocationKind.SPIFFE_ID and target.spiffe_id is None:
-        raise Refused(Kind.INVALID, "spiffe_id: expected one, found none")
-    if target.kind is RevocationKind.SELECTOR and target.selector is None:
-        raise Refused(Kind.INVALID, "selector: expected one, found none")
-    if target.kind is RevocationKind.ISSUED_BEFORE and (target.before is None or target.before > now):
-        found_before = "none" if target.before is None else target.before.isoformat()
+            expected = f"{least} to {most}" if least < most else str(most)
+            raise Refused(
+                Kind.INVALID, f"{name}: expected {expected} for a target of kind {target.kind}, found {found}"
+            )
+    if target.before is not None and target.before > now:
         raise Refused(
-            Kind.INVALID, f"issued_before: expected a moment of the past, found {found_before} at {now.isoformat()}"
+            Kind.INVALID,
+            f"before: expected a moment of the past, found {target.before.isoformat()} at {now.isoformat()}",
         )
 
 
