@@ -137,6 +137,7 @@ class Live:
     """Which of the credentials that are not over: those that satisfy all that is set.
 
     Args:
+        any_of: of serials, entries and nodes, one is enough.
         below: those of every SPIFFE ID below `spiffe_id`, too.
         issued_until: those that were issued then or before.
     """
@@ -145,6 +146,7 @@ class Live:
     serials: Collection[str] | None = None
     entry_ids: Collection[EntryID] | None = None
     node_ids: Collection[NodeID] | None = None
+    any_of: bool = False
     spiffe_id: SpiffeID | None = None
     below: bool = False
     issued_until: datetime | None = None

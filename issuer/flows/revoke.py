@@ -61,7 +61,7 @@ class _Named:
         nodes: whose entitlement it changes as a whole.
     """
 
-    live: tuple[Live, ...]
+    live: Live
     entries: Sequence[RegistrationEntry] = ()
     nodes: Sequence[NodeID] = ()
 
@@ -145,14 +145,14 @@ class Revoke:
     def _look(self, tx: Transaction, asked: Revocation) -> Revoked:
         _check(tx, asked)
         named = _named(tx, asked.target)
-        fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
+        fallen = tx.denials.fallen(named.live, now=asked.at)
         return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen)
 
     def _revoke(self, tx: Transaction, asked: Revocation) -> Revoked:
         # 1. Whom it names.
         _check(tx, asked)
         named = _named(tx, asked.target)
-        fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
+        fallen = tx.denials.fallen(named.live, now=asked.at)
         # 2. What was said, and the credentials that follow.
         revocation = deny_in(tx, asked, named.live)
         # 3. Nodes are sent away with theirs.
@@ -168,10 +168,10 @@ class Revoke:
             await self.datastore.write(lambda tx: tx.audit.append([event]))
 
 
-def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocation:
+def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on."""
     number = tx.revocations.add(asked)
-    denied = sum(tx.denials.deny(where, revocation=number, now=asked.at) for where in live)
+    denied = tx.denials.deny(live, revocation=number, now=asked.at)
     change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
     stored = replace(asked, number=number, denied=denied, change=change)
     tx.revocations.put(stored)
@@ -217,7 +217,7 @@ def _named(tx: Transaction, target: Target) -> _Named:
     """Whom a target names, as this transaction sees it."""
     match target.kind:
         case RevocationKind.SVID:
-            return _Named(live=(Live(serials=target.serials),))
+            return _Named(live=Live(serials=target.serials))
         case RevocationKind.ISSUED_BEFORE:
             live = Live(
                 issued_until=target.before,
@@ -225,20 +225,20 @@ def _named(tx: Transaction, target: Target) -> _Named:
                 node_ids=target.node_ids or None,
                 spiffe_id=target.spiffe_id,
             )
-            return _Named(live=(live,))
+            return _Named(live=live)
         case RevocationKind.ENTRY:
             found = list(tx.entries.get(target.entry_ids).values())
-            return _Named(live=(Live(entry_ids=target.entry_ids),), entries=found)
+            return _Named(live=Live(entry_ids=target.entry_ids), entries=found)
         case RevocationKind.SPIFFE_ID:
             found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
-            return _Named(live=(Live(spiffe_id=target.spiffe_id, below=target.below),), entries=found)
+            return _Named(live=Live(spiffe_id=target.spiffe_id, below=target.below), entries=found)
         case RevocationKind.SELECTOR:
             found = _entries(tx, EntryFilter(selector=target.selector))
             nodes = [node.id for node in all_nodes_in(tx) if target.selector in node.selectors]
-            live_of = (Live(entry_ids=[entry.id for entry in found]), Live(node_ids=nodes))
-            return _Named(live=live_of, entries=found, nodes=nodes)
+            live = Live(entry_ids=[entry.id for entry in found], node_ids=nodes, any_of=True)
+            return _Named(live=live, entries=found, nodes=nodes)
         case RevocationKind.NODE:
-            return _Named(live=(Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids),), nodes=target.node_ids)
+            return _Named(live=Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids), nodes=target.node_ids)
 
 
 def _entries(tx: Transaction, where: EntryFilter) -> list[RegistrationEntry]:
