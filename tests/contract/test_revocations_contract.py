@@ -11,6 +11,7 @@ import pytest
 from issuer.datastore.port import Datastore, DeniedCertificate, LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from svid.denials import Denial
 from svid.entry import EntryID
@@ -186,6 +187,20 @@ async def test_denials_are_told_by_revocation_all_together_and_by_authority(stor
         DeniedCertificate(serial=2**127 + 3, denied_at=NOW, reason=Reason.KEY_COMPROMISE),
     ]
     assert await store.read(lambda tx: tx.denials.of_authority(KeyID("jwt-1"))) == []
+
+
+@pytest.mark.parametrize("reason", Reason)
+async def test_a_key_is_compromised_once_a_certificate_for_it_was_revoked_as_such(
+    store: Datastore, reason: Reason
+) -> None:
+    await record(store, row(1, key_hash="k1"), row(2, key_hash="k2"), row(3, key_hash="k1"))
+    await deny(store, Live(serials=[serial(1)]), reason=reason)
+    later = NOW + 2 * HOUR
+    await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
+    await record(store, row(4, key_hash="k1"))
+    holders = await store.read(lambda tx: tx.ledger.holders(["k1", "k2", "k3"]))
+    mine = Holder(entry_id=EntryID("web"), node_id=NodeID("n1"))
+    assert holders == {"k1": replace(mine, is_compromised=reason is Reason.KEY_COMPROMISE), "k2": mine}
 
 
 class TestPrune:
