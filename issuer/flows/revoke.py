@@ -15,6 +15,7 @@ from issuer.decisions import audit
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import (
     Live,
     Reason,
@@ -201,16 +202,29 @@ def _check(tx: Transaction, asked: Revocation) -> None:
     check_target(target, now=asked.at)
     if target.kind is RevocationKind.SVID:
         check_serials(target.serials, [one for serial in target.serials if (one := tx.ledger.get(serial)) is not None])
-    for node_id in target.node_ids:
-        if tx.nodes.get(node_id) is None:
-            raise Refused(Kind.NOT_FOUND, f"node: no node is {node_id}", hint="nodes are listed by: cognomen node list")
-    missing = set(target.entry_ids) - set(tx.entries.get(target.entry_ids))
-    if missing and target.kind is RevocationKind.ENTRY:
-        raise Refused(
-            Kind.NOT_FOUND,
-            f"entry: no entry has the id {min(missing)!r}",
-            hint="what was signed for an entry that is gone: cognomen revoke spiffe-id, or revoke issued-before --entry",
-        )
+    if target.kind is RevocationKind.NODE:
+        for node_id in target.node_ids:
+            if tx.nodes.get(node_id) is None:
+                raise Refused(
+                    Kind.NOT_FOUND,
+                    f"node: no node is {node_id!r}",
+                    hint="what was signed for a node that is gone: cognomen revoke issued-before --node",
+                )
+    if target.kind is RevocationKind.ENTRY:
+        found = tx.entries.get(target.entry_ids)
+        for entry_id in target.entry_ids:
+            if entry_id not in found:
+                raise Refused(
+                    Kind.NOT_FOUND,
+                    f"entry: no entry has the id {entry_id!r}",
+                    hint="what was signed for an entry that is gone: cognomen revoke issued-before --entry",
+                )
+            if is_group(found[entry_id]):
+                raise Refused(
+                    Kind.INVALID,
+                    f"entry: expected a workload's, found {entry_id} of a node group",
+                    hint="its members: cognomen revoke selector, or revoke node",
+                )
 
 
 def _named(tx: Transaction, target: Target) -> _Named:
