@@ -245,7 +245,11 @@ def check_serials(wanted: Collection[str], found: Iterable[Credential]) -> None:
     for serial in wanted:
         credential = known.get(serial)
         if credential is None or credential.state is CredentialState.FAILED:
-            raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial[:80]!r}")
+            raise Refused(
+                Kind.NOT_FOUND,
+                f"serial: expected one that we signed, found {serial[:80]!r}",
+                hint="serials and jtis are listed by: cognomen svid list",
+            )
         if credential.kind not in _WORKLOADS:
             hint = f"cognomen revoke node {credential.node_id}" if credential.kind is CredentialKind.NODE else ""
             raise Refused(
