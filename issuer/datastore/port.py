@@ -220,7 +220,7 @@ class Revocations(Protocol):
         """One of them."""
 
     def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
-        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""

@@ -289,6 +289,16 @@ async def test_revocations_are_listed_newest_first_page_by_page(store: Datastore
     assert [one.number for one in rest] == [3, 2, 1]
 
 
+async def test_a_page_of_large_revocations_is_cut_short_and_the_next_goes_on_there(store: Datastore) -> None:
+    many = Target(kind=RevocationKind.SVID, serials=tuple(map(serial, range(100_000))))
+    await _add(store, *(said(many) for _ in range(3)))
+    page = await store.read(lambda tx: tx.revocations.find(before=0, limit=9))
+    assert [one.number for one in page] == [3, 2]
+    assert page[0].target == many
+    rest = await store.read(lambda tx: tx.revocations.find(before=2, limit=9))
+    assert [one.number for one in rest] == [1]
+
+
 async def test_those_that_stand_are_the_blocks_that_were_not_lifted(store: Datastore) -> None:
     numbers = await _add(store, *map(said, TARGETS), *map(said, TARGETS))
     lifted = {one.number: one for one in await store.read(lambda tx: tx.revocations.standing())}

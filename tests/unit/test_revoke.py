@@ -11,6 +11,7 @@ import pytest
 from cognomen.daemon.auditlog import broken_link
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
+from issuer.api.admin_revocations import list_revocations
 from issuer.datastore.port import LedgerFilter
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node, NodeState
@@ -463,6 +464,21 @@ class TestLifts:
         await house.end(ENTRY)
         await house.store.write(lambda tx: tx.entries.delete([WEB.id]))
         assert (await house.revoke.lift(1, actor="uid:0")).lifted_by == "uid:0"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+async def test_every_revocation_is_on_one_page_whatever_its_size(house: House, limit: int) -> None:
+    for _ in range(3):
+        await house.end(ENTRY)
+    found: list[int] = []
+    before = 0
+    while True:
+        page = await list_revocations(house.revoke, before=before, limit=limit)
+        found += [one.number for one in page.revocations]
+        if not page.next_page_token:
+            break
+        before = int(page.next_page_token)
+    assert found == [3, 2, 1]
 
 
 async def test_what_was_signed_for_a_node_and_an_entry_that_are_gone_can_be_ended(house: House) -> None:

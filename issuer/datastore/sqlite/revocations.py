@@ -23,6 +23,7 @@ from svid.selector import Selector
 __all__ = ["SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
+_PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
 _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
 _LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
 """From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
@@ -91,19 +92,26 @@ class SQLiteRevocations:
 
     def get(self, number: int) -> Revocation | None:
         """One of them."""
-        return next(iter(self._rows("number = ?", number)), None)
+        return next(map(_revocation, self._select("number = ?", number)), None)
 
     def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
-        """A page, newest first, numbers less than `before` (0 = from the newest)."""
-        return self._rows("number < ? ORDER BY number DESC LIMIT ?", before or _MAX_NUMBER, limit)
+        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
+        page: list[Revocation] = []
+        size = 0
+        for row in self._select("number < ? ORDER BY number DESC LIMIT ?", before or _MAX_NUMBER, limit):
+            page.append(_revocation(row))
+            size += len(row[2])
+            if size > _PAGE_BYTES:
+                break
+        return page
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
-        return self._rows("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')")
+        return [*map(_revocation, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
 
-    def _rows(self, where: str, *arguments: int) -> Sequence[Revocation]:
+    def _select(self, where: str, *arguments: int) -> Iterator[_Row]:
         query = f"SELECT {_REVOCATION} FROM revocation WHERE {where}"  # noqa: S608 - our own texts
-        return [_revocation(row) for row in self._connection.execute(query, arguments)]
+        return iter(self._connection.execute(query, arguments))
 
 
 class SQLiteDenials:
