@@ -216,11 +216,11 @@ def _entry(entry_id: EntryID, by: Granting) -> RegistrationEntry:
     entry = by.entries.get(entry_id)
     if entry is None or entry.parent_id not in by.parents:
         raise Refused(Kind.DENIED, "entry_id: expected an entry of this node, found none")
+    if is_entitled(entry, by.parents, blocks=by.blocks, now=by.now):
+        return entry
     if by.blocks.entry(entry):
         raise Refused(Kind.DENIED, "entry_id: expected an entry that is not blocked, found one that was revoked")
-    if not is_entitled(entry, by.parents, blocks=by.blocks, now=by.now):
-        raise Refused(Kind.DENIED, "entry_id: expected an entry that is not over, found one that is")
-    return entry
+    raise Refused(Kind.DENIED, "entry_id: expected an entry that is not over, found one that is")
 
 
 def judge(wish: Wish[DraftT], by: Granting) -> Intent[DraftT] | Refused:

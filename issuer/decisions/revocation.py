@@ -3,7 +3,7 @@
 Which credentials follow is found in the ledger (datastore.port.Fallen). How denials reach verifiers: ADR-0015.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -27,7 +27,6 @@ __all__ = [
     "check_comment",
     "check_serials",
     "check_target",
-    "is_below",
     "lifted",
 ]
 
@@ -154,11 +153,15 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """Who gets nothing signed any more, by the revocations that say so."""
+    """Who gets nothing signed any more, by the revocations that say so.
+
+    Args:
+        below: the SPIFFE IDs, as texts, that are blocked with all that lies below them.
+    """
 
     entry_ids: frozenset[EntryID] = frozenset()
     spiffe_ids: frozenset[SpiffeID] = frozenset()
-    below: tuple[SpiffeID, ...] = ()
+    below: frozenset[str] = frozenset()
     selectors: frozenset[Selector] = frozenset()
 
     def entry(self, entry: RegistrationEntry) -> bool:
@@ -167,7 +170,7 @@ class Blocks:
             entry.id in self.entry_ids
             or entry.spiffe_id in self.spiffe_ids
             or not self.selectors.isdisjoint(entry.selectors)
-            or any(is_below(entry.spiffe_id, above) for above in self.below)
+            or (bool(self.below) and not self.below.isdisjoint(_with_those_above(entry.spiffe_id)))
         )
 
     def node(self, node: Node) -> bool:
@@ -175,11 +178,13 @@ class Blocks:
         return not self.selectors.isdisjoint(node.selectors)
 
 
-def is_below(spiffe_id: SpiffeID, above: SpiffeID) -> bool:
-    """Whether it is that SPIFFE ID, or lies in the tree under it."""
-    return spiffe_id.trust_domain == above.trust_domain and (
-        spiffe_id.path == above.path or spiffe_id.path.startswith(f"{above.path}/")
-    )
+def _with_those_above(spiffe_id: SpiffeID) -> Iterator[str]:
+    """A SPIFFE ID and every one above it in its trust domain, as texts: few, however many are blocked."""
+    text = str(spiffe_id)
+    yield text
+    for _ in range(spiffe_id.path.count("/")):
+        text = text.rpartition("/")[0]
+        yield text
 
 
 def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
@@ -189,7 +194,7 @@ def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
     return Blocks(
         entry_ids=frozenset(entry_id for one in standing for entry_id in one.entry_ids),
         spiffe_ids=frozenset(one.spiffe_id for one in named if one.spiffe_id is not None and not one.below),
-        below=tuple(one.spiffe_id for one in named if one.spiffe_id is not None and one.below),
+        below=frozenset(str(one.spiffe_id) for one in named if one.below),
         selectors=frozenset(one.selector for one in standing if one.selector is not None),
     )
 

@@ -211,6 +211,7 @@ async def test_whoever_goes_on_from_a_cursor_gets_the_latest_checkpoint_again(
 
 def credentials(count: int) -> list[Credential]:
     """Of NODE's entry /web."""
+    end = SystemClock().now().replace(microsecond=0) + HOUR
     return [
         Credential(
             kind=CredentialKind.X509,
@@ -218,7 +219,7 @@ def credentials(count: int) -> list[Credential]:
             spiffe_id=WEB.spiffe_id,
             authority_id=KeyID("x509-1"),
             issued_at=NOW,
-            not_after=SystemClock().now().replace(microsecond=0) + HOUR,
+            not_after=end,
             entry_id=WEB.id,
             node_id=NODE.id,
         )

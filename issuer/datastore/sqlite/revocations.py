@@ -6,6 +6,7 @@ the clock was set back by minutes.
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -28,6 +29,7 @@ _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being k
 _LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
 """From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
 
+_CACHED = 4096  # every mint reads all that stand
 _REVOCATION = "number, kind, target, reason, comment, actor, at, denied, change, lifted_at, lifted_by"
 _Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int | None, str]
 _Argument: TypeAlias = str | int
@@ -107,7 +109,7 @@ class SQLiteRevocations:
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
-        return [*map(_revocation, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
+        return [*map(_known, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
 
     def _select(self, where: str, *arguments: int) -> Iterator[_Row]:
         query = f"SELECT {_REVOCATION} FROM revocation WHERE {where}"  # noqa: S608 - our own texts
@@ -227,6 +229,11 @@ def _live(where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
         conditions.append("issued_at <= :issued_until")
         arguments["issued_until"] = codec.to_micros(where.issued_until)
     return " AND ".join(conditions), arguments
+
+
+@lru_cache(maxsize=_CACHED)
+def _known(row: _Row) -> Revocation:
+    return _revocation(row)
 
 
 def _revocation(row: _Row) -> Revocation:
