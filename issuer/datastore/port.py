@@ -15,6 +15,7 @@ from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
+from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import Live, Reason, Revocation
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -172,8 +173,8 @@ class Ledger(Protocol):
     def get(self, serial: str) -> Credential | None:
         """One credential, by its serial or jti."""
 
-    def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
-        """For those of these keys that were certified before: the entry and node, by key hash."""
+    def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
+        """For those of these keys that were certified before: under what, by key hash."""
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
@@ -219,7 +220,7 @@ class Revocations(Protocol):
         """One of them."""
 
     def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
-        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""

@@ -19,7 +19,7 @@ __all__ = ["FeedStep", "cut", "in_order", "weight"]
 _MESSAGE_UPDATES = 1000
 _MESSAGE_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12 kB/s it comes in time
 _FRAME_BYTES = 16  # at most: two tags, and two lengths below 16 MiB
-_DENIAL_BYTES = SERIAL_BYTES + 5  # the number, and the end as seconds
+_DENIAL_BYTES = SERIAL_BYTES + 6  # the number, and the end as seconds, to the year 9999
 _UPDATE_DENIALS = 4096
 _ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any has
 

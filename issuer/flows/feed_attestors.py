@@ -20,6 +20,7 @@ from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.decisions.feedsteps import FeedStep, cut, in_order
+from issuer.decisions.revocation import Blocks
 from issuer.flows.defer_writes import DeferWrites
 from issuer.queries import active_node_in, blocks_in, bundle_in, groups_in
 from svid.clock import Clock
@@ -197,7 +198,8 @@ class FeedAttestors:
         if changes:
             place = replace(place, cursor=replace(place.cursor, number=changes[-1].number))
         found = tx.entries.get(what.entry_ids)
-        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks_in(tx), now=now)
+        blocks = blocks_in(tx) if what.entry_ids else Blocks()  # most news is not of entries, and every feed reads it
+        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks, now=now)
         updates = tuple(
             in_order(
                 denials=tx.denials.of(what.denials_of) if what.denials_of else (),

@@ -17,6 +17,7 @@ from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import activated
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.minting import Holder
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
@@ -251,7 +252,10 @@ async def test_the_ledger_knows_under_what_a_key_was_certified(store: Datastore)
     rows = [credential("s1", key_hash="k1"), replace(credential("s2", key_hash="k2"), entry_id=None), credential("s3")]
     await store.write(lambda tx: tx.ledger.record(rows))
     holders = await store.read(lambda tx: tx.ledger.holders(["k1", "k2", "k3", ""]))
-    assert holders == {"k1": ("e1", "n1"), "k2": (None, "n1")}
+    assert holders == {
+        "k1": Holder(entry_id=EntryID("e1"), node_id=NodeID("n1")),
+        "k2": Holder(entry_id=None, node_id=NodeID("n1")),
+    }
 
 
 async def test_changes_are_numbered_in_the_order_they_are_committed(store: Datastore) -> None:
