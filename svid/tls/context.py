@@ -174,6 +174,14 @@ class LiveContext(_MutualContext):
 
     def recognise(self, chain: Iterable[bytes]) -> Peer:
         """Do as `admit` does, and say by which credentials it is who it is."""
+        try:
+            self.enforcement.demand_fresh()
+        except OutdatedError as e:
+            raise OutdatedHandshakeError(str(e)) from e
+        return self.recheck(chain)
+
+    def recheck(self, chain: Iterable[bytes]) -> Peer:
+        """Do the same for a peer that was admitted before: it may stay, however old what is known of revocations has become."""
         der = b"".join(chain)
         try:
             peer = self._verified(der, self._source.bundles, self._clock.now())
@@ -181,10 +189,6 @@ class LiveContext(_MutualContext):
             raise HandshakeRefusedError(str(e), clause=e.clause) from e
         if self.enforcement.is_denied(peer):
             raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.spiffe_id}")
-        try:
-            self.enforcement.demand_fresh()
-        except OutdatedError as e:
-            raise OutdatedHandshakeError(str(e)) from e
         try:
             self._authorize(peer.spiffe_id)
         except AuthorizationError as e:

@@ -11,12 +11,12 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import NamedTuple, Protocol, TypeGuard
 
-from svid.clock import Clock
+from svid.clock import Clock, SystemClock
 from svid.source import KnowsDenials
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.tls.refusals import OutdatedError
 
-__all__ = ["Enforcement", "Held", "Peer"]
+__all__ = ["Enforcement", "Held", "Open", "Peer"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,16 +57,18 @@ class Enforcement:
         TypeError: `refuse_after`, of a source that knows of no denials.
     """
 
-    def __init__(self, source: object, *, point: str, refuse_after: timedelta | None, clock: Clock) -> None:
+    def __init__(
+        self, source: object, *, point: str, refuse_after: timedelta | None, clock: Clock | None = None
+    ) -> None:
         self._refuse_after = refuse_after
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._warned_at: float | None = None
         self._point = point
-        self._open = _Open()
+        self.open = Open()
         self._source: KnowsDenials | None = None
         if _knows_denials(source):
             self._source = source
-            leave = source.on_denied(self._open.end, point=point)
+            leave = source.on_denied(self.open.end, point=point)
             weakref.finalize(self, leave).atexit = False
         elif refuse_after is not None:
             raise TypeError(f"refuse_after: expected a source that knows of revocations, found {type(source).__name__}")
@@ -78,9 +80,7 @@ class Enforcement:
 
     def hold(self, one: Held) -> None:
         """End this when its peer is denied; at once, if that came while it was made."""
-        if self._source is None:
-            return
-        self._open.add(one)
+        self.open.add(one)
         if one.peer is not None and self.is_denied(one.peer):
             one.revoke()
 
@@ -108,7 +108,7 @@ class Enforcement:
             _log.warning("%s goes by revocations as of %s ago", self._point, _seconds(age))
 
 
-class _Open:
+class Open:
     """What is open; it forgets what nobody uses any more."""
 
     def __init__(self) -> None:
@@ -116,17 +116,21 @@ class _Open:
         self._lock = threading.Lock()
 
     def add(self, one: Held) -> None:
+        """Know of one more."""
         with self._lock:
             self._held.add(one)
+
+    def all(self) -> list[Held]:
+        """What is open now."""
+        with self._lock:
+            return list(self._held)
 
     def end(self, trust_domain: TrustDomain, numbers: Collection[int]) -> None:
         """End those whose peer has one of these numbers: first nothing passes on any of them, then they are closed."""
         denied = frozenset(numbers)
-        with self._lock:
-            held = list(self._held)
         concerned = [
             one
-            for one in held
+            for one in self.all()
             if one.peer is not None
             and one.peer.spiffe_id.trust_domain == trust_domain
             and not denied.isdisjoint(one.peer.numbers)
