@@ -122,7 +122,10 @@ def guarded_aio(behaviour: Behaviour, admit: Admit, enforcement: Enforcement) ->
     async def replies(request: object, context: object) -> AsyncIterator[object]:
         async with _guarding(context, admit, enforcement) as guard:
             async for reply in guard.passing(cast("AsyncIterable[object]", behaviour(guard.request(request), guard))):
+                guard.is_sending = True
                 yield reply
+                guard.is_sending = False
+                await guard.demand()
 
     async def reply(request: object, context: object) -> object:
         async with _guarding(context, admit, enforcement) as guard:
@@ -139,6 +142,7 @@ class _Guard:
     def __init__(self, context: _AioContext, call: _OpenCall) -> None:
         self._context = context
         self._call = call
+        self.is_sending = False
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._context, name)
@@ -150,7 +154,10 @@ class _Guard:
 
     async def write(self, message: object) -> None:
         await self.demand()
+        self.is_sending = True
         await self._context.write(message)
+        self.is_sending = False
+        await self.demand()
 
     def request(self, request: object) -> object:
         return self.passing(request) if isinstance(request, AsyncIterable) else request
@@ -168,16 +175,19 @@ class _Guard:
 
 @contextlib.asynccontextmanager
 async def _guarding(context: object, admit: Admit, enforcement: Enforcement) -> AsyncIterator[_Guard]:
-    """Admit a call, and end it from outside by a cancellation that becomes a status here."""
+    """Admit a call, and end it from outside: its method is cancelled, and that becomes a status here."""
     servicer = cast("_AioContext", context)
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    method, loop = asyncio.current_task(), asyncio.get_running_loop()
     ended: list[Refusal] = []
-    is_over = False
+    guards: list[_Guard] = []
 
     def cancel(refusal: Refusal) -> None:
-        if task is not None and not is_over and not ended:
+        if method is not None and guards and not ended:
             ended.append(refusal)
-            task.cancel()
+            if not guards[
+                0
+            ].is_sending:  # one that is cancelled while gRPC sends for it ends without a status; it asks afterwards
+                method.cancel()
 
     def end(refusal: Refusal) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and its calls with it
@@ -187,17 +197,17 @@ async def _guarding(context: object, admit: Admit, enforcement: Enforcement) -> 
     if not isinstance(call, _OpenCall):
         await servicer.abort(*call)
     enforcement.hold(call)
-    guard = _Guard(servicer, call)
+    guards.append(_Guard(servicer, call))
     try:
-        await guard.demand()  # a denial may have come before it was held
-        yield guard
+        await guards[0].demand()  # a denial may have come before it was held
+        yield guards[0]
     except asyncio.CancelledError:
-        if not ended or task is None:
+        if not ended or method is None:
             raise
-        task.uncancel()
+        method.uncancel()
         await servicer.abort(*ended[0])
     finally:
-        is_over = True
+        guards.clear()
 
 
 def _admitted(context: Call, admit: Admit, end: Callable[[Refusal], None]) -> _OpenCall | Refusal:

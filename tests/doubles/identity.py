@@ -78,11 +78,26 @@ class KnownDenials:
 
 
 class KnowingIdentity(KnownDenials, Identity):
-    """An identity whose source knows of denials."""
+    """An identity whose source knows of denials, and tells of every change."""
 
     def __init__(self, svid: X509SVID, *bundles: Bundle) -> None:
+        self._subscribers: dict[object, Callable[[], None]] = {}
         KnownDenials.__init__(self)
         Identity.__init__(self, svid, *bundles)
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        key = object()
+        self._subscribers[key] = callback
+
+        def leave() -> None:
+            self._subscribers.pop(key, None)
+
+        return leave
+
+    def change(self, svid: X509SVID, *bundles: Bundle) -> None:
+        super().change(svid, *bundles)
+        for callback in tuple(self._subscribers.values()):
+            callback()
 
     def revoke_svid(self, svid: X509SVID) -> None:
         """Deny a peer's."""
