@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 import grpc
 import pytest
@@ -16,9 +16,16 @@ import pytest
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import exactly
 from svid.tls.grpc_client import grpc_aio_channel, grpc_channel
-from svid.tls.grpc_server import PeerCheck, grpc_aio_server, grpc_server
+from svid.tls.grpc_server import (
+    BearerCheck,
+    PeerCheck,
+    grpc_aio_interceptor,
+    grpc_aio_server,
+    grpc_interceptor,
+    grpc_server,
+)
 from tests.doubles.grpcrunning import running
-from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity
+from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity, KnowingTokens
 from tests.doubles.trustdomain import TrustDomainDouble
 
 _SECONDS = 10
@@ -36,7 +43,14 @@ class Served:
 
 
 Authorize: TypeAlias = Callable[[SpiffeID], bool]
-Serve: TypeAlias = Callable[[PeerCheck], contextlib.AbstractContextManager[Served]]
+
+
+class Serve(Protocol):
+    """Serve with a check, and with one of tokens behind it."""
+
+    def __call__(
+        self, check: PeerCheck, bearer: BearerCheck | None = None
+    ) -> contextlib.AbstractContextManager[Served]: ...
 
 
 def _service(talk: object, collect: object) -> grpc.GenericRpcHandler:
@@ -46,7 +60,7 @@ def _service(talk: object, collect: object) -> grpc.GenericRpcHandler:
 
 
 @contextlib.contextmanager
-def blocking(check: PeerCheck) -> Iterator[Served]:
+def blocking(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterator[Served]:
     served = Served()
 
     def talk(requests: Iterator[bytes], _: object) -> Iterator[bytes]:
@@ -64,13 +78,19 @@ def blocking(check: PeerCheck) -> Iterator[Served]:
         finally:
             served.over.set()
 
-    server, served.port = grpc_server("127.0.0.1:0", check, ThreadPoolExecutor(4), handlers=[_service(talk, collect)])
+    server, served.port = grpc_server(
+        "127.0.0.1:0",
+        check,
+        ThreadPoolExecutor(4),
+        handlers=[_service(talk, collect)],
+        interceptors=[grpc_interceptor(bearer)] if bearer else [],
+    )
     with running(server):
         yield served
 
 
 @contextlib.contextmanager
-def asynchronous(check: PeerCheck) -> Iterator[Served]:
+def asynchronous(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterator[Served]:
     served, started, stop = Served(), threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
@@ -92,7 +112,12 @@ def asynchronous(check: PeerCheck) -> Iterator[Served]:
             served.over.set()
 
     async def main() -> None:
-        server, served.port = grpc_aio_server("127.0.0.1:0", check, handlers=[_service(talk, collect)])
+        server, served.port = grpc_aio_server(
+            "127.0.0.1:0",
+            check,
+            handlers=[_service(talk, collect)],
+            interceptors=[grpc_aio_interceptor(bearer)] if bearer else [],
+        )
         await server.start()
         started.set()
         await stop.wait()
@@ -115,12 +140,12 @@ SERVERS = pytest.mark.parametrize("serve", [blocking, asynchronous])
 class Talking:
     """A call of a blocking channel that sends what it is given."""
 
-    def __init__(self, channel: grpc.Channel, method: str) -> None:
+    def __init__(self, channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
         self._given: SimpleQueue[bytes] = SimpleQueue()
         pieces = iter(self._given.get, _END)
         if method == "Talk":
             talk: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/test.Open/{method}")
-            self.answers = talk(pieces, timeout=_SECONDS)
+            self.answers = talk(pieces, timeout=_SECONDS, metadata=metadata)
             self._code = self.answers.code
         else:
             collect: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(f"/test.Open/{method}")
@@ -250,6 +275,29 @@ def test_an_old_truth_refuses_new_calls_and_no_open_one(
         with grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel:
             assert Talking(channel, "Talk").status() is grpc.StatusCode.UNAVAILABLE
         call.say(_END)
+
+
+# tokens
+
+
+@SERVERS
+def test_an_open_call_ends_when_its_token_is_denied(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, server: Identity
+) -> None:
+    tokens = KnowingTokens(domain.bundle)
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
+    metadata = (("authorization", f"Bearer {domain.token('/client', 'db', number=7)}"),)
+    with (
+        serve(PeerCheck(server, exactly(CLIENT)), check) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Talking(channel, "Talk", metadata)
+        call.say(b"first")
+        assert next(call.answers) == b"first"
+        tokens.revoke(domain.name, 7)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+        assert Talking(channel, "Talk", metadata).status() is grpc.StatusCode.UNAUTHENTICATED
+        assert served.got == [b"first"]
 
 
 # channels

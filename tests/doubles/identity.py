@@ -1,14 +1,17 @@
-"""One end of an mTLS connection: an identity that a test changes by hand, and one that knows of denials."""
+"""One end of an mTLS connection: an identity that a test changes by hand, and one that knows of denials; a verifier of tokens that does."""
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
 from svid.bundle import Bundle
-from svid.errors import SVIDError, WorkloadAPIError
+from svid.clock import SystemClock
+from svid.denials import number_of_jti
+from svid.errors import RevokedError, SVIDError, WorkloadAPIError
+from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
 
-__all__ = ["CLIENT", "SERVER", "Identity", "KnowingIdentity", "KnownDenials"]
+__all__ = ["CLIENT", "SERVER", "Identity", "KnowingIdentity", "KnowingTokens"]
 
 CLIENT = SpiffeID.parse("spiffe://example.org/client")
 SERVER = SpiffeID.parse("spiffe://example.org/server")
@@ -102,3 +105,18 @@ class KnowingIdentity(KnownDenials, Identity):
     def revoke_svid(self, svid: X509SVID) -> None:
         """Deny a peer's."""
         self.revoke(svid.spiffe_id.trust_domain, svid.serial)
+
+
+class KnowingTokens(KnownDenials):
+    """A svid.source.TokenVerifier of one bundle that knows of denials."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self._bundles = {bundle.trust_domain: bundle}
+
+    def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:
+        svid = verify(token, self._bundles.get, audience=audience, at=SystemClock().now())
+        number = number_of_jti(str(svid.claims.get("jti")))
+        if number is not None and self.is_denied(svid.spiffe_id.trust_domain, number):
+            raise RevokedError("jti: expected a token that is not revoked")
+        return svid
