@@ -158,8 +158,7 @@ class BearerCheck:
     def admit(self, context: Call) -> Admission:
         """Check the token, and say how to ask again for as long as the call lasts; the end of the token does not end the call."""
         svid = self(context)
-        jti = svid.claims.get("jti")
-        number = number_of_jti(jti if isinstance(jti, str) else None)
+        number = number_of_jti(svid.jti)
         peer = Peer(svid.spiffe_id, frozenset(() if number is None else (number,)))
 
         def recheck() -> None:

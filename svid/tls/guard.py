@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from datetime import timedelta
 from typing import Protocol, TypeAlias
 
-from svid.errors import AuthorizationError, JWTSVIDError, RevokedError, SVIDError
+from svid.errors import AuthorizationError, JWTSVIDError, SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.source import TokenVerifier, demand_source
 from svid.tls.authorize import Authorizer, strictly
@@ -38,8 +38,7 @@ def verify_bearer(
 
     Raises:
         TypeError: `authorize` cannot answer.
-        JWTSVIDError: there is no token, or it is not valid here and now.
-        RevokedError: it is denied.
+        JWTSVIDError: there is no token, or it is not valid here and now; where it was revoked, a RevokedError, too.
         AuthorizationError: it is valid, and its SPIFFE ID is not wanted.
         WorkloadAPIError: nothing can be verified now.
 
@@ -95,7 +94,7 @@ class JWTGuard:
             )
         except AuthorizationError:
             await _refuse(scope, send, _DENIED, b"forbidden")
-        except (JWTSVIDError, RevokedError):
+        except JWTSVIDError:
             await _refuse(scope, send, _UNAUTHENTICATED, b"unauthorized")
         except SVIDError:
             await _refuse(scope, send, _UNAVAILABLE, b"service unavailable")

@@ -286,7 +286,7 @@ def test_an_open_call_ends_when_its_token_is_denied(
 ) -> None:
     tokens = KnowingTokens(domain.bundle)
     check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
-    metadata = (("authorization", f"Bearer {domain.token('/client', 'db', number=7)}"),)
+    metadata = (("authorization", "Bearer " + domain.token("/client", "db", jti=f"{7:032x}")),)
     with (
         serve(PeerCheck(server, exactly(CLIENT)), check) as served,
         grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from svid.bundle import Bundle
 from svid.clock import SystemClock
 from svid.denials import number_of_jti
-from svid.errors import RevokedError, SVIDError, WorkloadAPIError
+from svid.errors import JWTSVIDError, SVIDError, WorkloadAPIError
 from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
@@ -116,7 +116,7 @@ class KnowingTokens(KnownDenials):
 
     def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:
         svid = verify(token, self._bundles.get, audience=audience, at=SystemClock().now())
-        number = number_of_jti(str(svid.claims.get("jti")))
+        number = number_of_jti(svid.jti)
         if number is not None and self.is_denied(svid.spiffe_id.trust_domain, number):
-            raise RevokedError("jti: expected a token that is not revoked")
+            raise JWTSVIDError("jti: expected a token that is not revoked")
         return svid

@@ -84,16 +84,15 @@ class TrustDomainDouble:
             hint=hint,
         )
 
-    def token(self, path: str, *audiences: str, lifetime: timedelta = _HOUR, number: int | None = None) -> str:
-        """A JWT-SVID, with that number as its jti."""
-        claims = {
+    def token(self, path: str, *audiences: str, lifetime: timedelta = _HOUR, jti: str | None = None) -> str:
+        """A JWT-SVID, with a name of its own if it is given one."""
+        claims: dict[str, object] = {} if jti is None else {"jti": jti}
+        claims |= {
             "sub": f"spiffe://{self.name}{path}",
             "aud": list(audiences),
             "iat": int(self.now.timestamp()),
             "exp": int((self.now + lifetime).timestamp()),
         }
-        if number is not None:
-            claims["jti"] = f"{number:032x}"
         return make_token(claims, self._authorities[0].key)
 
     def answer(self, *svids: X509SVID, federated: "tuple[TrustDomainDouble, ...]" = ()) -> pb.X509SVIDResponse:
