@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckedObject", "CheckedSocket", "Gate", "end_when_revoked", "peer_id"]
 
+# The stdlib's own, without the detour by super(), which a loop of small reads feels.
+_READ, _WRITE, _SEND = ssl.SSLSocket.read, ssl.SSLSocket.write, ssl.SSLSocket.send
+_RECV, _RECV_INTO, _SENDALL = ssl.SSLSocket.recv, ssl.SSLSocket.recv_into, ssl.SSLSocket.sendall
+_READ_OBJECT, _WRITE_OBJECT = ssl.SSLObject.read, ssl.SSLObject.write
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -46,10 +51,12 @@ class _Checked:
 
     peer: Peer | None = None
     revoked = False
+    _is_open = False  # admitted and not revoked, in one look
 
     def revoke(self) -> None:
         """Let nothing pass from now on."""
         self.revoked = True
+        self._is_open = False
 
     def demand_unrevoked(self) -> None:
         """Refuse to go on where the peer is denied.
@@ -59,6 +66,18 @@ class _Checked:
         """
         if self.revoked and self.peer is not None:
             raise RevokedPeerError(f"peer: expected one that is not revoked, found {self.peer.spiffe_id}")
+
+    def hang_up(self) -> None:
+        """Close what is ours to close; here nothing is."""
+
+    def _admit(self, gate: Gate, chain: Iterable[bytes]) -> None:
+        if self.peer is None:
+            self.peer = gate.recognise(chain)
+            gate.hold(self)
+        self._is_open = True
+        if self.revoked:  # meanwhile
+            self._is_open = False
+            self.demand_unrevoked()
 
 
 def _unless_revoked(method: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -85,10 +104,7 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
             gate = _gate(self)
             gate.check_identity()
             super().do_handshake(block)
-            if self.peer is None:
-                self.peer = gate.recognise(_peer_chain(self))
-                gate.hold(self)
-            self.demand_unrevoked()
+            self._admit(gate, _peer_chain(self))
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except BaseException:
@@ -97,44 +113,72 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
 
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
-        self._demand_passage()
+        if not self._is_open:
+            self._demand_passage()
         try:
-            return super().read(len, buffer)
+            return _READ(self, len, buffer)
         finally:
-            if self.revoked:
+            if not self._is_open:
                 self.demand_unrevoked()
 
     def write(self, data: "ReadableBuffer") -> int:
         """Send to the peer."""
-        self._demand_passage()
+        if not self._is_open:
+            self._demand_passage()
         try:
-            return super().write(data)
+            return _WRITE(self, data)
         finally:
-            if self.revoked:
+            if not self._is_open:
                 self.demand_unrevoked()
 
     def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
         """Send to the peer."""
-        self._demand_passage()
+        if not self._is_open:
+            self._demand_passage()
         try:
-            return super().send(data, flags)
+            return _SEND(self, data, flags)
+        finally:
+            if not self._is_open:
+                self.demand_unrevoked()
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Read what the peer sent."""
+        if self.revoked:
+            self.demand_unrevoked()
+        try:
+            return _RECV(self, buflen, flags)
+        finally:
+            if self.revoked:
+                self.demand_unrevoked()
+
+    def recv_into(self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0) -> int:
+        """Read what the peer sent."""
+        if self.revoked:
+            self.demand_unrevoked()
+        try:
+            return _RECV_INTO(self, buffer, nbytes, flags)
+        finally:
+            if self.revoked:
+                self.demand_unrevoked()
+
+    def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
+        """Send to the peer."""
+        if self.revoked:
+            self.demand_unrevoked()
+        try:
+            _SENDALL(self, data, flags)
         finally:
             if self.revoked:
                 self.demand_unrevoked()
 
     def _demand_passage(self) -> None:
-        if self.peer is None:
-            self.do_handshake()
-        elif self.revoked:
-            self.demand_unrevoked()
+        self.demand_unrevoked()
+        self.do_handshake()
 
     # These come down to the ones above, until TLS is over on a connection that goes on without it.
     pending = _unless_revoked(ssl.SSLSocket.pending)
-    recv = _unless_revoked(ssl.SSLSocket.recv)
-    recv_into = _unless_revoked(ssl.SSLSocket.recv_into)
     recvfrom = _unless_revoked(ssl.SSLSocket.recvfrom)
     recvfrom_into = _unless_revoked(ssl.SSLSocket.recvfrom_into)
-    sendall = _unless_revoked(ssl.SSLSocket.sendall)
     sendfile = _unless_revoked(ssl.SSLSocket.sendfile)
     sendto = _unless_revoked(ssl.SSLSocket.sendto)  # type: ignore[assignment]  # overloads, of which one is left to see
     unwrap = _unless_revoked(ssl.SSLSocket.unwrap)
@@ -156,34 +200,31 @@ class CheckedObject(_Checked, ssl.SSLObject):
         gate = _gate(self)
         gate.check_identity()
         super().do_handshake()
-        if self.peer is None:
-            self.peer = gate.recognise(_peer_chain(self))
-            gate.hold(self)
-        self.demand_unrevoked()
+        self._admit(gate, _peer_chain(self))
 
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
-        self._demand_passage()
+        if not self._is_open:
+            self._demand_passage()
         try:
-            return super().read(len, buffer)
+            return _READ_OBJECT(self, len, buffer)
         finally:
-            if self.revoked:
+            if not self._is_open:
                 self.demand_unrevoked()
 
     def write(self, data: "ReadableBuffer") -> int:
         """Send to the peer."""
-        self._demand_passage()
+        if not self._is_open:
+            self._demand_passage()
         try:
-            return super().write(data)
+            return _WRITE_OBJECT(self, data)
         finally:
-            if self.revoked:
+            if not self._is_open:
                 self.demand_unrevoked()
 
     def _demand_passage(self) -> None:
-        if self.peer is None:
-            self.do_handshake()
-        elif self.revoked:
-            self.demand_unrevoked()
+        self.demand_unrevoked()
+        self.do_handshake()
 
     pending = _unless_revoked(ssl.SSLObject.pending)
     unwrap = _unless_revoked(ssl.SSLObject.unwrap)
