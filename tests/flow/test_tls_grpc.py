@@ -24,6 +24,7 @@ from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, any_in, exactly
 from svid.tls.context import client_context
+from svid.tls.grpc_calls import Call
 from svid.tls.grpc_client import (
     _SOFT_END,
     _frame,
@@ -35,7 +36,6 @@ from svid.tls.grpc_client import (
 )
 from svid.tls.grpc_server import (
     BearerCheck,
-    Call,
     PeerCheck,
     grpc_aio_server,
     grpc_interceptor,
