@@ -282,6 +282,27 @@ def test_a_denial_that_comes_between_admission_and_the_first_byte_is_not_lost(
         connected(pool, client_context(client, ANYBODY), server_context(knowing, late))
 
 
+class Answering:
+    """A source that answers for another."""
+
+    def __init__(self, source: KnowingIdentity) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._source, name)
+
+
+def test_a_source_that_answers_for_another_knows_denials_as_well(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity
+) -> None:
+    of_server = server_context(Answering(knowing), ANYBODY)  # type: ignore[arg-type]  # it has what is asked for, when it is
+    near, far = connected(pool, client_context(client, ANYBODY), of_server)
+    with near, far:
+        knowing.revoke_svid(client.svid)
+        with pytest.raises(RevokedPeerError):
+            far.recv(1)
+
+
 def test_a_context_is_an_enforcement_point_for_as_long_as_it_is_used(
     pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity
 ) -> None:
