@@ -55,16 +55,16 @@ class JWTSVIDError(SVIDError):
     """A token that is no JWT-SVID, or that the bundle does not vouch for."""
 
 
-class RevokedError(SVIDError):
-    """A credential that ended before its time."""
-
-
 class AddressError(SVIDError):
     """A text that is no address of a Workload API."""
 
 
 class AuthorizationError(SVIDError):
     """A peer that is who it says, and is not wanted here."""
+
+
+class RevokedError(SVIDError):
+    """A credential that ended before its time."""
 
 
 class WorkloadAPIError(SVIDError):
