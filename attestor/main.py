@@ -35,6 +35,7 @@ from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from attestor.state.denialfile import DenialFile
 from attestor.state.disk import DiskState
 from attestor.web.health import health_pages
@@ -213,8 +214,17 @@ class _Attestor:
             troubles=troubles,
             metrics=metrics,
         )
+        receipts = Receipts(denials)
         feed = FollowFeed(
-            cache, keep, keep_denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+            cache,
+            keep,
+            keep_denials,
+            receipts,
+            client=client,
+            clock=clock,
+            jitter=jitter,
+            troubles=troubles,
+            metrics=metrics,
         )
         return ObserveAttestor(
             started_at=clock.now(),
@@ -224,7 +234,7 @@ class _Attestor:
             node=keep,
             feed=feed,
             denials=keep_denials,
-            followers=ServeDenials(denials, age=feed.age, clock=clock),
+            followers=ServeDenials(denials, receipts, age=feed.age, clock=clock),
             renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
             jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
             troubles=troubles,

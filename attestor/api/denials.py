@@ -1,6 +1,6 @@
 """The service by which our own library hears what is denied, beside the Workload API, as one caller on one connection is served it.
 
-Decided here: what a message looks like. Who is told what, and who may say what it enforces: flows/serve_denials.
+Decided here: what a message looks like. Who is told what: flows/serve_denials; who may say what it enforces: attestor/receipts.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,10 @@ class Denials:
     async def _enforced(self, stream: Stream[pb.EnforcedRequest, pb.EnforcedResponse]) -> None:
         request = await only_request(stream)
         epoch = Cursor(incarnation=request.epoch.incarnation, number=request.epoch.number)
-        self._flow.take_receipt(self._caller, request.point, epoch)
+        if request.gone:
+            self._flow.receipts.leave(self._caller, request.point)
+        else:
+            self._flow.receipts.take(self._caller, request.point, epoch)
         await stream.send_message(pb.EnforcedResponse())
 
 

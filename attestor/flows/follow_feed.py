@@ -19,6 +19,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
@@ -35,6 +36,7 @@ _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(secon
 _FEED = "feed"
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0
 _ACKNOWLEDGE_SECONDS = 15.0  # also where nothing came: how late a jump of the issuer's clock may be noticed
+_GATHER_SECONDS = 0.1  # receipts come together: those of a hundred processes make one acknowledgement
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 
 
@@ -50,6 +52,7 @@ class FollowFeed:
         cache: Cache,
         node: KeepNode,
         denials: KeepDenials,
+        receipts: Receipts,
         *,
         client: IssuerClient,
         clock: NodeClock,
@@ -67,6 +70,7 @@ class FollowFeed:
         self._cache = cache
         self._node = node
         self._denials = denials
+        self._receipts = receipts
         self._client = client
         self._clock = clock
         self._jitter = jitter
@@ -100,18 +104,21 @@ class FollowFeed:
             await first_of(self._clock.sleep(delay), self._node.renewed.wait())
 
     async def acknowledge(self) -> None:
-        """Tell the issuer how far we have come, for ever, and hear what its clock says; only the latest counts."""
+        """Tell the issuer how far we and our enforcement points are, for ever, and hear what its clock says; the latest counts."""
         while True:
             self.acknowledgements_pulse.rest()
-            await first_of(self._unacknowledged.wait(), self._clock.sleep(_ACKNOWLEDGE_SECONDS))
+            await first_of(
+                self._unacknowledged.wait(), self._gather_receipts(), self._clock.sleep(_ACKNOWLEDGE_SECONDS)
+            )
             cursor = self._cache.cursor
             await self._denials.tried(self._cache.denials.place)
             self.acknowledgements_pulse.work()
             if cursor is None:
                 continue
             asked_at = self._clock.monotonic()
+            self._receipts.news.clear()
             try:
-                says = await self._client.acknowledge(cursor)
+                says = await self._client.acknowledge(cursor, self._receipts.up_to(cursor))
             except Refused as e:
                 log.debug("not acknowledged, trying again", reason=e.detail)
                 self._clock.hear_nothing()
@@ -122,6 +129,10 @@ class FollowFeed:
                     self._clock.hear(says, asked_at=asked_at)
                 if self._cache.cursor == cursor:  # else there is more to say
                     self._unacknowledged.clear()
+
+    async def _gather_receipts(self) -> None:
+        await self._receipts.news.wait()
+        await self._clock.sleep(_GATHER_SECONDS)
 
     async def _try_to_follow(self) -> Refused | None:
         try:

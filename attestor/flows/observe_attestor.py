@@ -13,11 +13,12 @@ from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.renew_svids import RenewSVIDs
-from attestor.flows.serve_denials import Point, ServeDenials
+from attestor.flows.serve_denials import ServeDenials
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.troubles import Trouble, Troubles
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Point
 from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["ObserveAttestor", "Observed"]
@@ -101,7 +102,7 @@ class ObserveAttestor:
             apart=self.compare(),
             heard_ago=self.feed.age(),
             denials=len(self.cache.denials),
-            enforced=self.followers.enforced,
+            enforced=self.followers.receipts.enforced,
             troubles=self.troubles.all(),
         )
         self._measure(observed)

@@ -18,6 +18,7 @@ from attestor.main import flow_tasks
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from cognomen.daemon.supervisor import Task
 from cognomen.daemon.troubles import Troubles
 from svid.clock import Clock
@@ -39,8 +40,9 @@ async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
         node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
     )
     denials = KeepDenials(cache.denials, store=MemoryDenials(), clock=clock, troubles=troubles)
+    receipts = Receipts(cache.denials)
     feed = FollowFeed(
-        cache, keep, denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+        cache, keep, denials, receipts, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
     )
     return ObserveAttestor(
         started_at=clock.now(),
@@ -50,7 +52,7 @@ async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
         node=keep,
         feed=feed,
         denials=denials,
-        followers=ServeDenials(cache.denials, age=feed.age, clock=clock),
+        followers=ServeDenials(cache.denials, receipts, age=feed.age, clock=clock),
         renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
         jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
         troubles=troubles,

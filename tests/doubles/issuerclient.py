@@ -21,6 +21,7 @@ from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX5
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from issuer.decisions.feedsteps import cut, in_order
 from svid.bundle import Bundle
 from svid.clock import Clock
@@ -155,6 +156,7 @@ class IssuerInMemory:
         self.mints: list[int] = []
         self.jwt_mints: list[int] = []
         self.acknowledged: list[Cursor] = []
+        self.enforcements: list[Enforcement] = []
         self.joined_keys: list[bytes] = []
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
@@ -369,12 +371,13 @@ class InMemoryIssuerClient:
                 await self._issuer.wait()
                 self._check_node()
 
-    async def acknowledge(self, cursor: Cursor) -> datetime | None:
+    async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
         self._check_node()
         await self._travel()
         if self.refused_acknowledgements:
             raise self.refused_acknowledgements.pop()
         self._issuer.acknowledged.append(cursor)
+        self._issuer.enforcements.append(enforcement)
         return self._issuer.clock.now()
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:

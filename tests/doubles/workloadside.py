@@ -26,6 +26,7 @@ from attestor.flows.serve_denials import ServeDenials
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from attestor.workloadattestor.port import WorkloadAttestor
 from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon.caller import Caller, peer
@@ -146,7 +147,7 @@ class WorkloadSide:
 
     def denials_flow(self, age: Callable[[], timedelta] = timedelta) -> ServeDenials:
         """The flow that tells what this cache holds denied; by default the issuer was heard just now."""
-        return ServeDenials(self.cache.denials, age=age, clock=NodeClock(self.clock))
+        return ServeDenials(self.cache.denials, Receipts(self.cache.denials), age=age, clock=NodeClock(self.clock))
 
     def _apply(
         self,

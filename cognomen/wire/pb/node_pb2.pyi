@@ -504,20 +504,87 @@ class AcknowledgeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSOR_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cursor(self) -> Global___Cursor: ...
+    @_builtins.property
+    def enforcement(self) -> Global___Enforcement:
+        """absent: from an attestor that is older"""
+
     def __init__(
         self,
         *,
         cursor: Global___Cursor | None = ...,
+        enforcement: Global___Enforcement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgeRequest: _TypeAlias = AcknowledgeRequest  # noqa: Y015
+
+@_typing.final
+class Enforcement(_message.Message):
+    """How far the enforcement points of a node are: contexts and guards of its processes that refuse what is denied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    REACHED_FIELD_NUMBER: _builtins.int
+    BEHIND_FIELD_NUMBER: _builtins.int
+    points: _builtins.int
+    reached: _builtins.int
+    """those that have taken every denial up to the cursor"""
+    @_builtins.property
+    def behind(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointBehind]:
+        """the others, the slowest first; at most 20"""
+
+    def __init__(
+        self,
+        *,
+        points: _builtins.int = ...,
+        reached: _builtins.int = ...,
+        behind: _abc.Iterable[Global___PointBehind] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "points", b"points", "reached", b"reached"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Enforcement: _TypeAlias = Enforcement  # noqa: Y015
+
+@_typing.final
+class PointBehind(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    uid: _builtins.int
+    pid: _builtins.int
+    point: _builtins.str
+    """as the process names it; at most 256 bytes"""
+    number: _builtins.int
+    """the last change that it has; 0: none of this store's"""
+    def __init__(
+        self,
+        *,
+        uid: _builtins.int = ...,
+        pid: _builtins.int = ...,
+        point: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "pid", b"pid", "point", b"point", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PointBehind: _TypeAlias = PointBehind  # noqa: Y015
 
 @_typing.final
 class AcknowledgeResponse(_message.Message):
