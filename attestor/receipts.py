@@ -5,10 +5,9 @@ Belongs to one event loop; no method awaits.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from attestor.deniallog import DenialLog
 from cognomen.daemon.caller import Caller
@@ -16,14 +15,28 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point
 
-__all__ = ["Receipts"]
+__all__ = ["Follower", "Receipts"]
 
 _MOST_POINTS = 1000  # of one uid
 _POINT_BYTES = 256
 
 
+@dataclass(slots=True, eq=False)
+class Follower:
+    """One connection of a process; each source of our library has its own.
+
+    Args:
+        streams: how many it follows the denials on.
+        points: how far those are of which it gave receipts.
+    """
+
+    caller: Caller
+    streams: int = 0
+    points: dict[str, Cursor] = field(default_factory=dict)
+
+
 class Receipts:
-    """How far each enforcement point is whose process follows the denials.
+    """How far each enforcement point is that belongs to somebody who follows the denials.
 
     Attributes:
         news: set when a point came, caught up or is gone; whoever has seen to it clears it.
@@ -32,34 +45,28 @@ class Receipts:
     def __init__(self, denials: DenialLog) -> None:
         self.news = asyncio.Event()
         self._denials = denials
-        self._following: Counter[tuple[int, int]] = Counter()
-        self._enforced: dict[Point, Cursor] = {}
-
-    @property
-    def enforced(self) -> Mapping[Point, Cursor]:
-        """The epoch of each point, live."""
-        return MappingProxyType(self._enforced)
+        self._followers: set[Follower] = set()
 
     @contextmanager
-    def follows(self, caller: Caller) -> Iterator[None]:
-        """Count a stream; with the last of a process, which ends with the process, its enforcement points are forgotten."""
-        process = (caller.uid, caller.pid)
-        self._following[process] += 1
+    def follows(self, follower: Follower) -> Iterator[None]:
+        """Count a stream; with the last of a connection, which ends with its process, its enforcement points are forgotten."""
+        self._followers.add(follower)
+        follower.streams += 1
         try:
             yield
         finally:
-            self._following -= Counter((process,))  # `-=` forgets what falls to zero
-            if process not in self._following:
-                left = {point: epoch for point, epoch in self._enforced.items() if (point.uid, point.pid) != process}
-                if len(left) < len(self._enforced):
-                    self._enforced = left
+            follower.streams -= 1
+            if not follower.streams:
+                self._followers.discard(follower)
+                if follower.points:
+                    follower.points.clear()
                     self.news.set()
 
-    def take(self, caller: Caller, name: str, epoch: Cursor) -> None:
-        """Note that an enforcement point of the caller enforces all denials up to that epoch.
+    def take(self, follower: Follower, name: str, epoch: Cursor) -> None:
+        """Note that one of its enforcement points enforces all denials up to that epoch.
 
         Raises:
-            Refused: INVALID for a name that is empty or too long, and for an epoch that was never told; CONFLICT unless the caller follows;
+            Refused: INVALID for a name that is empty or too long, and for an epoch that was never told; CONFLICT unless it follows;
                 EXHAUSTED when its uid has too many points.
         """
         if not 1 <= len(name.encode()) <= _POINT_BYTES:
@@ -67,35 +74,48 @@ class Receipts:
         now = self._denials.cursor
         if now is None or epoch.incarnation != now.incarnation or epoch.number > now.number:
             raise Refused(Kind.INVALID, "epoch: expected one that was told, found another")
-        if not self._following[caller.uid, caller.pid]:
-            raise Refused(Kind.CONFLICT, "caller: expected a process that follows the denials, found one that does not")
-        point = Point(caller.uid, caller.pid, name)
-        known = self._enforced.get(point)
-        if known is None and sum(other.uid == caller.uid for other in self._enforced) >= _MOST_POINTS:
+        if follower not in self._followers:
+            raise Refused(
+                Kind.CONFLICT, "caller: expected a connection that follows the denials, found one that does not"
+            )
+        known = follower.points.get(name)
+        if known is None and self._count(follower.caller.uid) >= _MOST_POINTS:
             raise Refused(Kind.EXHAUSTED, f"point: expected at most {_MOST_POINTS} of one uid, found one more")
         if known is None or known.incarnation != epoch.incarnation or known.number < epoch.number:
-            self._enforced[point] = epoch
+            follower.points[name] = epoch
             if known is None or self._lacks(known, now):
                 self.news.set()
 
-    def leave(self, caller: Caller, name: str) -> None:
-        """Note that an enforcement point of the caller is gone; one that is not known is fine."""
-        if self._enforced.pop(Point(caller.uid, caller.pid, name), None) is not None:
+    def leave(self, follower: Follower, name: str) -> None:
+        """Note that one of its enforcement points is gone; one that is not known is fine."""
+        if follower.points.pop(name, None) is not None:
             self.news.set()
+
+    def all(self) -> list[tuple[Point, Cursor]]:
+        """Every point, and its epoch."""
+        return [
+            (Point(follower.caller.uid, follower.caller.pid, name), epoch)
+            for follower in self._followers
+            for name, epoch in follower.points.items()
+        ]
 
     def up_to(self, cursor: Cursor) -> Enforcement:
         """How far the points are, as seen by whoever stands at that cursor."""
+        points = self.all()
         lagging = [
             Behind(point=point, number=epoch.number if epoch.incarnation == cursor.incarnation else 0)
-            for point, epoch in self._enforced.items()
+            for point, epoch in points
             if self._lacks(epoch, cursor)
         ]
         return Enforcement(
             number=cursor.number,
-            points=len(self._enforced),
-            reached=len(self._enforced) - len(lagging),
+            points=len(points),
+            reached=len(points) - len(lagging),
             behind=tuple(sorted(lagging, key=lambda one: (one.number, one.point))[:MOST_BEHIND]),
         )
+
+    def _count(self, uid: int) -> int:
+        return sum(len(one.points) for one in self._followers if one.caller.uid == uid)
 
     def _lacks(self, epoch: Cursor, cursor: Cursor) -> bool:
         """Whether a point there may lack a denial up to the cursor; a change without any, nobody needs to take."""

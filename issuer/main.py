@@ -39,6 +39,7 @@ from issuer.decisions.budget import Allowance
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
+from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.defer_writes import DeferWrites
@@ -55,6 +56,7 @@ from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.issuance import Issuance
 from issuer.keymanager.disk import DiskKeyManager
@@ -164,7 +166,10 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     guard = GuardClock(datastore=datastore, clock=clock)
     troubles, metrics = Troubles(clock), Metrics()
     deferred = DeferWrites(datastore=datastore, clock=clock, troubles=troubles, metrics=metrics)
-    feed = FeedAttestors(datastore=datastore, deferred=deferred, clock=clock, trust_domain=config.trust_domain)
+    watch = WatchEnforcement(clock=clock, metrics=metrics)
+    feed = FeedAttestors(
+        datastore=datastore, deferred=deferred, watch=watch, clock=clock, trust_domain=config.trust_domain
+    )
     issuance = Issuance(keys=keys, upstream=SelfSigned(), later=deferred.put, metrics=metrics)
     rotate = RotateAuthority(
         datastore=datastore,
@@ -360,7 +365,8 @@ async def _open_admin_door(
         nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
         feed=parts.feed,
         rotate=parts.rotate,
-        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, metrics=parts.metrics),
+        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch, metrics=parts.metrics),
+        enforcement=AwaitEnforcement(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         guard=parts.guard,
         observe=observe,
         trust_domain=config.trust_domain,

@@ -1,6 +1,6 @@
 """What an issuer counts and measures, by name: docs/metrics.md says what to alert on.
 
-Counters are moved where it happens, once for a batch; gauges are set when somebody looks (flows/observe_issuer).
+Counters and histograms are moved where it happens, once for a batch; gauges are set when somebody looks (flows/observe_issuer).
 """
 
 from cognomen.daemon.errors import Kind
@@ -53,6 +53,14 @@ class Metrics:
         self.task_restarts = family.counter(
             "task_restarts", "Tasks that ended unasked or were stuck, and were started again.", task=()
         )
+        # histograms
+        self.revocation_acknowledged = family.histogram(
+            "revocation_acknowledged_seconds", "From the commit of a revocation until a connected attestor has it."
+        )
+        self.revocation_enforced = family.histogram(
+            "revocation_enforced_seconds",
+            "From the commit of a revocation until every enforcement point of a connected node has it.",
+        )
         # gauges
         self.started_at = family.gauge("start_timestamp_seconds", "When it was started.")
         self.change_number = family.gauge("change_number", "The last change's number.")
@@ -61,6 +69,9 @@ class Metrics:
         self.feeds = family.gauge("feeds", "Open feeds.")
         self.most_behind = family.gauge(
             "most_behind_changes", "How far the connected node that is furthest behind is, in changes."
+        )
+        self.heard_ago = family.gauge(
+            "attestor_heard_ago_seconds", "How long ago the connected attestor that was silent for longest was heard."
         )
         self.svid_not_after = family.gauge("svid_not_after_timestamp_seconds", "The end of the issuer's own SVID.")
         self.authority_not_after = family.gauge(

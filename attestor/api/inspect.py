@@ -105,7 +105,7 @@ def _status(seen: Observed) -> pb.AttestorStatus:
     message.identities.extend(_identity(entry, seen) for entry in shown)
     for (uid, pid), streams in seen.callers.most_common(_MOST_CALLERS):
         message.callers.add(uid=uid, pid=pid, streams=streams)
-    for point, epoch in sorted(seen.enforced.items(), key=lambda item: item[1].number)[:_MOST_POINTS]:
+    for point, epoch in sorted(seen.enforced, key=lambda item: item[1].number)[:_MOST_POINTS]:
         message.enforced.add(
             uid=point.uid,
             pid=point.pid,

@@ -40,7 +40,7 @@ class Observed:
         apart: names both clocks where they are too far apart.
         heard_ago: how long ago the issuer said something on the feed.
         denials: how many credentials are refused, because they were revoked.
-        enforced: how far each enforcement point of local processes is, live.
+        enforced: how far each enforcement point of local processes is.
     """
 
     started_at: datetime
@@ -60,7 +60,7 @@ class Observed:
     apart: str
     heard_ago: timedelta
     denials: int
-    enforced: Mapping[Point, Cursor]
+    enforced: Sequence[tuple[Point, Cursor]]
     troubles: Sequence[Trouble]
 
 
@@ -102,7 +102,7 @@ class ObserveAttestor:
             apart=self.compare(),
             heard_ago=self.feed.age(),
             denials=len(self.cache.denials),
-            enforced=self.followers.receipts.enforced,
+            enforced=self.followers.receipts.all(),
             troubles=self.troubles.all(),
         )
         self._measure(observed)

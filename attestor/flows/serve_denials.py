@@ -10,8 +10,7 @@ from datetime import timedelta
 
 from attestor.deniallog import DenialLog, Piece
 from attestor.nodeclock import NodeClock
-from attestor.receipts import Receipts
-from cognomen.daemon.caller import Caller
+from attestor.receipts import Follower, Receipts
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.feed import Cursor
 
@@ -55,10 +54,10 @@ class ServeDenials:
         self._age = age
         self._clock = clock
 
-    async def follow(self, caller: Caller, send: Callable[[Word], Awaitable[None]]) -> None:
-        """Tell a caller everything, then what comes, and a word every 5 s at least, for ever."""
+    async def follow(self, follower: Follower, send: Callable[[Word], Awaitable[None]]) -> None:
+        """Tell it everything, then what comes, and a word every 5 s at least, for ever."""
         log, place, epoch, snapshot = self._denials, 0, None, True
-        with self.receipts.follows(caller):
+        with self.receipts.follows(follower):
             while True:
                 # 1. What it does not have yet, as it reads it: for a slow reader nothing is held but its place. Until the issuer was heard
                 #    there is no epoch, so that the snapshot goes on.

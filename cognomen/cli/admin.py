@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
@@ -127,6 +128,13 @@ class Admin:
     def get_revocation(self, number: int) -> pb.RevocationStatus:
         """One revocation, and who enforces it."""
         return self._call("GetRevocation", pb.GetRevocationRequest(number=number), pb.RevocationStatus.FromString)
+
+    def await_revocation(self, number: int, longest: timedelta) -> pb.RevocationStatus:
+        """One revocation, once everybody who is connected enforces it, or after that time."""
+        request = pb.AwaitRevocationRequest(number=number)
+        request.longest.FromTimedelta(longest)
+        seconds = longest.total_seconds() + _SECONDS
+        return self._call("AwaitRevocation", request, pb.RevocationStatus.FromString, seconds=seconds)
 
     def lift_revocation(self, number: int) -> pb.RevocationStatus:
         """End a block."""

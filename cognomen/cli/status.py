@@ -17,7 +17,7 @@ from svid.encoding import JSON
 __all__ = ["status"]
 
 _TROUBLED = 1
-_BEHIND = ("node_id", "behind")
+_BEHIND = ("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
 _AUTHORITIES = ("kind", "state", "key_id", "not_after")
 _IDENTITIES = ("spiffe_id", "not_after", "renew_at")
 _CALLERS = ("pid", "uid", "streams")

@@ -44,6 +44,13 @@ class Enforcement:
     reached: int = 0
     behind: tuple[Behind, ...] = ()
 
+    @property
+    def everywhere(self) -> int:
+        """The last change that every point is known to have taken."""
+        if self.reached == self.points:
+            return self.number
+        return self.behind[0].number if self.behind else 0
+
     def enforcing(self, change: int) -> int:
         """How many points have taken that change, as far as is known: of those that are not named, only what is certain."""
         if change > self.number:

@@ -36,6 +36,7 @@ from issuer.api.admin_status import status_to_pb
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import MAX_BATCH, Changed, ChangeEntries
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.feed_attestors import FeedAttestors
@@ -69,6 +70,7 @@ class AdminFlows:
     feed: FeedAttestors
     rotate: RotateAuthority
     revoke: Revoke
+    enforcement: AwaitEnforcement
     guard: GuardClock
     observe: ObserveIssuer
     trust_domain: TrustDomain
@@ -105,6 +107,7 @@ class AdminService:
             ("Revoke", _unary(self._revoke, pb.RevokeRequest, pb.RevokeResponse)),
             ("LiftRevocation", _unary(self._lift_revocation, pb.GetRevocationRequest, pb.RevocationStatus)),
             ("GetRevocation", _unary(self._get_revocation, pb.GetRevocationRequest, pb.RevocationStatus)),
+            ("AwaitRevocation", _unary(self._await_revocation, pb.AwaitRevocationRequest, pb.RevocationStatus)),
             ("ListRevocations", _unary(self._list_revocations, pb.ListRevocationsRequest, pb.ListRevocationsResponse)),
             ("ConfirmClock", _unary(self._confirm_clock, pb.ConfirmClockRequest, pb.ConfirmClockResponse)),
         )
@@ -216,11 +219,15 @@ class AdminService:
 
     async def _lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
         lifted = await self._flows.revoke.lift(min(request.number, _MAX_NUMBER), actor=self._actor)
-        return revocation_status(lifted, self._flows.feed)
+        return revocation_status(await self._flows.enforcement.look(lifted.number))
 
     async def _get_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
-        found = await self._flows.revoke.get(min(request.number, _MAX_NUMBER))
-        return revocation_status(found, self._flows.feed)
+        return revocation_status(await self._flows.enforcement.look(min(request.number, _MAX_NUMBER)))
+
+    async def _await_revocation(self, request: pb.AwaitRevocationRequest) -> pb.RevocationStatus:
+        longest = duration_from_pb(request.longest, "longest")
+        number = min(request.number, _MAX_NUMBER)
+        return revocation_status(await self._flows.enforcement(number, longest=longest, actor=self._actor))
 
     async def _list_revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
         limit = _page_size(request.page_size, default=100, most=1000)

@@ -1,13 +1,17 @@
 """The admin door's words for revocations."""
 
+from datetime import timedelta
+
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.printable import printable
 from cognomen.wire.node import selector_from_pb, selector_to_pb, spiffe_id_from_pb, time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.datastore.port import Fallen
 from issuer.decisions.audit import NodeID
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
-from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.await_enforcement import Enforced
 from issuer.flows.revoke import Revoke
+from issuer.flows.watch_enforcement import Silent
 from svid.entry import EntryID
 from svid.errors import SVIDError
 
@@ -34,15 +38,31 @@ async def list_revocations(flow: Revoke, *, before: int, limit: int) -> pb.ListR
     return pb.ListRevocationsResponse(revocations=map(_revocation_to_pb, found), next_page_token=token)
 
 
-def revocation_status(revocation: Revocation, feed: FeedAttestors) -> pb.RevocationStatus:
-    """One revocation, and which of the connected attestors enforce it."""
-    silent = [node_id for node_id, standing in feed.standing.items() if standing.acknowledged < revocation.change]
-    return pb.RevocationStatus(
-        revocation=_revocation_to_pb(revocation),
-        attestors=len(feed.standing),
-        enforcing=len(feed.standing) - len(silent),
-        silent=sorted(silent)[:_MOST_SILENT],
+def revocation_status(seen: Enforced) -> pb.RevocationStatus:
+    """One revocation, and who of those that are connected enforces it."""
+    how_far = seen.how_far
+    message = pb.RevocationStatus(
+        revocation=_revocation_to_pb(seen.revocation),
+        attestors=how_far.attestors,
+        enforcing=how_far.attestors_enforcing,
+        points=how_far.points,
+        points_enforcing=how_far.points_enforcing,
+        silent=map(_silent_to_pb, how_far.silent[:_MOST_SILENT]),
     )
+    if seen.ends_at is not None:
+        message.ends_at.FromDatetime(seen.ends_at)
+    if seen.slowest is not None:
+        message.slowest.CopyFrom(_silent_to_pb(seen.slowest))
+    if seen.after is not None:
+        message.after_milliseconds = seen.after // timedelta(milliseconds=1)
+    return message
+
+
+def _silent_to_pb(silent: Silent) -> pb.Silent:
+    message = pb.Silent(node_id=silent.node_id, change_number=silent.number)
+    if silent.point is not None:  # its name is some process's own
+        message.uid, message.pid, message.point = silent.point.uid, silent.point.pid, printable(silent.point.name)
+    return message
 
 
 def _target_from_pb(message: pb.RevocationTarget) -> Target:

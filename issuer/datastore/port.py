@@ -238,6 +238,9 @@ class Denials(Protocol):
     def of(self, revocations: Collection[int]) -> Iterator[Denial]:
         """Those that follow from these revocations."""
 
+    def last_end(self, revocation: int) -> datetime | None:
+        """The latest end of those that follow from it; None: none is left."""
+
     def all(self) -> Iterator[Denial]:
         """Every one that is kept."""
 

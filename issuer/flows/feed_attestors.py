@@ -14,6 +14,7 @@ from functools import partial
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
@@ -22,11 +23,12 @@ from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.decisions.feedsteps import FeedStep, cut, in_order
 from issuer.decisions.revocation import Blocks
 from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.queries import active_node_in, blocks_in, bundle_in, groups_in
 from svid.clock import Clock
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["FeedAttestors", "Send", "Standing"]
+__all__ = ["FeedAttestors", "Send"]
 
 _PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
 _FEEDS_PER_NODE = 4  # one, and those that the network has not given up yet
@@ -45,41 +47,22 @@ class _Place:
     regroups_at: datetime | None
 
 
-@dataclass(slots=True)
-class Standing:
-    """How far a connected node is.
-
-    Args:
-        acknowledged: the last change number that its attestor said it has.
-        sent: where the last message left it; None: none was sent since it connected.
-    """
-
-    acknowledged: int
-    sent: Cursor | None = None
-
-    @property
-    def behind(self) -> int:
-        """How many changes were sent that are not acknowledged yet."""
-        return 0 if self.sent is None else max(0, self.sent.number - self.acknowledged)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedAttestors:
     """Serves the feeds.
 
     Args:
         connected: how many feeds each node has open now.
-        standing: how far each of them is.
         word_seconds: without news, a feed says after that time that it is alive, and looks whether the wall clock was set.
     """
 
     datastore: Datastore
     deferred: DeferWrites
+    watch: WatchEnforcement
     clock: Clock
     trust_domain: TrustDomain
     word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
-    standing: dict[NodeID, Standing] = field(default_factory=dict)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -93,7 +76,7 @@ class FeedAttestors:
         if self.connected[node.id] >= _FEEDS_PER_NODE:
             raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
         self.connected[node.id] += 1
-        self.standing.setdefault(node.id, Standing(node.acknowledged))
+        self.watch.begin(node)
         try:
             async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
                 await self._follow(node.id, cursor, send, not_after)
@@ -104,14 +87,15 @@ class FeedAttestors:
         finally:
             self.connected[node.id] -= 1
             if not self.connected[node.id]:
-                del self.connected[node.id], self.standing[node.id]
+                del self.connected[node.id]
+                self.watch.end(node.id)
 
     def slowest(self) -> int | None:
         """The last change that every connected attestor has; None: nobody is connected."""
-        return min((standing.acknowledged for standing in self.standing.values()), default=None)
+        return min((standing.acknowledged for standing in self.watch.standing.values()), default=None)
 
-    def acknowledge(self, node: Node, cursor: Cursor) -> None:
-        """Note how far an attestor has come; written soon, and only when it is news."""
+    def acknowledge(self, node: Node, cursor: Cursor, enforcement: Enforcement) -> None:
+        """Note how far an attestor and its enforcement points have come; the former is written soon, and only when it is news."""
 
         def work(tx: Transaction) -> None:
             row = tx.nodes.get(node.id)
@@ -120,9 +104,7 @@ class FeedAttestors:
 
         if cursor.number > node.acknowledged:
             self.deferred.put(work)
-        standing = self.standing.get(node.id)
-        if standing is not None and standing.sent is not None and can_resume(cursor, standing.sent):
-            standing.acknowledged = max(cursor.number, standing.acknowledged)
+        self.watch.hear(node.id, cursor, enforcement)
 
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
@@ -131,7 +113,7 @@ class FeedAttestors:
         while True:
             # 2. One message after the other: while they go out, changes gather.
             for step in steps:
-                self.standing[node_id].sent = told = step.cursor
+                self.watch.standing[node_id].sent = told = step.cursor
                 await send(step)
                 said_at = self.clock.monotonic()
             # 3. Wait for the log to grow or a group to end, then read what that means to this node.

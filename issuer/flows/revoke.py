@@ -27,6 +27,7 @@ from issuer.decisions.revocation import (
     check_target,
     lifted,
 )
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
@@ -73,6 +74,7 @@ class Revoke:
 
     datastore: Datastore
     clock: Clock
+    watch: WatchEnforcement
     metrics: Metrics
 
     async def __call__(self, target: Target, *, reason: Reason, comment: str, dry_run: bool, actor: str) -> Revoked:
@@ -92,6 +94,7 @@ class Revoke:
         except Refused as refused:
             await self._record_refusal(refused, actor=actor, action="revoked")
             raise
+        self.watch.committed(revoked.revocation.change)
         self.metrics.denials.labels(target.kind).inc(revoked.revocation.denied)
         log.info(
             "revoked",
@@ -127,17 +130,6 @@ class Revoke:
         except Refused as refused:
             await self._record_refusal(refused, actor=actor, action="revocation lifted")
             raise
-
-    async def get(self, number: int) -> Revocation:
-        """One revocation.
-
-        Raises:
-            Refused: NOT_FOUND
-        """
-        found = await self.datastore.read(lambda tx: tx.revocations.get(number))
-        if found is None:
-            raise Refused(Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list")
-        return found
 
     async def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
         """A page of revocations, newest first."""

@@ -189,6 +189,16 @@ async def test_denials_are_told_by_revocation_all_together_and_by_authority(stor
     assert await store.read(lambda tx: tx.denials.of_authority(KeyID("jwt-1"))) == []
 
 
+async def test_the_latest_end_of_what_a_revocation_denied_is_known_while_it_is_kept(store: Datastore) -> None:
+    rows = [row(1), row(2), row(3)]
+    rows[1] = replace(rows[1], not_after=NOW + 2 * HOUR)
+    await record(store, *rows)
+    await deny(store, Live(serials=[serial(1), serial(2)]))
+    await deny(store, Live(serials=[serial(3)]))
+    ends = [await store.read(lambda tx, number=number: tx.denials.last_end(number)) for number in (1, 2, 3)]  # type: ignore[misc]  # bound at once
+    assert ends == [NOW + 2 * HOUR, NOW + HOUR, None]
+
+
 @pytest.mark.parametrize("reason", Reason)
 async def test_a_key_is_compromised_once_a_certificate_for_it_was_revoked_as_such(
     store: Datastore, reason: Reason

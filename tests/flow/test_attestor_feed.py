@@ -21,7 +21,7 @@ from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
-from attestor.receipts import Receipts
+from attestor.receipts import Follower, Receipts
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.caller import process_of
 from cognomen.daemon.errors import Kind, Refused
@@ -176,18 +176,19 @@ async def test_how_far_enforcement_points_are_is_acknowledged_together_a_tenth_o
     attestor.issuer.deny(7)
     await until(lambda: attestor.issuer.enforcements[-1:] == [Enforcement(number=1)])
     me = process_of(os.getpid())
-    with attestor.receipts.follows(me):
+    follower = Follower(me)
+    with attestor.receipts.follows(follower):
         told, heard = len(attestor.issuer.enforcements), attestor.cache.cursor
         assert heard is not None
         for name in ("web", "guard"):
-            attestor.receipts.take(me, name, heard)
+            attestor.receipts.take(follower, name, heard)
         await settle()
         assert len(attestor.issuer.enforcements) == told
         attestor.clock.advance(0.1)
         await until(lambda: len(attestor.issuer.enforcements) > told)
         attestor.issuer.deny(8)
         await until(lambda: attestor.issuer.enforcements[-1].number == 2)
-        attestor.receipts.take(me, "web", attestor.issuer.acknowledged[-1])
+        attestor.receipts.take(follower, "web", attestor.issuer.acknowledged[-1])
         await settle()
         attestor.clock.advance(0.1)
         guard = Behind(point=Point(me.uid, me.pid, "guard"), number=1)

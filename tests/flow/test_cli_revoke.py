@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from cognomen.cli.main import run
+from svid.tls.authorize import exactly
+from svid.tls.context import server_context
+from svid.workloadapi.sources import X509Source
 from tests.flow.daemons import Dev
 from tests.flow.test_cli_issuer import Command, Done
+from tests.flow.test_status import following
 from tests.flow.twodaemons import World
 
 ME = f"unix:uid:{os.geteuid()}"
@@ -86,7 +92,18 @@ def test_an_svid_ends_by_its_serial_as_openssl_writes_it(command: Command, path:
     said = revocation(done)
     assert (said["denied"], said["reason"], said["comment"], said["blocks"]) == (1, "keyCompromise", "käse", False)
     assert said["actor"] == f"uid:{os.geteuid()}"
-    assert done.document["enforcement"] == {"attestors": 1, "enforcing": 1, "silent": []}
+    enforcement = done.document["enforcement"]
+    assert isinstance(enforcement, dict)
+    assert (enforcement["attestors"], enforcement["enforcing"], enforcement["silent"]) == (1, 1, [])
+    assert (enforcement["points"], enforcement["points_enforcing"]) == (0, 0)
+    assert enforcement["ends_at"] > now()
+    rows = [json.loads(line) for line in command("audit", "tail", "--output=json").out.splitlines()]
+    (row,) = [one for one in rows if one["action"] == "revocation enforced"]
+    assert (row["subject"], row["facts"]["attestors"], row["facts"]["everywhere"]) == (
+        str(said["number"]),
+        "1 of 1",
+        "yes",
+    )
     (fallen,) = done.rows("fallen")
     assert (fallen["spiffe_id"], fallen["kind"], fallen["count"]) == (f"spiffe://example.org{path}", "x509", 1)
     revoked = command("svid", "list", f"--spiffe-id={path}", "--revoked", "--output=json").rows("credentials")
@@ -121,10 +138,12 @@ def test_an_entry_is_ended_and_blocked_until_it_is_lifted_once(
     (number,) = re.findall(
         r"^revocation (\d+): 1 credential ended, and nothing more is signed until it is lifted\n", done.err
     )
-    assert "1 of 1 attestors enforce it" in done.err
+    told = r"^1 of 1 attestors and 0 of 0 enforcement points enforce it, \d+ ms after the revocation(; the last: attestor of node .*)?$"
+    assert re.search(told, done.err, re.MULTILINE)
     assert f"spiffe://example.org{path}" in done.out
     shown = command("revoke", "show", number)
     assert re.search(r"^attestors +1 of 1 enforce it$", shown.out, re.MULTILINE)
+    assert re.search(r"^points +0 of 0 enforcement points enforce it$", shown.out, re.MULTILINE)
     assert re.search(rf"^what +{entry}$", shown.out, re.MULTILINE)
     assert live(command, path) == []
     lifted = command("revoke", "lift", number, "--output=json")
@@ -192,6 +211,7 @@ def test_revocations_are_listed_newest_first_page_by_page(command: Command) -> N
         (["entry", NOBODY], 4, "error: entry: no entry has the id 'nobody'\nhint: what was signed for an entry"),
         (["node", NOBODY], 4, "error: node: no node is 'nobody'\nhint: what was signed for a node that is gone"),
         (["selector", "unix"], 2, "selector"),
+        (["selector", "unix:uid:1", "--wait=25h"], 2, "expected a --wait of at most a day"),
         (["issued-before", "yesterday"], 2, "yesterday"),
         (["issued-before", "2999-01-01T00:00:00Z"], 1, "error: before: expected a moment of the past, found 2999"),
         (["spiffe-id", "web"], 1, "error: "),
@@ -244,22 +264,55 @@ def test_a_banned_nodes_attestor_enforces_nothing_any_more(tmp_path: Path) -> No
 def test_an_attestor_that_does_not_answer_is_named_and_the_exit_code_is_3(tmp_path: Path) -> None:
     world = World(tmp_path)
     with world.running():
+        assert live_svid(world)
         os.kill(world.attestor.pid, signal.SIGSTOP)
         try:
             done = world.run("revoke", "spiffe-id", "/web", "--wait=1s")
             assert done.returncode == 3
-            assert "0 of 1 attestors enforce it\n" in done.stderr
-            assert "error: wait: expected 1 attestors that enforce revocation 1, found 0" in done.stderr
-            hint = re.findall(r"^hint: see which do not: cognomen (.*)$", done.stderr, re.MULTILINE)[0]
+            assert "0 of 1 attestors and 0 of 0 enforcement points enforce it, 1" in done.stderr
+            assert "what it ended can live there until 2" in done.stderr
+            assert "error: wait: expected revocation 1 enforced everywhere, found 0 of 1 attestors" in done.stderr
+            hint = re.findall(r"^hint: see how it goes on: cognomen (.*)$", done.stderr, re.MULTILINE)[0]
             shown = world.run(*hint.split())
             (node,) = [row["id"] for row in world.command("node", "list")["nodes"]]  # type: ignore[attr-defined]  # a list of documents
-            assert f"has not acknowledged it: {node}\n" in shown.stderr
+            assert f"does not enforce it: attestor of node {node}\n" in shown.stderr
         finally:
             os.kill(world.attestor.pid, signal.SIGCONT)
-        assert world.command("revoke", "spiffe-id", "/web", "--wait=20s")["enforcement"] == {
-            "attestors": 1,
-            "enforcing": 1,
-            "silent": [],
-        }
-        status = world.command("revoke", "show", "1")["enforcement"]
-        assert status == {"attestors": 1, "enforcing": 1, "silent": []}
+        for arguments in (["spiffe-id", "/web", "--wait=20s"], ["show", "1"]):
+            status = world.command("revoke", *arguments)["enforcement"]
+            assert isinstance(status, dict)
+            assert (status["attestors"], status["enforcing"], status["silent"]) == (1, 1, [])
+
+
+def test_enforcement_points_are_waited_for_and_the_silent_ones_are_named(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    def end() -> "subprocess.CompletedProcess[str]":
+        return world.run("revoke", "svid", live_svid(world), "--wait=2s")
+
+    with world.running(), X509Source(f"unix://{world.workload}") as source:
+        context = server_context(source, exactly("spiffe://example.org/web"))
+        done = end()
+        assert done.returncode == 0, done.stderr
+        assert "1 of 1 attestors and 1 of 1 enforcement points enforce it" in done.stderr
+        with following(world.workload):
+            done = end()
+            assert done.returncode == 3
+            assert "1 of 1 attestors and 1 of 2 enforcement points enforce it" in done.stderr
+            silent = f"does not enforce it: guard 1 of pid {os.getpid()}, uid {os.getuid()}, on node "
+            assert silent in done.stderr
+            assert silent in world.run("revoke", "show", "2").stderr
+        ref = weakref.ref(context)
+        del context
+        assert ref() is None
+        assert "1 of 1 attestors and 0 of 0 enforcement points enforce it" in end().stderr
+
+
+def live_svid(world: World) -> str:
+    """The serial of an X509-SVID of /web that is not revoked, once there is one."""
+    for _ in range(100):  # each takes its time
+        rows = world.command("svid", "list", "--spiffe-id=/web", "--live", "--kind=x509")["credentials"]
+        assert isinstance(rows, list)
+        if rows:
+            return str(rows[0]["serial"])
+    raise AssertionError("no SVID came")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -176,11 +176,11 @@ async def test_what_a_process_enforces_is_known_while_it_follows(served: Served)
         await served.say("guard", 2)
         await served.say("guard", 1)  # overtaken on its way
         me = os.getuid(), os.getpid()
-        assert served.flow.receipts.enforced == {
+        assert dict(served.flow.receipts.all()) == {
             Point(*me, "uvicorn 127.0.0.1:8080"): Cursor(incarnation="i", number=1),
             Point(*me, "guard"): Cursor(incarnation="i", number=2),
         }
-    await until(lambda: not served.flow.receipts.enforced)
+    await until(lambda: not dict(served.flow.receipts.all()))
 
 
 async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Served) -> None:
@@ -192,7 +192,7 @@ async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Serv
             await served.say("web", 1)
         served.deny(2)
         await served.say("web", 2)
-        assert list(served.flow.receipts.enforced.values()) == [Cursor(incarnation="i", number=2)]
+        assert list(dict(served.flow.receipts.all()).values()) == [Cursor(incarnation="i", number=2)]
 
 
 async def test_a_point_that_is_gone_counts_no_more_and_may_come_back(served: Served) -> None:
@@ -201,10 +201,10 @@ async def test_a_point_that_is_gone_counts_no_more_and_may_come_back(served: Ser
         await words.next()
         await served.say("server_context", 1)
         await served.say("server_context", 1, gone=True)
-        assert not served.flow.receipts.enforced
+        assert not dict(served.flow.receipts.all())
         await served.say("server_context", 1, gone=True)
         await served.say("server_context", 1)
-        assert [point.name for point in served.flow.receipts.enforced] == ["server_context"]
+        assert [point.name for point, _ in served.flow.receipts.all()] == ["server_context"]
 
 
 async def test_points_are_counted_up_to_a_cursor_and_the_slowest_are_named(served: Served) -> None:
@@ -255,7 +255,29 @@ async def test_it_is_news_that_a_point_came_caught_up_or_left_and_nothing_else_i
         await served.say("web", 3)
         news.clear()
     await until(news.is_set)
-    assert not served.flow.receipts.enforced
+    assert not dict(served.flow.receipts.all())
+
+
+async def test_two_sources_of_one_process_have_points_of_their_own_and_take_them_along(served: Served) -> None:
+    served.deny(1)
+    me = os.getuid(), os.getpid()
+    other = replace(served, channel=Channel(path=str(served.path)))
+    async with served.follow() as words:
+        await words.next()
+        await served.say("server_context", 1)
+        async with other.follow() as others:
+            await others.next()
+            await other.say("server_context", 1)
+            await other.say("guard", 1)
+            await served.say("guard", 1, gone=True)
+            names = sorted(point.name for point, _ in served.flow.receipts.all())
+            assert names == ["guard", "server_context", "server_context"]
+        await until(lambda: len(served.flow.receipts.all()) == 1)
+        assert served.flow.receipts.all() == [(Point(*me, "server_context"), served.cursor)]
+        with pytest.raises(GRPCError) as refused:
+            await other.say("server_context", 1)
+        assert refused.value.status is Status.ABORTED
+    other.channel.close()
 
 
 @pytest.mark.parametrize(
@@ -276,7 +298,7 @@ async def test_a_receipt_that_cannot_be_meant_is_refused(
         with pytest.raises(GRPCError) as refused:
             await served.say(point, number, incarnation=incarnation)
     assert (refused.value.status, refused.value.message) == (Status.INVALID_ARGUMENT, reason)
-    assert not served.flow.receipts.enforced
+    assert not dict(served.flow.receipts.all())
 
 
 async def test_a_process_that_does_not_follow_enforces_nothing(served: Served) -> None:

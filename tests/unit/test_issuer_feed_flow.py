@@ -23,6 +23,7 @@ from issuer.decisions.revocation import Reason, RevocationKind, Target
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors, Send
 from issuer.flows.revoke import Revoke, Revoked
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from svid.clock import SystemClock
 from svid.denials import Denial
@@ -53,6 +54,7 @@ def feeds(store: SQLiteDatastore) -> FeedAttestors:
     return FeedAttestors(
         datastore=store,
         deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        watch=WatchEnforcement(clock=clock, metrics=Metrics()),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
     )
@@ -263,6 +265,7 @@ def feeds_that_speak_often(store: SQLiteDatastore, clock: FakeClock) -> FeedAtte
     return FeedAttestors(
         datastore=store,
         deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        watch=WatchEnforcement(clock=clock, metrics=Metrics()),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         word_seconds=0.01,
@@ -314,7 +317,7 @@ class TestRevocation:
     @pytest.fixture
     async def revoke(self, store: SQLiteDatastore, feeds: FeedAttestors) -> Revoke:
         await store.write(lambda tx: tx.entries.insert([WEB]))
-        return Revoke(datastore=store, clock=feeds.clock, metrics=Metrics())
+        return Revoke(datastore=store, clock=feeds.clock, watch=feeds.watch, metrics=Metrics())
 
     @pytest.mark.parametrize("returns", [True, False], ids=["delta", "snapshot"])
     async def test_who_was_away_hears_first_what_is_denied_in_messages_of_bounded_size(

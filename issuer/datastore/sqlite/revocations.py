@@ -163,6 +163,12 @@ class SQLiteDenials:
             msgspec.json.encode(list(revocations)).decode(),
         )
 
+    def last_end(self, revocation: int) -> datetime | None:
+        """The latest end of those that follow from it; None: none is left."""
+        query = "SELECT max(ends_at) FROM denial WHERE revocation = ?"
+        (ends_at,) = self._connection.execute(query, (revocation,)).fetchone()
+        return codec.optional_moment(ends_at)
+
     def all(self) -> Iterator[Denial]:
         """Every one that is kept."""
         return self._denials("ORDER BY serial")

@@ -231,7 +231,7 @@ _THIRD = (
         ends_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
-    "CREATE INDEX denial_by_revocation ON denial (revocation)",
+    "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
     "CREATE INDEX denial_by_end ON denial (ends_at)",
 )
 
