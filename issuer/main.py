@@ -351,6 +351,7 @@ async def _open_admin_door(
     )
     flows = AdminFlows(
         datastore=parts.datastore,
+        clock=parts.clock,
         invites=CreateInvite(
             datastore=parts.datastore,
             clock=parts.clock,

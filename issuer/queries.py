@@ -8,9 +8,9 @@ from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transact
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, NodeID
 from issuer.decisions.authority import bundle_of
-from issuer.decisions.entitlement import parents_of
+from issuer.decisions.entitlement import blocked_by, parents_of
 from issuer.decisions.names import issuer_id, node_id_of
-from issuer.decisions.revocation import Blocks, blocks_of
+from issuer.decisions.revocation import Blocks, Revocation, blocks_of
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SpiffeIDError
@@ -25,6 +25,7 @@ __all__ = [
     "get_entry",
     "get_node",
     "groups_in",
+    "list_blocked",
     "list_credentials",
     "list_entries",
     "list_nodes",
@@ -125,6 +126,20 @@ async def list_entries(
 ) -> Sequence[RegistrationEntry]:
     """A page of entries in id order."""
     return await datastore.read(lambda tx: tx.entries.find(where, after=after, limit=limit))
+
+
+async def list_blocked(
+    datastore: Datastore, where: EntryFilter, node: Node, *, now: datetime, limit: int
+) -> Sequence[tuple[RegistrationEntry, Revocation]]:
+    """Entries that would be this node's, but for a revocation; with that, in id order."""
+
+    def work(tx: Transaction) -> Sequence[tuple[RegistrationEntry, Revocation]]:
+        parents, standing = parents_in(tx, node, blocks=Blocks(), now=now), tx.revocations.standing()
+        own = [entry for entry in tx.entries.find(where, after="", limit=_PAGE) if entry.parent_id in parents]
+        found = ((entry, blocked_by(entry, node, standing)) for entry in own)
+        return [(entry, revocation) for entry, revocation in found if revocation is not None][:limit]
+
+    return await datastore.read(work)
 
 
 async def list_credentials(

@@ -144,6 +144,10 @@ class Admin:
         """One page of the revocations, newest first."""
         return self._call("ListRevocations", request, pb.ListRevocationsResponse.FromString)
 
+    def list_blocked(self, request: pb.ListBlockedRequest) -> pb.ListBlockedResponse:
+        """Entries that would be a node's, but for a revocation."""
+        return self._call("ListBlocked", request, pb.ListBlockedResponse.FromString)
+
     def complete_id(self, text: str) -> SpiffeID:
         """Parse a SPIFFE ID; a bare path such as `/web` is one of the issuer's trust domain, which is asked for once."""
         if not text.startswith("/"):

@@ -31,7 +31,7 @@ from cognomen.wire.pb import node_pb2
 from issuer import queries
 from issuer.api.admin_audit import list_audit, list_checkpoints
 from issuer.api.admin_authorities import list_authorities, rotate_authority
-from issuer.api.admin_revocations import list_revocations, revocation_status, revoke
+from issuer.api.admin_revocations import blocked_to_pb, list_revocations, revocation_status, revoke
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
@@ -45,6 +45,7 @@ from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.revoke import Revoke
 from issuer.flows.rotate_authority import RotateAuthority
+from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -52,6 +53,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 __all__ = ["AdminFlows", "AdminService"]
 
 _MAX_NUMBER = 2**63 - 1
+_MOST_BLOCKED = 100
 _SLICE = 256  # entries converted before other calls have their turn
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -64,6 +66,7 @@ class AdminFlows:
     """What the admin door calls."""
 
     datastore: Datastore
+    clock: Clock
     invites: CreateInvite
     entries: ChangeEntries
     nodes: ManageNodes
@@ -109,6 +112,7 @@ class AdminService:
             ("GetRevocation", _unary(self._get_revocation, pb.GetRevocationRequest, pb.RevocationStatus)),
             ("AwaitRevocation", _unary(self._await_revocation, pb.AwaitRevocationRequest, pb.RevocationStatus)),
             ("ListRevocations", _unary(self._list_revocations, pb.ListRevocationsRequest, pb.ListRevocationsResponse)),
+            ("ListBlocked", _unary(self._list_blocked, pb.ListBlockedRequest, pb.ListBlockedResponse)),
             ("ConfirmClock", _unary(self._confirm_clock, pb.ConfirmClockRequest, pb.ConfirmClockResponse)),
         )
         return {f"/cognomen.admin.v1.Admin/{name}": handler for name, handler in methods}
@@ -232,6 +236,14 @@ class AdminService:
     async def _list_revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
         limit = _page_size(request.page_size, default=100, most=1000)
         return await list_revocations(self._flows.revoke, before=_number(request.page_token), limit=limit)
+
+    async def _list_blocked(self, request: pb.ListBlockedRequest) -> pb.ListBlockedResponse:
+        node = await queries.get_node(self._flows.datastore, request.node_id)
+        where = EntryFilter(selector=selector_from_pb(request.selector) if request.HasField("selector") else None)
+        now = self._flows.clock.now()
+        return blocked_to_pb(
+            await queries.list_blocked(self._flows.datastore, where, node, now=now, limit=_MOST_BLOCKED)
+        )
 
     def _node(self, node: Node) -> pb.Node:
         return pb.Node(

@@ -1,5 +1,6 @@
 """The admin door's words for revocations."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from cognomen.daemon.errors import Kind, Refused
@@ -12,10 +13,10 @@ from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Targ
 from issuer.flows.await_enforcement import Enforced
 from issuer.flows.revoke import Revoke
 from issuer.flows.watch_enforcement import Silent
-from svid.entry import EntryID
+from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
 
-__all__ = ["list_revocations", "revocation_status", "revoke"]
+__all__ = ["blocked_to_pb", "list_revocations", "revocation_status", "revoke"]
 
 _MOST_SILENT = 20
 _NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION]
@@ -56,6 +57,16 @@ def revocation_status(seen: Enforced) -> pb.RevocationStatus:
     if seen.after is not None:
         message.after_milliseconds = seen.after // timedelta(milliseconds=1)
     return message
+
+
+def blocked_to_pb(found: Iterable[tuple[RegistrationEntry, Revocation]]) -> pb.ListBlockedResponse:
+    """Write which entries are blocked, and by what."""
+    return pb.ListBlockedResponse(
+        blocked=[
+            pb.Blocked(entry_id=entry.id, spiffe_id=str(entry.spiffe_id), revocation=_revocation_to_pb(revocation))
+            for entry, revocation in found
+        ]
+    )
 
 
 def _silent_to_pb(silent: Silent) -> pb.Silent:

@@ -1,6 +1,7 @@
 """How the daemons are, by the command: with what fails, until it went well again."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ def test_both_daemons_tell_how_they_are_and_what_fails_until_it_is_over(tmp_path
     with world.running():
         issuer = world.command("status")
         assert (issuer["trust_domain"], issuer["nodes"], issuer["nodes_connected"]) == ("example.org", 1, 1)
+        assert re.fullmatch(r"\d+s", str(issuer["oldest_truth"]))
         attestor = world.command("status", "attestor", "--identities", socket)
         assert (attestor["connected"], attestor["synchronised"], attestor["entries"]) == (True, True, 1)
         identities = attestor["identities"]
