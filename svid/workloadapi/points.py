@@ -47,6 +47,7 @@ class Points:
         self._points: dict[object, _Point] = {}
         self._due: dict[str, Enforced] = {}
         self._sent: dict[str, Epoch] = {}
+        self._reached: Epoch | None = None
         self._is_ended = False
 
     def register(self, callback: Callable[[TrustDomain, Collection[int]], None], name: str) -> Callable[[], None]:
@@ -59,6 +60,8 @@ class Points:
         token = object()
         with self._changed:
             self._points[token] = _Point(name=name, callback=callback)
+            if self._reached is not None:  # what was told before, it has from its source
+                self._write_receipts(self._reached)
         return partial(self._unregister, token)
 
     def tell(self, trust_domain: TrustDomain, new: tuple[int, ...], held: Container[int]) -> None:
@@ -81,18 +84,13 @@ class Points:
         Of points that share a name there is one receipt, when all have taken it; and one when the last of them left.
         """
         with self._changed:
-            points = list(self._points.values())
-            names, owing = {point.name for point in points}, {point.name for point in points if point.owes}
-            for name in names - owing:
-                if self._sent.get(name) != epoch or self._is_leaving(name):
-                    self._due[name] = Enforced(epoch=epoch, point=name)
-            for name in self._sent.keys() - names:
-                self._leave(name)
-            self._changed.notify_all()
+            self._reached = epoch
+            self._write_receipts(epoch)
 
     def forget_receipts(self) -> None:
         """The stream ended: whoever serves the next one may have none of them."""
         with self._changed:
+            self._reached = None
             self._due.clear()
             self._sent.clear()
 
@@ -101,6 +99,16 @@ class Points:
         with self._changed:
             self._is_ended = True
             self._changed.notify_all()
+
+    def _write_receipts(self, epoch: Epoch) -> None:
+        points = list(self._points.values())
+        names, owing = {point.name for point in points}, {point.name for point in points if point.owes}
+        for name in names - owing:
+            if self._sent.get(name) != epoch or self._is_leaving(name):
+                self._due[name] = Enforced(epoch=epoch, point=name)
+        for name in self._sent.keys() - names:
+            self._leave(name)
+        self._changed.notify_all()
 
     def _unregister(self, token: object) -> None:
         with self._changed:

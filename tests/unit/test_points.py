@@ -241,3 +241,16 @@ def test_a_point_without_a_receipt_leaves_without_a_word(world: World) -> None:
     world.come(2)
     assert world.next() == ("a", 2)
     assert world.is_quiet()
+
+
+def test_a_point_that_comes_while_the_stream_stands_gives_its_receipt_at_once(world: World) -> None:
+    world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    world.register("b")
+    assert world.next() == ("b", 1)
+    world.points.forget_receipts()
+    world.register("c")
+    world.come(2)
+    assert {world.next() for _ in range(3)} == {("a", 2), ("b", 2), ("c", 2)}
+    assert world.is_quiet()
