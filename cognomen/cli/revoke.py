@@ -340,10 +340,11 @@ def _tell(status: pb.RevocationStatus) -> None:
         f"{status.enforcing} of {status.attestors} attestors"
         f" and {status.points_enforcing} of {status.points} enforcement points enforce it"
     )
-    last = f"; the last: {_name(status.slowest)}" if status.HasField("slowest") and _is_everywhere(status) else ""
+    is_over = _is_everywhere(status)
+    last = f"; among the last: {_name(status.slowest)}" if is_over and status.HasField("slowest") else ""
     click.echo(f"{who}, {status.after_milliseconds} ms after the revocation{last}", err=True)
     _tell_silent(status)
-    if status.HasField("ends_at") and not _is_everywhere(status):
+    if status.HasField("ends_at") and not is_over:
         click.echo(f"what it ended can live there until {_enforcement(status)['ends_at']}", err=True)
 
 

@@ -27,7 +27,7 @@ class Enforced:
 
     Args:
         ends_at: until when what it ended can live where nobody heard of it; None: all of it is over.
-        slowest: the last that was waited for; None: nobody was.
+        slowest: one of the last that were waited for; None: nobody was.
         after: how long after the revocation that was; None: nobody asked to wait.
     """
 

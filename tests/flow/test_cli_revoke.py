@@ -138,7 +138,10 @@ def test_an_entry_is_ended_and_blocked_until_it_is_lifted_once(
     (number,) = re.findall(
         r"^revocation (\d+): 1 credential ended, and nothing more is signed until it is lifted\n", done.err
     )
-    told = r"^1 of 1 attestors and 0 of 0 enforcement points enforce it, \d+ ms after the revocation(; the last: attestor of node .*)?$"
+    told = (
+        r"^1 of 1 attestors and 0 of 0 enforcement points enforce it, \d+ ms after the revocation"
+        r"(; among the last: attestor of node .*)?$"
+    )
     assert re.search(told, done.err, re.MULTILINE)
     assert f"spiffe://example.org{path}" in done.out
     shown = command("revoke", "show", number)

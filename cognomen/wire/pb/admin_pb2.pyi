@@ -1314,7 +1314,7 @@ class RevocationStatus(_message.Message):
 
     @_builtins.property
     def slowest(self) -> Global___Silent:
-        """of AwaitRevocation: the last that was waited for; absent: nobody was"""
+        """of AwaitRevocation: among the last that were waited for; absent: nobody was"""
 
     def __init__(
         self,
