@@ -328,6 +328,7 @@ def _print_status(status: pb.RevocationStatus, output: str) -> None:
     lines: dict[str, JSON] = {
         "attestors": f"{status.enforcing} of {status.attestors} enforce it",
         "points": f"{status.points_enforcing} of {status.points} enforcement points enforce it",
+        "away": f"{status.away} nodes, which hear of it when they return" if status.away else "",
         "ends_at": enforcement["ends_at"],
     }
     print_document({**_flat(document), **lines})
@@ -344,7 +345,9 @@ def _tell(status: pb.RevocationStatus) -> None:
     last = f"; among the last: {_name(status.slowest)}" if is_over and status.HasField("slowest") else ""
     click.echo(f"{who}, {status.after_milliseconds} ms after the revocation{last}", err=True)
     _tell_silent(status)
-    if status.HasField("ends_at") and not is_over:
+    if status.away:
+        click.echo(f"nodes that are away and hear of it when they return: {status.away}", err=True)
+    if status.HasField("ends_at") and (status.away or not is_over):
         click.echo(f"what it ended can live there until {_enforcement(status)['ends_at']}", err=True)
 
 

@@ -48,6 +48,7 @@ def revocation_status(seen: Enforced) -> pb.RevocationStatus:
         enforcing=how_far.attestors_enforcing,
         points=how_far.points,
         points_enforcing=how_far.points_enforcing,
+        away=seen.away,
         silent=map(_silent_to_pb, how_far.silent[:_MOST_SILENT]),
     )
     if seen.ends_at is not None:

@@ -45,6 +45,11 @@ class Lag:
     points: int
     points_enforcing: int
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether its attestor or one of its points is."""
+        return bool(self.behind) or self.points_enforcing < self.points
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
@@ -53,7 +58,7 @@ class Observed:
     Args:
         head: the last change.
         feeds: open ones.
-        behind: the connected nodes that have not acknowledged the last change sent to them, the furthest behind first.
+        behind: the connected nodes whose attestor or enforcement points have not taken all that was sent, the furthest behind first.
         oldest_truth: how long ago the connected attestor that was silent for longest was heard; None: nobody is connected.
         authorities: those that are not retired, oldest first, and what the next and the old ones wait for.
         has_room: whether anything can be issued: the disk is not full.
@@ -126,7 +131,7 @@ class ObserveIssuer:
             nodes=nodes,
             nodes_connected=len(self.feed.connected),
             feeds=self.feed.connected.total(),
-            behind=sorted((lag for lag in lags if lag.behind), key=lambda lag: (-lag.behind, lag.node_id)),
+            behind=sorted((lag for lag in lags if lag.is_behind), key=lambda lag: (-lag.behind, lag.node_id)),
             oldest_truth=max((lag.heard_ago for lag in lags), default=None),
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
             doubt=self.guard.doubt,

@@ -12,7 +12,9 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import Behind, Enforcement, Point
 from issuer.api.admin_revocations import revocation_status
+from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import NodeID
 from issuer.decisions.revocation import Reason, RevocationKind, Target
 from issuer.flows.await_enforcement import AwaitEnforcement, Enforced
@@ -166,6 +168,7 @@ async def test_who_waits_hears_when_the_last_has_it_and_who_that_was(house: Hous
         "attestors": "2 of 2",
         "points": "2 of 2",
         "after_milliseconds": "150",
+        "away": "0",
         "silent": "",
     }
 
@@ -214,3 +217,27 @@ async def test_a_clock_that_was_set_back_meanwhile_does_not_make_it_take_less_th
     house.clock.jump(timedelta(hours=-1))
     done: Enforced = await house.wait(1, longest=timedelta(), actor="uid:0")
     assert done.after == timedelta()
+
+
+async def test_nodes_that_are_away_are_counted_unless_they_heard_of_it_or_cannot_act(house: House) -> None:
+    house.connect("here")
+    change = await house.end()
+    nodes = [
+        a_node("away"),
+        a_node("here"),
+        replace(a_node("heard"), acknowledged=change),
+        replace(a_node("over"), svid_not_after=house.clock.now()),
+        replace(a_node("banned"), state=NodeState.BANNED),
+    ]
+
+    def put(tx: Transaction) -> None:
+        for node in nodes:
+            tx.nodes.put(node)
+
+    await house.store.write(put)
+    assert revocation_status(await house.wait.look(1)).away == 1
+    house.hear("here", change)
+    assert (await house.wait(1, longest=timedelta(), actor="uid:0")).away == 1
+    facts = (await house.record())["facts"]
+    assert isinstance(facts, dict)
+    assert (facts["everywhere"], facts["away"]) == ("yes", "1")

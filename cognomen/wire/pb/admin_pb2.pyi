@@ -808,7 +808,7 @@ class IssuerStatus(_message.Message):
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def behind(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeLag]:
-        """connected nodes that have not acknowledged the last change, the furthest first; at most 20"""
+        """connected nodes whose attestor or enforcement points lack something, the furthest first; at most 20"""
 
     @_builtins.property
     def authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Authority]:
@@ -1293,6 +1293,7 @@ class RevocationStatus(_message.Message):
     ENDS_AT_FIELD_NUMBER: _builtins.int
     SLOWEST_FIELD_NUMBER: _builtins.int
     AFTER_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    AWAY_FIELD_NUMBER: _builtins.int
     attestors: _builtins.int
     """those that are connected now"""
     enforcing: _builtins.int
@@ -1302,6 +1303,8 @@ class RevocationStatus(_message.Message):
     points_enforcing: _builtins.int
     after_milliseconds: _builtins.int
     """of AwaitRevocation: since the revocation"""
+    away: _builtins.int
+    """nodes whose SVID is valid, that are not connected and have not acknowledged it: they hear of it when they return"""
     @_builtins.property
     def revocation(self) -> Global___Revocation: ...
     @_builtins.property
@@ -1328,10 +1331,11 @@ class RevocationStatus(_message.Message):
         ends_at: _timestamp_pb2.Timestamp | None = ...,
         slowest: Global___Silent | None = ...,
         after_milliseconds: _builtins.int = ...,
+        away: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "revocation", b"revocation", "slowest", b"slowest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_milliseconds", b"after_milliseconds", "attestors", b"attestors", "ends_at", b"ends_at", "enforcing", b"enforcing", "points", b"points", "points_enforcing", b"points_enforcing", "revocation", b"revocation", "silent", b"silent", "slowest", b"slowest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_milliseconds", b"after_milliseconds", "attestors", b"attestors", "away", b"away", "ends_at", b"ends_at", "enforcing", b"enforcing", "points", b"points", "points_enforcing", b"points_enforcing", "revocation", b"revocation", "silent", b"silent", "slowest", b"slowest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
