@@ -53,6 +53,7 @@ from issuer.flows.prune import Prune
 from issuer.flows.readmit_node import ReadmitNode
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
+from issuer.flows.revoke import Revoke
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.issuance import Issuance
@@ -359,6 +360,7 @@ async def _open_admin_door(
         nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
         feed=parts.feed,
         rotate=parts.rotate,
+        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, metrics=parts.metrics),
         guard=parts.guard,
         observe=observe,
         trust_domain=config.trust_domain,

@@ -120,6 +120,22 @@ class Admin:
         """Say that the issuer's clock is right."""
         return self._call("ConfirmClock", pb.ConfirmClockRequest(), pb.ConfirmClockResponse.FromString)
 
+    def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
+        """Revoke, or say what would end."""
+        return self._call("Revoke", request, pb.RevokeResponse.FromString, seconds=_BATCH_SECONDS)
+
+    def get_revocation(self, number: int) -> pb.RevocationStatus:
+        """One revocation, and who enforces it."""
+        return self._call("GetRevocation", pb.GetRevocationRequest(number=number), pb.RevocationStatus.FromString)
+
+    def lift_revocation(self, number: int) -> pb.RevocationStatus:
+        """End a block."""
+        return self._call("LiftRevocation", pb.GetRevocationRequest(number=number), pb.RevocationStatus.FromString)
+
+    def list_revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
+        """One page of the revocations, newest first."""
+        return self._call("ListRevocations", request, pb.ListRevocationsResponse.FromString)
+
     def complete_id(self, text: str) -> SpiffeID:
         """Parse a SPIFFE ID; a bare path such as `/web` is one of the issuer's trust domain, which is asked for once."""
         if not text.startswith("/"):

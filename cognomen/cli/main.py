@@ -28,6 +28,7 @@ _COMMANDS = {
     "authority": "the keys that sign, and when the next ones take over",
     "bundle": "the trust bundle",
     "svid": "the ledger of every credential that was signed",
+    "revoke": "end credentials before their time, and block who must get no more",
     "audit": "the record of decisions, and whether it is whole",
     "fetch": "be a workload: fetch SVIDs and bundles",
     "validate": "be a service: validate what a peer shows",

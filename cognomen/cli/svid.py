@@ -15,6 +15,7 @@ from cognomen.cli.options import (
     page_token_option,
 )
 from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.cli.serials import serial_from_text
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -24,7 +25,7 @@ __all__ = ["svid"]
 
 _KINDS = ("x509", "jwt", "node", "issuer", "authority")
 _STATES = ("intended", "issued", "failed")
-_COLUMNS = ("number", "kind", "spiffe_id", "serial", "state", "issued_at", "not_after")
+_COLUMNS = ("number", "kind", "spiffe_id", "serial", "state", "issued_at", "not_after", "revocation")
 
 
 @click.group()
@@ -38,6 +39,8 @@ def svid() -> None:
 @click.option("--node-id", default="", help="Only those of this node.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Only those of this kind.")
 @click.option("--state", type=click.Choice(_STATES), help="Only those that got this far.")
+@click.option("--revoked", is_flag=True, help="Only those that a revocation ended.")
+@click.option("--live", is_flag=True, help="Only those that are valid now, and that no revocation ended.")
 @click.option("--valid", is_flag=True, help="Only those that are valid now.")
 @click.option(
     "--expiring-within", type=duration, help="Only those that are valid and end within that time, such as 10m."
@@ -53,6 +56,8 @@ def list_svids(
     node_id: str,
     kind: str | None,
     state: str | None,
+    revoked: bool,
+    live: bool,
     valid: bool,
     expiring_within: timedelta | None,
     page_size: int,
@@ -68,6 +73,8 @@ def list_svids(
       cognomen svid list --spiffe-id /agent/concierge/reasoning --page-size 10
       cognomen svid list --kind x509 --expiring-within 10m
     """  # noqa: D301 - \b is click's mark
+    if revoked and live:
+        raise click.UsageError("expected --revoked or --live, found both")
     request = pb.ListCredentialsRequest(
         page_size=page_size,
         page_token=page_token,
@@ -75,9 +82,10 @@ def list_svids(
         node_id=node_id,
         kind=kind or "",
         state=state or "",
+        revoked="yes" if revoked else "no" if live else "",
     )
     now = SystemClock().now()
-    if valid or expiring_within is not None:
+    if live or valid or expiring_within is not None:
         request.held_at.FromDatetime(now)
     if expiring_within is not None:
         request.ends_before.FromDatetime(now + expiring_within)
@@ -100,7 +108,7 @@ def show(serial: str, output: str, socket: Path) -> None:
     Example:
       cognomen svid show 81a21c36058f7f927323df0b8e9fb56d
     """  # noqa: D301 - \b is click's mark
-    named = serial.replace(":", "").lower().removeprefix("0x").lstrip("0") or serial
+    named = serial_from_text(serial)
     with connect(socket) as admin:
         found = admin.list_credentials(pb.ListCredentialsRequest(page_size=1, serial=named)).credentials
     if not found:

@@ -31,6 +31,7 @@ from cognomen.wire.pb import node_pb2
 from issuer import queries
 from issuer.api.admin_audit import list_audit, list_checkpoints
 from issuer.api.admin_authorities import list_authorities, rotate_authority
+from issuer.api.admin_revocations import list_revocations, revocation_status, revoke
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
@@ -41,6 +42,7 @@ from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
+from issuer.flows.revoke import Revoke
 from issuer.flows.rotate_authority import RotateAuthority
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
@@ -66,6 +68,7 @@ class AdminFlows:
     nodes: ManageNodes
     feed: FeedAttestors
     rotate: RotateAuthority
+    revoke: Revoke
     guard: GuardClock
     observe: ObserveIssuer
     trust_domain: TrustDomain
@@ -99,6 +102,10 @@ class AdminService:
             ("GetStatus", _unary(self._get_status, pb.GetStatusRequest, pb.IssuerStatus)),
             ("ListAudit", _unary(self._list_audit, pb.ListAuditRequest, pb.ListAuditResponse)),
             ("ListCheckpoints", _unary(self._list_checkpoints, pb.ListCheckpointsRequest, pb.ListCheckpointsResponse)),
+            ("Revoke", _unary(self._revoke, pb.RevokeRequest, pb.RevokeResponse)),
+            ("LiftRevocation", _unary(self._lift_revocation, pb.GetRevocationRequest, pb.RevocationStatus)),
+            ("GetRevocation", _unary(self._get_revocation, pb.GetRevocationRequest, pb.RevocationStatus)),
+            ("ListRevocations", _unary(self._list_revocations, pb.ListRevocationsRequest, pb.ListRevocationsResponse)),
             ("ConfirmClock", _unary(self._confirm_clock, pb.ConfirmClockRequest, pb.ConfirmClockResponse)),
         )
         return {f"/cognomen.admin.v1.Admin/{name}": handler for name, handler in methods}
@@ -141,7 +148,7 @@ class AdminService:
 
     async def _delete_entries(self, request: pb.DeleteEntriesRequest) -> pb.EntriesResponse:
         ids = [EntryID(entry_id) for entry_id in request.ids]
-        return await _changed(await self._flows.entries.delete(ids, actor=self._actor))
+        return await _changed(await self._flows.entries.delete(ids, let_expire=request.let_expire, actor=self._actor))
 
     async def _get_entry(self, request: pb.GetEntryRequest) -> node_pb2.Entry:
         return entry_to_pb(await queries.get_entry(self._flows.datastore, EntryID(request.id)))
@@ -172,6 +179,7 @@ class AdminService:
             kind=_one_of(CredentialKind, request.kind, "kind"),
             state=_one_of(CredentialState, request.state, "state"),
             serial=request.serial or None,
+            is_revoked=_yes_or_no(request.revoked, "revoked"),
             ends_before=time_from_pb(request.ends_before, "ends_before") if request.HasField("ends_before") else None,
         )
         before = _number(request.page_token)
@@ -202,6 +210,21 @@ class AdminService:
     async def _confirm_clock(self, request: pb.ConfirmClockRequest) -> pb.ConfirmClockResponse:
         del request
         return pb.ConfirmClockResponse(now=time_to_pb(await self._flows.guard.confirm(actor=self._actor)))
+
+    async def _revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
+        return await revoke(self._flows.revoke, request, actor=self._actor)
+
+    async def _lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
+        lifted = await self._flows.revoke.lift(min(request.number, _MAX_NUMBER), actor=self._actor)
+        return revocation_status(lifted, self._flows.feed)
+
+    async def _get_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
+        found = await self._flows.revoke.get(min(request.number, _MAX_NUMBER))
+        return revocation_status(found, self._flows.feed)
+
+    async def _list_revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
+        limit = _page_size(request.page_size, default=100, most=1000)
+        return await list_revocations(self._flows.revoke, before=_number(request.page_token), limit=limit)
 
     def _node(self, node: Node) -> pb.Node:
         return pb.Node(
@@ -270,6 +293,7 @@ def _credential(credential: Credential) -> pb.Credential:
         issued_at=time_to_pb(credential.issued_at),
         not_after=time_to_pb(credential.not_after),
         state=credential.state.value,
+        revocation=credential.revocation,
     )
 
 
@@ -278,6 +302,12 @@ def _one_of(kind: type[_Choice], text: str, field: str) -> _Choice | None:
         return kind(text) if text else None
     except ValueError as e:
         raise Refused(Kind.INVALID, f"{field}: expected one of {', '.join(kind)}, found {text!r}") from e
+
+
+def _yes_or_no(text: str, field: str) -> bool | None:
+    if text not in {"", "yes", "no"}:
+        raise Refused(Kind.INVALID, f"{field}: expected yes, no or nothing, found {text!r}")
+    return None if not text else text == "yes"
 
 
 def _page_size(asked: int, *, default: int, most: int) -> int:

@@ -77,6 +77,7 @@ class LedgerFilter:
     state: CredentialState | None = None
     serial: str | None = None
     ends_before: datetime | None = None
+    is_revoked: bool | None = None
 
 
 class Entries(Protocol):
@@ -211,8 +212,8 @@ class Revocations(Protocol):
     def add(self, revocation: Revocation) -> int:
         """Add one; its number."""
 
-    def lift(self, revocation: Revocation) -> None:
-        """Note that a block ended."""
+    def put(self, revocation: Revocation) -> None:
+        """Note what became of one: what it denied, its change, its end."""
 
     def get(self, number: int) -> Revocation | None:
         """One of them."""

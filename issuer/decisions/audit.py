@@ -94,6 +94,7 @@ class Credential:
         serial: serial in lower-case hexadecimal, or the jti.
         key_hash: SHA-256 of the certified SubjectPublicKeyInfo, lower-case hexadecimal; empty for a JWT.
         authority_id: the key id of the authority that signs.
+        revocation: the number of the one that ended it before its time; 0: none.
     """
 
     kind: CredentialKind
@@ -109,6 +110,7 @@ class Credential:
     key_hash: str = ""
     audiences: tuple[str, ...] = ()
     state: CredentialState = CredentialState.INTENDED
+    revocation: int = 0
 
 
 _MOST_ID = 2048  # as long as a SPIFFE ID may be

@@ -62,6 +62,7 @@ class RevocationKind(StrEnum):
     SPIFFE_ID = "spiffe-id"
     SELECTOR = "selector"
     NODE = "node"
+    DELETION = "deletion"  # of entries, by another command
 
 
 _BLOCKING = frozenset({RevocationKind.ENTRY, RevocationKind.SPIFFE_ID, RevocationKind.SELECTOR})
@@ -74,7 +75,7 @@ class Target:
     Args:
         serials: of `svid`: serials in lower-case hexadecimal, or jtis.
         before: of `issued-before`: what was issued until then.
-        entry_ids: of `entry`; of `issued-before`, to narrow it.
+        entry_ids: of `entry` and `deletion`; of `issued-before`, to narrow it.
         node_ids: of `node`; of `issued-before`, to narrow it.
         spiffe_id: of `spiffe-id`; of `issued-before`, to narrow it.
         below: of `spiffe-id`: every SPIFFE ID below it, too.
@@ -104,6 +105,7 @@ class Revocation:
         number: its own; 0 until stored.
         actor: who said it, as the audit names them.
         denied: how many credentials ended by it.
+        change: the change number after which followers have it; 0 until stored.
         lifted_at: when its block ended; None: it stands, or it is none.
     """
 
@@ -114,6 +116,7 @@ class Revocation:
     at: datetime
     number: int = 0
     denied: int = 0
+    change: int = 0
     lifted_at: datetime | None = None
     lifted_by: str = ""
 

@@ -4,7 +4,7 @@ What may be named is decided in issuer/decisions/revocation. Who tells the verif
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -31,7 +31,7 @@ from issuer.queries import all_nodes_in
 from svid.clock import Clock
 from svid.entry import RegistrationEntry
 
-__all__ = ["Revoke", "Revoked", "deny_in"]
+__all__ = ["Revoke", "Revoked", "all_of_node", "deny_in", "end_in"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,12 +46,10 @@ class Revoked:
     Args:
         revocation: as it stands; its number is 0 after a dry run.
         fallen: what ended by it, or would.
-        change: the change number after which followers have it; 0 after a dry run.
     """
 
     revocation: Revocation
     fallen: Sequence[Fallen]
-    change: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +97,7 @@ class Revoke:
             number=revoked.revocation.number,
             kind=target.kind.value,
             denied=revoked.revocation.denied,
-            change=revoked.change,
+            change=revoked.revocation.change,
         )
         return revoked
 
@@ -117,9 +115,8 @@ class Revoke:
                     Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list"
                 )
             after = lifted(found, by=actor, now=self.clock.now())
-            tx.revocations.lift(after)
-            named = _named(tx, found.target)
-            tx.changes.append(_regroup(named))
+            tx.revocations.put(after)
+            tx.changes.append(_regroup(_named(tx, found.target)))
             event = AuditEvent(at=self.clock.now(), actor=actor, action="revocation lifted", subject=str(number))
             tx.audit.append([event])
             return after
@@ -149,7 +146,7 @@ class Revoke:
         _check(tx, asked)
         named = _named(tx, asked.target)
         fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
-        return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen, change=0)
+        return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen)
 
     def _revoke(self, tx: Transaction, asked: Revocation) -> Revoked:
         # 1. Whom it names.
@@ -162,12 +159,8 @@ class Revoke:
         if asked.target.kind is RevocationKind.NODE:
             _ban(tx, asked.target.node_ids)
         # 4. Whoever follows the log, learns it.
-        regrouped = _regroup(named)
-        return Revoked(
-            revocation=revocation,
-            fallen=fallen,
-            change=tx.changes.append(regrouped) if regrouped else tx.changes.head().number,
-        )
+        tx.changes.append(_regroup(named))
+        return Revoked(revocation=revocation, fallen=fallen)
 
     async def _record_refusal(self, refused: Refused, *, actor: str, action: str) -> None:
         if refused.kind is not Kind.UNAVAILABLE:
@@ -179,7 +172,9 @@ def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocat
     """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on."""
     number = tx.revocations.add(asked)
     denied = sum(tx.denials.deny(where, revocation=number, now=asked.at) for where in live)
-    tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
+    change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
+    stored = replace(asked, number=number, denied=denied, change=change)
+    tx.revocations.put(stored)
     tx.audit.append(
         [
             AuditEvent(
@@ -197,7 +192,18 @@ def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocat
             )
         ]
     )
-    return replace(asked, number=number, denied=denied)
+    return stored
+
+
+def end_in(tx: Transaction, asked: Revocation, live: Collection[Live]) -> None:
+    """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
+    if any(tx.denials.fallen(where, now=asked.at) for where in live):
+        deny_in(tx, asked, live)
+
+
+def all_of_node(node_id: NodeID) -> Live:
+    """Everything that was signed for a node and its workloads."""
+    return Live(kinds=_ALL_OF_A_NODE, node_ids=[node_id])
 
 
 def _check(tx: Transaction, asked: Revocation) -> None:
@@ -234,6 +240,8 @@ def _named(tx: Transaction, target: Target) -> _Named:
         case RevocationKind.ENTRY:
             found = list(tx.entries.get(target.entry_ids).values())
             return _Named(live=(Live(entry_ids=target.entry_ids),), entries=found)
+        case RevocationKind.DELETION:
+            return _Named(live=(Live(entry_ids=target.entry_ids),))
         case RevocationKind.SPIFFE_ID:
             found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
             return _Named(live=(Live(spiffe_id=target.spiffe_id, below=target.below),), entries=found)

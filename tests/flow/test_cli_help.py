@@ -37,6 +37,8 @@ def test_the_commands_of_the_issue_are_there() -> None:
     assert {" ".join(names) for names in COMMANDS} == {
         "dev", "why", "completion", "status attestor",
         "issuer run", "issuer check", "issuer healthcheck", "issuer confirm-clock", "issuer backup", "issuer restore",
+        "revoke svid", "revoke issued-before", "revoke entry", "revoke spiffe-id", "revoke selector", "revoke node",
+        "revoke list", "revoke show", "revoke lift",
         "attestor run", "attestor check", "attestor healthcheck", "attestor rejoin",
         "authority list", "authority rotate",
         "node invite", "node list", "node show", "node evict", "node ban", "node purge",

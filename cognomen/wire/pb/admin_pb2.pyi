@@ -248,6 +248,9 @@ class DeleteEntriesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
+    LET_EXPIRE_FIELD_NUMBER: _builtins.int
+    let_expire: _builtins.bool
+    """what was signed for them stays valid until its end"""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """at most 100,000"""
@@ -256,10 +259,11 @@ class DeleteEntriesRequest(_message.Message):
         self,
         *,
         ids: _abc.Iterable[_builtins.str] | None = ...,
+        let_expire: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "let_expire", b"let_expire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -425,6 +429,7 @@ class ListCredentialsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SERIAL_FIELD_NUMBER: _builtins.int
     ENDS_BEFORE_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0: 100; at most 1000"""
     page_token: _builtins.str
@@ -437,6 +442,8 @@ class ListCredentialsRequest(_message.Message):
     """as in Credential"""
     serial: _builtins.str
     """the one with this serial or jti"""
+    revoked: _builtins.str
+    """empty: any; "yes": those that a revocation ended; "no": those that none did"""
     @_builtins.property
     def held_at(self) -> _timestamp_pb2.Timestamp:
         """absent: any; else those that were valid at that moment"""
@@ -458,10 +465,11 @@ class ListCredentialsRequest(_message.Message):
         state: _builtins.str = ...,
         serial: _builtins.str = ...,
         ends_before: _timestamp_pb2.Timestamp | None = ...,
+        revoked: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_before", b"ends_before", "held_at", b"held_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_before", b"ends_before", "entry_id", b"entry_id", "held_at", b"held_at", "kind", b"kind", "node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_before", b"ends_before", "entry_id", b"entry_id", "held_at", b"held_at", "kind", b"kind", "node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "revoked", b"revoked", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,6 +493,7 @@ class Credential(_message.Message):
     ISSUED_AT_FIELD_NUMBER: _builtins.int
     NOT_AFTER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    REVOCATION_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     kind: _builtins.str
     """"x509", "jwt", "node", "issuer", "authority" """
@@ -497,6 +506,8 @@ class Credential(_message.Message):
     authority_id: _builtins.str
     state: _builtins.str
     """"intended", "issued", "failed" """
+    revocation: _builtins.int
+    """the one that ended it before its time; 0: none"""
     @_builtins.property
     def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -518,10 +529,11 @@ class Credential(_message.Message):
         issued_at: _timestamp_pb2.Timestamp | None = ...,
         not_after: _timestamp_pb2.Timestamp | None = ...,
         state: _builtins.str = ...,
+        revocation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at", "not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "revocation", b"revocation", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1004,3 +1016,324 @@ class ListCheckpointsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCheckpointsResponse: _TypeAlias = ListCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class RevocationTarget(_message.Message):
+    """What an operator ends; which fields count depends on the kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SERIALS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    ENTRY_IDS_FIELD_NUMBER: _builtins.int
+    NODE_IDS_FIELD_NUMBER: _builtins.int
+    SPIFFE_ID_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    SELECTOR_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"svid", "issued-before", "entry", "spiffe-id", "selector", "node"; "deletion": of entries, by DeleteEntries"""
+    spiffe_id: _builtins.str
+    """of spiffe-id; of issued-before, to narrow it"""
+    below: _builtins.bool
+    """of spiffe-id: every SPIFFE ID below it, too"""
+    @_builtins.property
+    def serials(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of svid: serials in lower-case hexadecimal, or jtis; at most 100,000"""
+
+    @_builtins.property
+    def before(self) -> _timestamp_pb2.Timestamp:
+        """of issued-before: what was issued until then"""
+
+    @_builtins.property
+    def entry_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of entry; of issued-before, to narrow it"""
+
+    @_builtins.property
+    def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of node; of issued-before, to narrow it"""
+
+    @_builtins.property
+    def selector(self) -> _node_pb2.Selector:
+        """of selector: entries and nodes that have it"""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        serials: _abc.Iterable[_builtins.str] | None = ...,
+        before: _timestamp_pb2.Timestamp | None = ...,
+        entry_ids: _abc.Iterable[_builtins.str] | None = ...,
+        node_ids: _abc.Iterable[_builtins.str] | None = ...,
+        spiffe_id: _builtins.str = ...,
+        below: _builtins.bool = ...,
+        selector: _node_pb2.Selector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "selector", b"selector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "below", b"below", "entry_ids", b"entry_ids", "kind", b"kind", "node_ids", b"node_ids", "selector", b"selector", "serials", b"serials", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevocationTarget: _TypeAlias = RevocationTarget  # noqa: Y015
+
+@_typing.final
+class RevokeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """by its name in RFC 5280 5.3.1; empty: "unspecified" """
+    comment: _builtins.str
+    dry_run: _builtins.bool
+    """only say what would end"""
+    @_builtins.property
+    def target(self) -> Global___RevocationTarget: ...
+    def __init__(
+        self,
+        *,
+        target: Global___RevocationTarget | None = ...,
+        reason: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "dry_run", b"dry_run", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeRequest: _TypeAlias = RevokeRequest  # noqa: Y015
+
+@_typing.final
+class Revocation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    DENIED_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    LIFTED_AT_FIELD_NUMBER: _builtins.int
+    LIFTED_BY_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """0: of a dry run"""
+    reason: _builtins.str
+    comment: _builtins.str
+    actor: _builtins.str
+    denied: _builtins.int
+    """how many credentials ended by it"""
+    change: _builtins.int
+    """the change number after which attestors have it"""
+    blocks: _builtins.bool
+    """nothing more is signed for whom it names"""
+    lifted_by: _builtins.str
+    @_builtins.property
+    def target(self) -> Global___RevocationTarget: ...
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def lifted_at(self) -> _timestamp_pb2.Timestamp:
+        """absent: the block stands, or it is none"""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        target: Global___RevocationTarget | None = ...,
+        reason: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        denied: _builtins.int = ...,
+        change: _builtins.int = ...,
+        blocks: _builtins.bool = ...,
+        lifted_at: _timestamp_pb2.Timestamp | None = ...,
+        lifted_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "lifted_at", b"lifted_at", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "blocks", b"blocks", "change", b"change", "comment", b"comment", "denied", b"denied", "lifted_at", b"lifted_at", "lifted_by", b"lifted_by", "number", b"number", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Revocation: _TypeAlias = Revocation  # noqa: Y015
+
+@_typing.final
+class Fallen(_message.Message):
+    """Live credentials that are alike, counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SPIFFE_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """as in Credential"""
+    spiffe_id: _builtins.str
+    node_id: _builtins.str
+    count: _builtins.int
+    @_builtins.property
+    def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """who may have been shown them; a relying party that exchanged one has a credential of its own now"""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """the latest end among them"""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        spiffe_id: _builtins.str = ...,
+        node_id: _builtins.str = ...,
+        audiences: _abc.Iterable[_builtins.str] | None = ...,
+        count: _builtins.int = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "count", b"count", "ends_at", b"ends_at", "kind", b"kind", "node_id", b"node_id", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fallen: _TypeAlias = Fallen  # noqa: Y015
+
+@_typing.final
+class RevokeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATION_FIELD_NUMBER: _builtins.int
+    FALLEN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def revocation(self) -> Global___Revocation: ...
+    @_builtins.property
+    def fallen(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallen]:
+        """what ended by it, or would"""
+
+    def __init__(
+        self,
+        *,
+        revocation: Global___Revocation | None = ...,
+        fallen: _abc.Iterable[Global___Fallen] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallen", b"fallen", "revocation", b"revocation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeResponse: _TypeAlias = RevokeResponse  # noqa: Y015
+
+@_typing.final
+class GetRevocationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRevocationRequest: _TypeAlias = GetRevocationRequest  # noqa: Y015
+
+@_typing.final
+class RevocationStatus(_message.Message):
+    """A revocation, and who enforces it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATION_FIELD_NUMBER: _builtins.int
+    ATTESTORS_FIELD_NUMBER: _builtins.int
+    ENFORCING_FIELD_NUMBER: _builtins.int
+    SILENT_FIELD_NUMBER: _builtins.int
+    attestors: _builtins.int
+    """those that are connected now"""
+    enforcing: _builtins.int
+    """those of them that have acknowledged it"""
+    @_builtins.property
+    def revocation(self) -> Global___Revocation: ...
+    @_builtins.property
+    def silent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the ids of nodes that have not; at most 20"""
+
+    def __init__(
+        self,
+        *,
+        revocation: Global___Revocation | None = ...,
+        attestors: _builtins.int = ...,
+        enforcing: _builtins.int = ...,
+        silent: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestors", b"attestors", "enforcing", b"enforcing", "revocation", b"revocation", "silent", b"silent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevocationStatus: _TypeAlias = RevocationStatus  # noqa: Y015
+
+@_typing.final
+class ListRevocationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0: 100; at most 1000"""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRevocationsRequest: _TypeAlias = ListRevocationsRequest  # noqa: Y015
+
+@_typing.final
+class ListRevocationsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def revocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revocation]:
+        """newest first"""
+
+    def __init__(
+        self,
+        *,
+        revocations: _abc.Iterable[Global___Revocation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revocations", b"revocations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRevocationsResponse: _TypeAlias = ListRevocationsResponse  # noqa: Y015

@@ -27,12 +27,13 @@ _CREDENTIAL = (
     "kind, serial, spiffe_id, entry_id, entry_revision, node_id, key_hash, authority_id, audiences,"
     " issued_at, not_after, state"
 )
+_READ = f"number, {_CREDENTIAL}, revocation"
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
 _CredentialRow: TypeAlias = tuple[
-    int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str
-]  # number and _CREDENTIAL
+    int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str, int
+]  # _READ
 
 
 class SQLiteLedger:
@@ -77,7 +78,7 @@ class SQLiteLedger:
 
     def get(self, serial: str) -> Credential | None:
         """One credential, by its serial or jti."""
-        query = f"SELECT number, {_CREDENTIAL} FROM credential WHERE serial = ?"  # noqa: S608 - our own names
+        query = f"SELECT {_READ} FROM credential WHERE serial = ?"  # noqa: S608 - our own names
         return next(map(_credential, self._connection.execute(query, (serial,))), None)
 
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
@@ -106,11 +107,13 @@ class SQLiteLedger:
         if where.held_at is not None:
             conditions.append("issued_at <= ? AND not_after > ? AND state <> 'failed'")
             arguments += [codec.to_micros(where.held_at)] * 2
+        if where.is_revoked is not None:
+            conditions.append("revocation > 0" if where.is_revoked else "revocation = 0")
         if where.ends_before is not None:
             conditions.append("not_after < ?")
             arguments.append(codec.to_micros(where.ends_before))
         query = (
-            f"SELECT number, {_CREDENTIAL} FROM credential"  # noqa: S608 - our own names
+            f"SELECT {_READ} FROM credential"  # noqa: S608 - our own names
             f" WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
         )
         return [_credential(row) for row in self._connection.execute(query, (*arguments, limit))]
@@ -131,6 +134,7 @@ def _credential(row: _CredentialRow) -> Credential:
         issued_at=codec.from_micros(row[10]),
         not_after=codec.from_micros(row[11]),
         state=CredentialState(row[12]),
+        revocation=row[13],
     )
 
 

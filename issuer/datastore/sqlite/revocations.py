@@ -22,8 +22,8 @@ from svid.selector import Selector
 __all__ = ["SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
-_REVOCATION = "number, kind, target, reason, comment, actor, at, denied, lifted_at, lifted_by"
-_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int | None, str]
+_REVOCATION = "number, kind, target, reason, comment, actor, at, denied, change, lifted_at, lifted_by"
+_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int | None, str]
 _Argument: TypeAlias = str | int
 
 
@@ -58,8 +58,8 @@ class SQLiteRevocations:
             selector="" if target.selector is None else str(target.selector),
         )
         added = self._connection.execute(
-            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, lifted_at, lifted_by)"
-            " VALUES (?, ?, ?, ?, ?, ?, 0, NULL, '')",
+            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, change, lifted_by)"
+            " VALUES (?, ?, ?, ?, ?, ?, 0, 0, '')",
             (
                 target.kind.value,
                 msgspec.json.encode(document).decode(),
@@ -71,11 +71,17 @@ class SQLiteRevocations:
         )
         return int(added.lastrowid or 0)
 
-    def lift(self, revocation: Revocation) -> None:
-        """Note that a block ended."""
+    def put(self, revocation: Revocation) -> None:
+        """Note what became of one: what it denied, its change, its end."""
         self._connection.execute(
-            "UPDATE revocation SET lifted_at = ?, lifted_by = ? WHERE number = ?",
-            (codec.optional_micros(revocation.lifted_at), revocation.lifted_by, revocation.number),
+            "UPDATE revocation SET denied = ?, change = ?, lifted_at = ?, lifted_by = ? WHERE number = ?",
+            (
+                revocation.denied,
+                revocation.change,
+                codec.optional_micros(revocation.lifted_at),
+                revocation.lifted_by,
+                revocation.number,
+            ),
         )
 
     def get(self, number: int) -> Revocation | None:
@@ -132,9 +138,6 @@ class SQLiteDenials:
         self._connection.execute(
             "UPDATE credential SET revocation = ? WHERE serial IN (SELECT serial FROM denial WHERE revocation = ?)",
             (revocation, revocation),
-        )
-        self._connection.execute(
-            "UPDATE revocation SET denied = denied + ? WHERE number = ?", (max(denied, 0), revocation)
         )
         return max(denied, 0)
 
@@ -214,7 +217,7 @@ def _live(where: Live, now: datetime) -> tuple[str, list[_Argument]]:
 
 
 def _revocation(row: _Row) -> Revocation:
-    number, kind, document, reason, comment, actor, at, denied, lifted_at, lifted_by = row
+    number, kind, document, reason, comment, actor, at, denied, change, lifted_at, lifted_by = row
     target = msgspec.json.decode(document, type=_Target)
     return Revocation(
         number=number,
@@ -233,6 +236,7 @@ def _revocation(row: _Row) -> Revocation:
         actor=actor,
         at=codec.from_micros(at),
         denied=denied,
+        change=change,
         lifted_at=codec.optional_moment(lifted_at),
         lifted_by=lifted_by,
     )

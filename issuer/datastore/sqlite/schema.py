@@ -211,6 +211,7 @@ _THIRD = (
         actor TEXT NOT NULL,
         at INTEGER NOT NULL,
         denied INTEGER NOT NULL,
+        change INTEGER NOT NULL,
         lifted_at INTEGER,
         lifted_by TEXT NOT NULL
     ) STRICT

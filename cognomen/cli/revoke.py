@@ -1,0 +1,360 @@
+"""`cognomen revoke`: end credentials before their time, block who must get no more, and see who enforces it."""
+
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.options import (
+    admin_socket_option,
+    duration,
+    every_page_option,
+    moment,
+    output_option,
+    page_size_option,
+    page_token_option,
+    selector,
+)
+from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.cli.serials import serial_from_text
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.admin import document_from_message
+from cognomen.wire.node import selector_to_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
+from svid.encoding import JSON
+from svid.selector import Selector
+
+__all__ = ["revoke"]
+
+_REASONS = (
+    "unspecified",
+    "keyCompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "privilegeWithdrawn",
+)
+_FALLEN = ("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
+_COLUMNS = ("number", "at", "kind", "what", "reason", "denied", "blocks", "actor", "comment")
+_LOOK_SECONDS = 0.05
+
+
+@click.group()
+def revoke() -> None:
+    """End credentials before their time: SVIDs, entries, SPIFFE IDs, nodes.
+
+    What ends is refused by every verifier that is connected within a quarter of a second;
+    by others once they have read the CRL, and in any case at its own end.
+    """
+
+
+_OPTIONS = (
+    click.option(
+        "--reason", type=click.Choice(_REASONS), default="unspecified", show_default=True, help="As RFC 5280 names it."
+    ),
+    click.option("--comment", default="", help="For the record."),
+    click.option("--dry-run", is_flag=True, help="Only show what would end."),
+    click.option(
+        "--wait",
+        type=duration,
+        is_flag=False,
+        flag_value="10s",
+        metavar="[DURATION]",
+        help="Return when every connected attestor enforces it; exit code 3 when some do not in time.  [10s]",
+    ),
+    output_option,
+    admin_socket_option,
+)
+
+
+@revoke.command()
+@click.argument("serials", metavar="SERIAL|JTI...", nargs=-1, required=True)
+def svid(
+    serials: tuple[str, ...],
+    reason: str,
+    comment: str,
+    dry_run: bool,
+    wait: timedelta | None,
+    output: str,
+    socket: Path,
+) -> None:
+    """End these SVIDs; whoever still matches their entry gets another at once, for a fresh key.
+
+    All processes that match one entry on one node share one X509-SVID, so it ends for all
+    of them. `cognomen svid list` shows serials and jtis.
+
+    \b
+    Example:
+      cognomen revoke svid 81a21c36058f7f927323df0b8e9fb56d --reason keyCompromise --wait
+    """  # noqa: D301 - \b is click's mark
+    target = pb.RevocationTarget(kind="svid", serials=map(serial_from_text, serials))
+    _revoke(target, reason, comment, dry_run, wait, output, socket)
+
+
+@revoke.command("issued-before")
+@click.argument("before", metavar="TIME", type=moment)
+@click.option(
+    "--entry", "entry_ids", multiple=True, metavar="ID", help="Only what was signed for this entry; repeatable."
+)
+@click.option("--node", "node_ids", multiple=True, metavar="ID", help="Only what was signed for this node; repeatable.")
+@click.option("--spiffe-id", default="", help="Only what has this SPIFFE ID; /PATH is one of the trust domain.")
+def issued_before(
+    before: datetime,
+    entry_ids: tuple[str, ...],
+    node_ids: tuple[str, ...],
+    spiffe_id: str,
+    reason: str,
+    comment: str,
+    dry_run: bool,
+    wait: timedelta | None,
+    output: str,
+    socket: Path,
+) -> None:
+    """End every SVID that was signed until then; whoever still matches gets another at once.
+
+    \b
+    Example:
+      cognomen revoke issued-before 2026-11-23T08:00:00Z --dry-run
+    """  # noqa: D301 - \b is click's mark
+    target = pb.RevocationTarget(kind="issued-before", entry_ids=entry_ids, node_ids=node_ids, spiffe_id=spiffe_id)
+    target.before.FromDatetime(before)
+    _revoke(target, reason, comment, dry_run, wait, output, socket)
+
+
+@revoke.command()
+@click.argument("entry_ids", metavar="ID...", nargs=-1, required=True)
+def entry(
+    entry_ids: tuple[str, ...],
+    reason: str,
+    comment: str,
+    dry_run: bool,
+    wait: timedelta | None,
+    output: str,
+    socket: Path,
+) -> None:
+    """End all that was signed for these entries, and sign nothing more for them until `revoke lift`.
+
+    \b
+    Example:
+      cognomen revoke entry ID --comment "task ended" --wait
+    """  # noqa: D301 - \b is click's mark
+    target = pb.RevocationTarget(kind="entry", entry_ids=entry_ids)
+    _revoke(target, reason, comment, dry_run, wait, output, socket)
+
+
+@revoke.command("spiffe-id")
+@click.argument("spiffe_id", metavar="ID|/PATH")
+@click.option("--below", is_flag=True, help="Every SPIFFE ID below it, too.")
+def spiffe_id(
+    spiffe_id: str,
+    below: bool,
+    reason: str,
+    comment: str,
+    dry_run: bool,
+    wait: timedelta | None,
+    output: str,
+    socket: Path,
+) -> None:
+    """End every SVID of a SPIFFE ID, and sign nothing more for it until `revoke lift`.
+
+    It holds for entries that come later, too.
+
+    \b
+    Example:
+      cognomen revoke spiffe-id /agent/concierge --below --reason privilegeWithdrawn
+    """  # noqa: D301 - \b is click's mark
+    target = pb.RevocationTarget(kind="spiffe-id", spiffe_id=spiffe_id, below=below)
+    _revoke(target, reason, comment, dry_run, wait, output, socket)
+
+
+@revoke.command("selector")
+@click.argument("named", metavar="TYPE:VALUE", type=selector)
+def by_selector(
+    named: Selector,
+    reason: str,
+    comment: str,
+    dry_run: bool,
+    wait: timedelta | None,
+    output: str,
+    socket: Path,
+) -> None:
+    """End all that was signed for entries or nodes with a selector; nothing more until `revoke lift`.
+
+    \b
+    Example:
+      cognomen revoke selector unix:path:/opt/agents/browser
+    """  # noqa: D301 - \b is click's mark
+    target = pb.RevocationTarget(kind="selector", selector=selector_to_pb(named))
+    _revoke(target, reason, comment, dry_run, wait, output, socket)
+
+
+@revoke.command()
+@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+def node(
+    node_ids: tuple[str, ...],
+    reason: str,
+    comment: str,
+    dry_run: bool,
+    wait: timedelta | None,
+    output: str,
+    socket: Path,
+) -> None:
+    """Ban nodes, and end their SVIDs and all that was signed for their workloads.
+
+    Their feeds and calls end at once, and no invite lets them in again.
+
+    \b
+    Example:
+      cognomen revoke node ID --reason keyCompromise --comment "stolen disk"
+    """  # noqa: D301 - \b is click's mark
+    target = pb.RevocationTarget(kind="node", node_ids=node_ids)
+    _revoke(target, reason, comment, dry_run, wait, output, socket)
+
+
+@revoke.command("list")
+@page_size_option
+@page_token_option
+@every_page_option
+@output_option
+@admin_socket_option
+def list_revocations(page_size: int, page_token: str, every_page: bool, output: str, socket: Path) -> None:
+    """List revocations, newest first; blocks says which of them still keep somebody from getting SVIDs.
+
+    \b
+    Example:
+      cognomen revoke list --output json | jq '.revocations[] | select(.blocks) | .number'
+    """  # noqa: D301 - \b is click's mark
+    request = pb.ListRevocationsRequest(page_size=page_size, page_token=page_token)
+    with connect(socket) as admin:
+        found = list(pages(admin.list_revocations, request, every=every_page))
+    revocations = [document_from_message(one) for page in found for one in page.revocations]
+    if output != "json":
+        revocations = [_flat(one) for one in revocations]
+    print_page("revocations", _COLUMNS, revocations, found[-1].next_page_token, output)
+
+
+@revoke.command()
+@click.argument("number", type=click.IntRange(1, 2**63 - 1))
+@output_option
+@admin_socket_option
+def show(number: int, output: str, socket: Path) -> None:
+    """Show one revocation, and which of the connected attestors enforce it.
+
+    \b
+    Example:
+      cognomen revoke show 7
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        _print_status(admin.get_revocation(number), output)
+
+
+@revoke.command()
+@click.argument("number", type=click.IntRange(1, 2**63 - 1))
+@output_option
+@admin_socket_option
+def lift(number: int, output: str, socket: Path) -> None:
+    """End the block of a revocation of an entry, a SPIFFE ID or a selector.
+
+    Whoever matches gets new SVIDs; what was ended stays ended.
+
+    \b
+    Example:
+      cognomen revoke lift 7
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        _print_status(admin.lift_revocation(number), output)
+
+
+for _command in (svid, issued_before, entry, spiffe_id, by_selector, node):
+    for _option in _OPTIONS:
+        _option(_command)
+
+
+def _revoke(
+    target: pb.RevocationTarget,
+    reason: str,
+    comment: str,
+    dry_run: bool,
+    wait: timedelta | None,
+    output: str,
+    socket: Path,
+) -> None:
+    if dry_run and wait is not None:
+        raise click.UsageError("expected --dry-run or --wait, found both")
+    with connect(socket) as admin:
+        if target.spiffe_id:
+            target.spiffe_id = str(admin.complete_id(target.spiffe_id))
+        request = pb.RevokeRequest(target=target, reason=reason, comment=comment, dry_run=dry_run)
+        done = admin.revoke(request)
+        status = _enforced(admin, done.revocation.number, wait) if wait is not None else None
+    if output == "json":
+        document: dict[str, JSON] = document_from_message(done)
+        if status is not None:
+            document["enforcement"] = _enforcement(status)
+        print_json(document)
+    else:
+        print_page("fallen", _FALLEN, [document_from_message(one) for one in done.fallen], "", output)
+        click.echo(_said(done, dry_run=dry_run), err=True)
+        if status is not None:
+            click.echo(f"{status.enforcing} of {status.attestors} attestors enforce it", err=True)
+    if status is not None and status.enforcing < status.attestors:
+        raise Refused(
+            Kind.UNAVAILABLE,
+            f"wait: expected {status.attestors} attestors that enforce revocation {done.revocation.number},"
+            f" found {status.enforcing}",
+            hint=f"see which do not: cognomen revoke show {done.revocation.number}",
+        )
+
+
+def _enforced(admin: Admin, number: int, longest: timedelta) -> pb.RevocationStatus:
+    """Wait until every connected attestor has acknowledged it, and say how it stands then."""
+    clock = SystemClock()
+    end = clock.monotonic() + longest.total_seconds()
+    while True:
+        status = admin.get_revocation(number)
+        if status.enforcing == status.attestors or clock.monotonic() >= end:
+            return status
+        time.sleep(_LOOK_SECONDS)
+
+
+def _said(done: pb.RevokeResponse, *, dry_run: bool) -> str:
+    count, blocks = done.revocation.denied, done.revocation.blocks
+    what = f"{count} credential{'' if count == 1 else 's'}"
+    block = ", and nothing more is signed until it is lifted" if blocks else ""
+    if dry_run:
+        return f"dry run: {what} would end{block}"
+    return f"revocation {done.revocation.number}: {what} ended{block}"
+
+
+def _print_status(status: pb.RevocationStatus, output: str) -> None:
+    document = document_from_message(status.revocation)
+    if output == "json":
+        print_json({"revocation": document, "enforcement": _enforcement(status)})
+    else:
+        print_document({**_flat(document), "attestors": f"{status.enforcing} of {status.attestors} enforce it"})
+        for node_id in status.silent:
+            click.echo(f"has not acknowledged it: {node_id}", err=True)
+
+
+def _enforcement(status: pb.RevocationStatus) -> dict[str, JSON]:
+    return {"attestors": status.attestors, "enforcing": status.enforcing, "silent": list(status.silent)}
+
+
+def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
+    """The document with what it names as one text."""
+    target = document["target"]
+    assert isinstance(target, dict)  # noqa: S101 - narrows what the protocol says
+    kind = target.pop("kind")
+    named = ", ".join(
+        str(value[0]) + (f" and {len(value) - 1} more" if len(value) > 1 else "")
+        if isinstance(value, list)
+        else f"{key}"
+        if value is True
+        else str(value)
+        for key, value in target.items()
+        if value
+    )
+    return {**{key: value for key, value in document.items() if key != "target"}, "kind": kind, "what": named}

@@ -1,0 +1,108 @@
+"""The admin door's words for revocations."""
+
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.node import selector_from_pb, selector_to_pb, spiffe_id_from_pb, time_from_pb, time_to_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.datastore.port import Fallen
+from issuer.decisions.audit import NodeID
+from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
+from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.revoke import Revoke
+from svid.entry import EntryID
+from svid.errors import SVIDError
+
+__all__ = ["list_revocations", "revocation_status", "revoke"]
+
+_MOST_SILENT = 20
+_NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION]
+
+
+async def revoke(flow: Revoke, request: pb.RevokeRequest, *, actor: str) -> pb.RevokeResponse:
+    """Revoke, or say what would end."""
+    if request.reason not in {"", *Reason}:
+        raise Refused(Kind.INVALID, f"reason: expected one of {', '.join(Reason)}, found {request.reason!r}")
+    reason = Reason(request.reason or Reason.UNSPECIFIED)
+    target = _target_from_pb(request.target)
+    done = await flow(target, reason=reason, comment=request.comment, dry_run=request.dry_run, actor=actor)
+    return pb.RevokeResponse(revocation=_revocation_to_pb(done.revocation), fallen=map(_fallen_to_pb, done.fallen))
+
+
+async def list_revocations(flow: Revoke, *, before: int, limit: int) -> pb.ListRevocationsResponse:
+    """One page of the revocations, newest first."""
+    found = await flow.find(before=before, limit=limit)
+    token = str(found[-1].number) if len(found) == limit else ""
+    return pb.ListRevocationsResponse(revocations=map(_revocation_to_pb, found), next_page_token=token)
+
+
+def revocation_status(revocation: Revocation, feed: FeedAttestors) -> pb.RevocationStatus:
+    """One revocation, and which of the connected attestors enforce it."""
+    silent = [node_id for node_id, standing in feed.standing.items() if standing.acknowledged < revocation.change]
+    return pb.RevocationStatus(
+        revocation=_revocation_to_pb(revocation),
+        attestors=len(feed.standing),
+        enforcing=len(feed.standing) - len(silent),
+        silent=sorted(silent)[:_MOST_SILENT],
+    )
+
+
+def _target_from_pb(message: pb.RevocationTarget) -> Target:
+    if message.kind not in _NAMED:
+        raise Refused(Kind.INVALID, f"kind: expected one of {', '.join(_NAMED)}, found {message.kind!r}")
+    try:
+        return Target(
+            kind=RevocationKind(message.kind),
+            serials=tuple(dict.fromkeys(message.serials)),
+            before=time_from_pb(message.before, "before") if message.HasField("before") else None,
+            entry_ids=tuple(map(EntryID, dict.fromkeys(message.entry_ids))),
+            node_ids=tuple(map(NodeID, dict.fromkeys(message.node_ids))),
+            spiffe_id=spiffe_id_from_pb(message.spiffe_id, "spiffe_id") if message.spiffe_id else None,
+            below=message.below,
+            selector=selector_from_pb(message.selector) if message.HasField("selector") else None,
+        )
+    except SVIDError as e:
+        raise Refused(Kind.INVALID, str(e)) from e
+
+
+def _target_to_pb(target: Target) -> pb.RevocationTarget:
+    message = pb.RevocationTarget(
+        kind=target.kind.value,
+        serials=target.serials,
+        entry_ids=target.entry_ids,
+        node_ids=target.node_ids,
+        spiffe_id="" if target.spiffe_id is None else str(target.spiffe_id),
+        below=target.below,
+    )
+    if target.before is not None:
+        message.before.FromDatetime(target.before)
+    if target.selector is not None:
+        message.selector.CopyFrom(selector_to_pb(target.selector))
+    return message
+
+
+def _revocation_to_pb(revocation: Revocation) -> pb.Revocation:
+    message = pb.Revocation(
+        number=revocation.number,
+        target=_target_to_pb(revocation.target),
+        reason=revocation.reason.value,
+        comment=revocation.comment,
+        actor=revocation.actor,
+        at=time_to_pb(revocation.at),
+        denied=revocation.denied,
+        change=revocation.change,
+        blocks=revocation.target.is_block and revocation.lifted_at is None,
+        lifted_by=revocation.lifted_by,
+    )
+    if revocation.lifted_at is not None:
+        message.lifted_at.FromDatetime(revocation.lifted_at)
+    return message
+
+
+def _fallen_to_pb(fallen: Fallen) -> pb.Fallen:
+    return pb.Fallen(
+        kind=fallen.kind.value,
+        spiffe_id=str(fallen.spiffe_id),
+        node_id=fallen.node_id or "",
+        audiences=fallen.audiences,
+        count=fallen.count,
+        ends_at=time_to_pb(fallen.ends_at),
+    )
