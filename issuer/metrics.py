@@ -47,6 +47,7 @@ class Metrics:
             "authority_steps", "Steps of authorities, taken or failed.", outcome=(OK, FAILED)
         )
         self.svid_renewals = family.counter("svid_renewals", "Renewals of the issuer's own SVID.", outcome=(OK, FAILED))
+        self.crls_signed = family.counter("crls_signed", "Revocation lists, signed or failed.", outcome=(OK, FAILED))
         self.deferred_writes_lost = family.counter(
             "deferred_writes_lost", "Ledger outcomes and acknowledgements that could not be written."
         )
@@ -75,5 +76,6 @@ class Metrics:
         self.store_has_room = family.gauge(
             "store_has_room", "Whether the disk has room to spare: 1, or 0 while nothing is issued."
         )
+        self.crl_bytes = family.gauge("crl_size_bytes", "The size of the largest revocation list.")
         self.deferred_writes = family.gauge("deferred_writes", "Small writes that wait for their commit.")
         self.troubles = family.gauge("troubles", "Things that fail now and are tried again.")

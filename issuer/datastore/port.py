@@ -15,7 +15,8 @@ from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
-from issuer.decisions.revocation import Live, Reason, Revocation
+from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.revocation import Live, Revocation
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
@@ -26,11 +27,11 @@ __all__ = [
     "Audit",
     "Authorities",
     "Bundles",
+    "CRLs",
     "Changes",
     "Checkpoints",
     "Datastore",
     "Denials",
-    "DeniedCertificate",
     "Entries",
     "EntryFilter",
     "Fallen",
@@ -197,15 +198,6 @@ class Fallen:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeniedCertificate:
-    """What a CRL says of a certificate."""
-
-    serial: int
-    denied_at: datetime
-    reason: Reason
-
-
 class Revocations(Protocol):
     """What operators said."""
 
@@ -244,7 +236,23 @@ class Denials(Protocol):
         """Those that this X.509 authority signed, by their serials."""
 
     def prune(self, *, ended_before: datetime, now: datetime) -> None:
-        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live."""
+        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live.
+
+        Certificates whose authority has a list leave only once it has signed one after their end.
+        """
+
+
+class CRLs(Protocol):
+    """The newest certificate revocation list of each authority."""
+
+    def get(self, authority_id: KeyID) -> SignedCRL | None:
+        """That of one authority."""
+
+    def put(self, crl: SignedCRL) -> None:
+        """Add one, or overwrite the one of that authority."""
+
+    def delete(self, authority_id: KeyID) -> None:
+        """Remove that of an authority; one that is not there is fine."""
 
 
 class Changes(Protocol):
@@ -336,6 +344,10 @@ class Transaction(Protocol):
     @property
     def denials(self) -> Denials:
         """Credentials that ended before their time."""
+
+    @property
+    def crls(self) -> CRLs:
+        """Certificate revocation lists."""
 
     @property
     def changes(self) -> Changes:
