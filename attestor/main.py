@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from attestor.api.denials import Denials
 from attestor.api.inspect import Inspect
 from attestor.api.status import counting
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
@@ -26,6 +27,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.serve_denials import ServeDenials
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
@@ -212,7 +214,7 @@ class _Attestor:
             node=keep,
             feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
             renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-            jwts=MintJWTs(client=client, clock=clock, troubles=troubles, metrics=metrics),
+            jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
             troubles=troubles,
             metrics=metrics,
         )
@@ -221,6 +223,8 @@ class _Attestor:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
+        denials = ServeDenials(observe.cache.denials, age=observe.feed.age, clock=self.clock)
+        trust_domain = observe.cache.bundle.trust_domain
         explain = ExplainIdentity(
             cache=observe.cache,
             node=lambda: observe.node.node.svid.spiffe_id,
@@ -231,6 +235,7 @@ class _Attestor:
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [
                 WorkloadAPI(workloads, caller, writer),
+                Denials(denials, caller, trust_domain),
                 Inspect(observe, explain, caller),
                 Health(health),
                 Reflection([SERVICE], pool),

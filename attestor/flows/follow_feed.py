@@ -68,7 +68,14 @@ class FollowFeed:
         self._clock = clock
         self._jitter = jitter
         self._applied = 0
+        at = clock.read()
+        # Before the first word since the start, what the issuer said last, as far as we know, is this node's SVID.
+        self._heard_at = at.monotonic - max((at.issuer - node.node.issued_at).total_seconds(), 0.0)
         self._unacknowledged = asyncio.Event()
+
+    def age(self) -> timedelta:
+        """How old what the feed says is: how long ago it said the last word. An answer to another call tells nothing of that."""
+        return timedelta(seconds=self._clock.monotonic() - self._heard_at)
 
     async def run(self) -> None:
         """Follow, for ever: when the feed ends or fails, go on from where we stand. What is held stays in service meanwhile."""
@@ -124,6 +131,9 @@ class FollowFeed:
         self.pulse.rest()
         async with aclosing(self._client.follow(self._cache.cursor)) as changes:
             async for change in changes:
+                self._heard_at = self._clock.monotonic()
+                if not change.is_news(self._cache.cursor):
+                    continue
                 self.pulse.work()
                 # 1. Workloads first.
                 self._cache.apply(change)

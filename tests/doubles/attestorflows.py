@@ -44,7 +44,7 @@ async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
         node=keep,
         feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
         renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-        jwts=MintJWTs(client=client, clock=clock, troubles=troubles, metrics=metrics),
+        jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
         troubles=troubles,
         metrics=metrics,
     )
