@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from svid.bundle import Bundle
@@ -27,7 +27,6 @@ _LEEWAY = timedelta(seconds=30)
 _VERSION_2: Final = bytes.fromhex("020101")
 _SHORT = 0x80
 _CRITICAL: Final = bytes.fromhex("0101ff")
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +69,7 @@ class CRL:
         except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as e:
             # TypeError: what the library says of some names.
             raise CRLError("CRL: expected one in DER", clause="RFC 5280 5.1") from e
-        if not _is_version_2(found.tbs_certlist_bytes):
+        if not _is_version_2(der):
             raise CRLError("version: expected 2, found 1", clause="RFC 5280 5.1.2.1")
         if next_update is None:
             raise CRLError("nextUpdate: expected, found none", clause="RFC 5280 5.1.2.5")
@@ -143,16 +142,7 @@ class CRL:
             )
         if not _may_sign_lists(certificate):
             raise CRLError("authority: expected the key usage cRLSign, found none", clause="RFC 5280 6.3.3")
-        key = certificate.public_key()
-        try:
-            is_hash_known = isinstance(self._list.signature_hash_algorithm, _HASHES)
-        except UnsupportedAlgorithm:
-            is_hash_known = False
-        if (
-            not is_hash_known
-            or not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
-            or not self._list.is_signature_valid(key)
-        ):
+        if not _is_signed_by(certificate, self._list, self.der):
             raise CRLError("signature: expected the authority's, found another", clause="RFC 5280 6.3.3")
         return certificate
 
@@ -194,11 +184,41 @@ def _check_entries(found: x509.CertificateRevocationList, der: bytes) -> None:
         raise CRLError("entry: expected no extension that is critical, found one", clause="RFC 5280 5.3")
 
 
-def _is_version_2(to_be_signed: bytes) -> bool:
+def _is_version_2(der: bytes) -> bool:
     """Whether the version is said: the library does not ask for it, and version 1 has none."""
-    length = to_be_signed[1]
-    start = 2 if length < _SHORT else 2 + length - _SHORT
-    return to_be_signed.startswith(_VERSION_2, start)
+    return der.startswith(_VERSION_2, _content(der, _content(der, 0)))
+
+
+def _is_signed_by(authority: x509.Certificate, found: x509.CertificateRevocationList, der: bytes) -> bool:
+    """Whether the authority's key signed the list: what was signed is taken as it stands, the library would write all of it anew."""
+    start = _content(der, 0)
+    signed = der[start : _end(der, start)]
+    try:
+        kind, hashed = found.signature_algorithm_parameters, found.signature_hash_algorithm
+        if not isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
+            return False
+        match authority.public_key(), kind:
+            case ec.EllipticCurvePublicKey() as key, ec.ECDSA():
+                key.verify(found.signature, signed, ec.ECDSA(hashed))
+            case rsa.RSAPublicKey() as key, padding.PKCS1v15():
+                key.verify(found.signature, signed, padding.PKCS1v15(), hashed)
+            case _:
+                return False
+    except (InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _content(der: bytes, at: int) -> int:
+    """Where the content of the element begins that begins there; the library has found it whole."""
+    length = der[at + 1]
+    return at + 2 + (length - _SHORT if length >= _SHORT else 0)
+
+
+def _end(der: bytes, at: int) -> int:
+    """Where the element ends that begins there."""
+    start = _content(der, at)
+    return start + (int.from_bytes(der[at + 2 : start]) if start > at + 2 else der[at + 1])
 
 
 def _key_id(certificate: x509.Certificate) -> bytes | None:

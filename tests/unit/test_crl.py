@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +15,7 @@ from certs.ca import CA_USAGE, NOW, Draft, make_authority
 from svid.bundle import Bundle
 from svid.crl import CRL, MAX_CRL_BYTES, crls_to_pem
 from svid.errors import CRLError
+from svid.keys import KeyKind, generate_private_key
 from svid.spiffeid import TrustDomain
 from tests.doubles.crls import Listed, make_crl
 
@@ -209,6 +210,50 @@ def test_an_authority_without_a_key_identifier_vouches_for_none() -> None:
     )
     with pytest.raises(CRLError, match="issuer"):
         CRL.from_der(make_crl(AUTHORITY)).check(replace(BUNDLE, x509_authorities=(unnamed,)), at=NOW)
+
+
+def test_the_two_places_that_name_the_algorithm_must_name_one() -> None:
+    der = make_crl(AUTHORITY)
+    with pytest.raises(CRLError):
+        CRL.from_der(der.replace(ECDSA_WITH_SHA256, ECDSA_WITH_SHA256[:-1] + b"\3", 1)).check(BUNDLE, at=NOW)
+
+
+@pytest.mark.parametrize("scheme", [padding.PKCS1v15(), padding.PSS(padding.MGF1(hashes.SHA256()), 32)])
+def test_an_authority_with_an_rsa_key_signs_in_the_one_way_that_we_use(
+    scheme: padding.PKCS1v15 | padding.PSS,
+) -> None:
+    key = generate_private_key(KeyKind.RSA_2048)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    name, key_id = AUTHORITY.certificate.subject, x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    usage = AUTHORITY.certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + SECOND)
+        .add_extension(key_id, critical=False)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    der = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(name)
+        .last_update(NOW)
+        .next_update(NOW + SECOND)
+        .add_extension(x509.CRLNumber(1), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier(key_id.digest, None, None), critical=False)
+        .sign(key, hashes.SHA256(), rsa_padding=scheme)
+        .public_bytes(Encoding.DER)
+    )
+    bundle, crl = replace(BUNDLE, x509_authorities=(certificate,)), CRL.from_der(der)
+    if isinstance(scheme, padding.PKCS1v15):
+        assert crl.check(bundle, at=NOW) == certificate
+    else:
+        with pytest.raises(CRLError, match="signature"):
+            crl.check(bundle, at=NOW)
 
 
 def test_an_authority_with_another_curve_signs_with_its_own_hash() -> None:
