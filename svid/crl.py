@@ -105,6 +105,10 @@ class CRL:
             )
         return authority
 
+    def is_of(self, authority: x509.Certificate) -> bool:
+        """Whether it is in the name of that authority; whether it is signed by it is not looked at."""
+        return authority.subject == self.issuer and _key_id(authority) == self.authority_key_id
+
     def is_newer_than(self, other: Self) -> bool:
         """Whether it replaces that one.
 
@@ -132,10 +136,8 @@ class CRL:
             yield entry.serial_number, entry.revocation_date_utc, reasons[0] if reasons else None
 
     def _authority(self, bundle: Bundle) -> x509.Certificate:
-        for certificate in bundle.x509_authorities:
-            if certificate.subject == self.issuer and _key_id(certificate) == self.authority_key_id:
-                break
-        else:
+        certificate = next(filter(self.is_of, bundle.x509_authorities), None)
+        if certificate is None:
             raise CRLError(
                 f"issuer: expected an X.509 authority of {bundle.trust_domain}, found {self.issuer.rfc4514_string()!r}",
                 clause="RFC 5280 6.3.3",

@@ -21,7 +21,7 @@ from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, 
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.decisions.feedsteps import FeedStep, cut, in_order
 from issuer.flows.defer_writes import DeferWrites
-from issuer.queries import active_node_in, blocks_in, bundle_in, groups_in
+from issuer.queries import active_node_in, blocks_in, bundle_in, crls_in, groups_in
 from svid.clock import Clock
 from svid.spiffeid import SpiffeID, TrustDomain
 
@@ -202,6 +202,7 @@ class FeedAttestors:
             in_order(
                 denials=tx.denials.of(what.denials_of) if what.denials_of else (),
                 bundle=bundle_in(tx, self.trust_domain) if what.bundle or returns else None,
+                crls=crls_in(tx, what.crls_of) if what.crls_of else (),
                 gone=gone,
                 entries=entries,
                 checkpoint=tx.checkpoints.latest() if what.checkpoint or returns else None,
@@ -215,6 +216,7 @@ class FeedAttestors:
         updates = in_order(
             denials=tx.denials.all(),
             bundle=bundle_in(tx, self.trust_domain),
+            crls=crls_in(tx),
             entries=(entry for entry in below if is_entitled(entry, place.parents, blocks=blocks, now=now)),
             checkpoint=tx.checkpoints.latest(),
         )

@@ -13,6 +13,7 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from attestor.decisions.node import Node, NodeCredential
@@ -81,6 +82,21 @@ class Authority:
             "jti": f"{2**127 + self._serial:x}",
         }
         return jwt.encode(claims, self.jwt_key, algorithm="ES256", headers={"kid": self.kid})
+
+    def crl(self, *serials: int, number: int = 1) -> bytes:
+        """Sign a revocation list of these, DER."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._subject)
+            .last_update(self._clock.now())
+            .next_update(self.certificate.not_valid_after_utc)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self._clock.now())
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
 
     def _own_certificate(self, name: str) -> x509.Certificate:
         self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority {name}")])
@@ -159,6 +175,7 @@ class IssuerInMemory:
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
         self._incarnation = 1
+        self.crls: list[bytes] = []
         self._log: list[EntryID | tuple[Denial, ...] | None] = []  # None: the bundle changed
         self._entries: dict[EntryID, RegistrationEntry] = {}
         self._tokens: dict[str, bytes] = {}
@@ -223,6 +240,12 @@ class IssuerInMemory:
         self._log.append(None)
         self.wake()
 
+    def publish_crls(self, *crls: bytes) -> None:
+        """Say these revocation lists, DER, instead of those before."""
+        self.crls = [*crls]
+        self._log.append(None)
+        self.wake()
+
     def restore(self) -> None:
         """Come back from a backup: another incarnation, which knows of no denial."""
         self._incarnation += 1
@@ -282,7 +305,9 @@ class IssuerInMemory:
         """What a follower who stands there has to learn, cut as the issuer cuts it; whoever returns is told the bundle, in any case."""
         head = Cursor(incarnation=str(self._incarnation), number=len(self._log))
         if cursor is None or cursor.incarnation != head.incarnation or cursor.number > head.number:
-            updates = in_order(denials=_denied(self._log), bundle=self.bundle, entries=self._entries.values())
+            updates = in_order(
+                denials=_denied(self._log), bundle=self.bundle, crls=self.crls, entries=self._entries.values()
+            )
             return [Change(cursor=head, snapshot=True, updates=tuple(updates))]
         if cursor == head and not returns:
             return []
@@ -291,6 +316,7 @@ class IssuerInMemory:
         updates = in_order(
             denials=_denied(touched),
             bundle=self.bundle if None in touched or returns else None,
+            crls=self.crls if None in touched else (),
             gone=ids - self._entries.keys(),
             entries=(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
         )

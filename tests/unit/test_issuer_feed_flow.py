@@ -8,15 +8,18 @@ from functools import partial
 
 import pytest
 
+from attestor.decisions.crls import documents_of
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions import authority as authorities
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.crl import SignedCRL
 from issuer.decisions.feedsteps import FeedStep
 from issuer.decisions.names import issuer_id
 from issuer.flows.defer_writes import DeferWrites
@@ -27,7 +30,7 @@ from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, checkpoint_told, entries_put
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, x509_authority
 
 HOUR = timedelta(hours=1)
 NODE = a_node()
@@ -288,3 +291,34 @@ async def test_a_clock_that_is_set_forward_during_a_feed_is_noticed_at_the_next_
         async with asyncio.timeout(10):
             await feeds.follow(NODE, not_after=NOW + life, cursor=None, send=send)
     assert [step.snapshot for step in steps] == ([True] if end == "of its SVID" else [True, True])
+
+
+async def test_the_lists_of_the_bundles_authorities_come_at_once_and_each_newer_one_by_itself(
+    store: SQLiteDatastore, feeds: FeedAttestors
+) -> None:
+    rows = [(await x509_authority(key_id=f"x509-{number}")).authority for number in range(3)]
+    rows[2] = authorities.retired(rows[2])
+
+    def begin(tx: Transaction) -> None:
+        for number, row in enumerate(rows):
+            tx.authorities.put(row)
+            tx.crls.put(SignedCRL(authority_id=row.key_id, number=1, this_update=NOW, der=b"old %d" % number))
+        tx.crls.put(SignedCRL(authority_id=rows[0].key_id, number=1))  # its number is given away, and no more
+
+    def go_on(tx: Transaction) -> None:
+        tx.crls.put(SignedCRL(authority_id=rows[0].key_id, number=2, this_update=NOW, der=b"new"))
+        tx.changes.append([Change(kind=ChangeKind.CRL, subject=row.key_id) for row in (rows[0], rows[2])])
+
+    await store.write(begin)
+    steps: list[FeedStep] = []
+
+    async def take(step: FeedStep) -> None:
+        steps.append(step)
+        if len(steps) == 2:
+            raise EnoughError
+        await store.write(go_on)
+
+    with pytest.raises(EnoughError):
+        await follow(feeds, take)
+    assert [list(documents_of(step.updates)) for step in steps] == [[b"old 1"], [b"new"]]
+    assert bundle_told(steps[1].updates) is None

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ognomen/wire/pb/node.proto\x12\x10\x63ognomen.node.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x08Selector\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xa0\x04\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x11\n\tparent_id\x18\x03 \x01(\t\x12-\n\tselectors\x18\x04 \x03(\x0b\x32\x1a.cognomen.node.v1.Selector\x12\x30\n\rx509_svid_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cjwt_svid_ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x66\x65\x64\x65rates_with\x18\x07 \x03(\t\x12\r\n\x05\x61\x64min\x18\x08 \x01(\x08\x12\x12\n\ndownstream\x18\t \x01(\x08\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdns_names\x18\x0b \x03(\t\x12\x10\n\x08revision\x18\x0c \x01(\x04\x12\x12\n\nstore_svid\x18\r \x01(\x08\x12\x0c\n\x04hint\x18\x0e \x01(\t\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x10 \x01(\t\x12\x33\n\x06labels\x18\x11 \x03(\x0b\x32#.cognomen.node.v1.Entry.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x11\x41ttestNodeRequest\x12.\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x1a.cognomen.node.v1.EvidenceH\x00\x12\x10\n\x06\x61nswer\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04step\"B\n\x08\x45vidence\x12\x10\n\x08\x61ttestor\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\"g\n\x12\x41ttestNodeResponse\x12\x13\n\tchallenge\x18\x01 \x01(\x0cH\x00\x12\x34\n\x08\x61ttested\x18\x02 \x01(\x0b\x32 .cognomen.node.v1.NodeCredentialH\x00\x42\x06\n\x04step\"^\n\x0eNodeCredential\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62undle\x18\x03 \x01(\x0c\"\x12\n\x10GetBundleRequest\"#\n\x11GetBundleResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"\x19\n\x17\x42\x65ginReadmissionRequest\")\n\x18\x42\x65ginReadmissionResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"[\n\x0eReadmitRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"-\n\x06\x43ursor\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\"9\n\rFollowRequest\x12(\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x18.cognomen.node.v1.Cursor\"}\n\x06\x43hange\x12(\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x18.cognomen.node.v1.Cursor\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12)\n\x07updates\x18\x04 \x03(\x0b\x32\x18.cognomen.node.v1.Update\"\xb0\x01\n\x06Update\x12,\n\tentry_put\x18\x01 \x01(\x0b\x32\x17.cognomen.node.v1.EntryH\x00\x12\x14\n\nentry_gone\x18\x02 \x01(\tH\x00\x12\x10\n\x06\x62undle\x18\x03 \x01(\x0cH\x00\x12\x14\n\ncheckpoint\x18\x04 \x01(\x0cH\x00\x12\x30\n\x0b\x64\x65nials_put\x18\x05 \x01(\x0b\x32\x19.cognomen.node.v1.DenialsH\x00\x42\x08\n\x06update\"(\n\x07\x44\x65nials\x12\x0f\n\x07numbers\x18\x01 \x01(\x0c\x12\x0c\n\x04\x65nds\x18\x02 \x03(\x03\">\n\x12\x41\x63knowledgeRequest\x12(\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x18.cognomen.node.v1.Cursor\">\n\x13\x41\x63knowledgeResponse\x12\'\n\x03now\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x07Refusal\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"E\n\x14MintX509SVIDsRequest\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.cognomen.node.v1.MintX509SVID\"4\n\x0cMintX509SVID\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\"H\n\x15MintX509SVIDsResponse\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .cognomen.node.v1.MintedX509SVID\"\x81\x01\n\x0eMintedX509SVID\x12\x36\n\ncredential\x18\x01 \x01(\x0b\x32 .cognomen.node.v1.X509CredentialH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.cognomen.node.v1.RefusalH\x00\x42\t\n\x07outcome\"f\n\x0eX509Credential\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x65ntry_revision\x18\x03 \x01(\x04\"C\n\x13MintJWTSVIDsRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.cognomen.node.v1.MintJWTSVID\"2\n\x0bMintJWTSVID\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\"F\n\x14MintJWTSVIDsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.cognomen.node.v1.MintedJWTSVID\"\x7f\n\rMintedJWTSVID\x12\x35\n\ncredential\x18\x01 \x01(\x0b\x32\x1f.cognomen.node.v1.JWTCredentialH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.cognomen.node.v1.RefusalH\x00\x42\t\n\x07outcome\"\x95\x01\n\rJWTCredential\x12\r\n\x05token\x18\x01 \x01(\t\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x65ntry_revision\x18\x04 \x01(\x04\"&\n\x10RenewNodeRequest\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x32\xf3\x02\n\x04Join\x12[\n\nAttestNode\x12#.cognomen.node.v1.AttestNodeRequest\x1a$.cognomen.node.v1.AttestNodeResponse(\x01\x30\x01\x12T\n\tGetBundle\x12\".cognomen.node.v1.GetBundleRequest\x1a#.cognomen.node.v1.GetBundleResponse\x12i\n\x10\x42\x65ginReadmission\x12).cognomen.node.v1.BeginReadmissionRequest\x1a*.cognomen.node.v1.BeginReadmissionResponse\x12M\n\x07Readmit\x12 .cognomen.node.v1.ReadmitRequest\x1a .cognomen.node.v1.NodeCredential2\xbd\x03\n\x04Node\x12\x45\n\x06\x46ollow\x12\x1f.cognomen.node.v1.FollowRequest\x1a\x18.cognomen.node.v1.Change0\x01\x12Z\n\x0b\x41\x63knowledge\x12$.cognomen.node.v1.AcknowledgeRequest\x1a%.cognomen.node.v1.AcknowledgeResponse\x12`\n\rMintX509SVIDs\x12&.cognomen.node.v1.MintX509SVIDsRequest\x1a\'.cognomen.node.v1.MintX509SVIDsResponse\x12]\n\x0cMintJWTSVIDs\x12%.cognomen.node.v1.MintJWTSVIDsRequest\x1a&.cognomen.node.v1.MintJWTSVIDsResponse\x12Q\n\tRenewNode\x12\".cognomen.node.v1.RenewNodeRequest\x1a .cognomen.node.v1.NodeCredentialb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63ognomen/wire/pb/node.proto\x12\x10\x63ognomen.node.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\'\n\x08Selector\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xa0\x04\n\x05\x45ntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x11\n\tparent_id\x18\x03 \x01(\t\x12-\n\tselectors\x18\x04 \x03(\x0b\x32\x1a.cognomen.node.v1.Selector\x12\x30\n\rx509_svid_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cjwt_svid_ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x66\x65\x64\x65rates_with\x18\x07 \x03(\t\x12\r\n\x05\x61\x64min\x18\x08 \x01(\x08\x12\x12\n\ndownstream\x18\t \x01(\x08\x12.\n\nexpires_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdns_names\x18\x0b \x03(\t\x12\x10\n\x08revision\x18\x0c \x01(\x04\x12\x12\n\nstore_svid\x18\r \x01(\x08\x12\x0c\n\x04hint\x18\x0e \x01(\t\x12.\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x10 \x01(\t\x12\x33\n\x06labels\x18\x11 \x03(\x0b\x32#.cognomen.node.v1.Entry.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x11\x41ttestNodeRequest\x12.\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x1a.cognomen.node.v1.EvidenceH\x00\x12\x10\n\x06\x61nswer\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04step\"B\n\x08\x45vidence\x12\x10\n\x08\x61ttestor\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\"g\n\x12\x41ttestNodeResponse\x12\x13\n\tchallenge\x18\x01 \x01(\x0cH\x00\x12\x34\n\x08\x61ttested\x18\x02 \x01(\x0b\x32 .cognomen.node.v1.NodeCredentialH\x00\x42\x06\n\x04step\"^\n\x0eNodeCredential\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x62undle\x18\x03 \x01(\x0c\"\x12\n\x10GetBundleRequest\"#\n\x11GetBundleResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\"\x19\n\x17\x42\x65ginReadmissionRequest\")\n\x18\x42\x65ginReadmissionResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"[\n\x0eReadmitRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"-\n\x06\x43ursor\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\"9\n\rFollowRequest\x12(\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x18.cognomen.node.v1.Cursor\"}\n\x06\x43hange\x12(\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x18.cognomen.node.v1.Cursor\x12\x10\n\x08snapshot\x18\x02 \x01(\x08\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12)\n\x07updates\x18\x04 \x03(\x0b\x32\x18.cognomen.node.v1.Update\"\xd6\x01\n\x06Update\x12,\n\tentry_put\x18\x01 \x01(\x0b\x32\x17.cognomen.node.v1.EntryH\x00\x12\x14\n\nentry_gone\x18\x02 \x01(\tH\x00\x12\x10\n\x06\x62undle\x18\x03 \x01(\x0cH\x00\x12\x14\n\ncheckpoint\x18\x04 \x01(\x0cH\x00\x12\x30\n\x0b\x64\x65nials_put\x18\x05 \x01(\x0b\x32\x19.cognomen.node.v1.DenialsH\x00\x12$\n\x03\x63rl\x18\x06 \x01(\x0b\x32\x15.cognomen.node.v1.CRLH\x00\x42\x08\n\x06update\"(\n\x07\x44\x65nials\x12\x0f\n\x07numbers\x18\x01 \x01(\x0c\x12\x0c\n\x04\x65nds\x18\x02 \x03(\x03\"!\n\x03\x43RL\x12\x0c\n\x04part\x18\x01 \x01(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\">\n\x12\x41\x63knowledgeRequest\x12(\n\x06\x63ursor\x18\x01 \x01(\x0b\x32\x18.cognomen.node.v1.Cursor\">\n\x13\x41\x63knowledgeResponse\x12\'\n\x03now\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x07Refusal\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"E\n\x14MintX509SVIDsRequest\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.cognomen.node.v1.MintX509SVID\"4\n\x0cMintX509SVID\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\"H\n\x15MintX509SVIDsResponse\x12/\n\x05items\x18\x01 \x03(\x0b\x32 .cognomen.node.v1.MintedX509SVID\"\x81\x01\n\x0eMintedX509SVID\x12\x36\n\ncredential\x18\x01 \x01(\x0b\x32 .cognomen.node.v1.X509CredentialH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.cognomen.node.v1.RefusalH\x00\x42\t\n\x07outcome\"f\n\x0eX509Credential\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x65ntry_revision\x18\x03 \x01(\x04\"C\n\x13MintJWTSVIDsRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.cognomen.node.v1.MintJWTSVID\"2\n\x0bMintJWTSVID\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x11\n\taudiences\x18\x02 \x03(\t\"F\n\x14MintJWTSVIDsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.cognomen.node.v1.MintedJWTSVID\"\x7f\n\rMintedJWTSVID\x12\x35\n\ncredential\x18\x01 \x01(\x0b\x32\x1f.cognomen.node.v1.JWTCredentialH\x00\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x19.cognomen.node.v1.RefusalH\x00\x42\t\n\x07outcome\"\x95\x01\n\rJWTCredential\x12\r\n\x05token\x18\x01 \x01(\t\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x65ntry_revision\x18\x04 \x01(\x04\"&\n\x10RenewNodeRequest\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x32\xf3\x02\n\x04Join\x12[\n\nAttestNode\x12#.cognomen.node.v1.AttestNodeRequest\x1a$.cognomen.node.v1.AttestNodeResponse(\x01\x30\x01\x12T\n\tGetBundle\x12\".cognomen.node.v1.GetBundleRequest\x1a#.cognomen.node.v1.GetBundleResponse\x12i\n\x10\x42\x65ginReadmission\x12).cognomen.node.v1.BeginReadmissionRequest\x1a*.cognomen.node.v1.BeginReadmissionResponse\x12M\n\x07Readmit\x12 .cognomen.node.v1.ReadmitRequest\x1a .cognomen.node.v1.NodeCredential2\xbd\x03\n\x04Node\x12\x45\n\x06\x46ollow\x12\x1f.cognomen.node.v1.FollowRequest\x1a\x18.cognomen.node.v1.Change0\x01\x12Z\n\x0b\x41\x63knowledge\x12$.cognomen.node.v1.AcknowledgeRequest\x1a%.cognomen.node.v1.AcknowledgeResponse\x12`\n\rMintX509SVIDs\x12&.cognomen.node.v1.MintX509SVIDsRequest\x1a\'.cognomen.node.v1.MintX509SVIDsResponse\x12]\n\x0cMintJWTSVIDs\x12%.cognomen.node.v1.MintJWTSVIDsRequest\x1a&.cognomen.node.v1.MintJWTSVIDsResponse\x12Q\n\tRenewNode\x12\".cognomen.node.v1.RenewNodeRequest\x1a .cognomen.node.v1.NodeCredentialb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,39 +66,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANGE']._serialized_start=1392
   _globals['_CHANGE']._serialized_end=1517
   _globals['_UPDATE']._serialized_start=1520
-  _globals['_UPDATE']._serialized_end=1696
-  _globals['_DENIALS']._serialized_start=1698
-  _globals['_DENIALS']._serialized_end=1738
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1740
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1802
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1804
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1866
-  _globals['_REFUSAL']._serialized_start=1868
-  _globals['_REFUSAL']._serialized_end=1907
-  _globals['_MINTX509SVIDSREQUEST']._serialized_start=1909
-  _globals['_MINTX509SVIDSREQUEST']._serialized_end=1978
-  _globals['_MINTX509SVID']._serialized_start=1980
-  _globals['_MINTX509SVID']._serialized_end=2032
-  _globals['_MINTX509SVIDSRESPONSE']._serialized_start=2034
-  _globals['_MINTX509SVIDSRESPONSE']._serialized_end=2106
-  _globals['_MINTEDX509SVID']._serialized_start=2109
-  _globals['_MINTEDX509SVID']._serialized_end=2238
-  _globals['_X509CREDENTIAL']._serialized_start=2240
-  _globals['_X509CREDENTIAL']._serialized_end=2342
-  _globals['_MINTJWTSVIDSREQUEST']._serialized_start=2344
-  _globals['_MINTJWTSVIDSREQUEST']._serialized_end=2411
-  _globals['_MINTJWTSVID']._serialized_start=2413
-  _globals['_MINTJWTSVID']._serialized_end=2463
-  _globals['_MINTJWTSVIDSRESPONSE']._serialized_start=2465
-  _globals['_MINTJWTSVIDSRESPONSE']._serialized_end=2535
-  _globals['_MINTEDJWTSVID']._serialized_start=2537
-  _globals['_MINTEDJWTSVID']._serialized_end=2664
-  _globals['_JWTCREDENTIAL']._serialized_start=2667
-  _globals['_JWTCREDENTIAL']._serialized_end=2816
-  _globals['_RENEWNODEREQUEST']._serialized_start=2818
-  _globals['_RENEWNODEREQUEST']._serialized_end=2856
-  _globals['_JOIN']._serialized_start=2859
-  _globals['_JOIN']._serialized_end=3230
-  _globals['_NODE']._serialized_start=3233
-  _globals['_NODE']._serialized_end=3678
+  _globals['_UPDATE']._serialized_end=1734
+  _globals['_DENIALS']._serialized_start=1736
+  _globals['_DENIALS']._serialized_end=1776
+  _globals['_CRL']._serialized_start=1778
+  _globals['_CRL']._serialized_end=1811
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1813
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1875
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1877
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1939
+  _globals['_REFUSAL']._serialized_start=1941
+  _globals['_REFUSAL']._serialized_end=1980
+  _globals['_MINTX509SVIDSREQUEST']._serialized_start=1982
+  _globals['_MINTX509SVIDSREQUEST']._serialized_end=2051
+  _globals['_MINTX509SVID']._serialized_start=2053
+  _globals['_MINTX509SVID']._serialized_end=2105
+  _globals['_MINTX509SVIDSRESPONSE']._serialized_start=2107
+  _globals['_MINTX509SVIDSRESPONSE']._serialized_end=2179
+  _globals['_MINTEDX509SVID']._serialized_start=2182
+  _globals['_MINTEDX509SVID']._serialized_end=2311
+  _globals['_X509CREDENTIAL']._serialized_start=2313
+  _globals['_X509CREDENTIAL']._serialized_end=2415
+  _globals['_MINTJWTSVIDSREQUEST']._serialized_start=2417
+  _globals['_MINTJWTSVIDSREQUEST']._serialized_end=2484
+  _globals['_MINTJWTSVID']._serialized_start=2486
+  _globals['_MINTJWTSVID']._serialized_end=2536
+  _globals['_MINTJWTSVIDSRESPONSE']._serialized_start=2538
+  _globals['_MINTJWTSVIDSRESPONSE']._serialized_end=2608
+  _globals['_MINTEDJWTSVID']._serialized_start=2610
+  _globals['_MINTEDJWTSVID']._serialized_end=2737
+  _globals['_JWTCREDENTIAL']._serialized_start=2740
+  _globals['_JWTCREDENTIAL']._serialized_end=2889
+  _globals['_RENEWNODEREQUEST']._serialized_start=2891
+  _globals['_RENEWNODEREQUEST']._serialized_end=2929
+  _globals['_JOIN']._serialized_start=2932
+  _globals['_JOIN']._serialized_end=3303
+  _globals['_NODE']._serialized_start=3306
+  _globals['_NODE']._serialized_end=3751
 # @@protoc_insertion_point(module_scope)
