@@ -98,8 +98,14 @@ def x509(
         _x509_contexts(workload_address(socket), watch=watch)
     ) as contexts:  # so that Ctrl-C ends its thread wherever it comes
         is_well = True
-        for context in contexts:
-            svids = _chosen(context.svids, spiffe_id)
+        for number, context in enumerate(contexts):
+            try:
+                svids = _chosen(context.svids, spiffe_id)
+            except Refused as e:
+                if not number:
+                    raise
+                warn(f"{e.detail}; waiting for it")  # one that was revoked is followed by another
+                continue
             if directory is not None:
                 bundle = context.bundles[svids[0].spiffe_id.trust_domain]
                 write_set(

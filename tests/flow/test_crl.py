@@ -1,5 +1,6 @@
 """From `cognomen revoke` to the revocation list in a workload's hands, through both daemons."""
 
+import os
 import queue
 from pathlib import Path
 
@@ -40,7 +41,15 @@ def test_a_revoked_svid_is_on_the_list_that_workloads_are_handed(tmp_path: Path)
 def test_fetch_keeps_the_lists_beside_the_identity_in_one_set(tmp_path: Path) -> None:
     world, files = World(tmp_path), tmp_path / "files"
     with world.running():
-        asked = ["fetch", "x509", "--watch", f"--write={files}", f"--socket=unix://{world.workload}"]
+        world.entry("/api", "/nodes", f"unix:uid:{os.getuid()}")  # so that something is left while /web has nothing
+        asked = [
+            "fetch",
+            "x509",
+            "--spiffe-id=/web",
+            "--watch",
+            f"--write={files}",
+            f"--socket=unix://{world.workload}",
+        ]
         with running([*COGNOMEN, *asked], tmp_path / "fetch.log"):
             while listed(files) is None:
                 pass
