@@ -24,6 +24,7 @@ from svid.tls.grpc_server import (
     grpc_interceptor,
     grpc_server,
 )
+from tests.doubles.clock import FakeClock
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity, KnowingTokens
 from tests.doubles.trustdomain import TrustDomainDouble
@@ -274,6 +275,22 @@ def test_an_old_truth_refuses_new_calls_and_no_open_one(
         assert next(call.answers) == b"second"
         with grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel:
             assert Talking(channel, "Talk").status() is grpc.StatusCode.UNAVAILABLE
+        call.say(_END)
+
+
+@SERVERS
+def test_an_open_call_outlives_the_svid_by_which_it_was_admitted(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, knowing: KnowingIdentity
+) -> None:
+    clock = FakeClock(domain.now)
+    with serve(PeerCheck(knowing, exactly(CLIENT), clock=clock)) as served, talking(served, client, "Talk") as call:
+        clock.jump(timedelta(hours=2))
+        domain.rotate()
+        knowing.change(knowing.svid, domain.bundle)
+        call.say(b"second")
+        assert next(call.answers) == b"second"
+        with grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel:
+            assert Talking(channel, "Talk").status() is grpc.StatusCode.UNAUTHENTICATED
         call.say(_END)
 
 
