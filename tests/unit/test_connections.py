@@ -333,26 +333,26 @@ class Streams:
 
     def __init__(self) -> None:
         self.strays: list[object] = []
+        self._leaving = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.strays.append(context))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.near[1].close()
-        self.writer.close()
-        self._listening.close()
+        self._leaving.close()
         assert not self.strays, "a denial is no accident of the loop's"
 
     async def connect(self, client: LiveContext, server: LiveContext) -> None:
         """Connect them; the handshake of both is over."""
         accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Future()
-        self._listening = await asyncio.start_server(
-            lambda *ends: accepted.set_result(ends), "127.0.0.1", 0, ssl=server
-        )
-        port = self._listening.sockets[0].getsockname()[1]
+        listening = await asyncio.start_server(lambda *ends: accepted.set_result(ends), "127.0.0.1", 0, ssl=server)
+        self._leaving.callback(listening.close)
+        port = listening.sockets[0].getsockname()[1]
         self.near = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        self._leaving.callback(self.near[1].close)
         self.reader, self.writer = await accepted
+        self._leaving.callback(self.writer.close)
 
 
 def test_a_stream_hands_on_nothing_after_its_peer_is_denied(
@@ -397,6 +397,36 @@ def test_a_stream_amidst_a_transfer_stops(runner: asyncio.Runner, client: Identi
             knowing.revoke_svid(client.svid)
             with pytest.raises(RevokedPeerError):
                 await ends.reader.readexactly(MANY // 2)
+
+    runner.run(run())
+
+
+def test_what_a_stream_has_not_sent_yet_stays_here(
+    runner: asyncio.Runner, client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            end_when_revoked(ends.writer.transport)
+            ends.writer.write(bytes(MANY))
+            got = len(await ends.near[0].read(1))
+            knowing.revoke_svid(client.svid)
+            with pytest.raises(RevokedPeerError):
+                await ends.reader.read(1)
+            got += len(await _rest(ends.near[0]))
+            assert got < MANY // 2  # what the kernel held, and both ends of the loop
+
+    runner.run(run())
+
+
+def test_a_stream_is_refused_to_a_denied_peer(
+    runner: asyncio.Runner, client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        knowing.revoke_svid(client.svid)
+        async with asyncio.timeout(10), Streams() as ends:
+            with pytest.raises(RevokedHandshakeError):
+                await ends.connect(client_context(knowing, ANYBODY), server_context(client, ANYBODY))
 
     runner.run(run())
 
