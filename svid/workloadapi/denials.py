@@ -100,19 +100,18 @@ class FollowedDenials:
 
     def wait(self, timeout: timedelta) -> None:
         """Wait for everything that is denied now; raises as `demand`."""
-        self._bell.wait(self._is_settled, timeout)
+        self._bell.wait(lambda: self._is_known, timeout)
         self.demand()
 
     async def ready(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - the error says why nothing came
         """As `wait`, without holding up the event loop."""
-        await self._bell.until(self._is_settled, timeout)
+        await self._bell.until(lambda: self._is_known, timeout)
         self.demand()
 
     def end(self) -> None:
         """End the stream and the receipts, without waiting for their threads; what is denied stays denied."""
         self._points.end()
-        if self._kept.end():
-            self._bell.ring()
+        self._kept.end()
 
     def take(self, step: Deliver[DenialsMessage] | Discard) -> None:
         """Hold what a message says.
@@ -151,9 +150,6 @@ class FollowedDenials:
         self._know()
         self._points.reached(epoch)
         self._forget()
-
-    def _is_settled(self) -> bool:
-        return self._is_known or self._kept.is_ended
 
     def _know(self) -> None:
         if not self._is_known:

@@ -62,8 +62,7 @@ class Points:
         def unregister() -> None:
             with self._changed:
                 self._points.pop(token, None)
-                self._due.pop(name, None)  # another of that name is due again with the next message
-                self._sent.pop(name, None)
+                self._sent.pop(name, None)  # names that nobody has any more must not gather here
 
         return unregister
 

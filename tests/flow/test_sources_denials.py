@@ -297,14 +297,26 @@ def test_where_a_point_raised_there_is_no_receipt_until_it_has_taken_it(
         denials.wait_for_receipts(Enforced(epoch=denials.epoch, point="broken"))
 
 
-def test_a_point_that_came_after_the_last_denial_gives_its_receipt_with_the_next_word(
+def test_a_point_that_came_after_the_last_denial_gives_its_receipt_with_the_next_sign_of_life(
     api: WorkloadAPIDouble, denials: DenialsDouble
 ) -> None:
     denials.deny(7)
+    sign_of_life = write_denied(denials.message())
     with X509Source(api.socket) as source:
-        source.on_denied(lambda _, __: None, point="late")
-        denials.say(write_denied(denials.message()))
-        denials.wait_for_receipts(Enforced(epoch=denials.epoch, point="late"))
+        for point in ("late", "later"):
+            source.on_denied(lambda _, __: None, point=point)
+            denials.say(sign_of_life)
+            denials.wait_for_receipts(Enforced(epoch=denials.epoch, point=point))
+
+
+def test_receipts_are_sent_again_on_a_new_stream(api: WorkloadAPIDouble, denials: DenialsDouble) -> None:
+    with X509Source(api.socket) as source:
+        source.on_denied(lambda _, __: None, point="a")
+        denials.deny(7)
+        denials.wait_for_receipt_calls(1)
+        denials.say(ENDED)
+        denials.wait_for_receipt_calls(2)
+    assert [receipt.epoch for receipt in denials.receipts] == [denials.epoch] * 2
 
 
 def test_an_attestor_that_takes_no_receipts_holds_up_no_denial(api: WorkloadAPIDouble, denials: DenialsDouble) -> None:

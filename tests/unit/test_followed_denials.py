@@ -37,6 +37,7 @@ steps = st.one_of(
     ),
     st.sampled_from([BAD, LOST, REFUSED, ABSENT]),
 )
+sequences = st.lists(steps, min_size=10, max_size=30)
 
 
 def says(*denied: int, snapshot: bool = False, more: bool = False, lives: timedelta = HOUR) -> DenialsMessage:
@@ -91,7 +92,7 @@ def world() -> Iterator[World]:
     world.denials.end()
 
 
-@given(st.lists(steps, max_size=30))
+@given(sequences)
 def test_whatever_comes_in_whatever_order_what_was_denied_stays_denied_and_is_told_once(given: list[Step]) -> None:
     world = World()
     denied: set[int] = set()
@@ -104,7 +105,7 @@ def test_whatever_comes_in_whatever_order_what_was_denied_stays_denied_and_is_to
     assert sorted(world.told) == sorted(denied)
 
 
-@given(st.lists(steps, max_size=30))
+@given(sequences)
 def test_the_age_is_of_a_whole_snapshot_and_all_that_followed(given: list[Step]) -> None:
     """A model: one stream counts from its snapshot's last message on, and no longer than until something cannot be read."""
     world = World()
@@ -125,6 +126,15 @@ def test_the_age_is_of_a_whole_snapshot_and_all_that_followed(given: list[Step])
                 heard = world.clock.monotonic() if is_whole else heard
         age = None if heard is None else AGE + timedelta(seconds=world.clock.monotonic() - heard)
         assert world.denials.denials_age() == age
+
+
+def test_on_a_new_stream_the_age_counts_from_its_snapshot_on(world: World) -> None:
+    world.feed(says(snapshot=True), LOST)
+    world.clock.advance(5)
+    world.feed(says(1), says(2, snapshot=True, more=True))
+    assert world.denials.denials_age() == AGE + timedelta(seconds=5)
+    world.feed(says(3, snapshot=True))
+    assert world.denials.denials_age() == AGE
 
 
 def test_nothing_is_known_before_the_last_message_of_the_snapshot(world: World) -> None:

@@ -174,3 +174,14 @@ def test_whoever_unregistered_hears_nothing_and_gives_no_receipt(world: World) -
     world.come(1, 7)
     assert world.is_quiet()
     assert told == []
+
+
+def test_a_point_of_a_name_that_another_had_gives_a_receipt_of_its_own(world: World) -> None:
+    world.register("a")()
+    end = world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    end()
+    world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
