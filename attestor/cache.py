@@ -1,4 +1,4 @@
-"""What this attestor holds: its entries, their SVIDs, the bundle, and who waits for a change of them.
+"""What this attestor holds: its entries, their SVIDs, the bundle, what is denied, and who waits for a change of them.
 
 Decided here: who is woken. Not decided here: what a step of the feed changes (decisions/sync), who matches which entry (decisions/match),
 what is minted when (flows/renew_svids). Belongs to one event loop; no method awaits.
@@ -6,7 +6,7 @@ what is minted when (flows/renew_svids). Belongs to one event loop; no method aw
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from attestor.decisions.clocks import Reading
 from attestor.decisions.match import Index
 from attestor.decisions.sync import Change, diff, keeps_svid
+from attestor.deniallog import DenialLog
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from svid.bundle import Bundle
@@ -65,20 +66,23 @@ class Subscription:
 
 
 class Cache:
-    """Entries, SVIDs and bundle of this node.
+    """Entries, SVIDs and bundle of this node, and the denials of its trust domain. No SVID in it is denied.
 
     Args:
         bundle: what the node trusts until the feed says otherwise.
+        denials: None: nothing is denied yet.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, denials: DenialLog | None = None) -> None:
         self.bundle = bundle
+        self.denials = DenialLog() if denials is None else denials
         self.cursor: Cursor | None = None
         self._synchronised = asyncio.Event()
         self.changed = asyncio.Event()
         """Set at each change of entries or SVIDs; whoever mints waits for it and clears it."""
         self._entries: dict[EntryID, RegistrationEntry] = {}
         self._svids: dict[EntryID, HeldX509] = {}
+        self._denied: set[EntryID] = set()
         self._index = Index()
         self._facts: Counter[str] = Counter()
         self._needed: frozenset[str] | None = None
@@ -155,12 +159,13 @@ class Cache:
         return frozenset(entry.id for selectors in callers for entry in self._index.match(selectors))
 
     def apply(self, change: Change) -> None:
-        """Apply one whole step of the feed."""
+        """Apply one whole step of the feed; nothing awaits in between, so that nobody is served by a part of it."""
         step = diff(self._entries, change)
+        denied = self._take_denied_out() if self.denials.put(step.denials, change.cursor) else ()
         needed = self.needed_facts()
         # What comes has no SVID yet, so that it is no news to anybody: one wave for the entry, and one for its SVID, would be one too many.
         changed = [entry for entry in step.put if entry.id in self._entries]
-        touched = [*step.left, *changed, *(self._entries[entry.id] for entry in changed)]
+        touched = [*step.left, *changed, *(self._entries[entry.id] for entry in changed), *denied]
         for entry in step.left:
             self._remove(entry)
         for entry in step.put:
@@ -177,12 +182,15 @@ class Cache:
         self._wake(None if concerns_all else touched)
 
     def hold(self, minted: Iterable[HeldX509]) -> None:
-        """Take minted SVIDs; one whose entry has left or become another meanwhile is dropped."""
+        """Take minted SVIDs; one whose entry has left or become another meanwhile is dropped, and one that was denied."""
         taken = []
         for held in minted:
             entry = self._entries.get(held.entry.id)
-            if entry is not None and keeps_svid(held.entry, entry):
+            if held.svid.serial in self.denials:
+                self._denied.add(held.entry.id)
+            elif entry is not None and keeps_svid(held.entry, entry):
                 self._svids[entry.id] = held
+                self._denied.discard(entry.id)
                 self._svids_end = min(self._svids_end, held.svid.not_after)
                 taken.append(entry)
         self._wake(taken)
@@ -212,6 +220,18 @@ class Cache:
         dropped = [self._svids.pop(entry_id).entry for entry_id in entry_ids]
         if dropped:
             self._wake(dropped)
+
+    def take_denied(self) -> frozenset[EntryID]:
+        """The entries that lost an SVID to a denial since the last call, and have no other since: some may have left."""
+        denied, self._denied = frozenset(self._denied), set()
+        return denied
+
+    def _take_denied_out(self) -> Sequence[RegistrationEntry]:
+        denied = [held.entry for held in self._svids.values() if held.svid.serial in self.denials]
+        for entry in denied:
+            del self._svids[entry.id]
+        self._denied.update(entry.id for entry in denied)
+        return denied
 
     def _put_entry(self, entry: RegistrationEntry) -> None:
         if (old := self._entries.get(entry.id)) is not None:

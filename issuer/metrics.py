@@ -11,7 +11,7 @@ __all__ = ["FAILED", "OK", "Metrics"]
 OK, FAILED = "ok", "failed"
 
 _MINTED = ("x509", "jwt")
-_REVOKED = ("svid", "issued-before", "entry", "spiffe-id", "selector", "node")
+_REVOKED = ("svid", "issued-before", "entry", "spiffe-id", "selector", "node", "deletion")
 _ADMISSIONS = ("node attestation", "node call", "node readmission", "node svid renewal")
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "BundleError",
     "EntryError",
     "JWTSVIDError",
+    "RevokedError",
     "SVIDError",
     "SelectorError",
     "SpiffeIDError",
@@ -60,6 +61,10 @@ class AddressError(SVIDError):
 
 class AuthorizationError(SVIDError):
     """A peer that is who it says, and is not wanted here."""
+
+
+class RevokedError(SVIDError):
+    """A credential that ended before its time."""
 
 
 class WorkloadAPIError(SVIDError):

@@ -7,7 +7,7 @@ without it, as in SPIRE: generic tools do not send it, and neither tells anythin
 """
 
 import operator
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -15,6 +15,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
+from attestor.api.header import method
 from attestor.decisions.update import X509Message
 from attestor.flows.serve_workload import ServeWorkload
 from cognomen.daemon.audiences import check_audiences
@@ -31,8 +32,6 @@ __all__ = ["SERVICE", "WorkloadAPI", "X509Writer"]
 
 SERVICE = "SpiffeWorkloadAPI"
 """The service's full name: the standard's file has no package."""
-
-_HEADER, _HEADER_VALUE = "workload.spiffe.io", "true"
 
 _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
@@ -80,17 +79,15 @@ class WorkloadAPI:
         unary, stream = Cardinality.UNARY_UNARY, Cardinality.UNARY_STREAM
         validation = pb.ValidateJWTSVIDRequest, pb.ValidateJWTSVIDResponse
         methods = {
-            "FetchX509SVID": _method(self._fetch_x509_svid, stream, pb.X509SVIDRequest, pb.X509SVIDResponse),
-            "FetchX509Bundles": _method(
-                self._fetch_x509_bundles, stream, pb.X509BundlesRequest, pb.X509BundlesResponse
-            ),
-            "FetchJWTSVID": _method(self._fetch_jwt_svid, unary, pb.JWTSVIDRequest, pb.JWTSVIDResponse),
-            "FetchJWTBundles": _method(self._fetch_jwt_bundles, stream, pb.JWTBundlesRequest, pb.JWTBundlesResponse),
-            "ValidateJWTSVID": _method(self._validate_jwt_svid, unary, *validation),
-            "FetchWITSVID": _method(_not_built, stream, pb.WITSVIDRequest, pb.WITSVIDResponse),
-            "FetchWITBundles": _method(_not_built, stream, pb.WITBundlesRequest, pb.WITBundlesResponse),
+            "FetchX509SVID": method(self._fetch_x509_svid, stream, pb.X509SVIDRequest, pb.X509SVIDResponse),
+            "FetchX509Bundles": method(self._fetch_x509_bundles, stream, pb.X509BundlesRequest, pb.X509BundlesResponse),
+            "FetchJWTSVID": method(self._fetch_jwt_svid, unary, pb.JWTSVIDRequest, pb.JWTSVIDResponse),
+            "FetchJWTBundles": method(self._fetch_jwt_bundles, stream, pb.JWTBundlesRequest, pb.JWTBundlesResponse),
+            "ValidateJWTSVID": method(self._validate_jwt_svid, unary, *validation),
+            "FetchWITSVID": method(_not_built, stream, pb.WITSVIDRequest, pb.WITSVIDResponse),
+            "FetchWITBundles": method(_not_built, stream, pb.WITBundlesRequest, pb.WITBundlesResponse),
         }
-        return {f"/{SERVICE}/{name}": method for name, method in methods.items()}
+        return {f"/{SERVICE}/{name}": handler for name, handler in methods.items()}
 
     async def _fetch_x509_svid(self, stream: Stream[pb.X509SVIDRequest, pb.X509SVIDResponse]) -> None:
         await only_request(stream)
@@ -127,23 +124,6 @@ class WorkloadAPI:
         _require("audience", request.audience)
         _require("svid", request.svid)
         await stream.send_message(wire.write_validation(self._flow.validate_jwt(request.audience, request.svid)))
-
-
-def _method(
-    answer: Callable[[Stream[_Request, _Response]], Awaitable[None]],
-    cardinality: Cardinality,
-    request: type[_Request],
-    response: type[_Response],
-) -> Handler:
-    """A method that asks for the header before anything else: it tells a workload from a web page that was tricked into calling."""
-
-    async def check_and_answer(stream: Stream[_Request, _Response]) -> None:
-        found = stream.metadata.getall(_HEADER, []) if stream.metadata else []
-        if found != [_HEADER_VALUE]:
-            raise Refused(Kind.INVALID, f"metadata: expected {_HEADER} exactly once, and exactly {_HEADER_VALUE}")
-        await answer(stream)
-
-    return Handler(check_and_answer, cardinality, request, response)
 
 
 async def _not_built(_: Stream[_Request, _Response]) -> None:

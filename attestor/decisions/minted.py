@@ -12,7 +12,7 @@ from svid.keys import PrivateKey
 from svid.spiffeid import SpiffeID
 from svid.x509svid import X509SVID, check_leaf, verify
 
-__all__ = ["check_jwt", "is_vouched_for", "take_x509"]
+__all__ = ["is_vouched_for", "take_jwt", "take_x509"]
 
 
 def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bundle, at: datetime) -> X509SVID:
@@ -39,14 +39,15 @@ def is_vouched_for(svid: X509SVID, bundle: Bundle, *, at: datetime) -> bool:
     return True
 
 
-def check_jwt(token: str, *, spiffe_id: SpiffeID, audiences: Collection[str]) -> None:
-    """Check that a minted JWT-SVID is for this SPIFFE ID and these audiences; its signature is the verifiers' affair.
+def take_jwt(token: str, *, spiffe_id: SpiffeID, audiences: Collection[str]) -> JWTSVID:
+    """Read a minted JWT-SVID that is for this SPIFFE ID and these audiences; its signature is the verifiers' affair.
 
     Raises:
-        JWTSVIDError: it is not.
+        JWTSVIDError: it is not for them.
     """
     found = JWTSVID.parse_insecure(token)
     if found.spiffe_id != spiffe_id:
         raise JWTSVIDError(f"SPIFFE ID: expected {spiffe_id}, found {found.spiffe_id}")
     if set(found.audiences) != set(audiences):
         raise JWTSVIDError(f"audiences: expected {sorted(audiences)}, found {sorted(found.audiences)}")
+    return found

@@ -27,6 +27,10 @@ class Change:
     snapshot: bool
     updates: tuple[Update, ...] = ()
 
+    def is_news(self, at: Cursor | None) -> bool:
+        """Whether it changes anything for whoever stands there: else it only says that the issuer is alive."""
+        return self.snapshot or bool(self.updates) or self.cursor != at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diff:

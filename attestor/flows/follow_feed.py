@@ -14,6 +14,7 @@ import structlog
 from attestor.cache import Cache
 from attestor.decisions.node import REJOIN
 from attestor.decisions.sync import Change
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from attestor.metrics import Metrics
@@ -48,6 +49,7 @@ class FollowFeed:
         self,
         cache: Cache,
         node: KeepNode,
+        denials: KeepDenials,
         *,
         client: IssuerClient,
         clock: NodeClock,
@@ -64,11 +66,19 @@ class FollowFeed:
         self._metrics = metrics
         self._cache = cache
         self._node = node
+        self._denials = denials
         self._client = client
         self._clock = clock
         self._jitter = jitter
         self._applied = 0
+        at = clock.read()
+        # Before the first word since the start, what the issuer said last, as far as we know, is this node's SVID.
+        self._heard_at = at.monotonic - max((at.issuer - node.node.issued_at).total_seconds(), 0.0)
         self._unacknowledged = asyncio.Event()
+
+    def age(self) -> timedelta:
+        """How old what the feed says is: how long ago it said the last word. An answer to another call tells nothing of that."""
+        return timedelta(seconds=self._clock.monotonic() - self._heard_at)
 
     async def run(self) -> None:
         """Follow, for ever: when the feed ends or fails, go on from where we stand. What is held stays in service meanwhile."""
@@ -94,10 +104,12 @@ class FollowFeed:
         while True:
             self.acknowledgements_pulse.rest()
             await first_of(self._unacknowledged.wait(), self._clock.sleep(_ACKNOWLEDGE_SECONDS))
-            cursor, asked_at = self._cache.cursor, self._clock.monotonic()
+            cursor = self._cache.cursor
+            await self._denials.tried(self._cache.denials.place)
             self.acknowledgements_pulse.work()
             if cursor is None:
                 continue
+            asked_at = self._clock.monotonic()
             try:
                 says = await self._client.acknowledge(cursor)
             except Refused as e:
@@ -124,6 +136,9 @@ class FollowFeed:
         self.pulse.rest()
         async with aclosing(self._client.follow(self._cache.cursor)) as changes:
             async for change in changes:
+                self._heard_at = self._clock.monotonic()
+                if not change.is_news(self._cache.cursor):
+                    continue
                 self.pulse.work()
                 # 1. Workloads first.
                 self._cache.apply(change)

@@ -1,4 +1,4 @@
-"""JWT-SVIDs on demand: kept until half-life, one mint for all who want the same, several mints in one call.
+"""JWT-SVIDs on demand: kept until half-life or denied, one mint for all who want the same, several mints in one call.
 
 When half-life is: attestor/decisions/renewal. Whether a token is good: attestor/decisions/minted, and valid now: attestor/decisions/clocks.
 """
@@ -12,8 +12,9 @@ from typing import NamedTuple
 import structlog
 
 from attestor.decisions.clocks import Reading, is_valid
-from attestor.decisions.minted import check_jwt
+from attestor.decisions.minted import take_jwt
 from attestor.decisions.renewal import next_limit, renew_in
+from attestor.deniallog import DenialLog, number_of
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
 from attestor.metrics import FAILED, OK, Metrics
 from attestor.nodeclock import NodeClock
@@ -22,7 +23,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from svid.entry import EntryID, RegistrationEntry
-from svid.errors import SVIDError
+from svid.errors import JWTSVIDError, SVIDError
 
 __all__ = ["MintJWTs"]
 
@@ -50,13 +51,15 @@ class _Wish(NamedTuple):
 
 @dataclass(slots=True)
 class _Kept:
-    """A token, and from when on another one is minted, by the monotonic clock."""
+    """A token, and from when on another one is minted, by the monotonic clock.
+
+    Args:
+        number: its jti; None: it has none of ours.
+    """
 
     minted: MintedJWT
+    number: int | None
     renew_at: float
-
-    def is_valid(self, at: Reading) -> bool:
-        return is_valid(max(self.minted.issued_at, _EPOCH) - _TOLERANCE, self.minted.expires_at, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class MintJWTs:
     """The flow and its ports; `run` must be running for anybody to get a token that is not kept.
 
     Args:
+        denials: a token that one of them names is not handed out any more.
         answer_seconds: how long a caller waits for a token, whatever becomes of the mint.
     """
 
@@ -78,6 +82,7 @@ class MintJWTs:
         self,
         *,
         client: IssuerClient,
+        denials: DenialLog,
         clock: NodeClock,
         troubles: Troubles | None = None,
         metrics: Metrics,
@@ -87,6 +92,7 @@ class MintJWTs:
         self._troubles = troubles or Troubles(clock)
         self._metrics = metrics
         self._client = client
+        self._denials = denials
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._kept: Shelf[_Wish, _Kept] = Shelf(_KEPT)
@@ -106,13 +112,13 @@ class MintJWTs:
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
         at = self._clock.read()
         kept = self._kept.get(entry.id, wish)
-        if kept is not None and at.monotonic < kept.renew_at and kept.is_valid(at):
+        if kept is not None and at.monotonic < kept.renew_at and self._is_good(kept, at):
             self._kept.use(entry.id, wish)
             return kept.minted
         answer = await self._mint(wish, entry)
         if isinstance(answer, MintedJWT):
             return answer
-        if kept is None or not kept.is_valid(self._clock.read()):
+        if kept is None or not self._is_good(kept, self._clock.read()):
             raise answer
         kept.renew_at = self._clock.monotonic() + _RETRY_SECONDS
         return kept.minted
@@ -192,15 +198,22 @@ class MintJWTs:
 
     def _keep(self, wish: _Wish, entry: RegistrationEntry, minted: MintedJWT) -> MintedJWT | Refused:
         try:
-            check_jwt(minted.token, spiffe_id=entry.spiffe_id, audiences=wish.audiences)
+            svid = take_jwt(minted.token, spiffe_id=entry.spiffe_id, audiences=wish.audiences)
+            if (number := number_of(svid)) in self._denials:
+                raise JWTSVIDError("svid: expected one that is good, found it revoked already")
         except SVIDError as e:
             log.warning("JWT-SVID not taken", entry_id=entry.id, reason=str(e))
             return _not_minted()
         at = self._clock.read()
         life, left = minted.expires_at - minted.issued_at, minted.expires_at - at.own
         wait = renew_in(life, left=left, jitter=_HALF_LIFE).total_seconds()
-        self._kept.put(entry.id, wish, _Kept(minted, at.monotonic + wait))
+        self._kept.put(entry.id, wish, _Kept(minted, number, at.monotonic + wait))
         return minted
+
+    def _is_good(self, kept: _Kept, at: Reading) -> bool:
+        minted = kept.minted
+        is_in_time = is_valid(max(minted.issued_at, _EPOCH) - _TOLERANCE, minted.expires_at, at)
+        return is_in_time and kept.number not in self._denials
 
 
 def _told(answer: MintedJWT | Refused) -> MintedJWT | Refused:

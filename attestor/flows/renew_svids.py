@@ -1,4 +1,4 @@
-"""X509-SVIDs for all entries: minted when an entry comes, again at half-life, in batches.
+"""X509-SVIDs for all entries: minted when an entry comes, again at half-life and when one was denied, in batches.
 
 What is due when: attestor/decisions/renewal. Whether an answer is good: attestor/decisions/minted. Which clock counts for what:
 attestor/decisions/clocks.
@@ -150,6 +150,8 @@ class RenewSVIDs:
         for entry_id in self._plans.keys() - entries.keys():
             del self._plans[entry_id]
             self._troubles.over(_RENEWAL, subject=_named(entry_id))
+        for entry_id in self._cache.take_denied() & self._plans.keys():
+            self._plans[entry_id].due = at.monotonic
         offsets, before = _Offsets.of(at), self._offsets
         self._offsets = offsets
         if max(abs(offsets.own - before.own), abs(offsets.issuer - before.issuer)) > _A_JUMP:
@@ -214,6 +216,8 @@ class RenewSVIDs:
             svid = take_x509(answer.chain, key, bundle=self._cache.bundle, at=at.issuer)
             if svid.spiffe_id != entry.spiffe_id:
                 raise X509SVIDError(f"SPIFFE ID: expected {entry.spiffe_id}, found {svid.spiffe_id}")
+            if svid.serial in self._cache.denials:
+                raise X509SVIDError("svid: expected one that is good, found it revoked already")
         except SVIDError as e:
             self._postpone(entry, str(e))
             return None

@@ -22,6 +22,7 @@ from attestor.decisions.update import (
     x509_bundle_update,
     x509_update,
 )
+from attestor.deniallog import number_of
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
 from attestor.workloadattestor.port import WorkloadAttestor
@@ -127,11 +128,11 @@ class ServeWorkload:
         """Check a JWT-SVID that somebody presented to a caller; the caller itself needs no identity for that.
 
         Raises:
-            Refused: INVALID when the token proves nothing to that audience; UNAVAILABLE before the first complete snapshot.
+            Refused: INVALID when the token proves nothing to that audience, or was revoked; UNAVAILABLE before the first complete snapshot.
         """
         bundle = self._cache.view(frozenset()).bundle
         try:
-            return verify(
+            svid = verify(
                 token,
                 lambda trust_domain: bundle if trust_domain == bundle.trust_domain else None,
                 audience=audience,
@@ -139,6 +140,9 @@ class ServeWorkload:
             )
         except JWTSVIDError as err:
             raise Refused(Kind.INVALID, f"svid: {err}") from err
+        if number_of(svid) in self._cache.denials:
+            raise Refused(Kind.INVALID, "svid: revoked before its time")
+        return svid
 
     async def _watch(
         self,

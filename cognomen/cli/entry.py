@@ -190,17 +190,20 @@ def update(entry_id: str | None, source: str | None, output: str, socket: Path, 
 
 @entry.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--let-expire", is_flag=True, help="What was signed for them stays valid until its end.")
 @output_option
 @admin_socket_option
-def delete(ids: tuple[str, ...], output: str, socket: Path) -> None:
+def delete(ids: tuple[str, ...], let_expire: bool, output: str, socket: Path) -> None:
     """Delete entries: all of them or none. Their workloads lose their identities at once.
+
+    What was signed for them is revoked: who shows it is refused.
 
     \b
     Example:
       cognomen entry delete $(cognomen entry list --parent /old/group --output json | jq -r '.entries[].id')
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        _print_changed(admin.delete_entries(pb.DeleteEntriesRequest(ids=ids)), output)
+        _print_changed(admin.delete_entries(pb.DeleteEntriesRequest(ids=ids, let_expire=let_expire)), output)
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, JSON]:

@@ -141,8 +141,8 @@ def show(node_id: str, output: str, socket: Path) -> None:
 def evict(node_ids: tuple[str, ...], output: str, socket: Path) -> None:
     """Forget nodes: their feed ends at once, and none of their calls is answered.
 
-    Such a node comes again only as another one, with a new invite. What its workloads
-    hold is valid until its end.
+    Such a node comes again only as another one, with a new invite. Its SVID and what its
+    workloads hold is revoked: who shows it is refused.
 
     \b
     Example:

@@ -148,7 +148,7 @@ class AdminService:
 
     async def _delete_entries(self, request: pb.DeleteEntriesRequest) -> pb.EntriesResponse:
         ids = [EntryID(entry_id) for entry_id in request.ids]
-        return await _changed(await self._flows.entries.delete(ids, actor=self._actor))
+        return await _changed(await self._flows.entries.delete(ids, let_expire=request.let_expire, actor=self._actor))
 
     async def _get_entry(self, request: pb.GetEntryRequest) -> node_pb2.Entry:
         return entry_to_pb(await queries.get_entry(self._flows.datastore, EntryID(request.id)))

@@ -14,6 +14,7 @@ from svid.errors import SVIDError
 __all__ = ["list_revocations", "revocation_status", "revoke"]
 
 _MOST_SILENT = 20
+_NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION]
 
 
 async def revoke(flow: Revoke, request: pb.RevokeRequest, *, actor: str) -> pb.RevokeResponse:
@@ -45,8 +46,8 @@ def revocation_status(revocation: Revocation, feed: FeedAttestors) -> pb.Revocat
 
 
 def _target_from_pb(message: pb.RevocationTarget) -> Target:
-    if message.kind not in set(RevocationKind):
-        raise Refused(Kind.INVALID, f"kind: expected one of {', '.join(RevocationKind)}, found {message.kind!r}")
+    if message.kind not in _NAMED:
+        raise Refused(Kind.INVALID, f"kind: expected one of {', '.join(_NAMED)}, found {message.kind!r}")
     try:
         return Target(
             kind=RevocationKind(message.kind),

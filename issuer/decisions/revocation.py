@@ -61,6 +61,7 @@ class RevocationKind(StrEnum):
     SPIFFE_ID = "spiffe-id"
     SELECTOR = "selector"
     NODE = "node"
+    DELETION = "deletion"  # of entries, by another command
 
 
 _BLOCKING = frozenset({RevocationKind.ENTRY, RevocationKind.SPIFFE_ID, RevocationKind.SELECTOR})
@@ -85,7 +86,7 @@ class Target:
     Args:
         serials: of `svid`: serials in lower-case hexadecimal, or jtis.
         before: of `issued-before`: what was issued until then.
-        entry_ids: of `entry`; of `issued-before`, to narrow it.
+        entry_ids: of `entry` and `deletion`; of `issued-before`, to narrow it.
         node_ids: of `node`; of `issued-before`, to narrow it.
         spiffe_id: of `spiffe-id`; of `issued-before`, to narrow it.
         below: of `spiffe-id`: every SPIFFE ID below it, too.

@@ -10,6 +10,8 @@ from issuer.decisions import audit, registration
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, entry_changes
 from issuer.decisions.names import node_id_of
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
+from issuer.flows.revoke import end_in
 from issuer.metrics import Metrics
 from issuer.queries import groups_in
 from svid.clock import Clock
@@ -76,14 +78,19 @@ class ChangeEntries:
         _check_size(len(entries))
         return await self._change("entry updated", actor, lambda tx: self._update(tx, entries, actor))
 
-    async def delete(self, ids: Sequence[EntryID], *, actor: str) -> Changed:
-        """Remove entries by their ids.
+    async def delete(self, ids: Sequence[EntryID], *, let_expire: bool = False, actor: str) -> Changed:
+        """Remove entries by their ids, and end what was signed for them.
+
+        Args:
+            let_expire: it stays valid until its end.
 
         Raises:
             Refused: INVALID, NOT_FOUND.
         """
         _check_size(len(ids))
-        return await self._change("entry deleted", actor, lambda tx: self._delete(tx, ids, actor))
+        return await self._change(
+            "entry deleted", actor, lambda tx: self._delete(tx, ids, actor, let_expire=let_expire)
+        )
 
     async def _change(
         self, action: str, actor: str, work: Callable[[Transaction], Changed], *, expendable: bool = False
@@ -128,10 +135,16 @@ class ChangeEntries:
         done = _Done(action="entry updated", actor=actor, entries=stored, log=log)
         return self._record(tx, done, [*warnings, *self._orphans(tx, stored)])
 
-    def _delete(self, tx: Transaction, ids: Sequence[EntryID], actor: str) -> Changed:
+    def _delete(self, tx: Transaction, ids: Sequence[EntryID], actor: str, *, let_expire: bool) -> Changed:
         before = _find(tx, ids)
         gone = [before[entry_id] for entry_id in ids]
         tx.entries.delete(ids)
+        if not let_expire:
+            target = Target(kind=RevocationKind.DELETION, entry_ids=tuple(ids))
+            asked = Revocation(
+                target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.clock.now()
+            )
+            end_in(tx, asked, Live(entry_ids=ids))
         log = [change for entry in gone for change in entry_changes(entry, None)]
         done = _Done(action="entry deleted", actor=actor, entries=gone, log=log)
         return self._record(tx, done)

@@ -70,14 +70,14 @@ class FeedAttestors:
     Args:
         connected: how many feeds each node has open now.
         standing: how far each of them is.
-        look_seconds: how late a feed notices that the wall clock was set; rarer than elsewhere, for there are thousands of feeds.
+        word_seconds: without news, a feed says after that time that it is alive, and looks whether the wall clock was set.
     """
 
     datastore: Datastore
     deferred: DeferWrites
     clock: Clock
     trust_domain: TrustDomain
-    look_seconds: float = 30.0
+    word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
     standing: dict[NodeID, Standing] = field(default_factory=dict)
 
@@ -127,24 +127,35 @@ class FeedAttestors:
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
+        told, said_at = place.cursor, self.clock.monotonic()
         while True:
             # 2. One message after the other: while they go out, changes gather.
             for step in steps:
-                self.standing[node_id].sent = step.cursor
+                self.standing[node_id].sent = told = step.cursor
                 await send(step)
+                said_at = self.clock.monotonic()
             # 3. Wait for the log to grow or a group to end, then read what that means to this node.
-            await self._wait(place, not_after)
-            steps, place = await self.datastore.read(partial(self._advance, place=place))
+            if await self._wait(place, not_after, said_at):
+                steps, place = await self.datastore.read(partial(self._advance, place=place))
+            # 4. Nothing to tell for a while: say that we are alive, which moves the node nowhere.
+            else:
+                steps = [FeedStep(cursor=told)]
 
-    async def _wait(self, place: _Place, not_after: datetime) -> None:
+    async def _wait(self, place: _Place, not_after: datetime, said_at: float) -> bool:
+        """Whether there may be news; False: it is time to say a word without any."""
         next_end = min(place.regroups_at or not_after, not_after)
-        while (left := (next_end - self.clock.now()).total_seconds()) > 0:
+        if (left := (next_end - self.clock.now()).total_seconds()) > 0:
+            rest = said_at + self.word_seconds - self.clock.monotonic()
+            if rest <= 0:
+                return False
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, self.look_seconds)):
+                async with asyncio.timeout(min(left, rest)):
                     await self.datastore.wait_for_change(place.cursor.number)
-                    return
+                    return True
+            return left <= rest
         if self.clock.now() >= not_after:
             raise _over(not_after)
+        return True
 
     def _begin(self, tx: Transaction, node_id: NodeID, cursor: Cursor | None) -> tuple[list[FeedStep], _Place]:
         place, has_lapsed = self._stand(tx, node_id, tx.changes.head())

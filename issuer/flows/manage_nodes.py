@@ -1,4 +1,7 @@
-"""Send nodes away: evict one, ban one for good, purge those that never came back. An open feed ends at once, by the change."""
+"""Send nodes away: evict one, ban one for good, purge those that never came back. An open feed ends at once, by the change.
+
+What was signed for them and their workloads ends, too (issuer/flows/revoke).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +12,8 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import AuditEvent, NodeID
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
+from issuer.flows.revoke import all_of_node, end_in
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
 
@@ -96,3 +101,8 @@ class ManageNodes:
             at=self.clock.now(), actor=actor, action=action, subject=str(node.spiffe_id), credential=node.current_serial
         )
         tx.audit.append([event])
+        target = Target(kind=RevocationKind.NODE, node_ids=(node.id,))
+        asked = Revocation(
+            target=target, reason=Reason.CESSATION_OF_OPERATION, comment=action, actor=actor, at=event.at
+        )
+        end_in(tx, asked, all_of_node(node.id))

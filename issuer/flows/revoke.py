@@ -32,7 +32,7 @@ from issuer.queries import all_nodes_in
 from svid.clock import Clock
 from svid.entry import RegistrationEntry
 
-__all__ = ["Revoke", "Revoked", "deny_in"]
+__all__ = ["Revoke", "Revoked", "all_of_node", "deny_in", "end_in"]
 
 log = structlog.get_logger(__name__)
 
@@ -196,6 +196,17 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     return stored
 
 
+def end_in(tx: Transaction, asked: Revocation, live: Live) -> None:
+    """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
+    if tx.denials.fallen(live, now=asked.at):
+        deny_in(tx, asked, live)
+
+
+def all_of_node(node_id: NodeID) -> Live:
+    """Everything that was signed for a node and its workloads."""
+    return Live(kinds=_ALL_OF_A_NODE, node_ids=[node_id])
+
+
 def _check(tx: Transaction, asked: Revocation) -> None:
     target = asked.target
     check_comment(asked.comment)
@@ -240,7 +251,7 @@ def _named(tx: Transaction, target: Target) -> _Named:
                 spiffe_id=target.spiffe_id,
             )
             return _Named(live=live)
-        case RevocationKind.ENTRY:
+        case RevocationKind.ENTRY | RevocationKind.DELETION:
             found = list(tx.entries.get(target.entry_ids).values())
             return _Named(live=Live(entry_ids=target.entry_ids), entries=found)
         case RevocationKind.SPIFFE_ID:

@@ -5,7 +5,7 @@ What it does not do: TLS, a ledger, entitlement by parents (every entry is every
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -24,6 +24,7 @@ from cognomen.protocol.feed import Cursor
 from issuer.decisions.feedsteps import cut, in_order
 from svid.bundle import Bundle
 from svid.clock import Clock
+from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import PublicKey, public_key_from_der
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -71,7 +72,14 @@ class Authority:
     def token(self, spiffe_id: SpiffeID, audiences: Sequence[str], *, ttl: timedelta) -> str:
         """Sign a JWT-SVID."""
         now = self._clock.now()
-        claims = {"sub": str(spiffe_id), "aud": list(audiences), "iat": now, "exp": now + ttl}
+        self._serial += 1
+        claims = {
+            "sub": str(spiffe_id),
+            "aud": list(audiences),
+            "iat": now,
+            "exp": now + ttl,
+            "jti": f"{2**127 + self._serial:x}",
+        }
         return jwt.encode(claims, self.jwt_key, algorithm="ES256", headers={"kid": self.kid})
 
     def _own_certificate(self, name: str) -> x509.Certificate:
@@ -139,6 +147,7 @@ class IssuerInMemory:
         self.is_silent = False
         self.most: int | None = None
         self.cancels = 0
+        self.words = 0
         self.loses_replies = 0
         self.refused_node: Refused | None = None
         self.refused_return: Refused | None = None
@@ -150,7 +159,7 @@ class IssuerInMemory:
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
         self._incarnation = 1
-        self._log: list[EntryID | None] = []  # None: the bundle changed
+        self._log: list[EntryID | tuple[Denial, ...] | None] = []  # None: the bundle changed
         self._entries: dict[EntryID, RegistrationEntry] = {}
         self._tokens: dict[str, bytes] = {}
         self._grown = asyncio.Event()
@@ -201,6 +210,12 @@ class IssuerInMemory:
         self._log.append(None)
         self.wake()
 
+    def deny(self, *numbers: int, ends_at: datetime | None = None) -> None:
+        """End these credentials, which would have ended in an hour."""
+        end = (ends_at or self.clock.now() + timedelta(hours=1)).replace(microsecond=0)
+        self._log.append(tuple(Denial(number, end) for number in numbers))
+        self.wake()
+
     def lose_authorities(self) -> None:
         """Sign with a new authority that stands alone in the bundle, as after a restore of a backup that is older than the others."""
         self.authority = Authority(self.trust_domain, self.clock, name="after the others")
@@ -209,8 +224,9 @@ class IssuerInMemory:
         self.wake()
 
     def restore(self) -> None:
-        """Come back from a backup: another incarnation."""
+        """Come back from a backup: another incarnation, which knows of no denial."""
         self._incarnation += 1
+        self._log = [change for change in self._log if not isinstance(change, tuple)]
         self.wake()
 
     def set_reachable(self, *, reachable: bool) -> None:
@@ -266,19 +282,25 @@ class IssuerInMemory:
         """What a follower who stands there has to learn, cut as the issuer cuts it; whoever returns is told the bundle, in any case."""
         head = Cursor(incarnation=str(self._incarnation), number=len(self._log))
         if cursor is None or cursor.incarnation != head.incarnation or cursor.number > head.number:
-            updates = in_order(bundle=self.bundle, entries=self._entries.values())
+            updates = in_order(denials=_denied(self._log), bundle=self.bundle, entries=self._entries.values())
             return [Change(cursor=head, snapshot=True, updates=tuple(updates))]
         if cursor == head and not returns:
             return []
         touched = self._log[cursor.number :]
-        ids = {entry_id for entry_id in touched if entry_id is not None}
+        ids = {entry_id for entry_id in touched if isinstance(entry_id, str)}
         updates = in_order(
+            denials=_denied(touched),
             bundle=self.bundle if None in touched or returns else None,
             gone=ids - self._entries.keys(),
             entries=(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
         )
         messages = cut(updates, before=cursor, after=head)
         return [Change(cursor=one.cursor, snapshot=False, updates=one.updates) for one in messages]
+
+    def say_a_word(self) -> None:
+        """Tell every follower that the issuer is alive."""
+        self.words += 1
+        self.wake()
 
     async def wait(self) -> None:
         """Return after the next change of anything."""
@@ -288,6 +310,10 @@ class IssuerInMemory:
         """Have every follower look again."""
         self._grown.set()
         self._grown = asyncio.Event()
+
+
+def _denied(changes: Iterable[EntryID | tuple[Denial, ...] | None]) -> list[Denial]:
+    return [denial for change in changes if isinstance(change, tuple) for denial in change]
 
 
 class InMemoryIssuerClient:
@@ -328,7 +354,7 @@ class InMemoryIssuerClient:
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         self._check_node()
         used = self._used
-        returns = True
+        returns, words = True, self._issuer.words
         while used == self._used:
             steps = self._issuer.steps(cursor, returns=returns)
             for step in steps:
@@ -336,7 +362,10 @@ class InMemoryIssuerClient:
                 cursor, returns = step.cursor, False
                 if used != self._used:
                     return
-            if not steps:
+            if words != self._issuer.words and cursor is not None:
+                words = self._issuer.words
+                yield Change(cursor=cursor, snapshot=False)
+            elif not steps:
                 await self._issuer.wait()
                 self._check_node()
 

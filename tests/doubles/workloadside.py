@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,24 +16,29 @@ from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import ProtocolError
 
+from attestor.api.denials import Denials
 from attestor.api.status import translate
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.sync import Change
+from attestor.deniallog import number_of
+from attestor.flows.serve_denials import ServeDenials
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
 from attestor.workloadattestor.port import WorkloadAttestor
 from attestor.workloadattestor.unix import UnixAttestor
-from cognomen.daemon.caller import peer
+from cognomen.daemon.caller import Caller, peer
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.gate import Identify, Limits, listen
-from cognomen.daemon.unixrpc import serve
+from cognomen.daemon.unixrpc import Service, serve
 from cognomen.protocol.feed import Cursor
 from issuer.decisions.feedsteps import in_order
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
+from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
+from svid.jwtsvid import JWTSVID
 from svid.keys import KeyKind, generate_private_key
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -113,6 +118,12 @@ class WorkloadSide:
         self.authorities.append(Authority(TRUST_DOMAIN, self.clock, name=f"{len(self.authorities)}"))
         self._apply(bundle=self.bundle)
 
+    def deny(self, *credentials: X509SVID | JWTSVID) -> None:
+        """End these before their time."""
+        numbers = (one.serial if isinstance(one, X509SVID) else number_of(one) for one in credentials)
+        end = (self.clock.now() + HOUR).replace(microsecond=0)
+        self._apply(denials=[Denial(number, end) for number in numbers if number is not None])
+
     def mint(self, *entries: RegistrationEntry) -> None:
         """Hold a new X509-SVID for each."""
         self.cache.hold(self._minted(entry) for entry in entries)
@@ -133,6 +144,10 @@ class WorkloadSide:
             self.cache, attestors=attestors or [UnixAttestor(self.clock)], minter=self, clock=NodeClock(self.clock)
         )
 
+    def denials_flow(self, age: Callable[[], timedelta] = timedelta) -> ServeDenials:
+        """The flow that tells what this cache holds denied; by default the issuer was heard just now."""
+        return ServeDenials(self.cache.denials, age=age, clock=NodeClock(self.clock))
+
     def _apply(
         self,
         *,
@@ -140,10 +155,11 @@ class WorkloadSide:
         entries: Sequence[RegistrationEntry] = (),
         gone: Sequence[EntryID] = (),
         bundle: Bundle | None = None,
+        denials: Sequence[Denial] = (),
     ) -> None:
         self._number += 1
         cursor = Cursor(incarnation="1", number=self._number)
-        updates = in_order(bundle=bundle, gone=gone, entries=entries)
+        updates = in_order(denials=denials, bundle=bundle, gone=gone, entries=entries)
         self.cache.apply(Change(cursor=cursor, snapshot=snapshot, updates=tuple(updates)))
 
     def _minted(self, entry: RegistrationEntry) -> HeldX509:
@@ -155,17 +171,27 @@ class WorkloadSide:
 
 @asynccontextmanager
 async def serving(
-    flow: ServeWorkload, path: Path, *, identify: Identify = peer, listener: socket.socket | None = None
+    flow: ServeWorkload,
+    path: Path,
+    *,
+    identify: Identify = peer,
+    listener: socket.socket | None = None,
+    denials: ServeDenials | None = None,
 ) -> AsyncIterator[Channel]:
-    """Serve the Workload API on that socket; gives a channel to it.
+    """Serve the Workload API on that socket, and denials where that flow is given; gives a channel to it.
 
     Args:
         listener: listens there already; None: it is made.
     """
     writer = X509Writer()
+
+    def services(caller: Caller) -> Sequence[Service]:
+        workload_api = WorkloadAPI(flow, caller, writer)
+        return [workload_api] if denials is None else [workload_api, Denials(denials, caller, TRUST_DOMAIN)]
+
     async with serve(
         listener or listen(path, 0o666),
-        lambda caller: [WorkloadAPI(flow, caller, writer)],
+        services,
         Limits(),
         translate=translate,
         identify=identify,
@@ -178,11 +204,17 @@ async def serving(
 
 
 async def call(
-    channel: Channel, method: str, request: Message, reply: type[_Reply], *, metadata: Metadata = HEADER
+    channel: Channel,
+    method: str,
+    request: Message,
+    reply: type[_Reply],
+    *,
+    metadata: Metadata = HEADER,
+    service: str = SERVICE,
 ) -> _Reply:
     """Make a unary call; grpclib's GRPCError when it is refused."""
     async with channel.request(
-        f"/{SERVICE}/{method}", Cardinality.UNARY_UNARY, type(request), reply, metadata=metadata, timeout=10
+        f"/{service}/{method}", Cardinality.UNARY_UNARY, type(request), reply, metadata=metadata, timeout=10
     ) as stream:
         await stream.send_message(request, end=True)
         answer: _Reply | None = await stream.recv_message()
@@ -217,11 +249,17 @@ class Answers(Generic[_Reply]):
 
 @asynccontextmanager
 async def open_stream(
-    channel: Channel, method: str, request: Message, reply: type[_Reply], *, metadata: Metadata = HEADER
+    channel: Channel,
+    method: str,
+    request: Message,
+    reply: type[_Reply],
+    *,
+    metadata: Metadata = HEADER,
+    service: str = SERVICE,
 ) -> AsyncIterator[Answers[_Reply]]:
     """Open a stream and send the request; the call is reset at the end of the block, unless it is over."""
     stream = channel.request(
-        f"/{SERVICE}/{method}", Cardinality.UNARY_STREAM, type(request), reply, metadata=metadata, timeout=20
+        f"/{service}/{method}", Cardinality.UNARY_STREAM, type(request), reply, metadata=metadata, timeout=20
     )
     is_done = False
     try:

@@ -14,6 +14,7 @@ from attestor.decisions.minted import is_vouched_for
 from attestor.decisions.sync import Change
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
@@ -21,16 +22,18 @@ from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.feed import Cursor
 from issuer.decisions.feedsteps import in_order
 from svid.entry import EntryID
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.attestorflows import joined_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import UID_1000, entry
 from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
-from tests.doubles.state import MemoryState
+from tests.doubles.state import MemoryDenials, MemoryState
 from tests.doubles.until import until
 
 TD = TrustDomain("example.org")
@@ -46,6 +49,9 @@ class Attestor:
     clock: FakeClock
     cache: Cache
     node: KeepNode
+    feed: FollowFeed
+    store: MemoryDenials
+    troubles: Troubles
 
     def svid(self, entry_id: str) -> HeldX509 | None:
         return self.cache.svids.get(EntryID(entry_id))
@@ -89,11 +95,22 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     keeper = KeepNode(
         node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
     )
-    feed = FollowFeed(cache, keeper, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0)
+    troubles, store = Troubles(node_clock), MemoryDenials()
+    denials = KeepDenials(cache.denials, store=store, clock=node_clock, troubles=troubles)
+    feed = FollowFeed(cache, keeper, denials, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0)
     renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, renew.run)]
-        yield Attestor(issuer=issuer, client=client, clock=clock, cache=cache, node=keeper)
+        tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, denials.run, renew.run)]
+        yield Attestor(
+            issuer=issuer,
+            client=client,
+            clock=clock,
+            cache=cache,
+            node=keeper,
+            feed=feed,
+            store=store,
+            troubles=troubles,
+        )
         for task in tasks:
             task.cancel()
 
@@ -195,6 +212,39 @@ async def test_an_svid_is_renewed_at_half_life_with_a_new_key(attestor: Attestor
     assert after.svid.private_key.public_key() != before.svid.private_key.public_key()
 
 
+async def test_an_svid_that_is_denied_gives_way_at_once_to_one_with_a_fresh_key(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"), entry("db"))
+    await until(lambda: len(attestor.cache.svids) == 2)
+    before, other = attestor.svid("web"), attestor.svid("db")
+    assert before is not None
+    with attestor.cache.subscribe(UID_1000) as subscription:
+        attestor.issuer.deny(before.svid.serial)
+        await subscription.changed()
+        assert attestor.svid("web") is None
+        await until(lambda: attestor.svid("web") is not None)
+    after = attestor.svid("web")
+    assert after is not None
+    assert after.svid.serial != before.svid.serial
+    assert after.svid.private_key.public_key() != before.svid.private_key.public_key()
+    assert attestor.svid("db") is other
+
+
+async def test_what_is_denied_while_its_renewal_fails_is_minted_as_soon_as_the_issuer_grants_it(
+    attestor: Attestor,
+) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    before = attestor.svid("web")
+    assert before is not None
+    attestor.issuer.refused_entries[EntryID("web")] = Refused(Kind.EXHAUSTED, "too many")
+    await attestor.let_pass(HOUR * 0.75)
+    assert attestor.svid("web") is before
+    del attestor.issuer.refused_entries[EntryID("web")]
+    attestor.issuer.deny(before.svid.serial)
+    await until(lambda: attestor.svid("web") is None)
+    await until(lambda: attestor.svid("web") is not None)
+
+
 async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_longer(attestor: Attestor) -> None:
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
@@ -204,6 +254,93 @@ async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_long
     await attestor.let_pass(timedelta(minutes=1))
     assert attestor.svid("web") is None
     assert len(attestor.cache.view(UID_1000).entries) == 1
+
+
+async def test_a_denial_is_kept_before_it_is_acknowledged(attestor: Attestor) -> None:
+    head = Cursor(incarnation="1", number=1)
+    attestor.store.gate.clear()
+    attestor.issuer.deny(1)
+    await until(lambda: 1 in attestor.cache.denials)
+    await attestor.let_pass(timedelta(minutes=1))
+    assert head not in attestor.issuer.acknowledged
+    attestor.issuer.deny(2)
+    await until(lambda: 2 in attestor.cache.denials)
+    attestor.store.gate.set()
+    await until(lambda: Cursor(incarnation="1", number=2) in attestor.issuer.acknowledged)
+    assert [denial.number for denial in attestor.store.load()] == [1, 2]
+
+
+async def test_what_cannot_be_kept_stays_denied_is_a_trouble_and_is_acknowledged_all_the_same(
+    attestor: Attestor,
+) -> None:
+    await until(lambda: attestor.issuer.acknowledged != [])
+    attestor.store.refuses = Refused(Kind.UNAVAILABLE, "file denials.log: no space left on device")
+    attestor.issuer.deny(1)
+    head = Cursor(incarnation="1", number=1)
+    await until(lambda: head in attestor.issuer.acknowledged)
+    assert 1 in attestor.cache.denials
+    assert not attestor.store.load()
+    (trouble,) = attestor.troubles.all()
+    assert (trouble.what, trouble.reason) == ("denials on disk", "file denials.log: no space left on device")
+    attestor.store.refuses = None
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: bool(attestor.store.load()))
+    await until(lambda: not attestor.troubles.all())
+    assert [denial.number for denial in attestor.store.load()] == [1]
+
+
+async def test_a_restored_issuer_takes_no_denial_back(attestor: Attestor) -> None:
+    attestor.issuer.deny(1)
+    await until(lambda: 1 in attestor.cache.denials)
+    attestor.issuer.set_reachable(reachable=False)
+    attestor.issuer.restore()
+    attestor.issuer.set_reachable(reachable=True)
+    restored = Cursor(incarnation="2", number=0)
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: attestor.cache.cursor == restored)
+    assert attestor.cache.cursor == restored
+    assert 1 in attestor.cache.denials
+
+
+async def test_a_word_of_the_issuer_says_how_old_the_truth_is_and_disturbs_nobody(attestor: Attestor) -> None:
+    await settle()
+    acknowledged = len(attestor.issuer.acknowledged)
+    attestor.cache.changed.clear()
+    attestor.clock.advance(4)
+    assert attestor.feed.age() == timedelta(seconds=4)
+    with attestor.cache.subscribe(UID_1000) as subscription, capture_logs() as logs:
+        attestor.issuer.say_a_word()
+        await until(lambda: attestor.feed.age() == timedelta())
+        await settle()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await subscription.changed()
+    assert not logs
+    assert not attestor.cache.changed.is_set()
+    assert len(attestor.issuer.acknowledged) == acknowledged
+
+
+async def test_without_the_feed_the_truth_grows_old_whatever_else_the_issuer_answers(attestor: Attestor) -> None:
+    await settle()
+    acknowledged = len(attestor.issuer.acknowledged)
+    await attestor.let_pass(timedelta(minutes=1))
+    assert len(attestor.issuer.acknowledged) > acknowledged
+    assert attestor.feed.age() == timedelta(minutes=1)
+
+
+async def test_before_the_first_word_the_truth_is_as_old_as_the_node_svid(
+    issuer: IssuerInMemory, clock: FakeClock
+) -> None:
+    observe = await joined_flows(issuer, clock)
+    clock.advance(timedelta(minutes=7))
+    feed = FollowFeed(
+        observe.cache,
+        observe.node,
+        observe.denials,
+        client=issuer.client(),
+        clock=NodeClock(clock),
+        jitter=lambda: 0.0,
+        metrics=Metrics(),
+    )
+    assert feed.age() == timedelta(minutes=7)
 
 
 async def test_an_issuer_that_comes_back_is_followed_within_seconds(attestor: Attestor) -> None:

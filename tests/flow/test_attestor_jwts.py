@@ -8,11 +8,15 @@ from datetime import timedelta
 import pytest
 
 from attestor.decisions.node import Joining, joined
+from attestor.deniallog import DenialLog, number_of
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import MAX_BATCH, JWTRequest, MintedJWT
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
+from svid.denials import Denial
+from svid.jwtsvid import JWTSVID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
@@ -28,6 +32,7 @@ class Minting:
     issuer: IssuerInMemory
     clock: FakeClock
     jwts: MintJWTs
+    denials: DenialLog
     running: "asyncio.Task[None]"
 
 
@@ -40,10 +45,11 @@ async def minting() -> AsyncIterator[Minting]:
     key = generate_private_key(KeyKind.EC_P256)
     credential = issuer.join(invite.token, public_key_to_der(key.public_key()))
     await client.use(joined(invite, credential, Joining(private_key=key, token_hash=""), at=NodeClock(clock).read()))
-    jwts = MintJWTs(metrics=Metrics(), client=client, clock=NodeClock(clock))
+    denials = DenialLog()
+    jwts = MintJWTs(metrics=Metrics(), client=client, denials=denials, clock=NodeClock(clock))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(jwts.run())
-        yield Minting(issuer=issuer, clock=clock, jwts=jwts, running=task)
+        yield Minting(issuer=issuer, clock=clock, jwts=jwts, denials=denials, running=task)
         task.cancel()
 
 
@@ -54,6 +60,43 @@ async def test_a_token_is_minted_once_and_kept_until_half_life(minting: Minting)
     minting.clock.advance(1)
     assert await minting.jwts.jwt_svid(WEB, ["a"]) is not first
     assert minting.issuer.jwt_mints == [1, 1]
+
+
+async def test_a_token_that_is_denied_is_handed_out_no_more(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a"])
+    deny(minting, first)
+    second = await minting.jwts.jwt_svid(WEB, ["a"])
+    assert second.token != first.token
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is second
+
+
+async def test_a_token_that_is_denied_is_no_help_while_the_issuer_is_away(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["a"])
+    minting.issuer.set_reachable(reachable=False)
+    minting.clock.advance(HALF)
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is first
+    deny(minting, first)
+    with pytest.raises(Refused) as refused:
+        await minting.jwts.jwt_svid(WEB, ["a"])
+    assert refused.value.kind is Kind.UNAVAILABLE
+
+
+async def test_a_token_that_was_denied_before_it_came_is_not_taken(minting: Minting) -> None:
+    coming = minting.issuer.authority.token(WEB.spiffe_id, ["a"], ttl=HALF)
+    number = number_of(JWTSVID.parse_insecure(coming))
+    assert number is not None
+    minting.denials.put([Denial(number + 1, minting.clock.now() + HALF)], Cursor(incarnation="1", number=1))
+    with pytest.raises(Refused) as refused:
+        await minting.jwts.jwt_svid(WEB, ["a"])
+    assert refused.value.kind is Kind.UNAVAILABLE
+    assert minting.jwts.kept == 0
+    await minting.jwts.jwt_svid(WEB, ["a"])
+
+
+def deny(minting: Minting, minted: MintedJWT) -> None:
+    number = number_of(JWTSVID.parse_insecure(minted.token))
+    assert number is not None
+    minting.denials.put([Denial(number, minted.expires_at)], Cursor(incarnation="1", number=1))
 
 
 async def test_audiences_are_a_set(minting: Minting) -> None:
@@ -184,6 +227,7 @@ async def test_nobody_waits_for_ever_when_minting_ends() -> None:
     jwts = MintJWTs(
         metrics=Metrics(),
         client=HangingClient(IssuerInMemory(clock, TrustDomain("example.org"))),
+        denials=DenialLog(),
         clock=NodeClock(clock),
     )
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from attestor.cache import Cache
+from attestor.deniallog import DenialLog
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import MintedJWT
@@ -119,6 +120,6 @@ async def test_a_silent_issuer_keeps_nobody_waiting_for_ever_and_nothing_is_left
 async def test_whoever_asks_for_a_token_gets_an_answer_although_nobody_mints() -> None:
     clock = FakeClock()
     client = IssuerInMemory(clock, TrustDomain("example.org")).client()
-    jwts = MintJWTs(client=client, clock=NodeClock(clock), metrics=Metrics(), answer_seconds=0.05)
+    jwts = MintJWTs(client=client, denials=DenialLog(), clock=NodeClock(clock), metrics=Metrics(), answer_seconds=0.05)
     with pytest.raises(Refused, match="cannot be minted now"):
         await asyncio.wait_for(jwts.jwt_svid(WEB, ["a"]), 5)

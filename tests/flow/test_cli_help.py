@@ -37,12 +37,12 @@ def test_the_commands_of_the_issue_are_there() -> None:
     assert {" ".join(names) for names in COMMANDS} == {
         "dev", "why", "completion", "status attestor",
         "issuer run", "issuer check", "issuer healthcheck", "issuer confirm-clock", "issuer backup", "issuer restore",
+        "revoke svid", "revoke issued-before", "revoke entry", "revoke spiffe-id", "revoke selector", "revoke node",
+        "revoke list", "revoke show", "revoke lift",
         "attestor run", "attestor check", "attestor healthcheck", "attestor rejoin",
         "authority list", "authority rotate",
         "node invite", "node list", "node show", "node evict", "node ban", "node purge",
         "entry create", "entry list", "entry show", "entry update", "entry delete", "bundle show", "svid list", "svid show",
-        "revoke svid", "revoke issued-before", "revoke entry", "revoke spiffe-id", "revoke selector", "revoke node",
-        "revoke list", "revoke show", "revoke lift",
         "audit tail", "audit verify", "audit who", "fetch x509", "fetch jwt", "fetch bundles", "validate jwt",
     }  # fmt: skip
 

@@ -157,6 +157,17 @@ async def test_a_valid_token_is_validated_with_its_claims(side: WorkloadSide, ch
     assert found.claims["exp"] == svid.expires_at.timestamp()
 
 
+async def test_a_token_that_was_revoked_is_refused_from_then_on(side: WorkloadSide, channel: Channel) -> None:
+    side.synchronise(entry("a", UID))
+    (svid,) = await fetch(channel, "db")
+    (other,) = await fetch(channel, "queue")
+    side.deny(svid)
+    err = await validate_refused(channel, svid.token, "db")
+    assert (err.status, err.message) == (Status.INVALID_ARGUMENT, "svid: revoked before its time")
+    request = pb.ValidateJWTSVIDRequest(audience="queue", svid=other.token)
+    assert (await call(channel, "ValidateJWTSVID", request, pb.ValidateJWTSVIDResponse)).claims
+
+
 async def test_a_caller_without_identity_may_validate(side: WorkloadSide, channel: Channel) -> None:
     side.synchronise()
     token = side.authorities[0].token(SpiffeID.parse("spiffe://example.org/w/a"), ["db"], ttl=MINUTE)

@@ -13,6 +13,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from issuer.decisions.feedsteps import in_order
 from svid.bundle import Bundle
+from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyKind, generate_private_key
 from svid.selector import Selector
@@ -33,9 +34,14 @@ WEB, DB = entry("web"), entry("db", selectors=OTHER)
 
 
 def change(
-    *entries: RegistrationEntry, snapshot: bool = False, gone: Iterable[str] = (), bundle: Bundle | None = None
+    *entries: RegistrationEntry,
+    snapshot: bool = False,
+    gone: Iterable[str] = (),
+    bundle: Bundle | None = None,
+    denied: Iterable[int] = (),
 ) -> Change:
-    updates = in_order(bundle=bundle, gone=map(EntryID, gone), entries=entries)
+    denials = (Denial(number, NOW + HOUR) for number in denied)
+    updates = in_order(denials=denials, bundle=bundle, gone=map(EntryID, gone), entries=entries)
     return Change(cursor=Cursor(incarnation="a", number=1), snapshot=snapshot, updates=tuple(updates))
 
 
@@ -105,6 +111,46 @@ def test_a_minted_svid_whose_entry_has_left_is_not_held() -> None:
 def test_a_minted_svid_whose_entry_got_another_name_meanwhile_is_not_held() -> None:
     web = held(WEB)
     cache = cache_of(entry("web", spiffe_id=SpiffeID.parse("spiffe://example.org/new")))
+    cache.hold([web])
+    assert not cache.svids
+
+
+async def test_an_svid_that_is_denied_is_out_of_service_at_once_and_whoever_has_it_is_woken() -> None:
+    cache = cache_of(WEB, DB)
+    web, db = held(WEB), held(DB)
+    cache.hold([web, db])
+    with cache.subscribe(UID_1000) as concerned, cache.subscribe(OTHER) as other:
+        cache.apply(change(denied=[web.svid.serial]))
+        assert (await is_woken(concerned), await is_woken(other)) == (True, False)
+    assert cache.svids == {DB.id: db}
+    assert cache.take_denied() == {WEB.id}
+    assert not cache.take_denied()
+
+
+def test_a_denial_holds_for_what_the_same_step_brings_and_for_what_comes_later() -> None:
+    web = held(WEB)
+    cache = cache_of(DB)
+    cache.apply(change(WEB, denied=[web.svid.serial]))
+    cache.hold([web])
+    assert not cache.svids
+    assert cache.take_denied() == {WEB.id}
+
+
+def test_an_entry_whose_next_svid_has_come_has_lost_none() -> None:
+    cache = cache_of(WEB)
+    old, new = held(WEB), held(WEB)
+    cache.hold([old])
+    cache.apply(change(denied=[old.svid.serial]))
+    cache.hold([new])
+    assert cache.svids == {WEB.id: new}
+    assert not cache.take_denied()
+
+
+def test_a_snapshot_without_it_takes_no_denial_back() -> None:
+    cache = cache_of(WEB)
+    web = held(WEB)
+    cache.apply(change(denied=[web.svid.serial]))
+    cache.apply(change(WEB, snapshot=True))
     cache.hold([web])
     assert not cache.svids
 

@@ -209,6 +209,66 @@ async def test_whoever_goes_on_from_a_cursor_gets_the_latest_checkpoint_again(
         await follow(feeds, send, cursor=head)
 
 
+async def test_a_feed_without_news_says_that_it_is_alive_and_moves_nobody(store: SQLiteDatastore) -> None:
+    feeds = feeds_that_speak_often(store, FakeClock(NOW))
+    steps: list[FeedStep] = []
+
+    def change_what_is_not_its_own(tx: Transaction) -> None:
+        tx.changes.append([Change(kind=ChangeKind.NODE, subject=NodeID("another"))])
+
+    async def send(step: FeedStep) -> None:
+        steps.append(step)
+        if len(steps) == 2:
+            await store.write(change_what_is_not_its_own)
+        if len(steps) == 4:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        async with asyncio.timeout(10):
+            await feeds.follow(NODE, not_after=NOW + HOUR, cursor=None, send=send)
+    snapshot, *words = steps
+    assert snapshot.snapshot
+    assert words == [FeedStep(cursor=snapshot.cursor)] * 3
+
+
+async def test_a_feed_says_that_it_is_alive_however_much_happens_that_does_not_concern_it(
+    store: SQLiteDatastore,
+) -> None:
+    clock = FakeClock(NOW)
+    feeds = replace(feeds_that_speak_often(store, clock), word_seconds=5.0)
+    steps: list[FeedStep] = []
+
+    def change_what_is_not_its_own(tx: Transaction) -> None:
+        clock.advance(1)
+        tx.changes.append([Change(kind=ChangeKind.NODE, subject=NodeID("another"))])
+
+    async def send(step: FeedStep) -> None:
+        steps.append(step)
+        if len(steps) == 3:
+            raise EnoughError
+
+    async def go_on() -> None:
+        while True:
+            await store.write(change_what_is_not_its_own)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        busy = group.create_task(go_on())
+        with pytest.raises(EnoughError):
+            await feeds.follow(NODE, not_after=NOW + 1000 * HOUR, cursor=None, send=send)
+        busy.cancel()
+    assert steps[1:] == [FeedStep(cursor=steps[0].cursor)] * 2
+
+
+def feeds_that_speak_often(store: SQLiteDatastore, clock: FakeClock) -> FeedAttestors:
+    return FeedAttestors(
+        datastore=store,
+        deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        clock=clock,
+        trust_domain=TRUST_DOMAIN,
+        word_seconds=0.01,
+    )
+
+
 def credentials(count: int) -> list[Credential]:
     """Of NODE's entry /web."""
     end = SystemClock().now().replace(microsecond=0) + HOUR
@@ -363,13 +423,7 @@ async def test_a_clock_that_is_set_forward_during_a_feed_is_noticed_at_the_next_
     store: SQLiteDatastore, end: str
 ) -> None:
     clock = FakeClock(NOW)
-    feeds = FeedAttestors(
-        datastore=store,
-        deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
-        clock=clock,
-        trust_domain=TRUST_DOMAIN,
-        look_seconds=0.01,
-    )
+    feeds = feeds_that_speak_often(store, clock)
     group = replace(
         an_entry("/group", entry_id="g", of="join_token:label:team:travel"),
         parent_id=issuer_id(TRUST_DOMAIN),

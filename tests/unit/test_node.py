@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from attestor.decisions.minted import check_jwt, take_x509
+from attestor.decisions.minted import take_jwt, take_x509
 from attestor.decisions.node import (
     Joining,
     Node,
@@ -162,8 +162,8 @@ def test_a_minted_leaf_that_does_not_keep_the_profile_is_refused() -> None:
 
 def test_a_minted_token_must_have_the_name_and_the_audiences_asked_for() -> None:
     token = ISSUER.authority.token(WEB, ["a", "b"], ttl=HOUR)
-    check_jwt(token, spiffe_id=WEB, audiences=["b", "a"])
+    take_jwt(token, spiffe_id=WEB, audiences=["b", "a"])
     with pytest.raises(JWTSVIDError, match="SPIFFE ID"):
-        check_jwt(token, spiffe_id=TD.id, audiences=["a", "b"])
+        take_jwt(token, spiffe_id=TD.id, audiences=["a", "b"])
     with pytest.raises(JWTSVIDError, match="audiences"):
-        check_jwt(token, spiffe_id=WEB, audiences=["a"])
+        take_jwt(token, spiffe_id=WEB, audiences=["a"])

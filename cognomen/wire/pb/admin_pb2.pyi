@@ -248,6 +248,9 @@ class DeleteEntriesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDS_FIELD_NUMBER: _builtins.int
+    LET_EXPIRE_FIELD_NUMBER: _builtins.int
+    let_expire: _builtins.bool
+    """what was signed for them stays valid until its end"""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """at most 100,000"""
@@ -256,10 +259,11 @@ class DeleteEntriesRequest(_message.Message):
         self,
         *,
         ids: _abc.Iterable[_builtins.str] | None = ...,
+        let_expire: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "let_expire", b"let_expire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1028,7 +1032,7 @@ class RevocationTarget(_message.Message):
     BELOW_FIELD_NUMBER: _builtins.int
     SELECTOR_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """"svid", "issued-before", "entry", "spiffe-id", "selector", "node" """
+    """"svid", "issued-before", "entry", "spiffe-id", "selector", "node"; "deletion": of entries, by DeleteEntries"""
     spiffe_id: _builtins.str
     """of spiffe-id; of issued-before, to narrow it"""
     below: _builtins.bool

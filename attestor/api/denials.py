@@ -1,0 +1,68 @@
+"""The service by which our own library hears what is denied, beside the Workload API, as one caller on one connection is served it.
+
+Decided here: what a message looks like. Who is told what, and who may say what it enforces: flows/serve_denials.
+"""
+
+from collections.abc import Mapping
+
+from google.protobuf.duration_pb2 import Duration
+from grpclib.const import Cardinality, Handler
+from grpclib.server import Stream
+
+from attestor.api.header import method
+from attestor.flows.serve_denials import ServeDenials, Word
+from cognomen.daemon.call import only_request
+from cognomen.daemon.caller import Caller
+from cognomen.protocol.feed import Cursor
+from svid.spiffeid import TrustDomain
+from svid.wire.pb import denials_pb2 as pb
+
+__all__ = ["Denials"]
+
+_SERVICE = "cognomen.workload.v1.Denials"
+
+
+class Denials:
+    """Serves cognomen.workload.v1.Denials to one caller."""
+
+    def __init__(self, flow: ServeDenials, caller: Caller, trust_domain: TrustDomain) -> None:
+        self._flow = flow
+        self._caller = caller
+        self._trust_domain = trust_domain
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        """The methods, by their paths."""
+        receipt = pb.EnforcedRequest, pb.EnforcedResponse
+        return {
+            f"/{_SERVICE}/Follow": method(self._follow, Cardinality.UNARY_STREAM, pb.FollowRequest, pb.Denied),
+            f"/{_SERVICE}/Enforced": method(self._enforced, Cardinality.UNARY_UNARY, *receipt),
+        }
+
+    async def _follow(self, stream: Stream[pb.FollowRequest, pb.Denied]) -> None:
+        await only_request(stream)
+
+        async def send(word: Word) -> None:
+            await stream.send_message(_denied(word, self._trust_domain))
+
+        await self._flow.follow(self._caller, send)
+
+    async def _enforced(self, stream: Stream[pb.EnforcedRequest, pb.EnforcedResponse]) -> None:
+        request = await only_request(stream)
+        epoch = Cursor(incarnation=request.epoch.incarnation, number=request.epoch.number)
+        self._flow.take_receipt(self._caller, request.point, epoch)
+        await stream.send_message(pb.EnforcedResponse())
+
+
+def _denied(word: Word, trust_domain: TrustDomain) -> pb.Denied:
+    age = Duration()
+    age.FromTimedelta(word.age)
+    epoch = word.epoch
+    return pb.Denied(
+        trust_domain=trust_domain.name,
+        epoch=None if epoch is None else pb.Epoch(incarnation=epoch.incarnation, number=epoch.number),
+        snapshot=word.snapshot,
+        more=word.more,
+        numbers=word.denials.numbers,
+        ends=word.denials.ends,
+        age=age,
+    )
