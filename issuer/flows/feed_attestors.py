@@ -50,7 +50,7 @@ class Standing:
     """How far a connected node is.
 
     Args:
-        acknowledged: the last change number that its attestor said it has.
+        acknowledged: the last change number that its attestor said it has, since it connected or in connecting; 0: none.
         sent: where the last message left it; None: none was sent since it connected.
     """
 
@@ -93,7 +93,7 @@ class FeedAttestors:
         if self.connected[node.id] >= _FEEDS_PER_NODE:
             raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
         self.connected[node.id] += 1
-        self.standing.setdefault(node.id, Standing(node.acknowledged))
+        self.standing.setdefault(node.id, Standing(0))
         try:
             async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
                 await self._follow(node.id, cursor, send, not_after)
@@ -127,6 +127,8 @@ class FeedAttestors:
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
+        # What it acknowledged in a former life it may have lost since: what counts is where it says that it stands.
+        self.standing[node_id].acknowledged = 0 if cursor is None or steps[0].snapshot else cursor.number
         told, said_at = place.cursor, self.clock.monotonic()
         while True:
             # 2. One message after the other: while they go out, changes gather.
