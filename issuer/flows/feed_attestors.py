@@ -24,6 +24,7 @@ from issuer.decisions.revocation import Blocks
 from issuer.flows.defer_writes import DeferWrites
 from issuer.queries import active_node_in, blocks_in, bundle_in, groups_in
 from svid.clock import Clock
+from svid.denials import Denial
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["FeedAttestors", "Send", "Standing"]
@@ -80,6 +81,7 @@ class FeedAttestors:
     word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
     standing: dict[NodeID, Standing] = field(default_factory=dict)
+    _told: dict[tuple[int, ...], tuple[Denial, ...]] = field(default_factory=dict)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -204,7 +206,7 @@ class FeedAttestors:
         entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks, now=now)
         updates = tuple(
             in_order(
-                denials=tx.denials.of(what.denials_of) if what.denials_of else (),
+                denials=self._denials_of(tx, what.denials_of) if what.denials_of else (),
                 bundle=bundle_in(tx, self.trust_domain) if what.bundle or returns else None,
                 gone=gone,
                 entries=entries,
@@ -212,6 +214,15 @@ class FeedAttestors:
             )
         )
         return cut(updates, before=before.cursor, after=place.cursor) if updates else [], place
+
+    def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
+        """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""
+        found = self._told.get(revocations)
+        if found is None:
+            found = tuple(tx.denials.of(revocations))
+            self._told.clear()
+            self._told[revocations] = found
+        return found
 
     def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
         now, blocks = self.clock.now(), blocks_in(tx)
