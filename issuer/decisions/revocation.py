@@ -72,6 +72,7 @@ _NEEDED = {
     RevocationKind.SPIFFE_ID: "spiffe_id",
     RevocationKind.SELECTOR: "selector",
     RevocationKind.NODE: "node_ids",
+    RevocationKind.DELETION: "entry_ids",
 }
 _OPTIONAL = {
     RevocationKind.ISSUED_BEFORE: frozenset({"entry_ids", "node_ids", "spiffe_id"}),
