@@ -173,6 +173,9 @@ class Ledger(Protocol):
     def get(self, serial: str) -> Credential | None:
         """One credential, by its serial or jti."""
 
+    def among(self, serials: Collection[str]) -> Iterator[Credential]:
+        """Those of these serials and jtis that are in the ledger."""
+
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
         """For those of these keys that were certified before: under what, by key hash."""
 

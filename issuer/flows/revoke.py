@@ -212,7 +212,7 @@ def _check(tx: Transaction, asked: Revocation) -> None:
     check_comment(asked.comment)
     check_target(target, now=asked.at)
     if target.kind is RevocationKind.SVID:
-        check_serials(target.serials, [one for serial in target.serials if (one := tx.ledger.get(serial)) is not None])
+        check_serials(target.serials, tx.ledger.among(target.serials))
     if target.kind is RevocationKind.NODE:
         for node_id in target.node_ids:
             if tx.nodes.get(node_id) is None:

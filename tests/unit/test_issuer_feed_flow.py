@@ -310,6 +310,26 @@ async def hear(
     return told
 
 
+@pytest.mark.parametrize(("returns", "acknowledged"), [(False, 0), (True, 1)], ids=["anew", "goes on"])
+async def test_what_an_attestor_acknowledged_in_a_former_life_counts_only_if_it_still_has_it(
+    store: SQLiteDatastore, feeds: FeedAttestors, *, returns: bool, acknowledged: int
+) -> None:
+    await store.write(partial(_add_checkpoint, 1))
+    cursor = await store.read(lambda tx: tx.changes.head())
+    await store.write(partial(_add_checkpoint, 2))
+    known = replace(NODE, acknowledged=2)
+
+    async def send(step: FeedStep) -> None:
+        assert feeds.slowest() == acknowledged
+        feeds.acknowledge(known, step.cursor)
+        assert feeds.slowest() == 2
+        raise EnoughError
+
+    end = SystemClock().now() + HOUR
+    with pytest.raises(EnoughError):
+        await feeds.follow(known, not_after=end, cursor=cursor if returns else None, send=send)
+
+
 class TestRevocation:
     @pytest.fixture
     async def revoke(self, store: SQLiteDatastore, feeds: FeedAttestors) -> Revoke:
