@@ -30,6 +30,17 @@ START_SECONDS = 20
 Reply = TypeVar("Reply")
 
 
+async def revoke_in(state_dir: Path, *serials: str) -> None:
+    """End credentials on the store of an issuer that does not run: it hears of them when it starts."""
+    store = await SQLiteDatastore.open(state_dir / "issuer.db")
+    try:
+        revoke = Revoke(datastore=store, clock=SystemClock(), metrics=Metrics())
+        target = Target(kind=RevocationKind.SVID, serials=serials)
+        await revoke(target, reason=Reason.KEY_COMPROMISE, comment="", dry_run=False, actor="uid:0")
+    finally:
+        await store.close()
+
+
 class LiveIssuer:
     """One issuer and its state directory; it may be stopped and started again on the same ports."""
 
@@ -84,14 +95,8 @@ class LiveIssuer:
         await self._call("DeleteEntries", pb.DeleteEntriesRequest(ids=entry_ids), pb.EntriesResponse.FromString)
 
     async def revoke_while_stopped(self, *serials: str) -> None:
-        """End credentials on the store of an issuer that does not run: it hears of them when it starts."""
-        store = await SQLiteDatastore.open(self.config.state_dir / "issuer.db")
-        try:
-            revoke = Revoke(datastore=store, clock=SystemClock(), metrics=Metrics())
-            target = Target(kind=RevocationKind.SVID, serials=serials)
-            await revoke(target, reason=Reason.KEY_COMPROMISE, comment="", dry_run=False, actor="uid:0")
-        finally:
-            await store.close()
+        """End credentials while it does not run."""
+        await revoke_in(self.config.state_dir, *serials)
 
     async def node_serials(self, node_id: str) -> tuple[str, str]:
         """The current and the pending serial of a node."""
