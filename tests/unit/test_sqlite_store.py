@@ -20,7 +20,7 @@ from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, a_node, an_entry
 
-STORE_0002 = Path(__file__).parents[1] / "vectors" / "store" / "0002.sql"
+STORE_0002 = Path(__file__).parents[1] / "contract" / "stores" / "0002.sql"
 """A store of schema 0002 as the release that had it wrote it (its dump): an entry, a node, two rows of the ledger, one of the audit."""
 
 
