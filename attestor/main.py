@@ -19,10 +19,12 @@ from attestor.cache import Cache
 from attestor.config import AttestorConfig
 from attestor.decisions.clocks import is_valid
 from attestor.decisions.node import REJOIN, Node
+from attestor.deniallog import DenialLog
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.explain_identity import ExplainIdentity
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
@@ -33,6 +35,7 @@ from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from attestor.state.denialfile import DenialFile
 from attestor.state.disk import DiskState
 from attestor.web.health import health_pages
 from attestor.workloadattestor.unix import UnixAttestor
@@ -128,6 +131,8 @@ def flow_tasks(flows: ObserveAttestor) -> Sequence[Task]:
     return [
         Task(name="feed", run=flows.feed.run, pulse=flows.feed.pulse),
         Task(name="acknowledgements", run=flows.feed.acknowledge, pulse=flows.feed.acknowledgements_pulse),
+        Task(name="denials", run=flows.denials.run, pulse=flows.denials.pulse),
+        Task(name="followers", run=flows.followers.run),
         Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
         Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
         Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
@@ -150,6 +155,7 @@ class _Attestor:
         self._config = config
         self._ready = ready
         self._state = DiskState(config.state_dir)
+        self._denial_file = DenialFile(config.state_dir)
         self._jitter = secrets.SystemRandom().random
 
     async def join(self, invite: Invite | None) -> Node:
@@ -194,8 +200,10 @@ class _Attestor:
 
     def _flows(self, node: Node) -> ObserveAttestor:
         """The flows of a node that joined, in the hands of the one that looks at all of them."""
-        cache, client, clock, jitter = Cache(node.bundle), self.client, self.clock, self._jitter
-        troubles, metrics = self.troubles, self.metrics
+        client, clock, jitter, troubles, metrics = self.client, self.clock, self._jitter, self.troubles, self.metrics
+        denials = DenialLog(self._denial_file.load())
+        cache = Cache(node.bundle, denials)
+        keep_denials = KeepDenials(denials, store=self._denial_file, clock=clock, troubles=troubles)
         keep = KeepNode(
             node,
             state=self._state,
@@ -206,13 +214,18 @@ class _Attestor:
             troubles=troubles,
             metrics=metrics,
         )
+        feed = FollowFeed(
+            cache, keep, keep_denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+        )
         return ObserveAttestor(
             started_at=clock.now(),
             clock=clock,
             compare=CompareClocks(clock, troubles),
             cache=cache,
             node=keep,
-            feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+            feed=feed,
+            denials=keep_denials,
+            followers=ServeDenials(denials, age=feed.age, clock=clock),
             renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
             jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
             troubles=troubles,
@@ -223,7 +236,6 @@ class _Attestor:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
-        denials = ServeDenials(observe.cache.denials, age=observe.feed.age, clock=self.clock)
         trust_domain = observe.cache.bundle.trust_domain
         explain = ExplainIdentity(
             cache=observe.cache,
@@ -235,7 +247,7 @@ class _Attestor:
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [
                 WorkloadAPI(workloads, caller, writer),
-                Denials(denials, caller, trust_domain),
+                Denials(observe.followers, caller, trust_domain),
                 Inspect(observe, explain, caller),
                 Health(health),
                 Reflection([SERVICE], pool),

@@ -58,9 +58,9 @@ def blocks_in(tx: Transaction) -> Blocks:
     return blocks_of(tx.revocations.standing())
 
 
-def parents_in(tx: Transaction, node: Node, *, now: datetime) -> frozenset[SpiffeID]:
+def parents_in(tx: Transaction, node: Node, *, blocks: Blocks, now: datetime) -> frozenset[SpiffeID]:
     """The parents whose entries are this node's, as this transaction sees it."""
-    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), blocks=blocks_in(tx), now=now)
+    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), blocks=blocks, now=now)
 
 
 def active_node_in(tx: Transaction, node_id: NodeID) -> Node:

@@ -19,6 +19,7 @@ SERIAL_BYTES = 16
 KEPT_FOR = timedelta(minutes=5)
 """How long a denial is kept after the end of its credential, for verifiers whose clocks lag."""
 
+_MAX_END = 253_402_300_799  # the last second of year 9999, where datetime ends
 _JTI = re.compile(r"[0-9a-f]{32}")
 
 
@@ -56,17 +57,20 @@ def unpack(numbers: bytes, ends: Sequence[int]) -> tuple[Denial, ...]:
     """Read denials that `pack` wrote.
 
     Raises:
-        DenialError: they are not as many numbers as ends, or an end lies outside the calendar.
+        DenialError: there are not as many numbers as ends, or an end lies outside the calendar.
     """
+    if len(numbers) % SERIAL_BYTES:
+        raise DenialError(f"numbers: expected a multiple of {SERIAL_BYTES} bytes, found {len(numbers)}")
     if len(numbers) != SERIAL_BYTES * len(ends):
-        raise DenialError(f"denials: expected {SERIAL_BYTES} bytes for each of {len(ends)} ends, found {len(numbers)}")
-    try:
-        return tuple(
-            Denial(int.from_bytes(numbers[SERIAL_BYTES * n : SERIAL_BYTES * (n + 1)]), datetime.fromtimestamp(end, UTC))
-            for n, end in enumerate(ends)
-        )
-    except (ValueError, OverflowError, OSError) as e:
-        raise DenialError("denials: expected ends of the years 1 to 9999, found another") from e
+        raise DenialError(f"ends: expected one for each of {len(numbers) // SERIAL_BYTES} numbers, found {len(ends)}")
+    each = (numbers[at : at + SERIAL_BYTES] for at in range(0, len(numbers), SERIAL_BYTES))
+    return tuple(Denial(int.from_bytes(number), _end(seconds)) for number, seconds in zip(each, ends, strict=True))
+
+
+def _end(seconds: int) -> datetime:
+    if not 0 <= seconds <= _MAX_END:
+        raise DenialError(f"ends: expected seconds since 1970, up to {_MAX_END}, found {seconds}")
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 class Denials:

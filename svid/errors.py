@@ -10,6 +10,7 @@ __all__ = [
     "CRLError",
     "EntryError",
     "JWTSVIDError",
+    "RevokedError",
     "SVIDError",
     "SelectorError",
     "SpiffeIDError",
@@ -65,6 +66,10 @@ class AddressError(SVIDError):
 
 class AuthorizationError(SVIDError):
     """A peer that is who it says, and is not wanted here."""
+
+
+class RevokedError(SVIDError):
+    """A credential that ended before its time."""
 
 
 class WorkloadAPIError(SVIDError):

@@ -46,6 +46,15 @@ class JWTSVID:
     claims: Mapping[str, JSON] = field(repr=False)
     hint: str = ""
 
+    @property
+    def jti(self) -> str | None:
+        """The token's own name, if it has one that is a text.
+
+        Source: RFC 7519 4.1.7
+        """
+        jti = self.claims.get("jti")
+        return jti if isinstance(jti, str) else None
+
     @classmethod
     def parse_insecure(cls, token: str, *, hint: str = "") -> Self:
         """Parse a token without looking at its signature or its lifetime: for one that came over our own socket.

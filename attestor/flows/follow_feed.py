@@ -15,6 +15,7 @@ from attestor.cache import Cache
 from attestor.decisions.crls import MOST_BYTES, documents_of, fitting
 from attestor.decisions.node import REJOIN
 from attestor.decisions.sync import Change
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from attestor.metrics import Metrics
@@ -50,6 +51,7 @@ class FollowFeed:
         self,
         cache: Cache,
         node: KeepNode,
+        denials: KeepDenials,
         *,
         client: IssuerClient,
         clock: NodeClock,
@@ -66,6 +68,7 @@ class FollowFeed:
         self._metrics = metrics
         self._cache = cache
         self._node = node
+        self._denials = denials
         self._client = client
         self._clock = clock
         self._jitter = jitter
@@ -103,10 +106,12 @@ class FollowFeed:
         while True:
             self.acknowledgements_pulse.rest()
             await first_of(self._unacknowledged.wait(), self._clock.sleep(_ACKNOWLEDGE_SECONDS))
-            cursor, asked_at = self._cache.cursor, self._clock.monotonic()
+            cursor = self._cache.cursor
+            await self._denials.tried(self._cache.denials.place)
             self.acknowledgements_pulse.work()
             if cursor is None:
                 continue
+            asked_at = self._clock.monotonic()
             try:
                 says = await self._client.acknowledge(cursor)
             except Refused as e:

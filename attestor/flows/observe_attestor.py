@@ -9,9 +9,11 @@ from attestor.cache import Cache, HeldX509
 from attestor.decisions.node import Node
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.serve_denials import Point, ServeDenials
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.troubles import Trouble, Troubles
@@ -35,6 +37,9 @@ class Observed:
         callers: how many streams each process holds open, by uid and pid.
         ahead: how far this node's clock is ahead of the issuer's; None: not known yet.
         apart: names both clocks where they are too far apart.
+        heard_ago: how long ago the issuer said something on the feed.
+        denials: how many credentials are refused, because they were revoked.
+        enforced: how far each enforcement point of local processes is, live.
     """
 
     started_at: datetime
@@ -52,6 +57,9 @@ class Observed:
     callers: Counter[tuple[int, int]]
     ahead: timedelta | None
     apart: str
+    heard_ago: timedelta
+    denials: int
+    enforced: Mapping[Point, Cursor]
     troubles: Sequence[Trouble]
 
 
@@ -65,6 +73,8 @@ class ObserveAttestor:
     cache: Cache
     node: KeepNode
     feed: FollowFeed
+    denials: KeepDenials
+    followers: ServeDenials
     renewals: RenewSVIDs
     jwts: MintJWTs
     troubles: Troubles
@@ -89,6 +99,9 @@ class ObserveAttestor:
             callers=self.cache.callers,
             ahead=self.clock.ahead,
             apart=self.compare(),
+            heard_ago=self.feed.age(),
+            denials=len(self.cache.denials),
+            enforced=self.followers.enforced,
             troubles=self.troubles.all(),
         )
         self._measure(observed)
@@ -110,5 +123,7 @@ class ObserveAttestor:
         metrics.renewal_lag.set(seen.lag.total_seconds())
         metrics.jwt_svids.set(self.jwts.kept)
         metrics.streams.set(seen.subscribers)
+        metrics.denials.set(seen.denials)
+        metrics.heard_ago.set(seen.heard_ago.total_seconds())
         metrics.clock_ahead.set(0 if seen.ahead is None else seen.ahead.total_seconds())
         metrics.troubles.set(len(seen.troubles))

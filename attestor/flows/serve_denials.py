@@ -3,6 +3,7 @@
 Any local process may know: a number says nothing to whoever does not hold the credential. What is denied: attestor/deniallog.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,8 +64,19 @@ class ServeDenials:
         self._denials = denials
         self._age = age
         self._clock = clock
+        self._turn = 0
+        self._woken = asyncio.Event()
         self._following: Counter[tuple[int, int]] = Counter()
         self._enforced: dict[Point, Cursor] = {}
+
+    async def run(self) -> None:
+        """Wake the followers at news, and when it is time for a word, for ever: one wait for all of them, who may be hundreds."""
+        while True:
+            turn = self._denials.turn
+            self._turn += 1
+            self._woken.set()
+            self._woken = asyncio.Event()
+            await first_of(self._denials.changed(turn), self._clock.sleep(_WORD_SECONDS))
 
     async def follow(self, caller: Caller, send: Callable[[Word], Awaitable[None]]) -> None:
         """Tell a caller everything, then what comes, and a word every 5 s at least, for ever."""
@@ -73,14 +85,14 @@ class ServeDenials:
             while True:
                 # 1. What it does not have yet, as it reads it: for a slow reader nothing is held but its place. Until the issuer was heard
                 #    there is no epoch, so that the snapshot goes on.
-                turn, piece = log.turn, log.after(place, most=_MOST_TOLD)
+                turn, piece = self._turn, log.after(place, most=_MOST_TOLD)
                 more = piece.place < log.place or log.cursor is None
                 epoch = epoch if more else log.cursor
                 await send(Word(epoch=epoch, snapshot=snapshot, more=more, denials=piece, age=self._age()))
                 place, snapshot = piece.place, snapshot and more
                 # 2. Once it has everything: wait for news, or until it is time for a word.
-                if place == log.place:
-                    await first_of(log.changed(turn), self._clock.sleep(_WORD_SECONDS))
+                while place == log.place and turn == self._turn:
+                    await self._woken.wait()
 
     def take_receipt(self, caller: Caller, name: str, epoch: Cursor) -> None:
         """Note that an enforcement point of the caller enforces all denials up to that epoch.

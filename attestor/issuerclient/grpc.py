@@ -53,7 +53,8 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # else a peer whose kernel still acknowledges has a minute
+    # A ping waits behind what a thin link has not delivered yet; gRPC gives a peer whose kernel still acknowledges a minute.
+    ("grpc.http2.ping_timeout_ms", int(_STEP_SECONDS * 1000)),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, with the credentials of today
     ("grpc.enable_retries", 0),

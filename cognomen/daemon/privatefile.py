@@ -13,7 +13,15 @@ from pathlib import Path
 
 from cognomen.daemon.errors import Kind, Refused
 
-__all__ = ["alone_in", "own_what_we_make", "private_directory", "read_private", "sync_directory", "write_private"]
+__all__ = [
+    "alone_in",
+    "append_private",
+    "own_what_we_make",
+    "private_directory",
+    "read_private",
+    "sync_directory",
+    "write_private",
+]
 
 _MAX_PRIVATE_BYTES = 16 * 1024 * 1024
 
@@ -84,6 +92,22 @@ def write_private(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
+    except OSError as e:
+        raise _system_refusal(f"file {path}", e) from e
+
+
+def append_private(path: Path, data: bytes) -> None:
+    """Write behind what a file of ours holds: after a crash or a failure it may hold a part of `data`.
+
+    Raises:
+        Refused: UNAVAILABLE when it cannot be written, or is not there.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
     except OSError as e:
         raise _system_refusal(f"file {path}", e) from e
 

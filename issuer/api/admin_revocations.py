@@ -30,7 +30,7 @@ async def revoke(flow: Revoke, request: pb.RevokeRequest, *, actor: str) -> pb.R
 async def list_revocations(flow: Revoke, *, before: int, limit: int) -> pb.ListRevocationsResponse:
     """One page of the revocations, newest first."""
     found = await flow.find(before=before, limit=limit)
-    token = str(found[-1].number) if len(found) == limit else ""
+    token = str(found[-1].number) if found and found[-1].number > 1 else ""  # none is ever forgotten
     return pb.ListRevocationsResponse(revocations=map(_revocation_to_pb, found), next_page_token=token)
 
 

@@ -16,6 +16,7 @@ from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, Crede
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import Live, Revocation
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -173,8 +174,11 @@ class Ledger(Protocol):
     def get(self, serial: str) -> Credential | None:
         """One credential, by its serial or jti."""
 
-    def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
-        """For those of these keys that were certified before: the entry and node, by key hash."""
+    def among(self, serials: Collection[str]) -> Iterator[Credential]:
+        """Those of these serials and jtis that are in the ledger."""
+
+    def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
+        """For those of these keys that were certified before: under what, by key hash."""
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
@@ -211,7 +215,7 @@ class Revocations(Protocol):
         """One of them."""
 
     def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
-        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""

@@ -20,9 +20,11 @@ from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.decisions.feedsteps import FeedStep, cut, in_order
+from issuer.decisions.revocation import Blocks
 from issuer.flows.defer_writes import DeferWrites
 from issuer.queries import active_node_in, blocks_in, bundle_in, crls_in, groups_in
 from svid.clock import Clock
+from svid.denials import Denial
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["FeedAttestors", "Send", "Standing"]
@@ -49,7 +51,7 @@ class Standing:
     """How far a connected node is.
 
     Args:
-        acknowledged: the last change number that its attestor said it has.
+        acknowledged: the last change number that its attestor said it has, since it connected or in connecting; 0: none.
         sent: where the last message left it; None: none was sent since it connected.
     """
 
@@ -79,6 +81,7 @@ class FeedAttestors:
     word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
     standing: dict[NodeID, Standing] = field(default_factory=dict)
+    _told: dict[tuple[int, ...], tuple[Denial, ...]] = field(default_factory=dict)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -92,7 +95,7 @@ class FeedAttestors:
         if self.connected[node.id] >= _FEEDS_PER_NODE:
             raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
         self.connected[node.id] += 1
-        self.standing.setdefault(node.id, Standing(node.acknowledged))
+        self.standing.setdefault(node.id, Standing(0))
         try:
             async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
                 await self._follow(node.id, cursor, send, not_after)
@@ -126,6 +129,8 @@ class FeedAttestors:
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
+        # What it acknowledged in a former life it may have lost since: what counts is where it says that it stands.
+        self.standing[node_id].acknowledged = 0 if cursor is None or steps[0].snapshot else cursor.number
         told, said_at = place.cursor, self.clock.monotonic()
         while True:
             # 2. One message after the other: while they go out, changes gather.
@@ -197,10 +202,11 @@ class FeedAttestors:
         if changes:
             place = replace(place, cursor=replace(place.cursor, number=changes[-1].number))
         found = tx.entries.get(what.entry_ids)
-        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks_in(tx), now=now)
+        blocks = blocks_in(tx) if what.entry_ids else Blocks()  # most news is not of entries, and every feed reads it
+        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks, now=now)
         updates = tuple(
             in_order(
-                denials=tx.denials.of(what.denials_of) if what.denials_of else (),
+                denials=self._denials_of(tx, what.denials_of) if what.denials_of else (),
                 bundle=bundle_in(tx, self.trust_domain) if what.bundle or returns else None,
                 crls=crls_in(tx, what.crls_of) if what.crls_of else (),
                 gone=gone,
@@ -209,6 +215,15 @@ class FeedAttestors:
             )
         )
         return cut(updates, before=before.cursor, after=place.cursor) if updates else [], place
+
+    def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
+        """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""
+        found = self._told.get(revocations)
+        if found is None:
+            found = tuple(tx.denials.of(revocations))
+            self._told.clear()
+            self._told[revocations] = found
+        return found
 
     def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
         now, blocks = self.clock.now(), blocks_in(tx)

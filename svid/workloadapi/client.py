@@ -1,5 +1,7 @@
 """Calls of the SPIFFE Workload API over gRPC: one method each, a value back or an error that says why not.
 
+Beside it, on the same socket, our own attestor serves what the standard has no message for: which credentials are denied.
+
 A call is made once: following a stream and trying again is svid/workloadapi/sources'. The stubs are made by hand, because the service's
 name has no package and our messages have one (two copies of un-packaged messages cannot live in one process).
 """
@@ -15,6 +17,8 @@ from svid.bundle import Bundle
 from svid.errors import JWTSVIDError, WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
+from svid.wire.denials import Enforced, write_enforced
+from svid.wire.pb import denials_pb2
 from svid.wire.pb import workload_pb2 as pb
 from svid.wire.workload import (
     ValidatedToken,
@@ -30,6 +34,7 @@ from svid.workloadapi.address import endpoint_target
 __all__ = ["Stream", "WorkloadAPIClient"]
 
 _SERVICE = "/SpiffeWorkloadAPI"
+_DENIALS = "/cognomen.workload.v1.Denials"
 _HEADER = (("workload.spiffe.io", "true"),)
 _MAX_MESSAGE_BYTES = 16 << 20
 _OPTIONS = (
@@ -103,15 +108,19 @@ class WorkloadAPIClient:
             WorkloadAPIError: PERMISSION_DENIED where there is no identity for this process; any other status.
             SVIDError: an answer that is none.
         """
-        return read_x509_context(self._first("FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse))
+        return read_x509_context(self._first(f"{_SERVICE}/FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse))
 
     def fetch_x509_bundles(self) -> Mapping[TrustDomain, Bundle]:
         """Fetch the bundles that authenticate X509-SVIDs; raises as fetch_x509_context."""
-        return read_x509_bundles(self._first("FetchX509Bundles", pb.X509BundlesRequest(), pb.X509BundlesResponse))
+        return read_x509_bundles(
+            self._first(f"{_SERVICE}/FetchX509Bundles", pb.X509BundlesRequest(), pb.X509BundlesResponse)
+        )
 
     def fetch_jwt_bundles(self) -> Mapping[TrustDomain, Bundle]:
         """Fetch the bundles that authenticate JWT-SVIDs; raises as fetch_x509_context."""
-        return read_jwt_bundles(self._first("FetchJWTBundles", pb.JWTBundlesRequest(), pb.JWTBundlesResponse))
+        return read_jwt_bundles(
+            self._first(f"{_SERVICE}/FetchJWTBundles", pb.JWTBundlesRequest(), pb.JWTBundlesResponse)
+        )
 
     def fetch_jwt_svids(
         self, audience: str | Collection[str], *, spiffe_id: SpiffeID | str | None = None
@@ -127,7 +136,7 @@ class WorkloadAPIClient:
         if isinstance(spiffe_id, str):
             spiffe_id = SpiffeID.parse(spiffe_id)
         request = pb.JWTSVIDRequest(audience=audiences, spiffe_id=str(spiffe_id or ""))
-        svids = read_jwt_svids(self._call("FetchJWTSVID", request, pb.JWTSVIDResponse))
+        svids = read_jwt_svids(self._call(f"{_SERVICE}/FetchJWTSVID", request, pb.JWTSVIDResponse))
         for svid in svids:
             if not set(audiences) <= set(svid.audiences):
                 raise JWTSVIDError(f"aud: expected {audiences}, found {list(svid.audiences)}", clause="JWT-SVID 3.2")
@@ -146,21 +155,33 @@ class WorkloadAPIClient:
             WorkloadAPIError: INVALID_ARGUMENT where the token is not valid for this audience; any other status.
         """
         request = pb.ValidateJWTSVIDRequest(audience=audience, svid=token)
-        return read_validation(self._call("ValidateJWTSVID", request, pb.ValidateJWTSVIDResponse))
+        return read_validation(self._call(f"{_SERVICE}/ValidateJWTSVID", request, pb.ValidateJWTSVIDResponse))
 
     def open_x509_contexts(self) -> Stream[pb.X509SVIDResponse]:
         """Open the stream of FetchX509SVID."""
-        return self._open("FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse, None)
+        return self._open(f"{_SERVICE}/FetchX509SVID", pb.X509SVIDRequest(), pb.X509SVIDResponse, None)
 
     def open_jwt_bundles(self) -> Stream[pb.JWTBundlesResponse]:
         """Open the stream of FetchJWTBundles."""
-        return self._open("FetchJWTBundles", pb.JWTBundlesRequest(), pb.JWTBundlesResponse, None)
+        return self._open(f"{_SERVICE}/FetchJWTBundles", pb.JWTBundlesRequest(), pb.JWTBundlesResponse, None)
+
+    def open_denials(self) -> Stream[denials_pb2.Denied]:
+        """Open the stream of what is denied; a Workload API of somebody else's answers UNIMPLEMENTED."""
+        return self._open(f"{_DENIALS}/Follow", denials_pb2.FollowRequest(), denials_pb2.Denied, None)
+
+    def enforced(self, receipt: Enforced) -> None:
+        """Tell the attestor what an enforcement point has taken.
+
+        Raises:
+            WorkloadAPIError: any status.
+        """
+        self._call(f"{_DENIALS}/Enforced", write_enforced(receipt), denials_pb2.EnforcedResponse)
 
     def _open(
         self, method: str, request: Message, response: type[_Response], timeout: timedelta | None
     ) -> Stream[_Response]:
         stub = self._channel.unary_stream(
-            f"{_SERVICE}/{method}", request_serializer=_serialize, response_deserializer=response.FromString
+            method, request_serializer=_serialize, response_deserializer=response.FromString
         )
         return Stream(stub(request, metadata=_HEADER, timeout=None if timeout is None else timeout.total_seconds()))
 
@@ -175,12 +196,14 @@ class WorkloadAPIClient:
 
     def _call(self, method: str, request: Message, response: type[_Response]) -> _Response:
         stub = self._channel.unary_unary(
-            f"{_SERVICE}/{method}", request_serializer=_serialize, response_deserializer=response.FromString
+            method, request_serializer=_serialize, response_deserializer=response.FromString
         )
         try:
             return stub(request, metadata=_HEADER, timeout=self._timeout.total_seconds())
         except grpc.RpcError as e:
             raise _error(e) from e
+        except ValueError as e:  # how gRPC says that the channel was closed
+            raise WorkloadAPIError("client: expected an open one, found it closed", code="CANCELLED") from e
 
 
 def _serialize(request: Message) -> bytes:

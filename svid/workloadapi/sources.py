@@ -1,9 +1,11 @@
 """What a workload holds: its X509-SVIDs and JWT-SVIDs, kept up to date from the Workload API without its doing.
 
-A source follows one stream in a thread of its own (svid/workloadapi/follower) and may be asked from any thread or task; nothing here
-decides whom to trust with which call (svid/tls) or when an identity is renewed (the attestor).
+A source follows two streams in threads of their own, its values' (svid/workloadapi/follower) and that of what is denied
+(svid/workloadapi/denials), and may be asked from any thread or task; nothing here decides whom to trust with which call (svid/tls) or when
+an identity is renewed (the attestor).
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,13 +16,15 @@ from google.protobuf.message import Message
 
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
-from svid.errors import BundleError, X509SVIDError
+from svid.denials import number_of_jti
+from svid.errors import BundleError, JWTSVIDError, RevokedError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.jwtsvid import verify as verify_jwt
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
 from svid.wire.workload import X509Context, read_jwt_bundles, read_x509_context
 from svid.workloadapi.client import Stream, WorkloadAPIClient
+from svid.workloadapi.denials import FollowedDenials
 from svid.workloadapi.follower import Follower
 from svid.x509svid import X509SVID
 
@@ -32,8 +36,16 @@ _Message = TypeVar("_Message", bound=Message)
 _Value = TypeVar("_Value")
 
 
+class _RevokedX509SVIDError(RevokedError, X509SVIDError):
+    """Our own X509-SVID was revoked."""
+
+
+class _RevokedJWTSVIDError(RevokedError, JWTSVIDError):
+    """Somebody's JWT-SVID was revoked."""
+
+
 class _Source(ABC, Generic[_Message, _Value]):
-    """What the sources have in common: a client, and the stream that is followed."""
+    """What the sources have in common: a client, and the streams that are followed."""
 
     def __init__(
         self,
@@ -46,16 +58,22 @@ class _Source(ABC, Generic[_Message, _Value]):
         self._clock = clock or SystemClock()
         self._client = WorkloadAPIClient(socket)
         self._follower = Follower(lambda: open_stream(self._client), decode, self._clock)
+        self._denials = FollowedDenials(self._client, self._clock)
+        self._denials.start()
         if timeout is not None:
             with ExitStack() as on_error:
                 on_error.callback(self.close)
+                until = self._clock.monotonic() + timeout.total_seconds()
                 self._follower.wait(timeout)
+                self._denials.wait(timedelta(seconds=max(0.0, until - self._clock.monotonic())))
                 on_error.pop_all()
 
     async def _connected(self, longest: timedelta) -> Self:
         with ExitStack() as on_error:
             on_error.callback(self.close)
+            until = self._clock.monotonic() + longest.total_seconds()
             await self._follower.ready(longest)
+            await self._denials.ready(timedelta(seconds=max(0.0, until - self._clock.monotonic())))
             on_error.pop_all()
         return self
 
@@ -66,9 +84,37 @@ class _Source(ABC, Generic[_Message, _Value]):
         self.close()
 
     def close(self) -> None:
-        """End the stream and its thread; the source must not be asked any more."""
-        self._follower.close()
+        """End the streams and their threads; the source must not be asked any more. A callback of the source's may do it, too."""
+        self._follower.end()
+        self._denials.end()
         self._client.close()
+        threads = (self._follower.thread, *self._denials.threads)
+        if threading.current_thread() not in threads:  # two callbacks that close at once must not wait for each other
+            for thread in threads:
+                thread.join()
+
+    def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
+        """Whether this serial or jti of that trust domain is denied, as far as is known now."""
+        return self._denials.is_denied(trust_domain, number)
+
+    def on_denied(self, callback: Callable[[TrustDomain, Collection[int]], None], *, point: str) -> Callable[[], None]:
+        """Have `callback` told which numbers are denied from now on; returns what ends that.
+
+        It is called after `is_denied` says so, in a thread of the source's, one call at a time: it must be quick. Once it has returned, the
+        attestor is told that this enforcement point enforces them. Where it raises, that is logged, the attestor is not told, and it is
+        called again with the same and what is new since.
+
+        Args:
+            point: what enforces it, for people; at most 256 bytes.
+
+        Raises:
+            SVIDError: a name of the point that is empty or too long.
+        """
+        return self._denials.on_denied(callback, point=point)
+
+    def denials_age(self) -> timedelta | None:
+        """How old the issuer's last word is that stands behind `is_denied`; None: nobody tells, as on a socket of another attestor."""
+        return self._denials.denials_age()
 
     @property
     @abstractmethod
@@ -88,7 +134,7 @@ class _Source(ABC, Generic[_Message, _Value]):
         return bundle
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called when there is something new to ask for, a denial included; returns what ends that.
+        """Have `callback` called when there is something new to ask for, or nothing any more; returns what ends that.
 
         It is called in the source's own thread: it must be quick, and an error of it is logged.
         """
@@ -105,9 +151,12 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
     Made by the constructor, which waits for the first answer, or in asyncio by `await X509Source.connect()`; a context manager either
     way. While the Workload API is away the last answer stays, until it expires.
 
+    Which credentials are denied is a part of the first answer: where the attestor tells, all that is denied then is in force once the
+    source is made. Another attestor than ours says at once that it does not tell.
+
     Args:
         socket: `unix:///path` or `tcp://ip:port`; without it SPIFFE_ENDPOINT_SOCKET says where.
-        timeout: how long to wait for the first answer; None for not at all.
+        timeout: how long to wait for the first answer; None for not at all: until it came, `svid` and `bundles` raise.
         pick: chooses among several SVIDs; the first is the default identity.
 
     Raises:
@@ -153,10 +202,13 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
         """The X509-SVID to present now.
 
         Raises:
-            WorkloadAPIError: as `context`.
-            X509SVIDError: it expired, and no newer one came.
+            WorkloadAPIError: as `context`, and while it is not known what is denied.
+            X509SVIDError: it expired, or it was revoked (a RevokedError, too), and no newer one came.
         """
         svid = self._pick(self.context.svids)
+        self._denials.demand()
+        if self.is_denied(svid.spiffe_id.trust_domain, svid.serial):
+            raise _RevokedX509SVIDError(f"svid: expected a newer one, found only one that was revoked: {svid.serial:x}")
         if self._clock.now() >= svid.not_after:
             raise X509SVIDError(
                 f"svid: expected a newer one, found only one that expired at {svid.not_after.isoformat()}"
@@ -165,8 +217,14 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
 
     @property
     def bundles(self) -> Mapping[TrustDomain, Bundle]:
-        """The bundles to check X509-SVIDs with; raises as `context`."""
-        return self.context.bundles
+        """The bundles to check X509-SVIDs with.
+
+        Raises:
+            WorkloadAPIError: as `context`, and while it is not known what is denied.
+        """
+        bundles = self.context.bundles
+        self._denials.demand()
+        return bundles
 
     def changes(self) -> AsyncIterator[X509Context]:
         """Yield the context, now and whenever there is a newer one; ends when the source is closed.
@@ -218,16 +276,23 @@ class JWTSource(_Source[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]]):
             audience: what we are called; one of these must be in the token.
 
         Raises:
-            JWTSVIDError: the token is not valid here and now.
-            WorkloadAPIError: the bundles must not be used any more.
+            JWTSVIDError: the token is not valid here and now; where it was revoked, a RevokedError, too.
+            WorkloadAPIError: as `bundles`.
         """
-        return verify_jwt(token, self.bundles.get, audience=audience, at=self._clock.now())
+        svid = verify_jwt(token, self.bundles.get, audience=audience, at=self._clock.now())
+        number = number_of_jti(svid.jti)
+        if number is not None and self.is_denied(svid.spiffe_id.trust_domain, number):
+            raise _RevokedJWTSVIDError(f"jti: expected a token that is not revoked, found {svid.jti}")
+        return svid
 
     @property
     def bundles(self) -> Mapping[TrustDomain, Bundle]:
         """The bundles to verify JWT-SVIDs with.
 
         Raises:
-            WorkloadAPIError: there are none, or the Workload API said to stop using them (PERMISSION_DENIED).
+            WorkloadAPIError: there are none, the Workload API said to stop using them (PERMISSION_DENIED), or it is not known yet what
+                is denied.
         """
-        return self._follower.latest
+        bundles = self._follower.latest
+        self._denials.demand()
+        return bundles

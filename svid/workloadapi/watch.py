@@ -60,16 +60,23 @@ class Watch(Generic[_Message, _Value]):
     Args:
         decode: makes a value of a message, or raises SVIDError.
         jitter: gives a number in [0, 1).
+        repeats: whether a message that says what the one before said is one, too, as a sign of life is.
 
     Source: SPIFFE Workload Endpoint 6 and Appendix A, SPIFFE Workload API 4
     """
 
     def __init__(
-        self, decode: Callable[[_Message], _Value], jitter: Callable[[], float], backoff: Backoff = _BACKOFF
+        self,
+        decode: Callable[[_Message], _Value],
+        jitter: Callable[[], float],
+        backoff: Backoff = _BACKOFF,
+        *,
+        repeats: bool = False,
     ) -> None:
         self._decode = decode
         self._jitter = jitter
         self._backoff = backoff
+        self._repeats = repeats
         self._delays: Iterator[timedelta] = self._backoff.delays(jitter)
         self._opened_at = 0.0
         self._heard = False
@@ -81,8 +88,8 @@ class Watch(Generic[_Message, _Value]):
         self._heard = False
 
     def received(self, message: _Message) -> Deliver[_Value] | Discard | None:
-        """A message came; None where it says what the one before said."""
-        if message == self._last:
+        """A message came; None where it only says what the one before said."""
+        if not self._repeats and message == self._last:
             self._heard = True
             return None
         try:
@@ -90,7 +97,7 @@ class Watch(Generic[_Message, _Value]):
         except SVIDError as e:
             return Discard(error=e)
         self._heard = True
-        self._last = message
+        self._last = None if self._repeats else message
         return Deliver(value=value)
 
     def ended(self, at: float, error: WorkloadAPIError | None = None) -> Reconnect | GiveUp:

@@ -8,10 +8,12 @@ from attestor.cache import Cache
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.serve_denials import ServeDenials
 from attestor.main import flow_tasks
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
@@ -20,7 +22,7 @@ from cognomen.daemon.supervisor import Task
 from cognomen.daemon.troubles import Troubles
 from svid.clock import Clock
 from tests.doubles.issuerclient import IssuerInMemory
-from tests.doubles.state import MemoryState
+from tests.doubles.state import MemoryDenials, MemoryState
 from tests.doubles.until import until
 
 __all__ = ["joined_flows", "running_flows"]
@@ -36,13 +38,19 @@ async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
     keep = KeepNode(
         node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
     )
+    denials = KeepDenials(cache.denials, store=MemoryDenials(), clock=clock, troubles=troubles)
+    feed = FollowFeed(
+        cache, keep, denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+    )
     return ObserveAttestor(
         started_at=clock.now(),
         clock=clock,
         compare=CompareClocks(clock, troubles),
         cache=cache,
         node=keep,
-        feed=FollowFeed(cache, keep, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
+        feed=feed,
+        denials=denials,
+        followers=ServeDenials(cache.denials, age=feed.age, clock=clock),
         renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
         jwts=MintJWTs(client=client, denials=cache.denials, clock=clock, troubles=troubles, metrics=metrics),
         troubles=troubles,

@@ -11,6 +11,8 @@ import grpc
 from google.protobuf.message import Message
 
 from svid.wire.pb import workload_pb2 as pb
+from tests.doubles.denialsapi import DenialsDouble
+from tests.doubles.fail import Fail
 
 __all__ = ["Fail", "WorkloadAPIDouble"]
 
@@ -24,14 +26,6 @@ _UNARY: dict[str, type[Message]] = {"FetchJWTSVID": pb.JWTSVIDRequest, "Validate
 
 
 @dataclass(frozen=True)
-class Fail:
-    """End the call with this status; OK ends a stream without a word."""
-
-    code: grpc.StatusCode
-    detail: str = ""
-
-
-@dataclass(frozen=True)
 class Call:
     method: str
     metadata: tuple[tuple[str, str | bytes], ...]
@@ -39,9 +33,14 @@ class Call:
 
 
 class WorkloadAPIDouble:
-    """Each call of a method takes the next steps of that method's script; a stream waits where the script ends."""
+    """Each call of a method takes the next steps of that method's script; a stream waits where the script ends.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        denials: what serves the Denials service on the same socket; None: nothing does, as in another attestor than ours.
+    """
+
+    def __init__(self, directory: Path, *, denials: DenialsDouble | None = None) -> None:
+        self._denials = denials
         self._path = directory / "api.sock"
         self.socket = f"unix://{self._path}"
         self.calls: list[Call] = []
@@ -61,6 +60,8 @@ class WorkloadAPIDouble:
                 self._answer(method), request_deserializer=request.FromString, response_serializer=None
             )
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("SpiffeWorkloadAPI", handlers)])
+        if self._denials is not None:
+            self._denials.serve(self._server)
         self._server.add_insecure_port(f"unix:{self._path}")
         self._server.start()
         return self

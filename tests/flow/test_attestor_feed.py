@@ -14,6 +14,7 @@ from attestor.decisions.minted import is_vouched_for
 from attestor.decisions.sync import Change
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
@@ -21,6 +22,7 @@ from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.feed import Cursor
 from issuer.decisions.feedsteps import in_order
 from svid.entry import EntryID
@@ -31,7 +33,7 @@ from tests.doubles.attestorflows import joined_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import UID_1000, entry
 from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
-from tests.doubles.state import MemoryState
+from tests.doubles.state import MemoryDenials, MemoryState
 from tests.doubles.until import until
 
 TD = TrustDomain("example.org")
@@ -48,6 +50,8 @@ class Attestor:
     cache: Cache
     node: KeepNode
     feed: FollowFeed
+    store: MemoryDenials
+    troubles: Troubles
 
     def svid(self, entry_id: str) -> HeldX509 | None:
         return self.cache.svids.get(EntryID(entry_id))
@@ -91,11 +95,22 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     keeper = KeepNode(
         node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
     )
-    feed = FollowFeed(cache, keeper, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0)
+    troubles, store = Troubles(node_clock), MemoryDenials()
+    denials = KeepDenials(cache.denials, store=store, clock=node_clock, troubles=troubles)
+    feed = FollowFeed(cache, keeper, denials, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0)
     renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, renew.run)]
-        yield Attestor(issuer=issuer, client=client, clock=clock, cache=cache, node=keeper, feed=feed)
+        tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, denials.run, renew.run)]
+        yield Attestor(
+            issuer=issuer,
+            client=client,
+            clock=clock,
+            cache=cache,
+            node=keeper,
+            feed=feed,
+            store=store,
+            troubles=troubles,
+        )
         for task in tasks:
             task.cancel()
 
@@ -241,6 +256,50 @@ async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_long
     assert len(attestor.cache.view(UID_1000).entries) == 1
 
 
+async def test_a_denial_is_kept_before_it_is_acknowledged(attestor: Attestor) -> None:
+    head = Cursor(incarnation="1", number=1)
+    attestor.store.gate.clear()
+    attestor.issuer.deny(1)
+    await until(lambda: 1 in attestor.cache.denials)
+    await attestor.let_pass(timedelta(minutes=1))
+    assert head not in attestor.issuer.acknowledged
+    attestor.issuer.deny(2)
+    await until(lambda: 2 in attestor.cache.denials)
+    attestor.store.gate.set()
+    await until(lambda: Cursor(incarnation="1", number=2) in attestor.issuer.acknowledged)
+    assert [denial.number for denial in attestor.store.load()] == [1, 2]
+
+
+async def test_what_cannot_be_kept_stays_denied_is_a_trouble_and_is_acknowledged_all_the_same(
+    attestor: Attestor,
+) -> None:
+    await until(lambda: attestor.issuer.acknowledged != [])
+    attestor.store.refuses = Refused(Kind.UNAVAILABLE, "file denials.log: no space left on device")
+    attestor.issuer.deny(1)
+    head = Cursor(incarnation="1", number=1)
+    await until(lambda: head in attestor.issuer.acknowledged)
+    assert 1 in attestor.cache.denials
+    assert not attestor.store.load()
+    (trouble,) = attestor.troubles.all()
+    assert (trouble.what, trouble.reason) == ("denials on disk", "file denials.log: no space left on device")
+    attestor.store.refuses = None
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: bool(attestor.store.load()))
+    await until(lambda: not attestor.troubles.all())
+    assert [denial.number for denial in attestor.store.load()] == [1]
+
+
+async def test_a_restored_issuer_takes_no_denial_back(attestor: Attestor) -> None:
+    attestor.issuer.deny(1)
+    await until(lambda: 1 in attestor.cache.denials)
+    attestor.issuer.set_reachable(reachable=False)
+    attestor.issuer.restore()
+    attestor.issuer.set_reachable(reachable=True)
+    restored = Cursor(incarnation="2", number=0)
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: attestor.cache.cursor == restored)
+    assert attestor.cache.cursor == restored
+    assert 1 in attestor.cache.denials
+
+
 async def test_a_word_of_the_issuer_says_how_old_the_truth_is_and_disturbs_nobody(attestor: Attestor) -> None:
     await settle()
     acknowledged = len(attestor.issuer.acknowledged)
@@ -275,6 +334,7 @@ async def test_before_the_first_word_the_truth_is_as_old_as_the_node_svid(
     feed = FollowFeed(
         observe.cache,
         observe.node,
+        observe.denials,
         client=issuer.client(),
         clock=NodeClock(clock),
         jitter=lambda: 0.0,

@@ -103,8 +103,13 @@ async def test_one_look_sets_the_gauges(house: House) -> None:
     assert house.value("feed_step_timestamp_seconds") == house.clock.now().timestamp()
     assert house.value("svids_first_end_timestamp_seconds") == (house.clock.now() + 2 * HALF_HOUR).timestamp()
     assert house.value("node_svid_renew_at_timestamp_seconds") == (house.clock.now() + HALF_HOUR).timestamp()
+    house.issuer.deny(7)
+    await until(lambda: 7 in house.observe.cache.denials)
+    house.clock.advance(3)
+    house.observe()
+    assert (house.value("denials"), house.value("heard_ago_seconds")) == (1, 3)
     assert house.value("feed_steps_total", kind="snapshot") == 1
-    assert house.value("feed_steps_total", kind="change") == 1
+    assert house.value("feed_steps_total", kind="change") == 2
 
 
 async def test_the_lag_is_that_of_the_svid_that_is_most_overdue(house: House) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from grpclib.client import Channel
+from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
@@ -30,6 +31,7 @@ from tests.doubles.workloadside import (
     serving,
 )
 
+SMALLEST_WINDOW = 2**16 - 1  # of HTTP/2
 SERVICE = "cognomen.workload.v1.Denials"
 
 
@@ -38,6 +40,7 @@ class Served:
     """The service over a cache that the test fills, with a clock that the test moves."""
 
     channel: Channel
+    path: Path
     side: WorkloadSide
     flow: ServeDenials
     clock: FakeClock
@@ -68,7 +71,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     side, heard = WorkloadSide(clock=clock), [timedelta()]
     flow = side.denials_flow(lambda: heard[-1])
     async with serving(side.flow(), tmp_path / "api.sock", denials=flow) as channel:
-        yield Served(channel, side, flow, clock, heard)
+        yield Served(channel, tmp_path / "api.sock", side, flow, clock, heard)
 
 
 def numbers(word: pb.Denied) -> list[int]:
@@ -228,3 +231,28 @@ async def test_one_uid_has_a_thousand_points_and_no_more(served: Served) -> None
         assert refused.value.status is Status.RESOURCE_EXHAUSTED
         served.deny(2)
         await served.say("point 7", 2)
+
+
+async def test_a_reader_that_does_not_read_holds_nobody_up_and_finds_all_of_it_in_few_messages(served: Served) -> None:
+    steps, each = 100, 1000
+    small = Configuration(http2_stream_window_size=SMALLEST_WINDOW, http2_connection_window_size=SMALLEST_WINDOW)
+    served.deny()
+    sleeper = Channel(path=str(served.path), config=small)
+    sleeping = open_stream(sleeper, "Follow", pb.FollowRequest(), pb.Denied, service=SERVICE)
+    async with served.follow() as words, sleeping as unread:
+        await words.next()
+        await unread.next()
+        for step in range(steps):
+            expected = [*range(step * each, (step + 1) * each)]
+            served.deny(*expected)
+            assert numbers(await words.next()) == expected
+        read: list[int] = []
+        messages = 0
+        while len(read) < steps * each:
+            word = await unread.next()
+            read += numbers(word)
+            messages += 1
+        assert read == [*range(steps * each)]
+        assert (word.epoch.number, word.more) == (steps + 1, False)
+        assert messages < steps / 2
+    sleeper.close()

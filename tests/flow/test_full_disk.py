@@ -1,4 +1,4 @@
-"""A disk that is really full: what the issuer still does, what it refuses, and that it goes on by itself afterwards.
+"""A disk that is really full: what the daemons still do, what they refuse, and that they go on by themselves afterwards.
 
 On a file system of its own, a few megabytes in memory, that a test fills to its last byte.
 """
@@ -15,8 +15,10 @@ import pytest
 from cognomen.daemon.auditlog import broken_link
 from cognomen.wire.pb import admin_pb2, node_pb2
 from issuer.datastore.sqlite import SQLiteDatastore
+from tests.doubles.until import until
 from tests.flow.issuer_harness import Issuer, Node, entry, join, new_key, public_der, running
 from tests.flow.test_issuer_join import refusal
+from tests.flow.test_keep_denials import Node as DenialNode
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system of a few megabytes needs root")
 MIB = 2**20
@@ -147,3 +149,24 @@ async def test_an_issuer_that_starts_on_a_full_disk_still_lets_operators_remove(
     async with running(disk, disk_reserve_mib=2) as issuer:
         await issuer.delete(*ids)
     assert (await audit(disk)).count("entry deleted") == 3
+
+
+async def test_what_comes_to_a_node_without_room_is_denied_told_as_a_trouble_and_kept_once_there_is_room(
+    disk: Path,
+) -> None:
+    node = DenialNode(disk / "state")
+    async with node.running() as flow:
+        node.deny([1])
+        await node.at_rest(flow)
+        filler = fill(disk)
+        node.deny(range(2, 1000))
+        await node.at_rest(flow)
+        assert 999 in node.log
+        (trouble,) = node.troubles.all()
+        assert trouble.what == "denials on disk"
+        assert "no space left on device" in trouble.reason
+        assert node.kept()[:1] == [1], "what was there is still there"
+        filler.unlink()
+        node.own.advance(10)
+        await until(lambda: not node.troubles.all())
+        assert node.kept() == [*range(1, 1000)]

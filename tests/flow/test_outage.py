@@ -11,11 +11,13 @@ import pytest
 from attestor.cache import Cache
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
+from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from cognomen.daemon.troubles import Troubles
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
 from svid.workloadapi.client import WorkloadAPIClient
@@ -23,7 +25,7 @@ from svid.workloadapi.sources import X509Source
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import entry
 from tests.doubles.issuerclient import IssuerInMemory
-from tests.doubles.state import MemoryState
+from tests.doubles.state import MemoryDenials, MemoryState
 from tests.doubles.until import until
 from tests.flow.soak import IS_SOAK, TIMEOUT
 from tests.flow.twodaemons import World
@@ -43,7 +45,8 @@ async def test_ten_hours_without_the_issuer_cost_no_valid_svid_and_the_node_retu
     keep = KeepNode(
         node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
     )
-    feed = FollowFeed(cache, keep, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
+    denials = KeepDenials(cache.denials, store=MemoryDenials(), clock=node_clock, troubles=Troubles(node_clock))
+    feed = FollowFeed(cache, keep, denials, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, keep.run, renew.run)]

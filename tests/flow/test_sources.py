@@ -518,4 +518,6 @@ def test_a_follower_whose_stream_fails_in_a_way_that_nobody_expects_opens_anothe
         api.wait_for_calls("FetchX509SVID", 2)
         api.say("FetchX509SVID", pb.X509SVIDResponse(svids=[pb.X509SVID(hint="after")]))
         assert changed.wait(10)
-        follower.close()
+        follower.end()
+        follower.thread.join(10)
+        assert not follower.thread.is_alive()

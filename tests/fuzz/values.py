@@ -15,13 +15,16 @@ with atheris.instrument_imports(include=["svid"]):
     from svid import encoding, jwtsvid, x509svid
     from svid.bundle import Bundle
     from svid.crl import CRL
+    from svid.denials import SERIAL_BYTES
     from svid.errors import SVIDError
     from svid.jwtsvid import JWTSVID
     from svid.selector import Selector
     from svid.spiffeid import SpiffeID, TrustDomain
-    from svid.wire import workload
+    from svid.wire import denials, workload
+    from svid.wire.pb import denials_pb2
     from svid.wire.pb import workload_pb2 as pb
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
 from tests.doubles.crls import Listed, make_crl
@@ -91,13 +94,15 @@ def crl(data: bytes) -> None:
 
 
 def messages(data: bytes) -> None:
-    """Read each message that the Workload API may send us."""
+    """Read each message that the Workload API, or the Denials service beside it, may send us."""
     for read in (
         lambda: workload.read_x509_context(pb.X509SVIDResponse.FromString(data)),
         lambda: workload.read_x509_bundles(pb.X509BundlesResponse.FromString(data)),
         lambda: workload.read_jwt_bundles(pb.JWTBundlesResponse.FromString(data)),
         lambda: workload.read_jwt_svids(pb.JWTSVIDResponse.FromString(data)),
         lambda: workload.read_validation(pb.ValidateJWTSVIDResponse.FromString(data)),
+        lambda: denials.write_denied(denials.read_denied(denials_pb2.Denied.FromString(data))),
+        lambda: denials.write_enforced(denials.read_enforced(denials_pb2.EnforcedRequest.FromString(data))),
     ):
         with suppress(SVIDError, DecodeError):
             read()
@@ -122,6 +127,12 @@ def _messages() -> Iterator[bytes]:
         yield pb.X509SVIDResponse(svids=[svid]).SerializeToString()
     yield pb.X509BundlesResponse(bundles={"spiffe://example.org": _TRUST.x509_der()}).SerializeToString()
     yield pb.JWTBundlesResponse(bundles={"spiffe://example.org": _TRUST.jwt_jwks()}).SerializeToString()
+    epoch = denials_pb2.Epoch(incarnation="1", number=1)
+    numbers = bytes(2 * SERIAL_BYTES)
+    yield denials_pb2.Denied(
+        trust_domain="example.org", epoch=epoch, numbers=numbers, ends=[1, 2], age=Duration(seconds=1)
+    ).SerializeToString()
+    yield denials_pb2.EnforcedRequest(epoch=epoch, point="a").SerializeToString()
 
 
 def _crls() -> Iterator[bytes]:

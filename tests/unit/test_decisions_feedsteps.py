@@ -1,6 +1,7 @@
 """issuer/decisions/feedsteps: the order of news, and where it is cut."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -9,16 +10,18 @@ from hypothesis import strategies as st
 
 from attestor.decisions.crls import documents_of
 from cognomen.daemon.auditlog import Checkpoint
-from cognomen.protocol.feed import BundleIs, CheckpointIs, CRLIs, Cursor, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, CRLIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
 from issuer.decisions.feedsteps import FeedStep, cut, in_order, weight
+from svid.denials import Denial
 from svid.entry import EntryID
 from svid.selector import Selector
 from tests.doubles.clock import FakeClock
-from tests.doubles.feed import message_of
+from tests.doubles.feed import denials_told, message_of
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, an_entry
 from tests.doubles.issuerclient import IssuerInMemory
 
-MOST_UPDATES, MOST_BYTES = 1000, 256 * 1024
+MOST_UPDATES, MOST_BYTES, MOST_DENIALS = 1000, 256 * 1024, 4096
+LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 BEFORE, AFTER = (Cursor(incarnation="i", number=number) for number in (3, 7))
 BUNDLE = IssuerInMemory(FakeClock(), TRUST_DOMAIN).bundle
 CHECKPOINT = Checkpoint(
@@ -42,6 +45,17 @@ def test_the_bundle_comes_first_with_its_lists_then_what_is_lost_then_what_is_go
     ]
 
 
+DENIALS = [Denial(2**127 + number, NOW) for number in range(10_000)]
+
+
+def test_what_is_denied_comes_before_all_else_in_pieces_that_fit_a_message() -> None:
+    told = list(in_order(checkpoint=CHECKPOINT, entries=[ENTRY], bundle=BUNDLE, denials=iter(DENIALS)))
+    kinds = [type(update) for update in told]
+    assert kinds == [DenialsPut, DenialsPut, DenialsPut, BundleIs, EntryPut, CheckpointIs]
+    assert list(denials_told(told)) == DENIALS
+    assert all(weight(update) <= MOST_BYTES for update in told)
+
+
 def test_without_news_there_is_nothing_to_tell() -> None:
     assert list(in_order()) == []
 
@@ -55,7 +69,8 @@ def test_without_news_there_is_nothing_to_tell() -> None:
             gone=[EntryID("g" * 255)],
             entries=[ENTRY, an_entry()],
             checkpoint=CHECKPOINT,
-        )
+        ),
+        *(DenialsPut(denials=(Denial(2**128 - 1, LATEST),) * count) for count in (1, 2, MOST_DENIALS)),
     ],
     ids=lambda update: type(update).__name__,
 )

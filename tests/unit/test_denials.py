@@ -58,12 +58,12 @@ def test_what_is_written_is_read_again(some: list[Denial]) -> None:
 @pytest.mark.parametrize(
     ("found", "ends", "reason"),
     [
-        (b"", [1], "expected 16 bytes for each of 1 ends, found 0"),
-        (bytes(17), [1], "expected 16 bytes for each of 1 ends, found 17"),
-        (bytes(16), [], "expected 16 bytes for each of 0 ends, found 16"),
-        (bytes(16), [2**40], "expected ends of the years 1 to 9999"),
-        (bytes(16), [2**63 - 1], "expected ends of the years 1 to 9999"),
-        (bytes(16), [-(2**63)], "expected ends of the years 1 to 9999"),
+        (b"", [1], "ends: expected one for each of 0 numbers, found 1"),
+        (bytes(17), [1], "numbers: expected a multiple of 16 bytes, found 17"),
+        (bytes(16), [], "ends: expected one for each of 1 numbers, found 0"),
+        (bytes(16), [2**40], "ends: expected seconds since 1970"),
+        (bytes(16), [2**63 - 1], "ends: expected seconds since 1970"),
+        (bytes(16), [-1], "ends: expected seconds since 1970"),
     ],
 )
 def test_what_is_none_is_refused(found: bytes, ends: list[int], reason: str) -> None:

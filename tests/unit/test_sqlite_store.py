@@ -10,14 +10,18 @@ import pytest
 
 from cognomen.daemon.auditlog import broken_link
 from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import EntryFilter, Transaction
+from issuer.datastore.port import EntryFilter, LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.revocation import Live
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, a_node, an_entry
+
+STORE_0002 = Path(__file__).parents[1] / "contract" / "stores" / "0002.sql"
+"""A store of schema 0002 as the release that had it wrote it (its dump): an entry, a node, two rows of the ledger, one of the audit."""
 
 
 @pytest.fixture
@@ -118,6 +122,25 @@ async def test_a_file_of_a_later_release_is_refused(path: Path) -> None:
     with pytest.raises(Refused, match="later one \\(9999\\)") as refused:
         await SQLiteDatastore.open(path)
     assert refused.value.kind is Kind.CONFLICT
+
+
+async def test_a_file_of_the_release_before_revocation_keeps_its_rows_and_has_none_revoked(path: Path) -> None:
+    place(path, b"")
+    with raw(path) as connection:
+        connection.executescript(STORE_0002.read_text())
+    async with opened(path) as store:
+        rows = await store.read(lambda tx: tx.ledger.find(LedgerFilter(is_revoked=False), before=0, limit=9))
+        assert [(row.serial[-1], row.key_hash, row.not_after - NOW) for row in rows] == [
+            ("1", "k1", timedelta(hours=1)),
+            ("0", "k0", timedelta()),
+        ]
+        assert list(await store.read(lambda tx: tx.entries.get([EntryID("e1")]))) == ["e1"]
+        assert await store.read(lambda tx: (tx.revocations.standing(), list(tx.denials.all()))) == ([], [])
+        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=NOW))
+        assert [(one.node_id, one.count) for one in fallen] == [("n1", 1)]
+        assert broken_link(await store.read(lambda tx: tx.audit.rows(after=0, limit=9))) is None
+    async with opened(path) as store:
+        assert (await store.read(lambda tx: tx.changes.head())).number == 1
 
 
 async def test_everything_is_there_after_opening_again_and_the_incarnation_too(path: Path) -> None:

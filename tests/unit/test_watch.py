@@ -50,6 +50,12 @@ def test_the_same_message_again_is_nothing_new() -> None:
     assert watch.received("1") is None
 
 
+def test_where_messages_are_signs_of_life_the_same_again_counts() -> None:
+    watch = Watch(read, lambda: 0.0, BACKOFF, repeats=True)
+    watch.opened(0)
+    assert [watch.received("1"), watch.received("1")] == [Deliver(value=1), Deliver(value=1)]
+
+
 @pytest.mark.clause("WA-14")
 def test_a_bad_message_is_discarded_and_the_next_one_counts() -> None:
     watch = make_watch()

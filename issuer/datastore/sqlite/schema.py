@@ -198,9 +198,10 @@ def _second(database: Database) -> None:
 
 
 _THIRD = (
-    # 0 in the ledger: not revoked. Rows before live_from are over, those of authorities aside.
+    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
     """
     CREATE TABLE revocation (
         number INTEGER PRIMARY KEY AUTOINCREMENT,

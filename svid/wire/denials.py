@@ -1,0 +1,155 @@
+"""The messages of the attestor's Denials service and our values: the only place that knows both.
+
+Here is decided which message is usable, in either direction. What one does to what is held is svid/workloadapi/denials'.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+
+from svid.denials import Denial, pack, unpack
+from svid.errors import SVIDError
+from svid.spiffeid import TrustDomain
+from svid.wire.pb import denials_pb2 as pb
+
+__all__ = [
+    "MAX_POINT_BYTES",
+    "DenialsMessage",
+    "Enforced",
+    "Epoch",
+    "check_point",
+    "read_denied",
+    "read_enforced",
+    "write_denied",
+    "write_enforced",
+]
+
+MAX_POINT_BYTES = 256
+"""How long the name of an enforcement point may be, in UTF-8."""
+
+_MAX_AGE = 315_576_000_000  # ten thousand years, where a Duration ends
+_BILLION = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """A place in the issuer's change log.
+
+    Attributes:
+        incarnation: which life of the store the number belongs to.
+    """
+
+    incarnation: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenialsMessage:
+    """What one message of the stream says: these are denied, too.
+
+    Attributes:
+        epoch: where whoever applied this, and all before it, stands; None while there is `more` of the same.
+        snapshot: it belongs to everything that is denied, with which a stream begins.
+        age: how long ago the attestor heard the issuer; None: it does not know.
+    """
+
+    trust_domain: TrustDomain
+    epoch: Epoch | None
+    snapshot: bool
+    denials: tuple[Denial, ...]
+    age: timedelta | None
+
+    @property
+    def more(self) -> bool:
+        """Whether the next message goes on with the same snapshot or change."""
+        return self.epoch is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enforced:
+    """What an enforcement point says it has taken."""
+
+    epoch: Epoch
+    point: str
+
+
+def read_denied(message: pb.Denied) -> DenialsMessage:
+    """Read a message of Follow.
+
+    Raises:
+        SpiffeIDError: a trust domain that is none.
+        SVIDError: numbers, ends, an epoch or an age that cannot be meant.
+    """
+    return DenialsMessage(
+        trust_domain=TrustDomain.parse(message.trust_domain),
+        epoch=None if message.more else _read_epoch(message.epoch),
+        snapshot=message.snapshot,
+        denials=unpack(message.numbers, message.ends),
+        age=_read_age(message.age) if message.HasField("age") else None,
+    )
+
+
+def write_denied(value: DenialsMessage) -> pb.Denied:
+    """Write a message of Follow."""
+    numbers, ends = pack(value.denials)
+    return pb.Denied(
+        trust_domain=str(value.trust_domain),
+        epoch=None if value.epoch is None else _write_epoch(value.epoch),
+        snapshot=value.snapshot,
+        more=value.more,
+        numbers=numbers,
+        ends=ends,
+        age=None if value.age is None else _write_age(value.age),
+    )
+
+
+def read_enforced(request: pb.EnforcedRequest) -> Enforced:
+    """Read a receipt.
+
+    Raises:
+        SVIDError: no epoch, or a name of the point that is empty or too long.
+    """
+    check_point(request.point)
+    return Enforced(epoch=_read_epoch(request.epoch), point=request.point)
+
+
+def write_enforced(value: Enforced) -> pb.EnforcedRequest:
+    """Write a receipt."""
+    return pb.EnforcedRequest(epoch=_write_epoch(value.epoch), point=value.point)
+
+
+def check_point(point: str) -> None:
+    """Check the name of an enforcement point.
+
+    Raises:
+        SVIDError: it is empty or too long, or no text that can be sent.
+    """
+    try:
+        size = len(point.encode())
+    except UnicodeEncodeError as e:
+        raise SVIDError(f"point: expected a text, found {point!r}") from e
+    if not 1 <= size <= MAX_POINT_BYTES:
+        raise SVIDError(f"point: expected 1 to {MAX_POINT_BYTES} bytes, found {size}")
+
+
+def _read_epoch(epoch: pb.Epoch) -> Epoch:
+    if not epoch.incarnation:
+        raise SVIDError("epoch: expected one with an incarnation, found none")
+    return Epoch(incarnation=epoch.incarnation, number=epoch.number)
+
+
+def _write_epoch(epoch: Epoch) -> pb.Epoch:
+    return pb.Epoch(incarnation=epoch.incarnation, number=epoch.number)
+
+
+def _read_age(age: Duration) -> timedelta:
+    if not (0 <= age.seconds <= _MAX_AGE and 0 <= age.nanos < _BILLION):
+        raise SVIDError(f"age: expected a length of time, found {age.seconds} s and {age.nanos} ns")
+    return timedelta(seconds=age.seconds, microseconds=-(-age.nanos // 1000))  # up: never younger than it is
+
+
+def _write_age(age: timedelta) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(age)
+    return duration

@@ -1,0 +1,124 @@
+"""Enforcement points of this process: they are told of each denial, and the attestor is told what they have taken.
+
+Who hears of denials is svid/workloadapi/denials; what a point does with them, its own business (svid/tls).
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Container
+from dataclasses import dataclass, field
+
+from svid.errors import WorkloadAPIError
+from svid.spiffeid import TrustDomain
+from svid.wire.denials import Enforced, Epoch, check_point
+
+__all__ = ["Points"]
+
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
+
+
+@dataclass(slots=True, kw_only=True)
+class _Point:
+    """One registration; what it `owes` was told to it and not taken, because it raised."""
+
+    name: str
+    callback: Callable[[TrustDomain, Collection[int]], None]
+    owes: dict[TrustDomain, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Points:
+    """The enforcement points that were registered, and their receipts, which go out in a thread of their own and hold up nobody.
+
+    One thread tells; any thread may register.
+
+    Args:
+        send: brings a receipt to the attestor, or raises WorkloadAPIError.
+
+    Attributes:
+        thread: which sends; over soon after `end`, once the call ended that it is in.
+    """
+
+    def __init__(self, send: Callable[[Enforced], None]) -> None:
+        self.thread = threading.Thread(target=self._run, name="svid-receipts", daemon=True)
+        self._send = send
+        self._changed = threading.Condition()
+        self._points: dict[object, _Point] = {}
+        self._due: dict[str, Epoch] = {}
+        self._sent: dict[str, Epoch] = {}
+        self._is_ended = False
+
+    def register(self, callback: Callable[[TrustDomain, Collection[int]], None], name: str) -> Callable[[], None]:
+        """Tell this one, too, from now on; returns what ends that.
+
+        Raises:
+            SVIDError: a name that is empty or longer than 256 bytes.
+        """
+        check_point(name)
+        token = object()
+        with self._changed:
+            self._points[token] = _Point(name=name, callback=callback)
+
+        def unregister() -> None:
+            with self._changed:
+                self._points.pop(token, None)
+                self._sent.pop(name, None)  # names that nobody has any more must not gather here
+
+        return unregister
+
+    def tell(self, trust_domain: TrustDomain, new: tuple[int, ...], held: Container[int]) -> None:
+        """Tell every point what is new, and whoever raised before what it owes, as far as that is still held."""
+        with self._changed:
+            points = list(self._points.values())
+        for point in points:
+            numbers = (*(number for number in point.owes.pop(trust_domain, ()) if number in held), *new)
+            if not numbers:
+                continue
+            try:
+                point.callback(trust_domain, numbers)
+            except Exception:  # noqa: BLE001 - the callback is a stranger's, and the others must hear of it
+                _log.exception("enforcement failed", extra={"point": point.name})
+                point.owes[trust_domain] = numbers
+
+    def reached(self, epoch: Epoch) -> None:
+        """Everything up to this epoch was told: send the receipts that the attestor does not have yet.
+
+        Of points that share a name there is one receipt, when all have taken it.
+        """
+        with self._changed:
+            owing = {point.name for point in self._points.values() if point.owes}
+            for name in {point.name for point in self._points.values()} - owing:
+                if self._sent.get(name) != epoch:
+                    self._due[name] = epoch
+            self._changed.notify_all()
+
+    def forget_receipts(self) -> None:
+        """The stream ended: whoever serves the next one may have none of them."""
+        with self._changed:
+            self._due.clear()
+            self._sent.clear()
+
+    def end(self) -> None:
+        """Send no more receipts."""
+        with self._changed:
+            self._is_ended = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (receipt := self._next()) is not None:
+            try:
+                self._send(receipt)
+            except WorkloadAPIError as e:
+                _log.info("receipt lost", extra={"point": receipt.point, "reason": str(e)})
+                with self._changed:
+                    self._sent.pop(receipt.point, None)  # so that it is due again with the next message
+
+    def _next(self) -> Enforced | None:
+        """Wait for the next receipt that is due; None: there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._due or self._is_ended)
+            if self._is_ended:
+                return None
+            name = next(iter(self._due))  # whichever has waited longest
+            epoch = self._sent[name] = self._due.pop(name)
+        return Enforced(epoch=epoch, point=name)

@@ -1,0 +1,187 @@
+"""Who is told of denials, and which receipts follow."""
+
+import queue
+import threading
+from collections.abc import Callable, Collection, Iterator
+
+import pytest
+
+from svid.errors import WorkloadAPIError
+from svid.spiffeid import TrustDomain
+from svid.wire.denials import Enforced, Epoch
+from svid.workloadapi.points import Points
+
+DOMAIN = TrustDomain("example.org")
+
+
+def epoch(number: int) -> Epoch:
+    return Epoch(incarnation="1", number=number)
+
+
+class World:
+    """Points whose receipts a test takes one at a time."""
+
+    def __init__(self) -> None:
+        self.receipts: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self.loses: set[str] = set()
+        self.may_send = threading.Event()
+        self.may_send.set()
+        self.points = Points(self._send)
+        self.points.thread.start()
+
+    def _send(self, receipt: Enforced) -> None:
+        is_lost = receipt.point in self.loses
+        self.receipts.put((receipt.point, receipt.epoch.number))
+        assert self.may_send.wait(10)
+        if is_lost:
+            raise WorkloadAPIError("lost", code="UNAVAILABLE")
+
+    def register(self, name: str, *, told: list[int] | None = None, fails: int = 0) -> Callable[[], None]:
+        """Register a point that keeps what it was told, after it raised so many times."""
+        failures = [None] * fails
+
+        def hear(_: TrustDomain, numbers: Collection[int]) -> None:
+            if failures:
+                failures.pop()
+                raise LookupError("a bug of the point's")
+            if told is not None:
+                told.extend(numbers)
+
+        return self.points.register(hear, name)
+
+    def come(self, number: int, *new: int, held: Collection[int] = range(100)) -> None:
+        """Let a change come at that epoch."""
+        self._epoch = epoch(number)
+        self.points.tell(DOMAIN, new, held)
+        self.points.reached(self._epoch)
+
+    def next(self) -> tuple[str, int]:
+        return self.receipts.get(timeout=10)
+
+    def is_quiet(self) -> bool:
+        """Whether no receipt is due before that of a point which comes now."""
+        end = self.register("the last")
+        self.points.reached(self._epoch)
+        found = []
+        while (receipt := self.next()) != ("the last", self._epoch.number):
+            found.append(receipt)
+        end()
+        return not found
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.may_send.set()
+    world.points.end()
+    world.points.thread.join(10)
+    assert not world.points.thread.is_alive()
+
+
+def test_a_receipt_follows_each_epoch_once(world: World) -> None:
+    told: list[int] = []
+    world.register("a", told=told)
+    world.come(1, 7)
+    assert world.next() == ("a", 1)
+    assert told == [7]
+    world.come(1)
+    world.come(2)
+    assert world.next() == ("a", 2)
+
+
+def test_a_point_that_raised_is_told_the_same_again_and_gives_its_receipt_then(world: World) -> None:
+    told: list[int] = []
+    world.register("broken", told=told, fails=2)
+    world.come(1, 7)
+    world.come(2, 8)
+    assert world.is_quiet()
+    world.come(3)
+    assert told == [7, 8]
+    assert world.next() == ("broken", 3)
+
+
+def test_a_point_that_raises_harms_no_other(world: World) -> None:
+    told: list[int] = []
+    world.register("broken", fails=1)
+    world.register("sound", told=told)
+    world.come(1, 7)
+    assert told == [7]
+    assert world.next() == ("sound", 1)
+
+
+def test_what_is_forgotten_meanwhile_is_not_owed_any_more(world: World) -> None:
+    told: list[int] = []
+    world.register("broken", told=told, fails=1)
+    world.come(1, 7, 8)
+    world.come(2, held={8})
+    assert told == [8]
+    world.register("other", told=told, fails=1)
+    world.come(3, 9)
+    world.come(4, held=())
+    assert told == [8, 9], "of the first alone"
+
+
+def test_two_points_of_one_name_give_one_receipt_when_both_have_taken_it(world: World) -> None:
+    world.register("a")
+    world.register("a", fails=1)
+    world.come(1, 7)
+    assert world.is_quiet()
+    world.come(2)
+    assert world.next() == ("a", 2)
+    assert world.is_quiet()
+
+
+def test_a_receipt_that_was_lost_is_sent_again_with_the_next_message(world: World) -> None:
+    world.register("a")
+    world.loses = {"a"}
+    world.come(1, 7)
+    assert world.next() == ("a", 1)
+    world.loses = set()
+    while world.receipts.empty():  # until the thread knows of the loss
+        world.come(1)
+    assert world.next() == ("a", 1)
+    assert world.is_quiet()
+
+
+def test_on_a_new_stream_every_receipt_is_sent_again(world: World) -> None:
+    world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    world.points.forget_receipts()
+    world.come(1)
+    assert world.next() == ("a", 1)
+
+
+def test_a_receipt_that_is_on_its_way_holds_up_nobody_and_only_the_latest_follows(world: World) -> None:
+    told: list[int] = []
+    world.register("a", told=told)
+    world.may_send.clear()
+    world.come(1, 1)
+    assert world.next() == ("a", 1)
+    for number in range(2, 50):
+        world.come(number, number)
+    assert told == list(range(1, 50))
+    world.may_send.set()
+    assert world.next() == ("a", 49)
+
+
+def test_whoever_unregistered_hears_nothing_and_gives_no_receipt(world: World) -> None:
+    told: list[int] = []
+    end = world.register("a", told=told)
+    end()
+    end()
+    world.come(1, 7)
+    assert world.is_quiet()
+    assert told == []
+
+
+def test_a_point_of_a_name_that_another_had_gives_a_receipt_of_its_own(world: World) -> None:
+    world.register("a")()
+    end = world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    end()
+    world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
