@@ -192,7 +192,7 @@ class Cache:
         self._synchronised.set()
         if step.bundle is not None and step.bundle != self.bundle:
             self._crls = of_bundle(self._crls, step.bundle)
-            self._trust = Trust(bundle=step.bundle, crls=fitting(self._crls))
+            self._trust = Trust(bundle=step.bundle, crls=fitting(self._crls, self._trust.crls))
             concerns_all = True
         self._wake(None if concerns_all else touched)
 
@@ -205,7 +205,7 @@ class Cache:
         crls = with_newest(self._crls, document, self.bundle, at=at)
         if crls is not self._crls:
             self._crls = crls
-            self._trust = Trust(bundle=self.bundle, crls=fitting(crls))
+            self._trust = Trust(bundle=self.bundle, crls=fitting(crls, self._trust.crls))
             self._wake(None)
 
     def hold(self, minted: Iterable[HeldX509]) -> None:

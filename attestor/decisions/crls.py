@@ -3,6 +3,7 @@
 They are for verifiers that read lists; what our own refuse is in the denials (attestor/deniallog). What a list must look like: svid/crl.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -49,11 +50,18 @@ def of_bundle(held: tuple[CRL, ...], bundle: Bundle) -> tuple[CRL, ...]:
     return tuple(crl for crl in held if any(map(crl.is_of, bundle.x509_authorities)))
 
 
-def fitting(held: tuple[CRL, ...]) -> tuple[CRL, ...]:
-    """Those that are handed out: the largest stay behind where all of them are too much."""
-    left, kept = MOST_BYTES, set()
+def fitting(held: tuple[CRL, ...], handed: tuple[CRL, ...] = ()) -> tuple[CRL, ...]:
+    """Those that are handed out: where all of them are too much, the largest stay behind, and what was handed out of theirs before stays.
+
+    A verifier refuses every certificate of an authority without a list: an older one is the lesser evil, and is told (flows/follow_feed).
+    """
+    left = MOST_BYTES
+    chosen: dict[bytes, tuple[CRL, ...]] = {crl.authority_key_id: () for crl in held}
+    before = {crl.authority_key_id: crl for crl in handed}
     for crl in sorted(held, key=lambda crl: len(crl.der)):
-        left -= len(crl.der)
-        if left >= 0:
-            kept.add(crl.authority_key_id)
-    return tuple(crl for crl in held if crl.authority_key_id in kept)
+        for one in (crl, before.get(crl.authority_key_id)):
+            if one is not None and len(one.der) <= left:
+                left -= len(one.der)
+                chosen[crl.authority_key_id] = (one,)
+                break
+    return tuple(itertools.chain.from_iterable(chosen.values()))

@@ -77,6 +77,17 @@ def test_where_all_are_too_much_the_largest_stays_behind(monkeypatch: pytest.Mon
     assert [crl.der for crl in fitting(held)] == [OF_TWO]
 
 
+def test_of_an_authority_whose_list_is_too_large_the_one_before_stays_with_workloads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, after = hold(OF_ONE, OF_TWO), hold(make_crl(ONE, Listed(number=3, serials=tuple(range(1, 99)))), OF_TWO)
+    monkeypatch.setattr(crls, "MOST_BYTES", len(OF_ONE) + len(OF_TWO) + 20)  # signatures differ in length
+    assert {crl.der for crl in fitting(after, before)} == {OF_ONE, OF_TWO}
+    assert [crl.der for crl in fitting(after)] == [OF_TWO]
+    monkeypatch.setattr(crls, "MOST_BYTES", len(OF_TWO))
+    assert [crl.der for crl in fitting(after, before)] == [OF_TWO]
+
+
 class TestCache:
     async def test_a_new_list_wakes_everybody_and_the_same_one_nobody(self) -> None:
         cache = self.cache()
