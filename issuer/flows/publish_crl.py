@@ -61,7 +61,10 @@ class PublishCRLs:
             Refused: UNAVAILABLE, as the store. An authority that cannot sign is told of, and keeps none of the others back.
         """
         # 1. Which authorities need a list?
-        authorities = await self.datastore.read(self._authorities)
+        now = self.clock.now()
+        self._seen, authorities = await self.datastore.read(
+            lambda tx: (tx.changes.head().number, listed_authorities(tx.authorities.list(), now=now))
+        )
         # 2. One after the other: what comes meanwhile is in the next list.
         largest, all_well = 0, True
         for authority in authorities:
@@ -111,10 +114,6 @@ class PublishCRLs:
             if not is_whole or any(change.kind in _NEWS for change in changes):
                 return
             self._seen = changes[-1].number
-
-    def _authorities(self, tx: Transaction) -> list[Authority]:
-        self._seen = tx.changes.head().number
-        return listed_authorities(tx.authorities.list(), now=self.clock.now())
 
     async def _bring_forward(self, authority: Authority) -> SignedCRL | None:
         """Sign the list of an authority if that is due; its newest list."""
