@@ -23,6 +23,7 @@ from issuer.metrics import FAILED, OK, Metrics
 from issuer.recording import record_crl
 from svid.backoff import Backoff
 from svid.clock import Clock
+from svid.keys import KeyID
 
 __all__ = ["PublishCRLs"]
 
@@ -33,6 +34,7 @@ _LARGE_BYTES = 1 << 20
 _HINT = "let another authority sign what comes: cognomen authority rotate x509; entries leave with the end of their certificates"
 _BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
 _LOOK_SECONDS = 60.0  # for what the log does not tell: entries whose certificates have ended
+_AGAIN_SECONDS = 1.0  # after a store that could not be read
 _PAGE = 1000
 _NEWS = frozenset({ChangeKind.DENIAL, ChangeKind.BUNDLE})
 
@@ -52,6 +54,7 @@ class PublishCRLs:
     troubles: Troubles
     metrics: Metrics
     pulse: Pulse = field(default_factory=Pulse)
+    _failing: set[KeyID] = field(default_factory=set)
     _seen: int = 0  # the change up to which the log was read
 
     async def __call__(self) -> bool:
@@ -73,9 +76,12 @@ class PublishCRLs:
             except Refused as refused:
                 all_well = False
                 self._tell(authority.key_id, refused)
+                self._failing.add(authority.key_id)
                 continue
-            self.troubles.over(_SIGNING, subject=authority.key_id)
             largest = max(largest, 0 if newest is None else len(newest.der))
+            self._recover(authority.key_id)
+        for key_id in self._failing.difference(one.key_id for one in authorities):
+            self._recover(key_id)  # it has left the bundle
         # 3. Long before one is too large for us, it is too large for somebody.
         self._tell_size(largest)
         return all_well
@@ -108,11 +114,11 @@ class PublishCRLs:
             try:
                 await self.datastore.wait_for_change(self._seen)
                 changes = await self.datastore.read(lambda tx: tx.changes.after(self._seen, limit=_PAGE))
-            except Refused:
-                return  # the next look tells
+            except Refused:  # the next look tells, which is not to come at once
+                return await self.clock.sleep(_AGAIN_SECONDS)
             is_whole = bool(changes) and changes[0].number == self._seen + 1
             if not is_whole or any(change.kind in _NEWS for change in changes):
-                return
+                return None
             self._seen = changes[-1].number
 
     async def _bring_forward(self, authority: Authority) -> SignedCRL | None:
@@ -149,6 +155,10 @@ class PublishCRLs:
         """The list of an authority, and what the next one says; None: none is due."""
         last, denied = tx.crls.get(authority.key_id), tx.denials.of_authority(authority.key_id)
         return last, denied if is_due(last, denied, now=self.clock.now()) else None
+
+    def _recover(self, key_id: KeyID) -> None:
+        self.troubles.over(_SIGNING, subject=key_id)
+        self._failing.discard(key_id)
 
     def _tell(self, key_id: str, refused: Refused) -> None:
         log.warning("crl not signed", authority=key_id, reason=refused.detail, hint=refused.hint)

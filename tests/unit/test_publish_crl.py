@@ -293,8 +293,23 @@ async def test_a_store_that_closes_is_told_and_looked_at_again(house: House) -> 
         running = group.create_task(house.publish.run())
         await until(lambda: house.clock.sleepers == 1)
         await house.store.close()
-        await until(lambda: bool(house.troubles.all()))
+        await pass_until(house.clock, lambda: bool(house.troubles.all()))
+        await until(lambda: house.clock.sleepers == 2)
+        (before,) = house.troubles.all()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert [one.times for one in house.troubles.all()] == [before.times], "it does not look again at once"
+        await pass_until(house.clock, lambda: house.troubles.all()[0].times > before.times)
         running.cancel()
+
+
+async def test_the_trouble_of_an_authority_goes_with_it(house: House) -> None:
+    first = await house.authority()
+    house.keys.away.add(first.key_id)
+    assert not await house.publish()
+    await house.store.write(lambda tx: tx.authorities.put(replace(first, state=AuthorityState.RETIRED)))
+    assert await house.publish()
+    assert not house.troubles.all()
 
 
 async def test_a_store_that_is_closed_is_told(house: House) -> None:
