@@ -447,6 +447,21 @@ class TestRevocation:
         _, ended = await hear(feeds, store, lambda: end(revoke, target))
         assert [step.updates for step in ended] == [(DenialsPut(denials=(Denial(2**127, row.not_after),)),)]
 
+    async def test_each_feed_hears_of_each_revocation_what_follows_from_it(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        rows = credentials(3)
+        await store.write(lambda tx: tx.ledger.record(rows))
+        before = await store.read(lambda tx: tx.changes.head())
+        first, second, third = (Target(kind=RevocationKind.SVID, serials=(row.serial,)) for row in rows)
+        told = await hear(
+            feeds, store, lambda: end(revoke, first), lambda: end(revoke, second), lambda: end(revoke, third)
+        )
+        heard = [[denial.number - 2**127 for step in steps for denial in denials_told(step.updates)] for steps in told]
+        assert heard == [[], [0], [1], [2]]
+        (later,) = await hear(feeds, store, cursor=before)
+        assert [denial.number - 2**127 for denial in denials_told(later[0].updates)] == [0, 1, 2]
+
     async def test_a_revocation_that_ended_nothing_still_moves_who_follows(
         self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
     ) -> None:
