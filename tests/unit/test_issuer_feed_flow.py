@@ -360,7 +360,7 @@ class TestRevocation:
     @pytest.fixture
     async def revoke(self, store: SQLiteDatastore, feeds: FeedAttestors) -> Revoke:
         await store.write(lambda tx: tx.entries.insert([WEB]))
-        return Revoke(datastore=store, clock=feeds.clock, metrics=Metrics())
+        return Revoke(datastore=store, clock=feeds.clock)
 
     @pytest.mark.parametrize("returns", [True, False], ids=["delta", "snapshot"])
     async def test_who_was_away_hears_first_what_is_denied_in_messages_of_bounded_size(
