@@ -373,7 +373,7 @@ async def _open_admin_door(
         nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
         feed=parts.feed,
         rotate=parts.rotate,
-        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, metrics=parts.metrics),
+        revoke=Revoke(datastore=parts.datastore, clock=parts.clock),
         guard=parts.guard,
         observe=observe,
         trust_domain=config.trust_domain,

@@ -11,7 +11,6 @@ __all__ = ["FAILED", "OK", "Metrics"]
 OK, FAILED = "ok", "failed"
 
 _MINTED = ("x509", "jwt")
-_REVOKED = ("svid", "issued-before", "entry", "spiffe-id", "selector", "node", "deletion")
 _ADMISSIONS = ("node attestation", "node call", "node readmission", "node svid renewal")
 
 
@@ -26,7 +25,6 @@ class Metrics:
         self.mint_refusals = family.counter(
             "mint_refusals", "Items of mints that were refused.", kind=_MINTED, reason=tuple(Kind)
         )
-        self.denials = family.counter("denials", "Credentials that ended before their time.", kind=_REVOKED)
         self.admission_refusals = family.counter(
             "admission_refusals",
             "Calls refused at the network doors.",
@@ -60,6 +58,9 @@ class Metrics:
         self.nodes = family.gauge("nodes", "Attested nodes, whatever their state.")
         self.nodes_connected = family.gauge("nodes_connected", "Nodes with an open feed.")
         self.feeds = family.gauge("feeds", "Open feeds.")
+        self.denials = family.gauge(
+            "denials", "Credentials that ended before their time, until five minutes after their end."
+        )
         self.most_behind = family.gauge(
             "most_behind_changes", "How far the connected node that is furthest behind is, in changes."
         )

@@ -39,7 +39,7 @@ class Observed:
         apart: names both clocks where they are too far apart.
         heard_ago: how long ago the issuer said something on the feed.
         denials: how many credentials are refused, because they were revoked.
-        enforced: how far each enforcement point of local processes is, live.
+        enforced: how far each enforcement point of local processes is.
     """
 
     started_at: datetime
@@ -101,7 +101,7 @@ class ObserveAttestor:
             apart=self.compare(),
             heard_ago=self.feed.age(),
             denials=len(self.cache.denials),
-            enforced=self.followers.enforced,
+            enforced=self.followers.enforced(),
             troubles=self.troubles.all(),
         )
         self._measure(observed)

@@ -4,17 +4,15 @@ Any local process may know: a number says nothing to whoever does not hold the c
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from types import MappingProxyType
 from typing import NamedTuple
 
 from attestor.deniallog import DenialLog, Piece
 from attestor.nodeclock import NodeClock
-from cognomen.daemon.caller import Caller
+from cognomen.daemon.caller import Caller, ProcessHandle
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.feed import Cursor
@@ -53,6 +51,16 @@ class Point(NamedTuple):
     name: str
 
 
+@dataclass(slots=True, kw_only=True)
+class _Follower:
+    """A connection with open streams, and what is enforced behind it."""
+
+    uid: int
+    pid: int
+    streams: int = 0
+    enforced: dict[str, Cursor] = field(default_factory=dict)
+
+
 class ServeDenials:
     """The flow.
 
@@ -66,8 +74,7 @@ class ServeDenials:
         self._clock = clock
         self._turn = 0
         self._woken = asyncio.Event()
-        self._following: Counter[tuple[int, int]] = Counter()
-        self._enforced: dict[Point, Cursor] = {}
+        self._followers: dict[ProcessHandle, _Follower] = {}
 
     async def run(self) -> None:
         """Wake the followers at news, and when it is time for a word, for ever: one wait for all of them, who may be hundreds."""
@@ -98,38 +105,50 @@ class ServeDenials:
         """Note that an enforcement point of the caller enforces all denials up to that epoch.
 
         Raises:
-            Refused: INVALID for a name that is empty or too long, and for an epoch that was never told; CONFLICT unless the caller follows;
-                EXHAUSTED when its uid has too many points.
+            Refused: INVALID for a name that is empty or too long, and for an epoch that was never told; CONFLICT unless the caller follows
+                on this connection; EXHAUSTED when its uid has too many points.
         """
         if not 1 <= len(name.encode()) <= _POINT_BYTES:
             raise Refused(Kind.INVALID, f"point: expected 1 to {_POINT_BYTES} bytes, found {len(name.encode())}")
         now = self._denials.cursor
         if now is None or epoch.incarnation != now.incarnation or epoch.number > now.number:
             raise Refused(Kind.INVALID, "epoch: expected one that was told, found another")
-        if not self._following[caller.uid, caller.pid]:
-            raise Refused(Kind.CONFLICT, "caller: expected a process that follows the denials, found one that does not")
-        point = Point(caller.uid, caller.pid, name)
-        known = self._enforced.get(point)
-        if known is None and sum(other.uid == caller.uid for other in self._enforced) >= _MOST_POINTS:
+        follower = self._followers.get(caller.process)
+        if follower is None:
+            raise Refused(
+                Kind.CONFLICT,
+                "caller: expected one that follows the denials on this connection, found one that does not",
+            )
+        known = follower.enforced.get(name)
+        if known is None and self._points_of(caller.uid) >= _MOST_POINTS:
             raise Refused(Kind.EXHAUSTED, f"point: expected at most {_MOST_POINTS} of one uid, found one more")
         if known is None or known.incarnation != epoch.incarnation or known.number < epoch.number:
-            self._enforced[point] = epoch
+            follower.enforced[name] = epoch
 
-    @property
     def enforced(self) -> Mapping[Point, Cursor]:
-        """How far each enforcement point is whose process follows, live."""
-        return MappingProxyType(self._enforced)
+        """How far each enforcement point is whose process follows; of several that share a name in a process, the one furthest behind."""
+        found: dict[Point, Cursor] = {}
+        for follower in self._followers.values():
+            for name, epoch in follower.enforced.items():
+                point = Point(follower.uid, follower.pid, name)
+                found[point] = min(epoch, found.get(point, epoch), key=self._progress)
+        return found
+
+    def _progress(self, epoch: Cursor) -> tuple[bool, int]:
+        now = self._denials.cursor
+        return now is not None and epoch.incarnation == now.incarnation, epoch.number
+
+    def _points_of(self, uid: int) -> int:
+        return sum(len(follower.enforced) for follower in self._followers.values() if follower.uid == uid)
 
     @contextmanager
     def _follows(self, caller: Caller) -> Iterator[None]:
-        """Count a stream; with the last of a process, which ends with the process, its enforcement points are forgotten."""
-        process = (caller.uid, caller.pid)
-        self._following[process] += 1
+        """Count a stream; with the last of a connection, which ends with its process, what is enforced behind it is forgotten."""
+        follower = self._followers.setdefault(caller.process, _Follower(uid=caller.uid, pid=caller.pid))
+        follower.streams += 1
         try:
             yield
         finally:
-            self._following -= Counter((process,))  # `-=` forgets what falls to zero
-            if process not in self._following:
-                self._enforced = {
-                    point: epoch for point, epoch in self._enforced.items() if (point.uid, point.pid) != process
-                }
+            follower.streams -= 1
+            if not follower.streams:
+                del self._followers[caller.process]

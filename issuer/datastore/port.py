@@ -230,6 +230,9 @@ class Denials(Protocol):
     def deny(self, where: Live, *, revocation: int, now: datetime) -> int:
         """End those that are live and not denied yet; how many they were."""
 
+    def count(self) -> int:
+        """How many are kept."""
+
     def of(self, revocations: Collection[int]) -> Iterator[Denial]:
         """Those that follow from these revocations."""
 

@@ -46,6 +46,7 @@ class Observed:
     nodes: int
     nodes_connected: int
     feeds: int
+    denials: int
     behind: Sequence[tuple[NodeID, int]]
     authorities: Sequence[tuple[Authority, str]]
     doubt: str
@@ -82,7 +83,9 @@ class ObserveIssuer:
             Refused: UNAVAILABLE, as the store.
         """
         # 1. What the store knows.
-        head, nodes = await self.datastore.read(lambda tx: (tx.changes.head(), tx.nodes.count()))
+        head, nodes, denials = await self.datastore.read(
+            lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count())
+        )
         rows = await self.rotate.rows()
         lacking = await self.datastore.lacking_room()
         if lacking:
@@ -103,6 +106,7 @@ class ObserveIssuer:
             nodes=nodes,
             nodes_connected=len(self.feed.connected),
             feeds=self.feed.connected.total(),
+            denials=denials,
             behind=sorted(behind, key=lambda lag: (-lag[1], lag[0])),
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
             doubt=self.guard.doubt,
@@ -125,6 +129,7 @@ class ObserveIssuer:
         metrics.nodes.set(seen.nodes)
         metrics.nodes_connected.set(seen.nodes_connected)
         metrics.feeds.set(seen.feeds)
+        metrics.denials.set(seen.denials)
         metrics.most_behind.set(max((lag for _, lag in seen.behind), default=0))
         metrics.svid_not_after.set(seen.svid_not_after.timestamp())
         metrics.clock_trusted.set(not seen.doubt)

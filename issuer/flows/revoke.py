@@ -27,7 +27,6 @@ from issuer.decisions.revocation import (
     check_target,
     lifted,
 )
-from issuer.metrics import Metrics
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
 from svid.entry import RegistrationEntry
@@ -73,7 +72,6 @@ class Revoke:
 
     datastore: Datastore
     clock: Clock
-    metrics: Metrics
 
     async def __call__(self, target: Target, *, reason: Reason, comment: str, dry_run: bool, actor: str) -> Revoked:
         """Revoke what an operator names.
@@ -92,7 +90,6 @@ class Revoke:
         except Refused as refused:
             await self._record_refusal(refused, actor=actor, action="revoked")
             raise
-        self.metrics.denials.labels(target.kind).inc(revoked.revocation.denied)
         log.info(
             "revoked",
             number=revoked.revocation.number,

@@ -147,6 +147,8 @@ class IssuerInMemory:
         is_silent: calls of a node get no answer, as long as that lasts; not those that began before it was over.
         most: larger mints find no answer, as over a thin way; None: none is too large.
         cancels: that many calls of a node end as if gRPC had cancelled them.
+        words: how often it said that it is alive.
+        denies_mints: that many SVIDs are denied before they are handed out, and the feed is faster.
         loses_replies: a join is done, but its answer gets lost, that many times.
         refused_node: what every call of a node is refused with.
         refused_return: what a readmission is refused with.
@@ -164,6 +166,7 @@ class IssuerInMemory:
         self.most: int | None = None
         self.cancels = 0
         self.words = 0
+        self.denies_mints = 0
         self.loses_replies = 0
         self.refused_node: Refused | None = None
         self.refused_return: Refused | None = None
@@ -407,7 +410,13 @@ class InMemoryIssuerClient:
         self._check_node()
         await self._travel(len(requests))
         self._issuer.mints.append(len(requests))
-        return [self._issuer.mint(request) for request in requests]
+        minted = [self._issuer.mint(request) for request in requests]
+        if self._issuer.denies_mints:
+            self._issuer.denies_mints -= len(minted)
+            self._issuer.deny(*(one.chain[0].serial_number for one in minted if isinstance(one, MintedX509)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        return minted
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         self._check_node()

@@ -19,7 +19,6 @@ from issuer.config import IssuerConfig
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.revocation import Reason, RevocationKind, Target
 from issuer.flows.revoke import Revoke
-from issuer.metrics import Metrics
 from svid.clock import SystemClock
 from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import TrustDomain
@@ -34,7 +33,7 @@ async def revoke_in(state_dir: Path, *serials: str) -> None:
     """End credentials on the store of an issuer that does not run: it hears of them when it starts."""
     store = await SQLiteDatastore.open(state_dir / "issuer.db")
     try:
-        revoke = Revoke(datastore=store, clock=SystemClock(), metrics=Metrics())
+        revoke = Revoke(datastore=store, clock=SystemClock())
         target = Target(kind=RevocationKind.SVID, serials=serials)
         await revoke(target, reason=Reason.KEY_COMPROMISE, comment="", dry_run=False, actor="uid:0")
     finally:

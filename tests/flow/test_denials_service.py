@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -173,11 +173,11 @@ async def test_what_a_process_enforces_is_known_while_it_follows(served: Served)
         await served.say("guard", 2)
         await served.say("guard", 1)  # overtaken on its way
         me = os.getuid(), os.getpid()
-        assert served.flow.enforced == {
+        assert served.flow.enforced() == {
             Point(*me, "uvicorn 127.0.0.1:8080"): Cursor(incarnation="i", number=1),
             Point(*me, "guard"): Cursor(incarnation="i", number=2),
         }
-    await until(lambda: not served.flow.enforced)
+    await until(lambda: not served.flow.enforced())
 
 
 async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Served) -> None:
@@ -189,7 +189,23 @@ async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Serv
             await served.say("web", 1)
         served.deny(2)
         await served.say("web", 2)
-        assert list(served.flow.enforced.values()) == [Cursor(incarnation="i", number=2)]
+        assert list(served.flow.enforced().values()) == [Cursor(incarnation="i", number=2)]
+
+
+async def test_of_two_points_of_a_name_in_one_process_the_one_behind_counts(served: Served) -> None:
+    served.deny(1)
+    second = replace(served, channel=Channel(path=str(served.path)))
+    async with served.follow() as words, second.follow() as others:
+        await words.next()
+        await others.next()
+        await served.say("guard", 1)
+        await second.say("guard", 1)
+        served.deny(2)
+        await served.say("guard", 2)
+        assert list(served.flow.enforced().values()) == [Cursor(incarnation="i", number=1)]
+        await second.say("guard", 2)
+        assert list(served.flow.enforced().values()) == [Cursor(incarnation="i", number=2)]
+    second.channel.close()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +226,7 @@ async def test_a_receipt_that_cannot_be_meant_is_refused(
         with pytest.raises(GRPCError) as refused:
             await served.say(point, number, incarnation=incarnation)
     assert (refused.value.status, refused.value.message) == (Status.INVALID_ARGUMENT, reason)
-    assert not served.flow.enforced
+    assert not served.flow.enforced()
 
 
 async def test_a_process_that_does_not_follow_enforces_nothing(served: Served) -> None:

@@ -363,7 +363,7 @@ class TestRevocation:
     @pytest.fixture
     async def revoke(self, store: SQLiteDatastore, feeds: FeedAttestors) -> Revoke:
         await store.write(lambda tx: tx.entries.insert([WEB]))
-        return Revoke(datastore=store, clock=feeds.clock, metrics=Metrics())
+        return Revoke(datastore=store, clock=feeds.clock)
 
     @pytest.mark.parametrize("returns", [True, False], ids=["delta", "snapshot"])
     async def test_who_was_away_hears_first_what_is_denied_in_messages_of_bounded_size(
@@ -449,6 +449,21 @@ class TestRevocation:
         target = Target(kind=RevocationKind.SVID, serials=(row.serial,))
         _, ended = await hear(feeds, store, lambda: end(revoke, target))
         assert [step.updates for step in ended] == [(DenialsPut(denials=(Denial(2**127, row.not_after),)),)]
+
+    async def test_each_feed_hears_of_each_revocation_what_follows_from_it(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        rows = credentials(3)
+        await store.write(lambda tx: tx.ledger.record(rows))
+        before = await store.read(lambda tx: tx.changes.head())
+        first, second, third = (Target(kind=RevocationKind.SVID, serials=(row.serial,)) for row in rows)
+        told = await hear(
+            feeds, store, lambda: end(revoke, first), lambda: end(revoke, second), lambda: end(revoke, third)
+        )
+        heard = [[denial.number - 2**127 for step in steps for denial in denials_told(step.updates)] for steps in told]
+        assert heard == [[], [0], [1], [2]]
+        (later,) = await hear(feeds, store, cursor=before)
+        assert [denial.number - 2**127 for denial in denials_told(later[0].updates)] == [0, 1, 2]
 
     async def test_a_revocation_that_ended_nothing_still_moves_who_follows(
         self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke

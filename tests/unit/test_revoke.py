@@ -166,7 +166,7 @@ async def house() -> AsyncIterator[House]:
             metrics=metrics,
         ),
         node_svids=IssueNodeSVID(issuance=way, clock=clock, trust_domain=TRUST_DOMAIN, ttl=HOUR),
-        revoke=Revoke(datastore=store, clock=clock, metrics=metrics),
+        revoke=Revoke(datastore=store, clock=clock),
     )
     await store.close()
 

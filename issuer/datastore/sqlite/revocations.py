@@ -157,6 +157,10 @@ class SQLiteDenials:
         )
         return max(denied, 0)
 
+    def count(self) -> int:
+        """How many are kept."""
+        return int(self._connection.execute("SELECT count(*) FROM denial").fetchone()[0])
+
     def of(self, revocations: Collection[int]) -> Iterator[Denial]:
         """Those that follow from these revocations."""
         return self._denials(
