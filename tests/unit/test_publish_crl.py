@@ -117,7 +117,7 @@ class House:
 
     async def revoke(self, *serials: int, reason: Reason = Reason.KEY_COMPROMISE) -> None:
         target = Target(kind=RevocationKind.SVID, serials=tuple(f"{serial:032x}" for serial in serials))
-        revoke = Revoke(datastore=self.store, clock=self.clock, metrics=self.metrics)
+        revoke = Revoke(datastore=self.store, clock=self.clock)
         await revoke(target, reason=reason, comment="", dry_run=False, actor="uid:0")
 
     async def row(self, authority: Authority | None = None) -> SignedCRL:
