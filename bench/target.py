@@ -12,7 +12,7 @@ from svid import JWTSource, SpiffeID, X509Source
 __all__ = ["AUDIENCE"]
 
 AUDIENCE = "db"
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.1
 
 
 async def _send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

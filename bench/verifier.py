@@ -6,6 +6,7 @@ Moments are of time.perf_counter, which is one clock (CLOCK_MONOTONIC) in all pr
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -31,7 +32,6 @@ __all__ = ["POINTS", "Refusals", "Shown", "hold", "verify"]
 POINTS = 2
 """How many enforcement points a verifier has: a context and a guard."""
 
-_LOOK_SECONDS = 0.001
 _HOLD_SECONDS = 0.05
 
 
@@ -91,6 +91,12 @@ class _Door:
 
         self._guard = JWTGuard(app, source=source, audience=AUDIENCE, authorize=exactly(target))
         self._runner = runner
+        self._denied = threading.Event()
+        source.on_denied(lambda *_: self._denied.set(), point="JWTGuard")  # one receipt for both
+
+    def wait_for_denial(self) -> None:
+        self._denied.wait()
+        self._denied.clear()
 
     def admits(self, token: str) -> bool:
         return self._runner.run(self._status(token)) == 200
@@ -124,17 +130,14 @@ def _end_of(connection: ssl.SSLSocket) -> float:
 
 
 def _refusals(ended: float, context: LiveContext, door: _Door, shown: Shown) -> Refusals:
-    """Show the chain and the token until both are refused; from the end of the connection on, so that nobody polls before."""
-    handshake: float | None = None
-    token: float | None = None
-    while handshake is None or token is None:
-        began = time.perf_counter()
-        if handshake is None and _is_chain_refused(context, [shown.chain]):
-            handshake = began
-        if token is None and not door.admits(shown.token):
-            token = time.perf_counter()
-        time.sleep(_LOOK_SECONDS)
-    return Refusals(connection=ended, handshake=handshake, token=token)
+    """Show the chain and the token, each once it should be refused, so that nobody polls."""
+    handshake = time.perf_counter()
+    if not _is_chain_refused(context, [shown.chain]):
+        raise AssertionError("who is denied is refused before connections end")
+    door.wait_for_denial()
+    if door.admits(shown.token):
+        raise AssertionError("a token that is denied is refused before a point is told")
+    return Refusals(connection=ended, handshake=handshake, token=time.perf_counter())
 
 
 def _is_chain_refused(context: LiveContext, chain: Sequence[bytes]) -> bool:
