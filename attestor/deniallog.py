@@ -108,9 +108,10 @@ class DenialLog:
                 self._ends.append(ends[at])
 
     def _hold(self, denials: Iterable[Denial]) -> None:
-        by_number = {denial.number: denial for denial in denials}
-        new = self._denials.add(by_number.values())
-        numbers, ends = pack(by_number[number] for number in new)
+        # What is known stays as it is: whoever says an earlier end must not have it forgotten sooner.
+        new = {denial.number: denial for denial in denials if denial.number not in self._denials}
+        self._denials.add(new.values())
+        numbers, ends = pack(new.values())
         self._numbers += numbers
         self._ends.extend(ends)
         self._places.extend(range(self.place + 1, self.place + len(new) + 1))

@@ -133,6 +133,7 @@ def flow_tasks(flows: ObserveAttestor) -> Sequence[Task]:
         Task(name="feed", run=flows.feed.run, pulse=flows.feed.pulse),
         Task(name="acknowledgements", run=flows.feed.acknowledge, pulse=flows.feed.acknowledgements_pulse),
         Task(name="denials", run=flows.denials.run, pulse=flows.denials.pulse),
+        Task(name="followers", run=flows.followers.run),
         Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
         Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
         Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),

@@ -51,6 +51,7 @@ from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.prune import Prune
+from issuer.flows.publish_crl import PublishCRLs
 from issuer.flows.readmit_node import ReadmitNode
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
@@ -96,6 +97,7 @@ class _Parts:
     guard: GuardClock
     feed: FeedAttestors
     rotate: RotateAuthority
+    publish_crls: PublishCRLs
     troubles: Troubles
     metrics: Metrics
     deferred: DeferWrites
@@ -184,6 +186,15 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
     )
     await rotate()
+    publish_crls = PublishCRLs(
+        datastore=datastore,
+        issuance=issuance,
+        clock=clock,
+        jitter=secrets.SystemRandom().random,
+        troubles=troubles,
+        metrics=metrics,
+    )
+    await publish_crls.attempt()  # a verifier of lists refuses every certificate of an authority without one
     leaving.push_async_callback(deferred.flush)
     return _Parts(
         config=config,
@@ -193,6 +204,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         guard=guard,
         feed=feed,
         rotate=rotate,
+        publish_crls=publish_crls,
         troubles=troubles,
         metrics=metrics,
         deferred=deferred,
@@ -214,6 +226,7 @@ def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
         Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
+        Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
     ]
 
@@ -366,7 +379,7 @@ async def _open_admin_door(
         nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
         feed=parts.feed,
         rotate=parts.rotate,
-        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch, metrics=parts.metrics),
+        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         enforcement=AwaitEnforcement(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         guard=parts.guard,
         observe=observe,

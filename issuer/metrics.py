@@ -11,7 +11,6 @@ __all__ = ["FAILED", "OK", "Metrics"]
 OK, FAILED = "ok", "failed"
 
 _MINTED = ("x509", "jwt")
-_REVOKED = ("svid", "issued-before", "entry", "spiffe-id", "selector", "node", "deletion")
 _ADMISSIONS = ("node attestation", "node call", "node readmission", "node svid renewal")
 
 
@@ -26,7 +25,6 @@ class Metrics:
         self.mint_refusals = family.counter(
             "mint_refusals", "Items of mints that were refused.", kind=_MINTED, reason=tuple(Kind)
         )
-        self.denials = family.counter("denials", "Credentials that ended before their time.", kind=_REVOKED)
         self.admission_refusals = family.counter(
             "admission_refusals",
             "Calls refused at the network doors.",
@@ -47,6 +45,7 @@ class Metrics:
             "authority_steps", "Steps of authorities, taken or failed.", outcome=(OK, FAILED)
         )
         self.svid_renewals = family.counter("svid_renewals", "Renewals of the issuer's own SVID.", outcome=(OK, FAILED))
+        self.crls_signed = family.counter("crls_signed", "Revocation lists, signed or failed.", outcome=(OK, FAILED))
         self.deferred_writes_lost = family.counter(
             "deferred_writes_lost", "Ledger outcomes and acknowledgements that could not be written."
         )
@@ -67,6 +66,9 @@ class Metrics:
         self.nodes = family.gauge("nodes", "Attested nodes, whatever their state.")
         self.nodes_connected = family.gauge("nodes_connected", "Nodes with an open feed.")
         self.feeds = family.gauge("feeds", "Open feeds.")
+        self.denials = family.gauge(
+            "denials", "Credentials that ended before their time, until five minutes after their end."
+        )
         self.most_behind = family.gauge(
             "most_behind_changes", "How far the connected node that is furthest behind is, in changes."
         )
@@ -86,5 +88,6 @@ class Metrics:
         self.store_has_room = family.gauge(
             "store_has_room", "Whether the disk has room to spare: 1, or 0 while nothing is issued."
         )
+        self.crl_bytes = family.gauge("crl_size_bytes", "The size of the largest revocation list.")
         self.deferred_writes = family.gauge("deferred_writes", "Small writes that wait for their commit.")
         self.troubles = family.gauge("troubles", "Things that fail now and are tried again.")

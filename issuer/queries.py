@@ -1,19 +1,20 @@
 """The reads: what the doors show and the flows look up, inside somebody's transaction or in one of their own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, NodeID
-from issuer.decisions.authority import bundle_of
+from issuer.decisions.authority import AuthorityState, bundle_of
 from issuer.decisions.entitlement import blocked_by, parents_of
 from issuer.decisions.names import issuer_id, node_id_of
 from issuer.decisions.revocation import Blocks, Revocation, blocks_of
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SpiffeIDError
+from svid.keys import KeyID
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "all_nodes_in",
     "blocks_in",
     "bundle_in",
+    "crls_in",
     "get_bundle",
     "get_entry",
     "get_node",
@@ -38,6 +40,13 @@ _PAGE = 1000
 def bundle_in(tx: Transaction, trust_domain: TrustDomain) -> Bundle:
     """Our own bundle, as this transaction sees it."""
     return bundle_of(trust_domain, tx.authorities.list(), sequence=tx.bundles.sequence())
+
+
+def crls_in(tx: Transaction, of: Collection[KeyID] | None = None) -> list[bytes]:
+    """The newest revocation lists of the bundle's authorities, or of those among these, DER, as this transaction sees them."""
+    listed = {one.key_id for one in tx.authorities.list() if one.state is not AuthorityState.RETIRED}
+    found = (tx.crls.get(key_id) for key_id in (listed if of is None else listed.intersection(of)))
+    return [one.der for one in found if one is not None and one.der]
 
 
 def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[RegistrationEntry]:

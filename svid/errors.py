@@ -7,6 +7,7 @@ __all__ = [
     "AddressError",
     "AuthorizationError",
     "BundleError",
+    "CRLError",
     "EntryError",
     "JWTSVIDError",
     "RevokedError",
@@ -41,6 +42,10 @@ class UnusableKeyError(SVIDError):
 
 class BundleError(SVIDError):
     """A document that is no trust bundle, or a trust domain that has none."""
+
+
+class CRLError(SVIDError):
+    """A list that is no CRL as we use them, or that no authority of the bundle vouches for."""
 
 
 class EntryError(SVIDError):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, CRLIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
 from svid.bundle import Bundle
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -66,8 +66,8 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
                 said[entry_id] = None
             case BundleIs():
                 bundle = update.bundle
-            case CheckpointIs():
-                pass  # is kept elsewhere: flows/keep_node
+            case CRLIs() | CheckpointIs():
+                pass  # what becomes of them is decided elsewhere: decisions/crls, flows/keep_node
             case _:
                 assert_never(update)
     put = tuple(entry for entry in said.values() if entry is not None and known.get(entry.id) != entry)

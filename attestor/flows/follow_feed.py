@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from attestor.cache import Cache
+from attestor.decisions.crls import MOST_BYTES, documents_of, fitting
 from attestor.decisions.node import REJOIN
 from attestor.decisions.sync import Change
 from attestor.flows.keep_denials import KeepDenials
@@ -26,6 +27,7 @@ from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.feed import BundleIs, CheckpointIs, EntryGone, EntryPut, Update
 from svid.backoff import Backoff
+from svid.errors import CRLError
 
 __all__ = ["FollowFeed"]
 
@@ -33,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=1))  # in step 2 s after an outage
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
-_FEED = "feed"
+_FEED, _CRL, _CRL_SIZE = "feed", "revocation list of the issuer", "size of the revocation lists"
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0
 _ACKNOWLEDGE_SECONDS = 15.0  # also where nothing came: how late a jump of the issuer's clock may be noticed
 _GATHER_SECONDS = 0.1  # receipts come together: those of a hundred processes make one acknowledgement
@@ -153,6 +155,7 @@ class FollowFeed:
                 self.pulse.work()
                 # 1. Workloads first.
                 self._cache.apply(change)
+                self._take_crls(change.updates)  # before anything awaits: the cursor says that we have them
                 self._applied += 1
                 self.is_connected, self.last_step_at = True, self._clock.now()
                 self._metrics.feed_steps.labels("snapshot" if change.snapshot else "change").inc()
@@ -163,6 +166,23 @@ class FollowFeed:
                 # 3. Say so, without keeping the next step waiting.
                 self._unacknowledged.set()
                 self.pulse.rest()
+
+    def _take_crls(self, updates: Iterable[Update]) -> None:
+        for document in documents_of(updates):
+            try:
+                self._cache.take_crl(document, at=self._clock.read().issuer)
+            except CRLError as e:
+                log.warning("revocation list of the issuer not taken", reason=str(e))
+                self._troubles.note(_CRL, str(e))
+            else:
+                self._troubles.over(_CRL)
+        held = self._cache.crls
+        if left_out := len(held) - len(fitting(held)):
+            self._troubles.note(
+                _CRL_SIZE, f"expected at most {MOST_BYTES} bytes together, {left_out} not handed to workloads"
+            )
+        else:
+            self._troubles.over(_CRL_SIZE)
 
     async def _keep(self, updates: Iterable[Update]) -> None:
         for update in updates:

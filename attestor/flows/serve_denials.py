@@ -4,6 +4,7 @@ Any local process may know: a number says nothing to whoever does not hold the c
 say that they enforce: attestor/receipts.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,6 +54,17 @@ class ServeDenials:
         self._denials = denials
         self._age = age
         self._clock = clock
+        self._turn = 0
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Wake the followers at news, and when it is time for a word, for ever: one wait for all of them, who may be hundreds."""
+        while True:
+            turn = self._denials.turn
+            self._turn += 1
+            self._woken.set()
+            self._woken = asyncio.Event()
+            await first_of(self._denials.changed(turn), self._clock.sleep(_WORD_SECONDS))
 
     async def follow(self, follower: Follower, send: Callable[[Word], Awaitable[None]]) -> None:
         """Tell it everything, then what comes, and a word every 5 s at least, for ever."""
@@ -61,11 +73,11 @@ class ServeDenials:
             while True:
                 # 1. What it does not have yet, as it reads it: for a slow reader nothing is held but its place. Until the issuer was heard
                 #    there is no epoch, so that the snapshot goes on.
-                turn, piece = log.turn, log.after(place, most=_MOST_TOLD)
+                turn, piece = self._turn, log.after(place, most=_MOST_TOLD)
                 more = piece.place < log.place or log.cursor is None
                 epoch = epoch if more else log.cursor
                 await send(Word(epoch=epoch, snapshot=snapshot, more=more, denials=piece, age=self._age()))
                 place, snapshot = piece.place, snapshot and more
                 # 2. Once it has everything: wait for news, or until it is time for a word.
-                if place == log.place:
-                    await first_of(log.changed(turn), self._clock.sleep(_WORD_SECONDS))
+                while place == log.place and turn == self._turn:
+                    await self._woken.wait()

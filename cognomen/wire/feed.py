@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, CRLIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
 from cognomen.wire.node import entry_from_pb, write_entry
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
@@ -36,13 +36,15 @@ def write_update(update: Update, message: pb.Update) -> None:
             message.entry_gone = entry_id
         case BundleIs(bundle=bundle):
             message.bundle = bundle.to_jwks()
+        case CRLIs(document=document, more=more):
+            message.crl.part, message.crl.more = document, more
         case CheckpointIs(document=document):
             message.checkpoint = document
         case _:
             assert_never(update)
 
 
-def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | None:
+def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | None:  # noqa: PLR0911 - one for each kind
     """Read an update; None: it is of a kind that this version does not know.
 
     Raises:
@@ -57,6 +59,8 @@ def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | No
             return EntryGone(entry_id=EntryID(message.entry_gone))
         case "bundle":
             return BundleIs(bundle=_usable_bundle(trust_domain, message.bundle))
+        case "crl":
+            return CRLIs(document=message.crl.part, more=message.crl.more)
         case "checkpoint":
             return CheckpointIs(document=message.checkpoint)
         case None:

@@ -219,7 +219,7 @@ class AdminService:
         return pb.ConfirmClockResponse(now=time_to_pb(await self._flows.guard.confirm(actor=self._actor)))
 
     async def _revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
-        return await revoke(self._flows.revoke, request, actor=self._actor)
+        return await revoke(self._flows.revoke, request, trust_domain=self._flows.trust_domain, actor=self._actor)
 
     async def _lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
         lifted = await self._flows.revoke.lift(min(request.number, _MAX_NUMBER), actor=self._actor)

@@ -15,6 +15,7 @@ from issuer.flows.revoke import Revoke
 from issuer.flows.watch_enforcement import Silent
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
+from svid.spiffeid import TrustDomain
 
 __all__ = ["blocked_to_pb", "list_revocations", "revocation_status", "revoke"]
 
@@ -22,12 +23,16 @@ _MOST_SILENT = 20
 _NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION]
 
 
-async def revoke(flow: Revoke, request: pb.RevokeRequest, *, actor: str) -> pb.RevokeResponse:
+async def revoke(
+    flow: Revoke, request: pb.RevokeRequest, *, trust_domain: TrustDomain, actor: str
+) -> pb.RevokeResponse:
     """Revoke, or say what would end."""
     if request.reason not in {"", *Reason}:
         raise Refused(Kind.INVALID, f"reason: expected one of {', '.join(Reason)}, found {request.reason!r}")
     reason = Reason(request.reason or Reason.UNSPECIFIED)
     target = _target_from_pb(request.target)
+    if target.spiffe_id is not None and not target.spiffe_id.is_member_of(trust_domain):
+        raise Refused(Kind.INVALID, f"spiffe_id: expected one of {trust_domain}, found {target.spiffe_id}")
     done = await flow(target, reason=reason, comment=request.comment, dry_run=request.dry_run, actor=actor)
     return pb.RevokeResponse(revocation=_revocation_to_pb(done.revocation), fallen=map(_fallen_to_pb, done.fallen))
 

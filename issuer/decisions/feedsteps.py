@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from cognomen.daemon.auditlog import Checkpoint
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, CRLIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
 from svid.bundle import Bundle
 from svid.denials import SERIAL_BYTES, Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -21,6 +21,7 @@ _MESSAGE_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12
 _FRAME_BYTES = 16  # at most: two tags, and two lengths below 16 MiB
 _DENIAL_BYTES = SERIAL_BYTES + 6  # the number, and the end as seconds, to the year 9999
 _UPDATE_DENIALS = 4096
+_PART_BYTES = 64 * 1024  # of a revocation list
 _ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any has
 
 
@@ -42,6 +43,7 @@ def in_order(
     *,
     denials: Iterable[Denial] = (),
     bundle: Bundle | None = None,
+    crls: Iterable[bytes] = (),
     gone: Iterable[EntryID] = (),
     entries: Iterable[RegistrationEntry] = (),
     checkpoint: Checkpoint | None = None,
@@ -50,14 +52,17 @@ def in_order(
 
     1. What is denied, before anything is served anew.
     2. The bundle, by which the node knows its issuer and its workloads know their peers.
-    3. What the node loses, before what it gets.
-    4. Last the checkpoint, which changes nothing that the node serves.
+    3. The revocation lists of its authorities, DER: of another's, a node takes none.
+    4. What the node loses, before what it gets.
+    5. Last the checkpoint, which changes nothing that the node serves.
     """
     left = iter(denials)
     while some := tuple(itertools.islice(left, _UPDATE_DENIALS)):
         yield DenialsPut(denials=some)
     if bundle is not None:
         yield BundleIs(bundle=bundle)
+    for document in crls:
+        yield from _in_parts(document)
     for entry_id in gone:
         yield EntryGone(entry_id=entry_id)
     for entry in entries:
@@ -92,10 +97,17 @@ def weight(update: Update) -> int:
             return _FRAME_BYTES + len(entry_id)
         case BundleIs(bundle=bundle):
             return _FRAME_BYTES + len(bundle.to_jwks())
-        case CheckpointIs(document=document):
+        case CRLIs(document=document) | CheckpointIs(document=document):
             return _FRAME_BYTES + len(document)
         case _:
             assert_never(update)
+
+
+def _in_parts(document: bytes) -> Iterator[CRLIs]:
+    last = max(0, len(document) - 1) // _PART_BYTES
+    for part in range(last + 1):
+        start = part * _PART_BYTES
+        yield CRLIs(document=document[start : start + _PART_BYTES], more=part < last)
 
 
 def _chunks(updates: Iterable[Update]) -> Iterator[tuple[Update, ...]]:

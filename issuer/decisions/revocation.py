@@ -72,6 +72,7 @@ _NEEDED = {
     RevocationKind.SPIFFE_ID: "spiffe_id",
     RevocationKind.SELECTOR: "selector",
     RevocationKind.NODE: "node_ids",
+    RevocationKind.DELETION: "entry_ids",
 }
 _OPTIONAL = {
     RevocationKind.ISSUED_BEFORE: frozenset({"entry_ids", "node_ids", "spiffe_id"}),
@@ -247,19 +248,23 @@ def check_serials(wanted: Collection[str], found: Iterable[Credential]) -> None:
     Raises:
         Refused: NOT_FOUND for a serial that the ledger does not know; INVALID for the credential of a node, the issuer or an authority.
     """
-    known = {credential.serial: credential for credential in found}
+    known: set[str] = set()
+    for credential in found:
+        if credential.kind not in _WORKLOADS:
+            hint = f"cognomen revoke node {credential.node_id}" if credential.kind is CredentialKind.NODE else ""
+            raise Refused(
+                Kind.INVALID,
+                f"serial: expected a workload's, found {credential.serial} of the {credential.kind}",
+                hint=hint,
+            )
+        if credential.state is not CredentialState.FAILED:
+            known.add(credential.serial)
     for serial in wanted:
-        credential = known.get(serial)
-        if credential is None or credential.state is CredentialState.FAILED:
+        if serial not in known:
             raise Refused(
                 Kind.NOT_FOUND,
                 f"serial: expected one that we signed, found {serial[:80]!r}",
                 hint="serials and jtis are listed by: cognomen svid list",
-            )
-        if credential.kind not in _WORKLOADS:
-            hint = f"cognomen revoke node {credential.node_id}" if credential.kind is CredentialKind.NODE else ""
-            raise Refused(
-                Kind.INVALID, f"serial: expected a workload's, found {serial} of the {credential.kind}", hint=hint
             )
 
 

@@ -24,8 +24,9 @@ from issuer.decisions.feedsteps import FeedStep, cut, in_order
 from issuer.decisions.revocation import Blocks
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.queries import active_node_in, blocks_in, bundle_in, groups_in
+from issuer.queries import active_node_in, blocks_in, bundle_in, crls_in, groups_in
 from svid.clock import Clock
+from svid.denials import Denial
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["FeedAttestors", "Send"]
@@ -63,6 +64,7 @@ class FeedAttestors:
     trust_domain: TrustDomain
     word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
+    _told: dict[tuple[int, ...], tuple[Denial, ...]] = field(default_factory=dict)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -76,7 +78,7 @@ class FeedAttestors:
         if self.connected[node.id] >= _FEEDS_PER_NODE:
             raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
         self.connected[node.id] += 1
-        self.watch.begin(node)
+        self.watch.begin(node.id)
         try:
             async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
                 await self._follow(node.id, cursor, send, not_after)
@@ -109,6 +111,8 @@ class FeedAttestors:
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
+        # What it acknowledged in a former life it may have lost since: what counts is where it says that it stands.
+        self.watch.stands(node_id, 0 if cursor is None or steps[0].snapshot else cursor.number)
         told, said_at = place.cursor, self.clock.monotonic()
         while True:
             # 2. One message after the other: while they go out, changes gather.
@@ -184,8 +188,9 @@ class FeedAttestors:
         entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks, now=now)
         updates = tuple(
             in_order(
-                denials=tx.denials.of(what.denials_of) if what.denials_of else (),
+                denials=self._denials_of(tx, what.denials_of) if what.denials_of else (),
                 bundle=bundle_in(tx, self.trust_domain) if what.bundle or returns else None,
+                crls=crls_in(tx, what.crls_of) if what.crls_of else (),
                 gone=gone,
                 entries=entries,
                 checkpoint=tx.checkpoints.latest() if what.checkpoint or returns else None,
@@ -193,12 +198,22 @@ class FeedAttestors:
         )
         return cut(updates, before=before.cursor, after=place.cursor) if updates else [], place
 
+    def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
+        """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""
+        found = self._told.get(revocations)
+        if found is None:
+            found = tuple(tx.denials.of(revocations))
+            self._told.clear()
+            self._told[revocations] = found
+        return found
+
     def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
         now, blocks = self.clock.now(), blocks_in(tx)
         below = tx.entries.below(place.parents)
         updates = in_order(
             denials=tx.denials.all(),
             bundle=bundle_in(tx, self.trust_domain),
+            crls=crls_in(tx),
             entries=(entry for entry in below if is_entitled(entry, place.parents, blocks=blocks, now=now)),
             checkpoint=tx.checkpoints.latest(),
         )

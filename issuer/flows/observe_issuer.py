@@ -73,6 +73,7 @@ class Observed:
     nodes: int
     nodes_connected: int
     feeds: int
+    denials: int
     behind: Sequence[Lag]
     oldest_truth: timedelta | None
     authorities: Sequence[tuple[Authority, str]]
@@ -110,7 +111,9 @@ class ObserveIssuer:
             Refused: UNAVAILABLE, as the store.
         """
         # 1. What the store knows.
-        head, nodes = await self.datastore.read(lambda tx: (tx.changes.head(), tx.nodes.count()))
+        head, nodes, denials = await self.datastore.read(
+            lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count())
+        )
         rows = await self.rotate.rows()
         lacking = await self.datastore.lacking_room()
         if lacking:
@@ -131,6 +134,7 @@ class ObserveIssuer:
             nodes=nodes,
             nodes_connected=len(self.feed.connected),
             feeds=self.feed.connected.total(),
+            denials=denials,
             behind=sorted((lag for lag in lags if lag.is_behind), key=lambda lag: (-lag.behind, lag.node_id)),
             oldest_truth=max((lag.heard_ago for lag in lags), default=None),
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
@@ -164,6 +168,7 @@ class ObserveIssuer:
         metrics.nodes.set(seen.nodes)
         metrics.nodes_connected.set(seen.nodes_connected)
         metrics.feeds.set(seen.feeds)
+        metrics.denials.set(seen.denials)
         metrics.most_behind.set(max((lag.behind for lag in seen.behind), default=0))
         metrics.heard_ago.set(0 if seen.oldest_truth is None else seen.oldest_truth.total_seconds())
         metrics.svid_not_after.set(seen.svid_not_after.timestamp())

@@ -28,7 +28,6 @@ from issuer.decisions.revocation import (
     lifted,
 )
 from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.metrics import Metrics
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
 from svid.entry import RegistrationEntry
@@ -75,7 +74,6 @@ class Revoke:
     datastore: Datastore
     clock: Clock
     watch: WatchEnforcement
-    metrics: Metrics
 
     async def __call__(self, target: Target, *, reason: Reason, comment: str, dry_run: bool, actor: str) -> Revoked:
         """Revoke what an operator names.
@@ -95,7 +93,6 @@ class Revoke:
             await self._record_refusal(refused, actor=actor, action="revoked")
             raise
         self.watch.committed(revoked.revocation.change)
-        self.metrics.denials.labels(target.kind).inc(revoked.revocation.denied)
         log.info(
             "revoked",
             number=revoked.revocation.number,
@@ -204,7 +201,7 @@ def _check(tx: Transaction, asked: Revocation) -> None:
     check_comment(asked.comment)
     check_target(target, now=asked.at)
     if target.kind is RevocationKind.SVID:
-        check_serials(target.serials, [one for serial in target.serials if (one := tx.ledger.get(serial)) is not None])
+        check_serials(target.serials, tx.ledger.among(target.serials))
     if target.kind is RevocationKind.NODE:
         for node_id in target.node_ids:
             if tx.nodes.get(node_id) is None:

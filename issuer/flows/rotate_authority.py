@@ -263,6 +263,7 @@ class RotateAuthority:
         if row.state is not AuthorityState.INTENDED:
             tx.bundles.advance()
             tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
+        tx.crls.delete(row.key_id)
         return self._put(tx, authority.retired(row), "authority retired", {"why": reason} if reason else {})
 
     async def _write(self, work: Callable[[Transaction], AuditEvent | None]) -> None:

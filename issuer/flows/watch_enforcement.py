@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import Enforcement, Point
-from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import can_resume
 from issuer.metrics import Metrics
@@ -26,7 +25,7 @@ class Standing:
     """How far a connected node is.
 
     Args:
-        acknowledged: the last change number that its attestor said it has.
+        acknowledged: the last change number that its attestor said it has, since it connected or in connecting; 0: none.
         heard_at: when it said so, by the monotonic clock; until then, when it connected.
         enforcement: how far its enforcement points are.
         sent: where the last message left it; None: none was sent since it connected.
@@ -92,13 +91,17 @@ class WatchEnforcement:
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _committed: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MOST_TIMED))
 
-    def begin(self, node: Node) -> None:
-        """A node connected; it is where it said before, until it says more."""
-        before = node.acknowledged
+    def begin(self, node_id: NodeID) -> None:
+        """A node connected: it has nothing until it says where it stands, for it may have lost what it had."""
         self.standing.setdefault(
-            node.id,
-            Standing(acknowledged=before, heard_at=self.clock.monotonic(), enforcement=Enforcement(number=before)),
+            node_id, Standing(acknowledged=0, heard_at=self.clock.monotonic(), enforcement=Enforcement(number=0))
         )
+
+    def stands(self, node_id: NodeID, number: int) -> None:
+        """A node goes on from a change; of its enforcement points nothing is known yet."""
+        standing = self.standing[node_id]
+        standing.acknowledged, standing.enforcement = number, Enforcement(number=number)
+        self._move()
 
     def end(self, node_id: NodeID) -> None:
         """A node is not connected any more, and nobody waits for it."""

@@ -10,7 +10,7 @@ import ssl
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from socket import socket
@@ -178,22 +178,42 @@ class LiveContext(_MutualContext):
             self.enforcement.demand_fresh()
         except OutdatedError as e:
             raise OutdatedHandshakeError(str(e)) from e
-        return self.recheck(chain)
+        peer = self._vouched(b"".join(chain), self._clock.now())
+        self._demand_wanted(peer)
+        return peer
 
-    def recheck(self, chain: Iterable[bytes]) -> Peer:
-        """Do the same for a peer that was admitted before: it may stay, however old what is known of revocations has become."""
-        der = b"".join(chain)
+    def stay(self, chain: Iterable[bytes]) -> tuple[Peer, Callable[[], None]]:
+        """Admit a peer for as long as a call of it lasts; what is returned says by an error of `admit` that it may not stay.
+
+        Its certificates may expire meanwhile, and what is known of revocations may become old, as on any connection that is open.
+        """
+        der, since = b"".join(chain), self._clock.now()
+        peer = self.recognise([der])
+        last = self._source.bundles
+
+        def recheck() -> None:
+            nonlocal last
+            bundles = self._source.bundles
+            if bundles is not last:
+                self._vouched(der, since)
+                last = bundles
+            self._demand_wanted(peer)
+
+        return peer, recheck
+
+    def _vouched(self, der: bytes, at: datetime) -> Peer:
         try:
-            peer = self._verified(der, self._source.bundles, self._clock.now())
+            return self._verified(der, self._source.bundles, at)
         except SVIDError as e:
             raise HandshakeRefusedError(str(e), clause=e.clause) from e
+
+    def _demand_wanted(self, peer: Peer) -> None:
         if self.enforcement.is_denied(peer):
             raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.spiffe_id}")
         try:
             self._authorize(peer.spiffe_id)
         except AuthorizationError as e:
             raise UnwantedPeerError(str(e), clause=e.clause) from e
-        return peer
 
     def _verified(self, der: bytes, bundles: Mapping[TrustDomain, Bundle], now: datetime) -> Peer:
         """Verify a chain; one that was verified by the very same bundle gives the same again, until something in it ends."""

@@ -117,11 +117,7 @@ class PeerCheck:
             raise X509SVIDError("peer: expected an X509-SVID, found none")
         self.source.svid  # noqa: B018 - raises where our own identity was taken away
         chain = _der(leaf[0], *facts.get("x509_pem_cert_chain", ()))
-        return Admission(self._context.recognise(chain), lambda: self._recheck(chain))
-
-    def _recheck(self, chain: Sequence[bytes]) -> None:
-        self.source.bundles  # noqa: B018 - raises where nothing can be verified now
-        self._context.recheck(chain)
+        return Admission(*self._context.stay(chain))
 
 
 class BearerCheck:

@@ -1,4 +1,4 @@
-"""What TLS by SPIFFE IDs refuses, as errors that are TLS's own, too: whatever loop or library holds the connection survives them."""
+"""What TLS by SPIFFE IDs refuses. The errors are TLS's own as well: whatever loop or library holds the connection survives them."""
 
 import ssl
 
@@ -14,22 +14,21 @@ __all__ = [
 ]
 
 
-class HandshakeRefusedError(SVIDError, ssl.SSLError):
-    """A handshake that OpenSSL finished and that is refused all the same."""
-
+class _OurTLSError(SVIDError, ssl.SSLError):
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class HandshakeRefusedError(_OurTLSError):
+    """A handshake that OpenSSL finished and that is refused all the same."""
 
 
 class UnwantedPeerError(HandshakeRefusedError, AuthorizationError):
     """A peer that is who it says, and is not wanted here."""
 
 
-class RevokedPeerError(RevokedError, ssl.SSLError):
+class RevokedPeerError(RevokedError, _OurTLSError):
     """A connection whose peer's credential ended before its time."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class RevokedHandshakeError(HandshakeRefusedError, RevokedPeerError):

@@ -221,6 +221,13 @@ async def test_the_ledger_is_read_newest_first_and_resolved_by_serial(store: Dat
     assert rest == [replace(credential("s1"), number=1)]
 
 
+async def test_those_of_many_serials_that_are_in_the_ledger_are_read_at_once(store: Datastore) -> None:
+    await store.write(lambda tx: tx.ledger.record([credential(serial) for serial in ("s1", "s2", "s3")]))
+    found = await store.read(lambda tx: {one.serial: one for one in tx.ledger.among(["s3", "s9", "s1"])})
+    assert found == {"s1": replace(credential("s1"), number=1), "s3": replace(credential("s3"), number=3)}
+    assert await store.read(lambda tx: list(tx.ledger.among([]))) == []
+
+
 async def test_the_ledger_is_filtered_by_spiffe_id_entry_and_node(store: Datastore) -> None:
     rows = [credential("s1"), credential("s2", spiffe_id="spiffe://example.org/b", entry_id="e2", node_id="n2")]
     await store.write(lambda tx: tx.ledger.record(rows))

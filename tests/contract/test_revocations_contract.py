@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from issuer.datastore.port import Datastore, DeniedCertificate, LedgerFilter, Transaction
+from issuer.datastore.port import Datastore, LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from svid.denials import Denial
@@ -183,8 +184,8 @@ async def test_denials_are_told_by_revocation_all_together_and_by_authority(stor
     assert await store.read(lambda tx: list(tx.denials.of([]))) == []
     assert await store.read(lambda tx: list(tx.denials.all())) == [one, two, three, four]
     assert await store.read(lambda tx: tx.denials.of_authority(KeyID("x509-1"))) == [
-        DeniedCertificate(serial=2**127 + 1, denied_at=NOW + SECOND, reason=Reason.SUPERSEDED),
-        DeniedCertificate(serial=2**127 + 3, denied_at=NOW, reason=Reason.KEY_COMPROMISE),
+        DeniedCertificate(serial=2**127 + 1, denied_at=NOW + SECOND, ends_at=NOW + HOUR, reason=Reason.SUPERSEDED),
+        DeniedCertificate(serial=2**127 + 3, denied_at=NOW, ends_at=NOW + HOUR, reason=Reason.KEY_COMPROMISE),
     ]
     assert await store.read(lambda tx: tx.denials.of_authority(KeyID("jwt-1"))) == []
 
@@ -214,6 +215,22 @@ async def test_a_key_is_compromised_once_a_certificate_for_it_was_revoked_as_suc
 
 
 class TestPrune:
+    @pytest.mark.parametrize(
+        ("this_update", "kept"),
+        [(None, 0), (NOW, 1), (NOW + HOUR, 1), (NOW + HOUR + SECOND, 0)],
+    )
+    async def test_a_certificate_leaves_once_its_authority_signed_a_list_after_its_end(
+        self, store: Datastore, this_update: datetime | None, kept: int
+    ) -> None:
+        await record(store, row(1), row(2, kind=CredentialKind.JWT))
+        await deny(store, Live())
+        crl = SignedCRL(authority_id=KeyID("x509-1"), number=7, this_update=this_update)
+        later = NOW + 2 * HOUR
+        await store.write(lambda tx: tx.crls.put(crl))
+        await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
+        left = await store.read(lambda tx: [one.number for one in tx.denials.all()])
+        assert left == [2**127 + 1] * kept
+
     async def test_a_denial_leaves_after_the_end_of_its_credential_and_the_ledger_remembers_it(
         self, store: Datastore
     ) -> None:
@@ -317,3 +334,24 @@ async def test_those_that_stand_are_the_blocks_that_were_not_lifted(store: Datas
     first = replace(lifted[blocking[0]], lifted_at=NOW, lifted_by="uid:7")
     await store.write(lambda tx: tx.revocations.put(first))
     assert sorted(one.number for one in await store.read(lambda tx: tx.revocations.standing())) == blocking[1:]
+
+
+async def test_the_newest_list_of_each_authority_is_kept(store: Datastore) -> None:
+    one, two = KeyID("x509-1"), KeyID("x509-2")
+    reserved = SignedCRL(authority_id=one, number=2**60)
+    signed = SignedCRL(authority_id=two, number=7, this_update=NOW, der=b"list")
+
+    def begin(tx: Transaction) -> None:
+        tx.crls.put(reserved)
+        tx.crls.put(replace(signed, number=6, der=b"before"))
+        tx.crls.put(signed)
+
+    await store.write(begin)
+    assert await store.read(lambda tx: (tx.crls.get(one), tx.crls.get(two), tx.crls.get(KeyID("x509-3")))) == (
+        reserved,
+        signed,
+        None,
+    )
+    await store.write(lambda tx: tx.crls.delete(one))
+    await store.write(lambda tx: tx.crls.delete(one))
+    assert await store.read(lambda tx: (tx.crls.get(one), tx.crls.get(two))) == (None, signed)

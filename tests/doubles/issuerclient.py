@@ -13,6 +13,7 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from attestor.decisions.node import Node, NodeCredential
@@ -83,6 +84,21 @@ class Authority:
         }
         return jwt.encode(claims, self.jwt_key, algorithm="ES256", headers={"kid": self.kid})
 
+    def crl(self, *serials: int, number: int = 1) -> bytes:
+        """Sign a revocation list of these, DER."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._subject)
+            .last_update(self._clock.now())
+            .next_update(self.certificate.not_valid_after_utc)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self._clock.now())
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
+
     def _own_certificate(self, name: str) -> x509.Certificate:
         self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority {name}")])
         uri = x509.UniformResourceIdentifier(str(self._trust_domain.id))
@@ -132,6 +148,8 @@ class IssuerInMemory:
         is_silent: calls of a node get no answer, as long as that lasts; not those that began before it was over.
         most: larger mints find no answer, as over a thin way; None: none is too large.
         cancels: that many calls of a node end as if gRPC had cancelled them.
+        words: how often it said that it is alive.
+        denies_mints: that many SVIDs are denied before they are handed out, and the feed is faster.
         loses_replies: a join is done, but its answer gets lost, that many times.
         refused_node: what every call of a node is refused with.
         refused_return: what a readmission is refused with.
@@ -149,6 +167,7 @@ class IssuerInMemory:
         self.most: int | None = None
         self.cancels = 0
         self.words = 0
+        self.denies_mints = 0
         self.loses_replies = 0
         self.refused_node: Refused | None = None
         self.refused_return: Refused | None = None
@@ -161,6 +180,7 @@ class IssuerInMemory:
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
         self._incarnation = 1
+        self.crls: list[bytes] = []
         self._log: list[EntryID | tuple[Denial, ...] | None] = []  # None: the bundle changed
         self._entries: dict[EntryID, RegistrationEntry] = {}
         self._tokens: dict[str, bytes] = {}
@@ -225,6 +245,12 @@ class IssuerInMemory:
         self._log.append(None)
         self.wake()
 
+    def publish_crls(self, *crls: bytes) -> None:
+        """Say these revocation lists, DER, instead of those before."""
+        self.crls = [*crls]
+        self._log.append(None)
+        self.wake()
+
     def restore(self) -> None:
         """Come back from a backup: another incarnation, which knows of no denial."""
         self._incarnation += 1
@@ -284,7 +310,9 @@ class IssuerInMemory:
         """What a follower who stands there has to learn, cut as the issuer cuts it; whoever returns is told the bundle, in any case."""
         head = Cursor(incarnation=str(self._incarnation), number=len(self._log))
         if cursor is None or cursor.incarnation != head.incarnation or cursor.number > head.number:
-            updates = in_order(denials=_denied(self._log), bundle=self.bundle, entries=self._entries.values())
+            updates = in_order(
+                denials=_denied(self._log), bundle=self.bundle, crls=self.crls, entries=self._entries.values()
+            )
             return [Change(cursor=head, snapshot=True, updates=tuple(updates))]
         if cursor == head and not returns:
             return []
@@ -293,6 +321,7 @@ class IssuerInMemory:
         updates = in_order(
             denials=_denied(touched),
             bundle=self.bundle if None in touched or returns else None,
+            crls=self.crls if None in touched else (),
             gone=ids - self._entries.keys(),
             entries=(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
         )
@@ -384,7 +413,13 @@ class InMemoryIssuerClient:
         self._check_node()
         await self._travel(len(requests))
         self._issuer.mints.append(len(requests))
-        return [self._issuer.mint(request) for request in requests]
+        minted = [self._issuer.mint(request) for request in requests]
+        if self._issuer.denies_mints:
+            self._issuer.denies_mints -= len(minted)
+            self._issuer.deny(*(one.chain[0].serial_number for one in minted if isinstance(one, MintedX509)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        return minted
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         self._check_node()

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -190,18 +190,15 @@ async def serving(
         workload_api = WorkloadAPI(flow, caller, writer)
         return [workload_api] if denials is None else [workload_api, Denials(denials, caller, TRUST_DOMAIN)]
 
-    async with serve(
-        listener or listen(path, 0o666),
-        services,
-        Limits(),
-        translate=translate,
-        identify=identify,
-    ):
+    async with AsyncExitStack() as leaving:
+        if denials is not None:
+            words = asyncio.create_task(denials.run())
+            leaving.callback(words.cancel)
+        server = serve(listener or listen(path, 0o666), services, Limits(), translate=translate, identify=identify)
+        await leaving.enter_async_context(server)
         channel = Channel(path=str(path))
-        try:
-            yield channel
-        finally:
-            channel.close()
+        leaving.callback(channel.close)
+        yield channel
 
 
 async def call(

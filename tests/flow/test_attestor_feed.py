@@ -297,6 +297,20 @@ async def test_what_is_denied_while_its_renewal_fails_is_minted_as_soon_as_the_i
     await until(lambda: attestor.svid("web") is not None)
 
 
+async def test_an_svid_that_is_denied_before_it_comes_is_never_served_and_asked_for_again(attestor: Attestor) -> None:
+    attestor.issuer.denies_mints = 1
+    attestor.issuer.put(entry("web"))
+    await until(lambda: len(attestor.cache.denials) == 1)
+    await settle()
+    assert attestor.svid("web") is None
+    assert attestor.issuer.mints == [1]
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: attestor.svid("web") is not None)
+    held = attestor.svid("web")
+    assert held is not None
+    assert held.svid.serial not in attestor.cache.denials
+    assert attestor.issuer.mints == [1, 1]
+
+
 async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_longer(attestor: Attestor) -> None:
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Self
 
 import pytest
@@ -28,6 +29,8 @@ from tests.doubles.trustdomain import TrustDomainDouble
 ANYBODY = matching(lambda _: True)
 MANY = 16 * 1024 * 1024
 """More bytes than the kernel holds for anybody."""
+RECORD = 16384
+"""The most that one read gives."""
 
 
 @pytest.fixture
@@ -182,16 +185,35 @@ def test_nothing_passes_either_where_tls_is_over_and_the_socket_is_used_on(
             PASSING[name](far, tmp_path)
 
 
+class Within:
+    """A call in a thread of its own that waits in the kernel, for a socket."""
+
+    def __init__(self, pool: ThreadPoolExecutor, end: ssl.SSLSocket, call: Callable[[], object]) -> None:
+        end.settimeout(None)
+        started: SimpleQueue[int] = SimpleQueue()
+
+        def run() -> object:
+            started.put(threading.get_native_id())
+            return call()
+
+        self._answer = pool.submit(run)
+        now = Path(f"/proc/self/task/{started.get(timeout=10)}/syscall")
+        while now.read_text(encoding="ascii").split()[1:2] != [hex(end.fileno())]:
+            assert not self._answer.done()
+
+    def answer(self) -> object:
+        return self._answer.result(10)
+
+
 def test_a_thread_that_waits_in_a_read_wakes_up_and_learns_why(
     pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity
 ) -> None:
     near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
     with near, far:
-        far.settimeout(None)
-        waiting = pool.submit(far.recv, 1)
+        waiting = Within(pool, far, lambda: far.recv(1))
         knowing.revoke_svid(client.svid)
         with pytest.raises(RevokedPeerError):
-            waiting.result(10)
+            waiting.answer()
 
 
 def test_a_thread_that_waits_in_a_write_wakes_up_and_learns_why(
@@ -199,12 +221,25 @@ def test_a_thread_that_waits_in_a_write_wakes_up_and_learns_why(
 ) -> None:
     near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
     with near, far:
-        far.settimeout(None)
-        waiting = pool.submit(far.sendall, bytes(MANY))
-        near.recv(1)  # it has begun
+        waiting = Within(pool, far, lambda: far.sendall(bytes(MANY)))
         knowing.revoke_svid(client.svid)
         with pytest.raises(RevokedPeerError):
-            waiting.result(10)
+            waiting.answer()
+
+
+@pytest.mark.parametrize("read", ["read", "recv", "recv_into"])
+def test_a_read_that_was_under_way_hands_nothing_on(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity, tmp_path: Path, read: str
+) -> None:
+    """The peer's last bytes come after the mark, and before the socket is shut down."""
+    near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+    with near, far:
+        waiting = Within(pool, far, lambda: PASSING[read](far, tmp_path))
+        assert isinstance(far, CheckedSocket)
+        far.revoke()
+        near.sendall(b"secret")
+        with pytest.raises(RevokedPeerError):
+            waiting.answer()
 
 
 def test_no_byte_is_handed_on_after_the_denial_while_the_peer_sends_on(
@@ -217,19 +252,19 @@ def test_no_byte_is_handed_on_after_the_denial_while_the_peer_sends_on(
     def take() -> None:
         nonlocal got
         while True:
-            got += len(far.recv(16384))
+            got += len(far.recv(RECORD))
             begun.set()
 
     with near, far:
         taking, sending = pool.submit(take), pool.submit(near.sendall, bytes(MANY * 16))
         assert begun.wait(10)
         knowing.revoke_svid(client.svid)
+        at_the_denial = got
         with pytest.raises(RevokedPeerError):
             taking.result(10)
-        at_the_end = got
         with pytest.raises(OSError, match=r"."):
             sending.result(10)
-        assert got == at_the_end
+        assert got <= at_the_denial + RECORD  # which had been handed on, and not been counted yet
 
 
 def test_others_go_on(
@@ -333,26 +368,26 @@ class Streams:
 
     def __init__(self) -> None:
         self.strays: list[object] = []
+        self._leaving = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.strays.append(context))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.near[1].close()
-        self.writer.close()
-        self._listening.close()
+        self._leaving.close()
         assert not self.strays, "a denial is no accident of the loop's"
 
     async def connect(self, client: LiveContext, server: LiveContext) -> None:
         """Connect them; the handshake of both is over."""
         accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Future()
-        self._listening = await asyncio.start_server(
-            lambda *ends: accepted.set_result(ends), "127.0.0.1", 0, ssl=server
-        )
-        port = self._listening.sockets[0].getsockname()[1]
+        listening = await asyncio.start_server(lambda *ends: accepted.set_result(ends), "127.0.0.1", 0, ssl=server)
+        self._leaving.callback(listening.close)
+        port = listening.sockets[0].getsockname()[1]
         self.near = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        self._leaving.callback(self.near[1].close)
         self.reader, self.writer = await accepted
+        self._leaving.callback(self.writer.close)
 
 
 def test_a_stream_hands_on_nothing_after_its_peer_is_denied(
@@ -397,6 +432,36 @@ def test_a_stream_amidst_a_transfer_stops(runner: asyncio.Runner, client: Identi
             knowing.revoke_svid(client.svid)
             with pytest.raises(RevokedPeerError):
                 await ends.reader.readexactly(MANY // 2)
+
+    runner.run(run())
+
+
+def test_what_a_stream_has_not_sent_yet_stays_here(
+    runner: asyncio.Runner, client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            end_when_revoked(ends.writer.transport)
+            ends.writer.write(bytes(MANY))
+            got = len(await ends.near[0].read(1))
+            knowing.revoke_svid(client.svid)
+            with pytest.raises(RevokedPeerError):
+                await ends.reader.read(1)
+            got += len(await _rest(ends.near[0]))
+            assert got < MANY // 2  # what the kernel held, and both ends of the loop
+
+    runner.run(run())
+
+
+def test_a_stream_is_refused_to_a_denied_peer(
+    runner: asyncio.Runner, client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        knowing.revoke_svid(client.svid)
+        async with asyncio.timeout(10), Streams() as ends:
+            with pytest.raises(RevokedHandshakeError):
+                await ends.connect(client_context(knowing, ANYBODY), server_context(client, ANYBODY))
 
     runner.run(run())
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestor.decisions.crls import documents_of
 from cognomen.daemon.auditlog import Checkpoint
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, CRLIs, Cursor, DenialsPut, EntryGone, EntryPut, Update
 from issuer.decisions.feedsteps import FeedStep, cut, in_order, weight
 from svid.denials import Denial
 from svid.entry import EntryID
@@ -33,10 +34,11 @@ ENTRY = replace(
 )
 
 
-def test_the_bundle_comes_first_then_what_is_lost_then_what_is_got_and_last_the_checkpoint() -> None:
+def test_the_bundle_comes_first_with_its_lists_then_what_is_lost_then_what_is_got_and_last_the_checkpoint() -> None:
     gone = [EntryID("g1"), EntryID("g2")]
-    assert list(in_order(checkpoint=CHECKPOINT, entries=[ENTRY], gone=gone, bundle=BUNDLE)) == [
+    assert list(in_order(checkpoint=CHECKPOINT, entries=[ENTRY], gone=gone, crls=[b"c"], bundle=BUNDLE)) == [
         BundleIs(bundle=BUNDLE),
+        CRLIs(document=b"c"),
         *(EntryGone(entry_id=entry_id) for entry_id in gone),
         EntryPut(entry=ENTRY),
         CheckpointIs(document=CHECKPOINT.to_json()),
@@ -61,13 +63,27 @@ def test_without_news_there_is_nothing_to_tell() -> None:
 @pytest.mark.parametrize(
     "update",
     [
-        *in_order(bundle=BUNDLE, gone=[EntryID("g" * 255)], entries=[ENTRY, an_entry()], checkpoint=CHECKPOINT),
+        *in_order(
+            bundle=BUNDLE,
+            crls=[bytes(100_000)],
+            gone=[EntryID("g" * 255)],
+            entries=[ENTRY, an_entry()],
+            checkpoint=CHECKPOINT,
+        ),
         *(DenialsPut(denials=(Denial(2**128 - 1, LATEST),) * count) for count in (1, 2, MOST_DENIALS)),
     ],
     ids=lambda update: type(update).__name__,
 )
 def test_an_update_takes_no_more_bytes_than_its_weight(update: Update) -> None:
     assert message_of(update).ByteSize() <= weight(update)
+
+
+@given(sizes=st.lists(st.sampled_from([0, 1, 65_535, 65_536, 65_537, 500_000]), max_size=3))
+def test_a_revocation_list_is_told_in_parts_of_bounded_size(sizes: list[int]) -> None:
+    documents = [bytes([number]) * size for number, size in enumerate(sizes)]
+    told = list(in_order(crls=documents))
+    assert all(isinstance(part, CRLIs) and len(part.document) <= 65_536 for part in told)
+    assert list(documents_of(told)) == documents
 
 
 def of_bytes(size: int) -> Update:

@@ -8,15 +8,19 @@ from functools import partial
 
 import pytest
 
+from attestor.decisions.crls import documents_of
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut
+from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions import authority as authorities
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import Credential, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.crl import SignedCRL
 from issuer.decisions.feedsteps import FeedStep, weight
 from issuer.decisions.names import issuer_id
 from issuer.decisions.revocation import Reason, RevocationKind, Target
@@ -33,7 +37,8 @@ from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, checkpoint_told, denials_told, entries_put
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, x509_authority
+from tests.doubles.refusingstore import RefusingStore
 
 HOUR = timedelta(hours=1)
 NODE = a_node()
@@ -233,32 +238,57 @@ async def test_a_feed_without_news_says_that_it_is_alive_and_moves_nobody(store:
     assert words == [FeedStep(cursor=snapshot.cursor)] * 3
 
 
+class RestlessStore(RefusingStore):
+    """A store in which something changes each time that somebody waits for it: a second later, and nothing that is the node's."""
+
+    def __init__(self, store: SQLiteDatastore, clock: FakeClock) -> None:
+        super().__init__(store)
+        self._clock = clock
+
+    async def wait_for_change(self, after: int) -> int:
+        self._clock.advance(1)
+        await self.write(lambda tx: tx.changes.append([Change(kind=ChangeKind.NODE, subject=NodeID("another"))]))
+        return await super().wait_for_change(after)
+
+
 async def test_a_feed_says_that_it_is_alive_however_much_happens_that_does_not_concern_it(
     store: SQLiteDatastore,
 ) -> None:
     clock = FakeClock(NOW)
-    feeds = replace(feeds_that_speak_often(store, clock), word_seconds=5.0)
-    steps: list[FeedStep] = []
+    restless = RestlessStore(store, clock)
+    feeds = replace(feeds_that_speak_often(store, clock), datastore=restless, word_seconds=5.0)
+    said: list[tuple[timedelta, FeedStep]] = []
 
-    def change_what_is_not_its_own(tx: Transaction) -> None:
-        clock.advance(1)
-        tx.changes.append([Change(kind=ChangeKind.NODE, subject=NodeID("another"))])
+    async def send(step: FeedStep) -> None:
+        said.append((clock.now() - NOW, step))
+        if len(said) == 3:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        async with asyncio.timeout(10):
+            await feeds.follow(NODE, not_after=NOW + HOUR, cursor=None, send=send)
+    (_, snapshot), *words = said
+    word = FeedStep(cursor=snapshot.cursor)
+    assert words == [(timedelta(seconds=5), word), (timedelta(seconds=10), word)]
+
+
+async def test_a_word_leaves_the_node_where_the_last_news_left_it(store: SQLiteDatastore) -> None:
+    feeds = feeds_that_speak_often(store, FakeClock(NOW))
+    steps: list[FeedStep] = []
 
     async def send(step: FeedStep) -> None:
         steps.append(step)
+        if len(steps) == 1:
+            await store.write(partial(_add_checkpoint, 1))
         if len(steps) == 3:
             raise EnoughError
 
-    async def go_on() -> None:
-        while True:
-            await store.write(change_what_is_not_its_own)
-
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        busy = group.create_task(go_on())
-        with pytest.raises(EnoughError):
-            await feeds.follow(NODE, not_after=NOW + 1000 * HOUR, cursor=None, send=send)
-        busy.cancel()
-    assert steps[1:] == [FeedStep(cursor=steps[0].cursor)] * 2
+    with pytest.raises(EnoughError):
+        async with asyncio.timeout(10):
+            await feeds.follow(NODE, not_after=NOW + HOUR, cursor=None, send=send)
+    snapshot, news, word = steps
+    assert news.cursor.number == snapshot.cursor.number + 1
+    assert word == FeedStep(cursor=news.cursor)
 
 
 def feeds_that_speak_often(store: SQLiteDatastore, clock: FakeClock) -> FeedAttestors:
@@ -313,11 +343,31 @@ async def hear(
     return told
 
 
+@pytest.mark.parametrize(("returns", "acknowledged"), [(False, 0), (True, 1)], ids=["anew", "goes on"])
+async def test_what_an_attestor_acknowledged_in_a_former_life_counts_only_if_it_still_has_it(
+    store: SQLiteDatastore, feeds: FeedAttestors, *, returns: bool, acknowledged: int
+) -> None:
+    await store.write(partial(_add_checkpoint, 1))
+    cursor = await store.read(lambda tx: tx.changes.head())
+    await store.write(partial(_add_checkpoint, 2))
+    known = replace(NODE, acknowledged=2)
+
+    async def send(step: FeedStep) -> None:
+        assert feeds.slowest() == acknowledged
+        feeds.acknowledge(known, step.cursor, Enforcement(number=step.cursor.number))
+        assert feeds.slowest() == 2
+        raise EnoughError
+
+    end = SystemClock().now() + HOUR
+    with pytest.raises(EnoughError):
+        await feeds.follow(known, not_after=end, cursor=cursor if returns else None, send=send)
+
+
 class TestRevocation:
     @pytest.fixture
     async def revoke(self, store: SQLiteDatastore, feeds: FeedAttestors) -> Revoke:
         await store.write(lambda tx: tx.entries.insert([WEB]))
-        return Revoke(datastore=store, clock=feeds.clock, watch=feeds.watch, metrics=Metrics())
+        return Revoke(datastore=store, clock=feeds.clock, watch=feeds.watch)
 
     @pytest.mark.parametrize("returns", [True, False], ids=["delta", "snapshot"])
     async def test_who_was_away_hears_first_what_is_denied_in_messages_of_bounded_size(
@@ -404,6 +454,21 @@ class TestRevocation:
         _, ended = await hear(feeds, store, lambda: end(revoke, target))
         assert [step.updates for step in ended] == [(DenialsPut(denials=(Denial(2**127, row.not_after),)),)]
 
+    async def test_each_feed_hears_of_each_revocation_what_follows_from_it(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        rows = credentials(3)
+        await store.write(lambda tx: tx.ledger.record(rows))
+        before = await store.read(lambda tx: tx.changes.head())
+        first, second, third = (Target(kind=RevocationKind.SVID, serials=(row.serial,)) for row in rows)
+        told = await hear(
+            feeds, store, lambda: end(revoke, first), lambda: end(revoke, second), lambda: end(revoke, third)
+        )
+        heard = [[denial.number - 2**127 for step in steps for denial in denials_told(step.updates)] for steps in told]
+        assert heard == [[], [0], [1], [2]]
+        (later,) = await hear(feeds, store, cursor=before)
+        assert [denial.number - 2**127 for denial in denials_told(later[0].updates)] == [0, 1, 2]
+
     async def test_a_revocation_that_ended_nothing_still_moves_who_follows(
         self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
     ) -> None:
@@ -446,3 +511,34 @@ async def test_a_clock_that_is_set_forward_during_a_feed_is_noticed_at_the_next_
         async with asyncio.timeout(10):
             await feeds.follow(NODE, not_after=NOW + life, cursor=None, send=send)
     assert [step.snapshot for step in steps] == ([True] if end == "of its SVID" else [True, True])
+
+
+async def test_the_lists_of_the_bundles_authorities_come_at_once_and_each_newer_one_by_itself(
+    store: SQLiteDatastore, feeds: FeedAttestors
+) -> None:
+    rows = [(await x509_authority(key_id=f"x509-{number}")).authority for number in range(3)]
+    rows[2] = authorities.retired(rows[2])
+
+    def begin(tx: Transaction) -> None:
+        for number, row in enumerate(rows):
+            tx.authorities.put(row)
+            tx.crls.put(SignedCRL(authority_id=row.key_id, number=1, this_update=NOW, der=b"old %d" % number))
+        tx.crls.put(SignedCRL(authority_id=rows[0].key_id, number=1))  # its number is given away, and no more
+
+    def go_on(tx: Transaction) -> None:
+        tx.crls.put(SignedCRL(authority_id=rows[0].key_id, number=2, this_update=NOW, der=b"new"))
+        tx.changes.append([Change(kind=ChangeKind.CRL, subject=row.key_id) for row in (rows[0], rows[2])])
+
+    await store.write(begin)
+    steps: list[FeedStep] = []
+
+    async def take(step: FeedStep) -> None:
+        steps.append(step)
+        if len(steps) == 2:
+            raise EnoughError
+        await store.write(go_on)
+
+    with pytest.raises(EnoughError):
+        await follow(feeds, take)
+    assert [list(documents_of(step.updates)) for step in steps] == [[b"old 1"], [b"new"]]
+    assert bundle_told(steps[1].updates) is None

@@ -21,10 +21,12 @@ from issuer.decisions.minting import parse_key
 from issuer.decisions.names import issuer_id
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.flows.audit_refusals import AuditRefusals
+from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.keep_budgets import MintBudgets
+from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.revoke import Revoke, Revoked
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
@@ -110,6 +112,11 @@ class House:
         assert {f"{denial.number:x}" for denial in denials} == {row.serial for row in rows}
         return {row.serial for row in rows}
 
+    async def said(self, number: int) -> Revocation:
+        found = await self.store.read(lambda tx: tx.revocations.get(number))
+        assert found is not None
+        return found
+
     async def audit(self) -> Sequence[dict[str, object]]:
         rows = await self.store.read(lambda tx: tx.audit.rows(after=0, limit=10_000))
         assert broken_link(rows) is None
@@ -168,9 +175,7 @@ async def house() -> AsyncIterator[House]:
             metrics=metrics,
         ),
         node_svids=IssueNodeSVID(issuance=way, clock=clock, trust_domain=TRUST_DOMAIN, ttl=HOUR),
-        revoke=Revoke(
-            datastore=store, clock=clock, watch=WatchEnforcement(clock=clock, metrics=metrics), metrics=metrics
-        ),
+        revoke=Revoke(datastore=store, clock=clock, watch=WatchEnforcement(clock=clock, metrics=metrics)),
     )
     await store.close()
 
@@ -472,6 +477,47 @@ class TestLifts:
         await house.end(ENTRY)
         await house.store.write(lambda tx: tx.entries.delete([WEB.id]))
         assert (await house.revoke.lift(1, actor="uid:0")).lifted_by == "uid:0"
+
+
+class TestOtherCommands:
+    async def test_a_deleted_entrys_credentials_end_with_it_unless_they_are_let_expire(self, house: House) -> None:
+        serials = await house.fill()
+        entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
+        await entries.delete([WEB_API.id], let_expire=True, actor="uid:7")
+        assert await house.ended() == set()
+        await entries.delete([WEB.id], actor="uid:7")
+        assert await house.ended() == {serials["web leaf"], serials["web token"]}
+        said = await house.said(1)
+        assert said.target == Target(kind=RevocationKind.DELETION, entry_ids=(WEB.id,))
+        assert (said.reason, said.actor, said.denied) == (Reason.CESSATION_OF_OPERATION, "uid:7", 2)
+        assert [kind for kind, _ in (await house.changes())[-2:]] == ["denial", "entry"]
+        assert [row["action"] for row in (await house.audit())[-2:]] == ["revoked", "entry deleted"]
+        with pytest.raises(Refused, match="found one of deletion"):
+            await house.revoke.lift(1, actor="uid:7")
+
+    @pytest.mark.parametrize("how", ["evict", "ban", "purge"])
+    async def test_a_node_that_is_sent_away_takes_its_credentials_along(self, house: House, how: str) -> None:
+        serials = await house.fill()
+        nodes = ManageNodes(datastore=house.store, clock=house.clock)
+        match how:
+            case "evict":
+                await nodes.evict(N2.id, actor="uid:7")
+            case "ban":
+                await nodes.ban(N2.id, actor="uid:7")
+            case _:
+                row = replace(N2, svid_not_after=NOW - timedelta(seconds=1))
+                await house.store.write(lambda tx: tx.nodes.put(row))
+                await nodes.purge(timedelta(), dry_run=True, actor="uid:7")
+                assert await house.ended() == set()
+                await nodes.purge(timedelta(), dry_run=False, actor="uid:7")
+        assert await house.ended() == {serials[name] for name in ("db leaf", "db token", "n2")}
+        assert (await house.said(1)).target == NODE
+        with pytest.raises(Refused, match="banned or gone"):
+            await house.leaf(DB, N2)
+
+    async def test_who_has_nothing_that_is_live_leaves_no_revocation(self, house: House) -> None:
+        await ManageNodes(datastore=house.store, clock=house.clock).evict(N2.id, actor="uid:7")
+        assert await house.revoke.find(before=0, limit=9) == []
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])

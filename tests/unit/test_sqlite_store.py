@@ -3,6 +3,7 @@ import contextlib
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, a_node, an_entry
 
-STORE_0002 = Path(__file__).parents[1] / "vectors" / "store" / "0002.sql"
+STORE_0002 = Path(__file__).parents[1] / "contract" / "stores" / "0002.sql"
 """A store of schema 0002 as the release that had it wrote it (its dump): an entry, a node, two rows of the ledger, one of the audit."""
 
 
@@ -143,6 +144,21 @@ async def test_a_file_of_the_release_before_revocation_keeps_its_rows_and_has_no
         assert (await store.read(lambda tx: tx.changes.head())).number == 1
 
 
+async def test_what_is_over_is_not_read_again_and_an_authority_does_not_hold_that_up(path: Path) -> None:
+    def row(number: int, kind: CredentialKind, hours: int) -> Credential:
+        return replace(credential, serial=f"s{number}", kind=kind, not_after=NOW + timedelta(hours=hours))
+
+    rows = [row(1, CredentialKind.AUTHORITY, 99), row(2, CredentialKind.JWT, 1), row(3, CredentialKind.X509, 3)]
+    now = NOW + timedelta(hours=2)
+    async with opened(path) as store:
+        await store.write(lambda tx: tx.ledger.record(rows))
+        await store.write(lambda tx: tx.denials.prune(ended_before=now, now=now))
+        with raw(path) as connection:
+            assert connection.execute("SELECT live_from FROM meta").fetchone() == (3,)
+        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=now))
+        assert [one.kind for one in fallen] == [CredentialKind.X509]
+
+
 async def test_everything_is_there_after_opening_again_and_the_incarnation_too(path: Path) -> None:
     async with opened(path) as store:
         await store.write(lambda tx: tx.entries.insert([an_entry(entry_id="e1")]))
@@ -167,7 +183,7 @@ async def test_the_tables_are_strict_and_the_log_is_written_ahead_and_synced(pat
             strict = dict(connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'"))
     ours = {name for name in strict if not name.startswith(("sqlite_", "_sqlite"))}
     assert ours == {
-        "audit", "authority", "change", "checkpoint", "credential", "denial", "entry", "entry_selector", "meta", "node",
+        "audit", "authority", "change", "checkpoint", "credential", "crl", "denial", "entry", "entry_selector", "meta", "node",
         "revocation", "token",
     }  # fmt: skip
     assert all(strict[name] for name in ours)

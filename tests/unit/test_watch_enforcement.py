@@ -47,7 +47,8 @@ class House:
 
     def connect(self, *names: str, at: int = 0, sent: int = 1000) -> None:
         for name in names:
-            self.watch.begin(a_node(name) if not at else replace(a_node(name), acknowledged=at))
+            self.watch.begin(NodeID(name))
+            self.watch.stands(NodeID(name), at)
             self.watch.standing[NodeID(name)].sent = cursor(sent)
 
     def hear(self, name: str, number: int, *behind: Behind, points: int = 0, reached: int | None = None) -> None:
@@ -82,7 +83,7 @@ async def house() -> AsyncIterator[House]:
         metrics=metrics,
         store=store,
         watch=watch,
-        revoke=Revoke(datastore=store, clock=clock, watch=watch, metrics=metrics),
+        revoke=Revoke(datastore=store, clock=clock, watch=watch),
         wait=AwaitEnforcement(datastore=store, clock=clock, watch=watch),
     )
     await store.close()

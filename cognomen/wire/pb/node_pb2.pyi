@@ -442,6 +442,7 @@ class Update(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     DENIALS_PUT_FIELD_NUMBER: _builtins.int
+    CRL_FIELD_NUMBER: _builtins.int
     entry_gone: _builtins.str
     """the id of an entry this node is no longer entitled to"""
     bundle: _builtins.bytes
@@ -452,6 +453,8 @@ class Update(_message.Message):
     def entry_put(self) -> Global___Entry: ...
     @_builtins.property
     def denials_put(self) -> Global___Denials: ...
+    @_builtins.property
+    def crl(self) -> Global___CRL: ...
     def __init__(
         self,
         *,
@@ -460,12 +463,13 @@ class Update(_message.Message):
         bundle: _builtins.bytes = ...,
         checkpoint: _builtins.bytes = ...,
         denials_put: Global___Denials | None = ...,
+        crl: Global___CRL | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "crl"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 
@@ -498,6 +502,30 @@ class Denials(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Denials: _TypeAlias = Denials  # noqa: Y015
+
+@_typing.final
+class CRL(_message.Message):
+    """The newest certificate revocation list of an X.509 authority, DER, in parts that follow one another in one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    part: _builtins.bytes
+    more: _builtins.bool
+    def __init__(
+        self,
+        *,
+        part: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CRL: _TypeAlias = CRL  # noqa: Y015
 
 @_typing.final
 class AcknowledgeRequest(_message.Message):

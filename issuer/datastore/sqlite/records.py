@@ -5,7 +5,7 @@ and each time waits for whoever is signing.
 """
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from sqlite_utils import Database
@@ -82,6 +82,11 @@ class SQLiteLedger:
         """One credential, by its serial or jti."""
         query = f"SELECT {_READ} FROM credential WHERE serial = ?"  # noqa: S608 - our own names
         return next(map(_credential, self._connection.execute(query, (serial,))), None)
+
+    def among(self, serials: Collection[str]) -> Iterator[Credential]:
+        """Those of these serials and jtis that are in the ledger."""
+        query = f"SELECT {_READ} FROM credential WHERE serial IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+        return map(_credential, self._connection.execute(query, (codec.texts_to_json(serials),)))
 
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
         """For those of these keys that were certified before: under what, by key hash."""

@@ -12,16 +12,17 @@ from typing import TypeAlias
 import msgspec
 from sqlite_utils import Database
 
-from issuer.datastore.port import DeniedCertificate, Fallen
+from issuer.datastore.port import Fallen
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import CredentialKind, NodeID
+from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from svid.denials import Denial, number_of_jti
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 
-__all__ = ["SQLiteDenials", "SQLiteRevocations"]
+__all__ = ["SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
@@ -156,6 +157,10 @@ class SQLiteDenials:
         )
         return max(denied, 0)
 
+    def count(self) -> int:
+        """How many are kept."""
+        return int(self._connection.execute("SELECT count(*) FROM denial").fetchone()[0])
+
     def of(self, revocations: Collection[int]) -> Iterator[Denial]:
         """Those that follow from these revocations."""
         return self._denials(
@@ -176,19 +181,33 @@ class SQLiteDenials:
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
         """Those that this X.509 authority signed, by their serials."""
         rows = self._connection.execute(
-            "SELECT denial.serial, denial.denied_at, revocation.reason FROM denial"
+            "SELECT denial.serial, denial.denied_at, denial.ends_at, revocation.reason FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
             " WHERE denial.authority_id = ? AND denial.kind <> 'jwt' ORDER BY denial.serial",
             (authority_id,),
         )
         return [
-            DeniedCertificate(serial=int(serial, 16), denied_at=codec.from_micros(at), reason=Reason(reason))
-            for serial, at, reason in rows
+            DeniedCertificate(
+                serial=int(serial, 16),
+                denied_at=codec.from_micros(at),
+                ends_at=codec.from_micros(ends_at),
+                reason=Reason(reason),
+            )
+            for serial, at, ends_at, reason in rows
         ]
 
     def prune(self, *, ended_before: datetime, now: datetime) -> None:
-        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live."""
-        self._connection.execute("DELETE FROM denial WHERE ends_at < ?", (codec.to_micros(ended_before),))
+        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live.
+
+        Certificates whose authority has a list leave only once it has signed one after their end.
+
+        Source: RFC 5280 3.3
+        """
+        self._connection.execute(
+            "DELETE FROM denial WHERE ends_at < ? AND (kind = 'jwt' OR NOT EXISTS ("
+            "SELECT 1 FROM crl WHERE crl.authority_id = denial.authority_id AND this_update <= denial.ends_at))",
+            (codec.to_micros(ended_before),),
+        )
         self._connection.execute(
             "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
             f"(SELECT number FROM credential WHERE number >= {_LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
@@ -203,6 +222,37 @@ class SQLiteDenials:
         ):
             if (number := number_of_jti(serial)) is not None:
                 yield Denial(number, codec.from_micros(ends_at))
+
+
+class SQLiteCRLs:
+    """The newest certificate revocation list of each authority."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def get(self, authority_id: KeyID) -> SignedCRL | None:
+        """That of one authority."""
+        row = self._connection.execute(
+            "SELECT number, this_update, der FROM crl WHERE authority_id = ?", (authority_id,)
+        ).fetchone()
+        if row is None:
+            return None
+        number, this_update, der = row
+        return SignedCRL(
+            authority_id=authority_id, number=number, this_update=codec.optional_moment(this_update), der=der
+        )
+
+    def put(self, crl: SignedCRL) -> None:
+        """Add one, or overwrite the one of that authority."""
+        self._connection.execute(
+            "INSERT INTO crl (authority_id, number, this_update, der) VALUES (?, ?, ?, ?) ON CONFLICT (authority_id)"
+            " DO UPDATE SET number = excluded.number, this_update = excluded.this_update, der = excluded.der",
+            (crl.authority_id, crl.number, codec.optional_micros(crl.this_update), crl.der),
+        )
+
+    def delete(self, authority_id: KeyID) -> None:
+        """Remove that of an authority; one that is not there is fine."""
+        self._connection.execute("DELETE FROM crl WHERE authority_id = ?", (authority_id,))
 
 
 def _live(where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:

@@ -233,6 +233,16 @@ _THIRD = (
     """,
     "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
     "CREATE INDEX denial_by_end ON denial (ends_at)",
+    "CREATE INDEX denial_by_authority ON denial (authority_id)",
+    # number: the last that was given away; this_update, der: of the last list that was finished, NULL and empty before the first.
+    """
+    CREATE TABLE crl (
+        authority_id TEXT PRIMARY KEY NOT NULL,
+        number INTEGER NOT NULL,
+        this_update INTEGER,
+        der BLOB NOT NULL
+    ) STRICT
+    """,
 )
 
 
