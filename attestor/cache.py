@@ -13,12 +13,15 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from attestor.decisions.clocks import Reading
+from attestor.decisions.crls import fitting, of_bundle, with_newest
 from attestor.decisions.match import Index
 from attestor.decisions.sync import Change, diff, keeps_svid
+from attestor.decisions.update import Trust
 from attestor.deniallog import DenialLog
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from svid.bundle import Bundle
+from svid.crl import CRL
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
 from svid.x509svid import X509SVID
@@ -40,11 +43,11 @@ class HeldX509:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What matches a caller now: entries in match order, the SVIDs that are there already, and the bundle."""
+    """What matches a caller now: entries in match order, the SVIDs that are there already, and what vouches for them."""
 
     entries: tuple[RegistrationEntry, ...]
     svids: Mapping[EntryID, HeldX509]
-    bundle: Bundle
+    trust: Trust
 
 
 class Subscription:
@@ -74,7 +77,8 @@ class Cache:
     """
 
     def __init__(self, bundle: Bundle, denials: DenialLog | None = None) -> None:
-        self.bundle = bundle
+        self._trust = Trust(bundle=bundle)
+        self._crls: tuple[CRL, ...] = ()
         self.denials = DenialLog() if denials is None else denials
         self.tainted = frozenset[str]()
         """The authorities whose SVIDs are to be replaced, by what the SVIDs name them."""
@@ -102,6 +106,16 @@ class Cache:
         await self._synchronised.wait()
 
     @property
+    def bundle(self) -> Bundle:
+        """The bundle, the same object until there is another."""
+        return self._trust.bundle
+
+    @property
+    def crls(self) -> tuple[CRL, ...]:
+        """The newest revocation list of each authority in the bundle that has said one."""
+        return self._crls
+
+    @property
     def entries(self) -> Mapping[EntryID, RegistrationEntry]:
         """All entries, live."""
         return MappingProxyType(self._entries)
@@ -121,7 +135,7 @@ class Cache:
             raise Refused(Kind.UNAVAILABLE, "not synchronised with the issuer yet")
         entries = self._index.match(selectors)
         svids = {entry.id: self._svids[entry.id] for entry in entries if entry.id in self._svids}
-        return View(entries=entries, svids=svids, bundle=self.bundle)
+        return View(entries=entries, svids=svids, trust=self._trust)
 
     def needed_facts(self) -> frozenset[str]:
         """The keys of selectors that any entry uses, as `type:key` (`unix:sha256`)."""
@@ -181,9 +195,22 @@ class Cache:
         if step.tainted is not None:
             self.tainted = step.tainted
         if step.bundle is not None and step.bundle != self.bundle:
-            self.bundle = step.bundle
+            self._crls = of_bundle(self._crls, step.bundle)
+            self._trust = Trust(bundle=step.bundle, crls=fitting(self._crls, self._trust.crls))
             concerns_all = True
         self._wake(None if concerns_all else touched)
+
+    def take_crl(self, document: bytes, *, at: datetime) -> None:
+        """Hold a revocation list instead of the one before it.
+
+        Raises:
+            CRLError: it cannot be read, is of no authority of the bundle, or older than the one held.
+        """
+        crls = with_newest(self._crls, document, self.bundle, at=at)
+        if crls is not self._crls:
+            self._crls = crls
+            self._trust = Trust(bundle=self.bundle, crls=fitting(crls, self._trust.crls))
+            self._wake(None)
 
     def hold(self, minted: Iterable[HeldX509]) -> None:
         """Take minted SVIDs; one whose entry has left or become another meanwhile is dropped, and one that was denied."""

@@ -42,6 +42,8 @@ class DenialLog:
     def __init__(self, denials: Iterable[Denial] = ()) -> None:
         self.cursor: Cursor | None = None
         """The epoch: every denial up to it is here. None: the issuer said nothing since the start."""
+        self.news_at: Cursor | None = None
+        """The epoch of the last news that followers were told of: whoever has taken that one lacks nothing."""
         self.place = 0
         """Where whoever has everything stands."""
         self.turn = 0
@@ -70,6 +72,7 @@ class DenialLog:
         moved, self.cursor = cursor != self.cursor, cursor
         if denials or is_other or (moved and self._is_amidst):
             self.turn += 1
+            self.news_at = cursor
             self._grown.set()
             self._grown = asyncio.Event()
         self._is_amidst = not moved and (bool(denials) or self._is_amidst)
@@ -105,9 +108,10 @@ class DenialLog:
                 self._ends.append(ends[at])
 
     def _hold(self, denials: Iterable[Denial]) -> None:
-        by_number = {denial.number: denial for denial in denials}
-        new = self._denials.add(by_number.values())
-        numbers, ends = pack(by_number[number] for number in new)
+        # What is known stays as it is: whoever says an earlier end must not have it forgotten sooner.
+        new = {denial.number: denial for denial in denials if denial.number not in self._denials}
+        self._denials.add(new.values())
+        numbers, ends = pack(new.values())
         self._numbers += numbers
         self._ends.extend(ends)
         self._places.extend(range(self.place + 1, self.place + len(new) + 1))

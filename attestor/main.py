@@ -35,6 +35,7 @@ from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from attestor.state.denialfile import DenialFile
 from attestor.state.disk import DiskState
 from attestor.web.health import health_pages
@@ -132,6 +133,7 @@ def flow_tasks(flows: ObserveAttestor) -> Sequence[Task]:
         Task(name="feed", run=flows.feed.run, pulse=flows.feed.pulse),
         Task(name="acknowledgements", run=flows.feed.acknowledge, pulse=flows.feed.acknowledgements_pulse),
         Task(name="denials", run=flows.denials.run, pulse=flows.denials.pulse),
+        Task(name="followers", run=flows.followers.run),
         Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
         Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
         Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
@@ -213,23 +215,27 @@ class _Attestor:
             troubles=troubles,
             metrics=metrics,
         )
+        receipts = Receipts(denials)
+        feed = FollowFeed(
+            cache,
+            keep,
+            keep_denials,
+            receipts,
+            client=client,
+            clock=clock,
+            jitter=jitter,
+            troubles=troubles,
+            metrics=metrics,
+        )
         return ObserveAttestor(
             started_at=clock.now(),
             clock=clock,
             compare=CompareClocks(clock, troubles),
             cache=cache,
             node=keep,
-            feed=FollowFeed(
-                cache,
-                keep,
-                keep_denials,
-                client=client,
-                clock=clock,
-                jitter=jitter,
-                troubles=troubles,
-                metrics=metrics,
-            ),
+            feed=feed,
             denials=keep_denials,
+            followers=ServeDenials(denials, receipts, age=feed.age, clock=clock),
             renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
             jwts=MintJWTs(client=client, cache=cache, clock=clock, troubles=troubles, metrics=metrics),
             troubles=troubles,
@@ -240,7 +246,6 @@ class _Attestor:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
-        denials = ServeDenials(observe.cache.denials, age=observe.feed.age, clock=self.clock)
         trust_domain = observe.cache.bundle.trust_domain
         explain = ExplainIdentity(
             cache=observe.cache,
@@ -252,7 +257,7 @@ class _Attestor:
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             return [
                 WorkloadAPI(workloads, caller, writer),
-                Denials(denials, caller, trust_domain),
+                Denials(observe.followers, caller, trust_domain),
                 Inspect(observe, explain, caller),
                 Health(health),
                 Reflection([SERVICE], pool),

@@ -52,6 +52,11 @@ class Metrics:
         )
         self.jwt_svids = family.gauge("jwt_svids", "JWT-SVIDs kept.")
         self.streams = family.gauge("streams", "Open streams of workloads.")
+        self.denials = family.gauge("denials", "Credentials that are refused, because they were revoked.")
+        self.heard_ago = family.gauge(
+            "heard_ago_seconds",
+            "How long ago the issuer said something on the feed: how old what is known of denials is.",
+        )
         self.clock_ahead = family.gauge(
             "clock_ahead_seconds", "How far this node's clock is ahead of the issuer's; negative: behind."
         )

@@ -6,7 +6,7 @@ The promises are the product's; SPIRE's figures are those of a machine of two co
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bench import issuer_rows, motion_rows, sdk_rows, workload_rows
+from bench import issuer_rows, motion_rows, revocation_rows, sdk_rows, workload_rows
 from bench.results import Goal, Measured, at_least, at_most
 from bench.settings import Settings
 
@@ -122,5 +122,37 @@ ROWS: Mapping[str, Row] = {
         what="mutual TLS handshakes with LiveContexts on both sides, of plain contexts' rate",
         measure=sdk_rows.handshakes,
         goals={"times plain": at_least(0.9)},
+    ),
+    "revoke": Row(
+        what="revoked → refused by 100 verifiers, each a process: open connection, handshake, JWT-SVID; receipts of all",
+        measure=revocation_rows.revoke,
+        goals={
+            "last byte, p50 ms": at_most(250, 30),
+            "last byte, p99 ms": at_most(250, 100),
+            "handshake, p50 ms": at_most(250, 30),
+            "handshake, p99 ms": at_most(250, 100),
+            "JWTGuard, p99 ms": at_most(250, 100),
+            "ValidateJWTSVID, p99 ms": at_most(250, 100),
+            "receipts of all, p99 ms": at_most(1000, 500),
+        },
+        spire="never before expiry",
+    ),
+    "revoke_many": Row(
+        what="100,000 credentials revoked by one command, 1 million live rows in the ledger",
+        measure=revocation_rows.revoke_many,
+        goals={"commit s": at_most(5), "attestor, MB more": at_most(40), "SDK, MB more": at_most(25)},
+        spire="never before expiry",
+    ),
+    "handshakes_denied": Row(
+        what="mutual TLS handshakes with 10,000 denials of others, in times of those with none (CPU)",
+        measure=sdk_rows.handshakes_denied,
+        goals={"times none": at_most(1.05)},
+        spire="has no denials",
+    ),
+    "open_connection": Row(
+        what="throughput of an open connection of LiveContexts, of plain contexts' (CPU)",
+        measure=sdk_rows.open_connection,
+        goals={"times plain": at_least(0.97)},
+        spire="checks no open connection",
     ),
 }

@@ -4,7 +4,9 @@ Decided here: how they are started and what the kernel says about them. Not deci
 """
 
 import os
+import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,7 +20,7 @@ from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.flow.daemons import Daemon, free_port
 
-__all__ = ["House", "cpu_seconds", "rss_mb"]
+__all__ = ["House", "copy_of_interpreter", "cpu_seconds", "environment_of_copy", "rss_mb"]
 
 _TRUST_DOMAIN = TrustDomain("example.org")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -117,6 +119,21 @@ class House:
                     return
                 time.sleep(0.1)
         raise TimeoutError(f"ledger: expected {count} X509-SVIDs")
+
+
+def copy_of_interpreter(directory: Path) -> Path:
+    """The same program under a path of its own, for an entry that selects it."""
+    return Path(shutil.copy2(Path(sys.executable).resolve(), directory / "python"))
+
+
+def environment_of_copy() -> dict[str, str]:
+    """What that program needs to find what this one finds."""
+    return {
+        **os.environ,
+        "PYTHONHOME": sys.base_prefix,
+        "PYTHONPATH": os.pathsep.join(path for path in [str(Path.cwd()), *sys.path] if path),
+        "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib",
+    }
 
 
 def cpu_seconds(pid: int) -> float:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 import uvloop
 
-from bench.house import House, cpu_seconds, rss_mb
+from bench.house import House, copy_of_interpreter, cpu_seconds, environment_of_copy, rss_mb
 from bench.http2 import Call, CallFailed, Connection, framed, wait_for_identity
 from bench.results import Measured, percentile, spread
 from bench.settings import Settings
@@ -56,7 +55,7 @@ class _Watcher:
 def push(settings: Settings) -> Measured:
     """From the call that applies an entry to the message on open streams: one that all of 100 match, and one that one of them matches."""
     with House.serving(settings.directory) as house:
-        program = _other_program(house.directory)
+        program = copy_of_interpreter(house.directory)
         house.create(house.entry("self"), house.entry("witness", f"path:{program}"))
         return uvloop.run(_push(settings, house, program))
 
@@ -222,23 +221,11 @@ def _fetch(house: House) -> None:
     raise TimeoutError("workload: expected an SVID")
 
 
-def _other_program(directory: Path) -> Path:
-    """A copy of the interpreter: the same program under a path of its own."""
-    source = Path(sys.executable).resolve()
-    return Path(shutil.copy2(source, directory / "witness"))
-
-
 @contextmanager
 def _witness(house: House, program: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process of that program that holds a stream open and says what comes."""
-    environment = {
-        **os.environ,
-        "PYTHONHOME": sys.base_prefix,
-        "PYTHONPATH": os.pathsep.join(path for path in [str(Path.cwd()), *sys.path] if path),
-        "LD_LIBRARY_PATH": f"{sys.base_prefix}/lib",
-    }
     command = [str(program), "-m", "bench.motion_rows", str(house.socket)]
-    with Child[bytes](command, env=environment, stdout=subprocess.PIPE) as process:
+    with Child[bytes](command, env=environment_of_copy(), stdout=subprocess.PIPE) as process:
         yield process
 
 

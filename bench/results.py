@@ -132,6 +132,8 @@ class Result:
 
 def percentile(sample: Sequence[float], hundredths: int) -> float:
     """The smallest of the sample that so many hundredths of it do not exceed."""
+    if not sample:
+        raise ValueError("sample: expected one figure or more, found none")
     ordered = sorted(sample)
     return ordered[min(len(ordered) - 1, len(ordered) * hundredths // 100)]
 

@@ -129,7 +129,7 @@ async def _one_after_the_other(fetch: Callable[[], Awaitable[float]], seconds: f
     took: list[float] = []
     failed, why = 0, ""
     begin = time.perf_counter() + seconds / 5
-    while (began := time.perf_counter()) < begin + seconds:
+    while (began := time.perf_counter()) < begin + seconds or not (took or failed):
         try:
             one = await fetch()
         except (CallFailed, OSError) as e:
@@ -150,7 +150,7 @@ async def _new_audiences(socket: Path, seconds: float) -> Measured:
 
     async def keep_calling(connection: Connection) -> None:
         nonlocal failed
-        while (began := time.perf_counter()) < until:
+        while (began := time.perf_counter()) < until or not (took or failed):
             try:
                 await connection.unary("FetchJWTSVID", _jwt_request(f"bench-{next(numbers)}"))
             except CallFailed:

@@ -3,6 +3,7 @@
 The one way from a decision to a credential. How drafts get on record: issuer/recording; how a signature is made: issuer/signing.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions.audit import CredentialKind, CredentialState
 from issuer.decisions.authority import Authority
+from issuer.decisions.crl import CRLDraft
 from issuer.decisions.profile import CADraft, Draft, JWTDraft, X509Draft
 from issuer.keymanager.port import KeyManager
 from issuer.metrics import Metrics
-from issuer.recording import Recorded
+from issuer.recording import OnRecord, Recorded
 from issuer.signing import JWTSigner, X509Signer, sign_many
 from issuer.upstream.port import SignedCA, UpstreamAuthority
 from svid.keys import KeyID, SigningKey, public_key_to_der
@@ -58,6 +60,15 @@ class Issuance:
         """Have the certificate of an authority signed for its key."""
         return await self._release([recorded], self._sign_ca(recorded, key))
 
+    async def load(self, authority: Authority) -> None:
+        """Have the signer of an X.509 authority ready, before anything that it is to sign goes on record."""
+        await self._x509_signer(authority)
+
+    async def release_crl(self, recorded: OnRecord[CRLDraft]) -> bytes:
+        """Sign a revocation list, in a thread: a long one would keep everybody else waiting."""
+        signer = await self._x509_signer(recorded.authority)
+        return await asyncio.to_thread(signer.sign_crl, recorded)
+
     async def destroy(self, key_id: KeyID) -> None:
         """Destroy a key, and forget its signer: nothing is signed by it any more."""
         self._x509.pop(key_id, None)
@@ -84,13 +95,16 @@ class Issuance:
     async def _sign_x509(self, recorded: Sequence[Recorded[X509Draft]]) -> Sequence[bytes]:
         if not recorded:
             return []
-        authority = recorded[0].authority
+        signer = await self._x509_signer(recorded[0].authority)
+        return await sign_many(signer.sign, recorded)
+
+    async def _x509_signer(self, authority: Authority) -> X509Signer:
         signer = self._x509.get(authority.key_id)
         if signer is None:
             key = await self._key(authority)
             signer = X509Signer(key, x509.load_der_x509_certificate(authority.certificate))
             self._x509[authority.key_id] = signer
-        return await sign_many(signer.sign, recorded)
+        return signer
 
     async def _sign_jwt(self, recorded: Sequence[Recorded[JWTDraft]]) -> Sequence[str]:
         if not recorded:

@@ -39,6 +39,7 @@ from issuer.decisions.budget import Allowance
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
+from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.command_authorities import CommandAuthorities
 from issuer.flows.create_invite import CreateInvite
@@ -51,11 +52,13 @@ from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.prune import Prune
+from issuer.flows.publish_crl import PublishCRLs
 from issuer.flows.readmit_node import ReadmitNode
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.issuance import Issuance
 from issuer.keymanager.disk import DiskKeyManager
@@ -95,6 +98,7 @@ class _Parts:
     guard: GuardClock
     feed: FeedAttestors
     rotate: RotateAuthority
+    publish_crls: PublishCRLs
     troubles: Troubles
     metrics: Metrics
     deferred: DeferWrites
@@ -165,7 +169,10 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
     guard = GuardClock(datastore=datastore, clock=clock)
     troubles, metrics = Troubles(clock), Metrics()
     deferred = DeferWrites(datastore=datastore, clock=clock, troubles=troubles, metrics=metrics)
-    feed = FeedAttestors(datastore=datastore, deferred=deferred, clock=clock, trust_domain=config.trust_domain)
+    watch = WatchEnforcement(clock=clock, metrics=metrics)
+    feed = FeedAttestors(
+        datastore=datastore, deferred=deferred, watch=watch, clock=clock, trust_domain=config.trust_domain
+    )
     issuance = Issuance(keys=keys, upstream=SelfSigned(), later=deferred.put, metrics=metrics)
     rotate = RotateAuthority(
         datastore=datastore,
@@ -180,6 +187,15 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
     )
     await rotate()
+    publish_crls = PublishCRLs(
+        datastore=datastore,
+        issuance=issuance,
+        clock=clock,
+        jitter=secrets.SystemRandom().random,
+        troubles=troubles,
+        metrics=metrics,
+    )
+    await publish_crls.attempt()  # a verifier of lists refuses every certificate of an authority without one
     leaving.push_async_callback(deferred.flush)
     return _Parts(
         config=config,
@@ -189,6 +205,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         guard=guard,
         feed=feed,
         rotate=rotate,
+        publish_crls=publish_crls,
         troubles=troubles,
         metrics=metrics,
         deferred=deferred,
@@ -210,6 +227,7 @@ def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
         Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
+        Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
     ]
 
@@ -347,6 +365,7 @@ async def _open_admin_door(
     )
     flows = AdminFlows(
         datastore=parts.datastore,
+        clock=parts.clock,
         invites=CreateInvite(
             datastore=parts.datastore,
             clock=parts.clock,
@@ -367,7 +386,8 @@ async def _open_admin_door(
             feed=parts.feed,
             clock=parts.clock,
         ),
-        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, metrics=parts.metrics),
+        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
+        enforcement=AwaitEnforcement(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         guard=parts.guard,
         observe=observe,
         trust_domain=config.trust_domain,

@@ -1,6 +1,6 @@
 """What an issuer counts and measures, by name: docs/metrics.md says what to alert on.
 
-Counters are moved where it happens, once for a batch; gauges are set when somebody looks (flows/observe_issuer).
+Counters and histograms are moved where it happens, once for a batch; gauges are set when somebody looks (flows/observe_issuer).
 """
 
 from cognomen.daemon.errors import Kind
@@ -11,7 +11,6 @@ __all__ = ["FAILED", "OK", "Metrics"]
 OK, FAILED = "ok", "failed"
 
 _MINTED = ("x509", "jwt")
-_REVOKED = ("svid", "issued-before", "entry", "spiffe-id", "selector", "node", "deletion")
 _ADMISSIONS = ("node attestation", "node call", "node readmission", "node svid renewal")
 
 
@@ -26,7 +25,6 @@ class Metrics:
         self.mint_refusals = family.counter(
             "mint_refusals", "Items of mints that were refused.", kind=_MINTED, reason=tuple(Kind)
         )
-        self.denials = family.counter("denials", "Credentials that ended before their time.", kind=_REVOKED)
         self.admission_refusals = family.counter(
             "admission_refusals",
             "Calls refused at the network doors.",
@@ -47,11 +45,20 @@ class Metrics:
             "authority_steps", "Steps of authorities, taken or failed.", outcome=(OK, FAILED)
         )
         self.svid_renewals = family.counter("svid_renewals", "Renewals of the issuer's own SVID.", outcome=(OK, FAILED))
+        self.crls_signed = family.counter("crls_signed", "Revocation lists, signed or failed.", outcome=(OK, FAILED))
         self.deferred_writes_lost = family.counter(
             "deferred_writes_lost", "Ledger outcomes and acknowledgements that could not be written."
         )
         self.task_restarts = family.counter(
             "task_restarts", "Tasks that ended unasked or were stuck, and were started again.", task=()
+        )
+        # histograms
+        self.revocation_acknowledged = family.histogram(
+            "revocation_acknowledged_seconds", "From the commit of a revocation until a connected attestor has it."
+        )
+        self.revocation_enforced = family.histogram(
+            "revocation_enforced_seconds",
+            "From the commit of a revocation until every enforcement point of a connected node has it.",
         )
         # gauges
         self.started_at = family.gauge("start_timestamp_seconds", "When it was started.")
@@ -59,8 +66,14 @@ class Metrics:
         self.nodes = family.gauge("nodes", "Attested nodes, whatever their state.")
         self.nodes_connected = family.gauge("nodes_connected", "Nodes with an open feed.")
         self.feeds = family.gauge("feeds", "Open feeds.")
+        self.denials = family.gauge(
+            "denials", "Credentials that ended before their time, until five minutes after their end."
+        )
         self.most_behind = family.gauge(
             "most_behind_changes", "How far the connected node that is furthest behind is, in changes."
+        )
+        self.heard_ago = family.gauge(
+            "attestor_heard_ago_seconds", "How long ago the connected attestor that was silent for longest was heard."
         )
         self.svid_not_after = family.gauge("svid_not_after_timestamp_seconds", "The end of the issuer's own SVID.")
         self.authority_not_after = family.gauge(
@@ -75,5 +88,6 @@ class Metrics:
         self.store_has_room = family.gauge(
             "store_has_room", "Whether the disk has room to spare: 1, or 0 while nothing is issued."
         )
+        self.crl_bytes = family.gauge("crl_size_bytes", "The size of the largest revocation list.")
         self.deferred_writes = family.gauge("deferred_writes", "Small writes that wait for their commit.")
         self.troubles = family.gauge("troubles", "Things that fail now and are tried again.")

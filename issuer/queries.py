@@ -1,19 +1,20 @@
 """The reads: what the doors show and the flows look up, inside somebody's transaction or in one of their own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, NodeID
-from issuer.decisions.authority import bundle_of, tainted_ids
-from issuer.decisions.entitlement import parents_of
+from issuer.decisions.authority import AuthorityState, bundle_of, tainted_ids
+from issuer.decisions.entitlement import blocked_by, parents_of
 from issuer.decisions.names import issuer_id, node_id_of
-from issuer.decisions.revocation import Blocks, blocks_of
+from issuer.decisions.revocation import Blocks, Revocation, blocks_of
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SpiffeIDError
+from svid.keys import KeyID
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "all_nodes_in",
     "blocks_in",
     "bundle_in",
+    "crls_in",
     "get_bundle",
     "get_entry",
     "get_node",
     "groups_in",
+    "list_blocked",
     "list_credentials",
     "list_entries",
     "list_nodes",
@@ -45,6 +48,13 @@ def tainted_in(tx: Transaction) -> tuple[str, ...]:
     return tainted_ids(tx.authorities.list())
 
 
+def crls_in(tx: Transaction, of: Collection[KeyID] | None = None) -> list[bytes]:
+    """The newest revocation lists of the bundle's authorities, or of those among these, DER, as this transaction sees them."""
+    listed = {one.key_id for one in tx.authorities.list() if one.state is not AuthorityState.RETIRED}
+    found = (tx.crls.get(key_id) for key_id in (listed if of is None else listed.intersection(of)))
+    return [one.der for one in found if one is not None and one.der]
+
+
 def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[RegistrationEntry]:
     """Every node group, as this transaction sees it."""
     return tuple(tx.entries.below([issuer_id(trust_domain)]))
@@ -55,9 +65,9 @@ def blocks_in(tx: Transaction) -> Blocks:
     return blocks_of(tx.revocations.standing())
 
 
-def parents_in(tx: Transaction, node: Node, *, now: datetime) -> frozenset[SpiffeID]:
+def parents_in(tx: Transaction, node: Node, *, blocks: Blocks, now: datetime) -> frozenset[SpiffeID]:
     """The parents whose entries are this node's, as this transaction sees it."""
-    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), blocks=blocks_in(tx), now=now)
+    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), blocks=blocks, now=now)
 
 
 def active_node_in(tx: Transaction, node_id: NodeID) -> Node:
@@ -131,6 +141,20 @@ async def list_entries(
 ) -> Sequence[RegistrationEntry]:
     """A page of entries in id order."""
     return await datastore.read(lambda tx: tx.entries.find(where, after=after, limit=limit))
+
+
+async def list_blocked(
+    datastore: Datastore, where: EntryFilter, node: Node, *, now: datetime, limit: int
+) -> Sequence[tuple[RegistrationEntry, Revocation]]:
+    """Entries that would be this node's, but for a revocation; with that, in id order."""
+
+    def work(tx: Transaction) -> Sequence[tuple[RegistrationEntry, Revocation]]:
+        parents, standing = parents_in(tx, node, blocks=Blocks(), now=now), tx.revocations.standing()
+        own = [entry for entry in tx.entries.find(where, after="", limit=_PAGE) if entry.parent_id in parents]
+        found = ((entry, blocked_by(entry, node, standing)) for entry in own)
+        return [(entry, revocation) for entry, revocation in found if revocation is not None][:limit]
+
+    return await datastore.read(work)
 
 
 async def list_credentials(

@@ -1,63 +1,76 @@
 """Put drafts on record, in the ledger and in the audit, inside the transaction that decides: only what came from here can be signed.
 
-What a draft says is decided in decisions/profile, what may be signed at all in decisions/lint. Who signs: issuer/signing.
+What a draft says is decided in decisions/profile and decisions/crl, what may be signed at all in decisions/lint. Who signs: issuer/signing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions import audit
-from issuer.decisions.audit import Credential
+from issuer.decisions.audit import AuditEvent, Credential
 from issuer.decisions.authority import Authority
-from issuer.decisions.lint import lint_draft
+from issuer.decisions.crl import CRLDraft, SignedCRL
+from issuer.decisions.lint import lint_crl_draft, lint_draft
 from issuer.decisions.profile import Draft, Intent, JWTDraft, serial_to_text
 from svid.keys import KeyID, thumbprint
 from svid.spiffeid import TrustDomain
 
-__all__ = ["Recorded", "record"]
+__all__ = ["OnRecord", "Recorded", "record", "record_crl"]
 
 DraftT = TypeVar("DraftT", bound=Draft)
+AnyDraftT = TypeVar("AnyDraftT", bound=Draft | CRLDraft)
 
 _SEAL = object()
+_ACTOR = "issuer"
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded(Generic[DraftT]):
-    """A draft that stands in ledger and audit, good for one signature by its authority. `record` alone makes it.
+class OnRecord(Generic[AnyDraftT]):
+    """A draft that stands in the audit, good for one signature by its authority. What is here makes it, and nobody else.
+
+    Args:
+        name: its serial, jti or number.
 
     Raises:
         TypeError: somebody else tried.
     """
 
     _seal: object = field(repr=False)
-    _draft: DraftT
+    _draft: AnyDraftT
     authority: Authority
-    credential: Credential
+    name: str
     _spent: list[None] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         if self._seal is not _SEAL:
             raise TypeError("recorded: expected one that record() made, found another")
 
-    def spend(self, by: KeyID) -> DraftT:
+    def spend(self, by: KeyID) -> AnyDraftT:
         """The draft, to be signed now by this key.
 
         Raises:
-            Refused: INTERNAL when it is for another key, or was signed before: a second credential would not be on record.
+            Refused: INTERNAL when it is for another key, or was signed before: a second signature would not be on record.
         """
         if by != self.authority.key_id or self._spent:
             found = f"one of {self.authority.key_id}" if by != self.authority.key_id else "one that was"
             raise Refused(
                 Kind.INTERNAL,
                 f"issuance: expected a draft that {by} has not signed yet, found {found}",
-                serial=self.credential.serial,
+                serial=self.name,
             )
         self._spent.append(None)
         return self._draft
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(OnRecord[DraftT]):
+    """A draft of a credential, which stands in the ledger as well."""
+
+    credential: Credential = field(kw_only=True)
 
 
 def record(
@@ -84,9 +97,29 @@ def record(
         tx.ledger.record(credentials)
         tx.audit.append([audit.issued(credential, actor=actor) for credential in credentials])
     return [
-        Recorded(_SEAL, intent.draft, authority, credential)
+        Recorded(_SEAL, intent.draft, authority, credential.serial, credential=credential)
         for intent, credential in zip(intents, credentials, strict=True)
     ]
+
+
+def record_crl(tx: Transaction, draft: CRLDraft, authority: Authority, *, now: datetime) -> OnRecord[CRLDraft]:
+    """Put a list that this authority is to sign into the audit, and its number out of reach of the next one.
+
+    Raises:
+        Refused: INTERNAL for a list that must not be signed.
+    """
+    last = tx.crls.get(authority.key_id)
+    lint_crl_draft(draft, last=last, authority=authority, now=now)
+    tx.crls.put(replace(last or SignedCRL(authority_id=authority.key_id, number=0), number=draft.number))
+    event = AuditEvent(
+        at=now,
+        actor=_ACTOR,
+        action="crl signed",
+        subject=authority.key_id,
+        facts={"number": str(draft.number), "certificates": str(len(draft.denied))},
+    )
+    tx.audit.append([event])
+    return OnRecord(_SEAL, draft, authority, str(draft.number))
 
 
 def _credential(intent: Intent[DraftT], authority: Authority, now: datetime) -> Credential:

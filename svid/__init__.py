@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from svid.jwtsvid import JWTSVID
     from svid.spiffeid import SpiffeID, TrustDomain
     from svid.tls.authorize import any_in, exactly, matching
-    from svid.tls.context import LiveContext, client_context, peer_id, server_context
+    from svid.tls.connections import end_when_revoked, peer_id
+    from svid.tls.context import LiveContext, client_context, server_context
     from svid.tls.grpc_client import grpc_aio_channel, grpc_bearer_credentials, grpc_channel
     from svid.tls.grpc_server import (
         BearerCheck,
@@ -68,6 +69,7 @@ __all__ = [
     "X509Source",
     "any_in",
     "client_context",
+    "end_when_revoked",
     "exactly",
     "grpc_aio_channel",
     "grpc_aio_interceptor",
@@ -103,7 +105,8 @@ _MODULES = {
     "svid.jwtsvid": ("JWTSVID",),
     "svid.spiffeid": ("SpiffeID", "TrustDomain"),
     "svid.tls.authorize": ("any_in", "exactly", "matching"),
-    "svid.tls.context": ("LiveContext", "client_context", "peer_id", "server_context"),
+    "svid.tls.connections": ("end_when_revoked", "peer_id"),
+    "svid.tls.context": ("LiveContext", "client_context", "server_context"),
     "svid.tls.guard": ("JWTGuard", "verify_bearer"),
     "svid.tls.grpc_client": ("grpc_aio_channel", "grpc_bearer_credentials", "grpc_channel"),
     "svid.tls.grpc_server": (

@@ -7,6 +7,7 @@ __all__ = [
     "AddressError",
     "AuthorizationError",
     "BundleError",
+    "CRLError",
     "EntryError",
     "JWTSVIDError",
     "RevokedError",
@@ -43,6 +44,10 @@ class BundleError(SVIDError):
     """A document that is no trust bundle, or a trust domain that has none."""
 
 
+class CRLError(SVIDError):
+    """A list that is no CRL as we use them, or that no authority of the bundle vouches for."""
+
+
 class EntryError(SVIDError):
     """A registration entry that breaks a rule; the message begins with the field's name."""
 
@@ -55,16 +60,16 @@ class JWTSVIDError(SVIDError):
     """A token that is no JWT-SVID, or that the bundle does not vouch for."""
 
 
-class RevokedError(SVIDError):
-    """A credential that ended before its time."""
-
-
 class AddressError(SVIDError):
     """A text that is no address of a Workload API."""
 
 
 class AuthorizationError(SVIDError):
     """A peer that is who it says, and is not wanted here."""
+
+
+class RevokedError(SVIDError):
+    """A credential that ended before its time."""
 
 
 class WorkloadAPIError(SVIDError):

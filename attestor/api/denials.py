@@ -1,6 +1,6 @@
 """The service by which our own library hears what is denied, beside the Workload API, as one caller on one connection is served it.
 
-Decided here: what a message looks like. Who is told what, and who may say what it enforces: flows/serve_denials.
+Decided here: what a message looks like. Who is told what: flows/serve_denials; who may say what it enforces: attestor/receipts.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from grpclib.server import Stream
 
 from attestor.api.header import method
 from attestor.flows.serve_denials import ServeDenials, Word
+from attestor.receipts import Follower
 from cognomen.daemon.call import only_request
 from cognomen.daemon.caller import Caller
 from cognomen.protocol.feed import Cursor
@@ -27,7 +28,7 @@ class Denials:
 
     def __init__(self, flow: ServeDenials, caller: Caller, trust_domain: TrustDomain) -> None:
         self._flow = flow
-        self._caller = caller
+        self._follower = Follower(caller)
         self._trust_domain = trust_domain
 
     def __mapping__(self) -> Mapping[str, Handler]:
@@ -44,12 +45,15 @@ class Denials:
         async def send(word: Word) -> None:
             await stream.send_message(_denied(word, self._trust_domain))
 
-        await self._flow.follow(self._caller, send)
+        await self._flow.follow(self._follower, send)
 
     async def _enforced(self, stream: Stream[pb.EnforcedRequest, pb.EnforcedResponse]) -> None:
         request = await only_request(stream)
         epoch = Cursor(incarnation=request.epoch.incarnation, number=request.epoch.number)
-        self._flow.take_receipt(self._caller, request.point, epoch)
+        if request.gone:
+            self._flow.receipts.leave(self._follower, request.point)
+        else:
+            self._flow.receipts.take(self._follower, request.point, epoch)
         await stream.send_message(pb.EnforcedResponse())
 
 

@@ -26,6 +26,7 @@ SERVICE = "cognomen.attestor.v1.Inspect"
 
 _MOST_IDENTITIES = 1000
 _MOST_CALLERS = 1000
+_MOST_POINTS = 1000
 
 
 class Inspect:
@@ -92,8 +93,10 @@ def _status(seen: Observed) -> pb.AttestorStatus:
         entries=len(seen.entries),
         svids=len(seen.svids),
         subscribers=seen.subscribers,
+        denials=seen.denials,
         troubles=troubles_to_pb(seen.troubles),
     )
+    message.heard_ago.FromTimedelta(seen.heard_ago)
     if seen.ahead is not None:
         message.clock_ahead.FromTimedelta(seen.ahead)
     if seen.due:
@@ -102,6 +105,14 @@ def _status(seen: Observed) -> pb.AttestorStatus:
     message.identities.extend(_identity(entry, seen) for entry in shown)
     for (uid, pid), streams in seen.callers.most_common(_MOST_CALLERS):
         message.callers.add(uid=uid, pid=pid, streams=streams)
+    for point, epoch in sorted(seen.enforced, key=lambda item: item[1].number)[:_MOST_POINTS]:
+        message.enforced.add(
+            uid=point.uid,
+            pid=point.pid,
+            point=point.name,
+            incarnation=epoch.incarnation,
+            change_number=epoch.number,
+        )
     return message
 
 

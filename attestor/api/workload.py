@@ -16,7 +16,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from attestor.api.header import method
-from attestor.decisions.update import X509Message
+from attestor.decisions.update import Trust, X509Message
 from attestor.flows.serve_workload import ServeWorkload
 from cognomen.daemon.audiences import check_audiences
 from cognomen.daemon.call import only_request
@@ -46,8 +46,9 @@ class X509Writer:
     def write(self, message: X509Message) -> pb.X509SVIDResponse:
         """Write a message; the answer is not to be changed."""
         if self._last is None or not _is_same(self._last[0], message):
-            bundles = {message.bundle.trust_domain: message.bundle}
-            context = wire.X509Context(svids=message.svids, bundles=bundles)
+            trust = message.trust
+            bundles = {trust.bundle.trust_domain: trust.bundle}
+            context = wire.X509Context(svids=message.svids, bundles=bundles, crls=trust.crls)
             self._last = message, wire.write_x509_context(context)
         return self._last[1]
 
@@ -55,7 +56,7 @@ class X509Writer:
 def _is_same(one: X509Message, other: X509Message) -> bool:
     """Whether both are of the same objects: cheaper than to compare what they hold, and it never takes one key for another."""
     return (
-        one.bundle is other.bundle
+        one.trust is other.trust
         and len(one.svids) == len(other.svids)
         and all(map(operator.is_, one.svids, other.svids))
     )
@@ -100,8 +101,9 @@ class WorkloadAPI:
     async def _fetch_x509_bundles(self, stream: Stream[pb.X509BundlesRequest, pb.X509BundlesResponse]) -> None:
         await only_request(stream)
 
-        async def send(bundle: Bundle) -> None:
-            await stream.send_message(wire.write_x509_bundles({bundle.trust_domain: bundle}))
+        async def send(trust: Trust) -> None:
+            bundles = {trust.bundle.trust_domain: trust.bundle}
+            await stream.send_message(wire.write_x509_bundles(bundles, crls=trust.crls))
 
         await self._flow.watch_x509_bundles(self._caller, send)
 

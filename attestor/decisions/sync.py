@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, TaintedIs, Update
+from cognomen.protocol.feed import (
+    BundleIs,
+    CheckpointIs,
+    CRLIs,
+    Cursor,
+    DenialsPut,
+    EntryGone,
+    EntryPut,
+    TaintedIs,
+    Update,
+)
 from svid.bundle import Bundle
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -71,8 +81,8 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
                 bundle = update.bundle
             case TaintedIs():
                 tainted = update.authority_ids
-            case CheckpointIs():
-                pass  # is kept elsewhere: flows/keep_node
+            case CRLIs() | CheckpointIs():
+                pass  # what becomes of them is decided elsewhere: decisions/crls, flows/keep_node
             case _:
                 assert_never(update)
     put = tuple(entry for entry in said.values() if entry is not None and known.get(entry.id) != entry)

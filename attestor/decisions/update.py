@@ -11,12 +11,14 @@ from typing import Generic, TypeAlias, TypeVar
 
 from attestor.decisions.clocks import Reading, is_valid
 from svid.bundle import Bundle
+from svid.crl import CRL
 from svid.entry import EntryID, RegistrationEntry
 from svid.x509svid import X509SVID
 
 __all__ = [
     "NoMessage",
     "Send",
+    "Trust",
     "Update",
     "X509Message",
     "jwt_bundle_update",
@@ -29,11 +31,19 @@ _Message = TypeVar("_Message")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What X509-SVIDs are checked with: the bundle, and what its authorities say of those that ended before their time."""
+
+    bundle: Bundle
+    crls: tuple[CRL, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class X509Message:
     """All X509-SVIDs of a caller, the default one first, and what vouches for them."""
 
     svids: tuple[X509SVID, ...]
-    bundle: Bundle
+    trust: Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,7 @@ Update: TypeAlias = Send[_Message] | NoMessage
 def x509_update(
     entries: Sequence[RegistrationEntry],
     svids: Mapping[EntryID, X509SVID],
-    bundle: Bundle,
+    trust: Trust,
     *,
     last: X509Message | None,
     at: Reading,
@@ -74,27 +84,27 @@ def x509_update(
     usable = tuple(
         _with_hint(svids[entry.id], hint)
         for entry, hint in zip(entries, hints, strict=True)
-        if entry.id in svids and _is_usable(svids[entry.id], bundle, at)
+        if entry.id in svids and _is_usable(svids[entry.id], trust.bundle, at)
     )
-    if not usable or not bundle.x509_authorities:
+    if not usable or not trust.bundle.x509_authorities:
         return NoMessage.WAIT
-    if last is not None and last.svids == usable and last.bundle.x509_authorities == bundle.x509_authorities:
+    if last is not None and last.svids == usable and _is_same(last.trust, trust):
         return NoMessage.UNCHANGED
-    return Send(X509Message(svids=usable, bundle=bundle))
+    return Send(X509Message(svids=usable, trust=trust))
 
 
-def x509_bundle_update(entries: Sequence[RegistrationEntry], bundle: Bundle, *, last: Bundle | None) -> Update[Bundle]:
+def x509_bundle_update(entries: Sequence[RegistrationEntry], trust: Trust, *, last: Trust | None) -> Update[Trust]:
     """What FetchX509Bundles says next; an empty bundle is never said, because clients end for good on one.
 
     Source: SPIFFE Workload API 5.2.2
     """
     if not entries:
         return NoMessage.DENIED
-    if not bundle.x509_authorities:
+    if not trust.bundle.x509_authorities:
         return NoMessage.WAIT
-    if last is not None and last.x509_authorities == bundle.x509_authorities:
+    if last is not None and _is_same(last, trust):
         return NoMessage.UNCHANGED
-    return Send(bundle)
+    return Send(trust)
 
 
 def jwt_bundle_update(entries: Sequence[RegistrationEntry], bundle: Bundle, *, last: Bundle | None) -> Update[Bundle]:
@@ -107,6 +117,11 @@ def jwt_bundle_update(entries: Sequence[RegistrationEntry], bundle: Bundle, *, l
     if last is not None and last.jwt_authorities == bundle.jwt_authorities:
         return NoMessage.UNCHANGED
     return Send(bundle)
+
+
+def _is_same(one: Trust, other: Trust) -> bool:
+    """Whether both say the same to whoever checks X509-SVIDs."""
+    return one.bundle.x509_authorities == other.bundle.x509_authorities and one.crls == other.crls
 
 
 def unique_hints(entries: Sequence[RegistrationEntry]) -> Iterator[str]:

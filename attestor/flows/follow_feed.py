@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from attestor.cache import Cache
+from attestor.decisions.crls import MOST_BYTES, documents_of, fitting
 from attestor.decisions.node import REJOIN
 from attestor.decisions.sync import Change
 from attestor.flows.keep_denials import KeepDenials
@@ -19,12 +20,14 @@ from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.feed import BundleIs, CheckpointIs, EntryGone, EntryPut, Update
 from svid.backoff import Backoff
+from svid.errors import CRLError
 
 __all__ = ["FollowFeed"]
 
@@ -32,9 +35,10 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(seconds=1))  # in step 2 s after an outage
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
-_FEED = "feed"
+_FEED, _CRL, _CRL_SIZE = "feed", "revocation list of the issuer", "size of the revocation lists"
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0
 _ACKNOWLEDGE_SECONDS = 15.0  # also where nothing came: how late a jump of the issuer's clock may be noticed
+_GATHER_SECONDS = 0.1  # receipts come together: those of a hundred processes make one acknowledgement
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 
 
@@ -50,6 +54,7 @@ class FollowFeed:
         cache: Cache,
         node: KeepNode,
         denials: KeepDenials,
+        receipts: Receipts,
         *,
         client: IssuerClient,
         clock: NodeClock,
@@ -67,6 +72,7 @@ class FollowFeed:
         self._cache = cache
         self._node = node
         self._denials = denials
+        self._receipts = receipts
         self._client = client
         self._clock = clock
         self._jitter = jitter
@@ -100,18 +106,21 @@ class FollowFeed:
             await first_of(self._clock.sleep(delay), self._node.renewed.wait())
 
     async def acknowledge(self) -> None:
-        """Tell the issuer how far we have come, for ever, and hear what its clock says; only the latest counts."""
+        """Tell the issuer how far we and our enforcement points are, for ever, and hear what its clock says; the latest counts."""
         while True:
             self.acknowledgements_pulse.rest()
-            await first_of(self._unacknowledged.wait(), self._clock.sleep(_ACKNOWLEDGE_SECONDS))
+            await first_of(
+                self._unacknowledged.wait(), self._gather_receipts(), self._clock.sleep(_ACKNOWLEDGE_SECONDS)
+            )
             cursor = self._cache.cursor
             await self._denials.tried(self._cache.denials.place)
             self.acknowledgements_pulse.work()
             if cursor is None:
                 continue
             asked_at = self._clock.monotonic()
+            self._receipts.news.clear()
             try:
-                says = await self._client.acknowledge(cursor)
+                says = await self._client.acknowledge(cursor, self._receipts.up_to(cursor))
             except Refused as e:
                 log.debug("not acknowledged, trying again", reason=e.detail)
                 self._clock.hear_nothing()
@@ -122,6 +131,10 @@ class FollowFeed:
                     self._clock.hear(says, asked_at=asked_at)
                 if self._cache.cursor == cursor:  # else there is more to say
                     self._unacknowledged.clear()
+
+    async def _gather_receipts(self) -> None:
+        await self._receipts.news.wait()
+        await self._clock.sleep(_GATHER_SECONDS)
 
     async def _try_to_follow(self) -> Refused | None:
         try:
@@ -142,6 +155,7 @@ class FollowFeed:
                 self.pulse.work()
                 # 1. Workloads first.
                 self._cache.apply(change)
+                self._take_crls(change.updates)  # before anything awaits: the cursor says that we have them
                 self._applied += 1
                 self.is_connected, self.last_step_at = True, self._clock.now()
                 self._metrics.feed_steps.labels("snapshot" if change.snapshot else "change").inc()
@@ -153,6 +167,23 @@ class FollowFeed:
                 # 3. Say so, without keeping the next step waiting.
                 self._unacknowledged.set()
                 self.pulse.rest()
+
+    def _take_crls(self, updates: Iterable[Update]) -> None:
+        for document in documents_of(updates):
+            try:
+                self._cache.take_crl(document, at=self._clock.read().issuer)
+            except CRLError as e:
+                log.warning("revocation list of the issuer not taken", reason=str(e))
+                self._troubles.note(_CRL, str(e))
+            else:
+                self._troubles.over(_CRL)
+        held = self._cache.crls
+        if left_out := len(held) - len(fitting(held)):
+            self._troubles.note(
+                _CRL_SIZE, f"expected at most {MOST_BYTES} bytes together, {left_out} not handed to workloads"
+            )
+        else:
+            self._troubles.over(_CRL_SIZE)
 
     async def _keep(self, updates: Iterable[Update]) -> None:
         for update in updates:

@@ -13,10 +13,12 @@ from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.serve_denials import ServeDenials
 from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.troubles import Trouble, Troubles
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Point
 from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["ObserveAttestor", "Observed"]
@@ -36,6 +38,9 @@ class Observed:
         callers: how many streams each process holds open, by uid and pid.
         ahead: how far this node's clock is ahead of the issuer's; None: not known yet.
         apart: names both clocks where they are too far apart.
+        heard_ago: how long ago the issuer said something on the feed.
+        denials: how many credentials are refused, because they were revoked.
+        enforced: how far each enforcement point of local processes is.
     """
 
     started_at: datetime
@@ -53,6 +58,9 @@ class Observed:
     callers: Counter[tuple[int, int]]
     ahead: timedelta | None
     apart: str
+    heard_ago: timedelta
+    denials: int
+    enforced: Sequence[tuple[Point, Cursor]]
     troubles: Sequence[Trouble]
 
 
@@ -67,6 +75,7 @@ class ObserveAttestor:
     node: KeepNode
     feed: FollowFeed
     denials: KeepDenials
+    followers: ServeDenials
     renewals: RenewSVIDs
     jwts: MintJWTs
     troubles: Troubles
@@ -91,6 +100,9 @@ class ObserveAttestor:
             callers=self.cache.callers,
             ahead=self.clock.ahead,
             apart=self.compare(),
+            heard_ago=self.feed.age(),
+            denials=len(self.cache.denials),
+            enforced=self.followers.receipts.all(),
             troubles=self.troubles.all(),
         )
         self._measure(observed)
@@ -112,5 +124,7 @@ class ObserveAttestor:
         metrics.renewal_lag.set(seen.lag.total_seconds())
         metrics.jwt_svids.set(self.jwts.kept)
         metrics.streams.set(seen.subscribers)
+        metrics.denials.set(seen.denials)
+        metrics.heard_ago.set(seen.heard_ago.total_seconds())
         metrics.clock_ahead.set(0 if seen.ahead is None else seen.ahead.total_seconds())
         metrics.troubles.set(len(seen.troubles))

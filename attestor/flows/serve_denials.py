@@ -1,29 +1,24 @@
-"""Tell local processes what is denied, as it comes, and hear from them what they enforce.
+"""Tell local processes what is denied, as it comes.
 
-Any local process may know: a number says nothing to whoever does not hold the credential. What is denied: attestor/deniallog.
+Any local process may know: a number says nothing to whoever does not hold the credential. What is denied: attestor/deniallog; what they
+say that they enforce: attestor/receipts.
 """
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from types import MappingProxyType
-from typing import NamedTuple
 
 from attestor.deniallog import DenialLog, Piece
 from attestor.nodeclock import NodeClock
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
+from attestor.receipts import Follower, Receipts
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.feed import Cursor
 
-__all__ = ["Point", "ServeDenials", "Word"]
+__all__ = ["ServeDenials", "Word"]
 
 _MOST_TOLD = 4096  # in a message of some 100 kB
 _WORD_SECONDS = 5.0
-_MOST_POINTS = 1000  # of one uid
-_POINT_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,80 +39,45 @@ class Word:
     age: timedelta
 
 
-class Point(NamedTuple):
-    """What enforces denials in a process, by the name that the process gives it."""
-
-    uid: int
-    pid: int
-    name: str
-
-
 class ServeDenials:
     """The flow.
 
     Args:
+        receipts: what those who follow say that they enforce.
         age: says how long ago the issuer was heard.
     """
 
-    def __init__(self, denials: DenialLog, *, age: Callable[[], timedelta], clock: NodeClock) -> None:
+    def __init__(
+        self, denials: DenialLog, receipts: Receipts, *, age: Callable[[], timedelta], clock: NodeClock
+    ) -> None:
+        self.receipts = receipts
         self._denials = denials
         self._age = age
         self._clock = clock
-        self._following: Counter[tuple[int, int]] = Counter()
-        self._enforced: dict[Point, Cursor] = {}
+        self._turn = 0
+        self._woken = asyncio.Event()
 
-    async def follow(self, caller: Caller, send: Callable[[Word], Awaitable[None]]) -> None:
-        """Tell a caller everything, then what comes, and a word every 5 s at least, for ever."""
+    async def run(self) -> None:
+        """Wake the followers at news, and when it is time for a word, for ever: one wait for all of them, who may be hundreds."""
+        while True:
+            turn = self._denials.turn
+            self._turn += 1
+            self._woken.set()
+            self._woken = asyncio.Event()
+            await first_of(self._denials.changed(turn), self._clock.sleep(_WORD_SECONDS))
+
+    async def follow(self, follower: Follower, send: Callable[[Word], Awaitable[None]]) -> None:
+        """Tell it everything, then what comes, and a word every 5 s at least, for ever."""
         log, place, epoch, snapshot = self._denials, 0, None, True
-        with self._follows(caller):
+        with self.receipts.follows(follower):
             while True:
                 # 1. What it does not have yet, as it reads it: for a slow reader nothing is held but its place. Until the issuer was heard
                 #    there is no epoch, so that the snapshot goes on.
-                turn, piece = log.turn, log.after(place, most=_MOST_TOLD)
+                turn, piece = self._turn, log.after(place, most=_MOST_TOLD)
                 more = piece.place < log.place or log.cursor is None
                 epoch = epoch if more else log.cursor
                 await send(Word(epoch=epoch, snapshot=snapshot, more=more, denials=piece, age=self._age()))
                 place, snapshot = piece.place, snapshot and more
                 # 2. Once it has everything: wait for news, or until it is time for a word.
-                if place == log.place:
-                    await first_of(log.changed(turn), self._clock.sleep(_WORD_SECONDS))
-
-    def take_receipt(self, caller: Caller, name: str, epoch: Cursor) -> None:
-        """Note that an enforcement point of the caller enforces all denials up to that epoch.
-
-        Raises:
-            Refused: INVALID for a name that is empty or too long, and for an epoch that was never told; CONFLICT unless the caller follows;
-                EXHAUSTED when its uid has too many points.
-        """
-        if not 1 <= len(name.encode()) <= _POINT_BYTES:
-            raise Refused(Kind.INVALID, f"point: expected 1 to {_POINT_BYTES} bytes, found {len(name.encode())}")
-        now = self._denials.cursor
-        if now is None or epoch.incarnation != now.incarnation or epoch.number > now.number:
-            raise Refused(Kind.INVALID, "epoch: expected one that was told, found another")
-        if not self._following[caller.uid, caller.pid]:
-            raise Refused(Kind.CONFLICT, "caller: expected a process that follows the denials, found one that does not")
-        point = Point(caller.uid, caller.pid, name)
-        known = self._enforced.get(point)
-        if known is None and sum(other.uid == caller.uid for other in self._enforced) >= _MOST_POINTS:
-            raise Refused(Kind.EXHAUSTED, f"point: expected at most {_MOST_POINTS} of one uid, found one more")
-        if known is None or known.incarnation != epoch.incarnation or known.number < epoch.number:
-            self._enforced[point] = epoch
-
-    @property
-    def enforced(self) -> Mapping[Point, Cursor]:
-        """How far each enforcement point is whose process follows, live."""
-        return MappingProxyType(self._enforced)
-
-    @contextmanager
-    def _follows(self, caller: Caller) -> Iterator[None]:
-        """Count a stream; with the last of a process, which ends with the process, its enforcement points are forgotten."""
-        process = (caller.uid, caller.pid)
-        self._following[process] += 1
-        try:
-            yield
-        finally:
-            self._following -= Counter((process,))  # `-=` forgets what falls to zero
-            if process not in self._following:
-                self._enforced = {
-                    point: epoch for point, epoch in self._enforced.items() if (point.uid, point.pid) != process
-                }
+                while place == log.place and turn == self._turn:
+                    await self._woken.wait()

@@ -15,6 +15,7 @@ from attestor.cache import Cache, View
 from attestor.decisions.update import (
     NoMessage,
     Send,
+    Trust,
     Update,
     X509Message,
     jwt_bundle_update,
@@ -90,17 +91,19 @@ class ServeWorkload:
 
         def decide(view: View, last: X509Message | None) -> Update[X509Message]:
             svids = {entry_id: held.svid for entry_id, held in view.svids.items()}
-            return x509_update(view.entries, svids, view.bundle, last=last, at=self._clock.read())
+            return x509_update(view.entries, svids, view.trust, last=last, at=self._clock.read())
 
         await self._watch(caller, decide, send)
 
-    async def watch_x509_bundles(self, caller: Caller, send: Callable[[Bundle], Awaitable[None]]) -> None:
+    async def watch_x509_bundles(self, caller: Caller, send: Callable[[Trust], Awaitable[None]]) -> None:
         """Send a caller the bundle for X509-SVIDs, as watch_x509 does."""
-        await self._watch(caller, lambda view, last: x509_bundle_update(view.entries, view.bundle, last=last), send)
+        await self._watch(caller, lambda view, last: x509_bundle_update(view.entries, view.trust, last=last), send)
 
     async def watch_jwt_bundles(self, caller: Caller, send: Callable[[Bundle], Awaitable[None]]) -> None:
         """Send a caller the bundle for JWT-SVIDs, as watch_x509 does."""
-        await self._watch(caller, lambda view, last: jwt_bundle_update(view.entries, view.bundle, last=last), send)
+        await self._watch(
+            caller, lambda view, last: jwt_bundle_update(view.entries, view.trust.bundle, last=last), send
+        )
 
     async def fetch_jwts(
         self, caller: Caller, audiences: Collection[str], spiffe_id: SpiffeID | None
@@ -130,7 +133,7 @@ class ServeWorkload:
         Raises:
             Refused: INVALID when the token proves nothing to that audience, or was revoked; UNAVAILABLE before the first complete snapshot.
         """
-        bundle = self._cache.view(frozenset()).bundle
+        bundle = self._cache.view(frozenset()).trust.bundle
         try:
             svid = verify(
                 token,

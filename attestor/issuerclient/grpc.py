@@ -25,10 +25,12 @@ from cognomen.daemon.readmission import readmission_bytes
 from cognomen.daemon.status import kind_of_status
 from cognomen.daemon.waiting import CancelledByAnotherError, telling_cancellations_apart
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from cognomen.wire.feed import cursor_to_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
+from cognomen.wire.receipts import enforcement_to_pb
 from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.keys import KeyID, LocalSigningKey
@@ -187,10 +189,10 @@ class GRPCIssuerClient:
             async for messages in _steps(feed):
                 yield change_from_pb(messages, link.node.bundle.trust_domain)
 
-    async def acknowledge(self, cursor: Cursor) -> datetime | None:
-        """Say what has been applied, and hear what the issuer's clock says."""
+    async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
+        """Say what has been applied and how far the enforcement points are, and hear what the issuer's clock says."""
         async with self._link().calling() as stub:
-            request = pb.AcknowledgeRequest(cursor=cursor_to_pb(cursor))
+            request = pb.AcknowledgeRequest(cursor=cursor_to_pb(cursor), enforcement=enforcement_to_pb(enforcement))
             answer = await stub.Acknowledge(request, timeout=_CALL_SECONDS)
             return time_from_pb(answer.now, "now") if answer.HasField("now") else None
 

@@ -12,6 +12,7 @@ from attestor.decisions.sync import Change
 from cognomen.daemon.errors import Refused
 from cognomen.daemon.invite import Invite
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from svid.entry import EntryID
 
 __all__ = [
@@ -101,8 +102,11 @@ class IssuerClient(Protocol):
     def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         """Follow the feed from there; whole steps only."""
 
-    async def acknowledge(self, cursor: Cursor) -> datetime | None:
-        """Say what has been applied; the answer is what the issuer's clock says, None from one that is older than we are."""
+    async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
+        """Say what has been applied, and how far the enforcement points are.
+
+        The answer is what the issuer's clock says, None from one that is older than we are.
+        """
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         """Mint a batch, answers in order."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
@@ -146,6 +147,13 @@ class Admin:
         """One revocation, and who enforces it."""
         return self._call("GetRevocation", pb.GetRevocationRequest(number=number), pb.RevocationStatus.FromString)
 
+    def await_revocation(self, number: int, longest: timedelta) -> pb.RevocationStatus:
+        """One revocation, once everybody who is connected enforces it, or after that time."""
+        request = pb.AwaitRevocationRequest(number=number)
+        request.longest.FromTimedelta(longest)
+        seconds = longest.total_seconds() + _SECONDS
+        return self._call("AwaitRevocation", request, pb.RevocationStatus.FromString, seconds=seconds)
+
     def lift_revocation(self, number: int) -> pb.RevocationStatus:
         """End a block."""
         return self._call("LiftRevocation", pb.GetRevocationRequest(number=number), pb.RevocationStatus.FromString)
@@ -153,6 +161,10 @@ class Admin:
     def list_revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
         """One page of the revocations, newest first."""
         return self._call("ListRevocations", request, pb.ListRevocationsResponse.FromString)
+
+    def list_blocked(self, request: pb.ListBlockedRequest) -> pb.ListBlockedResponse:
+        """Entries that would be a node's, but for a revocation."""
+        return self._call("ListBlocked", request, pb.ListBlockedResponse.FromString)
 
     def complete_id(self, text: str) -> SpiffeID:
         """Parse a SPIFFE ID; a bare path such as `/web` is one of the issuer's trust domain, which is asked for once."""

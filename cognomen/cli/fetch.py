@@ -23,6 +23,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
 from svid.bundle import Bundle
 from svid.clock import SystemClock
+from svid.crl import CRL, crls_to_pem
 from svid.encoding import JSON
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -83,9 +84,10 @@ def x509(
 ) -> int:
     """Fetch X509-SVIDs.
 
-    --write makes svid.pem (the chain), svid_key.pem (mode 0600) and bundle.pem of one
-    identity; private keys are not printed. --exec runs after each change, never twice at
-    once; when it fails, --watch goes on, and without --watch the exit code is 1.
+    --write makes svid.pem (the chain), svid_key.pem (mode 0600), bundle.pem and crl.pem
+    (the revocation lists of the bundle's authorities; no file where there are none) of
+    one identity; private keys are not printed. --exec runs after each change, never twice
+    at once; when it fails, --watch goes on, and without --watch the exit code is 1.
 
     \b
     Examples:
@@ -96,14 +98,24 @@ def x509(
         _x509_contexts(workload_address(socket), watch=watch)
     ) as contexts:  # so that Ctrl-C ends its thread wherever it comes
         is_well = True
-        for context in contexts:
-            svids = _chosen(context.svids, spiffe_id)
+        for number, context in enumerate(contexts):
+            try:
+                svids = _chosen(context.svids, spiffe_id)
+            except Refused as e:
+                if not number:
+                    raise
+                warn(f"{e.detail}; waiting for it")  # one that was revoked is followed by another
+                continue
             if directory is not None:
                 bundle = context.bundles[svids[0].spiffe_id.trust_domain]
                 write_set(
                     directory,
                     private={"svid_key.pem": svids[0].key_pem()},
-                    public={"svid.pem": svids[0].chain_pem(), "bundle.pem": bundle.to_pem()},
+                    public={
+                        "svid.pem": svids[0].chain_pem(),
+                        "bundle.pem": bundle.to_pem(),
+                        **_crl_file(context.crls, bundle),
+                    },
                 )
             _print_svids([_x509_document(one, context) for one in svids], ("serial", "not_before", "not_after"), output)
             is_well = run_hook(command, directory)
@@ -206,6 +218,12 @@ def bundles(watch: bool, directory: Path | None, command: tuple[str, ...], outpu
                 )
             is_well = run_hook(command, directory)
         return _code(is_well)
+
+
+def _crl_file(crls: Sequence[CRL], bundle: Bundle) -> dict[str, bytes]:
+    """The lists of the bundle's authorities; a reader refuses an empty file, so that there is none where nothing goes in."""
+    own = [crl.der for crl in crls if any(map(crl.is_of, bundle.x509_authorities))]
+    return {"crl.pem": crls_to_pem(own)} if own else {}
 
 
 def _code(is_well: bool) -> int:

@@ -50,7 +50,7 @@ def write_set(directory: Path, private: Mapping[str, bytes], public: Mapping[str
 
 @contextlib.contextmanager
 def _one_writer(directory: Path) -> Iterator[None]:
-    """Let one writer in at a time; after it, remove every generation but the current one: the one before, or what a failure left."""
+    """Let one writer in at a time; after it, remove what is not of the current generation: of the one before, or left by a failure."""
     with contextlib.ExitStack() as leaving:
         held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         leaving.callback(os.close, held)
@@ -64,6 +64,8 @@ def _sweep(directory: Path) -> None:
     for path in directory.iterdir():
         if _GENERATION.fullmatch(path.name) and path.name != current:
             shutil.rmtree(path, ignore_errors=True)
+        elif (_target(path) or "").startswith(f"{_CURRENT}/") and not path.exists():
+            path.unlink(missing_ok=True)
 
 
 def _target(path: Path) -> str | None:

@@ -1,12 +1,11 @@
 """`cognomen revoke`: end credentials before their time, block who must get no more, and see who enforces it."""
 
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
-from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.admin import connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
     comment_option,
@@ -25,7 +24,6 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.node import selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.clock import SystemClock
 from svid.encoding import JSON
 from svid.selector import Selector
 
@@ -33,7 +31,8 @@ __all__ = ["revoke"]
 
 _FALLEN = ("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
 _COLUMNS = ("number", "at", "kind", "what", "reason", "denied", "blocks", "actor", "comment")
-_LOOK_SECONDS = 0.05
+_CALL_SECONDS = 300.0
+_LONGEST = timedelta(days=1)
 
 
 @click.group()
@@ -55,7 +54,7 @@ _OPTIONS = (
         is_flag=False,
         flag_value="10s",
         metavar="[DURATION]",
-        help="Return when every connected attestor enforces it; exit code 3 when some do not in time.  [10s]",
+        help="Return when every enforcement point that is connected enforces it; exit code 3 when some do not in time.  [10s]",
     ),
     output_option,
     admin_socket_option,
@@ -233,7 +232,7 @@ def list_revocations(page_size: int, page_token: str, every_page: bool, output: 
 @output_option
 @admin_socket_option
 def show(number: int, output: str, socket: Path) -> None:
-    """Show one revocation, and which of the connected attestors enforce it.
+    """Show one revocation, who of those that are connected enforces it, and until when what it ended can live.
 
     \b
     Example:
@@ -276,12 +275,14 @@ def _revoke(
 ) -> None:
     if dry_run and wait is not None:
         raise click.UsageError("expected --dry-run or --wait, found both")
-    with connect(socket) as admin:
+    if wait is not None and wait > _LONGEST:  # before anything ends
+        raise click.UsageError(f"expected a --wait of at most a day, found {wait}")
+    with connect(socket, seconds=_CALL_SECONDS + (wait or timedelta()).total_seconds()) as admin:
         if target.spiffe_id:
             target.spiffe_id = str(admin.complete_id(target.spiffe_id))
         request = pb.RevokeRequest(target=target, reason=reason, comment=comment, dry_run=dry_run)
         done = admin.revoke(request)
-        status = _enforced(admin, done.revocation.number, wait) if wait is not None else None
+        status = admin.await_revocation(done.revocation.number, wait) if wait is not None else None
     if output == "json":
         document: dict[str, JSON] = document_from_message(done)
         if status is not None:
@@ -291,25 +292,15 @@ def _revoke(
         print_page("fallen", _FALLEN, [document_from_message(one) for one in done.fallen], "", output)
         click.echo(_said(done, dry_run=dry_run), err=True)
         if status is not None:
-            click.echo(f"{status.enforcing} of {status.attestors} attestors enforce it", err=True)
-    if status is not None and status.enforcing < status.attestors:
+            _tell(status)
+    if status is not None and not _is_everywhere(status):
         raise Refused(
             Kind.UNAVAILABLE,
-            f"wait: expected {status.attestors} attestors that enforce revocation {done.revocation.number},"
-            f" found {status.enforcing}",
-            hint=f"see which do not: cognomen revoke show {done.revocation.number}",
+            f"wait: expected revocation {done.revocation.number} enforced everywhere, found"
+            f" {status.enforcing} of {status.attestors} attestors,"
+            f" {status.points_enforcing} of {status.points} enforcement points",
+            hint=f"see how it goes on: cognomen revoke show {done.revocation.number}",
         )
-
-
-def _enforced(admin: Admin, number: int, longest: timedelta) -> pb.RevocationStatus:
-    """Wait until every connected attestor has acknowledged it, and say how it stands then."""
-    clock = SystemClock()
-    end = clock.monotonic() + longest.total_seconds()
-    while True:
-        status = admin.get_revocation(number)
-        if status.enforcing == status.attestors or clock.monotonic() >= end:
-            return status
-        time.sleep(_LOOK_SECONDS)
 
 
 def _said(done: pb.RevokeResponse, *, dry_run: bool) -> str:
@@ -322,17 +313,53 @@ def _said(done: pb.RevokeResponse, *, dry_run: bool) -> str:
 
 
 def _print_status(status: pb.RevocationStatus, output: str) -> None:
-    document = document_from_message(status.revocation)
+    document, enforcement = document_from_message(status.revocation), _enforcement(status)
     if output == "json":
-        print_json({"revocation": document, "enforcement": _enforcement(status)})
-    else:
-        print_document({**_flat(document), "attestors": f"{status.enforcing} of {status.attestors} enforce it"})
-        for node_id in status.silent:
-            click.echo(f"has not acknowledged it: {node_id}", err=True)
+        print_json({"revocation": document, "enforcement": enforcement})
+        return
+    lines: dict[str, JSON] = {
+        "attestors": f"{status.enforcing} of {status.attestors} enforce it",
+        "points": f"{status.points_enforcing} of {status.points} enforcement points enforce it",
+        "away": f"{status.away} nodes, which hear of it when they return" if status.away else "",
+        "ends_at": enforcement["ends_at"],
+    }
+    print_document({**_flat(document), **lines})
+    _tell_silent(status)
+
+
+def _tell(status: pb.RevocationStatus) -> None:
+    """What came of waiting."""
+    who = (
+        f"{status.enforcing} of {status.attestors} attestors"
+        f" and {status.points_enforcing} of {status.points} enforcement points enforce it"
+    )
+    is_over = _is_everywhere(status)
+    last = f"; among the last: {_name(status.slowest)}" if is_over and status.HasField("slowest") else ""
+    click.echo(f"{who}, {status.after_milliseconds} ms after the revocation{last}", err=True)
+    _tell_silent(status)
+    if status.away:
+        click.echo(f"nodes that are away and hear of it when they return: {status.away}", err=True)
+    if status.HasField("ends_at") and (status.away or not is_over):
+        click.echo(f"what it ended can live there until {_enforcement(status)['ends_at']}", err=True)
+
+
+def _tell_silent(status: pb.RevocationStatus) -> None:
+    for one in status.silent:
+        click.echo(f"does not enforce it: {_name(one)}", err=True)
+
+
+def _name(one: pb.Silent) -> str:
+    if not one.point:
+        return f"attestor of node {one.node_id}"
+    return f"{one.point} of pid {one.pid}, uid {one.uid}, on node {one.node_id}"
+
+
+def _is_everywhere(status: pb.RevocationStatus) -> bool:
+    return (status.enforcing, status.points_enforcing) == (status.attestors, status.points)
 
 
 def _enforcement(status: pb.RevocationStatus) -> dict[str, JSON]:
-    return {"attestors": status.attestors, "enforcing": status.enforcing, "silent": list(status.silent)}
+    return {key: value for key, value in document_from_message(status).items() if key != "revocation"}
 
 
 def _flat(document: dict[str, JSON]) -> dict[str, JSON]:

@@ -17,10 +17,11 @@ from svid.encoding import JSON
 __all__ = ["status"]
 
 _TROUBLED = 1
-_BEHIND = ("node_id", "behind")
+_BEHIND = ("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
 _AUTHORITIES = ("kind", "state", "key_id", "not_after")
 _IDENTITIES = ("spiffe_id", "not_after", "renew_at")
 _CALLERS = ("pid", "uid", "streams")
+_ENFORCED = ("pid", "uid", "point", "change_number")
 _TROUBLES = ("what", "times", "since", "reason")
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})\.[0-9]{1,9}Z")
 
@@ -52,8 +53,11 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
 @attestor_socket_option
 @click.option("--identities", is_flag=True, help="Each identity of this node, too.")
 @click.option("--callers", is_flag=True, help="Each process that holds streams open, too.")
+@click.option(
+    "--enforced", is_flag=True, help="What in local processes refuses revoked credentials, and how far it is, too."
+)
 @output_option
-def attestor(socket: str, identities: bool, callers: bool, output: str) -> int:
+def attestor(socket: str, identities: bool, callers: bool, enforced: bool, output: str) -> int:
     """Show how this node's attestor is; for its own user and root.
 
     Exit code 1 when something fails and is tried again.
@@ -67,7 +71,9 @@ def attestor(socket: str, identities: bool, callers: bool, output: str) -> int:
         document["identities"] = []
     if not callers:
         document["callers"] = []
-    return _show(document, {"identities": _IDENTITIES, "callers": _CALLERS}, output)
+    if not enforced:
+        document["enforced"] = []
+    return _show(document, {"identities": _IDENTITIES, "callers": _CALLERS, "enforced": _ENFORCED}, output)
 
 
 def _show(document: dict[str, JSON], tables: Mapping[str, tuple[str, ...]], output: str) -> int:

@@ -21,6 +21,7 @@ _NONE = 1
 _MATCHES = ("spiffe_id", "entry_id", "svid_not_after")
 _NEAR = ("spiffe_id", "entry_id", "lacks")
 _ELSEWHERE = ("spiffe_id", "entry_id", "parent_id")
+_BLOCKED = ("spiffe_id", "entry_id", "revocation", "at", "reason", "comment")
 
 
 @click.command()
@@ -32,7 +33,7 @@ _ELSEWHERE = ("spiffe_id", "entry_id", "parent_id")
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",
     show_default=True,
-    help="Where the issuer is on this machine, too: entries of its uid that belong to other nodes.",
+    help="Where the issuer is on this machine, too: entries of its uid that are blocked, or belong to other nodes.",
 )
 @attestor_socket_option
 @output_option
@@ -50,7 +51,7 @@ def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
       cognomen why --pid $(pidof db)
     """  # noqa: D301 - \b is click's mark
     document = inspect("Explain", inspect_pb2.ExplainRequest(pid=pid or 0), inspect_pb2.Explanation, socket)
-    document["elsewhere"] = _elsewhere(admin_socket, document)
+    document["blocked"], document["elsewhere"] = _at_the_issuer(admin_socket, document)
     if output == "json":
         print_json(document)
     else:
@@ -58,18 +59,31 @@ def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
     return 0 if document["matches"] else _NONE
 
 
-def _elsewhere(admin_socket: Path, document: dict[str, JSON]) -> JSON:
-    """The entries of that uid which are not this node's, where the issuer can be asked."""
-    uid = node_pb2.Selector(type="unix", value=f"uid:{document['uid']}")
+def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[list[JSON], list[JSON]]:
+    """The entries of that uid which a revocation blocks, and those which are not this node's, where the issuer can be asked."""
+    blocked: list[JSON] = []
     if not os.access(admin_socket, os.W_OK):
-        return []
+        return blocked, []
+    uid = node_pb2.Selector(type="unix", value=f"uid:{document['uid']}")
     with suppress(Refused), connect(admin_socket) as admin:
+        asked = admin_pb2.ListBlockedRequest(node_id=str(document["node_spiffe_id"]), selector=uid)
+        with suppress(Refused):  # an issuer that does not know this node knows its entries all the same
+            blocked.extend(map(_blocked, admin.list_blocked(asked).blocked))
         request = admin_pb2.ListEntriesRequest(page_size=100, selector=uid)
         found = [one for page in pages(admin.list_entries, request, every=False) for one in page.entries]
-        mine = {row["entry_id"] for key in ("matches", "near") for row in _rows(document, key)}
-        others = [document_from_message(one) for one in found if one.id not in mine]
-        return [{"entry_id": one["id"], "spiffe_id": one["spiffe_id"], "parent_id": one["parent_id"]} for one in others]
-    return []
+        told = {row["entry_id"] for key in ("matches", "near") for row in _rows(document, key)}
+        told |= {row["entry_id"] for row in blocked if isinstance(row, dict)}
+        others = [document_from_message(one) for one in found if one.id not in told]
+        return blocked, [
+            {"entry_id": one["id"], "spiffe_id": one["spiffe_id"], "parent_id": one["parent_id"]} for one in others
+        ]
+    return blocked, []
+
+
+def _blocked(one: admin_pb2.Blocked) -> JSON:
+    revocation = document_from_message(one.revocation)
+    said = {key: revocation[key] for key in ("at", "actor", "reason", "comment")}
+    return {"entry_id": one.entry_id, "spiffe_id": one.spiffe_id, "revocation": revocation["number"], **said}
 
 
 def _print(document: dict[str, JSON]) -> None:
@@ -77,6 +91,11 @@ def _print(document: dict[str, JSON]) -> None:
     parts = (
         ("matches", _MATCHES, "its identities, the default one first:"),
         ("near", _NEAR, "near, but it lacks:"),
+        (
+            "blocked",
+            _BLOCKED,
+            "blocked by a revocation, until it is lifted (cognomen revoke lift NUMBER):",
+        ),
         (
             "elsewhere",
             _ELSEWHERE,

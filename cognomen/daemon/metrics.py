@@ -1,4 +1,4 @@
-"""Metrics of a daemon: counters and gauges under the daemon's name, in a registry of its own: daemons may share a process.
+"""Metrics of a daemon: counters, gauges and histograms under the daemon's name, in a registry of its own: daemons may share a process.
 
 Which there are: issuer/metrics, attestor/metrics. Whoever serves them asks the daemon's `observe` first (web/health).
 """
@@ -6,12 +6,14 @@ Which there are: issuer/metrics, attestor/metrics. Whoever serves them asks the 
 from collections.abc import Sequence
 from itertools import product
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from cognomen.daemon.version import version
 
 __all__ = ["Family"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Family:
@@ -33,6 +35,10 @@ class Family:
         for values in product(*labels.values()) if labels else ():
             made.labels(*values)
         return made
+
+    def histogram(self, name: str, text: str) -> Histogram:
+        """Make a histogram of seconds, from milliseconds to minutes."""
+        return Histogram(f"{self._prefix}_{name}", text, buckets=_SECONDS, registry=self.registry)
 
     def gauge(self, name: str, text: str, *labels: str) -> Gauge:
         """Make a gauge; without labels it stands at 0, with them each value appears when it is set."""

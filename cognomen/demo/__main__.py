@@ -1,4 +1,4 @@
-"""`make demo`: three components of one agent, who may call whom, who is refused, and what a rotation interrupts: nothing.
+"""`make demo`: three components of one agent, who may call whom, what rotations interrupt (nothing), and what a revocation ends.
 
 Exit codes: 0 everything happened and no call failed · 1 something did not, or cannot be told · 130 interrupted.
 """
@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -19,7 +20,7 @@ from rich.live import Live
 
 from cognomen.daemon.privatefile import own_what_we_make
 from cognomen.daemon.standardstreams import LostOutputError, own_streams
-from cognomen.demo.scene import AGENT, DAEMONS, ROLES, Event, Scene, SceneError
+from cognomen.demo.scene import AGENT, DAEMONS, REPLACED, ROLES, Event, Scene, SceneError
 from cognomen.demo.tally import LATE, Tally
 from cognomen.demo.transcript import paragraph, sentence, told
 from cognomen.demo.view import View, render
@@ -52,31 +53,39 @@ class _Show:
         self.view = View()
         self._start = clock.monotonic()
         self._count_at = math.inf
+        self._ports: dict[str, int] = {}
+        self._is_replaced = False
         self.tally = Tally()
 
     def begin(self) -> None:
         """Start everything in order, until everybody is ready."""
-        ports: dict[str, int] = {}
         waiting, busy = list(ROLES), set(ROLES)
         self._scene.start_daemons()
         self._tell(DAEMONS, f"issuer and attestor are up; the agent {AGENT!r} has {len(ROLES)} entries")
-        self._scene.start_component(waiting.pop(0), ports)
+        self._scene.start_component(waiting.pop(0), self._ports)
         while busy:
             event = self._hear()
             if event.name == "ready":
                 busy.discard(event.who)
             if event.name == "listening":
-                ports[event.who] = int(event.facts["port"])
-                self._scene.start_component(waiting.pop(0), ports)
+                self._ports[event.who] = int(event.facts["port"])
+                self._scene.start_component(waiting.pop(0), self._ports)
 
     def go_on(self) -> None:
-        """Let everybody work through the rotations, and give one of them another identity meanwhile."""
+        """Let everybody work through the rotations; meanwhile give one of them another identity, and in the end revoke and replace it."""
         self._count_at = self._clock.monotonic() + _COUNT_SECONDS
         while not self.tally.everything_happened:
             self._hear()
             if self.tally.created_at is None and self.tally.rotations.total() >= len(ROLES):
                 self._tell("operator", f"creates an entry for {LATE}")
-                self.tally.created_at = self._scene.add_identity("connector", LATE)
+                self.tally.created_at = self._scene.add_identity(REPLACED, LATE)
+            if self.tally.revoked_at is None and self.tally.is_undisturbed:
+                self._tell("operator", f"revokes the {REPLACED}: cognomen revoke selector unix:path:…")
+                self.tally.revoked_at = self._scene.revoke(REPLACED)
+            if not self._is_replaced and self.tally.is_revoked:
+                self._tell("operator", f"ends that {REPLACED}, and starts another program in its place")
+                self._scene.replace(self._ports)
+                self._is_replaced = True
 
     def announce(self, text: str) -> None:
         """Say something that no process said."""
@@ -102,7 +111,7 @@ class _Show:
             _say(line)
         _say()
         if self.tally.latency is not None:
-            _say(f"Entry created → the connector's open stream held it: {_milliseconds(self.tally)}.")
+            _say(f"Entry created → the connector's open stream held it: {_milliseconds(self.tally.latency)}.")
         _say(f"All of it in {self._clock.monotonic() - self._start:.1f} s.")
         _say(
             paragraph(
@@ -127,7 +136,9 @@ class _Show:
         if text := sentence(event):
             self._tell(event.who, text, at=event.at)
         if event.name == "gained" and self.tally.latency is not None:
-            self._tell(event.who, f"held it {_milliseconds(self.tally)} after its entry was made", at=event.at)
+            self._tell(event.who, f"held it {_milliseconds(self.tally.latency)} after its entry was made", at=event.at)
+        if event.name in self.tally.ends:
+            self._tell(event.who, f"did so {_milliseconds(self.tally.ends[event.name])} after the command", at=event.at)
 
     def _tell(self, who: str, text: str, *, at: float | None = None) -> None:
         seconds = (self._clock.monotonic() if at is None else at) - self._start
@@ -142,8 +153,8 @@ class _Show:
         return render(self.view, width=width, height=height, now=self._clock.now(), is_ascii=is_ascii)
 
 
-def _milliseconds(tally: Tally) -> str:
-    return "" if tally.latency is None else f"{tally.latency.total_seconds() * 1000:.0f} ms"
+def _milliseconds(latency: timedelta) -> str:
+    return f"{latency.total_seconds() * 1000:.0f} ms"
 
 
 def _play(show: _Show, *, once: bool) -> bool:

@@ -1,30 +1,39 @@
 """The calls between components: over mTLS, some with a JWT-SVID, each one counted.
 
-Shape: on a connection one line of JSON after another, each request answered by one line.
+Shape: on a connection one line of JSON after another, each request answered by one line. Who wants a token shows one as well.
 """
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, Self
 
+from cryptography.x509 import load_der_x509_certificate
+
 from svid import (
+    JWTSVID,
     AuthorizationError,
-    JWTSource,
+    JWTSVIDError,
+    RevokedError,
     SpiffeID,
     SVIDError,
-    X509Source,
     client_context,
+    end_when_revoked,
     exactly,
     peer_id,
     server_context,
 )
+from svid.clock import SystemClock
+from svid.source import TokenVerifier, X509Identity
+from svid.tls.refusals import HandshakeRefusedError
 
 __all__ = ["Calls", "Counts", "Peer", "Tell"]
 
 _CALL_SECONDS = 10
 _LINE_BYTES = 64 * 1024
+_RENEWED_BEFORE = timedelta(seconds=3)
 
 
 class Tell(Protocol):
@@ -34,9 +43,16 @@ class Tell(Protocol):
         """Tell it."""
 
 
+class Tokens(TokenVerifier, Protocol):
+    """What fetches tokens of ours, and checks those of others."""
+
+    def fetch(self, audience: str) -> JWTSVID:
+        """A JWT-SVID for that audience."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Another component: who it must be, where it listens, what it is asked for."""
+    """Another component: who it must be, where it listens, what it is asked for; whether each shows the other a token."""
 
     spiffe_id: SpiffeID
     port: int
@@ -46,12 +62,19 @@ class Peer:
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """What came of the calls that are allowed; `failed` on either side, `tokens` are the different JWT-SVIDs that were shown."""
+    """What came of the calls that are allowed.
+
+    Attributes:
+        failed: on either side.
+        tokens: the different JWT-SVIDs that were shown.
+        revoked: those that were ended because their peer was revoked, which are neither made nor failed.
+    """
 
     made: int = 0
     answered: int = 0
     failed: int = 0
     tokens: int = 0
+    revoked: int = 0
 
 
 class _Connection:
@@ -60,20 +83,36 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        leaf: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        self._peer_until = load_der_x509_certificate(leaf).not_valid_after_utc
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the SVID is about to end that the peer showed: a revocation names none that is over, so would not end the connection."""
+        return SystemClock().now() >= self._peer_until - _RENEWED_BEFORE
 
     @classmethod
-    async def open(cls, source: X509Source, peer: Peer) -> Self:
+    async def open(cls, source: X509Identity, peer: Peer) -> Self:
         context = client_context(source, exactly(peer.spiffe_id))
-        return cls(*await asyncio.open_connection("127.0.0.1", peer.port, ssl=context, limit=_LINE_BYTES))
+        reader, writer = await asyncio.open_connection("127.0.0.1", peer.port, ssl=context, limit=_LINE_BYTES)
+        end_when_revoked(writer.transport)
+        return cls(reader, writer)
 
-    async def ask(self, what: str, token: str) -> None:
-        """Ask, and wait until it is done."""
+    async def ask(self, what: str, token: str) -> str:
+        """Ask, and wait until it is done; returns the token of who did it, if it shows one."""
         self._writer.write(json.dumps({"what": what, "token": token}).encode() + b"\n")
         reply = await self._reader.readline()
         if not reply:
             raise ConnectionResetError("the peer hung up without an answer")
-        if json.loads(reply) != {"done": what}:
+        answer: dict[str, str] = json.loads(reply)
+        if answer["done"] != what:
             raise ValueError(f"expected that {what!r} is done, found {reply!r}")
+        return answer["token"]
+
+    async def rest(self, seconds: float) -> None:
+        """Ask nothing for that long; raises where the connection ends meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._reader.read(1), seconds)  # nobody says anything unasked
 
     def close(self) -> None:
         self._writer.close()
@@ -83,27 +122,31 @@ class Calls:
     """What one component asks of others and answers them, by its two identities.
 
     Args:
-        tell: called with the first call of each kind, and with each that fails.
+        tell: called with the first call of each kind, with each that fails, and with each end of somebody who was revoked.
     """
 
-    def __init__(self, x509: X509Source, jwt: JWTSource, tell: Tell) -> None:
+    def __init__(self, x509: X509Identity, jwt: Tokens, tell: Tell) -> None:
         self.counts = Counts()
         self._x509 = x509
         self._jwt = jwt
         self._tell = tell
         self._told: set[SpiffeID] = set()
+        self._ends: set[tuple[SpiffeID, str]] = set()
+        self._shown: dict[SpiffeID, str] = {}
         self._token_until: datetime | None = None
 
-    async def serve(self, allowed: SpiffeID, *, wants_token: bool) -> asyncio.Server:
-        """Answer calls of one peer; with `wants_token` it also shows a JWT-SVID for us."""
+    async def serve(self, allowed: SpiffeID, *, wants_token: bool, port: int) -> asyncio.Server:
+        """Answer calls of one peer; with `wants_token` it also shows a JWT-SVID for us, and is shown one."""
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             caller = peer_id(writer.get_extra_info("ssl_object"))
             try:
                 while request := await asyncio.wait_for(reader.readline(), _CALL_SECONDS):
-                    writer.write(self._answer(caller, request, wants_token=wants_token))
+                    writer.write(await self._answer(caller, request, wants_token=wants_token))
                     await writer.drain()
                     self.counts.answered += 1
+            except ConnectionError:
+                pass  # a call that is cut off is counted by its caller, who knows why
             except (SVIDError, ValueError, KeyError, OSError) as e:
                 self._fail(caller, e)
             finally:
@@ -117,42 +160,108 @@ class Calls:
                 raise
 
         context = server_context(self._x509, authorize)
-        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context, limit=_LINE_BYTES)
+        server = await asyncio.start_server(answer, "127.0.0.1", port, ssl=context, limit=_LINE_BYTES)
         self._tell("listening", port=server.sockets[0].getsockname()[1])
         return server
 
-    def _answer(self, caller: SpiffeID, line: bytes, *, wants_token: bool) -> bytes:
+    async def _answer(self, caller: SpiffeID, line: bytes, *, wants_token: bool) -> bytes:
         request = json.loads(line)
         bearer: SpiffeID | None = None
+        ours = ""
         if wants_token:
+            ours = (await asyncio.to_thread(self._jwt.fetch, str(caller))).token
             bearer = self._jwt.verify(request["token"], audience=str(self._x509.svid.spiffe_id)).spiffe_id
         if self._is_first(caller):
             self._tell("answered", caller=str(caller), token_of=str(bearer or ""), what=request["what"])
-        return json.dumps({"done": request["what"]}).encode() + b"\n"
+        return json.dumps({"done": request["what"], "token": ours}).encode() + b"\n"
 
     async def call_on(self, peer: Peer, *, keep: bool, pause: float, stop: asyncio.Event) -> None:
-        """Call a peer again and again until told to stop, over a connection for each call, or over one that is kept."""
+        """Call a peer again and again until told to stop, over a connection for each call, or over one that is kept.
+
+        A peer that is revoked is called on as well, until somebody answers in its place.
+        """
         connection: _Connection | None = None
+        is_revoked = False
         while not stop.is_set():
-            self.counts.made += 1
             try:
                 async with asyncio.timeout(_CALL_SECONDS):
                     token = await self._token_for(peer) if peer.wants_token else ""
                     connection = connection or await _Connection.open(self._x509, peer)
-                    await connection.ask(peer.what, token)
-            except (SVIDError, ValueError, OSError) as e:
-                self._fail(peer.spiffe_id, e)
-                is_good = False
+                    self._check(peer, await connection.ask(peer.what, token))
+            except (SVIDError, ValueError, KeyError, OSError) as e:
+                is_revoked = self._note_end(peer, e, was_revoked=is_revoked)
+                is_good = isinstance(e, JWTSVIDError) and is_revoked  # the connection is another credential's
             else:
-                is_good = True
-                if self._is_first(peer.spiffe_id):
-                    self._tell("called", peer=str(peer.spiffe_id), what=peer.what, token=int(peer.wants_token))
-            if connection is not None and not (keep and is_good):
+                self._note_success(peer)
+                is_good, is_revoked = True, False
+            if connection is not None and not (keep and is_good and not connection.is_old):
                 connection.close()
                 connection = None
-            await asyncio.sleep(pause)
+            connection = await self._rest(peer, connection, pause)
         if connection is not None:
             connection.close()
+
+    async def _rest(self, peer: Peer, connection: _Connection | None, pause: float) -> _Connection | None:
+        """Wait; the connection, unless its peer was revoked meanwhile."""
+        if connection is None:
+            await asyncio.sleep(pause)
+            return None
+        try:
+            await connection.rest(pause)
+        except RevokedError as e:
+            self._tell_end(peer.spiffe_id, e)
+            connection.close()
+            return None
+        except OSError:
+            pass  # the next call meets it, and counts it
+        return connection
+
+    def _note_end(self, peer: Peer, error: Exception, *, was_revoked: bool) -> bool:
+        """Count a call that came to nothing, but once where its peer is revoked; whether it is."""
+        if isinstance(error, RevokedError):
+            self.counts.revoked += not was_revoked
+            self._tell_end(peer.spiffe_id, error)
+            return True
+        if not was_revoked:
+            self.counts.made += 1
+            self._fail(peer.spiffe_id, error)
+        return was_revoked
+
+    async def look_again(self, *, pause: float) -> None:
+        """Check the last token of each peer again and again, as if somebody showed it once more, and tell when it is refused."""
+        while True:
+            for spiffe_id, token in list(self._shown.items()):
+                try:
+                    self._jwt.verify(token, audience=str(self._x509.svid.spiffe_id))
+                except RevokedError as e:
+                    del self._shown[spiffe_id]
+                    self._tell_end(spiffe_id, e)
+            await asyncio.sleep(pause)
+
+    def _check(self, peer: Peer, token: str) -> None:
+        """Check the token that came with an answer."""
+        if peer.wants_token:
+            exactly(peer.spiffe_id)(self._jwt.verify(token, audience=str(self._x509.svid.spiffe_id)).spiffe_id)
+            self._shown[peer.spiffe_id] = token
+
+    def _note_success(self, peer: Peer) -> None:
+        self.counts.made += 1
+        if self._is_first(peer.spiffe_id):
+            self._tell("called", peer=str(peer.spiffe_id), what=peer.what, token=int(peer.wants_token))
+
+    def _tell_end(self, peer: SpiffeID, error: RevokedError) -> None:
+        """Tell the first end of each kind: of a connection, a handshake, a token."""
+        match error:
+            case JWTSVIDError():
+                name = "token refused"
+            case HandshakeRefusedError():
+                name = "handshake refused"
+            case _:
+                name = "connection closed"
+        if (peer, name) not in self._ends:
+            self._ends.add((peer, name))
+            self._told.discard(peer)
+            self._tell(name, peer=str(peer), at=SystemClock().now().isoformat(), why=str(error))
 
     async def try_once(self, peer: Peer) -> None:
         """Ask for what nobody allowed us, and tell how it was refused; it counts as failed only where it is not."""

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from cognomen.demo.calls import Calls, Peer
-from svid import X509SVID, JWTSource, SpiffeID, X509Source
+from cognomen.demo.clinging import Clinging
+from svid import X509SVID, JWTSource, SpiffeID, WorkloadAPIError, X509Source
 from svid.clock import SystemClock
 
 __all__ = ["main"]
 
-_PAUSE_SECONDS = 0.2
+_PAUSE_SECONDS = 0.2  # between two calls over one connection
+_PAUSE_BETWEEN_CONNECTIONS = 0.05
+_PAUSE_BETWEEN_TOKENS = 0.01
 _COUNT_SECONDS = 1
 _WORK = {"reasoning": "plan a trip", "connector": "book a train"}
 
@@ -35,28 +38,36 @@ def _tell_svid(event: str, svid: X509SVID, **facts: str | int) -> None:
 class Component:
     """A component with its two identities, and what it does with them."""
 
-    def __init__(self, x509: X509Source, jwt: JWTSource) -> None:
+    def __init__(self, role: str, x509: X509Source, jwt: JWTSource) -> None:
+        self._role = role
         self._x509 = x509
         self._id = x509.svid.spiffe_id
-        self._calls = Calls(x509, jwt, _tell)
+        if role == "connector":
+            clinging = Clinging(x509, jwt, self._id)
+            self._calls = Calls(clinging, clinging, _tell)
+        else:
+            self._calls = Calls(x509, jwt, _tell)
         self._held = {svid.spiffe_id: svid.serial for svid in x509.context.svids}
 
-    async def play(self, role: str, ports: Mapping[str, int]) -> None:
+    async def play(self, ports: Mapping[str, int]) -> None:
         """Play the part until SIGTERM; ends with the last counts, when every call is over."""
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         async with asyncio.TaskGroup() as group:
             telling = [group.create_task(self._tell_changes()), group.create_task(self._tell_counts())]
-            match role:
+            match self._role:
                 case "connector":
-                    await self._calls.serve(self._id_of("orchestrator"), wants_token=True)
+                    await self._calls.serve(
+                        self._id_of("orchestrator"), wants_token=True, port=ports.get(self._role, 0)
+                    )
                 case "reasoning":
-                    await self._calls.serve(self._id_of("orchestrator"), wants_token=False)
+                    await self._calls.serve(self._id_of("orchestrator"), wants_token=False, port=0)
                     await self._calls.try_once(self._peer("connector", ports))
                 case _:
                     for peer in (self._peer(name, ports) for name in _WORK):
-                        for keep in (False, True):
-                            group.create_task(self._calls.call_on(peer, keep=keep, pause=_PAUSE_SECONDS, stop=stop))
+                        for keep, pause in ((False, _PAUSE_BETWEEN_CONNECTIONS), (True, _PAUSE_SECONDS)):
+                            group.create_task(self._calls.call_on(peer, keep=keep, pause=pause, stop=stop))
+                    telling.append(group.create_task(self._calls.look_again(pause=_PAUSE_BETWEEN_TOKENS)))
             _tell("ready")
             await stop.wait()
             for task in telling:
@@ -72,7 +83,13 @@ class Component:
         return Peer(spiffe_id=self._id_of(role), port=ports[role], what=_WORK[role], wants_token=role == "connector")
 
     async def _tell_changes(self) -> None:
-        """Tell each rotation and each identity that comes."""
+        """Tell each rotation, each identity that comes, and when all of them were taken away."""
+        try:
+            await self._follow()
+        except WorkloadAPIError as e:
+            _tell("lost", why=str(e))
+
+    async def _follow(self) -> None:
         clock = SystemClock()
         async for context in self._x509.changes():
             now = clock.now().isoformat()
@@ -99,7 +116,7 @@ def main() -> None:
     ports = {role: int(port) for role, _, port in (text.partition("=") for text in arguments.port)}
     with X509Source() as x509, JWTSource() as jwt:
         _tell_svid("identity", x509.svid, jwt_expires=jwt.fetch("demo").expires_at.isoformat(timespec="seconds"))
-        asyncio.run(Component(x509, jwt).play(arguments.role, ports))
+        asyncio.run(Component(arguments.role, x509, jwt).play(ports))
 
 
 if __name__ == "__main__":

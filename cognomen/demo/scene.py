@@ -17,11 +17,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, TypeVar
+
+import msgspec
 
 from svid.clock import Clock
 
-__all__ = ["AGENT", "DAEMONS", "ROLES", "Event", "Scene", "SceneError"]
+__all__ = ["AGENT", "DAEMONS", "REPLACED", "REPLACEMENT", "ROLES", "Event", "Scene", "SceneError"]
 
 AGENT = "concierge"
 DAEMONS = "daemons"
@@ -30,12 +32,32 @@ ROLES = (
     "reasoning",
     "orchestrator",
 )  # in the order in which they start: each needs the ports of those before
+REPLACED, REPLACEMENT = "connector", "connector-2"
 
 _STOP_SECONDS = 10
 _LOOK_UP_SECONDS = 0.5
 _GOOD_ENDS = {0, -signal.SIGTERM}  # of those that were told to end; the second where they had hardly begun
 _TTL = "20s"
 _COMMAND_SECONDS = 30
+
+_Answer = TypeVar("_Answer")
+
+
+class _Entry(msgspec.Struct):
+    parent_id: str
+    created_at: datetime
+
+
+class _Entries(msgspec.Struct):
+    entries: list[_Entry]
+
+
+class _Revocation(msgspec.Struct):
+    at: datetime
+
+
+class _Revoked(msgspec.Struct):
+    revocation: _Revocation
 
 
 class SceneError(Exception):
@@ -83,7 +105,7 @@ class Scene:
         self._stack.close()
 
     def start_daemons(self) -> None:
-        """Make an interpreter for each role, and start issuer and attestor with an entry for each."""
+        """Make an interpreter for each component, and start issuer and attestor with an entry for each role."""
         arguments: list[str | Path] = [
             "dev",
             "--state",
@@ -93,8 +115,9 @@ class Scene:
             f"--x509-ttl={_TTL}",
             f"--jwt-ttl={_TTL}",
         ]
+        for who in (*ROLES, REPLACEMENT):
+            self._interpreters[who] = _make_interpreter(self._directory / who)
         for role in ROLES:
-            self._interpreters[role] = _make_interpreter(self._directory / role)
             arguments += [
                 "--entry",
                 f"/agent/{AGENT}/{role}=unix:uid:{os.getuid()},unix:path:{self._interpreters[role]}",
@@ -102,11 +125,12 @@ class Scene:
         self._start(DAEMONS, [sys.executable, "-m", "cognomen.cli.main", *arguments])
         self.wait_for(DAEMONS, "SPIFFE_ENDPOINT_SOCKET")
 
-    def start_component(self, role: str, ports: Mapping[str, int]) -> None:
-        """Start a component that knows the ports of those it calls."""
+    def start_component(self, who: str, ports: Mapping[str, int]) -> None:
+        """Start a component that knows the ports of those it calls; where its own is among them, it listens there."""
+        role = REPLACED if who == REPLACEMENT else who
         arguments = [argument for name, port in ports.items() for argument in ("--port", f"{name}={port}")]
-        self._components[role] = self._start(
-            role, [self._interpreters[role], "-m", "cognomen.demo.component", role, *arguments]
+        self._components[who] = self._start(
+            who, [self._interpreters[who], "-m", "cognomen.demo.component", role, *arguments]
         )
 
     def wait_for(self, who: str, name: str) -> Event:
@@ -142,14 +166,32 @@ class Scene:
                     break
                 yield event
 
-    def add_identity(self, role: str, path: str) -> datetime:
-        """Give a running component a second identity, as an operator does; returns when the issuer made the entry."""
-        (own,) = self._command("entry", "list", f"--spiffe-id=/agent/{AGENT}/{role}")["entries"]
-        selectors = [f"--selector=unix:uid:{os.getuid()}", f"--selector=unix:path:{self._interpreters[role]}"]
-        made = self._command("entry", "create", f"--spiffe-id={path}", f"--parent={own['parent_id']}", *selectors)
-        return datetime.fromisoformat(made["entries"][0]["created_at"])
+    def add_identity(self, who: str, path: str) -> datetime:
+        """Give a component another identity, as an operator does; returns when the issuer made the entry."""
+        (one,) = self._command(_Entries, "entry", "list", f"--spiffe-id=/agent/{AGENT}/{ROLES[-1]}").entries
+        selectors = [f"--selector=unix:uid:{os.getuid()}", f"--selector=unix:path:{self._interpreters[who]}"]
+        made = self._command(
+            _Entries, "entry", "create", f"--spiffe-id={path}", f"--parent={one.parent_id}", *selectors
+        )
+        return made.entries[0].created_at
 
-    def _command(self, *arguments: str) -> dict[str, list[dict[str, str]]]:
+    def revoke(self, who: str) -> datetime:
+        """End all identities of a component's program, as an operator does; returns when the issuer took the command."""
+        selector = f"unix:path:{self._interpreters[who]}"
+        return self._command(_Revoked, "revoke", "selector", selector, "--reason=privilegeWithdrawn").revocation.at
+
+    def replace(self, ports: Mapping[str, int]) -> None:
+        """End the component that was revoked, and start another program, with an entry of its own, in its place."""
+        self.add_identity(REPLACEMENT, f"/agent/{AGENT}/{REPLACED}")
+        self._leaving.add(REPLACED)
+        _stop(self._components.pop(REPLACED))
+        self.start_component(REPLACEMENT, ports)
+        self._components = {
+            REPLACEMENT: self._components.pop(REPLACEMENT),
+            **self._components,
+        }  # ends after its callers
+
+    def _command(self, answer: type[_Answer], *arguments: str) -> _Answer:
         socket = self._directory / "state" / "admin" / "issuer.sock"
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-m", "cognomen.cli.main", *arguments, "--output=json", f"--socket={socket}"],
@@ -160,8 +202,7 @@ class Scene:
         )
         if done.returncode:
             raise SceneError(f"cognomen {' '.join(arguments[:2])} failed, with exit code {done.returncode}")
-        found: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
-        return found
+        return msgspec.json.decode(done.stdout, type=answer)
 
     def _start(self, who: str, arguments: Sequence[str | Path]) -> subprocess.Popen[str]:
         child = subprocess.Popen(  # noqa: S603 - our own programs

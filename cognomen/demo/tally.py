@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cognomen.demo.scene import ROLES, Event
+from cognomen.demo.scene import REPLACEMENT, ROLES, Event
 
 __all__ = ["LATE", "Tally"]
 
@@ -15,7 +15,13 @@ LATE = "/agent/concierge/archivist"
 _ROTATIONS = 3
 _TOKENS = 3
 
-_EXPECTED: Mapping[str, str] = {
+_ENDS: Mapping[str, str] = {
+    "handshake refused": "next handshake refused",
+    "connection closed": "open connection closed",
+    "token refused": "JWT-SVID refused",
+}
+
+_UNDISTURBED: Mapping[str, str] = {
     **{f"{role} holds an identity": f"{role} has an X509-SVID and a JWT-SVID of its own" for role in ROLES},
     "reasoning answered orchestrator": "orchestrator called reasoning over mTLS",
     "connector answered orchestrator": "orchestrator called the connector over mTLS with a JWT-SVID",
@@ -23,6 +29,16 @@ _EXPECTED: Mapping[str, str] = {
     "connector gained an identity": "an entry was added: the connector's open stream had its SVID",
     **{f"{role} rotated": f"{role}'s X509-SVID rotated {_ROTATIONS} times amid calls" for role in ROLES},
     "tokens rotated": f"orchestrator's JWT-SVID was a new one at least {_TOKENS - 1} times",
+}
+_OTHERS_WENT_ON = "others went on"
+_REVOKED: Mapping[str, str] = {
+    **{name: f"connector revoked: {text}" for name, text in _ENDS.items()},
+    _OTHERS_WENT_ON: "orchestrator and reasoning went on meanwhile, and missed no call",
+}
+_EXPECTED: Mapping[str, str] = {
+    **_UNDISTURBED,
+    **_REVOKED,
+    f"{REPLACEMENT} answered orchestrator": "the connector, replaced, is back: orchestrator called it",
 }
 
 
@@ -32,20 +48,35 @@ class Tally:
 
     Args:
         created_at: when the issuer made the entry of LATE; None: not yet.
+        revoked_at: when it took the command that revokes the connector; None: not yet.
+        ends: how long after that each end of the connector came.
     """
 
     created_at: datetime | None = None
+    revoked_at: datetime | None = None
     latency: timedelta | None = None
+    ends: dict[str, timedelta] = field(default_factory=dict)
     rotations: Counter[str] = field(default_factory=Counter)
     _ids: dict[str, str] = field(default_factory=dict)
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _at_rotation: Counter[str] = field(default_factory=Counter)
+    _answered_at_end: int | None = None
     _done: set[str] = field(default_factory=set)
 
     @property
     def everything_happened(self) -> bool:
         """Whether all that must happen has."""
-        return self._done == set(_EXPECTED)
+        return self._done >= set(_EXPECTED)
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """Whether all that must happen has before somebody is revoked."""
+        return self._done >= set(_UNDISTURBED)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether all that must happen has before somebody who was revoked is replaced."""
+        return self._done >= set(_REVOKED)
 
     @property
     def succeeded(self) -> bool:
@@ -60,6 +91,7 @@ class Tally:
         """Count an event in; a rotation counts if calls went on since the one before."""
         if event.name in {"counted", "rotated"}:
             counts = Counter({name: value for name, value in event.facts.items() if isinstance(value, int)})
+            self._note_progress(event.who, counts)
             self._counts[event.who] = counts
             if counts["tokens"] >= _TOKENS:
                 self._done.add("tokens rotated")
@@ -69,8 +101,19 @@ class Tally:
             self._ids[event.who] = str(event.facts["spiffe_id"])
         elif event.name == "gained" and self.created_at is not None:
             self.latency = datetime.fromisoformat(str(event.facts["at"])) - self.created_at
+        elif event.name in _ENDS and self.revoked_at is not None:
+            self.ends[event.name] = datetime.fromisoformat(str(event.facts["at"])) - self.revoked_at
+            self._done.add(event.name)
         if (achieved := _achievement(event)) is not None:
             self._done.add(achieved)
+
+    def _note_progress(self, who: str, counts: Mapping[str, int]) -> None:
+        """See whether reasoning goes on answering when every end of the connector has come."""
+        if who == "reasoning" and set(self.ends) == set(_ENDS):
+            if self._answered_at_end is None:
+                self._answered_at_end = counts["answered"]
+            elif counts["answered"] > self._answered_at_end:
+                self._done.add(_OTHERS_WENT_ON)
 
     def _note_rotation(self, role: str, *, calls: int) -> None:
         if calls > self._at_rotation[role]:
@@ -82,13 +125,19 @@ class Tally:
     def verdicts(self) -> Iterator[str]:
         """Say of each thing that must happen whether it did."""
         for key, text in _EXPECTED.items():
-            yield _verdict(text, is_fulfilled=key in self._done)
+            is_fulfilled = key in self._done and (key != _OTHERS_WENT_ON or self.count("failed") == 0)
+            yield _verdict(text + self._after(key), is_fulfilled=is_fulfilled)
         made, answered, failed = map(self.count, ("made", "answered", "failed"))
         yield _verdict(f"{made} calls made, {answered} answered, {failed} failed", is_fulfilled=self._is_flawless)
 
+    def _after(self, key: str) -> str:
+        return f" after {self.ends[key].total_seconds() * 1000:.0f} ms" if key in self.ends else ""
+
     @property
     def _is_flawless(self) -> bool:
-        return 0 < self.count("made") == self.count("answered") and self.count("failed") == 0
+        """Each call was answered; of an answer of somebody who was revoked, its caller may have read nothing any more."""
+        made, answered = self.count("made"), self.count("answered")
+        return 0 < made <= answered <= made + self.count("revoked") and self.count("failed") == 0
 
     def table(self) -> Sequence[str]:
         """One line for each component, below a line of headings."""
@@ -110,8 +159,8 @@ def _achievement(event: Event) -> str | None:
             return f"{role} holds an identity"
         case "reasoning", "answered" if _role(facts["caller"]) == "orchestrator":
             return "reasoning answered orchestrator"
-        case "connector", "answered" if _role(facts["caller"]) == _role(facts["token_of"]) == "orchestrator":
-            return "connector answered orchestrator"
+        case who, "answered" if _role(facts["caller"]) == _role(facts["token_of"]) == "orchestrator":
+            return f"{who} answered orchestrator"
         case "connector", "refused" if _role(facts["caller"]) == "reasoning":
             return "connector refused reasoning"
         case "connector", "gained" if str(facts["spiffe_id"]).endswith(LATE):

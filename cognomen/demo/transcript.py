@@ -44,6 +44,8 @@ def _of_identity(event: Event) -> str:
             return f"is also {facts['spiffe_id']}, {_svid(event)}"
         case "rotated" if facts["own"]:
             return f"rotated: {_svid(event)}; {int(facts['made']) + int(facts['answered'])} calls"
+        case "lost":
+            return "holds no identity any more, and goes on with its old ones all the same"
         case "rotated":
             return f"as {str(facts['spiffe_id']).rpartition('/')[2]} rotated: {_svid(event)}"
         case _:
@@ -63,6 +65,12 @@ def _of_call(event: Event) -> str:
             text = f"called {facts['peer']} over mTLS{with_token}: {facts['what']}"
         case "turned away":
             text = f"was refused by {facts['peer']}: {facts['what']}"
+        case "handshake refused":
+            text = f"REFUSED the handshake of {facts['peer']}, which was revoked"
+        case "connection closed":
+            text = f"CLOSED its open connection to {facts['peer']}, which was revoked"
+        case "token refused":
+            text = f"REFUSED a JWT-SVID of {facts['peer']}, which was revoked"
         case "failed":
             text = f"CALL FAILED with {facts['peer']}: {facts['why']}"
         case _:

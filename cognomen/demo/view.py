@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cognomen.demo.scene import AGENT, ROLES, Event
+from cognomen.demo.scene import AGENT, REPLACEMENT, ROLES, Event
 
 __all__ = ["View", "render"]
 
@@ -53,6 +53,8 @@ class View:
                 not_after=datetime.fromisoformat(str(facts["not_after"])),
             )
             self.rotations += event.name == "rotated"
+        if event.name == "lost":
+            self.identities = {held: identity for held, identity in self.identities.items() if held[0] != event.who}
         if "made" in facts:
             self.counts[event.who] = int(facts["made"]), int(facts["answered"]), int(facts["failed"])
 
@@ -90,7 +92,7 @@ def _identities(view: View, *, width: int, now: datetime, is_ascii: bool) -> Tab
         table.add_column(column, no_wrap=True, overflow="crop")
     for column in ("made", "done", "failed"):
         table.add_column(column, justify="right", no_wrap=True, overflow="crop")
-    order = {role: number for number, role in enumerate(reversed(ROLES))}
+    order = {role: number for number, role in enumerate((*reversed(ROLES), REPLACEMENT))}
     shown: set[str] = set()
 
     def place(item: tuple[tuple[str, str], _Identity]) -> tuple[int, bool, str]:

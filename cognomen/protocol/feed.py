@@ -11,7 +11,7 @@ from svid.bundle import Bundle
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 
-__all__ = ["BundleIs", "CheckpointIs", "Cursor", "DenialsPut", "EntryGone", "EntryPut", "TaintedIs", "Update"]
+__all__ = ["BundleIs", "CRLIs", "CheckpointIs", "Cursor", "DenialsPut", "EntryGone", "EntryPut", "TaintedIs", "Update"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,20 @@ class TaintedIs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CRLIs:
+    """This is the newest certificate revocation list of one of the bundle's authorities, or a part of it.
+
+    Args:
+        more: the next update is its next part, in the same step.
+
+    Shape: DER; the feed does not read it, so that a bad one keeps nothing else waiting.
+    """
+
+    document: bytes
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EntryGone:
     """The node is not entitled to the entry of this id, or no longer."""
 
@@ -71,5 +85,5 @@ class CheckpointIs:
     document: bytes
 
 
-Update: TypeAlias = DenialsPut | BundleIs | TaintedIs | EntryGone | EntryPut | CheckpointIs
+Update: TypeAlias = DenialsPut | BundleIs | TaintedIs | CRLIs | EntryGone | EntryPut | CheckpointIs
 """One piece of news."""

@@ -2,7 +2,17 @@
 
 from typing import assert_never
 
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, TaintedIs, Update
+from cognomen.protocol.feed import (
+    BundleIs,
+    CheckpointIs,
+    CRLIs,
+    Cursor,
+    DenialsPut,
+    EntryGone,
+    EntryPut,
+    TaintedIs,
+    Update,
+)
 from cognomen.wire.node import entry_from_pb, write_entry
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
@@ -39,6 +49,8 @@ def write_update(update: Update, message: pb.Update) -> None:
         case TaintedIs(authority_ids=ids):
             message.tainted.SetInParent()  # an empty set is news, too
             message.tainted.ids.extend(sorted(ids))
+        case CRLIs(document=document, more=more):
+            message.crl.part, message.crl.more = document, more
         case CheckpointIs(document=document):
             message.checkpoint = document
         case _:
@@ -62,6 +74,8 @@ def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | No
             return BundleIs(bundle=_usable_bundle(trust_domain, message.bundle))
         case "tainted":
             return TaintedIs(authority_ids=frozenset(message.tainted.ids))
+        case "crl":
+            return CRLIs(document=message.crl.part, more=message.crl.more)
         case "checkpoint":
             return CheckpointIs(document=message.checkpoint)
         case None:

@@ -22,6 +22,10 @@ _SERVICES = {
         "The SPIFFE Workload API, on the attestor's workload socket. Every call carries the metadata"
         " `workload.spiffe.io: true`; the kernel identifies the caller. The two `FetchWIT…` answer UNIMPLEMENTED."
     ),
+    "proto/svid/wire/pb/denials.proto": (
+        "Which credentials were revoked, on the attestor's workload socket, with the same metadata; for our own library, which says"
+        " back what it enforces. Every caller may follow, one without an identity, too."
+    ),
     "proto/cognomen/wire/pb/inspect.proto": "On the attestor's workload socket.",
     "proto/cognomen/wire/pb/admin.proto": (
         "On the issuer's admin socket, which only its owner and root can open; the caller's uid is the actor on record."

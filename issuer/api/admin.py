@@ -38,11 +38,12 @@ from issuer.api.admin_authorities import (
     rotate_authority,
     taint_authority,
 )
-from issuer.api.admin_revocations import list_revocations, revocation_status, revoke
+from issuer.api.admin_revocations import blocked_to_pb, list_revocations, revocation_status, revoke
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import MAX_BATCH, Changed, ChangeEntries
 from issuer.flows.command_authorities import CommandAuthorities
 from issuer.flows.create_invite import CreateInvite
@@ -51,6 +52,7 @@ from issuer.flows.guard_clock import GuardClock
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.revoke import Revoke
+from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -58,6 +60,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 __all__ = ["AdminFlows", "AdminService"]
 
 _MAX_NUMBER = 2**63 - 1
+_MOST_BLOCKED = 100
 _SLICE = 256  # entries converted before other calls have their turn
 
 RequestT = TypeVar("RequestT", bound=Message)
@@ -70,12 +73,14 @@ class AdminFlows:
     """What the admin door calls."""
 
     datastore: Datastore
+    clock: Clock
     invites: CreateInvite
     entries: ChangeEntries
     nodes: ManageNodes
     feed: FeedAttestors
     authorities: CommandAuthorities
     revoke: Revoke
+    enforcement: AwaitEnforcement
     guard: GuardClock
     observe: ObserveIssuer
     trust_domain: TrustDomain
@@ -119,7 +124,9 @@ class AdminService:
             ("Revoke", _unary(self._revoke, pb.RevokeRequest, pb.RevokeResponse)),
             ("LiftRevocation", _unary(self._lift_revocation, pb.GetRevocationRequest, pb.RevocationStatus)),
             ("GetRevocation", _unary(self._get_revocation, pb.GetRevocationRequest, pb.RevocationStatus)),
+            ("AwaitRevocation", _unary(self._await_revocation, pb.AwaitRevocationRequest, pb.RevocationStatus)),
             ("ListRevocations", _unary(self._list_revocations, pb.ListRevocationsRequest, pb.ListRevocationsResponse)),
+            ("ListBlocked", _unary(self._list_blocked, pb.ListBlockedRequest, pb.ListBlockedResponse)),
             ("ConfirmClock", _unary(self._confirm_clock, pb.ConfirmClockRequest, pb.ConfirmClockResponse)),
         )
         return {f"/cognomen.admin.v1.Admin/{name}": handler for name, handler in methods}
@@ -238,19 +245,31 @@ class AdminService:
         return pb.ConfirmClockResponse(now=time_to_pb(await self._flows.guard.confirm(actor=self._actor)))
 
     async def _revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
-        return await revoke(self._flows.revoke, request, actor=self._actor)
+        return await revoke(self._flows.revoke, request, trust_domain=self._flows.trust_domain, actor=self._actor)
 
     async def _lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
         lifted = await self._flows.revoke.lift(min(request.number, _MAX_NUMBER), actor=self._actor)
-        return revocation_status(lifted, self._flows.feed)
+        return revocation_status(await self._flows.enforcement.look(lifted.number))
 
     async def _get_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
-        found = await self._flows.revoke.get(min(request.number, _MAX_NUMBER))
-        return revocation_status(found, self._flows.feed)
+        return revocation_status(await self._flows.enforcement.look(min(request.number, _MAX_NUMBER)))
+
+    async def _await_revocation(self, request: pb.AwaitRevocationRequest) -> pb.RevocationStatus:
+        longest = duration_from_pb(request.longest, "longest")
+        number = min(request.number, _MAX_NUMBER)
+        return revocation_status(await self._flows.enforcement(number, longest=longest, actor=self._actor))
 
     async def _list_revocations(self, request: pb.ListRevocationsRequest) -> pb.ListRevocationsResponse:
         limit = _page_size(request.page_size, default=100, most=1000)
         return await list_revocations(self._flows.revoke, before=_number(request.page_token), limit=limit)
+
+    async def _list_blocked(self, request: pb.ListBlockedRequest) -> pb.ListBlockedResponse:
+        node = await queries.get_node(self._flows.datastore, request.node_id)
+        where = EntryFilter(selector=selector_from_pb(request.selector) if request.HasField("selector") else None)
+        now = self._flows.clock.now()
+        return blocked_to_pb(
+            await queries.list_blocked(self._flows.datastore, where, node, now=now, limit=_MOST_BLOCKED)
+        )
 
     def _node(self, node: Node) -> pb.Node:
         return pb.Node(

@@ -1,26 +1,36 @@
 """The admin door's words for revocations."""
 
+from collections.abc import Iterable
+from datetime import timedelta
+
 from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.printable import printable
 from cognomen.wire.node import selector_from_pb, selector_to_pb, spiffe_id_from_pb, time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.datastore.port import Fallen
 from issuer.decisions.audit import NodeID
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
-from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.await_enforcement import Enforced
 from issuer.flows.revoke import Revoke
-from svid.entry import EntryID
+from issuer.flows.watch_enforcement import Silent
+from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
+from svid.spiffeid import TrustDomain
 
-__all__ = ["list_revocations", "reason_from_text", "revocation_status", "revoke"]
+__all__ = ["blocked_to_pb", "list_revocations", "reason_from_text", "revocation_status", "revoke"]
 
 _MOST_SILENT = 20
 _NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION]
 
 
-async def revoke(flow: Revoke, request: pb.RevokeRequest, *, actor: str) -> pb.RevokeResponse:
+async def revoke(
+    flow: Revoke, request: pb.RevokeRequest, *, trust_domain: TrustDomain, actor: str
+) -> pb.RevokeResponse:
     """Revoke, or say what would end."""
     reason = reason_from_text(request.reason)
     target = _target_from_pb(request.target)
+    if target.spiffe_id is not None and not target.spiffe_id.is_member_of(trust_domain):
+        raise Refused(Kind.INVALID, f"spiffe_id: expected one of {trust_domain}, found {target.spiffe_id}")
     done = await flow(target, reason=reason, comment=request.comment, dry_run=request.dry_run, actor=actor)
     return pb.RevokeResponse(revocation=_revocation_to_pb(done.revocation), fallen=map(_fallen_to_pb, done.fallen))
 
@@ -39,19 +49,46 @@ def reason_from_text(text: str) -> Reason:
 async def list_revocations(flow: Revoke, *, before: int, limit: int) -> pb.ListRevocationsResponse:
     """One page of the revocations, newest first."""
     found = await flow.find(before=before, limit=limit)
-    token = str(found[-1].number) if len(found) == limit else ""
+    token = str(found[-1].number) if found and found[-1].number > 1 else ""  # none is ever forgotten
     return pb.ListRevocationsResponse(revocations=map(_revocation_to_pb, found), next_page_token=token)
 
 
-def revocation_status(revocation: Revocation, feed: FeedAttestors) -> pb.RevocationStatus:
-    """One revocation, and which of the connected attestors enforce it."""
-    silent = [node_id for node_id, standing in feed.standing.items() if standing.acknowledged < revocation.change]
-    return pb.RevocationStatus(
-        revocation=_revocation_to_pb(revocation),
-        attestors=len(feed.standing),
-        enforcing=len(feed.standing) - len(silent),
-        silent=sorted(silent)[:_MOST_SILENT],
+def revocation_status(seen: Enforced) -> pb.RevocationStatus:
+    """One revocation, and who of those that are connected enforces it."""
+    how_far = seen.how_far
+    message = pb.RevocationStatus(
+        revocation=_revocation_to_pb(seen.revocation),
+        attestors=how_far.attestors,
+        enforcing=how_far.attestors_enforcing,
+        points=how_far.points,
+        points_enforcing=how_far.points_enforcing,
+        away=seen.away,
+        silent=map(_silent_to_pb, how_far.silent[:_MOST_SILENT]),
     )
+    if seen.ends_at is not None:
+        message.ends_at.FromDatetime(seen.ends_at)
+    if seen.slowest is not None:
+        message.slowest.CopyFrom(_silent_to_pb(seen.slowest))
+    if seen.after is not None:
+        message.after_milliseconds = seen.after // timedelta(milliseconds=1)
+    return message
+
+
+def blocked_to_pb(found: Iterable[tuple[RegistrationEntry, Revocation]]) -> pb.ListBlockedResponse:
+    """Write which entries are blocked, and by what."""
+    return pb.ListBlockedResponse(
+        blocked=[
+            pb.Blocked(entry_id=entry.id, spiffe_id=str(entry.spiffe_id), revocation=_revocation_to_pb(revocation))
+            for entry, revocation in found
+        ]
+    )
+
+
+def _silent_to_pb(silent: Silent) -> pb.Silent:
+    message = pb.Silent(node_id=silent.node_id, change_number=silent.number)
+    if silent.point is not None:  # its name is some process's own
+        message.uid, message.pid, message.point = silent.point.uid, silent.point.pid, printable(silent.point.name)
+    return message
 
 
 def _target_from_pb(message: pb.RevocationTarget) -> Target:

@@ -5,7 +5,7 @@ from cognomen.daemon.version import version
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin_authorities import authority_to_pb
-from issuer.flows.observe_issuer import Observed
+from issuer.flows.observe_issuer import Lag, Observed
 
 __all__ = ["status_to_pb"]
 
@@ -14,7 +14,7 @@ _MOST_BEHIND = 20
 
 def status_to_pb(seen: Observed) -> pb.IssuerStatus:
     """Write how the issuer is."""
-    return pb.IssuerStatus(
+    message = pb.IssuerStatus(
         trust_domain=seen.trust_domain.name,
         version=version(),
         started_at=time_to_pb(seen.started_at),
@@ -22,9 +22,24 @@ def status_to_pb(seen: Observed) -> pb.IssuerStatus:
         change_number=seen.head.number,
         nodes=seen.nodes,
         nodes_connected=seen.nodes_connected,
-        behind=[pb.NodeLag(node_id=node_id, behind=lag) for node_id, lag in seen.behind[:_MOST_BEHIND]],
+        behind=map(_lag_to_pb, seen.behind[:_MOST_BEHIND]),
         authorities=[authority_to_pb(row, waits) for row, waits in seen.authorities],
         clock=seen.doubt,
         svid_not_after=time_to_pb(seen.svid_not_after),
         troubles=troubles_to_pb(seen.troubles),
     )
+    if seen.oldest_truth is not None:
+        message.oldest_truth.FromTimedelta(seen.oldest_truth)
+    return message
+
+
+def _lag_to_pb(lag: Lag) -> pb.NodeLag:
+    message = pb.NodeLag(
+        node_id=lag.node_id,
+        behind=lag.behind,
+        acknowledged=lag.acknowledged,
+        points=lag.points,
+        points_enforcing=lag.points_enforcing,
+    )
+    message.heard_ago.FromTimedelta(lag.heard_ago)
+    return message

@@ -18,7 +18,8 @@ from issuer.decisions.admission import Node, Peer
 from issuer.decisions.profile import serial_to_text
 from svid.encoding import certificates_from_pem
 from svid.errors import SVIDError, X509SVIDError
-from svid.tls.grpc_server import Behaviour, Parse, guarded_method
+from svid.tls.grpc_calls import Behaviour
+from svid.tls.grpc_server import Parse, guarded_method
 from svid.x509svid import check_leaf
 
 __all__ = ["AdmitNodes", "Admitted", "AnswerRefusals", "admitted", "check_readable"]

@@ -12,6 +12,7 @@ from cognomen.daemon.errors import Refused
 from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
+from cognomen.wire.receipts import enforcement_from_pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
 from issuer.decisions.feedsteps import FeedStep
@@ -47,9 +48,11 @@ class NodeService:
         await self.feed.follow(caller.node, not_after=caller.not_after, cursor=cursor, send=send)
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
-        """How far the attestor has come."""
+        """How far the attestor and its enforcement points have come."""
         del context
-        self.feed.acknowledge(admitted().node, cursor_from_pb(request.cursor))
+        cursor = cursor_from_pb(request.cursor)
+        enforcement = enforcement_from_pb(request.enforcement, cursor.number)
+        self.feed.acknowledge(admitted().node, cursor, enforcement)
         return pb.AcknowledgeResponse(now=time_to_pb(self.clock.now()))
 
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above

@@ -15,7 +15,9 @@ from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
-from issuer.decisions.revocation import Live, Reason, Revocation
+from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.minting import Holder
+from issuer.decisions.revocation import Live, Revocation
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
@@ -26,11 +28,11 @@ __all__ = [
     "Audit",
     "Authorities",
     "Bundles",
+    "CRLs",
     "Changes",
     "Checkpoints",
     "Datastore",
     "Denials",
-    "DeniedCertificate",
     "Entries",
     "EntryFilter",
     "Fallen",
@@ -186,8 +188,11 @@ class Ledger(Protocol):
     def get(self, serial: str) -> Credential | None:
         """One credential, by its serial or jti."""
 
-    def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
-        """For those of these keys that were certified before: the entry and node, by key hash."""
+    def among(self, serials: Collection[str]) -> Iterator[Credential]:
+        """Those of these serials and jtis that are in the ledger."""
+
+    def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
+        """For those of these keys that were certified before: under what, by key hash."""
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
@@ -218,15 +223,6 @@ class Fallen:
     ends_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeniedCertificate:
-    """What a CRL says of a certificate."""
-
-    serial: int
-    denied_at: datetime
-    reason: Reason
-
-
 class Revocations(Protocol):
     """What operators said."""
 
@@ -240,7 +236,7 @@ class Revocations(Protocol):
         """One of them."""
 
     def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
-        """A page, newest first, numbers less than `before` (0 = from the newest)."""
+        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
@@ -255,8 +251,14 @@ class Denials(Protocol):
     def deny(self, where: Live, *, revocation: int, now: datetime) -> int:
         """End those that are live and not denied yet; how many they were."""
 
+    def count(self) -> int:
+        """How many are kept."""
+
     def of(self, revocations: Collection[int]) -> Iterator[Denial]:
         """Those that follow from these revocations."""
+
+    def last_end(self, revocation: int) -> datetime | None:
+        """The latest end of those that follow from it; None: none is left."""
 
     def all(self) -> Iterator[Denial]:
         """Every one that is kept."""
@@ -265,7 +267,23 @@ class Denials(Protocol):
         """Those that this X.509 authority signed, by their serials."""
 
     def prune(self, *, ended_before: datetime, now: datetime) -> None:
-        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live."""
+        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live.
+
+        Certificates whose authority has a list leave only once it has signed one after their end.
+        """
+
+
+class CRLs(Protocol):
+    """The newest certificate revocation list of each authority."""
+
+    def get(self, authority_id: KeyID) -> SignedCRL | None:
+        """That of one authority."""
+
+    def put(self, crl: SignedCRL) -> None:
+        """Add one, or overwrite the one of that authority."""
+
+    def delete(self, authority_id: KeyID) -> None:
+        """Remove that of an authority; one that is not there is fine."""
 
 
 class Changes(Protocol):
@@ -357,6 +375,10 @@ class Transaction(Protocol):
     @property
     def denials(self) -> Denials:
         """Credentials that ended before their time."""
+
+    @property
+    def crls(self) -> CRLs:
+        """Certificate revocation lists."""
 
     @property
     def changes(self) -> Changes:

@@ -5,29 +5,19 @@ What a draft says is decided in profile; whether what was signed is what was dra
 """
 
 import hashlib
-from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from issuer.decisions import der
 from issuer.decisions.profile import X509Draft, common_name
 from svid.keys import KeyKind, public_key_from_der
 
 __all__ = ["LeafForm"]
 
-_INTEGER, _BIT_STRING, _OCTET_STRING, _UTC_TIME, _GENERALIZED_TIME = 0x02, 0x03, 0x04, 0x17, 0x18
-_SEQUENCE, _VERSION, _EXTENSIONS = 0x30, 0xA0, 0xA3
-_SHORT, _LONG = 0x80, 0xFF
-_FIRST_GENERALIZED_YEAR = 2050
-_CRITICAL: Final = bytes.fromhex("0101ff")
-_ALGORITHMS: Final = {
-    KeyKind.EC_P256: bytes.fromhex("300a06082a8648ce3d040302"),  # ecdsa-with-SHA256
-    KeyKind.EC_P384: bytes.fromhex("300a06082a8648ce3d040303"),  # ecdsa-with-SHA384
-    KeyKind.RSA_2048: bytes.fromhex("300d06092a864886f70d01010b0500"),  # sha256WithRSAEncryption
-    KeyKind.RSA_4096: bytes.fromhex("300d06092a864886f70d01010b0500"),
-}
+_VERSION, _EXTENSIONS = 0xA0, 0xA3
 _EC_POINT_FROM: Final = {91: 26, 120: 23}
 """Where the point begins in a SubjectPublicKeyInfo of that length: of P-256, of P-384. No other kind is that short."""
 
@@ -54,16 +44,16 @@ class LeafForm:
     """
 
     def __init__(self, kind: KeyKind, *, issuer: x509.Name, authority_ski: bytes) -> None:
-        self._algorithm = _ALGORITHMS[kind]
-        self._version = _tlv(_VERSION, _tlv(_INTEGER, b"\x02"))
-        self._signed_by = self._algorithm + issuer.public_bytes()
+        self._kind = kind
+        self._version = der.tlv(_VERSION, der.integer(2))
+        self._signed_by = der.ALGORITHMS[kind] + issuer.public_bytes()
         authority = x509.AuthorityKeyIdentifier(authority_ski, None, None)
         self._extensions = b"".join(
             (
-                _extension(x509.BasicConstraints(ca=False, path_length=None), critical=True),
-                _extension(_LEAF_USAGE, critical=True),
-                _extension(_TLS_USAGES, critical=False),
-                _extension(authority, critical=False),
+                der.extension(x509.BasicConstraints(ca=False, path_length=None), critical=True),
+                der.extension(_LEAF_USAGE, critical=True),
+                der.extension(_TLS_USAGES, critical=False),
+                der.extension(authority, critical=False),
             )
         )
 
@@ -77,23 +67,23 @@ class LeafForm:
         names += map(x509.DNSName, draft.dns_names)
         extensions = (
             self._extensions,
-            _extension(x509.SubjectAlternativeName(names), critical=not name),  # RFC 5280 4.2.1.6
-            _extension(_key_identifier(draft.public_key), critical=False),
+            der.extension(x509.SubjectAlternativeName(names), critical=not name),  # RFC 5280 4.2.1.6
+            der.extension(_key_identifier(draft.public_key), critical=False),
         )
-        return _tlv(
-            _SEQUENCE,
+        return der.tlv(
+            der.SEQUENCE,
             self._version,
-            _tlv(_INTEGER, draft.serial.to_bytes(draft.serial.bit_length() // 8 + 1)),  # its first bit is the sign
+            der.integer(draft.serial),
             self._signed_by,
-            _tlv(_SEQUENCE, _time(draft.not_before), _time(draft.not_after)),
+            der.tlv(der.SEQUENCE, der.time(draft.not_before), der.time(draft.not_after)),
             _subject(name),
             draft.public_key,
-            _tlv(_EXTENSIONS, _tlv(_SEQUENCE, *extensions)),
+            der.tlv(_EXTENSIONS, der.tlv(der.SEQUENCE, *extensions)),
         )
 
     def signed(self, to_be_signed: bytes, signature: bytes) -> bytes:
         """Write the certificate."""
-        return _tlv(_SEQUENCE, to_be_signed, self._algorithm, _tlv(_BIT_STRING, b"\0", signature))
+        return der.signed(to_be_signed, self._kind, signature)
 
 
 @lru_cache(maxsize=1024)
@@ -110,41 +100,3 @@ def _key_identifier(key: bytes) -> x509.SubjectKeyIdentifier:
     if start is None:
         return x509.SubjectKeyIdentifier.from_public_key(public_key_from_der(key))
     return x509.SubjectKeyIdentifier(hashlib.sha1(key[start:], usedforsecurity=False).digest())
-
-
-def _extension(value: x509.ExtensionType, *, critical: bool) -> bytes:
-    content = _tlv(_OCTET_STRING, value.public_bytes())
-    return _tlv(_SEQUENCE, _oid(value.oid), _CRITICAL if critical else b"", content)
-
-
-def _oid(oid: x509.ObjectIdentifier) -> bytes:
-    """An identifier below id-ce, 2.5.29, where all of ours are."""
-    above, _, number = oid.dotted_string.rpartition(".")
-    if above != "2.5.29":
-        raise ValueError(f"extension: expected one below 2.5.29, found {oid.dotted_string}")
-    return bytes((0x06, 0x03, 0x55, 0x1D, int(number)))
-
-
-@lru_cache(maxsize=16)  # a batch has few
-def _time(moment: datetime) -> bytes:
-    """A whole second, UTC.
-
-    Source: RFC 5280 4.1.2.5
-    """
-    if moment.year < _FIRST_GENERALIZED_YEAR:
-        return _tlv(_UTC_TIME, f"{moment:%y%m%d%H%M%SZ}".encode())
-    return _tlv(_GENERALIZED_TIME, f"{moment:%Y%m%d%H%M%SZ}".encode())
-
-
-def _tlv(tag: int, *contents: bytes) -> bytes:
-    """Tag, definite length in its shortest form, content.
-
-    Source: X.690 10.1
-    """
-    content = b"".join(contents)
-    size = len(content)
-    if size < _SHORT:
-        return bytes((tag, size)) + content
-    if size <= _LONG:
-        return bytes((tag, 0x81, size)) + content
-    return bytes((tag, 0x82)) + size.to_bytes(2) + content

@@ -11,6 +11,7 @@ from issuer.decisions.entitlement import is_entitled
 from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import Blocks
 from svid.entry import EntryID, RegistrationEntry
+from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
 __all__ = [
@@ -35,6 +36,7 @@ class ChangeKind(StrEnum):
     AUTHORITY = "authority"  # another authority signs, or one is tainted
     CHECKPOINT = "checkpoint"  # of the audit chain
     NODE = "node"  # a node came, left, has other selectors, or is blocked or not any more
+    CRL = "crl"  # an authority signed a revocation list
     DENIAL = "denial"  # credentials ended before their time: the denials of the revocation of that number
 
 
@@ -44,7 +46,7 @@ class Change:
 
     Args:
         number: its place; 0 until stored.
-        subject: an entry id, a node id, the number of a revocation, or empty.
+        subject: an entry id, a node id, the number of a revocation, the key id of an authority, or empty.
         parents: the parent ids the entry had before and has now.
     """
 
@@ -62,11 +64,13 @@ class Meaning:
         snapshot: the node's parents changed: everything; the other fields say nothing.
         entry_ids: these entries, in the order of their last change.
         denials_of: the denials of these revocations.
+        crls_of: the lists of these authorities.
         bundle, tainted, checkpoint: the bundle, the authorities in it that are tainted, the latest checkpoint.
     """
 
     snapshot: bool = False
     denials_of: tuple[int, ...] = ()
+    crls_of: tuple[KeyID, ...] = ()
     entry_ids: tuple[EntryID, ...] = ()
     bundle: bool = False
     tainted: bool = False
@@ -106,16 +110,20 @@ def meaning(changes: Iterable[Change], *, had: Collection[SpiffeID], has: Collec
         return Meaning(snapshot=True)
     entry_ids: dict[EntryID, None] = {}
     kinds, revocations = set(), []
+    lists: dict[KeyID, None] = {}
     for change in changes:
         kinds.add(change.kind)
         if change.kind is ChangeKind.DENIAL:
             revocations.append(int(change.subject))
+        if change.kind is ChangeKind.CRL:
+            lists[KeyID(change.subject)] = None
         if change.kind is ChangeKind.ENTRY and not change.parents.isdisjoint(has):
             entry_id = EntryID(change.subject)
             entry_ids.pop(entry_id, None)
             entry_ids[entry_id] = None
     return Meaning(
         denials_of=tuple(revocations),
+        crls_of=tuple(lists),
         entry_ids=tuple(entry_ids),
         bundle=ChangeKind.BUNDLE in kinds,
         tainted=not kinds.isdisjoint({ChangeKind.AUTHORITY, ChangeKind.BUNDLE}),

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from issuer.decisions.admission import Node
-from issuer.decisions.revocation import Blocks
+from issuer.decisions.revocation import Blocks, Revocation, blocks_of
 from svid.entry import RegistrationEntry
 from svid.spiffeid import SpiffeID
 
-__all__ = ["group_ends", "is_entitled", "parents_of"]
+__all__ = ["blocked_by", "group_ends", "is_entitled", "parents_of"]
 
 
 def parents_of(
@@ -38,6 +38,15 @@ def group_ends(node: Node, groups: Iterable[RegistrationEntry]) -> tuple[datetim
 def is_entitled(entry: RegistrationEntry, parents: Collection[SpiffeID], *, blocks: Blocks, now: datetime) -> bool:
     """Whether a node with these parents may hold this entry's identity now."""
     return entry.parent_id in parents and not _is_over(entry, now) and not blocks.entry(entry)
+
+
+def blocked_by(entry: RegistrationEntry, node: Node, standing: Iterable[Revocation]) -> Revocation | None:
+    """The first of these revocations that keeps a node from an entry that would be its own; None: none of them does."""
+    for revocation in standing:
+        blocks = blocks_of([revocation])
+        if blocks.node(node) or blocks.entry(entry):
+            return revocation
+    return None
 
 
 def _is_over(entry: RegistrationEntry, now: datetime) -> bool:

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from cognomen.daemon.auditlog import Checkpoint
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, TaintedIs, Update
+from cognomen.protocol.feed import (
+    BundleIs,
+    CheckpointIs,
+    CRLIs,
+    Cursor,
+    DenialsPut,
+    EntryGone,
+    EntryPut,
+    TaintedIs,
+    Update,
+)
 from svid.bundle import Bundle
 from svid.denials import SERIAL_BYTES, Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -19,9 +29,10 @@ __all__ = ["FeedStep", "cut", "in_order", "weight"]
 _MESSAGE_UPDATES = 1000
 _MESSAGE_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12 kB/s it comes in time
 _FRAME_BYTES = 16  # at most: two tags, and two lengths below 16 MiB
-_DENIAL_BYTES = SERIAL_BYTES + 5  # the number, and the end as seconds
+_DENIAL_BYTES = SERIAL_BYTES + 6  # the number, and the end as seconds, to the year 9999
 _UPDATE_DENIALS = 4096
 _ID_FRAME_BYTES = 2
+_PART_BYTES = 64 * 1024  # of a revocation list
 _ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any has
 
 
@@ -44,6 +55,7 @@ def in_order(
     denials: Iterable[Denial] = (),
     bundle: Bundle | None = None,
     tainted: Collection[str] | None = None,
+    crls: Iterable[bytes] = (),
     gone: Iterable[EntryID] = (),
     entries: Iterable[RegistrationEntry] = (),
     checkpoint: Checkpoint | None = None,
@@ -53,8 +65,9 @@ def in_order(
     1. What is denied, before anything is served anew.
     2. The bundle, by which the node knows its issuer and its workloads know their peers.
     3. Which of its authorities are tainted: what replaces their SVIDs is vouched for by then.
-    4. What the node loses, before what it gets.
-    5. Last the checkpoint, which changes nothing that the node serves.
+    4. The revocation lists of its authorities, DER: of another's, a node takes none.
+    5. What the node loses, before what it gets.
+    6. Last the checkpoint, which changes nothing that the node serves.
     """
     left = iter(denials)
     while some := tuple(itertools.islice(left, _UPDATE_DENIALS)):
@@ -63,6 +76,8 @@ def in_order(
         yield BundleIs(bundle=bundle)
     if tainted is not None:
         yield TaintedIs(authority_ids=frozenset(tainted))
+    for document in crls:
+        yield from _in_parts(document)
     for entry_id in gone:
         yield EntryGone(entry_id=entry_id)
     for entry in entries:
@@ -99,10 +114,17 @@ def weight(update: Update) -> int:
             return _FRAME_BYTES + len(bundle.to_jwks())
         case TaintedIs(authority_ids=ids):
             return _FRAME_BYTES + sum(_ID_FRAME_BYTES + len(one) for one in ids)
-        case CheckpointIs(document=document):
+        case CRLIs(document=document) | CheckpointIs(document=document):
             return _FRAME_BYTES + len(document)
         case _:
             assert_never(update)
+
+
+def _in_parts(document: bytes) -> Iterator[CRLIs]:
+    last = max(0, len(document) - 1) // _PART_BYTES
+    for part in range(last + 1):
+        start = part * _PART_BYTES
+        yield CRLIs(document=document[start : start + _PART_BYTES], more=part < last)
 
 
 def _chunks(updates: Iterable[Update]) -> Iterator[tuple[Update, ...]]:

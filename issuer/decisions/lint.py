@@ -5,6 +5,7 @@ A fault found here is ours: it says that a decision above or a key below went wr
 
 import base64
 import binascii
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,15 +15,17 @@ from cryptography.x509.oid import NameOID
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import BACKDATE, Authority
+from issuer.decisions.crl import CRLDraft, SignedCRL, reason_flag
 from issuer.decisions.names import is_issuer, is_reserved, node_id_of
 from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, Draft, JWTDraft, X509Draft, claims_of, common_name
+from svid.crl import CRL
 from svid.entry import MAX_TTL
 from svid.errors import SVIDError
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import check_leaf
 
-__all__ = ["lint_draft", "lint_token", "lint_x509_der"]
+__all__ = ["lint_crl_der", "lint_crl_draft", "lint_draft", "lint_token", "lint_x509_der"]
 
 _MIN_SERIAL_BITS = 64
 _MAX_SERIAL_BITS = 159  # 20 octets, the first bit 0
@@ -87,6 +90,30 @@ def _faults_of_ca_draft(draft: CADraft, trust_domain: TrustDomain, authority: Au
     yield from _faults_of_serial(draft.serial)
     if (draft.not_before, draft.not_after) != (authority.not_before, authority.not_after):
         yield f"validity: expected the authority's own, found {draft.not_before} to {draft.not_after}"
+
+
+def lint_crl_draft(draft: CRLDraft, *, last: SignedCRL | None, authority: Authority, now: datetime) -> None:
+    """Check a revocation list before its number is given away.
+
+    Args:
+        last: the authority's list before it.
+
+    Raises:
+        Refused: INTERNAL
+    """
+    _fail_on(_faults_of_crl_draft(draft, last, authority, now))
+
+
+def _faults_of_crl_draft(draft: CRLDraft, last: SignedCRL | None, authority: Authority, now: datetime) -> Iterator[str]:
+    if last is not None and draft.number <= last.number:
+        yield f"CRL number: expected more than {last.number}, found {draft.number}"
+    if draft.this_update.microsecond or draft.this_update > now:
+        yield f"thisUpdate: expected a whole second until {now.isoformat()}, found {draft.this_update.isoformat()}"
+    if draft.next_update != authority.not_after:
+        yield f"nextUpdate: expected the authority's end {authority.not_after}, found {draft.next_update}"
+    serials = [one.serial for one in draft.denied]
+    if any(following <= before for before, following in itertools.pairwise(serials)):
+        yield "entries: expected each serial once, in order"
 
 
 def _faults_of_serial(serial: int) -> Iterator[str]:
@@ -157,6 +184,31 @@ def _faults_of_extensions(extensions: x509.Extensions, draft: X509Draft, authori
         yield "authority key identifier: expected the authority's, found another"
     if names != draft.dns_names:
         yield f"dns_names: expected {draft.dns_names}, found {names}"
+
+
+def lint_crl_der(der: bytes, draft: CRLDraft, *, authority_name: x509.Name, authority_ski: bytes) -> None:
+    """Check a signed revocation list: that verifiers can read it, and that it is the draft, entry by entry.
+
+    The signature itself is not verified, as in lint_x509_der.
+
+    Raises:
+        Refused: INTERNAL
+    """
+    try:
+        crl = CRL.from_der(der)
+    except SVIDError as e:
+        raise _failed(str(e)) from e
+    _fail_on(_faults_of_crl(crl, draft, authority_name, authority_ski))
+
+
+def _faults_of_crl(crl: CRL, draft: CRLDraft, authority_name: x509.Name, authority_ski: bytes) -> Iterator[str]:
+    if (crl.number, crl.this_update, crl.next_update) != (draft.number, draft.this_update, draft.next_update):
+        yield f"CRL: expected the number {draft.number} and the drafted moments, found {crl.number} or other moments"
+    if crl.issuer != authority_name or crl.authority_key_id != authority_ski:
+        yield f"issuer: expected {authority_name.rfc4514_string()}, found {crl.issuer.rfc4514_string()}"
+    drafted = ((one.serial, one.denied_at.replace(microsecond=0), reason_flag(one.reason)) for one in draft.denied)
+    if any(one != other for one, other in itertools.zip_longest(crl.entries(), drafted)):
+        yield "entries: expected the drafted ones, found others"
 
 
 def lint_token(token: str, draft: JWTDraft, *, algorithm: str, key_id: KeyID) -> None:

@@ -25,6 +25,7 @@ from svid.spiffeid import SpiffeID
 
 __all__ = [
     "Granting",
+    "Holder",
     "JWTWish",
     "Wish",
     "X509Wish",
@@ -42,10 +43,20 @@ _MAX_KEY_BYTES = 1024
 _CERTIFIED_KINDS = frozenset({KeyKind.EC_P256, KeyKind.EC_P384})
 """The kinds of key that we certify for nodes and workloads."""
 
-Holder = tuple[EntryID | None, NodeID | None]
-"""Under what a key was certified: an entry on a node, or (None, node) for the node's own."""
-
 DraftT = TypeVar("DraftT", X509Draft, JWTDraft)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Under what a key was certified: an entry on a node; no entry: the node's own.
+
+    Args:
+        is_compromised: a certificate for this key was revoked because somebody else may have it.
+    """
+
+    entry_id: EntryID | None
+    node_id: NodeID | None
+    is_compromised: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +120,7 @@ class X509Wish:
         """As Wish."""
         if self.key_hash in by.shared:
             raise Refused(Kind.INVALID, "public_key: expected a key for each entry, found one under several")
-        check_holder(by.holders.get(self.key_hash), (entry.id, by.node_id))
+        check_holder(by.holders.get(self.key_hash), Holder(entry_id=entry.id, node_id=by.node_id))
         ttl = entry.x509_svid_ttl or by.ttl
         validity = profile.entry_validity(entry, ttl=ttl, now=by.now, authority=by.authority)
         draft = profile.build_x509(entry, self.public_key, serial=self.serial, validity=validity)
@@ -205,11 +216,11 @@ def _entry(entry_id: EntryID, by: Granting) -> RegistrationEntry:
     entry = by.entries.get(entry_id)
     if entry is None or entry.parent_id not in by.parents:
         raise Refused(Kind.DENIED, "entry_id: expected an entry of this node, found none")
+    if is_entitled(entry, by.parents, blocks=by.blocks, now=by.now):
+        return entry
     if by.blocks.entry(entry):
         raise Refused(Kind.DENIED, "entry_id: expected an entry that is not blocked, found one that was revoked")
-    if not is_entitled(entry, by.parents, blocks=by.blocks, now=by.now):
-        raise Refused(Kind.DENIED, "entry_id: expected an entry that is not over, found one that is")
-    return entry
+    raise Refused(Kind.DENIED, "entry_id: expected an entry that is not over, found one that is")
 
 
 def judge(wish: Wish[DraftT], by: Granting) -> Intent[DraftT] | Refused:
@@ -221,11 +232,13 @@ def judge(wish: Wish[DraftT], by: Granting) -> Intent[DraftT] | Refused:
 
 
 def check_holder(known: Holder | None, wanted: Holder) -> None:
-    """Refuse a key that the ledger knows under something else: one key proves one identity on one node.
+    """Refuse a key that the ledger knows under something else, for one key proves one identity on one node; and one that leaked.
 
     Raises:
         Refused: DENIED
     """
+    if known is not None and known.is_compromised:
+        raise Refused(Kind.DENIED, "public_key: expected a new key, found one that was revoked as compromised")
     if known is not None and known != wanted:
         raise Refused(Kind.DENIED, "public_key: expected a new key, found one certified for another entry or node")
 

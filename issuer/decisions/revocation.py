@@ -3,7 +3,7 @@
 Which credentials follow is found in the ledger (datastore.port.Fallen). How denials reach verifiers: ADR-0015.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -27,14 +27,13 @@ __all__ = [
     "check_comment",
     "check_serials",
     "check_target",
-    "is_below",
     "lifted",
 ]
 
 MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
 
-_MAX_NAMES = 1000  # entries or nodes
+_MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
 _MAX_COMMENT = 1024
 _WORKLOADS = frozenset({CredentialKind.X509, CredentialKind.JWT})
 
@@ -66,6 +65,19 @@ class RevocationKind(StrEnum):
 
 
 _BLOCKING = frozenset({RevocationKind.ENTRY, RevocationKind.SPIFFE_ID, RevocationKind.SELECTOR})
+_NEEDED = {
+    RevocationKind.SVID: "serials",
+    RevocationKind.ISSUED_BEFORE: "before",
+    RevocationKind.ENTRY: "entry_ids",
+    RevocationKind.SPIFFE_ID: "spiffe_id",
+    RevocationKind.SELECTOR: "selector",
+    RevocationKind.NODE: "node_ids",
+    RevocationKind.DELETION: "entry_ids",
+}
+_OPTIONAL = {
+    RevocationKind.ISSUED_BEFORE: frozenset({"entry_ids", "node_ids", "spiffe_id"}),
+    RevocationKind.SPIFFE_ID: frozenset({"below"}),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +138,7 @@ class Live:
     """Which of the credentials that are not over: those that satisfy all that is set.
 
     Args:
+        any_of: of serials, entries and nodes, one is enough.
         below: those of every SPIFFE ID below `spiffe_id`, too.
         issued_until: those that were issued then or before.
     """
@@ -134,6 +147,7 @@ class Live:
     serials: Collection[str] | None = None
     entry_ids: Collection[EntryID] | None = None
     node_ids: Collection[NodeID] | None = None
+    any_of: bool = False
     spiffe_id: SpiffeID | None = None
     below: bool = False
     issued_until: datetime | None = None
@@ -141,11 +155,15 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """Who gets nothing signed any more, by the revocations that say so."""
+    """Who gets nothing signed any more, by the revocations that say so.
+
+    Args:
+        below: the SPIFFE IDs, as texts, that are blocked with all that lies below them.
+    """
 
     entry_ids: frozenset[EntryID] = frozenset()
     spiffe_ids: frozenset[SpiffeID] = frozenset()
-    below: tuple[SpiffeID, ...] = ()
+    below: frozenset[str] = frozenset()
     selectors: frozenset[Selector] = frozenset()
 
     def entry(self, entry: RegistrationEntry) -> bool:
@@ -154,7 +172,7 @@ class Blocks:
             entry.id in self.entry_ids
             or entry.spiffe_id in self.spiffe_ids
             or not self.selectors.isdisjoint(entry.selectors)
-            or any(is_below(entry.spiffe_id, above) for above in self.below)
+            or (bool(self.below) and not self.below.isdisjoint(_with_those_above(entry.spiffe_id)))
         )
 
     def node(self, node: Node) -> bool:
@@ -162,11 +180,13 @@ class Blocks:
         return not self.selectors.isdisjoint(node.selectors)
 
 
-def is_below(spiffe_id: SpiffeID, above: SpiffeID) -> bool:
-    """Whether it is that SPIFFE ID, or lies in the tree under it."""
-    return spiffe_id.trust_domain == above.trust_domain and (
-        spiffe_id.path == above.path or spiffe_id.path.startswith(f"{above.path}/")
-    )
+def _with_those_above(spiffe_id: SpiffeID) -> Iterator[str]:
+    """A SPIFFE ID and every one above it in its trust domain, as texts: few, however many are blocked."""
+    text = str(spiffe_id)
+    yield text
+    for _ in range(spiffe_id.path.count("/")):
+        text = text.rpartition("/")[0]
+        yield text
 
 
 def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
@@ -176,7 +196,7 @@ def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
     return Blocks(
         entry_ids=frozenset(entry_id for one in standing for entry_id in one.entry_ids),
         spiffe_ids=frozenset(one.spiffe_id for one in named if one.spiffe_id is not None and not one.below),
-        below=tuple(one.spiffe_id for one in named if one.spiffe_id is not None and one.below),
+        below=frozenset(str(one.spiffe_id) for one in named if one.below),
         selectors=frozenset(one.selector for one in standing if one.selector is not None),
     )
 
@@ -193,26 +213,32 @@ def check_comment(comment: str) -> None:
 
 
 def check_target(target: Target, *, now: datetime) -> None:
-    """Refuse a target that names nothing, or too much.
+    """Refuse a target that names nothing, too much, or what its kind has no use for: a block reads all that a target holds.
 
     Raises:
         Refused: INVALID
     """
-    counts = {"serials": len(target.serials), "entry_ids": len(target.entry_ids), "node_ids": len(target.node_ids)}
-    wanted = {RevocationKind.SVID: "serials", RevocationKind.ENTRY: "entry_ids", RevocationKind.NODE: "node_ids"}
-    for name, found in counts.items():
-        most = MAX_SERIALS if name == "serials" else _MAX_NAMES
-        least = 1 if wanted.get(target.kind) == name else 0
+    named = {
+        "serials": len(target.serials),
+        "before": int(target.before is not None),
+        "entry_ids": len(target.entry_ids),
+        "node_ids": len(target.node_ids),
+        "spiffe_id": int(target.spiffe_id is not None),
+        "below": int(target.below),
+        "selector": int(target.selector is not None),
+    }
+    for name, found in named.items():
+        least = int(name == _NEEDED[target.kind])
+        most = _MOST.get(name, 1) if least or name in _OPTIONAL.get(target.kind, ()) else 0
         if not least <= found <= most:
-            raise Refused(Kind.INVALID, f"{name}: expected {least} to {most}, found {found}")
-    if target.kind is RevocationKind.SPIFFE_ID and target.spiffe_id is None:
-        raise Refused(Kind.INVALID, "spiffe_id: expected one, found none")
-    if target.kind is RevocationKind.SELECTOR and target.selector is None:
-        raise Refused(Kind.INVALID, "selector: expected one, found none")
-    if target.kind is RevocationKind.ISSUED_BEFORE and (target.before is None or target.before > now):
-        found_before = "none" if target.before is None else target.before.isoformat()
+            expected = f"{least} to {most}" if least < most else str(most)
+            raise Refused(
+                Kind.INVALID, f"{name}: expected {expected} for a target of kind {target.kind}, found {found}"
+            )
+    if target.before is not None and target.before > now:
         raise Refused(
-            Kind.INVALID, f"issued_before: expected a moment of the past, found {found_before} at {now.isoformat()}"
+            Kind.INVALID,
+            f"before: expected a moment of the past, found {target.before.isoformat()} at {now.isoformat()}",
         )
 
 
@@ -222,15 +248,23 @@ def check_serials(wanted: Collection[str], found: Iterable[Credential]) -> None:
     Raises:
         Refused: NOT_FOUND for a serial that the ledger does not know; INVALID for the credential of a node, the issuer or an authority.
     """
-    known = {credential.serial: credential for credential in found}
-    for serial in wanted:
-        credential = known.get(serial)
-        if credential is None or credential.state is CredentialState.FAILED:
-            raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial[:80]!r}")
+    known: set[str] = set()
+    for credential in found:
         if credential.kind not in _WORKLOADS:
             hint = f"cognomen revoke node {credential.node_id}" if credential.kind is CredentialKind.NODE else ""
             raise Refused(
-                Kind.INVALID, f"serial: expected a workload's, found {serial} of the {credential.kind}", hint=hint
+                Kind.INVALID,
+                f"serial: expected a workload's, found {credential.serial} of the {credential.kind}",
+                hint=hint,
+            )
+        if credential.state is not CredentialState.FAILED:
+            known.add(credential.serial)
+    for serial in wanted:
+        if serial not in known:
+            raise Refused(
+                Kind.NOT_FOUND,
+                f"serial: expected one that we signed, found {serial[:80]!r}",
+                hint="serials and jtis are listed by: cognomen svid list",
             )
 
 

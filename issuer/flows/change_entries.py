@@ -144,7 +144,7 @@ class ChangeEntries:
             asked = Revocation(
                 target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.clock.now()
             )
-            end_in(tx, asked, [Live(entry_ids=ids)])
+            end_in(tx, asked, Live(entry_ids=ids))
         log = [change for entry in gone for change in entry_changes(entry, None)]
         done = _Done(action="entry deleted", actor=actor, entries=gone, log=log)
         return self._record(tx, done)

@@ -152,7 +152,7 @@ class CommandAuthorities:
 
     def _seen(self, row: Authority, waits_for: str, use: Use) -> Seen:
         change = row.tainted_change or row.published_change
-        standing = self.feed.standing.values()
+        standing = self.feed.watch.standing.values()
         acknowledged = sum(one.acknowledged >= change for one in standing)
         return Seen(authority=row, waits_for=waits_for, use=use, attestors=len(standing), acknowledged=acknowledged)
 

@@ -14,18 +14,22 @@ from functools import partial
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.decisions.feedsteps import FeedStep, cut, in_order
+from issuer.decisions.revocation import Blocks
 from issuer.flows.defer_writes import DeferWrites
-from issuer.queries import active_node_in, blocks_in, bundle_in, groups_in, tainted_in
+from issuer.flows.watch_enforcement import WatchEnforcement
+from issuer.queries import active_node_in, blocks_in, bundle_in, crls_in, groups_in, tainted_in
 from svid.clock import Clock
+from svid.denials import Denial
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["FeedAttestors", "Send", "Standing"]
+__all__ = ["FeedAttestors", "Send"]
 
 _PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
 _FEEDS_PER_NODE = 4  # one, and those that the network has not given up yet
@@ -44,41 +48,23 @@ class _Place:
     regroups_at: datetime | None
 
 
-@dataclass(slots=True)
-class Standing:
-    """How far a connected node is.
-
-    Args:
-        acknowledged: the last change number that its attestor said it has.
-        sent: where the last message left it; None: none was sent since it connected.
-    """
-
-    acknowledged: int
-    sent: Cursor | None = None
-
-    @property
-    def behind(self) -> int:
-        """How many changes were sent that are not acknowledged yet."""
-        return 0 if self.sent is None else max(0, self.sent.number - self.acknowledged)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedAttestors:
     """Serves the feeds.
 
     Args:
         connected: how many feeds each node has open now.
-        standing: how far each of them is.
         word_seconds: without news, a feed says after that time that it is alive, and looks whether the wall clock was set.
     """
 
     datastore: Datastore
     deferred: DeferWrites
+    watch: WatchEnforcement
     clock: Clock
     trust_domain: TrustDomain
     word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
-    standing: dict[NodeID, Standing] = field(default_factory=dict)
+    _told: dict[tuple[int, ...], tuple[Denial, ...]] = field(default_factory=dict)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -92,7 +78,7 @@ class FeedAttestors:
         if self.connected[node.id] >= _FEEDS_PER_NODE:
             raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
         self.connected[node.id] += 1
-        self.standing.setdefault(node.id, Standing(node.acknowledged))
+        self.watch.begin(node.id)
         try:
             async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
                 await self._follow(node.id, cursor, send, not_after)
@@ -103,14 +89,15 @@ class FeedAttestors:
         finally:
             self.connected[node.id] -= 1
             if not self.connected[node.id]:
-                del self.connected[node.id], self.standing[node.id]
+                del self.connected[node.id]
+                self.watch.end(node.id)
 
     def slowest(self) -> int | None:
         """The last change that every connected attestor has; None: nobody is connected."""
-        return min((standing.acknowledged for standing in self.standing.values()), default=None)
+        return min((standing.acknowledged for standing in self.watch.standing.values()), default=None)
 
-    def acknowledge(self, node: Node, cursor: Cursor) -> None:
-        """Note how far an attestor has come; written soon, and only when it is news."""
+    def acknowledge(self, node: Node, cursor: Cursor, enforcement: Enforcement) -> None:
+        """Note how far an attestor and its enforcement points have come; the former is written soon, and only when it is news."""
 
         def work(tx: Transaction) -> None:
             row = tx.nodes.get(node.id)
@@ -119,18 +106,18 @@ class FeedAttestors:
 
         if cursor.number > node.acknowledged:
             self.deferred.put(work)
-        standing = self.standing.get(node.id)
-        if standing is not None and standing.sent is not None and can_resume(cursor, standing.sent):
-            standing.acknowledged = max(cursor.number, standing.acknowledged)
+        self.watch.hear(node.id, cursor, enforcement)
 
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
         # 1. At once: what came since the cursor, or everything; the bundle comes along.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
+        # What it acknowledged in a former life it may have lost since: what counts is where it says that it stands.
+        self.watch.stands(node_id, 0 if cursor is None or steps[0].snapshot else cursor.number)
         told, said_at = place.cursor, self.clock.monotonic()
         while True:
             # 2. One message after the other: while they go out, changes gather.
             for step in steps:
-                self.standing[node_id].sent = told = step.cursor
+                self.watch.standing[node_id].sent = told = step.cursor
                 await send(step)
                 said_at = self.clock.monotonic()
             # 3. Wait for the log to grow or a group to end, then read what that means to this node.
@@ -197,18 +184,29 @@ class FeedAttestors:
         if changes:
             place = replace(place, cursor=replace(place.cursor, number=changes[-1].number))
         found = tx.entries.get(what.entry_ids)
-        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks_in(tx), now=now)
+        blocks = blocks_in(tx) if what.entry_ids else Blocks()  # most news is not of entries, and every feed reads it
+        entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks, now=now)
         updates = tuple(
             in_order(
-                denials=tx.denials.of(what.denials_of) if what.denials_of else (),
+                denials=self._denials_of(tx, what.denials_of) if what.denials_of else (),
                 bundle=bundle_in(tx, self.trust_domain) if what.bundle or returns else None,
                 tainted=tainted_in(tx) if what.tainted else None,
+                crls=crls_in(tx, what.crls_of) if what.crls_of else (),
                 gone=gone,
                 entries=entries,
                 checkpoint=tx.checkpoints.latest() if what.checkpoint or returns else None,
             )
         )
         return cut(updates, before=before.cursor, after=place.cursor) if updates else [], place
+
+    def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
+        """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""
+        found = self._told.get(revocations)
+        if found is None:
+            found = tuple(tx.denials.of(revocations))
+            self._told.clear()
+            self._told[revocations] = found
+        return found
 
     def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
         now, blocks = self.clock.now(), blocks_in(tx)
@@ -217,6 +215,7 @@ class FeedAttestors:
             denials=tx.denials.all(),
             bundle=bundle_in(tx, self.trust_domain),
             tainted=tainted_in(tx) or None,
+            crls=crls_in(tx),
             entries=(entry for entry in below if is_entitled(entry, place.parents, blocks=blocks, now=now)),
             checkpoint=tx.checkpoints.latest(),
         )

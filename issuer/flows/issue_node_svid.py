@@ -14,7 +14,7 @@ from issuer.decisions.admission import Node, with_pending
 from issuer.decisions.audit import CredentialKind
 from issuer.decisions.authority import AuthorityKind, active
 from issuer.decisions.budget import Allowance
-from issuer.decisions.minting import check_holder
+from issuer.decisions.minting import Holder, check_holder
 from issuer.decisions.profile import Intent, X509Draft
 from issuer.flows.keep_budgets import KeepBudgets
 from issuer.issuance import Issuance
@@ -82,7 +82,7 @@ class IssueNodeSVID:
         now = self.clock.now()
         public_key = public_key_to_der(key)
         key_hash = thumbprint(public_key)
-        check_holder(tx.ledger.holders([key_hash]).get(key_hash), (None, node.id))
+        check_holder(tx.ledger.holders([key_hash]).get(key_hash), Holder(entry_id=None, node_id=node.id))
         authority = active(tx.authorities.list(), AuthorityKind.X509, now=now)
         validity = profile.validity(now, self.ttl, authority)
         (serial,) = profile.serials(secrets.token_bytes(profile.SERIAL_BYTES), at=now)

@@ -133,14 +133,14 @@ class IssueSVIDs:
     def _decide(
         self, tx: Transaction, caller: Node, wishes: Sequence[Wish[DraftT] | Refused], kind: AuthorityKind
     ) -> Sequence[Recorded[DraftT] | Refused]:
-        now, node = self.clock.now(), active_node_in(tx, caller.id)
+        now, node, blocks = self.clock.now(), active_node_in(tx, caller.id), blocks_in(tx)
         authority = active(tx.authorities.list(), kind, now=now)
         parsed = [wish for wish in wishes if not isinstance(wish, Refused)]
         keys = [(wish.entry_id, wish.key_hash) for wish in parsed if wish.key_hash]
         granting = Granting(
             node_id=node.id,
-            parents=parents_in(tx, node, now=now),
-            blocks=blocks_in(tx),
+            parents=parents_in(tx, node, blocks=blocks, now=now),
+            blocks=blocks,
             entries=tx.entries.get({wish.entry_id for wish in parsed}),
             authority=authority,
             ttl=self.x509_ttl if kind is AuthorityKind.X509 else self.jwt_ttl,

@@ -105,4 +105,4 @@ class ManageNodes:
         asked = Revocation(
             target=target, reason=Reason.CESSATION_OF_OPERATION, comment=action, actor=actor, at=event.at
         )
-        end_in(tx, asked, [all_of_node(node.id)])
+        end_in(tx, asked, all_of_node(node.id))

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cognomen.daemon.troubles import Trouble, Troubles
 from cognomen.protocol.feed import Cursor
@@ -15,14 +15,40 @@ from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.renew_issuer_svid import IssuerIdentity
 from issuer.flows.rotate_authority import RotateAuthority
+from issuer.flows.watch_enforcement import Standing
 from issuer.metrics import Metrics
 from svid.clock import Clock
 from svid.spiffeid import TrustDomain
 
-__all__ = ["ObserveIssuer", "Observed"]
+__all__ = ["Lag", "ObserveIssuer", "Observed"]
 
 _ROOM = "room of the datastore"
 _NOT_VALID = "validity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far a connected node is.
+
+    Args:
+        behind: how many changes were sent that its attestor has not acknowledged.
+        acknowledged: the last change that it has.
+        heard_ago: since its last acknowledgement.
+        points: the enforcement points of its processes.
+        points_enforcing: those of them that have everything that was acknowledged.
+    """
+
+    node_id: NodeID
+    behind: int
+    acknowledged: int
+    heard_ago: timedelta
+    points: int
+    points_enforcing: int
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether its attestor or one of its points is."""
+        return bool(self.behind) or self.points_enforcing < self.points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +58,8 @@ class Observed:
     Args:
         head: the last change.
         feeds: open ones.
-        behind: the connected nodes that have not acknowledged the last change sent to them, the furthest behind first, and by how many.
+        behind: the connected nodes whose attestor or enforcement points have not taken all that was sent, the furthest behind first.
+        oldest_truth: how long ago the connected attestor that was silent for longest was heard; None: nobody is connected.
         authorities: those that are not retired, oldest first, and what the next and the old ones wait for.
         has_room: whether anything can be issued: the disk is not full.
         doubt: why the clock is not trusted; empty: it is.
@@ -46,7 +73,9 @@ class Observed:
     nodes: int
     nodes_connected: int
     feeds: int
-    behind: Sequence[tuple[NodeID, int]]
+    denials: int
+    behind: Sequence[Lag]
+    oldest_truth: timedelta | None
     authorities: Sequence[tuple[Authority, str]]
     doubt: str
     svid_not_after: datetime
@@ -82,7 +111,9 @@ class ObserveIssuer:
             Refused: UNAVAILABLE, as the store.
         """
         # 1. What the store knows.
-        head, nodes = await self.datastore.read(lambda tx: (tx.changes.head(), tx.nodes.count()))
+        head, nodes, denials = await self.datastore.read(
+            lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count())
+        )
         rows = await self.rotate.rows()
         lacking = await self.datastore.lacking_room()
         if lacking:
@@ -93,7 +124,7 @@ class ObserveIssuer:
         else:
             self.troubles.over(_ROOM)
         # 2. What only this process knows.
-        behind = [(node_id, standing.behind) for node_id, standing in self.feed.standing.items() if standing.behind]
+        lags = [self._lag(node_id, standing) for node_id, standing in self.feed.watch.standing.items()]
         svid, now = self.svid(), self.clock.now()
         invalid = [*_invalid(rows, svid, now)]
         observed = Observed(
@@ -103,7 +134,9 @@ class ObserveIssuer:
             nodes=nodes,
             nodes_connected=len(self.feed.connected),
             feeds=self.feed.connected.total(),
-            behind=sorted(behind, key=lambda lag: (-lag[1], lag[0])),
+            denials=denials,
+            behind=sorted((lag for lag in lags if lag.is_behind), key=lambda lag: (-lag.behind, lag.node_id)),
+            oldest_truth=max((lag.heard_ago for lag in lags), default=None),
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
             doubt=self.guard.doubt,
             svid_not_after=svid.not_after,
@@ -118,6 +151,16 @@ class ObserveIssuer:
         self._measure(observed)
         return observed
 
+    def _lag(self, node_id: NodeID, standing: Standing) -> Lag:
+        return Lag(
+            node_id=node_id,
+            behind=standing.behind,
+            acknowledged=standing.acknowledged,
+            heard_ago=timedelta(seconds=self.clock.monotonic() - standing.heard_at),
+            points=standing.enforcement.points,
+            points_enforcing=standing.enforcement.reached,
+        )
+
     def _measure(self, seen: Observed) -> None:
         metrics = self.metrics
         metrics.started_at.set(seen.started_at.timestamp())
@@ -125,7 +168,9 @@ class ObserveIssuer:
         metrics.nodes.set(seen.nodes)
         metrics.nodes_connected.set(seen.nodes_connected)
         metrics.feeds.set(seen.feeds)
-        metrics.most_behind.set(max((lag for _, lag in seen.behind), default=0))
+        metrics.denials.set(seen.denials)
+        metrics.most_behind.set(max((lag.behind for lag in seen.behind), default=0))
+        metrics.heard_ago.set(0 if seen.oldest_truth is None else seen.oldest_truth.total_seconds())
         metrics.svid_not_after.set(seen.svid_not_after.timestamp())
         metrics.clock_trusted.set(not seen.doubt)
         metrics.store_has_room.set(seen.has_room)

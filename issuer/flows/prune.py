@@ -1,4 +1,4 @@
-"""Forget what nobody needs any more: change log rows that no follower goes on from, and join tokens that are over.
+"""Forget what nobody needs any more: change log rows that no follower goes on from, join tokens that are over, denials of what is.
 
 The same round records what is owed to the audit (issuer/flows/audit_refusals).
 
@@ -17,6 +17,7 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.guard_clock import GuardClock
 from svid.clock import Clock
+from svid.denials import KEPT_FOR
 
 __all__ = ["Prune"]
 
@@ -46,12 +47,13 @@ class Prune:
             Refused: UNAVAILABLE, as the store.
         """
         trusted = await self.guard.is_trusted()
-        over = self.clock.now() - _TOKENS_KEPT
+        now = self.clock.now()
 
         def work(tx: Transaction) -> None:
             tx.changes.prune(before=tx.changes.head().number - _KEPT_CHANGES)
             if trusted:
-                tx.tokens.prune(expired_before=over)
+                tx.tokens.prune(expired_before=now - _TOKENS_KEPT)
+                tx.denials.prune(ended_before=now - KEPT_FOR, now=now)
 
         await self.datastore.write(work)
 

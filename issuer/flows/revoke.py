@@ -4,7 +4,7 @@ What may be named is decided in issuer/decisions/revocation. Who tells the verif
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -15,6 +15,7 @@ from issuer.decisions import audit
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import (
     Live,
     Reason,
@@ -26,7 +27,7 @@ from issuer.decisions.revocation import (
     check_target,
     lifted,
 )
-from issuer.metrics import Metrics
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
 from svid.entry import RegistrationEntry
@@ -61,7 +62,7 @@ class _Named:
         nodes: whose entitlement it changes as a whole.
     """
 
-    live: tuple[Live, ...]
+    live: Live
     entries: Sequence[RegistrationEntry] = ()
     nodes: Sequence[NodeID] = ()
 
@@ -72,7 +73,7 @@ class Revoke:
 
     datastore: Datastore
     clock: Clock
-    metrics: Metrics
+    watch: WatchEnforcement
 
     async def __call__(self, target: Target, *, reason: Reason, comment: str, dry_run: bool, actor: str) -> Revoked:
         """Revoke what an operator names.
@@ -91,7 +92,7 @@ class Revoke:
         except Refused as refused:
             await self._record_refusal(refused, actor=actor, action="revoked")
             raise
-        self.metrics.denials.labels(target.kind).inc(revoked.revocation.denied)
+        self.watch.committed(revoked.revocation.change)
         log.info(
             "revoked",
             number=revoked.revocation.number,
@@ -127,17 +128,6 @@ class Revoke:
             await self._record_refusal(refused, actor=actor, action="revocation lifted")
             raise
 
-    async def get(self, number: int) -> Revocation:
-        """One revocation.
-
-        Raises:
-            Refused: NOT_FOUND
-        """
-        found = await self.datastore.read(lambda tx: tx.revocations.get(number))
-        if found is None:
-            raise Refused(Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list")
-        return found
-
     async def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
         """A page of revocations, newest first."""
         return await self.datastore.read(lambda tx: tx.revocations.find(before=before, limit=limit))
@@ -145,14 +135,14 @@ class Revoke:
     def _look(self, tx: Transaction, asked: Revocation) -> Revoked:
         _check(tx, asked)
         named = _named(tx, asked.target)
-        fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
+        fallen = tx.denials.fallen(named.live, now=asked.at)
         return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen)
 
     def _revoke(self, tx: Transaction, asked: Revocation) -> Revoked:
         # 1. Whom it names.
         _check(tx, asked)
         named = _named(tx, asked.target)
-        fallen = [one for live in named.live for one in tx.denials.fallen(live, now=asked.at)]
+        fallen = tx.denials.fallen(named.live, now=asked.at)
         # 2. What was said, and the credentials that follow.
         revocation = deny_in(tx, asked, named.live)
         # 3. Nodes are sent away with theirs.
@@ -168,10 +158,10 @@ class Revoke:
             await self.datastore.write(lambda tx: tx.audit.append([event]))
 
 
-def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocation:
+def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on."""
     number = tx.revocations.add(asked)
-    denied = sum(tx.denials.deny(where, revocation=number, now=asked.at) for where in live)
+    denied = tx.denials.deny(live, revocation=number, now=asked.at)
     change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
     stored = replace(asked, number=number, denied=denied, change=change)
     tx.revocations.put(stored)
@@ -195,9 +185,9 @@ def deny_in(tx: Transaction, asked: Revocation, live: Iterable[Live]) -> Revocat
     return stored
 
 
-def end_in(tx: Transaction, asked: Revocation, live: Collection[Live]) -> None:
+def end_in(tx: Transaction, asked: Revocation, live: Live) -> None:
     """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
-    if any(tx.denials.fallen(where, now=asked.at) for where in live):
+    if tx.denials.fallen(live, now=asked.at):
         deny_in(tx, asked, live)
 
 
@@ -211,24 +201,37 @@ def _check(tx: Transaction, asked: Revocation) -> None:
     check_comment(asked.comment)
     check_target(target, now=asked.at)
     if target.kind is RevocationKind.SVID:
-        check_serials(target.serials, [one for serial in target.serials if (one := tx.ledger.get(serial)) is not None])
-    for node_id in target.node_ids:
-        if tx.nodes.get(node_id) is None:
-            raise Refused(Kind.NOT_FOUND, f"node: no node is {node_id}", hint="nodes are listed by: cognomen node list")
-    missing = set(target.entry_ids) - set(tx.entries.get(target.entry_ids))
-    if missing and target.kind is RevocationKind.ENTRY:
-        raise Refused(
-            Kind.NOT_FOUND,
-            f"entry: no entry has the id {min(missing)!r}",
-            hint="what was signed for an entry that is gone: cognomen revoke spiffe-id, or revoke issued-before --entry",
-        )
+        check_serials(target.serials, tx.ledger.among(target.serials))
+    if target.kind is RevocationKind.NODE:
+        for node_id in target.node_ids:
+            if tx.nodes.get(node_id) is None:
+                raise Refused(
+                    Kind.NOT_FOUND,
+                    f"node: no node is {node_id!r}",
+                    hint="what was signed for a node that is gone: cognomen revoke issued-before --node",
+                )
+    if target.kind is RevocationKind.ENTRY:
+        found = tx.entries.get(target.entry_ids)
+        for entry_id in target.entry_ids:
+            if entry_id not in found:
+                raise Refused(
+                    Kind.NOT_FOUND,
+                    f"entry: no entry has the id {entry_id!r}",
+                    hint="what was signed for an entry that is gone: cognomen revoke issued-before --entry",
+                )
+            if is_group(found[entry_id]):
+                raise Refused(
+                    Kind.INVALID,
+                    f"entry: expected a workload's, found {entry_id} of a node group",
+                    hint="its members: cognomen revoke selector, or revoke node",
+                )
 
 
 def _named(tx: Transaction, target: Target) -> _Named:
     """Whom a target names, as this transaction sees it."""
     match target.kind:
         case RevocationKind.SVID:
-            return _Named(live=(Live(serials=target.serials),))
+            return _Named(live=Live(serials=target.serials))
         case RevocationKind.ISSUED_BEFORE:
             live = Live(
                 issued_until=target.before,
@@ -236,20 +239,20 @@ def _named(tx: Transaction, target: Target) -> _Named:
                 node_ids=target.node_ids or None,
                 spiffe_id=target.spiffe_id,
             )
-            return _Named(live=(live,))
+            return _Named(live=live)
         case RevocationKind.ENTRY | RevocationKind.DELETION:
             found = list(tx.entries.get(target.entry_ids).values())
-            return _Named(live=(Live(entry_ids=target.entry_ids),), entries=found)
+            return _Named(live=Live(entry_ids=target.entry_ids), entries=found)
         case RevocationKind.SPIFFE_ID:
             found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
-            return _Named(live=(Live(spiffe_id=target.spiffe_id, below=target.below),), entries=found)
+            return _Named(live=Live(spiffe_id=target.spiffe_id, below=target.below), entries=found)
         case RevocationKind.SELECTOR:
             found = _entries(tx, EntryFilter(selector=target.selector))
             nodes = [node.id for node in all_nodes_in(tx) if target.selector in node.selectors]
-            live_of = (Live(entry_ids=[entry.id for entry in found]), Live(node_ids=nodes))
-            return _Named(live=live_of, entries=found, nodes=nodes)
+            live = Live(entry_ids=[entry.id for entry in found], node_ids=nodes, any_of=True)
+            return _Named(live=live, entries=found, nodes=nodes)
         case RevocationKind.NODE:
-            return _Named(live=(Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids),), nodes=target.node_ids)
+            return _Named(live=Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids), nodes=target.node_ids)
 
 
 def _entries(tx: Transaction, where: EntryFilter) -> list[RegistrationEntry]:

@@ -343,6 +343,7 @@ def retire_in(tx: Transaction, row: Authority) -> None:
     if row.is_published:
         tx.bundles.advance()
         tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
+    tx.crls.delete(row.key_id)
     tx.authorities.put(authority.retired(row))
 
 

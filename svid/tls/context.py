@@ -5,17 +5,16 @@ keep trust domains apart, so its verdict is not the last: the peer's chain is ve
 Who is wanted is decided by svid/tls/authorize.
 """
 
-import _ssl
 import os
 import ssl
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from socket import socket
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
@@ -24,10 +23,16 @@ from svid.errors import AuthorizationError, SVIDError, X509SVIDError
 from svid.source import X509Identity, demand_source
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.tls.authorize import Authorizer, strictly
+from svid.tls.connections import CheckedObject, CheckedSocket, peer_id
+from svid.tls.enforcement import Enforcement, Held, Peer
+from svid.tls.refusals import (
+    HandshakeRefusedError,
+    OutdatedError,
+    OutdatedHandshakeError,
+    RevokedHandshakeError,
+    UnwantedPeerError,
+)
 from svid.x509svid import X509SVID, check_leaf, verify
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
 
 __all__ = [
     "HandshakeRefusedError",
@@ -40,17 +45,6 @@ __all__ = [
 
 
 _REMEMBERED = 256  # chains of peers, which come again and again with one SVID
-
-
-class HandshakeRefusedError(SVIDError, ssl.SSLError):
-    """A handshake that OpenSSL finished and that is refused all the same; an SSLError, so that every server's loop survives it."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class UnwantedPeerError(HandshakeRefusedError, AuthorizationError):
-    """A peer that is who it says, and is not wanted here."""
 
 
 class _MutualContext(ssl.SSLContext):
@@ -74,16 +68,31 @@ class LiveContext(_MutualContext):
     Host names are not looked at, sessions are not resumed. Of what may be set on an SSLContext only the ALPN protocols have an effect:
     libraries set `verify_mode`, `check_hostname` and authorities of their own on a context that they are given.
 
+    A peer whose credential is denied, as far as the source knows, is refused, and an open connection of it passes nothing any more.
+
+    Args:
+        refuse_after: how old the issuer's last word on revocations may be at a handshake; None: as old as it is, with a warning in the log.
+
     Raises:
-        TypeError: no source, or an authorizer that cannot answer; the two in the wrong order, for example.
+        TypeError: no source, or an authorizer that cannot answer; the two in the wrong order, for example. Or `refuse_after`, of a source
+            that knows of no revocations.
         HandshakeRefusedError: at a handshake; there is no valid SVID, or the peer's chain is not vouched for.
+        RevokedHandshakeError: at a handshake; the peer's credential is denied.
+        OutdatedHandshakeError: at a handshake; what is known of revocations is older than `refuse_after`.
         UnwantedPeerError: at a handshake; `authorize` refused the peer.
+        RevokedPeerError: at any read or write of an open connection, from when its peer's credential is denied.
 
     Source: SPIFFE X509-SVID 5, Workload API 4.6
     """
 
     def __init__(
-        self, source: X509Identity, authorize: Authorizer, *, server_side: bool, clock: Clock | None = None
+        self,
+        source: X509Identity,
+        authorize: Authorizer,
+        *,
+        server_side: bool,
+        refuse_after: timedelta | None = None,
+        clock: Clock | None = None,
     ) -> None:
         demand_source(source, "svid", "bundles")
         super().__init__()
@@ -91,6 +100,12 @@ class LiveContext(_MutualContext):
         self._authorize = strictly(authorize)
         self._server_side = server_side
         self._clock = clock or SystemClock()
+        self.enforcement = Enforcement(
+            source,
+            point="server_context" if server_side else "client_context",
+            refuse_after=refuse_after,
+            clock=self._clock,
+        )
         self._alpn_protocols: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._inner: _InnerContext | None = None
@@ -151,25 +166,61 @@ class LiveContext(_MutualContext):
 
         Raises:
             HandshakeRefusedError: its bundle does not vouch for it.
+            RevokedHandshakeError: a certificate of it is denied.
+            OutdatedHandshakeError: what is known of revocations is older than `refuse_after`.
             UnwantedPeerError: it is not wanted.
         """
-        der = b"".join(chain)
+        return self.recognise(chain).spiffe_id
+
+    def recognise(self, chain: Iterable[bytes]) -> Peer:
+        """Do as `admit` does, and say by which credentials it is who it is."""
         try:
-            peer = self._verified(der, self._source.bundles, self._clock.now())
-        except SVIDError as e:
-            raise HandshakeRefusedError(str(e), clause=e.clause) from e
-        try:
-            self._authorize(peer)
-        except AuthorizationError as e:
-            raise UnwantedPeerError(str(e), clause=e.clause) from e
+            self.enforcement.demand_fresh()
+        except OutdatedError as e:
+            raise OutdatedHandshakeError(str(e)) from e
+        peer = self._vouched(b"".join(chain), self._clock.now())
+        self._demand_wanted(peer)
         return peer
 
-    def _verified(self, der: bytes, bundles: Mapping[TrustDomain, Bundle], now: datetime) -> SpiffeID:
+    def stay(self, chain: Iterable[bytes]) -> tuple[Peer, Callable[[], None]]:
+        """Admit a peer for as long as a call of it lasts; what is returned says by an error of `admit` that it may not stay.
+
+        Its certificates may expire meanwhile, and what is known of revocations may become old, as on any connection that is open.
+        """
+        der, since = b"".join(chain), self._clock.now()
+        peer = self.recognise([der])
+        last = self._source.bundles
+
+        def recheck() -> None:
+            nonlocal last
+            bundles = self._source.bundles
+            if bundles is not last:
+                self._vouched(der, since)
+                last = bundles
+            self._demand_wanted(peer)
+
+        return peer, recheck
+
+    def _vouched(self, der: bytes, at: datetime) -> Peer:
+        try:
+            return self._verified(der, self._source.bundles, at)
+        except SVIDError as e:
+            raise HandshakeRefusedError(str(e), clause=e.clause) from e
+
+    def _demand_wanted(self, peer: Peer) -> None:
+        if self.enforcement.is_denied(peer):
+            raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.spiffe_id}")
+        try:
+            self._authorize(peer.spiffe_id)
+        except AuthorizationError as e:
+            raise UnwantedPeerError(str(e), clause=e.clause) from e
+
+    def _verified(self, der: bytes, bundles: Mapping[TrustDomain, Bundle], now: datetime) -> Peer:
         """Verify a chain; one that was verified by the very same bundle gives the same again, until something in it ends."""
         known = self._admitted.get(der)
         if (
             known is not None
-            and known.bundle is bundles.get(known.peer.trust_domain)
+            and known.bundle is bundles.get(known.peer.spiffe_id.trust_domain)
             and known.since <= now < known.until
         ):
             return known.peer
@@ -182,7 +233,8 @@ class LiveContext(_MutualContext):
             raise X509SVIDError(
                 f"peer: expected a trust domain that is trusted, found {trust_domain}", clause="Workload API 4.6"
             )
-        peer = verify(certificates, bundle, at=now)
+        spiffe_id = verify(certificates, bundle, at=now)
+        peer = Peer(spiffe_id, frozenset(one.serial_number for one in certificates))
         ends = [one.not_valid_after_utc for one in (*certificates, *bundle.x509_authorities)]
         with self._lock:
             while len(self._admitted) >= _REMEMBERED:
@@ -195,73 +247,16 @@ class _Admitted(NamedTuple):
     """A chain that was verified: by which bundle, whose it is, and between which moments nothing of it begins or ends."""
 
     bundle: Bundle
-    peer: SpiffeID
+    peer: Peer
     since: datetime
     until: datetime
-
-
-class _CheckedSocket(ssl.SSLSocket):
-    """A blocking socket that says and hears nothing before its peer is admitted."""
-
-    peer: SpiffeID | None = None
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the stdlib's signature
-        try:
-            context = _inner_context(self)
-            context.check_identity()
-            super().do_handshake(block)
-            if self.peer is None:
-                self.peer = context.live.admit(_peer_chain(self))
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except BaseException:
-            self.close()
-            raise
-
-    def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
-        if self.peer is None:
-            self.do_handshake()
-        return super().read(len, buffer)
-
-    def write(self, data: "ReadableBuffer") -> int:
-        if self.peer is None:
-            self.do_handshake()
-        return super().write(data)
-
-    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
-        if self.peer is None:
-            self.do_handshake()
-        return super().send(data, flags)
-
-
-class _CheckedObject(ssl.SSLObject):
-    """A pair of buffers that give and take nothing before the peer is admitted; asyncio and uvloop use these."""
-
-    peer: SpiffeID | None = None
-
-    def do_handshake(self) -> None:
-        context = _inner_context(self)
-        context.check_identity()
-        super().do_handshake()
-        if self.peer is None:
-            self.peer = context.live.admit(_peer_chain(self))
-
-    def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
-        if self.peer is None:
-            self.do_handshake()
-        return super().read(len, buffer)
-
-    def write(self, data: "ReadableBuffer") -> int:
-        if self.peer is None:
-            self.do_handshake()
-        return super().write(data)
 
 
 class _InnerContext(_MutualContext):
     """What OpenSSL sees: one identity, the authorities of every trusted trust domain."""
 
-    sslsocket_class = _CheckedSocket
-    sslobject_class = _CheckedObject
+    sslsocket_class = CheckedSocket
+    sslobject_class = CheckedObject
 
     def __init__(self, live: LiveContext, *, server_side: bool, refusal: SVIDError | None = None) -> None:
         super().__init__()
@@ -286,6 +281,12 @@ class _InnerContext(_MutualContext):
         if self._refusal is not None:
             raise HandshakeRefusedError(str(self._refusal), clause=self._refusal.clause) from self._refusal
 
+    def recognise(self, chain: Iterable[bytes]) -> Peer:
+        return self.live.recognise(chain)
+
+    def hold(self, connection: Held) -> None:
+        self.live.enforcement.hold(connection)
+
     # A listening socket asks its own context to wrap what it accepts: that must be by the identity of the day.
     def wrap_socket(  # noqa: PLR0917 - the stdlib's signature
         self,
@@ -301,45 +302,27 @@ class _InnerContext(_MutualContext):
         )
 
 
-def server_context(source: X509Identity, authorize: Authorizer, *, clock: Clock | None = None) -> LiveContext:
+def server_context(
+    source: X509Identity,
+    authorize: Authorizer,
+    *,
+    refuse_after: timedelta | None = None,
+    clock: Clock | None = None,
+) -> LiveContext:
     """Make the context of a server: who connects must prove a SPIFFE ID that `authorize` accepts."""
-    return LiveContext(source, authorize, server_side=True, clock=clock)
+    return LiveContext(source, authorize, server_side=True, refuse_after=refuse_after, clock=clock)
 
 
-def client_context(source: X509Identity, authorize: Authorizer) -> LiveContext:
+def client_context(
+    source: X509Identity, authorize: Authorizer, *, refuse_after: timedelta | None = None
+) -> LiveContext:
     """Make the context of a client: the server must prove a SPIFFE ID that `authorize` accepts, whatever its host name."""
-    return LiveContext(source, authorize, server_side=False)
-
-
-def peer_id(connection: object) -> SpiffeID:
-    """Whose the other end of an SSLSocket or SSLObject is; in asyncio: `peer_id(writer.get_extra_info("ssl_object"))`.
-
-    Raises:
-        AuthorizationError: not a connection of a LiveContext, or its handshake is not over.
-    """
-    if isinstance(connection, _CheckedSocket | _CheckedObject) and connection.peer is not None:
-        return connection.peer
-    raise AuthorizationError("connection: expected one whose peer was verified by a LiveContext, found another")
+    return LiveContext(source, authorize, server_side=False, refuse_after=refuse_after)
 
 
 def _refuse_session(session: ssl.SSLSession | None) -> None:
     if session is not None:
         raise ValueError("session: expected none, because a resumed session would skip the verification of the peer")
-
-
-def _inner_context(connection: ssl.SSLSocket | ssl.SSLObject) -> _InnerContext:
-    context = connection.context
-    if not isinstance(context, _InnerContext):
-        raise TypeError(f"context: expected the one that made the connection, found {type(context).__name__}")
-    return context
-
-
-def _peer_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> Iterable[bytes]:
-    """What the peer sent, DER, leaf first."""
-    if sys.version_info >= (3, 13):
-        return connection.get_unverified_chain()
-    certificates: list[_ssl.Certificate] = connection._sslobj.get_unverified_chain()  # type: ignore[union-attr]  # noqa: SLF001 - public from 3.13 on
-    return [certificate.public_bytes(_ssl.ENCODING_DER) for certificate in certificates]
 
 
 @contextmanager

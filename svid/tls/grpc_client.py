@@ -16,6 +16,7 @@ import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 import grpc
@@ -24,7 +25,9 @@ from svid.errors import SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.source import X509Identity
 from svid.tls.authorize import Authorizer
-from svid.tls.context import client_context
+from svid.tls.connections import end_when_revoked
+from svid.tls.context import LiveContext, client_context
+from svid.tls.refusals import RevokedPeerError
 
 __all__ = ["grpc_aio_channel", "grpc_bearer_credentials", "grpc_channel"]
 
@@ -43,23 +46,30 @@ Options = Sequence[tuple[str, object]]
 
 @contextlib.contextmanager
 def grpc_channel(
-    target: str, source: X509Identity, authorize: Authorizer, *, options: Options = ()
+    target: str,
+    source: X509Identity,
+    authorize: Authorizer,
+    *,
+    options: Options = (),
+    refuse_after: timedelta | None = None,
 ) -> Iterator[grpc.Channel]:
     """Open a channel: the server must prove a SPIFFE ID that `authorize` accepts, whatever its host name, and sees our SVID.
 
-    A call is UNAVAILABLE while the server is not wanted, or there is no identity; the log of svid.tls.grpc_client says why.
+    A call is UNAVAILABLE while the server is not wanted or denied, or there is no identity; the log of svid.tls.grpc_client says why.
 
     Args:
         target: `host:port`, `[v6]:port`.
         options: gRPC's, for the channel.
+        refuse_after: as of LiveContext.
 
     Raises:
         ValueError: no target.
+        TypeError: as LiveContext.
 
     Source: SPIFFE X509-SVID 5; RFC 9113 6.8
     """
     with (
-        _relay(target, source, authorize) as name,
+        _relay(target, source, client_context(source, authorize, refuse_after=refuse_after)) as name,
         grpc.secure_channel(f"unix-abstract:{name}", _local(), _options(target, options)) as channel,
     ):
         yield channel
@@ -67,10 +77,15 @@ def grpc_channel(
 
 @contextlib.asynccontextmanager
 async def grpc_aio_channel(
-    target: str, source: X509Identity, authorize: Authorizer, *, options: Options = ()
+    target: str,
+    source: X509Identity,
+    authorize: Authorizer,
+    *,
+    options: Options = (),
+    refuse_after: timedelta | None = None,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Open the same for asyncio."""
-    with _relay(target, source, authorize) as name:
+    with _relay(target, source, client_context(source, authorize, refuse_after=refuse_after)) as name:
         async with grpc.aio.secure_channel(f"unix-abstract:{name}", _local(), _options(target, options)) as channel:
             yield channel
 
@@ -117,12 +132,12 @@ def _local() -> grpc.ChannelCredentials:
 
 
 @contextlib.contextmanager
-def _relay(target: str, source: X509Identity, authorize: Authorizer) -> Iterator[str]:
+def _relay(target: str, source: X509Identity, context: LiveContext) -> Iterator[str]:
     """Serve a Unix socket in a thread of its own, each connection of which ends at the target; the socket's abstract name."""
     host, colon, port = target.rpartition(":")
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
         raise ValueError(f"target: expected host:port, found {target!r}")
-    relay = _Relay(host.removeprefix("[").removesuffix("]"), int(port), source, authorize)
+    relay = _Relay(host.removeprefix("[").removesuffix("]"), int(port), source, context)
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     with contextlib.ExitStack() as leaving:
         leaving.callback(loop.close)
@@ -141,11 +156,11 @@ def _relay(target: str, source: X509Identity, authorize: Authorizer) -> Iterator
 class _Relay:
     """Carries bytes between gRPC and a server, and ends each connection softly whose identity is not today's."""
 
-    def __init__(self, host: str, port: int, source: X509Identity, authorize: Authorizer) -> None:
+    def __init__(self, host: str, port: int, source: X509Identity, context: LiveContext) -> None:
         self._host = host
         self._port = port
         self._source = source
-        self._context = client_context(source, authorize)
+        self._context = context
         self._context.set_alpn_protocols(["h2"])
         self._open: set[asyncio.Task[None]] = set()
 
@@ -181,8 +196,12 @@ class _Relay:
         except (OSError, SVIDError, TimeoutError) as e:
             _log.warning("no connection to %s:%d: %s", self._host, self._port, _reason(e))
             return
+        end_when_revoked(theirs[1].transport)
         try:
             await self._carry((reader, writer), theirs, identity)
+        except RevokedPeerError as e:
+            _log.warning("connection to %s:%d ended: %s", self._host, self._port, e)
+            writer.transport.abort()  # what it sent and gRPC has not taken yet goes nowhere
         finally:
             theirs[1].transport.abort()  # whoever is left to hear it has said the last word
 
@@ -221,7 +240,10 @@ class _Relay:
         finally:
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            ends = await asyncio.gather(*pumps, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, RevokedPeerError):
+                raise end
 
     def _is_today(self, identity: tuple[object, object]) -> bool:
         try:

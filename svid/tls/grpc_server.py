@@ -6,23 +6,26 @@ would serve everybody of every trusted trust domain: so a server and its port ar
 Clients: svid/tls/grpc_client.
 """
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import lru_cache
-from typing import Generic, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, cast
+from typing import Generic, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from svid.clock import Clock
+from svid.denials import number_of_jti
 from svid.encoding import MAX_CHAIN_LENGTH, certificates_from_pem
-from svid.errors import AuthorizationError, JWTSVIDError, SVIDError, X509SVIDError
+from svid.errors import RevokedError, SVIDError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.source import TokenVerifier, X509Identity, demand_source
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, strictly
-from svid.tls.context import HandshakeRefusedError, server_context
+from svid.tls.context import server_context
+from svid.tls.enforcement import Enforcement, Peer
+from svid.tls.grpc_calls import Admission, Behaviour, Call, guarded, guarded_aio, look_again_on_change
 from svid.tls.guard import verify_bearer
 
 __all__ = [
@@ -40,16 +43,6 @@ __all__ = [
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
 InterceptorT = TypeVar("InterceptorT")
-
-
-class Call(Protocol):
-    """What a check looks at: the context of a call, of either of gRPC's servers."""
-
-    def auth_context(self) -> Mapping[str, object]:
-        """Tell what TLS proved: by name, some bytes each."""
-
-    def invocation_metadata(self) -> object:
-        """Tell what the caller sent before its message: pairs of a name and a value."""
 
 
 class LatestConfiguration:
@@ -84,23 +77,38 @@ class PeerCheck:
 
     Args:
         source: its bundles vouch for peers; a server of this check shows its X509-SVID.
+        refuse_after: as of LiveContext, of each new call.
 
     Raises:
-        TypeError: no source, or an authorizer that cannot answer; the two in the wrong order, for example.
+        TypeError: as LiveContext.
     """
 
-    def __init__(self, source: X509Identity, authorize: Authorizer, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        source: X509Identity,
+        authorize: Authorizer,
+        *,
+        refuse_after: timedelta | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.source = source
-        self._context = server_context(source, authorize, clock=clock)
+        self._context = server_context(source, authorize, refuse_after=refuse_after, clock=clock)
+        self.enforcement = self._context.enforcement
+        look_again_on_change(source, self.enforcement)
 
     def __call__(self, context: Call) -> SpiffeID:
         """Say whose the other end is; a method may ask, too.
 
         Raises:
-            X509SVIDError: it showed none, or its bundle does not vouch for it any more.
+            X509SVIDError: it showed none.
+            HandshakeRefusedError: its bundle does not vouch for it any more, or it is denied.
             AuthorizationError: it is not wanted.
             SVIDError: nothing can be verified now.
         """
+        return self.admit(context).peer.spiffe_id
+
+    def admit(self, context: Call) -> Admission:
+        """Do the same, and say how to ask again for as long as the call lasts."""
         facts = cast("Mapping[str, Collection[bytes]]", context.auth_context())
         if list(facts.get("ssl_session_reused", ())) != [b"false"]:
             raise X509SVIDError("peer: expected a full handshake, found a resumed session")
@@ -108,7 +116,8 @@ class PeerCheck:
         if len(leaf) != 1:
             raise X509SVIDError("peer: expected an X509-SVID, found none")
         self.source.svid  # noqa: B018 - raises where our own identity was taken away
-        return self._context.admit(_der(leaf[0], *facts.get("x509_pem_cert_chain", ())))
+        chain = _der(leaf[0], *facts.get("x509_pem_cert_chain", ()))
+        return Admission(*self._context.stay(chain))
 
 
 class BearerCheck:
@@ -116,25 +125,48 @@ class BearerCheck:
 
     Args:
         audience: what we are called; one of these must be in the token.
+        refuse_after: how old the issuer's last word on revocations may be at a call; None: as old as it is, with a warning in the log.
 
     Raises:
-        TypeError: no source of JWT-SVIDs, or an authorizer that cannot answer.
+        TypeError: no source of JWT-SVIDs, or an authorizer that cannot answer. Or `refuse_after`, of a source that knows of no revocations.
     """
 
-    def __init__(self, source: TokenVerifier, *, audience: str | Collection[str], authorize: Authorizer) -> None:
+    def __init__(
+        self,
+        source: TokenVerifier,
+        *,
+        audience: str | Collection[str],
+        authorize: Authorizer,
+        refuse_after: timedelta | None = None,
+    ) -> None:
         demand_source(source, "verify")
+        self.enforcement = Enforcement(source, point="BearerCheck", refuse_after=refuse_after)
         self._source = source
         self._audience = audience
         self._authorize = strictly(authorize)
 
     def __call__(self, context: Call) -> JWTSVID:
-        """Check the token, and say whose it is; raises as `svid.tls.guard.verify_bearer`."""
+        """Check the token, and say whose it is; raises as `svid.tls.guard.verify_bearer`, and OutdatedError."""
+        self.enforcement.demand_fresh()
         metadata = cast("Collection[tuple[str, str | bytes]] | None", context.invocation_metadata()) or ()
         found = [value for name, value in metadata if name == "authorization"]
         header = found[0] if len(found) == 1 else ""  # of several none can be trusted
         return verify_bearer(
             header if isinstance(header, str) else "", self._source, audience=self._audience, authorize=self._authorize
         )
+
+    def admit(self, context: Call) -> Admission:
+        """Check the token, and say how to ask again for as long as the call lasts; the end of the token does not end the call."""
+        svid = self(context)
+        number = number_of_jti(svid.jti)
+        peer = Peer(svid.spiffe_id, frozenset(() if number is None else (number,)))
+
+        def recheck() -> None:
+            if self.enforcement.is_denied(peer):
+                raise RevokedError(f"jti: expected a token that is not revoked, found one of {peer.spiffe_id}")
+            self._authorize(peer.spiffe_id)
+
+        return Admission(peer, recheck)
 
 
 class ServerSettings(TypedDict, Generic[InterceptorT], total=False):
@@ -231,7 +263,6 @@ def _credentials(source: X509Identity) -> grpc.ServerCredentials:
 
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[RequestT, ReplyT]"
-Behaviour: TypeAlias = Callable[[object, object], object]
 Parse: TypeAlias = Callable[[bytes], RequestT]
 _Make: TypeAlias = "Callable[[Behaviour, object, object], _Handler[RequestT, ReplyT]]"
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -249,14 +280,7 @@ class _Interceptor(grpc.ServerInterceptor):
         return guarded_method(continuation(handler_call_details), self._guard)
 
     def _guard(self, behaviour: Behaviour) -> Behaviour:
-        def guarded(request: object, context: object) -> object:
-            call = cast("grpc.ServicerContext", context)
-            refusal = _refusal(self._check, call)
-            if refusal is not None:
-                call.abort(*refusal)
-            return behaviour(request, context)
-
-        return guarded
+        return guarded(behaviour, self._check.admit, self._check.enforcement)
 
 
 class _AioInterceptor(grpc.aio.ServerInterceptor):
@@ -271,22 +295,7 @@ class _AioInterceptor(grpc.aio.ServerInterceptor):
         return guarded_method(await continuation(handler_call_details), self._guard)
 
     def _guard(self, behaviour: Behaviour) -> Behaviour:
-        async def admit(context: object) -> None:
-            call = cast("grpc.aio.ServicerContext[object, object]", context)
-            refusal = _refusal(self._check, call)
-            if refusal is not None:
-                await call.abort(*refusal)
-
-        async def yields(request: object, context: object) -> AsyncIterator[object]:
-            await admit(context)
-            async for reply in cast("AsyncIterator[object]", behaviour(request, context)):
-                yield reply
-
-        async def returns(request: object, context: object) -> object:
-            await admit(context)
-            return await cast("Awaitable[object]", behaviour(request, context))
-
-        return yields if inspect.isasyncgenfunction(behaviour) else returns
+        return guarded_aio(behaviour, self._check.admit, self._check.enforcement)
 
 
 def guarded_method(
@@ -300,21 +309,6 @@ def guarded_method(
     kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
     make = cast("_Make[RequestT, ReplyT]", getattr(grpc, f"{kind}_rpc_method_handler"))
     return make(guard(getattr(handler, kind)), parsing(handler.request_deserializer), handler.response_serializer)
-
-
-def _refusal(
-    check: BearerCheck | PeerCheck, context: "grpc.ServicerContext | grpc.aio.ServicerContext[object, object]"
-) -> tuple[grpc.StatusCode, str] | None:
-    """Ask, and say how the call is refused; the reason is not the peer's business."""
-    try:
-        check(context)
-    except AuthorizationError:
-        return grpc.StatusCode.PERMISSION_DENIED, "forbidden"
-    except (HandshakeRefusedError, X509SVIDError, JWTSVIDError):
-        return grpc.StatusCode.UNAUTHENTICATED, "unauthenticated"
-    except SVIDError:
-        return grpc.StatusCode.UNAVAILABLE, "unavailable"
-    return None
 
 
 @lru_cache(maxsize=256)

@@ -4,12 +4,14 @@ Needs nothing but ASGI itself. Whether a token is valid is svid/jwtsvid's; who i
 """
 
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from datetime import timedelta
 from typing import Protocol, TypeAlias
 
 from svid.errors import AuthorizationError, JWTSVIDError, SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.source import TokenVerifier, demand_source
 from svid.tls.authorize import Authorizer, strictly
+from svid.tls.enforcement import Enforcement
 
 __all__ = ["JWTGuard", "verify_bearer"]
 
@@ -36,7 +38,7 @@ def verify_bearer(
 
     Raises:
         TypeError: `authorize` cannot answer.
-        JWTSVIDError: there is no token, or it is not valid here and now.
+        JWTSVIDError: there is no token, or it is not valid here and now; where it was revoked, a RevokedError, too.
         AuthorizationError: it is valid, and its SPIFFE ID is not wanted.
         WorkloadAPIError: nothing can be verified now.
 
@@ -57,14 +59,24 @@ class JWTGuard:
     The app finds the token's JWTSVID as `request.state.jwt_svid`. Without a valid one a request is answered 401, with one of somebody who
     is not wanted 403, and 503 while nothing can be verified.
 
+    Args:
+        refuse_after: how old the issuer's last word on revocations may be; None: as old as it is, with a warning in the log.
+
     Raises:
-        TypeError: no source of JWT-SVIDs, or an authorizer that cannot answer.
+        TypeError: no source of JWT-SVIDs, or an authorizer that cannot answer. Or `refuse_after`, of a source that knows of no revocations.
     """
 
     def __init__(
-        self, app: _App, *, source: TokenVerifier, audience: str | Collection[str], authorize: Authorizer
+        self,
+        app: _App,
+        *,
+        source: TokenVerifier,
+        audience: str | Collection[str],
+        authorize: Authorizer,
+        refuse_after: timedelta | None = None,
     ) -> None:
         demand_source(source, "verify")
+        self._enforcement = Enforcement(source, point="JWTGuard", refuse_after=refuse_after)
         self._app = app
         self._source = source
         self._audience = audience
@@ -76,6 +88,7 @@ class JWTGuard:
             await self._app(scope, receive, send)
             return
         try:
+            self._enforcement.demand_fresh()
             svid = verify_bearer(
                 _authorization(scope), self._source, audience=self._audience, authorize=self._authorize
             )

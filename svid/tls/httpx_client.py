@@ -4,11 +4,15 @@ Needs httpx (`pip install svid[httpx]`). `httpx.Client(verify=client_context(…
 plain http. Here the check is in the transport, which no request gets past.
 """
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+
 import httpx
 
 from svid.source import X509Identity
 from svid.tls.authorize import Authorizer
 from svid.tls.context import client_context
+from svid.tls.refusals import RevokedPeerError
 
 __all__ = ["httpx_async_client", "httpx_client"]
 
@@ -22,11 +26,60 @@ class _Transport(httpx.HTTPTransport):
 class _AsyncTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         _demand_https(request)
-        return await super().handle_async_request(request)
+        sending = _Sending(request)
+        while True:
+            try:
+                response = await super().handle_async_request(request)
+            except RevokedPeerError as e:
+                if sending.begun:
+                    raise httpx.NetworkError(str(e), request=request) from e
+                # One that was kept, to a peer that is denied by now: each of these is closed by this, and a new one may be admitted.
+            else:
+                if isinstance(response.stream, httpx.AsyncByteStream):
+                    response.stream = _Coming(response.stream, request)
+                return response
+
+
+class _Sending:
+    """Whether anything of a request was sent; httpx tells by its trace."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        self.begun = False
+        self._theirs: Callable[[str, object], Awaitable[None]] | None = request.extensions.get("trace")
+        request.extensions = {**request.extensions, "trace": self._note}
+
+    async def _note(self, event: str, info: object) -> None:
+        if event.endswith(".send_request_headers.complete"):
+            self.begun = True
+        if self._theirs is not None:
+            await self._theirs(event, info)
+
+
+class _Coming(httpx.AsyncByteStream):
+    """The body of a response, whose end by a denial is an error of httpx's, as it is in a blocking client."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, request: httpx.Request) -> None:
+        self._stream = stream
+        self._request = request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._stream:
+                yield piece
+        except RevokedPeerError as e:
+            raise httpx.ReadError(str(e), request=self._request) from e
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def httpx_client(
-    source: X509Identity, authorize: Authorizer, *, proxy: str | httpx.Proxy | None = None, http2: bool = False
+    source: X509Identity,
+    authorize: Authorizer,
+    *,
+    proxy: str | httpx.Proxy | None = None,
+    http2: bool = False,
+    refuse_after: timedelta | None = None,
 ) -> httpx.Client:
     """Make a client: the server must prove a SPIFFE ID that `authorize` accepts, whatever its host name, and sees our SVID.
 
@@ -36,19 +89,26 @@ def httpx_client(
     Args:
         proxy: is asked for a tunnel, in which the server is checked. The TLS to an https proxy is httpx's own, or by its `ssl_context`.
         http2: offer HTTP/2; needs `httpx[http2]`.
+        refuse_after: as of LiveContext.
 
     Raises:
-        TypeError: no source, or an authorizer that cannot answer.
+        TypeError: as LiveContext.
     """
-    return httpx.Client(transport=_Transport(verify=client_context(source, authorize), proxy=proxy, http2=http2))
+    context = client_context(source, authorize, refuse_after=refuse_after)
+    return httpx.Client(transport=_Transport(verify=context, proxy=proxy, http2=http2))
 
 
 def httpx_async_client(
-    source: X509Identity, authorize: Authorizer, *, proxy: str | httpx.Proxy | None = None, http2: bool = False
+    source: X509Identity,
+    authorize: Authorizer,
+    *,
+    proxy: str | httpx.Proxy | None = None,
+    http2: bool = False,
+    refuse_after: timedelta | None = None,
 ) -> httpx.AsyncClient:
     """Make the same for asyncio."""
-    transport = _AsyncTransport(verify=client_context(source, authorize), proxy=proxy, http2=http2)
-    return httpx.AsyncClient(transport=transport)
+    context = client_context(source, authorize, refuse_after=refuse_after)
+    return httpx.AsyncClient(transport=_AsyncTransport(verify=context, proxy=proxy, http2=http2))
 
 
 def _demand_https(request: httpx.Request) -> None:

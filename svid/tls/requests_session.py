@@ -4,6 +4,7 @@ Needs requests (`pip install svid[requests]`). A proxy is asked for a tunnel, an
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import requests
 from requests import PreparedRequest, Response
@@ -70,17 +71,22 @@ class _SVIDSession(requests.Session):
         return adapter
 
 
-def requests_session(source: X509Identity, authorize: Authorizer) -> requests.Session:
+def requests_session(
+    source: X509Identity, authorize: Authorizer, *, refuse_after: timedelta | None = None
+) -> requests.Session:
     """Make a session: the server must prove a SPIFFE ID that `authorize` accepts, whatever its host name, and sees our SVID.
 
     That holds behind a proxy, after a redirection, and whatever `verify` and the variables of the environment say: these name authorities
     for the certificate of an https proxy, which is always verified. Plain http is refused. Other adapters are refused; retries are set by
     `session.get_adapter("https://").max_retries`.
 
+    Args:
+        refuse_after: as of LiveContext.
+
     Raises:
-        TypeError: no source, or an authorizer that cannot answer.
+        TypeError: as LiveContext.
     """
-    return _SVIDSession(_SVIDAdapter(client_context(source, authorize)))
+    return _SVIDSession(_SVIDAdapter(client_context(source, authorize, refuse_after=refuse_after)))
 
 
 def _demand_https(url: str | None) -> None:

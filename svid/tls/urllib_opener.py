@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from http.client import HTTPResponse
 from urllib.error import URLError
 from urllib.request import (
@@ -34,7 +35,11 @@ class _HTTPSOnly(BaseHandler):
 
 
 def urllib_opener(
-    source: X509Identity, authorize: Authorizer, *, proxies: Mapping[str, str] | None = None
+    source: X509Identity,
+    authorize: Authorizer,
+    *,
+    proxies: Mapping[str, str] | None = None,
+    refuse_after: timedelta | None = None,
 ) -> OpenerDirector:
     """Make an opener: the server must prove a SPIFFE ID that `authorize` accepts, whatever its host name, and sees our SVID.
 
@@ -43,15 +48,16 @@ def urllib_opener(
     Args:
         proxies: as ProxyHandler takes them, `{"https": "http://…"}`; without them the variables of the environment count. A proxy is
             asked for a tunnel, in which the server is checked; urllib knows of no https proxies.
+        refuse_after: as of LiveContext.
 
     Raises:
-        TypeError: no source, or an authorizer that cannot answer.
+        TypeError: as LiveContext.
     """
     opener = OpenerDirector()
     for handler in (
         _HTTPSOnly(),
         ProxyHandler(None if proxies is None else dict(proxies)),
-        HTTPSHandler(context=client_context(source, authorize)),
+        HTTPSHandler(context=client_context(source, authorize, refuse_after=refuse_after)),
         HTTPRedirectHandler(),
         HTTPErrorProcessor(),
         HTTPDefaultErrorHandler(),

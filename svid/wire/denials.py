@@ -68,10 +68,15 @@ class DenialsMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """What an enforcement point says it has taken."""
+    """What an enforcement point says it has taken.
+
+    Attributes:
+        gone: its process goes on without it.
+    """
 
     epoch: Epoch
     point: str
+    gone: bool = False
 
 
 def read_denied(message: pb.Denied) -> DenialsMessage:
@@ -111,12 +116,12 @@ def read_enforced(request: pb.EnforcedRequest) -> Enforced:
         SVIDError: no epoch, or a name of the point that is empty or too long.
     """
     check_point(request.point)
-    return Enforced(epoch=_read_epoch(request.epoch), point=request.point)
+    return Enforced(epoch=_read_epoch(request.epoch), point=request.point, gone=request.gone)
 
 
 def write_enforced(value: Enforced) -> pb.EnforcedRequest:
     """Write a receipt."""
-    return pb.EnforcedRequest(epoch=_write_epoch(value.epoch), point=value.point)
+    return pb.EnforcedRequest(epoch=_write_epoch(value.epoch), point=value.point, gone=value.gone)
 
 
 def check_point(point: str) -> None:

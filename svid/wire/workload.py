@@ -5,7 +5,7 @@ svid/workloadapi's.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
@@ -13,8 +13,9 @@ from typing import TypeVar
 from google.protobuf import json_format
 
 from svid.bundle import Bundle
+from svid.crl import CRL
 from svid.encoding import JSON
-from svid.errors import BundleError, JWTSVIDError, SVIDError, WorkloadAPIError, X509SVIDError
+from svid.errors import BundleError, CRLError, JWTSVIDError, SVIDError, WorkloadAPIError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
@@ -43,10 +44,15 @@ _log.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X509Context:
-    """The X509-SVIDs of a workload, the default one first, and every bundle that it may check its peers with."""
+    """The X509-SVIDs of a workload, the default one first, and every bundle that it may check its peers with.
+
+    Args:
+        crls: what authorities say of certificates that ended before their time; which of them says so was not looked at (CRL.check).
+    """
 
     svids: tuple[X509SVID, ...]
     bundles: Mapping[TrustDomain, Bundle]
+    crls: tuple[CRL, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,9 @@ class ValidatedToken:
 
 
 def read_x509_context(response: pb.X509SVIDResponse) -> X509Context:
-    """Read an answer of FetchX509SVID; of two SVIDs with one hint the first counts, foreign bundles that cannot be read are left out.
+    """Read an answer of FetchX509SVID; of two SVIDs with one hint the first counts.
+
+    Foreign bundles and revocation lists that cannot be read are left out.
 
     Raises:
         WorkloadAPIError: a mandatory field is empty.
@@ -84,7 +92,9 @@ def read_x509_context(response: pb.X509SVIDResponse) -> X509Context:
         if trust_domain not in own:
             own[trust_domain] = Bundle.from_der(trust_domain, message.bundle)
     return X509Context(
-        svids=tuple(svids), bundles=MappingProxyType({**_bundles(response.federated_bundles, Bundle.from_der), **own})
+        svids=tuple(svids),
+        bundles=MappingProxyType({**_bundles(response.federated_bundles, Bundle.from_der), **own}),
+        crls=tuple(_crls(response.crl)),
     )
 
 
@@ -173,11 +183,12 @@ def write_x509_context(context: X509Context) -> pb.X509SVIDResponse:
             )
             for svid in context.svids
         ],
+        crl=[crl.der for crl in context.crls],
         federated_bundles=_x509_bundles(bundle for name, bundle in context.bundles.items() if name not in own),
     )
 
 
-def write_x509_bundles(bundles: Mapping[TrustDomain, Bundle]) -> pb.X509BundlesResponse:
+def write_x509_bundles(bundles: Mapping[TrustDomain, Bundle], *, crls: Iterable[CRL] = ()) -> pb.X509BundlesResponse:
     """Write an answer of FetchX509Bundles; bundles without an X.509 authority are left out: some clients end for good on one.
 
     Raises:
@@ -185,7 +196,8 @@ def write_x509_bundles(bundles: Mapping[TrustDomain, Bundle]) -> pb.X509BundlesR
 
     Source: SPIFFE Workload API 5.2.2, Trust Domain and Bundle 4.1.3
     """
-    return pb.X509BundlesResponse(bundles=_required("bundles", _x509_bundles(bundles.values())))
+    documents = _required("bundles", _x509_bundles(bundles.values()))
+    return pb.X509BundlesResponse(bundles=documents, crl=[crl.der for crl in crls])
 
 
 def write_jwt_svids(svids: Iterable[tuple[SpiffeID, str, str]]) -> pb.JWTSVIDResponse:
@@ -258,6 +270,15 @@ def _some_bundles(
     if not bundles:
         raise BundleError("bundles: expected at least 1 that can be read, found none", clause="Workload API 4.5")
     return MappingProxyType(bundles)
+
+
+def _crls(found: Iterable[bytes]) -> Iterator[CRL]:
+    """Read revocation lists; one that is broken must not keep an identity from being renewed."""
+    for document in found:
+        try:
+            yield CRL.from_der(document)
+        except CRLError as e:
+            _log.warning("revocation list left out", extra={"reason": str(e)})
 
 
 def _bundles(found: Mapping[str, bytes], read: Callable[[TrustDomain, bytes], Bundle]) -> dict[TrustDomain, Bundle]:

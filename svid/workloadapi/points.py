@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
+from functools import partial
 
 from svid.errors import WorkloadAPIError
 from svid.spiffeid import TrustDomain
@@ -44,8 +45,9 @@ class Points:
         self._send = send
         self._changed = threading.Condition()
         self._points: dict[object, _Point] = {}
-        self._due: dict[str, Epoch] = {}
+        self._due: dict[str, Enforced] = {}
         self._sent: dict[str, Epoch] = {}
+        self._reached: Epoch | None = None
         self._is_ended = False
 
     def register(self, callback: Callable[[TrustDomain, Collection[int]], None], name: str) -> Callable[[], None]:
@@ -58,13 +60,9 @@ class Points:
         token = object()
         with self._changed:
             self._points[token] = _Point(name=name, callback=callback)
-
-        def unregister() -> None:
-            with self._changed:
-                self._points.pop(token, None)
-                self._sent.pop(name, None)  # names that nobody has any more must not gather here
-
-        return unregister
+            if self._reached is not None:  # what was told before, it has from its source
+                self._write_receipts(self._reached)
+        return partial(self._unregister, token)
 
     def tell(self, trust_domain: TrustDomain, new: tuple[int, ...], held: Container[int]) -> None:
         """Tell every point what is new, and whoever raised before what it owes, as far as that is still held."""
@@ -83,18 +81,16 @@ class Points:
     def reached(self, epoch: Epoch) -> None:
         """Everything up to this epoch was told: send the receipts that the attestor does not have yet.
 
-        Of points that share a name there is one receipt, when all have taken it.
+        Of points that share a name there is one receipt, when all have taken it; and one when the last of them left.
         """
         with self._changed:
-            owing = {point.name for point in self._points.values() if point.owes}
-            for name in {point.name for point in self._points.values()} - owing:
-                if self._sent.get(name) != epoch:
-                    self._due[name] = epoch
-            self._changed.notify_all()
+            self._reached = epoch
+            self._write_receipts(epoch)
 
     def forget_receipts(self) -> None:
         """The stream ended: whoever serves the next one may have none of them."""
         with self._changed:
+            self._reached = None
             self._due.clear()
             self._sent.clear()
 
@@ -104,14 +100,46 @@ class Points:
             self._is_ended = True
             self._changed.notify_all()
 
+    def _write_receipts(self, epoch: Epoch) -> None:
+        points = list(self._points.values())
+        names, owing = {point.name for point in points}, {point.name for point in points if point.owes}
+        for name in names - owing:
+            if self._sent.get(name) != epoch or self._is_leaving(name):
+                self._due[name] = Enforced(epoch=epoch, point=name)
+        for name in self._sent.keys() - names:
+            self._leave(name)
+        self._changed.notify_all()
+
+    def _unregister(self, token: object) -> None:
+        with self._changed:
+            point = self._points.pop(token, None)
+            if point is None:
+                return
+            if point.name in [other.name for other in list(self._points.values())]:
+                self._sent.pop(point.name, None)  # what the others have taken may be another epoch
+                return
+            self._due.pop(point.name, None)
+            if point.name in self._sent:
+                self._leave(point.name)
+                self._changed.notify_all()
+
+    def _leave(self, name: str) -> None:
+        self._due[name] = Enforced(epoch=self._sent[name], point=name, gone=True)
+
+    def _is_leaving(self, name: str) -> bool:
+        return name in self._due and self._due[name].gone
+
     def _run(self) -> None:
         while (receipt := self._next()) is not None:
             try:
                 self._send(receipt)
             except WorkloadAPIError as e:
                 _log.info("receipt lost", extra={"point": receipt.point, "reason": str(e)})
-                with self._changed:
-                    self._sent.pop(receipt.point, None)  # so that it is due again with the next message
+                with self._changed:  # so that it is due again with the next message
+                    if receipt.gone:
+                        self._sent.setdefault(receipt.point, receipt.epoch)
+                    else:
+                        self._sent.pop(receipt.point, None)
 
     def _next(self) -> Enforced | None:
         """Wait for the next receipt that is due; None: there will be no more."""
@@ -119,6 +147,9 @@ class Points:
             self._changed.wait_for(lambda: self._due or self._is_ended)
             if self._is_ended:
                 return None
-            name = next(iter(self._due))  # whichever has waited longest
-            epoch = self._sent[name] = self._due.pop(name)
-        return Enforced(epoch=epoch, point=name)
+            receipt = self._due.pop(next(iter(self._due)))  # whichever has waited longest
+            if receipt.gone:
+                self._sent.pop(receipt.point, None)
+            else:
+                self._sent[receipt.point] = receipt.epoch
+        return receipt

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
 from svid.denials import number_of_jti
-from svid.errors import BundleError, JWTSVIDError, RevokedError, X509SVIDError
+from svid.errors import BundleError, JWTSVIDError, RevokedError, WorkloadAPIError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.jwtsvid import verify as verify_jwt
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -26,6 +26,7 @@ from svid.wire.workload import X509Context, read_jwt_bundles, read_x509_context
 from svid.workloadapi.client import Stream, WorkloadAPIClient
 from svid.workloadapi.denials import FollowedDenials
 from svid.workloadapi.follower import Follower
+from svid.workloadapi.listed import Listed
 from svid.x509svid import X509SVID
 
 __all__ = ["JWTSource", "X509Source"]
@@ -173,6 +174,7 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
         clock: Clock | None = None,
     ) -> None:
         self._pick = pick
+        self._listed = Listed(clock or SystemClock())
         super().__init__(socket, timeout, clock, WorkloadAPIClient.open_x509_contexts, read_x509_context)
 
     @classmethod
@@ -187,6 +189,19 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
         """Make a source and wait for the first answer, without holding up the event loop; raises as the constructor."""
         source = cls(socket, timeout=None, pick=pick, clock=clock)
         return await source._connected(timeout)
+
+    def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
+        """Whether this serial of that trust domain is denied, as far as is known now.
+
+        Where nobody tells of denials, by the revocation lists that came with the bundles: those close no connection (`on_denied`).
+        """
+        is_denied = super().is_denied(trust_domain, number)
+        if is_denied or self.denials_age() is not None:
+            return is_denied
+        try:
+            return self._listed.is_denied(trust_domain, number, self.context)
+        except WorkloadAPIError:  # there is no answer, and without one there are no bundles either
+            return False
 
     @property
     def context(self) -> X509Context:

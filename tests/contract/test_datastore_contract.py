@@ -17,6 +17,7 @@ from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import activated, published, tainted
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import Live
 from svid.entry import EntryID
 from svid.keys import KeyID
@@ -221,6 +222,13 @@ async def test_the_ledger_is_read_newest_first_and_resolved_by_serial(store: Dat
     assert rest == [replace(credential("s1"), number=1)]
 
 
+async def test_those_of_many_serials_that_are_in_the_ledger_are_read_at_once(store: Datastore) -> None:
+    await store.write(lambda tx: tx.ledger.record([credential(serial) for serial in ("s1", "s2", "s3")]))
+    found = await store.read(lambda tx: {one.serial: one for one in tx.ledger.among(["s3", "s9", "s1"])})
+    assert found == {"s1": replace(credential("s1"), number=1), "s3": replace(credential("s3"), number=3)}
+    assert await store.read(lambda tx: list(tx.ledger.among([]))) == []
+
+
 async def test_the_ledger_is_filtered_by_spiffe_id_entry_and_node(store: Datastore) -> None:
     rows = [credential("s1"), credential("s2", spiffe_id="spiffe://example.org/b", entry_id="e2", node_id="n2")]
     await store.write(lambda tx: tx.ledger.record(rows))
@@ -252,7 +260,10 @@ async def test_the_ledger_knows_under_what_a_key_was_certified(store: Datastore)
     rows = [credential("s1", key_hash="k1"), replace(credential("s2", key_hash="k2"), entry_id=None), credential("s3")]
     await store.write(lambda tx: tx.ledger.record(rows))
     holders = await store.read(lambda tx: tx.ledger.holders(["k1", "k2", "k3", ""]))
-    assert holders == {"k1": ("e1", "n1"), "k2": (None, "n1")}
+    assert holders == {
+        "k1": Holder(entry_id=EntryID("e1"), node_id=NodeID("n1")),
+        "k2": Holder(entry_id=None, node_id=NodeID("n1")),
+    }
 
 
 async def test_an_authority_comes_back_as_it_went_in(store: Datastore) -> None:

@@ -28,6 +28,7 @@ from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from svid.clock import Clock, SystemClock
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
@@ -225,7 +226,7 @@ async def test_what_is_acknowledged_the_issuer_knows(world: World) -> None:
     await world.create(entry_below(node))
     cursor = (await first(client, None)).cursor
     assert await world.acknowledged(node) < cursor.number
-    await client.acknowledge(cursor)
+    await client.acknowledge(cursor, Enforcement(number=cursor.number))
     async with asyncio.timeout(SECONDS):
         while await world.acknowledged(node) != cursor.number:  # noqa: ASYNC110 - the issuer writes it a little later
             await asyncio.sleep(0)
@@ -297,4 +298,4 @@ async def test_a_node_comes_back_by_the_key_of_its_svid_as_itself(world: World) 
 
 
 async def acknowledge_nothing(client: IssuerClient) -> None:
-    await client.acknowledge(Cursor(incarnation="none", number=0))
+    await client.acknowledge(Cursor(incarnation="none", number=0), Enforcement(number=0))

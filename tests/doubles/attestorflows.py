@@ -13,10 +13,12 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.serve_denials import ServeDenials
 from attestor.main import flow_tasks
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from cognomen.daemon.supervisor import Task
 from cognomen.daemon.troubles import Troubles
 from svid.clock import Clock
@@ -38,16 +40,19 @@ async def joined_flows(issuer: IssuerInMemory, own: Clock) -> ObserveAttestor:
         node, state=state, door=client, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
     )
     denials = KeepDenials(cache.denials, store=MemoryDenials(), clock=clock, troubles=troubles)
+    receipts = Receipts(cache.denials)
+    feed = FollowFeed(
+        cache, keep, denials, receipts, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
+    )
     return ObserveAttestor(
         started_at=clock.now(),
         clock=clock,
         compare=CompareClocks(clock, troubles),
         cache=cache,
         node=keep,
-        feed=FollowFeed(
-            cache, keep, denials, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics
-        ),
+        feed=feed,
         denials=denials,
+        followers=ServeDenials(cache.denials, receipts, age=feed.age, clock=clock),
         renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
         jwts=MintJWTs(client=client, cache=cache, clock=clock, troubles=troubles, metrics=metrics),
         troubles=troubles,

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable
 
-from cognomen.protocol.feed import BundleIs, CheckpointIs, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, DenialsPut, EntryGone, EntryPut, Update
 from cognomen.wire.feed import update_from_pb, write_update
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
+from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import TrustDomain
 
-__all__ = ["bundle_told", "checkpoint_told", "entries_gone", "entries_put", "updates_of"]
+__all__ = ["bundle_told", "checkpoint_told", "denials_told", "entries_gone", "entries_put", "updates_of"]
 
 
 def entries_put(updates: Iterable[Update]) -> tuple[RegistrationEntry, ...]:
@@ -18,6 +19,10 @@ def entries_put(updates: Iterable[Update]) -> tuple[RegistrationEntry, ...]:
 
 def entries_gone(updates: Iterable[Update]) -> tuple[EntryID, ...]:
     return tuple(update.entry_id for update in updates if isinstance(update, EntryGone))
+
+
+def denials_told(updates: Iterable[Update]) -> tuple[Denial, ...]:
+    return tuple(denial for update in updates if isinstance(update, DenialsPut) for denial in update.denials)
 
 
 def bundle_told(updates: Iterable[Update]) -> Bundle | None:

@@ -13,6 +13,7 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from attestor.decisions.node import Node, NodeCredential
@@ -21,6 +22,7 @@ from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX5
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from issuer.decisions.feedsteps import cut, in_order
 from svid.bundle import Bundle
 from svid.clock import Clock
@@ -87,6 +89,21 @@ class Authority:
         }
         return jwt.encode(claims, self.jwt_key, algorithm="ES256", headers={"kid": self.kid})
 
+    def crl(self, *serials: int, number: int = 1) -> bytes:
+        """Sign a revocation list of these, DER."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._subject)
+            .last_update(self._clock.now())
+            .next_update(self.certificate.not_valid_after_utc)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self._clock.now())
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
+
     def _own_certificate(self, name: str) -> x509.Certificate:
         self._subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority {name}")])
         uri = x509.UniformResourceIdentifier(str(self._trust_domain.id))
@@ -136,6 +153,8 @@ class IssuerInMemory:
         is_silent: calls of a node get no answer, as long as that lasts; not those that began before it was over.
         most: larger mints find no answer, as over a thin way; None: none is too large.
         cancels: that many calls of a node end as if gRPC had cancelled them.
+        words: how often it said that it is alive.
+        denies_mints: that many SVIDs are denied before they are handed out, and the feed is faster.
         loses_replies: a join is done, but its answer gets lost, that many times.
         refused_node: what every call of a node is refused with.
         refused_return: what a readmission is refused with.
@@ -153,6 +172,7 @@ class IssuerInMemory:
         self.most: int | None = None
         self.cancels = 0
         self.words = 0
+        self.denies_mints = 0
         self.loses_replies = 0
         self.refused_node: Refused | None = None
         self.refused_return: Refused | None = None
@@ -160,11 +180,13 @@ class IssuerInMemory:
         self.mints: list[int] = []
         self.jwt_mints: list[int] = []
         self.acknowledged: list[Cursor] = []
+        self.enforcements: list[Enforcement] = []
         self.joined_keys: list[bytes] = []
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
         self._tainted: list[Authority] = []
         self._incarnation = 1
+        self.crls: list[bytes] = []
         self._log: list[EntryID | tuple[Denial, ...] | None] = []  # None: the bundle changed
         self._entries: dict[EntryID, RegistrationEntry] = {}
         self._tokens: dict[str, bytes] = {}
@@ -240,6 +262,12 @@ class IssuerInMemory:
         self._log.append(None)
         self.wake()
 
+    def publish_crls(self, *crls: bytes) -> None:
+        """Say these revocation lists, DER, instead of those before."""
+        self.crls = [*crls]
+        self._log.append(None)
+        self.wake()
+
     def restore(self) -> None:
         """Come back from a backup: another incarnation, which knows of no denial."""
         self._incarnation += 1
@@ -300,7 +328,11 @@ class IssuerInMemory:
         head = Cursor(incarnation=str(self._incarnation), number=len(self._log))
         if cursor is None or cursor.incarnation != head.incarnation or cursor.number > head.number:
             updates = in_order(
-                denials=_denied(self._log), bundle=self.bundle, tainted=self.tainted, entries=self._entries.values()
+                denials=_denied(self._log),
+                bundle=self.bundle,
+                tainted=self.tainted,
+                crls=self.crls,
+                entries=self._entries.values(),
             )
             return [Change(cursor=head, snapshot=True, updates=tuple(updates))]
         if cursor == head and not returns:
@@ -311,6 +343,7 @@ class IssuerInMemory:
             denials=_denied(touched),
             bundle=self.bundle if None in touched or returns else None,
             tainted=self.tainted if None in touched else None,
+            crls=self.crls if None in touched else (),
             gone=ids - self._entries.keys(),
             entries=(self._entries[entry_id] for entry_id in ids & self._entries.keys()),
         )
@@ -389,19 +422,26 @@ class InMemoryIssuerClient:
                 await self._issuer.wait()
                 self._check_node()
 
-    async def acknowledge(self, cursor: Cursor) -> datetime | None:
+    async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
         self._check_node()
         await self._travel()
         if self.refused_acknowledgements:
             raise self.refused_acknowledgements.pop()
         self._issuer.acknowledged.append(cursor)
+        self._issuer.enforcements.append(enforcement)
         return self._issuer.clock.now()
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         self._check_node()
         await self._travel(len(requests))
         self._issuer.mints.append(len(requests))
-        return [self._issuer.mint(request) for request in requests]
+        minted = [self._issuer.mint(request) for request in requests]
+        if self._issuer.denies_mints:
+            self._issuer.denies_mints -= len(minted)
+            self._issuer.deny(*(one.chain[0].serial_number for one in minted if isinstance(one, MintedX509)))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        return minted
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         self._check_node()

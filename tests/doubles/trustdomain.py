@@ -1,5 +1,6 @@
 """A trust domain that signs whatever a test asks for, around the real time, because TLS reads the wall clock."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -11,6 +12,7 @@ from svid.keys import private_key_to_der
 from svid.spiffeid import TrustDomain
 from svid.wire.pb import workload_pb2 as pb
 from svid.x509svid import X509SVID
+from tests.doubles.crls import Listed, make_crl
 
 __all__ = ["TrustDomainDouble"]
 
@@ -95,9 +97,17 @@ class TrustDomainDouble:
         }
         return make_token(claims, self._authorities[0].key)
 
-    def answer(self, *svids: X509SVID, federated: "tuple[TrustDomainDouble, ...]" = ()) -> pb.X509SVIDResponse:
+    def crl(self, *serials: int, number: int = 1, authority: int = -1) -> bytes:
+        """A revocation list of these by an authority, the newest if none is named, DER."""
+        listed = Listed(number=number, serials=serials, this_update=self.now, next_update=self.now + 24 * _HOUR)
+        return make_crl(self._authorities[authority], listed)
+
+    def answer(
+        self, *svids: X509SVID, federated: "tuple[TrustDomainDouble, ...]" = (), crls: Sequence[bytes] = ()
+    ) -> pb.X509SVIDResponse:
         """The Workload API's message that holds these SVIDs."""
         return pb.X509SVIDResponse(
+            crl=crls,
             svids=[
                 pb.X509SVID(
                     spiffe_id=str(svid.spiffe_id),

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Seen", "proxy", "web_server"]
+__all__ = ["Seen", "lasting_web_server", "proxy", "web_server"]
 
 _SECONDS = 20
 _CONNECTIONS = 64  # at a time
@@ -44,6 +44,28 @@ def web_server(context: ssl.SSLContext | None = None, *, location: str = "") -> 
     def serve(seen: Seen, near: socket.socket) -> None:
         seen.heads.append(_request(near))
         near.sendall(_answer(status, "hello"))
+
+    with _running(serve, context) as seen:
+        yield seen
+
+
+@contextlib.contextmanager
+def lasting_web_server(context: ssl.SSLContext) -> Iterator[Seen]:
+    """Keep each connection: answer `hello`, or at `/long` bytes without end, as the body of `/taken` may be."""
+
+    def serve(seen: Seen, near: socket.socket) -> None:
+        while True:
+            head = _head(near)
+            seen.heads.append(head)
+            path = head.split()[1]
+            if path == "/taken":
+                while _some(near):
+                    pass
+            elif path == "/long":
+                near.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n")
+                while True:
+                    near.sendall(bytes(_CHUNK))
+            near.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
 
     with _running(serve, context) as seen:
         yield seen
@@ -86,6 +108,16 @@ def _request(near: socket.socket) -> str:
     while len(body) < length:
         body += _some(near)
     return f"{head.decode()}\r\n\r\n"
+
+
+def _head(near: socket.socket) -> str:
+    """Read the head of a request, and nothing after it."""
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        if not (byte := near.recv(1)):
+            raise EOFError
+        data += byte
+    return data.decode()
 
 
 def _some(near: socket.socket) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from attestor.flows.serve_denials import ServeDenials
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from attestor.workloadattestor.port import WorkloadAttestor
 from attestor.workloadattestor.unix import UnixAttestor
 from cognomen.daemon.caller import Caller, peer
@@ -146,7 +147,7 @@ class WorkloadSide:
 
     def denials_flow(self, age: Callable[[], timedelta] = timedelta) -> ServeDenials:
         """The flow that tells what this cache holds denied; by default the issuer was heard just now."""
-        return ServeDenials(self.cache.denials, age=age, clock=NodeClock(self.clock))
+        return ServeDenials(self.cache.denials, Receipts(self.cache.denials), age=age, clock=NodeClock(self.clock))
 
     def _apply(
         self,
@@ -189,18 +190,15 @@ async def serving(
         workload_api = WorkloadAPI(flow, caller, writer)
         return [workload_api] if denials is None else [workload_api, Denials(denials, caller, TRUST_DOMAIN)]
 
-    async with serve(
-        listener or listen(path, 0o666),
-        services,
-        Limits(),
-        translate=translate,
-        identify=identify,
-    ):
+    async with AsyncExitStack() as leaving:
+        if denials is not None:
+            words = asyncio.create_task(denials.run())
+            leaving.callback(words.cancel)
+        server = serve(listener or listen(path, 0o666), services, Limits(), translate=translate, identify=identify)
+        await leaving.enter_async_context(server)
         channel = Channel(path=str(path))
-        try:
-            yield channel
-        finally:
-            channel.close()
+        leaving.callback(channel.close)
+        yield channel
 
 
 async def call(

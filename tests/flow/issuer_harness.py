@@ -170,8 +170,9 @@ class Node:
         assert isinstance(reply, node_pb2.NodeCredential)
         return Node(self.address, key, reply)
 
-    async def acknowledge(self, cursor: node_pb2.Cursor) -> None:
-        await self._call("Acknowledge", node_pb2.AcknowledgeRequest(cursor=cursor), node_pb2.AcknowledgeResponse)
+    async def acknowledge(self, cursor: node_pb2.Cursor, enforcement: node_pb2.Enforcement | None = None) -> None:
+        request = node_pb2.AcknowledgeRequest(cursor=cursor, enforcement=enforcement)
+        await self._call("Acknowledge", request, node_pb2.AcknowledgeResponse)
 
     def follow(
         self, cursor: node_pb2.Cursor | None = None

@@ -16,6 +16,12 @@ from cognomen.daemon.invite import Invite
 from cognomen.wire.node import entry_from_pb, entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.config import IssuerConfig
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.revocation import Reason, RevocationKind, Target
+from issuer.flows.revoke import Revoke
+from issuer.flows.watch_enforcement import WatchEnforcement
+from issuer.metrics import Metrics
+from svid.clock import SystemClock
 from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import TrustDomain
 
@@ -23,6 +29,18 @@ TD = TrustDomain("example.org")
 START_SECONDS = 20
 
 Reply = TypeVar("Reply")
+
+
+async def revoke_in(state_dir: Path, *serials: str) -> None:
+    """End credentials on the store of an issuer that does not run: it hears of them when it starts."""
+    store = await SQLiteDatastore.open(state_dir / "issuer.db")
+    try:
+        clock = SystemClock()
+        revoke = Revoke(datastore=store, clock=clock, watch=WatchEnforcement(clock=clock, metrics=Metrics()))
+        target = Target(kind=RevocationKind.SVID, serials=serials)
+        await revoke(target, reason=Reason.KEY_COMPROMISE, comment="", dry_run=False, actor="uid:0")
+    finally:
+        await store.close()
 
 
 class LiveIssuer:
@@ -77,6 +95,10 @@ class LiveIssuer:
     async def delete(self, *entry_ids: EntryID) -> None:
         """`cognomen entry delete`."""
         await self._call("DeleteEntries", pb.DeleteEntriesRequest(ids=entry_ids), pb.EntriesResponse.FromString)
+
+    async def revoke_while_stopped(self, *serials: str) -> None:
+        """End credentials while it does not run."""
+        await revoke_in(self.config.state_dir, *serials)
 
     async def node_serials(self, node_id: str) -> tuple[str, str]:
         """The current and the pending serial of a node."""

@@ -1,9 +1,10 @@
 """What the issuer pushes reaches the cache, its SVIDs follow: against an issuer in memory, with a clock that the test moves."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -20,10 +21,13 @@ from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Follower, Receipts
 from cognomen.daemon.auditlog import Checkpoint
+from cognomen.daemon.caller import process_of
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Behind, Enforcement, Point
 from issuer.decisions.feedsteps import in_order
 from svid.entry import EntryID
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
@@ -50,6 +54,7 @@ class Attestor:
     cache: Cache
     node: KeepNode
     feed: FollowFeed
+    receipts: Receipts
     store: MemoryDenials
     troubles: Troubles
 
@@ -97,7 +102,10 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     )
     troubles, store = Troubles(node_clock), MemoryDenials()
     denials = KeepDenials(cache.denials, store=store, clock=node_clock, troubles=troubles)
-    feed = FollowFeed(cache, keeper, denials, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0)
+    receipts = Receipts(cache.denials)
+    feed = FollowFeed(
+        cache, keeper, denials, receipts, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0
+    )
     renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, denials.run, renew.run)]
@@ -108,6 +116,7 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
             cache=cache,
             node=keeper,
             feed=feed,
+            receipts=receipts,
             store=store,
             troubles=troubles,
         )
@@ -159,6 +168,49 @@ async def test_an_acknowledgement_that_failed_is_repeated_and_keeps_no_step_wait
     assert attestor.issuer.acknowledged[-1].number == 0
     attestor.clock.advance(5)
     await until(lambda: attestor.issuer.acknowledged[-1].number == 2)
+
+
+async def test_how_far_enforcement_points_are_is_acknowledged_together_a_tenth_of_a_second_later(
+    attestor: Attestor,
+) -> None:
+    attestor.issuer.deny(7)
+    await until(lambda: attestor.issuer.enforcements[-1:] == [Enforcement(number=1)])
+    me = process_of(os.getpid())
+    follower = Follower(me)
+    with attestor.receipts.follows(follower):
+        told, heard = len(attestor.issuer.enforcements), attestor.cache.cursor
+        assert heard is not None
+        for name in ("web", "guard"):
+            attestor.receipts.take(follower, name, heard)
+        await settle()
+        assert len(attestor.issuer.enforcements) == told
+        attestor.clock.advance(0.1)
+        await until(lambda: len(attestor.issuer.enforcements) > told)
+        attestor.issuer.deny(8)
+        await until(lambda: attestor.issuer.enforcements[-1].number == 2)
+        attestor.receipts.take(follower, "web", attestor.issuer.acknowledged[-1])
+        await settle()
+        attestor.clock.advance(0.1)
+        guard = Behind(point=Point(me.uid, me.pid, "guard"), number=1)
+        await until(
+            lambda: (
+                attestor.issuer.enforcements[told:]
+                == [
+                    Enforcement(number=1, points=2, reached=2),
+                    Enforcement(
+                        number=2,
+                        points=2,
+                        reached=0,
+                        behind=(guard, replace(guard, point=Point(me.uid, me.pid, "web"))),
+                    ),
+                    Enforcement(number=2, points=2, reached=1, behind=(guard,)),
+                ]
+            )
+        )
+    await settle()
+    attestor.clock.advance(0.1)
+    await until(lambda: attestor.issuer.enforcements[-1] == Enforcement(number=2))
+    me.process.close()
 
 
 async def test_an_entry_that_goes_takes_its_svid_along(attestor: Attestor) -> None:
@@ -316,6 +368,20 @@ async def test_a_tainted_authority_has_the_node_svid_replaced_at_once(attestor: 
     assert attestor.node.node.svid.leaf.issuer == attestor.issuer.authority.certificate.subject
 
 
+async def test_an_svid_that_is_denied_before_it_comes_is_never_served_and_asked_for_again(attestor: Attestor) -> None:
+    attestor.issuer.denies_mints = 1
+    attestor.issuer.put(entry("web"))
+    await until(lambda: len(attestor.cache.denials) == 1)
+    await settle()
+    assert attestor.svid("web") is None
+    assert attestor.issuer.mints == [1]
+    await attestor.let_pass(timedelta(minutes=1), until_then=lambda: attestor.svid("web") is not None)
+    held = attestor.svid("web")
+    assert held is not None
+    assert held.svid.serial not in attestor.cache.denials
+    assert attestor.issuer.mints == [1, 1]
+
+
 async def test_without_the_issuer_an_svid_is_served_until_it_expires_and_no_longer(attestor: Attestor) -> None:
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
@@ -406,6 +472,7 @@ async def test_before_the_first_word_the_truth_is_as_old_as_the_node_svid(
         observe.cache,
         observe.node,
         observe.denials,
+        observe.followers.receipts,
         client=issuer.client(),
         clock=NodeClock(clock),
         jitter=lambda: 0.0,

@@ -9,6 +9,7 @@ import pytest
 
 from attestor.cache import Cache
 from attestor.decisions.node import Joining, joined
+from attestor.decisions.sync import Change
 from attestor.deniallog import number_of
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import MAX_BATCH, JWTRequest, MintedJWT
@@ -16,6 +17,7 @@ from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from issuer.decisions.feedsteps import in_order
 from svid.denials import Denial
 from svid.jwtsvid import JWTSVID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
@@ -40,7 +42,13 @@ class Minting:
 def taint(minting: Minting) -> None:
     """What the attestor learns when the authority that signs now is tainted."""
     minting.issuer.taint()
-    minting.cache.bundle, minting.cache.tainted = minting.issuer.bundle, minting.issuer.tainted
+    learn(minting)
+
+
+def learn(minting: Minting) -> None:
+    """Have the attestor learn of the issuer's authorities."""
+    updates = tuple(in_order(bundle=minting.issuer.bundle, tainted=minting.issuer.tainted))
+    minting.cache.apply(Change(cursor=Cursor(incarnation="1", number=1), snapshot=False, updates=updates))
 
 
 @pytest.fixture
@@ -95,7 +103,7 @@ async def test_a_token_of_a_tainted_authority_is_handed_out_while_the_issuer_is_
 async def test_a_token_whose_authority_has_left_the_bundle_is_handed_out_no_more(minting: Minting) -> None:
     await minting.jwts.jwt_svid(WEB, ["a"])
     minting.issuer.lose_authorities()
-    minting.cache.bundle = minting.issuer.bundle
+    learn(minting)
     minting.issuer.set_reachable(reachable=False)
     with pytest.raises(Refused, match="cannot be minted now"):
         await minting.jwts.jwt_svid(WEB, ["a"])

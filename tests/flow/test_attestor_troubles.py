@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
+from attestor.decisions import crls
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.issuerclient.port import MintedJWT
 from attestor.web.health import health_pages
@@ -101,8 +103,13 @@ async def test_one_look_sets_the_gauges(house: House) -> None:
     assert house.value("feed_step_timestamp_seconds") == house.clock.now().timestamp()
     assert house.value("svids_first_end_timestamp_seconds") == (house.clock.now() + 2 * HALF_HOUR).timestamp()
     assert house.value("node_svid_renew_at_timestamp_seconds") == (house.clock.now() + HALF_HOUR).timestamp()
+    house.issuer.deny(7)
+    await until(lambda: 7 in house.observe.cache.denials)
+    house.clock.advance(3)
+    house.observe()
+    assert (house.value("denials"), house.value("heard_ago_seconds")) == (1, 3)
     assert house.value("feed_steps_total", kind="snapshot") == 1
-    assert house.value("feed_steps_total", kind="change") == 1
+    assert house.value("feed_steps_total", kind="change") == 2
 
 
 async def test_the_lag_is_that_of_the_svid_that_is_most_overdue(house: House) -> None:
@@ -147,3 +154,30 @@ async def test_tokens_that_are_too_many_for_one_call_get_through_in_smaller_ones
 
     assert await ask() == {Refused}
     assert await ask() == {MintedJWT}
+
+
+async def test_the_newest_revocation_list_is_held_and_a_bad_one_is_told_and_keeps_nothing_back(house: House) -> None:
+    authority, cache = house.issuer.authority, house.observe.cache
+    house.issuer.publish_crls(authority.crl(5, number=2))
+    await until(lambda: bool(cache.crls))
+    with capture_logs() as logs:
+        house.issuer.publish_crls(authority.crl(number=1), b"no list")
+        house.issuer.put(entry("web"))
+        await until(lambda: house.holds("web"))
+    assert [set(crl.numbers()) for crl in cache.crls] == [{5}]
+    told = [line["reason"] for line in logs if line["event"] == "revocation list of the issuer not taken"]
+    assert told == ["CRL number: expected more than 2, found 1", "CRL: expected one in DER"]
+    assert house.troubles() == {"revocation list of the issuer"}
+    house.issuer.publish_crls(authority.crl(5, 6, number=3))
+    await until(lambda: not house.troubles())
+    assert [set(crl.numbers()) for crl in cache.crls] == [{5, 6}]
+
+
+async def test_lists_that_are_too_large_for_workloads_are_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crls, "MOST_BYTES", 10)
+    house.issuer.publish_crls(house.issuer.authority.crl())
+    await until(lambda: house.troubles() == {"size of the revocation lists"})
+    assert len(house.observe.cache.crls) == 1
+    monkeypatch.undo()
+    house.issuer.publish_crls(house.issuer.authority.crl(number=2))
+    await until(lambda: not house.troubles())

@@ -15,6 +15,7 @@ from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.invite import Invite
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
@@ -51,7 +52,7 @@ class World:
 
     async def mint_under_way(self) -> "asyncio.Future[MintedJWT | Refused]":
         """A mint that waits for its answer, because the road holds everything up."""
-        await self.client.acknowledge(ANYWHERE)  # the connection stands
+        await self.client.acknowledge(ANYWHERE, Enforcement(number=ANYWHERE.number))  # the connection stands
         self.node_road.is_held = True
         mint = asyncio.ensure_future(self.mint())
         before = self.node_road.waiting
@@ -84,7 +85,7 @@ async def join(client: GRPCIssuerClient, invite: Invite) -> Node:
 
 async def test_a_node_door_far_away_is_reached_at_the_first_try(world: World) -> None:
     world.node_road.round_trip = FAR
-    await world.client.acknowledge(ANYWHERE)
+    await world.client.acknowledge(ANYWHERE, Enforcement(number=ANYWHERE.number))
     assert world.node_road.connections == 1
 
 

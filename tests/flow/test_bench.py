@@ -37,6 +37,24 @@ def test_rows_are_measured_against_real_daemons_and_told_as_json(tmp_path: Path)
     assert "--only bulk,fetch_x509_open" in found["command"]
 
 
+def test_revocation_is_measured_from_the_command_to_verifiers_of_their_own() -> None:
+    rows = ["revoke", "revoke_many", "handshakes_denied", "open_connection"]
+    done = bench("--quick", "--only", ",".join(rows), "--output", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {
+        row["row"]: {one["name"]: one["value"] for one in row["figures"]} for row in json.loads(done.stdout)["rows"]
+    }
+    assert list(found) == rows
+    assert not any(row["failed"] for row in json.loads(done.stdout)["rows"]), "every handshake after it was refused"
+    revoke = found["revoke"]
+    assert revoke["verifiers"] == 2
+    assert 0 < revoke["last byte, p50 ms"] <= revoke["handshake, p50 ms"] <= revoke["JWTGuard, p50 ms"]
+    assert revoke["receipts of all, p50 ms"] > 0
+    assert found["revoke_many"]["credentials"] == 2000
+    assert found["handshakes_denied"]["times none"] > 0
+    assert found["open_connection"]["times plain"] > 0
+
+
 def test_another_workload_api_is_measured_by_its_endpoint(tmp_path: Path) -> None:
     with Dev(tmp_path) as dev:
         endpoint = f"unix://{dev.socket}"

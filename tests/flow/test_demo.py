@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -24,13 +25,17 @@ LONG_SECONDS = 30
 DEMO = (sys.executable, "-m", "cognomen.demo")
 
 
-def test_the_demo_shows_three_rotations_under_traffic_an_entry_pushed_and_one_refusal() -> None:
+def test_the_demo_shows_rotations_under_traffic_an_entry_pushed_a_refusal_and_a_revocation() -> None:
     done = subprocess.run([*DEMO, "--once"], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MISSING" not in done.stdout
     assert "REFUSED spiffe://example.org/agent/concierge/reasoning" in done.stdout
     assert " answered, 0 failed" in done.stdout
     assert "ms after its entry was made" in done.stdout
+    for end in ("next handshake refused", "open connection closed", "JWT-SVID refused"):
+        assert re.search(rf"ok +connector revoked: {end} after [0-9]+ ms", done.stdout)
+    assert "missed no call" in done.stdout
+    assert "the connector, replaced, is back" in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert "only convention separates" in done.stdout
 

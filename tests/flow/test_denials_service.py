@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from attestor.flows.serve_denials import Point, ServeDenials
+from attestor.flows.serve_denials import ServeDenials
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Behind, Enforcement, Point
 from svid.denials import Denial, unpack
 from svid.wire.pb import denials_pb2 as pb
 from tests.doubles.clock import FakeClock
@@ -60,8 +61,10 @@ class Served:
     def follow(self, metadata: Metadata = HEADER) -> AbstractAsyncContextManager[Answers[pb.Denied]]:
         return open_stream(self.channel, "Follow", pb.FollowRequest(), pb.Denied, metadata=metadata, service=SERVICE)
 
-    async def say(self, point: str, number: int, *, incarnation: str = "i", metadata: Metadata = HEADER) -> None:
-        request = pb.EnforcedRequest(epoch=pb.Epoch(incarnation=incarnation, number=number), point=point)
+    async def say(
+        self, point: str, number: int, *, incarnation: str = "i", gone: bool = False, metadata: Metadata = HEADER
+    ) -> None:
+        request = pb.EnforcedRequest(epoch=pb.Epoch(incarnation=incarnation, number=number), point=point, gone=gone)
         await call(self.channel, "Enforced", request, pb.EnforcedResponse, metadata=metadata, service=SERVICE)
 
 
@@ -173,11 +176,11 @@ async def test_what_a_process_enforces_is_known_while_it_follows(served: Served)
         await served.say("guard", 2)
         await served.say("guard", 1)  # overtaken on its way
         me = os.getuid(), os.getpid()
-        assert served.flow.enforced == {
+        assert dict(served.flow.receipts.all()) == {
             Point(*me, "uvicorn 127.0.0.1:8080"): Cursor(incarnation="i", number=1),
             Point(*me, "guard"): Cursor(incarnation="i", number=2),
         }
-    await until(lambda: not served.flow.enforced)
+    await until(lambda: not dict(served.flow.receipts.all()))
 
 
 async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Served) -> None:
@@ -189,7 +192,92 @@ async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Serv
             await served.say("web", 1)
         served.deny(2)
         await served.say("web", 2)
-        assert list(served.flow.enforced.values()) == [Cursor(incarnation="i", number=2)]
+        assert list(dict(served.flow.receipts.all()).values()) == [Cursor(incarnation="i", number=2)]
+
+
+async def test_a_point_that_is_gone_counts_no_more_and_may_come_back(served: Served) -> None:
+    served.deny(1)
+    async with served.follow() as words:
+        await words.next()
+        await served.say("server_context", 1)
+        await served.say("server_context", 1, gone=True)
+        assert not dict(served.flow.receipts.all())
+        await served.say("server_context", 1, gone=True)
+        await served.say("server_context", 1)
+        assert [point.name for point, _ in served.flow.receipts.all()] == ["server_context"]
+
+
+async def test_points_are_counted_up_to_a_cursor_and_the_slowest_are_named(served: Served) -> None:
+    served.deny(1)
+    async with served.follow() as words:
+        await words.next()
+        for count in range(25):
+            await served.say(f"point {count:02}", 1)
+        served.deny(2)
+        await served.say("point 07", 2)
+        found = served.flow.receipts.up_to(served.cursor)
+        assert (found.number, found.points, found.reached) == (2, 25, 1)
+        slowest = [f"point {count:02}" for count in range(25) if count != 7][:20]
+        assert [(one.point, one.number) for one in found.behind] == [
+            (Point(os.getuid(), os.getpid(), name), 1) for name in slowest
+        ]
+        served.deny()  # nothing that anybody has to take
+        assert served.flow.receipts.up_to(served.cursor).reached == 1
+        assert served.flow.receipts.up_to(Cursor(incarnation="i", number=1)) == Enforcement(
+            number=1, points=25, reached=25
+        )
+        of_another = served.flow.receipts.up_to(Cursor(incarnation="another", number=1))
+        assert (of_another.reached, of_another.behind[0]) == (
+            0,
+            Behind(point=Point(os.getuid(), os.getpid(), "point 00"), number=0),
+        )
+
+
+async def test_it_is_news_that_a_point_came_caught_up_or_left_and_nothing_else_is(served: Served) -> None:
+    served.deny(1)
+    news = served.flow.receipts.news
+    async with served.follow() as words:
+        await words.next()
+        for said, is_news in (("come", True), ("again", False), ("moved", False), ("caught up", True), ("left", True)):
+            match said:
+                case "come" | "again":
+                    await served.say("web", 1)
+                case "moved":
+                    served.deny()
+                    await served.say("web", 2)
+                case "caught up":
+                    served.deny(2)
+                    await served.say("web", 3)
+                case "left":
+                    await served.say("web", 3, gone=True)
+            assert (said, news.is_set()) == (said, is_news)
+            news.clear()
+        await served.say("web", 3)
+        news.clear()
+    await until(news.is_set)
+    assert not dict(served.flow.receipts.all())
+
+
+async def test_two_sources_of_one_process_have_points_of_their_own_and_take_them_along(served: Served) -> None:
+    served.deny(1)
+    me = os.getuid(), os.getpid()
+    other = replace(served, channel=Channel(path=str(served.path)))
+    async with served.follow() as words:
+        await words.next()
+        await served.say("server_context", 1)
+        async with other.follow() as others:
+            await others.next()
+            await other.say("server_context", 1)
+            await other.say("guard", 1)
+            await served.say("guard", 1, gone=True)
+            names = sorted(point.name for point, _ in served.flow.receipts.all())
+            assert names == ["guard", "server_context", "server_context"]
+        await until(lambda: len(served.flow.receipts.all()) == 1)
+        assert served.flow.receipts.all() == [(Point(*me, "server_context"), served.cursor)]
+        with pytest.raises(GRPCError) as refused:
+            await other.say("server_context", 1)
+        assert refused.value.status is Status.ABORTED
+    other.channel.close()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +298,7 @@ async def test_a_receipt_that_cannot_be_meant_is_refused(
         with pytest.raises(GRPCError) as refused:
             await served.say(point, number, incarnation=incarnation)
     assert (refused.value.status, refused.value.message) == (Status.INVALID_ARGUMENT, reason)
-    assert not served.flow.enforced
+    assert not dict(served.flow.receipts.all())
 
 
 async def test_a_process_that_does_not_follow_enforces_nothing(served: Served) -> None:

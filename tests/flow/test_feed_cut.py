@@ -1,4 +1,4 @@
-"""The feed cut after any number of bytes, in the handshake or between two entries: no step is applied in part, none is lost."""
+"""The feed cut after any number of bytes, in the handshake, amidst denials or entries: no step is applied in part, none is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,14 +8,17 @@ from pathlib import Path
 
 from attestor.cache import Cache
 from attestor.decisions.node import Node
+from attestor.deniallog import number_of
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.issuerclient.grpc import GRPCIssuerClient
+from attestor.issuerclient.port import JWTRequest, MintedJWT
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from cognomen.daemon.errors import Kind, Refused
 from svid.clock import SystemClock
 from svid.entry import EntryID, RegistrationEntry
+from svid.jwtsvid import JWTSVID
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 from tests.doubles.feed import entries_put
@@ -23,7 +26,8 @@ from tests.flow.liveissuer import TD, LiveIssuer
 
 SECONDS = 20
 ENTRIES = 100
-BYTES_BETWEEN_CUTS = 307  # a prime: the cuts fall on ever other places of the entries
+DENIED = 50
+BYTES_BETWEEN_CUTS = 307  # a prime: the cuts fall on ever other places of denials and entries
 CHUNK = 1 << 16
 NEVER = 1 << 40
 
@@ -88,7 +92,8 @@ async def follow(node: Node, cache: Cache) -> Kind | None:
 
 
 async def test_a_feed_cut_at_any_byte_is_followed_again_without_a_loss(tmp_path: Path) -> None:
-    async with LiveIssuer(tmp_path).running() as issuer, Wire(issuer.config.node_address).running() as wire:
+    live = LiveIssuer(tmp_path)
+    async with live.running() as issuer:
         invite = await issuer.invite()
         client = GRPCIssuerClient()
         join = JoinIssuer(
@@ -98,10 +103,14 @@ async def test_a_feed_cut_at_any_byte_is_followed_again_without_a_loss(tmp_path:
             client=client,
             clock=NodeClock(SystemClock()),
         )
-        node = replace(await join.run(invite, JoinToken(invite)), node_address=wire.address)
+        joined = await join.run(invite, JoinToken(invite))
+        made = await issuer.create(*(entry(number, joined.svid.spiffe_id) for number in range(ENTRIES)))
+        denied = await numbers_of_tokens(client, made[0].id)
         await client.close()
-        made = await issuer.create(*(entry(number, node.svid.spiffe_id) for number in range(ENTRIES)))
-        expected = {one.id: one for one in made}
+    expected = {one.id: one for one in made}
+    await live.revoke_while_stopped(*(f"{number:032x}" for number in denied))
+    async with live.running(), Wire(live.config.node_address).running() as wire:
+        node = replace(joined, node_address=wire.address)
         assert await follow(node, Cache(node.bundle)) is None
         cuts = range(1, wire.passed, BYTES_BETWEEN_CUTS)
         broken = 0
@@ -111,12 +120,22 @@ async def test_a_feed_cut_at_any_byte_is_followed_again_without_a_loss(tmp_path:
             if (kind := await follow(node, cache)) is not None:
                 assert kind is Kind.UNAVAILABLE, cut_after
                 assert not cache.synchronised
+                assert not len(cache.denials), "a step is whole, or it is none"
                 broken += 1
             wire.cut_after = NEVER
             if not cache.synchronised:
                 assert await follow(node, cache) is None
             assert dict(cache.entries) == expected
+            assert all(number in cache.denials for number in denied)
         assert broken >= len(cuts) - 2, "only the last cuts may come after the last entry"
+
+
+async def numbers_of_tokens(client: GRPCIssuerClient, entry_id: EntryID) -> list[int]:
+    """Have tokens minted; what a denial would name them by."""
+    minted = await client.mint_jwt([JWTRequest(entry_id=entry_id, audiences=(f"{n}",)) for n in range(DENIED)])
+    found = [number_of(JWTSVID.parse_insecure(one.token)) for one in minted if isinstance(one, MintedJWT)]
+    assert len(found) == DENIED
+    return [number for number in found if number is not None]
 
 
 def entry(number: int, node: SpiffeID) -> RegistrationEntry:

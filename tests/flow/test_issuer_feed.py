@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from cognomen.protocol.feed import EntryGone, Update
-from cognomen.wire.pb import node_pb2
+from cognomen.wire.pb import admin_pb2, node_pb2
 from svid.bundle import Bundle
 from svid.clock import SystemClock
 from svid.entry import EntryID
@@ -228,6 +228,30 @@ async def test_acknowledged_numbers_are_kept_and_never_go_back(tmp_path: Path) -
         await node.close()
     async with running(tmp_path) as issuer:
         assert (await issuer.node_row(node.id)).acknowledged == cursor.number
+
+
+async def test_what_an_attestor_says_of_its_enforcement_points_is_bounded_at_the_door(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        cursor = (await Feed(node).next()).cursor
+        one = node_pb2.PointBehind(uid=1000, pid=7, point="web \x1b[2J", number=0)
+        for said, reason in (
+            (node_pb2.Enforcement(points=30, behind=[one] * 21), "behind: expected at most 20, found 21"),
+            (node_pb2.Enforcement(points=2**32 - 1), "points: expected at most 1000000, found 4294967295"),
+            (node_pb2.Enforcement(points=1, behind=[node_pb2.PointBehind(point="a" * 257)]), "expected 1 to 256 bytes"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match=reason) as refused:
+                await node.acknowledge(cursor, said)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        await node.acknowledge(cursor, node_pb2.Enforcement(points=2, reached=1, behind=[one]))
+        target = admin_pb2.RevocationTarget(kind="selector", selector=node_pb2.Selector(type="unix", value="uid:1"))
+        await issuer.admin("Revoke", admin_pb2.RevokeRequest(target=target), admin_pb2.RevokeResponse)
+        request = admin_pb2.AwaitRevocationRequest(number=1)
+        found = await issuer.admin("AwaitRevocation", request, admin_pb2.RevocationStatus)
+        assert isinstance(found, admin_pb2.RevocationStatus)
+        assert (found.attestors, found.enforcing, found.points, found.points_enforcing) == (1, 0, 2, 0)
+        assert [silent.point for silent in found.silent] == ["web \\x1b[2J", ""]
+        await node.close()
 
 
 async def test_a_node_is_connected_while_it_follows(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import JWTRequest, MintedJWT
+from cognomen.protocol.receipts import Enforcement
 from svid.clock import SystemClock
 from svid.entry import RegistrationEntry
 from svid.errors import WorkloadAPIError
@@ -58,7 +59,7 @@ async def test_each_door_is_reached_at_the_first_try_however_far_it_is(tmp_path:
             node = await join(client, replace(made, join_address=join_road.address, node_address=node_road.address))
             (web,) = await issuer.create(entry("/web", node.svid.spiffe_id))
             await client.use(node)
-            await client.acknowledge(ANYWHERE)
+            await client.acknowledge(ANYWHERE, Enforcement(number=ANYWHERE.number))
             (minted,) = await client.mint_jwt([JWTRequest(entry_id=web.id, audiences=("x",))])
             assert isinstance(minted, MintedJWT)
             key = generate_private_key(KeyKind.EC_P256)

@@ -17,6 +17,7 @@ from attestor.flows.renew_svids import RenewSVIDs
 from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from cognomen.daemon.troubles import Troubles
 from svid.entry import EntryID
 from svid.spiffeid import TrustDomain
@@ -46,7 +47,16 @@ async def test_ten_hours_without_the_issuer_cost_no_valid_svid_and_the_node_retu
         node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
     )
     denials = KeepDenials(cache.denials, store=MemoryDenials(), clock=node_clock, troubles=Troubles(node_clock))
-    feed = FollowFeed(cache, keep, denials, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
+    feed = FollowFeed(
+        cache,
+        keep,
+        denials,
+        Receipts(cache.denials),
+        metrics=Metrics(),
+        client=client,
+        clock=node_clock,
+        jitter=lambda: 0.5,
+    )
     renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, keep.run, renew.run)]

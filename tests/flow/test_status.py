@@ -1,16 +1,44 @@
 """How the daemons are, by the command: with what fails, until it went well again."""
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
+from svid.wire.pb import denials_pb2
 from svid.workloadapi.sources import X509Source
 from tests.flow.twodaemons import World
 
 NOBODY = 65534
+
+
+@contextmanager
+def following(path: Path) -> Iterator[dict[str, object]]:
+    """Follow the denials and say that they are enforced; what is to be told of that."""
+    header, seconds = (("workload.spiffe.io", "true"),), 20
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        follow = channel.unary_stream(
+            "/cognomen.workload.v1.Denials/Follow",
+            request_serializer=denials_pb2.FollowRequest.SerializeToString,
+            response_deserializer=denials_pb2.Denied.FromString,
+        )
+        enforced = channel.unary_unary(
+            "/cognomen.workload.v1.Denials/Enforced",
+            request_serializer=denials_pb2.EnforcedRequest.SerializeToString,
+            response_deserializer=denials_pb2.EnforcedResponse.FromString,
+        )
+        words = follow(denials_pb2.FollowRequest(), metadata=header, timeout=seconds)
+        word = next(words)
+        request = denials_pb2.EnforcedRequest(epoch=word.epoch, point="guard 1")
+        enforced(request, metadata=header, timeout=seconds)
+        epoch = {"incarnation": word.epoch.incarnation, "change_number": word.epoch.number}
+        yield {"point": "guard 1", **epoch}
 
 
 def test_both_daemons_tell_how_they_are_and_what_fails_until_it_is_over(tmp_path: Path) -> None:
@@ -19,12 +47,17 @@ def test_both_daemons_tell_how_they_are_and_what_fails_until_it_is_over(tmp_path
     with world.running():
         issuer = world.command("status")
         assert (issuer["trust_domain"], issuer["nodes"], issuer["nodes_connected"]) == ("example.org", 1, 1)
+        assert re.fullmatch(r"\d+s", str(issuer["oldest_truth"]))
         attestor = world.command("status", "attestor", "--identities", socket)
         assert (attestor["connected"], attestor["synchronised"], attestor["entries"]) == (True, True, 1)
         identities = attestor["identities"]
         assert isinstance(identities, list)
         assert identities[0]["spiffe_id"] == "spiffe://example.org/web"
-        assert attestor["callers"] == []
+        assert attestor["callers"] == attestor["enforced"] == []
+        assert attestor["denials"] == 0
+        with following(world.workload) as point:
+            enforced = world.command("status", "attestor", "--enforced", socket)
+            assert enforced["enforced"] == [{"pid": os.getpid(), "uid": os.getuid(), **point}]
         with X509Source(f"unix://{world.workload}"):
             callers = world.command("status", "attestor", "--callers", socket)["callers"]
         assert callers == [{"pid": os.getpid(), "uid": os.getuid(), "streams": 1}]

@@ -23,6 +23,8 @@ from svid.errors import WorkloadAPIError
 from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, any_in, exactly
+from svid.tls.context import client_context
+from svid.tls.grpc_calls import Call
 from svid.tls.grpc_client import (
     _SOFT_END,
     _frame,
@@ -34,7 +36,6 @@ from svid.tls.grpc_client import (
 )
 from svid.tls.grpc_server import (
     BearerCheck,
-    Call,
     PeerCheck,
     grpc_aio_server,
     grpc_interceptor,
@@ -260,7 +261,8 @@ def test_another_process_is_not_served_by_the_relay(client: Identity, server: Id
         "try:\n    s.send(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n')\n    print(len(s.recv(100)))\n"
         "except (ConnectionResetError, BrokenPipeError):\n    print(0)"
     )
-    with blocking(server, exactly(CLIENT)) as (port, _), _relay(f"127.0.0.1:{port}", client, exactly(SERVER)) as name:
+    context = client_context(client, exactly(SERVER))
+    with blocking(server, exactly(CLIENT)) as (port, _), _relay(f"127.0.0.1:{port}", client, context) as name:
         command = [sys.executable, "-c", program, name]
         assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout == "0\n"
         with socket.socket(socket.AF_UNIX) as other, pytest.raises(OSError, match="in use"):

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 import requests
-import uvicorn
 from fastapi import FastAPI
 from fastapi import Request as FastAPIRequest
 from starlette.applications import Starlette
@@ -24,9 +23,9 @@ from svid.tls.authorize import Authorizer, any_in, exactly
 from svid.tls.context import client_context, peer_id, server_context
 from svid.tls.httpx_client import httpx_client
 from svid.tls.requests_session import requests_session
-from svid.tls.uvicorn_server import uvicorn_mtls
 from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
+from tests.doubles.uvicornrunning import uvicorn_on
 from tests.flow.daemons import free_port
 from tests.flow.progress import Progress
 from tests.flow.soak import IS_SOAK, TIMEOUT
@@ -34,23 +33,6 @@ from tests.flow.soak import IS_SOAK, TIMEOUT
 ROTATIONS = 24 if IS_SOAK else 3
 BETWEEN_SECONDS = 10 / 3 if IS_SOAK else 0.1  # and half of it again for the spread: a rotation every 5 s
 PER_SECOND = 200
-
-
-@contextlib.contextmanager
-def uvicorn_on(app: object, server: Identity, authorize: Authorizer) -> Iterator[int]:
-    port = free_port()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, **uvicorn_mtls(server, authorize))  # type: ignore[arg-type]  # any ASGI app
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        while not running.started:
-            assert thread.is_alive()
-            threading.Event().wait(0.01)
-        yield port
-    finally:
-        running.should_exit = True
-        thread.join()
 
 
 async def say_who(request: Request) -> PlainTextResponse:

@@ -58,6 +58,7 @@ class Document(TypedDict):
     selectors: list[str]
     matches: list[dict[str, object]]
     near: list[dict[str, object]]
+    blocked: list[dict[str, object]]
     elsewhere: list[dict[str, object]]
 
 
@@ -65,6 +66,12 @@ def why(world: World, *arguments: str) -> Document:
     done = world.run("why", f"--socket={world.workload}", "--output=json", *arguments)
     assert done.returncode == 0, done.stderr
     found: Document = json.loads(done.stdout)
+    return found
+
+
+def ask(world: World) -> Document:
+    """As `why`, also where nothing matches."""
+    found: Document = json.loads(world.run("why", f"--socket={world.workload}", "--output=json").stdout)
     return found
 
 
@@ -79,6 +86,30 @@ def test_a_process_is_told_what_it_is_what_it_lacks_and_what_belongs_to_other_no
     assert [(one["spiffe_id"], one["parent_id"]) for one in found["elsewhere"]] == [
         ("spiffe://example.org/elsewhere", "spiffe://example.org/other-nodes")
     ]
+    assert found["blocked"] == []
+
+
+@pytest.mark.parametrize("target", [["spiffe-id", "/near"], ["selector", ME], ["selector", "join_token:label:a:b"]])
+def test_an_entry_that_is_blocked_is_told_with_the_revocation_until_that_is_lifted(
+    world: World, target: list[str]
+) -> None:
+    revoked = world.command("revoke", *target, "--comment=drill", "--wait=20s")["revocation"]
+    assert isinstance(revoked, dict)
+    try:
+        found = ask(world)
+        blocked = {row["spiffe_id"]: row for row in found["blocked"]}
+        near = blocked["spiffe://example.org/near"]
+        said = revoked["number"], "drill", f"uid:{os.getuid()}"
+        assert (near["revocation"], near["comment"], near["actor"]) == said
+        assert ("spiffe://example.org/web" in blocked) == (target[0] == "selector")
+        assert [one["spiffe_id"] for one in found["elsewhere"]] == ["spiffe://example.org/elsewhere"]
+        told = world.run("why", f"--socket={world.workload}").stdout
+        assert "blocked by a revocation, until it is lifted (cognomen revoke lift NUMBER):" in told
+    finally:
+        assert world.run("revoke", "lift", str(revoked["number"])).returncode == 0
+    while "/near" not in str((found := ask(world))["near"]):
+        pass  # until the attestor has heard of it
+    assert found["blocked"] == []
 
 
 def test_another_process_of_ones_own_is_looked_at_by_its_pid(world: World) -> None:

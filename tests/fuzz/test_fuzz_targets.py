@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 @pytest.mark.parametrize(
     ("module", "target"),
     [
-        *(("values", target) for target in ("spiffe_id", "selector", "bundle", "chain", "jwt", "messages")),
+        *(("values", target) for target in ("spiffe_id", "selector", "bundle", "chain", "crl", "jwt", "messages")),
         *(("daemons", target) for target in ("frames", "entry", "invite", "state", "checkpoint", "claim")),
     ],
 )

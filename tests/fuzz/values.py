@@ -11,9 +11,10 @@ with atheris.instrument_imports(include=["svid"]):
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from certs.ca import NOW
+    from certs.ca import NOW, make_authority
     from svid import encoding, jwtsvid, x509svid
     from svid.bundle import Bundle
+    from svid.crl import CRL
     from svid.denials import SERIAL_BYTES
     from svid.errors import SVIDError
     from svid.jwtsvid import JWTSVID
@@ -26,6 +27,7 @@ with atheris.instrument_imports(include=["svid"]):
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
+from tests.doubles.crls import Listed, make_crl
 from tests.fuzz.engine import Target, main
 
 _VECTORS = Path(__file__).resolve().parent.parent / "vectors"
@@ -86,6 +88,11 @@ def jwt(data: bytes) -> None:
             jwtsvid.verify(token, lambda _: _TRUST, audience="connector", at=NOW)
 
 
+def crl(data: bytes) -> None:
+    """Parse and check a list of certificates that ended."""
+    CRL.from_der(data).check(_TRUST, at=NOW)
+
+
 def messages(data: bytes) -> None:
     """Read each message that the Workload API, or the Denials service beside it, may send us."""
     for read in (
@@ -128,6 +135,12 @@ def _messages() -> Iterator[bytes]:
     yield denials_pb2.EnforcedRequest(epoch=epoch, point="a").SerializeToString()
 
 
+def _crls() -> Iterator[bytes]:
+    reason = x509.CRLReason(x509.ReasonFlags.key_compromise)
+    for of_entries in ((), ((reason, False),), ((x509.CertificateIssuer([x509.DNSName("a")]), True),)):
+        yield make_crl(make_authority("authority-1"), Listed(serials=(1, 2**127), of_entries=of_entries))
+
+
 _IDS = (b"spiffe://example.org/agent/concierge/reasoning", b"spiffe://127.0.0.1", b"spiffe://a/%2e")
 _SELECTORS = (b"unix:uid:1000", b"join_token:label:team:travel")
 
@@ -138,6 +151,7 @@ TARGETS = {
         run=bundle, seeds=(path.read_bytes() for path in (_VECTORS / "bundle").glob("*.json")), answers=(SVIDError,)
     ),
     "chain": Target(run=chain, seeds=_chains(), answers=(SVIDError,)),
+    "crl": Target(run=crl, seeds=_crls(), answers=(SVIDError,)),
     "jwt": Target(run=jwt, seeds=_tokens(), answers=(SVIDError,)),
     "messages": Target(run=messages, seeds=_messages(), answers=()),
 }

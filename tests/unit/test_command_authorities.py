@@ -16,9 +16,10 @@ from issuer.decisions.changes import ChangeKind
 from issuer.decisions.revocation import Reason
 from issuer.flows.command_authorities import CommandAuthorities, Seen
 from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.feed_attestors import FeedAttestors, Standing
+from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.queries import get_bundle
@@ -89,7 +90,8 @@ async def house() -> AsyncIterator[House]:
     store, clock, keys = await SQLiteDatastore.open(None), FakeClock(), MemoryKeyManager()
     troubles, metrics = Troubles(clock), Metrics()
     deferred = DeferWrites(datastore=store, clock=clock, troubles=troubles, metrics=metrics)
-    feed = FeedAttestors(datastore=store, deferred=deferred, clock=clock, trust_domain=TRUST_DOMAIN)
+    watch = WatchEnforcement(clock=clock, metrics=metrics)
+    feed = FeedAttestors(datastore=store, deferred=deferred, watch=watch, clock=clock, trust_domain=TRUST_DOMAIN)
     way = issuance(store, clock, keys, deferred=deferred)
     rotate = RotateAuthority(
         datastore=store,
@@ -139,8 +141,9 @@ class TestActivate:
 
     async def test_whether_every_attestor_knew_it_is_on_record(self, house: House) -> None:
         following = await house.one(AuthorityState.NEXT)
-        house.feed.standing[NodeID("n1")] = Standing(following.published_change - 1)
-        house.feed.standing[NodeID("n2")] = Standing(following.published_change)
+        for name, number in (("n1", following.published_change - 1), ("n2", following.published_change)):
+            house.feed.watch.begin(NodeID(name))
+            house.feed.watch.stands(NodeID(name), number)
         seen = await house.seen(following.key_id)
         assert (seen.attestors, seen.acknowledged) == (2, 1)
         await house.command.activate(following.key_id, actor=ACTOR)

@@ -10,6 +10,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from issuer.decisions import der
 from issuer.decisions.certificate import LeafForm
 from issuer.decisions.profile import X509Draft
 from svid.keys import (
@@ -120,3 +121,8 @@ def test_what_a_key_of_any_kind_signs_is_named_and_placed_rightly(kind: KeyKind)
     found = x509.load_der_x509_certificate(form.signed(to_be_signed, signature))
     assert isinstance(found.signature_hash_algorithm, hashes.SHA384 if kind is KeyKind.EC_P384 else hashes.SHA256)
     assert (found.tbs_certificate_bytes, found.signature) == (to_be_signed, signature)
+
+
+def test_an_extension_that_is_not_one_of_rfc_5280s_is_not_written() -> None:
+    with pytest.raises(ValueError, match=r"below 2.5.29, found 1.3.6.1"):
+        der.extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)

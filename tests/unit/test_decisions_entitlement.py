@@ -4,8 +4,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
-from issuer.decisions.revocation import Blocks
+from issuer.decisions.entitlement import blocked_by, group_ends, is_entitled, parents_of
+from issuer.decisions.revocation import Blocks, Reason, Revocation, RevocationKind, Target
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
 from tests.doubles.issuer_values import NOW, a_node, an_entry
@@ -63,3 +63,17 @@ def test_a_node_is_entitled_to_what_lies_below_its_parents_until_it_is_over() ->
     assert not is_entitled(an_entry(parent="/cognomen/node/join_token/n2"), parents, blocks=NOBODY, now=NOW)
     assert is_entitled(replace(an_entry(), expires_at=NOW + timedelta(microseconds=1)), parents, blocks=NOBODY, now=NOW)
     assert not is_entitled(replace(an_entry(), expires_at=NOW), parents, blocks=NOBODY, now=NOW)
+
+
+def test_an_entry_is_blocked_by_the_first_revocation_that_names_it_or_its_node() -> None:
+    def revocation(number: int, selector: Selector) -> Revocation:
+        said = Target(kind=RevocationKind.SELECTOR, selector=selector)
+        return Revocation(target=said, reason=Reason.UNSPECIFIED, comment="", actor="uid:0", at=NOW, number=number)
+
+    entry, node = an_entry(of="unix:uid:1"), a_node()
+    of_others = revocation(1, Selector.parse("unix:uid:2"))
+    of_entry = revocation(2, Selector.parse("unix:uid:1"))
+    of_node = revocation(3, min(node.selectors))
+    assert blocked_by(entry, node, [of_others]) is None
+    assert blocked_by(entry, node, [of_others, of_entry, of_node]) is of_entry
+    assert blocked_by(entry, node, [of_others, of_node]) is of_node

@@ -1,23 +1,37 @@
 """issuer/decisions/feedsteps: the order of news, and where it is cut."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestor.decisions.crls import documents_of
 from cognomen.daemon.auditlog import Checkpoint
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, EntryGone, EntryPut, TaintedIs, Update
+from cognomen.protocol.feed import (
+    BundleIs,
+    CheckpointIs,
+    CRLIs,
+    Cursor,
+    DenialsPut,
+    EntryGone,
+    EntryPut,
+    TaintedIs,
+    Update,
+)
 from issuer.decisions.feedsteps import FeedStep, cut, in_order, weight
+from svid.denials import Denial
 from svid.entry import EntryID
 from svid.selector import Selector
 from tests.doubles.clock import FakeClock
-from tests.doubles.feed import message_of
+from tests.doubles.feed import denials_told, message_of
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, an_entry
 from tests.doubles.issuerclient import IssuerInMemory
 
-MOST_UPDATES, MOST_BYTES = 1000, 256 * 1024
+MOST_UPDATES, MOST_BYTES, MOST_DENIALS = 1000, 256 * 1024, 4096
+LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 BEFORE, AFTER = (Cursor(incarnation="i", number=number) for number in (3, 7))
 BUNDLE = IssuerInMemory(FakeClock(), TRUST_DOMAIN).bundle
 CHECKPOINT = Checkpoint(
@@ -30,17 +44,30 @@ ENTRY = replace(
 )
 
 
-def test_the_bundle_comes_first_then_what_is_tainted_then_what_is_lost_then_what_is_got_and_last_the_checkpoint() -> (
+def test_the_bundle_comes_first_with_what_is_tainted_and_its_lists_then_what_is_lost_then_what_is_got_and_last_the_checkpoint() -> (
     None
 ):
     gone = [EntryID("g1"), EntryID("g2")]
-    assert list(in_order(checkpoint=CHECKPOINT, entries=[ENTRY], gone=gone, bundle=BUNDLE, tainted=["ab"])) == [
+    news = in_order(checkpoint=CHECKPOINT, entries=[ENTRY], gone=gone, crls=[b"c"], bundle=BUNDLE, tainted=["ab"])
+    assert list(news) == [
         BundleIs(bundle=BUNDLE),
         TaintedIs(authority_ids=frozenset({"ab"})),
+        CRLIs(document=b"c"),
         *(EntryGone(entry_id=entry_id) for entry_id in gone),
         EntryPut(entry=ENTRY),
         CheckpointIs(document=CHECKPOINT.to_json()),
     ]
+
+
+DENIALS = [Denial(2**127 + number, NOW) for number in range(10_000)]
+
+
+def test_what_is_denied_comes_before_all_else_in_pieces_that_fit_a_message() -> None:
+    told = list(in_order(checkpoint=CHECKPOINT, entries=[ENTRY], bundle=BUNDLE, denials=iter(DENIALS)))
+    kinds = [type(update) for update in told]
+    assert kinds == [DenialsPut, DenialsPut, DenialsPut, BundleIs, EntryPut, CheckpointIs]
+    assert list(denials_told(told)) == DENIALS
+    assert all(weight(update) <= MOST_BYTES for update in told)
 
 
 def test_without_news_there_is_nothing_to_tell() -> None:
@@ -53,15 +80,25 @@ def test_without_news_there_is_nothing_to_tell() -> None:
         *in_order(
             bundle=BUNDLE,
             tainted=[f"{number:040x}" for number in range(3)],
+            crls=[bytes(100_000)],
             gone=[EntryID("g" * 255)],
             entries=[ENTRY, an_entry()],
             checkpoint=CHECKPOINT,
-        )
+        ),
+        *(DenialsPut(denials=(Denial(2**128 - 1, LATEST),) * count) for count in (1, 2, MOST_DENIALS)),
     ],
     ids=lambda update: type(update).__name__,
 )
 def test_an_update_takes_no_more_bytes_than_its_weight(update: Update) -> None:
     assert message_of(update).ByteSize() <= weight(update)
+
+
+@given(sizes=st.lists(st.sampled_from([0, 1, 65_535, 65_536, 65_537, 500_000]), max_size=3))
+def test_a_revocation_list_is_told_in_parts_of_bounded_size(sizes: list[int]) -> None:
+    documents = [bytes([number]) * size for number, size in enumerate(sizes)]
+    told = list(in_order(crls=documents))
+    assert all(isinstance(part, CRLIs) and len(part.document) <= 65_536 for part in told)
+    assert list(documents_of(told)) == documents
 
 
 def of_bytes(size: int) -> Update:

@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions import profile
 from issuer.decisions.authority import AuthorityKind, intended
-from issuer.decisions.lint import lint_draft, lint_token, lint_x509_der
+from issuer.decisions.crl import CRLDraft, DeniedCertificate, ListForm, SignedCRL
+from issuer.decisions.lint import lint_crl_der, lint_crl_draft, lint_draft, lint_token, lint_x509_der
 from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, Draft, JWTDraft, X509Draft, claims_of
+from issuer.decisions.revocation import Reason
 from issuer.signing import X509Signer
 from svid.keys import KeyID, KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -168,6 +170,69 @@ async def test_what_is_no_leaf_or_no_certificate_is_not_released() -> None:
     signing_certificate = by.certificate.public_bytes(Encoding.DER)
     assert "expected on a leaf" in fault(lambda: lint_der(signing_certificate, X509_DRAFT, by))
     assert fault(lambda: lint_der(b"\x30\x03\x02\x01\x00", X509_DRAFT, by)).startswith("lint: ")
+
+
+def denied(serial: int, *, reason: Reason = Reason.SUPERSEDED) -> DeniedCertificate:
+    return DeniedCertificate(serial=serial, denied_at=NOW, ends_at=NOW, reason=reason)
+
+
+CRL_DRAFT = CRLDraft(number=8, this_update=NOW, next_update=NOW + timedelta(days=14), denied=(denied(5), denied(6)))
+
+
+@pytest.mark.parametrize(
+    ("draft", "found"),
+    [
+        (replace(CRL_DRAFT, number=7), "CRL number: expected more than 7, found 7"),
+        (replace(CRL_DRAFT, this_update=NOW + timedelta(seconds=1)), "thisUpdate: expected a whole second until"),
+        (replace(CRL_DRAFT, this_update=NOW - timedelta(microseconds=1)), "thisUpdate: expected a whole second"),
+        (replace(CRL_DRAFT, next_update=NOW), "nextUpdate: expected the authority's end"),
+        (replace(CRL_DRAFT, denied=(denied(5), denied(5))), "entries: expected each serial once"),
+        (replace(CRL_DRAFT, denied=(denied(6), denied(5))), "entries: expected each serial once"),
+    ],
+)
+async def test_a_list_that_must_not_be_is_not_recorded(draft: CRLDraft, found: str) -> None:
+    by = (await x509_authority()).authority
+    last = SignedCRL(authority_id=by.key_id, number=7)
+    lint_crl_draft(CRL_DRAFT, last=last, authority=by, now=NOW)
+    lint_crl_draft(CRL_DRAFT, last=None, authority=by, now=NOW)
+    assert found in fault(lambda: lint_crl_draft(draft, last=last, authority=by, now=NOW))
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (replace(CRL_DRAFT, number=9), "CRL: expected the number 9"),
+        (replace(CRL_DRAFT, this_update=NOW - timedelta(seconds=1)), "CRL: expected"),
+        (replace(CRL_DRAFT, next_update=NOW), "CRL: expected"),
+        (replace(CRL_DRAFT, denied=(denied(5),)), "entries: expected the drafted ones"),
+        (replace(CRL_DRAFT, denied=(denied(5), denied(6), denied(7))), "entries: expected the drafted ones"),
+        (replace(CRL_DRAFT, denied=(denied(5), denied(6, reason=Reason.KEY_COMPROMISE))), "entries: expected"),
+    ],
+)
+async def test_a_list_that_is_not_as_drafted_is_not_released(other: CRLDraft, found: str) -> None:
+    der, name, ski = await a_list(CRL_DRAFT)
+    lint_crl_der(der, CRL_DRAFT, authority_name=name, authority_ski=ski)
+    assert found in fault(lambda: lint_crl_der(der, other, authority_name=name, authority_ski=ski))
+
+
+async def test_a_list_of_another_authority_or_none_is_not_released() -> None:
+    der, name, ski = await a_list(CRL_DRAFT)
+    for other_name, other_ski in ((x509.Name([]), ski), (name, b"other")):
+        assert "issuer: expected" in fault(
+            lambda: lint_crl_der(der, CRL_DRAFT, authority_name=other_name, authority_ski=other_ski)  # noqa: B023
+        )
+    assert "CRL: expected one in DER" in fault(
+        lambda: lint_crl_der(der[:-1], CRL_DRAFT, authority_name=name, authority_ski=ski)
+    )
+
+
+async def a_list(draft: CRLDraft) -> tuple[bytes, x509.Name, bytes]:
+    by = await x509_authority()
+    name = by.certificate.subject
+    ski = by.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    form = ListForm(by.key.kind, issuer=name, authority_ski=ski)
+    written = form.to_be_signed(draft)
+    return form.signed(written, by.key.sign(written)), name, ski
 
 
 def a_token(header: object, claims: object) -> str:

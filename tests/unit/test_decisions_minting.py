@@ -12,7 +12,7 @@ from issuer.decisions import minting
 from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import AuthorityKind, intended
 from issuer.decisions.entitlement import group_ends
-from issuer.decisions.minting import Granting, JWTWish, judge
+from issuer.decisions.minting import Granting, Holder, JWTWish, judge
 from issuer.decisions.profile import Intent, JWTDraft
 from issuer.decisions.revocation import Blocks
 from svid.entry import EntryID, RegistrationEntry
@@ -100,15 +100,27 @@ def test_an_entry_of_the_node_is_granted_until_it_is_over() -> None:
     assert "not over" in refused.detail
 
 
-@pytest.mark.parametrize("known", [None, (WEB, NODE)])
-def test_a_key_is_new_or_what_it_was(known: tuple[EntryID, NodeID] | None) -> None:
-    minting.check_holder(known, (WEB, NODE))
+WANTED = Holder(entry_id=WEB, node_id=NODE)
+
+
+@pytest.mark.parametrize("known", [None, WANTED])
+def test_a_key_is_new_or_what_it_was(known: Holder | None) -> None:
+    minting.check_holder(known, WANTED)
 
 
 @pytest.mark.parametrize("known", [(DB, NODE), (WEB, OTHER), (None, NODE), (None, None)])
 def test_a_key_certified_for_something_else_is_refused(known: tuple[EntryID | None, NodeID | None]) -> None:
-    with pytest.raises(Refused) as refused:
-        minting.check_holder(known, (WEB, NODE))
+    entry_id, node_id = known
+    with pytest.raises(Refused, match="found one certified for another entry or node") as refused:
+        minting.check_holder(Holder(entry_id=entry_id, node_id=node_id), WANTED)
+    assert refused.value.kind is Kind.DENIED
+
+
+@pytest.mark.parametrize("known", [(WEB, NODE), (DB, OTHER)])
+def test_a_key_that_leaked_is_refused_even_to_its_holder(known: tuple[EntryID, NodeID]) -> None:
+    entry_id, node_id = known
+    with pytest.raises(Refused, match="found one that was revoked as compromised") as refused:
+        minting.check_holder(Holder(entry_id=entry_id, node_id=node_id, is_compromised=True), WANTED)
     assert refused.value.kind is Kind.DENIED
 
 

@@ -1,5 +1,10 @@
 """What the demo counts, and when it may say that all of it happened."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
 from cognomen.demo.scene import Event
 from cognomen.demo.tally import Tally
 
@@ -40,3 +45,46 @@ def test_a_failed_call_a_lost_answer_and_no_call_at_all_are_not_flawless() -> No
         tally.note(_counted("reasoning", answered=answered))
         assert "MISSING" in _verdict_on_calls(tally)
         assert not tally.succeeded
+
+
+def test_a_call_that_a_revocation_ended_may_have_been_answered_and_another_may_not() -> None:
+    for made, answered, revoked, verdict in (
+        (8, 8, 1, "ok"),
+        (8, 9, 1, "ok"),
+        (8, 10, 1, "MISSING"),
+        (8, 7, 1, "MISSING"),
+    ):
+        tally = Tally()
+        tally.note(_counted("orchestrator", made=made, revoked=revoked))
+        tally.note(_counted("connector", answered=answered))
+        assert _verdict_on_calls(tally).split()[0] == verdict
+
+
+REVOKED_AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+ENDS = ("handshake refused", "connection closed", "token refused")
+
+
+def _ends() -> Iterator[Event]:
+    for number, name in enumerate(ENDS):
+        at = (REVOKED_AT + timedelta(milliseconds=20 + number)).isoformat()
+        yield Event(who="orchestrator", at=0, name=name, facts={"peer": "", "why": "", "at": at})
+
+
+def test_each_end_of_who_was_revoked_is_timed_from_the_command() -> None:
+    tally = Tally(revoked_at=REVOKED_AT)
+    for event in _ends():
+        tally.note(event)
+    assert [tally.ends[name] for name in ENDS] == [timedelta(milliseconds=ms) for ms in (20, 21, 22)]
+    assert "  ok       connector revoked: JWT-SVID refused after 22 ms" in tally.verdicts()
+
+
+@pytest.mark.parametrize(("later", "failed", "verdict"), [(6, 0, "ok"), (5, 0, "MISSING"), (6, 1, "MISSING")])
+def test_the_others_went_on_if_they_answered_more_and_failed_nothing(later: int, failed: int, verdict: str) -> None:
+    tally = Tally(revoked_at=REVOKED_AT)
+    tally.note(_counted("reasoning", answered=4))
+    for event in _ends():
+        tally.note(event)
+    tally.note(_counted("reasoning", answered=5))
+    tally.note(_counted("reasoning", answered=later, failed=failed))
+    (line,) = (line for line in tally.verdicts() if "went on" in line)
+    assert line.split()[0] == verdict

@@ -59,6 +59,16 @@ def test_each_identity_is_there_once_with_its_newest_serial(view: View) -> None:
     assert "1 rotations" in text
 
 
+def test_what_was_revoked_is_shown_no_more_and_its_replacement_is(view: View) -> None:
+    view.note(event("connector", "lost", why="no identity"), NOW)
+    view.note(svid("connector-2", path="connector", serial="0" * 24 + "cafecafe"), NOW)
+    text = "\n".join(shown(view, width=120))
+    assert "archivist" not in text
+    assert text.count("/agent/concierge/connector") == 1
+    assert "connector-2" in text
+    assert "…cafecafe" in text
+
+
 def test_calls_are_summed_in_the_title_and_each_component_has_its_own(view: View) -> None:
     lines = shown(view)
     assert "120 calls, 0 failed" in lines[0]

@@ -112,9 +112,9 @@ def test_an_age_is_never_rounded_to_one_that_is_younger() -> None:
     assert read_denied(message).age == timedelta(seconds=3, microseconds=1)
 
 
-@given(epochs, st.text(min_size=1, max_size=MAX_POINT_BYTES // 4))
-def test_a_receipt_says_on_the_other_side_what_it_said_here(epoch: Epoch, point: str) -> None:
-    value = Enforced(epoch=epoch, point=point)
+@given(epochs, st.text(min_size=1, max_size=MAX_POINT_BYTES // 4), st.booleans())
+def test_a_receipt_says_on_the_other_side_what_it_said_here(epoch: Epoch, point: str, gone: bool) -> None:  # noqa: FBT001 - hypothesis draws it
+    value = Enforced(epoch=epoch, point=point, gone=gone)
     assert read_enforced(write_enforced(value)) == value
 
 

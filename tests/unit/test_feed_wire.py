@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, TaintedIs, Update
+from cognomen.protocol.feed import (
+    BundleIs,
+    CheckpointIs,
+    CRLIs,
+    Cursor,
+    DenialsPut,
+    EntryGone,
+    EntryPut,
+    TaintedIs,
+    Update,
+)
 from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, update_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import MAX_SEQUENCE, Bundle
@@ -65,6 +75,7 @@ KINDS: dict[type[Update], st.SearchStrategy[Update]] = {
     EntryGone: st.builds(EntryGone, entry_id=ids),
     BundleIs: st.builds(BundleIs, bundle=bundles),
     TaintedIs: st.builds(TaintedIs, authority_ids=st.frozensets(texts)),
+    CRLIs: st.builds(CRLIs, document=st.binary(), more=st.booleans()),
     CheckpointIs: st.builds(CheckpointIs, document=st.binary()),
 }
 

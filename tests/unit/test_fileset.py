@@ -64,3 +64,10 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
     write_set(tmp_path, private={"key": b"2"}, public={})
     assert not left.exists()
     assert (tmp_path / "key").read_bytes() == b"2"
+
+
+def test_a_file_that_the_next_set_does_not_have_is_gone_and_others_stay(tmp_path: Path) -> None:
+    write_set(tmp_path, private={}, public={"cert": b"1", "crl": b"1"})
+    (tmp_path / "elsewhere").symlink_to("nowhere")
+    write_set(tmp_path, private={}, public={"cert": b"2"})
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("..")) == ["cert", "elsewhere"]

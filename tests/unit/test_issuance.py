@@ -142,7 +142,7 @@ async def test_a_draft_is_signed_once_and_by_its_own_authority_alone(house: Hous
 async def test_what_is_not_recorded_cannot_be_signed(house: House) -> None:
     (recorded,) = await house.record(CredentialKind.X509, house.x509, x509_draft(house.x509))
     with pytest.raises(TypeError, match="expected one that record\\(\\) made"):
-        Recorded(object(), x509_draft(house.x509), house.x509.authority, recorded.credential)
+        Recorded(object(), x509_draft(house.x509), house.x509.authority, "1", credential=recorded.credential)
 
 
 async def test_a_draft_that_must_not_be_is_not_recorded_and_neither_is_its_batch(house: House) -> None:

@@ -1,38 +1,49 @@
 """The feed as a flow, on a store in memory: what ends it, and how its messages are cut."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import pytest
 
+from attestor.decisions.crls import documents_of
 from cognomen.daemon.auditlog import Checkpoint
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
-from cognomen.protocol.feed import Cursor, TaintedIs
+from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, DenialsPut, EntryGone, EntryPut, TaintedIs
+from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions import authority as authorities
 from issuer.decisions.admission import NodeState
-from issuer.decisions.audit import NodeID
+from issuer.decisions.audit import Credential, CredentialKind, NodeID
 from issuer.decisions.authority import Authority, retired, tainted
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
-from issuer.decisions.feedsteps import FeedStep
+from issuer.decisions.crl import SignedCRL
+from issuer.decisions.feedsteps import FeedStep, weight
 from issuer.decisions.names import issuer_id
+from issuer.decisions.revocation import Reason, RevocationKind, Target
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors, Send
+from issuer.flows.revoke import Revoke, Revoked
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from svid.clock import SystemClock
-from svid.entry import RegistrationEntry
+from svid.denials import Denial
+from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
 from svid.selector import Selector
+from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
-from tests.doubles.feed import bundle_told, checkpoint_told, entries_put
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority
+from tests.doubles.feed import bundle_told, checkpoint_told, denials_told, entries_put
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority, x509_authority
+from tests.doubles.refusingstore import RefusingStore
 
 HOUR = timedelta(hours=1)
 NODE = a_node()
+WEB = an_entry(entry_id="web")
 
 
 @pytest.fixture
@@ -49,6 +60,7 @@ def feeds(store: SQLiteDatastore) -> FeedAttestors:
     return FeedAttestors(
         datastore=store,
         deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        watch=WatchEnforcement(clock=clock, metrics=Metrics()),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
     )
@@ -255,42 +267,252 @@ async def test_a_feed_without_news_says_that_it_is_alive_and_moves_nobody(store:
     assert words == [FeedStep(cursor=snapshot.cursor)] * 3
 
 
+class RestlessStore(RefusingStore):
+    """A store in which something changes each time that somebody waits for it: a second later, and nothing that is the node's."""
+
+    def __init__(self, store: SQLiteDatastore, clock: FakeClock) -> None:
+        super().__init__(store)
+        self._clock = clock
+
+    async def wait_for_change(self, after: int) -> int:
+        self._clock.advance(1)
+        await self.write(lambda tx: tx.changes.append([Change(kind=ChangeKind.NODE, subject=NodeID("another"))]))
+        return await super().wait_for_change(after)
+
+
 async def test_a_feed_says_that_it_is_alive_however_much_happens_that_does_not_concern_it(
     store: SQLiteDatastore,
 ) -> None:
     clock = FakeClock(NOW)
-    feeds = replace(feeds_that_speak_often(store, clock), word_seconds=5.0)
-    steps: list[FeedStep] = []
+    restless = RestlessStore(store, clock)
+    feeds = replace(feeds_that_speak_often(store, clock), datastore=restless, word_seconds=5.0)
+    said: list[tuple[timedelta, FeedStep]] = []
 
-    def change_what_is_not_its_own(tx: Transaction) -> None:
-        clock.advance(1)
-        tx.changes.append([Change(kind=ChangeKind.NODE, subject=NodeID("another"))])
+    async def send(step: FeedStep) -> None:
+        said.append((clock.now() - NOW, step))
+        if len(said) == 3:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        async with asyncio.timeout(10):
+            await feeds.follow(NODE, not_after=NOW + HOUR, cursor=None, send=send)
+    (_, snapshot), *words = said
+    word = FeedStep(cursor=snapshot.cursor)
+    assert words == [(timedelta(seconds=5), word), (timedelta(seconds=10), word)]
+
+
+async def test_a_word_leaves_the_node_where_the_last_news_left_it(store: SQLiteDatastore) -> None:
+    feeds = feeds_that_speak_often(store, FakeClock(NOW))
+    steps: list[FeedStep] = []
 
     async def send(step: FeedStep) -> None:
         steps.append(step)
+        if len(steps) == 1:
+            await store.write(partial(_add_checkpoint, 1))
         if len(steps) == 3:
             raise EnoughError
 
-    async def go_on() -> None:
-        while True:
-            await store.write(change_what_is_not_its_own)
-
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        busy = group.create_task(go_on())
-        with pytest.raises(EnoughError):
-            await feeds.follow(NODE, not_after=NOW + 1000 * HOUR, cursor=None, send=send)
-        busy.cancel()
-    assert steps[1:] == [FeedStep(cursor=steps[0].cursor)] * 2
+    with pytest.raises(EnoughError):
+        async with asyncio.timeout(10):
+            await feeds.follow(NODE, not_after=NOW + HOUR, cursor=None, send=send)
+    snapshot, news, word = steps
+    assert news.cursor.number == snapshot.cursor.number + 1
+    assert word == FeedStep(cursor=news.cursor)
 
 
 def feeds_that_speak_often(store: SQLiteDatastore, clock: FakeClock) -> FeedAttestors:
     return FeedAttestors(
         datastore=store,
         deferred=DeferWrites(metrics=Metrics(), datastore=store, clock=clock, troubles=Troubles(clock)),
+        watch=WatchEnforcement(clock=clock, metrics=Metrics()),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         word_seconds=0.01,
     )
+
+
+def credentials(count: int) -> list[Credential]:
+    """Of NODE's entry /web."""
+    end = SystemClock().now().replace(microsecond=0) + HOUR
+    return [
+        Credential(
+            kind=CredentialKind.X509,
+            serial=f"{2**127 + number:x}",
+            spiffe_id=WEB.spiffe_id,
+            authority_id=KeyID("x509-1"),
+            issued_at=NOW,
+            not_after=end,
+            entry_id=WEB.id,
+            node_id=NODE.id,
+        )
+        for number in range(count)
+    ]
+
+
+async def hear(
+    feeds: FeedAttestors, store: SQLiteDatastore, *acts: Callable[[], Awaitable[object]], cursor: Cursor | None = None
+) -> list[tuple[FeedStep, ...]]:
+    """Follow from that cursor, and act each time when everything was told; what was told before and after each act."""
+    told: list[tuple[FeedStep, ...]] = []
+    steps: list[FeedStep] = []
+    left = iter(acts)
+
+    async def send(step: FeedStep) -> None:
+        steps.append(step)
+        if step.more or step.cursor != await store.read(lambda tx: tx.changes.head()):
+            return
+        told.append(tuple(steps))
+        steps.clear()
+        if (act := next(left, None)) is None:
+            raise EnoughError
+        await act()
+
+    with pytest.raises(EnoughError):
+        await follow(feeds, send, cursor=cursor)
+    return told
+
+
+@pytest.mark.parametrize(("returns", "acknowledged"), [(False, 0), (True, 1)], ids=["anew", "goes on"])
+async def test_what_an_attestor_acknowledged_in_a_former_life_counts_only_if_it_still_has_it(
+    store: SQLiteDatastore, feeds: FeedAttestors, *, returns: bool, acknowledged: int
+) -> None:
+    await store.write(partial(_add_checkpoint, 1))
+    cursor = await store.read(lambda tx: tx.changes.head())
+    await store.write(partial(_add_checkpoint, 2))
+    known = replace(NODE, acknowledged=2)
+
+    async def send(step: FeedStep) -> None:
+        assert feeds.slowest() == acknowledged
+        feeds.acknowledge(known, step.cursor, Enforcement(number=step.cursor.number))
+        assert feeds.slowest() == 2
+        raise EnoughError
+
+    end = SystemClock().now() + HOUR
+    with pytest.raises(EnoughError):
+        await feeds.follow(known, not_after=end, cursor=cursor if returns else None, send=send)
+
+
+class TestRevocation:
+    @pytest.fixture
+    async def revoke(self, store: SQLiteDatastore, feeds: FeedAttestors) -> Revoke:
+        await store.write(lambda tx: tx.entries.insert([WEB]))
+        return Revoke(datastore=store, clock=feeds.clock, watch=feeds.watch)
+
+    @pytest.mark.parametrize("returns", [True, False], ids=["delta", "snapshot"])
+    async def test_who_was_away_hears_first_what_is_denied_in_messages_of_bounded_size(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke, *, returns: bool
+    ) -> None:
+        rows = credentials(10_000)
+        await store.write(lambda tx: tx.ledger.record(rows))
+        before = await store.read(lambda tx: tx.changes.head())
+        await end(revoke, Target(kind=RevocationKind.SVID, serials=tuple(row.serial for row in rows)))
+        await store.write(partial(_add_checkpoint, 1))
+        (steps,) = await hear(feeds, store, cursor=before if returns else None)
+        assert not any(step.snapshot is returns for step in steps)
+        assert all(sum(map(weight, step.updates)) <= 256 * 1024 for step in steps)
+        updates = [update for step in steps for update in step.updates]
+        assert [denial.number for denial in denials_told(updates)] == [2**127 + number for number in range(10_000)]
+        assert {denial.ends_at for denial in denials_told(updates)} == {rows[0].not_after}
+        kinds = [type(update) for update in updates]
+        rest = [BundleIs, CheckpointIs] if returns else [BundleIs, EntryPut, CheckpointIs]
+        assert kinds == [DenialsPut] * (len(kinds) - len(rest)) + rest
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            Target(kind=RevocationKind.ENTRY, entry_ids=(EntryID("web"),)),
+            Target(kind=RevocationKind.SPIFFE_ID, spiffe_id=SpiffeID(trust_domain=TRUST_DOMAIN, path=""), below=True),
+            Target(kind=RevocationKind.SELECTOR, selector=Selector("unix", "uid:1000")),
+        ],
+        ids=lambda target: target.kind,
+    )
+    async def test_a_blocked_entry_is_gone_after_its_denials_and_a_lift_puts_it_again(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke, target: Target
+    ) -> None:
+        (row,) = credentials(1)
+        await store.write(lambda tx: tx.ledger.record([row]))
+        first, ended, lifted = await hear(
+            feeds, store, lambda: end(revoke, target), lambda: revoke.lift(1, actor="uid:0")
+        )
+        assert entries_put(first[-1].updates) == (WEB,)
+        denied = DenialsPut(denials=(Denial(2**127, row.not_after),))
+        assert [step.updates for step in ended] == [(denied, EntryGone(entry_id=WEB.id))]
+        assert [step.updates for step in lifted] == [(EntryPut(entry=WEB),)]
+        assert not any(step.snapshot for step in (*ended, *lifted))
+
+    async def test_who_comes_during_a_block_is_not_told_of_the_entry_nor_of_one_that_comes_later(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        later = an_entry("/web/later", entry_id="later", of="unix:uid:7")
+        await end(revoke, Target(kind=RevocationKind.SPIFFE_ID, spiffe_id=WEB.spiffe_id, below=True))
+        first, created, lifted = await hear(
+            feeds, store, lambda: store.write(partial(_insert, later)), lambda: revoke.lift(1, actor="uid:0")
+        )
+        assert [entries_put(step.updates) for step in (*first, *created)] == [(), ()]
+        assert entries_put(lifted[-1].updates) == (later, WEB)
+
+    async def test_a_blocked_node_holds_nothing_and_gets_all_again_after_the_lift(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        (row,) = credentials(1)
+        await store.write(lambda tx: tx.ledger.record([row]))
+        (selector,) = NODE.selectors
+        target = Target(kind=RevocationKind.SELECTOR, selector=selector)
+        first, ended, lifted = await hear(
+            feeds, store, lambda: end(revoke, target), lambda: revoke.lift(1, actor="uid:0")
+        )
+        assert [entries_put(steps[-1].updates) for steps in (first, ended, lifted)] == [(WEB,), (), (WEB,)]
+        assert [steps[-1].snapshot for steps in (first, ended, lifted)] == [True] * 3
+        assert [len(denials_told(steps[-1].updates)) for steps in (first, ended, lifted)] == [0, 1, 1]
+        assert isinstance(ended[0].updates[0], DenialsPut)
+
+    async def test_a_revoked_nodes_feed_ends(self, feeds: FeedAttestors, revoke: Revoke) -> None:
+        async def send(step: FeedStep) -> None:
+            assert step.snapshot
+            await end(revoke, Target(kind=RevocationKind.NODE, node_ids=(NODE.id,)))
+
+        with pytest.raises(Refused, match="banned or gone"):
+            await follow(feeds, send)
+
+    async def test_everybody_hears_what_was_denied_to_another_node(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        row = replace(credentials(1)[0], node_id=NodeID("n2"), entry_id=EntryID("theirs"))
+        await store.write(lambda tx: tx.ledger.record([row]))
+        target = Target(kind=RevocationKind.SVID, serials=(row.serial,))
+        _, ended = await hear(feeds, store, lambda: end(revoke, target))
+        assert [step.updates for step in ended] == [(DenialsPut(denials=(Denial(2**127, row.not_after),)),)]
+
+    async def test_each_feed_hears_of_each_revocation_what_follows_from_it(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        rows = credentials(3)
+        await store.write(lambda tx: tx.ledger.record(rows))
+        before = await store.read(lambda tx: tx.changes.head())
+        first, second, third = (Target(kind=RevocationKind.SVID, serials=(row.serial,)) for row in rows)
+        told = await hear(
+            feeds, store, lambda: end(revoke, first), lambda: end(revoke, second), lambda: end(revoke, third)
+        )
+        heard = [[denial.number - 2**127 for step in steps for denial in denials_told(step.updates)] for steps in told]
+        assert heard == [[], [0], [1], [2]]
+        (later,) = await hear(feeds, store, cursor=before)
+        assert [denial.number - 2**127 for denial in denials_told(later[0].updates)] == [0, 1, 2]
+
+    async def test_a_revocation_that_ended_nothing_still_moves_who_follows(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        target = Target(kind=RevocationKind.ENTRY, entry_ids=(WEB.id,))
+        _, ended, again = await hear(feeds, store, lambda: end(revoke, target), lambda: end(revoke, target))
+        assert [step.updates for step in (*ended, *again)] == [(EntryGone(entry_id=WEB.id),)] * 2
+
+
+async def end(revoke: Revoke, target: Target) -> Revoked:
+    return await revoke(target, reason=Reason.UNSPECIFIED, comment="", dry_run=False, actor="uid:0")
+
+
+def _insert(entry: RegistrationEntry, tx: Transaction) -> None:
+    tx.entries.insert([entry])
+    tx.changes.append(entry_changes(None, entry))
 
 
 @pytest.mark.parametrize("end", ["of its SVID", "of its group"])
@@ -318,3 +540,34 @@ async def test_a_clock_that_is_set_forward_during_a_feed_is_noticed_at_the_next_
         async with asyncio.timeout(10):
             await feeds.follow(NODE, not_after=NOW + life, cursor=None, send=send)
     assert [step.snapshot for step in steps] == ([True] if end == "of its SVID" else [True, True])
+
+
+async def test_the_lists_of_the_bundles_authorities_come_at_once_and_each_newer_one_by_itself(
+    store: SQLiteDatastore, feeds: FeedAttestors
+) -> None:
+    rows = [(await x509_authority(key_id=f"x509-{number}")).authority for number in range(3)]
+    rows[2] = authorities.retired(rows[2])
+
+    def begin(tx: Transaction) -> None:
+        for number, row in enumerate(rows):
+            tx.authorities.put(row)
+            tx.crls.put(SignedCRL(authority_id=row.key_id, number=1, this_update=NOW, der=b"old %d" % number))
+        tx.crls.put(SignedCRL(authority_id=rows[0].key_id, number=1))  # its number is given away, and no more
+
+    def go_on(tx: Transaction) -> None:
+        tx.crls.put(SignedCRL(authority_id=rows[0].key_id, number=2, this_update=NOW, der=b"new"))
+        tx.changes.append([Change(kind=ChangeKind.CRL, subject=row.key_id) for row in (rows[0], rows[2])])
+
+    await store.write(begin)
+    steps: list[FeedStep] = []
+
+    async def take(step: FeedStep) -> None:
+        steps.append(step)
+        if len(steps) == 2:
+            raise EnoughError
+        await store.write(go_on)
+
+    with pytest.raises(EnoughError):
+        await follow(feeds, take)
+    assert [list(documents_of(step.updates)) for step in steps] == [[b"old 1"], [b"new"]]
+    assert bundle_told(steps[1].updates) is None

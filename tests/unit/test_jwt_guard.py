@@ -18,6 +18,7 @@ from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, exactly
 from svid.tls.guard import JWTGuard, verify_bearer
+from tests.doubles.identity import KnowingTokens
 from tests.doubles.trustdomain import TrustDomainDouble
 
 WEB = SpiffeID.parse("spiffe://example.org/web")
@@ -186,3 +187,32 @@ def test_a_guard_is_not_made_of_something_else(tokens: Tokens, app: Starlette) -
             JWTGuard(app, source=source, audience="db", authorize=authorize)  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match="expected"):
         verify_bearer("Bearer x", tokens, audience="db", authorize=later)  # type: ignore[arg-type]  # the mistake
+
+
+def guarded_by(tokens: KnowingTokens, refuse_after: timedelta | None = None) -> Starlette:
+    """An app behind a guard that goes by these."""
+
+    async def hello(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    options = {"source": tokens, "audience": "db", "authorize": exactly(WEB), "refuse_after": refuse_after}
+    return Starlette(routes=[Route("/", hello)], middleware=[Middleware(JWTGuard, **options)])  # type: ignore[arg-type]  # Starlette's own ASGI types
+
+
+async def test_a_denied_token_is_answered_401(domain: TrustDomainDouble) -> None:
+    tokens = KnowingTokens(domain.bundle)
+    app = guarded_by(tokens)
+    token = "Bearer " + domain.token("/web", "db", jti=f"{7:032x}")
+    assert (await ask(app, token)).status_code == 200
+    assert tokens.points == ["JWTGuard"]
+    tokens.revoke(domain.name, 7)
+    assert (await ask(app, token)).status_code == 401
+    assert (await ask(app, "Bearer " + domain.token("/web", "db", jti=f"{8:032x}"))).status_code == 200
+
+
+async def test_an_old_truth_is_answered_503_where_that_is_wanted(domain: TrustDomainDouble) -> None:
+    tokens = KnowingTokens(domain.bundle)
+    token = f"Bearer {domain.token('/web', 'db')}"
+    tokens.age = timedelta(minutes=2)
+    assert (await ask(guarded_by(tokens), token)).status_code == 200
+    assert (await ask(guarded_by(tokens, timedelta(minutes=1)), token)).status_code == 503

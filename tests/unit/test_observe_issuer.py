@@ -12,6 +12,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.health import HealthState
 from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement
 from issuer.api.admin_status import status_to_pb
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import NodeID
@@ -20,13 +21,14 @@ from issuer.decisions.sampling import Principal
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.feed_attestors import FeedAttestors, Standing
+from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.issue_svids import IssueSVIDs, X509Request
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.watch_enforcement import Standing, WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.web.health import health_pages
@@ -66,7 +68,8 @@ async def house() -> AsyncIterator[House]:
     guard = GuardClock(datastore=store, clock=clock)
     deferred = DeferWrites(datastore=store, clock=clock, troubles=troubles, metrics=metrics)
     way = issuance(store, clock, MemoryKeyManager(), deferred=deferred, metrics=metrics)
-    feed = FeedAttestors(datastore=store, deferred=deferred, clock=clock, trust_domain=TRUST_DOMAIN)
+    watch = WatchEnforcement(clock=clock, metrics=metrics)
+    feed = FeedAttestors(datastore=store, deferred=deferred, watch=watch, clock=clock, trust_domain=TRUST_DOMAIN)
     rotate = RotateAuthority(
         datastore=store,
         issuance=way,
@@ -206,16 +209,31 @@ async def test_changed_entries_are_counted_and_refused_ones_are_not(house: House
 
 async def test_one_look_gives_status_and_gauges_the_same(house: House) -> None:
     house.observe.troubles.note("checkpoint", "no")
-    for name, acknowledged in (("near", 2), ("far", 1), ("there", 3)):
+    for name, acknowledged, reached in (("near", 2, 5), ("far", 1, 4), ("there", 3, 4), ("well", 3, 5)):
         house.observe.feed.connected[NodeID(name)] = 1
-        house.observe.feed.standing[NodeID(name)] = Standing(acknowledged, sent=Cursor(incarnation="1", number=3))
+        house.observe.feed.watch.standing[NodeID(name)] = Standing(
+            acknowledged=acknowledged,
+            heard_at=house.clock.monotonic() - acknowledged,
+            enforcement=Enforcement(number=acknowledged, points=5, reached=reached),
+            sent=Cursor(incarnation="1", number=3),
+        )
     status = status_to_pb(await house.observe())
-    assert [(lag.node_id, lag.behind) for lag in status.behind] == [("far", 2), ("near", 1)]
+    assert [(lag.node_id, lag.behind, lag.acknowledged) for lag in status.behind] == [
+        ("far", 2, 1),
+        ("near", 1, 2),
+        ("there", 0, 3),
+    ]
+    assert [(lag.heard_ago.seconds, lag.points, lag.points_enforcing) for lag in status.behind] == [
+        (1, 5, 4),
+        (2, 5, 5),
+        (3, 5, 4),
+    ]
+    assert status.oldest_truth.seconds == house.value("attestor_heard_ago_seconds") == 3
     assert [one.state for one in status.authorities] == ["active", "next", "active", "next"]
     assert status.svid_not_after.ToDatetime().timestamp() > status.started_at.ToDatetime().timestamp()
     assert (status.clock, status.troubles[0].what) == ("", "checkpoint")
     assert house.value("change_number") == status.change_number > 0
-    assert (house.value("nodes_connected"), house.value("feeds"), house.value("most_behind_changes")) == (3, 3, 2)
+    assert (house.value("nodes_connected"), house.value("feeds"), house.value("most_behind_changes")) == (4, 4, 2)
     assert (house.value("troubles"), house.value("clock_trusted")) == (1, 1)
     expected = status.authorities[0].not_after.ToSeconds()
     assert house.value("authority_not_after_timestamp_seconds", kind="x509", state="active") == expected

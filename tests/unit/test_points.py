@@ -22,7 +22,7 @@ class World:
     """Points whose receipts a test takes one at a time."""
 
     def __init__(self) -> None:
-        self.receipts: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self.receipts: queue.SimpleQueue[tuple[object, ...]] = queue.SimpleQueue()
         self.loses: set[str] = set()
         self.may_send = threading.Event()
         self.may_send.set()
@@ -31,7 +31,7 @@ class World:
 
     def _send(self, receipt: Enforced) -> None:
         is_lost = receipt.point in self.loses
-        self.receipts.put((receipt.point, receipt.epoch.number))
+        self.receipts.put((receipt.point, receipt.epoch.number, *(["gone"] if receipt.gone else [])))
         assert self.may_send.wait(10)
         if is_lost:
             raise WorkloadAPIError("lost", code="UNAVAILABLE")
@@ -55,7 +55,7 @@ class World:
         self.points.tell(DOMAIN, new, held)
         self.points.reached(self._epoch)
 
-    def next(self) -> tuple[str, int]:
+    def next(self) -> tuple[object, ...]:
         return self.receipts.get(timeout=10)
 
     def is_quiet(self) -> bool:
@@ -66,6 +66,7 @@ class World:
         while (receipt := self.next()) != ("the last", self._epoch.number):
             found.append(receipt)
         end()
+        assert self.next() == ("the last", self._epoch.number, "gone")
         return not found
 
 
@@ -182,6 +183,74 @@ def test_a_point_of_a_name_that_another_had_gives_a_receipt_of_its_own(world: Wo
     world.come(1)
     assert world.next() == ("a", 1)
     end()
+    assert world.next() == ("a", 1, "gone")
     world.register("a")
     world.come(1)
     assert world.next() == ("a", 1)
+
+
+def test_of_two_points_of_one_name_the_last_that_leaves_is_told(world: World) -> None:
+    first, second = world.register("a"), world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    first()
+    world.come(2)
+    assert world.next() == ("a", 2)
+    second()
+    assert world.next() == ("a", 2, "gone")
+
+
+def test_that_a_point_left_is_told_again_where_that_was_lost(world: World) -> None:
+    end = world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    world.loses = {"a"}
+    end()
+    assert world.next() == ("a", 1, "gone")
+    world.loses = set()
+    while world.receipts.empty():  # until the thread knows of the loss
+        world.come(2)
+    assert world.next() == ("a", 1, "gone")
+    assert world.is_quiet()
+
+
+def test_who_comes_back_before_the_attestor_heard_that_it_left_gives_its_receipt_again(world: World) -> None:
+    end = world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    world.may_send.clear()
+    world.register("b")
+    world.come(2)
+    while (busy := world.next()) not in {("a", 2), ("b", 2)}:
+        pass
+    end()
+    world.register("a")
+    world.come(2)
+    world.may_send.set()
+    rest = [world.next()] if busy == ("a", 2) else []
+    assert world.next() == ("a", 2)
+    assert rest in ([], [("b", 2)])
+    assert world.is_quiet()
+
+
+def test_a_point_without_a_receipt_leaves_without_a_word(world: World) -> None:
+    world.register("a", fails=1)
+    end = world.register("b", fails=1)
+    world.come(1, 7)
+    end()
+    world.come(2)
+    assert world.next() == ("a", 2)
+    assert world.is_quiet()
+
+
+def test_a_point_that_comes_while_the_stream_stands_gives_its_receipt_at_once(world: World) -> None:
+    world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    world.register("b")
+    assert world.next() == ("b", 1)
+    world.points.forget_receipts()
+    world.register("c")
+    world.come(2)
+    assert {world.next() for _ in range(3)} == {("a", 2), ("b", 2), ("c", 2)}
+    assert world.is_quiet()

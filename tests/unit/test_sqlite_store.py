@@ -3,6 +3,7 @@ import contextlib
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import pytest
 
 from cognomen.daemon.auditlog import broken_link
 from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import EntryFilter, Transaction
+from issuer.datastore.port import EntryFilter, LedgerFilter, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.revocation import Live
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, a_node, an_entry
+
+STORE_0002 = Path(__file__).parents[1] / "contract" / "stores" / "0002.sql"
+"""A store of schema 0002 as the release that had it wrote it (its dump): an entry, a node, two rows of the ledger, one of the audit."""
 
 
 @pytest.fixture
@@ -120,6 +125,40 @@ async def test_a_file_of_a_later_release_is_refused(path: Path) -> None:
     assert refused.value.kind is Kind.CONFLICT
 
 
+async def test_a_file_of_the_release_before_revocation_keeps_its_rows_and_has_none_revoked(path: Path) -> None:
+    place(path, b"")
+    with raw(path) as connection:
+        connection.executescript(STORE_0002.read_text())
+    async with opened(path) as store:
+        rows = await store.read(lambda tx: tx.ledger.find(LedgerFilter(is_revoked=False), before=0, limit=9))
+        assert [(row.serial[-1], row.key_hash, row.not_after - NOW) for row in rows] == [
+            ("1", "k1", timedelta(hours=1)),
+            ("0", "k0", timedelta()),
+        ]
+        assert list(await store.read(lambda tx: tx.entries.get([EntryID("e1")]))) == ["e1"]
+        assert await store.read(lambda tx: (tx.revocations.standing(), list(tx.denials.all()))) == ([], [])
+        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=NOW))
+        assert [(one.node_id, one.count) for one in fallen] == [("n1", 1)]
+        assert broken_link(await store.read(lambda tx: tx.audit.rows(after=0, limit=9))) is None
+    async with opened(path) as store:
+        assert (await store.read(lambda tx: tx.changes.head())).number == 1
+
+
+async def test_what_is_over_is_not_read_again_and_an_authority_does_not_hold_that_up(path: Path) -> None:
+    def row(number: int, kind: CredentialKind, hours: int) -> Credential:
+        return replace(credential, serial=f"s{number}", kind=kind, not_after=NOW + timedelta(hours=hours))
+
+    rows = [row(1, CredentialKind.AUTHORITY, 99), row(2, CredentialKind.JWT, 1), row(3, CredentialKind.X509, 3)]
+    now = NOW + timedelta(hours=2)
+    async with opened(path) as store:
+        await store.write(lambda tx: tx.ledger.record(rows))
+        await store.write(lambda tx: tx.denials.prune(ended_before=now, now=now))
+        with raw(path) as connection:
+            assert connection.execute("SELECT live_from FROM meta").fetchone() == (3,)
+        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=now))
+        assert [one.kind for one in fallen] == [CredentialKind.X509]
+
+
 async def test_everything_is_there_after_opening_again_and_the_incarnation_too(path: Path) -> None:
     async with opened(path) as store:
         await store.write(lambda tx: tx.entries.insert([an_entry(entry_id="e1")]))
@@ -144,7 +183,7 @@ async def test_the_tables_are_strict_and_the_log_is_written_ahead_and_synced(pat
             strict = dict(connection.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main'"))
     ours = {name for name in strict if not name.startswith(("sqlite_", "_sqlite"))}
     assert ours == {
-        "audit", "authority", "change", "checkpoint", "credential", "denial", "entry", "entry_selector", "meta", "node",
+        "audit", "authority", "change", "checkpoint", "credential", "crl", "denial", "entry", "entry_selector", "meta", "node",
         "revocation", "token",
     }  # fmt: skip
     assert all(strict[name] for name in ours)

@@ -13,6 +13,7 @@ from attestor.decisions.clocks import Reading
 from attestor.decisions.update import (
     NoMessage,
     Send,
+    Trust,
     Update,
     X509Message,
     jwt_bundle_update,
@@ -20,10 +21,13 @@ from attestor.decisions.update import (
     x509_bundle_update,
     x509_update,
 )
+from certs.ca import make_authority
 from svid.bundle import Bundle
+from svid.crl import CRL
 from svid.selector import Selector
 from svid.spiffeid import TrustDomain
 from tests.doubles.clock import FakeClock
+from tests.doubles.crls import Listed, make_crl
 from tests.doubles.issuerclient import Authority
 from tests.doubles.workloadside import TRUST_DOMAIN, WorkloadSide, entry
 
@@ -47,6 +51,7 @@ def decide(
     *,
     last: X509Message | None = None,
     bundle: Bundle | None = None,
+    crls: tuple[CRL, ...] = (),
     now: datetime | None = None,
     issuer: datetime | None = None,
 ) -> Update[X509Message]:
@@ -54,7 +59,8 @@ def decide(
     held = {entry_id: one.svid for entry_id, one in seen.svids.items()}
     own = now or side.clock.now()
     at = Reading(own=own, issuer=issuer or own, monotonic=0, silent=timedelta())
-    return x509_update(seen.entries, held, side.bundle if bundle is None else bundle, last=last, at=at)
+    trust = Trust(bundle=side.bundle if bundle is None else bundle, crls=crls)
+    return x509_update(seen.entries, held, trust, last=last, at=at)
 
 
 def sent(update: Update[X509Message]) -> X509Message:
@@ -68,7 +74,7 @@ def paths(message: X509Message) -> list[str]:
 
 def test_nobody_whom_no_entry_matches_gets_anything(side: WorkloadSide) -> None:
     assert decide(side) is NoMessage.DENIED
-    assert x509_bundle_update((), side.bundle, last=None) is NoMessage.DENIED
+    assert x509_bundle_update((), Trust(bundle=side.bundle), last=None) is NoMessage.DENIED
     assert jwt_bundle_update((), side.bundle, last=None) is NoMessage.DENIED
 
 
@@ -112,7 +118,7 @@ def test_a_new_authority_is_news(side: WorkloadSide) -> None:
     side.put(entry("a", "unix:uid:1"))
     last = sent(decide(side))
     side.rotate()
-    assert len(sent(decide(side, last=last)).bundle.x509_authorities) == 2
+    assert len(sent(decide(side, last=last)).trust.bundle.x509_authorities) == 2
 
 
 def test_a_hint_that_changed_is_news(side: WorkloadSide) -> None:
@@ -125,7 +131,7 @@ def test_a_hint_that_changed_is_news(side: WorkloadSide) -> None:
 def test_no_message_has_an_empty_bundle(side: WorkloadSide) -> None:
     side.put(entry("a", "unix:uid:1"))
     assert decide(side, bundle=EMPTY) is NoMessage.WAIT
-    assert x509_bundle_update(view(side).entries, EMPTY, last=None) is NoMessage.WAIT
+    assert x509_bundle_update(view(side).entries, Trust(bundle=EMPTY), last=None) is NoMessage.WAIT
 
 
 def test_an_svid_whose_time_is_over_is_left_out(side: WorkloadSide) -> None:
@@ -145,11 +151,23 @@ def test_an_svid_of_another_trust_domain_is_left_out(side: WorkloadSide) -> None
 
 def test_x509_bundles_are_news_when_their_authorities_change(side: WorkloadSide) -> None:
     entries = (entry("a", "unix:uid:1"),)
-    last = side.bundle
+    last = Trust(bundle=side.bundle)
     assert x509_bundle_update(entries, last, last=None) == Send(last)
-    assert x509_bundle_update(entries, replace(last, jwt_authorities={}), last=last) is NoMessage.UNCHANGED
+    changed = Trust(bundle=replace(side.bundle, jwt_authorities={}))
+    assert x509_bundle_update(entries, changed, last=last) is NoMessage.UNCHANGED
     side.rotate()
-    assert x509_bundle_update(entries, side.bundle, last=last) == Send(side.bundle)
+    assert x509_bundle_update(entries, Trust(bundle=side.bundle), last=last) == Send(Trust(bundle=side.bundle))
+
+
+def test_a_new_revocation_list_is_news_to_whoever_checks_x509_svids(side: WorkloadSide) -> None:
+    side.put(entry("a", "unix:uid:1"))
+    first, second = (CRL.from_der(make_crl(make_authority("authority-1"), Listed(number=number))) for number in (1, 2))
+    last = sent(decide(side, crls=(first,)))
+    assert decide(side, crls=(first,), last=last) is NoMessage.UNCHANGED
+    assert sent(decide(side, crls=(second,), last=last)).trust.crls == (second,)
+    assert x509_bundle_update(view(side).entries, last.trust, last=last.trust) is NoMessage.UNCHANGED
+    trust = Trust(bundle=side.bundle, crls=(second,))
+    assert x509_bundle_update(view(side).entries, trust, last=last.trust) == Send(trust)
 
 
 def test_jwt_bundles_are_news_when_their_keys_change(side: WorkloadSide) -> None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certs.ca import make_authority
 from svid.bundle import Bundle
+from svid.crl import CRL
 from svid.errors import BundleError, SVIDError, WorkloadAPIError, X509SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.keys import KeyKind, generate_private_key
@@ -28,6 +30,7 @@ from svid.wire.workload import (
 )
 from svid.x509svid import X509SVID
 from tests.doubles.clock import FakeClock
+from tests.doubles.crls import make_crl
 from tests.doubles.issuerclient import Authority
 
 OWN, OTHER = TrustDomain("example.org"), TrustDomain("other.org")
@@ -77,6 +80,17 @@ def test_an_x509_context_is_read_as_it_was_written() -> None:
     assert {name: bundle.x509_authorities for name, bundle in read.bundles.items()} == {
         name: bundle.x509_authorities for name, bundle in BUNDLES.items()
     }
+
+
+def test_revocation_lists_are_read_as_they_were_written_and_a_broken_one_keeps_no_identity_back() -> None:
+    crls = tuple(CRL.from_der(make_crl(make_authority(name))) for name in ("authority-1", "authority-2"))
+    message = write_x509_context(X509Context(svids=(A,), bundles=BUNDLES, crls=crls))
+    assert list(message.crl) == [crl.der for crl in crls]
+    message.crl.insert(1, b"no list")
+    read = read_x509_context(message)
+    assert (read.crls, len(read.svids)) == (crls, 1)
+    assert list(write_x509_bundles(BUNDLES, crls=crls).crl) == [crl.der for crl in crls]
+    assert read_x509_context(write_x509_context(X509Context(svids=(A,), bundles=BUNDLES))).crls == ()
 
 
 @pytest.mark.clause("WA-25")

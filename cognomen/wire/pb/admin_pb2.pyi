@@ -894,6 +894,7 @@ class IssuerStatus(_message.Message):
     CLOCK_FIELD_NUMBER: _builtins.int
     SVID_NOT_AFTER_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
+    OLDEST_TRUTH_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     version: _builtins.str
     incarnation: _builtins.str
@@ -906,7 +907,7 @@ class IssuerStatus(_message.Message):
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def behind(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeLag]:
-        """connected nodes that have not acknowledged the last change, the furthest first; at most 20"""
+        """connected nodes whose attestor or enforcement points lack something, the furthest first; at most 20"""
 
     @_builtins.property
     def authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Authority]:
@@ -918,6 +919,10 @@ class IssuerStatus(_message.Message):
 
     @_builtins.property
     def troubles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trouble]: ...
+    @_builtins.property
+    def oldest_truth(self) -> _duration_pb2.Duration:
+        """how long ago the connected attestor that was silent for longest was heard"""
+
     def __init__(
         self,
         *,
@@ -933,10 +938,11 @@ class IssuerStatus(_message.Message):
         clock: _builtins.str = ...,
         svid_not_after: _timestamp_pb2.Timestamp | None = ...,
         troubles: _abc.Iterable[Global___Trouble] | None = ...,
+        oldest_truth: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at", "svid_not_after", b"svid_not_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -948,18 +954,36 @@ class NodeLag(_message.Message):
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     BEHIND_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    HEARD_AGO_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    POINTS_ENFORCING_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     behind: _builtins.int
     """in changes"""
+    acknowledged: _builtins.int
+    """the last change that it has"""
+    points: _builtins.int
+    """enforcement points of its processes"""
+    points_enforcing: _builtins.int
+    """those of them that have everything that was acknowledged"""
+    @_builtins.property
+    def heard_ago(self) -> _duration_pb2.Duration:
+        """since its last acknowledgement"""
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         behind: _builtins.int = ...,
+        acknowledged: _builtins.int = ...,
+        heard_ago: _duration_pb2.Duration | None = ...,
+        points: _builtins.int = ...,
+        points_enforcing: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heard_ago", b"heard_ago"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "behind", b"behind", "heard_ago", b"heard_ago", "node_id", b"node_id", "points", b"points", "points_enforcing", b"points_enforcing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1363,15 +1387,36 @@ class RevocationStatus(_message.Message):
     ATTESTORS_FIELD_NUMBER: _builtins.int
     ENFORCING_FIELD_NUMBER: _builtins.int
     SILENT_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    POINTS_ENFORCING_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    SLOWEST_FIELD_NUMBER: _builtins.int
+    AFTER_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    AWAY_FIELD_NUMBER: _builtins.int
     attestors: _builtins.int
     """those that are connected now"""
     enforcing: _builtins.int
     """those of them that have acknowledged it"""
+    points: _builtins.int
+    """enforcement points of the processes on those nodes"""
+    points_enforcing: _builtins.int
+    after_milliseconds: _builtins.int
+    """of AwaitRevocation: since the revocation"""
+    away: _builtins.int
+    """nodes whose SVID is valid, that are not connected and have not acknowledged it: they hear of it when they return"""
     @_builtins.property
     def revocation(self) -> Global___Revocation: ...
     @_builtins.property
-    def silent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """the ids of nodes that have not; at most 20"""
+    def silent(self) -> _containers.RepeatedCompositeFieldContainer[Global___Silent]:
+        """who has not, the slowest first; at most 20"""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """until when what it ended can live where nobody heard of it; absent: all is over"""
+
+    @_builtins.property
+    def slowest(self) -> Global___Silent:
+        """of AwaitRevocation: among the last that were waited for; absent: nobody was"""
 
     def __init__(
         self,
@@ -1379,15 +1424,157 @@ class RevocationStatus(_message.Message):
         revocation: Global___Revocation | None = ...,
         attestors: _builtins.int = ...,
         enforcing: _builtins.int = ...,
-        silent: _abc.Iterable[_builtins.str] | None = ...,
+        silent: _abc.Iterable[Global___Silent] | None = ...,
+        points: _builtins.int = ...,
+        points_enforcing: _builtins.int = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+        slowest: Global___Silent | None = ...,
+        after_milliseconds: _builtins.int = ...,
+        away: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "revocation", b"revocation", "slowest", b"slowest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestors", b"attestors", "enforcing", b"enforcing", "revocation", b"revocation", "silent", b"silent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_milliseconds", b"after_milliseconds", "attestors", b"attestors", "away", b"away", "ends_at", b"ends_at", "enforcing", b"enforcing", "points", b"points", "points_enforcing", b"points_enforcing", "revocation", b"revocation", "silent", b"silent", "slowest", b"slowest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevocationStatus: _TypeAlias = RevocationStatus  # noqa: Y015
+
+@_typing.final
+class AwaitRevocationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    LONGEST_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    @_builtins.property
+    def longest(self) -> _duration_pb2.Duration:
+        """at most a day"""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        longest: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["longest", b"longest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["longest", b"longest", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitRevocationRequest: _TypeAlias = AwaitRevocationRequest  # noqa: Y015
+
+@_typing.final
+class Silent(_message.Message):
+    """An attestor that has not acknowledged a revocation, or an enforcement point that has not taken it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    uid: _builtins.int
+    pid: _builtins.int
+    point: _builtins.str
+    """as its process names it; empty: the attestor itself"""
+    change_number: _builtins.int
+    """the last that it has"""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        pid: _builtins.int = ...,
+        point: _builtins.str = ...,
+        change_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "node_id", b"node_id", "pid", b"pid", "point", b"point", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Silent: _TypeAlias = Silent  # noqa: Y015
+
+@_typing.final
+class ListBlockedRequest(_message.Message):
+    """Entries that would be a node's, but for a revocation that was not lifted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    SELECTOR_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """or its SPIFFE ID"""
+    @_builtins.property
+    def selector(self) -> _node_pb2.Selector:
+        """entries that carry it; absent: any"""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        selector: _node_pb2.Selector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "selector", b"selector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBlockedRequest: _TypeAlias = ListBlockedRequest  # noqa: Y015
+
+@_typing.final
+class ListBlockedResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def blocked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocked]:
+        """at most 100"""
+
+    def __init__(
+        self,
+        *,
+        blocked: _abc.Iterable[Global___Blocked] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBlockedResponse: _TypeAlias = ListBlockedResponse  # noqa: Y015
+
+@_typing.final
+class Blocked(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    SPIFFE_ID_FIELD_NUMBER: _builtins.int
+    REVOCATION_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    spiffe_id: _builtins.str
+    @_builtins.property
+    def revocation(self) -> Global___Revocation: ...
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.str = ...,
+        spiffe_id: _builtins.str = ...,
+        revocation: Global___Revocation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "revocation", b"revocation", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blocked: _TypeAlias = Blocked  # noqa: Y015
 
 @_typing.final
 class ListRevocationsRequest(_message.Message):

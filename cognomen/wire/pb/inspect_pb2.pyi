@@ -177,6 +177,9 @@ class AttestorStatus(_message.Message):
     IDENTITIES_FIELD_NUMBER: _builtins.int
     CLOCK_AHEAD_FIELD_NUMBER: _builtins.int
     CALLERS_FIELD_NUMBER: _builtins.int
+    HEARD_AGO_FIELD_NUMBER: _builtins.int
+    DENIALS_FIELD_NUMBER: _builtins.int
+    ENFORCED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     spiffe_id: _builtins.str
     synchronised: _builtins.bool
@@ -189,6 +192,8 @@ class AttestorStatus(_message.Message):
     svids: _builtins.int
     """X509-SVIDs held and valid"""
     subscribers: _builtins.int
+    denials: _builtins.int
+    """credentials that are refused, because they were revoked"""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -215,6 +220,14 @@ class AttestorStatus(_message.Message):
     def callers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subscriber]:
         """at most 1000, those with the most streams first"""
 
+    @_builtins.property
+    def heard_ago(self) -> _duration_pb2.Duration:
+        """since the last word of the issuer on the feed: how old what is known of denials is"""
+
+    @_builtins.property
+    def enforced(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnforcementPoint]:
+        """at most 1000, those that are furthest behind first"""
+
     def __init__(
         self,
         *,
@@ -235,14 +248,51 @@ class AttestorStatus(_message.Message):
         identities: _abc.Iterable[Global___Identity] | None = ...,
         clock_ahead: _duration_pb2.Duration | None = ...,
         callers: _abc.Iterable[Global___Subscriber] | None = ...,
+        heard_ago: _duration_pb2.Duration | None = ...,
+        denials: _builtins.int = ...,
+        enforced: _abc.Iterable[Global___EnforcementPoint] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_ahead", b"clock_ahead", "next_renewal", b"next_renewal", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_ahead", b"clock_ahead", "heard_ago", b"heard_ago", "next_renewal", b"next_renewal", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "change_number", b"change_number", "clock_ahead", b"clock_ahead", "connected", b"connected", "entries", b"entries", "identities", b"identities", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "change_number", b"change_number", "clock_ahead", b"clock_ahead", "connected", b"connected", "denials", b"denials", "enforced", b"enforced", "entries", b"entries", "heard_ago", b"heard_ago", "identities", b"identities", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttestorStatus: _TypeAlias = AttestorStatus  # noqa: Y015
+
+@_typing.final
+class EnforcementPoint(_message.Message):
+    """Something in a process that refuses what is denied, and how far it has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    uid: _builtins.int
+    point: _builtins.str
+    """as the process names it"""
+    incarnation: _builtins.str
+    change_number: _builtins.int
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        point: _builtins.str = ...,
+        incarnation: _builtins.str = ...,
+        change_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "incarnation", b"incarnation", "pid", b"pid", "point", b"point", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnforcementPoint: _TypeAlias = EnforcementPoint  # noqa: Y015
 
 @_typing.final
 class Subscriber(_message.Message):

@@ -399,7 +399,8 @@ Global___FollowRequest: _TypeAlias = FollowRequest  # noqa: Y015
 class Change(_message.Message):
     """One step of the feed: apply its updates in order, then stand at `cursor`. A snapshot comes as one or more messages (`more` on all but the
     last), and an entry that it does not name is gone. Other steps that are too large for one message come as several, of which only the last
-    moves the cursor.
+    moves the cursor. A step without updates, at the cursor where the follower stands, says that the issuer is alive: one comes at the latest
+    5 s after the last message.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -441,6 +442,7 @@ class Update(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     DENIALS_PUT_FIELD_NUMBER: _builtins.int
+    CRL_FIELD_NUMBER: _builtins.int
     TAINTED_FIELD_NUMBER: _builtins.int
     entry_gone: _builtins.str
     """the id of an entry this node is no longer entitled to"""
@@ -453,6 +455,8 @@ class Update(_message.Message):
     @_builtins.property
     def denials_put(self) -> Global___Denials: ...
     @_builtins.property
+    def crl(self) -> Global___CRL: ...
+    @_builtins.property
     def tainted(self) -> Global___TaintedAuthorities: ...
     def __init__(
         self,
@@ -462,13 +466,14 @@ class Update(_message.Message):
         bundle: _builtins.bytes = ...,
         checkpoint: _builtins.bytes = ...,
         denials_put: Global___Denials | None = ...,
+        crl: Global___CRL | None = ...,
         tainted: Global___TaintedAuthorities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "tainted"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "crl", "tainted"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 
@@ -527,24 +532,115 @@ class Denials(_message.Message):
 Global___Denials: _TypeAlias = Denials  # noqa: Y015
 
 @_typing.final
+class CRL(_message.Message):
+    """The newest certificate revocation list of an X.509 authority, DER, in parts that follow one another in one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    part: _builtins.bytes
+    more: _builtins.bool
+    def __init__(
+        self,
+        *,
+        part: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CRL: _TypeAlias = CRL  # noqa: Y015
+
+@_typing.final
 class AcknowledgeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSOR_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cursor(self) -> Global___Cursor: ...
+    @_builtins.property
+    def enforcement(self) -> Global___Enforcement:
+        """absent: from an attestor that is older"""
+
     def __init__(
         self,
         *,
         cursor: Global___Cursor | None = ...,
+        enforcement: Global___Enforcement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgeRequest: _TypeAlias = AcknowledgeRequest  # noqa: Y015
+
+@_typing.final
+class Enforcement(_message.Message):
+    """How far the enforcement points of a node are: contexts and guards of its processes that refuse what is denied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    REACHED_FIELD_NUMBER: _builtins.int
+    BEHIND_FIELD_NUMBER: _builtins.int
+    points: _builtins.int
+    reached: _builtins.int
+    """those that have taken every denial up to the cursor"""
+    @_builtins.property
+    def behind(self) -> _containers.RepeatedCompositeFieldContainer[Global___PointBehind]:
+        """the others, the slowest first; at most 20"""
+
+    def __init__(
+        self,
+        *,
+        points: _builtins.int = ...,
+        reached: _builtins.int = ...,
+        behind: _abc.Iterable[Global___PointBehind] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "points", b"points", "reached", b"reached"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Enforcement: _TypeAlias = Enforcement  # noqa: Y015
+
+@_typing.final
+class PointBehind(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    uid: _builtins.int
+    pid: _builtins.int
+    point: _builtins.str
+    """as the process names it; at most 256 bytes"""
+    number: _builtins.int
+    """the last change that it has; 0: none of this store's"""
+    def __init__(
+        self,
+        *,
+        uid: _builtins.int = ...,
+        pid: _builtins.int = ...,
+        point: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "pid", b"pid", "point", b"point", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PointBehind: _TypeAlias = PointBehind  # noqa: Y015
 
 @_typing.final
 class AcknowledgeResponse(_message.Message):

@@ -5,7 +5,7 @@ and each time waits for whoever is signing.
 """
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
@@ -17,6 +17,8 @@ from issuer.datastore.port import LedgerFilter, Use
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.minting import Holder
+from issuer.decisions.revocation import Reason
 from svid.entry import EntryID
 from svid.keys import KeyID
 
@@ -91,13 +93,27 @@ class SQLiteLedger:
         query = f"SELECT {_READ} FROM credential WHERE serial = ?"  # noqa: S608 - our own names
         return next(map(_credential, self._connection.execute(query, (serial,))), None)
 
-    def holders(self, key_hashes: Collection[str]) -> Mapping[str, tuple[EntryID | None, NodeID | None]]:
-        """For those of these keys that were certified before: the entry and node, by key hash."""
+    def among(self, serials: Collection[str]) -> Iterator[Credential]:
+        """Those of these serials and jtis that are in the ledger."""
+        query = f"SELECT {_READ} FROM credential WHERE serial IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+        return map(_credential, self._connection.execute(query, (codec.texts_to_json(serials),)))
+
+    def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
+        """For those of these keys that were certified before: under what, by key hash."""
         rows = self._connection.execute(
-            "SELECT key_hash, entry_id, node_id FROM credential WHERE key_hash IN (SELECT value FROM json_each(?))",
-            (codec.texts_to_json(key_hashes),),
+            "SELECT key_hash, entry_id, node_id, max(coalesce(reason = ?, 0)) FROM credential"
+            " LEFT JOIN revocation ON revocation.number = credential.revocation"
+            " WHERE key_hash IN (SELECT value FROM json_each(?)) GROUP BY key_hash",
+            (Reason.KEY_COMPROMISE.value, codec.texts_to_json(key_hashes)),
         )
-        return {key_hash: (entry_id, node_id) for key_hash, entry_id, node_id in rows}
+        return {
+            key_hash: Holder(
+                entry_id=None if entry_id is None else EntryID(entry_id),
+                node_id=None if node_id is None else NodeID(node_id),
+                is_compromised=bool(is_compromised),
+            )
+            for key_hash, entry_id, node_id, is_compromised in rows
+        }
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""

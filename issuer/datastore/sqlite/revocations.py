@@ -1,27 +1,36 @@
 """Revocations and denials in SQLite: what operators said, and the rows of the ledger that ended by it.
 
-What is live is looked for from `meta.live_from` on, and by the ledger's indexes, which keep the order of its rows: never in all of it.
+What is live is looked for from `meta.live_from` on, and by the ledger's indexes, which keep the order of its rows; in all of it only after
+the clock was set back by minutes.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
 from sqlite_utils import Database
 
-from issuer.datastore.port import DeniedCertificate, Fallen
+from issuer.datastore.port import Fallen
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import CredentialKind, NodeID
+from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from svid.denials import Denial, number_of_jti
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 
-__all__ = ["SQLiteDenials", "SQLiteRevocations"]
+__all__ = ["SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
+_PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
+_SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
+_LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
+"""From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
+
+_CACHED = 4096  # every mint reads all that stand
 _REVOCATION = "number, kind, target, reason, comment, actor, at, denied, change, lifted_at, lifted_by"
 _Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int | None, str]
 _Argument: TypeAlias = str | int
@@ -86,19 +95,26 @@ class SQLiteRevocations:
 
     def get(self, number: int) -> Revocation | None:
         """One of them."""
-        return next(iter(self._rows("number = ?", number)), None)
+        return next(map(_revocation, self._select("number = ?", number)), None)
 
     def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
-        """A page, newest first, numbers less than `before` (0 = from the newest)."""
-        return self._rows("number < ? ORDER BY number DESC LIMIT ?", before or _MAX_NUMBER, limit)
+        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
+        page: list[Revocation] = []
+        size = 0
+        for row in self._select("number < ? ORDER BY number DESC LIMIT ?", before or _MAX_NUMBER, limit):
+            page.append(_revocation(row))
+            size += len(row[2])
+            if size > _PAGE_BYTES:
+                break
+        return page
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
-        return self._rows("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')")
+        return [*map(_known, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
 
-    def _rows(self, where: str, *arguments: int) -> Sequence[Revocation]:
+    def _select(self, where: str, *arguments: int) -> Iterator[_Row]:
         query = f"SELECT {_REVOCATION} FROM revocation WHERE {where}"  # noqa: S608 - our own texts
-        return [_revocation(row) for row in self._connection.execute(query, arguments)]
+        return iter(self._connection.execute(query, arguments))
 
 
 class SQLiteDenials:
@@ -132,14 +148,18 @@ class SQLiteDenials:
         condition, arguments = _live(where, now)
         denied = self._connection.execute(
             "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at)"  # noqa: S608 - our own texts
-            f" SELECT serial, authority_id, kind, ?, ?, not_after FROM credential WHERE {condition}",
-            (revocation, codec.to_micros(now), *arguments),
+            f" SELECT serial, authority_id, kind, :revocation, :now, not_after FROM credential WHERE {condition}",
+            {**arguments, "revocation": revocation},
         ).rowcount
         self._connection.execute(
             "UPDATE credential SET revocation = ? WHERE serial IN (SELECT serial FROM denial WHERE revocation = ?)",
             (revocation, revocation),
         )
         return max(denied, 0)
+
+    def count(self) -> int:
+        """How many are kept."""
+        return int(self._connection.execute("SELECT count(*) FROM denial").fetchone()[0])
 
     def of(self, revocations: Collection[int]) -> Iterator[Denial]:
         """Those that follow from these revocations."""
@@ -148,6 +168,12 @@ class SQLiteDenials:
             msgspec.json.encode(list(revocations)).decode(),
         )
 
+    def last_end(self, revocation: int) -> datetime | None:
+        """The latest end of those that follow from it; None: none is left."""
+        query = "SELECT max(ends_at) FROM denial WHERE revocation = ?"
+        (ends_at,) = self._connection.execute(query, (revocation,)).fetchone()
+        return codec.optional_moment(ends_at)
+
     def all(self) -> Iterator[Denial]:
         """Every one that is kept."""
         return self._denials("ORDER BY serial")
@@ -155,24 +181,38 @@ class SQLiteDenials:
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
         """Those that this X.509 authority signed, by their serials."""
         rows = self._connection.execute(
-            "SELECT denial.serial, denial.denied_at, revocation.reason FROM denial"
+            "SELECT denial.serial, denial.denied_at, denial.ends_at, revocation.reason FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
             " WHERE denial.authority_id = ? AND denial.kind <> 'jwt' ORDER BY denial.serial",
             (authority_id,),
         )
         return [
-            DeniedCertificate(serial=int(serial, 16), denied_at=codec.from_micros(at), reason=Reason(reason))
-            for serial, at, reason in rows
+            DeniedCertificate(
+                serial=int(serial, 16),
+                denied_at=codec.from_micros(at),
+                ends_at=codec.from_micros(ends_at),
+                reason=Reason(reason),
+            )
+            for serial, at, ends_at, reason in rows
         ]
 
     def prune(self, *, ended_before: datetime, now: datetime) -> None:
-        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live."""
-        self._connection.execute("DELETE FROM denial WHERE ends_at < ?", (codec.to_micros(ended_before),))
+        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live.
+
+        Certificates whose authority has a list leave only once it has signed one after their end.
+
+        Source: RFC 5280 3.3
+        """
         self._connection.execute(
-            "UPDATE meta SET live_from = coalesce("
-            "(SELECT number FROM credential WHERE number >= live_from AND kind <> 'authority' AND not_after > ?"
+            "DELETE FROM denial WHERE ends_at < ? AND (kind = 'jwt' OR NOT EXISTS ("
+            "SELECT 1 FROM crl WHERE crl.authority_id = denial.authority_id AND this_update <= denial.ends_at))",
+            (codec.to_micros(ended_before),),
+        )
+        self._connection.execute(
+            "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
+            f"(SELECT number FROM credential WHERE number >= {_LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
             " ORDER BY number LIMIT 1), (SELECT max(number) + 1 FROM credential), 0)",
-            (codec.to_micros(now),),
+            {"now": codec.to_micros(now - _SET_BACK)},
         )
 
     def _denials(self, where: str, *arguments: str) -> Iterator[Denial]:
@@ -184,36 +224,72 @@ class SQLiteDenials:
                 yield Denial(number, codec.from_micros(ends_at))
 
 
-def _live(where: Live, now: datetime) -> tuple[str, list[_Argument]]:
+class SQLiteCRLs:
+    """The newest certificate revocation list of each authority."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def get(self, authority_id: KeyID) -> SignedCRL | None:
+        """That of one authority."""
+        row = self._connection.execute(
+            "SELECT number, this_update, der FROM crl WHERE authority_id = ?", (authority_id,)
+        ).fetchone()
+        if row is None:
+            return None
+        number, this_update, der = row
+        return SignedCRL(
+            authority_id=authority_id, number=number, this_update=codec.optional_moment(this_update), der=der
+        )
+
+    def put(self, crl: SignedCRL) -> None:
+        """Add one, or overwrite the one of that authority."""
+        self._connection.execute(
+            "INSERT INTO crl (authority_id, number, this_update, der) VALUES (?, ?, ?, ?) ON CONFLICT (authority_id)"
+            " DO UPDATE SET number = excluded.number, this_update = excluded.this_update, der = excluded.der",
+            (crl.authority_id, crl.number, codec.optional_micros(crl.this_update), crl.der),
+        )
+
+    def delete(self, authority_id: KeyID) -> None:
+        """Remove that of an authority; one that is not there is fine."""
+        self._connection.execute("DELETE FROM crl WHERE authority_id = ?", (authority_id,))
+
+
+def _live(where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
     """The condition of a row that is live, and not denied yet."""
     conditions = [
-        "number >= (SELECT live_from FROM meta)",
-        "not_after > ?",
+        f"number >= {_LIVE_FROM}",
+        "not_after > :now",
         "state <> 'failed'",
         "revocation = 0",
-        "kind IN (SELECT value FROM json_each(?))",
+        "kind IN (SELECT value FROM json_each(:kinds))",
     ]
-    arguments: list[_Argument] = [codec.to_micros(now), codec.texts_to_json(sorted(where.kinds))]
-    for column, values in (
-        ("serial", where.serials),
-        ("entry_id", where.entry_ids),
-        ("node_id", where.node_ids),
-    ):
-        if values is not None:
-            conditions.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - our own names
-            arguments.append(codec.texts_to_json(values))
+    arguments: dict[str, _Argument] = {"now": codec.to_micros(now), "kinds": codec.texts_to_json(sorted(where.kinds))}
+    named = {"serial": where.serials, "entry_id": where.entry_ids, "node_id": where.node_ids}
+    lists = {column: values for column, values in named.items() if values is not None}
+    among = [
+        f"(number >= {_LIVE_FROM} AND {column} IN (SELECT value FROM json_each(:{column})))"  # noqa: S608 - our own names
+        for column in lists
+    ]  # the bound again: an index that serves one part of an OR knows no other condition
+    arguments |= {column: codec.texts_to_json(values) for column, values in lists.items()}
+    conditions += [f"({' OR '.join(among)})"] if where.any_of else among
     if where.spiffe_id is not None:
-        above = str(where.spiffe_id)
+        arguments["spiffe_id"] = str(where.spiffe_id)
         if where.below:  # `+`: by the rows that may be live, not by all that ever were below; `0` follows `/`
-            conditions.append("(+spiffe_id = ? OR (+spiffe_id > ? AND +spiffe_id < ?))")
-            arguments += [above, f"{above}/", f"{above}0"]
+            conditions.append(
+                "(+spiffe_id = :spiffe_id OR (+spiffe_id > :spiffe_id || '/' AND +spiffe_id < :spiffe_id || '0'))"
+            )
         else:
-            conditions.append("spiffe_id = ?")
-            arguments.append(above)
+            conditions.append("spiffe_id = :spiffe_id")
     if where.issued_until is not None:
-        conditions.append("issued_at <= ?")
-        arguments.append(codec.to_micros(where.issued_until))
+        conditions.append("issued_at <= :issued_until")
+        arguments["issued_until"] = codec.to_micros(where.issued_until)
     return " AND ".join(conditions), arguments
+
+
+@lru_cache(maxsize=_CACHED)
+def _known(row: _Row) -> Revocation:
+    return _revocation(row)
 
 
 def _revocation(row: _Row) -> Revocation:

@@ -200,9 +200,10 @@ def _second(database: Database) -> None:
 _THIRD = (
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
-    # 0 in the ledger: not revoked. Rows before live_from are over, those of authorities aside.
+    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
     """
     CREATE TABLE revocation (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -232,8 +233,18 @@ _THIRD = (
         ends_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
-    "CREATE INDEX denial_by_revocation ON denial (revocation)",
+    "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
     "CREATE INDEX denial_by_end ON denial (ends_at)",
+    "CREATE INDEX denial_by_authority ON denial (authority_id)",
+    # number: the last that was given away; this_update, der: of the last list that was finished, NULL and empty before the first.
+    """
+    CREATE TABLE crl (
+        authority_id TEXT PRIMARY KEY NOT NULL,
+        number INTEGER NOT NULL,
+        this_update INTEGER,
+        der BLOB NOT NULL
+    ) STRICT
+    """,
 )
 
 

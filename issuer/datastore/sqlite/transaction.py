@@ -8,6 +8,7 @@ from issuer.datastore.port import (
     Bundles,
     Changes,
     Checkpoints,
+    CRLs,
     Denials,
     Entries,
     Ledger,
@@ -18,7 +19,7 @@ from issuer.datastore.port import (
 )
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
-from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
+from issuer.datastore.sqlite.revocations import SQLiteCRLs, SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
 
 __all__ = ["SQLiteTransaction"]
@@ -36,6 +37,7 @@ class SQLiteTransaction:
         self.ledger: Ledger = SQLiteLedger(database)
         self.revocations: Revocations = SQLiteRevocations(database)
         self.denials: Denials = SQLiteDenials(database)
+        self.crls: CRLs = SQLiteCRLs(database)
         self.changes: Changes = SQLiteChanges(database)
         self.times: Times = SQLiteTimes(database)
         self.checkpoints: Checkpoints = SQLiteCheckpoints(database)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asvid/wire/pb/denials.proto\x12\x14\x63ognomen.workload.v1\x1a\x1egoogle/protobuf/duration.proto\"\x0f\n\rFollowRequest\"\xb1\x01\n\x06\x44\x65nied\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12*\n\x05\x65poch\x18\x02 \x01(\x0b\x32\x1b.cognomen.workload.v1.Epoch\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x0f\n\x07numbers\x18\x05 \x01(\x0c\x12\x0c\n\x04\x65nds\x18\x06 \x03(\x03\x12&\n\x03\x61ge\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\x05\x45poch\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\"L\n\x0f\x45nforcedRequest\x12*\n\x05\x65poch\x18\x01 \x01(\x0b\x32\x1b.cognomen.workload.v1.Epoch\x12\r\n\x05point\x18\x02 \x01(\t\"\x12\n\x10\x45nforcedResponse2\xb3\x01\n\x07\x44\x65nials\x12M\n\x06\x46ollow\x12#.cognomen.workload.v1.FollowRequest\x1a\x1c.cognomen.workload.v1.Denied0\x01\x12Y\n\x08\x45nforced\x12%.cognomen.workload.v1.EnforcedRequest\x1a&.cognomen.workload.v1.EnforcedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asvid/wire/pb/denials.proto\x12\x14\x63ognomen.workload.v1\x1a\x1egoogle/protobuf/duration.proto\"\x0f\n\rFollowRequest\"\xb1\x01\n\x06\x44\x65nied\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12*\n\x05\x65poch\x18\x02 \x01(\x0b\x32\x1b.cognomen.workload.v1.Epoch\x12\x10\n\x08snapshot\x18\x03 \x01(\x08\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x0f\n\x07numbers\x18\x05 \x01(\x0c\x12\x0c\n\x04\x65nds\x18\x06 \x03(\x03\x12&\n\x03\x61ge\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\x05\x45poch\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x04\"Z\n\x0f\x45nforcedRequest\x12*\n\x05\x65poch\x18\x01 \x01(\x0b\x32\x1b.cognomen.workload.v1.Epoch\x12\r\n\x05point\x18\x02 \x01(\t\x12\x0c\n\x04gone\x18\x03 \x01(\x08\"\x12\n\x10\x45nforcedResponse2\xb3\x01\n\x07\x44\x65nials\x12M\n\x06\x46ollow\x12#.cognomen.workload.v1.FollowRequest\x1a\x1c.cognomen.workload.v1.Denied0\x01\x12Y\n\x08\x45nforced\x12%.cognomen.workload.v1.EnforcedRequest\x1a&.cognomen.workload.v1.EnforcedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EPOCH']._serialized_start=281
   _globals['_EPOCH']._serialized_end=325
   _globals['_ENFORCEDREQUEST']._serialized_start=327
-  _globals['_ENFORCEDREQUEST']._serialized_end=403
-  _globals['_ENFORCEDRESPONSE']._serialized_start=405
-  _globals['_ENFORCEDRESPONSE']._serialized_end=423
-  _globals['_DENIALS']._serialized_start=426
-  _globals['_DENIALS']._serialized_end=605
+  _globals['_ENFORCEDREQUEST']._serialized_end=417
+  _globals['_ENFORCEDRESPONSE']._serialized_start=419
+  _globals['_ENFORCEDRESPONSE']._serialized_end=437
+  _globals['_DENIALS']._serialized_start=440
+  _globals['_DENIALS']._serialized_end=619
 # @@protoc_insertion_point(module_scope)

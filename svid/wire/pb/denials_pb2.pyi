@@ -117,8 +117,11 @@ class EnforcedRequest(_message.Message):
 
     EPOCH_FIELD_NUMBER: _builtins.int
     POINT_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
     point: _builtins.str
     """what enforces it, for people: "uvicorn 127.0.0.1:8080"; at most 256 bytes"""
+    gone: _builtins.bool
+    """the process goes on without it: it enforces nothing any more, and nobody need wait for it"""
     @_builtins.property
     def epoch(self) -> Global___Epoch: ...
     def __init__(
@@ -126,10 +129,11 @@ class EnforcedRequest(_message.Message):
         *,
         epoch: Global___Epoch | None = ...,
         point: _builtins.str = ...,
+        gone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "point", b"point"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "gone", b"gone", "point", b"point"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

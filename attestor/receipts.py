@@ -1,0 +1,126 @@
+"""What local processes say that they enforce: the receipts of this node, gathered for whoever asks how far its enforcement points are.
+
+Decided here: which receipts are taken, and when a point is gone. What is denied: deniallog. Who is told of the points: flows/follow_feed.
+Belongs to one event loop; no method awaits.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from attestor.deniallog import DenialLog
+from cognomen.daemon.caller import Caller
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point
+
+__all__ = ["Follower", "Receipts"]
+
+_MOST_POINTS = 1000  # of one uid
+_POINT_BYTES = 256
+
+
+@dataclass(slots=True, eq=False)
+class Follower:
+    """One connection of a process; each source of our library has its own.
+
+    Args:
+        streams: how many it follows the denials on.
+        points: how far those are of which it gave receipts.
+    """
+
+    caller: Caller
+    streams: int = 0
+    points: dict[str, Cursor] = field(default_factory=dict)
+
+
+class Receipts:
+    """How far each enforcement point is that belongs to somebody who follows the denials.
+
+    Attributes:
+        news: set when a point came, caught up or is gone; whoever has seen to it clears it.
+    """
+
+    def __init__(self, denials: DenialLog) -> None:
+        self.news = asyncio.Event()
+        self._denials = denials
+        self._followers: set[Follower] = set()
+
+    @contextmanager
+    def follows(self, follower: Follower) -> Iterator[None]:
+        """Count a stream; with the last of a connection, which ends with its process, its enforcement points are forgotten."""
+        self._followers.add(follower)
+        follower.streams += 1
+        try:
+            yield
+        finally:
+            follower.streams -= 1
+            if not follower.streams:
+                self._followers.discard(follower)
+                if follower.points:
+                    follower.points.clear()
+                    self.news.set()
+
+    def take(self, follower: Follower, name: str, epoch: Cursor) -> None:
+        """Note that one of its enforcement points enforces all denials up to that epoch.
+
+        Raises:
+            Refused: INVALID for a name that is empty or too long, and for an epoch that was never told; CONFLICT unless it follows;
+                EXHAUSTED when its uid has too many points.
+        """
+        if not 1 <= len(name.encode()) <= _POINT_BYTES:
+            raise Refused(Kind.INVALID, f"point: expected 1 to {_POINT_BYTES} bytes, found {len(name.encode())}")
+        now = self._denials.cursor
+        if now is None or epoch.incarnation != now.incarnation or epoch.number > now.number:
+            raise Refused(Kind.INVALID, "epoch: expected one that was told, found another")
+        if follower not in self._followers:
+            raise Refused(
+                Kind.CONFLICT, "caller: expected a connection that follows the denials, found one that does not"
+            )
+        known = follower.points.get(name)
+        if known is None and self._count(follower.caller.uid) >= _MOST_POINTS:
+            raise Refused(Kind.EXHAUSTED, f"point: expected at most {_MOST_POINTS} of one uid, found one more")
+        if known is None or known.incarnation != epoch.incarnation or known.number < epoch.number:
+            follower.points[name] = epoch
+            if known is None or self._lacks(known, now):
+                self.news.set()
+
+    def leave(self, follower: Follower, name: str) -> None:
+        """Note that one of its enforcement points is gone; one that is not known is fine."""
+        if follower.points.pop(name, None) is not None:
+            self.news.set()
+
+    def all(self) -> list[tuple[Point, Cursor]]:
+        """Every point, and its epoch."""
+        return [
+            (Point(follower.caller.uid, follower.caller.pid, name), epoch)
+            for follower in self._followers
+            for name, epoch in follower.points.items()
+        ]
+
+    def up_to(self, cursor: Cursor) -> Enforcement:
+        """How far the points are, as seen by whoever stands at that cursor."""
+        points = self.all()
+        lagging = [
+            Behind(point=point, number=epoch.number if epoch.incarnation == cursor.incarnation else 0)
+            for point, epoch in points
+            if self._lacks(epoch, cursor)
+        ]
+        return Enforcement(
+            number=cursor.number,
+            points=len(points),
+            reached=len(points) - len(lagging),
+            behind=tuple(sorted(lagging, key=lambda one: (one.number, one.point))[:MOST_BEHIND]),
+        )
+
+    def _count(self, uid: int) -> int:
+        return sum(len(one.points) for one in self._followers if one.caller.uid == uid)
+
+    def _lacks(self, epoch: Cursor, cursor: Cursor) -> bool:
+        """Whether a point there may lack a denial up to the cursor; a change without any, nobody needs to take."""
+        if epoch.incarnation != cursor.incarnation:
+            return True
+        news = self._denials.news_at
+        is_before = news is not None and news.incarnation == cursor.incarnation and news.number < cursor.number
+        return epoch.number < (news.number if news is not None and is_before else cursor.number)

@@ -1,0 +1,169 @@
+"""Watch how far connected attestors and their enforcement points are, wake who waits for them, and measure how long a revocation takes.
+
+In memory alone: it is about what is connected now. Who counts as enforcing a change is decided in cognomen/protocol/receipts.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cognomen.protocol.feed import Cursor
+from cognomen.protocol.receipts import Enforcement, Point
+from issuer.decisions.audit import NodeID
+from issuer.decisions.changes import can_resume
+from issuer.metrics import Metrics
+from svid.clock import Clock
+
+__all__ = ["HowFar", "Silent", "Standing", "WatchEnforcement"]
+
+_MOST_TIMED = 1000  # revocations that somebody who is slow may yet acknowledge
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """How far a connected node is.
+
+    Args:
+        acknowledged: the last change number that its attestor said it has, since it connected or in connecting; 0: none.
+        heard_at: when it said so, by the monotonic clock; until then, when it connected.
+        enforcement: how far its enforcement points are.
+        sent: where the last message left it; None: none was sent since it connected.
+    """
+
+    acknowledged: int
+    heard_at: float
+    enforcement: Enforcement
+    sent: Cursor | None = None
+
+    @property
+    def behind(self) -> int:
+        """How many changes were sent that are not acknowledged yet."""
+        return 0 if self.sent is None else max(0, self.sent.number - self.acknowledged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silent:
+    """Who has not taken a change, and the last that it has.
+
+    Args:
+        point: None: it is the attestor itself.
+    """
+
+    node_id: NodeID
+    point: Point | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowFar:
+    """Who has taken a change.
+
+    Args:
+        silent: those that are known by name and have not, the slowest first.
+    """
+
+    attestors: int
+    attestors_enforcing: int
+    points: int
+    points_enforcing: int
+    silent: Sequence[Silent]
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether everybody has who is connected."""
+        return (self.attestors, self.points) == (self.attestors_enforcing, self.points_enforcing)
+
+
+@dataclass(slots=True, kw_only=True)
+class WatchEnforcement:
+    """Knows it.
+
+    Attributes:
+        standing: of each connected node.
+        turn: another number after each move.
+    """
+
+    clock: Clock
+    metrics: Metrics
+    standing: dict[NodeID, Standing] = field(default_factory=dict)
+    turn: int = 0
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _committed: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MOST_TIMED))
+
+    def begin(self, node_id: NodeID) -> None:
+        """A node connected: it has nothing until it says where it stands, for it may have lost what it had."""
+        self.standing.setdefault(
+            node_id, Standing(acknowledged=0, heard_at=self.clock.monotonic(), enforcement=Enforcement(number=0))
+        )
+
+    def stands(self, node_id: NodeID, number: int) -> None:
+        """A node goes on from a change; of its enforcement points nothing is known yet."""
+        standing = self.standing[node_id]
+        standing.acknowledged, standing.enforcement = number, Enforcement(number=number)
+        self._move()
+
+    def end(self, node_id: NodeID) -> None:
+        """A node is not connected any more, and nobody waits for it."""
+        del self.standing[node_id]
+        self._move()
+
+    def committed(self, change: int) -> None:
+        """A revocation is in force at the issuer as of now."""
+        self._committed.append((change, self.clock.monotonic()))
+
+    def hear(self, node_id: NodeID, cursor: Cursor, enforcement: Enforcement) -> None:
+        """Take what an attestor says; of a cursor that we did not send, nothing."""
+        standing = self.standing.get(node_id)
+        if standing is None or standing.sent is None or not can_resume(cursor, standing.sent):
+            return
+        for seconds in self._took(standing.acknowledged, cursor.number):
+            self.metrics.revocation_acknowledged.observe(seconds)
+        if enforcement.points:
+            for seconds in self._took(standing.enforcement.everywhere, enforcement.everywhere):
+                self.metrics.revocation_enforced.observe(seconds)
+        standing.acknowledged = max(cursor.number, standing.acknowledged)
+        standing.enforcement, standing.heard_at = enforcement, self.clock.monotonic()
+        self._move()
+
+    def how_far(self, change: int) -> HowFar:
+        """Who has taken that change."""
+        silent = [
+            *(
+                Silent(node_id=node_id, point=None, number=standing.acknowledged)
+                for node_id, standing in self.standing.items()
+                if standing.acknowledged < change
+            ),
+            *(
+                Silent(node_id=node_id, point=one.point, number=one.number)
+                for node_id, standing in self.standing.items()
+                for one in standing.enforcement.silent(change)
+            ),
+        ]
+        standings = self.standing.values()
+        return HowFar(
+            attestors=len(standings),
+            attestors_enforcing=sum(standing.acknowledged >= change for standing in standings),
+            points=sum(standing.enforcement.points for standing in standings),
+            points_enforcing=sum(standing.enforcement.enforcing(change) for standing in standings),
+            silent=sorted(silent, key=lambda one: (one.number, one.node_id, one.point or ())),
+        )
+
+    async def moved(self, turn: int) -> None:
+        """Return once somebody is further, or gone, since that turn."""
+        while self.turn == turn:
+            await self._moved.wait()
+
+    def _took(self, before: int, after: int) -> Iterator[float]:
+        """How long ago the revocations were committed that lie after the one change and up to the other."""
+        now = self.clock.monotonic()
+        for change, at in reversed(self._committed):
+            if change <= before:
+                return
+            if change <= after:
+                yield now - at
+
+    def _move(self) -> None:
+        self.turn += 1
+        self._moved.set()
+        self._moved = asyncio.Event()

@@ -1,0 +1,237 @@
+"""Certificate revocation lists: what an X.509 authority says of those of its certificates that ended before their time.
+
+One full list for each authority, for verifiers that read CRLs; ours are told of each denial (svid/denials). What a list says is decided in
+issuer/decisions/crl. Nothing here decides what is done about a certificate that is listed.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from svid.bundle import Bundle
+from svid.errors import CRLError
+
+__all__ = ["CRL", "MAX_CRL_BYTES", "crls_to_pem"]
+
+MAX_CRL_BYTES = 8 << 20
+"""The largest list that is read: about 160,000 certificates."""
+
+_LEEWAY = timedelta(seconds=30)
+_VERSION_2: Final = bytes.fromhex("020101")
+_SHORT = 0x80
+_CRITICAL: Final = bytes.fromhex("0101ff")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CRL:
+    """A full list by one authority.
+
+    Args:
+        issuer: the subject of the authority.
+        number: of two lists by one authority, the one with the greater number is newer.
+        authority_key_id: the subject key identifier of the authority's certificate.
+
+    Source: RFC 5280 5
+    """
+
+    der: bytes = field(repr=False)
+    issuer: x509.Name
+    number: int
+    authority_key_id: bytes
+    this_update: datetime
+    next_update: datetime
+    _list: x509.CertificateRevocationList = field(repr=False, compare=False)
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Parse a list; whether any authority vouches for it is not looked at.
+
+        Raises:
+            CRLError: not a list of version 2, without a number, an authority's key identifier or an end, too long, or with anything in it
+                that changes what it means: a scope, a list that it is based on, a critical extension.
+
+        Source: RFC 5280 5.1, 5.2
+        """
+        if len(der) > MAX_CRL_BYTES:
+            raise CRLError(f"CRL: expected at most {MAX_CRL_BYTES} bytes, found {len(der)}")
+        try:
+            found = x509.load_der_x509_crl(der)
+            issuer, extensions = found.issuer, list(found.extensions)
+            this_update, next_update = found.last_update_utc, found.next_update_utc
+            _check_entries(found, der)
+        except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as e:
+            # TypeError: what the library says of some names.
+            raise CRLError("CRL: expected one in DER", clause="RFC 5280 5.1") from e
+        if not _is_version_2(der):
+            raise CRLError("version: expected 2, found 1", clause="RFC 5280 5.1.2.1")
+        if next_update is None:
+            raise CRLError("nextUpdate: expected, found none", clause="RFC 5280 5.1.2.5")
+        number, authority_key_id = _identity(extensions)
+        return cls(
+            der=der,
+            issuer=issuer,
+            number=number,
+            authority_key_id=authority_key_id,
+            this_update=this_update,
+            next_update=next_update,
+            _list=found,
+        )
+
+    def check(self, bundle: Bundle, *, at: datetime) -> x509.Certificate:
+        """Check that it is what an authority of the bundle says at that moment, and return the authority's certificate.
+
+        Raises:
+            CRLError: it is of no authority of the bundle, not signed by it, of the future, or over.
+
+        Source: RFC 5280 6.3.3
+        """
+        authority = self._authority(bundle)
+        if self.this_update > at + _LEEWAY:
+            raise CRLError(
+                f"thisUpdate: expected at most {at.isoformat()}, found {self.this_update.isoformat()}",
+                clause="RFC 5280 5.1.2.4",
+            )
+        if self.next_update <= at:
+            raise CRLError(
+                f"nextUpdate: expected one after {at.isoformat()}, found {self.next_update.isoformat()}",
+                clause="RFC 5280 5.1.2.5",
+            )
+        return authority
+
+    def is_of(self, authority: x509.Certificate) -> bool:
+        """Whether it is in the name of that authority; whether it is signed by it is not looked at."""
+        return authority.subject == self.issuer and _key_id(authority) == self.authority_key_id
+
+    def is_newer_than(self, other: Self) -> bool:
+        """Whether it replaces that one.
+
+        Raises:
+            CRLError: they are of different authorities.
+        """
+        if self.authority_key_id != other.authority_key_id:
+            raise CRLError("CRL: expected two of one authority, found two of different ones")
+        return self.number > other.number
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def numbers(self) -> Iterator[int]:
+        """The serials of the certificates that ended.
+
+        An entry is one whatever its reason: `removeFromCRL` has no meaning in a full list.
+        """
+        return (entry.serial_number for entry in self._list)
+
+    def entries(self) -> Iterator[tuple[int, datetime, x509.ReasonFlags | None]]:
+        """Each serial, when it ended, and why, if that is said."""
+        for entry in self._list:
+            reasons = [one.value.reason for one in entry.extensions if isinstance(one.value, x509.CRLReason)]
+            yield entry.serial_number, entry.revocation_date_utc, reasons[0] if reasons else None
+
+    def _authority(self, bundle: Bundle) -> x509.Certificate:
+        certificate = next(filter(self.is_of, bundle.x509_authorities), None)
+        if certificate is None:
+            raise CRLError(
+                f"issuer: expected an X.509 authority of {bundle.trust_domain}, found {self.issuer.rfc4514_string()!r}",
+                clause="RFC 5280 6.3.3",
+            )
+        if not _may_sign_lists(certificate):
+            raise CRLError("authority: expected the key usage cRLSign, found none", clause="RFC 5280 6.3.3")
+        if not _is_signed_by(certificate, self._list, self.der):
+            raise CRLError("signature: expected the authority's, found another", clause="RFC 5280 6.3.3")
+        return certificate
+
+
+def crls_to_pem(ders: Iterable[bytes]) -> bytes:
+    """Write lists as PEM blocks, one after the other."""
+    return b"".join(x509.load_der_x509_crl(der).public_bytes(Encoding.PEM) for der in ders)
+
+
+def _identity(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> tuple[int, bytes]:
+    """The list's number and its authority's key identifier; no extension that changes what the list means is let through."""
+    number: int | None = None
+    authority_key_id: bytes | None = None
+    for extension in extensions:
+        match extension.value:
+            case x509.CRLNumber(crl_number=found):
+                number = found
+            case x509.AuthorityKeyIdentifier(key_identifier=identifier):
+                authority_key_id = identifier
+            case x509.IssuingDistributionPoint():
+                raise CRLError("CRL: expected a full list, found one with a scope", clause="RFC 5280 5.2.5")
+            case x509.DeltaCRLIndicator():
+                raise CRLError("CRL: expected a full list, found a delta", clause="RFC 5280 5.2.4")
+            case _ if extension.critical:
+                raise CRLError(
+                    f"extension: expected none that is critical, found {extension.oid.dotted_string}",
+                    clause="RFC 5280 5.2",
+                )
+    if number is None or number < 0:
+        raise CRLError("CRL number: expected, found none", clause="RFC 5280 5.2.3")
+    if not authority_key_id:
+        raise CRLError("authority key identifier: expected, found none", clause="RFC 5280 5.2.1")
+    return number, authority_key_id
+
+
+def _check_entries(found: x509.CertificateRevocationList, der: bytes) -> None:
+    """Refuse critical extensions of entries: of 100,000 they are looked at one by one only if there can be one."""
+    if _CRITICAL in der and any(extension.critical for entry in found for extension in entry.extensions):
+        raise CRLError("entry: expected no extension that is critical, found one", clause="RFC 5280 5.3")
+
+
+def _is_version_2(der: bytes) -> bool:
+    """Whether the version is said: the library does not ask for it, and version 1 has none."""
+    return der.startswith(_VERSION_2, _content(der, _content(der, 0)))
+
+
+def _is_signed_by(authority: x509.Certificate, found: x509.CertificateRevocationList, der: bytes) -> bool:
+    """Whether the authority's key signed the list: what was signed is taken as it stands, the library would write all of it anew."""
+    start = _content(der, 0)
+    signed = der[start : _end(der, start)]
+    try:
+        kind, hashed = found.signature_algorithm_parameters, found.signature_hash_algorithm
+        if not isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
+            return False
+        match authority.public_key(), kind:
+            case ec.EllipticCurvePublicKey() as key, ec.ECDSA():
+                key.verify(found.signature, signed, ec.ECDSA(hashed))
+            case rsa.RSAPublicKey() as key, padding.PKCS1v15():
+                key.verify(found.signature, signed, padding.PKCS1v15(), hashed)
+            case _:
+                return False
+    except (InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _content(der: bytes, at: int) -> int:
+    """Where the content of the element begins that begins there; the library has found it whole."""
+    length = der[at + 1]
+    return at + 2 + (length - _SHORT if length >= _SHORT else 0)
+
+
+def _end(der: bytes, at: int) -> int:
+    """Where the element ends that begins there."""
+    start = _content(der, at)
+    return start + (int.from_bytes(der[at + 2 : start]) if start > at + 2 else der[at + 1])
+
+
+def _key_id(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return None
+
+
+def _may_sign_lists(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return False

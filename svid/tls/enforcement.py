@@ -1,0 +1,150 @@
+"""What one context or guard does about denials: it refuses whom they name, ends what of theirs is open, and knows how old they may be.
+
+A source that knows of no denials is enforced by expiry alone. How something open ends is decided where it is made: svid/tls/connections,
+svid/tls/grpc_server. Where denials come from is the source's business.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Collection
+from datetime import timedelta
+from typing import NamedTuple, Protocol, TypeGuard
+
+from svid.clock import Clock, SystemClock
+from svid.source import KnowsDenials
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.tls.refusals import OutdatedError
+
+__all__ = ["Enforcement", "Held", "Open", "Peer"]
+
+_log = logging.getLogger(__name__)
+
+_WORTH_A_WARNING = timedelta(minutes=1)
+_SECONDS_BETWEEN_WARNINGS = 60.0
+
+
+class Peer(NamedTuple):
+    """Whose a connection or a call is, and by which credentials: the serials of its chain, or the number of its token."""
+
+    spiffe_id: SpiffeID
+    numbers: frozenset[int]
+
+
+class Held(Protocol):
+    """Something open that ends when its peer's credential is denied."""
+
+    @property
+    def peer(self) -> Peer | None:
+        """Whose it is; None: not known yet."""
+
+    def revoke(self) -> None:
+        """Let nothing pass from now on."""
+
+    def hang_up(self) -> None:
+        """Wake up who waits for it, and close what is ours to close; after `revoke`."""
+
+
+class Enforcement:
+    """What one enforcement point knows of denials and does about them.
+
+    Args:
+        source: where denials come from, if it knows any.
+        point: what this is, for people.
+        refuse_after: how old the issuer's last word may be; None: as old as it is, with a warning in the log.
+
+    Raises:
+        TypeError: `refuse_after`, of a source that knows of no denials.
+    """
+
+    def __init__(
+        self, source: object, *, point: str, refuse_after: timedelta | None, clock: Clock | None = None
+    ) -> None:
+        self._refuse_after = refuse_after
+        self._clock = clock or SystemClock()
+        self._warned_at: float | None = None
+        self._point = point
+        self.open = Open()
+        self._source: KnowsDenials | None = None
+        if _knows_denials(source):
+            self._source = source
+            leave = source.on_denied(self.open.end, point=point)
+            weakref.finalize(self, leave).atexit = False
+        elif refuse_after is not None:
+            raise TypeError(f"refuse_after: expected a source that knows of revocations, found {type(source).__name__}")
+
+    def is_denied(self, peer: Peer) -> bool:
+        """Whether any of its credentials is denied."""
+        source, trust_domain = self._source, peer.spiffe_id.trust_domain
+        return source is not None and any(source.is_denied(trust_domain, number) for number in peer.numbers)
+
+    def hold(self, one: Held) -> None:
+        """End this when its peer is denied; at once, if that came while it was made."""
+        self.open.add(one)
+        if one.peer is not None and self.is_denied(one.peer):
+            one.revoke()
+
+    def demand_fresh(self) -> None:
+        """Make sure that what is known is not too old to accept anybody by it.
+
+        Raises:
+            OutdatedError: it is older than `refuse_after`, or nobody knows how old it is.
+        """
+        if self._source is None:
+            return
+        age = self._source.denials_age()
+        if self._refuse_after is not None and (age is None or age > self._refuse_after):
+            found = "none" if age is None else f"one {_seconds(age)} old"
+            raise OutdatedError(
+                f"revocations: expected a word at most {_seconds(self._refuse_after)} old, found {found}"
+            )
+        if age is not None and age > _WORTH_A_WARNING:
+            self._warn(age)
+
+    def _warn(self, age: timedelta) -> None:
+        now = self._clock.monotonic()
+        if self._warned_at is None or now - self._warned_at >= _SECONDS_BETWEEN_WARNINGS:
+            self._warned_at = now
+            _log.warning("%s goes by revocations as of %s ago", self._point, _seconds(age))
+
+
+class Open:
+    """What is open; it forgets what nobody uses any more."""
+
+    def __init__(self) -> None:
+        self._held: weakref.WeakSet[Held] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def add(self, one: Held) -> None:
+        """Know of one more."""
+        with self._lock:
+            self._held.add(one)
+
+    def all(self) -> list[Held]:
+        """What is open now."""
+        with self._lock:
+            return list(self._held)
+
+    def end(self, trust_domain: TrustDomain, numbers: Collection[int]) -> None:
+        """End those whose peer has one of these numbers: first nothing passes on any of them, then they are closed."""
+        denied = frozenset(numbers)
+        concerned = [
+            one
+            for one in self.all()
+            if one.peer is not None
+            and one.peer.spiffe_id.trust_domain == trust_domain
+            and not denied.isdisjoint(one.peer.numbers)
+        ]
+        for one in concerned:
+            one.revoke()
+        for one in concerned:
+            one.hang_up()
+
+
+def _knows_denials(source: object) -> TypeGuard[KnowsDenials]:
+    """Whether a source does; one that answers for another as well, in which isinstance sees nothing from Python 3.12 on."""
+    return all(callable(getattr(source, name, None)) for name in ("is_denied", "on_denied", "denials_age"))
+
+
+def _seconds(age: timedelta) -> str:
+    return f"{age.total_seconds():.0f} s"

@@ -1,0 +1,43 @@
+"""What TLS by SPIFFE IDs refuses. The errors are TLS's own as well: whatever loop or library holds the connection survives them."""
+
+import ssl
+
+from svid.errors import AuthorizationError, RevokedError, SVIDError
+
+__all__ = [
+    "HandshakeRefusedError",
+    "OutdatedError",
+    "OutdatedHandshakeError",
+    "RevokedHandshakeError",
+    "RevokedPeerError",
+    "UnwantedPeerError",
+]
+
+
+class _OurTLSError(SVIDError, ssl.SSLError):
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class HandshakeRefusedError(_OurTLSError):
+    """A handshake that OpenSSL finished and that is refused all the same."""
+
+
+class UnwantedPeerError(HandshakeRefusedError, AuthorizationError):
+    """A peer that is who it says, and is not wanted here."""
+
+
+class RevokedPeerError(RevokedError, _OurTLSError):
+    """A connection whose peer's credential ended before its time."""
+
+
+class RevokedHandshakeError(HandshakeRefusedError, RevokedPeerError):
+    """A handshake with a peer whose credential ended before its time."""
+
+
+class OutdatedError(SVIDError):
+    """What is known of revocations is older than the caller accepts."""
+
+
+class OutdatedHandshakeError(HandshakeRefusedError, OutdatedError):
+    """A handshake at a time when what is known of revocations is older than the caller accepts."""

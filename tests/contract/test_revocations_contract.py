@@ -1,0 +1,357 @@
+"""What every datastore promises of revocations and denials; SQLite passes it in memory and on a file."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from issuer.datastore.port import Datastore, LedgerFilter, Transaction
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.minting import Holder
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
+from svid.denials import Denial
+from svid.entry import EntryID
+from svid.keys import KeyID
+from svid.selector import Selector
+from svid.spiffeid import SpiffeID
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
+
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+ALL = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
+
+
+@pytest.fixture(params=["memory", "file"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datastore]:
+    opened = await SQLiteDatastore.open(None if request.param == "memory" else tmp_path / "state" / "issuer.db")
+    yield opened
+    await opened.close()
+
+
+def path(name: str) -> SpiffeID:
+    return SpiffeID(trust_domain=TRUST_DOMAIN, path=name)
+
+
+def serial(number: int) -> str:
+    return f"{2**127 + number:x}"
+
+
+def row(number: int, name: str = "/web", *, entry: str = "web", node: str = "n1", **fields: object) -> Credential:
+    given = Credential(
+        kind=CredentialKind.X509,
+        serial=serial(number),
+        spiffe_id=path(name),
+        authority_id=KeyID("x509-1"),
+        issued_at=NOW,
+        not_after=NOW + HOUR,
+        entry_id=EntryID(entry),
+        node_id=NodeID(node),
+        state=CredentialState.ISSUED,
+    )
+    return replace(given, **fields)  # type: ignore[arg-type]  # the tests' own keyword arguments
+
+
+def said(target: Target | None = None, **fields: object) -> Revocation:
+    named = target or Target(kind=RevocationKind.SVID, serials=(serial(1),))
+    given = Revocation(target=named, reason=Reason.SUPERSEDED, comment="käse", actor="uid:0", at=NOW)
+    return replace(given, **fields)  # type: ignore[arg-type]  # the tests' own keyword arguments
+
+
+async def record(store: Datastore, *rows: Credential) -> None:
+    await store.write(lambda tx: tx.ledger.record(rows))
+
+
+async def deny(store: Datastore, where: Live, *, now: datetime = NOW, reason: Reason = Reason.SUPERSEDED) -> list[int]:
+    """Deny what is live there; the numbers of the rows that fell, after `fallen` has said the same."""
+    revocation = said(at=now, reason=reason)
+
+    def work(tx: Transaction) -> list[int]:
+        foretold = tx.denials.fallen(where, now=now)
+        number = tx.revocations.add(revocation)
+        count = tx.denials.deny(where, revocation=number, now=now)
+        fell = [one for one in tx.ledger.find(LedgerFilter(), before=0, limit=1000) if one.revocation == number]
+        assert not tx.denials.fallen(where, now=now)
+        assert count == len(fell) == len(list(tx.denials.of([number])))
+        assert alike(fell) == {
+            (one.kind, one.spiffe_id, one.node_id, one.audiences): (one.count, one.ends_at) for one in foretold
+        }
+        return sorted(int(one.serial, 16) - 2**127 for one in fell)
+
+    return await store.write(work)
+
+
+Alike = tuple[CredentialKind, SpiffeID, NodeID | None, tuple[str, ...]]
+
+
+def alike(rows: Sequence[Credential]) -> dict[Alike, tuple[int, datetime]]:
+    """How many there are of each kind, SPIFFE ID, node and audiences, and the latest end among them."""
+    named: list[tuple[Alike, datetime]] = [
+        ((one.kind, one.spiffe_id, one.node_id, one.audiences), one.not_after) for one in rows
+    ]
+    counts = Counter(name for name, _ in named)
+    return {name: (count, max(end for other, end in named if other == name)) for name, count in counts.items()}
+
+
+SEVERAL = (
+    row(1, "/a", entry="a"),
+    row(2, "/ab", entry="ab", not_after=NOW + 2 * HOUR),
+    row(3, "/a/b", entry="b", node="n2"),
+    row(4, "/a0", entry="a0", node="n2", state=CredentialState.INTENDED),
+    row(5, "/a", entry="a", kind=CredentialKind.JWT, audiences=("db", "käse"), issued_at=NOW + SECOND),
+    row(6, "/a", entry="a", kind=CredentialKind.JWT, audiences=("db",), issued_at=NOW + SECOND),
+    row(7, "/a", entry="a", kind=CredentialKind.JWT, audiences=("db",), not_after=NOW + SECOND),
+    row(8, "/a/b/c", entry="c", issued_at=NOW + 2 * SECOND),
+    row(9, "/cognomen/node/join_token/n2", kind=CredentialKind.NODE, entry_id=None, node="n2"),
+    row(10, "/cognomen/issuer", kind=CredentialKind.ISSUER, entry_id=None, node_id=None),
+    row(11, "", kind=CredentialKind.AUTHORITY, entry_id=None, node_id=None, not_after=NOW + 99 * HOUR),
+    row(12, "/a", entry="a", state=CredentialState.FAILED),
+    row(13, "/a", entry="a", not_after=NOW),
+)
+LIVE = [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("where", "fell"),
+    [
+        (Live(), LIVE),
+        (Live(kinds=ALL), [*LIVE, 9]),
+        (Live(kinds=frozenset({CredentialKind.JWT})), [5, 6, 7]),
+        (Live(serials=[serial(2), serial(13), serial(12), serial(10), serial(99)]), [2]),
+        (Live(serials=()), []),
+        (Live(entry_ids=[EntryID("a"), EntryID("nobody")]), [1, 5, 6, 7]),
+        (Live(node_ids=[NodeID("n2")]), [3, 4]),
+        (Live(kinds=ALL, node_ids=[NodeID("n2")]), [3, 4, 9]),
+        (Live(entry_ids=[EntryID("a"), EntryID("b")], node_ids=[NodeID("n2")]), [3]),
+        (Live(entry_ids=[EntryID("a"), EntryID("b")], node_ids=[NodeID("n2")], any_of=True), [1, 3, 4, 5, 6, 7]),
+        (Live(entry_ids=[], node_ids=[NodeID("n2")], any_of=True), [3, 4]),
+        (Live(entry_ids=[], node_ids=[], any_of=True), []),
+        (Live(spiffe_id=path("/a")), [1, 5, 6, 7]),
+        (Live(spiffe_id=path("/a"), below=True), [1, 3, 5, 6, 7, 8]),
+        (Live(spiffe_id=path("/a/b"), below=True), [3, 8]),
+        (Live(spiffe_id=path(""), below=True), LIVE),
+        (Live(spiffe_id=path("/A"), below=True), []),
+        (Live(issued_until=NOW - timedelta(microseconds=1)), []),
+        (Live(issued_until=NOW), [1, 2, 3, 4, 7]),
+        (Live(issued_until=NOW + SECOND), [1, 2, 3, 4, 5, 6, 7]),
+        (Live(issued_until=NOW + SECOND, spiffe_id=path("/a"), node_ids=[NodeID("n1")]), [1, 5, 6, 7]),
+    ],
+)
+async def test_what_is_live_and_named_falls_and_nothing_else(store: Datastore, where: Live, fell: list[int]) -> None:
+    await record(store, *SEVERAL)
+    assert await deny(store, where) == fell
+
+
+async def test_what_fell_before_does_not_fall_again_and_keeps_the_revocation_that_ended_it(store: Datastore) -> None:
+    await record(store, *SEVERAL)
+    assert await deny(store, Live(entry_ids=[EntryID("b")])) == [3]
+    assert await deny(store, Live(node_ids=[NodeID("n2")])) == [4]
+    assert await deny(store, Live(node_ids=[NodeID("n2")])) == []
+    found = await store.read(lambda tx: [tx.ledger.get(serial(number)) for number in (3, 4, 1)])
+    assert [one.revocation for one in found if one is not None] == [1, 2, 0]
+
+
+async def test_a_credential_that_was_denied_while_intended_and_signed_after_it_stays_denied(store: Datastore) -> None:
+    await record(store, row(1, state=CredentialState.INTENDED))
+    assert await deny(store, Live()) == [1]
+    await store.write(lambda tx: tx.ledger.resolve([serial(1)], CredentialState.ISSUED))
+    found = await store.read(lambda tx: tx.ledger.get(serial(1)))
+    assert found is not None
+    assert (found.state, found.revocation) == (CredentialState.ISSUED, 1)
+
+
+async def test_the_ledger_is_filtered_by_whether_rows_are_revoked(store: Datastore) -> None:
+    await record(store, row(1), row(2))
+    await deny(store, Live(serials=[serial(2)]))
+    for is_revoked, number in ((True, 2), (False, 1)):
+        where = LedgerFilter(is_revoked=is_revoked)
+        found = await store.read(lambda tx, where=where: tx.ledger.find(where, before=0, limit=9))  # type: ignore[misc]  # bound at once
+        assert [one.serial for one in found] == [serial(number)]
+
+
+async def test_denials_are_told_by_revocation_all_together_and_by_authority(store: Datastore) -> None:
+    rows = [row(1), row(2, kind=CredentialKind.JWT, authority_id=KeyID("jwt-1")), row(3), row(4), row(5)]
+    rows[3] = replace(rows[3], authority_id=KeyID("x509-2"))
+    await record(store, *rows)
+    await deny(store, Live(serials=[serial(3), serial(2)]), reason=Reason.KEY_COMPROMISE)
+    await deny(store, Live(serials=[serial(1), serial(4)]), now=NOW + SECOND)
+    one, two, three, four = (Denial(2**127 + number, NOW + HOUR) for number in (1, 2, 3, 4))
+    assert await store.read(lambda tx: list(tx.denials.of([1]))) == [two, three]
+    assert await store.read(lambda tx: list(tx.denials.of([2, 1, 9]))) == [one, two, three, four]
+    assert await store.read(lambda tx: list(tx.denials.of([]))) == []
+    assert await store.read(lambda tx: list(tx.denials.all())) == [one, two, three, four]
+    assert await store.read(lambda tx: tx.denials.of_authority(KeyID("x509-1"))) == [
+        DeniedCertificate(serial=2**127 + 1, denied_at=NOW + SECOND, ends_at=NOW + HOUR, reason=Reason.SUPERSEDED),
+        DeniedCertificate(serial=2**127 + 3, denied_at=NOW, ends_at=NOW + HOUR, reason=Reason.KEY_COMPROMISE),
+    ]
+    assert await store.read(lambda tx: tx.denials.of_authority(KeyID("jwt-1"))) == []
+
+
+async def test_the_latest_end_of_what_a_revocation_denied_is_known_while_it_is_kept(store: Datastore) -> None:
+    rows = [row(1), row(2), row(3)]
+    rows[1] = replace(rows[1], not_after=NOW + 2 * HOUR)
+    await record(store, *rows)
+    await deny(store, Live(serials=[serial(1), serial(2)]))
+    await deny(store, Live(serials=[serial(3)]))
+    ends = [await store.read(lambda tx, number=number: tx.denials.last_end(number)) for number in (1, 2, 3)]  # type: ignore[misc]  # bound at once
+    assert ends == [NOW + 2 * HOUR, NOW + HOUR, None]
+
+
+@pytest.mark.parametrize("reason", Reason)
+async def test_a_key_is_compromised_once_a_certificate_for_it_was_revoked_as_such(
+    store: Datastore, reason: Reason
+) -> None:
+    await record(store, row(1, key_hash="k1"), row(2, key_hash="k2"), row(3, key_hash="k1"))
+    await deny(store, Live(serials=[serial(1)]), reason=reason)
+    later = NOW + 2 * HOUR
+    await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
+    await record(store, row(4, key_hash="k1"))
+    holders = await store.read(lambda tx: tx.ledger.holders(["k1", "k2", "k3"]))
+    mine = Holder(entry_id=EntryID("web"), node_id=NodeID("n1"))
+    assert holders == {"k1": replace(mine, is_compromised=reason is Reason.KEY_COMPROMISE), "k2": mine}
+
+
+class TestPrune:
+    @pytest.mark.parametrize(
+        ("this_update", "kept"),
+        [(None, 0), (NOW, 1), (NOW + HOUR, 1), (NOW + HOUR + SECOND, 0)],
+    )
+    async def test_a_certificate_leaves_once_its_authority_signed_a_list_after_its_end(
+        self, store: Datastore, this_update: datetime | None, kept: int
+    ) -> None:
+        await record(store, row(1), row(2, kind=CredentialKind.JWT))
+        await deny(store, Live())
+        crl = SignedCRL(authority_id=KeyID("x509-1"), number=7, this_update=this_update)
+        later = NOW + 2 * HOUR
+        await store.write(lambda tx: tx.crls.put(crl))
+        await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
+        left = await store.read(lambda tx: [one.number for one in tx.denials.all()])
+        assert left == [2**127 + 1] * kept
+
+    async def test_a_denial_leaves_after_the_end_of_its_credential_and_the_ledger_remembers_it(
+        self, store: Datastore
+    ) -> None:
+        await record(store, row(1), row(2, not_after=NOW + HOUR + timedelta(microseconds=1)))
+        await deny(store, Live())
+        await store.write(lambda tx: tx.denials.prune(ended_before=NOW + HOUR, now=NOW + 2 * HOUR))
+        assert len(await store.read(lambda tx: list(tx.denials.all()))) == 2
+        end = NOW + HOUR + timedelta(microseconds=1)
+        await store.write(lambda tx: tx.denials.prune(ended_before=end, now=NOW + 2 * HOUR))
+        assert [one.number - 2**127 for one in await store.read(lambda tx: list(tx.denials.all()))] == [2]
+        found = await store.read(lambda tx: tx.ledger.get(serial(1)))
+        assert found is not None
+        assert found.revocation == 1
+
+    async def test_what_is_live_is_found_whatever_was_pruned_before(self, store: Datastore) -> None:
+        await record(
+            store,
+            row(1, not_after=NOW + SECOND),
+            row(2, kind=CredentialKind.AUTHORITY, not_after=NOW + 9 * HOUR),
+            row(3),
+            row(4, not_after=NOW + SECOND),
+            row(5, not_after=NOW + 2 * HOUR),
+        )
+        later = NOW + timedelta(minutes=30)
+        await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
+        assert await deny(store, Live(), now=later) == [3, 5]
+
+    async def test_what_comes_after_all_was_over_is_found(self, store: Datastore) -> None:
+        await store.write(lambda tx: tx.denials.prune(ended_before=NOW, now=NOW))
+        await record(store, row(1))
+        await store.write(lambda tx: tx.denials.prune(ended_before=NOW + 9 * HOUR, now=NOW + 9 * HOUR))
+        await record(store, row(2, not_after=NOW + 10 * HOUR))
+        assert await deny(store, Live(), now=NOW + 9 * HOUR) == [2]
+
+    @pytest.mark.parametrize("back", [SECOND, timedelta(minutes=10), 8 * HOUR])
+    async def test_no_live_row_is_missed_after_the_clock_was_set_back(self, store: Datastore, back: timedelta) -> None:
+        forward = NOW + 8 * HOUR
+        await record(store, *(row(number, not_after=forward - number * back / 4) for number in range(1, 8)))
+        await store.write(lambda tx: tx.denials.prune(ended_before=forward, now=forward))
+        now = forward - back
+        expected = [number for number in range(1, 8) if number * back / 4 < back]
+        assert expected == [1, 2, 3]
+        assert await deny(store, Live(serials=[serial(1)]), now=now) == [1]
+        await store.write(lambda tx: tx.denials.prune(ended_before=now, now=now))
+        assert await deny(store, Live(), now=now) == [2, 3]
+
+
+TARGETS = [
+    Target(kind=RevocationKind.SVID, serials=(serial(1), serial(2))),
+    Target(
+        kind=RevocationKind.ISSUED_BEFORE,
+        before=NOW - timedelta(microseconds=1),
+        entry_ids=(EntryID("web"),),
+        node_ids=(NodeID("n1"), NodeID("n2")),
+        spiffe_id=path("/web"),
+    ),
+    Target(kind=RevocationKind.ENTRY, entry_ids=(EntryID("web"), EntryID("db"))),
+    Target(kind=RevocationKind.SPIFFE_ID, spiffe_id=path("/web"), below=True),
+    Target(kind=RevocationKind.SELECTOR, selector=Selector("unix", "path:/a:b käse")),
+    Target(kind=RevocationKind.NODE, node_ids=(NodeID("n1"),)),
+]
+
+
+async def _add(store: Datastore, *revocations: Revocation) -> list[int]:
+    return await store.write(lambda tx: [tx.revocations.add(one) for one in revocations])
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.kind)
+async def test_a_revocation_comes_back_as_it_went_in_with_what_became_of_it(store: Datastore, target: Target) -> None:
+    (number,) = await _add(store, said(target))
+    assert await store.read(lambda tx: tx.revocations.get(number)) == said(target, number=number)
+    after = said(target, number=number, denied=3, change=9, lifted_at=NOW + SECOND, lifted_by="uid:7")
+    await store.write(lambda tx: tx.revocations.put(after))
+    assert await store.read(lambda tx: tx.revocations.get(number)) == after
+    assert await store.read(lambda tx: tx.revocations.get(number + 1)) is None
+
+
+async def test_revocations_are_listed_newest_first_page_by_page(store: Datastore) -> None:
+    assert await _add(store, *(said(comment=str(number)) for number in range(1, 6))) == [1, 2, 3, 4, 5]
+    page = await store.read(lambda tx: tx.revocations.find(before=0, limit=2))
+    assert [(one.number, one.comment) for one in page] == [(5, "5"), (4, "4")]
+    rest = await store.read(lambda tx: tx.revocations.find(before=4, limit=9))
+    assert [one.number for one in rest] == [3, 2, 1]
+
+
+async def test_a_page_of_large_revocations_is_cut_short_and_the_next_goes_on_there(store: Datastore) -> None:
+    many = Target(kind=RevocationKind.SVID, serials=tuple(map(serial, range(100_000))))
+    await _add(store, *(said(many) for _ in range(3)))
+    page = await store.read(lambda tx: tx.revocations.find(before=0, limit=9))
+    assert [one.number for one in page] == [3, 2]
+    assert page[0].target == many
+    rest = await store.read(lambda tx: tx.revocations.find(before=2, limit=9))
+    assert [one.number for one in rest] == [1]
+
+
+async def test_those_that_stand_are_the_blocks_that_were_not_lifted(store: Datastore) -> None:
+    numbers = await _add(store, *map(said, TARGETS), *map(said, TARGETS))
+    lifted = {one.number: one for one in await store.read(lambda tx: tx.revocations.standing())}
+    blocking = [number for number, target in zip(numbers, TARGETS * 2, strict=True) if target.is_block]
+    assert sorted(lifted) == blocking
+    first = replace(lifted[blocking[0]], lifted_at=NOW, lifted_by="uid:7")
+    await store.write(lambda tx: tx.revocations.put(first))
+    assert sorted(one.number for one in await store.read(lambda tx: tx.revocations.standing())) == blocking[1:]
+
+
+async def test_the_newest_list_of_each_authority_is_kept(store: Datastore) -> None:
+    one, two = KeyID("x509-1"), KeyID("x509-2")
+    reserved = SignedCRL(authority_id=one, number=2**60)
+    signed = SignedCRL(authority_id=two, number=7, this_update=NOW, der=b"list")
+
+    def begin(tx: Transaction) -> None:
+        tx.crls.put(reserved)
+        tx.crls.put(replace(signed, number=6, der=b"before"))
+        tx.crls.put(signed)
+
+    await store.write(begin)
+    assert await store.read(lambda tx: (tx.crls.get(one), tx.crls.get(two), tx.crls.get(KeyID("x509-3")))) == (
+        reserved,
+        signed,
+        None,
+    )
+    await store.write(lambda tx: tx.crls.delete(one))
+    await store.write(lambda tx: tx.crls.delete(one))
+    assert await store.read(lambda tx: (tx.crls.get(one), tx.crls.get(two))) == (None, signed)

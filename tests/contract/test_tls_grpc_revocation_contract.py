@@ -1,0 +1,361 @@
+"""What both gRPC servers and channels of svid.tls keep once the other side's credential is denied: open calls end, and nothing passes."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from queue import SimpleQueue
+from typing import Protocol, TypeAlias, cast
+
+import grpc
+import pytest
+
+from svid.spiffeid import SpiffeID
+from svid.tls.authorize import exactly
+from svid.tls.grpc_client import grpc_aio_channel, grpc_channel
+from svid.tls.grpc_server import (
+    BearerCheck,
+    PeerCheck,
+    grpc_aio_interceptor,
+    grpc_aio_server,
+    grpc_interceptor,
+    grpc_server,
+)
+from tests.doubles.clock import FakeClock
+from tests.doubles.grpcrunning import running
+from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity, KnowingTokens
+from tests.doubles.trustdomain import TrustDomainDouble
+
+_SECONDS = 10
+_END = b""
+
+
+@dataclass(slots=True, kw_only=True)
+class Served:
+    """A server, and what came to its methods."""
+
+    port: int = 0
+    got: list[bytes] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when a method has ended."""
+
+
+Authorize: TypeAlias = Callable[[SpiffeID], bool]
+
+
+class Serve(Protocol):
+    """Serve with a check, and with one of tokens behind it."""
+
+    def __call__(
+        self, check: PeerCheck, bearer: BearerCheck | None = None
+    ) -> contextlib.AbstractContextManager[Served]: ...
+
+
+def _service(talk: object, collect: object) -> grpc.GenericRpcHandler:
+    kinds = {"Talk": ("stream_stream", talk), "Collect": ("stream_unary", collect)}
+    methods = {name: getattr(grpc, f"{kind}_rpc_method_handler")(method) for name, (kind, method) in kinds.items()}
+    return grpc.method_handlers_generic_handler("test.Open", methods)
+
+
+@contextlib.contextmanager
+def blocking(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterator[Served]:
+    served = Served()
+
+    def talk(requests: Iterator[bytes], _: object) -> Iterator[bytes]:
+        try:
+            for request in requests:
+                served.got.append(request)
+                yield request
+        finally:
+            served.over.set()
+
+    def collect(requests: Iterator[bytes], _: object) -> bytes:
+        try:
+            served.got.extend(requests)
+            return b"all"
+        finally:
+            served.over.set()
+
+    server, served.port = grpc_server(
+        "127.0.0.1:0",
+        check,
+        ThreadPoolExecutor(4),
+        handlers=[_service(talk, collect)],
+        interceptors=[grpc_interceptor(bearer)] if bearer else [],
+    )
+    with running(server):
+        yield served
+
+
+@contextlib.contextmanager
+def asynchronous(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterator[Served]:
+    served, started, stop = Served(), threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def talk(requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        try:
+            async for request in requests:
+                served.got.append(request)
+                yield request
+        finally:
+            served.over.set()
+
+    async def collect(_: object, context: "grpc.aio.ServicerContext[object, object]") -> bytes:
+        """By the context, which is gRPC's other way to messages."""
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                served.got.append(cast("bytes", request))
+            return b"all"
+        finally:
+            served.over.set()
+
+    async def main() -> None:
+        server, served.port = grpc_aio_server(
+            "127.0.0.1:0",
+            check,
+            handlers=[_service(talk, collect)],
+            interceptors=[grpc_aio_interceptor(bearer)] if bearer else [],
+        )
+        await server.start()
+        started.set()
+        await stop.wait()
+        await server.stop(0)
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
+    thread.start()
+    assert started.wait(_SECONDS)
+    try:
+        yield served
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+SERVERS = pytest.mark.parametrize("serve", [blocking, asynchronous])
+
+
+class Talking:
+    """A call of a blocking channel that sends what it is given."""
+
+    def __init__(self, channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
+        self._given: SimpleQueue[bytes] = SimpleQueue()
+        pieces = iter(self._given.get, _END)
+        if method == "Talk":
+            talk: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/test.Open/{method}")
+            self.answers = talk(pieces, timeout=_SECONDS, metadata=metadata)
+            self._code = self.answers.code
+        else:
+            collect: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(f"/test.Open/{method}")
+            self._code = collect.future(pieces, timeout=_SECONDS).code
+
+    def say(self, message: bytes) -> None:
+        self._given.put(message)
+
+    def status(self) -> grpc.StatusCode:
+        """How it ended."""
+        try:
+            return self._code()  # it waits for the end
+        finally:
+            self._given.put(_END)
+
+
+@pytest.fixture
+def knowing(domain: TrustDomainDouble) -> KnowingIdentity:
+    """The server, whose source knows of denials."""
+    return KnowingIdentity(domain.svid("/server"), domain.bundle)
+
+
+@contextlib.contextmanager
+def talking(served: Served, client: Identity, method: str) -> Iterator[Talking]:
+    """A call that is open: one message went to the method."""
+    with grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel:
+        call = Talking(channel, method)
+        call.say(b"first")
+        if method == "Talk":
+            assert next(call.answers) == b"first"
+        for _ in range(1000):
+            if served.got:
+                break
+            served.over.wait(0.01)
+        assert served.got == [b"first"]
+        yield call
+
+
+METHODS = pytest.mark.parametrize("method", ["Talk", "Collect"])
+
+
+@SERVERS
+def test_a_denied_caller_reaches_no_method(serve: Serve, client: Identity, knowing: KnowingIdentity) -> None:
+    with serve(PeerCheck(knowing, exactly(CLIENT))) as served:
+        knowing.revoke_svid(client.svid)
+        with grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel:
+            call = Talking(channel, "Talk")
+            call.say(b"secret")
+            assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+        assert not served.got
+
+
+@SERVERS
+@METHODS
+def test_an_idle_call_ends_at_once_when_its_caller_is_denied(
+    serve: Serve, method: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    with serve(PeerCheck(knowing, exactly(CLIENT))) as served, talking(served, client, method) as call:
+        knowing.revoke_svid(client.svid)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+        assert served.over.wait(_SECONDS)
+
+
+@SERVERS
+@METHODS
+def test_no_message_reaches_a_method_after_the_denial(
+    serve: Serve, method: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    with serve(PeerCheck(knowing, exactly(CLIENT))) as served, talking(served, client, method) as call:
+        for number in range(2000):
+            call.say(b"%d" % number)
+        knowing.revoke_svid(client.svid)
+        at_the_denial = len(served.got)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+        assert served.over.wait(_SECONDS)
+        assert len(served.got) <= at_the_denial + 1  # which had been handed on, and not been noted yet
+
+
+@SERVERS
+def test_others_go_on(serve: Serve, domain: TrustDomainDouble, client: Identity, knowing: KnowingIdentity) -> None:
+    other = Identity(domain.svid("/client"), domain.bundle)
+    with (
+        serve(PeerCheck(knowing, exactly(CLIENT))) as served,
+        talking(served, other, "Talk") as unharmed,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        denied = Talking(channel, "Talk")
+        denied.say(b"hello")
+        assert next(denied.answers)
+        knowing.revoke_svid(client.svid)
+        assert denied.status() is grpc.StatusCode.UNAUTHENTICATED
+        unharmed.say(b"hello")
+        assert next(unharmed.answers) == b"hello"
+        unharmed.say(_END)
+
+
+@SERVERS
+def test_an_open_call_ends_when_the_bundle_of_its_caller_leaves(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, knowing: KnowingIdentity
+) -> None:
+    with serve(PeerCheck(knowing, exactly(CLIENT))) as served, talking(served, client, "Talk") as call:
+        knowing.change(domain.svid("/server"))
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@SERVERS
+def test_an_open_call_ends_at_its_next_message_when_the_authorizer_thinks_otherwise(
+    serve: Serve, client: Identity, knowing: KnowingIdentity
+) -> None:
+    wanted = [True]
+    with serve(PeerCheck(knowing, lambda _: wanted[0])) as served, talking(served, client, "Talk") as call:
+        wanted[0] = False
+        call.say(b"secret")
+        assert call.status() is grpc.StatusCode.PERMISSION_DENIED
+        assert served.got == [b"first"]
+
+
+@SERVERS
+def test_an_old_truth_refuses_new_calls_and_no_open_one(
+    serve: Serve, client: Identity, knowing: KnowingIdentity
+) -> None:
+    check = PeerCheck(knowing, exactly(CLIENT), refuse_after=timedelta(seconds=30))
+    with serve(check) as served, talking(served, client, "Talk") as call:
+        knowing.age = timedelta(minutes=1)
+        call.say(b"second")
+        assert next(call.answers) == b"second"
+        with grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel:
+            assert Talking(channel, "Talk").status() is grpc.StatusCode.UNAVAILABLE
+        call.say(_END)
+
+
+@SERVERS
+def test_an_open_call_outlives_the_svid_by_which_it_was_admitted(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, knowing: KnowingIdentity
+) -> None:
+    clock = FakeClock(domain.now)
+    with serve(PeerCheck(knowing, exactly(CLIENT), clock=clock)) as served, talking(served, client, "Talk") as call:
+        clock.jump(timedelta(hours=2))
+        domain.rotate()
+        knowing.change(knowing.svid, domain.bundle)
+        call.say(b"second")
+        assert next(call.answers) == b"second"
+        with grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel:
+            assert Talking(channel, "Talk").status() is grpc.StatusCode.UNAUTHENTICATED
+        call.say(_END)
+
+
+# tokens
+
+
+@SERVERS
+def test_an_open_call_ends_when_its_token_is_denied(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, server: Identity
+) -> None:
+    tokens = KnowingTokens(domain.bundle)
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
+    metadata = (("authorization", "Bearer " + domain.token("/client", "db", jti=f"{7:032x}")),)
+    with (
+        serve(PeerCheck(server, exactly(CLIENT)), check) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Talking(channel, "Talk", metadata)
+        call.say(b"first")
+        assert next(call.answers) == b"first"
+        tokens.revoke(domain.name, 7)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+        assert Talking(channel, "Talk", metadata).status() is grpc.StatusCode.UNAUTHENTICATED
+        assert served.got == [b"first"]
+
+
+# channels
+
+
+@pytest.fixture
+def caller(domain: TrustDomainDouble) -> KnowingIdentity:
+    """The client, whose source knows of denials."""
+    return KnowingIdentity(domain.svid("/client"), domain.bundle)
+
+
+@SERVERS
+def test_a_channel_ends_with_a_denied_server(
+    serve: Serve, server: Identity, caller: KnowingIdentity, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(PeerCheck(server, exactly(CLIENT))) as served, talking(served, caller, "Talk") as call:
+        caller.revoke_svid(server.svid)
+        assert call.status() is grpc.StatusCode.UNAVAILABLE
+        assert "ended: peer: expected one that is not revoked" in caplog.text
+        with grpc_channel(f"localhost:{served.port}", caller, exactly(SERVER)) as channel:
+            again = Talking(channel, "Talk")
+            again.say(b"secret")
+            assert again.status() is grpc.StatusCode.UNAVAILABLE
+        assert served.got == [b"first"]
+
+
+@SERVERS
+def test_an_asynchronous_channel_ends_with_a_denied_server(
+    serve: Serve, server: Identity, caller: KnowingIdentity
+) -> None:
+    async def run(served: Served) -> None:
+        async with grpc_aio_channel(f"localhost:{served.port}", caller, exactly(SERVER)) as channel:
+            calls: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/test.Open/Talk")
+            call = calls(timeout=_SECONDS)
+            await call.write(b"first")
+            assert await call.read() == b"first"
+            caller.revoke_svid(server.svid)
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await call.read()
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    with serve(PeerCheck(server, exactly(CLIENT))) as served:
+        asyncio.run(run(served))
+        assert served.got == [b"first"]

@@ -1,0 +1,75 @@
+"""From `cognomen revoke` to the revocation list in a workload's hands, through both daemons."""
+
+import os
+import queue
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from svid.clock import SystemClock
+from svid.workloadapi.sources import X509Source
+from tests.doubles.child import running
+from tests.flow.daemons import COGNOMEN
+from tests.flow.twodaemons import World
+
+SECONDS = 20
+
+
+@pytest.mark.timeout(60)
+def test_a_revoked_svid_is_on_the_list_that_workloads_are_handed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with world.running(), X509Source(f"unix://{world.workload}") as source:
+        first, bundle = source.svid, source.bundle_for(source.svid.spiffe_id.trust_domain)
+        # 1. Every authority has a list from the start, and all are empty.
+        crls = source.context.crls
+        assert {crl.check(bundle, at=SystemClock().now()) for crl in crls} == set(bundle.x509_authorities)
+        assert not any(map(len, crls))
+        # 2. What is revoked comes with its number, and a fresh SVID with it.
+        woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        source.subscribe(lambda: woken.put(None))
+        world.command("revoke", "svid", f"{first.serial:x}", "--reason=keyCompromise")
+        while first.serial not in {number for crl in source.context.crls for number in crl.numbers()}:
+            woken.get(timeout=SECONDS)
+        while source.svid.serial == first.serial:
+            woken.get(timeout=SECONDS)
+        for crl in source.context.crls:
+            crl.check(bundle, at=SystemClock().now())
+
+
+@pytest.mark.timeout(60)
+def test_fetch_keeps_the_lists_beside_the_identity_in_one_set(tmp_path: Path) -> None:
+    world, files = World(tmp_path), tmp_path / "files"
+    with world.running():
+        world.entry("/api", "/nodes", f"unix:uid:{os.getuid()}")  # so that something is left while /web has nothing
+        asked = [
+            "fetch",
+            "x509",
+            "--spiffe-id=/web",
+            "--watch",
+            f"--write={files}",
+            f"--socket=unix://{world.workload}",
+        ]
+        with running([*COGNOMEN, *asked], tmp_path / "fetch.log"):
+            while listed(files) is None:
+                pass
+            first = x509.load_pem_x509_certificates((files / "svid.pem").read_bytes())[0]
+            assert listed(files) == set()
+            world.command("revoke", "svid", f"{first.serial_number:x}")
+            while listed(files) != {first.serial_number}:
+                pass
+            while x509.load_pem_x509_certificates((files / "svid.pem").read_bytes())[0] == first:
+                pass
+    bundle = x509.load_pem_x509_certificates((files / "bundle.pem").read_bytes())
+    assert (files / "crl.pem").read_bytes().count(b"BEGIN X509 CRL") == len(bundle)
+    assert (files / "crl.pem").readlink() == Path("..data/crl.pem")
+
+
+def listed(files: Path) -> set[int] | None:
+    """The serials in crl.pem; None: there is no such file yet."""
+    try:
+        text = (files / "crl.pem").read_bytes()
+    except FileNotFoundError:
+        return None
+    blocks = (f"{block}-----END X509 CRL-----\n" for block in text.decode().split("-----END X509 CRL-----\n")[:-1])
+    return {entry.serial_number for block in blocks for entry in x509.load_pem_x509_crl(block.encode())}
