@@ -15,6 +15,7 @@ from cognomen.daemon.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import LedgerFilter, Use
 from issuer.datastore.sqlite import codec
+from issuer.datastore.sqlite.revocations import LIVE_FROM
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.minting import Holder
@@ -34,10 +35,7 @@ _READ = f"number, {_CREDENTIAL}, revocation"
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
-_LIVE = (
-    "number >= (SELECT live_from FROM meta) AND not_after > ? AND state <> 'failed' AND revocation = 0"
-    " AND kind <> 'authority'"
-)
+_LIVE = f"number >= {LIVE_FROM} AND not_after > :now AND state <> 'failed' AND revocation = 0 AND kind <> 'authority'"
 _COUNT_LIVE = f"SELECT authority_id, count(*) FROM credential WHERE {_LIVE} GROUP BY authority_id"  # noqa: S608 - our own texts
 _COUNT_LAST = (
     "SELECT authority_id, count(*) FROM (SELECT authority_id, max(number) FROM credential"  # noqa: S608 - our own texts
@@ -146,7 +144,7 @@ class SQLiteLedger:
 
     def uses(self, *, tainted: Collection[KeyID], now: datetime) -> Mapping[KeyID, Use]:
         """What is in use of the authorities that signed anything that is, certificates of authorities aside."""
-        at = (codec.to_micros(now),)
+        at = {"now": codec.to_micros(now)}
         last = dict(self._connection.execute(_COUNT_LAST, at)) if tainted else {}
         return {
             KeyID(key_id): Use(live=live, unreplaced=last.get(key_id, 0) if key_id in tainted else 0)

@@ -22,12 +22,12 @@ from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 
-__all__ = ["SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
+__all__ = ["LIVE_FROM", "SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
 _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
-_LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
+LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
 """From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
 
 _CACHED = 4096  # every mint reads all that stand
@@ -210,7 +210,7 @@ class SQLiteDenials:
         )
         self._connection.execute(
             "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
-            f"(SELECT number FROM credential WHERE number >= {_LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
+            f"(SELECT number FROM credential WHERE number >= {LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
             " ORDER BY number LIMIT 1), (SELECT max(number) + 1 FROM credential), 0)",
             {"now": codec.to_micros(now - _SET_BACK)},
         )
@@ -258,7 +258,7 @@ class SQLiteCRLs:
 def _live(where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
     """The condition of a row that is live, and not denied yet."""
     conditions = [
-        f"number >= {_LIVE_FROM}",
+        f"number >= {LIVE_FROM}",
         "not_after > :now",
         "state <> 'failed'",
         "revocation = 0",
@@ -268,7 +268,7 @@ def _live(where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
     named = {"serial": where.serials, "entry_id": where.entry_ids, "node_id": where.node_ids}
     lists = {column: values for column, values in named.items() if values is not None}
     among = [
-        f"(number >= {_LIVE_FROM} AND {column} IN (SELECT value FROM json_each(:{column})))"  # noqa: S608 - our own names
+        f"(number >= {LIVE_FROM} AND {column} IN (SELECT value FROM json_each(:{column})))"  # noqa: S608 - our own names
         for column in lists
     ]  # the bound again: an index that serves one part of an OR knows no other condition
     arguments |= {column: codec.texts_to_json(values) for column, values in lists.items()}
