@@ -38,6 +38,7 @@ _SHORTEST_WAIT = timedelta(seconds=1)
 _LOOK_SECONDS = 10.0  # how late the end of a sleep of the machine may be noticed
 
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
+_Found = TypeVar("_Found", bound=tuple[object, ...])
 _LOOK_UP_SECONDS = 0.5
 _AUDIENCE = f"Who the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
 _HOOK_FAILED = 1
@@ -248,8 +249,8 @@ def _x509_contexts(address: str | None, *, watch: bool) -> Generator[X509Context
         return
     _wait_for(address)
     with X509Source(address) as source:
-        for _ in _changes(source.subscribe):
-            yield source.context
+        for (context,) in _changes(lambda: (source.context,), source.subscribe):
+            yield context
 
 
 def _bundle_sets(address: str | None, *, watch: bool) -> Generator[Mapping[TrustDomain, Bundle], None, None]:
@@ -259,8 +260,9 @@ def _bundle_sets(address: str | None, *, watch: bool) -> Generator[Mapping[Trust
         return
     _wait_for(address)
     with X509Source(address) as x509_source, JWTSource(address) as jwt_source:
-        for _ in _changes(x509_source.subscribe, jwt_source.subscribe):
-            yield _joined(x509_source.bundles, jwt_source.bundles)
+        subscribes = x509_source.subscribe, jwt_source.subscribe
+        for x509_bundles, jwt_bundles in _changes(lambda: (x509_source.bundles, jwt_source.bundles), *subscribes):
+            yield _joined(x509_bundles, jwt_bundles)
 
 
 def _wait_for(address: str | None) -> None:
@@ -271,14 +273,23 @@ def _wait_for(address: str | None) -> None:
         warn(f"{e.detail}; waiting for it")
 
 
-def _changes(*subscribes: Callable[[Callable[[], None]], Callable[[], None]]) -> Iterator[None]:
-    """Yield at once and after every change; changes that nobody looked at count as one."""
+def _changes(
+    look: Callable[[], _Found], *subscribes: Callable[[Callable[[], None]], Callable[[], None]]
+) -> Iterator[_Found]:
+    """Yield what is found, at once and when something else is; changes that nobody looked at count as one.
+
+    A source may wake us for what we have found already: it sets its value before it tells of it.
+    """
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
     with ExitStack() as leaving:
         for subscribe in subscribes:
             leaving.callback(subscribe(lambda: woken.put(None)))
+        yield (seen := look())
         while True:
-            yield
+            found = look()
+            if any(new is not old for new, old in zip(found, seen, strict=True)):
+                seen = found
+                yield found
             _wait_for_one(woken)
             while not woken.empty():
                 woken.get()

@@ -1,11 +1,12 @@
-"""cognomen/cli/fetch: when tokens are fetched again."""
+"""cognomen/cli/fetch: when tokens are fetched again, and which changes are told."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cognomen.cli.fetch import refetch_in
+from cognomen.cli.fetch import _changes, refetch_in
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
@@ -39,3 +40,20 @@ def test_tokens_are_fetched_again_before_they_end_also_by_a_clock_that_is_wrong(
 def test_the_first_to_end_counts_and_a_second_passes_at_least() -> None:
     assert refetch_in([TOKEN, replace(TOKEN, expires_at=NOW + MINUTE)], now=NOW) == MINUTE / 2
     assert refetch_in([replace(TOKEN, issued_at=None)], now=NOW + timedelta(days=8)) == timedelta(seconds=1)
+
+
+def test_a_source_that_wakes_us_for_what_was_told_already_tells_nothing_twice() -> None:
+    first, second = object(), object()
+    left = iter([first, first, first, second])
+    wake: list[Callable[[], None]] = []
+
+    def subscribe(callback: Callable[[], None]) -> Callable[[], None]:
+        wake.append(callback)
+        return wake.clear
+
+    def look() -> tuple[object]:
+        wake[0]()
+        return (next(left),)
+
+    told = _changes(look, subscribe)
+    assert [next(told), next(told)] == [(first,), (second,)]
