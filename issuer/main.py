@@ -36,6 +36,7 @@ from issuer.checkpointsink.syslog import SyslogSink
 from issuer.config import IssuerConfig, KeyManagerChoice
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.budget import Allowance
+from issuer.decisions.restoration import forgotten
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
@@ -189,6 +190,8 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
     )
     await rotate()
+    if lost := await datastore.read(lambda tx: forgotten(tx.changes.restored(), tx.authorities.list())):
+        log.warning("store restored from a backup", reason=lost.reason, hint="; ".join(lost.remedy))
     publish_crls = PublishCRLs(
         datastore=datastore,
         issuance=issuance,
