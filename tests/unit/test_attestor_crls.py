@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 
 from attestor.cache import Cache, HeldX509
 from attestor.decisions import crls
@@ -27,6 +28,8 @@ ONE, TWO = make_authority("authority-1"), make_authority("authority-2")
 BUNDLE = Bundle(trust_domain=TrustDomain("example.org"), x509_authorities=(ONE.certificate, TWO.certificate))
 ONLY_TWO = replace(BUNDLE, x509_authorities=(TWO.certificate,))
 OF_ONE, NEWER, OF_TWO = make_crl(ONE), make_crl(ONE, Listed(number=2, serials=(5,))), make_crl(TWO)
+
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0")
 
 
 def hold(*documents: bytes, bundle: Bundle = BUNDLE) -> tuple[CRL, ...]:
@@ -53,10 +56,13 @@ def test_the_same_list_again_changes_nothing() -> None:
         (make_crl(ONE, Listed(number=2)), "CRL number: expected more than 2, found 2"),
         (make_crl(make_authority("authority-3")), "issuer: expected an X.509 authority"),
         (make_crl(ONE, Listed(number=3), signer=TWO), "signature"),
+        (make_crl(ONE, Listed(number=3, others=(UNKNOWN,), others_critical=True)), "expected none that is critical"),
         (make_crl(ONE, Listed(number=3, this_update=NOW + timedelta(minutes=1))), "thisUpdate"),
     ],
 )
-def test_an_unreadable_foreign_or_older_list_is_not_taken(document: bytes, found: str) -> None:
+def test_an_unreadable_foreign_or_older_list_or_one_with_more_in_it_than_we_know_is_not_taken(
+    document: bytes, found: str
+) -> None:
     with pytest.raises(CRLError, match=found):
         hold(NEWER, document)
 
