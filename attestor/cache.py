@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from attestor.decisions.clocks import Reading
-from attestor.decisions.crls import fitting, of_bundle, with_newest
+from attestor.decisions.crls import fits, fitting, of_bundle, with_newest
 from attestor.decisions.match import Index
+from attestor.decisions.minted import authority_of_x509
 from attestor.decisions.sync import Change, diff, keeps_svid
 from attestor.decisions.update import Trust
 from attestor.deniallog import DenialLog
@@ -116,6 +117,11 @@ class Cache:
         return self._crls
 
     @property
+    def handed_crls(self) -> tuple[CRL, ...]:
+        """Those that workloads are handed: as many of them as fit."""
+        return self._trust.crls
+
+    @property
     def entries(self) -> Mapping[EntryID, RegistrationEntry]:
         """All entries, live."""
         return MappingProxyType(self._entries)
@@ -196,7 +202,7 @@ class Cache:
             self.tainted = step.tainted
         if step.bundle is not None and step.bundle != self.bundle:
             self._crls = of_bundle(self._crls, step.bundle)
-            self._trust = Trust(bundle=step.bundle, crls=fitting(self._crls, self._trust.crls))
+            self._trust = Trust(bundle=step.bundle, crls=self._fitting())
             concerns_all = True
         self._wake(None if concerns_all else touched)
 
@@ -209,7 +215,7 @@ class Cache:
         crls = with_newest(self._crls, document, self.bundle, at=at)
         if crls is not self._crls:
             self._crls = crls
-            self._trust = Trust(bundle=self.bundle, crls=fitting(crls, self._trust.crls))
+            self._trust = Trust(bundle=self.bundle, crls=self._fitting())
             self._wake(None)
 
     def hold(self, minted: Iterable[HeldX509]) -> None:
@@ -224,7 +230,12 @@ class Cache:
                 self._denied.discard(entry.id)
                 self._svids_end = min(self._svids_end, held.svid.not_after)
                 taken.append(entry)
-        self._wake(taken)
+        others = self._trust.crls if fits(self._crls) else self._fitting()
+        if others != self._trust.crls:
+            self._trust = Trust(bundle=self.bundle, crls=others)
+            self._wake(None)
+        else:
+            self._wake(taken)
 
     def expire(self, at: Reading) -> timedelta:
         """Drop the entries that ended by the issuer's clock, and the SVIDs that ended by both clocks.
@@ -256,6 +267,13 @@ class Cache:
         """The entries that lost an SVID to a denial since the last call, and have no other since: some may have left."""
         denied, self._denied = frozenset(self._denied), set()
         return denied
+
+    def _fitting(self) -> tuple[CRL, ...]:
+        if fits(self._crls):
+            return self._crls
+        return fitting(
+            self._crls, self._trust.crls, serving={authority_of_x509(one.svid) for one in self._svids.values()}
+        )
 
     def _take_denied_out(self) -> Sequence[RegistrationEntry]:
         denied = [held.entry for held in self._svids.values() if held.svid.serial in self.denials]

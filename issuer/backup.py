@@ -27,6 +27,7 @@ from typing import BinaryIO
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.privatefile import alone_in, private_directory, read_private, sync_directory, write_private
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.restoration import Forgotten
 from issuer.flows.restore_store import RestoreStore
 from issuer.flows.write_checkpoints import CHECKPOINT_KEYS
 from svid.clock import SystemClock
@@ -96,8 +97,11 @@ def back_up(state_dir: Path, file: Path, *, progress: Progress = lambda _done, _
     return replace(found, keys=len(packed))
 
 
-def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
+def restore(file: Path, state_dir: Path, *, actor: str) -> tuple[Backup, Forgotten | None]:
     """Unpack a backup into a state directory without a database, and begin anew with it.
+
+    Returns:
+        The backup, and what the store may have forgotten.
 
     Raises:
         Refused: NOT_FOUND without a file; INVALID for one that is no whole backup, or cannot be read; EXISTS when a database is there,
@@ -114,7 +118,7 @@ def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
         temporary = state_dir / f".{DATABASE}.{secrets.token_hex(8)}"
         try:
             found, keys = _unpack(packed, temporary)
-            asyncio.run(_begin_anew(temporary, actor, found.made_at))
+            forgotten = asyncio.run(_begin_anew(temporary, actor, found.made_at))
             directory = private_directory(state_dir / KEYS)
             for name, key in keys.items():
                 write_private(directory / name, key)
@@ -131,13 +135,13 @@ def restore(file: Path, state_dir: Path, *, actor: str) -> Backup:
         finally:
             for left in state_dir.glob(f"{temporary.name}*"):
                 left.unlink()
-    return found
+    return found, forgotten
 
 
-async def _begin_anew(database: Path, actor: str, made_at: datetime) -> None:
+async def _begin_anew(database: Path, actor: str, made_at: datetime) -> Forgotten | None:
     datastore = await SQLiteDatastore.open(database)
     try:
-        await RestoreStore(datastore=datastore, clock=SystemClock())(actor=actor, made_at=made_at)
+        return await RestoreStore(datastore=datastore, clock=SystemClock())(actor=actor, made_at=made_at)
     finally:
         await datastore.close()
 

@@ -36,6 +36,7 @@ from issuer.checkpointsink.syslog import SyslogSink
 from issuer.config import IssuerConfig, KeyManagerChoice
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.budget import Allowance
+from issuer.decisions.restoration import forgotten
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
@@ -54,6 +55,7 @@ from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.prune import Prune
 from issuer.flows.publish_crl import PublishCRLs
 from issuer.flows.readmit_node import ReadmitNode
+from issuer.flows.relieve_authorities import RelieveAuthorities
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
@@ -98,6 +100,7 @@ class _Parts:
     guard: GuardClock
     feed: FeedAttestors
     rotate: RotateAuthority
+    authorities: CommandAuthorities
     publish_crls: PublishCRLs
     troubles: Troubles
     metrics: Metrics
@@ -187,6 +190,8 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
     )
     await rotate()
+    if lost := await datastore.read(lambda tx: forgotten(tx.changes.restored(), tx.authorities.list())):
+        log.warning("store restored from a backup", reason=lost.reason, hint="; ".join(lost.remedy))
     publish_crls = PublishCRLs(
         datastore=datastore,
         issuance=issuance,
@@ -205,6 +210,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         guard=guard,
         feed=feed,
         rotate=rotate,
+        authorities=CommandAuthorities(datastore=datastore, issuance=issuance, rotate=rotate, feed=feed, clock=clock),
         publish_crls=publish_crls,
         troubles=troubles,
         metrics=metrics,
@@ -223,11 +229,18 @@ def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         troubles=parts.troubles,
         refusals=parts.refusals,
     )
+    relieve = RelieveAuthorities(
+        command=parts.authorities,
+        listed=lambda: parts.publish_crls.listed,
+        clock=parts.clock,
+        troubles=parts.troubles,
+    )
     return [
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
         Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
         Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
+        Task(name="authorities with long lists", run=relieve.run, pulse=relieve.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
     ]
 
@@ -379,13 +392,7 @@ async def _open_admin_door(
         ),
         nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
         feed=parts.feed,
-        authorities=CommandAuthorities(
-            datastore=parts.datastore,
-            issuance=parts.issuance,
-            rotate=parts.rotate,
-            feed=parts.feed,
-            clock=parts.clock,
-        ),
+        authorities=parts.authorities,
         revoke=Revoke(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         enforcement=AwaitEnforcement(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         guard=parts.guard,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from attestor.cache import Cache
-from attestor.decisions.crls import MOST_BYTES, documents_of, fitting
+from attestor.decisions.crls import documents_of, left_out
 from attestor.decisions.node import REJOIN
 from attestor.decisions.sync import Change
 from attestor.flows.keep_denials import KeepDenials
@@ -177,11 +177,8 @@ class FollowFeed:
                 self._troubles.note(_CRL, str(e))
             else:
                 self._troubles.over(_CRL)
-        held = self._cache.crls
-        if left_out := len(held) - len(fitting(held)):
-            self._troubles.note(
-                _CRL_SIZE, f"expected at most {MOST_BYTES} bytes together, {left_out} not handed to workloads"
-            )
+        if lacking := left_out(self._cache.crls, self._cache.handed_crls):
+            self._troubles.note(_CRL_SIZE, lacking)
         else:
             self._troubles.over(_CRL_SIZE)
 

@@ -186,7 +186,8 @@ def restore(file: Path, state: Path, output: str) -> None:
 
     For an issuer that does not run. Every attestor takes a snapshot then, all invites are
     void, and new authorities take over after the usual waits. What was created after the
-    backup is lost; nodes that joined after it must be invited again.
+    backup is lost; nodes that joined after it must be invited again. What was revoked after
+    it is forgotten: the command says how to end all that was signed before.
 
     \b
     Example:
@@ -194,7 +195,13 @@ def restore(file: Path, state: Path, output: str) -> None:
     """  # noqa: D301 - \b is click's mark
     from issuer.backup import restore as restore_backup  # noqa: PLC0415 - loads the datastore
 
-    _print_backup(restore_backup(file, state, actor=f"uid:{os.geteuid()}"), output, file)
+    found, forgotten = restore_backup(file, state, actor=f"uid:{os.geteuid()}")
+    _print_backup(found, output, file)
+    if forgotten is not None:
+        click.echo(f"warning: {forgotten.reason}; so are blocks, bans, taints and deletions", err=True)
+        click.echo("say them again; or end all that was signed before, once the issuer runs:", err=True)
+        for command in forgotten.remedy:
+            click.echo(f"  {command}", err=True)
 
 
 @issuer.command("forget-authorities")

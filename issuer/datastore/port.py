@@ -17,6 +17,7 @@ from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.minting import Holder
+from issuer.decisions.restoration import Restored
 from issuer.decisions.revocation import Live, Revocation
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
@@ -301,8 +302,11 @@ class Changes(Protocol):
     def head(self) -> Cursor:
         """The store's incarnation and the last number given."""
 
-    def begin_anew(self) -> None:
+    def begin_anew(self, restored: Restored) -> None:
         """Become another incarnation: no cursor of before can be resumed."""
+
+    def restored(self) -> Restored | None:
+        """Which backup this incarnation came from; None: from none."""
 
 
 class Times(Protocol):

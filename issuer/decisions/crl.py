@@ -15,18 +15,21 @@ from cryptography import x509
 from issuer.decisions import der
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.revocation import Reason
-from svid.crl import CRL
+from svid.crl import CRL, MAX_CRL_BYTES
 from svid.denials import KEPT_FOR
 from svid.errors import CRLError
 from svid.keys import KeyID, KeyKind
 
 __all__ = [
+    "LARGE_BYTES",
+    "MOST_LISTED",
     "CRLDraft",
     "DeniedCertificate",
     "ListForm",
     "SignedCRL",
     "due_at",
     "is_due",
+    "is_full",
     "listed_authorities",
     "next_draft",
     "reason_flag",
@@ -35,6 +38,14 @@ __all__ = [
 _SECOND = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=5)
 _EXTENSIONS = 0xA0
+_ENTRY_BYTES = 52  # of the longest
+_FRAME_BYTES = 1024  # of what is around the entries: less than that
+
+LARGE_BYTES = 1 << 20
+"""Long before a list is too large for us, it is too large for somebody: over that, another authority takes its authority's place."""
+
+MOST_LISTED = (MAX_CRL_BYTES - _FRAME_BYTES) // _ENTRY_BYTES
+"""How many certificates a list may have: nobody of ours reads a larger one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +124,11 @@ def is_due(last: SignedCRL | None, denied: Iterable[DeniedCertificate], *, now: 
         return True
     leaving = now - KEPT_FOR
     return listed != {one.serial for one in denied} or any(last.this_update <= one.ends_at < leaving for one in denied)
+
+
+def is_full(denied: int) -> bool:
+    """Whether a list of so many certificates is, or soon would be, larger than it should."""
+    return denied * _ENTRY_BYTES > LARGE_BYTES
 
 
 def due_at(last: SignedCRL | None, *, now: datetime) -> datetime:

@@ -42,6 +42,7 @@ class FeedStep:
 
     Args:
         snapshot: this and the messages before it with `more` are all there is.
+        more: the next message belongs to the same step.
     """
 
     cursor: Cursor
@@ -89,6 +90,8 @@ def in_order(
 def cut(updates: Iterable[Update], *, before: Cursor | None, after: Cursor) -> list[FeedStep]:
     """Cut news into messages of bounded size: at least one, which may be empty.
 
+    A revocation list is never cut between two steps: the follower would take each part of it for a list.
+
     Only the last message moves a follower from `before` to `after`: whoever loses the stream in between gets all of them again.
 
     Args:
@@ -96,7 +99,10 @@ def cut(updates: Iterable[Update], *, before: Cursor | None, after: Cursor) -> l
     """
     snapshot = before is None
     *head, tail = _chunks(updates)
-    steps = [FeedStep(cursor=before or after, snapshot=snapshot, more=snapshot, updates=chunk) for chunk in head]
+    steps = [
+        FeedStep(cursor=before or after, snapshot=snapshot, more=snapshot or _ends_amidst(chunk), updates=chunk)
+        for chunk in head
+    ]
     return [*steps, FeedStep(cursor=after, snapshot=snapshot, updates=tail)]
 
 
@@ -125,6 +131,11 @@ def _in_parts(document: bytes) -> Iterator[CRLIs]:
     for part in range(last + 1):
         start = part * _PART_BYTES
         yield CRLIs(document=document[start : start + _PART_BYTES], more=part < last)
+
+
+def _ends_amidst(chunk: tuple[Update, ...]) -> bool:
+    """Whether the list at its end goes on in the next message."""
+    return isinstance(chunk[-1], CRLIs) and chunk[-1].more
 
 
 def _chunks(updates: Iterable[Update]) -> Iterator[tuple[Update, ...]]:

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.authority import BACKDATE, Authority
-from issuer.decisions.crl import CRLDraft, SignedCRL, reason_flag
+from issuer.decisions.crl import MOST_LISTED, CRLDraft, SignedCRL, reason_flag
 from issuer.decisions.names import is_issuer, is_reserved, node_id_of
 from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, Draft, JWTDraft, X509Draft, claims_of, common_name
 from svid.crl import CRL
@@ -111,6 +111,8 @@ def _faults_of_crl_draft(draft: CRLDraft, last: SignedCRL | None, authority: Aut
         yield f"thisUpdate: expected a whole second until {now.isoformat()}, found {draft.this_update.isoformat()}"
     if draft.next_update != authority.not_after:
         yield f"nextUpdate: expected the authority's end {authority.not_after}, found {draft.next_update}"
+    if len(draft.denied) > MOST_LISTED:
+        yield f"entries: expected at most {MOST_LISTED}, found {len(draft.denied)}"
     serials = [one.serial for one in draft.denied]
     if any(following <= before for before, following in itertools.pairwise(serials)):
         yield "entries: expected each serial once, in order"

@@ -10,6 +10,7 @@ from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import Datastore
 from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
+from issuer.decisions.restoration import forgotten
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
@@ -24,6 +25,7 @@ __all__ = ["Lag", "ObserveIssuer", "Observed"]
 
 _ROOM = "room of the datastore"
 _NOT_VALID = "validity"
+_RESTORED = "restored backup"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +113,14 @@ class ObserveIssuer:
             Refused: UNAVAILABLE, as the store.
         """
         # 1. What the store knows.
-        head, nodes, denials = await self.datastore.read(
-            lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count())
+        head, nodes, denials, restored = await self.datastore.read(
+            lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count(), tx.changes.restored())
         )
         rows = await self.rotate.rows()
+        if lost := forgotten(restored, [row for row, _ in rows]):
+            self.troubles.note(_RESTORED, f"{lost.reason}; the log of the start says what to do")
+        else:
+            self.troubles.over(_RESTORED)
         lacking = await self.datastore.lacking_room()
         if lacking:
             self.troubles.note(

@@ -29,9 +29,7 @@ __all__ = ["PublishCRLs"]
 
 log = structlog.get_logger(__name__)
 
-_SIGNING, _SIZE = "revocation list", "size of the revocation list"
-_LARGE_BYTES = 1 << 20
-_HINT = "let another authority sign what comes: cognomen authority rotate x509; entries leave with the end of their certificates"
+_SIGNING = "revocation list"
 _BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
 _LOOK_SECONDS = 60.0  # for what the log does not tell: entries whose certificates have ended
 _AGAIN_SECONDS = 1.0  # after a store that could not be read
@@ -45,6 +43,7 @@ class PublishCRLs:
 
     Args:
         jitter: gives a number in [0, 1).
+        listed: how many certificates the list of each authority has, or should have by now.
     """
 
     datastore: Datastore
@@ -54,6 +53,7 @@ class PublishCRLs:
     troubles: Troubles
     metrics: Metrics
     pulse: Pulse = field(default_factory=Pulse)
+    listed: dict[KeyID, int] = field(default_factory=dict)
     _failing: set[KeyID] = field(default_factory=set)
     _seen: int = 0  # the change up to which the log was read
 
@@ -80,10 +80,11 @@ class PublishCRLs:
                 continue
             largest = max(largest, 0 if newest is None else len(newest.der))
             self._recover(authority.key_id)
-        for key_id in self._failing.difference(one.key_id for one in authorities):
-            self._recover(key_id)  # it has left the bundle
-        # 3. Long before one is too large for us, it is too large for somebody.
-        self._tell_size(largest)
+        # 3. What has left the bundle needs none.
+        for key_id in {*self._failing, *self.listed}.difference(one.key_id for one in authorities):
+            self._recover(key_id)
+            self.listed.pop(key_id, None)
+        self.metrics.crl_bytes.set(largest)
         return all_well
 
     async def attempt(self) -> bool:
@@ -124,8 +125,9 @@ class PublishCRLs:
     async def _bring_forward(self, authority: Authority) -> SignedCRL | None:
         """Sign the list of an authority if that is due; its newest list."""
         # 1. Is it due?
-        last, denied = await self.datastore.read(lambda tx: self._look(tx, authority))
-        if denied is None:
+        last, denied, due = await self.datastore.read(lambda tx: self._look(tx, authority))
+        self.listed[authority.key_id] = len(denied)
+        if not due:
             return last
         await self.issuance.load(authority)
         # 2. Not before the second is over in which the last one began.
@@ -151,10 +153,10 @@ class PublishCRLs:
 
     def _look(
         self, tx: Transaction, authority: Authority
-    ) -> tuple[SignedCRL | None, Sequence[DeniedCertificate] | None]:
-        """The list of an authority, and what the next one says; None: none is due."""
+    ) -> tuple[SignedCRL | None, Sequence[DeniedCertificate], bool]:
+        """The list of an authority, what the next one says, and whether that is due."""
         last, denied = tx.crls.get(authority.key_id), tx.denials.of_authority(authority.key_id)
-        return last, denied if is_due(last, denied, now=self.clock.now()) else None
+        return last, denied, is_due(last, denied, now=self.clock.now())
 
     def _recover(self, key_id: KeyID) -> None:
         self.troubles.over(_SIGNING, subject=key_id)
@@ -164,15 +166,6 @@ class PublishCRLs:
         log.warning("crl not signed", authority=key_id, reason=refused.detail, hint=refused.hint)
         self.troubles.note(_SIGNING, refused.detail, subject=key_id)
         self.metrics.crls_signed.labels(FAILED).inc()
-
-    def _tell_size(self, largest: int) -> None:
-        self.metrics.crl_bytes.set(largest)
-        if largest <= _LARGE_BYTES:
-            self.troubles.over(_SIZE)
-            return
-        reason = f"expected at most {_LARGE_BYTES} bytes, found {largest}"
-        log.warning("crl large", reason=reason, hint=_HINT)
-        self.troubles.note(_SIZE, f"{reason}: {_HINT}")
 
 
 def _store(tx: Transaction, signed: SignedCRL) -> None:

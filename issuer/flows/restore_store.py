@@ -11,7 +11,7 @@ from cognomen.daemon.auditlog import RESTORED
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
-from issuer.decisions.restoration import SEQUENCE_LEAP, restored_authority
+from issuer.decisions.restoration import SEQUENCE_LEAP, Forgotten, Restored, forgotten, restored_authority
 from svid.clock import Clock
 
 __all__ = ["RestoreStore"]
@@ -26,18 +26,19 @@ class RestoreStore:
     datastore: Datastore
     clock: Clock
 
-    async def __call__(self, *, actor: str, made_at: datetime) -> None:
-        """Do it, in one transaction.
+    async def __call__(self, *, actor: str, made_at: datetime) -> Forgotten | None:
+        """Do it, in one transaction; what the store may have forgotten.
 
         Args:
             made_at: when the backup was made.
         """
         now = self.clock.now()
+        restored = Restored(at=now, backup_of=made_at)
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> Forgotten | None:
             # 1. Whatever followers have seen, they begin again.
             before = tx.changes.head()
-            tx.changes.begin_anew()
+            tx.changes.begin_anew(restored)
             # 2. What was handed out after the backup is not on these books.
             tx.tokens.prune(expired_before=datetime.max.replace(tzinfo=now.tzinfo))
             after = ""
@@ -54,5 +55,7 @@ class RestoreStore:
             # 4. On record.
             facts = {"incarnation": before.incarnation, "change": str(before.number), "backup_of": made_at.isoformat()}
             tx.audit.append([AuditEvent(at=now, actor=actor, action=RESTORED, facts=facts)])
+            # 5. What was denied since the backup, nobody can know here.
+            return forgotten(restored, tx.authorities.list())
 
-        await self.datastore.write(work)
+        return await self.datastore.write(work)

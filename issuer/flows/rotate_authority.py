@@ -135,8 +135,11 @@ class RotateAuthority:
             await first_of(self._woken.wait(), self.clock.sleep(tick))
             self._woken.clear()
 
-    async def ask(self, kind: AuthorityKind, *, actor: str) -> None:
-        """Have the next authority of this kind sign as soon as everybody knows it, because an operator wants it.
+    async def ask(self, kind: AuthorityKind, *, actor: str, why: str = "") -> None:
+        """Have the next authority of this kind sign as soon as everybody knows it, because somebody wants it.
+
+        Args:
+            why: for the record, where no operator says it.
 
         Raises:
             Refused: UNAVAILABLE while none is published.
@@ -144,12 +147,11 @@ class RotateAuthority:
         now = self.clock.now()
 
         def work(tx: Transaction) -> None:
-            following = [a for a in tx.authorities.list() if a.kind is kind and a.state is AuthorityState.NEXT]
-            if not following:
+            following = rotation.successor(tx.authorities.list(), kind, now=now)
+            if following is None:
                 raise Refused(Kind.UNAVAILABLE, f"{kind} authority: none is published to follow yet")
-            tx.authorities.put(authority.asked(following[0], now=now))
-            event = AuditEvent(at=now, actor=actor, action="authority rotation asked", subject=following[0].key_id)
-            tx.audit.append([event])
+            facts = {"why": why} if why else {}
+            self._put(tx, authority.asked(following, now=now), "authority rotation asked", facts, actor=actor)
 
         await self.datastore.write(work)
         self.wake()
@@ -308,9 +310,11 @@ class RotateAuthority:
         if event is not None:
             log.info(event.action, key=event.subject)
 
-    def _put(self, tx: Transaction, row: Authority, action: str, facts: dict[str, str] | None = None) -> AuditEvent:
+    def _put(
+        self, tx: Transaction, row: Authority, action: str, facts: dict[str, str] | None = None, *, actor: str = _ACTOR
+    ) -> AuditEvent:
         tx.authorities.put(row)
-        event = AuditEvent(at=self.clock.now(), actor=_ACTOR, action=action, subject=row.key_id, facts=facts or {})
+        event = AuditEvent(at=self.clock.now(), actor=actor, action=action, subject=row.key_id, facts=facts or {})
         tx.audit.append([event])
         return event
 

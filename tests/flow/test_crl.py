@@ -1,5 +1,6 @@
 """From `cognomen revoke` to the revocation list in a workload's hands, through both daemons."""
 
+import asyncio
 import os
 import queue
 from pathlib import Path
@@ -11,6 +12,7 @@ from svid.clock import SystemClock
 from svid.workloadapi.sources import X509Source
 from tests.doubles.child import running
 from tests.flow.daemons import COGNOMEN
+from tests.flow.liveissuer import revoke_in
 from tests.flow.twodaemons import World
 
 SECONDS = 20
@@ -35,6 +37,22 @@ def test_a_revoked_svid_is_on_the_list_that_workloads_are_handed(tmp_path: Path)
             woken.get(timeout=SECONDS)
         for crl in source.context.crls:
             crl.check(bundle, at=SystemClock().now())
+
+
+@pytest.mark.timeout(60)
+def test_a_kill_between_the_commit_and_the_list_is_healed_at_the_next_start(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with world.running(), X509Source(f"unix://{world.workload}") as source:
+        serial = source.svid.serial
+        while {len(crl) for crl in source.context.crls} != {0}:
+            pass
+        world.issuer.kill()
+        asyncio.run(revoke_in(tmp_path / "issuer", f"{serial:032x}"))  # committed, and nobody has signed a list
+        world.issuer.start()
+        while serial not in {number for crl in source.context.crls for number in crl.numbers()}:
+            pass
+        listed = next(crl for crl in source.context.crls if len(crl))
+        listed.check(source.bundle_for(source.svid.spiffe_id.trust_domain), at=SystemClock().now())
 
 
 @pytest.mark.timeout(60)

@@ -121,6 +121,14 @@ class TestPrepare:
         assert (len(bundle.x509_authorities), bundle.sequence) == (3, (sequence or 0) + 1)
         assert any('"authority preparation asked"' in row and ACTOR in row for row in await house.audit())
 
+    async def test_of_several_the_one_that_lasts_longest_signs_once_that_is_asked(self, house: House) -> None:
+        house.clock.advance(HOUR)
+        key_id = await house.command.prepare(AuthorityKind.X509, actor=ACTOR)
+        await house.rotate.ask(AuthorityKind.X509, actor=ACTOR)
+        house.clock.advance(timedelta(minutes=10))
+        await house.rotate()
+        assert (await house.one(AuthorityState.ACTIVE)).key_id == key_id
+
     async def test_no_more_are_made_than_a_bundle_should_hold(self, house: House) -> None:
         for _ in range(2):
             await house.command.prepare(AuthorityKind.JWT, actor=ACTOR)

@@ -12,18 +12,21 @@ from hypothesis import strategies as st
 from issuer.decisions import authority as authorities
 from issuer.decisions.authority import AuthorityKind
 from issuer.decisions.crl import (
+    LARGE_BYTES,
+    MOST_LISTED,
     CRLDraft,
     DeniedCertificate,
     ListForm,
     SignedCRL,
     due_at,
     is_due,
+    is_full,
     listed_authorities,
     next_draft,
     reason_flag,
 )
 from issuer.decisions.revocation import Reason
-from svid.crl import CRL
+from svid.crl import CRL, MAX_CRL_BYTES
 from svid.denials import KEPT_FOR
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, hash_of
 from tests.doubles.issuer_values import NOW, jwt_authority, x509_authority
@@ -165,3 +168,24 @@ class TestDraft:
 def test_what_the_form_writes_the_reader_reads() -> None:
     last = signed(one(1), one(2))
     assert set(CRL.from_der(last.der).numbers()) == {1, 2}
+
+
+class TestSize:
+    """Of lists whose every entry is as long as it can be: 128 bits of serial, a year that takes four digits, a reason."""
+
+    @staticmethod
+    def size(count: int) -> int:
+        at = datetime(2055, 1, 1, tzinfo=UTC)
+        denied = tuple(
+            DeniedCertificate(serial=2**127 + number, denied_at=at, ends_at=at, reason=Reason.KEY_COMPROMISE)
+            for number in range(count)
+        )
+        form = ListForm(KeyKind.EC_P256, issuer=NAME, authority_ski=SKI)
+        return len(form.to_be_signed(CRLDraft(number=2**63, this_update=at, next_update=at, denied=denied)))
+
+    def test_one_that_is_not_full_has_at_most_a_mebibyte(self) -> None:
+        most = next(count for count in range(20_000, 30_000) if is_full(count + 1))
+        assert LARGE_BYTES * 0.99 < self.size(most) <= LARGE_BYTES + 1024
+
+    def test_the_longest_that_is_signed_can_be_read(self) -> None:
+        assert MAX_CRL_BYTES * 0.99 < self.size(MOST_LISTED) <= MAX_CRL_BYTES - 200

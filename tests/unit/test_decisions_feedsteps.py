@@ -121,6 +121,20 @@ def test_what_is_cut_is_whole_in_order_and_bounded_and_cut_only_where_it_must_be
         assert len(chunk) == MOST_UPDATES or sum(map(weight, (*chunk, following[0]))) > MOST_BYTES
 
 
+@given(sizes=st.lists(st.sampled_from([1, 65_537, 500_000, 1_200_000]), min_size=1, max_size=3))
+def test_each_step_of_a_change_holds_revocation_lists_whole(sizes: list[int]) -> None:
+    documents = [bytes([number]) * size for number, size in enumerate(sizes)]
+    steps = cut(in_order(denials=[Denial(1, LATEST)] * 20_000, crls=documents), before=BEFORE, after=AFTER)
+    gathered: list[list[Update]] = [[]]
+    for step in steps:
+        gathered[-1] += step.updates
+        if not step.more:
+            gathered.append([])
+    assert [document for updates in gathered for document in documents_of(updates)] == documents
+    assert len(gathered) > 2, "what need not wait for the lists comes before"
+    assert not gathered[-1]
+
+
 NEWS = [of_bytes(MOST_BYTES) for _ in range(3)]
 
 

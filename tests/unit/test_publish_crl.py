@@ -321,15 +321,6 @@ async def test_a_store_that_is_closed_is_told(house: House) -> None:
     assert house.troubles.all()
 
 
-async def test_a_list_over_a_mebibyte_is_told_with_what_to_do(house: House) -> None:
-    await house.issue(*range(2**127, 2**127 + 22_000))
-    await house.revoke(*range(2**127, 2**127 + 22_000))
-    assert await house.publish()
-    (trouble,) = house.troubles.all()
-    assert "cognomen authority rotate x509" in trouble.reason
-    assert (house.metrics.registry.get_sample_value("cognomen_issuer_crl_size_bytes") or 0) > 1 << 20
-
-
 async def test_a_list_that_must_not_be_signed_gets_no_number(house: House) -> None:
     await house.publish()
     authority, last = await house.authority(), await house.row()

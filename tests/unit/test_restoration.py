@@ -10,10 +10,11 @@ from cognomen.daemon.auditlog import RESTORED
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
-from issuer.decisions.authority import Authority, AuthorityState, published, replaced
-from issuer.decisions.restoration import SEQUENCE_LEAP, restored_authority
+from issuer.decisions.authority import Authority, AuthorityState, published, replaced, retired, tainted
+from issuer.decisions.restoration import SEQUENCE_LEAP, Restored, forgotten, restored_authority
 from issuer.decisions.rotation import Circumstances, StepKind, next_step
 from issuer.flows.restore_store import RestoreStore
+from svid.keys import KeyID
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuer_values import NOW, a_node, a_token, jwt_authority, x509_authority
 
@@ -90,3 +91,31 @@ async def test_a_restored_store_is_another_with_no_token_and_no_node_that_is_tak
     (row,) = await store.read(lambda tx: tx.audit.rows(after=0, limit=9))
     assert f'"action":"{RESTORED}"'.encode() in row.body
     assert f'"incarnation":"{before.incarnation}"'.encode() in row.body
+    assert await store.read(lambda tx: tx.changes.restored()) == Restored(at=LATER, backup_of=NOW)
+
+
+class TestForgotten:
+    RESTORED = Restored(at=LATER, backup_of=NOW)
+
+    async def test_what_was_signed_before_a_restore_is_ended_by_serial_and_by_its_authorities(self) -> None:
+        one = replace(await authority(AuthorityState.ACTIVE), published_at=NOW)
+        two = tainted(replace(one, key_id=KeyID("x509-2")), change=1, now=NOW)
+        found = forgotten(self.RESTORED, [one, two])
+        assert found is not None
+        assert found.reason.startswith(f"revocations since the backup of {NOW:%Y-%m-%dT%H:%M:%SZ} are forgotten")
+        assert found.remedy == (
+            f"cognomen authority taint {one.key_id}",
+            f"cognomen revoke issued-before {NOW:%Y-%m-%dT%H:%M:%SZ} --wait",
+            f"cognomen authority revoke {one.key_id}",
+            "cognomen authority revoke x509-2",
+        )
+
+    async def test_it_is_over_once_no_authority_of_before_is_in_the_bundle(self) -> None:
+        one = replace(await authority(AuthorityState.ACTIVE), published_at=NOW)
+        new = replace(one, published_at=LATER + timedelta(microseconds=1))
+        assert forgotten(self.RESTORED, [one, new]) is not None
+        assert forgotten(self.RESTORED, [retired(one), new, replace(new, published_at=None)]) is None
+
+    async def test_a_store_that_came_from_no_backup_has_forgotten_nothing(self, store: SQLiteDatastore) -> None:
+        one = replace(await authority(AuthorityState.ACTIVE), published_at=NOW)
+        assert forgotten(await store.read(lambda tx: tx.changes.restored()), [one]) is None

@@ -399,7 +399,7 @@ Global___FollowRequest: _TypeAlias = FollowRequest  # noqa: Y015
 class Change(_message.Message):
     """One step of the feed: apply its updates in order, then stand at `cursor`. A snapshot comes as one or more messages (`more` on all but the
     last), and an entry that it does not name is gone. Other steps that are too large for one message come as several, of which only the last
-    moves the cursor. A step without updates, at the cursor where the follower stands, says that the issuer is alive: one comes at the latest
+    moves the cursor; messages that a revocation list runs through are one step, with `more` on all but its last. A step without updates, at the cursor where the follower stands, says that the issuer is alive: one comes at the latest
     5 s after the last message.
     """
 

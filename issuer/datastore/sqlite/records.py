@@ -19,6 +19,7 @@ from issuer.datastore.sqlite.revocations import LIVE_FROM
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.minting import Holder
+from issuer.decisions.restoration import Restored
 from issuer.decisions.revocation import Reason
 from svid.entry import EntryID
 from svid.keys import KeyID
@@ -208,9 +209,17 @@ class SQLiteChanges:
         """Forget the rows with lesser numbers."""
         self._connection.execute("DELETE FROM change WHERE number < ?", (before,))
 
-    def begin_anew(self) -> None:
+    def begin_anew(self, restored: Restored) -> None:
         """Become another incarnation: no cursor of before can be resumed."""
-        self._connection.execute("UPDATE meta SET incarnation = ?", (secrets.token_hex(16),))
+        self._connection.execute(
+            "UPDATE meta SET incarnation = ?, restored_at = ?, backup_of = ?",
+            (secrets.token_hex(16), codec.to_micros(restored.at), codec.to_micros(restored.backup_of)),
+        )
+
+    def restored(self) -> Restored | None:
+        """Which backup this incarnation came from; None: from none."""
+        at, backup_of = self._connection.execute("SELECT restored_at, backup_of FROM meta").fetchone()
+        return None if at is None else Restored(at=codec.from_micros(at), backup_of=codec.from_micros(backup_of))
 
     def head(self) -> Cursor:
         """The store's incarnation and the last number given."""

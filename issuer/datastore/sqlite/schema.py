@@ -204,6 +204,9 @@ _THIRD = (
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
+    # NULL: this store came from no backup.
+    "ALTER TABLE meta ADD COLUMN restored_at INTEGER",
+    "ALTER TABLE meta ADD COLUMN backup_of INTEGER",
     """
     CREATE TABLE revocation (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
