@@ -309,8 +309,14 @@ def _said(done: pb.RevokeResponse, *, dry_run: bool) -> str:
     block = ", and nothing more is signed until it is lifted" if blocks else ""
     if dry_run:
         return f"dry run: {what} would end{block}"
-    over = f"{done.revocation.over} more had ended within a day, and are denied for connections that are open"
-    return f"revocation {done.revocation.number}: {what} ended{block}{f'; {over}' if done.revocation.over else ''}"
+    return f"revocation {done.revocation.number}: {what} ended{block}{_said_of_over(done.revocation.over)}"
+
+
+def _said_of_over(count: int) -> str:
+    if not count:
+        return ""
+    are = "that had ended by itself is" if count == 1 else "that had ended by themselves are"
+    return f"; {count} {are} denied as well, for connections that may still be open"
 
 
 def _print_status(status: pb.RevocationStatus, output: str) -> None:
