@@ -34,7 +34,7 @@ __all__ = [
 MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
 
-MAX_OVER = 100_000
+MAX_OVER = 50_000
 """The most certificates that were over which one command denies, the newest: every verifier keeps them for a day."""
 
 _MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
