@@ -67,7 +67,8 @@ class Metrics:
         self.nodes_connected = family.gauge("nodes_connected", "Nodes with an open feed.")
         self.feeds = family.gauge("feeds", "Open feeds.")
         self.denials = family.gauge(
-            "denials", "Credentials that ended before their time, until five minutes after their end."
+            "denials",
+            "Denials that are kept: of tokens until five minutes after their end, of certificates a day longer.",
         )
         self.most_behind = family.gauge(
             "most_behind_changes", "How far the connected node that is furthest behind is, in changes."

@@ -11,13 +11,16 @@ from datetime import UTC, datetime, timedelta
 
 from svid.errors import DenialError
 
-__all__ = ["KEPT_FOR", "SERIAL_BYTES", "Denial", "Denials", "number_of_jti", "pack", "unpack"]
+__all__ = ["KEPT_FOR", "OPEN_FOR", "SERIAL_BYTES", "Denial", "Denials", "number_of_jti", "pack", "unpack"]
 
 SERIAL_BYTES = 16
 """The size of a number: 128 bits."""
 
 KEPT_FOR = timedelta(minutes=5)
-"""How long a denial is kept after the end of its credential, for verifiers whose clocks lag."""
+"""How long a denial is kept after it is of use, for verifiers whose clocks lag."""
+
+OPEN_FOR = timedelta(days=1)
+"""How long a connection may stay open after the end of the certificate that its peer showed; as long, that certificate can be denied."""
 
 _MAX_END = 253_402_300_799  # the last second of year 9999, where datetime ends
 _JTI = re.compile(r"[0-9a-f]{32}")
@@ -29,7 +32,7 @@ class Denial:
 
     Args:
         number: its serial or jti.
-        ends_at: when it would have ended by itself, in whole seconds.
+        ends_at: until when the denial is of use, in whole seconds: the end of a token, OPEN_FOR after the end of a certificate.
     """
 
     number: int
@@ -74,7 +77,7 @@ def _end(seconds: int) -> datetime:
 
 
 class Denials:
-    """The denials of one trust domain: they come, and go only after the end of what they name.
+    """The denials of one trust domain: they come, and go only when they are of no use any more.
 
     One thread adds and forgets; any thread may ask.
     """
@@ -98,7 +101,7 @@ class Denials:
         return tuple(new)
 
     def forget(self, now: datetime) -> None:
-        """Forget those whose credentials ended long ago."""
+        """Forget those that have long been of no use."""
         before = int((now - KEPT_FOR).timestamp())
         if any(end < before for end in self._ends.values()):
             self._ends = {number: end for number, end in self._ends.items() if end >= before}

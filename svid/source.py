@@ -47,7 +47,7 @@ class KnowsDenials(Protocol):
         """Whether this serial or jti of that trust domain is denied, as far as is known now."""
 
     def on_denied(self, callback: Callable[[TrustDomain, Collection[int]], None], *, point: str) -> Callable[[], None]:
-        """Have `callback` told which numbers are denied from now on; returns what ends that.
+        """Have `callback` told which numbers are denied from now on, of none at each other word; returns what ends that.
 
         It is called after `is_denied` says so, from a thread of the source, one call at a time; it must be quick. Once it has returned, the
         attestor is told that this enforcement point enforces them; where it raised, it is not.

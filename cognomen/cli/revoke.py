@@ -309,7 +309,14 @@ def _said(done: pb.RevokeResponse, *, dry_run: bool) -> str:
     block = ", and nothing more is signed until it is lifted" if blocks else ""
     if dry_run:
         return f"dry run: {what} would end{block}"
-    return f"revocation {done.revocation.number}: {what} ended{block}"
+    return f"revocation {done.revocation.number}: {what} ended{block}{_said_of_over(done.revocation.over)}"
+
+
+def _said_of_over(count: int) -> str:
+    if not count:
+        return ""
+    are = "that had ended by itself is" if count == 1 else "that had ended by themselves are"
+    return f"; {count} {are} denied as well, for connections that may still be open"
 
 
 def _print_status(status: pb.RevocationStatus, output: str) -> None:
@@ -340,7 +347,8 @@ def _tell(status: pb.RevocationStatus) -> None:
     if status.away:
         click.echo(f"nodes that are away and hear of it when they return: {status.away}", err=True)
     if status.HasField("ends_at") and (status.away or not is_over):
-        click.echo(f"what it ended can live there until {_enforcement(status)['ends_at']}", err=True)
+        until = _enforcement(status)["ends_at"]
+        click.echo(f"what it ended can live there until {until}, open connections a day longer", err=True)
 
 
 def _tell_silent(status: pb.RevocationStatus) -> None:

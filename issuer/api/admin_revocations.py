@@ -7,7 +7,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.printable import printable
 from cognomen.wire.node import selector_from_pb, selector_to_pb, spiffe_id_from_pb, time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from issuer.datastore.port import Fallen
+from issuer.datastore.revocationport import Fallen
 from issuer.decisions.audit import NodeID
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.flows.await_enforcement import Enforced
@@ -137,6 +137,7 @@ def _revocation_to_pb(revocation: Revocation) -> pb.Revocation:
         change=revocation.change,
         blocks=revocation.target.is_block and revocation.lifted_at is None,
         lifted_by=revocation.lifted_by,
+        over=revocation.over,
     )
     if revocation.lifted_at is not None:
         message.lifted_at.FromDatetime(revocation.lifted_at)

@@ -1,5 +1,7 @@
 """What the issuer asks of its datastore: transactions over small ports, and a wake-up when the log grows.
 
+The ports of revocation: revocationport.
+
 `work` is a plain function that reads, decides and writes inside one transaction; the store may run it again: no effect elsewhere.
 It runs outside the loop's thread. A refusal is returned by it, audited, committed, and raised only then.
 """
@@ -11,15 +13,13 @@ from typing import Protocol, TypeVar
 
 from cognomen.daemon.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.feed import Cursor
+from issuer.datastore.revocationport import CRLs, Denials, Revocations
 from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
-from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.minting import Holder
 from issuer.decisions.restoration import Restored
-from issuer.decisions.revocation import Live, Revocation
-from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
 from svid.selector import Selector
@@ -29,18 +29,14 @@ __all__ = [
     "Audit",
     "Authorities",
     "Bundles",
-    "CRLs",
     "Changes",
     "Checkpoints",
     "Datastore",
-    "Denials",
     "Entries",
     "EntryFilter",
-    "Fallen",
     "Ledger",
     "LedgerFilter",
     "Nodes",
-    "Revocations",
     "Times",
     "Tokens",
     "Transaction",
@@ -204,87 +200,6 @@ class Ledger(Protocol):
         Args:
             tainted: for which of them to count what was not replaced, which takes several times as long.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallen:
-    """Live credentials that are alike, counted.
-
-    Args:
-        node_id: None: not of one node's.
-        audiences: of tokens; who else may have been shown them.
-        ends_at: the latest end among them.
-    """
-
-    kind: CredentialKind
-    spiffe_id: SpiffeID
-    node_id: NodeID | None
-    audiences: tuple[str, ...]
-    count: int
-    ends_at: datetime
-
-
-class Revocations(Protocol):
-    """What operators said."""
-
-    def add(self, revocation: Revocation) -> int:
-        """Add one; its number."""
-
-    def put(self, revocation: Revocation) -> None:
-        """Note what became of one: what it denied, its change, its end."""
-
-    def get(self, number: int) -> Revocation | None:
-        """One of them."""
-
-    def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
-        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
-
-    def standing(self) -> Sequence[Revocation]:
-        """Those that block somebody now."""
-
-
-class Denials(Protocol):
-    """The credentials that ended before their time, until five minutes after their end; and those that could."""
-
-    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
-        """What `deny` would end, by SPIFFE ID, node, kind and audiences."""
-
-    def deny(self, where: Live, *, revocation: int, now: datetime) -> int:
-        """End those that are live and not denied yet; how many they were."""
-
-    def count(self) -> int:
-        """How many are kept."""
-
-    def of(self, revocations: Collection[int]) -> Iterator[Denial]:
-        """Those that follow from these revocations."""
-
-    def last_end(self, revocation: int) -> datetime | None:
-        """The latest end of those that follow from it; None: none is left."""
-
-    def all(self) -> Iterator[Denial]:
-        """Every one that is kept."""
-
-    def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
-        """Those that this X.509 authority signed, by their serials."""
-
-    def prune(self, *, ended_before: datetime, now: datetime) -> None:
-        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live.
-
-        Certificates whose authority has a list leave only once it has signed one after their end.
-        """
-
-
-class CRLs(Protocol):
-    """The newest certificate revocation list of each authority."""
-
-    def get(self, authority_id: KeyID) -> SignedCRL | None:
-        """That of one authority."""
-
-    def put(self, crl: SignedCRL) -> None:
-        """Add one, or overwrite the one of that authority."""
-
-    def delete(self, authority_id: KeyID) -> None:
-        """Remove that of an authority; one that is not there is fine."""
 
 
 class Changes(Protocol):

@@ -16,6 +16,7 @@ from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
 __all__ = [
+    "MAX_OVER",
     "MAX_SERIALS",
     "Blocks",
     "Live",
@@ -32,6 +33,9 @@ __all__ = [
 
 MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
+
+MAX_OVER = 50_000
+"""The most certificates that were over which one command denies, the newest: every verifier keeps them for a day."""
 
 _MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
 _MAX_COMMENT = 1024
@@ -117,6 +121,7 @@ class Revocation:
         number: its own; 0 until stored.
         actor: who said it, as the audit names them.
         denied: how many credentials ended by it.
+        over: how many certificates it denied that were over, for the connections that may be open to whoever showed them.
         change: the change number after which followers have it; 0 until stored.
         lifted_at: when its block ended; None: it stands, or it is none.
     """
@@ -128,6 +133,7 @@ class Revocation:
     at: datetime
     number: int = 0
     denied: int = 0
+    over: int = 0
     change: int = 0
     lifted_at: datetime | None = None
     lifted_by: str = ""
@@ -135,7 +141,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """Which of the credentials that are not over: those that satisfy all that is set.
+    """Which of the credentials that are of use: those that satisfy all that is set.
 
     Args:
         any_of: of serials, entries and nodes, one is enough.

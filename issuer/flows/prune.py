@@ -1,4 +1,4 @@
-"""Forget what nobody needs any more: change log rows that no follower goes on from, join tokens that are over, denials of what is.
+"""Forget what nobody needs any more: change log rows that no follower goes on from, join tokens that are over, denials that are of no use.
 
 The same round records what is owed to the audit (issuer/flows/audit_refusals).
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 import structlog
 
 from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import Datastore, EntryFilter, Fallen, Transaction
+from issuer.datastore.port import Datastore, EntryFilter, Transaction
+from issuer.datastore.revocationport import Fallen
 from issuer.decisions import audit
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
 from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import (
+    MAX_OVER,
     Live,
     Reason,
     Revocation,
@@ -98,8 +100,16 @@ class Revoke:
             number=revoked.revocation.number,
             kind=target.kind.value,
             denied=revoked.revocation.denied,
+            over=revoked.revocation.over,
             change=revoked.revocation.change,
         )
+        if revoked.revocation.over == MAX_OVER:
+            log.warning(
+                "not all denied that was over",
+                number=revoked.revocation.number,
+                reason=f"expected fewer than {MAX_OVER} certificates that ended within a day, found as many or more",
+                hint="connections may go on that are older than their peer's SVID: revoke again to deny the next ones",
+            )
         return revoked
 
     async def lift(self, number: int, *, actor: str) -> Revocation:
@@ -163,7 +173,7 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     number = tx.revocations.add(asked)
     denied = tx.denials.deny(live, revocation=number, now=asked.at)
     change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
-    stored = replace(asked, number=number, denied=denied, change=change)
+    stored = replace(asked, number=number, denied=denied.live, over=denied.over, change=change)
     tx.revocations.put(stored)
     tx.audit.append(
         [
@@ -177,7 +187,8 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
                     "kind": asked.target.kind.value,
                     "reason": asked.reason.value,
                     "comment": asked.comment,
-                    "denied": str(denied),
+                    "denied": str(stored.denied),
+                    "over": str(stored.over),
                 },
             )
         ]
@@ -187,7 +198,7 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
 
 def end_in(tx: Transaction, asked: Revocation, live: Live) -> None:
     """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
-    if tx.denials.fallen(live, now=asked.at):
+    if tx.denials.is_any(live, now=asked.at):
         deny_in(tx, asked, live)
 
 

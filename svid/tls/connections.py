@@ -1,4 +1,4 @@
-"""Connections of a LiveContext: nothing passes on one before its peer is admitted, and nothing after its peer is denied.
+"""Connections of a LiveContext: nothing passes on one before its peer is admitted, and nothing after its peer is denied or outlived.
 
 Who is admitted is decided by svid/tls/context; who is denied, by svid/tls/enforcement.
 """
@@ -13,10 +13,11 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
+from svid.denials import OPEN_FOR
 from svid.errors import AuthorizationError
 from svid.spiffeid import SpiffeID
 from svid.tls.enforcement import Held, Peer
-from svid.tls.refusals import RevokedPeerError
+from svid.tls.refusals import OutlivedPeerError, RevokedPeerError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -43,7 +44,7 @@ class Gate(Protocol):
         """Admit a peer, or refuse it."""
 
     def hold(self, connection: Held) -> None:
-        """End this connection when its peer is denied."""
+        """End this connection when its peer is denied, or outlived."""
 
 
 class _Checked:
@@ -51,6 +52,7 @@ class _Checked:
 
     peer: Peer | None = None
     revoked = False
+    _outlived = False
     _is_open = False  # admitted and not revoked, in one look
 
     def revoke(self) -> None:
@@ -58,13 +60,24 @@ class _Checked:
         self.revoked = True
         self._is_open = False
 
+    def outlive(self) -> None:
+        """Let nothing pass from now on, and say that the peer's credential is long over."""
+        self._outlived = True
+        self.revoke()
+
     def demand_unrevoked(self) -> None:
         """Refuse to go on where the peer is denied.
 
         Raises:
             RevokedPeerError: it is.
+            OutlivedPeerError: its credential ended so long ago that a denial would not name it any more.
         """
         if self.revoked and self.peer is not None:
+            if self._outlived:
+                raise OutlivedPeerError(
+                    f"peer: expected an X509-SVID that ended at most {OPEN_FOR.days} day ago,"
+                    f" found one of {self.peer.spiffe_id} that ended at {self.peer.ends_at}"
+                )
             raise RevokedPeerError(f"peer: expected one that is not revoked, found {self.peer.spiffe_id}")
 
     def hang_up(self) -> None:

@@ -81,6 +81,7 @@ class LiveContext(_MutualContext):
         OutdatedHandshakeError: at a handshake; what is known of revocations is older than `refuse_after`.
         UnwantedPeerError: at a handshake; `authorize` refused the peer.
         RevokedPeerError: at any read or write of an open connection, from when its peer's credential is denied.
+        OutlivedPeerError: likewise, from a day after the end of its peer's X509-SVID: no revocation would name that any more.
 
     Source: SPIFFE X509-SVID 5, Workload API 4.6
     """
@@ -234,7 +235,9 @@ class LiveContext(_MutualContext):
                 f"peer: expected a trust domain that is trusted, found {trust_domain}", clause="Workload API 4.6"
             )
         spiffe_id = verify(certificates, bundle, at=now)
-        peer = Peer(spiffe_id, frozenset(one.serial_number for one in certificates))
+        peer = Peer(
+            spiffe_id, frozenset(one.serial_number for one in certificates), certificates[0].not_valid_after_utc
+        )
         ends = [one.not_valid_after_utc for one in (*certificates, *bundle.x509_authorities)]
         with self._lock:
             while len(self._admitted) >= _REMEMBERED:

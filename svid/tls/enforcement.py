@@ -1,17 +1,19 @@
 """What one context or guard does about denials: it refuses whom they name, ends what of theirs is open, and knows how old they may be.
 
-A source that knows of no denials is enforced by expiry alone. How something open ends is decided where it is made: svid/tls/connections,
-svid/tls/grpc_server. Where denials come from is the source's business.
+What is open may outlive the certificate that its peer showed, but not for longer than denials name that: then the next word of the issuer's
+ends it. A source that knows of no denials is enforced by expiry alone. How something open ends is decided where it is made:
+svid/tls/connections, svid/tls/grpc_server. Where denials come from is the source's business.
 """
 
 import logging
 import threading
 import weakref
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, TypeGuard
 
 from svid.clock import Clock, SystemClock
+from svid.denials import OPEN_FOR
 from svid.source import KnowsDenials
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.tls.refusals import OutdatedError
@@ -22,17 +24,22 @@ _log = logging.getLogger(__name__)
 
 _WORTH_A_WARNING = timedelta(minutes=1)
 _SECONDS_BETWEEN_WARNINGS = 60.0
+_SECONDS_BETWEEN_LOOKS = 60.0
 
 
 class Peer(NamedTuple):
-    """Whose a connection or a call is, and by which credentials: the serials of its chain, or the number of its token."""
+    """Whose a connection or a call is, and by which credentials: the serials of its chain, or the number of its token.
+
+    Its `ends_at` is the end of a leaf, None of a token.
+    """
 
     spiffe_id: SpiffeID
     numbers: frozenset[int]
+    ends_at: datetime | None
 
 
 class Held(Protocol):
-    """Something open that ends when its peer's credential is denied."""
+    """Something open that ends when its peer's credential is denied, or OPEN_FOR after the end of that."""
 
     @property
     def peer(self) -> Peer | None:
@@ -41,8 +48,11 @@ class Held(Protocol):
     def revoke(self) -> None:
         """Let nothing pass from now on."""
 
+    def outlive(self) -> None:
+        """Let nothing pass from now on, because its peer's credential is over for too long."""
+
     def hang_up(self) -> None:
-        """Wake up who waits for it, and close what is ours to close; after `revoke`."""
+        """Wake up who waits for it, and close what is ours to close; after `revoke` or `outlive`."""
 
 
 class Enforcement:
@@ -64,11 +74,11 @@ class Enforcement:
         self._clock = clock or SystemClock()
         self._warned_at: float | None = None
         self._point = point
-        self.open = Open()
+        self.open = Open(self._clock)
         self._source: KnowsDenials | None = None
         if _knows_denials(source):
             self._source = source
-            leave = source.on_denied(self.open.end, point=point)
+            leave = source.on_denied(self.open.hear, point=point)
             weakref.finalize(self, leave).atexit = False
         elif refuse_after is not None:
             raise TypeError(f"refuse_after: expected a source that knows of revocations, found {type(source).__name__}")
@@ -111,7 +121,9 @@ class Enforcement:
 class Open:
     """What is open; it forgets what nobody uses any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._looked_at = clock.monotonic()
         self._held: weakref.WeakSet[Held] = weakref.WeakSet()
         self._lock = threading.Lock()
 
@@ -125,9 +137,17 @@ class Open:
         with self._lock:
             return list(self._held)
 
-    def end(self, trust_domain: TrustDomain, numbers: Collection[int]) -> None:
-        """End those whose peer has one of these numbers: first nothing passes on any of them, then they are closed."""
-        denied = frozenset(numbers)
+    def hear(self, trust_domain: TrustDomain, numbers: Collection[int]) -> None:
+        """End those whose peer has one of these numbers; there are none, most of the time, and then a look at the clock is due."""
+        if numbers:
+            self._end_denied(trust_domain, frozenset(numbers))
+        at = self._clock.monotonic()
+        if at - self._looked_at >= _SECONDS_BETWEEN_LOOKS:
+            self._looked_at = at
+            self._end_outlived(self._clock.now() - OPEN_FOR)
+
+    def _end_denied(self, trust_domain: TrustDomain, denied: frozenset[int]) -> None:
+        """First nothing passes on any of them, then they are closed."""
         concerned = [
             one
             for one in self.all()
@@ -139,6 +159,12 @@ class Open:
             one.revoke()
         for one in concerned:
             one.hang_up()
+
+    def _end_outlived(self, ended_before: datetime) -> None:
+        for one in self.all():
+            if one.peer is not None and one.peer.ends_at is not None and one.peer.ends_at < ended_before:
+                one.outlive()
+                one.hang_up()
 
 
 def _knows_denials(source: object) -> TypeGuard[KnowsDenials]:

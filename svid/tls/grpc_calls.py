@@ -66,6 +66,9 @@ class _OpenCall:
     def revoke(self) -> None:
         self._revoked = True
 
+    def outlive(self) -> None:
+        self.revoke()
+
     def hang_up(self) -> None:
         self._end(_UNAUTHENTICATED)
 

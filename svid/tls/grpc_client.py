@@ -27,7 +27,7 @@ from svid.source import X509Identity
 from svid.tls.authorize import Authorizer
 from svid.tls.connections import end_when_revoked
 from svid.tls.context import LiveContext, client_context
-from svid.tls.refusals import RevokedPeerError
+from svid.tls.refusals import EndedPeerError
 
 __all__ = ["grpc_aio_channel", "grpc_bearer_credentials", "grpc_channel"]
 
@@ -199,7 +199,7 @@ class _Relay:
         end_when_revoked(theirs[1].transport)
         try:
             await self._carry((reader, writer), theirs, identity)
-        except RevokedPeerError as e:
+        except EndedPeerError as e:
             _log.warning("connection to %s:%d ended: %s", self._host, self._port, e)
             writer.transport.abort()  # what it sent and gRPC has not taken yet goes nowhere
         finally:
@@ -242,7 +242,7 @@ class _Relay:
                 pump.cancel()
             ends = await asyncio.gather(*pumps, return_exceptions=True)
         for end in ends:
-            if isinstance(end, RevokedPeerError):
+            if isinstance(end, EndedPeerError):
                 raise end
 
     def _is_today(self, identity: tuple[object, object]) -> bool:

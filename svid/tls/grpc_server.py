@@ -159,7 +159,7 @@ class BearerCheck:
         """Check the token, and say how to ask again for as long as the call lasts; the end of the token does not end the call."""
         svid = self(context)
         number = number_of_jti(svid.jti)
-        peer = Peer(svid.spiffe_id, frozenset(() if number is None else (number,)))
+        peer = Peer(svid.spiffe_id, frozenset(() if number is None else (number,)), None)
 
         def recheck() -> None:
             if self.enforcement.is_denied(peer):

@@ -12,7 +12,7 @@ import httpx
 from svid.source import X509Identity
 from svid.tls.authorize import Authorizer
 from svid.tls.context import client_context
-from svid.tls.refusals import RevokedPeerError
+from svid.tls.refusals import EndedPeerError
 
 __all__ = ["httpx_async_client", "httpx_client"]
 
@@ -30,10 +30,10 @@ class _AsyncTransport(httpx.AsyncHTTPTransport):
         while True:
             try:
                 response = await super().handle_async_request(request)
-            except RevokedPeerError as e:
+            except EndedPeerError as e:
                 if sending.begun:
                     raise httpx.NetworkError(str(e), request=request) from e
-                # One that was kept, to a peer that is denied by now: each of these is closed by this, and a new one may be admitted.
+                # One that was kept, and that was ended here meanwhile: each of these is closed by this, and a new one may be admitted.
             else:
                 if isinstance(response.stream, httpx.AsyncByteStream):
                     response.stream = _Coming(response.stream, request)
@@ -56,7 +56,7 @@ class _Sending:
 
 
 class _Coming(httpx.AsyncByteStream):
-    """The body of a response, whose end by a denial is an error of httpx's, as it is in a blocking client."""
+    """The body of a response, whose end from our side is an error of httpx's, as it is in a blocking client."""
 
     def __init__(self, stream: httpx.AsyncByteStream, request: httpx.Request) -> None:
         self._stream = stream
@@ -66,7 +66,7 @@ class _Coming(httpx.AsyncByteStream):
         try:
             async for piece in self._stream:
                 yield piece
-        except RevokedPeerError as e:
+        except EndedPeerError as e:
             raise httpx.ReadError(str(e), request=self._request) from e
 
     async def aclose(self) -> None:

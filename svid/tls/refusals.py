@@ -5,9 +5,11 @@ import ssl
 from svid.errors import AuthorizationError, RevokedError, SVIDError
 
 __all__ = [
+    "EndedPeerError",
     "HandshakeRefusedError",
     "OutdatedError",
     "OutdatedHandshakeError",
+    "OutlivedPeerError",
     "RevokedHandshakeError",
     "RevokedPeerError",
     "UnwantedPeerError",
@@ -27,8 +29,16 @@ class UnwantedPeerError(HandshakeRefusedError, AuthorizationError):
     """A peer that is who it says, and is not wanted here."""
 
 
-class RevokedPeerError(RevokedError, _OurTLSError):
+class EndedPeerError(_OurTLSError):
+    """A connection that was ended here, because of its peer's credential."""
+
+
+class RevokedPeerError(RevokedError, EndedPeerError):
     """A connection whose peer's credential ended before its time."""
+
+
+class OutlivedPeerError(EndedPeerError):
+    """A connection whose peer's credential ended by itself so long ago that a revocation would not name it any more."""
 
 
 class RevokedHandshakeError(HandshakeRefusedError, RevokedPeerError):

@@ -65,13 +65,11 @@ class Points:
         return partial(self._unregister, token)
 
     def tell(self, trust_domain: TrustDomain, new: tuple[int, ...], held: Container[int]) -> None:
-        """Tell every point what is new, and whoever raised before what it owes, as far as that is still held."""
+        """Tell every point what is new, if anything is, and whoever raised before what it owes, as far as that is still held."""
         with self._changed:
             points = list(self._points.values())
         for point in points:
             numbers = (*(number for number in point.owes.pop(trust_domain, ()) if number in held), *new)
-            if not numbers:
-                continue
             try:
                 point.callback(trust_domain, numbers)
             except Exception:  # noqa: BLE001 - the callback is a stranger's, and the others must hear of it

@@ -99,7 +99,7 @@ class _Source(ABC, Generic[_Message, _Value]):
         return self._denials.is_denied(trust_domain, number)
 
     def on_denied(self, callback: Callable[[TrustDomain, Collection[int]], None], *, point: str) -> Callable[[], None]:
-        """Have `callback` told which numbers are denied from now on; returns what ends that.
+        """Have `callback` told which numbers are denied from now on, of none at each other word; returns what ends that.
 
         It is called after `is_denied` says so, in a thread of the source's, one call at a time: it must be quick. Once it has returned, the
         attestor is told that this enforcement point enforces them. Where it raises, that is logged, the attestor is not told, and it is

@@ -13,8 +13,8 @@ from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.minting import Holder
-from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
-from svid.denials import Denial
+from issuer.decisions.revocation import MAX_OVER, Live, Reason, Revocation, RevocationKind, Target
+from svid.denials import KEPT_FOR, OPEN_FOR, Denial
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
@@ -22,6 +22,7 @@ from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+REACH = OPEN_FOR + KEPT_FOR
 ALL = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
 
 
@@ -66,20 +67,31 @@ async def record(store: Datastore, *rows: Credential) -> None:
 
 
 async def deny(store: Datastore, where: Live, *, now: datetime = NOW, reason: Reason = Reason.SUPERSEDED) -> list[int]:
-    """Deny what is live there; the numbers of the rows that fell, after `fallen` has said the same."""
+    """Deny what is named there; the numbers of the live rows that fell, after `fallen` has said the same."""
+    return [number for number, is_live in await deny_all(store, where, now=now, reason=reason) if is_live]
+
+
+async def deny_all(
+    store: Datastore, where: Live, *, now: datetime = NOW, reason: Reason = Reason.SUPERSEDED
+) -> list[tuple[int, bool]]:
+    """Deny what is named there; the numbers of the rows that fell, and whether they were live."""
     revocation = said(at=now, reason=reason)
 
-    def work(tx: Transaction) -> list[int]:
-        foretold = tx.denials.fallen(where, now=now)
+    def work(tx: Transaction) -> list[tuple[int, bool]]:
+        foretold, is_any = tx.denials.fallen(where, now=now), tx.denials.is_any(where, now=now)
         number = tx.revocations.add(revocation)
         count = tx.denials.deny(where, revocation=number, now=now)
         fell = [one for one in tx.ledger.find(LedgerFilter(), before=0, limit=1000) if one.revocation == number]
+        live = [one for one in fell if one.not_after > now]
         assert not tx.denials.fallen(where, now=now)
-        assert count == len(fell) == len(list(tx.denials.of([number])))
-        assert alike(fell) == {
+        assert is_any is bool(fell)
+        assert not tx.denials.is_any(where, now=now)
+        assert count == (len(live), len(fell) - len(live))
+        assert len(fell) == len(list(tx.denials.of([number])))
+        assert alike(live) == {
             (one.kind, one.spiffe_id, one.node_id, one.audiences): (one.count, one.ends_at) for one in foretold
         }
-        return sorted(int(one.serial, 16) - 2**127 for one in fell)
+        return sorted((int(one.serial, 16) - 2**127, one.not_after > now) for one in fell)
 
     return await store.write(work)
 
@@ -178,7 +190,8 @@ async def test_denials_are_told_by_revocation_all_together_and_by_authority(stor
     await record(store, *rows)
     await deny(store, Live(serials=[serial(3), serial(2)]), reason=Reason.KEY_COMPROMISE)
     await deny(store, Live(serials=[serial(1), serial(4)]), now=NOW + SECOND)
-    one, two, three, four = (Denial(2**127 + number, NOW + HOUR) for number in (1, 2, 3, 4))
+    one, three, four = (Denial(2**127 + number, NOW + HOUR + OPEN_FOR) for number in (1, 3, 4))
+    two = Denial(2**127 + 2, NOW + HOUR)
     assert await store.read(lambda tx: list(tx.denials.of([1]))) == [two, three]
     assert await store.read(lambda tx: list(tx.denials.of([2, 1, 9]))) == [one, two, three, four]
     assert await store.read(lambda tx: list(tx.denials.of([]))) == []
@@ -188,6 +201,54 @@ async def test_denials_are_told_by_revocation_all_together_and_by_authority(stor
         DeniedCertificate(serial=2**127 + 3, denied_at=NOW, ends_at=NOW + HOUR, reason=Reason.KEY_COMPROMISE),
     ]
     assert await store.read(lambda tx: tx.denials.of_authority(KeyID("jwt-1"))) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "denied"),
+    [
+        ({}, [1]),
+        ({"not_after": NOW - REACH + timedelta(microseconds=1)}, [1]),
+        ({"not_after": NOW - REACH}, []),
+        ({"state": CredentialState.INTENDED}, [1]),
+        ({"state": CredentialState.FAILED}, []),
+        ({"kind": CredentialKind.JWT}, []),
+        ({"kind": CredentialKind.NODE}, []),
+        ({"kind": CredentialKind.AUTHORITY}, []),
+        ({"entry_id": EntryID("other")}, []),
+    ],
+    ids=str,
+)
+async def test_a_workloads_certificate_that_ended_within_a_day_is_denied_and_on_no_list(
+    store: Datastore, fields: dict[str, object], denied: list[int]
+) -> None:
+    ended = row(1, not_after=NOW, issued_at=NOW - REACH)
+    await record(store, replace(ended, **fields), row(2))  # type: ignore[arg-type]  # the tests' own keyword arguments
+    where = Live(kinds=ALL, entry_ids=[EntryID("web")])
+    assert await deny_all(store, where) == [*((number, False) for number in denied), (2, True)]
+    listed = await store.read(lambda tx: tx.denials.of_authority(KeyID("x509-1")))
+    assert [one.serial - 2**127 for one in listed] == [2]
+
+
+@pytest.mark.parametrize("where", [Live(), Live(serials=[serial(1)]), Live(spiffe_id=path(""), below=True)], ids=str)
+async def test_what_ended_is_found_whatever_was_pruned_before_and_the_clock_did(store: Datastore, where: Live) -> None:
+    await record(store, row(1), row(2, not_after=NOW + SECOND), row(3, not_after=NOW + 99 * HOUR))
+    for now in (NOW + 3 * REACH, NOW + HOUR + REACH - SECOND, NOW + 2 * HOUR):
+        await store.write(lambda tx, now=now: tx.denials.prune(ended_before=now - KEPT_FOR, now=now))  # type: ignore[misc]  # bound at once
+    assert (1, False) in await deny_all(store, where, now=NOW + HOUR + REACH - SECOND)
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+async def test_of_very_many_that_ended_the_newest_are_denied_and_the_others_by_the_next_command(
+    store: Datastore,
+) -> None:
+    await record(store, *(row(number, not_after=NOW) for number in range(MAX_OVER + 2)))
+    first, second, third = [
+        await store.write(lambda tx, number=number: tx.denials.deny(Live(), revocation=number, now=NOW))  # type: ignore[misc]  # bound at once
+        for number in (1, 2, 3)
+    ]
+    assert (first, second, third) == ((0, MAX_OVER), (0, 2), (0, 0))
+    left = await store.read(lambda tx: [one.number - 2**127 for one in tx.denials.of([2])])
+    assert left == [0, 1]
 
 
 async def test_the_latest_end_of_what_a_revocation_denied_is_known_while_it_is_kept(store: Datastore) -> None:
@@ -206,8 +267,9 @@ async def test_a_key_is_compromised_once_a_certificate_for_it_was_revoked_as_suc
 ) -> None:
     await record(store, row(1, key_hash="k1"), row(2, key_hash="k2"), row(3, key_hash="k1"))
     await deny(store, Live(serials=[serial(1)]), reason=reason)
-    later = NOW + 2 * HOUR
+    later = NOW + 2 * HOUR + OPEN_FOR
     await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
+    assert not await store.read(lambda tx: list(tx.denials.all()))
     await record(store, row(4, key_hash="k1"))
     holders = await store.read(lambda tx: tx.ledger.holders(["k1", "k2", "k3"]))
     mine = Holder(entry_id=EntryID("web"), node_id=NodeID("n1"))
@@ -219,7 +281,7 @@ class TestPrune:
         ("this_update", "kept"),
         [(None, 0), (NOW, 1), (NOW + HOUR, 1), (NOW + HOUR + SECOND, 0)],
     )
-    async def test_a_certificate_leaves_once_its_authority_signed_a_list_after_its_end(
+    async def test_a_certificate_leaves_the_list_once_its_authority_signed_one_after_its_end_and_then_the_denials(
         self, store: Datastore, this_update: datetime | None, kept: int
     ) -> None:
         await record(store, row(1), row(2, kind=CredentialKind.JWT))
@@ -228,17 +290,24 @@ class TestPrune:
         later = NOW + 2 * HOUR
         await store.write(lambda tx: tx.crls.put(crl))
         await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
-        left = await store.read(lambda tx: [one.number for one in tx.denials.all()])
-        assert left == [2**127 + 1] * kept
+        listed = await store.read(lambda tx: [one.serial for one in tx.denials.of_authority(KeyID("x509-1"))])
+        assert listed == [2**127 + 1] * kept
+        assert await store.read(lambda tx: [one.number for one in tx.denials.all()]) == [2**127 + 1]
+        later += OPEN_FOR
+        await store.write(lambda tx: tx.denials.prune(ended_before=later, now=later))
+        assert await store.read(lambda tx: [one.number for one in tx.denials.all()]) == [2**127 + 1] * kept
 
-    async def test_a_denial_leaves_after_the_end_of_its_credential_and_the_ledger_remembers_it(
-        self, store: Datastore
+    @pytest.mark.parametrize(("kind", "kept_for"), [(CredentialKind.JWT, timedelta()), (CredentialKind.X509, OPEN_FOR)])
+    async def test_a_denial_leaves_once_it_is_of_no_use_and_the_ledger_remembers_it(
+        self, store: Datastore, kind: CredentialKind, kept_for: timedelta
     ) -> None:
-        await record(store, row(1), row(2, not_after=NOW + HOUR + timedelta(microseconds=1)))
+        later = NOW + HOUR + timedelta(microseconds=1)
+        await record(store, row(1, kind=kind), row(2, kind=kind, not_after=later))
         await deny(store, Live())
-        await store.write(lambda tx: tx.denials.prune(ended_before=NOW + HOUR, now=NOW + 2 * HOUR))
+        end = NOW + HOUR + kept_for
+        await store.write(lambda tx: tx.denials.prune(ended_before=end, now=NOW + 2 * HOUR))
         assert len(await store.read(lambda tx: list(tx.denials.all()))) == 2
-        end = NOW + HOUR + timedelta(microseconds=1)
+        end += timedelta(microseconds=1)
         await store.write(lambda tx: tx.denials.prune(ended_before=end, now=NOW + 2 * HOUR))
         assert [one.number - 2**127 for one in await store.read(lambda tx: list(tx.denials.all()))] == [2]
         found = await store.read(lambda tx: tx.ledger.get(serial(1)))

@@ -51,14 +51,15 @@ def api(tmp_path: Path, domain: TrustDomainDouble, denials: DenialsDouble) -> It
 
 
 class Told:
-    """What a source told a point, one call at a time."""
+    """What a source told a point to be denied, one call at a time."""
 
     def __init__(self, source: KnowsDenials, point: str = "the test") -> None:
         self._calls: queue.SimpleQueue[tuple[TrustDomain, set[int]]] = queue.SimpleQueue()
         self.end = source.on_denied(self._hear, point=point)
 
     def _hear(self, trust_domain: TrustDomain, numbers: Collection[int]) -> None:
-        self._calls.put((trust_domain, set(numbers)))
+        if numbers:
+            self._calls.put((trust_domain, set(numbers)))
 
     def next(self) -> set[int]:
         trust_domain, numbers = self._calls.get(timeout=10)

@@ -31,7 +31,7 @@ from issuer.flows.revoke import Revoke, Revoked
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from svid.clock import SystemClock
-from svid.denials import Denial
+from svid.denials import OPEN_FOR, Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
 from svid.selector import Selector
@@ -412,7 +412,7 @@ class TestRevocation:
         assert all(sum(map(weight, step.updates)) <= 256 * 1024 for step in steps)
         updates = [update for step in steps for update in step.updates]
         assert [denial.number for denial in denials_told(updates)] == [2**127 + number for number in range(10_000)]
-        assert {denial.ends_at for denial in denials_told(updates)} == {rows[0].not_after}
+        assert {denial.ends_at for denial in denials_told(updates)} == {rows[0].not_after + OPEN_FOR}
         kinds = [type(update) for update in updates]
         rest = [BundleIs, CheckpointIs] if returns else [BundleIs, EntryPut, CheckpointIs]
         assert kinds == [DenialsPut] * (len(kinds) - len(rest)) + rest
@@ -435,7 +435,7 @@ class TestRevocation:
             feeds, store, lambda: end(revoke, target), lambda: revoke.lift(1, actor="uid:0")
         )
         assert entries_put(first[-1].updates) == (WEB,)
-        denied = DenialsPut(denials=(Denial(2**127, row.not_after),))
+        denied = DenialsPut(denials=(Denial(2**127, row.not_after + OPEN_FOR),))
         assert [step.updates for step in ended] == [(denied, EntryGone(entry_id=WEB.id))]
         assert [step.updates for step in lifted] == [(EntryPut(entry=WEB),)]
         assert not any(step.snapshot for step in (*ended, *lifted))
@@ -481,7 +481,7 @@ class TestRevocation:
         await store.write(lambda tx: tx.ledger.record([row]))
         target = Target(kind=RevocationKind.SVID, serials=(row.serial,))
         _, ended = await hear(feeds, store, lambda: end(revoke, target))
-        assert [step.updates for step in ended] == [(DenialsPut(denials=(Denial(2**127, row.not_after),)),)]
+        assert [step.updates for step in ended] == [(DenialsPut(denials=(Denial(2**127, row.not_after + OPEN_FOR),)),)]
 
     async def test_each_feed_hears_of_each_revocation_what_follows_from_it(
         self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke

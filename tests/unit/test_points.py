@@ -91,6 +91,15 @@ def test_a_receipt_follows_each_epoch_once(world: World) -> None:
     assert world.next() == ("a", 2)
 
 
+def test_a_point_hears_of_every_word_also_where_nothing_is_new(world: World) -> None:
+    heard: list[tuple[int, ...]] = []
+    world.points.register(lambda _, numbers: heard.append(tuple(numbers)), "a")
+    world.come(1)
+    world.come(2, 7)
+    world.come(2)
+    assert heard == [(), (7,), ()]
+
+
 def test_a_point_that_raised_is_told_the_same_again_and_gives_its_receipt_then(world: World) -> None:
     told: list[int] = []
     world.register("broken", told=told, fails=2)

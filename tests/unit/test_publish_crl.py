@@ -29,7 +29,7 @@ from issuer.metrics import FAILED, OK, Metrics
 from issuer.queries import get_bundle
 from issuer.recording import record_crl
 from svid.crl import CRL
-from svid.denials import KEPT_FOR
+from svid.denials import KEPT_FOR, OPEN_FOR
 from svid.keys import KeyID, SigningKey
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuances import issuance
@@ -343,10 +343,19 @@ class TestPruning:
         assert (await house.crl()).this_update > NOW + HOUR
         assert await house.listed() == {5}
         await house.prune()
-        assert await house.kept() == 0
         house.clock.advance(1)
         await house.publish()
-        assert await house.listed() == set()
+        assert (await house.kept(), await house.listed()) == (1, set()), "a connection may be open"
+        house.clock.advance(OPEN_FOR)
+        await house.prune()
+        assert await house.kept() == 0
+
+    async def test_what_was_over_when_it_was_denied_is_on_no_list(self, house: House) -> None:
+        await house.issue(5, ends_at=NOW + HOUR)
+        house.clock.advance(HOUR)
+        await house.revoke(5)
+        await house.publish()
+        assert (await house.kept(), await house.listed()) == (1, set())
 
     async def test_a_token_leaves_without_any_list(self, house: House) -> None:
         await house.publish()

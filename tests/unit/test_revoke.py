@@ -30,6 +30,7 @@ from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.revoke import Revoke, Revoked
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
+from svid.denials import KEPT_FOR, OPEN_FOR
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID, KeyKind, SigningKey, generate_private_key, public_key_to_der
 from svid.selector import Selector
@@ -325,7 +326,59 @@ class TestOneTransaction:
             "reason": "keyCompromise",
             "comment": "task ended",
             "denied": "4",
+            "over": "0",
         }
+
+
+class TestOver:
+    """What ended by itself within a day: a connection may be open to whoever showed it."""
+
+    @pytest.mark.parametrize("of", ["entry", "spiffe-id", "serial"])
+    async def test_a_certificate_that_is_over_is_denied_with_what_is_live_and_not_counted(
+        self, house: House, of: str
+    ) -> None:
+        before = await house.fill()
+        house.clock.advance(HOUR)
+        now = await house.fill()
+        serial = Target(kind=RevocationKind.SVID, serials=(before["web leaf"], now["web leaf"], now["web token"]))
+        target = {"entry": ENTRY, "spiffe-id": WEB_ALONE, "serial": serial}[of]
+        foretold = await house.end(target, dry_run=True)
+        assert (foretold.revocation.denied, foretold.revocation.over) == (2, 0)
+        done = await house.end(target)
+        assert (done.revocation.denied, done.revocation.over) == (2, 1)
+        assert done.fallen == foretold.fallen
+        assert sum(one.count for one in done.fallen) == 2
+        assert await house.ended() == {before["web leaf"], now["web leaf"], now["web token"]}
+        assert await house.said(1) == done.revocation
+        assert (await house.audit())[-1]["facts"] | {"denied": "2", "over": "1"} == (await house.audit())[-1]["facts"]  # type: ignore[operator]  # a document
+
+    async def test_a_serial_that_is_over_is_no_error_and_one_that_was_so_for_days_is_not_denied(
+        self, house: House
+    ) -> None:
+        serials = await house.fill()
+        target = Target(kind=RevocationKind.SVID, serials=(serials["web leaf"],))
+        house.clock.advance(timedelta(days=2))
+        assert (await house.end(target)).revocation.over == 0
+        assert await house.ended() == set()
+
+    async def test_an_entry_of_which_all_is_over_is_denied_when_it_is_deleted(self, house: House) -> None:
+        serials = await house.fill()
+        house.clock.advance(HOUR)
+        entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
+        await entries.delete([WEB.id], actor="uid:7")
+        assert await house.ended() == {serials["web leaf"]}
+        assert ((await house.said(1)).denied, (await house.said(1)).over) == (0, 1)
+
+    async def test_a_denial_is_kept_for_as_long_as_a_connection_may_be_open(self, house: House) -> None:
+        serials = await house.fill()
+        house.clock.advance(HOUR)
+        await house.end(ENTRY)
+        for after, kept in ((OPEN_FOR, {serials["web leaf"]}), (KEPT_FOR + timedelta(seconds=1), set())):
+            house.clock.advance(after)
+            now = house.clock.now()
+            await house.store.write(lambda tx, now=now: tx.denials.prune(ended_before=now - KEPT_FOR, now=now))  # type: ignore[misc]  # bound at once
+            left = await house.store.read(lambda tx: list(tx.denials.all()))
+            assert {f"{one.number:x}" for one in left} == kept
 
 
 class TestTwice:

@@ -159,6 +159,25 @@ async def test_what_is_over_is_not_read_again_and_an_authority_does_not_hold_tha
         assert [one.kind for one in fallen] == [CredentialKind.X509]
 
 
+async def test_what_ended_too_long_ago_to_be_denied_is_not_read_again(path: Path) -> None:
+    def row(number: int, kind: CredentialKind, hours: int) -> Credential:
+        return replace(credential, serial=f"s{number}", kind=kind, not_after=NOW + timedelta(hours=hours))
+
+    rows = [
+        row(1, CredentialKind.X509, 1),
+        row(2, CredentialKind.JWT, 99),
+        row(3, CredentialKind.X509, 2),
+        row(4, CredentialKind.X509, 3),
+    ]
+    async with opened(path) as store:
+        await store.write(lambda tx: tx.ledger.record(rows))
+        for hours, first in ((0, 1), (24, 1), (25, 3), (26, 4), (27, 5), (26, 4)):
+            now = NOW + timedelta(hours=hours, minutes=10)
+            await store.write(lambda tx, now=now: tx.denials.prune(ended_before=now, now=now))  # type: ignore[misc]  # bound at once
+            with raw(path) as connection:
+                assert connection.execute("SELECT open_from FROM meta").fetchone() == (first,)
+
+
 async def test_everything_is_there_after_opening_again_and_the_incarnation_too(path: Path) -> None:
     async with opened(path) as store:
         await store.write(lambda tx: tx.entries.insert([an_entry(entry_id="e1")]))

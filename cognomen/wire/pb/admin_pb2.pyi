@@ -1246,6 +1246,7 @@ class Revocation(_message.Message):
     BLOCKS_FIELD_NUMBER: _builtins.int
     LIFTED_AT_FIELD_NUMBER: _builtins.int
     LIFTED_BY_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """0: of a dry run"""
     reason: _builtins.str
@@ -1258,6 +1259,8 @@ class Revocation(_message.Message):
     blocks: _builtins.bool
     """nothing more is signed for whom it names"""
     lifted_by: _builtins.str
+    over: _builtins.int
+    """how many certificates it denied that had ended within a day, for the connections that may be open to who showed them"""
     @_builtins.property
     def target(self) -> Global___RevocationTarget: ...
     @_builtins.property
@@ -1280,10 +1283,11 @@ class Revocation(_message.Message):
         blocks: _builtins.bool = ...,
         lifted_at: _timestamp_pb2.Timestamp | None = ...,
         lifted_by: _builtins.str = ...,
+        over: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "lifted_at", b"lifted_at", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "blocks", b"blocks", "change", b"change", "comment", b"comment", "denied", b"denied", "lifted_at", b"lifted_at", "lifted_by", b"lifted_by", "number", b"number", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "blocks", b"blocks", "change", b"change", "comment", b"comment", "denied", b"denied", "lifted_at", b"lifted_at", "lifted_by", b"lifted_by", "number", b"number", "over", b"over", "reason", b"reason", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1412,7 +1416,7 @@ class RevocationStatus(_message.Message):
 
     @_builtins.property
     def ends_at(self) -> _timestamp_pb2.Timestamp:
-        """until when what it ended can live where nobody heard of it; absent: all is over"""
+        """until when what it ended can live where nobody heard of it, open connections a day longer; absent: all is forgotten"""
 
     @_builtins.property
     def slowest(self) -> Global___Silent:

@@ -505,7 +505,7 @@ Global___TaintedAuthorities: _TypeAlias = TaintedAuthorities  # noqa: Y015
 
 @_typing.final
 class Denials(_message.Message):
-    """Credentials that ended before their time. Nothing takes that back: each is kept until five minutes after its end."""
+    """Credentials that ended before their time. Nothing takes that back: each is kept until five minutes after it is of use."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -515,7 +515,7 @@ class Denials(_message.Message):
     """serials and jtis, 16 bytes each, big-endian"""
     @_builtins.property
     def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """when each of them would have ended by itself, in seconds since 1970"""
+        """until when each denial is of use, in seconds since 1970: the end of a token, a day after that of a certificate"""
 
     def __init__(
         self,

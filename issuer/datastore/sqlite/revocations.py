@@ -1,23 +1,23 @@
 """Revocations and denials in SQLite: what operators said, and the rows of the ledger that ended by it.
 
-What is live is looked for from `meta.live_from` on, and by the ledger's indexes, which keep the order of its rows; in all of it only after
-the clock was set back by minutes.
+What is live is looked for from `meta.live_from` on, what was so within a day from `meta.open_from` on, and both by the ledger's indexes,
+which keep the order of its rows; in all of it only after the clock was set back by minutes.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from sqlite_utils import Database
 
-from issuer.datastore.port import Fallen
+from issuer.datastore.revocationport import Denied, Fallen
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
-from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
-from svid.denials import Denial, number_of_jti
+from issuer.decisions.revocation import MAX_OVER, Live, Reason, Revocation, RevocationKind, Target
+from svid.denials import KEPT_FOR, OPEN_FOR, Denial, number_of_jti
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
@@ -30,10 +30,29 @@ _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being k
 LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
 """From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
 
+_OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
+_REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
+
 _CACHED = 4096  # every mint reads all that stand
-_REVOCATION = "number, kind, target, reason, comment, actor, at, denied, change, lifted_at, lifted_by"
-_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int | None, str]
+_REVOCATION = "number, kind, target, reason, comment, actor, at, denied, over, change, lifted_at, lifted_by"
+_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int, int | None, str]
 _Argument: TypeAlias = str | int
+
+
+class _Rows(NamedTuple):
+    """Rows of the ledger: from where on they are, what they are, and which of them where there are too many."""
+
+    first: str
+    condition: str
+    order: str = ""
+
+
+_LIVE = _Rows(LIVE_FROM, "not_after > :now")
+_OVER = _Rows(
+    _OPEN_FROM,
+    "kind = 'x509' AND not_after <= :now AND not_after > :reach",
+    f" ORDER BY number DESC LIMIT {MAX_OVER}",
+)
 
 
 class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -67,8 +86,8 @@ class SQLiteRevocations:
             selector="" if target.selector is None else str(target.selector),
         )
         added = self._connection.execute(
-            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, change, lifted_by)"
-            " VALUES (?, ?, ?, ?, ?, ?, 0, 0, '')",
+            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, over, change, lifted_by)"
+            " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, '')",
             (
                 target.kind.value,
                 msgspec.json.encode(document).decode(),
@@ -83,9 +102,10 @@ class SQLiteRevocations:
     def put(self, revocation: Revocation) -> None:
         """Note what became of one: what it denied, its change, its end."""
         self._connection.execute(
-            "UPDATE revocation SET denied = ?, change = ?, lifted_at = ?, lifted_by = ? WHERE number = ?",
+            "UPDATE revocation SET denied = ?, over = ?, change = ?, lifted_at = ?, lifted_by = ? WHERE number = ?",
             (
                 revocation.denied,
+                revocation.over,
                 revocation.change,
                 codec.optional_micros(revocation.lifted_at),
                 revocation.lifted_by,
@@ -118,14 +138,14 @@ class SQLiteRevocations:
 
 
 class SQLiteDenials:
-    """The credentials that ended before their time."""
+    """The credentials that were denied."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
     def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
-        """What `deny` would end, by SPIFFE ID, node, kind and audiences."""
-        condition, arguments = _live(where, now)
+        """What of live credentials `deny` would end, by SPIFFE ID, node, kind and audiences."""
+        condition, arguments = _condition(_LIVE, where, now)
         rows = self._connection.execute(
             f"SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after) FROM credential WHERE {condition}"  # noqa: S608 - our own texts
             " GROUP BY kind, spiffe_id, node_id, audiences ORDER BY spiffe_id, node_id, kind, audiences",
@@ -143,19 +163,22 @@ class SQLiteDenials:
             for kind, spiffe_id, node_id, audiences, count, ends_at in rows
         ]
 
-    def deny(self, where: Live, *, revocation: int, now: datetime) -> int:
-        """End those that are live and not denied yet; how many they were."""
-        condition, arguments = _live(where, now)
-        denied = self._connection.execute(
-            "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at)"  # noqa: S608 - our own texts
-            f" SELECT serial, authority_id, kind, :revocation, :now, not_after FROM credential WHERE {condition}",
-            {**arguments, "revocation": revocation},
-        ).rowcount
+    def is_any(self, where: Live, *, now: datetime) -> bool:
+        """Whether `deny` would deny anything."""
+        looks = (_condition(rows, where, now) for rows in (_LIVE, _OVER))
+        return any(
+            self._connection.execute(f"SELECT 1 FROM credential WHERE {condition} LIMIT 1", arguments).fetchone()  # noqa: S608 - our own texts
+            for condition, arguments in looks
+        )
+
+    def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
+        """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""
+        live, over = (self._deny(rows, where, revocation, now) for rows in (_LIVE, _OVER))
         self._connection.execute(
             "UPDATE credential SET revocation = ? WHERE serial IN (SELECT serial FROM denial WHERE revocation = ?)",
             (revocation, revocation),
         )
-        return max(denied, 0)
+        return Denied(live=live, over=over)
 
     def count(self) -> int:
         """How many are kept."""
@@ -179,11 +202,11 @@ class SQLiteDenials:
         return self._denials("ORDER BY serial")
 
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
-        """Those that this X.509 authority signed, by their serials."""
+        """Those that this X.509 authority's list names, by their serials: they were live when they were denied."""
         rows = self._connection.execute(
             "SELECT denial.serial, denial.denied_at, denial.ends_at, revocation.reason FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
-            " WHERE denial.authority_id = ? AND denial.kind <> 'jwt' ORDER BY denial.serial",
+            " WHERE denial.authority_id = ? AND denial.is_listed = 1 ORDER BY denial.serial",
             (authority_id,),
         )
         return [
@@ -197,31 +220,52 @@ class SQLiteDenials:
         ]
 
     def prune(self, *, ended_before: datetime, now: datetime) -> None:
-        """Forget those whose credentials were over by then, and learn from where on the ledger's rows may be live.
+        """Forget the tokens that were over by then, and the certificates that were so OPEN_FOR before.
 
-        Certificates whose authority has a list leave only once it has signed one after their end.
+        The lists of authorities go on naming the certificates that were over by then until one was signed after their end. The store learns
+        from where on the ledger's rows may be live, and may be denied.
 
         Source: RFC 5280 3.3
         """
+        ended = {"before": codec.to_micros(ended_before)}
+        self._connection.execute("DELETE FROM denial WHERE kind = 'jwt' AND ends_at < :before", ended)
         self._connection.execute(
-            "DELETE FROM denial WHERE ends_at < ? AND (kind = 'jwt' OR NOT EXISTS ("
-            "SELECT 1 FROM crl WHERE crl.authority_id = denial.authority_id AND this_update <= denial.ends_at))",
-            (codec.to_micros(ended_before),),
+            "UPDATE denial SET is_listed = 0 WHERE is_listed = 1 AND ends_at < :before AND NOT EXISTS ("
+            "SELECT 1 FROM crl WHERE crl.authority_id = denial.authority_id AND this_update <= denial.ends_at)",
+            ended,
         )
+        self._connection.execute(
+            "DELETE FROM denial WHERE kind IN ('x509', 'node') AND ends_at < :before AND is_listed = 0",
+            {"before": codec.to_micros(ended_before - OPEN_FOR)},
+        )
+        end = "(SELECT max(number) + 1 FROM credential), 0"
         self._connection.execute(
             "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
             f"(SELECT number FROM credential WHERE number >= {LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
-            " ORDER BY number LIMIT 1), (SELECT max(number) + 1 FROM credential), 0)",
-            {"now": codec.to_micros(now - _SET_BACK)},
+            f" ORDER BY number LIMIT 1), {end}), open_from = coalesce("
+            f"(SELECT number FROM credential WHERE number >= {_OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
+            f" ORDER BY number LIMIT 1), {end})",
+            _moments(now - _SET_BACK),
         )
 
+    def _deny(self, rows: _Rows, where: Live, revocation: int, now: datetime) -> int:
+        condition, arguments = _condition(rows, where, now)
+        denied = self._connection.execute(
+            "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at, is_listed)"  # noqa: S608 - our own texts
+            " SELECT serial, authority_id, kind, :revocation, :now, not_after, kind <> 'jwt' AND not_after > :now"
+            f" FROM credential WHERE {condition}{rows.order}",
+            {**arguments, "revocation": revocation},
+        ).rowcount
+        return max(denied, 0)
+
     def _denials(self, where: str, *arguments: str) -> Iterator[Denial]:
-        for serial, ends_at in self._connection.execute(
-            f"SELECT serial, ends_at FROM denial {where}",  # noqa: S608 - our own texts
+        for serial, kind, ends_at in self._connection.execute(
+            f"SELECT serial, kind, ends_at FROM denial {where}",  # noqa: S608 - our own texts
             arguments,
         ):
             if (number := number_of_jti(serial)) is not None:
-                yield Denial(number, codec.from_micros(ends_at))
+                longer = timedelta() if kind == CredentialKind.JWT else OPEN_FOR
+                yield Denial(number, codec.from_micros(ends_at) + longer)
 
 
 class SQLiteCRLs:
@@ -255,20 +299,25 @@ class SQLiteCRLs:
         self._connection.execute("DELETE FROM crl WHERE authority_id = ?", (authority_id,))
 
 
-def _live(where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
-    """The condition of a row that is live, and not denied yet."""
+def _moments(now: datetime) -> dict[str, int]:
+    """Those that conditions name."""
+    return {"now": codec.to_micros(now), "reach": codec.to_micros(now - _REACH)}
+
+
+def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
+    """The condition of those rows that are named, and not denied yet."""
     conditions = [
-        f"number >= {LIVE_FROM}",
-        "not_after > :now",
+        f"number >= {rows.first}",
+        rows.condition,
         "state <> 'failed'",
         "revocation = 0",
         "kind IN (SELECT value FROM json_each(:kinds))",
     ]
-    arguments: dict[str, _Argument] = {"now": codec.to_micros(now), "kinds": codec.texts_to_json(sorted(where.kinds))}
+    arguments: dict[str, _Argument] = {**_moments(now), "kinds": codec.texts_to_json(sorted(where.kinds))}
     named = {"serial": where.serials, "entry_id": where.entry_ids, "node_id": where.node_ids}
     lists = {column: values for column, values in named.items() if values is not None}
     among = [
-        f"(number >= {LIVE_FROM} AND {column} IN (SELECT value FROM json_each(:{column})))"  # noqa: S608 - our own names
+        f"(number >= {rows.first} AND {column} IN (SELECT value FROM json_each(:{column})))"  # noqa: S608 - our own names
         for column in lists
     ]  # the bound again: an index that serves one part of an OR knows no other condition
     arguments |= {column: codec.texts_to_json(values) for column, values in lists.items()}
@@ -293,7 +342,7 @@ def _known(row: _Row) -> Revocation:
 
 
 def _revocation(row: _Row) -> Revocation:
-    number, kind, document, reason, comment, actor, at, denied, change, lifted_at, lifted_by = row
+    number, kind, document, reason, comment, actor, at, denied, over, change, lifted_at, lifted_by = row
     target = msgspec.json.decode(document, type=_Target)
     return Revocation(
         number=number,
@@ -312,6 +361,7 @@ def _revocation(row: _Row) -> Revocation:
         actor=actor,
         at=codec.from_micros(at),
         denied=denied,
+        over=over,
         change=change,
         lifted_at=codec.optional_moment(lifted_at),
         lifted_by=lifted_by,

@@ -200,13 +200,15 @@ def _second(database: Database) -> None:
 _THIRD = (
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
-    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside.
+    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; of certificates of workloads
+    # before open_from, none could be denied any more.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
     # NULL: this store came from no backup.
     "ALTER TABLE meta ADD COLUMN restored_at INTEGER",
     "ALTER TABLE meta ADD COLUMN backup_of INTEGER",
+    "ALTER TABLE meta ADD COLUMN open_from INTEGER NOT NULL DEFAULT 0",
     """
     CREATE TABLE revocation (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -217,6 +219,7 @@ _THIRD = (
         actor TEXT NOT NULL,
         at INTEGER NOT NULL,
         denied INTEGER NOT NULL,
+        over INTEGER NOT NULL,
         change INTEGER NOT NULL,
         lifted_at INTEGER,
         lifted_by TEXT NOT NULL
@@ -233,12 +236,13 @@ _THIRD = (
         kind TEXT NOT NULL,
         revocation INTEGER NOT NULL,
         denied_at INTEGER NOT NULL,
-        ends_at INTEGER NOT NULL
+        ends_at INTEGER NOT NULL,
+        is_listed INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
-    "CREATE INDEX denial_by_end ON denial (ends_at)",
-    "CREATE INDEX denial_by_authority ON denial (authority_id)",
+    "CREATE INDEX denial_by_end ON denial (kind, ends_at)",
+    "CREATE INDEX denial_listed ON denial (authority_id, ends_at) WHERE is_listed = 1",
     # number: the last that was given away; this_update, der: of the last list that was finished, NULL and empty before the first.
     """
     CREATE TABLE crl (

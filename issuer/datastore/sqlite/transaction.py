@@ -8,15 +8,13 @@ from issuer.datastore.port import (
     Bundles,
     Changes,
     Checkpoints,
-    CRLs,
-    Denials,
     Entries,
     Ledger,
     Nodes,
-    Revocations,
     Times,
     Tokens,
 )
+from issuer.datastore.revocationport import CRLs, Denials, Revocations
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteCRLs, SQLiteDenials, SQLiteRevocations

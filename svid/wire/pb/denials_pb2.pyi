@@ -39,7 +39,7 @@ Global___FollowRequest: _TypeAlias = FollowRequest  # noqa: Y015
 @_typing.final
 class Denied(_message.Message):
     """One message: hold its denials, too. A snapshot comes as one or more messages (`more` on all but the last). Denials never leave by a message:
-    each is kept until five minutes after its end.
+    each is kept until five minutes after it is of use.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -62,7 +62,7 @@ class Denied(_message.Message):
 
     @_builtins.property
     def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """when each of them would have ended by itself"""
+        """until when each denial is of use: the end of a token, a day after that of a certificate"""
 
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:

@@ -1,0 +1,113 @@
+"""What the issuer asks of its datastore about revocation: what operators said, the denials that follow, and lists of them.
+
+Those ports are of one transaction, with all others: port.Transaction.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from issuer.decisions.audit import CredentialKind, NodeID
+from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.revocation import Live, Revocation
+from svid.denials import Denial
+from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
+
+__all__ = ["CRLs", "Denials", "Denied", "Fallen", "Revocations"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallen:
+    """Live credentials that are alike, counted.
+
+    Args:
+        node_id: None: not of one node's.
+        audiences: of tokens; who else may have been shown them.
+        ends_at: the latest end among them.
+    """
+
+    kind: CredentialKind
+    spiffe_id: SpiffeID
+    node_id: NodeID | None
+    audiences: tuple[str, ...]
+    count: int
+    ends_at: datetime
+
+
+class Denied(NamedTuple):
+    """How many credentials ended: those that were live, and certificates that were over, for the connections that may be open."""
+
+    live: int
+    over: int
+
+
+class Revocations(Protocol):
+    """What operators said."""
+
+    def add(self, revocation: Revocation) -> int:
+        """Add one; its number."""
+
+    def put(self, revocation: Revocation) -> None:
+        """Note what became of one: what it denied, its change, its end."""
+
+    def get(self, number: int) -> Revocation | None:
+        """One of them."""
+
+    def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
+        """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
+
+    def standing(self) -> Sequence[Revocation]:
+        """Those that block somebody now."""
+
+
+class Denials(Protocol):
+    """The credentials that were denied, for as long as that may be of use; and those that could be.
+
+    A token can be denied until its end. So can a certificate, and for OPEN_FOR longer: connections may be open to whoever showed it.
+    """
+
+    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
+        """What of live credentials `deny` would end, by SPIFFE ID, node, kind and audiences."""
+
+    def is_any(self, where: Live, *, now: datetime) -> bool:
+        """Whether `deny` would deny anything."""
+
+    def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
+        """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""
+
+    def count(self) -> int:
+        """How many are kept."""
+
+    def of(self, revocations: Collection[int]) -> Iterator[Denial]:
+        """Those that follow from these revocations."""
+
+    def last_end(self, revocation: int) -> datetime | None:
+        """The latest end of those that follow from it; None: none is left."""
+
+    def all(self) -> Iterator[Denial]:
+        """Every one that is kept."""
+
+    def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
+        """Those that this X.509 authority's list names, by their serials: they were live when they were denied."""
+
+    def prune(self, *, ended_before: datetime, now: datetime) -> None:
+        """Forget the tokens that were over by then, and the certificates that were so OPEN_FOR before.
+
+        The lists of authorities go on naming the certificates that were over by then until one was signed after their end. The store learns
+        from where on the ledger's rows may be live, and may be denied.
+        """
+
+
+class CRLs(Protocol):
+    """The newest certificate revocation list of each authority."""
+
+    def get(self, authority_id: KeyID) -> SignedCRL | None:
+        """That of one authority."""
+
+    def put(self, crl: SignedCRL) -> None:
+        """Add one, or overwrite the one of that authority."""
+
+    def delete(self, authority_id: KeyID) -> None:
+        """Remove that of an authority; one that is not there is fine."""
