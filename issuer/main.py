@@ -58,6 +58,7 @@ from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.supersede import EndSuperseded
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.issuance import Issuance
@@ -223,11 +224,13 @@ def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         troubles=parts.troubles,
         refusals=parts.refusals,
     )
+    superseded = EndSuperseded(datastore=parts.datastore, clock=parts.clock, troubles=parts.troubles)
     return [
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
         Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
         Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
+        Task(name="superseded credentials", run=superseded.run, pulse=superseded.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
     ]
 

@@ -18,6 +18,7 @@ from issuer.decisions.changes import Change
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import Live, Revocation
+from issuer.decisions.supersession import Holding, Supersession
 from svid.denials import Denial
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
@@ -40,6 +41,7 @@ __all__ = [
     "LedgerFilter",
     "Nodes",
     "Revocations",
+    "Supersessions",
     "Times",
     "Tokens",
     "Transaction",
@@ -273,6 +275,28 @@ class Denials(Protocol):
         """
 
 
+class Supersessions(Protocol):
+    """What operators' changes of entries took away, until it has ended."""
+
+    def holdings(self, entry_ids: Collection[EntryID], *, now: datetime) -> Sequence[Holding]:
+        """What nodes hold for these entries, by entry and node."""
+
+    def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
+        """Add some; they are about what the ledger has now. Their numbers."""
+
+    def due(self, *, now: datetime, pushed_by: datetime) -> Sequence[Supersession]:
+        """Those whose moment has come, or that are of a moment to come, and those whose SVID was replaced by one issued by `pushed_by`."""
+
+    def serials(self, numbers: Collection[int], *, now: datetime) -> Sequence[str]:
+        """The live credentials that these supersede."""
+
+    def count(self) -> int:
+        """How many there are."""
+
+    def delete(self, numbers: Collection[int]) -> None:
+        """Remove these."""
+
+
 class CRLs(Protocol):
     """The newest certificate revocation list of each authority."""
 
@@ -375,6 +399,10 @@ class Transaction(Protocol):
     @property
     def denials(self) -> Denials:
         """Credentials that ended before their time."""
+
+    @property
+    def supersessions(self) -> Supersessions:
+        """What changes of entries took away."""
 
     @property
     def crls(self) -> CRLs:

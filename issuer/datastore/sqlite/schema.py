@@ -236,6 +236,19 @@ _THIRD = (
     "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
     "CREATE INDEX denial_by_end ON denial (ends_at)",
     "CREATE INDEX denial_by_authority ON denial (authority_id)",
+    # up_to: the last row of the ledger that it is about; beyond: NULL: whatever the row's end.
+    """
+    CREATE TABLE supersession (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        entry_id TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        up_to INTEGER NOT NULL,
+        beyond INTEGER,
+        actor TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL
+    ) STRICT
+    """,
     # number: the last that was given away; this_update, der: of the last list that was finished, NULL and empty before the first.
     """
     CREATE TABLE crl (
