@@ -37,6 +37,7 @@ from issuer.config import IssuerConfig, KeyManagerChoice
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.budget import Allowance
 from issuer.flows.admit_call import AdmitCall
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.await_enforcement import AwaitEnforcement
@@ -104,6 +105,7 @@ class _Parts:
     metrics: Metrics
     deferred: DeferWrites
     refusals: AuditRefusals
+    clones: AnswerClones
     supervisor: Supervisor
 
 
@@ -211,6 +213,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
         deferred=deferred,
         refusals=AuditRefusals(datastore=datastore, clock=clock, metrics=metrics),
+        clones=AnswerClones(datastore=datastore, clock=clock, troubles=troubles, on_clone=config.on_clone),
         supervisor=Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts),
     )
 
@@ -287,6 +290,7 @@ async def _open_network_doors(
     admit = AdmitCall(
         datastore=parts.datastore,
         refusals=parts.refusals,
+        clones=parts.clones,
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
     )
@@ -316,6 +320,7 @@ def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
         datastore=parts.datastore,
         node_svids=node_svids,
         refusals=parts.refusals,
+        clones=parts.clones,
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
         window=parts.config.return_window,

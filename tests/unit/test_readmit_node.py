@@ -9,9 +9,12 @@ import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.readmission import readmission_bytes
+from cognomen.daemon.troubles import Troubles
+from issuer.config import OnClone
 from issuer.datastore.port import Datastore, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import NodeID
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode, Shown
@@ -110,6 +113,7 @@ async def house() -> AsyncIterator[House]:
         datastore=store,
         node_svids=node_svids,
         refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
+        clones=AnswerClones(datastore=store, clock=clock, troubles=Troubles(clock), on_clone=OnClone.ALARM),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         window=timedelta(days=5),

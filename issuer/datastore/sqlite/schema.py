@@ -198,6 +198,7 @@ def _second(database: Database) -> None:
 
 
 _THIRD = (
+    "ALTER TABLE node ADD COLUMN current_since INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
     # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside.
