@@ -77,8 +77,10 @@ class House:
         return await self.entries.update([replace(entry, revision=0)], let_expire=let_expire, actor="uid:7")
 
     async def ended(self) -> set[str]:
-        rows = await self.store.read(lambda tx: tx.ledger.find(LedgerFilter(is_revoked=True), before=0, limit=1000))
-        denials = await self.store.read(lambda tx: list(tx.denials.all()))
+        where = LedgerFilter(is_revoked=True)
+        rows, denials = await self.store.read(
+            lambda tx: (tx.ledger.find(where, before=0, limit=1000), list(tx.denials.all()))
+        )
         assert {f"{denial.number:x}" for denial in denials} == {row.serial for row in rows}
         return {row.serial for row in rows}
 

@@ -250,6 +250,7 @@ _THIRD = (
         due_at INTEGER NOT NULL
     ) STRICT
     """,
+    "CREATE INDEX supersession_by_holder ON supersession (entry_id, node_id)",
     # number: the last that was given away; this_update, der: of the last list that was finished, NULL and empty before the first.
     """
     CREATE TABLE crl (

@@ -1,4 +1,8 @@
-"""What changes of entries took away, in SQLite: few rows for a short while, joined with the ledger's by its index of entries."""
+"""What changes of entries took away, in SQLite: few rows for a short while.
+
+The ledger is read by its index of entries, or from where it has grown since; an entry may be on a thousand nodes, so each row of it is
+read once, and not once for each of them.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -18,6 +22,7 @@ _LIVE = (
     f"held.number >= {LIVE_FROM} AND held.not_after > :now AND held.state <> 'failed' AND held.revocation = 0"
     " AND held.kind IN ('x509', 'jwt')"
 )
+_NUMBERS = "(SELECT value FROM json_each(:numbers))"
 
 
 class SQLiteSupersessions:
@@ -60,9 +65,11 @@ class SQLiteSupersessions:
     def due(self, *, now: datetime, pushed_by: datetime) -> Sequence[Supersession]:
         """Those whose moment has come, or that are of a moment to come, and those whose SVID was replaced by one issued by `pushed_by`."""
         rows = self._connection.execute(
-            "SELECT number, entry_id, node_id, beyond, actor, at, due_at FROM supersession AS was"
-            " WHERE due_at <= :now OR at > :now OR EXISTS (SELECT 1 FROM credential AS next"
-            "  WHERE next.entry_id = was.entry_id AND next.number > was.up_to AND +next.node_id = was.node_id"
+            "SELECT number, entry_id, node_id, beyond, actor, at, due_at FROM supersession"
+            " WHERE due_at <= :now OR at > :now OR number IN ("
+            "  SELECT was.number FROM credential AS next CROSS JOIN supersession AS was"
+            "  ON was.entry_id = next.entry_id AND was.node_id = next.node_id AND was.up_to < next.number"
+            "  WHERE next.number > (SELECT min(up_to) FROM supersession)"
             "  AND next.kind = 'x509' AND next.state = 'issued' AND next.issued_at <= :pushed_by) ORDER BY number",
             {"now": codec.to_micros(now), "pushed_by": codec.to_micros(pushed_by)},
         )
@@ -82,10 +89,10 @@ class SQLiteSupersessions:
     def serials(self, numbers: Collection[int], *, now: datetime) -> Sequence[str]:
         """The live credentials that these supersede."""
         rows = self._connection.execute(
-            "SELECT DISTINCT held.serial FROM supersession AS was CROSS JOIN credential AS held"  # noqa: S608 - our own texts
-            f" WHERE was.number IN (SELECT value FROM json_each(:numbers)) AND {_LIVE}"
-            " AND held.entry_id = was.entry_id AND +held.node_id = was.node_id"  # `+`: by the index of entries
-            " AND held.number <= was.up_to AND (was.beyond IS NULL OR held.not_after > was.beyond)",
+            "SELECT DISTINCT held.serial FROM credential AS held CROSS JOIN supersession AS was"  # noqa: S608 - our own texts
+            " ON was.entry_id = held.entry_id AND was.node_id = held.node_id AND was.up_to >= held.number"
+            f" WHERE {_LIVE} AND held.entry_id IN (SELECT entry_id FROM supersession WHERE number IN {_NUMBERS})"
+            f" AND +was.number IN {_NUMBERS} AND (was.beyond IS NULL OR held.not_after > was.beyond)",
             {"now": codec.to_micros(now), "numbers": msgspec.json.encode(list(numbers)).decode()},
         )
         return [serial for (serial,) in rows]
