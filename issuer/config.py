@@ -13,7 +13,7 @@ from cognomen.daemon.config import check_loopback, format_duration
 from svid.entry import MAX_TTL
 from svid.spiffeid import TrustDomain
 
-__all__ = ["MAX_INVITE_TTL", "IssuerConfig", "KeyManagerChoice"]
+__all__ = ["MAX_INVITE_TTL", "IssuerConfig", "KeyManagerChoice", "OnClone"]
 
 MAX_INVITE_TTL = timedelta(days=1)
 
@@ -32,6 +32,13 @@ class KeyManagerChoice(StrEnum):
     MEMORY = "memory"  # a new authority at every start: for tests
 
 
+class OnClone(StrEnum):
+    """What becomes of a node whose replaced SVID is shown again, beside its refusal."""
+
+    ALARM = "alarm"
+    BAN = "ban"
+
+
 class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an issuer is told when it starts.
 
@@ -42,6 +49,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         advertised_node_address: what an invite says; empty: the address bound, which must then be one that nodes can name.
         advertised_join_address: as above.
         return_window: how long after the end of its SVID a node may return by its key; 0s: never.
+        on_clone: what becomes of a node whose replaced SVID is shown again: `alarm`, or `ban`, with which a stolen old SVID puts it out.
         authority_spread: how long an authority stands in the bundle before it signs.
         audit_checkpoint_file: where signed checkpoints of the audit chain are added, a line each; empty: nowhere.
         health_address: host:port of loopback for /live, /ready and /metrics; empty: nowhere.
@@ -69,6 +77,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     issuer_svid_ttl: timedelta = timedelta(hours=1)
     return_window: timedelta = timedelta(days=5)
     invite_ttl: timedelta = timedelta(minutes=10)
+    on_clone: OnClone = OnClone.ALARM
     authority_lifetime: timedelta = timedelta(days=14)
     authority_spread: timedelta = timedelta(minutes=10)
     audit_checkpoint_interval: timedelta = timedelta(minutes=5)

@@ -38,6 +38,7 @@ from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.budget import Allowance
 from issuer.decisions.restoration import forgotten
 from issuer.flows.admit_call import AdmitCall
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.await_enforcement import AwaitEnforcement
@@ -60,6 +61,7 @@ from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.supersede import EndSuperseded
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.issuance import Issuance
@@ -106,6 +108,7 @@ class _Parts:
     metrics: Metrics
     deferred: DeferWrites
     refusals: AuditRefusals
+    clones: AnswerClones
     supervisor: Supervisor
 
 
@@ -216,6 +219,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
         deferred=deferred,
         refusals=AuditRefusals(datastore=datastore, clock=clock, metrics=metrics),
+        clones=AnswerClones(datastore=datastore, clock=clock, troubles=troubles, on_clone=config.on_clone),
         supervisor=Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts),
     )
 
@@ -235,12 +239,14 @@ def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         clock=parts.clock,
         troubles=parts.troubles,
     )
+    superseded = EndSuperseded(datastore=parts.datastore, clock=parts.clock, troubles=parts.troubles)
     return [
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
         Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
         Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
         Task(name="authorities with long lists", run=relieve.run, pulse=relieve.pulse),
+        Task(name="superseded credentials", run=superseded.run, pulse=superseded.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
     ]
 
@@ -297,6 +303,7 @@ async def _open_network_doors(
     admit = AdmitCall(
         datastore=parts.datastore,
         refusals=parts.refusals,
+        clones=parts.clones,
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
     )
@@ -326,6 +333,7 @@ def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
         datastore=parts.datastore,
         node_svids=node_svids,
         refusals=parts.refusals,
+        clones=parts.clones,
         clock=parts.clock,
         trust_domain=parts.config.trust_domain,
         window=parts.config.return_window,

@@ -164,13 +164,20 @@ def show(entry_id: str, output: str, socket: Path) -> None:
 @entry.command(params=[*_FIELDS])
 @click.argument("entry_id", metavar="[ID]", required=False)
 @_source_option
+@click.option("--let-expire", is_flag=True, help="What was signed before stays valid until its end.")
 @output_option
 @admin_socket_option
-def update(entry_id: str | None, source: str | None, output: str, socket: Path, **fields: object) -> None:
+def update(
+    entry_id: str | None, source: str | None, *, let_expire: bool, output: str, socket: Path, **fields: object
+) -> None:
     """Change what the flags name of one entry, or replace many from a file: all of them or none.
 
     Refused when the entry has changed since it was read; a revision of 0 in a file
     replaces whatever stands there.
+
+    What takes something away (another SPIFFE ID, parent or selectors, a DNS name less,
+    an earlier end) revokes what was signed before: once its replacement has reached the
+    workloads, at most 30 s later; at once on nodes that do not have the entry any more.
 
     \b
     Examples:
@@ -185,7 +192,9 @@ def update(entry_id: str | None, source: str | None, output: str, socket: Path, 
             entries = [_entry(document_from_message(admin.get_entry(entry_id)) | given, admin)]
         else:
             entries = _entries_from(source or "", admin)
-        _print_changed(admin.update_entries(_request(entries)), output)
+        request = _request(entries)
+        request.let_expire = let_expire
+        _print_changed(admin.update_entries(request), output)
 
 
 @entry.command()
@@ -268,3 +277,11 @@ def _print_changed(response: pb.EntriesResponse, output: str) -> None:
         print_json(document)
         return
     print_table(_COLUMNS, [[one[key] for key in _COLUMNS] for one in map(document_from_message, response.entries)])
+    if response.ended:
+        click.echo(f"revoked: {_credentials(response.ended)}")
+    if response.superseded:
+        click.echo(f"revoked once replaced, at most 30 s from now: {_credentials(response.superseded)}")
+
+
+def _credentials(count: int) -> str:
+    return "1 credential" if count == 1 else f"{count} credentials"

@@ -41,6 +41,7 @@ _HELPS = {
     "issuer_svid_ttl": "Of the issuer's own certificate.",
     "return_window": "After its SVID's end, a node may return; 0s: never.",
     "invite_ttl": "Where an invite's maker asks for nothing else.",
+    "on_clone": "A node's replaced SVID is shown again: alarm, or ban the node.",
     "authority_lifetime": "Of an X.509 or JWT authority.",
     "audit_checkpoint_interval": "How often the audit chain is signed.",
     "audit_checkpoint_file": "Signed checkpoints are added here, too.",

@@ -165,7 +165,10 @@ class AdminService:
         return await _changed(await self._flows.entries.create(await _entries(request), actor=self._actor))
 
     async def _update_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
-        return await _changed(await self._flows.entries.update(await _entries(request), actor=self._actor))
+        entries = await _entries(request)
+        return await _changed(
+            await self._flows.entries.update(entries, let_expire=request.let_expire, actor=self._actor)
+        )
 
     async def _delete_entries(self, request: pb.DeleteEntriesRequest) -> pb.EntriesResponse:
         ids = [EntryID(entry_id) for entry_id in request.ids]
@@ -321,7 +324,13 @@ async def _entries_to_pb(entries: Iterable[RegistrationEntry]) -> list[node_pb2.
 
 async def _changed(changed: Changed) -> pb.EntriesResponse:
     entries = await _entries_to_pb(changed.entries)
-    return pb.EntriesResponse(entries=entries, warnings=changed.warnings, change=changed.change)
+    return pb.EntriesResponse(
+        entries=entries,
+        warnings=changed.warnings,
+        change=changed.change,
+        ended=changed.taken.at_once,
+        superseded=changed.taken.later,
+    )
 
 
 def _credential(credential: Credential) -> pb.Credential:

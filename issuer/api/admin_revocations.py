@@ -20,7 +20,7 @@ from svid.spiffeid import TrustDomain
 __all__ = ["blocked_to_pb", "list_revocations", "reason_from_text", "revocation_status", "revoke"]
 
 _MOST_SILENT = 20
-_NAMED = [kind for kind in RevocationKind if kind is not RevocationKind.DELETION]
+_NAMED = [kind for kind in RevocationKind if kind not in {RevocationKind.DELETION, RevocationKind.UPDATE}]
 
 
 async def revoke(

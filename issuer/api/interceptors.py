@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import TypeAlias, TypeVar, cast
 
 import grpc
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.message import DecodeError
 
 from cognomen.daemon.errors import Kind, Refused
@@ -18,11 +20,15 @@ from issuer.decisions.admission import Node, Peer
 from issuer.decisions.profile import serial_to_text
 from svid.encoding import certificates_from_pem
 from svid.errors import SVIDError, X509SVIDError
+from svid.keys import thumbprint
+from svid.spiffeid import SpiffeID
 from svid.tls.grpc_calls import Behaviour
 from svid.tls.grpc_server import Parse, guarded_method
 from svid.x509svid import check_leaf
 
 __all__ = ["AdmitNodes", "Admitted", "AnswerRefusals", "admitted", "check_readable"]
+
+_CERTIFICATES = 1024  # each call of a connection shows the same
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -119,14 +125,35 @@ def _peer(context: _Context) -> Peer:
     if len(pems) != 1:
         raise Refused(Kind.UNAUTHENTICATED, "node SVID: expected a client certificate, found none")
     try:
-        (leaf,) = certificates_from_pem(pems[0], limit=1, error=X509SVIDError)
-        spiffe_id = check_leaf(leaf)
+        shown = _shown(pems[0])
     except SVIDError as e:
         raise Refused(Kind.UNAUTHENTICATED, f"node SVID: {e}") from e
     return Peer(
         tls_version=b"".join(facts.get("ssl_tls_version", ())).decode("ascii", "replace"),
         session_reused=list(facts.get("ssl_session_reused", ())) != [b"false"],
-        spiffe_id=spiffe_id,
+        spiffe_id=shown.spiffe_id,
+        serial=shown.serial,
+        key_hash=shown.key_hash,
+        not_after=shown.not_after,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What a certificate says."""
+
+    spiffe_id: SpiffeID
+    serial: str
+    key_hash: str
+    not_after: datetime
+
+
+@lru_cache(maxsize=_CERTIFICATES)
+def _shown(pem: bytes) -> _Shown:
+    (leaf,) = certificates_from_pem(pem, limit=1, error=X509SVIDError)
+    return _Shown(
+        spiffe_id=check_leaf(leaf),
         serial=serial_to_text(leaf.serial_number),
+        key_hash=thumbprint(leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)),
         not_after=leaf.not_valid_after_utc,
     )

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from cognomen.daemon.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.feed import Cursor
-from issuer.datastore.revocationport import CRLs, Denials, Revocations
+from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
 from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.authority import Authority
@@ -294,6 +294,10 @@ class Transaction(Protocol):
     @property
     def denials(self) -> Denials:
         """Credentials that ended before their time."""
+
+    @property
+    def supersessions(self) -> Supersessions:
+        """What changes of entries took away."""
 
     @property
     def crls(self) -> CRLs:

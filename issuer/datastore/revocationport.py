@@ -11,11 +11,13 @@ from typing import NamedTuple, Protocol
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
 from issuer.decisions.revocation import Live, Revocation
+from issuer.decisions.supersession import Holding, Supersession
 from svid.denials import Denial
+from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
-__all__ = ["CRLs", "Denials", "Denied", "Fallen", "Revocations"]
+__all__ = ["CRLs", "Denials", "Denied", "Fallen", "Revocations", "Supersessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,28 @@ class Denials(Protocol):
         The lists of authorities go on naming the certificates that were over by then until one was signed after their end. The store learns
         from where on the ledger's rows may be live, and may be denied.
         """
+
+
+class Supersessions(Protocol):
+    """What operators' changes of entries took away, until it has ended."""
+
+    def holdings(self, entry_ids: Collection[EntryID], *, now: datetime) -> Sequence[Holding]:
+        """What nodes hold for these entries, by entry and node."""
+
+    def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
+        """Add some; they are about what the ledger has now. Their numbers."""
+
+    def due(self, *, now: datetime, pushed_by: datetime) -> Sequence[Supersession]:
+        """Those whose moment has come, or that are of a moment to come, and those whose SVID was replaced by one issued by `pushed_by`."""
+
+    def serials(self, numbers: Collection[int], *, now: datetime) -> Sequence[str]:
+        """The live credentials that these supersede."""
+
+    def count(self) -> int:
+        """How many there are."""
+
+    def delete(self, numbers: Collection[int]) -> None:
+        """Remove these."""
 
 
 class CRLs(Protocol):

@@ -7,11 +7,11 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.audit import NodeID
+from issuer.decisions.audit import Credential, CredentialKind, NodeID
 from issuer.decisions.names import node_id_of, node_spiffe_id
 from issuer.decisions.sampling import Alarm
 from svid.errors import SelectorError
@@ -22,15 +22,18 @@ __all__ = [
     "Node",
     "NodeState",
     "Peer",
+    "Superseded",
     "Token",
     "admit_call",
     "admit_node",
+    "check_key",
     "check_not_banned",
     "confirmed",
     "is_of_node",
     "label_selectors",
     "redeem_token",
     "superseded",
+    "was_replaced",
     "with_pending",
 ]
 
@@ -38,6 +41,7 @@ _MAX_LABELS = 64
 _MAX_LABEL_BYTES = 256
 _LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 _TLS_1_3 = "TLSv1.3"
+_HANDOVER = timedelta(minutes=1)  # twice as long as any call of an attestor may take
 
 
 class NodeState(StrEnum):
@@ -76,6 +80,7 @@ class Node:
         acknowledged: the change number its attestor last acknowledged.
         svid_not_after: the latest end of all its SVIDs.
         is_unconfirmed: the store was restored from a backup, after which the node may have been given another SVID.
+        current_since: when the current SVID was first used; None: not known.
     """
 
     id: NodeID
@@ -89,6 +94,7 @@ class Node:
     pending_serial: str = ""
     acknowledged: int = 0
     is_unconfirmed: bool = False
+    current_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +104,14 @@ class Peer:
     Args:
         tls_version: as gRPC names it: `TLSv1.3`.
         serial: of the leaf, lower-case hexadecimal.
+        key_hash: thumbprint of its public key.
     """
 
     tls_version: str
     session_reused: bool
     spiffe_id: SpiffeID
     serial: str
+    key_hash: str
     not_after: datetime
 
 
@@ -199,11 +207,11 @@ def is_of_node(node: Node, serial: str, *, is_recorded: bool) -> bool:
     return serial in {node.current_serial, node.pending_serial} or (node.is_unconfirmed and not is_recorded)
 
 
-def confirmed(node: Node, serial: str) -> Node:
+def confirmed(node: Node, serial: str, *, now: datetime) -> Node:
     """The row once an SVID of the node was used: it is the current one from now on."""
     if serial == node.current_serial:
         return replace(node, is_unconfirmed=False)
-    return replace(node, current_serial=serial, pending_serial="", is_unconfirmed=False)
+    return replace(node, current_serial=serial, pending_serial="", is_unconfirmed=False, current_since=now)
 
 
 def admit_call(peer: Peer, node: Node | None, *, is_recorded: bool, trust_domain: TrustDomain, now: datetime) -> Node:
@@ -231,17 +239,71 @@ def admit_call(peer: Peer, node: Node | None, *, is_recorded: bool, trust_domain
         raise Refused(Kind.DENIED, f"node: expected one that attested, found {peer.spiffe_id}")
     check_not_banned(node)
     if is_of_node(node, peer.serial, is_recorded=is_recorded):
-        return confirmed(node, peer.serial)
-    raise superseded(node, peer.serial)
+        return confirmed(node, peer.serial, now=now)
+    raise superseded(node, peer.serial, key_hash=peer.key_hash)
 
 
-def superseded(node: Node, serial: str) -> Alarm:
+def check_key(peer: Peer, node: Node, *, key_hash: str | None, is_tainted: bool) -> None:
+    """Check that an admitted certificate is one that we signed, not one by a thief of an authority's key.
+
+    Args:
+        key_hash: of the key for which the ledger has its serial; None: the ledger does not know it.
+        is_tainted: an X.509 authority of the bundle is.
+
+    Raises:
+        Refused: DENIED
+    """
+    if key_hash is None and is_tainted:  # signed after the backup from which the ledger came, or by the thief
+        raise Refused(
+            Kind.DENIED,
+            "node SVID: expected one that is on record while an authority is tainted, found another",
+            hint="invite it again: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE",
+            node=node.id,
+        )
+    if key_hash not in {None, peer.key_hash}:
+        raise Alarm(
+            "node SVID: expected the key that is on record for its serial, found another",
+            hint="somebody else may have an authority's key: cognomen authority taint",
+            node=node.id,
+            serial=peer.serial,
+        )
+
+
+class Superseded(Alarm):
+    """An SVID that is not the node's any more was shown, by whoever has its key.
+
+    Args:
+        key_hash: thumbprint of that key.
+    """
+
+    def __init__(self, *, node: str, serial: str, key_hash: str) -> None:
+        super().__init__(
+            "node SVID: superseded by a later one, suspected clone",
+            hint="two attestors may run with one node's state",
+            node=node,
+            serial=serial,
+        )
+        self.serial, self.key_hash = serial, key_hash
+
+
+def superseded(node: Node, serial: str, *, key_hash: str) -> Superseded:
     """The alarm about an SVID that is not the node's any more."""
-    return Alarm(
-        "node SVID: superseded by a later one, suspected clone",
-        hint="two attestors may run with one node's state",
-        node=node.id,
-        serial=serial,
+    return Superseded(node=node.id, serial=serial, key_hash=key_hash)
+
+
+def was_replaced(node: Node | None, shown: Credential | None, *, key_hash: str, now: datetime) -> bool:
+    """Whether an SVID that was shown is one that the node had, and that was replaced so long ago that no call of the node shows it.
+
+    Args:
+        shown: the ledger's row of its serial; what is not on record for its key proves nothing about the node.
+    """
+    return (
+        node is not None
+        and shown is not None
+        and (shown.kind, shown.node_id, shown.key_hash) == (CredentialKind.NODE, node.id, key_hash)
+        and shown.serial not in {node.current_serial, node.pending_serial}
+        and node.current_since is not None
+        and now - node.current_since >= _HANDOVER
     )
 
 

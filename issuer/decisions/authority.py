@@ -24,6 +24,7 @@ __all__ = [
     "active",
     "asked",
     "bundle_of",
+    "has_tainted",
     "intended",
     "is_valid",
     "lifetime_of",
@@ -199,6 +200,11 @@ def tainted_ids(authorities: Iterable[Authority]) -> tuple[str, ...]:
     Shape: of X.509 the subject key identifier, as hexadecimal; of JWT the key id.
     """
     return tuple(_id_in_svids(a) for a in authorities if a.is_published and a.tainted_at is not None)
+
+
+def has_tainted(authorities: Iterable[Authority], kind: AuthorityKind) -> bool:
+    """Whether the bundle holds a tainted one of that kind."""
+    return any(a.kind is kind and a.is_published and a.tainted_at is not None for a in authorities)
 
 
 def _id_in_svids(authority: Authority) -> str:

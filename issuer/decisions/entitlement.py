@@ -1,6 +1,6 @@
 """Which entries a node is entitled to: those below itself, and below the groups it is a member of."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from issuer.decisions.admission import Node
@@ -8,7 +8,7 @@ from issuer.decisions.revocation import Blocks, Revocation, blocks_of
 from svid.entry import RegistrationEntry
 from svid.spiffeid import SpiffeID
 
-__all__ = ["blocked_by", "group_ends", "is_entitled", "parents_of"]
+__all__ = ["blocked_by", "entry_ends_at", "group_ends", "is_entitled", "parent_ends", "parents_of"]
 
 
 def parents_of(
@@ -33,6 +33,26 @@ def group_ends(node: Node, groups: Iterable[RegistrationEntry]) -> tuple[datetim
     """
     ends = {group.expires_at for group in groups if group.selectors <= node.selectors}
     return tuple(sorted(end for end in ends if end is not None))
+
+
+def parent_ends(node: Node, groups: Iterable[RegistrationEntry], *, now: datetime) -> Mapping[SpiffeID, datetime]:
+    """When those of a node's parents end that end by themselves: with the last group that makes the node a member.
+
+    Args:
+        groups: every entry below the issuer.
+    """
+    ends: dict[SpiffeID, datetime | None] = {}
+    for group in groups:
+        if group.selectors <= node.selectors and not _is_over(group, now):
+            known = ends.get(group.spiffe_id, group.expires_at)
+            ends[group.spiffe_id] = known and group.expires_at and max(known, group.expires_at)
+    return {parent: end for parent, end in ends.items() if end is not None}
+
+
+def entry_ends_at(entry: RegistrationEntry, parent_ends: Mapping[SpiffeID, datetime]) -> datetime | None:
+    """When an entry's identity ends on a node with these ends of its parents; None: at no moment that is known."""
+    ends = (entry.expires_at, parent_ends.get(entry.parent_id))
+    return min((end for end in ends if end is not None), default=None)
 
 
 def is_entitled(entry: RegistrationEntry, parents: Collection[SpiffeID], *, blocks: Blocks, now: datetime) -> bool:

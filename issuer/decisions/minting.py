@@ -15,8 +15,8 @@ from issuer.decisions import profile
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.budget import mint_cost
-from issuer.decisions.entitlement import is_entitled
-from issuer.decisions.profile import Intent, JWTDraft, X509Draft
+from issuer.decisions.entitlement import entry_ends_at, is_entitled
+from issuer.decisions.profile import Intent, JWTDraft, Validity, X509Draft
 from issuer.decisions.revocation import Blocks
 from svid.entry import MAX_ENTRY_ID_BYTES, EntryID, RegistrationEntry
 from svid.errors import UnusableKeyError
@@ -65,6 +65,7 @@ class Granting:
 
     Args:
         parents: whose entries are the node's.
+        parent_ends: when those of them end that end by themselves.
         blocks: who gets nothing signed any more.
         entries: those that the batch names, where they are there.
         ttl: of entries that name none.
@@ -74,6 +75,7 @@ class Granting:
 
     node_id: NodeID
     parents: Collection[SpiffeID]
+    parent_ends: Mapping[SpiffeID, datetime]
     blocks: Blocks
     entries: Mapping[EntryID, RegistrationEntry]
     authority: Authority
@@ -81,6 +83,15 @@ class Granting:
     now: datetime
     holders: Mapping[str, Holder]
     shared: Collection[str]
+
+    def validity(self, entry: RegistrationEntry, ttl: timedelta) -> Validity:
+        """Until when an SVID of that entry may live.
+
+        Raises:
+            Refused: as profile.entry_validity
+        """
+        ends_at = entry_ends_at(entry, self.parent_ends)
+        return profile.entry_validity(entry, ttl=ttl, ends_at=ends_at, now=self.now, authority=self.authority)
 
 
 class Wish(Protocol[DraftT]):
@@ -122,7 +133,7 @@ class X509Wish:
             raise Refused(Kind.INVALID, "public_key: expected a key for each entry, found one under several")
         check_holder(by.holders.get(self.key_hash), Holder(entry_id=entry.id, node_id=by.node_id))
         ttl = entry.x509_svid_ttl or by.ttl
-        validity = profile.entry_validity(entry, ttl=ttl, now=by.now, authority=by.authority)
+        validity = by.validity(entry, ttl)
         draft = profile.build_x509(entry, self.public_key, serial=self.serial, validity=validity)
         return Intent(kind=CredentialKind.X509, draft=draft, entry=entry, node_id=by.node_id)
 
@@ -140,7 +151,7 @@ class JWTWish:
     def intent(self, entry: RegistrationEntry, by: Granting) -> Intent[JWTDraft]:
         """As Wish."""
         ttl = entry.jwt_svid_ttl or by.ttl
-        validity = profile.entry_validity(entry, ttl=ttl, now=by.now, authority=by.authority)
+        validity = by.validity(entry, ttl)
         draft = profile.build_jwt(entry, self.audiences, jti=self.jti, validity=validity)
         return Intent(kind=CredentialKind.JWT, draft=draft, entry=entry, node_id=by.node_id)
 

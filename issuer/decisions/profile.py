@@ -164,17 +164,20 @@ def validity(now: datetime, ttl: timedelta, authority: Authority) -> Validity:
     return Validity(issued_at=now, not_before=(now - BACKDATE).replace(microsecond=0), not_after=not_after)
 
 
-def entry_validity(entry: RegistrationEntry, *, ttl: timedelta, now: datetime, authority: Authority) -> Validity:
-    """The validity of an SVID of this entry, which ends with the entry at the latest.
+def entry_validity(
+    entry: RegistrationEntry, *, ttl: timedelta, ends_at: datetime | None, now: datetime, authority: Authority
+) -> Validity:
+    """The validity of an SVID of this entry, which ends with the identity at the latest.
 
     Args:
         ttl: the entry's own for this kind of SVID, or the default.
+        ends_at: when the entry, or what makes it the node's, ends; None: at no moment that is known.
 
     Raises:
-        Refused: DENIED when the entry ends within this second; UNAVAILABLE as validity.
+        Refused: DENIED when that is within this second; UNAVAILABLE as validity.
     """
-    if entry.expires_at is not None:
-        ttl = min(ttl, entry.expires_at - now)
+    if ends_at is not None:
+        ttl = min(ttl, ends_at - now)
         if (now + ttl).replace(microsecond=0) <= now:
             raise Refused(Kind.DENIED, "entry: expired", entry=entry.id)
     return validity(now, ttl, authority)

@@ -49,6 +49,11 @@ class Claim:
         """As the ledger writes it."""
         return serial_to_text(self.leaf.serial_number)
 
+    @property
+    def key_hash(self) -> str:
+        """The thumbprint of the leaf's public key."""
+        return thumbprint(self.leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
 
 def parse_claim(certificate: bytes, *, nonce: bytes, public_key: PublicKey, signature: bytes) -> Claim:
     """Read what a stranger shows.
@@ -110,8 +115,7 @@ def check_certified(claim: Claim, signer: Authority, *, key_hash: str | None) ->
     """
     if key_hash is None and signer.tainted_at is None:
         return  # signed after the backup from which the ledger came; whether that is the node's, check_return says
-    leaf_key = claim.leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key_hash != thumbprint(leaf_key):
+    if key_hash != claim.key_hash:
         raise Refused(Kind.DENIED, "certificate: expected one that is on record for its key, found another", hint=_HINT)
 
 
@@ -135,7 +139,7 @@ def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: 
         raise Refused(Kind.DENIED, f"node: expected one that attested, found {claim.spiffe_id}")
     check_not_banned(node)
     if not is_of_node(node, claim.serial, is_recorded=is_recorded):
-        raise superseded(node, claim.serial)
+        raise superseded(node, claim.serial, key_hash=claim.key_hash)
     if not window:
         raise Refused(Kind.DENIED, "return: switched off", hint=_HINT, node=node.id)
     over = max(claim.leaf.not_valid_after_utc, node.svid_not_after) + window
@@ -143,7 +147,7 @@ def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: 
         raise Refused(
             Kind.DENIED, f"return: expected it until {over.isoformat()}, found it later", hint=_HINT, node=node.id
         )
-    return confirmed(node, claim.serial)
+    return confirmed(node, claim.serial, now=now)
 
 
 def _signed(leaf: x509.Certificate, authority: Authority) -> bool:

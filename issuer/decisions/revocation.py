@@ -66,6 +66,7 @@ class RevocationKind(StrEnum):
     SELECTOR = "selector"
     NODE = "node"
     DELETION = "deletion"  # of entries, by another command
+    UPDATE = "update"  # of entries, or of the node groups above them, likewise
 
 
 _BLOCKING = frozenset({RevocationKind.ENTRY, RevocationKind.SPIFFE_ID, RevocationKind.SELECTOR})
@@ -77,6 +78,7 @@ _NEEDED = {
     RevocationKind.SELECTOR: "selector",
     RevocationKind.NODE: "node_ids",
     RevocationKind.DELETION: "entry_ids",
+    RevocationKind.UPDATE: "entry_ids",
 }
 _OPTIONAL = {
     RevocationKind.ISSUED_BEFORE: frozenset({"entry_ids", "node_ids", "spiffe_id"}),
@@ -91,7 +93,7 @@ class Target:
     Args:
         serials: of `svid`: serials in lower-case hexadecimal, or jtis.
         before: of `issued-before`: what was issued until then.
-        entry_ids: of `entry` and `deletion`; of `issued-before`, to narrow it.
+        entry_ids: of `entry`, `deletion` and `update`; of `issued-before`, to narrow it.
         node_ids: of `node`; of `issued-before`, to narrow it.
         spiffe_id: of `spiffe-id`; of `issued-before`, to narrow it.
         below: of `spiffe-id`: every SPIFFE ID below it, too.

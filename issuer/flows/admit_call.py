@@ -7,8 +7,10 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import admission
 from issuer.decisions.admission import Node, Peer
 from issuer.decisions.audit import AuditEvent
+from issuer.decisions.authority import AuthorityKind, has_tainted
 from issuer.decisions.names import node_id_of
 from issuer.decisions.sampling import Principal
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.audit_refusals import AuditRefusals
 from svid.clock import Clock
 from svid.spiffeid import TrustDomain
@@ -22,6 +24,7 @@ class AdmitCall:
 
     datastore: Datastore
     refusals: AuditRefusals
+    clones: AnswerClones
     clock: Clock
     trust_domain: TrustDomain
 
@@ -39,16 +42,20 @@ class AdmitCall:
         except Refused as refused:
             principal = Principal.WORKLOAD if node_id_of(peer.spiffe_id) is None else Principal.NODE
             await self.refusals.record(refused, principal=principal, actor=str(peer.spiffe_id), action="node call")
+            await self.clones(refused)
             raise
 
     def _decide(self, tx: Transaction, peer: Peer) -> tuple[Node | None, Node]:
         """The row as it stands, and as it must stand once the call is admitted."""
         node_id = node_id_of(peer.spiffe_id)
         node = None if node_id is None else tx.nodes.get(node_id)
-        is_recorded = node is None or not node.is_unconfirmed or tx.ledger.get(peer.serial) is not None
+        recorded = tx.ledger.get(peer.serial)
         admitted = admission.admit_call(
-            peer, node, is_recorded=is_recorded, trust_domain=self.trust_domain, now=self.clock.now()
+            peer, node, is_recorded=recorded is not None, trust_domain=self.trust_domain, now=self.clock.now()
         )
+        key_hash = None if recorded is None else recorded.key_hash
+        is_tainted = recorded is None and has_tainted(tx.authorities.list(), AuthorityKind.X509)
+        admission.check_key(peer, admitted, key_hash=key_hash, is_tainted=is_tainted)
         return node, admitted
 
     def _promote(self, tx: Transaction, peer: Peer) -> Node:

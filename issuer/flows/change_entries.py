@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
@@ -12,6 +12,7 @@ from issuer.decisions.changes import Change, entry_changes
 from issuer.decisions.names import node_id_of
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.flows.revoke import end_in
+from issuer.flows.supersede import EntriesChanged, Pair, Taken, supersede_in
 from issuer.metrics import Metrics
 from issuer.queries import groups_in
 from svid.clock import Clock
@@ -31,11 +32,13 @@ class Changed:
     Args:
         entries: as stored, in the order of the request; as they last stood, when they were deleted.
         change: the change number after which followers have it.
+        taken: what it ends of what was signed before.
     """
 
     entries: tuple[RegistrationEntry, ...]
     warnings: tuple[str, ...]
     change: int
+    taken: Taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class _Done:
     actor: str
     entries: Sequence[RegistrationEntry]
     log: Sequence[Change]
+    taken: Taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +73,19 @@ class ChangeEntries:
             "entry created", actor, lambda tx: self._create(tx, entries, ids, actor), expendable=True
         )
 
-    async def update(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
-        """Replace entries by their ids; a revision that is not 0 must be the stored one.
+    async def update(self, entries: Sequence[RegistrationEntry], *, let_expire: bool = False, actor: str) -> Changed:
+        """Replace entries by their ids; a revision that is not 0 must be the stored one. What it takes away ends (flows/supersede).
+
+        Args:
+            let_expire: it stays valid until its end.
 
         Raises:
             Refused: INVALID, NOT_FOUND, CONFLICT, EXISTS.
         """
         _check_size(len(entries))
-        return await self._change("entry updated", actor, lambda tx: self._update(tx, entries, actor))
+        return await self._change(
+            "entry updated", actor, lambda tx: self._update(tx, entries, actor, let_expire=let_expire)
+        )
 
     async def delete(self, ids: Sequence[EntryID], *, let_expire: bool = False, actor: str) -> Changed:
         """Remove entries by their ids, and end what was signed for them.
@@ -118,10 +127,12 @@ class ChangeEntries:
         _check_twins(tx, stored)
         tx.entries.insert(stored)
         log = [change for entry in stored for change in entry_changes(None, entry)]
-        done = _Done(action="entry created", actor=actor, entries=stored, log=log)
+        done = _Done(action="entry created", actor=actor, entries=stored, log=log, taken=Taken())
         return self._record(tx, done, [*warnings, *self._orphans(tx, stored)])
 
-    def _update(self, tx: Transaction, entries: Sequence[RegistrationEntry], actor: str) -> Changed:
+    def _update(
+        self, tx: Transaction, entries: Sequence[RegistrationEntry], actor: str, *, let_expire: bool
+    ) -> Changed:
         before = _find(tx, [entry.id for entry in entries])
         for number, entry in enumerate(entries):
             found = before[entry.id].revision
@@ -131,23 +142,35 @@ class ChangeEntries:
         stored = [registration.updated(entry, before[entry.id]) for entry in entries]
         _check_twins(tx, stored)
         tx.entries.replace(stored)
+        pairs = [] if let_expire else [(before[entry.id], entry) for entry in stored]
+        taken = self._supersede(tx, pairs, actor)
         log = [change for entry in stored for change in entry_changes(before[entry.id], entry)]
-        done = _Done(action="entry updated", actor=actor, entries=stored, log=log)
+        done = _Done(action="entry updated", actor=actor, entries=stored, log=log, taken=taken)
         return self._record(tx, done, [*warnings, *self._orphans(tx, stored)])
 
     def _delete(self, tx: Transaction, ids: Sequence[EntryID], actor: str, *, let_expire: bool) -> Changed:
         before = _find(tx, ids)
         gone = [before[entry_id] for entry_id in ids]
         tx.entries.delete(ids)
+        taken = Taken()
         if not let_expire:
+            live = Live(entry_ids=ids)
             target = Target(kind=RevocationKind.DELETION, entry_ids=tuple(ids))
             asked = Revocation(
                 target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.clock.now()
             )
-            end_in(tx, asked, Live(entry_ids=ids))
+            ended = sum(one.count for one in tx.denials.fallen(live, now=asked.at))
+            end_in(tx, asked, live)
+            below = self._supersede(tx, [(entry, None) for entry in gone], actor)
+            taken = replace(below, at_once=below.at_once + ended)
         log = [change for entry in gone for change in entry_changes(entry, None)]
-        done = _Done(action="entry deleted", actor=actor, entries=gone, log=log)
+        done = _Done(action="entry deleted", actor=actor, entries=gone, log=log, taken=taken)
         return self._record(tx, done)
+
+    def _supersede(self, tx: Transaction, pairs: Sequence[Pair], actor: str) -> Taken:
+        return supersede_in(
+            tx, EntriesChanged(pairs=pairs, trust_domain=self.trust_domain, actor=actor, at=self.clock.now())
+        )
 
     def _check(self, entries: Sequence[RegistrationEntry]) -> list[str]:
         now = self.clock.now()
@@ -185,7 +208,8 @@ class ChangeEntries:
         shown = tuple(warnings[:_MAX_WARNINGS])
         if len(warnings) > _MAX_WARNINGS:
             shown = (*shown, f"{len(warnings) - _MAX_WARNINGS} more warnings")
-        return Changed(entries=tuple(done.entries), warnings=shown, change=tx.changes.append(done.log))
+        change = tx.changes.append(done.log)
+        return Changed(entries=tuple(done.entries), warnings=shown, change=change, taken=done.taken)
 
 
 def _check_size(found: int) -> None:

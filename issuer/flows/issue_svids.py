@@ -18,13 +18,14 @@ from issuer.decisions import profile
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential
 from issuer.decisions.authority import AuthorityKind, active
+from issuer.decisions.entitlement import parent_ends, parents_of
 from issuer.decisions.minting import Granting, Wish, check_batch, judge, jwt_wish, shared_keys, x509_wish
 from issuer.decisions.profile import JWTDraft, X509Draft
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.issuance import Issuance
 from issuer.metrics import Metrics
-from issuer.queries import active_node_in, blocks_in, parents_in
+from issuer.queries import active_node_in, blocks_in, groups_in
 from issuer.recording import Recorded, record
 from svid.clock import Clock
 from svid.entry import EntryID
@@ -134,12 +135,14 @@ class IssueSVIDs:
         self, tx: Transaction, caller: Node, wishes: Sequence[Wish[DraftT] | Refused], kind: AuthorityKind
     ) -> Sequence[Recorded[DraftT] | Refused]:
         now, node, blocks = self.clock.now(), active_node_in(tx, caller.id), blocks_in(tx)
+        groups = groups_in(tx, self.trust_domain)
         authority = active(tx.authorities.list(), kind, now=now)
         parsed = [wish for wish in wishes if not isinstance(wish, Refused)]
         keys = [(wish.entry_id, wish.key_hash) for wish in parsed if wish.key_hash]
         granting = Granting(
             node_id=node.id,
-            parents=parents_in(tx, node, blocks=blocks, now=now),
+            parents=parents_of(node, groups, blocks=blocks, now=now),
+            parent_ends=parent_ends(node, groups, now=now),
             blocks=blocks,
             entries=tx.entries.get({wish.entry_id for wish in parsed}),
             authority=authority,

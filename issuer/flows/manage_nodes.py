@@ -5,7 +5,7 @@ What was signed for them and their workloads ends, too (issuer/flows/revoke).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
@@ -17,7 +17,22 @@ from issuer.flows.revoke import all_of_node, end_in
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
 
-__all__ = ["ManageNodes"]
+__all__ = ["ManageNodes", "Order", "ban_in"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """That a node is sent away, as it goes on record.
+
+    Args:
+        why: empty: an operator knows.
+    """
+
+    action: str
+    actor: str
+    at: datetime
+    reason: Reason = Reason.CESSATION_OF_OPERATION
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +54,10 @@ class ManageNodes:
 
         def work(tx: Transaction, node: Node) -> Node:
             tx.nodes.delete(node.id)
+            _send_away(tx, node, Order(action="node evicted", actor=actor, at=self.clock.now()))
             return node
 
-        return await self._change(node_id, work, action="node evicted", actor=actor)
+        return await self._change(node_id, work)
 
     async def ban(self, node_id: NodeID, *, actor: str) -> Node:
         """Let a node call no more, nor return, nor join by any invite for it.
@@ -49,13 +65,8 @@ class ManageNodes:
         Raises:
             Refused: NOT_FOUND
         """
-
-        def work(tx: Transaction, node: Node) -> Node:
-            banned = replace(node, state=NodeState.BANNED)
-            tx.nodes.put(banned)
-            return banned
-
-        return await self._change(node_id, work, action="node banned", actor=actor)
+        order = Order(action="node banned", actor=actor, at=self.clock.now())
+        return await self._change(node_id, lambda tx, node: ban_in(tx, node, order))
 
     async def purge(self, expired_for: timedelta, *, dry_run: bool, actor: str) -> Sequence[Node]:
         """Forget the nodes whose SVID ended that long ago; those that are banned stay, for they stay banned.
@@ -74,35 +85,45 @@ class ManageNodes:
             found = [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
             for node in () if dry_run else found:
                 tx.nodes.delete(node.id)
-                self._record(tx, node, action="node purged", actor=actor)
+                _send_away(tx, node, Order(action="node purged", actor=actor, at=self.clock.now()))
             return found
 
         return await (self.datastore.read(work) if dry_run else self.datastore.write(work))
 
-    async def _change(
-        self, node_id: NodeID, change: Callable[[Transaction, Node], Node], *, action: str, actor: str
-    ) -> Node:
+    async def _change(self, node_id: NodeID, change: Callable[[Transaction, Node], Node]) -> Node:
         def work(tx: Transaction) -> Node:
             node = tx.nodes.get(node_id)
             if node is None:
                 raise Refused(
                     Kind.NOT_FOUND, f"node: no node is {node_id}", hint="nodes are listed by: cognomen node list"
                 )
-            after = change(tx, node)
-            self._record(tx, node, action=action, actor=actor)
-            return after
+            return change(tx, node)
 
         return await self.datastore.write(work)
 
-    def _record(self, tx: Transaction, node: Node, *, action: str, actor: str) -> None:
-        tx.tokens.void(node.id)
-        tx.changes.append([Change(kind=ChangeKind.NODE, subject=node.id)])
-        event = AuditEvent(
-            at=self.clock.now(), actor=actor, action=action, subject=str(node.spiffe_id), credential=node.current_serial
-        )
-        tx.audit.append([event])
-        target = Target(kind=RevocationKind.NODE, node_ids=(node.id,))
-        asked = Revocation(
-            target=target, reason=Reason.CESSATION_OF_OPERATION, comment=action, actor=actor, at=event.at
-        )
-        end_in(tx, asked, all_of_node(node.id))
+
+def ban_in(tx: Transaction, node: Node, order: Order) -> Node:
+    """Ban a node; the row as it stands from then on."""
+    banned = replace(node, state=NodeState.BANNED)
+    tx.nodes.put(banned)
+    _send_away(tx, node, order)
+    return banned
+
+
+def _send_away(tx: Transaction, node: Node, order: Order) -> None:
+    tx.tokens.void(node.id)
+    tx.changes.append([Change(kind=ChangeKind.NODE, subject=node.id)])
+    facts = {"why": order.why} if order.why else {}
+    event = AuditEvent(
+        at=order.at,
+        actor=order.actor,
+        action=order.action,
+        subject=str(node.spiffe_id),
+        credential=node.current_serial,
+        facts=facts,
+    )
+    tx.audit.append([event])
+    target = Target(kind=RevocationKind.NODE, node_ids=(node.id,))
+    comment = f"{order.action}: {order.why}" if order.why else order.action
+    asked = Revocation(target=target, reason=order.reason, comment=comment, actor=order.actor, at=order.at)
+    end_in(tx, asked, all_of_node(node.id))

@@ -21,6 +21,7 @@ from issuer.decisions.minting import parse_key
 from issuer.decisions.names import node_id_of
 from issuer.decisions.readmission import Claim, check_certified, check_claim, check_return, parse_claim
 from issuer.decisions.sampling import Principal
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID, NodeCredential, NodeIntent
 from svid.clock import Clock
@@ -55,6 +56,7 @@ class ReadmitNode:
     datastore: Datastore
     node_svids: IssueNodeSVID
     refusals: AuditRefusals
+    clones: AnswerClones
     clock: Clock
     trust_domain: TrustDomain
     window: timedelta
@@ -93,6 +95,7 @@ class ReadmitNode:
             intent = await self.datastore.write(lambda tx: self._readmit(tx, claim, signer), expendable=True)
         except Refused as refused:
             await self.refusals.record(refused, principal=principal, actor=actor, action="node readmission")
+            await self.clones(refused)
             raise
         # 5. Only then a signature.
         credential = await self.node_svids.release(intent)

@@ -251,7 +251,7 @@ def _named(tx: Transaction, target: Target) -> _Named:
                 spiffe_id=target.spiffe_id,
             )
             return _Named(live=live)
-        case RevocationKind.ENTRY | RevocationKind.DELETION:
+        case RevocationKind.ENTRY | RevocationKind.DELETION | RevocationKind.UPDATE:
             found = list(tx.entries.get(target.entry_ids).values())
             return _Named(live=Live(entry_ids=target.entry_ids), entries=found)
         case RevocationKind.SPIFFE_ID:

@@ -13,7 +13,9 @@ from cognomen.wire.pb import node_pb2
 from cognomen.wire.pb.node_pb2_grpc import JoinStub
 from issuer.api.doors import join_server
 from issuer.api.join import JoinService
+from issuer.config import OnClone
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
@@ -69,6 +71,7 @@ async def door(asking: Asking, *, seconds: float = 10, at_a_time: int = 32) -> A
         datastore=store,
         node_svids=node_svids,
         refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
+        clones=AnswerClones(datastore=store, clock=clock, troubles=Troubles(clock), on_clone=OnClone.ALARM),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         window=timedelta(days=5),

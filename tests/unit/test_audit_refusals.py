@@ -11,6 +11,7 @@ import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
+from issuer.config import OnClone
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node, NodeState, Peer
@@ -18,6 +19,7 @@ from issuer.decisions.audit import NodeID
 from issuer.decisions.names import node_spiffe_id
 from issuer.decisions.sampling import Alarm, Principal
 from issuer.flows.admit_call import AdmitCall
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.attest_node import AttestNode, Evidence
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.guard_clock import GuardClock
@@ -74,6 +76,7 @@ class House:
             session_reused=False,
             spiffe_id=spiffe_id,
             serial=serial,
+            key_hash="11",
             not_after=self.clock.now() + timedelta(hours=1),
         )
         with pytest.raises(Refused) as refused:
@@ -90,7 +93,8 @@ async def house() -> AsyncIterator[House]:
     opened, clock = await SQLiteDatastore.open(None), FakeClock(NOW)
     store = RefusingStore(opened)
     refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=clock)
-    admit = AdmitCall(datastore=store, refusals=refusals, clock=clock, trust_domain=TRUST_DOMAIN)
+    clones = AnswerClones(datastore=store, clock=clock, troubles=Troubles(clock), on_clone=OnClone.ALARM)
+    admit = AdmitCall(datastore=store, refusals=refusals, clones=clones, clock=clock, trust_domain=TRUST_DOMAIN)
     node_svids = IssueNodeSVID(
         issuance=issuance(store, clock, MemoryKeyManager()),
         clock=clock,

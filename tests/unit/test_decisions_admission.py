@@ -30,6 +30,7 @@ PEER = Peer(
     session_reused=False,
     spiffe_id=a_node().spiffe_id,
     serial="aa",
+    key_hash="11",
     not_after=NOW + timedelta(hours=1),
 )
 
@@ -136,7 +137,7 @@ def test_a_call_with_the_current_serial_is_admitted_and_changes_nothing() -> Non
 def test_a_call_with_the_pending_serial_makes_it_current_and_ends_the_other() -> None:
     node = with_pending(a_node(), serial="bb", not_after=NOW)
     promoted = admit_call(replace(PEER, serial="bb"), node, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW)
-    assert (promoted.current_serial, promoted.pending_serial) == ("bb", "")
+    assert (promoted.current_serial, promoted.pending_serial, promoted.current_since) == ("bb", "", NOW)
     with pytest.raises(Refused, match="superseded"):
         admit_call(PEER, promoted, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW)
 

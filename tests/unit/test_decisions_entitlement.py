@@ -4,7 +4,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.decisions.entitlement import blocked_by, group_ends, is_entitled, parents_of
+from issuer.decisions.entitlement import blocked_by, entry_ends_at, group_ends, is_entitled, parent_ends, parents_of
 from issuer.decisions.revocation import Blocks, Reason, Revocation, RevocationKind, Target
 from svid.entry import RegistrationEntry
 from svid.selector import Selector
@@ -77,3 +77,26 @@ def test_an_entry_is_blocked_by_the_first_revocation_that_names_it_or_its_node()
     assert blocked_by(entry, node, [of_others]) is None
     assert blocked_by(entry, node, [of_others, of_entry, of_node]) is of_entry
     assert blocked_by(entry, node, [of_others, of_node]) is of_node
+
+
+def test_a_parent_ends_with_the_last_group_that_gives_it_and_never_where_one_stays() -> None:
+    def group(path: str, of: str, hours: int | None) -> RegistrationEntry:
+        ends = None if hours is None else NOW + timedelta(hours=hours)
+        return replace(an_entry(path, of=of), expires_at=ends)
+
+    mine = "join_token:label:team:travel"
+    groups = [
+        group("/twice", mine, 1),
+        group("/twice", mine, 2),
+        group("/over", mine, 0),
+        group("/stays", mine, 1),
+        group("/stays", mine, None),
+        group("/other", "join_token:label:team:db", 1),
+    ]
+    ends = parent_ends(a_node(), groups, now=NOW)
+    twice = groups[1]
+    assert ends == {twice.spiffe_id: twice.expires_at}
+    below = an_entry(parent="/twice")
+    assert entry_ends_at(below, ends) == twice.expires_at
+    assert entry_ends_at(replace(below, expires_at=NOW), ends) == NOW
+    assert entry_ends_at(an_entry(), ends) is None

@@ -66,6 +66,7 @@ def granting(*entries: RegistrationEntry, now: datetime = NOW) -> Granting:
     return Granting(
         node_id=NODE,
         parents={a_node().spiffe_id},
+        parent_ends={},
         blocks=Blocks(),
         entries={entry.id: entry for entry in entries},
         authority=AUTHORITY,
@@ -98,6 +99,13 @@ def test_an_entry_of_the_node_is_granted_until_it_is_over() -> None:
     refused = judged(WEB, granting(entry))
     assert isinstance(refused, Refused)
     assert "not over" in refused.detail
+
+
+def test_what_is_minted_ends_with_whatever_makes_the_entry_the_nodes() -> None:
+    entry, soon = an_entry(entry_id="web"), NOW + timedelta(minutes=1)
+    granted = judged(WEB, replace(granting(entry), parent_ends={entry.parent_id: soon}))
+    assert isinstance(granted, Intent)
+    assert granted.draft.not_after == soon
 
 
 WANTED = Holder(entry_id=WEB, node_id=NODE)

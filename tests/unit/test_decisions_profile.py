@@ -60,19 +60,18 @@ def test_an_authority_that_is_over_signs_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "not_after"),
+    ("ends_at", "not_after"),
     [(None, NOW + HOUR), (NOW + 2 * HOUR, NOW + HOUR), (NOW + timedelta(minutes=5), NOW + timedelta(minutes=5))],
 )
-def test_an_svid_ends_with_its_entry_at_the_latest(expires_at: datetime | None, not_after: datetime) -> None:
-    entry = replace(an_entry(), expires_at=expires_at)
-    assert profile.entry_validity(entry, ttl=HOUR, now=NOW, authority=AUTHORITY).not_after == not_after
+def test_an_svid_ends_with_its_entry_at_the_latest(ends_at: datetime | None, not_after: datetime) -> None:
+    found = profile.entry_validity(an_entry(), ttl=HOUR, ends_at=ends_at, now=NOW, authority=AUTHORITY)
+    assert found.not_after == not_after
 
 
 @pytest.mark.parametrize("left", [timedelta(), timedelta(microseconds=999_999), -HOUR])
 def test_an_entry_that_ends_within_this_second_gets_nothing(left: timedelta) -> None:
-    entry = replace(an_entry(), expires_at=NOW + left)
     with pytest.raises(Refused) as refused:
-        profile.entry_validity(entry, ttl=HOUR, now=NOW, authority=AUTHORITY)
+        profile.entry_validity(an_entry(), ttl=HOUR, ends_at=NOW + left, now=NOW, authority=AUTHORITY)
     assert refused.value.kind is Kind.DENIED
 
 

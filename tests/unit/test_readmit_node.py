@@ -9,13 +9,19 @@ import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.readmission import readmission_bytes
+from cognomen.daemon.troubles import Troubles
+from issuer.config import OnClone
 from issuer.datastore.port import Datastore, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.admission import NodeState, confirmed
 from issuer.decisions.audit import NodeID
+from issuer.decisions.profile import serial_to_text
+from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode, Shown
 from issuer.metrics import Metrics
+from svid.encoding import certificate_from_der
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuances import GivenKeys, issuance
@@ -110,6 +116,7 @@ async def house() -> AsyncIterator[House]:
         datastore=store,
         node_svids=node_svids,
         refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
+        clones=AnswerClones(datastore=store, clock=clock, troubles=Troubles(clock), on_clone=OnClone.BAN),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         window=timedelta(days=5),
@@ -162,3 +169,18 @@ async def test_used_nonces_are_forgotten_after_their_end(house: House) -> None:
     node = await house.store.read(lambda tx: tx.nodes.get(NodeID("n1")))
     assert node is not None
     assert node.pending_serial
+
+
+async def test_a_node_whose_replaced_svid_is_shown_is_banned_where_that_is_configured(house: House) -> None:
+    again = await house.readmit(house.shown(house.readmit.begin()))
+    used = serial_to_text(certificate_from_der(again.chain[0]).serial_number)
+    node = await house.store.read(lambda tx: tx.nodes.get(a_node().id))
+    assert node is not None
+    current = confirmed(node, used, now=house.clock.now())
+    await house.store.write(lambda tx: tx.nodes.put(current))
+    house.clock.advance(60)
+    with pytest.raises(Refused, match="suspected clone"):
+        await house.readmit(house.shown(house.readmit.begin()))
+    banned = await house.store.read(lambda tx: tx.nodes.get(a_node().id))
+    assert banned is not None
+    assert banned.state is NodeState.BANNED

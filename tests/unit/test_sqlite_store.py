@@ -203,7 +203,7 @@ async def test_the_tables_are_strict_and_the_log_is_written_ahead_and_synced(pat
     ours = {name for name in strict if not name.startswith(("sqlite_", "_sqlite"))}
     assert ours == {
         "audit", "authority", "change", "checkpoint", "credential", "crl", "denial", "entry", "entry_selector", "meta", "node",
-        "revocation", "token",
+        "revocation", "supersession", "token",
     }  # fmt: skip
     assert all(strict[name] for name in ours)
 

@@ -226,6 +226,9 @@ class EntriesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
+    LET_EXPIRE_FIELD_NUMBER: _builtins.int
+    let_expire: _builtins.bool
+    """of UpdateEntries: what was signed before stays valid until its end"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
         """at most 100,000"""
@@ -234,10 +237,11 @@ class EntriesRequest(_message.Message):
         self,
         *,
         entries: _abc.Iterable[_node_pb2.Entry] | None = ...,
+        let_expire: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "let_expire", b"let_expire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,8 +280,14 @@ class EntriesResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
     change: _builtins.int
     """the change number after which followers have it"""
+    ended: _builtins.int
+    """credentials that it revoked"""
+    superseded: _builtins.int
+    """credentials that are revoked once they are replaced, at most 30 s later"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
         """as stored, in the order of the request"""
@@ -290,10 +300,12 @@ class EntriesResponse(_message.Message):
         entries: _abc.Iterable[_node_pb2.Entry] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         change: _builtins.int = ...,
+        ended: _builtins.int = ...,
+        superseded: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "entries", b"entries", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "ended", b"ended", "entries", b"entries", "superseded", b"superseded", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1155,7 +1167,7 @@ class RevocationTarget(_message.Message):
     BELOW_FIELD_NUMBER: _builtins.int
     SELECTOR_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """"svid", "issued-before", "entry", "spiffe-id", "selector", "node"; "deletion": of entries, by DeleteEntries"""
+    """"svid", "issued-before", "entry", "spiffe-id", "selector", "node"; "deletion": of entries, by DeleteEntries; "update": of entries or of groups above them"""
     spiffe_id: _builtins.str
     """of spiffe-id; of issued-before, to narrow it"""
     below: _builtins.bool

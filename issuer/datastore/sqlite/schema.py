@@ -198,6 +198,7 @@ def _second(database: Database) -> None:
 
 
 _THIRD = (
+    "ALTER TABLE node ADD COLUMN current_since INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
     # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; of certificates of workloads
@@ -243,6 +244,20 @@ _THIRD = (
     "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
     "CREATE INDEX denial_by_end ON denial (kind, ends_at)",
     "CREATE INDEX denial_listed ON denial (authority_id, ends_at) WHERE is_listed = 1",
+    # up_to: the last row of the ledger that it is about; beyond: NULL: whatever the row's end.
+    """
+    CREATE TABLE supersession (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        entry_id TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        up_to INTEGER NOT NULL,
+        beyond INTEGER,
+        actor TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX supersession_by_holder ON supersession (entry_id, node_id)",
     # number: the last that was given away; this_update, der: of the last list that was finished, NULL and empty before the first.
     """
     CREATE TABLE crl (

@@ -34,7 +34,7 @@ class SQLiteNodes:
 
     _SELECT = (
         "SELECT id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial, pending_serial,"
-        " acknowledged, unconfirmed FROM node"
+        " acknowledged, unconfirmed, current_since FROM node"
     )
 
     def __init__(self, database: Database) -> None:
@@ -59,6 +59,7 @@ class SQLiteNodes:
             "pending_serial": node.pending_serial,
             "acknowledged": node.acknowledged,
             "unconfirmed": node.is_unconfirmed,
+            "current_since": codec.optional_micros(node.current_since),
         }
         _put(self._database, "node", "id", row)
 
@@ -89,6 +90,7 @@ class SQLiteNodes:
             pending_serial=row["pending_serial"],
             acknowledged=int(row["acknowledged"]),
             is_unconfirmed=bool(row["unconfirmed"]),
+            current_since=codec.optional_moment(int(row["current_since"] or 0) or None),
         )
 
 

@@ -14,10 +14,11 @@ from issuer.datastore.port import (
     Times,
     Tokens,
 )
-from issuer.datastore.revocationport import CRLs, Denials, Revocations
+from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteCRLs, SQLiteDenials, SQLiteRevocations
+from issuer.datastore.sqlite.supersessions import SQLiteSupersessions
 from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
 
 __all__ = ["SQLiteTransaction"]
@@ -35,6 +36,7 @@ class SQLiteTransaction:
         self.ledger: Ledger = SQLiteLedger(database)
         self.revocations: Revocations = SQLiteRevocations(database)
         self.denials: Denials = SQLiteDenials(database)
+        self.supersessions: Supersessions = SQLiteSupersessions(database)
         self.crls: CRLs = SQLiteCRLs(database)
         self.changes: Changes = SQLiteChanges(database)
         self.times: Times = SQLiteTimes(database)

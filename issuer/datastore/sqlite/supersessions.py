@@ -1,0 +1,109 @@
+"""What changes of entries took away, in SQLite: few rows for a short while.
+
+The ledger is read by its index of entries, or from where it has grown since; an entry may be on a thousand nodes, so each row of it is
+read once, and not once for each of them.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import msgspec
+from sqlite_utils import Database
+
+from issuer.datastore.sqlite import codec
+from issuer.datastore.sqlite.revocations import LIVE_FROM
+from issuer.decisions.audit import NodeID
+from issuer.decisions.supersession import Holding, Supersession
+from svid.entry import EntryID
+
+__all__ = ["SQLiteSupersessions"]
+
+_LIVE = (
+    f"held.number >= {LIVE_FROM} AND held.not_after > :now AND held.state <> 'failed' AND held.revocation = 0"
+    " AND held.kind IN ('x509', 'jwt')"
+)
+_NUMBERS = "(SELECT value FROM json_each(:numbers))"
+
+
+class SQLiteSupersessions:
+    """What operators' changes of entries took away, until it has ended."""
+
+    def __init__(self, database: Database) -> None:
+        self._connection = database.conn
+
+    def holdings(self, entry_ids: Collection[EntryID], *, now: datetime) -> Sequence[Holding]:
+        """What nodes hold for these entries, by entry and node."""
+        rows = self._connection.execute(
+            "SELECT entry_id, node_id, max(not_after) FROM credential AS held"  # noqa: S608 - our own texts
+            f" WHERE {_LIVE} AND entry_id IN (SELECT value FROM json_each(:entry_ids)) GROUP BY entry_id, node_id",
+            {"now": codec.to_micros(now), "entry_ids": codec.texts_to_json(entry_ids)},
+        )
+        return [
+            Holding(entry_id=EntryID(entry_id), node_id=NodeID(node_id), ends_at=codec.from_micros(ends_at))
+            for entry_id, node_id, ends_at in rows
+        ]
+
+    def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
+        """Add some; they are about what the ledger has now. Their numbers."""
+        added = (
+            self._connection.execute(
+                "INSERT INTO supersession (entry_id, node_id, up_to, beyond, actor, at, due_at)"
+                " VALUES (?, ?, (SELECT coalesce(max(number), 0) FROM credential), ?, ?, ?, ?)",
+                (
+                    one.entry_id,
+                    one.node_id,
+                    codec.optional_micros(one.beyond),
+                    one.actor,
+                    codec.to_micros(one.at),
+                    codec.to_micros(one.due_at),
+                ),
+            )
+            for one in supersessions
+        )
+        return [int(row.lastrowid or 0) for row in added]
+
+    def due(self, *, now: datetime, pushed_by: datetime) -> Sequence[Supersession]:
+        """Those whose moment has come, or that are of a moment to come, and those whose SVID was replaced by one issued by `pushed_by`."""
+        rows = self._connection.execute(
+            "SELECT number, entry_id, node_id, beyond, actor, at, due_at FROM supersession"
+            " WHERE due_at <= :now OR at > :now OR number IN ("
+            "  SELECT was.number FROM credential AS next CROSS JOIN supersession AS was"
+            "  ON was.entry_id = next.entry_id AND was.node_id = next.node_id AND was.up_to < next.number"
+            "  WHERE next.number > (SELECT min(up_to) FROM supersession)"
+            "  AND next.kind = 'x509' AND next.state = 'issued' AND next.issued_at <= :pushed_by) ORDER BY number",
+            {"now": codec.to_micros(now), "pushed_by": codec.to_micros(pushed_by)},
+        )
+        return [
+            Supersession(
+                number=number,
+                entry_id=EntryID(entry_id),
+                node_id=NodeID(node_id),
+                beyond=codec.optional_moment(beyond),
+                actor=actor,
+                at=codec.from_micros(at),
+                due_at=codec.from_micros(due_at),
+            )
+            for number, entry_id, node_id, beyond, actor, at, due_at in rows
+        ]
+
+    def serials(self, numbers: Collection[int], *, now: datetime) -> Sequence[str]:
+        """The live credentials that these supersede."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT held.serial FROM credential AS held CROSS JOIN supersession AS was"  # noqa: S608 - our own texts
+            " ON was.entry_id = held.entry_id AND was.node_id = held.node_id AND was.up_to >= held.number"
+            f" WHERE {_LIVE} AND held.entry_id IN (SELECT entry_id FROM supersession WHERE number IN {_NUMBERS})"
+            f" AND +was.number IN {_NUMBERS} AND (was.beyond IS NULL OR held.not_after > was.beyond)",
+            {"now": codec.to_micros(now), "numbers": msgspec.json.encode(list(numbers)).decode()},
+        )
+        return [serial for (serial,) in rows]
+
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._connection.execute("SELECT count(*) FROM supersession").fetchone()[0])
+
+    def delete(self, numbers: Collection[int]) -> None:
+        """Remove these."""
+        self._connection.execute(
+            "DELETE FROM supersession WHERE number IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(list(numbers)).decode(),),
+        )
