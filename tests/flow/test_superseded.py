@@ -10,7 +10,7 @@ from svid.spiffeid import TrustDomain
 from svid.workloadapi.sources import X509Source
 from tests.flow.twodaemons import World
 
-SOON = 20  # seconds; it takes three
+SOON = 60  # seconds; it takes three, and thirty where the issuer is killed before it noted that the new SVID is out
 
 
 def entry_of(world: World, path: str) -> str:
