@@ -30,11 +30,8 @@ __all__ = ["Cache", "HeldX509", "Subscription", "View"]
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _WAKE_COMPARISONS = 10_000  # more than that, and everybody is woken rather than looked at
-_LEAST_AT_ONCE, _MOST_TURNS, _TURN_SECONDS = (
-    8,
-    50,
-    0.01,
-)  # of those whom a revocation list concerns: half a second at most
+_LEAST_AT_ONCE, _MOST_TURNS = 8, 50  # of the streams that hear of a revocation list
+_TURN_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
