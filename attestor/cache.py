@@ -31,6 +31,8 @@ __all__ = ["Cache", "HeldX509", "Subscription", "View"]
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _WAKE_COMPARISONS = 10_000  # more than that, and everybody is woken rather than looked at
+_LEAST_AT_ONCE, _MOST_TURNS = 8, 50  # of the streams that hear of a revocation list
+_TURN_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +218,7 @@ class Cache:
         if crls is not self._crls:
             self._crls = crls
             self._trust = Trust(bundle=self.bundle, crls=self._fitting())
-            self._wake(None)
+            self._wake_in_turns(tuple(self._subscriptions))
 
     def hold(self, minted: Iterable[HeldX509]) -> None:
         """Take minted SVIDs; one whose entry has left or become another meanwhile is dropped, and one that was denied."""
@@ -307,6 +309,14 @@ class Cache:
         for subscription in self._subscriptions:
             if wants is None or any(selectors <= subscription.selectors for selectors in wants):
                 subscription.wake()
+
+    def _wake_in_turns(self, waiting: Sequence[Subscription], at_once: int = 0) -> None:
+        """Wake everybody, some at a time: a list follows each revocation, and must not hold up who waits for an identity."""
+        at_once = at_once or max(_LEAST_AT_ONCE, len(waiting) // _MOST_TURNS)
+        for subscription in waiting[:at_once]:
+            subscription.wake()
+        if left := waiting[at_once:]:
+            asyncio.get_running_loop().call_later(_TURN_SECONDS, self._wake_in_turns, left, at_once)
 
 
 def _facts(entry: RegistrationEntry) -> Counter[str]:

@@ -120,5 +120,4 @@ class DenialLog:
 
 def number_of(token: JWTSVID) -> int | None:
     """What a denial would name a token by; None: it is not one of ours."""
-    jti = token.claims.get("jti")
-    return number_of_jti(jti) if isinstance(jti, str) else None
+    return number_of_jti(token.jti)

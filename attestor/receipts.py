@@ -1,7 +1,7 @@
 """What local processes say that they enforce: the receipts of this node, gathered for whoever asks how far its enforcement points are.
 
-Decided here: which receipts are taken, and when a point is gone. What is denied: deniallog. Who is told of the points: flows/follow_feed.
-Belongs to one event loop; no method awaits.
+Decided here: which receipts are taken, and when a point is gone. What a receipt must look like: svid/wire/denials. What is denied:
+deniallog. Who is told of the points: flows/follow_feed. Belongs to one event loop; no method awaits.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point
 __all__ = ["Follower", "Receipts"]
 
 _MOST_POINTS = 1000  # of one uid
-_POINT_BYTES = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -66,11 +65,8 @@ class Receipts:
         """Note that one of its enforcement points enforces all denials up to that epoch.
 
         Raises:
-            Refused: INVALID for a name that is empty or too long, and for an epoch that was never told; CONFLICT unless it follows;
-                EXHAUSTED when its uid has too many points.
+            Refused: INVALID for an epoch that was never told; CONFLICT unless it follows; EXHAUSTED when its uid has too many points.
         """
-        if not 1 <= len(name.encode()) <= _POINT_BYTES:
-            raise Refused(Kind.INVALID, f"point: expected 1 to {_POINT_BYTES} bytes, found {len(name.encode())}")
         now = self._denials.cursor
         if now is None or epoch.incarnation != now.incarnation or epoch.number > now.number:
             raise Refused(Kind.INVALID, "epoch: expected one that was told, found another")

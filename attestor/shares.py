@@ -33,7 +33,9 @@ class Room:
 
     def give_back(self, whose: EntryID) -> None:
         """Give a place back."""
-        self._taken -= Counter((whose,))  # `-=` forgets what falls to zero
+        self._taken[whose] -= 1
+        if not self._taken[whose]:
+            del self._taken[whose]
         self._all -= 1
 
 

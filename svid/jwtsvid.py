@@ -34,6 +34,7 @@ class JWTSVID:
 
     Attributes:
         claims: everything the token says, read-only.
+        key_id: which authority signed it, as the token says; None: it does not say.
 
     Source: SPIFFE JWT-SVID 3
     """
@@ -45,6 +46,7 @@ class JWTSVID:
     expires_at: datetime
     claims: Mapping[str, JSON] = field(repr=False)
     hint: str = ""
+    key_id: str | None = None
 
     @property
     def jti(self) -> str | None:
@@ -64,11 +66,11 @@ class JWTSVID:
 
         Source: SPIFFE JWT-SVID 2, 3, 5.1
         """
-        _, claims = _parse(token)
-        return cls._of(token, claims, hint)
+        header, claims = _parse(token)
+        return cls._of(token, header, claims, hint)
 
     @classmethod
-    def _of(cls, token: str, claims: dict[str, JSON], hint: str = "") -> Self:
+    def _of(cls, token: str, header: "_Header", claims: dict[str, JSON], hint: str = "") -> Self:
         subject = claims.get("sub")
         if not isinstance(subject, str):
             raise _fault("sub: expected a SPIFFE ID", "3.1")
@@ -87,6 +89,7 @@ class JWTSVID:
             expires_at=expires_at,
             claims=MappingProxyType(claims),
             hint=hint,
+            key_id=header.key_id,
         )
 
 
@@ -113,7 +116,7 @@ def verify(
     if not wanted:
         raise JWTSVIDError("audience: expected at least 1 that is acceptable here, found 0", clause="JWT-SVID A")
     header, claims = _parse(token)
-    svid = JWTSVID._of(token, claims)  # noqa: SLF001 - the constructor that both ways share
+    svid = JWTSVID._of(token, header, claims)  # noqa: SLF001 - the constructor that both ways share
     _check_signature(token, header, _authorities(svid.spiffe_id.trust_domain, header, bundle_for))
     if at >= svid.expires_at + leeway:
         raise _fault(f"exp: expected a moment after {at.isoformat()}, found {svid.expires_at.isoformat()}", "3.3")

@@ -14,8 +14,11 @@ from attestor.flows.serve_denials import ServeDenials, Word
 from attestor.receipts import Follower
 from cognomen.daemon.call import only_request
 from cognomen.daemon.caller import Caller
+from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
+from svid.wire.denials import read_enforced
 from svid.wire.pb import denials_pb2 as pb
 
 __all__ = ["Denials"]
@@ -49,11 +52,15 @@ class Denials:
 
     async def _enforced(self, stream: Stream[pb.EnforcedRequest, pb.EnforcedResponse]) -> None:
         request = await only_request(stream)
-        epoch = Cursor(incarnation=request.epoch.incarnation, number=request.epoch.number)
-        if request.gone:
-            self._flow.receipts.leave(self._follower, request.point)
+        try:
+            receipt = read_enforced(request)
+        except SVIDError as e:
+            raise Refused(Kind.INVALID, str(e)) from e
+        if receipt.gone:
+            self._flow.receipts.leave(self._follower, receipt.point)
         else:
-            self._flow.receipts.take(self._follower, request.point, epoch)
+            epoch = Cursor(incarnation=receipt.epoch.incarnation, number=receipt.epoch.number)
+            self._flow.receipts.take(self._follower, receipt.point, epoch)
         await stream.send_message(pb.EnforcedResponse())
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-import jwt
 from cryptography import x509
 
 from svid.bundle import Bundle
@@ -13,7 +12,7 @@ from svid.keys import PrivateKey
 from svid.spiffeid import SpiffeID
 from svid.x509svid import X509SVID, check_leaf, verify
 
-__all__ = ["authority_of_jwt", "authority_of_x509", "is_vouched_for", "take_jwt", "take_x509"]
+__all__ = ["authority_of_x509", "is_vouched_for", "take_jwt", "take_x509"]
 
 
 def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bundle, at: datetime) -> X509SVID:
@@ -50,11 +49,6 @@ def authority_of_x509(svid: X509SVID) -> str:
     except x509.ExtensionNotFound:
         return ""
     return (found or b"").hex()
-
-
-def authority_of_jwt(svid: JWTSVID) -> str:
-    """Which authority signed it, by its key id; empty: it does not say."""
-    return str(jwt.get_unverified_header(svid.token).get("kid", ""))
 
 
 def take_jwt(token: str, *, spiffe_id: SpiffeID, audiences: Collection[str]) -> JWTSVID:

@@ -13,7 +13,7 @@ import structlog
 
 from attestor.cache import Cache
 from attestor.decisions.clocks import Reading, is_valid
-from attestor.decisions.minted import authority_of_jwt, take_jwt
+from attestor.decisions.minted import take_jwt
 from attestor.decisions.renewal import next_limit, renew_in
 from attestor.deniallog import number_of
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
@@ -56,12 +56,12 @@ class _Kept:
 
     Args:
         number: its jti; None: it has none of ours.
-        authority: the key id of who signed it.
+        authority: the key id of who signed it; None: it does not say.
     """
 
     minted: MintedJWT
     number: int | None
-    authority: str
+    authority: str | None
     renew_at: float
 
 
@@ -114,10 +114,8 @@ class MintJWTs:
             Refused: INVALID or EXHAUSTED as the issuer says, else UNAVAILABLE; only when none is kept that is still valid.
         """
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
-        at = self._clock.read()
         kept = self._kept.get(entry.id, wish)
-        is_fresh = kept is not None and at.monotonic < kept.renew_at and kept.authority not in self._cache.tainted
-        if kept is not None and is_fresh and self._is_good(kept, at):
+        if kept is not None and self._is_fresh(kept, self._clock.read()):
             self._kept.use(entry.id, wish)
             return kept.minted
         answer = await self._mint(wish, entry)
@@ -158,11 +156,8 @@ class MintJWTs:
             self._queue.put(entry.id, wish)
             self._wanted.set()
             self.pulse.wake()
-        try:
-            async with asyncio.timeout(self._answer_seconds):
-                return await asyncio.shield(pending.answer)
-        except TimeoutError:
-            return _not_minted()
+        await asyncio.wait([pending.answer], timeout=self._answer_seconds)  # cancelled, it takes the answer from nobody
+        return pending.answer.result() if pending.answer.done() else _not_minted()
 
     async def _mint_batch(self, wishes: Sequence[_Wish]) -> None:
         requests = [JWTRequest(entry_id=wish.entry_id, audiences=wish.audiences) for wish in wishes]
@@ -212,8 +207,12 @@ class MintJWTs:
         at = self._clock.read()
         life, left = minted.expires_at - minted.issued_at, minted.expires_at - at.own
         wait = renew_in(life, left=left, jitter=_HALF_LIFE).total_seconds()
-        self._kept.put(entry.id, wish, _Kept(minted, number, authority_of_jwt(svid), at.monotonic + wait))
+        self._kept.put(entry.id, wish, _Kept(minted, number, svid.key_id, at.monotonic + wait))
         return minted
+
+    def _is_fresh(self, kept: _Kept, at: Reading) -> bool:
+        is_early = at.monotonic < kept.renew_at
+        return is_early and kept.authority not in self._cache.tainted and self._is_good(kept, at)
 
     def _is_good(self, kept: _Kept, at: Reading) -> bool:
         minted = kept.minted

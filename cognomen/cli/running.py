@@ -98,12 +98,14 @@ def run(log_level: str, main: Callable[[], Coroutine[None, None, None]]) -> None
     import uvloop  # noqa: PLC0415 - only daemons need it
 
     from cognomen.daemon import logs  # noqa: PLC0415
+    from cognomen.daemon.collector import keep_pauses_short  # noqa: PLC0415
     from cognomen.daemon.descriptors import raise_descriptor_limit  # noqa: PLC0415
     from cognomen.daemon.privatememory import keep_memory_private  # noqa: PLC0415
 
     logs.configure(log_level)
     keep_memory_private()
     raise_descriptor_limit()
+    keep_pauses_short()
     uvloop.run(main())
 
 

@@ -4,6 +4,7 @@ Who hears of denials is svid/workloadapi/denials; what a point does with them, i
 """
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
@@ -17,6 +18,14 @@ __all__ = ["Points"]
 
 _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
+
+_REST_MS = 100, 300
+"""How long a receipt waits, at least and at most: whoever brings the denial has others to tell of it first."""
+
+
+def _rest() -> float:
+    least, most = _REST_MS
+    return (least + secrets.randbelow(most - least)) / 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,14 +44,16 @@ class Points:
 
     Args:
         send: brings a receipt to the attestor, or raises WorkloadAPIError.
+        rest: gives the seconds that the next receipts wait, so that what comes meanwhile is in them.
 
     Attributes:
         thread: which sends; over soon after `end`, once the call ended that it is in.
     """
 
-    def __init__(self, send: Callable[[Enforced], None]) -> None:
+    def __init__(self, send: Callable[[Enforced], None], *, rest: Callable[[], float] = _rest) -> None:
         self.thread = threading.Thread(target=self._run, name="svid-receipts", daemon=True)
         self._send = send
+        self._rest = rest
         self._changed = threading.Condition()
         self._points: dict[object, _Point] = {}
         self._due: dict[str, Enforced] = {}
@@ -128,22 +139,22 @@ class Points:
         return name in self._due and self._due[name].gone
 
     def _run(self) -> None:
-        while (receipt := self._next()) is not None:
-            try:
-                self._send(receipt)
-            except WorkloadAPIError as e:
-                _log.info("receipt lost", extra={"point": receipt.point, "reason": str(e)})
-                with self._changed:  # so that it is due again with the next message
-                    if receipt.gone:
-                        self._sent.setdefault(receipt.point, receipt.epoch)
-                    else:
-                        self._sent.pop(receipt.point, None)
+        while self._wait():
+            while (receipt := self._next()) is not None:
+                self._bring(receipt)
 
-    def _next(self) -> Enforced | None:
-        """Wait for the next receipt that is due; None: there will be no more."""
+    def _wait(self) -> bool:
+        """Wait until receipts are due, and a little longer; False: there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._due or self._is_ended)
-            if self._is_ended:
+        seconds = self._rest()
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._is_ended, seconds)
+
+    def _next(self) -> Enforced | None:
+        """The next receipt that is due; None: there are no more now."""
+        with self._changed:
+            if self._is_ended or not self._due:
                 return None
             receipt = self._due.pop(next(iter(self._due)))  # whichever has waited longest
             if receipt.gone:
@@ -151,3 +162,14 @@ class Points:
             else:
                 self._sent[receipt.point] = receipt.epoch
         return receipt
+
+    def _bring(self, receipt: Enforced) -> None:
+        try:
+            self._send(receipt)
+        except WorkloadAPIError as e:
+            _log.info("receipt lost", extra={"point": receipt.point, "reason": str(e)})
+            with self._changed:  # so that it is due again with the next message
+                if receipt.gone:
+                    self._sent.setdefault(receipt.point, receipt.epoch)
+                else:
+                    self._sent.pop(receipt.point, None)

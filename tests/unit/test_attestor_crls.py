@@ -1,6 +1,7 @@
 """Which revocation lists an attestor holds, and which it hands out."""
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 
@@ -158,6 +159,18 @@ class TestCache:
                     await anybody.changed()
         assert cache.view(frozenset()).trust is before
         assert [crl.der for crl in before.crls] == [OF_ONE]
+
+    async def test_of_many_streams_some_hear_of_a_list_at_a_time_and_all_of_them_soon(self) -> None:
+        cache = self.cache()
+        with ExitStack() as open_streams:
+            streams = [open_streams.enter_context(cache.subscribe(frozenset())) for _ in range(1000)]
+            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                hearing = [group.create_task(stream.changed()) for stream in streams]
+                await asyncio.sleep(0)
+                cache.take_crl(OF_ONE, at=NOW)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert sum(one.done() for one in hearing) == 20
 
     def test_a_list_that_is_refused_leaves_what_is_held(self) -> None:
         cache = self.cache()

@@ -68,6 +68,7 @@ BUNDLE_OF_ONE = Bundle(trust_domain=TRUST_DOMAIN, jwt_authorities={"authority-1"
 def test_a_token_shows_neither_itself_nor_its_claims() -> None:
     svid = JWTSVID.parse_insecure(TOKEN, hint="internal")
     assert svid.hint == "internal"
+    assert svid.key_id == "ES256"
     assert svid.issued_at is None
     assert TOKEN not in repr(svid)
     assert "exp" not in repr(svid).replace("expires_at", "")

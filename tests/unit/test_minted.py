@@ -7,8 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attestor.decisions.minted import authority_of_jwt, authority_of_x509
-from svid.jwtsvid import JWTSVID
+from attestor.decisions.minted import authority_of_x509
 from svid.keys import KeyKind, generate_private_key
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
@@ -26,11 +25,6 @@ def test_an_x509_svid_names_its_authority_by_the_key_identifier() -> None:
     svid = X509SVID(spiffe_id=WEB, chain=(leaf,), private_key=key)
     assert authority_of_x509(svid) == authority.key_id
     assert authority_of_x509(replace(svid, chain=(_without_identifier(),))) == ""
-
-
-def test_a_jwt_svid_names_its_authority_by_the_key_id() -> None:
-    authority = Authority(TD, FakeClock(), name="b")
-    assert authority_of_jwt(JWTSVID.parse_insecure(authority.token(WEB, ["db"], ttl=HOUR))) == "jwt-b"
 
 
 def _without_identifier() -> x509.Certificate:

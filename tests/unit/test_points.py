@@ -26,7 +26,10 @@ class World:
         self.loses: set[str] = set()
         self.may_send = threading.Event()
         self.may_send.set()
-        self.points = Points(self._send)
+        self.rests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.may_wake = threading.Event()
+        self.may_wake.set()
+        self.points = Points(self._send, rest=self._rest)
         self.points.thread.start()
 
     def _send(self, receipt: Enforced) -> None:
@@ -35,6 +38,11 @@ class World:
         assert self.may_send.wait(10)
         if is_lost:
             raise WorkloadAPIError("lost", code="UNAVAILABLE")
+
+    def _rest(self) -> float:
+        self.rests.put(None)
+        assert self.may_wake.wait(10)
+        return 0
 
     def register(self, name: str, *, told: list[int] | None = None, fails: int = 0) -> Callable[[], None]:
         """Register a point that keeps what it was told, after it raised so many times."""
@@ -75,6 +83,7 @@ def world() -> Iterator[World]:
     world = World()
     yield world
     world.may_send.set()
+    world.may_wake.set()
     world.points.end()
     world.points.thread.join(10)
     assert not world.points.thread.is_alive()
@@ -174,6 +183,32 @@ def test_a_receipt_that_is_on_its_way_holds_up_nobody_and_only_the_latest_follow
     assert told == list(range(1, 50))
     world.may_send.set()
     assert world.next() == ("a", 49)
+
+
+def test_receipts_rest_before_they_go_and_what_comes_meanwhile_is_in_them(world: World) -> None:
+    told: list[int] = []
+    world.register("a", told=told)
+    world.may_wake.clear()
+    world.come(1, 1)
+    world.rests.get(timeout=10)
+    world.come(2, 2)
+    world.register("b")
+    assert told == [1, 2]
+    assert world.receipts.empty()
+    world.may_wake.set()
+    assert {world.next(), world.next()} == {("a", 2), ("b", 2)}
+    assert world.is_quiet()
+
+
+def test_whoever_ends_while_receipts_rest_sends_none_of_them(world: World) -> None:
+    world.register("a")
+    world.may_wake.clear()
+    world.come(1, 1)
+    world.rests.get(timeout=10)
+    world.points.end()
+    world.may_wake.set()
+    world.points.thread.join(10)
+    assert world.receipts.empty()
 
 
 def test_whoever_unregistered_hears_nothing_and_gives_no_receipt(world: World) -> None:
