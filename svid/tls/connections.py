@@ -10,8 +10,9 @@ import functools
 import socket
 import ssl
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 from svid.errors import AuthorizationError
 from svid.spiffeid import SpiffeID
@@ -24,26 +25,35 @@ if TYPE_CHECKING:
 __all__ = ["CheckedObject", "CheckedSocket", "Gate", "end_when_revoked", "peer_id"]
 
 # The stdlib's own, without the detour by super(), which a loop of small reads feels.
-_READ, _WRITE, _SEND = ssl.SSLSocket.read, ssl.SSLSocket.write, ssl.SSLSocket.send
-_RECV, _RECV_INTO, _SENDALL = ssl.SSLSocket.recv, ssl.SSLSocket.recv_into, ssl.SSLSocket.sendall
-_READ_OBJECT, _WRITE_OBJECT = ssl.SSLObject.read, ssl.SSLObject.write
+_READ, _RECV_INTO = ssl.SSLSocket.read, ssl.SSLSocket.recv_into
+_WRITE, _SEND = ssl.SSLSocket.write, ssl.SSLSocket.send
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-@runtime_checkable
-class Gate(Protocol):
-    """What a checked connection asks of its context."""
+class Gate(ABC):
+    """What a checked connection asks of its context; a base class, because whether something has a Protocol's methods takes long to see."""
 
+    @abstractmethod
     def check_identity(self) -> None:
         """Refuse where there is no identity of our own."""
 
+    @abstractmethod
     def recognise(self, chain: Iterable[bytes]) -> Peer:
         """Admit a peer, or refuse it."""
 
+    @abstractmethod
     def hold(self, connection: Held) -> None:
         """End this connection when its peer is denied."""
+
+
+class _TLS(Protocol):
+    """What OpenSSL does for a connection; the stdlib keeps it as `_sslobj`, which its stubs do not know."""
+
+    def read(self, len: int, buffer: "WriteableBuffer" = ...) -> bytes: ...  # noqa: A002 - the stdlib's name
+    def write(self, data: "ReadableBuffer") -> int: ...
+    def get_unverified_chain(self) -> list[_ssl.Certificate]: ...
 
 
 class _Checked:
@@ -98,6 +108,9 @@ def _unless_revoked(method: Callable[_P, _R]) -> Callable[_P, _R]:
 class CheckedSocket(_Checked, ssl.SSLSocket):
     """A blocking socket."""
 
+    _sslobj: _TLS | None
+    suppress_ragged_eofs: bool
+
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the stdlib's signature
         """Shake hands, and admit the peer."""
         try:
@@ -111,12 +124,21 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
             self.close()
             raise
 
+    # A small read takes little more time than a call of Python's: what passes on an open connection goes straight to OpenSSL.
+
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
         if not self._is_open:
             self._demand_passage()
+        tls = self._sslobj
+        if tls is None:
+            return _READ(self, len, buffer)  # which says why not
         try:
-            return _READ(self, len, buffer)
+            return tls.read(len) if buffer is None else tls.read(len, buffer)
+        except ssl.SSLEOFError:
+            if not self.suppress_ragged_eofs:
+                raise
+            return b"" if buffer is None else 0  # type: ignore[return-value]  # as the stdlib, whose stub knows bytes alone
         finally:
             if not self._is_open:
                 self.demand_unrevoked()
@@ -135,21 +157,18 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
         """Send to the peer."""
         if not self._is_open:
             self._demand_passage()
+        tls = self._sslobj
         try:
-            return _SEND(self, data, flags)
+            return _SEND(self, data, flags) if tls is None or flags else tls.write(data)
         finally:
             if not self._is_open:
                 self.demand_unrevoked()
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Read what the peer sent."""
-        if self.revoked:
-            self.demand_unrevoked()
-        try:
-            return _RECV(self, buflen, flags)
-        finally:
-            if self.revoked:
-                self.demand_unrevoked()
+        if self._sslobj is None or flags:
+            return self._recv_otherwise(buflen, flags)
+        return self.read(buflen)
 
     def recv_into(self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0) -> int:
         """Read what the peer sent."""
@@ -163,19 +182,22 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
 
     def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
         """Send to the peer."""
-        if self.revoked:
-            self.demand_unrevoked()
-        try:
-            _SENDALL(self, data, flags)
-        finally:
-            if self.revoked:
-                self.demand_unrevoked()
+        if self._sslobj is None or flags:
+            self._sendall_otherwise(data, flags)
+            return
+        self.demand_unrevoked()
+        with memoryview(data) as view, view.cast("B") as octets:
+            sent, size = 0, len(octets)
+            while sent < size:
+                sent += self.send(octets[sent:])
 
     def _demand_passage(self) -> None:
         self.demand_unrevoked()
         self.do_handshake()
 
     # These come down to the ones above, until TLS is over on a connection that goes on without it.
+    _recv_otherwise = _unless_revoked(ssl.SSLSocket.recv)
+    _sendall_otherwise = _unless_revoked(ssl.SSLSocket.sendall)
     pending = _unless_revoked(ssl.SSLSocket.pending)
     recvfrom = _unless_revoked(ssl.SSLSocket.recvfrom)
     recvfrom_into = _unless_revoked(ssl.SSLSocket.recvfrom_into)
@@ -193,6 +215,7 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
 class CheckedObject(_Checked, ssl.SSLObject):
     """A pair of buffers; asyncio and uvloop use these, and the transport that is around them is theirs."""
 
+    _sslobj: _TLS
     _end: Callable[[], None] | None = None
 
     def do_handshake(self) -> None:
@@ -207,7 +230,7 @@ class CheckedObject(_Checked, ssl.SSLObject):
         if not self._is_open:
             self._demand_passage()
         try:
-            return _READ_OBJECT(self, len, buffer)
+            return self._sslobj.read(len) if buffer is None else self._sslobj.read(len, buffer)
         finally:
             if not self._is_open:
                 self.demand_unrevoked()
@@ -217,7 +240,7 @@ class CheckedObject(_Checked, ssl.SSLObject):
         if not self._is_open:
             self._demand_passage()
         try:
-            return _WRITE_OBJECT(self, data)
+            return self._sslobj.write(data)
         finally:
             if not self._is_open:
                 self.demand_unrevoked()

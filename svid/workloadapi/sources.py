@@ -196,7 +196,7 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
         Where nobody tells of denials, by the revocation lists that came with the bundles: those close no connection (`on_denied`).
         """
         is_denied = super().is_denied(trust_domain, number)
-        if is_denied or self.denials_age() is not None:
+        if is_denied or self._denials.is_told:
             return is_denied
         try:
             return self._listed.is_denied(trust_domain, number, self.context)

@@ -185,6 +185,55 @@ def test_nothing_passes_either_where_tls_is_over_and_the_socket_is_used_on(
             PASSING[name](far, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["read", "recv", "recv_into"])
+def test_a_peer_that_leaves_without_a_word_is_the_end_of_what_is_read(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity, tmp_path: Path, name: str
+) -> None:
+    near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+    with far:
+        near.close()
+        assert PASSING[name](far, tmp_path) == (0 if name == "recv_into" else b"")
+
+
+def test_a_peer_that_leaves_without_a_word_is_an_error_where_that_is_wanted(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity
+) -> None:
+    near, far = socket.socketpair()
+    accepted = pool.submit(
+        server_context(knowing, ANYBODY).wrap_socket, far, server_side=True, suppress_ragged_eofs=False
+    )
+    with client_context(client, ANYBODY).wrap_socket(near), accepted.result(10) as mine:
+        socket.socket.shutdown(mine, socket.SHUT_RD)
+        with pytest.raises(ssl.SSLEOFError):
+            mine.recv(1)
+
+
+@pytest.mark.parametrize("name", ["read", "write", "recv", "recv_into", "send", "sendall"])
+def test_a_connection_that_was_closed_here_says_so_as_the_stdlib_does(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity, tmp_path: Path, name: str
+) -> None:
+    near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+    near.close()
+    far.close()
+    with pytest.raises(
+        ValueError if name in {"read", "write"} else OSError, match=r"closed or unwrapped|Bad file descriptor"
+    ):
+        PASSING[name](far, tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(range(256)) * 1000, memoryview(b"12345678").cast("I")])
+def test_all_of_it_is_sent(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity, data: bytes | memoryview
+) -> None:
+    near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+    with near:
+        sending = pool.submit(far.sendall, data)
+        sending.add_done_callback(lambda _: far.close())
+        with near.makefile("rb") as file:
+            assert file.read() == bytes(data)
+        assert sending.result(10) is None
+
+
 class Within:
     """A call in a thread of its own that waits in the kernel, for a socket."""
 
