@@ -10,8 +10,11 @@ import functools
 import socket
 import ssl
 import sys
+import weakref
 from abc import ABC, abstractmethod
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 from svid.errors import AuthorizationError
@@ -224,6 +227,21 @@ class CheckedObject(_Checked, ssl.SSLObject):
         gate.check_identity()
         super().do_handshake()
         self._admit(gate, _peer_chain(self))
+        if self._end is None:
+            self._end_with(sys._getframe(1))  # noqa: SLF001 - the one way to see who has these buffers: nothing leads there from here
+
+    def _end_with(self, caller: FrameType) -> None:
+        """Know how to close what is around these buffers, where asyncio has put it there; its protocol is who shakes hands."""
+        protocol = caller.f_locals.get("self")
+        if not isinstance(protocol, SSLProtocol):
+            return
+        loop, known = asyncio.get_running_loop(), weakref.ref(protocol)
+
+        def transport() -> asyncio.WriteTransport | None:
+            protocol = known()
+            return None if protocol is None else protocol._app_transport  # noqa: SLF001 - it is told to nobody but the application
+
+        self.end_by(lambda: _end_soon(loop, transport))
 
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
@@ -277,9 +295,10 @@ def peer_id(connection: object) -> SpiffeID:
 
 
 def end_when_revoked(transport: asyncio.WriteTransport) -> None:
-    """Have an asyncio transport of a LiveContext end at once when its peer is denied, also while nothing passes; call it in its loop.
+    """Have a transport of a LiveContext end at once when its peer is denied, also while nothing passes; call it in its loop.
 
-    Without this the next byte ends it, whichever way it goes: what an idle connection is made of is known to the loop alone.
+    asyncio's own loops need no telling. With any other, uvloop's for example, the next byte would end it, whichever way it goes: what
+    an idle connection is made of is known to the loop alone.
 
     Raises:
         AuthorizationError: not a connection of a LiveContext.
@@ -288,13 +307,21 @@ def end_when_revoked(transport: asyncio.WriteTransport) -> None:
     if not isinstance(connection, CheckedObject):
         raise AuthorizationError("transport: expected one of a LiveContext, found another")
     loop = asyncio.get_running_loop()
+    connection.end_by(lambda: _end_soon(loop, lambda: transport))
+
+
+def _end_soon(loop: asyncio.AbstractEventLoop, find: Callable[[], asyncio.WriteTransport | None]) -> None:
+    """Have a loop end a transport of its own, whose connection refuses every byte by now; from any thread."""
 
     def end() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
+        transport = find()
+        if transport is not None:
             # A byte that never leaves, because the connection refuses it: so the application learns why, as `abort` would not let it.
-            loop.call_soon_threadsafe(transport.write, b"\0")
+            transport.write(b"\0")
+            transport.abort()  # one that was being closed takes no byte, and would send what it still has
 
-    connection.end_by(end)
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
+        loop.call_soon_threadsafe(end)
 
 
 def _gate(connection: ssl.SSLSocket | ssl.SSLObject) -> Gate:

@@ -19,7 +19,7 @@ import uvloop
 from svid.errors import AuthorizationError, RevokedError
 from svid.spiffeid import TrustDomain
 from svid.tls.authorize import matching
-from svid.tls.connections import CheckedSocket, end_when_revoked
+from svid.tls.connections import CheckedObject, CheckedSocket, end_when_revoked
 from svid.tls.context import LiveContext, client_context, server_context
 from svid.tls.refusals import OutdatedError, RevokedHandshakeError, RevokedPeerError
 from tests.doubles.clock import FakeClock
@@ -501,6 +501,95 @@ def test_what_a_stream_has_not_sent_yet_stays_here(
             assert got < MANY // 2  # what the kernel held, and both ends of the loop
 
     runner.run(run())
+
+
+def test_what_a_stream_that_is_being_closed_has_not_sent_yet_stays_here(
+    runner: asyncio.Runner, client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            end_when_revoked(ends.writer.transport)
+            ends.writer.write(bytes(MANY))
+            ends.writer.close()
+            got = len(await ends.near[0].read(1))
+            knowing.revoke_svid(client.svid)
+            got += len(await _rest(ends.near[0]))
+            assert got < MANY // 2  # what the kernel held, and both ends of the loop
+
+    runner.run(run())
+
+
+def test_a_stream_of_asyncio_ends_at_once_though_nobody_told_us_of_it(
+    client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            waiting = asyncio.ensure_future(ends.reader.read(1))
+            await asyncio.to_thread(knowing.revoke_svid, client.svid)
+            with pytest.raises(RevokedPeerError):
+                await waiting
+            assert await _rest(ends.near[0]) == b""
+
+    asyncio.run(run())
+
+
+def test_what_asyncio_has_not_sent_yet_stays_here_though_nobody_told_us_of_it(
+    client: Identity, knowing: KnowingIdentity
+) -> None:
+    """A server that writes and does not read, as one does whose answer is long."""
+
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            transport = ends.writer.transport
+            assert isinstance(transport, asyncio.ReadTransport)
+            transport.pause_reading()
+            ends.writer.write(bytes(MANY))
+            got = len(await ends.near[0].read(1))
+            knowing.revoke_svid(client.svid)
+            got += len(await _rest(ends.near[0]))
+            assert got < MANY // 2
+            with pytest.raises(RevokedPeerError):
+                await ends.writer.drain()
+
+    asyncio.run(run())
+
+
+def test_a_client_of_asyncio_ends_as_well_and_one_that_began_without_tls(
+    domain: TrustDomainDouble, knowing: KnowingIdentity
+) -> None:
+    """`start_tls`: who shakes hands is another transport's protocol then."""
+
+    async def run() -> None:
+        of_server = server_context(Identity(domain.svid("/server"), domain.bundle), ANYBODY)
+        accepted: asyncio.Future[object] = asyncio.Future()
+
+        async def upgrade(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await writer.start_tls(of_server)
+            accepted.set_result(writer)
+
+        async with asyncio.timeout(10):
+            listening = await asyncio.start_server(upgrade, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+            await writer.start_tls(client_context(knowing, ANYBODY), server_hostname="any")
+            await accepted
+            waiting = asyncio.ensure_future(reader.read(1))
+            knowing.revoke(domain.name, *_serials(writer))
+            with pytest.raises(RevokedPeerError):
+                await waiting
+            listening.close()
+
+    asyncio.run(run())
+
+
+def _serials(writer: asyncio.StreamWriter) -> frozenset[int]:
+    """Those of the other end's chain."""
+    connection = writer.get_extra_info("ssl_object")
+    assert isinstance(connection, CheckedObject)
+    assert connection.peer is not None
+    return connection.peer.numbers
 
 
 def test_a_stream_is_refused_to_a_denied_peer(
