@@ -22,7 +22,7 @@ _MOST_POINTS = 1000  # of one uid
 
 @dataclass(slots=True, eq=False)
 class Follower:
-    """One connection of a process; each source of our library has its own.
+    """One connection of a process; the sources of our library share one, so that their points of one name are one.
 
     Args:
         streams: how many it follows the denials on.

@@ -10,8 +10,12 @@ import functools
 import socket
 import ssl
 import sys
+import weakref
+from abc import ABC, abstractmethod
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
+from types import FrameType
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 from svid.denials import OPEN_FOR
 from svid.errors import AuthorizationError
@@ -25,26 +29,35 @@ if TYPE_CHECKING:
 __all__ = ["CheckedObject", "CheckedSocket", "Gate", "end_when_revoked", "peer_id"]
 
 # The stdlib's own, without the detour by super(), which a loop of small reads feels.
-_READ, _WRITE, _SEND = ssl.SSLSocket.read, ssl.SSLSocket.write, ssl.SSLSocket.send
-_RECV, _RECV_INTO, _SENDALL = ssl.SSLSocket.recv, ssl.SSLSocket.recv_into, ssl.SSLSocket.sendall
-_READ_OBJECT, _WRITE_OBJECT = ssl.SSLObject.read, ssl.SSLObject.write
+_READ, _RECV_INTO = ssl.SSLSocket.read, ssl.SSLSocket.recv_into
+_WRITE, _SEND = ssl.SSLSocket.write, ssl.SSLSocket.send
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-@runtime_checkable
-class Gate(Protocol):
-    """What a checked connection asks of its context."""
+class Gate(ABC):
+    """What a checked connection asks of its context; a base class, because whether something has a Protocol's methods takes long to see."""
 
+    @abstractmethod
     def check_identity(self) -> None:
         """Refuse where there is no identity of our own."""
 
+    @abstractmethod
     def recognise(self, chain: Iterable[bytes]) -> Peer:
         """Admit a peer, or refuse it."""
 
+    @abstractmethod
     def hold(self, connection: Held) -> None:
         """End this connection when its peer is denied, or outlived."""
+
+
+class _TLS(Protocol):
+    """What OpenSSL does for a connection; the stdlib keeps it as `_sslobj`, which its stubs do not know."""
+
+    def read(self, len: int, buffer: "WriteableBuffer" = ...) -> bytes: ...  # noqa: A002 - the stdlib's name
+    def write(self, data: "ReadableBuffer") -> int: ...
+    def get_unverified_chain(self) -> list[_ssl.Certificate]: ...
 
 
 class _Checked:
@@ -111,6 +124,9 @@ def _unless_revoked(method: Callable[_P, _R]) -> Callable[_P, _R]:
 class CheckedSocket(_Checked, ssl.SSLSocket):
     """A blocking socket."""
 
+    _sslobj: _TLS | None
+    suppress_ragged_eofs: bool
+
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the stdlib's signature
         """Shake hands, and admit the peer."""
         try:
@@ -124,12 +140,21 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
             self.close()
             raise
 
+    # A small read takes little more time than a call of Python's: what passes on an open connection goes straight to OpenSSL.
+
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
         if not self._is_open:
             self._demand_passage()
+        tls = self._sslobj
+        if tls is None:
+            return _READ(self, len, buffer)  # which says why not
         try:
-            return _READ(self, len, buffer)
+            return tls.read(len) if buffer is None else tls.read(len, buffer)
+        except ssl.SSLEOFError:
+            if not self.suppress_ragged_eofs:
+                raise
+            return b"" if buffer is None else 0  # type: ignore[return-value]  # as the stdlib, whose stub knows bytes alone
         finally:
             if not self._is_open:
                 self.demand_unrevoked()
@@ -148,21 +173,18 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
         """Send to the peer."""
         if not self._is_open:
             self._demand_passage()
+        tls = self._sslobj
         try:
-            return _SEND(self, data, flags)
+            return _SEND(self, data, flags) if tls is None or flags else tls.write(data)
         finally:
             if not self._is_open:
                 self.demand_unrevoked()
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Read what the peer sent."""
-        if self.revoked:
-            self.demand_unrevoked()
-        try:
-            return _RECV(self, buflen, flags)
-        finally:
-            if self.revoked:
-                self.demand_unrevoked()
+        if self._sslobj is None or flags:
+            return self._recv_otherwise(buflen, flags)
+        return self.read(buflen)
 
     def recv_into(self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0) -> int:
         """Read what the peer sent."""
@@ -176,19 +198,22 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
 
     def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
         """Send to the peer."""
-        if self.revoked:
-            self.demand_unrevoked()
-        try:
-            _SENDALL(self, data, flags)
-        finally:
-            if self.revoked:
-                self.demand_unrevoked()
+        if self._sslobj is None or flags:
+            self._sendall_otherwise(data, flags)
+            return
+        self.demand_unrevoked()
+        with memoryview(data) as view, view.cast("B") as octets:
+            sent, size = 0, len(octets)
+            while sent < size:
+                sent += self.send(octets[sent:])
 
     def _demand_passage(self) -> None:
         self.demand_unrevoked()
         self.do_handshake()
 
     # These come down to the ones above, until TLS is over on a connection that goes on without it.
+    _recv_otherwise = _unless_revoked(ssl.SSLSocket.recv)
+    _sendall_otherwise = _unless_revoked(ssl.SSLSocket.sendall)
     pending = _unless_revoked(ssl.SSLSocket.pending)
     recvfrom = _unless_revoked(ssl.SSLSocket.recvfrom)
     recvfrom_into = _unless_revoked(ssl.SSLSocket.recvfrom_into)
@@ -206,6 +231,7 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
 class CheckedObject(_Checked, ssl.SSLObject):
     """A pair of buffers; asyncio and uvloop use these, and the transport that is around them is theirs."""
 
+    _sslobj: _TLS
     _end: Callable[[], None] | None = None
 
     def do_handshake(self) -> None:
@@ -214,13 +240,28 @@ class CheckedObject(_Checked, ssl.SSLObject):
         gate.check_identity()
         super().do_handshake()
         self._admit(gate, _peer_chain(self))
+        if self._end is None:
+            self._end_with(sys._getframe(1))  # noqa: SLF001 - the one way to see who has these buffers: nothing leads there from here
+
+    def _end_with(self, caller: FrameType) -> None:
+        """Know how to close what is around these buffers, where asyncio has put it there; its protocol is who shakes hands."""
+        protocol = caller.f_locals.get("self")
+        if not isinstance(protocol, SSLProtocol):
+            return
+        loop, known = asyncio.get_running_loop(), weakref.ref(protocol)
+
+        def transport() -> asyncio.WriteTransport | None:
+            protocol = known()
+            return None if protocol is None else protocol._app_transport  # noqa: SLF001 - it is told to nobody but the application
+
+        self.end_by(lambda: _end_soon(loop, transport))
 
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
         if not self._is_open:
             self._demand_passage()
         try:
-            return _READ_OBJECT(self, len, buffer)
+            return self._sslobj.read(len) if buffer is None else self._sslobj.read(len, buffer)
         finally:
             if not self._is_open:
                 self.demand_unrevoked()
@@ -230,7 +271,7 @@ class CheckedObject(_Checked, ssl.SSLObject):
         if not self._is_open:
             self._demand_passage()
         try:
-            return _WRITE_OBJECT(self, data)
+            return self._sslobj.write(data)
         finally:
             if not self._is_open:
                 self.demand_unrevoked()
@@ -267,9 +308,10 @@ def peer_id(connection: object) -> SpiffeID:
 
 
 def end_when_revoked(transport: asyncio.WriteTransport) -> None:
-    """Have an asyncio transport of a LiveContext end at once when its peer is denied, also while nothing passes; call it in its loop.
+    """Have a transport of a LiveContext end at once when its peer is denied, also while nothing passes; call it in its loop.
 
-    Without this the next byte ends it, whichever way it goes: what an idle connection is made of is known to the loop alone.
+    asyncio's own loops need no telling. With any other, uvloop's for example, the next byte would end it, whichever way it goes: what
+    an idle connection is made of is known to the loop alone.
 
     Raises:
         AuthorizationError: not a connection of a LiveContext.
@@ -278,13 +320,21 @@ def end_when_revoked(transport: asyncio.WriteTransport) -> None:
     if not isinstance(connection, CheckedObject):
         raise AuthorizationError("transport: expected one of a LiveContext, found another")
     loop = asyncio.get_running_loop()
+    connection.end_by(lambda: _end_soon(loop, lambda: transport))
+
+
+def _end_soon(loop: asyncio.AbstractEventLoop, find: Callable[[], asyncio.WriteTransport | None]) -> None:
+    """Have a loop end a transport of its own, whose connection refuses every byte by now; from any thread."""
 
     def end() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
+        transport = find()
+        if transport is not None:
             # A byte that never leaves, because the connection refuses it: so the application learns why, as `abort` would not let it.
-            loop.call_soon_threadsafe(transport.write, b"\0")
+            transport.write(b"\0")
+            transport.abort()  # one that was being closed takes no byte, and would send what it still has
 
-    connection.end_by(end)
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
+        loop.call_soon_threadsafe(end)
 
 
 def _gate(connection: ssl.SSLSocket | ssl.SSLObject) -> Gate:

@@ -23,7 +23,7 @@ from svid.errors import AuthorizationError, SVIDError, X509SVIDError
 from svid.source import X509Identity, demand_source
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.tls.authorize import Authorizer, strictly
-from svid.tls.connections import CheckedObject, CheckedSocket, peer_id
+from svid.tls.connections import CheckedObject, CheckedSocket, Gate, peer_id
 from svid.tls.enforcement import Enforcement, Held, Peer
 from svid.tls.refusals import (
     HandshakeRefusedError,
@@ -255,7 +255,7 @@ class _Admitted(NamedTuple):
     until: datetime
 
 
-class _InnerContext(_MutualContext):
+class _InnerContext(_MutualContext, Gate):
     """What OpenSSL sees: one identity, the authorities of every trusted trust domain."""
 
     sslsocket_class = CheckedSocket

@@ -83,12 +83,16 @@ class WorkloadAPIClient:
         socket: `unix:///path` or `tcp://ip:port`; without it SPIFFE_ENDPOINT_SOCKET says where.
         timeout: how long each call may take.
 
+    Attributes:
+        target: where the Workload API is, as gRPC names it.
+
     Raises:
         AddressError: no address, or none that can be used.
     """
 
     def __init__(self, socket: str | None = None, *, timeout: timedelta = timedelta(seconds=10)) -> None:
-        self._channel = grpc.insecure_channel(endpoint_target(socket), options=_OPTIONS)
+        self.target = endpoint_target(socket)
+        self._channel = grpc.insecure_channel(self.target, options=_OPTIONS)
         self._timeout = timeout
 
     def __enter__(self) -> Self:

@@ -83,6 +83,11 @@ class FollowedDenials:
         """
         return self._points.register(callback, point)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether anybody tells what is denied."""
+        return self._word is not None
+
     def denials_age(self) -> timedelta | None:
         """How old the issuer's last word is that stands behind `is_denied`; None: nobody tells."""
         word = self._word

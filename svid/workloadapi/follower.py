@@ -56,13 +56,21 @@ class Follower(Generic[_Message, _Value]):
             WorkloadAPIError: none came yet, or the Workload API said that what came must not be used any more; `code` says which.
         """
         with self._changing:
-            if self._kept.is_ended:
-                raise WorkloadAPIError("source: expected an open one, found it closed", code="CANCELLED")
+            self.demand_open()
             if self._value is not None:
                 return self._value
             if self._error is not None:
                 raise WorkloadAPIError(str(self._error), code=self._error.code, clause=self._error.clause)
             raise WorkloadAPIError("the Workload API has not answered yet", code="UNAVAILABLE")
+
+    def demand_open(self) -> None:
+        """Refuse once it was ended.
+
+        Raises:
+            WorkloadAPIError: CANCELLED.
+        """
+        if self._kept.is_ended:
+            raise WorkloadAPIError("source: expected an open one, found it closed", code="CANCELLED")
 
     def _is_settled(self) -> bool:
         return self._value is not None or self._gave_up or self._kept.is_ended

@@ -1,8 +1,8 @@
 """What a workload holds: its X509-SVIDs and JWT-SVIDs, kept up to date from the Workload API without its doing.
 
-A source follows two streams in threads of their own, its values' (svid/workloadapi/follower) and that of what is denied
-(svid/workloadapi/denials), and may be asked from any thread or task; nothing here decides whom to trust with which call (svid/tls) or when
-an identity is renewed (the attestor).
+A source follows a stream in a thread of its own (svid/workloadapi/follower), shares that of what is denied with the other sources of its
+process (svid/workloadapi/shareddenials), and may be asked from any thread or task. Nothing here decides whom to trust with which call
+(svid/tls) or when an identity is renewed (the attestor).
 """
 
 import threading
@@ -24,14 +24,15 @@ from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
 from svid.wire.workload import X509Context, read_jwt_bundles, read_x509_context
 from svid.workloadapi.client import Stream, WorkloadAPIClient
-from svid.workloadapi.denials import FollowedDenials
 from svid.workloadapi.follower import Follower
 from svid.workloadapi.listed import Listed
+from svid.workloadapi.shareddenials import DenialsShare
 from svid.x509svid import X509SVID
 
 __all__ = ["JWTSource", "X509Source"]
 
 _FIRST_ANSWER = timedelta(seconds=30)
+_CLOCK = SystemClock()  # one object, so that sources share by it
 
 _Message = TypeVar("_Message", bound=Message)
 _Value = TypeVar("_Value")
@@ -56,11 +57,11 @@ class _Source(ABC, Generic[_Message, _Value]):
         open_stream: Callable[[WorkloadAPIClient], Stream[_Message]],
         decode: Callable[[_Message], _Value],
     ) -> None:
-        self._clock = clock or SystemClock()
+        self._clock = clock or _CLOCK
         self._client = WorkloadAPIClient(socket)
         self._follower = Follower(lambda: open_stream(self._client), decode, self._clock)
-        self._denials = FollowedDenials(self._client, self._clock)
-        self._denials.start()
+        self._share = DenialsShare(self._client, self._clock)
+        self._denials = self._share.followed
         if timeout is not None:
             with ExitStack() as on_error:
                 on_error.callback(self.close)
@@ -87,11 +88,10 @@ class _Source(ABC, Generic[_Message, _Value]):
     def close(self) -> None:
         """End the streams and their threads; the source must not be asked any more. A callback of the source's may do it, too."""
         self._follower.end()
-        self._denials.end()
-        self._client.close()
-        threads = (self._follower.thread, *self._denials.threads)
-        if threading.current_thread() not in threads:  # two callbacks that close at once must not wait for each other
-            for thread in threads:
+        ending = (self._follower.thread, *self._share.close())
+        callers = (self._follower.thread, *self._denials.threads)
+        if threading.current_thread() not in callers:  # two callbacks that close at once must not wait for each other
+            for thread in ending:
                 thread.join()
 
     def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
@@ -111,7 +111,7 @@ class _Source(ABC, Generic[_Message, _Value]):
         Raises:
             SVIDError: a name of the point that is empty or too long.
         """
-        return self._denials.on_denied(callback, point=point)
+        return self._share.on_denied(callback, point=point)
 
     def denials_age(self) -> timedelta | None:
         """How old the issuer's last word is that stands behind `is_denied`; None: nobody tells, as on a socket of another attestor."""
@@ -174,7 +174,7 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
         clock: Clock | None = None,
     ) -> None:
         self._pick = pick
-        self._listed = Listed(clock or SystemClock())
+        self._listed = Listed(clock or _CLOCK)
         super().__init__(socket, timeout, clock, WorkloadAPIClient.open_x509_contexts, read_x509_context)
 
     @classmethod
@@ -196,7 +196,7 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
         Where nobody tells of denials, by the revocation lists that came with the bundles: those close no connection (`on_denied`).
         """
         is_denied = super().is_denied(trust_domain, number)
-        if is_denied or self.denials_age() is not None:
+        if is_denied or self._denials.is_told:
             return is_denied
         try:
             return self._listed.is_denied(trust_domain, number, self.context)
@@ -282,6 +282,7 @@ class JWTSource(_Source[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]]):
             WorkloadAPIError: PERMISSION_DENIED where there is no such identity for this process; any other status.
             JWTSVIDError: an answer that is none.
         """
+        self._follower.demand_open()
         return self._client.fetch_jwt_svid(audience, spiffe_id=spiffe_id)
 
     def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:

@@ -1,7 +1,9 @@
 """Sources that are told of denials, over a real gRPC stream on a Unix socket."""
 
 import asyncio
+import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -19,6 +21,7 @@ from svid.wire.denials import Enforced, write_denied
 from svid.wire.pb import denials_pb2
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.denials import FollowedDenials
+from svid.workloadapi.shareddenials import DenialsShare
 from svid.workloadapi.sources import JWTSource, X509Source
 from tests.doubles.denialsapi import DenialsDouble
 from tests.doubles.fail import Fail
@@ -174,7 +177,7 @@ def test_whoever_does_not_wait_verifies_nobody_before_it_is_known_what_is_denied
             assert "has not said yet what is denied" in error
         x509.on_denied(lambda _, __: None, point="a")
         jwt.on_denied(lambda _, __: None, point="b")
-        denials.wait_for_streams(2)
+        denials.wait_for_streams(1)
         denials.say(write_denied(replace(denials.message(7), snapshot=True)))
         denials.wait_for_receipts(*(Enforced(epoch=denials.epoch, point=point) for point in ("a", "b")))
         assert x509.is_denied(domain.name, 7)
@@ -389,6 +392,86 @@ def test_a_token_of_another_trust_domain_with_a_denied_jti_is_not_meant(
         assert source.verify(partner.token("/a", "db", jti=f"{7:032x}"), "db").spiffe_id.trust_domain == OTHER
         with pytest.raises(RevokedError):
             source.verify(domain.token("/a", "db", jti=f"{7:032x}"), "db")
+
+
+# one stream for all sources of a process
+
+
+def test_the_sources_of_a_process_share_one_stream(
+    api: WorkloadAPIDouble, denials: DenialsDouble, domain: TrustDomainDouble
+) -> None:
+    with X509Source(api.socket) as x509, JWTSource(api.socket) as jwt:
+        told = [Told(x509, "a"), Told(jwt, "b")]
+        epoch = denials.deny(7)
+        denials.wait_for_receipts(*(Enforced(epoch=epoch, point=point) for point in ("a", "b")))
+        assert [one.next() for one in told] == [{7}, {7}]
+        assert x509.is_denied(domain.name, 7)
+        assert jwt.is_denied(domain.name, 7)
+        assert len(denials.streams) == 1
+        assert len(own_threads()) == 4
+
+
+@pytest.mark.parametrize("makes", [(make_x509, make_jwt), (make_jwt, make_x509)])
+def test_whichever_source_is_closed_first_is_told_no_more_and_the_other_goes_on(
+    api: WorkloadAPIDouble, denials: DenialsDouble, domain: TrustDomainDouble, makes: tuple[Make, Make]
+) -> None:
+    first, second = (make(api) for make in makes)
+    leaver, stayer = Told(first, "leaver"), Told(second, "stayer")
+    first.close()
+    first.close()
+    assert len(own_threads()) == 3
+    denials.wait_for_receipts(Enforced(epoch=denials.deny(7), point="stayer"))
+    assert stayer.next() == {7}
+    assert leaver.is_quiet()
+    assert len(denials.streams) == 1
+    second.close()
+    assert not own_threads()
+    denials.deny(8)
+    api.say("FetchX509SVID", domain.answer(domain.svid("/a")))
+    with X509Source(api.socket) as third:
+        assert third.is_denied(domain.name, 8)
+        assert not second.is_denied(domain.name, 8)
+
+
+def test_a_closed_source_fetches_nothing_over_the_connection_that_it_left_to_others(api: WorkloadAPIDouble) -> None:
+    jwt = JWTSource(api.socket)
+    with X509Source(api.socket):
+        jwt.close()
+        with pytest.raises(WorkloadAPIError, match="expected an open one, found it closed"):
+            jwt.fetch("db")
+
+
+def test_sources_of_another_socket_or_clock_share_nothing(
+    api: WorkloadAPIDouble, denials: DenialsDouble, domain: TrustDomainDouble, tmp_path: Path
+) -> None:
+    other = DenialsDouble()
+    (tmp_path / "other").mkdir()
+    with WorkloadAPIDouble(tmp_path / "other", denials=other) as elsewhere:
+        elsewhere.say("FetchX509SVID", domain.answer(domain.svid("/a")))
+        with X509Source(api.socket) as here, X509Source(elsewhere.socket) as there:
+            told = Told(there)
+            other.deny(7)
+            assert told.next() == {7}
+            assert not here.is_denied(domain.name, 7)
+            with JWTSource(api.socket, clock=SystemClock()):
+                assert len(denials.streams) == 2
+
+
+def test_a_forked_child_shares_nothing_with_its_parent(api: WorkloadAPIDouble) -> None:
+    """Its parent's threads are not there."""
+    client = WorkloadAPIClient(api.socket)
+    clock = SystemClock()
+    parents = DenialsShare(client, clock)
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        own = DenialsShare(client, clock).followed
+        os._exit(own is not parents.followed and all(thread.is_alive() for thread in own.threads))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    for thread in parents.close():
+        thread.join(10)
 
 
 # threads

@@ -19,7 +19,7 @@ import uvloop
 from svid.errors import AuthorizationError, RevokedError
 from svid.spiffeid import TrustDomain
 from svid.tls.authorize import matching
-from svid.tls.connections import CheckedSocket, end_when_revoked
+from svid.tls.connections import CheckedObject, CheckedSocket, end_when_revoked
 from svid.tls.context import LiveContext, client_context, server_context
 from svid.tls.refusals import OutdatedError, RevokedHandshakeError, RevokedPeerError
 from tests.doubles.clock import FakeClock
@@ -183,6 +183,55 @@ def test_nothing_passes_either_where_tls_is_over_and_the_socket_is_used_on(
         knowing.revoke_svid(client.svid)
         with pytest.raises(RevokedPeerError):
             PASSING[name](far, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["read", "recv", "recv_into"])
+def test_a_peer_that_leaves_without_a_word_is_the_end_of_what_is_read(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity, tmp_path: Path, name: str
+) -> None:
+    near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+    with far:
+        near.close()
+        assert PASSING[name](far, tmp_path) == (0 if name == "recv_into" else b"")
+
+
+def test_a_peer_that_leaves_without_a_word_is_an_error_where_that_is_wanted(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity
+) -> None:
+    near, far = socket.socketpair()
+    accepted = pool.submit(
+        server_context(knowing, ANYBODY).wrap_socket, far, server_side=True, suppress_ragged_eofs=False
+    )
+    with client_context(client, ANYBODY).wrap_socket(near), accepted.result(10) as mine:
+        socket.socket.shutdown(mine, socket.SHUT_RD)
+        with pytest.raises(ssl.SSLEOFError):
+            mine.recv(1)
+
+
+@pytest.mark.parametrize("name", ["read", "write", "recv", "recv_into", "send", "sendall"])
+def test_a_connection_that_was_closed_here_says_so_as_the_stdlib_does(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity, tmp_path: Path, name: str
+) -> None:
+    near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+    near.close()
+    far.close()
+    with pytest.raises(
+        ValueError if name in {"read", "write"} else OSError, match=r"closed or unwrapped|Bad file descriptor"
+    ):
+        PASSING[name](far, tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(range(256)) * 1000, memoryview(b"12345678").cast("I")])
+def test_all_of_it_is_sent(
+    pool: ThreadPoolExecutor, client: Identity, knowing: KnowingIdentity, data: bytes | memoryview
+) -> None:
+    near, far = connected(pool, client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+    with near:
+        sending = pool.submit(far.sendall, data)
+        sending.add_done_callback(lambda _: far.close())
+        with near.makefile("rb") as file:
+            assert file.read() == bytes(data)
+        assert sending.result(10) is None
 
 
 class Within:
@@ -452,6 +501,95 @@ def test_what_a_stream_has_not_sent_yet_stays_here(
             assert got < MANY // 2  # what the kernel held, and both ends of the loop
 
     runner.run(run())
+
+
+def test_what_a_stream_that_is_being_closed_has_not_sent_yet_stays_here(
+    runner: asyncio.Runner, client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            end_when_revoked(ends.writer.transport)
+            ends.writer.write(bytes(MANY))
+            ends.writer.close()
+            got = len(await ends.near[0].read(1))
+            knowing.revoke_svid(client.svid)
+            got += len(await _rest(ends.near[0]))
+            assert got < MANY // 2  # what the kernel held, and both ends of the loop
+
+    runner.run(run())
+
+
+def test_a_stream_of_asyncio_ends_at_once_though_nobody_told_us_of_it(
+    client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            waiting = asyncio.ensure_future(ends.reader.read(1))
+            await asyncio.to_thread(knowing.revoke_svid, client.svid)
+            with pytest.raises(RevokedPeerError):
+                await waiting
+            assert await _rest(ends.near[0]) == b""
+
+    asyncio.run(run())
+
+
+def test_what_asyncio_has_not_sent_yet_stays_here_though_nobody_told_us_of_it(
+    client: Identity, knowing: KnowingIdentity
+) -> None:
+    """A server that writes and does not read, as one does whose answer is long."""
+
+    async def run() -> None:
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            transport = ends.writer.transport
+            assert isinstance(transport, asyncio.ReadTransport)
+            transport.pause_reading()
+            ends.writer.write(bytes(MANY))
+            got = len(await ends.near[0].read(1))
+            knowing.revoke_svid(client.svid)
+            got += len(await _rest(ends.near[0]))
+            assert got < MANY // 2
+            with pytest.raises(RevokedPeerError):
+                await ends.writer.drain()
+
+    asyncio.run(run())
+
+
+def test_a_client_of_asyncio_ends_as_well_and_one_that_began_without_tls(
+    domain: TrustDomainDouble, knowing: KnowingIdentity
+) -> None:
+    """`start_tls`: who shakes hands is another transport's protocol then."""
+
+    async def run() -> None:
+        of_server = server_context(Identity(domain.svid("/server"), domain.bundle), ANYBODY)
+        accepted: asyncio.Future[object] = asyncio.Future()
+
+        async def upgrade(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await writer.start_tls(of_server)
+            accepted.set_result(writer)
+
+        async with asyncio.timeout(10):
+            listening = await asyncio.start_server(upgrade, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+            await writer.start_tls(client_context(knowing, ANYBODY), server_hostname="any")
+            await accepted
+            waiting = asyncio.ensure_future(reader.read(1))
+            knowing.revoke(domain.name, *_serials(writer))
+            with pytest.raises(RevokedPeerError):
+                await waiting
+            listening.close()
+
+    asyncio.run(run())
+
+
+def _serials(writer: asyncio.StreamWriter) -> frozenset[int]:
+    """Those of the other end's chain."""
+    connection = writer.get_extra_info("ssl_object")
+    assert isinstance(connection, CheckedObject)
+    assert connection.peer is not None
+    return connection.peer.numbers
 
 
 def test_a_stream_is_refused_to_a_denied_peer(
