@@ -229,7 +229,9 @@ async def test_a_workloads_certificate_that_ended_within_a_day_is_denied_and_on_
     assert [one.serial - 2**127 for one in listed] == [2]
 
 
-@pytest.mark.parametrize("where", [Live(), Live(serials=[serial(1)]), Live(spiffe_id=path(""), below=True)], ids=str)
+@pytest.mark.parametrize(
+    "where", [Live(), Live(serials=[serial(1)]), Live(spiffe_id=path(""), below=True)], ids=["all", "serials", "below"]
+)
 async def test_what_ended_is_found_whatever_was_pruned_before_and_the_clock_did(store: Datastore, where: Live) -> None:
     await record(store, row(1), row(2, not_after=NOW + SECOND), row(3, not_after=NOW + 99 * HOUR))
     for now in (NOW + 3 * REACH, NOW + HOUR + REACH - SECOND, NOW + 2 * HOUR):
