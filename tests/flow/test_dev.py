@@ -224,7 +224,8 @@ def test_watching_tells_a_change_when_it_comes_and_ends_quietly(tmp_path: Path) 
         ) as watching:
             assert watching.stdout is not None
             assert "spiffe_id" in watching.stdout.readline()
-            assert "/a" in (first := watching.stdout.readline())
+            first = watching.stdout.readline()
+            assert "/a" in first
             before = (tmp_path / "files" / "svid.pem").read_text()
             entry = admin(dev, "entry", "list")["entries"][0]
             admin(dev, "entry", "update", str(entry["id"]), "--dns", "a.example")

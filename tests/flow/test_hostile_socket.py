@@ -16,6 +16,8 @@ import pytest
 
 from bench.attacks import ATTACKS
 from bench.hostile import ATTACKER_UID, VICTIM_UID, call_for, peak_rss_mb, run_as, running_server
+from svid.errors import WorkloadAPIError
+from svid.workloadapi.client import WorkloadAPIClient
 
 SECONDS = 0.5
 
@@ -61,3 +63,15 @@ def test_another_uid_is_served_meanwhile(target: Target, attack: str) -> None:
         answer, _ = victim.communicate(timeout=20)
         assert '"errors": 0' in answer
         assert attacker.wait(20) == 0
+
+
+def test_a_client_whose_uid_is_turned_away_is_told_so_at_once(target: Target) -> None:
+    """Left to itself, gRPC would come again at once until the call's deadline, owe for each attempt, and remember all of them."""
+    codes: list[str] = []
+    with run_as(None, "continuation_flood", target.path, 2) as attacker:
+        while attacker.poll() is None:
+            with WorkloadAPIClient(f"unix://{target.path}") as client, pytest.raises(WorkloadAPIError) as error:
+                client.fetch_x509_context()
+            codes.append(error.value.code)
+    assert set(codes) <= {"UNAVAILABLE", "UNIMPLEMENTED"}, "of a server without that service"
+    assert "UNAVAILABLE" in codes
