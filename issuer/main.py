@@ -192,6 +192,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         issuance=issuance,
         clock=clock,
         jitter=secrets.SystemRandom().random,
+        watch=watch,
         troubles=troubles,
         metrics=metrics,
     )
@@ -375,9 +376,13 @@ async def _open_admin_door(
             ttl=config.invite_ttl,
         ),
         entries=ChangeEntries(
-            datastore=parts.datastore, clock=parts.clock, trust_domain=config.trust_domain, metrics=parts.metrics
+            datastore=parts.datastore,
+            clock=parts.clock,
+            trust_domain=config.trust_domain,
+            watch=parts.feed.watch,
+            metrics=parts.metrics,
         ),
-        nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
+        nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         feed=parts.feed,
         authorities=CommandAuthorities(
             datastore=parts.datastore,

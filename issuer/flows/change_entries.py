@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
@@ -12,6 +12,7 @@ from issuer.decisions.changes import Change, entry_changes
 from issuer.decisions.names import node_id_of
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.flows.revoke import end_in
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from issuer.queries import groups_in
 from svid.clock import Clock
@@ -31,11 +32,13 @@ class Changed:
     Args:
         entries: as stored, in the order of the request; as they last stood, when they were deleted.
         change: the change number after which followers have it.
+        revocation: what ended with it; None: nothing.
     """
 
     entries: tuple[RegistrationEntry, ...]
     warnings: tuple[str, ...]
     change: int
+    revocation: Revocation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class ChangeEntries:
     datastore: Datastore
     clock: Clock
     trust_domain: TrustDomain
+    watch: WatchEnforcement
     metrics: Metrics
 
     async def create(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
@@ -103,6 +107,8 @@ class ChangeEntries:
                 event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action)
                 await self.datastore.write(lambda tx: tx.audit.append([event]))
             raise
+        if changed.revocation is not None:
+            self.watch.committed(changed.revocation)
         self.metrics.entries_changed.labels(action).inc(len(changed.entries))
         return changed
 
@@ -139,15 +145,16 @@ class ChangeEntries:
         before = _find(tx, ids)
         gone = [before[entry_id] for entry_id in ids]
         tx.entries.delete(ids)
+        revocation = None
         if not let_expire:
             target = Target(kind=RevocationKind.DELETION, entry_ids=tuple(ids))
             asked = Revocation(
                 target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.clock.now()
             )
-            end_in(tx, asked, Live(entry_ids=ids))
+            revocation = end_in(tx, asked, Live(entry_ids=ids))
         log = [change for entry in gone for change in entry_changes(entry, None)]
         done = _Done(action="entry deleted", actor=actor, entries=gone, log=log)
-        return self._record(tx, done)
+        return replace(self._record(tx, done), revocation=revocation)
 
     def _check(self, entries: Sequence[RegistrationEntry]) -> list[str]:
         now = self.clock.now()

@@ -6,6 +6,7 @@ What was signed for them and their workloads ends, too (issuer/flows/revoke).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
@@ -14,10 +15,13 @@ from issuer.decisions.audit import AuditEvent, NodeID
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.flows.revoke import all_of_node, end_in
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
 
 __all__ = ["ManageNodes"]
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,7 @@ class ManageNodes:
 
     datastore: Datastore
     clock: Clock
+    watch: WatchEnforcement
 
     async def evict(self, node_id: NodeID, *, actor: str) -> Node:
         """Forget a node: it may come again with a new invite, as another node.
@@ -70,31 +75,39 @@ class ManageNodes:
             raise Refused(Kind.INVALID, "expired_for: expected a duration from 0s, found one below")
         over = self.clock.now() - expired_for
 
-        def work(tx: Transaction) -> Sequence[Node]:
-            found = [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
-            for node in () if dry_run else found:
-                tx.nodes.delete(node.id)
-                self._record(tx, node, action="node purged", actor=actor)
-            return found
+        def look(tx: Transaction) -> Sequence[Node]:
+            return [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
 
-        return await (self.datastore.read(work) if dry_run else self.datastore.write(work))
+        def work(tx: Transaction) -> tuple[Sequence[Node], Sequence[Revocation]]:
+            found, ended = look(tx), list[Revocation]()
+            for node in found:
+                tx.nodes.delete(node.id)
+                ended += self._record(tx, node, action="node purged", actor=actor)
+            return found, ended
+
+        return await (self.datastore.read(look) if dry_run else self._write(work))
 
     async def _change(
         self, node_id: NodeID, change: Callable[[Transaction, Node], Node], *, action: str, actor: str
     ) -> Node:
-        def work(tx: Transaction) -> Node:
+        def work(tx: Transaction) -> tuple[Node, Sequence[Revocation]]:
             node = tx.nodes.get(node_id)
             if node is None:
                 raise Refused(
                     Kind.NOT_FOUND, f"node: no node is {node_id}", hint="nodes are listed by: cognomen node list"
                 )
             after = change(tx, node)
-            self._record(tx, node, action=action, actor=actor)
-            return after
+            return after, self._record(tx, node, action=action, actor=actor)
 
-        return await self.datastore.write(work)
+        return await self._write(work)
 
-    def _record(self, tx: Transaction, node: Node, *, action: str, actor: str) -> None:
+    async def _write(self, work: Callable[[Transaction], tuple[_Result, Sequence[Revocation]]]) -> _Result:
+        result, ended = await self.datastore.write(work)
+        for revocation in ended:
+            self.watch.committed(revocation)
+        return result
+
+    def _record(self, tx: Transaction, node: Node, *, action: str, actor: str) -> Sequence[Revocation]:
         tx.tokens.void(node.id)
         tx.changes.append([Change(kind=ChangeKind.NODE, subject=node.id)])
         event = AuditEvent(
@@ -105,4 +118,5 @@ class ManageNodes:
         asked = Revocation(
             target=target, reason=Reason.CESSATION_OF_OPERATION, comment=action, actor=actor, at=event.at
         )
-        end_in(tx, asked, all_of_node(node.id))
+        revocation = end_in(tx, asked, all_of_node(node.id))
+        return [] if revocation is None else [revocation]

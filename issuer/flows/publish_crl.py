@@ -18,6 +18,7 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.crl import DeniedCertificate, SignedCRL, due_at, is_due, listed_authorities, next_draft
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.issuance import Issuance
 from issuer.metrics import FAILED, OK, Metrics
 from issuer.recording import record_crl
@@ -51,6 +52,7 @@ class PublishCRLs:
     issuance: Issuance
     clock: Clock
     jitter: Callable[[], float]
+    watch: WatchEnforcement
     troubles: Troubles
     metrics: Metrics
     pulse: Pulse = field(default_factory=Pulse)
@@ -82,7 +84,10 @@ class PublishCRLs:
             self._recover(authority.key_id)
         for key_id in self._failing.difference(one.key_id for one in authorities):
             self._recover(key_id)  # it has left the bundle
-        # 3. Long before one is too large for us, it is too large for somebody.
+        # 3. Whoever reads all of them knows what was revoked before the first look.
+        if all_well:
+            self.watch.listed(self._seen)
+        # 4. Long before one is too large for us, it is too large for somebody.
         self._tell_size(largest)
         return all_well
 
