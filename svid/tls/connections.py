@@ -266,10 +266,15 @@ def end_when_revoked(transport: asyncio.WriteTransport) -> None:
         raise AuthorizationError("transport: expected one of a LiveContext, found another")
     loop = asyncio.get_running_loop()
 
+    def tell() -> None:
+        if transport.is_closing():
+            transport.abort()
+        else:  # a byte that never leaves, because the connection refuses it: so the application learns why, as `abort` would not let it
+            transport.write(b"\0")
+
     def end() -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
-            # A byte that never leaves, because the connection refuses it: so the application learns why, as `abort` would not let it.
-            loop.call_soon_threadsafe(transport.write, b"\0")
+            loop.call_soon_threadsafe(tell)
 
     connection.end_by(end)
 
