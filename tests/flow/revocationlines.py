@@ -342,31 +342,52 @@ def _grpc_line(world: World, ours: Identity, number: int, port: int, token: str 
 
 
 @contextlib.contextmanager
-def _grpc_aio_line(world: World, ours: Identity, number: int, port: int) -> Iterator[Line]:
-    with asyncio.Runner() as runner:
-        leaving = contextlib.AsyncExitStack()
-        channel = runner.run(_entered(leaving, ours, port))
+def _grpc_aio_channel(world: World) -> Iterator[Open]:
+    """All lines in one loop: grpc.aio has one poller for a process."""
+
+    async def nothing() -> tuple[Stop, int]:
+        async def stop() -> None: ...
+
+        loops.append(asyncio.get_running_loop())
+        return stop, 0
+
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    def reach(world: World, ours: Identity, number: int, port: int) -> contextlib.AbstractContextManager[Line]:
+        return _grpc_aio_line(world, ours, number, port, loops[0])
+
+    with _loop_running(nothing), _client(reach, _grpc_server)(world) as open_line:
+        yield open_line
+
+
+@contextlib.contextmanager
+def _grpc_aio_line(
+    world: World, ours: Identity, number: int, port: int, loop: asyncio.AbstractEventLoop
+) -> Iterator[Line]:
+    leaving = contextlib.AsyncExitStack()
+
+    async def begin() -> "grpc.aio.StreamStreamCall[bytes, bytes]":
+        channel = await leaving.enter_async_context(grpc_aio_channel(f"127.0.0.1:{port}", ours, exactly(SERVER)))
         talk: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_TALK)
+        return talk()
 
-        async def begin() -> "grpc.aio.StreamStreamCall[bytes, bytes]":
-            return talk()
-
-        call = runner.run(begin())
-
-        async def pass_one() -> None:
-            await call.write(world.message(number))
-            answer = await asyncio.wait_for(call.read(), _SECONDS)
-            world.receive(answer if isinstance(answer, bytes) else b"")
-
+    async def pass_one() -> None:
         try:
-            yield lambda: runner.run(pass_one())
-        finally:
-            call.cancel()
-            runner.run(leaving.aclose())
+            await call.write(world.message(number))
+        except asyncio.InvalidStateError as e:  # as grpc.aio says that the call has ended
+            raise ConnectionResetError(str(e)) from e
+        answer = await asyncio.wait_for(call.read(), _SECONDS)
+        world.receive(answer if isinstance(answer, bytes) else b"")
 
+    async def end() -> None:
+        call.cancel()
+        await leaving.aclose()
 
-async def _entered(leaving: contextlib.AsyncExitStack, ours: Identity, port: int) -> grpc.aio.Channel:
-    return await leaving.enter_async_context(grpc_aio_channel(f"127.0.0.1:{port}", ours, exactly(SERVER)))
+    call = asyncio.run_coroutine_threadsafe(begin(), loop).result()
+    try:
+        yield lambda: asyncio.run_coroutine_threadsafe(pass_one(), loop).result()
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
 
 
 # Which of them enforces
@@ -435,6 +456,6 @@ BY_CERTIFICATE = {
     "grpc: server": _server(_grpc_server, _grpc_line),
     "grpc.aio: server": _server(_grpc_aio_server, _grpc_line),
     "grpc: channel": _client(_grpc_line, _grpc_server),
-    "grpc.aio: channel": _client(_grpc_aio_line, _grpc_server),
+    "grpc.aio: channel": _grpc_aio_channel,
 }
 INTEGRATIONS = {**BY_CERTIFICATE, **BY_TOKEN}
