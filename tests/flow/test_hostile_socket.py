@@ -65,13 +65,11 @@ def test_another_uid_is_served_meanwhile(target: Target, attack: str) -> None:
         assert attacker.wait(20) == 0
 
 
-def test_a_client_whose_uid_is_turned_away_is_told_so_at_once(target: Target) -> None:
-    """Left to itself, gRPC would come again at once until the call's deadline, owe for each attempt, and remember all of them."""
-    codes: list[str] = []
+def test_a_client_whose_uid_is_turned_away_keeps_its_memory(target: Target) -> None:
+    """Left to itself, gRPC would make a call again at once until its deadline, and remember each attempt: 300 MB a second."""
+    before = peak_rss_mb(os.getpid())
     with run_as(None, "continuation_flood", target.path, 2) as attacker:
         while attacker.poll() is None:
-            with WorkloadAPIClient(f"unix://{target.path}") as client, pytest.raises(WorkloadAPIError) as error:
+            with WorkloadAPIClient(f"unix://{target.path}") as client, pytest.raises(WorkloadAPIError):
                 client.fetch_x509_context()
-            codes.append(error.value.code)
-    assert set(codes) <= {"UNAVAILABLE", "UNIMPLEMENTED"}, "of a server without that service"
-    assert "UNAVAILABLE" in codes
+    assert peak_rss_mb(os.getpid()) - before <= 100
