@@ -15,7 +15,7 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml packaging/svid/pyprojec
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable packaging/svid --editable .
 	touch $@
 
-demo: install  ## three components of one agent, rotations and a revocation under traffic (ARGS=--once: until all happened, then exit)
+demo: install  ## three components of one agent, rotations, a revocation and a taint under traffic (ARGS=--once: until all happened, then exit)
 	$(BIN)/python -m cognomen.demo $(ARGS)
 
 picture: install  ## docs/demo.svg, from a run of the demo
@@ -33,8 +33,8 @@ $(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/packag
 test: install $(VENV)-postgres/.installed  ## every test, in parallel: 4 to 6 minutes on two cores
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons (about 20 minutes)
-	COGNOMEN_SOAK=1 $(BIN)/python -m pytest -n 4 tests/flow/test_kill.py tests/flow/test_outage.py tests/flow/test_clock_drill.py tests/flow/test_idle_feed.py tests/flow/test_network_drills.py tests/flow/test_tls_libraries.py tests/flow/test_tls_grpc.py $(ARGS)
+soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons, revocations (about half an hour)
+	COGNOMEN_SOAK=1 $(BIN)/python -m pytest -n 4 tests/flow/test_kill.py tests/flow/test_outage.py tests/flow/test_clock_drill.py tests/flow/test_idle_feed.py tests/flow/test_network_drills.py tests/flow/test_tls_libraries.py tests/flow/test_tls_grpc.py tests/flow/test_revocation_lines.py $(ARGS)
 
 check: lint types contracts stubs  ## the first half of what CI runs: lint, types, import contracts, generated code, then the tests
 	$(MAKE) test

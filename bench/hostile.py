@@ -35,6 +35,7 @@ __all__ = ["ATTACKER_UID", "VICTIM_UID", "Served", "call_for", "peak_rss_mb", "r
 ATTACKER_UID, VICTIM_UID = 65532, 65533
 P99_MS, RSS_MB = 50.0, 150.0
 _SPARE_SECONDS = 60  # to start and to end
+_NO_RETRIES = (("grpc.enable_retries", 0),)  # as in svid/workloadapi/client
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def call_for(path: Path, seconds: float) -> Served:
     """Call the health service again and again, over one channel."""
     took: list[float] = []
     errors = 0
-    with grpc.insecure_channel(f"unix:{path}") as channel:
+    with grpc.insecure_channel(f"unix:{path}", options=_NO_RETRIES) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         stub.Check(health_pb2.HealthCheckRequest(), timeout=10, wait_for_ready=True)
         until = time.perf_counter() + seconds

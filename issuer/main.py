@@ -200,6 +200,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         issuance=issuance,
         clock=clock,
         jitter=secrets.SystemRandom().random,
+        watch=watch,
         troubles=troubles,
         metrics=metrics,
     )
@@ -219,7 +220,7 @@ async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Pa
         metrics=metrics,
         deferred=deferred,
         refusals=AuditRefusals(datastore=datastore, clock=clock, metrics=metrics),
-        clones=AnswerClones(datastore=datastore, clock=clock, troubles=troubles, on_clone=config.on_clone),
+        clones=AnswerClones(datastore=datastore, clock=clock, watch=watch, troubles=troubles, on_clone=config.on_clone),
         supervisor=Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts),
     )
 
@@ -239,7 +240,9 @@ def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         clock=parts.clock,
         troubles=parts.troubles,
     )
-    superseded = EndSuperseded(datastore=parts.datastore, clock=parts.clock, troubles=parts.troubles)
+    superseded = EndSuperseded(
+        datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch, troubles=parts.troubles
+    )
     return [
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
@@ -396,9 +399,13 @@ async def _open_admin_door(
             ttl=config.invite_ttl,
         ),
         entries=ChangeEntries(
-            datastore=parts.datastore, clock=parts.clock, trust_domain=config.trust_domain, metrics=parts.metrics
+            datastore=parts.datastore,
+            clock=parts.clock,
+            trust_domain=config.trust_domain,
+            watch=parts.feed.watch,
+            metrics=parts.metrics,
         ),
-        nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock),
+        nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
         feed=parts.feed,
         authorities=parts.authorities,
         revoke=Revoke(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),

@@ -52,7 +52,18 @@ class Metrics:
         self.task_restarts = family.counter(
             "task_restarts", "Tasks that ended unasked or were stuck, and were started again.", task=()
         )
-        # histograms
+        # histograms: what a revocation goes through
+        self.revocation_committed = family.histogram(
+            "revocation_committed_seconds", "From a command that revokes until its commit."
+        )
+        self.revocation_listed = family.histogram(
+            "revocation_listed_seconds",
+            "From the commit of a revocation until the revocation lists of all authorities hold it.",
+        )
+        self.revocation_pushed = family.histogram(
+            "revocation_pushed_seconds",
+            "From the commit of a revocation until it was handed to a connected attestor's feed.",
+        )
         self.revocation_acknowledged = family.histogram(
             "revocation_acknowledged_seconds", "From the commit of a revocation until a connected attestor has it."
         )

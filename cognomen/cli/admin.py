@@ -30,6 +30,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),  # as in svid/workloadapi/client
     ("grpc.default_authority", "localhost"),
 )
 

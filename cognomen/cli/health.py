@@ -21,9 +21,8 @@ def tell_health(target: str) -> int:
     Raises:
         Refused: UNAVAILABLE when nobody answers in time.
     """
-    with grpc.insecure_channel(
-        target, options=(("grpc.enable_http_proxy", 0), ("grpc.default_authority", "localhost"))
-    ) as channel:
+    options = (("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0), ("grpc.default_authority", "localhost"))
+    with grpc.insecure_channel(target, options=options) as channel:
         check: grpc.UnaryUnaryMultiCallable[HealthCheckRequest, HealthCheckResponse] = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=HealthCheckRequest.SerializeToString,

@@ -26,7 +26,7 @@ def inspect(method: str, request: Message, answer: type[_Answer], socket: str) -
         Refused: as the attestor refuses; UNAVAILABLE when nobody is there.
     """
     target = endpoint_target(check_workload_api(workload_address(socket)))
-    options = (("grpc.enable_http_proxy", 0), ("grpc.default_authority", "localhost"))
+    options = (("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0), ("grpc.default_authority", "localhost"))
     with grpc.insecure_channel(target, options=options) as channel:
         ask: grpc.UnaryUnaryMultiCallable[Message, _Answer] = channel.unary_unary(
             f"/cognomen.attestor.v1.Inspect/{method}",

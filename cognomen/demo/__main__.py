@@ -1,4 +1,4 @@
-"""`make demo`: three components of one agent, who may call whom, what rotations interrupt (nothing), and what a revocation ends.
+"""`make demo`: three components of one agent, who may call whom, what a rotation or a taint interrupts (nothing), what a revocation ends.
 
 Exit codes: 0 everything happened and no call failed · 1 something did not, or cannot be told · 130 interrupted.
 """
@@ -72,7 +72,7 @@ class _Show:
                 self._scene.start_component(waiting.pop(0), self._ports)
 
     def go_on(self) -> None:
-        """Let everybody work through the rotations; meanwhile give one of them another identity, and in the end revoke and replace it."""
+        """Let everybody work; give one of them another identity, revoke it, replace it, and have all that the authority signed replaced."""
         self._count_at = self._clock.monotonic() + _COUNT_SECONDS
         while not self.tally.everything_happened:
             self._hear()
@@ -86,6 +86,9 @@ class _Show:
                 self._tell("operator", f"ends that {REPLACED}, and starts another program in its place")
                 self._scene.replace(self._ports)
                 self._is_replaced = True
+            if self.tally.tainted_at is None and self.tally.is_back:
+                self._tell("operator", "distrusts the key that signs: cognomen authority taint x509-…")
+                self.tally.tainted_at = self._scene.taint()
 
     def announce(self, text: str) -> None:
         """Say something that no process said."""
@@ -137,6 +140,9 @@ class _Show:
             self._tell(event.who, text, at=event.at)
         if event.name == "gained" and self.tally.latency is not None:
             self._tell(event.who, f"held it {_milliseconds(self.tally.latency)} after its entry was made", at=event.at)
+        if event.name == "rotated" and event.facts["own"] and event.who in self.tally.reminted:
+            took = _milliseconds(self.tally.reminted[event.who])
+            self._tell(event.who, f"did so {took} after the command, by another authority", at=event.at)
         if event.name in self.tally.ends:
             self._tell(event.who, f"did so {_milliseconds(self.tally.ends[event.name])} after the command", at=event.at)
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from cryptography.x509 import AuthorityKeyIdentifier
+
 from cognomen.demo.calls import Calls, Peer
 from cognomen.demo.clinging import Clinging
 from svid import X509SVID, JWTSource, SpiffeID, WorkloadAPIError, X509Source
@@ -32,7 +34,15 @@ def _tell(event: str, **facts: str | int) -> None:
 
 def _tell_svid(event: str, svid: X509SVID, **facts: str | int) -> None:
     until = svid.not_after.isoformat(timespec="seconds")
-    _tell(event, spiffe_id=str(svid.spiffe_id), serial=f"{svid.serial:x}", not_after=until, **facts)
+    identifier = svid.leaf.extensions.get_extension_for_class(AuthorityKeyIdentifier).value.key_identifier or b""
+    _tell(
+        event,
+        spiffe_id=str(svid.spiffe_id),
+        serial=f"{svid.serial:x}",
+        not_after=until,
+        authority=identifier.hex(),
+        **facts,
+    )
 
 
 class Component:
@@ -99,7 +109,8 @@ class Component:
                 if serial is None:
                     _tell_svid("gained", svid, at=now)
                 elif serial != svid.serial:
-                    _tell_svid("rotated", svid, own=int(svid.spiffe_id == self._id), **asdict(self._calls.counts))
+                    own = int(svid.spiffe_id == self._id)
+                    _tell_svid("rotated", svid, own=own, at=now, **asdict(self._calls.counts))
 
     async def _tell_counts(self) -> None:
         while True:

@@ -60,6 +60,17 @@ class _Revoked(msgspec.Struct):
     revocation: _Revocation
 
 
+class _Authority(msgspec.Struct):
+    key_id: str
+    kind: str
+    state: str
+    tainted_at: datetime | None = None
+
+
+class _Authorities(msgspec.Struct):
+    authorities: list[_Authority]
+
+
 class SceneError(Exception):
     """The scene cannot go on."""
 
@@ -179,6 +190,16 @@ class Scene:
         """End all identities of a component's program, as an operator does; returns when the issuer took the command."""
         selector = f"unix:path:{self._interpreters[who]}"
         return self._command(_Revoked, "revoke", "selector", selector, "--reason=privilegeWithdrawn").revocation.at
+
+    def taint(self) -> datetime:
+        """Have all that the X.509 authority signed replaced by another's, as an operator does; returns when the issuer took the command."""
+        found = self._command(_Authorities, "authority", "list").authorities
+        key_id = next(one.key_id for one in found if (one.kind, one.state) == ("x509", "active"))
+        found = self._command(_Authorities, "authority", "taint", key_id, "--reason=keyCompromise").authorities
+        at = next(one.tainted_at for one in found if one.key_id == key_id)
+        if at is None:
+            raise SceneError("cognomen authority taint: expected a tainted authority, found none")
+        return at
 
     def replace(self, ports: Mapping[str, int]) -> None:
         """End the component that was revoked, and start another program, with an entry of its own, in its place."""

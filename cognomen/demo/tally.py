@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cognomen.demo.scene import REPLACEMENT, ROLES, Event
+from cognomen.demo.scene import REPLACED, REPLACEMENT, ROLES, Event
 
 __all__ = ["LATE", "Tally"]
 
@@ -35,10 +35,15 @@ _REVOKED: Mapping[str, str] = {
     **{name: f"connector revoked: {text}" for name, text in _ENDS.items()},
     _OTHERS_WENT_ON: "orchestrator and reasoning went on meanwhile, and missed no call",
 }
+_AT_WORK = {REPLACEMENT, *ROLES} - {REPLACED}
+"""Who works in the end."""
+_IS_BACK = f"{REPLACEMENT} answered orchestrator"
+_REMINTED = "reminted"
 _EXPECTED: Mapping[str, str] = {
     **_UNDISTURBED,
     **_REVOKED,
-    f"{REPLACEMENT} answered orchestrator": "the connector, replaced, is back: orchestrator called it",
+    _IS_BACK: "the connector, replaced, is back: orchestrator called it",
+    _REMINTED: "authority tainted amid calls: every SVID replaced",
 }
 
 
@@ -50,17 +55,23 @@ class Tally:
         created_at: when the issuer made the entry of LATE; None: not yet.
         revoked_at: when it took the command that revokes the connector; None: not yet.
         ends: how long after that each end of the connector came.
+        tainted_at: when it took the command that taints the authority; None: not yet.
+        reminted: how long after that each component held an SVID of another authority.
     """
 
     created_at: datetime | None = None
     revoked_at: datetime | None = None
     latency: timedelta | None = None
     ends: dict[str, timedelta] = field(default_factory=dict)
+    tainted_at: datetime | None = None
+    reminted: dict[str, timedelta] = field(default_factory=dict)
+    _authorities: dict[str, str] = field(default_factory=dict)
     rotations: Counter[str] = field(default_factory=Counter)
     _ids: dict[str, str] = field(default_factory=dict)
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _at_rotation: Counter[str] = field(default_factory=Counter)
     _answered_at_end: int | None = None
+    _made_at_remint: int | None = None
     _done: set[str] = field(default_factory=set)
 
     @property
@@ -77,6 +88,11 @@ class Tally:
     def is_revoked(self) -> bool:
         """Whether all that must happen has before somebody who was revoked is replaced."""
         return self._done >= set(_REVOKED)
+
+    @property
+    def is_back(self) -> bool:
+        """Whether somebody works in the place of who was revoked."""
+        return self.is_revoked and _IS_BACK in self._done
 
     @property
     def succeeded(self) -> bool:
@@ -97,7 +113,9 @@ class Tally:
                 self._done.add("tokens rotated")
             if event.name == "rotated" and counts["own"]:
                 self._note_rotation(event.who, calls=counts["made"] + counts["answered"])
+                self._note_authority(event)
         elif event.name == "identity":
+            self._authorities[event.who] = str(event.facts["authority"])
             self._ids[event.who] = str(event.facts["spiffe_id"])
         elif event.name == "gained" and self.created_at is not None:
             self.latency = datetime.fromisoformat(str(event.facts["at"])) - self.created_at
@@ -108,12 +126,17 @@ class Tally:
             self._done.add(achieved)
 
     def _note_progress(self, who: str, counts: Mapping[str, int]) -> None:
-        """See whether reasoning goes on answering when every end of the connector has come."""
+        """See whether reasoning goes on answering when every end of the connector has come, and orchestrator calling after a taint."""
         if who == "reasoning" and set(self.ends) == set(_ENDS):
             if self._answered_at_end is None:
                 self._answered_at_end = counts["answered"]
             elif counts["answered"] > self._answered_at_end:
                 self._done.add(_OTHERS_WENT_ON)
+        if who == "orchestrator" and set(self.reminted) == _AT_WORK:
+            if self._made_at_remint is None:
+                self._made_at_remint = counts["made"]
+            elif counts["made"] > self._made_at_remint:
+                self._done.add(_REMINTED)
 
     def _note_rotation(self, role: str, *, calls: int) -> None:
         if calls > self._at_rotation[role]:
@@ -121,6 +144,13 @@ class Tally:
         self._at_rotation[role] = calls
         if self.rotations[role] >= _ROTATIONS:
             self._done.add(f"{role} rotated")
+
+    def _note_authority(self, event: Event) -> None:
+        """Note who has an SVID of another authority than the one that was tainted."""
+        authority = str(event.facts["authority"])
+        if self.tainted_at is not None and authority != self._authorities[event.who]:
+            self.reminted[event.who] = datetime.fromisoformat(str(event.facts["at"])) - self.tainted_at
+        self._authorities[event.who] = authority
 
     def verdicts(self) -> Iterator[str]:
         """Say of each thing that must happen whether it did."""
@@ -131,7 +161,8 @@ class Tally:
         yield _verdict(f"{made} calls made, {answered} answered, {failed} failed", is_fulfilled=self._is_flawless)
 
     def _after(self, key: str) -> str:
-        return f" after {self.ends[key].total_seconds() * 1000:.0f} ms" if key in self.ends else ""
+        took = max(self.reminted.values(), default=None) if key == _REMINTED else self.ends.get(key)
+        return "" if took is None else f" after {took.total_seconds() * 1000:.0f} ms"
 
     @property
     def _is_flawless(self) -> bool:

@@ -3,6 +3,7 @@
 When one counts as replaced is decided in issuer/decisions/admission; its row in the audit record is written by audit_refusals.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,8 +15,9 @@ from issuer.config import OnClone
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node, NodeState, Superseded, was_replaced
 from issuer.decisions.audit import NodeID
-from issuer.decisions.revocation import Reason
+from issuer.decisions.revocation import Reason, Revocation
 from issuer.flows.manage_nodes import Order, ban_in
+from issuer.flows.watch_enforcement import WatchEnforcement
 from svid.clock import Clock
 
 __all__ = ["AnswerClones"]
@@ -33,6 +35,7 @@ class AnswerClones:
 
     datastore: Datastore
     clock: Clock
+    watch: WatchEnforcement
     troubles: Troubles
     on_clone: OnClone
 
@@ -52,7 +55,8 @@ class AnswerClones:
             return
         clone = await self.datastore.read(lambda tx: self._clone_of(tx, refused))
         if clone is not None:
-            await self.datastore.write(lambda tx: self._ban(tx, refused))
+            for revocation in await self.datastore.write(lambda tx: self._ban(tx, refused)):
+                self.watch.committed(revocation)
             log.error("node banned", node=refused.node, reason=_CLONE, serial=refused.serial)
 
     def _clone_of(self, tx: Transaction, refused: Superseded) -> Node | None:
@@ -61,8 +65,11 @@ class AnswerClones:
         is_clone = was_replaced(node, shown, key_hash=refused.key_hash, now=self.clock.now())
         return node if is_clone and node is not None and node.state is NodeState.ACTIVE else None
 
-    def _ban(self, tx: Transaction, refused: Superseded) -> None:
-        if (node := self._clone_of(tx, refused)) is not None:
-            why = f"a replaced SVID was shown again, {refused.serial}"
-            at = self.clock.now()
-            ban_in(tx, node, Order(action="node banned", actor=_ACTOR, at=at, reason=Reason.KEY_COMPROMISE, why=why))
+    def _ban(self, tx: Transaction, refused: Superseded) -> Sequence[Revocation]:
+        if (node := self._clone_of(tx, refused)) is None:
+            return []
+        why = f"a replaced SVID was shown again, {refused.serial}"
+        at = self.clock.now()
+        order = Order(action="node banned", actor=_ACTOR, at=at, reason=Reason.KEY_COMPROMISE, why=why)
+        _, ended = ban_in(tx, node, order)
+        return ended

@@ -13,6 +13,7 @@ from issuer.decisions.names import node_id_of
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.flows.revoke import end_in
 from issuer.flows.supersede import EntriesChanged, Pair, Taken, supersede_in
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from issuer.queries import groups_in
 from svid.clock import Clock
@@ -59,6 +60,7 @@ class ChangeEntries:
     datastore: Datastore
     clock: Clock
     trust_domain: TrustDomain
+    watch: WatchEnforcement
     metrics: Metrics
 
     async def create(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
@@ -112,6 +114,8 @@ class ChangeEntries:
                 event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action)
                 await self.datastore.write(lambda tx: tx.audit.append([event]))
             raise
+        for revocation in changed.taken.revocations:
+            self.watch.committed(revocation)
         self.metrics.entries_changed.labels(action).inc(len(changed.entries))
         return changed
 
@@ -160,9 +164,10 @@ class ChangeEntries:
                 target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.clock.now()
             )
             ended = sum(one.count for one in tx.denials.fallen(live, now=asked.at))
-            end_in(tx, asked, live)
+            revocation = end_in(tx, asked, live)
             below = self._supersede(tx, [(entry, None) for entry in gone], actor)
-            taken = replace(below, at_once=below.at_once + ended)
+            revocations = below.revocations if revocation is None else (revocation, *below.revocations)
+            taken = replace(below, at_once=below.at_once + ended, revocations=revocations)
         log = [change for entry in gone for change in entry_changes(entry, None)]
         done = _Done(action="entry deleted", actor=actor, entries=gone, log=log, taken=taken)
         return self._record(tx, done)

@@ -117,7 +117,8 @@ class FeedAttestors:
         while True:
             # 2. One message after the other: while they go out, changes gather.
             for step in steps:
-                self.watch.standing[node_id].sent = told = step.cursor
+                told = step.cursor
+                self.watch.pushed(node_id, told)
                 await send(step)
                 said_at = self.clock.monotonic()
             # 3. Wait for the log to grow or a group to end, then read what that means to this node.

@@ -6,6 +6,7 @@ What was signed for them and their workloads ends, too (issuer/flows/revoke).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from cognomen.daemon.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
@@ -14,6 +15,7 @@ from issuer.decisions.audit import AuditEvent, NodeID
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.flows.revoke import all_of_node, end_in
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.queries import all_nodes_in
 from svid.clock import Clock
 
@@ -35,12 +37,16 @@ class Order:
     why: str = ""
 
 
+_Result = TypeVar("_Result")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManageNodes:
     """Sends nodes away on behalf of an operator."""
 
     datastore: Datastore
     clock: Clock
+    watch: WatchEnforcement
 
     async def evict(self, node_id: NodeID, *, actor: str) -> Node:
         """Forget a node: it may come again with a new invite, as another node.
@@ -52,10 +58,9 @@ class ManageNodes:
             Refused: NOT_FOUND
         """
 
-        def work(tx: Transaction, node: Node) -> Node:
+        def work(tx: Transaction, node: Node) -> tuple[Node, Sequence[Revocation]]:
             tx.nodes.delete(node.id)
-            _send_away(tx, node, Order(action="node evicted", actor=actor, at=self.clock.now()))
-            return node
+            return node, _send_away(tx, node, Order(action="node evicted", actor=actor, at=self.clock.now()))
 
         return await self._change(node_id, work)
 
@@ -81,17 +86,22 @@ class ManageNodes:
             raise Refused(Kind.INVALID, "expired_for: expected a duration from 0s, found one below")
         over = self.clock.now() - expired_for
 
-        def work(tx: Transaction) -> Sequence[Node]:
-            found = [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
-            for node in () if dry_run else found:
+        def look(tx: Transaction) -> Sequence[Node]:
+            return [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
+
+        def work(tx: Transaction) -> tuple[Sequence[Node], Sequence[Revocation]]:
+            found, ended = look(tx), list[Revocation]()
+            for node in found:
                 tx.nodes.delete(node.id)
-                _send_away(tx, node, Order(action="node purged", actor=actor, at=self.clock.now()))
-            return found
+                ended += _send_away(tx, node, Order(action="node purged", actor=actor, at=self.clock.now()))
+            return found, ended
 
-        return await (self.datastore.read(work) if dry_run else self.datastore.write(work))
+        return await (self.datastore.read(look) if dry_run else self._write(work))
 
-    async def _change(self, node_id: NodeID, change: Callable[[Transaction, Node], Node]) -> Node:
-        def work(tx: Transaction) -> Node:
+    async def _change(
+        self, node_id: NodeID, change: Callable[[Transaction, Node], tuple[Node, Sequence[Revocation]]]
+    ) -> Node:
+        def work(tx: Transaction) -> tuple[Node, Sequence[Revocation]]:
             node = tx.nodes.get(node_id)
             if node is None:
                 raise Refused(
@@ -99,18 +109,23 @@ class ManageNodes:
                 )
             return change(tx, node)
 
-        return await self.datastore.write(work)
+        return await self._write(work)
+
+    async def _write(self, work: Callable[[Transaction], tuple[_Result, Sequence[Revocation]]]) -> _Result:
+        result, ended = await self.datastore.write(work)
+        for revocation in ended:
+            self.watch.committed(revocation)
+        return result
 
 
-def ban_in(tx: Transaction, node: Node, order: Order) -> Node:
-    """Ban a node; the row as it stands from then on."""
+def ban_in(tx: Transaction, node: Node, order: Order) -> tuple[Node, Sequence[Revocation]]:
+    """Ban a node; the row as it stands from then on, and what ended with it."""
     banned = replace(node, state=NodeState.BANNED)
     tx.nodes.put(banned)
-    _send_away(tx, node, order)
-    return banned
+    return banned, _send_away(tx, node, order)
 
 
-def _send_away(tx: Transaction, node: Node, order: Order) -> None:
+def _send_away(tx: Transaction, node: Node, order: Order) -> Sequence[Revocation]:
     tx.tokens.void(node.id)
     tx.changes.append([Change(kind=ChangeKind.NODE, subject=node.id)])
     facts = {"why": order.why} if order.why else {}
@@ -126,4 +141,5 @@ def _send_away(tx: Transaction, node: Node, order: Order) -> None:
     target = Target(kind=RevocationKind.NODE, node_ids=(node.id,))
     comment = f"{order.action}: {order.why}" if order.why else order.action
     asked = Revocation(target=target, reason=order.reason, comment=comment, actor=order.actor, at=order.at)
-    end_in(tx, asked, all_of_node(node.id))
+    revocation = end_in(tx, asked, all_of_node(node.id))
+    return [] if revocation is None else [revocation]

@@ -18,6 +18,7 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.crl import DeniedCertificate, SignedCRL, due_at, is_due, listed_authorities, next_draft
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.issuance import Issuance
 from issuer.metrics import FAILED, OK, Metrics
 from issuer.recording import record_crl
@@ -50,6 +51,7 @@ class PublishCRLs:
     issuance: Issuance
     clock: Clock
     jitter: Callable[[], float]
+    watch: WatchEnforcement
     troubles: Troubles
     metrics: Metrics
     pulse: Pulse = field(default_factory=Pulse)
@@ -85,6 +87,9 @@ class PublishCRLs:
             self._recover(key_id)
             self.listed.pop(key_id, None)
         self.metrics.crl_bytes.set(largest)
+        # 4. Whoever reads all of them knows what was revoked before the first look.
+        if all_well:
+            self.watch.listed(self._seen)
         return all_well
 
     async def attempt(self) -> bool:

@@ -94,7 +94,7 @@ class Revoke:
         except Refused as refused:
             await self._record_refusal(refused, actor=actor, action="revoked")
             raise
-        self.watch.committed(revoked.revocation.change)
+        self.watch.committed(revoked.revocation)
         log.info(
             "revoked",
             number=revoked.revocation.number,
@@ -169,7 +169,10 @@ class Revoke:
 
 
 def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
-    """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on."""
+    """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on.
+
+    Once it is committed, WatchEnforcement.committed begins to measure how long it takes.
+    """
     number = tx.revocations.add(asked)
     denied = tx.denials.deny(live, revocation=number, now=asked.at)
     change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
@@ -196,10 +199,9 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     return stored
 
 
-def end_in(tx: Transaction, asked: Revocation, live: Live) -> None:
+def end_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation | None:
     """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
-    if tx.denials.is_any(live, now=asked.at):
-        deny_in(tx, asked, live)
+    return deny_in(tx, asked, live) if tx.denials.is_any(live, now=asked.at) else None
 
 
 def all_of_node(node_id: NodeID) -> Live:

@@ -24,6 +24,7 @@ from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import Blocks, Live, Reason, Revocation, RevocationKind, Target
 from issuer.decisions.supersession import PUSHED_WITHIN, Supersession, Takes, loses_identity, may_lose
 from issuer.flows.revoke import end_in
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.queries import groups_in
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
@@ -58,10 +59,12 @@ class Taken:
 
     Args:
         later: once they are replaced.
+        revocations: of what ended at once, as stored.
     """
 
     at_once: int = 0
     later: int = 0
+    revocations: tuple[Revocation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ class EndSuperseded:
 
     datastore: Datastore
     clock: Clock
+    watch: WatchEnforcement
     troubles: Troubles
     pulse: Pulse = field(default_factory=Pulse)
 
@@ -84,7 +88,9 @@ class EndSuperseded:
         if not due:
             return waiting
         ended, waiting = await self.datastore.write(lambda tx: (_end_due(tx, now), tx.supersessions.count()))
-        log.info("superseded credentials ended", credentials=ended, waiting=waiting)
+        for revocation in ended:
+            self.watch.committed(revocation)
+        log.info("superseded credentials ended", credentials=sum(one.denied for one in ended), waiting=waiting)
         return waiting
 
     async def run(self) -> None:
@@ -122,9 +128,9 @@ def supersede_in(tx: Transaction, changed: EntriesChanged) -> Taken:
     numbers = tx.supersessions.add(list(_superseded(tx, entries, takes, groups_in(tx, changed.trust_domain))))
     taken = len(tx.supersessions.serials(numbers, now=changed.at))
     # 3. Where nothing will replace it, it ends now.
-    _end_due(tx, changed.at)
+    ended = _end_due(tx, changed.at)
     later = len(tx.supersessions.serials(numbers, now=changed.at))
-    return Taken(at_once=taken - later, later=later)
+    return Taken(at_once=taken - later, later=later, revocations=tuple(ended))
 
 
 def _superseded(
@@ -150,19 +156,19 @@ def _due(tx: Transaction, now: datetime) -> Sequence[Supersession]:
     return tx.supersessions.due(now=now, pushed_by=now - PUSHED_WITHIN)
 
 
-def _end_due(tx: Transaction, now: datetime) -> int:
-    """End what is due, by one revocation for each change that it was superseded by; how many credentials that is."""
+def _end_due(tx: Transaction, now: datetime) -> Sequence[Revocation]:
+    """End what is due, by one revocation for each change that it was superseded by."""
     changes: defaultdict[tuple[str, datetime], list[Supersession]] = defaultdict(list)
     for one in _due(tx, now):
         changes[one.actor, one.at].append(one)
-    ended = 0
+    ended = list[Revocation]()
     for (actor, at), due in changes.items():
         numbers = [one.number for one in due]
         serials = tx.supersessions.serials(numbers, now=now)
         target = Target(kind=RevocationKind.UPDATE, entry_ids=tuple(dict.fromkeys(one.entry_id for one in due)))
         comment = f"changed at {at.isoformat(timespec='seconds')}"
         asked = Revocation(target=target, reason=Reason.SUPERSEDED, comment=comment, actor=actor, at=now)
-        end_in(tx, asked, Live(serials=serials))
+        revocation = end_in(tx, asked, Live(serials=serials))
+        ended += [] if revocation is None else [revocation]
         tx.supersessions.delete(numbers)
-        ended += len(serials)
     return ended

@@ -12,6 +12,7 @@ from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import Enforcement, Point
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import can_resume
+from issuer.decisions.revocation import Revocation
 from issuer.metrics import Metrics
 from svid.clock import Clock
 
@@ -88,6 +89,7 @@ class WatchEnforcement:
     metrics: Metrics
     standing: dict[NodeID, Standing] = field(default_factory=dict)
     turn: int = 0
+    _listed: int = 0
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _committed: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_MOST_TIMED))
 
@@ -108,9 +110,24 @@ class WatchEnforcement:
         del self.standing[node_id]
         self._move()
 
-    def committed(self, change: int) -> None:
+    def committed(self, revocation: Revocation) -> None:
         """A revocation is in force at the issuer as of now."""
-        self._committed.append((change, self.clock.monotonic()))
+        self._committed.append((revocation.change, self.clock.monotonic()))
+        self.metrics.revocation_committed.observe(max(0.0, (self.clock.now() - revocation.at).total_seconds()))
+
+    def listed(self, number: int) -> None:
+        """The revocation list of every authority holds what was revoked up to that change."""
+        for seconds in self._took(self._listed, number):
+            self.metrics.revocation_listed.observe(seconds)
+        self._listed = max(number, self._listed)
+
+    def pushed(self, node_id: NodeID, cursor: Cursor) -> None:
+        """A message was handed to a node's feed that leaves it there."""
+        standing = self.standing[node_id]
+        before = standing.sent if standing.sent is not None else cursor
+        for seconds in self._took(before.number, cursor.number):
+            self.metrics.revocation_pushed.observe(seconds)
+        standing.sent = cursor
 
     def hear(self, node_id: NodeID, cursor: Cursor, enforcement: Enforcement) -> None:
         """Take what an attestor says; of a cursor that we did not send, nothing."""

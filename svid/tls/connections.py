@@ -328,10 +328,12 @@ def _end_soon(loop: asyncio.AbstractEventLoop, find: Callable[[], asyncio.WriteT
 
     def end() -> None:
         transport = find()
-        if transport is not None:
-            # A byte that never leaves, because the connection refuses it: so the application learns why, as `abort` would not let it.
+        if transport is None:
+            return
+        if transport.is_closing():  # it takes no byte any more, and would send what it still has
+            transport.abort()
+        else:  # a byte that never leaves, because the connection refuses it: so the application learns why, as `abort` would not let it
             transport.write(b"\0")
-            transport.abort()  # one that was being closed takes no byte, and would send what it still has
 
     with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
         loop.call_soon_threadsafe(end)

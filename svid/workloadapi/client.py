@@ -41,6 +41,10 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),  # our own backoff decides when to try; the channel must not hold it up
     ("grpc.max_reconnect_backoff_ms", 1000),
+    (
+        "grpc.enable_retries",
+        0,
+    ),  # a call that a gate turned away would be made again at once, for ever, and each attempt kept in memory
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )

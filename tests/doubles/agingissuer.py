@@ -21,6 +21,7 @@ from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.prune import Prune
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.queries import get_bundle
@@ -201,7 +202,9 @@ async def aging(clock: FakeClock) -> AsyncIterator[AgingIssuer]:
     opened = await SQLiteDatastore.open(None)
     node = a_node()
     await opened.write(lambda tx: tx.nodes.put(node))
-    entries = ChangeEntries(metrics=Metrics(), datastore=opened, clock=clock, trust_domain=TRUST_DOMAIN)
+    metrics = Metrics()
+    watch = WatchEnforcement(clock=clock, metrics=metrics)
+    entries = ChangeEntries(metrics=metrics, datastore=opened, clock=clock, trust_domain=TRUST_DOMAIN, watch=watch)
     (entry,) = (await entries.create([an_entry()], actor="uid:0")).entries
     issuer = AgingIssuer(clock=clock, opened=opened, entry_id=entry.id)
     await issuer.start()

@@ -36,6 +36,7 @@ def test_the_demo_shows_rotations_under_traffic_an_entry_pushed_a_refusal_and_a_
         assert re.search(rf"ok +connector revoked: {end} after [0-9]+ ms", done.stdout)
     assert "missed no call" in done.stdout
     assert "the connector, replaced, is back" in done.stdout
+    assert re.search(r"ok +authority tainted amid calls: every SVID replaced after [0-9]+ ms", done.stdout)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert "only convention separates" in done.stdout
 

@@ -16,6 +16,8 @@ import pytest
 
 from bench.attacks import ATTACKS
 from bench.hostile import ATTACKER_UID, VICTIM_UID, call_for, peak_rss_mb, run_as, running_server
+from svid.errors import WorkloadAPIError
+from svid.workloadapi.client import WorkloadAPIClient
 
 SECONDS = 0.5
 
@@ -61,3 +63,13 @@ def test_another_uid_is_served_meanwhile(target: Target, attack: str) -> None:
         answer, _ = victim.communicate(timeout=20)
         assert '"errors": 0' in answer
         assert attacker.wait(20) == 0
+
+
+def test_a_client_whose_uid_is_turned_away_keeps_its_memory(target: Target) -> None:
+    """Left to itself, gRPC would make a call again at once until its deadline, and remember each attempt: 300 MB a second."""
+    before = peak_rss_mb(os.getpid())
+    with run_as(None, "continuation_flood", target.path, 2) as attacker:
+        while attacker.poll() is None:
+            with WorkloadAPIClient(f"unix://{target.path}") as client, pytest.raises(WorkloadAPIError):
+                client.fetch_x509_context()
+    assert peak_rss_mb(os.getpid()) - before <= 100

@@ -21,6 +21,7 @@ from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.nodeattestor.port import AttestedNode, Challenge
@@ -71,7 +72,13 @@ async def door(asking: Asking, *, seconds: float = 10, at_a_time: int = 32) -> A
         datastore=store,
         node_svids=node_svids,
         refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
-        clones=AnswerClones(datastore=store, clock=clock, troubles=Troubles(clock), on_clone=OnClone.ALARM),
+        clones=AnswerClones(
+            datastore=store,
+            clock=clock,
+            watch=WatchEnforcement(clock=clock, metrics=Metrics()),
+            troubles=Troubles(clock),
+            on_clone=OnClone.ALARM,
+        ),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         window=timedelta(days=5),

@@ -19,6 +19,7 @@ from issuer.flows.admit_call import AdmitCall
 from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from svid.keys import KeyKind, generate_private_key, public_key_to_der, thumbprint
 from tests.doubles.clock import FakeClock
@@ -60,7 +61,13 @@ class House:
     async def call(self, peer: Peer, on_clone: OnClone = OnClone.BAN) -> str:
         """Why the call is refused; empty: it is not."""
         refusals = AuditRefusals(metrics=Metrics(), datastore=self.store, clock=self.clock)
-        clones = AnswerClones(datastore=self.store, clock=self.clock, troubles=self.troubles, on_clone=on_clone)
+        clones = AnswerClones(
+            datastore=self.store,
+            clock=self.clock,
+            watch=WatchEnforcement(clock=self.clock, metrics=Metrics()),
+            troubles=self.troubles,
+            on_clone=on_clone,
+        )
         admit = AdmitCall(
             datastore=self.store, refusals=refusals, clones=clones, clock=self.clock, trust_domain=TRUST_DOMAIN
         )

@@ -25,6 +25,7 @@ from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.prune import Prune
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.nodeattestor.join_token import JoinToken
@@ -93,7 +94,13 @@ async def house() -> AsyncIterator[House]:
     opened, clock = await SQLiteDatastore.open(None), FakeClock(NOW)
     store = RefusingStore(opened)
     refusals = AuditRefusals(metrics=Metrics(), datastore=store, clock=clock)
-    clones = AnswerClones(datastore=store, clock=clock, troubles=Troubles(clock), on_clone=OnClone.ALARM)
+    clones = AnswerClones(
+        datastore=store,
+        clock=clock,
+        watch=WatchEnforcement(clock=clock, metrics=Metrics()),
+        troubles=Troubles(clock),
+        on_clone=OnClone.ALARM,
+    )
     admit = AdmitCall(datastore=store, refusals=refusals, clones=clones, clock=clock, trust_domain=TRUST_DOMAIN)
     node_svids = IssueNodeSVID(
         issuance=issuance(store, clock, MemoryKeyManager()),

@@ -646,6 +646,24 @@ def test_a_denial_after_the_end_of_a_loop_harms_nobody(client: Identity, knowing
     assert ends.writer.transport.is_closing()
 
 
+def test_a_denial_of_whom_was_left_already_is_no_error(
+    runner: asyncio.Runner, client: Identity, knowing: KnowingIdentity
+) -> None:
+    async def run() -> None:
+        wrong: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+        async with asyncio.timeout(10), Streams() as ends:
+            await ends.connect(client_context(client, ANYBODY), server_context(knowing, ANYBODY))
+            end_when_revoked(ends.writer.transport)
+            for _ in range(2):
+                ends.writer.close()
+            knowing.revoke_svid(client.svid)
+            await asyncio.sleep(0)
+        assert not wrong
+
+    runner.run(run())
+
+
 def test_only_a_transport_of_ours_can_be_ended() -> None:
     async def run() -> None:
         near, far = socket.socketpair()

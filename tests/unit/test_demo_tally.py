@@ -9,7 +9,10 @@ from cognomen.demo.scene import Event
 from cognomen.demo.tally import Tally
 
 
-def _counted(who: str, name: str = "counted", **facts: int) -> Event:
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _counted(who: str, name: str = "counted", **facts: int | str) -> Event:
     counts = {"made": 0, "answered": 0, "failed": 0, "tokens": 0}
     return Event(who=who, at=0, name=name, facts={**counts, **facts})
 
@@ -21,7 +24,7 @@ def _verdict_on_calls(tally: Tally) -> str:
 def test_a_rotation_counts_only_if_calls_went_on_since_the_one_before() -> None:
     tally = Tally()
     for answered in (5, 5, 6):
-        tally.note(_counted("reasoning", "rotated", own=1, answered=answered))
+        tally.note(_counted("reasoning", "rotated", own=1, answered=answered, authority="a", at=""))
     assert tally.rotations["reasoning"] == 2
 
 
@@ -29,6 +32,26 @@ def test_the_rotation_of_another_identity_is_not_the_components_own() -> None:
     tally = Tally()
     tally.note(_counted("connector", "rotated", own=0, answered=5))
     assert not tally.rotations
+
+
+def test_a_taint_counts_once_everybody_has_another_authority_and_calls_go_on() -> None:
+    tally = Tally()
+    for who in ("orchestrator", "reasoning", "connector-2"):
+        tally.note(Event(who=who, at=0, name="identity", facts={"authority": "old", "spiffe_id": f"spiffe://d/{who}"}))
+    tally.tainted_at = NOW
+    taken = (NOW + timedelta(milliseconds=200)).isoformat()
+    for who, authority in (
+        ("orchestrator", "old"),
+        ("orchestrator", "new"),
+        ("reasoning", "new"),
+        ("connector-2", "new"),
+    ):
+        tally.note(_counted(who, "rotated", own=1, made=4, authority=authority, at=taken))
+    told = "every SVID"
+    assert any(told in line and "MISSING" in line for line in tally.verdicts())
+    tally.note(_counted("orchestrator", made=4))
+    tally.note(_counted("orchestrator", made=5))
+    assert any(told in line and "ok  " in line and "after 200 ms" in line for line in tally.verdicts())
 
 
 def test_calls_that_were_all_answered_are_flawless() -> None:

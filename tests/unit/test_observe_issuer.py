@@ -163,7 +163,13 @@ async def test_a_rotation_that_fails_is_told_and_counted(house: House) -> None:
 async def test_a_batch_of_mints_is_counted_by_what_became_of_its_items(house: House) -> None:
     metrics, node = house.observe.metrics, a_node()
     await house.store.write(lambda tx: tx.nodes.put(node))
-    entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
+    entries = ChangeEntries(
+        metrics=Metrics(),
+        datastore=house.store,
+        clock=house.clock,
+        trust_domain=TRUST_DOMAIN,
+        watch=WatchEnforcement(clock=house.clock, metrics=metrics),
+    )
     entry = (await entries.create([an_entry()], actor="uid:0")).entries[0]
     allowance = Allowance(burst=10, per_second=1)
     svids = IssueSVIDs(
@@ -197,7 +203,11 @@ async def test_refusals_at_the_doors_are_counted_each(house: House) -> None:
 
 async def test_changed_entries_are_counted_and_refused_ones_are_not(house: House) -> None:
     change = ChangeEntries(
-        datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN, metrics=house.observe.metrics
+        datastore=house.store,
+        clock=house.clock,
+        trust_domain=TRUST_DOMAIN,
+        watch=WatchEnforcement(clock=house.clock, metrics=house.observe.metrics),
+        metrics=house.observe.metrics,
     )
     changed = await change.create([an_entry()], actor="uid:0")
     with pytest.raises(Refused):

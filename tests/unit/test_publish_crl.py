@@ -64,12 +64,14 @@ class House:
     def __post_init__(self) -> None:
         self.metrics, self.troubles = Metrics(), Troubles(self.clock)
         self.guard = GuardClock(datastore=self.store, clock=self.clock)
+        self.watch = WatchEnforcement(clock=self.clock, metrics=self.metrics)
         signing = issuance(self.store, self.clock, self.keys)
         self.publish = PublishCRLs(
             datastore=self.store,
             issuance=signing,
             clock=self.clock,
             jitter=lambda: 0.5,
+            watch=self.watch,
             troubles=self.troubles,
             metrics=self.metrics,
         )
@@ -118,9 +120,7 @@ class House:
 
     async def revoke(self, *serials: int, reason: Reason = Reason.KEY_COMPROMISE) -> None:
         target = Target(kind=RevocationKind.SVID, serials=tuple(f"{serial:032x}" for serial in serials))
-        revoke = Revoke(
-            datastore=self.store, clock=self.clock, watch=WatchEnforcement(clock=self.clock, metrics=Metrics())
-        )
+        revoke = Revoke(datastore=self.store, clock=self.clock, watch=self.watch)
         await revoke(target, reason=reason, comment="", dry_run=False, actor="uid:0")
 
     async def row(self, authority: Authority | None = None) -> SignedCRL:
@@ -183,6 +183,19 @@ async def test_a_revoked_certificate_is_listed_with_its_reason_and_told_and_on_r
     (row,) = (await house.store.read(lambda tx: tx.audit.rows(after=0, limit=1000)))[-1:]
     body = row.body.decode()
     assert all(text in body for text in ('"crl signed"', f'"{crl.number}"', '"certificates":"1"', by))
+
+
+async def test_it_is_measured_when_every_list_holds_a_revocation(house: House) -> None:
+    await house.publish()
+    await house.issue(5)
+    house.clock.advance(SECOND * 1.5)
+    await house.revoke(5)
+    house.clock.advance(SECOND)
+    for _ in range(2):
+        await house.publish()
+    value = house.metrics.registry.get_sample_value
+    assert value("cognomen_issuer_revocation_listed_seconds_count") == 1
+    assert value("cognomen_issuer_revocation_listed_seconds_sum") == 1
 
 
 async def test_a_token_is_on_no_list(house: House) -> None:

@@ -20,6 +20,7 @@ from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.readmit_node import ReadmitNode, Shown
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from svid.encoding import certificate_from_der
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
@@ -116,7 +117,13 @@ async def house() -> AsyncIterator[House]:
         datastore=store,
         node_svids=node_svids,
         refusals=AuditRefusals(metrics=Metrics(), datastore=store, clock=clock),
-        clones=AnswerClones(datastore=store, clock=clock, troubles=Troubles(clock), on_clone=OnClone.BAN),
+        clones=AnswerClones(
+            datastore=store,
+            clock=clock,
+            watch=WatchEnforcement(clock=clock, metrics=Metrics()),
+            troubles=Troubles(clock),
+            on_clone=OnClone.BAN,
+        ),
         clock=clock,
         trust_domain=TRUST_DOMAIN,
         window=timedelta(days=5),

@@ -77,6 +77,7 @@ class House:
             datastore=self.store,
             issuance=way,
             clock=self.clock,
+            watch=WatchEnforcement(clock=self.clock, metrics=metrics),
             jitter=lambda: 0.5,
             troubles=self.troubles,
             metrics=metrics,

@@ -106,6 +106,11 @@ class House:
     ) -> Revoked:
         return await self.revoke(target, reason=reason, comment=comment, dry_run=dry_run, actor="uid:0")
 
+    def measured(self) -> float:
+        """How many revocations were measured from their command to their commit."""
+        registry = self.revoke.watch.metrics.registry
+        return registry.get_sample_value("cognomen_issuer_revocation_committed_seconds_count") or 0
+
     async def ended(self) -> set[str]:
         """The serials that denials name, which are those that the ledger says are revoked."""
         rows = await self.store.read(lambda tx: tx.ledger.find(LedgerFilter(is_revoked=True), before=0, limit=1000))
@@ -364,7 +369,13 @@ class TestOver:
     async def test_an_entry_of_which_all_is_over_is_denied_when_it_is_deleted(self, house: House) -> None:
         serials = await house.fill()
         house.clock.advance(HOUR)
-        entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
+        entries = ChangeEntries(
+            metrics=Metrics(),
+            datastore=house.store,
+            clock=house.clock,
+            trust_domain=TRUST_DOMAIN,
+            watch=house.revoke.watch,
+        )
         await entries.delete([WEB.id], actor="uid:7")
         assert await house.ended() == {serials["web leaf"]}
         assert ((await house.said(1)).denied, (await house.said(1)).over) == (0, 1)
@@ -535,11 +546,18 @@ class TestLifts:
 class TestOtherCommands:
     async def test_a_deleted_entrys_credentials_end_with_it_unless_they_are_let_expire(self, house: House) -> None:
         serials = await house.fill()
-        entries = ChangeEntries(metrics=Metrics(), datastore=house.store, clock=house.clock, trust_domain=TRUST_DOMAIN)
+        entries = ChangeEntries(
+            metrics=Metrics(),
+            datastore=house.store,
+            clock=house.clock,
+            trust_domain=TRUST_DOMAIN,
+            watch=house.revoke.watch,
+        )
         await entries.delete([WEB_API.id], let_expire=True, actor="uid:7")
         assert await house.ended() == set()
         await entries.delete([WEB.id], actor="uid:7")
         assert await house.ended() == {serials["web leaf"], serials["web token"]}
+        assert house.measured() == 1
         said = await house.said(1)
         assert said.target == Target(kind=RevocationKind.DELETION, entry_ids=(WEB.id,))
         assert (said.reason, said.actor, said.denied) == (Reason.CESSATION_OF_OPERATION, "uid:7", 2)
@@ -551,7 +569,7 @@ class TestOtherCommands:
     @pytest.mark.parametrize("how", ["evict", "ban", "purge"])
     async def test_a_node_that_is_sent_away_takes_its_credentials_along(self, house: House, how: str) -> None:
         serials = await house.fill()
-        nodes = ManageNodes(datastore=house.store, clock=house.clock)
+        nodes = ManageNodes(datastore=house.store, clock=house.clock, watch=house.revoke.watch)
         match how:
             case "evict":
                 await nodes.evict(N2.id, actor="uid:7")
@@ -564,12 +582,15 @@ class TestOtherCommands:
                 assert await house.ended() == set()
                 await nodes.purge(timedelta(), dry_run=False, actor="uid:7")
         assert await house.ended() == {serials[name] for name in ("db leaf", "db token", "n2")}
+        assert house.measured() == 1
         assert (await house.said(1)).target == NODE
         with pytest.raises(Refused, match="banned or gone"):
             await house.leaf(DB, N2)
 
     async def test_who_has_nothing_that_is_live_leaves_no_revocation(self, house: House) -> None:
-        await ManageNodes(datastore=house.store, clock=house.clock).evict(N2.id, actor="uid:7")
+        await ManageNodes(datastore=house.store, clock=house.clock, watch=house.revoke.watch).evict(
+            N2.id, actor="uid:7"
+        )
         assert await house.revoke.find(before=0, limit=9) == []
 
 

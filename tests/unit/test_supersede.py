@@ -23,6 +23,7 @@ from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.supersede import EndSuperseded
+from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from svid.entry import RegistrationEntry
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
@@ -59,7 +60,12 @@ class House:
     @property
     def end(self) -> EndSuperseded:
         """The task, as after a start: what it goes by is in the store."""
-        return EndSuperseded(datastore=self.store, clock=self.clock, troubles=self.troubles)
+        return EndSuperseded(
+            datastore=self.store,
+            clock=self.clock,
+            watch=WatchEnforcement(clock=self.clock, metrics=Metrics()),
+            troubles=self.troubles,
+        )
 
     async def leaf(self, entry: RegistrationEntry, node: Node = N1) -> Credential:
         key = public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key())
@@ -117,7 +123,13 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             jwt_ttl=HOUR,
             metrics=metrics,
         ),
-        entries=ChangeEntries(datastore=store, clock=clock, trust_domain=TRUST_DOMAIN, metrics=metrics),
+        entries=ChangeEntries(
+            datastore=store,
+            clock=clock,
+            trust_domain=TRUST_DOMAIN,
+            watch=WatchEnforcement(clock=clock, metrics=metrics),
+            metrics=metrics,
+        ),
     )
     await opened.close()
 
@@ -320,7 +332,12 @@ class TestTask:
         await house.update(TAKES_AWAY["another SPIFFE ID"])
         again = await SQLiteDatastore.open(tmp_path / "state" / "issuer.db")
         house.clock.advance(HOUR / 2)
-        await EndSuperseded(datastore=again, clock=house.clock, troubles=house.troubles)()
+        await EndSuperseded(
+            datastore=again,
+            clock=house.clock,
+            watch=WatchEnforcement(clock=house.clock, metrics=Metrics()),
+            troubles=house.troubles,
+        )()
         rows = await again.read(lambda tx: tx.ledger.find(LedgerFilter(is_revoked=True), before=0, limit=10))
         await again.close()
         assert [row.serial for row in rows] == [old.serial]

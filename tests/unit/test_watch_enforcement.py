@@ -125,6 +125,20 @@ def test_an_attestor_that_stands_lower_than_before_has_what_it_had(house: House)
     assert (how_far.attestors_enforcing, how_far.points_enforcing) == (1, 0)
 
 
+async def test_each_station_of_a_revocation_is_measured(house: House) -> None:
+    house.connect("a", "b", sent=0)
+    change = await house.end()
+    assert house.counted("committed") == (1, 0)
+    house.clock.advance(1)
+    for name in ("a", "b", "a"):
+        house.watch.pushed(NodeID(name), cursor(change))
+    assert house.counted("pushed") == (2, 2)
+    house.clock.advance(1)
+    for number in (change - 1, change, change + 1):
+        house.watch.listed(number)
+    assert house.counted("listed") == (1, 2)
+
+
 async def test_how_long_a_revocation_took_is_measured_once_for_each_node(house: House) -> None:
     house.connect("a", "b")
     first = await house.end()
