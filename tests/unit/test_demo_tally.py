@@ -8,7 +8,6 @@ import pytest
 from cognomen.demo.scene import Event
 from cognomen.demo.tally import Tally
 
-
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
