@@ -1,4 +1,4 @@
-"""Join the issuer's parts and run them: the only place here that names adapters.
+"""Open an issuer's doors and run it.
 
 What a key of the configuration means: config. How tasks are supervised: cognomen/daemon/supervisor.
 """
@@ -15,13 +15,11 @@ from google.protobuf.descriptor_pool import Default
 
 from cognomen.daemon import gate, unixrpc
 from cognomen.daemon.caller import Caller
-from cognomen.daemon.config import expand_home
 from cognomen.daemon.health import Health, HealthState
-from cognomen.daemon.privatefile import alone_in, private_directory
+from cognomen.daemon.privatefile import private_directory
 from cognomen.daemon.reflection import Reflection
-from cognomen.daemon.supervisor import Supervisor, Task, stop_on_signals
+from cognomen.daemon.supervisor import Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
-from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.webserver import serve_pages
 from cognomen.wire.pb import admin_pb2
 from issuer.api.admin import AdminFlows, AdminService
@@ -29,50 +27,25 @@ from issuer.api.doors import DoorCredentials, bind, join_server, node_server
 from issuer.api.join import JoinService
 from issuer.api.node import NodeService
 from issuer.api.status import translate
-from issuer.backup import DATABASE, KEYS
-from issuer.checkpointsink.file import FileSink
-from issuer.checkpointsink.port import CheckpointSink
-from issuer.checkpointsink.syslog import SyslogSink
-from issuer.config import IssuerConfig, KeyManagerChoice
-from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.config import IssuerConfig
 from issuer.decisions.budget import Allowance
-from issuer.decisions.restoration import forgotten
 from issuer.flows.admit_call import AdmitCall
-from issuer.flows.answer_clones import AnswerClones
 from issuer.flows.attest_node import AttestNode
-from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
-from issuer.flows.command_authorities import CommandAuthorities
 from issuer.flows.create_invite import CreateInvite
-from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.feed_attestors import FeedAttestors
-from issuer.flows.guard_clock import GuardClock
 from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_svids import IssueSVIDs
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
-from issuer.flows.prune import Prune
-from issuer.flows.publish_crl import PublishCRLs
 from issuer.flows.readmit_node import ReadmitNode
-from issuer.flows.relieve_authorities import RelieveAuthorities
 from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
-from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
-from issuer.flows.supersede import EndSuperseded
-from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.flows.write_checkpoints import WriteCheckpoints
-from issuer.issuance import Issuance
-from issuer.keymanager.disk import DiskKeyManager
-from issuer.keymanager.memory import MemoryKeyManager
-from issuer.keymanager.port import KeyManager
-from issuer.metrics import Metrics
 from issuer.nodeattestor.join_token import JoinToken
-from issuer.upstream.self_signed import SelfSigned
+from issuer.parts import Parts, checkpoints_of, open_parts, tasks_of
 from issuer.web.health import health_pages
-from svid.clock import Clock, SystemClock
 
 __all__ = ["Bound", "run"]
 
@@ -89,27 +62,6 @@ class Bound:
 
     node_address: str
     join_address: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """What many flows share."""
-
-    config: IssuerConfig
-    datastore: SQLiteDatastore
-    issuance: Issuance
-    clock: Clock
-    guard: GuardClock
-    feed: FeedAttestors
-    rotate: RotateAuthority
-    authorities: CommandAuthorities
-    publish_crls: PublishCRLs
-    troubles: Troubles
-    metrics: Metrics
-    deferred: DeferWrites
-    refusals: AuditRefusals
-    clones: AnswerClones
-    supervisor: Supervisor
 
 
 async def run(
@@ -133,8 +85,8 @@ async def run(
         if stop is None:
             stop = asyncio.Event()
             leaving.enter_context(stop_on_signals(stop))
-        parts = await _open(config, leaving)
-        checkpoints = _checkpoints(parts)
+        parts = await open_parts(config, leaving)
+        checkpoints = checkpoints_of(parts)
         leaving.push_async_callback(checkpoints.attempt)  # the last one, of all that was decided
         leaving.push_async_callback(parts.refusals.write_owed)
         credentials, own_svid = await _open_credentials(parts)
@@ -149,130 +101,13 @@ async def run(
         ready(bound)
         systemd.ready()
         watchdog = Task(name="watchdog", run=partial(systemd.run_watchdog, parts.clock))
-        await parts.supervisor.run([own_svid, watchdog, *_tasks(parts, checkpoints)], stop=stop)
+        await parts.supervisor.run([own_svid, watchdog, *tasks_of(parts, checkpoints)], stop=stop)
         systemd.stopping()
         health.set_serving(serving=False)
         log.info("issuer stopping")
 
 
-async def _open(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> _Parts:
-    """Open store and keys, and bring the authorities to where something can be signed."""
-    keys: KeyManager
-    if config.key_manager is KeyManagerChoice.MEMORY:
-        datastore, keys = await SQLiteDatastore.open(None), MemoryKeyManager()
-    else:
-        directory = private_directory(config.state_dir)
-        leaving.enter_context(alone_in(directory, "issuer"))
-        reserve_bytes = config.disk_reserve_mib * 2**20
-        datastore = await SQLiteDatastore.open(directory / DATABASE, reserve_bytes=reserve_bytes)
-        keys = DiskKeyManager(directory / KEYS)
-        if lacking := await datastore.lacking_room():
-            log.warning(
-                "disk full, nothing is issued", reason=lacking, hint="free some space, or lower disk_reserve_mib"
-            )
-    leaving.push_async_callback(datastore.close)
-    clock = SystemClock()
-    guard = GuardClock(datastore=datastore, clock=clock)
-    troubles, metrics = Troubles(clock), Metrics()
-    deferred = DeferWrites(datastore=datastore, clock=clock, troubles=troubles, metrics=metrics)
-    watch = WatchEnforcement(clock=clock, metrics=metrics)
-    feed = FeedAttestors(
-        datastore=datastore, deferred=deferred, watch=watch, clock=clock, trust_domain=config.trust_domain
-    )
-    issuance = Issuance(keys=keys, upstream=SelfSigned(), later=deferred.put, metrics=metrics)
-    rotate = RotateAuthority(
-        datastore=datastore,
-        issuance=issuance,
-        clock=clock,
-        guard=guard,
-        trust_domain=config.trust_domain,
-        policy=RotationPolicy(lifetime=config.authority_lifetime, spread=config.authority_spread),
-        acknowledged=feed.slowest,
-        jitter=secrets.SystemRandom().random,
-        troubles=troubles,
-        metrics=metrics,
-    )
-    await rotate()
-    if lost := await datastore.read(lambda tx: forgotten(tx.changes.restored(), tx.authorities.list())):
-        log.warning("store restored from a backup", reason=lost.reason, hint="; ".join(lost.remedy))
-    publish_crls = PublishCRLs(
-        datastore=datastore,
-        issuance=issuance,
-        clock=clock,
-        jitter=secrets.SystemRandom().random,
-        watch=watch,
-        troubles=troubles,
-        metrics=metrics,
-    )
-    await publish_crls.attempt()  # a verifier of lists refuses every certificate of an authority without one
-    leaving.push_async_callback(deferred.flush)
-    return _Parts(
-        config=config,
-        datastore=datastore,
-        issuance=issuance,
-        clock=clock,
-        guard=guard,
-        feed=feed,
-        rotate=rotate,
-        authorities=CommandAuthorities(datastore=datastore, issuance=issuance, rotate=rotate, feed=feed, clock=clock),
-        publish_crls=publish_crls,
-        troubles=troubles,
-        metrics=metrics,
-        deferred=deferred,
-        refusals=AuditRefusals(datastore=datastore, clock=clock, metrics=metrics),
-        clones=AnswerClones(datastore=datastore, clock=clock, watch=watch, troubles=troubles, on_clone=config.on_clone),
-        supervisor=Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts),
-    )
-
-
-def _tasks(parts: _Parts, checkpoints: WriteCheckpoints) -> list[Task]:
-    """What goes on by itself."""
-    prune = Prune(
-        datastore=parts.datastore,
-        clock=parts.clock,
-        guard=parts.guard,
-        troubles=parts.troubles,
-        refusals=parts.refusals,
-    )
-    relieve = RelieveAuthorities(
-        command=parts.authorities,
-        listed=lambda: parts.publish_crls.listed,
-        clock=parts.clock,
-        troubles=parts.troubles,
-    )
-    superseded = EndSuperseded(
-        datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch, troubles=parts.troubles
-    )
-    return [
-        Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
-        Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
-        Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
-        Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
-        Task(name="authorities with long lists", run=relieve.run, pulse=relieve.pulse),
-        Task(name="superseded credentials", run=superseded.run, pulse=superseded.pulse),
-        Task(name="pruning", run=prune.run, pulse=prune.pulse),
-    ]
-
-
-def _checkpoints(parts: _Parts) -> WriteCheckpoints:
-    config = parts.config
-    sinks: list[CheckpointSink] = []
-    if config.audit_checkpoint_file:
-        sinks.append(FileSink(expand_home(config.audit_checkpoint_file)))
-    if config.audit_checkpoint_syslog:
-        sinks.append(SyslogSink())
-    return WriteCheckpoints(
-        datastore=parts.datastore,
-        keys=parts.issuance.keys,
-        sinks=sinks,
-        clock=parts.clock,
-        trust_domain=config.trust_domain,
-        every=config.audit_checkpoint_interval,
-        troubles=parts.troubles,
-    )
-
-
-async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], Task]:
+async def _open_credentials(parts: Parts) -> tuple[Sequence[DoorCredentials], Task]:
     """The issuer's own SVID as the join door and the node door present it, and the task that keeps it so."""
     renew = RenewIssuerSVID(
         datastore=parts.datastore,
@@ -295,7 +130,7 @@ async def _open_credentials(parts: _Parts) -> tuple[Sequence[DoorCredentials], T
 
 
 async def _open_network_doors(
-    parts: _Parts, credentials: Sequence[DoorCredentials], leaving: contextlib.AsyncExitStack
+    parts: Parts, credentials: Sequence[DoorCredentials], leaving: contextlib.AsyncExitStack
 ) -> Bound:
     node_svids = IssueNodeSVID(
         issuance=parts.issuance,
@@ -322,7 +157,7 @@ async def _open_network_doors(
     return bound
 
 
-def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
+def _join_service(parts: Parts, node_svids: IssueNodeSVID) -> JoinService:
     join_token = JoinToken()
     attest = AttestNode(
         datastore=parts.datastore,
@@ -344,7 +179,7 @@ def _join_service(parts: _Parts, node_svids: IssueNodeSVID) -> JoinService:
     return JoinService(attest, readmit, parts.datastore, parts.config.trust_domain)
 
 
-def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
+def _node_service(parts: Parts, node_svids: IssueNodeSVID) -> NodeService:
     config = parts.config
     budgets = MintBudgets(
         entry=Allowance(burst=config.entry_svids_burst, per_second=config.entry_svids_per_second),
@@ -371,7 +206,7 @@ def _node_service(parts: _Parts, node_svids: IssueNodeSVID) -> NodeService:
 
 
 async def _open_admin_door(
-    parts: _Parts, bound: Bound, credentials: DoorCredentials, leaving: contextlib.AsyncExitStack, systemd: Systemd
+    parts: Parts, bound: Bound, credentials: DoorCredentials, leaving: contextlib.AsyncExitStack, systemd: Systemd
 ) -> HealthState:
     config = parts.config
     observe = ObserveIssuer(

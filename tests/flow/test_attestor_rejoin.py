@@ -53,7 +53,7 @@ class Shifted(SystemClock):
 @pytest.fixture
 def shifted(monkeypatch: pytest.MonkeyPatch) -> type[Shifted]:
     monkeypatch.setattr(Shifted, "ahead", timedelta())
-    for module in ("issuer.main", "attestor.main"):
+    for module in ("issuer.parts", "attestor.main"):
         monkeypatch.setattr(f"{module}.SystemClock", Shifted)
     return Shifted
 
