@@ -215,7 +215,11 @@ def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
     chosen = [one for one in svids if spiffe_id is None or spiffe_id in {str(one.spiffe_id), one.spiffe_id.path}]
     if not chosen:
         held = ", ".join(str(one.spiffe_id) for one in svids)
-        raise Refused(Kind.NOT_FOUND, f"--spiffe-id: expected one of {held}, found {spiffe_id!r}")
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"--spiffe-id: expected one of {held}, found {spiffe_id!r}",
+            hint="cognomen why says what the others lack; a revocation may block one: cognomen revoke list",
+        )
     return chosen
 
 
