@@ -95,7 +95,7 @@ class _Checked:
                     f"peer: expected an X509-SVID that ended at most {OPEN_FOR.days} day ago,"
                     f" found one of {self.peer.spiffe_id} that ended at {self.peer.ends_at}"
                 )
-            raise RevokedPeerError(f"peer: expected one that is not revoked, found {self.peer.spiffe_id}")
+            raise RevokedPeerError(f"peer: expected one that is not revoked, found {self.peer.shown}")
 
     def hang_up(self) -> None:
         """Close what is ours to close; here nothing is."""

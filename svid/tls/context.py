@@ -210,7 +210,7 @@ class LiveContext(_MutualContext):
 
     def _demand_wanted(self, peer: Peer) -> None:
         if self.enforcement.is_denied(peer):
-            raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.spiffe_id}")
+            raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.shown}")
         try:
             self._authorize(peer.spiffe_id)
         except AuthorizationError as e:

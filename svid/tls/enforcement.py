@@ -37,6 +37,11 @@ class Peer(NamedTuple):
     numbers: frozenset[int]
     ends_at: datetime | None
 
+    @property
+    def shown(self) -> str:
+        """Who it is and by which credentials, for people: a moment later the same SPIFFE ID may be there with its next SVID."""
+        return f"{self.spiffe_id} with the serial {', '.join(f'{number:x}' for number in sorted(self.numbers))}"
+
 
 class Held(Protocol):
     """Something open that ends when its peer's credential is denied, or OPEN_FOR after the end of that."""
