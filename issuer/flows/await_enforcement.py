@@ -80,6 +80,7 @@ class AwaitEnforcement:
             actor=actor,
             action="revocation enforced",
             subject=str(number),
+            reason="" if how_far.is_everywhere else _short_of(how_far),
             facts={
                 "everywhere": "yes" if how_far.is_everywhere else "no",
                 "attestors": f"{how_far.attestors_enforcing} of {how_far.attestors}",
@@ -125,6 +126,11 @@ def _get(tx: Transaction, number: int) -> Revocation:
     if found is None:
         raise Refused(Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list")
     return found
+
+
+def _short_of(how_far: HowFar) -> str:
+    attestors = f"{how_far.attestors_enforcing} of {how_far.attestors} attestors"
+    return f"not everywhere: {attestors} and {how_far.points_enforcing} of {how_far.points} enforcement points"
 
 
 def _named(silent: Iterable[Silent]) -> str:

@@ -178,6 +178,7 @@ async def test_who_waits_hears_when_the_last_has_it_and_who_that_was(house: Hous
     assert revocation_status(done).slowest.point == r"guard \x1b[2J"
     record = await house.record()
     assert (record["action"], record["actor"], record["subject"]) == ("revocation enforced", "uid:0", "1")
+    assert record["reason"] == ""
     assert record["facts"] == {
         "everywhere": "yes",
         "attestors": "2 of 2",
@@ -197,7 +198,9 @@ async def test_who_has_waited_for_long_enough_hears_who_is_silent(house: House) 
     house.clock.advance(1)
     done = await waiting
     assert not done.how_far.is_everywhere
-    facts = (await house.record())["facts"]
+    record = await house.record()
+    assert record["reason"] == "not everywhere: 1 of 2 attestors and 1 of 2 enforcement points"
+    facts = record["facts"]
     assert isinstance(facts, dict)
     assert (facts["everywhere"], facts["attestors"], facts["points"]) == ("no", "1 of 2", "1 of 2")
     assert facts["silent"] == "a uid 1000 pid 7 web, b"
@@ -253,6 +256,8 @@ async def test_nodes_that_are_away_are_counted_unless_they_heard_of_it_or_cannot
     assert revocation_status(await house.wait.look(1)).away == 1
     house.hear("here", change)
     assert (await house.wait(1, longest=timedelta(), actor="uid:0")).away == 1
-    facts = (await house.record())["facts"]
+    record = await house.record()
+    assert record["reason"] == "not everywhere: 1 of 2 attestors and 1 of 2 enforcement points"
+    facts = record["facts"]
     assert isinstance(facts, dict)
     assert (facts["everywhere"], facts["away"]) == ("yes", "1")
