@@ -31,6 +31,7 @@ from tests.doubles.trustdomain import TrustDomainDouble
 
 _SECONDS = 10
 _END = b""
+BIG = bytes(1 << 20)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,10 +55,25 @@ class Serve(Protocol):
     ) -> contextlib.AbstractContextManager[Served]: ...
 
 
-def _service(talk: object, collect: object) -> grpc.GenericRpcHandler:
-    kinds = {"Talk": ("stream_stream", talk), "Collect": ("stream_unary", collect)}
+def _service(talk: object, collect: object, pour: object, pour_plainly: object) -> grpc.GenericRpcHandler:
+    kinds = {
+        "Talk": ("stream_stream", talk),
+        "Collect": ("stream_unary", collect),
+        "Pour": ("unary_stream", pour),
+        "PourPlainly": ("unary_stream", pour_plainly),
+    }
     methods = {name: getattr(grpc, f"{kind}_rpc_method_handler")(method) for name, (kind, method) in kinds.items()}
     return grpc.method_handlers_generic_handler("test.Open", methods)
+
+
+class Plain:
+    """All that gRPC asks of a stream of replies: no iterator in the sense of collections.abc."""
+
+    def __init__(self, messages: Iterator[bytes]) -> None:
+        self._messages = messages
+
+    def __next__(self) -> bytes:
+        return next(self._messages)
 
 
 @contextlib.contextmanager
@@ -79,11 +95,22 @@ def blocking(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterator[Se
         finally:
             served.over.set()
 
+    def pour(_: bytes, __: object) -> Iterator[bytes]:
+        try:
+            while True:
+                served.got.append(b"poured")
+                yield BIG
+        finally:
+            served.over.set()
+
+    def pour_plainly(request: bytes, context: object) -> Plain:
+        return Plain(pour(request, context))
+
     server, served.port = grpc_server(
         "127.0.0.1:0",
         check,
         ThreadPoolExecutor(4),
-        handlers=[_service(talk, collect)],
+        handlers=[_service(talk, collect, pour, pour_plainly)],
         interceptors=[grpc_interceptor(bearer)] if bearer else [],
     )
     with running(server):
@@ -112,11 +139,27 @@ def asynchronous(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterato
         finally:
             served.over.set()
 
+    async def pour(_: bytes, __: object) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                served.got.append(b"poured")
+                yield BIG
+        finally:
+            served.over.set()
+
+    async def pour_plainly(_: bytes, context: "grpc.aio.ServicerContext[object, object]") -> None:
+        try:
+            while True:
+                served.got.append(b"poured")
+                await context.write(BIG)
+        finally:
+            served.over.set()
+
     async def main() -> None:
         server, served.port = grpc_aio_server(
             "127.0.0.1:0",
             check,
-            handlers=[_service(talk, collect)],
+            handlers=[_service(talk, collect, pour, pour_plainly)],
             interceptors=[grpc_aio_interceptor(bearer)] if bearer else [],
         )
         await server.start()
@@ -186,6 +229,30 @@ def talking(served: Served, client: Identity, method: str) -> Iterator[Talking]:
 
 
 METHODS = pytest.mark.parametrize("method", ["Talk", "Collect"])
+POURS = pytest.mark.parametrize("pour", ["Pour", "PourPlainly"])
+
+
+class Pouring:
+    """A call whose method sends for as long as it is let."""
+
+    def __init__(self, channel: grpc.Channel, pour: str) -> None:
+        method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/test.Open/{pour}")
+        self.answers = method(b"", timeout=_SECONDS)
+
+    def status(self) -> grpc.StatusCode:
+        """How it ends, read to its end."""
+        with contextlib.suppress(grpc.RpcError):
+            for _ in self.answers:
+                pass
+        return self.answers.code()
+
+
+def wait_until_stuck(served: Served) -> None:
+    """Return when the method has sent all that a caller takes who does not read."""
+    seen, calm = 0, 0
+    while calm < 20:
+        served.over.wait(0.01)
+        seen, calm = len(served.got), calm + 1 if served.got and len(served.got) == seen else 0
 
 
 @SERVERS
@@ -223,6 +290,57 @@ def test_no_message_reaches_a_method_after_the_denial(
         assert call.status() is grpc.StatusCode.UNAUTHENTICATED
         assert served.over.wait(_SECONDS)
         assert len(served.got) <= at_the_denial + 1  # which had been handed on, and not been noted yet
+
+
+@SERVERS
+@POURS
+def test_a_call_whose_caller_does_not_read_ends_at_once(
+    serve: Serve, pour: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    with (
+        serve(PeerCheck(knowing, exactly(CLIENT))) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Pouring(channel, pour)
+        assert next(call.answers) == BIG
+        wait_until_stuck(served)
+        knowing.revoke_svid(client.svid)
+        assert served.over.wait(_SECONDS)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@SERVERS
+@POURS
+def test_a_method_that_only_sends_is_asked_about_at_each_message(
+    serve: Serve, pour: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    wanted = [True]
+    with (
+        serve(PeerCheck(knowing, lambda _: wanted[0])) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Pouring(channel, pour)
+        assert next(call.answers) == BIG
+        wanted[0] = False
+        assert call.status() is grpc.StatusCode.PERMISSION_DENIED
+
+
+@SERVERS
+@POURS
+def test_a_denial_that_comes_while_a_caller_is_admitted_lets_it_reach_no_method(
+    serve: Serve, pour: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    def deny(_: SpiffeID) -> bool:
+        knowing.revoke_svid(client.svid)
+        return True
+
+    with (
+        serve(PeerCheck(knowing, deny)) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Pouring(channel, pour)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+        assert not served.got
 
 
 @SERVERS
@@ -315,6 +433,29 @@ def test_an_open_call_ends_when_its_token_is_denied(
         assert call.status() is grpc.StatusCode.UNAUTHENTICATED
         assert Talking(channel, "Talk", metadata).status() is grpc.StatusCode.UNAUTHENTICATED
         assert served.got == [b"first"]
+
+
+@SERVERS
+def test_an_open_call_ends_five_minutes_after_its_token(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, server: Identity
+) -> None:
+    tokens, clock = KnowingTokens(domain.bundle), FakeClock(domain.now)
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT), clock=clock)
+    token = domain.token("/client", "db", lifetime=timedelta(hours=1))
+    with (
+        serve(PeerCheck(server, exactly(CLIENT)), check) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Talking(channel, "Talk", (("authorization", f"Bearer {token}"),))
+        call.say(b"first")
+        assert next(call.answers) == b"first"
+        clock.advance(timedelta(hours=1, minutes=4))
+        tokens.revoke(domain.name)  # a word of the issuer's, that denies nothing
+        call.say(b"second")
+        assert next(call.answers) == b"second"
+        clock.advance(timedelta(minutes=1, seconds=1))
+        tokens.revoke(domain.name)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
 
 
 # channels
