@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 import pytest
+import uvloop
 
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import exactly
+from svid.tls.grpc_calls import Behaviour
 from svid.tls.grpc_client import grpc_aio_channel, grpc_channel
 from svid.tls.grpc_server import (
     BearerCheck,
@@ -23,11 +26,15 @@ from svid.tls.grpc_server import (
     grpc_aio_server,
     grpc_interceptor,
     grpc_server,
+    guarded_method,
 )
 from tests.doubles.clock import FakeClock
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity, KnowingTokens
 from tests.doubles.trustdomain import TrustDomainDouble
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
 
 _SECONDS = 10
 _END = b""
@@ -458,7 +465,76 @@ def test_an_open_call_ends_five_minutes_after_its_token(
         assert call.status() is grpc.StatusCode.UNAUTHENTICATED
 
 
+class Outermost(grpc.aio.ServerInterceptor):
+    """Notes how many cancellations of a method's task are left to whoever called the method."""
+
+    def __init__(self) -> None:
+        self.left: SimpleQueue[int] = SimpleQueue()
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[RequestT, ReplyT] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[RequestT, ReplyT] | None":
+        def noting(behaviour: Behaviour) -> Behaviour:
+            async def method(request: object, context: object) -> None:
+                try:
+                    await cast("Awaitable[None]", behaviour(request, context))
+                finally:
+                    task = asyncio.current_task()
+                    assert task is not None
+                    self.left.put(task.cancelling())
+
+            return method
+
+        return guarded_method(await continuation(handler_call_details), noting)
+
+
+async def test_a_call_that_was_ended_is_not_cancelled_any_more_for_who_is_around_it(
+    domain: TrustDomainDouble,
+) -> None:
+    tokens, outermost = KnowingTokens(domain.bundle), Outermost()
+
+    async def talk(requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
+
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
+    server = grpc.aio.server(
+        interceptors=[outermost, grpc_aio_interceptor(check)], handlers=[_service(talk, talk, talk, talk)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    metadata = (("authorization", "Bearer " + domain.token("/client", "db", jti=f"{7:032x}")),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        calls: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/test.Open/Talk")
+        call = calls(timeout=_SECONDS, metadata=metadata)
+        await call.write(b"first")
+        assert await call.read() == b"first"
+        tokens.revoke(domain.name, 7)
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    await server.stop(0)
+    assert outermost.left.get_nowait() == 0
+
+
+def test_a_check_that_nobody_uses_hears_of_no_changes(knowing: KnowingIdentity) -> None:
+    check = PeerCheck(knowing, exactly(CLIENT))
+    assert knowing.subscribers == 1
+    del check
+    gc.collect()
+    assert knowing.subscribers == 0
+
+
 # channels
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
+def _policy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """By which the loop of a channel's relay is made."""
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(request.param())
+    yield
+    asyncio.set_event_loop_policy(before)
 
 
 @pytest.fixture
@@ -468,6 +544,7 @@ def caller(domain: TrustDomainDouble) -> KnowingIdentity:
 
 
 @SERVERS
+@pytest.mark.usefixtures("_policy")
 def test_a_channel_ends_with_a_denied_server(
     serve: Serve, server: Identity, caller: KnowingIdentity, caplog: pytest.LogCaptureFixture
 ) -> None:
