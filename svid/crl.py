@@ -188,7 +188,7 @@ def _identity(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> tuple
                     f"extension: expected none that is critical, found {extension.oid.dotted_string}",
                     clause="RFC 5280 5.2",
                 )
-    if number is None or number < 0:
+    if number is None:
         raise CRLError("CRL number: expected, found none", clause="RFC 5280 5.2.3")
     if not authority_key_id:
         raise CRLError("authority key identifier: expected, found none", clause="RFC 5280 5.2.1")

@@ -517,6 +517,35 @@ async def test_a_call_that_was_ended_is_not_cancelled_any_more_for_who_is_around
     assert outermost.left.get_nowait() == 0
 
 
+async def test_a_denial_that_comes_while_a_call_begins_to_answer_ends_it_with_a_status(
+    domain: TrustDomainDouble,
+) -> None:
+    """The loop stands still from there to the denial, so that it hears of that first."""
+    tokens, denied = KnowingTokens(domain.bundle), threading.Event()
+
+    async def wait(_: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
+        asyncio.get_running_loop().call_soon(denied.wait, _SECONDS)
+        await context.send_initial_metadata(())
+        await asyncio.Event().wait()
+
+    def call(port: int) -> grpc.StatusCode:
+        metadata = (("authorization", "Bearer " + domain.token("/client", "db", jti=f"{7:032x}")),)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/test.Open/Pour")
+            answers = method(b"", timeout=_SECONDS, metadata=metadata)
+            answers.initial_metadata()
+            tokens.revoke(domain.name, 7)
+            denied.set()
+            return answers.code()
+
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
+    server = grpc.aio.server(interceptors=[grpc_aio_interceptor(check)], handlers=[_service(wait, wait, wait, wait)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    assert await asyncio.to_thread(call, port) is grpc.StatusCode.UNAUTHENTICATED
+    await server.stop(0)
+
+
 def test_a_check_that_nobody_uses_hears_of_no_changes(knowing: KnowingIdentity) -> None:
     check = PeerCheck(knowing, exactly(CLIENT))
     assert knowing.subscribers == 1
@@ -549,6 +578,7 @@ def test_a_channel_ends_with_a_denied_server(
     serve: Serve, server: Identity, caller: KnowingIdentity, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(PeerCheck(server, exactly(CLIENT))) as served, talking(served, caller, "Talk") as call:
+        assert not served.over.wait(0.3)  # until gRPC has nothing of its own to say, which would end it, too
         caller.revoke_svid(server.svid)
         assert call.status() is grpc.StatusCode.UNAVAILABLE
         assert "ended: peer: expected one that is not revoked" in caplog.text

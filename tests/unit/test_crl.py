@@ -68,6 +68,20 @@ UNREADABLE = {
     "no end": (_without(make_crl(AUTHORITY), b"\x17\x0d260608120000Z"), "5.1.2.5"),
     "a later version": (make_crl(AUTHORITY).replace(VERSION, b"\2\1\2", 1), "5.1"),
     "no number": (make_crl(AUTHORITY, Listed(number=None)), "5.2.3"),
+    "a number below zero": (
+        make_crl(
+            AUTHORITY,
+            Listed(number=None, others=(x509.UnrecognizedExtension(ExtensionOID.CRL_NUMBER, bytes.fromhex("0201ff")),)),
+        ),
+        "5.1",
+    ),
+    "two numbers": (
+        make_crl(AUTHORITY, Listed(others=(x509.IssuerAlternativeName([x509.DNSName("a")]),))).replace(
+            bytes.fromhex("0603551d12"),
+            bytes.fromhex("0603551d14"),  # its kind, written over with that of the number
+        ),
+        "5.1",
+    ),
     "no authority key identifier": (make_crl(AUTHORITY, Listed(has_key_id=False)), "5.2.1"),
     "a delta": (make_crl(AUTHORITY, Listed(others=(x509.DeltaCRLIndicator(1),), others_critical=True)), "5.2.4"),
     "a delta that hides": (make_crl(AUTHORITY, Listed(others=(x509.DeltaCRLIndicator(1),))), "5.2.4"),
