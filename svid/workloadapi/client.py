@@ -6,6 +6,7 @@ A call is made once: following a stream and trying again is svid/workloadapi/sou
 name has no package and our messages have one (two copies of un-packaged messages cannot live in one process).
 """
 
+import contextlib
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
@@ -207,7 +208,8 @@ class WorkloadAPIClient:
         stub = self._channel.unary_stream(
             method, request_serializer=_serialize, response_deserializer=response.FromString
         )
-        return Stream(stub(request, metadata=_HEADER, timeout=None if timeout is None else timeout.total_seconds()))
+        with _closed_is_an_error():
+            return Stream(stub(request, metadata=_HEADER, timeout=None if timeout is None else timeout.total_seconds()))
 
     def _first(self, method: str, request: Message, response: type[_Response]) -> _Response:
         stream = self._open(method, request, response, self._timeout)
@@ -223,15 +225,22 @@ class WorkloadAPIClient:
             method, request_serializer=_serialize, response_deserializer=response.FromString
         )
         try:
-            return stub(request, metadata=_HEADER, timeout=self._timeout.total_seconds())
+            with _closed_is_an_error():
+                return stub(request, metadata=_HEADER, timeout=self._timeout.total_seconds())
         except grpc.RpcError as e:
             raise _error(e) from e
-        except ValueError as e:  # how gRPC says that the channel was closed
-            raise WorkloadAPIError("client: expected an open one, found it closed", code="CANCELLED") from e
 
 
 def _serialize(request: Message) -> bytes:
     return request.SerializeToString()
+
+
+@contextlib.contextmanager
+def _closed_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as e:  # how gRPC says that the channel was closed
+        raise WorkloadAPIError("client: expected an open one, found it closed", code="CANCELLED") from e
 
 
 def _error(error: grpc.RpcError) -> WorkloadAPIError:

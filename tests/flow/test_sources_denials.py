@@ -587,11 +587,12 @@ def test_close_does_not_wait_for_an_attestor_that_does_not_answer_a_receipt(
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_a_client_that_was_closed_says_so(api: WorkloadAPIDouble) -> None:
+@pytest.mark.parametrize("ask", [lambda client: client.fetch_jwt_svid("db"), WorkloadAPIClient.open_denials])
+def test_a_client_that_was_closed_says_so(api: WorkloadAPIDouble, ask: Callable[[WorkloadAPIClient], object]) -> None:
     client = WorkloadAPIClient(api.socket)
     client.close()
     with pytest.raises(WorkloadAPIError, match="expected an open one, found it closed"):
-        client.fetch_jwt_svid("db")
+        ask(client)
 
 
 def test_many_threads_ask_and_register_while_denials_come(
