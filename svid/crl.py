@@ -66,8 +66,14 @@ class CRL:
             issuer, extensions = found.issuer, list(found.extensions)
             this_update, next_update = found.last_update_utc, found.next_update_utc
             _check_entries(found, der)
-        except (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as e:
-            # TypeError: what the library says of some names.
+        except (
+            ValueError,
+            TypeError,  # what the library says of some names
+            x509.InvalidVersion,
+            x509.DuplicateExtension,
+            x509.UnsupportedGeneralNameType,
+            UnsupportedAlgorithm,
+        ) as e:
             raise CRLError("CRL: expected one in DER", clause="RFC 5280 5.1") from e
         if not _is_version_2(der):
             raise CRLError("version: expected 2, found 1", clause="RFC 5280 5.1.2.1")
@@ -92,7 +98,7 @@ class CRL:
 
         Source: RFC 5280 6.3.3
         """
-        authority = self._authority(bundle)
+        authority = self.check_signature(bundle)
         if self.this_update > at + _LEEWAY:
             raise CRLError(
                 f"thisUpdate: expected at most {at.isoformat()}, found {self.this_update.isoformat()}",
@@ -104,6 +110,28 @@ class CRL:
                 clause="RFC 5280 5.1.2.5",
             )
         return authority
+
+    def check_signature(self, bundle: Bundle) -> x509.Certificate:
+        """Check that it is what an authority of the bundle says, at whatever moment, and return the authority's certificate.
+
+        Raises:
+            CRLError: it is of no authority of the bundle, or not signed by it.
+
+        Source: RFC 5280 6.3.3
+        """
+        named = [authority for authority in bundle.x509_authorities if self.is_of(authority)]
+        if not named:
+            raise CRLError(
+                f"issuer: expected an X.509 authority of {bundle.trust_domain}, found {self.issuer.rfc4514_string()!r}",
+                clause="RFC 5280 6.3.3",
+            )
+        able = [authority for authority in named if _may_sign_lists(authority)]
+        if not able:
+            raise CRLError("authority: expected the key usage cRLSign, found none", clause="RFC 5280 6.3.3")
+        for authority in able:
+            if _is_signed_by(authority, self._list, self.der):
+                return authority
+        raise CRLError("signature: expected the authority's, found another", clause="RFC 5280 6.3.3")
 
     def is_of(self, authority: x509.Certificate) -> bool:
         """Whether it is in the name of that authority; whether it is signed by it is not looked at."""
@@ -135,19 +163,6 @@ class CRL:
             reasons = [one.value.reason for one in entry.extensions if isinstance(one.value, x509.CRLReason)]
             yield entry.serial_number, entry.revocation_date_utc, reasons[0] if reasons else None
 
-    def _authority(self, bundle: Bundle) -> x509.Certificate:
-        certificate = next(filter(self.is_of, bundle.x509_authorities), None)
-        if certificate is None:
-            raise CRLError(
-                f"issuer: expected an X.509 authority of {bundle.trust_domain}, found {self.issuer.rfc4514_string()!r}",
-                clause="RFC 5280 6.3.3",
-            )
-        if not _may_sign_lists(certificate):
-            raise CRLError("authority: expected the key usage cRLSign, found none", clause="RFC 5280 6.3.3")
-        if not _is_signed_by(certificate, self._list, self.der):
-            raise CRLError("signature: expected the authority's, found another", clause="RFC 5280 6.3.3")
-        return certificate
-
 
 def crls_to_pem(ders: Iterable[bytes]) -> bytes:
     """Write lists as PEM blocks, one after the other."""
@@ -173,7 +188,7 @@ def _identity(extensions: Iterable[x509.Extension[x509.ExtensionType]]) -> tuple
                     f"extension: expected none that is critical, found {extension.oid.dotted_string}",
                     clause="RFC 5280 5.2",
                 )
-    if number is None or number < 0:
+    if number is None:
         raise CRLError("CRL number: expected, found none", clause="RFC 5280 5.2.3")
     if not authority_key_id:
         raise CRLError("authority key identifier: expected, found none", clause="RFC 5280 5.2.1")

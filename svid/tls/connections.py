@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
-from svid.denials import OPEN_FOR
 from svid.errors import AuthorizationError
 from svid.spiffeid import SpiffeID
 from svid.tls.enforcement import Held, Peer
-from svid.tls.refusals import OutlivedPeerError, RevokedPeerError
+from svid.tls.refusals import EndedPeerError, OrphanedPeerError, OutlivedPeerError, RevokedPeerError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -69,18 +68,20 @@ class _Checked:
 
     peer: Peer | None = None
     revoked = False
-    _outlived = False
     _is_open = False  # admitted and not revoked, in one look
+    _why: Callable[[Peer], EndedPeerError]
 
     def revoke(self) -> None:
         """Let nothing pass from now on."""
-        self.revoked = True
-        self._is_open = False
+        self._end_because(_revoked)
 
     def outlive(self) -> None:
         """Let nothing pass from now on, and say that the peer's credential is long over."""
-        self._outlived = True
-        self.revoke()
+        self._end_because(_outlived)
+
+    def orphan(self) -> None:
+        """Let nothing pass from now on, and say that this process was forked."""
+        self._end_because(_orphaned)
 
     def demand_unrevoked(self) -> None:
         """Refuse to go on where the peer is denied.
@@ -88,17 +89,18 @@ class _Checked:
         Raises:
             RevokedPeerError: it is.
             OutlivedPeerError: its credential ended so long ago that a denial would not name it any more.
+            OrphanedPeerError: this process was forked since, and hears of no denials.
         """
         if self.revoked and self.peer is not None:
-            if self._outlived:
-                raise OutlivedPeerError(
-                    f"peer: expected an X509-SVID that ended at most {OPEN_FOR.days} day ago,"
-                    f" found one of {self.peer.spiffe_id} that ended at {self.peer.ends_at}"
-                )
-            raise RevokedPeerError(f"peer: expected one that is not revoked, found {self.peer.shown}")
+            raise self._why(self.peer)
 
     def hang_up(self) -> None:
         """Close what is ours to close; here nothing is."""
+
+    def _end_because(self, why: Callable[[Peer], EndedPeerError]) -> None:
+        self._why = why
+        self.revoked = True
+        self._is_open = False
 
     def _admit(self, gate: Gate, chain: Iterable[bytes]) -> None:
         if self.peer is None:
@@ -108,6 +110,23 @@ class _Checked:
         if self.revoked:  # meanwhile
             self._is_open = False
             self.demand_unrevoked()
+
+
+def _revoked(peer: Peer) -> EndedPeerError:
+    return RevokedPeerError(f"peer: expected one that is not revoked, found {peer.shown}")
+
+
+def _outlived(peer: Peer) -> EndedPeerError:
+    return OutlivedPeerError(
+        f"peer: expected an X509-SVID that ended at most {peer.open_for.days} day ago,"
+        f" found one of {peer.spiffe_id} that ended at {peer.ends_at}"
+    )
+
+
+def _orphaned(peer: Peer) -> EndedPeerError:
+    return OrphanedPeerError(
+        f"connection: expected one of a process that hears of revocations, found one of {peer.spiffe_id} from before a fork"
+    )
 
 
 def _unless_revoked(method: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
+from svid.denials import OPEN_FOR
 from svid.encoding import certificates_from_der
 from svid.errors import AuthorizationError, SVIDError, X509SVIDError
 from svid.source import X509Identity, demand_source
@@ -236,7 +237,10 @@ class LiveContext(_MutualContext):
             )
         spiffe_id = verify(certificates, bundle, at=now)
         peer = Peer(
-            spiffe_id, frozenset(one.serial_number for one in certificates), certificates[0].not_valid_after_utc
+            spiffe_id,
+            tuple(one.serial_number for one in certificates),
+            certificates[0].not_valid_after_utc,
+            OPEN_FOR,
         )
         ends = [one.not_valid_after_utc for one in (*certificates, *bundle.x509_authorities)]
         with self._lock:

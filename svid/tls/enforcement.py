@@ -6,6 +6,7 @@ svid/tls/connections, svid/tls/grpc_server. Where denials come from is the sourc
 """
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Collection
@@ -13,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, TypeGuard
 
 from svid.clock import Clock, SystemClock
-from svid.denials import OPEN_FOR
 from svid.source import KnowsDenials
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.tls.refusals import OutdatedError
@@ -28,23 +28,26 @@ _SECONDS_BETWEEN_LOOKS = 60.0
 
 
 class Peer(NamedTuple):
-    """Whose a connection or a call is, and by which credentials: the serials of its chain, or the number of its token.
+    """Whose a connection or a call is, and by which credentials: the serials of its chain, leaf first, or the number of its token.
 
-    Its `ends_at` is the end of a leaf, None of a token.
+    Attributes:
+        ends_at: the end of the leaf, or of the token.
+        open_for: how long after that what is open may go on.
     """
 
     spiffe_id: SpiffeID
-    numbers: frozenset[int]
-    ends_at: datetime | None
+    numbers: tuple[int, ...]
+    ends_at: datetime
+    open_for: timedelta
 
     @property
     def shown(self) -> str:
-        """Who it is and by which credentials, for people: a moment later the same SPIFFE ID may be there with its next SVID."""
-        return f"{self.spiffe_id} with the serial {', '.join(f'{number:x}' for number in sorted(self.numbers))}"
+        """Who it is and by which leaf, for people: a moment later the same SPIFFE ID may be there with its next SVID."""
+        return f"{self.spiffe_id} with the serial {self.numbers[0]:x}"
 
 
 class Held(Protocol):
-    """Something open that ends when its peer's credential is denied, or OPEN_FOR after the end of that."""
+    """Something open that ends when its peer's credential is denied, or `open_for` after the end of that."""
 
     @property
     def peer(self) -> Peer | None:
@@ -55,6 +58,9 @@ class Held(Protocol):
 
     def outlive(self) -> None:
         """Let nothing pass from now on, because its peer's credential is over for too long."""
+
+    def orphan(self) -> None:
+        """Let nothing pass from now on, because this process was forked: nobody here hears of denials."""
 
     def hang_up(self) -> None:
         """Wake up who waits for it, and close what is ours to close; after `revoke` or `outlive`."""
@@ -83,6 +89,7 @@ class Enforcement:
         self._source: KnowsDenials | None = None
         if _knows_denials(source):
             self._source = source
+            _all_open.add(self.open)
             leave = source.on_denied(self.open.hear, point=point)
             weakref.finalize(self, leave).atexit = False
         elif refuse_after is not None:
@@ -142,6 +149,12 @@ class Open:
         with self._lock:
             return list(self._held)
 
+    def orphan(self) -> None:
+        """In a process that was forked, let nothing pass on what is open; to close it is the parent's business, whose sockets these are."""
+        self._lock = threading.Lock()  # a thread of the parent's may have held it
+        for one in self.all():
+            one.orphan()
+
     def hear(self, trust_domain: TrustDomain, numbers: Collection[int]) -> None:
         """End those whose peer has one of these numbers; there are none, most of the time, and then a look at the clock is due."""
         if numbers:
@@ -149,7 +162,7 @@ class Open:
         at = self._clock.monotonic()
         if at - self._looked_at >= _SECONDS_BETWEEN_LOOKS:
             self._looked_at = at
-            self._end_outlived(self._clock.now() - OPEN_FOR)
+            self._end_outlived(self._clock.now())
 
     def _end_denied(self, trust_domain: TrustDomain, denied: frozenset[int]) -> None:
         """First nothing passes on any of them, then they are closed."""
@@ -165,11 +178,20 @@ class Open:
         for one in concerned:
             one.hang_up()
 
-    def _end_outlived(self, ended_before: datetime) -> None:
+    def _end_outlived(self, now: datetime) -> None:
         for one in self.all():
-            if one.peer is not None and one.peer.ends_at is not None and one.peer.ends_at < ended_before:
+            if one.peer is not None and one.peer.ends_at < now - one.peer.open_for:
                 one.outlive()
                 one.hang_up()
+
+
+def _orphan_all() -> None:
+    for opened in _all_open:
+        opened.orphan()
+
+
+_all_open: weakref.WeakSet[Open] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_orphan_all)
 
 
 def _knows_denials(source: object) -> TypeGuard[KnowsDenials]:

@@ -9,7 +9,7 @@ import contextlib
 import inspect
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
 
 import grpc
 
@@ -17,11 +17,15 @@ from svid.errors import AuthorizationError, JWTSVIDError, RevokedError, SVIDErro
 from svid.tls.enforcement import Enforcement, Open, Peer
 from svid.tls.refusals import HandshakeRefusedError, OutdatedError
 
-__all__ = ["Admission", "Behaviour", "Call", "guarded", "guarded_aio", "look_again_on_change"]
+if TYPE_CHECKING:
+    from _typeshed import SupportsNext
+
+__all__ = ["Admission", "Behaviour", "Call", "Kind", "guarded", "guarded_aio", "look_again_on_change"]
 
 Behaviour: TypeAlias = Callable[[object, object], object]
 Refusal: TypeAlias = tuple[grpc.StatusCode, str]
 _UNAUTHENTICATED: Refusal = (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
+_Stream: TypeAlias = "SupportsNext[object]"
 _AioContext: TypeAlias = "grpc.aio.ServicerContext[object, object]"
 
 
@@ -33,6 +37,18 @@ class Call(Protocol):
 
     def invocation_metadata(self) -> object:
         """Tell what the caller sent before its message: pairs of a name and a value."""
+
+
+class Kind(Protocol):
+    """Which sides of a method are streams; gRPC's handler says so."""
+
+    @property
+    def request_streaming(self) -> bool:
+        """Whether the caller sends any number of messages."""
+
+    @property
+    def response_streaming(self) -> bool:
+        """Whether the method does."""
 
 
 class Admission(NamedTuple):
@@ -69,6 +85,9 @@ class _OpenCall:
     def outlive(self) -> None:
         self.revoke()
 
+    def orphan(self) -> None:
+        self.revoke()
+
     def hang_up(self) -> None:
         self._end(_UNAUTHENTICATED)
 
@@ -88,8 +107,8 @@ def look_again_on_change(source: object, enforcement: Enforcement) -> None:
     weakref.finalize(enforcement, subscribe(look_again)).atexit = False
 
 
-def guarded(behaviour: Behaviour, admit: Admit, enforcement: Enforcement) -> Behaviour:
-    """Wrap a method of a blocking server."""
+def guarded(behaviour: Behaviour, admit: Admit, enforcement: Enforcement, kind: Kind) -> Behaviour:
+    """Wrap a method of that kind of a blocking server."""
 
     def under_guard(request: object, context: object) -> object:
         servicer = cast("grpc.ServicerContext", context)
@@ -105,14 +124,16 @@ def guarded(behaviour: Behaviour, admit: Admit, enforcement: Enforcement) -> Beh
 
         demand()  # a denial may have come before it was held
 
-        def passing(messages: Iterable[object]) -> Iterator[object]:
-            for message in messages:
-                demand()
-                yield message
+        def passing(messages: _Stream) -> Iterator[object]:
+            with contextlib.suppress(StopIteration):
+                while True:
+                    message = next(messages)  # gRPC asks no more than this of a stream
+                    demand()
+                    yield message
 
-        reply = behaviour(passing(request) if isinstance(request, Iterator) else request, context)
-        if isinstance(reply, Iterator):
-            return passing(reply)
+        reply = behaviour(passing(cast("_Stream", request)) if kind.request_streaming else request, context)
+        if kind.response_streaming:
+            return passing(cast("_Stream", reply))
         demand()
         return reply
 
@@ -122,13 +143,11 @@ def guarded(behaviour: Behaviour, admit: Admit, enforcement: Enforcement) -> Beh
 def guarded_aio(behaviour: Behaviour, admit: Admit, enforcement: Enforcement) -> Behaviour:
     """Wrap a method of a server of grpc.aio: a coroutine, or an asynchronous generator."""
 
-    async def replies(request: object, context: object) -> AsyncIterator[object]:
+    async def replies(request: object, context: object) -> None:
         async with _guarding(context, admit, enforcement) as guard:
-            async for reply in guard.passing(cast("AsyncIterable[object]", behaviour(guard.request(request), guard))):
-                guard.is_sending = True
-                yield reply
-                guard.is_sending = False
-                await guard.demand()
+            async for reply in cast("AsyncIterable[object]", behaviour(guard.request(request), guard)):
+                # A `yield` that is cancelled while gRPC sends for it would end the call without a status.
+                await guard.write(reply)
 
     async def reply(request: object, context: object) -> object:
         async with _guarding(context, admit, enforcement) as guard:
@@ -145,7 +164,8 @@ class _Guard:
     def __init__(self, context: _AioContext, call: _OpenCall) -> None:
         self._context = context
         self._call = call
-        self.is_sending = False
+        self._has_begun = False
+        self.is_beginning = False
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._context, name)
@@ -155,12 +175,20 @@ class _Guard:
         await self.demand()
         return message
 
+    async def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Apart from the first message, which may wait for the caller to read: a status cannot follow what is cancelled in here."""
+        self._has_begun = self.is_beginning = True
+        try:
+            await self._context.send_initial_metadata(cast("tuple[tuple[str, str | bytes], ...]", metadata))
+        finally:
+            self.is_beginning = False
+        await self.demand()
+
     async def write(self, message: object) -> None:
+        if not self._has_begun:
+            await self.send_initial_metadata(())
         await self.demand()
-        self.is_sending = True
         await self._context.write(message)
-        self.is_sending = False
-        await self.demand()
 
     def request(self, request: object) -> object:
         return self.passing(request) if isinstance(request, AsyncIterable) else request
@@ -187,9 +215,7 @@ async def _guarding(context: object, admit: Admit, enforcement: Enforcement) -> 
     def cancel(refusal: Refusal) -> None:
         if method is not None and guards and not ended:
             ended.append(refusal)
-            if not guards[
-                0
-            ].is_sending:  # one that is cancelled while gRPC sends for it ends without a status; it asks afterwards
+            if not guards[0].is_beginning:
                 method.cancel()
 
     def end(refusal: Refusal) -> None:

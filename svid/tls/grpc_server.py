@@ -16,7 +16,7 @@ import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from svid.clock import Clock
-from svid.denials import number_of_jti
+from svid.denials import KEPT_FOR, number_of_jti
 from svid.encoding import MAX_CHAIN_LENGTH, certificates_from_pem
 from svid.errors import RevokedError, SVIDError, X509SVIDError
 from svid.jwtsvid import JWTSVID
@@ -138,9 +138,10 @@ class BearerCheck:
         audience: str | Collection[str],
         authorize: Authorizer,
         refuse_after: timedelta | None = None,
+        clock: Clock | None = None,
     ) -> None:
         demand_source(source, "verify")
-        self.enforcement = Enforcement(source, point="BearerCheck", refuse_after=refuse_after)
+        self.enforcement = Enforcement(source, point="BearerCheck", refuse_after=refuse_after, clock=clock)
         self._source = source
         self._audience = audience
         self._authorize = strictly(authorize)
@@ -156,10 +157,10 @@ class BearerCheck:
         )
 
     def admit(self, context: Call) -> Admission:
-        """Check the token, and say how to ask again for as long as the call lasts; the end of the token does not end the call."""
+        """Check the token, and say how to ask again for as long as the call lasts, which is KEPT_FOR longer than the token at most."""
         svid = self(context)
         number = number_of_jti(svid.jti)
-        peer = Peer(svid.spiffe_id, frozenset(() if number is None else (number,)), None)
+        peer = Peer(svid.spiffe_id, () if number is None else (number,), svid.expires_at, KEPT_FOR)
 
         def recheck() -> None:
             if self.enforcement.is_denied(peer):
@@ -277,10 +278,11 @@ class _Interceptor(grpc.ServerInterceptor):
         continuation: "Callable[[grpc.HandlerCallDetails], _Handler[RequestT, ReplyT] | None]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "_Handler[RequestT, ReplyT] | None":
-        return guarded_method(continuation(handler_call_details), self._guard)
-
-    def _guard(self, behaviour: Behaviour) -> Behaviour:
-        return guarded(behaviour, self._check.admit, self._check.enforcement)
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        admit, enforcement = self._check.admit, self._check.enforcement
+        return guarded_method(handler, lambda behaviour: guarded(behaviour, admit, enforcement, handler))
 
 
 class _AioInterceptor(grpc.aio.ServerInterceptor):

@@ -4,15 +4,22 @@ Needs httpx (the extra `svid[httpx]`). `httpx.Client(verify=client_context(…))
 plain http. Here the check is in the transport, which no request gets past.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING, cast
 
 import httpx
 
 from svid.source import X509Identity
 from svid.tls.authorize import Authorizer
+from svid.tls.connections import CheckedObject
 from svid.tls.context import client_context
 from svid.tls.refusals import EndedPeerError
+
+if TYPE_CHECKING:
+    import httpcore
 
 __all__ = ["httpx_async_client", "httpx_client"]
 
@@ -41,7 +48,7 @@ class _AsyncTransport(httpx.AsyncHTTPTransport):
 
 
 class _Sending:
-    """Whether anything of a request was sent; httpx tells by its trace."""
+    """Whether anything of a request was sent; httpx tells by its trace, and of each connection that it makes for it."""
 
     def __init__(self, request: httpx.Request) -> None:
         self.begun = False
@@ -51,8 +58,23 @@ class _Sending:
     async def _note(self, event: str, info: object) -> None:
         if event.endswith(".send_request_headers.complete"):
             self.begun = True
+        if event.endswith(".start_tls.complete"):
+            _end_when_revoked(cast("Mapping[str, httpcore.AsyncNetworkStream]", info)["return_value"])
         if self._theirs is not None:
             await self._theirs(event, info)
+
+
+def _end_when_revoked(stream: "httpcore.AsyncNetworkStream") -> None:
+    """Have a connection end at once, and what its loop still holds go nowhere; the loop's own transport is out of reach."""
+    connection, plain = stream.get_extra_info("ssl_object"), stream.get_extra_info("socket")
+    if not isinstance(connection, CheckedObject):  # that to a proxy
+        return
+
+    def end() -> None:
+        with contextlib.suppress(OSError):  # it is closed already
+            plain.shutdown(socket.SHUT_RDWR)
+
+    connection.end_by(end)
 
 
 class _Coming(httpx.AsyncByteStream):

@@ -7,6 +7,7 @@ from svid.errors import AuthorizationError, RevokedError, SVIDError
 __all__ = [
     "EndedPeerError",
     "HandshakeRefusedError",
+    "OrphanedPeerError",
     "OutdatedError",
     "OutdatedHandshakeError",
     "OutlivedPeerError",
@@ -39,6 +40,10 @@ class RevokedPeerError(RevokedError, EndedPeerError):
 
 class OutlivedPeerError(EndedPeerError):
     """A connection whose peer's credential ended by itself so long ago that a revocation would not name it any more."""
+
+
+class OrphanedPeerError(EndedPeerError):
+    """A connection in a process that was forked off the one in which revocations are heard of."""
 
 
 class RevokedHandshakeError(HandshakeRefusedError, RevokedPeerError):

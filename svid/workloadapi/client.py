@@ -6,6 +6,8 @@ A call is made once: following a stream and trying again is svid/workloadapi/sou
 name has no package and our messages have one (two copies of un-packaged messages cannot live in one process).
 """
 
+import contextlib
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from typing import Generic, Protocol, Self, TypeVar
@@ -96,7 +98,9 @@ class WorkloadAPIClient:
 
     def __init__(self, socket: str | None = None, *, timeout: timedelta = timedelta(seconds=10)) -> None:
         self.target = endpoint_target(socket)
-        self._channel = grpc.insecure_channel(self.target, options=_OPTIONS)
+        self._channel = self._dial()
+        self._changing = threading.Lock()
+        self._is_closed = False
         self._timeout = timeout
 
     def __enter__(self) -> Self:
@@ -107,7 +111,17 @@ class WorkloadAPIClient:
 
     def close(self) -> None:
         """End the connection and every stream on it."""
+        with self._changing:
+            self._is_closed = True
         self._channel.close()
+
+    def reconnect(self) -> None:
+        """Leave the connection, whoever is at its other end: what is under way on it ends, and what comes next is asked on a new one."""
+        with self._changing:
+            if self._is_closed:
+                return
+            left, self._channel = self._channel, self._dial()
+        left.close()
 
     def fetch_x509_context(self) -> X509Context:
         """Fetch the X509-SVIDs of this process, with the bundles to check its peers.
@@ -185,13 +199,17 @@ class WorkloadAPIClient:
         """
         self._call(f"{_DENIALS}/Enforced", write_enforced(receipt), denials_pb2.EnforcedResponse)
 
+    def _dial(self) -> grpc.Channel:
+        return grpc.insecure_channel(self.target, options=_OPTIONS)
+
     def _open(
         self, method: str, request: Message, response: type[_Response], timeout: timedelta | None
     ) -> Stream[_Response]:
         stub = self._channel.unary_stream(
             method, request_serializer=_serialize, response_deserializer=response.FromString
         )
-        return Stream(stub(request, metadata=_HEADER, timeout=None if timeout is None else timeout.total_seconds()))
+        with _closed_is_an_error():
+            return Stream(stub(request, metadata=_HEADER, timeout=None if timeout is None else timeout.total_seconds()))
 
     def _first(self, method: str, request: Message, response: type[_Response]) -> _Response:
         stream = self._open(method, request, response, self._timeout)
@@ -207,15 +225,22 @@ class WorkloadAPIClient:
             method, request_serializer=_serialize, response_deserializer=response.FromString
         )
         try:
-            return stub(request, metadata=_HEADER, timeout=self._timeout.total_seconds())
+            with _closed_is_an_error():
+                return stub(request, metadata=_HEADER, timeout=self._timeout.total_seconds())
         except grpc.RpcError as e:
             raise _error(e) from e
-        except ValueError as e:  # how gRPC says that the channel was closed
-            raise WorkloadAPIError("client: expected an open one, found it closed", code="CANCELLED") from e
 
 
 def _serialize(request: Message) -> bytes:
     return request.SerializeToString()
+
+
+@contextlib.contextmanager
+def _closed_is_an_error() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as e:  # how gRPC says that the channel was closed
+        raise WorkloadAPIError("client: expected an open one, found it closed", code="CANCELLED") from e
 
 
 def _error(error: grpc.RpcError) -> WorkloadAPIError:

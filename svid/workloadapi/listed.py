@@ -1,14 +1,15 @@
 """What revocation lists deny, for a source whose Workload API has no other word for it: a plain SPIFFE agent's `crl` field.
 
-Where the attestor tells of denials, they are asked instead (svid/workloadapi/denials): sooner, and of tokens as well.
+While the attestor tells of denials, they are asked instead (svid/workloadapi/denials): sooner, and of tokens as well. What a list of an
+authority names stays denied whichever clock is wrong: a moment that it bears keeps none of it out.
 """
 
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from svid.clock import Clock
+from svid.bundle import Bundle
 from svid.crl import CRL
 from svid.errors import CRLError
 from svid.spiffeid import TrustDomain
@@ -18,11 +19,13 @@ __all__ = ["Listed"]
 
 _log = logging.getLogger(__name__)
 
+_Key: TypeAlias = tuple[TrustDomain, bytes]
+"""A trust domain, and the key id of an authority in its bundle."""
+
 
 class _List(NamedTuple):
     """The newest list of an authority, and what it denies."""
 
-    trust_domain: TrustDomain
     crl: CRL
     numbers: frozenset[int]
 
@@ -30,10 +33,9 @@ class _List(NamedTuple):
 class Listed:
     """The newest list of each authority of the bundles; any thread may ask."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._seen: X509Context | None = None
-        self._lists: Mapping[bytes, _List] = MappingProxyType({})
+        self._lists: Mapping[_Key, _List] = MappingProxyType({})
 
     def is_denied(self, trust_domain: TrustDomain, number: int, context: X509Context) -> bool:
         """Whether a list of that trust domain names this serial, by the lists of this answer and those before it."""
@@ -42,30 +44,36 @@ class Listed:
                 self._with(context),
                 context,
             )  # in this order: whoever asks meanwhile looks for itself
-        return any(one.trust_domain == trust_domain and number in one.numbers for one in self._lists.values())
+        return any(of == trust_domain and number in one.numbers for (of, _), one in self._lists.items())
 
-    def _with(self, context: X509Context) -> Mapping[bytes, _List]:
+    def _with(self, context: X509Context) -> Mapping[_Key, _List]:
         """What holds from this answer on; an older list of an authority does not replace a newer one."""
         lists = {
-            key: one
-            for key, one in self._lists.items()
-            if one.trust_domain in context.bundles
-            and any(map(one.crl.is_of, context.bundles[one.trust_domain].x509_authorities))
+            (trust_domain, key_id): one
+            for (trust_domain, key_id), one in self._lists.items()
+            if trust_domain in context.bundles
+            and any(map(one.crl.is_of, context.bundles[trust_domain].x509_authorities))
         }
         for crl in context.crls:
-            try:
-                trust_domain = self._trust_domain_of(crl, context)
-            except CRLError as e:
-                _log.warning("revocation list left out", extra={"reason": str(e)})
-                continue
-            known = lists.get(crl.authority_key_id)
-            if known is None or crl.is_newer_than(known.crl):
-                lists[crl.authority_key_id] = _List(trust_domain, crl, frozenset(crl.numbers()))
+            numbers = frozenset(crl.numbers())
+            for trust_domain in _vouching(crl, context.bundles):
+                key = trust_domain, crl.authority_key_id
+                known = lists.get(key)
+                if known is None or crl.is_newer_than(known.crl):
+                    lists[key] = _List(crl, numbers)
         return MappingProxyType(lists)
 
-    def _trust_domain_of(self, crl: CRL, context: X509Context) -> TrustDomain:
-        for trust_domain, bundle in context.bundles.items():
-            if any(map(crl.is_of, bundle.x509_authorities)):
-                crl.check(bundle, at=self._clock.now())
-                return trust_domain
-        raise CRLError(f"issuer: expected an authority that is trusted, found {crl.issuer.rfc4514_string()!r}")
+
+def _vouching(crl: CRL, bundles: Mapping[TrustDomain, Bundle]) -> list[TrustDomain]:
+    """Every trust domain whose bundle vouches for a list: names, key ids and certificates of ours may stand in the bundle of any other."""
+    vouching, refusals = [], []
+    for trust_domain, bundle in bundles.items():
+        try:
+            crl.check_signature(bundle)
+        except CRLError as e:
+            refusals.append(f"{trust_domain}: {e}")
+        else:
+            vouching.append(trust_domain)
+    if not vouching:
+        _log.warning("revocation list left out", extra={"reason": "; ".join(refusals)})
+    return vouching

@@ -122,10 +122,7 @@ class Points:
     def _unregister(self, token: object) -> None:
         with self._changed:
             point = self._points.pop(token, None)
-            if point is None:
-                return
-            if point.name in [other.name for other in list(self._points.values())]:
-                self._sent.pop(point.name, None)  # what the others have taken may be another epoch
+            if point is None or point.name in [other.name for other in list(self._points.values())]:
                 return
             self._due.pop(point.name, None)
             if point.name in self._sent:

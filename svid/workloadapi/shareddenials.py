@@ -7,13 +7,14 @@ import os
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import TypeAlias
 
 from svid.clock import Clock
 from svid.spiffeid import TrustDomain
 from svid.workloadapi.client import WorkloadAPIClient
-from svid.workloadapi.denials import FollowedDenials
+from svid.workloadapi.denials import SILENT_AFTER, FollowedDenials
 
 __all__ = ["DenialsShare"]
 
@@ -25,19 +26,38 @@ _Key: TypeAlias = tuple[str, int]
 class _Shared:
     """What the sources of one socket follow, over the connection of the first of them."""
 
-    followed: FollowedDenials
     client: WorkloadAPIClient
+    clock: Clock
+    silent_after: timedelta
     shares: set["DenialsShare"] = field(default_factory=set)
+    followed: FollowedDenials = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.followed = FollowedDenials(
+            self.client, self.clock, reconnect=self._reconnect, silent_after=self.silent_after
+        )
+
+    def _reconnect(self) -> None:
+        """Leave every connection: one attestor is at the other end of all of them."""
+        with _process.lock:
+            clients = {self.client, *(share.client for share in self.shares)}
+        for client in clients:
+            client.reconnect()
 
 
 class _Process:
     """What is followed in this process. A child that was forked has none of its parent's threads, and begins anew."""
 
     def __init__(self) -> None:
-        self.begin()
-        os.register_at_fork(after_in_child=self.begin)
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin_anew)
 
-    def begin(self) -> None:
+    def _begin_anew(self) -> None:
+        for shared in self.shared.values():
+            shared.followed.orphan()
+        self._begin()
+
+    def _begin(self) -> None:
         self.lock = threading.Lock()
         self.shared: dict[_Key, _Shared] = {}
 
@@ -50,19 +70,21 @@ class DenialsShare:
 
     Args:
         client: the source's own; it carries the stream if this is the first source, and is closed here.
+        silent_after: as of FollowedDenials; the first source's counts.
 
     Attributes:
+        client: as given.
         followed: what all sources of the socket ask.
     """
 
-    def __init__(self, client: WorkloadAPIClient, clock: Clock) -> None:
+    def __init__(self, client: WorkloadAPIClient, clock: Clock, *, silent_after: timedelta = SILENT_AFTER) -> None:
         self._key = (client.target, id(clock))  # which lives as long as what follows by it
-        self._client = client
+        self.client = client
         self._points: dict[object, Callable[[], None]] = {}
         with _process.lock:
             shared = _process.shared.get(self._key)
             if shared is None:
-                shared = _Shared(FollowedDenials(client, clock), client)
+                shared = _Shared(client, clock, silent_after)
                 shared.followed.start()
                 _process.shared[self._key] = shared
             shared.shares.add(self)
@@ -85,8 +107,8 @@ class DenialsShare:
                 del _process.shared[self._key]
         for token in list(self._points):
             self._leave(token)
-        if self._client is not shared.client:
-            self._client.close()
+        if self.client is not shared.client:
+            self.client.close()
         if not is_last:
             return ()
         self.followed.end()

@@ -1,8 +1,8 @@
 """What a workload holds: its X509-SVIDs and JWT-SVIDs, kept up to date from the Workload API without its doing.
 
 A source follows a stream in a thread of its own (svid/workloadapi/follower), shares that of what is denied with the other sources of its
-process (svid/workloadapi/shareddenials), and may be asked from any thread or task. Nothing here decides whom to trust with which call
-(svid/tls) or when an identity is renewed (the attestor).
+process (svid/workloadapi/shareddenials), and may be asked from any thread or task of the process that made it, not of one that was forked
+off. Nothing here decides whom to trust with which call (svid/tls) or when an identity is renewed (the attestor).
 """
 
 import threading
@@ -86,7 +86,10 @@ class _Source(ABC, Generic[_Message, _Value]):
         self.close()
 
     def close(self) -> None:
-        """End the streams and their threads; the source must not be asked any more. A callback of the source's may do it, too."""
+        """End the streams and their threads; the source must not be asked any more. A callback of the source's may do it, too.
+
+        What is denied from now on ends no connection any more that a context of this source made: close them first.
+        """
         self._follower.end()
         ending = (self._follower.thread, *self._share.close())
         callers = (self._follower.thread, *self._denials.threads)
@@ -174,7 +177,7 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
         clock: Clock | None = None,
     ) -> None:
         self._pick = pick
-        self._listed = Listed(clock or _CLOCK)
+        self._listed = Listed()
         super().__init__(socket, timeout, clock, WorkloadAPIClient.open_x509_contexts, read_x509_context)
 
     @classmethod
@@ -193,7 +196,7 @@ class X509Source(_Source[pb.X509SVIDResponse, X509Context]):
     def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
         """Whether this serial of that trust domain is denied, as far as is known now.
 
-        Where nobody tells of denials, by the revocation lists that came with the bundles: those close no connection (`on_denied`).
+        While nobody tells of denials, by the revocation lists that came with the bundles as well: those close no connection (`on_denied`).
         """
         is_denied = super().is_denied(trust_domain, number)
         if is_denied or self._denials.is_told:

@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 import pytest
+import uvloop
 
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import exactly
+from svid.tls.grpc_calls import Behaviour
 from svid.tls.grpc_client import grpc_aio_channel, grpc_channel
 from svid.tls.grpc_server import (
     BearerCheck,
@@ -23,14 +26,19 @@ from svid.tls.grpc_server import (
     grpc_aio_server,
     grpc_interceptor,
     grpc_server,
+    guarded_method,
 )
 from tests.doubles.clock import FakeClock
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity, KnowingTokens
 from tests.doubles.trustdomain import TrustDomainDouble
 
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+
 _SECONDS = 10
 _END = b""
+BIG = bytes(1 << 20)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,10 +62,25 @@ class Serve(Protocol):
     ) -> contextlib.AbstractContextManager[Served]: ...
 
 
-def _service(talk: object, collect: object) -> grpc.GenericRpcHandler:
-    kinds = {"Talk": ("stream_stream", talk), "Collect": ("stream_unary", collect)}
+def _service(talk: object, collect: object, pour: object, pour_plainly: object) -> grpc.GenericRpcHandler:
+    kinds = {
+        "Talk": ("stream_stream", talk),
+        "Collect": ("stream_unary", collect),
+        "Pour": ("unary_stream", pour),
+        "PourPlainly": ("unary_stream", pour_plainly),
+    }
     methods = {name: getattr(grpc, f"{kind}_rpc_method_handler")(method) for name, (kind, method) in kinds.items()}
     return grpc.method_handlers_generic_handler("test.Open", methods)
+
+
+class Plain:
+    """All that gRPC asks of a stream of replies: no iterator in the sense of collections.abc."""
+
+    def __init__(self, messages: Iterator[bytes]) -> None:
+        self._messages = messages
+
+    def __next__(self) -> bytes:
+        return next(self._messages)
 
 
 @contextlib.contextmanager
@@ -79,11 +102,22 @@ def blocking(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterator[Se
         finally:
             served.over.set()
 
+    def pour(_: bytes, __: object) -> Iterator[bytes]:
+        try:
+            while True:
+                served.got.append(b"poured")
+                yield BIG
+        finally:
+            served.over.set()
+
+    def pour_plainly(request: bytes, context: object) -> Plain:
+        return Plain(pour(request, context))
+
     server, served.port = grpc_server(
         "127.0.0.1:0",
         check,
         ThreadPoolExecutor(4),
-        handlers=[_service(talk, collect)],
+        handlers=[_service(talk, collect, pour, pour_plainly)],
         interceptors=[grpc_interceptor(bearer)] if bearer else [],
     )
     with running(server):
@@ -112,11 +146,27 @@ def asynchronous(check: PeerCheck, bearer: BearerCheck | None = None) -> Iterato
         finally:
             served.over.set()
 
+    async def pour(_: bytes, __: object) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                served.got.append(b"poured")
+                yield BIG
+        finally:
+            served.over.set()
+
+    async def pour_plainly(_: bytes, context: "grpc.aio.ServicerContext[object, object]") -> None:
+        try:
+            while True:
+                served.got.append(b"poured")
+                await context.write(BIG)
+        finally:
+            served.over.set()
+
     async def main() -> None:
         server, served.port = grpc_aio_server(
             "127.0.0.1:0",
             check,
-            handlers=[_service(talk, collect)],
+            handlers=[_service(talk, collect, pour, pour_plainly)],
             interceptors=[grpc_aio_interceptor(bearer)] if bearer else [],
         )
         await server.start()
@@ -186,6 +236,30 @@ def talking(served: Served, client: Identity, method: str) -> Iterator[Talking]:
 
 
 METHODS = pytest.mark.parametrize("method", ["Talk", "Collect"])
+POURS = pytest.mark.parametrize("pour", ["Pour", "PourPlainly"])
+
+
+class Pouring:
+    """A call whose method sends for as long as it is let."""
+
+    def __init__(self, channel: grpc.Channel, pour: str) -> None:
+        method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/test.Open/{pour}")
+        self.answers = method(b"", timeout=_SECONDS)
+
+    def status(self) -> grpc.StatusCode:
+        """How it ends, read to its end."""
+        with contextlib.suppress(grpc.RpcError):
+            for _ in self.answers:
+                pass
+        return self.answers.code()
+
+
+def wait_until_stuck(served: Served) -> None:
+    """Return when the method has sent all that a caller takes who does not read."""
+    seen, calm = 0, 0
+    while calm < 20:
+        served.over.wait(0.01)
+        seen, calm = len(served.got), calm + 1 if served.got and len(served.got) == seen else 0
 
 
 @SERVERS
@@ -223,6 +297,57 @@ def test_no_message_reaches_a_method_after_the_denial(
         assert call.status() is grpc.StatusCode.UNAUTHENTICATED
         assert served.over.wait(_SECONDS)
         assert len(served.got) <= at_the_denial + 1  # which had been handed on, and not been noted yet
+
+
+@SERVERS
+@POURS
+def test_a_call_whose_caller_does_not_read_ends_at_once(
+    serve: Serve, pour: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    with (
+        serve(PeerCheck(knowing, exactly(CLIENT))) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Pouring(channel, pour)
+        assert next(call.answers) == BIG
+        wait_until_stuck(served)
+        knowing.revoke_svid(client.svid)
+        assert served.over.wait(_SECONDS)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@SERVERS
+@POURS
+def test_a_method_that_only_sends_is_asked_about_at_each_message(
+    serve: Serve, pour: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    wanted = [True]
+    with (
+        serve(PeerCheck(knowing, lambda _: wanted[0])) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Pouring(channel, pour)
+        assert next(call.answers) == BIG
+        wanted[0] = False
+        assert call.status() is grpc.StatusCode.PERMISSION_DENIED
+
+
+@SERVERS
+@POURS
+def test_a_denial_that_comes_while_a_caller_is_admitted_lets_it_reach_no_method(
+    serve: Serve, pour: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    def deny(_: SpiffeID) -> bool:
+        knowing.revoke_svid(client.svid)
+        return True
+
+    with (
+        serve(PeerCheck(knowing, deny)) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Pouring(channel, pour)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+        assert not served.got
 
 
 @SERVERS
@@ -317,7 +442,128 @@ def test_an_open_call_ends_when_its_token_is_denied(
         assert served.got == [b"first"]
 
 
+@SERVERS
+def test_an_open_call_ends_five_minutes_after_its_token(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, server: Identity
+) -> None:
+    tokens, clock = KnowingTokens(domain.bundle), FakeClock(domain.now)
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT), clock=clock)
+    token = domain.token("/client", "db", lifetime=timedelta(hours=1))
+    with (
+        serve(PeerCheck(server, exactly(CLIENT)), check) as served,
+        grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+    ):
+        call = Talking(channel, "Talk", (("authorization", f"Bearer {token}"),))
+        call.say(b"first")
+        assert next(call.answers) == b"first"
+        clock.advance(timedelta(hours=1, minutes=4))
+        tokens.revoke(domain.name)  # a word of the issuer's, that denies nothing
+        call.say(b"second")
+        assert next(call.answers) == b"second"
+        clock.advance(timedelta(minutes=1, seconds=1))
+        tokens.revoke(domain.name)
+        assert call.status() is grpc.StatusCode.UNAUTHENTICATED
+
+
+class Outermost(grpc.aio.ServerInterceptor):
+    """Notes how many cancellations of a method's task are left to whoever called the method."""
+
+    def __init__(self) -> None:
+        self.left: SimpleQueue[int] = SimpleQueue()
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[RequestT, ReplyT] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[RequestT, ReplyT] | None":
+        def noting(behaviour: Behaviour) -> Behaviour:
+            async def method(request: object, context: object) -> None:
+                try:
+                    await cast("Awaitable[None]", behaviour(request, context))
+                finally:
+                    task = asyncio.current_task()
+                    assert task is not None
+                    self.left.put(task.cancelling())
+
+            return method
+
+        return guarded_method(await continuation(handler_call_details), noting)
+
+
+async def test_a_call_that_was_ended_is_not_cancelled_any_more_for_who_is_around_it(
+    domain: TrustDomainDouble,
+) -> None:
+    tokens, outermost = KnowingTokens(domain.bundle), Outermost()
+
+    async def talk(requests: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
+
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
+    server = grpc.aio.server(
+        interceptors=[outermost, grpc_aio_interceptor(check)], handlers=[_service(talk, talk, talk, talk)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    metadata = (("authorization", "Bearer " + domain.token("/client", "db", jti=f"{7:032x}")),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        calls: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/test.Open/Talk")
+        call = calls(timeout=_SECONDS, metadata=metadata)
+        await call.write(b"first")
+        assert await call.read() == b"first"
+        tokens.revoke(domain.name, 7)
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    await server.stop(0)
+    assert outermost.left.get_nowait() == 0
+
+
+async def test_a_denial_that_comes_while_a_call_begins_to_answer_ends_it_with_a_status(
+    domain: TrustDomainDouble,
+) -> None:
+    """The loop stands still from there to the denial, so that it hears of that first."""
+    tokens, denied = KnowingTokens(domain.bundle), threading.Event()
+
+    async def wait(_: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> None:
+        asyncio.get_running_loop().call_soon(denied.wait, _SECONDS)
+        await context.send_initial_metadata(())
+        await asyncio.Event().wait()
+
+    def call(port: int) -> grpc.StatusCode:
+        metadata = (("authorization", "Bearer " + domain.token("/client", "db", jti=f"{7:032x}")),)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/test.Open/Pour")
+            answers = method(b"", timeout=_SECONDS, metadata=metadata)
+            answers.initial_metadata()
+            tokens.revoke(domain.name, 7)
+            denied.set()
+            return answers.code()
+
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
+    server = grpc.aio.server(interceptors=[grpc_aio_interceptor(check)], handlers=[_service(wait, wait, wait, wait)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    assert await asyncio.to_thread(call, port) is grpc.StatusCode.UNAUTHENTICATED
+    await server.stop(0)
+
+
+def test_a_check_that_nobody_uses_hears_of_no_changes(knowing: KnowingIdentity) -> None:
+    check = PeerCheck(knowing, exactly(CLIENT))
+    assert knowing.subscribers == 1
+    del check
+    gc.collect()
+    assert knowing.subscribers == 0
+
+
 # channels
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy])
+def _policy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """By which the loop of a channel's relay is made."""
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(request.param())
+    yield
+    asyncio.set_event_loop_policy(before)
 
 
 @pytest.fixture
@@ -327,10 +573,12 @@ def caller(domain: TrustDomainDouble) -> KnowingIdentity:
 
 
 @SERVERS
+@pytest.mark.usefixtures("_policy")
 def test_a_channel_ends_with_a_denied_server(
     serve: Serve, server: Identity, caller: KnowingIdentity, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve(PeerCheck(server, exactly(CLIENT))) as served, talking(served, caller, "Talk") as call:
+        assert not served.over.wait(0.3)  # until gRPC has nothing of its own to say, which would end it, too
         caller.revoke_svid(server.svid)
         assert call.status() is grpc.StatusCode.UNAVAILABLE
         assert "ended: peer: expected one that is not revoked" in caplog.text

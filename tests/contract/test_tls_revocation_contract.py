@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 from urllib.request import Request
 
@@ -21,6 +22,7 @@ from tests.doubles.identity import SERVER, KnowingIdentity
 from tests.doubles.webserver import lasting_web_server
 
 CHUNK = 64 * 1024
+LONG = bytes(60_000_000)
 
 
 class Session(Protocol):
@@ -253,6 +255,27 @@ def test_no_byte_of_an_answer_comes_after_the_denial(by: By, world: World, knowi
         knowing.revoke_svid(world.server.svid)
         with pytest.raises(session.error, match="expected one that is not revoked"):
             next(coming)
+
+
+@pytest.mark.parametrize("by", [by_httpx, by_httpx_async])
+def test_what_was_sent_before_the_denial_to_a_server_that_does_not_read_goes_no_further(
+    by: By, world: World, knowing: KnowingIdentity
+) -> None:
+    """But for what the kernel has already."""
+    with (
+        lasting_web_server(server_context(world.server, lambda _: True)) as seen,
+        by(knowing) as session,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        giving = pool.submit(session.give, f"https://localhost:{seen.port}/taken-later", iter([LONG]))
+        while not seen.taken:  # by then a loop has all of it
+            assert not giving.done()
+        knowing.revoke_svid(world.server.svid)
+        seen.may_take.set()
+        with pytest.raises(session.error):
+            giving.result()
+        assert seen.is_over.wait(10)
+        assert seen.taken < len(LONG) // 3
 
 
 @EVERY

@@ -18,13 +18,14 @@ from tests.doubles.uvicornrunning import uvicorn_on
 
 _SECONDS = 10
 _PIECE = bytes(64 * 1024)
+_BIG = 60_000_000
 Loop: TypeAlias = Literal["asyncio", "uvloop"]
 Message: TypeAlias = MutableMapping[str, object]
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
 class App:
-    """Answers `hello`, or sends without end at `/long`; counts the bytes that it gets."""
+    """Answers `hello`, all of it at once at `/big`, or sends without end at `/long`; counts the bytes that it gets."""
 
     def __init__(self) -> None:
         self.got = 0
@@ -45,6 +46,9 @@ class App:
             if message["type"] == "http.disconnect":
                 return
             await send({"type": "http.response.start", "status": 200, "headers": []})
+            if scope["path"] == "/big":
+                await send({"type": "http.response.body", "body": bytes(_BIG)})
+                return
             while scope["path"] == "/long":
                 await send({"type": "http.response.body", "body": _PIECE, "more_body": True})
                 self.begun.set()
@@ -130,6 +134,21 @@ def test_an_answer_ends_amidst_itself(loop: Loop, client: Identity, knowing: Kno
         knowing.revoke_svid(client.svid)
         rest(near)  # what the kernel held, and then the end
         app.over.set()
+
+
+@LOOPS
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_what_a_client_did_not_read_goes_no_further(
+    loop: Loop, connection: str, client: Identity, knowing: KnowingIdentity
+) -> None:
+    """But for what the kernel has already; also on a connection that uvicorn has closed, and that its loop keeps for what is left."""
+    app = App()
+    with uvicorn_on(app, knowing, exactly(CLIENT), loop=loop) as port, dialled(port, client) as near:
+        near.sendall(b"GET /big HTTP/1.1\r\nhost: a\r\nconnection: " + connection.encode() + b"\r\n\r\n")
+        assert app.over.wait(_SECONDS)
+        assert near.recv(1)
+        knowing.revoke_svid(client.svid)
+        assert len(rest(near)) < _BIG // 3
 
 
 @LOOPS

@@ -8,9 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.ca import NOW, Authority
+from certs.ca import NOW, Authority, make_key
 
-__all__ = ["Listed", "make_crl"]
+__all__ = ["Listed", "make_crl", "make_namesake"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,28 @@ def make_crl(authority: Authority, listed: Listed | None = None, *, signer: Auth
     for extension in listed.others:
         builder = builder.add_extension(extension, critical=listed.others_critical)
     return builder.sign((signer or authority).key, listed.hash()).public_bytes(Encoding.DER)
+
+
+def make_namesake(authority: x509.Certificate, trust_domain: str) -> Authority:
+    """Make an authority with the subject and the key id of that one, and a key of its own."""
+    key = make_key("the key of a namesake")
+    extensions = authority.extensions
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(authority.subject)
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(authority.not_valid_before_utc)
+        .not_valid_after(authority.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")]), critical=False
+        )
+        .add_extension(extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value, critical=False)
+        .add_extension(extensions.get_extension_for_class(x509.KeyUsage).value, critical=True)
+    )
+    return Authority(certificate=builder.sign(key, hashes.SHA256()), key=key)
 
 
 def _entry(serial: int, at: datetime, extensions: Iterable[tuple[x509.ExtensionType, bool]]) -> x509.RevokedCertificate:

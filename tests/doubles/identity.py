@@ -97,6 +97,11 @@ class KnowingIdentity(KnownDenials, Identity):
 
         return leave
 
+    @property
+    def subscribers(self) -> int:
+        """How many are told of changes."""
+        return len(self._subscribers)
+
     def change(self, svid: X509SVID, *bundles: Bundle) -> None:
         super().change(svid, *bundles)
         for callback in tuple(self._subscribers.values()):

@@ -19,11 +19,14 @@ _CHUNK = 64 * 1024
 
 
 class Seen:
-    """Where a server listens, and the heads of the requests that it was sent."""
+    """Where a server listens, the heads of the requests that it was sent, and how much it took of the body of one at `/taken-later`."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.heads: list[str] = []
+        self.may_take = threading.Event()
+        self.taken = 0
+        self.is_over = threading.Event()
 
     @property
     def tunnels(self) -> list[str]:
@@ -51,13 +54,21 @@ def web_server(context: ssl.SSLContext | None = None, *, location: str = "") -> 
 
 @contextlib.contextmanager
 def lasting_web_server(context: ssl.SSLContext) -> Iterator[Seen]:
-    """Keep each connection: answer `hello`, or at `/long` bytes without end, as the body of `/taken` may be."""
+    """Keep each connection: answer `hello`, or at `/long` bytes without end, as the body of `/taken` may be; at `/taken-later` it waits."""
 
     def serve(seen: Seen, near: socket.socket) -> None:
         while True:
             head = _head(near)
             seen.heads.append(head)
             path = head.split()[1]
+            if path == "/taken-later":
+                seen.taken += len(_some(near))
+                seen.may_take.wait(_SECONDS)
+                try:
+                    while True:
+                        seen.taken += len(_some(near))
+                finally:
+                    seen.is_over.set()
             if path == "/taken":
                 while _some(near):
                     pass

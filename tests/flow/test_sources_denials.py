@@ -239,6 +239,45 @@ def test_a_message_that_cannot_be_read_costs_a_snapshot_and_nothing_that_is_held
 # another attestor
 
 
+def test_an_attestor_that_falls_silent_is_left_for_whoever_has_its_socket_now(
+    tmp_path: Path,
+) -> None:
+    stopped, running = DenialsDouble(), DenialsDouble()
+    running.deny(7)
+    with WorkloadAPIDouble(tmp_path, denials=stopped) as api:
+        client = WorkloadAPIClient(api.socket)
+        followed = FollowedDenials(client, SystemClock(), silent_after=SHORT)
+        followed.start()
+        followed.wait(SOON)
+        (tmp_path / "api.sock").unlink()
+        with WorkloadAPIDouble(tmp_path, denials=running):
+            told = Told(followed)
+            assert told.next() == {7}
+            followed.end()
+            client.close()
+
+
+def test_a_silent_attestor_is_left_by_every_source_of_the_process(api: WorkloadAPIDouble) -> None:
+    clock = SystemClock()
+    clients = [WorkloadAPIClient(api.socket) for _ in range(2)]
+    shares = [DenialsShare(client, clock, silent_after=SHORT) for client in clients]
+    for client in clients:
+        with pytest.raises(WorkloadAPIError) as caught:
+            for _ in client.open_jwt_bundles():
+                pass
+        assert caught.value.code == "CANCELLED"
+    for share in shares:
+        share.close()
+
+
+def test_a_client_that_was_closed_does_not_connect_again(api: WorkloadAPIDouble) -> None:
+    client = WorkloadAPIClient(api.socket)
+    client.close()
+    client.reconnect()
+    with pytest.raises(WorkloadAPIError, match="expected an open one, found it closed"):
+        client.fetch_jwt_svid("db")
+
+
 def test_without_the_service_a_source_is_made_and_used_as_ever(tmp_path: Path, domain: TrustDomainDouble) -> None:
     with WorkloadAPIDouble(tmp_path) as api:
         api.say("FetchX509SVID", domain.answer(domain.svid("/a")))
@@ -408,7 +447,7 @@ def test_the_sources_of_a_process_share_one_stream(
         assert x509.is_denied(domain.name, 7)
         assert jwt.is_denied(domain.name, 7)
         assert len(denials.streams) == 1
-        assert len(own_threads()) == 4
+        assert len(own_threads()) == 5
 
 
 @pytest.mark.parametrize("makes", [(make_x509, make_jwt), (make_jwt, make_x509)])
@@ -419,7 +458,7 @@ def test_whichever_source_is_closed_first_is_told_no_more_and_the_other_goes_on(
     leaver, stayer = Told(first, "leaver"), Told(second, "stayer")
     first.close()
     first.close()
-    assert len(own_threads()) == 3
+    assert len(own_threads()) == 4
     denials.wait_for_receipts(Enforced(epoch=denials.deny(7), point="stayer"))
     assert stayer.next() == {7}
     assert leaver.is_quiet()
@@ -474,6 +513,25 @@ def test_a_forked_child_shares_nothing_with_its_parent(api: WorkloadAPIDouble) -
         thread.join(10)
 
 
+def test_in_a_forked_child_a_source_of_its_parent_is_refused(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:
+    token = domain.token("/a", "db")
+    with X509Source(api.socket) as x509, JWTSource(api.socket) as jwt:
+        asks: list[Callable[[], object]] = [
+            lambda: x509.svid,
+            lambda: x509.bundles,
+            lambda: jwt.bundles,
+            lambda: jwt.verify(token, "db"),
+        ]
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
+            os._exit(sum("from before a fork" in error_of(ask) for ask in asks))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == len(asks)
+        assert [error_of(ask) for ask in asks] == [""] * len(asks)
+
+
 # threads
 
 
@@ -482,7 +540,7 @@ def test_close_ends_every_thread_and_what_is_denied_stays_denied(
 ) -> None:
     denials.deny(7)
     source = X509Source(api.socket)
-    assert len(own_threads()) == 3
+    assert len(own_threads()) == 4
     source.close()
     source.close()
     assert not own_threads()
@@ -529,11 +587,12 @@ def test_close_does_not_wait_for_an_attestor_that_does_not_answer_a_receipt(
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_a_client_that_was_closed_says_so(api: WorkloadAPIDouble) -> None:
+@pytest.mark.parametrize("ask", [lambda client: client.fetch_jwt_svid("db"), WorkloadAPIClient.open_denials])
+def test_a_client_that_was_closed_says_so(api: WorkloadAPIDouble, ask: Callable[[WorkloadAPIClient], object]) -> None:
     client = WorkloadAPIClient(api.socket)
     client.close()
     with pytest.raises(WorkloadAPIError, match="expected an open one, found it closed"):
-        client.fetch_jwt_svid("db")
+        ask(client)
 
 
 def test_many_threads_ask_and_register_while_denials_come(

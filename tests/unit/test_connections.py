@@ -597,7 +597,7 @@ def _serials(writer: asyncio.StreamWriter) -> frozenset[int]:
     connection = writer.get_extra_info("ssl_object")
     assert isinstance(connection, CheckedObject)
     assert connection.peer is not None
-    return connection.peer.numbers
+    return frozenset(connection.peer.numbers)
 
 
 def test_a_stream_is_refused_to_a_denied_peer(

@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from svid.crl import CRL, MAX_CRL_BYTES, crls_to_pem
 from svid.errors import CRLError
 from svid.keys import KeyKind, generate_private_key
 from svid.spiffeid import TrustDomain
-from tests.doubles.crls import Listed, make_crl
+from tests.doubles.crls import Listed, make_crl, make_namesake
 
 AUTHORITY = make_authority("authority-1")
 OTHER = make_authority("authority-2")
@@ -67,6 +68,20 @@ UNREADABLE = {
     "no end": (_without(make_crl(AUTHORITY), b"\x17\x0d260608120000Z"), "5.1.2.5"),
     "a later version": (make_crl(AUTHORITY).replace(VERSION, b"\2\1\2", 1), "5.1"),
     "no number": (make_crl(AUTHORITY, Listed(number=None)), "5.2.3"),
+    "a number below zero": (
+        make_crl(
+            AUTHORITY,
+            Listed(number=None, others=(x509.UnrecognizedExtension(ExtensionOID.CRL_NUMBER, bytes.fromhex("0201ff")),)),
+        ),
+        "5.1",
+    ),
+    "two numbers": (
+        make_crl(AUTHORITY, Listed(others=(x509.IssuerAlternativeName([x509.DNSName("a")]),))).replace(
+            bytes.fromhex("0603551d12"),
+            bytes.fromhex("0603551d14"),  # its kind, written over with that of the number
+        ),
+        "5.1",
+    ),
     "no authority key identifier": (make_crl(AUTHORITY, Listed(has_key_id=False)), "5.2.1"),
     "a delta": (make_crl(AUTHORITY, Listed(others=(x509.DeltaCRLIndicator(1),), others_critical=True)), "5.2.4"),
     "a delta that hides": (make_crl(AUTHORITY, Listed(others=(x509.DeltaCRLIndicator(1),))), "5.2.4"),
@@ -108,6 +123,20 @@ UNREADABLE = {
             ),
         ),
         "5.3",
+    ),
+    "a name of a kind that nobody reads": (
+        make_crl(
+            AUTHORITY,
+            Listed(
+                others=(
+                    x509.UnrecognizedExtension(
+                        ExtensionOID.ISSUER_ALTERNATIVE_NAME,
+                        bytes.fromhex("3003a30161"),  # an x400Address
+                    ),
+                )
+            ),
+        ),
+        "5.1",
     ),
     "a certificate": (AUTHORITY.certificate.public_bytes(Encoding.DER), "5.1"),
     "nothing": (b"", "5.1"),
@@ -183,6 +212,12 @@ def test_a_list_that_only_has_an_authoritys_name_is_refused() -> None:
 def test_a_list_that_another_key_signed_is_refused() -> None:
     with pytest.raises(CRLError, match="signature"):
         CRL.from_der(make_crl(AUTHORITY, signer=OTHER)).check(BUNDLE, at=NOW)
+
+
+def test_of_two_authorities_of_one_name_and_key_id_the_one_that_signed_vouches() -> None:
+    namesake = make_namesake(AUTHORITY.certificate, "example.org").certificate
+    both = replace(BUNDLE, x509_authorities=(namesake, AUTHORITY.certificate))
+    assert CRL.from_der(make_crl(AUTHORITY)).check(both, at=NOW) == AUTHORITY.certificate
 
 
 def test_a_signature_over_a_weak_hash_is_refused() -> None:

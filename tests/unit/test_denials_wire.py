@@ -83,6 +83,7 @@ def test_a_message_with_more_to_come_has_no_epoch_yet() -> None:
         ("age", Duration(seconds=-1), "age: expected a length of time"),
         ("age", Duration(seconds=2**63 - 1), "age: expected a length of time"),
         ("age", Duration(nanos=2**31 - 1), "age: expected a length of time"),
+        ("age", Duration(nanos=10**9), "age: expected a length of time"),
     ],
 )
 def test_a_message_that_cannot_be_meant_is_refused(field: str, value: object, says: str) -> None:

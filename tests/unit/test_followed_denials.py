@@ -117,6 +117,8 @@ def test_the_age_is_of_a_whole_snapshot_and_all_that_followed(given: list[Step])
         match step:
             case Reconnect() | GiveUp():
                 is_whole, is_read = False, True
+            case Discard() if is_whole:
+                is_whole, is_read = False, True
             case Discard():
                 is_read = False
             case DenialsMessage(more=False) if not is_read:
@@ -189,6 +191,29 @@ def test_a_message_that_cannot_be_read_ends_the_stream_only_after_the_rest_of_wh
     assert caught.value.code == "DATA_LOSS"
     assert all(world.denials.is_denied(DOMAIN, number) for number in (1, 2, 3))
     assert not world.is_known()
+
+
+def test_a_change_that_cannot_be_read_ends_the_stream_at_once(world: World) -> None:
+    world.feed(says(1, snapshot=True))
+    with pytest.raises(WorkloadAPIError, match="numbers: expected something else"):
+        world.denials.take(BAD)
+
+
+def test_somebody_tells_from_a_whole_snapshot_to_the_end_of_its_stream(world: World) -> None:
+    for end in (LOST, REFUSED, ABSENT, BAD):
+        found = []
+        for step in (says(1, snapshot=True, more=True), says(1), says(2, snapshot=True), says(3), end):
+            world.feed(step)
+            found.append(world.denials.is_told)
+        assert found == [False, False, True, True, False]
+
+
+def test_an_orphan_refuses_and_what_it_held_stays_denied(world: World) -> None:
+    world.feed(says(1, snapshot=True))
+    world.denials.orphan()
+    assert world.denials.is_denied(DOMAIN, 1)
+    with pytest.raises(WorkloadAPIError, match="from before a fork"):
+        world.denials.demand()
 
 
 def test_an_attestor_that_does_not_know_the_age_leaves_the_one_before(world: World) -> None:

@@ -277,6 +277,28 @@ def test_who_comes_back_before_the_attestor_heard_that_it_left_gives_its_receipt
     assert world.is_quiet()
 
 
+def test_that_a_point_left_is_not_told_once_it_is_back(world: World) -> None:
+    end = world.register("a")
+    world.come(1)
+    assert world.next() == ("a", 1)
+    world.may_wake.clear()
+    end()
+    world.register("a")
+    world.may_wake.set()
+    assert world.next() == ("a", 1)
+    assert world.is_quiet()
+
+
+def test_a_point_that_leaves_before_its_receipt_went_gives_none(world: World) -> None:
+    world.may_wake.clear()
+    end = world.register("a")
+    world.come(1)
+    world.rests.get(timeout=10)
+    end()
+    world.may_wake.set()
+    assert world.is_quiet()
+
+
 def test_a_point_without_a_receipt_leaves_without_a_word(world: World) -> None:
     world.register("a", fails=1)
     end = world.register("b", fails=1)

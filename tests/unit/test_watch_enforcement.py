@@ -256,8 +256,6 @@ async def test_nodes_that_are_away_are_counted_unless_they_heard_of_it_or_cannot
     assert revocation_status(await house.wait.look(1)).away == 1
     house.hear("here", change)
     assert (await house.wait(1, longest=timedelta(), actor="uid:0")).away == 1
-    record = await house.record()
-    assert record["reason"] == "not everywhere: 1 of 2 attestors and 1 of 2 enforcement points"
-    facts = record["facts"]
+    facts = (await house.record())["facts"]
     assert isinstance(facts, dict)
     assert (facts["everywhere"], facts["away"]) == ("yes", "1")
