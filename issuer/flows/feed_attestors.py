@@ -198,7 +198,9 @@ class FeedAttestors:
                 checkpoint=tx.checkpoints.latest() if what.checkpoint or returns else None,
             )
         )
-        return cut(updates, before=before.cursor, after=place.cursor) if updates else [], place
+        # Whoever waits for a revocation waits for each attestor's word, also where nothing follows from it.
+        is_told = bool(updates or what.denials_of)
+        return cut(updates, before=before.cursor, after=place.cursor) if is_told else [], place
 
     def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
         """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""

@@ -505,6 +505,25 @@ class TestRevocation:
         _, ended, again = await hear(feeds, store, lambda: end(revoke, target), lambda: end(revoke, target))
         assert [step.updates for step in (*ended, *again)] == [(EntryGone(entry_id=WEB.id),)] * 2
 
+    @pytest.mark.parametrize(
+        "target",
+        [
+            Target(kind=RevocationKind.SVID, serials=(f"{2**127:x}",)),
+            Target(kind=RevocationKind.SELECTOR, selector=Selector("unix", "uid:88888")),
+            Target(kind=RevocationKind.NODE, node_ids=(NodeID("another"),)),
+        ],
+        ids=["of what is revoked already", "a block of nobody", "a node that holds nothing"],
+    )
+    async def test_who_follows_is_moved_by_a_revocation_without_any_consequence(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke, target: Target
+    ) -> None:
+        await store.write(lambda tx: tx.ledger.record(credentials(1)))
+        await store.write(lambda tx: tx.nodes.put(a_node("another")))
+        await end(revoke, Target(kind=RevocationKind.SVID, serials=(f"{2**127:x}",)))
+        _, ended = await hear(feeds, store, lambda: end(revoke, target))
+        head = await store.read(lambda tx: tx.changes.head())
+        assert ended == (FeedStep(cursor=head),)
+
 
 async def end(revoke: Revoke, target: Target) -> Revoked:
     return await revoke(target, reason=Reason.UNSPECIFIED, comment="", dry_run=False, actor="uid:0")
