@@ -27,6 +27,7 @@ class Standing:
 
     Args:
         acknowledged: the last change number that its attestor said it has, since it connected or in connecting; 0: none.
+        has_spoken: whether it said how far its enforcement points are, since it connected.
         heard_at: when it said so, by the monotonic clock; until then, when it connected.
         enforcement: how far its enforcement points are.
         sent: where the last message left it; None: none was sent since it connected.
@@ -35,7 +36,12 @@ class Standing:
     acknowledged: int
     heard_at: float
     enforcement: Enforcement
+    has_spoken: bool = False
     sent: Cursor | None = None
+
+    def has(self, change: int) -> bool:
+        """Whether its attestor enforces that change, and has said what is known of its points."""
+        return self.has_spoken and self.acknowledged >= change
 
     @property
     def behind(self) -> int:
@@ -45,7 +51,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silent:
-    """Who has not taken a change, and the last that it has.
+    """Who has not said that it took a change, and the last that it has.
 
     Args:
         point: None: it is the attestor itself.
@@ -103,6 +109,7 @@ class WatchEnforcement:
         """A node goes on from a change; of its enforcement points nothing is known yet."""
         standing = self.standing[node_id]
         standing.acknowledged, standing.enforcement = number, Enforcement(number=number)
+        standing.has_spoken = False
         self._move()
 
     def end(self, node_id: NodeID) -> None:
@@ -141,6 +148,7 @@ class WatchEnforcement:
                 self.metrics.revocation_enforced.observe(seconds)
         standing.acknowledged = max(cursor.number, standing.acknowledged)
         standing.enforcement, standing.heard_at = enforcement, self.clock.monotonic()
+        standing.has_spoken = True
         self._move()
 
     def how_far(self, change: int) -> HowFar:
@@ -149,7 +157,7 @@ class WatchEnforcement:
             *(
                 Silent(node_id=node_id, point=None, number=standing.acknowledged)
                 for node_id, standing in self.standing.items()
-                if standing.acknowledged < change
+                if not standing.has(change)
             ),
             *(
                 Silent(node_id=node_id, point=one.point, number=one.number)
@@ -160,7 +168,7 @@ class WatchEnforcement:
         standings = self.standing.values()
         return HowFar(
             attestors=len(standings),
-            attestors_enforcing=sum(standing.acknowledged >= change for standing in standings),
+            attestors_enforcing=sum(standing.has(change) for standing in standings),
             points=sum(standing.enforcement.points for standing in standings),
             points_enforcing=sum(standing.enforcement.enforcing(change) for standing in standings),
             silent=sorted(silent, key=lambda one: (one.number, one.node_id, one.point or ())),
