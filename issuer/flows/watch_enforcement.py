@@ -5,8 +5,10 @@ In memory alone: it is about what is connected now. Who counts as enforcing a ch
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from prometheus_client import Histogram
 
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import Enforcement, Point
@@ -22,6 +24,15 @@ _MOST_TIMED = 1000  # revocations that somebody who is slow may yet acknowledge
 
 
 @dataclass(slots=True, kw_only=True)
+class _Timed:
+    """Up to which change it was measured how long each station took: a node that says a thing again is not measured again."""
+
+    pushed: int = 0
+    acknowledged: int = 0
+    enforced: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class Standing:
     """How far a connected node is.
 
@@ -31,6 +42,7 @@ class Standing:
         heard_at: when it said so, by the monotonic clock; until then, when it connected.
         enforcement: how far its enforcement points are.
         sent: where the last message left it; None: none was sent since it connected.
+        timed: the revocations that are measured of it, or were committed before its feed began.
     """
 
     acknowledged: int
@@ -38,6 +50,7 @@ class Standing:
     enforcement: Enforcement
     has_spoken: bool = False
     sent: Cursor | None = None
+    timed: _Timed = field(default_factory=_Timed)
 
     def has(self, change: int) -> bool:
         """Whether its attestor enforces that change, and has said what is known of its points."""
@@ -101,8 +114,14 @@ class WatchEnforcement:
 
     def begin(self, node_id: NodeID) -> None:
         """A node connected: it has nothing until it says where it stands, for it may have lost what it had."""
-        self.standing.setdefault(
-            node_id, Standing(acknowledged=0, heard_at=self.clock.monotonic(), enforcement=Enforcement(number=0))
+        if node_id in self.standing:
+            return
+        newest = self._committed[-1][0] if self._committed else 0
+        self.standing[node_id] = Standing(
+            acknowledged=0,
+            heard_at=self.clock.monotonic(),
+            enforcement=Enforcement(number=0),
+            timed=_Timed(pushed=newest, acknowledged=newest, enforced=newest),
         )
 
     def stands(self, node_id: NodeID, number: int) -> None:
@@ -124,16 +143,13 @@ class WatchEnforcement:
 
     def listed(self, number: int) -> None:
         """The revocation list of every authority holds what was revoked up to that change."""
-        for seconds in self._took(self._listed, number):
-            self.metrics.revocation_listed.observe(seconds)
-        self._listed = max(number, self._listed)
+        self._listed = self._measure(self.metrics.revocation_listed, self._listed, number)
 
     def pushed(self, node_id: NodeID, cursor: Cursor) -> None:
         """A message was handed to a node's feed that leaves it there."""
         standing = self.standing[node_id]
-        before = standing.sent if standing.sent is not None else cursor
-        for seconds in self._took(before.number, cursor.number):
-            self.metrics.revocation_pushed.observe(seconds)
+        timed = standing.timed
+        timed.pushed = self._measure(self.metrics.revocation_pushed, timed.pushed, cursor.number)
         standing.sent = cursor
 
     def hear(self, node_id: NodeID, cursor: Cursor, enforcement: Enforcement) -> None:
@@ -141,11 +157,12 @@ class WatchEnforcement:
         standing = self.standing.get(node_id)
         if standing is None or standing.sent is None or not can_resume(cursor, standing.sent):
             return
-        for seconds in self._took(standing.acknowledged, cursor.number):
-            self.metrics.revocation_acknowledged.observe(seconds)
+        timed, measures = standing.timed, self.metrics
+        timed.acknowledged = self._measure(measures.revocation_acknowledged, timed.acknowledged, cursor.number)
         if enforcement.points:
-            for seconds in self._took(standing.enforcement.everywhere, enforcement.everywhere):
-                self.metrics.revocation_enforced.observe(seconds)
+            timed.enforced = self._measure(measures.revocation_enforced, timed.enforced, enforcement.everywhere)
+        else:  # a point that comes later takes nothing of what was revoked before
+            timed.enforced = max(enforcement.number, timed.enforced)
         standing.acknowledged = max(cursor.number, standing.acknowledged)
         standing.enforcement, standing.heard_at = enforcement, self.clock.monotonic()
         standing.has_spoken = True
@@ -179,14 +196,15 @@ class WatchEnforcement:
         while self.turn == turn:
             await self._moved.wait()
 
-    def _took(self, before: int, after: int) -> Iterator[float]:
-        """How long ago the revocations were committed that lie after the one change and up to the other."""
+    def _measure(self, histogram: Histogram, before: int, after: int) -> int:
+        """Observe how long ago the revocations were committed that lie after the one change and up to the other; the later one."""
         now = self.clock.monotonic()
         for change, at in reversed(self._committed):
             if change <= before:
-                return
+                break
             if change <= after:
-                yield now - at
+                histogram.observe(now - at)
+        return max(before, after)
 
     def _move(self) -> None:
         self.turn += 1

@@ -181,6 +181,46 @@ async def test_how_long_a_revocation_took_is_measured_once_for_each_node(house: 
     assert house.counted("enforced") == (2, 4 + 2), "a node without points enforces nothing"
 
 
+async def test_what_was_revoked_before_a_feed_began_is_not_measured_of_it(house: House) -> None:
+    old = await house.end()
+    house.connect("a", sent=0)
+    house.clock.advance(3600)
+    house.watch.pushed(NodeID("a"), cursor(old))
+    house.hear("a", old, points=1)
+    assert [house.counted(name) for name in ("pushed", "acknowledged", "enforced")] == [(0, 0)] * 3
+    new = await house.end()
+    house.clock.advance(1)
+    house.watch.end(NodeID("a"))
+    house.connect("a", sent=0)
+    house.watch.pushed(NodeID("a"), cursor(new))
+    house.hear("a", new, points=1)
+    assert [house.counted(name) for name in ("pushed", "acknowledged", "enforced")] == [(0, 0)] * 3
+
+
+async def test_a_node_that_takes_back_what_it_said_is_measured_once(house: House) -> None:
+    house.connect("a", sent=0)
+    change = await house.end()
+    house.clock.advance(1)
+    for _ in range(3):
+        house.watch.pushed(NodeID("a"), cursor(change))
+        house.hear("a", change, points=1)
+        house.clock.advance(3600)
+        house.watch.pushed(NodeID("a"), cursor(change - 1))
+        house.watch.stands(NodeID("a"), 0)
+        house.watch.pushed(NodeID("a"), cursor(change))
+        house.hear("a", change, Behind(point=WEB, number=0), points=1)
+    assert [house.counted(name) for name in ("pushed", "acknowledged", "enforced")] == [(1, 1)] * 3
+
+
+async def test_the_first_point_of_a_node_is_not_measured_by_what_came_before_it(house: House) -> None:
+    house.connect("a")
+    change = await house.end()
+    house.hear("a", change)
+    house.clock.advance(3600)
+    house.hear("a", change, points=1)
+    assert house.counted("enforced") == (0, 0)
+
+
 async def test_who_waits_hears_when_the_last_has_it_and_who_that_was(house: House) -> None:
     house.connect("a", "b")
     change = await house.end()
