@@ -5,7 +5,7 @@ deniallog. Who is told of the points: flows/follow_feed. Belongs to one event lo
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from attestor.deniallog import DenialLog
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
-from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point
+from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point, in_turns
 
 __all__ = ["Follower", "Receipts"]
 
@@ -107,7 +107,7 @@ class Receipts:
             number=cursor.number,
             points=len(points),
             reached=len(points) - len(lagging),
-            behind=tuple(sorted(lagging, key=lambda one: (one.number, one.point))[:MOST_BEHIND]),
+            behind=tuple(sorted(_named(lagging), key=_slowest_first)),
         )
 
     def _count(self, uid: int) -> int:
@@ -120,3 +120,12 @@ class Receipts:
         news = self._denials.news_at
         is_before = news is not None and news.incarnation == cursor.incarnation and news.number < cursor.number
         return epoch.number < (news.number if news is not None and is_before else cursor.number)
+
+
+def _named(lagging: Iterable[Behind]) -> Sequence[Behind]:
+    """Those that are told by name: the slowest, but one of each uid first."""
+    return in_turns(sorted(lagging, key=_slowest_first), lambda one: one.point.uid)[:MOST_BEHIND]
+
+
+def _slowest_first(one: Behind) -> tuple[int, Point]:
+    return one.number, one.point

@@ -7,11 +7,12 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from prometheus_client import Histogram
 
 from cognomen.protocol.feed import Cursor
-from cognomen.protocol.receipts import Enforcement, Point
+from cognomen.protocol.receipts import Enforcement, Point, in_turns
 from issuer.decisions.audit import NodeID
 from issuer.decisions.changes import can_resume
 from issuer.decisions.revocation import Revocation
@@ -80,7 +81,7 @@ class HowFar:
     """Who has taken a change.
 
     Args:
-        silent: those that are known by name and have not, the slowest first.
+        silent: those that are known by name and have not: the slowest of each node, then the next of each; of a node likewise by uid.
     """
 
     attestors: int
@@ -170,26 +171,19 @@ class WatchEnforcement:
 
     def how_far(self, change: int) -> HowFar:
         """Who has taken that change."""
-        silent = [
-            *(
-                Silent(node_id=node_id, point=None, number=standing.acknowledged)
-                for node_id, standing in self.standing.items()
-                if not standing.has(change)
-            ),
-            *(
-                Silent(node_id=node_id, point=one.point, number=one.number)
-                for node_id, standing in self.standing.items()
-                for one in standing.enforcement.silent(change)
-            ),
-        ]
         standings = self.standing.values()
         return HowFar(
             attestors=len(standings),
             attestors_enforcing=sum(standing.has(change) for standing in standings),
             points=sum(standing.enforcement.points for standing in standings),
             points_enforcing=sum(standing.enforcement.enforcing(change) for standing in standings),
-            silent=sorted(silent, key=lambda one: (one.number, one.node_id, one.point or ())),
+            silent=self._silent(change),
         )
+
+    def _silent(self, change: int) -> list[Silent]:
+        each = (_silent_of(node_id, standing, change) for node_id, standing in self.standing.items())
+        slowest_first = sorted((some for some in each if some), key=lambda some: (some[0].number, some[0].node_id))
+        return in_turns(chain.from_iterable(slowest_first), lambda one: one.node_id)
 
     async def moved(self, turn: int) -> None:
         """Return once somebody is further, or gone, since that turn."""
@@ -210,3 +204,13 @@ class WatchEnforcement:
         self.turn += 1
         self._moved.set()
         self._moved = asyncio.Event()
+
+
+def _silent_of(node_id: NodeID, standing: Standing, change: int) -> list[Silent]:
+    """Who of a node has not taken that change; its attestor, where it names none of those points."""
+    enforcement = standing.enforcement
+    points = in_turns(enforcement.silent(change), lambda one: one.point.uid)
+    named = [Silent(node_id=node_id, point=one.point, number=one.number) for one in points]
+    if standing.has(change) and (named or enforcement.enforcing(change) == enforcement.points):
+        return named
+    return [Silent(node_id=node_id, point=None, number=standing.acknowledged), *named]

@@ -133,6 +133,23 @@ def test_whoever_is_not_further_than_a_change_is_named_the_slowest_first(house: 
     assert house.watch.how_far(7).is_everywhere
 
 
+def test_each_node_that_is_behind_is_named_before_a_second_point_of_any(house: House) -> None:
+    house.connect("a", "b")
+    crowd = [Behind(point=Point(2, pid, "crowd"), number=0) for pid in range(20)]
+    house.hear("a", 20, *crowd[:19], Behind(point=WEB, number=10), points=40, reached=0)
+    house.hear("b", 20, Behind(point=GUARD, number=19), points=1)
+    silent = house.watch.how_far(20).silent
+    assert [(one.node_id, one.point) for one in silent[:3]] == [("a", crowd[0].point), ("b", GUARD), ("a", WEB)]
+    assert len(silent) == 21
+
+
+def test_a_node_that_names_none_of_its_points_is_named(house: House) -> None:
+    house.connect("a", "b")
+    house.hear("a", 20, points=1_000_000, reached=0)
+    house.hear("b", 20, points=1)
+    assert house.watch.how_far(20).silent == [Silent(node_id=NodeID("a"), point=None, number=20)]
+
+
 @pytest.mark.parametrize("said", [cursor(9, "another"), cursor(1001)], ids=["another store", "never sent"])
 def test_a_cursor_that_was_not_sent_says_nothing(house: House, said: Cursor) -> None:
     house.connect("a")
