@@ -209,8 +209,9 @@ class WatchEnforcement:
 def _silent_of(node_id: NodeID, standing: Standing, change: int) -> list[Silent]:
     """Who of a node has not taken that change; its attestor, where it names none of those points."""
     enforcement = standing.enforcement
-    points = in_turns(enforcement.silent(change), lambda one: one.point.uid)
-    named = [Silent(node_id=node_id, point=one.point, number=one.number) for one in points]
-    if standing.has(change) and (named or enforcement.enforcing(change) == enforcement.points):
-        return named
-    return [Silent(node_id=node_id, point=None, number=standing.acknowledged), *named]
+    silent = [Silent(node_id=node_id, point=one.point, number=one.number) for one in enforcement.silent(change)]
+    is_nameless = not silent and enforcement.enforcing(change) < enforcement.points
+    if is_nameless or not standing.has(change):
+        silent.append(Silent(node_id=node_id, point=None, number=standing.acknowledged))
+    silent.sort(key=lambda one: (one.number, one.point or ()))
+    return in_turns(silent, lambda one: one.point and one.point.uid)

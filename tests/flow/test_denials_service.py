@@ -235,10 +235,16 @@ async def test_points_are_counted_up_to_a_cursor_and_the_slowest_are_named(serve
 
 async def test_it_is_news_that_a_point_came_caught_up_or_left_and_nothing_else_is(served: Served) -> None:
     served.deny(1)
-    news = served.flow.receipts.news
+    caught_up, changed = served.flow.receipts.caught_up, served.flow.receipts.changed
     async with served.follow() as words:
         await words.next()
-        for said, is_news in (("come", True), ("again", False), ("moved", False), ("caught up", True), ("left", True)):
+        for said, news in (
+            ("come", changed),
+            ("again", None),
+            ("moved", None),
+            ("caught up", caught_up),
+            ("left", changed),
+        ):
             match said:
                 case "come" | "again":
                     await served.say("web", 1)
@@ -250,11 +256,13 @@ async def test_it_is_news_that_a_point_came_caught_up_or_left_and_nothing_else_i
                     await served.say("web", 3)
                 case "left":
                     await served.say("web", 3, gone=True)
-            assert (said, news.is_set()) == (said, is_news)
-            news.clear()
+            assert (said, caught_up.is_set()) == (said, news is caught_up)
+            assert (said, changed.is_set()) == (said, news is changed)
+            caught_up.clear()
+            changed.clear()
         await served.say("web", 3)
-        news.clear()
-    await until(news.is_set)
+        changed.clear()
+    await until(changed.is_set)
     assert not dict(served.flow.receipts.all())
 
 

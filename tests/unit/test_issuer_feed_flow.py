@@ -17,7 +17,7 @@ from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions import authority as authorities
-from issuer.decisions.admission import NodeState
+from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, CredentialKind, NodeID
 from issuer.decisions.authority import Authority, retired, tainted
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
@@ -40,6 +40,7 @@ from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, checkpoint_told, denials_told, entries_put
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority, x509_authority
 from tests.doubles.refusingstore import RefusingStore
+from tests.doubles.until import until
 
 HOUR = timedelta(hours=1)
 NODE = a_node()
@@ -383,13 +384,32 @@ async def test_what_an_attestor_acknowledged_in_a_former_life_counts_only_if_it_
 
     async def send(step: FeedStep) -> None:
         assert feeds.slowest() == acknowledged
-        feeds.acknowledge(known, step.cursor, Enforcement(number=step.cursor.number))
+        await feeds.acknowledge(known, step.cursor, Enforcement(number=step.cursor.number))
         assert feeds.slowest() == 2
         raise EnoughError
 
     end = SystemClock().now() + HOUR
     with pytest.raises(EnoughError):
         await feeds.follow(known, not_after=end, cursor=cursor if returns else None, send=send)
+
+
+async def test_a_node_that_acknowledges_without_end_waits_and_keeps_no_other_waiting(store: SQLiteDatastore) -> None:
+    clock = FakeClock(NOW)
+    feeds = feeds_that_speak_often(store, clock)
+
+    async def say(node: Node, times: int) -> None:
+        for _ in range(times):
+            await feeds.acknowledge(node, Cursor(incarnation="1", number=0), Enforcement(number=0))
+
+    await say(NODE, 100)
+    too_often = asyncio.ensure_future(say(NODE, 2))
+    await until(lambda: clock.sleepers == 1)
+    await say(a_node("another"), 100)
+    for _ in range(2):
+        assert not too_often.done()
+        await until(lambda: clock.sleepers == 1)
+        clock.advance(0.1)
+    await too_often
 
 
 class TestRevocation:
