@@ -19,6 +19,7 @@ from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point, 
 __all__ = ["Follower", "Receipts"]
 
 _MOST_POINTS = 1000  # of one uid
+_MOST_STREAMS = 2  # of one connection: our library has one, and another while that ends
 _MOST_HURRIES = 10  # of one uid, for each news of denials: its points may take it at different times
 
 
@@ -53,7 +54,14 @@ class Receipts:
 
     @contextmanager
     def follows(self, follower: Follower) -> Iterator[None]:
-        """Count a stream; with the last of a connection, which ends with its process, its enforcement points are forgotten."""
+        """Count a stream; with the last of a connection, which ends with its process, its enforcement points are forgotten.
+
+        Raises:
+            Refused: EXHAUSTED when the connection has too many.
+        """
+        if follower.streams >= _MOST_STREAMS:
+            detail = f"streams of denials on this connection: expected at most {_MOST_STREAMS}, found one more"
+            raise Refused(Kind.EXHAUSTED, detail)
         self._followers.add(follower)
         follower.streams += 1
         try:

@@ -105,12 +105,12 @@ async def test_where_nothing_is_denied_a_follower_hears_that(served: Served) -> 
 async def test_what_is_too_much_for_a_message_comes_in_several_of_which_the_last_moves_the_epoch(
     served: Served,
 ) -> None:
-    served.deny(*range(4096 * 2 + 1))
+    served.deny(*range(1024 * 2 + 1))
     async with served.follow() as words:
         snapshot = [await words.next() for _ in range(3)]
-        served.deny(*range(10_000, 14_097))
+        served.deny(*range(10_000, 11_025))
         change = [await words.next() for _ in range(2)]
-    assert [len(numbers(word)) for word in (*snapshot, *change)] == [4096, 4096, 1, 4096, 1]
+    assert [len(numbers(word)) for word in (*snapshot, *change)] == [1024, 1024, 1, 1024, 1]
     assert [word.more for word in (*snapshot, *change)] == [True, True, False, True, False]
     assert [word.snapshot for word in (*snapshot, *change)] == [True, True, True, False, False]
     assert [word.epoch.number for word in (*snapshot, *change)] == [0, 0, 1, 1, 2]
@@ -193,6 +193,20 @@ async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Serv
         served.deny(2)
         await served.say("web", 2)
         assert list(dict(served.flow.receipts.all()).values()) == [Cursor(incarnation="i", number=2)]
+
+
+async def test_one_connection_follows_twice_at_most(served: Served) -> None:
+    served.deny(1)
+    async with served.follow() as first, served.follow() as second:
+        await first.next()
+        await second.next()
+        async with served.follow() as third:
+            refusal = await third.refusal()
+        assert refusal.status is Status.RESOURCE_EXHAUSTED
+        served.deny(2)
+        assert numbers(await first.next()) == [2]
+    async with served.follow() as again:
+        assert numbers(await again.next()) == [1, 2]
 
 
 async def test_a_point_that_is_gone_counts_no_more_and_may_come_back(served: Served) -> None:
@@ -330,7 +344,7 @@ async def test_one_uid_has_a_thousand_points_and_no_more(served: Served) -> None
 
 
 async def test_a_reader_that_does_not_read_holds_nobody_up_and_finds_all_of_it_in_few_messages(served: Served) -> None:
-    steps, each = 100, 1000
+    steps, each = 1000, 100
     small = Configuration(http2_stream_window_size=SMALLEST_WINDOW, http2_connection_window_size=SMALLEST_WINDOW)
     served.deny()
     sleeper = Channel(path=str(served.path), config=small)
