@@ -67,7 +67,7 @@ class FeedAttestors:
     trust_domain: TrustDomain
     word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
-    _told: dict[tuple[int, ...], tuple[Denial, ...]] = field(default_factory=dict)
+    _told: tuple[tuple[int, ...], tuple[Denial, ...]] = ((), ())
     _budgets: KeepBudgets = field(init=False)
 
     def __post_init__(self) -> None:
@@ -216,12 +216,11 @@ class FeedAttestors:
 
     def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
         """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""
-        found = self._told.get(revocations)
-        if found is None:
-            found = tuple(tx.denials.of(revocations))
-            self._told.clear()
-            self._told[revocations] = found
-        return found
+        told_of, denials = self._told
+        if told_of != revocations:
+            denials = tuple(tx.denials.of(revocations))
+            object.__setattr__(self, "_told", (revocations, denials))  # frozen for everybody else
+        return denials
 
     def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
         now, blocks = self.clock.now(), blocks_in(tx)

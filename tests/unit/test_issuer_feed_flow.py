@@ -94,6 +94,28 @@ async def test_a_ban_ends_an_open_feed_at_once(store: SQLiteDatastore, feeds: Fe
     assert not feeds.connected
 
 
+async def test_a_node_is_waited_for_until_the_last_of_its_feeds_has_ended(feeds: FeedAttestors) -> None:
+    leave = [asyncio.Event(), asyncio.Event()]
+
+    async def stay(end: asyncio.Event) -> None:
+        async def send(step: FeedStep) -> None:
+            del step
+            await end.wait()
+            raise EnoughError
+
+        with pytest.raises(EnoughError):
+            await follow(feeds, send)
+
+    staying = [asyncio.ensure_future(stay(end)) for end in leave]
+    await until(lambda: feeds.connected[NODE.id] == len(leave))
+    leave[0].set()
+    await staying[0]
+    assert feeds.watch.how_far(1).attestors == 1
+    leave[1].set()
+    await staying[1]
+    assert feeds.watch.how_far(1).attestors == 0
+
+
 async def test_a_consumer_that_takes_nothing_is_let_go_when_its_svid_ends(feeds: FeedAttestors) -> None:
     async def stuck(step: FeedStep) -> None:
         del step
@@ -373,13 +395,19 @@ async def hear(
     return told
 
 
-@pytest.mark.parametrize(("returns", "acknowledged"), [(False, 0), (True, 1)], ids=["anew", "goes on"])
+@pytest.mark.parametrize(
+    ("returns", "is_forgotten", "acknowledged"),
+    [(False, False, 0), (True, False, 1), (True, True, 0)],
+    ids=["anew", "goes on", "goes on where the log does not"],
+)
 async def test_what_an_attestor_acknowledged_in_a_former_life_counts_only_if_it_still_has_it(
-    store: SQLiteDatastore, feeds: FeedAttestors, *, returns: bool, acknowledged: int
+    store: SQLiteDatastore, feeds: FeedAttestors, *, returns: bool, is_forgotten: bool, acknowledged: int
 ) -> None:
     await store.write(partial(_add_checkpoint, 1))
     cursor = await store.read(lambda tx: tx.changes.head())
     await store.write(partial(_add_checkpoint, 2))
+    if is_forgotten:
+        await store.write(lambda tx: tx.changes.prune(before=3))
     known = replace(NODE, acknowledged=2)
 
     async def send(step: FeedStep) -> None:
