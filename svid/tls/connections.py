@@ -32,6 +32,10 @@ __all__ = ["CheckedObject", "CheckedSocket", "Gate", "end_when_revoked", "peer_i
 _READ, _RECV_INTO = ssl.SSLSocket.read, ssl.SSLSocket.recv_into
 _WRITE, _SEND = ssl.SSLSocket.write, ssl.SSLSocket.send
 
+_NEVER_SENT = (
+    b"\0"  # because the connection refuses it by then: so the application learns why, as `abort` would not let it
+)
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -250,11 +254,17 @@ class CheckedObject(_Checked, ssl.SSLObject):
             return
         loop, known = asyncio.get_running_loop(), weakref.ref(protocol)
 
-        def transport() -> asyncio.WriteTransport | None:
-            protocol = known()
-            return None if protocol is None else protocol._app_transport  # noqa: SLF001 - it is told to nobody but the application
+        def end() -> None:
+            if (protocol := known()) is None:
+                return
+            transports = protocol._app_transport, protocol._transport  # noqa: SLF001 - they are told to nobody but the application
+            theirs, below = cast("tuple[asyncio.Transport | None, asyncio.Transport | None]", transports)
+            if theirs is not None and not theirs.is_closing():
+                theirs.write(_NEVER_SENT)
+            elif below is not None:  # one that was closed twice leads nowhere, and what it still has would be sent
+                below.abort()
 
-        self.end_by(lambda: _end_soon(loop, transport))
+        self.end_by(lambda: _soon(loop, end))
 
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
@@ -290,6 +300,11 @@ class CheckedObject(_Checked, ssl.SSLObject):
         if self.revoked:  # before it was known how
             end()
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether it is known how."""
+        return self._end is not None
+
     def hang_up(self) -> None:
         """Close what is around, if it is known how; else the next read or write does."""
         if self._end is not None:
@@ -319,22 +334,21 @@ def end_when_revoked(transport: asyncio.WriteTransport) -> None:
     connection = transport.get_extra_info("ssl_object")
     if not isinstance(connection, CheckedObject):
         raise AuthorizationError("transport: expected one of a LiveContext, found another")
+    if connection.ends_by_itself:
+        return
     loop = asyncio.get_running_loop()
-    connection.end_by(lambda: _end_soon(loop, lambda: transport))
-
-
-def _end_soon(loop: asyncio.AbstractEventLoop, find: Callable[[], asyncio.WriteTransport | None]) -> None:
-    """Have a loop end a transport of its own, whose connection refuses every byte by now; from any thread."""
 
     def end() -> None:
-        transport = find()
-        if transport is None:
-            return
         if transport.is_closing():  # it takes no byte any more, and would send what it still has
             transport.abort()
-        else:  # a byte that never leaves, because the connection refuses it: so the application learns why, as `abort` would not let it
-            transport.write(b"\0")
+        else:
+            transport.write(_NEVER_SENT)
 
+    connection.end_by(lambda: _soon(loop, end))
+
+
+def _soon(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+    """Have a loop end a transport of its own; from any thread."""
     with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
         loop.call_soon_threadsafe(end)
 

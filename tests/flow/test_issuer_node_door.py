@@ -1,6 +1,7 @@
 """The node door: which calls are let in, and what becomes of node SVIDs."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from datetime import timedelta
@@ -228,8 +229,12 @@ async def test_the_issuers_own_svid_is_renewed_at_half_life_without_a_restart(tm
         roots = (await issuer.invite()).bundle.to_pem()
         first = await served_serial(issuer.bound.join_address, roots)
         async with asyncio.timeout(20):
-            while await served_serial(issuer.bound.join_address, roots) == first:
-                pass
+            serial = first
+            while serial == first:
+                with contextlib.suppress(
+                    ssl.SSLCertVerificationError
+                ):  # over before its turn came, on a machine that is that busy
+                    serial = await served_serial(issuer.bound.join_address, roots)
         assert (await attest(await issuer.invite(), new_key())).chain
 
 

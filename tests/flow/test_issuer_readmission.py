@@ -59,7 +59,7 @@ class Return:
         )
         reply = await self._call("Readmit", request, node_pb2.NodeCredential)
         assert isinstance(reply, node_pb2.NodeCredential)
-        return Node(self.node.address, self.key, reply)
+        return Node(self.issuer.bound.node_address, self.key, reply)
 
     async def _call(self, name: str, request: object, reply: type) -> object:
         pem = (await self.issuer.invite()).bundle.to_pem()
@@ -96,6 +96,7 @@ async def test_a_node_whose_svid_ran_out_returns_and_calls_again(tmp_path: Path)
     async with running(tmp_path, node_svid_ttl=SECOND) as issuer:
         node = await issuer.join()
         await until_over(node)
+    async with running(tmp_path) as issuer:
         back = await Return(issuer=issuer, node=node, key=new_key())()
         assert back.spiffe_id == node.spiffe_id
         await back.acknowledge(node_pb2.Cursor(incarnation="none"))

@@ -204,8 +204,13 @@ def test_a_peer_that_leaves_without_a_word_is_an_error_where_that_is_wanted(
     )
     with client_context(client, ANYBODY).wrap_socket(near), accepted.result(10) as mine:
         socket.socket.shutdown(mine, socket.SHUT_RD)
-        with pytest.raises(ssl.SSLEOFError):
-            mine.recv(1)
+        if (
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).options & ssl.OP_IGNORE_UNEXPECTED_EOF
+        ):  # Python 3.11.2 asks for that by itself
+            assert mine.recv(1) == b""
+        else:
+            with pytest.raises(ssl.SSLEOFError):
+                mine.recv(1)
 
 
 @pytest.mark.parametrize("name", ["read", "write", "recv", "recv_into", "send", "sendall"])
