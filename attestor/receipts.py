@@ -5,7 +5,8 @@ deniallog. Who is told of the points: flows/follow_feed. Belongs to one event lo
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,11 +14,13 @@ from attestor.deniallog import DenialLog
 from cognomen.daemon.caller import Caller
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
-from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point
+from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point, in_turns
 
 __all__ = ["Follower", "Receipts"]
 
 _MOST_POINTS = 1000  # of one uid
+_MOST_STREAMS = 2  # of one connection: our library has one, and another while that ends
+_MOST_HURRIES = 10  # of one uid, for each news of denials: its points may take it at different times
 
 
 @dataclass(slots=True, eq=False)
@@ -38,17 +41,27 @@ class Receipts:
     """How far each enforcement point is that belongs to somebody who follows the denials.
 
     Attributes:
-        news: set when a point came, caught up or is gone; whoever has seen to it clears it.
+        caught_up: set when a point took what it lacked, which somebody may wait for; whoever has seen to it clears it.
+        changed: set when a point came or is gone, which may be told later; cleared likewise.
     """
 
     def __init__(self, denials: DenialLog) -> None:
-        self.news = asyncio.Event()
+        self.caught_up, self.changed = asyncio.Event(), asyncio.Event()
         self._denials = denials
         self._followers: set[Follower] = set()
+        self._turn = denials.turn
+        self._hurries = Counter[int]()
 
     @contextmanager
     def follows(self, follower: Follower) -> Iterator[None]:
-        """Count a stream; with the last of a connection, which ends with its process, its enforcement points are forgotten."""
+        """Count a stream; with the last of a connection, which ends with its process, its enforcement points are forgotten.
+
+        Raises:
+            Refused: EXHAUSTED when the connection has too many.
+        """
+        if follower.streams >= _MOST_STREAMS:
+            detail = f"streams of denials on this connection: expected at most {_MOST_STREAMS}, found one more"
+            raise Refused(Kind.EXHAUSTED, detail)
         self._followers.add(follower)
         follower.streams += 1
         try:
@@ -59,7 +72,7 @@ class Receipts:
                 self._followers.discard(follower)
                 if follower.points:
                     follower.points.clear()
-                    self.news.set()
+                    self.changed.set()
 
     def take(self, follower: Follower, name: str, epoch: Cursor) -> None:
         """Note that one of its enforcement points enforces all denials up to that epoch.
@@ -79,13 +92,15 @@ class Receipts:
             raise Refused(Kind.EXHAUSTED, f"point: expected at most {_MOST_POINTS} of one uid, found one more")
         if known is None or known.incarnation != epoch.incarnation or known.number < epoch.number:
             follower.points[name] = epoch
-            if known is None or self._lacks(known, now):
-                self.news.set()
+            if known is None:
+                self.changed.set()
+            elif self._lacks(known, now):
+                self._hurry(follower.caller.uid)
 
     def leave(self, follower: Follower, name: str) -> None:
         """Note that one of its enforcement points is gone; one that is not known is fine."""
         if follower.points.pop(name, None) is not None:
-            self.news.set()
+            self.changed.set()
 
     def all(self) -> list[tuple[Point, Cursor]]:
         """Every point, and its epoch."""
@@ -107,8 +122,18 @@ class Receipts:
             number=cursor.number,
             points=len(points),
             reached=len(points) - len(lagging),
-            behind=tuple(sorted(lagging, key=lambda one: (one.number, one.point))[:MOST_BEHIND]),
+            behind=tuple(sorted(_named(lagging), key=_slowest_first)),
         )
+
+    def _hurry(self, uid: int) -> None:
+        """Have it told at once that a point caught up; of a uid that does so again and again without any news, later."""
+        if self._turn != self._denials.turn:
+            self._turn = self._denials.turn
+            self._hurries.clear()
+        if self.caught_up.is_set():
+            return
+        self._hurries[uid] += 1
+        (self.caught_up if self._hurries[uid] <= _MOST_HURRIES else self.changed).set()
 
     def _count(self, uid: int) -> int:
         return sum(len(one.points) for one in self._followers if one.caller.uid == uid)
@@ -120,3 +145,12 @@ class Receipts:
         news = self._denials.news_at
         is_before = news is not None and news.incarnation == cursor.incarnation and news.number < cursor.number
         return epoch.number < (news.number if news is not None and is_before else cursor.number)
+
+
+def _named(lagging: Iterable[Behind]) -> Sequence[Behind]:
+    """Those that are told by name: the slowest, but one of each uid first."""
+    return in_turns(sorted(lagging, key=_slowest_first), lambda one: one.point.uid)[:MOST_BEHIND]
+
+
+def _slowest_first(one: Behind) -> tuple[int, Point]:
+    return one.number, one.point

@@ -9,7 +9,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -29,12 +29,14 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3, "big") + struct.pack(">BBL", kind, flags, stream) + payload
 
 
-def request(stream: int, method: str = "Check", *extra: tuple[str, str]) -> bytes:
-    """The headers of a call of the health service, in literals without indexing so that they can be repeated."""
+def request(
+    stream: int, method: str = "Check", *extra: tuple[str, str], service: str = "grpc.health.v1.Health"
+) -> bytes:
+    """The headers of a call, of the health service by default, in literals without indexing so that they can be repeated."""
     fields = [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", f"/grpc.health.v1.Health/{method}"),
+        (":path", f"/{service}/{method}"),
         (":authority", "localhost"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
@@ -204,6 +206,54 @@ def busy_calls(path: Path, until: float) -> None:
             _rest(min(until, time.perf_counter() + 0.001))
 
 
+def denials_again(path: Path, until: float) -> None:
+    """All that is denied, asked for again and again: a few bytes that are answered with hundreds of thousands."""
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(_connect(path, _greedy)) for _ in range(30)]
+        for sock in socks:
+            sock.setblocking(False)
+        for first in cycle(range(1, _MOST_STREAMS, 4)):
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    sock.send(b"".join(map(_follow, (first, first + 2))))
+            _drain(socks, min(until, time.perf_counter() + 0.3))
+            for sock in socks:
+                with contextlib.suppress(OSError):
+                    sock.send(b"".join(frame(_RST, 0, n, struct.pack(">L", 8)) for n in (first, first + 2)))
+            if time.perf_counter() >= until:
+                return
+
+
+def denials_unread(path: Path, until: float) -> None:
+    """All that is denied, asked for on as many streams as there may be, and none of it read."""
+    with contextlib.ExitStack() as held:
+        for _ in range(250):
+            with contextlib.suppress(OSError):
+                held.enter_context(_connect(path, greeting + b"".join(map(_follow, range(1, 200, 2)))))
+        _rest(until)
+
+
+_greedy = (
+    greeting
+    + frame(_SETTINGS, 0, 0, struct.pack(">HL", 4, 2**31 - 1))
+    + frame(_WINDOW_UPDATE, 0, 0, struct.pack(">L", 2**31 - 2**16))
+)
+
+
+def _follow(stream: int) -> bytes:
+    """A whole call of Denials/Follow."""
+    headers = request(stream, "Follow", ("workload.spiffe.io", "true"), service="cognomen.workload.v1.Denials")
+    return headers + frame(_DATA, _END_STREAM, stream, b"\0\0\0\0\0")
+
+
+def _drain(socks: Sequence[socket.socket], until: float) -> None:
+    while (left := until - time.perf_counter()) > 0:
+        for sock in select.select(socks, [], [], left)[0]:
+            with contextlib.suppress(OSError):
+                if not sock.recv(262_144):
+                    return
+
+
 def _checks(first: int) -> bytes:
     """Sixteen whole calls, and room for their answers."""
     calls = (request(n) + frame(_DATA, _END_STREAM, n, b"\0\0\0\0\0") for n in range(first, first + 32, 2))
@@ -230,5 +280,7 @@ ATTACKS: dict[str, Callable[[Path, float], None]] = {
         slow_bytes,
         held_calls,
         busy_calls,
+        denials_again,
+        denials_unread,
     )
 }

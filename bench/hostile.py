@@ -9,31 +9,45 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import grpclib.server
+import structlog
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpclib.const import Status
 
+from attestor.api.denials import Denials
+from attestor.api.status import translate
+from attestor.deniallog import DenialLog
+from attestor.flows.serve_denials import ServeDenials
+from attestor.nodeclock import NodeClock
+from attestor.receipts import Receipts
 from bench.attacks import ATTACKS
+from cognomen.daemon.caller import Caller
 from cognomen.daemon.gate import Limits, listen
 from cognomen.daemon.health import Health, HealthState
-from cognomen.daemon.unixrpc import serve
+from cognomen.daemon.unixrpc import Service, serve
+from cognomen.protocol.feed import Cursor
+from svid.clock import SystemClock
+from svid.denials import Denial
+from svid.spiffeid import TrustDomain
 from tests.doubles.child import Child
 
 __all__ = ["ATTACKER_UID", "VICTIM_UID", "Served", "call_for", "peak_rss_mb", "run_as", "running_server"]
 
 ATTACKER_UID, VICTIM_UID = 65532, 65533
 P99_MS, RSS_MB = 50.0, 150.0
+DENIALS = 100_000
 _SPARE_SECONDS = 60  # to start and to end
 _NO_RETRIES = (("grpc.enable_retries", 0),)  # as in svid/workloadapi/client
 
@@ -96,24 +110,31 @@ def run_as(uid: int | None, what: str, path: Path, seconds: float) -> Child[str]
     return Child(command, stdout=subprocess.PIPE, text=True)
 
 
+def _denials() -> ServeDenials:
+    """As an attestor has them after a large revocation."""
+    clock, log = NodeClock(SystemClock()), DenialLog()
+    end = clock.now() + timedelta(hours=1)
+    log.put((Denial(number, end) for number in range(DENIALS)), Cursor(incarnation="1", number=1))
+    return ServeDenials(log, Receipts(log), age=timedelta, clock=clock)
+
+
 async def _serve(path: Path, *, plain: bool) -> None:
-    state = HealthState()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))  # nobody reads what it says
+    state, denials = HealthState(), _denials()
     state.set_serving(serving=True)
+
+    def services(caller: Caller) -> Sequence[Service]:
+        return [Health(state), Denials(denials, caller, TrustDomain("example.org"))]
+
     async with contextlib.AsyncExitStack() as stack:
         if plain:
             server = await stack.enter_async_context(grpclib.server.Server([Health(state)]))
             await server.start(path=str(path))
             await asyncio.to_thread(path.chmod, 0o666)
         else:
-            await stack.enter_async_context(
-                serve(listen(path, 0o666), lambda _: [Health(state)], Limits(), translate=_translate)
-            )
+            await stack.enter_async_context(serve(listen(path, 0o666), services, Limits(), translate=translate))
         print("ready", flush=True)
         await asyncio.Event().wait()
-
-
-def _translate(_: Exception) -> tuple[Status, str]:
-    return Status.INTERNAL, "internal error"
 
 
 def _act(what: str, path: Path, seconds: float, uid: int | None) -> None:

@@ -84,6 +84,10 @@ class Metrics:
         self.most_behind = family.gauge(
             "most_behind_changes", "How far the connected node that is furthest behind is, in changes."
         )
+        self.points_behind = family.gauge(
+            "enforcement_points_behind",
+            "Enforcement points on connected nodes that have not taken every denial that their attestor has.",
+        )
         self.heard_ago = family.gauge(
             "attestor_heard_ago_seconds", "How long ago the connected attestor that was silent for longest was heard."
         )

@@ -39,6 +39,7 @@ _FEED, _CRL, _CRL_SIZE = "feed", "revocation list of the issuer", "size of the r
 _ACKNOWLEDGE_AGAIN_SECONDS = 5.0
 _ACKNOWLEDGE_SECONDS = 15.0  # also where nothing came: how late a jump of the issuer's clock may be noticed
 _GATHER_SECONDS = 0.1  # receipts come together: those of a hundred processes make one acknowledgement
+_CHANGED_SECONDS = 1.0  # points come and go as local processes like
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 
 
@@ -118,7 +119,8 @@ class FollowFeed:
             if cursor is None:
                 continue
             asked_at = self._clock.monotonic()
-            self._receipts.news.clear()
+            self._receipts.caught_up.clear()
+            self._receipts.changed.clear()
             try:
                 says = await self._client.acknowledge(cursor, self._receipts.up_to(cursor))
             except Refused as e:
@@ -133,8 +135,13 @@ class FollowFeed:
                     self._unacknowledged.clear()
 
     async def _gather_receipts(self) -> None:
-        await self._receipts.news.wait()
-        await self._clock.sleep(_GATHER_SECONDS)
+        async def gathered(event: asyncio.Event, seconds: float) -> None:
+            await event.wait()
+            await self._clock.sleep(seconds)
+
+        await first_of(
+            gathered(self._receipts.caught_up, _GATHER_SECONDS), gathered(self._receipts.changed, _CHANGED_SECONDS)
+        )
 
     async def _try_to_follow(self) -> Refused | None:
         try:

@@ -12,12 +12,15 @@ from datetime import timedelta
 from attestor.deniallog import DenialLog, Piece
 from attestor.nodeclock import NodeClock
 from attestor.receipts import Follower, Receipts
+from attestor.turns import Turns
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.feed import Cursor
+from svid.denials import SERIAL_BYTES
 
 __all__ = ["ServeDenials", "Word"]
 
-_MOST_TOLD = 4096  # in a message of some 100 kB
+_MOST_TOLD = 1024  # in a message of some 25 kB: what a follower that does not read keeps in memory
+_DENIAL_BYTES = SERIAL_BYTES + 6  # with its end, as a message has it
 _WORD_SECONDS = 5.0
 
 
@@ -54,6 +57,7 @@ class ServeDenials:
         self._denials = denials
         self._age = age
         self._clock = clock
+        self._turns = Turns(clock)
         self._turn = 0
         self._woken = asyncio.Event()
 
@@ -67,12 +71,18 @@ class ServeDenials:
             await first_of(self._denials.changed(turn), self._clock.sleep(_WORD_SECONDS))
 
     async def follow(self, follower: Follower, send: Callable[[Word], Awaitable[None]]) -> None:
-        """Tell it everything, then what comes, and a word every 5 s at least, for ever."""
+        """Tell it everything, when it is its uid's turn; then what comes, at once, and a word every 5 s at least, for ever.
+
+        Raises:
+            Refused: EXHAUSTED when its connection follows too often.
+        """
         log, place, epoch, snapshot = self._denials, 0, None, True
         with self.receipts.follows(follower):
             while True:
                 # 1. What it does not have yet, as it reads it: for a slow reader nothing is held but its place. Until the issuer was heard
-                #    there is no epoch, so that the snapshot goes on.
+                #    there is no epoch, so that the snapshot goes on. Whoever asks for everything costs more than the asking.
+                if snapshot:
+                    await self._turns.take(follower.caller.uid, _DENIAL_BYTES * min(len(log), _MOST_TOLD))
                 turn, piece = self._turn, log.after(place, most=_MOST_TOLD)
                 more = piece.place < log.place or log.cursor is None
                 epoch = epoch if more else log.cursor

@@ -54,7 +54,7 @@ _OPTIONS = (
         is_flag=False,
         flag_value="10s",
         metavar="[DURATION]",
-        help="Return when every enforcement point that is connected enforces it; exit code 3 when some do not in time.  [10s]",
+        help="Return when every enforcement point enforces it; exit code 3 when some do not in time, or nodes are away.  [10s]",
     ),
     output_option,
     admin_socket_option,
@@ -298,7 +298,7 @@ def _revoke(
             Kind.UNAVAILABLE,
             f"wait: expected revocation {done.revocation.number} enforced everywhere, found"
             f" {status.enforcing} of {status.attestors} attestors,"
-            f" {status.points_enforcing} of {status.points} enforcement points",
+            f" {status.points_enforcing} of {status.points} enforcement points; nodes away: {status.away}",
             hint=f"see how it goes on: cognomen revoke show {done.revocation.number}",
         )
 
@@ -346,7 +346,7 @@ def _tell(status: pb.RevocationStatus) -> None:
     _tell_silent(status)
     if status.away:
         click.echo(f"nodes that are away and hear of it when they return: {status.away}", err=True)
-    if status.HasField("ends_at") and (status.away or not is_over):
+    if status.HasField("ends_at") and not is_over:
         until = _enforcement(status)["ends_at"]
         click.echo(f"what it ended can live there until {until}, open connections a day longer", err=True)
 
@@ -363,7 +363,8 @@ def _name(one: pb.Silent) -> str:
 
 
 def _is_everywhere(status: pb.RevocationStatus) -> bool:
-    return (status.enforcing, status.points_enforcing) == (status.attestors, status.points)
+    all_connected = (status.enforcing, status.points_enforcing) == (status.attestors, status.points)
+    return all_connected and not status.away
 
 
 def _enforcement(status: pb.RevocationStatus) -> dict[str, JSON]:

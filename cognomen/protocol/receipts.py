@@ -3,10 +3,14 @@
 Decided here: who counts as enforcing a change, by what a node's attestor says of its points. Who says it: attestor/receipts.
 """
 
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-__all__ = ["MOST_BEHIND", "Behind", "Enforcement", "Point"]
+__all__ = ["MOST_BEHIND", "Behind", "Enforcement", "Point", "in_turns"]
+
+T = TypeVar("T")
 
 MOST_BEHIND = 20
 """How many of the points that are behind an attestor names."""
@@ -36,7 +40,7 @@ class Enforcement:
         number: the last change that its attestor has.
         points: how many there are.
         reached: how many of them have taken every denial up to `number`.
-        behind: the others, the slowest first; at most MOST_BEHIND.
+        behind: of the others at most MOST_BEHIND, the slowest of all first; chosen so that each uid has one before any has a second.
     """
 
     number: int
@@ -56,9 +60,19 @@ class Enforcement:
         if change > self.number:
             return 0
         unnamed = self.points - self.reached - len(self.behind)
-        is_certain = bool(self.behind) and self.behind[-1].number >= change  # those that are not named are faster
+        is_certain = bool(self.behind) and self.behind[0].number >= change  # nobody is slower, named or not
         return self.reached + sum(one.number >= change for one in self.behind) + (unnamed if is_certain else 0)
 
     def silent(self, change: int) -> tuple[Behind, ...]:
         """The named points that have not taken that change, the slowest first."""
         return tuple(one for one in self.behind if one.number < change)
+
+
+def in_turns(items: Iterable[T], whose: Callable[[T], Hashable]) -> list[T]:
+    """The first of each owner, then the second of each, and so on: whoever has many of them crowds nobody out of a short list."""
+    had = Counter[Hashable]()
+    turns = []
+    for item in items:
+        turns.append((had[whose(item)], item))
+        had[whose(item)] += 1
+    return [item for _, item in sorted(turns, key=lambda one: one[0])]

@@ -52,7 +52,7 @@ class NodeService:
         del context
         cursor = cursor_from_pb(request.cursor)
         enforcement = enforcement_from_pb(request.enforcement, cursor.number)
-        self.feed.acknowledge(admitted().node, cursor, enforcement)
+        await self.feed.acknowledge(admitted().node, cursor, enforcement)
         return pb.AcknowledgeResponse(now=time_to_pb(self.clock.now()))
 
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above

@@ -18,11 +18,13 @@ from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import NodeID
+from issuer.decisions.budget import Allowance
 from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.decisions.feedsteps import FeedStep, cut, in_order
 from issuer.decisions.revocation import Blocks
 from issuer.flows.defer_writes import DeferWrites
+from issuer.flows.keep_budgets import KeepBudgets
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.queries import active_node_in, blocks_in, bundle_in, crls_in, groups_in, tainted_in
 from svid.clock import Clock
@@ -33,6 +35,7 @@ __all__ = ["FeedAttestors", "Send"]
 
 _PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
 _FEEDS_PER_NODE = 4  # one, and those that the network has not given up yet
+_ACKNOWLEDGEMENTS = Allowance(burst=100, per_second=10)  # of one node: an attestor sends one at a time, the latest
 
 Send = Callable[[FeedStep], Awaitable[None]]
 """Hand a message on; it returns when there is room for the next."""
@@ -64,7 +67,11 @@ class FeedAttestors:
     trust_domain: TrustDomain
     word_seconds: float = 5.0
     connected: Counter[NodeID] = field(default_factory=Counter)
-    _told: dict[tuple[int, ...], tuple[Denial, ...]] = field(default_factory=dict)
+    _told: tuple[tuple[int, ...], tuple[Denial, ...]] = ((), ())
+    _budgets: KeepBudgets = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_budgets", KeepBudgets(_ACKNOWLEDGEMENTS, self.clock))  # frozen for everybody else
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -96,8 +103,13 @@ class FeedAttestors:
         """The last change that every connected attestor has; None: nobody is connected."""
         return min((standing.acknowledged for standing in self.watch.standing.values()), default=None)
 
-    def acknowledge(self, node: Node, cursor: Cursor, enforcement: Enforcement) -> None:
-        """Note how far an attestor and its enforcement points have come; the former is written soon, and only when it is news."""
+    async def acknowledge(self, node: Node, cursor: Cursor, enforcement: Enforcement) -> None:
+        """Note how far an attestor and its enforcement points have come; the former is written soon, and only when it is news.
+
+        A node that says so too often waits: each word wakes everybody who waits for a revocation.
+        """
+        while not self._budgets.take(node.id):
+            await self.clock.sleep(1 / _ACKNOWLEDGEMENTS.per_second)
 
         def work(tx: Transaction) -> None:
             row = tx.nodes.get(node.id)
@@ -198,16 +210,17 @@ class FeedAttestors:
                 checkpoint=tx.checkpoints.latest() if what.checkpoint or returns else None,
             )
         )
-        return cut(updates, before=before.cursor, after=place.cursor) if updates else [], place
+        # Whoever waits for a revocation waits for each attestor's word, also where nothing follows from it.
+        is_told = bool(updates or what.denials_of)
+        return cut(updates, before=before.cursor, after=place.cursor) if is_told else [], place
 
     def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
         """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""
-        found = self._told.get(revocations)
-        if found is None:
-            found = tuple(tx.denials.of(revocations))
-            self._told.clear()
-            self._told[revocations] = found
-        return found
+        told_of, denials = self._told
+        if told_of != revocations:
+            denials = tuple(tx.denials.of(revocations))
+            object.__setattr__(self, "_told", (revocations, denials))  # frozen for everybody else
+        return denials
 
     def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
         now, blocks = self.clock.now(), blocks_in(tx)

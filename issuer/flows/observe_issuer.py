@@ -176,6 +176,7 @@ class ObserveIssuer:
         metrics.feeds.set(seen.feeds)
         metrics.denials.set(seen.denials)
         metrics.most_behind.set(max((lag.behind for lag in seen.behind), default=0))
+        metrics.points_behind.set(sum(lag.points - lag.points_enforcing for lag in seen.behind))
         metrics.heard_ago.set(0 if seen.oldest_truth is None else seen.oldest_truth.total_seconds())
         metrics.svid_not_after.set(seen.svid_not_after.timestamp())
         metrics.clock_trusted.set(not seen.doubt)

@@ -135,9 +135,12 @@ class PublishCRLs:
         if not due:
             return last
         await self.issuance.load(authority)
-        # 2. Not before the second is over in which the last one began.
+        # 2. Not before the second is over in which the last one began: what comes meanwhile is in this one.
         now = self.clock.now()
-        await self.clock.sleep((due_at(last, now=now) - now).total_seconds())
+        if (rest := (due_at(last, now=now) - now).total_seconds()) > 0:
+            await self.clock.sleep(rest)
+            last, denied, _ = await self.datastore.read(lambda tx: self._look(tx, authority))
+            self.listed[authority.key_id] = len(denied)
         # 3. On record, its number given away; then signed.
         now = self.clock.now()
         draft = next_draft(authority, last, denied, now=now)

@@ -170,7 +170,7 @@ async def test_an_acknowledgement_that_failed_is_repeated_and_keeps_no_step_wait
     await until(lambda: attestor.issuer.acknowledged[-1].number == 2)
 
 
-async def test_how_far_enforcement_points_are_is_acknowledged_together_a_tenth_of_a_second_later(
+async def test_how_far_enforcement_points_are_is_acknowledged_together_soon_and_that_they_came_or_went_a_second_later(
     attestor: Attestor,
 ) -> None:
     attestor.issuer.deny(7)
@@ -182,9 +182,10 @@ async def test_how_far_enforcement_points_are_is_acknowledged_together_a_tenth_o
         assert heard is not None
         for name in ("web", "guard"):
             attestor.receipts.take(follower, name, heard)
-        await settle()
-        assert len(attestor.issuer.enforcements) == told
-        attestor.clock.advance(0.1)
+        for seconds in (0.5, 0.5):
+            await settle()
+            assert len(attestor.issuer.enforcements) == told
+            attestor.clock.advance(seconds)
         await until(lambda: len(attestor.issuer.enforcements) > told)
         attestor.issuer.deny(8)
         await until(lambda: attestor.issuer.enforcements[-1].number == 2)
@@ -208,7 +209,7 @@ async def test_how_far_enforcement_points_are_is_acknowledged_together_a_tenth_o
             )
         )
     await settle()
-    attestor.clock.advance(0.1)
+    attestor.clock.advance(1)
     await until(lambda: attestor.issuer.enforcements[-1] == Enforcement(number=2))
     me.process.close()
 

@@ -287,6 +287,21 @@ def test_an_attestor_that_does_not_answer_is_named_and_the_exit_code_is_3(tmp_pa
             assert (status["attestors"], status["enforcing"], status["silent"]) == (1, 1, [])
 
 
+def test_a_node_that_is_away_is_waited_for_and_counted_and_the_exit_code_is_3(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with world.running():
+        serial = live_svid(world)
+        world.attestor.kill()
+        done = world.run("revoke", "svid", serial, "--wait=1s")
+        assert done.returncode == 3
+        assert "nodes that are away and hear of it when they return: 1" in done.stderr
+        assert "what it ended can live there until 2" in done.stderr
+        assert "found 0 of 0 attestors, 0 of 0 enforcement points; nodes away: 1" in done.stderr
+        assert "away 1 nodes" in " ".join(world.run("revoke", "show", "1").stdout.split())
+        nothing = world.run("revoke", "svid", serial, "--wait=1s")
+        assert nothing.returncode == 0, nothing.stderr
+
+
 def test_enforcement_points_are_waited_for_and_the_silent_ones_are_named(tmp_path: Path) -> None:
     world = World(tmp_path)
 

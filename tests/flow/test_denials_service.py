@@ -105,12 +105,12 @@ async def test_where_nothing_is_denied_a_follower_hears_that(served: Served) -> 
 async def test_what_is_too_much_for_a_message_comes_in_several_of_which_the_last_moves_the_epoch(
     served: Served,
 ) -> None:
-    served.deny(*range(4096 * 2 + 1))
+    served.deny(*range(1024 * 2 + 1))
     async with served.follow() as words:
         snapshot = [await words.next() for _ in range(3)]
-        served.deny(*range(10_000, 14_097))
+        served.deny(*range(10_000, 11_025))
         change = [await words.next() for _ in range(2)]
-    assert [len(numbers(word)) for word in (*snapshot, *change)] == [4096, 4096, 1, 4096, 1]
+    assert [len(numbers(word)) for word in (*snapshot, *change)] == [1024, 1024, 1, 1024, 1]
     assert [word.more for word in (*snapshot, *change)] == [True, True, False, True, False]
     assert [word.snapshot for word in (*snapshot, *change)] == [True, True, True, False, False]
     assert [word.epoch.number for word in (*snapshot, *change)] == [0, 0, 1, 1, 2]
@@ -195,6 +195,20 @@ async def test_another_stream_of_the_process_keeps_what_it_enforces(served: Serv
         assert list(dict(served.flow.receipts.all()).values()) == [Cursor(incarnation="i", number=2)]
 
 
+async def test_one_connection_follows_twice_at_most(served: Served) -> None:
+    served.deny(1)
+    async with served.follow() as first, served.follow() as second:
+        await first.next()
+        await second.next()
+        async with served.follow() as third:
+            refusal = await third.refusal()
+        assert refusal.status is Status.RESOURCE_EXHAUSTED
+        served.deny(2)
+        assert numbers(await first.next()) == [2]
+    async with served.follow() as again:
+        assert numbers(await again.next()) == [1, 2]
+
+
 async def test_a_point_that_is_gone_counts_no_more_and_may_come_back(served: Served) -> None:
     served.deny(1)
     async with served.follow() as words:
@@ -235,10 +249,16 @@ async def test_points_are_counted_up_to_a_cursor_and_the_slowest_are_named(serve
 
 async def test_it_is_news_that_a_point_came_caught_up_or_left_and_nothing_else_is(served: Served) -> None:
     served.deny(1)
-    news = served.flow.receipts.news
+    caught_up, changed = served.flow.receipts.caught_up, served.flow.receipts.changed
     async with served.follow() as words:
         await words.next()
-        for said, is_news in (("come", True), ("again", False), ("moved", False), ("caught up", True), ("left", True)):
+        for said, news in (
+            ("come", changed),
+            ("again", None),
+            ("moved", None),
+            ("caught up", caught_up),
+            ("left", changed),
+        ):
             match said:
                 case "come" | "again":
                     await served.say("web", 1)
@@ -250,11 +270,13 @@ async def test_it_is_news_that_a_point_came_caught_up_or_left_and_nothing_else_i
                     await served.say("web", 3)
                 case "left":
                     await served.say("web", 3, gone=True)
-            assert (said, news.is_set()) == (said, is_news)
-            news.clear()
+            assert (said, caught_up.is_set()) == (said, news is caught_up)
+            assert (said, changed.is_set()) == (said, news is changed)
+            caught_up.clear()
+            changed.clear()
         await served.say("web", 3)
-        news.clear()
-    await until(news.is_set)
+        changed.clear()
+    await until(changed.is_set)
     assert not dict(served.flow.receipts.all())
 
 
@@ -322,7 +344,7 @@ async def test_one_uid_has_a_thousand_points_and_no_more(served: Served) -> None
 
 
 async def test_a_reader_that_does_not_read_holds_nobody_up_and_finds_all_of_it_in_few_messages(served: Served) -> None:
-    steps, each = 100, 1000
+    steps, each = 1000, 100
     small = Configuration(http2_stream_window_size=SMALLEST_WINDOW, http2_connection_window_size=SMALLEST_WINDOW)
     served.deny()
     sleeper = Channel(path=str(served.path), config=small)

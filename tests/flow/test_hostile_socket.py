@@ -57,7 +57,7 @@ def test_server_survives_with_its_memory_and_goes_on(target: Target, attack: str
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a second uid needs root")
-@pytest.mark.parametrize("attack", ["rapid_reset", "ping_flood", "held_calls"])
+@pytest.mark.parametrize("attack", ["rapid_reset", "ping_flood", "held_calls", "denials_again", "denials_unread"])
 def test_another_uid_is_served_meanwhile(target: Target, attack: str) -> None:
     with run_as(ATTACKER_UID, attack, target.path, 2) as attacker, run_as(VICTIM_UID, "call", target.path, 1) as victim:
         answer, _ = victim.communicate(timeout=20)

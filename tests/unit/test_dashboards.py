@@ -25,7 +25,7 @@ def known(registry: CollectorRegistry) -> Iterator[tuple[str, set[str]]]:
         suffix = "_total" if isinstance(collector, Counter) else ""
         for name in names:
             if name.endswith(suffix):
-                yield name, labels
+                yield name, labels | ({"le"} if name.endswith("_bucket") else set())
 
 
 LABELS_OF: dict[str, set[str]] = {

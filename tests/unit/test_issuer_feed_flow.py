@@ -17,7 +17,7 @@ from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions import authority as authorities
-from issuer.decisions.admission import NodeState
+from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, CredentialKind, NodeID
 from issuer.decisions.authority import Authority, retired, tainted
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
@@ -40,6 +40,7 @@ from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, checkpoint_told, denials_told, entries_put
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority, x509_authority
 from tests.doubles.refusingstore import RefusingStore
+from tests.doubles.until import until
 
 HOUR = timedelta(hours=1)
 NODE = a_node()
@@ -91,6 +92,28 @@ async def test_a_ban_ends_an_open_feed_at_once(store: SQLiteDatastore, feeds: Fe
         await follow(feeds, Ban(store))
     assert refused.value.kind is Kind.DENIED
     assert not feeds.connected
+
+
+async def test_a_node_is_waited_for_until_the_last_of_its_feeds_has_ended(feeds: FeedAttestors) -> None:
+    leave = [asyncio.Event(), asyncio.Event()]
+
+    async def stay(end: asyncio.Event) -> None:
+        async def send(step: FeedStep) -> None:
+            del step
+            await end.wait()
+            raise EnoughError
+
+        with pytest.raises(EnoughError):
+            await follow(feeds, send)
+
+    staying = [asyncio.ensure_future(stay(end)) for end in leave]
+    await until(lambda: feeds.connected[NODE.id] == len(leave))
+    leave[0].set()
+    await staying[0]
+    assert feeds.watch.how_far(1).attestors == 1
+    leave[1].set()
+    await staying[1]
+    assert feeds.watch.how_far(1).attestors == 0
 
 
 async def test_a_consumer_that_takes_nothing_is_let_go_when_its_svid_ends(feeds: FeedAttestors) -> None:
@@ -372,24 +395,49 @@ async def hear(
     return told
 
 
-@pytest.mark.parametrize(("returns", "acknowledged"), [(False, 0), (True, 1)], ids=["anew", "goes on"])
+@pytest.mark.parametrize(
+    ("returns", "is_forgotten", "acknowledged"),
+    [(False, False, 0), (True, False, 1), (True, True, 0)],
+    ids=["anew", "goes on", "goes on where the log does not"],
+)
 async def test_what_an_attestor_acknowledged_in_a_former_life_counts_only_if_it_still_has_it(
-    store: SQLiteDatastore, feeds: FeedAttestors, *, returns: bool, acknowledged: int
+    store: SQLiteDatastore, feeds: FeedAttestors, *, returns: bool, is_forgotten: bool, acknowledged: int
 ) -> None:
     await store.write(partial(_add_checkpoint, 1))
     cursor = await store.read(lambda tx: tx.changes.head())
     await store.write(partial(_add_checkpoint, 2))
+    if is_forgotten:
+        await store.write(lambda tx: tx.changes.prune(before=3))
     known = replace(NODE, acknowledged=2)
 
     async def send(step: FeedStep) -> None:
         assert feeds.slowest() == acknowledged
-        feeds.acknowledge(known, step.cursor, Enforcement(number=step.cursor.number))
+        await feeds.acknowledge(known, step.cursor, Enforcement(number=step.cursor.number))
         assert feeds.slowest() == 2
         raise EnoughError
 
     end = SystemClock().now() + HOUR
     with pytest.raises(EnoughError):
         await feeds.follow(known, not_after=end, cursor=cursor if returns else None, send=send)
+
+
+async def test_a_node_that_acknowledges_without_end_waits_and_keeps_no_other_waiting(store: SQLiteDatastore) -> None:
+    clock = FakeClock(NOW)
+    feeds = feeds_that_speak_often(store, clock)
+
+    async def say(node: Node, times: int) -> None:
+        for _ in range(times):
+            await feeds.acknowledge(node, Cursor(incarnation="1", number=0), Enforcement(number=0))
+
+    await say(NODE, 100)
+    too_often = asyncio.ensure_future(say(NODE, 2))
+    await until(lambda: clock.sleepers == 1)
+    await say(a_node("another"), 100)
+    for _ in range(2):
+        assert not too_often.done()
+        await until(lambda: clock.sleepers == 1)
+        clock.advance(0.1)
+    await too_often
 
 
 class TestRevocation:
@@ -504,6 +552,25 @@ class TestRevocation:
         target = Target(kind=RevocationKind.ENTRY, entry_ids=(WEB.id,))
         _, ended, again = await hear(feeds, store, lambda: end(revoke, target), lambda: end(revoke, target))
         assert [step.updates for step in (*ended, *again)] == [(EntryGone(entry_id=WEB.id),)] * 2
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            Target(kind=RevocationKind.SVID, serials=(f"{2**127:x}",)),
+            Target(kind=RevocationKind.SELECTOR, selector=Selector("unix", "uid:88888")),
+            Target(kind=RevocationKind.NODE, node_ids=(NodeID("another"),)),
+        ],
+        ids=["of what is revoked already", "a block of nobody", "a node that holds nothing"],
+    )
+    async def test_who_follows_is_moved_by_a_revocation_without_any_consequence(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke, target: Target
+    ) -> None:
+        await store.write(lambda tx: tx.ledger.record(credentials(1)))
+        await store.write(lambda tx: tx.nodes.put(a_node("another")))
+        await end(revoke, Target(kind=RevocationKind.SVID, serials=(f"{2**127:x}",)))
+        _, ended = await hear(feeds, store, lambda: end(revoke, target))
+        head = await store.read(lambda tx: tx.changes.head())
+        assert ended == (FeedStep(cursor=head),)
 
 
 async def end(revoke: Revoke, target: Target) -> Revoked:

@@ -244,6 +244,7 @@ async def test_one_look_gives_status_and_gauges_the_same(house: House) -> None:
     assert (status.clock, status.troubles[0].what) == ("", "checkpoint")
     assert house.value("change_number") == status.change_number > 0
     assert (house.value("nodes_connected"), house.value("feeds"), house.value("most_behind_changes")) == (4, 4, 2)
+    assert house.value("enforcement_points_behind") == 2
     assert (house.value("troubles"), house.value("clock_trusted")) == (1, 1)
     expected = status.authorities[0].not_after.ToSeconds()
     assert house.value("authority_not_after_timestamp_seconds", kind="x509", state="active") == expected

@@ -11,17 +11,18 @@ from cryptography import x509
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
+from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import Credential, CredentialKind
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.crl import SignedCRL, next_draft
-from issuer.decisions.revocation import Reason, RevocationKind, Target
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.guard_clock import GuardClock
 from issuer.flows.prune import Prune
 from issuer.flows.publish_crl import PublishCRLs
-from issuer.flows.revoke import Revoke
+from issuer.flows.revoke import Revoke, deny_in
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
@@ -219,6 +220,47 @@ async def test_the_next_list_begins_a_second_later_however_soon_it_comes(house: 
         assert await publishing
     second = await house.crl()
     assert (second.this_update, second.is_newer_than(first)) == (first.this_update + SECOND, True)
+
+
+async def test_what_is_revoked_while_a_list_waits_for_its_second_is_in_it(house: House) -> None:
+    await house.publish()
+    await house.issue(5, 6)
+    await house.revoke(5)
+    async with asyncio.TaskGroup() as group:
+        publishing = group.create_task(house.publish())
+        await until(lambda: house.clock.sleepers == 1)
+        await house.revoke(6)
+        house.clock.advance(1)
+        assert await publishing
+    assert await house.listed() == {5, 6}
+    assert house.publish.listed[(await house.authority()).key_id] == 2
+
+
+@pytest.mark.parametrize("kept", [0, 1], ids=["all of it", "the denials"])
+async def test_it_looks_at_once_when_the_log_has_forgotten_what_came(house: House, kept: int) -> None:
+    asked = Revocation(
+        target=Target(kind=RevocationKind.SVID, serials=(f"{5:032x}",)),
+        reason=Reason.UNSPECIFIED,
+        comment="",
+        actor="uid:0",
+        at=NOW,
+    )
+
+    def deny_and_forget(tx: Transaction) -> None:
+        deny_in(tx, asked, Live(serials=asked.target.serials))
+        last = tx.changes.append([Change(kind=ChangeKind.NODE, subject="n")])
+        tx.changes.prune(before=last + 1 - kept)
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(house.publish.run())
+        await until(lambda: house.clock.sleepers == 1)
+        await house.issue(5)
+        house.clock.advance(2)
+        await house.store.write(deny_and_forget)
+        async with asyncio.timeout(10):
+            while await house.listed() != {5}:  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0)
+        running.cancel()
 
 
 async def test_a_clock_that_was_ahead_for_a_while_delays_no_list(house: House) -> None:

@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point
+from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point, in_turns
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.receipts import enforcement_from_pb, enforcement_to_pb
 from svid.errors import SVIDError
@@ -25,7 +25,7 @@ def behind(*numbers: int) -> tuple[Behind, ...]:
         (Enforcement(number=9, points=3, reached=1, behind=behind(4, 7)), 7, 2, 1),
         (Enforcement(number=9, points=3, reached=1, behind=behind(4, 7)), 4, 3, 0),
         (Enforcement(number=9, points=30, reached=1, behind=behind(*[4] * 20)), 5, 1, 20),
-        (Enforcement(number=9, points=30, reached=1, behind=behind(*[4] * 19, 5)), 5, 11, 19),
+        (Enforcement(number=9, points=30, reached=1, behind=behind(*[4] * 19, 5)), 5, 2, 19),
         (Enforcement(number=9, points=30, reached=1, behind=behind(*[4] * 20)), 4, 30, 0),
         (Enforcement(number=9, points=30, reached=1), 9, 1, 0),
     ],
@@ -42,6 +42,10 @@ def test_the_other_side_reads_what_was_said(numbers: list[int], reached: int, un
         number=9, points=len(numbers) + reached + unnamed, reached=reached, behind=behind(*sorted(numbers))
     )
     assert enforcement_from_pb(enforcement_to_pb(value), 9) == value
+
+
+def test_whoever_has_many_takes_turns_with_the_others() -> None:
+    assert in_turns(["a1", "a2", "a3", "b1", "c1", "b2"], lambda one: one[0]) == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
 def test_the_slowest_come_first_in_whichever_order_they_were_said() -> None:

@@ -1419,7 +1419,7 @@ class RevocationStatus(_message.Message):
     after_milliseconds: _builtins.int
     """of AwaitRevocation: since the revocation"""
     away: _builtins.int
-    """nodes whose SVID is valid, that are not connected and have not acknowledged it: they hear of it when they return"""
+    """nodes whose SVID is valid, that are not connected and have not acknowledged it: they hear of it when they return; 0 where nothing of what it ended is accepted any more"""
     @_builtins.property
     def revocation(self) -> Global___Revocation: ...
     @_builtins.property
