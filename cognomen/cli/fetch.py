@@ -93,7 +93,7 @@ def x509(
     with closing(
         _x509_contexts(workload_address(socket), watch=watch)
     ) as contexts:  # so that Ctrl-C ends its thread wherever it comes
-        is_well = True
+        is_well, shown = True, list[dict[str, JSON]]()
         for number, context in enumerate(contexts):
             try:
                 svids = _chosen(context.svids, spiffe_id)
@@ -113,7 +113,10 @@ def x509(
                         **_crl_file(context.crls, bundle),
                     },
                 )
-            _print_svids([_x509_document(one, context) for one in svids], ("serial", "not_before", "not_after"), output)
+            documents = [_x509_document(one, context) for one in svids]
+            if documents != shown:  # else it is the revocation lists that changed
+                _print_svids(documents, ("serial", "not_before", "not_after"), output)
+                shown = documents
             is_well = run_hook(command, directory)
         return _code(is_well)
 

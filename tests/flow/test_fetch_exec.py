@@ -1,5 +1,6 @@
 """`cognomen fetch --exec`: a command after each change, never twice at once, and what its failure does."""
 
+import json
 import os
 import signal
 import subprocess
@@ -122,3 +123,27 @@ def test_a_watch_whose_identity_is_blocked_waits_until_that_is_lifted(what: list
         watching.send_signal(signal.SIGINT)
         _, told = watching.communicate(timeout=20)
     assert (watching.returncode, told.strip()) == (130, "")
+
+
+def test_a_list_that_changed_is_written_and_tells_nothing_twice(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    note = program(tmp_path, f"open({str(runs)!r}, 'a').write('run\\n')")
+    arguments = [*COGNOMEN, "fetch", "x509", "--watch", "--write", str(tmp_path / "files"), "--exec", note]
+    with Dev(tmp_path, "--entry", f"/a={ME}", "--entry", "/b=unix:uid:4294967294") as dev:
+        admin = f"--socket={dev.state}/admin/issuer.sock"
+        listed = "svid", "list", "--spiffe-id=/b", "--live", "--output=json", admin
+        while not (found := json.loads(dev.command(*listed))["credentials"]):
+            pass
+        with Child(
+            arguments, env=dev.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as watching:
+            while not runs.exists():
+                assert watching.poll() is None
+            before, crl = runs.read_text(), (tmp_path / "files" / "crl.pem").read_bytes()
+            dev.command("revoke", "svid", found[0]["serial"], admin)
+            while runs.read_text() == before:
+                assert watching.poll() is None
+            assert (tmp_path / "files" / "crl.pem").read_bytes() != crl
+            watching.send_signal(signal.SIGINT)
+            out, told = watching.communicate(timeout=20)
+    assert (watching.returncode, told.strip(), out.count("spiffe://example.org/a")) == (130, "", 1)
