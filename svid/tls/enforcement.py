@@ -127,7 +127,9 @@ class Enforcement:
         now = self._clock.monotonic()
         if self._warned_at is None or now - self._warned_at >= _SECONDS_BETWEEN_WARNINGS:
             self._warned_at = now
-            _log.warning("%s goes by revocations as of %s ago", self._point, _seconds(age))
+            _log.warning(
+                "%s: no word of the issuer for %s, later revocations are not known", self._point, _seconds(age)
+            )
 
 
 class Open:
