@@ -146,12 +146,12 @@ async def list_entries(
 async def list_blocked(
     datastore: Datastore, where: EntryFilter, node: Node, *, now: datetime, limit: int
 ) -> Sequence[tuple[RegistrationEntry, Revocation]]:
-    """Entries that would be this node's, but for a revocation; with that, in id order."""
+    """Entries that would be this node's, but for revocations; with each of those, in id order."""
 
     def work(tx: Transaction) -> Sequence[tuple[RegistrationEntry, Revocation]]:
         parents, standing = parents_in(tx, node, blocks=Blocks(), now=now), tx.revocations.standing()
         own = [entry for entry in tx.entries.find(where, after="", limit=_PAGE) if entry.parent_id in parents]
-        found = ((entry, blocked_by(entry, node, standing)) for entry in own)
+        found = ((entry, blocked_by(entry, node, [one])) for entry in own for one in standing)
         return [(entry, revocation) for entry, revocation in found if revocation is not None][:limit]
 
     return await datastore.read(work)

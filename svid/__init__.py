@@ -140,7 +140,9 @@ def __getattr__(name: str) -> object:
         library = (e.name or "").partition(".")[0]
         if library not in _EXTRAS:
             raise
-        raise ImportError(f"svid.{name}: expected {library} to be installed: pip install svid[{library}]") from e
+        raise ImportError(
+            f"svid.{name}: expected {library} to be installed: it comes with the extra svid[{library}]"
+        ) from e
 
 
 def __dir__() -> list[str]:

@@ -33,6 +33,7 @@ __all__ = [
     "renewed",
     "resumable",
     "token_hash",
+    "way_back",
 ]
 
 NEW_INVITE = "make a new invite with: cognomen node invite; then start the attestor once with --invite"
@@ -44,6 +45,14 @@ REJOIN = (
 )
 """What an operator does about a node that the issuer does not let in any more."""
 
+_BANNED = (
+    "a ban is for good; to let this machine in as a new node: cognomen node invite (without --node);"
+    " then on the node: cognomen attestor rejoin --invite FILE"
+)
+_CLONE = (
+    "if another attestor runs on this node's state or on a copy of it, end the one that should not be there"
+    " (nobody knows it? cognomen revoke node ID); if this is the only one, "
+)
 
 SET_CLOCKS = "set both clocks right; what is wrong comes right by itself then"
 """What an operator does about clocks that are apart."""
@@ -88,6 +97,13 @@ class NodeCredential:
     chain: Sequence[x509.Certificate]
     issued_at: datetime
     bundle: Bundle | None = None
+
+
+def way_back(refused: Refused) -> str:
+    """What an operator does about a node that the issuer refused, by what the issuer said."""
+    if "node: banned" in refused.detail:  # or gone, which the same way mends
+        return _BANNED
+    return _CLONE + REJOIN if "suspected clone" in refused.detail else REJOIN
 
 
 def token_hash(invite: Invite) -> str:

@@ -13,7 +13,7 @@ import structlog
 
 from attestor.cache import Cache
 from attestor.decisions.crls import documents_of, left_out
-from attestor.decisions.node import REJOIN
+from attestor.decisions.node import way_back
 from attestor.decisions.sync import Change
 from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
@@ -216,6 +216,7 @@ class FollowFeed:
         if refused is None:
             log.debug("feed ended, following again", delay_seconds=seconds)
         elif refused.kind in _NOT_THIS_NODE:
-            log.error("issuer refused this node", reason=refused.detail, hint=REJOIN, delay_seconds=seconds)
+            hint = way_back(refused)
+            log.error("issuer refused this node", reason=refused.detail, hint=hint, delay_seconds=seconds)
         else:
             log.warning("feed failed, following again", reason=refused.detail, hint=refused.hint, delay_seconds=seconds)

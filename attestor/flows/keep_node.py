@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from attestor.decisions.minted import authority_of_x509, is_vouched_for
-from attestor.decisions.node import REJOIN, Node, renewed
+from attestor.decisions.node import Node, renewed, way_back
 from attestor.decisions.renewal import renew_in
 from attestor.issuerclient.port import IssuerClient, JoinDoor
 from attestor.metrics import FAILED, OK, Metrics
@@ -218,7 +218,7 @@ class KeepNode:
         tell(
             "node SVID not renewed",
             reason=refused.detail,
-            hint=REJOIN if refused.kind in _NOT_THIS_NODE else refused.hint,
+            hint=way_back(refused) if refused.kind in _NOT_THIS_NODE else refused.hint,
             not_after=self.node.svid.not_after.isoformat(),
             delay_seconds=round(delay, 3),
         )

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from cognomen.cli.reach import check_reachable
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.status import kind_of_status
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
@@ -33,6 +33,7 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),  # as in svid/workloadapi/client
     ("grpc.default_authority", "localhost"),
 )
+_NO_ANSWER = ("failed to connect to all addresses", "Deadline Exceeded")  # gRPC's own words, here and not from a daemon
 
 
 class Admin:
@@ -235,10 +236,17 @@ def connect(path: Path, *, seconds: float = _BATCH_SECONDS) -> Iterator[Admin]:
         yield Admin(channel, seconds)
 
 
-def refused(error: grpc.RpcError) -> Refused:
-    """Say as a refusal what a daemon answered."""
+def refused(error: grpc.RpcError, daemon: str = "issuer") -> Refused:
+    """Say as a refusal what a daemon answered, or that it does not: something accepts connections there, and nobody speaks."""
     call: object = error  # what grpcio raises here is a Call, too; its types do not say so
     if not isinstance(call, grpc.Call):
         raise error
-    detail, _, hint = call.details().partition("\n")  # as issuer/api/status writes it
+    said = call.details()
+    if said.startswith(_NO_ANSWER):
+        return Refused(
+            Kind.UNAVAILABLE,
+            f"{daemon}: expected an answer, found none",
+            hint=f"the {daemon} does not answer; is it stopped? look at its process and its log",
+        )
+    detail, _, hint = said.partition("\n")  # as issuer/api/status writes it
     return Refused(kind_of_status(call.code().name), detail or call.code().name.lower(), hint=hint)

@@ -81,7 +81,7 @@ class DevDaemons:
         """Go on as the node of a former run; where it cannot, now or later, let it join again with a fresh invite."""
         await self._issuer_ready.wait()
         await asyncio.to_thread(self._trust_clock)
-        goes_on = self._kept is not None and await asyncio.to_thread(self._may_go_on)
+        goes_on = await asyncio.to_thread(self._may_go_on) and self._kept is not None
         while True:
             try:
                 invite = None if goes_on else await asyncio.to_thread(self._invite)
@@ -126,6 +126,12 @@ class DevDaemons:
     def _may_go_on(self) -> bool:
         with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
             node = node_of_entries(admin)
+        if node is not None and node.state == _BANNED:
+            raise Refused(
+                Kind.DENIED,
+                f"node of {self._state.path}: banned",
+                hint=f"a ban is for good; begin anew: rm -r {self._state.path}, or name another directory with --state",
+            )
         return node is not None and self._has_valid_svid(node)
 
     def _has_valid_svid(self, node: pb.Node) -> bool:

@@ -1,13 +1,10 @@
 """`cognomen fetch`: be a workload, and see what the Workload API gives to this very process."""
 
 import json
-import queue
 import signal
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,11 +15,11 @@ from cognomen.cli.hook import exec_option, run_hook
 from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
 from cognomen.cli.output import print_json, print_table, warn
 from cognomen.cli.reach import check_workload_api
+from cognomen.cli.watching import changes, tokens, wait_for
 from cognomen.daemon.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
 from svid.bundle import Bundle
-from svid.clock import SystemClock
 from svid.crl import CRL, crls_to_pem
 from svid.encoding import JSON
 from svid.jwtsvid import JWTSVID
@@ -32,14 +29,9 @@ from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
 from svid.x509svid import X509SVID
 
-__all__ = ["fetch", "refetch_in"]
-
-_SHORTEST_WAIT = timedelta(seconds=1)
-_LOOK_SECONDS = 10.0  # how late the end of a sleep of the machine may be noticed
+__all__ = ["fetch"]
 
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
-_Found = TypeVar("_Found", bound=tuple[object, ...])
-_LOOK_UP_SECONDS = 0.5
 _AUDIENCE = f"Who the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
 _HOOK_FAILED = 1
 
@@ -90,6 +82,9 @@ def x509(
     one identity; private keys are not printed. --exec runs after each change, never twice
     at once; when it fails, --watch goes on, and without --watch the exit code is 1.
 
+    While nothing is issued to this process, --watch waits. The files stay as they are
+    then, the lists included: to a process without an identity the attestor gives neither.
+
     \b
     Examples:
       cognomen fetch x509 --watch --write /run/web/identity
@@ -98,7 +93,7 @@ def x509(
     with closing(
         _x509_contexts(workload_address(socket), watch=watch)
     ) as contexts:  # so that Ctrl-C ends its thread wherever it comes
-        is_well = True
+        is_well, shown = True, list[dict[str, JSON]]()
         for number, context in enumerate(contexts):
             try:
                 svids = _chosen(context.svids, spiffe_id)
@@ -118,7 +113,10 @@ def x509(
                         **_crl_file(context.crls, bundle),
                     },
                 )
-            _print_svids([_x509_document(one, context) for one in svids], ("serial", "not_before", "not_after"), output)
+            documents = [_x509_document(one, context) for one in svids]
+            if documents != shown:  # else it is the revocation lists that changed
+                _print_svids(documents, ("serial", "not_before", "not_after"), output)
+                shown = documents
             is_well = run_hook(command, directory)
         return _code(is_well)
 
@@ -150,35 +148,18 @@ def jwt(
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid'
     """  # noqa: D301 - \b is click's mark
     wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
-    with WorkloadAPIClient(check_workload_api(workload_address(socket))) as client:
-        while True:
-            found = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
-            svids = _chosen(found, spiffe_id)
+    with WorkloadAPIClient(_checked(workload_address(socket), watch=watch)) as client:
+
+        def found() -> Sequence[JWTSVID]:
+            return _chosen(client.fetch_jwt_svids(audiences, spiffe_id=wanted), spiffe_id)
+
+        is_well = True
+        for svids in tokens(found) if watch else [found()]:
             if directory is not None:
                 write_set(directory, private={"jwt_svid.token": svids[0].token.encode()}, public={})
             _print_svids([_jwt_document(one) for one in svids], ("audiences", "expires_at", "svid"), output)
             is_well = run_hook(command, directory)
-            if not watch:
-                return _code(is_well)
-            _sleep(refetch_in(svids, now=SystemClock().now()))
-
-
-def refetch_in(svids: Sequence[JWTSVID], *, now: datetime) -> timedelta:
-    """How long to wait before tokens are fetched again: half of the time that they still live, by a clock that may be wrong."""
-    waits = []
-    for one in svids:
-        left = one.expires_at - now
-        life = left if one.issued_at is None else one.expires_at - one.issued_at
-        waits.append((left if timedelta() < left <= life else life / 2) / 2)
-    return max(min(waits), _SHORTEST_WAIT)
-
-
-def _sleep(length: timedelta) -> None:
-    """Sleep by a clock that goes on while the machine is asleep, unlike time.sleep's."""
-    clock = SystemClock()
-    end = clock.monotonic() + length.total_seconds()
-    while (left := end - clock.monotonic()) > 0:
-        time.sleep(min(left, _LOOK_SECONDS))
+        return _code(is_well)
 
 
 @fetch.command()
@@ -237,7 +218,11 @@ def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
     chosen = [one for one in svids if spiffe_id is None or spiffe_id in {str(one.spiffe_id), one.spiffe_id.path}]
     if not chosen:
         held = ", ".join(str(one.spiffe_id) for one in svids)
-        raise Refused(Kind.NOT_FOUND, f"--spiffe-id: expected one of {held}, found {spiffe_id!r}")
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"--spiffe-id: expected one of {held}, found {spiffe_id!r}",
+            hint="cognomen why says what the others lack; a revocation may block one: cognomen revoke list",
+        )
     return chosen
 
 
@@ -247,9 +232,9 @@ def _x509_contexts(address: str | None, *, watch: bool) -> Generator[X509Context
         with WorkloadAPIClient(check_workload_api(address)) as client:
             yield client.fetch_x509_context()
         return
-    _wait_for(address)
-    with X509Source(address) as source:
-        for (context,) in _changes(lambda: (source.context,), source.subscribe):
+    wait_for(address)
+    with X509Source(address, timeout=None) as source:
+        for (context,) in changes(lambda: (source.context,), source.subscribe):
             yield context
 
 
@@ -258,48 +243,19 @@ def _bundle_sets(address: str | None, *, watch: bool) -> Generator[Mapping[Trust
         with WorkloadAPIClient(check_workload_api(address)) as client:
             yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
         return
-    _wait_for(address)
-    with X509Source(address) as x509_source, JWTSource(address) as jwt_source:
+    wait_for(address)
+    with X509Source(address, timeout=None) as x509_source, JWTSource(address, timeout=None) as jwt_source:
         subscribes = x509_source.subscribe, jwt_source.subscribe
-        for x509_bundles, jwt_bundles in _changes(lambda: (x509_source.bundles, jwt_source.bundles), *subscribes):
+        for x509_bundles, jwt_bundles in changes(lambda: (x509_source.bundles, jwt_source.bundles), *subscribes):
             yield _joined(x509_bundles, jwt_bundles)
 
 
-def _wait_for(address: str | None) -> None:
-    """Tell that nobody is there yet; who watches may have started first."""
-    try:
-        check_workload_api(address)
-    except Refused as e:
-        warn(f"{e.detail}; waiting for it")
-
-
-def _changes(
-    look: Callable[[], _Found], *subscribes: Callable[[Callable[[], None]], Callable[[], None]]
-) -> Iterator[_Found]:
-    """Yield what is found, at once and when something else is; changes that nobody looked at count as one.
-
-    A source may wake us for what we have found already: it sets its value before it tells of it.
-    """
-    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
-    with ExitStack() as leaving:
-        for subscribe in subscribes:
-            leaving.callback(subscribe(lambda: woken.put(None)))
-        yield (seen := look())
-        while True:
-            found = look()
-            if any(new is not old for new, old in zip(found, seen, strict=True)):
-                seen = found
-                yield found
-            _wait_for_one(woken)
-            while not woken.empty():
-                woken.get()
-
-
-def _wait_for_one(woken: "queue.SimpleQueue[None]") -> None:
-    """Wait, and look up now and then: Ctrl-C that the kernel gives to one of gRPC's threads ends no wait of this one."""
-    while True:
-        with suppress(queue.Empty):
-            return woken.get(timeout=_LOOK_UP_SECONDS)
+def _checked(address: str | None, *, watch: bool) -> str | None:
+    """The address, tried; who watches is only told where nobody is there yet."""
+    if not watch:
+        return check_workload_api(address)
+    wait_for(address)
+    return address
 
 
 def _joined(

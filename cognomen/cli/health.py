@@ -31,6 +31,6 @@ def tell_health(target: str) -> int:
         try:
             serves = check(HealthCheckRequest(), timeout=_SECONDS).status == HealthCheckResponse.SERVING
         except grpc.RpcError as e:
-            raise refused(e) from e
+            raise refused(e, "daemon") from e
     click.echo("serving" if serves else "not serving")
     return 0 if serves else _NOT_SERVING

@@ -36,4 +36,4 @@ def inspect(method: str, request: Message, answer: type[_Answer], socket: str) -
         try:
             return document_from_message(ask(request, timeout=_SECONDS))
         except grpc.RpcError as e:
-            raise refused(e) from e
+            raise refused(e, "attestor") from e

@@ -47,13 +47,14 @@ _EXIT_CODES = {
 _NO_ANSWER = (
     "has the attestor there joined, and does it reach its issuer? its log says so; a working one now: cognomen dev"
 )
+_NO_IDENTITY = (
+    "no entry fits this process: cognomen why says what is missing; or a revocation blocks it:"
+    " ask the operator (cognomen why with the admin socket, cognomen revoke list)"
+)
 _WORKLOAD_API = {
     "UNAVAILABLE": (_NO_ANSWER, _UNAVAILABLE),
     "DEADLINE_EXCEEDED": (_NO_ANSWER, _UNAVAILABLE),
-    "PERMISSION_DENIED": (
-        "no entry fits this process: cognomen why says what is missing",
-        _DENIED,
-    ),
+    "PERMISSION_DENIED": (_NO_IDENTITY, _DENIED),
 }
 
 

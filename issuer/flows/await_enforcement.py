@@ -86,6 +86,7 @@ class AwaitEnforcement:
             actor=actor,
             action="revocation enforced",
             subject=str(number),
+            reason="" if seen.is_everywhere else _short_of(seen),
             facts={
                 "everywhere": "yes" if seen.is_everywhere else "no",
                 "attestors": f"{how_far.attestors_enforcing} of {how_far.attestors}",
@@ -142,6 +143,13 @@ def _get(tx: Transaction, number: int) -> Revocation:
     if found is None:
         raise Refused(Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list")
     return found
+
+
+def _short_of(seen: Enforced) -> str:
+    how_far = seen.how_far
+    attestors = f"{how_far.attestors_enforcing} of {how_far.attestors} attestors"
+    points = f"{how_far.points_enforcing} of {how_far.points} enforcement points"
+    return f"not everywhere: {attestors}, {points}; nodes away: {seen.away}"
 
 
 def _named(silent: Iterable[Silent]) -> str:

@@ -116,4 +116,9 @@ def _check_may_return(node: Node | None, node_id: NodeID) -> None:
             Kind.NOT_FOUND, f"node: no node is {node_id}", hint="invite it as a new one: cognomen node invite"
         )
     if node.state is NodeState.BANNED:
-        raise Refused(Kind.DENIED, "node: banned", node=node_id)
+        raise Refused(
+            Kind.DENIED,
+            "node: banned",
+            hint="a ban is for good: invite it as a new one, without --node",
+            node=node_id,
+        )

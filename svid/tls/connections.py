@@ -113,7 +113,7 @@ class _Checked:
 
 
 def _revoked(peer: Peer) -> EndedPeerError:
-    return RevokedPeerError(f"peer: expected one that is not revoked, found {peer.spiffe_id}")
+    return RevokedPeerError(f"peer: expected one that is not revoked, found {peer.shown}")
 
 
 def _outlived(peer: Peer) -> EndedPeerError:

@@ -211,7 +211,7 @@ class LiveContext(_MutualContext):
 
     def _demand_wanted(self, peer: Peer) -> None:
         if self.enforcement.is_denied(peer):
-            raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.spiffe_id}")
+            raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.shown}")
         try:
             self._authorize(peer.spiffe_id)
         except AuthorizationError as e:
@@ -238,7 +238,7 @@ class LiveContext(_MutualContext):
         spiffe_id = verify(certificates, bundle, at=now)
         peer = Peer(
             spiffe_id,
-            frozenset(one.serial_number for one in certificates),
+            tuple(one.serial_number for one in certificates),
             certificates[0].not_valid_after_utc,
             OPEN_FOR,
         )

@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 60.0
 
 
 class Peer(NamedTuple):
-    """Whose a connection or a call is, and by which credentials: the serials of its chain, or the number of its token.
+    """Whose a connection or a call is, and by which credentials: the serials of its chain, leaf first, or the number of its token.
 
     Attributes:
         ends_at: the end of the leaf, or of the token.
@@ -36,9 +36,14 @@ class Peer(NamedTuple):
     """
 
     spiffe_id: SpiffeID
-    numbers: frozenset[int]
+    numbers: tuple[int, ...]
     ends_at: datetime
     open_for: timedelta
+
+    @property
+    def shown(self) -> str:
+        """Who it is and by which leaf, for people: a moment later the same SPIFFE ID may be there with its next SVID."""
+        return f"{self.spiffe_id} with the serial {self.numbers[0]:x}"
 
 
 class Held(Protocol):
@@ -122,7 +127,9 @@ class Enforcement:
         now = self._clock.monotonic()
         if self._warned_at is None or now - self._warned_at >= _SECONDS_BETWEEN_WARNINGS:
             self._warned_at = now
-            _log.warning("%s goes by revocations as of %s ago", self._point, _seconds(age))
+            _log.warning(
+                "%s: no word of the issuer for %s, later revocations are not known", self._point, _seconds(age)
+            )
 
 
 class Open:

@@ -160,7 +160,7 @@ class BearerCheck:
         """Check the token, and say how to ask again for as long as the call lasts, which is KEPT_FOR longer than the token at most."""
         svid = self(context)
         number = number_of_jti(svid.jti)
-        peer = Peer(svid.spiffe_id, frozenset(() if number is None else (number,)), svid.expires_at, KEPT_FOR)
+        peer = Peer(svid.spiffe_id, () if number is None else (number,), svid.expires_at, KEPT_FOR)
 
         def recheck() -> None:
             if self.enforcement.is_denied(peer):

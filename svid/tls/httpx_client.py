@@ -1,6 +1,6 @@
 """Clients of httpx that speak mutual TLS by SPIFFE IDs and nothing else, and follow every rotation.
 
-Needs httpx (`pip install svid[httpx]`). `httpx.Client(verify=client_context(…))` is checked over https alone, and follows a redirection to
+Needs httpx (the extra `svid[httpx]`). `httpx.Client(verify=client_context(…))` is checked over https alone, and follows a redirection to
 plain http. Here the check is in the transport, which no request gets past.
 """
 

@@ -1,6 +1,6 @@
 """A requests.Session that speaks mutual TLS by SPIFFE IDs and nothing else, and follows every rotation.
 
-Needs requests (`pip install svid[requests]`). A proxy is asked for a tunnel, and in it the server is checked as it is without a proxy.
+Needs requests (the extra `svid[requests]`). A proxy is asked for a tunnel, and in it the server is checked as it is without a proxy.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """uvicorn behind a LiveContext: each request knows whose the other end is, as `request.state.peer`.
 
-Needs uvicorn (`pip install svid[uvicorn]`). Who may connect is decided by the authorizer, at the handshake.
+Needs uvicorn (the extra `svid[uvicorn]`). Who may connect is decided by the authorizer, at the handshake.
 """
 
 import asyncio

@@ -99,6 +99,18 @@ async def test_an_evicted_node_follows_the_hint_and_joins_as_a_new_one(tmp_path:
     assert saved(config).svid.spiffe_id == again
 
 
+async def test_a_banned_node_follows_the_hint_and_joins_as_a_new_one(tmp_path: Path) -> None:
+    config = AttestorConfig(state_dir=tmp_path / "node")
+    async with running(tmp_path) as issuer:
+        first = await joined(config, await issuer.invite())
+        await issuer.admin("BanNode", admin_pb2.GetNodeRequest(id=str(first)), admin_pb2.Node)
+        with pytest.raises(grpc.aio.AioRpcError, match=r"node: banned\na ban is for good: .* without --node"):
+            await invite_again(issuer, first)
+        again = await joined(config, await issuer.invite())
+    assert again != first
+    assert saved(config).svid.spiffe_id == again
+
+
 async def test_a_state_in_use_is_left_alone(tmp_path: Path) -> None:
     config = AttestorConfig(state_dir=tmp_path / "node")
     async with running(tmp_path) as issuer:

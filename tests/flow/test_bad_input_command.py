@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,7 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
+from cognomen.cli.admin import connect
 from cognomen.cli.main import run
+from cognomen.daemon.errors import Kind, Refused
 from tests.doubles.child import Child
 from tests.flow.daemons import COGNOMEN, Dev
 
@@ -90,7 +93,9 @@ def test_a_token_is_fetched_by_the_path_of_its_identity(command: Command) -> Non
     assert "/dev/self" in command("fetch", "jwt", "--audience", "db", "--spiffe-id", "/dev/self").out
     done = command("fetch", "jwt", "--audience", "db", "--spiffe-id", "/dev/other")
     assert (done.code, done.out) == (4, "")
-    assert done.err == "error: --spiffe-id: expected one of spiffe://example.org/dev/self, found '/dev/other'\n"
+    error, hint = done.err.splitlines()
+    assert error == "error: --spiffe-id: expected one of spiffe://example.org/dev/self, found '/dev/other'"
+    assert hint.startswith("hint: cognomen why says")
 
 
 SOCKETS = [
@@ -205,6 +210,28 @@ def test_watching_says_that_it_waits_for_an_attestor(tmp_path: Path) -> None:
         line
         == f"warning: workload socket {tmp_path}/none: expected an attestor that listens, found none; waiting for it\n"
     )
+
+
+@pytest.mark.parametrize("hangs_up", [False, True], ids=["silent", "hangs up"])
+def test_an_issuer_that_does_not_answer_is_said_in_our_words(tmp_path: Path, *, hangs_up: bool) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(1) as pool:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        if hangs_up:
+            pool.submit(hang_up_on_all, listening)
+        try:
+            with connect(tmp_path / "s", seconds=1) as admin, pytest.raises(Refused) as refused:
+                admin.get_status()
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+    assert (refused.value.kind, refused.value.detail) == (Kind.UNAVAILABLE, "issuer: expected an answer, found none")
+    assert refused.value.hint.startswith("the issuer does not answer; is it stopped?")
+
+
+def hang_up_on_all(listening: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            listening.accept()[0].close()
 
 
 def test_writers_of_one_directory_at_once_leave_one_whole_set(dev: Dev, tmp_path: Path) -> None:

@@ -152,6 +152,21 @@ def test_a_state_of_another_trust_domain_is_refused(tmp_path: Path) -> None:
     assert "--trust-domain: expected example.org, as the state has it, found other.test" in done.stderr
 
 
+def test_a_node_that_was_banned_is_told_with_a_way_to_begin_anew(tmp_path: Path) -> None:
+    with Dev(tmp_path) as dev:
+        (node,) = admin(dev, "node", "list")["nodes"]
+        admin(dev, "revoke", "node", str(node["id"]))
+    state = tmp_path / "state"
+    done = subprocess.run(
+        [*COGNOMEN, "dev", "--state", str(state)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr == (
+        f"error: node of {state}: banned\n"
+        f"hint: a ban is for good; begin anew: rm -r {state}, or name another directory with --state\n"
+    )
+
+
 @pytest.mark.usefixtures("socket")
 def test_fetch_shows_every_identity_and_no_private_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fetch", "x509", "--output", "json"]) == 0

@@ -1,5 +1,6 @@
 """`cognomen fetch --exec`: a command after each change, never twice at once, and what its failure does."""
 
+import json
 import os
 import signal
 import subprocess
@@ -90,3 +91,59 @@ def test_a_watch_goes_on_when_the_command_fails(dev: Dev, tmp_path: Path) -> Non
 def test_a_command_that_is_none_is_wrong_usage(command: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fetch", "x509", "--exec", command]) == 2
     assert found in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", [["x509"], ["jwt", "--audience", "db"], ["bundles"]], ids=lambda what: what[0])
+def test_a_watch_whose_identity_is_blocked_waits_until_that_is_lifted(what: list[str], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    note = f"open({str(runs)!r}, 'a').write('run\\n')"
+    arguments = [*COGNOMEN, "fetch", *what, "--watch", "--write", str(tmp_path / "files"), "--exec"]
+    with (
+        Dev(tmp_path, "--x509-ttl=4s", "--jwt-ttl=4s", "--entry", f"/a={ME}") as dev,
+        Child(
+            [*arguments, program(tmp_path, note)],
+            env=dev.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as watching,
+    ):
+        admin = f"--socket={dev.state}/admin/issuer.sock"
+        while not runs.exists():
+            assert watching.poll() is None
+        dev.command("revoke", "spiffe-id", "/a", "--wait", admin)
+        assert watching.stderr is not None
+        line = watching.stderr.readline()
+        assert line.startswith("warning: ")
+        assert line.endswith("PERMISSION_DENIED: no identity issued; waiting for it (cognomen why says more)\n")
+        before = runs.read_text()
+        dev.command("revoke", "lift", "1", admin)
+        while runs.read_text() == before:
+            assert watching.poll() is None
+        watching.send_signal(signal.SIGINT)
+        _, told = watching.communicate(timeout=20)
+    assert (watching.returncode, told.strip()) == (130, "")
+
+
+def test_a_list_that_changed_is_written_and_tells_nothing_twice(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    note = program(tmp_path, f"open({str(runs)!r}, 'a').write('run\\n')")
+    arguments = [*COGNOMEN, "fetch", "x509", "--watch", "--write", str(tmp_path / "files"), "--exec", note]
+    with Dev(tmp_path, "--entry", f"/a={ME}", "--entry", "/b=unix:uid:4294967294") as dev:
+        admin = f"--socket={dev.state}/admin/issuer.sock"
+        listed = "svid", "list", "--spiffe-id=/b", "--live", "--output=json", admin
+        while not (found := json.loads(dev.command(*listed))["credentials"]):
+            pass
+        with Child(
+            arguments, env=dev.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as watching:
+            while not runs.exists():
+                assert watching.poll() is None
+            before, crl = runs.read_text(), (tmp_path / "files" / "crl.pem").read_bytes()
+            dev.command("revoke", "svid", found[0]["serial"], admin)
+            while runs.read_text() == before:
+                assert watching.poll() is None
+            assert (tmp_path / "files" / "crl.pem").read_bytes() != crl
+            watching.send_signal(signal.SIGINT)
+            out, told = watching.communicate(timeout=20)
+    assert (watching.returncode, told.strip(), out.count("spiffe://example.org/a")) == (130, "", 1)

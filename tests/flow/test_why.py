@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,6 +19,7 @@ from attestor.nodeclock import NodeClock
 from attestor.workloadattestor.port import WorkloadAttestor
 from cognomen.daemon.caller import Caller, process_of
 from cognomen.daemon.errors import Kind, Refused
+from svid.clock import SystemClock
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 from tests.doubles.child import Child
@@ -59,6 +61,7 @@ class Document(TypedDict):
     matches: list[dict[str, object]]
     near: list[dict[str, object]]
     blocked: list[dict[str, object]]
+    expired: list[dict[str, object]]
     elsewhere: list[dict[str, object]]
 
 
@@ -110,6 +113,35 @@ def test_an_entry_that_is_blocked_is_told_with_the_revocation_until_that_is_lift
     while "/near" not in str((found := ask(world))["near"]):
         pass  # until the attestor has heard of it
     assert found["blocked"] == []
+
+
+def test_every_block_is_named(world: World) -> None:
+    given = [world.command("revoke", *target, "--wait=20s") for target in (["spiffe-id", "/near"], ["selector", ME])]
+    numbers = [one["revocation"]["number"] for one in given]  # type: ignore[index]  # a document
+    try:
+        rows = [row for row in ask(world)["blocked"] if row["spiffe_id"] == "spiffe://example.org/near"]
+        assert [row["revocation"] for row in rows] == numbers
+        told = world.run("why", f"--socket={world.workload}", f"--admin-socket={world.directory}/none").stdout
+        assert "or a revocation blocks it: ask the operator" in told
+    finally:
+        for number in numbers:
+            assert world.run("revoke", "lift", str(number)).returncode == 0
+    while "/near" not in str(ask(world)["near"]):
+        pass  # until the attestor has heard of it
+
+
+def test_an_entry_that_has_ended_is_told_with_its_end(world: World) -> None:
+    end = (SystemClock().now() + timedelta(seconds=3)).replace(microsecond=0)
+    selectors = f"--selector={ME}", f"--selector=unix:gid:{os.getgid()}"
+    arguments = "--spiffe-id=/ended", "--parent=/nodes", f"--expires-at={end:%Y-%m-%dT%H:%M:%SZ}", *selectors
+    entry = world.command("entry", "create", *arguments)["entries"][0]["id"]  # type: ignore[index]  # a document
+    while not (found := ask(world))["expired"]:
+        pass
+    (row,) = found["expired"]
+    assert (row["entry_id"], row["spiffe_id"]) == (entry, "spiffe://example.org/ended")
+    assert datetime.fromisoformat(str(row["expires_at"])) == end
+    assert "of its uid, but it has ended:" in world.run("why", f"--socket={world.workload}").stdout
+    assert world.run("entry", "delete", str(entry)).returncode == 0
 
 
 def test_another_process_of_ones_own_is_looked_at_by_its_pid(world: World) -> None:

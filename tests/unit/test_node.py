@@ -16,6 +16,7 @@ from attestor.decisions.node import (
     renewed,
     resumable,
     token_hash,
+    way_back,
 )
 from attestor.nodeclock import NodeClock
 from cognomen.daemon.errors import Kind, Refused
@@ -167,3 +168,18 @@ def test_a_minted_token_must_have_the_name_and_the_audiences_asked_for() -> None
         take_jwt(token, spiffe_id=TD.id, audiences=["a", "b"])
     with pytest.raises(JWTSVIDError, match="audiences"):
         take_jwt(token, spiffe_id=WEB, audiences=["a"])
+
+
+@pytest.mark.parametrize(
+    ("detail", "said", "not_said"),
+    [
+        ("issuer: node: banned", "as a new node: cognomen node invite (without --node)", "--node ID"),
+        ("issuer: node: banned or gone", "as a new node: cognomen node invite (without --node)", "--node ID"),
+        ("issuer: node SVID: superseded by a later one, suspected clone", "end the one that should not be", "for good"),
+        ("issuer: node: no node is 17", "cognomen node invite --node ID", "for good"),
+    ],
+)
+def test_the_way_back_is_one_that_the_issuer_takes(detail: str, said: str, not_said: str) -> None:
+    hint = way_back(Refused(Kind.DENIED, detail))
+    assert said in hint
+    assert not_said not in hint

@@ -42,4 +42,4 @@ def test_values_and_tls_do_not_load_grpc(names: str) -> None:
 def test_a_library_that_is_missing_is_named_with_its_extra(name: str, library: str) -> None:
     code = f"import sys; sys.modules[{library!r}] = None; from svid import {name}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
-    assert f"svid.{name}: expected {library} to be installed: pip install svid[{library}]" in done.stderr
+    assert f"svid.{name}: expected {library} to be installed: it comes with the extra svid[{library}]" in done.stderr

@@ -258,6 +258,7 @@ async def test_who_waits_hears_when_the_last_has_it_and_who_that_was(house: Hous
     assert revocation_status(done).slowest.point == r"guard \x1b[2J"
     record = await house.record()
     assert (record["action"], record["actor"], record["subject"]) == ("revocation enforced", "uid:0", "1")
+    assert record["reason"] == ""
     assert record["facts"] == {
         "everywhere": "yes",
         "attestors": "2 of 2",
@@ -277,7 +278,9 @@ async def test_who_has_waited_for_long_enough_hears_who_is_silent(house: House) 
     house.clock.advance(1)
     done = await waiting
     assert not done.how_far.is_everywhere
-    facts = (await house.record())["facts"]
+    record = await house.record()
+    assert record["reason"] == "not everywhere: 1 of 2 attestors, 1 of 2 enforcement points; nodes away: 0"
+    facts = record["facts"]
     assert isinstance(facts, dict)
     assert (facts["everywhere"], facts["attestors"], facts["points"]) == ("no", "1 of 2", "1 of 2")
     assert facts["silent"] == "a uid 1000 pid 7 web, b"
@@ -370,6 +373,8 @@ async def test_who_waits_for_a_node_that_stays_away_hears_so_after_that_time(hou
         house.clock.advance(seconds)
     done = await waiting
     assert (done.is_everywhere, done.away, done.after) == (False, 1, timedelta(seconds=1.5))
+    record = await house.record()
+    assert record["reason"] == "not everywhere: 1 of 1 attestors, 0 of 0 enforcement points; nodes away: 1"
 
 
 def test_an_attestor_that_comes_back_counts_once_it_has_said_how_its_points_are(house: House) -> None:

@@ -1,4 +1,4 @@
-"""cognomen/cli/fetch: when tokens are fetched again, and which changes are told."""
+"""cognomen/cli/watching: when tokens are fetched again, and which changes are told."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cognomen.cli.fetch import _changes, refetch_in
+from cognomen.cli.watching import Waiting, changes, refetch_in
+from svid.errors import WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
@@ -55,5 +56,33 @@ def test_a_source_that_wakes_us_for_what_was_told_already_tells_nothing_twice() 
         wake[0]()
         return (next(left),)
 
-    told = _changes(look, subscribe)
+    told = changes(look, subscribe)
     assert [next(told), next(told)] == [(first,), (second,)]
+
+
+def test_what_is_taken_away_is_waited_for_and_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    denied = WorkloadAPIError("no identity issued", code="PERMISSION_DENIED")
+    first, second = object(), object()
+    left = iter([first, denied, denied, second])
+    wake: list[Callable[[], None]] = []
+
+    def subscribe(callback: Callable[[], None]) -> Callable[[], None]:
+        wake.append(callback)
+        return wake.clear
+
+    def look() -> tuple[object]:
+        wake[0]()
+        found = next(left)
+        if isinstance(found, WorkloadAPIError):
+            raise found
+        return (found,)
+
+    told = changes(look, subscribe)
+    assert [next(told), next(told)] == [(first,), (second,)]
+    assert capsys.readouterr().err.count("no identity issued; waiting for it") == 1
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "UNIMPLEMENTED", "CANCELLED"])
+def test_what_never_comes_is_not_waited_for(code: str) -> None:
+    with pytest.raises(WorkloadAPIError, match="no such call"):
+        Waiting().tell(WorkloadAPIError("no such call", code=code))
