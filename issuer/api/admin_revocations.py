@@ -138,6 +138,7 @@ def _revocation_to_pb(revocation: Revocation) -> pb.Revocation:
         blocks=revocation.target.is_block and revocation.lifted_at is None,
         lifted_by=revocation.lifted_by,
         over=revocation.over,
+        compromised=revocation.compromised,
     )
     if revocation.lifted_at is not None:
         message.lifted_at.FromDatetime(revocation.lifted_at)

@@ -79,6 +79,13 @@ class Denials(Protocol):
     def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
         """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""
 
+    def compromise(self, where: Live, *, revocation: int, now: datetime) -> int:
+        """Let keys count as compromised of certificates that had ended before; how many those were.
+
+        By their serials, whenever they ended; otherwise those that were of use within a day. The ledger and the lists give this
+        revocation's reason from then on; whom a denial follows from stays as it is, since that was told.
+        """
+
     def count(self) -> int:
         """How many are kept."""
 

@@ -119,11 +119,12 @@ def is_due(last: SignedCRL | None, denied: Iterable[DeniedCertificate], *, now: 
         return True
     denied = list(denied)
     try:
-        listed = set(CRL.from_der(last.der).numbers())
+        count = len(CRL.from_der(last.der))
     except CRLError:  # the store's file was bent
         return True
     leaving = now - KEPT_FOR
-    return listed != {one.serial for one in denied} or any(last.this_update <= one.ends_at < leaving for one in denied)
+    says_so = count == len(denied) and _entries(_in_order(denied)) in last.der
+    return not says_so or any(last.this_update <= one.ends_at < leaving for one in denied)
 
 
 def is_full(denied: int) -> bool:
@@ -152,7 +153,7 @@ def next_draft(
         number=max(0 if last is None else last.number + 1, int(now.timestamp() * 1000)),
         this_update=now.replace(microsecond=0),
         next_update=authority.not_after,
-        denied=tuple(sorted(denied, key=lambda one: one.serial)),
+        denied=tuple(_in_order(denied)),
     )
 
 
@@ -193,7 +194,7 @@ class ListForm:
 
         Source: RFC 5280 5.1, 5.2
         """
-        entries = b"".join(map(_entry, draft.denied))
+        entries = _entries(draft.denied)
         return der.tlv(
             der.SEQUENCE,
             der.integer(1),
@@ -210,6 +211,14 @@ class ListForm:
     def signed(self, to_be_signed: bytes, signature: bytes) -> bytes:
         """Write the list."""
         return der.signed(to_be_signed, self._kind, signature)
+
+
+def _in_order(denied: Iterable[DeniedCertificate]) -> list[DeniedCertificate]:
+    return sorted(denied, key=lambda one: one.serial)
+
+
+def _entries(denied: Iterable[DeniedCertificate]) -> bytes:
+    return b"".join(map(_entry, denied))
 
 
 def _entry(denied: DeniedCertificate) -> bytes:

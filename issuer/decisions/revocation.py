@@ -124,6 +124,7 @@ class Revocation:
         actor: who said it, as the audit names them.
         denied: how many credentials ended by it.
         over: how many certificates it denied that were over, for the connections that may be open to whoever showed them.
+        compromised: of how many certificates that had ended before the keys count as compromised by it.
         change: the change number after which followers have it; 0 until stored.
         lifted_at: when its block ended; None: it stands, or it is none.
     """
@@ -136,6 +137,7 @@ class Revocation:
     number: int = 0
     denied: int = 0
     over: int = 0
+    compromised: int = 0
     change: int = 0
     lifted_at: datetime | None = None
     lifted_by: str = ""

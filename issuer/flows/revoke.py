@@ -101,6 +101,7 @@ class Revoke:
             kind=target.kind.value,
             denied=revoked.revocation.denied,
             over=revoked.revocation.over,
+            compromised=revoked.revocation.compromised,
             change=revoked.revocation.change,
         )
         if revoked.revocation.over == MAX_OVER:
@@ -175,8 +176,10 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     """
     number = tx.revocations.add(asked)
     denied = tx.denials.deny(live, revocation=number, now=asked.at)
+    is_leak = asked.reason is Reason.KEY_COMPROMISE
+    compromised = tx.denials.compromise(live, revocation=number, now=asked.at) if is_leak else 0
     change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
-    stored = replace(asked, number=number, denied=denied.live, over=denied.over, change=change)
+    stored = replace(asked, number=number, denied=denied.live, over=denied.over, compromised=compromised, change=change)
     tx.revocations.put(stored)
     tx.audit.append(
         [
@@ -192,6 +195,7 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
                     "comment": asked.comment,
                     "denied": str(stored.denied),
                     "over": str(stored.over),
+                    "compromised": str(stored.compromised),
                 },
             )
         ]

@@ -332,6 +332,7 @@ class TestOneTransaction:
             "comment": "task ended",
             "denied": "4",
             "over": "0",
+            "compromised": "0",
         }
 
 
@@ -509,6 +510,51 @@ class TestMintedMeanwhile:
         else:
             assert isinstance(again, Credential)
         assert isinstance(await house.leaf(WEB), Credential), "a fresh key is welcome"
+
+
+class TestLearnedLater:
+    """A leak that is learned of after the end."""
+
+    @pytest.mark.parametrize("of", ["serial", "entry"])
+    async def test_the_last_word_that_a_key_leaked_counts(self, house: House, of: str) -> None:
+        key = new_key()
+        leaf = await house.leaf(WEB, key=key)
+        assert isinstance(leaf, Credential)
+        target = Target(kind=RevocationKind.SVID, serials=(leaf.serial,)) if of == "serial" else ENTRY
+        await house.end(target)
+        done = (await house.end(target, reason=Reason.KEY_COMPROMISE)).revocation
+        assert (done.denied, done.over, done.compromised) == (0, 0, 1)
+        assert done == await house.said(2)
+        assert (await house.audit())[-1]["facts"]["compromised"] == "1"  # type: ignore[index]  # a document
+        (listed,) = await house.store.read(lambda tx: tx.denials.of_authority(leaf.authority_id))
+        assert (listed.reason, listed.denied_at) == (Reason.KEY_COMPROMISE, NOW)
+        assert [row.revocation for row in await _ledger(house)] == [2]
+        if of == "entry":
+            for number in (1, 2):
+                await house.revoke.lift(number, actor="uid:0")
+        assert refused_as(await house.leaf(WEB, key=key), "found one that was revoked as compromised")
+        assert (await house.end(target, reason=Reason.SUPERSEDED)).revocation.compromised == 0
+        assert (await house.end(target, reason=Reason.KEY_COMPROMISE)).revocation.compromised == 0
+        assert [row.revocation for row in await _ledger(house)] == [2]
+
+    @pytest.mark.parametrize("after", [HOUR, timedelta(days=2)])
+    async def test_a_serial_that_is_over_is_compromised_however_long_ago_that_was(
+        self, house: House, after: timedelta
+    ) -> None:
+        key = new_key()
+        leaf = await house.leaf(WEB, key=key)
+        assert isinstance(leaf, Credential)
+        house.clock.advance(after)
+        done = await house.end(Target(kind=RevocationKind.SVID, serials=(leaf.serial,)), reason=Reason.KEY_COMPROMISE)
+        assert done.revocation.over + done.revocation.compromised == 1
+        assert refused_as(await house.leaf(WEB, key=key), "found one that was revoked as compromised")
+
+    async def test_it_concerns_nobody_else(self, house: House) -> None:
+        serials = await house.fill()
+        await house.end(replace(BEFORE, spiffe_id=path("/web")))
+        await house.end(ENTRY, dry_run=True, reason=Reason.KEY_COMPROMISE)
+        await house.end(Target(kind=RevocationKind.SVID, serials=(serials["db leaf"],)), reason=Reason.KEY_COMPROMISE)
+        assert [(await house.said(number)).compromised for number in (1, 2)] == [0, 0]
 
 
 class TestLifts:

@@ -1259,6 +1259,7 @@ class Revocation(_message.Message):
     LIFTED_AT_FIELD_NUMBER: _builtins.int
     LIFTED_BY_FIELD_NUMBER: _builtins.int
     OVER_FIELD_NUMBER: _builtins.int
+    COMPROMISED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """0: of a dry run"""
     reason: _builtins.str
@@ -1273,6 +1274,8 @@ class Revocation(_message.Message):
     lifted_by: _builtins.str
     over: _builtins.int
     """how many certificates it denied that had ended within a day, for the connections that may be open to who showed them"""
+    compromised: _builtins.int
+    """of keyCompromise: of how many certificates that had ended before the keys count as compromised by it"""
     @_builtins.property
     def target(self) -> Global___RevocationTarget: ...
     @_builtins.property
@@ -1296,10 +1299,11 @@ class Revocation(_message.Message):
         lifted_at: _timestamp_pb2.Timestamp | None = ...,
         lifted_by: _builtins.str = ...,
         over: _builtins.int = ...,
+        compromised: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "lifted_at", b"lifted_at", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "blocks", b"blocks", "change", b"change", "comment", b"comment", "denied", b"denied", "lifted_at", b"lifted_at", "lifted_by", b"lifted_by", "number", b"number", "over", b"over", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "blocks", b"blocks", "change", b"change", "comment", b"comment", "compromised", b"compromised", "denied", b"denied", "lifted_at", b"lifted_at", "lifted_by", b"lifted_by", "number", b"number", "over", b"over", "reason", b"reason", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,8 +34,10 @@ _OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM m
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
 
 _CACHED = 4096  # every mint reads all that stand
-_REVOCATION = "number, kind, target, reason, comment, actor, at, denied, over, change, lifted_at, lifted_by"
-_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int, int | None, str]
+_REVOCATION = (
+    "number, kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by"
+)
+_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int, int, int | None, str]
 _Argument: TypeAlias = str | int
 
 
@@ -47,12 +49,18 @@ class _Rows(NamedTuple):
     order: str = ""
 
 
-_LIVE = _Rows(LIVE_FROM, "not_after > :now")
+_LIVE = _Rows(LIVE_FROM, "revocation = 0 AND not_after > :now")
 _OVER = _Rows(
     _OPEN_FROM,
-    "kind = 'x509' AND not_after <= :now AND not_after > :reach",
+    "revocation = 0 AND kind = 'x509' AND not_after <= :now AND not_after > :reach",
     f" ORDER BY number DESC LIMIT {MAX_OVER}",
 )
+_NOT_COMPROMISED = (
+    "kind <> 'jwt' AND revocation <> :revocation"
+    " AND revocation NOT IN (SELECT number FROM revocation WHERE reason = 'keyCompromise')"
+)
+_ENDED = _Rows(f"min({LIVE_FROM}, {_OPEN_FROM})", f"revocation <> 0 AND not_after > :reach AND {_NOT_COMPROMISED}")
+_EVER_ENDED = _Rows("0", f"(revocation <> 0 OR not_after <= :reach) AND {_NOT_COMPROMISED}")
 
 
 class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -86,8 +94,8 @@ class SQLiteRevocations:
             selector="" if target.selector is None else str(target.selector),
         )
         added = self._connection.execute(
-            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, over, change, lifted_by)"
-            " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, '')",
+            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_by)"
+            " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, '')",
             (
                 target.kind.value,
                 msgspec.json.encode(document).decode(),
@@ -102,10 +110,12 @@ class SQLiteRevocations:
     def put(self, revocation: Revocation) -> None:
         """Note what became of one: what it denied, its change, its end."""
         self._connection.execute(
-            "UPDATE revocation SET denied = ?, over = ?, change = ?, lifted_at = ?, lifted_by = ? WHERE number = ?",
+            "UPDATE revocation SET denied = ?, over = ?, compromised = ?, change = ?, lifted_at = ?, lifted_by = ?"
+            " WHERE number = ?",
             (
                 revocation.denied,
                 revocation.over,
+                revocation.compromised,
                 revocation.change,
                 codec.optional_micros(revocation.lifted_at),
                 revocation.lifted_by,
@@ -180,6 +190,20 @@ class SQLiteDenials:
         )
         return Denied(live=live, over=over)
 
+    def compromise(self, where: Live, *, revocation: int, now: datetime) -> int:
+        """Let keys count as compromised of certificates that had ended before; how many those were."""
+        rows = _ENDED if where.serials is None else _EVER_ENDED
+        condition, arguments = _condition(rows, where, now)
+        found = self._connection.execute(
+            f"UPDATE credential SET revocation = :revocation WHERE {condition} RETURNING serial",  # noqa: S608 - our own texts
+            {**arguments, "revocation": revocation},
+        ).fetchall()
+        self._connection.execute(
+            "UPDATE denial SET is_compromised = 1 WHERE serial IN (SELECT value FROM json_each(?))",
+            (codec.texts_to_json(serial for (serial,) in found),),
+        )
+        return len(found)
+
     def count(self) -> int:
         """How many are kept."""
         return int(self._connection.execute("SELECT count(*) FROM denial").fetchone()[0])
@@ -204,10 +228,10 @@ class SQLiteDenials:
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
         """Those that this X.509 authority's list names, by their serials: they were live when they were denied."""
         rows = self._connection.execute(
-            "SELECT denial.serial, denial.denied_at, denial.ends_at, revocation.reason FROM denial"
+            "SELECT denial.serial, denial.denied_at, denial.ends_at, iif(is_compromised, ?, revocation.reason) FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
             " WHERE denial.authority_id = ? AND denial.is_listed = 1 ORDER BY denial.serial",
-            (authority_id,),
+            (Reason.KEY_COMPROMISE.value, authority_id),
         )
         return [
             DeniedCertificate(
@@ -305,12 +329,11 @@ def _moments(now: datetime) -> dict[str, int]:
 
 
 def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
-    """The condition of those rows that are named, and not denied yet."""
+    """The condition of those rows that are named."""
     conditions = [
         f"number >= {rows.first}",
         rows.condition,
         "state <> 'failed'",
-        "revocation = 0",
         "kind IN (SELECT value FROM json_each(:kinds))",
     ]
     arguments: dict[str, _Argument] = {**_moments(now), "kinds": codec.texts_to_json(sorted(where.kinds))}
@@ -342,7 +365,7 @@ def _known(row: _Row) -> Revocation:
 
 
 def _revocation(row: _Row) -> Revocation:
-    number, kind, document, reason, comment, actor, at, denied, over, change, lifted_at, lifted_by = row
+    number, kind, document, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by = row
     target = msgspec.json.decode(document, type=_Target)
     return Revocation(
         number=number,
@@ -362,6 +385,7 @@ def _revocation(row: _Row) -> Revocation:
         at=codec.from_micros(at),
         denied=denied,
         over=over,
+        compromised=compromised,
         change=change,
         lifted_at=codec.optional_moment(lifted_at),
         lifted_by=lifted_by,

@@ -221,6 +221,7 @@ _THIRD = (
         at INTEGER NOT NULL,
         denied INTEGER NOT NULL,
         over INTEGER NOT NULL,
+        compromised INTEGER NOT NULL,
         change INTEGER NOT NULL,
         lifted_at INTEGER,
         lifted_by TEXT NOT NULL
@@ -230,6 +231,7 @@ _THIRD = (
     CREATE INDEX revocation_standing ON revocation (number)
         WHERE lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')
     """,
+    # is_compromised: learned after it was denied; the reason that lists give.
     """
     CREATE TABLE denial (
         serial TEXT PRIMARY KEY NOT NULL,
@@ -238,7 +240,8 @@ _THIRD = (
         revocation INTEGER NOT NULL,
         denied_at INTEGER NOT NULL,
         ends_at INTEGER NOT NULL,
-        is_listed INTEGER NOT NULL
+        is_listed INTEGER NOT NULL,
+        is_compromised INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
