@@ -17,7 +17,7 @@ from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
-__all__ = ["CRLs", "Denials", "Denied", "Fallen", "Revocations", "Supersessions"]
+__all__ = ["CRLs", "Denials", "Denied", "Fallen", "Falling", "Revocations", "Supersessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,21 @@ class Fallen:
     audiences: tuple[str, ...]
     count: int
     ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Falling:
+    """What ends, or would.
+
+    Args:
+        groups: by SPIFFE ID, node, kind and audiences; the first thousand.
+        more: how many more groups there are.
+        count: credentials in all.
+    """
+
+    groups: Sequence[Fallen] = ()
+    more: int = 0
+    count: int = 0
 
 
 class Denied(NamedTuple):
@@ -70,8 +85,8 @@ class Denials(Protocol):
     A token can be denied until its end. So can a certificate, and for OPEN_FOR longer: connections may be open to whoever showed it.
     """
 
-    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
-        """What of live credentials `deny` would end, by SPIFFE ID, node, kind and audiences."""
+    def falling(self, where: Live, *, now: datetime) -> Falling:
+        """What of live credentials `deny` would end."""
 
     def is_any(self, where: Live, *, now: datetime) -> bool:
         """Whether `deny` would deny anything."""

@@ -11,11 +11,13 @@ from enum import StrEnum
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.decisions.names import is_reserved, node_id_of
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
 __all__ = [
+    "HINT_OF_A_GROUP",
     "MAX_OVER",
     "MAX_SERIALS",
     "Blocks",
@@ -27,6 +29,7 @@ __all__ = [
     "blocks_of",
     "check_comment",
     "check_serials",
+    "check_spiffe_id",
     "check_target",
     "lifted",
 ]
@@ -36,6 +39,9 @@ MAX_SERIALS = 100_000
 
 MAX_OVER = 50_000
 """The most certificates that were over which one command denies, the newest: every verifier keeps them for a day."""
+
+HINT_OF_A_GROUP = "its members: cognomen revoke selector, or revoke node"
+"""What an operator does who names a node group."""
 
 _MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
 _MAX_COMMENT = 1024
@@ -150,7 +156,8 @@ class Live:
     Args:
         any_of: of serials, entries and nodes, one is enough.
         below: those of every SPIFFE ID below `spiffe_id`, too.
-        issued_until: those that were issued then or before.
+        issued_until: those that were issued then or before, tokens by their iat; and those of a moment that is still to come, which
+            were signed while the clock was ahead.
     """
 
     kinds: frozenset[CredentialKind] = _WORKLOADS
@@ -249,6 +256,27 @@ def check_target(target: Target, *, now: datetime) -> None:
         raise Refused(
             Kind.INVALID,
             f"before: expected a moment of the past, found {target.before.isoformat()} at {now.isoformat()}",
+        )
+
+
+def check_spiffe_id(spiffe_id: SpiffeID, *, is_group: bool) -> None:
+    """Refuse a SPIFFE ID that no workload can have: naming it would end nothing, and block nobody.
+
+    Args:
+        is_group: node groups have it, and no workload.
+
+    Raises:
+        Refused: INVALID
+    """
+    if is_reserved(spiffe_id):
+        node_id = node_id_of(spiffe_id)
+        hint = "the issuer's own: cognomen authority" if node_id is None else f"cognomen revoke node {node_id}"
+        raise Refused(Kind.INVALID, f"spiffe_id: expected a workload's, found {spiffe_id}", hint=hint)
+    if is_group:
+        raise Refused(
+            Kind.INVALID,
+            f"spiffe_id: expected a workload's, found {spiffe_id} of a node group",
+            hint=HINT_OF_A_GROUP,
         )
 
 

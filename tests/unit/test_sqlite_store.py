@@ -137,8 +137,8 @@ async def test_a_file_of_the_release_before_revocation_keeps_its_rows_and_has_no
         ]
         assert list(await store.read(lambda tx: tx.entries.get([EntryID("e1")]))) == ["e1"]
         assert await store.read(lambda tx: (tx.revocations.standing(), list(tx.denials.all()))) == ([], [])
-        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=NOW))
-        assert [(one.node_id, one.count) for one in fallen] == [("n1", 1)]
+        falling = await store.read(lambda tx: tx.denials.falling(Live(), now=NOW))
+        assert [(one.node_id, one.count) for one in falling.groups] == [("n1", 1)]
         assert broken_link(await store.read(lambda tx: tx.audit.rows(after=0, limit=9))) is None
     async with opened(path) as store:
         assert (await store.read(lambda tx: tx.changes.head())).number == 1
@@ -155,8 +155,8 @@ async def test_what_is_over_is_not_read_again_and_an_authority_does_not_hold_tha
         await store.write(lambda tx: tx.denials.prune(ended_before=now, now=now))
         with raw(path) as connection:
             assert connection.execute("SELECT live_from FROM meta").fetchone() == (3,)
-        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=now))
-        assert [one.kind for one in fallen] == [CredentialKind.X509]
+        falling = await store.read(lambda tx: tx.denials.falling(Live(), now=now))
+        assert [one.kind for one in falling.groups] == [CredentialKind.X509]
 
 
 async def test_what_ended_too_long_ago_to_be_denied_is_not_read_again(path: Path) -> None:

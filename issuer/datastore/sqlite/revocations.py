@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from sqlite_utils import Database
 
-from issuer.datastore.revocationport import Denied, Fallen
+from issuer.datastore.revocationport import Denied, Fallen, Falling
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
@@ -33,6 +33,7 @@ LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM me
 _OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
 
+_MOST_GROUPS = 1000  # so that an answer is small whatever ends
 _CACHED = 4096  # every mint reads all that stand
 _REVOCATION = (
     "number, kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by"
@@ -153,25 +154,30 @@ class SQLiteDenials:
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
-    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
-        """What of live credentials `deny` would end, by SPIFFE ID, node, kind and audiences."""
+    def falling(self, where: Live, *, now: datetime) -> Falling:
+        """What of live credentials `deny` would end."""
         condition, arguments = _condition(_LIVE, where, now)
         rows = self._connection.execute(
-            f"SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after) FROM credential WHERE {condition}"  # noqa: S608 - our own texts
-            " GROUP BY kind, spiffe_id, node_id, audiences ORDER BY spiffe_id, node_id, kind, audiences",
+            "SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after), count(*) OVER (), sum(count(*)) OVER ()"  # noqa: S608 - our own texts
+            f" FROM credential WHERE {condition} GROUP BY kind, spiffe_id, node_id, audiences"
+            f" ORDER BY spiffe_id, node_id, kind, audiences LIMIT {_MOST_GROUPS}",
             arguments,
-        )
-        return [
+        ).fetchall()
+        if not rows:
+            return Falling()
+        *_, groups, count = rows[0]
+        found = [
             Fallen(
                 kind=CredentialKind(kind),
                 spiffe_id=codec.spiffe_id(spiffe_id),
                 node_id=None if node_id is None else NodeID(node_id),
                 audiences=codec.texts_from_json(audiences),
-                count=count,
+                count=alike,
                 ends_at=codec.from_micros(ends_at),
             )
-            for kind, spiffe_id, node_id, audiences, count, ends_at in rows
+            for kind, spiffe_id, node_id, audiences, alike, ends_at, *_ in rows
         ]
+        return Falling(groups=found, more=groups - len(found), count=count)
 
     def is_any(self, where: Live, *, now: datetime) -> bool:
         """Whether `deny` would deny anything."""
@@ -354,7 +360,10 @@ def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, 
         else:
             conditions.append("spiffe_id = :spiffe_id")
     if where.issued_until is not None:
-        conditions.append("issued_at <= :issued_until")
+        # An iat is in whole seconds. What is of the future was signed before now, while the clock was ahead, and nobody knows when.
+        conditions.append(
+            "(iif(kind = 'jwt', issued_at - issued_at % 1000000, issued_at) <= :issued_until OR issued_at > :now)"
+        )
         arguments["issued_until"] = codec.to_micros(where.issued_until)
     return " AND ".join(conditions), arguments
 
