@@ -32,7 +32,7 @@ from issuer.decisions.revocation import (
     lifted,
 )
 from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.queries import all_nodes_in, groups_in
+from issuer.queries import all_nodes_in, entries_in, groups_in
 from svid.clock import Clock
 from svid.entry import EntryID, RegistrationEntry
 
@@ -40,7 +40,6 @@ __all__ = ["Revoke", "Revoked", "all_of_node", "deny_in", "end_in"]
 
 log = structlog.get_logger(__name__)
 
-_PAGE = 1000
 _ALL_OF_A_NODE = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
 
 
@@ -286,22 +285,15 @@ def _named(tx: Transaction, target: Target) -> _Named:
             found = list(tx.entries.get(target.entry_ids).values())
             return _Named(live=Live(entry_ids=target.entry_ids), entries=found)
         case RevocationKind.SPIFFE_ID:
-            found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
+            found = list(entries_in(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below)))
             return _Named(live=Live(spiffe_id=target.spiffe_id, below=target.below), entries=found)
         case RevocationKind.SELECTOR:
-            found = _entries(tx, EntryFilter(selector=target.selector))
+            found = list(entries_in(tx, EntryFilter(selector=target.selector)))
             nodes = [node.id for node in all_nodes_in(tx) if target.selector in node.selectors]
             live = Live(entry_ids=[entry.id for entry in found], node_ids=nodes, any_of=True)
             return _Named(live=live, entries=found, nodes=nodes)
         case RevocationKind.NODE:
             return _Named(live=Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids), nodes=target.node_ids)
-
-
-def _entries(tx: Transaction, where: EntryFilter) -> list[RegistrationEntry]:
-    entries: list[RegistrationEntry] = []
-    while page := tx.entries.find(where, after=entries[-1].id if entries else "", limit=_PAGE):
-        entries += page
-    return entries
 
 
 def _ban(tx: Transaction, node_ids: Iterable[NodeID]) -> None:

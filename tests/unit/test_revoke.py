@@ -13,7 +13,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin_revocations import list_revocations, revoke
-from issuer.datastore.port import LedgerFilter
+from issuer.datastore.port import EntryFilter, LedgerFilter
 from issuer.datastore.revocationport import Falling
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node, NodeState
@@ -32,6 +32,7 @@ from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.revoke import Revoke, Revoked
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
+from issuer.queries import list_blocked
 from svid.denials import KEPT_FOR, OPEN_FOR
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID, KeyKind, SigningKey, generate_private_key, public_key_to_der
@@ -719,6 +720,15 @@ async def test_every_revocation_is_on_one_page_whatever_its_size(house: House, l
             break
         before = int(page.next_page_token)
     assert found == [3, 2, 1]
+
+
+@pytest.mark.parametrize("where", [EntryFilter(), EntryFilter(selector=Selector("unix", "uid:1"))], ids=["all", "uid"])
+async def test_a_blocked_entry_is_found_behind_a_thousand_of_other_nodes(house: House, where: EntryFilter) -> None:
+    others = [an_entry(f"/x{n}", entry_id=f"a{n:05}", of="unix:uid:1", parent="/elsewhere") for n in range(1000)]
+    await house.store.write(lambda tx: tx.entries.insert(others))
+    await house.end(ENTRY)
+    found = await list_blocked(house.store, where, N1, now=NOW, limit=9)
+    assert [(entry.id, revocation.number) for entry, revocation in found] == [(WEB.id, 1)]
 
 
 async def test_an_answer_shows_a_thousand_groups_and_counts_the_rest(house: House) -> None:
