@@ -12,7 +12,7 @@ from issuer.decisions.audit import Credential, NodeID
 from issuer.decisions.authority import AuthorityState, bundle_of, tainted_ids
 from issuer.decisions.entitlement import blocked_by, parents_of
 from issuer.decisions.names import issuer_id, node_id_of
-from issuer.decisions.revocation import Blocks, Revocation, blocks_of
+from issuer.decisions.revocation import Blocks, Revocation
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SpiffeIDError
@@ -65,7 +65,7 @@ def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[Registrati
 
 def blocks_in(tx: Transaction) -> Blocks:
     """Who gets nothing signed any more, as this transaction sees it."""
-    return blocks_of(tx.revocations.standing())
+    return tx.revocations.blocks()
 
 
 def parents_in(tx: Transaction, node: Node, *, blocks: Blocks, now: datetime) -> frozenset[SpiffeID]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
-from issuer.decisions.revocation import Live, Revocation
+from issuer.decisions.revocation import Blocks, Live, Revocation
 from issuer.decisions.supersession import Holding, Supersession
 from svid.denials import Denial
 from svid.entry import EntryID
@@ -77,6 +77,9 @@ class Revocations(Protocol):
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
+
+    def blocks(self) -> Blocks:
+        """What those block; it costs little until one of them changes."""
 
 
 class Denials(Protocol):

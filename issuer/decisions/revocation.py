@@ -18,6 +18,7 @@ from svid.spiffeid import SpiffeID
 
 __all__ = [
     "HINT_OF_A_GROUP",
+    "MAX_BLOCKED",
     "MAX_OVER",
     "MAX_SERIALS",
     "Blocks",
@@ -28,6 +29,7 @@ __all__ = [
     "Target",
     "blocks_of",
     "check_comment",
+    "check_room",
     "check_serials",
     "check_spiffe_id",
     "check_target",
@@ -36,6 +38,9 @@ __all__ = [
 
 MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
+
+MAX_BLOCKED = 20_000
+"""The most that blocks which stand may name together: every change of them is read as a whole."""
 
 MAX_OVER = 50_000
 """The most certificates that were over which one command denies, the newest: every verifier keeps them for a day."""
@@ -176,12 +181,14 @@ class Blocks:
 
     Args:
         below: the SPIFFE IDs, as texts, that are blocked with all that lies below them.
+        named: how many of all these the revocations name, those included that several name.
     """
 
     entry_ids: frozenset[EntryID] = frozenset()
     spiffe_ids: frozenset[SpiffeID] = frozenset()
     below: frozenset[str] = frozenset()
     selectors: frozenset[Selector] = frozenset()
+    named: int = 0
 
     def entry(self, entry: RegistrationEntry) -> bool:
         """Whether this entry is blocked."""
@@ -215,7 +222,27 @@ def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
         spiffe_ids=frozenset(one.spiffe_id for one in named if one.spiffe_id is not None and not one.below),
         below=frozenset(str(one.spiffe_id) for one in named if one.below),
         selectors=frozenset(one.selector for one in standing if one.selector is not None),
+        named=sum(map(_named_by, standing)),
     )
+
+
+def _named_by(target: Target) -> int:
+    return len(target.entry_ids) or 1
+
+
+def check_room(target: Target, blocks: Blocks) -> None:
+    """Let one more block stand beside these.
+
+    Raises:
+        Refused: EXHAUSTED
+    """
+    if target.is_block and (wanted := blocks.named + _named_by(target)) > MAX_BLOCKED:
+        raise Refused(
+            Kind.EXHAUSTED,
+            f"target: expected at most {MAX_BLOCKED} that blocks name, found {wanted}",
+            hint="lift those that nobody needs (cognomen revoke list, lift), or block many by one:"
+            " cognomen revoke spiffe-id --below; svid and issued-before block nobody",
+        )
 
 
 def check_comment(comment: str) -> None:

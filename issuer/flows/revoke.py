@@ -26,6 +26,7 @@ from issuer.decisions.revocation import (
     RevocationKind,
     Target,
     check_comment,
+    check_room,
     check_serials,
     check_spiffe_id,
     check_target,
@@ -218,6 +219,7 @@ def _check(tx: Transaction, asked: Revocation) -> None:
     target = asked.target
     check_comment(asked.comment)
     check_target(target, now=asked.at)
+    check_room(target, tx.revocations.blocks())
     match target.kind:
         case RevocationKind.SVID:
             check_serials(target.serials, tx.ledger.among(target.serials))

@@ -172,6 +172,33 @@ async def test_what_was_issued_until_a_moment_falls(store: Datastore, where: Liv
     assert await deny(store, where, now=NOW + 2 * SECOND) == fell
 
 
+async def test_blocks_are_those_that_stand_in_the_transaction_that_asks(store: Datastore) -> None:
+    uid = Target(kind=RevocationKind.SELECTOR, selector=Selector("unix", "uid:1"))
+    web = Target(kind=RevocationKind.ENTRY, entry_ids=(EntryID("web"),))
+
+    async def blocks() -> tuple[object, ...]:
+        found = await store.read(lambda tx: tx.revocations.blocks())
+        return found.entry_ids, found.selectors, found.named
+
+    def fail(tx: Transaction) -> None:
+        tx.revocations.add(said(uid))
+        assert tx.revocations.blocks().named == 1
+        raise LookupError
+
+    assert await blocks() == (frozenset(), frozenset(), 0)
+    with pytest.raises(LookupError):
+        await store.write(fail)
+    assert await blocks() == (frozenset(), frozenset(), 0)
+    first = await store.write(lambda tx: tx.revocations.add(said(web)))
+    second = await store.write(lambda tx: tx.revocations.add(said(uid)))
+    await store.write(lambda tx: tx.revocations.add(said()))
+    assert await blocks() == ({"web"}, {uid.selector}, 2)
+    for number, left in ((first, (frozenset(), {uid.selector}, 1)), (second, (frozenset(), frozenset(), 0))):
+        row = said(web if number == first else uid, number=number, lifted_at=NOW, lifted_by="uid:0")
+        await store.write(lambda tx, row=row: tx.revocations.put(row))  # type: ignore[misc]  # bound at once
+        assert await blocks() == left
+
+
 async def test_what_fell_before_does_not_fall_again_and_keeps_the_revocation_that_ended_it(store: Datastore) -> None:
     await record(store, *SEVERAL)
     assert await deny(store, Live(entry_ids=[EntryID("b")])) == [3]

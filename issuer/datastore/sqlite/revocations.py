@@ -4,9 +4,9 @@ What is live is looked for from `meta.live_from` on, what was so within a day fr
 which keep the order of its rows; in all of it only after the clock was set back by minutes.
 """
 
+import secrets
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -16,7 +16,7 @@ from issuer.datastore.revocationport import Denied, Fallen, Falling
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
-from issuer.decisions.revocation import MAX_OVER, Live, Reason, Revocation, RevocationKind, Target
+from issuer.decisions.revocation import MAX_OVER, Blocks, Live, Reason, Revocation, RevocationKind, Target, blocks_of
 from svid.denials import KEPT_FOR, OPEN_FOR, Denial, number_of_jti
 from svid.entry import EntryID
 from svid.keys import KeyID
@@ -34,7 +34,10 @@ _OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM m
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
 
 _MOST_GROUPS = 1000  # so that an answer is small whatever ends
-_CACHED = 4096  # every mint reads all that stand
+_KEPT = 4  # of different moments, which transactions that go on still see
+_blocks: dict[str, Blocks] = {}
+"""By meta.blocks: every mint reads them. What was rolled back has a name that nobody asks for again."""
+
 _REVOCATION = (
     "number, kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by"
 )
@@ -106,6 +109,7 @@ class SQLiteRevocations:
                 codec.to_micros(revocation.at),
             ),
         )
+        self._name_blocks_anew(revocation)
         return int(added.lastrowid or 0)
 
     def put(self, revocation: Revocation) -> None:
@@ -123,6 +127,7 @@ class SQLiteRevocations:
                 revocation.number,
             ),
         )
+        self._name_blocks_anew(revocation)
 
     def get(self, number: int) -> Revocation | None:
         """One of them."""
@@ -141,7 +146,22 @@ class SQLiteRevocations:
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
-        return [*map(_known, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
+        return [*map(_revocation, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
+
+    def blocks(self) -> Blocks:
+        """What those that block somebody block; read anew only after a change of them."""
+        (name,) = self._connection.execute("SELECT blocks FROM meta").fetchone()
+        found = _blocks.get(name)
+        if found is None:
+            found = blocks_of(self.standing())
+            if len(_blocks) >= _KEPT:
+                _blocks.clear()
+            _blocks[name] = found
+        return found
+
+    def _name_blocks_anew(self, changed: Revocation) -> None:
+        if changed.target.is_block:
+            self._connection.execute("UPDATE meta SET blocks = ?", (secrets.token_hex(16),))
 
     def _select(self, where: str, *arguments: int) -> Iterator[_Row]:
         query = f"SELECT {_REVOCATION} FROM revocation WHERE {where}"  # noqa: S608 - our own texts
@@ -366,11 +386,6 @@ def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, 
         )
         arguments["issued_until"] = codec.to_micros(where.issued_until)
     return " AND ".join(conditions), arguments
-
-
-@lru_cache(maxsize=_CACHED)
-def _known(row: _Row) -> Revocation:
-    return _revocation(row)
 
 
 def _revocation(row: _Row) -> Revocation:

@@ -210,6 +210,8 @@ _THIRD = (
     "ALTER TABLE meta ADD COLUMN restored_at INTEGER",
     "ALTER TABLE meta ADD COLUMN backup_of INTEGER",
     "ALTER TABLE meta ADD COLUMN open_from INTEGER NOT NULL DEFAULT 0",
+    # Another text, drawn at random, after each change of what is blocked.
+    "ALTER TABLE meta ADD COLUMN blocks TEXT NOT NULL DEFAULT ''",
     """
     CREATE TABLE revocation (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
