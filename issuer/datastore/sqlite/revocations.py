@@ -1,7 +1,8 @@
 """Revocations and denials in SQLite: what operators said, and the rows of the ledger that ended by it.
 
-What is live is looked for from `meta.live_from` on, what was so within a day from `meta.open_from` on, and both by the ledger's indexes,
-which keep the order of its rows; in all of it only after the clock was set back by minutes.
+What is live is looked for from `meta.live_from` on, what was so within a day from `meta.open_from` on, by the ledger's indexes, which
+keep the order of its rows. What is live of everybody is looked for from `meta.short_from` on, and among the few that live for long. In
+all of the ledger only after the clock was set back by minutes.
 """
 
 import secrets
@@ -22,13 +23,18 @@ from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 
-__all__ = ["LIVE_FROM", "SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
+__all__ = ["LIVE", "LIVE_FROM", "SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
 _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
 LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
 """From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
+
+_IS_LONG = "not_after - issued_at > 7200000000"  # as the index says it
+_SHORT_FROM = "(SELECT CASE WHEN live_at <= :now THEN short_from ELSE 0 END FROM meta)"
+LIVE = f"(number >= {_SHORT_FROM} OR ({_IS_LONG} AND not_after > :now)) AND not_after > :now"
+"""Which rows are live at :now, whoever they are of: one that lives for a day has nobody read what was signed in the hours since."""
 
 _OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
@@ -46,25 +52,30 @@ _Argument: TypeAlias = str | int
 
 
 class _Rows(NamedTuple):
-    """Rows of the ledger: from where on they are, what they are, and which of them where there are too many."""
+    """Rows of the ledger: what they are, from where on they are, and which of them where there are too many.
 
-    first: str
+    Args:
+        first: bounds what an index finds by who they are of.
+    """
+
     condition: str
+    first: str
     order: str = ""
 
 
-_LIVE = _Rows(LIVE_FROM, "revocation = 0 AND not_after > :now")
+_LIVE = _Rows(f"revocation = 0 AND {LIVE}", LIVE_FROM)
 _OVER = _Rows(
+    f"revocation = 0 AND kind = 'x509' AND not_after <= :now AND not_after > :reach AND number >= {_OPEN_FROM}",
     _OPEN_FROM,
-    "revocation = 0 AND kind = 'x509' AND not_after <= :now AND not_after > :reach",
     f" ORDER BY number DESC LIMIT {MAX_OVER}",
 )
 _NOT_COMPROMISED = (
     "kind <> 'jwt' AND revocation <> :revocation"
     " AND revocation NOT IN (SELECT number FROM revocation WHERE reason = 'keyCompromise')"
 )
-_ENDED = _Rows(f"min({LIVE_FROM}, {_OPEN_FROM})", f"revocation <> 0 AND not_after > :reach AND {_NOT_COMPROMISED}")
-_EVER_ENDED = _Rows("0", f"(revocation <> 0 OR not_after <= :reach) AND {_NOT_COMPROMISED}")
+_DAY_FROM = f"min({LIVE_FROM}, {_OPEN_FROM})"
+_ENDED = _Rows(f"revocation <> 0 AND not_after > :reach AND {_NOT_COMPROMISED} AND number >= {_DAY_FROM}", _DAY_FROM)
+_EVER_ENDED = _Rows(f"(revocation <> 0 OR not_after <= :reach) AND {_NOT_COMPROMISED}", "0")
 
 
 class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -292,7 +303,9 @@ class SQLiteDenials:
         self._connection.execute(
             "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
             f"(SELECT number FROM credential WHERE number >= {LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
-            f" ORDER BY number LIMIT 1), {end}), open_from = coalesce("
+            f" ORDER BY number LIMIT 1), {end}), short_from = coalesce("
+            f"(SELECT number FROM credential WHERE number >= {_SHORT_FROM} AND kind <> 'authority' AND not_after > :now"
+            f" AND NOT {_IS_LONG} ORDER BY number LIMIT 1), {end}), open_from = coalesce("
             f"(SELECT number FROM credential WHERE number >= {_OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
             f" ORDER BY number LIMIT 1), {end})",
             _moments(now - _SET_BACK),
@@ -357,7 +370,6 @@ def _moments(now: datetime) -> dict[str, int]:
 def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
     """The condition of those rows that are named."""
     conditions = [
-        f"number >= {rows.first}",
         rows.condition,
         "state <> 'failed'",
         "kind IN (SELECT value FROM json_each(:kinds))",
@@ -378,7 +390,7 @@ def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, 
                 "(+spiffe_id = :spiffe_id OR (+spiffe_id > :spiffe_id || '/' AND +spiffe_id < :spiffe_id || '0'))"
             )
         else:
-            conditions.append("spiffe_id = :spiffe_id")
+            conditions.append(f"number >= {rows.first} AND spiffe_id = :spiffe_id")
     if where.issued_until is not None:
         # An iat is in whole seconds. What is of the future was signed before now, while the clock was ahead, and nobody knows when.
         conditions.append(

@@ -201,11 +201,15 @@ _THIRD = (
     "ALTER TABLE node ADD COLUMN current_since INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
-    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; of certificates of workloads
-    # before open_from, none could be denied any more.
+    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; rows before short_from that
+    # live for no longer than two hours likewise; of certificates of workloads before open_from, none could be denied any more.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE meta ADD COLUMN short_from INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX credential_long ON credential (not_after) WHERE not_after - issued_at > 7200000000",
+    "CREATE INDEX credential_revoked ON credential (number) WHERE revocation > 0",
+    "CREATE INDEX credential_of_authorities ON credential (number) WHERE kind = 'authority'",
     # NULL: this store came from no backup.
     "ALTER TABLE meta ADD COLUMN restored_at INTEGER",
     "ALTER TABLE meta ADD COLUMN backup_of INTEGER",
