@@ -91,8 +91,8 @@ class Denials(Protocol):
     def falling(self, where: Live, *, now: datetime) -> Falling:
         """What of live credentials `deny` would end."""
 
-    def is_any(self, where: Live, *, now: datetime) -> bool:
-        """Whether `deny` would deny anything."""
+    def is_any(self, where: Live, *, now: datetime, is_leak: bool = False) -> bool:
+        """Whether `deny` would deny anything; of a leak: or `compromise` find anything."""
 
     def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
         """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""

@@ -39,6 +39,7 @@ _SECOND = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=5)
 _EXTENSIONS = 0xA0
 _ENTRY_BYTES = 52  # of the longest
+_LEAK = der.extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
 _FRAME_BYTES = 1024  # of what is around the entries: less than that
 
 LARGE_BYTES = 1 << 20
@@ -119,11 +120,13 @@ def is_due(last: SignedCRL | None, denied: Iterable[DeniedCertificate], *, now: 
         return True
     denied = list(denied)
     try:
-        count = len(CRL.from_der(last.der))
+        listed = set(CRL.from_der(last.der).numbers())
     except CRLError:  # the store's file was bent
         return True
+    # Of what is listed only this may change: that a key leaked is often learned later.
+    leaks = sum(one.reason is Reason.KEY_COMPROMISE for one in denied)
+    says_so = listed == {one.serial for one in denied} and last.der.count(_LEAK) == leaks
     leaving = now - KEPT_FOR
-    says_so = count == len(denied) and _entries(_in_order(denied)) in last.der
     return not says_so or any(last.this_update <= one.ends_at < leaving for one in denied)
 
 
@@ -153,7 +156,7 @@ def next_draft(
         number=max(0 if last is None else last.number + 1, int(now.timestamp() * 1000)),
         this_update=now.replace(microsecond=0),
         next_update=authority.not_after,
-        denied=tuple(_in_order(denied)),
+        denied=tuple(sorted(denied, key=lambda one: one.serial)),
     )
 
 
@@ -194,7 +197,7 @@ class ListForm:
 
         Source: RFC 5280 5.1, 5.2
         """
-        entries = _entries(draft.denied)
+        entries = b"".join(map(_entry, draft.denied))
         return der.tlv(
             der.SEQUENCE,
             der.integer(1),
@@ -211,14 +214,6 @@ class ListForm:
     def signed(self, to_be_signed: bytes, signature: bytes) -> bytes:
         """Write the list."""
         return der.signed(to_be_signed, self._kind, signature)
-
-
-def _in_order(denied: Iterable[DeniedCertificate]) -> list[DeniedCertificate]:
-    return sorted(denied, key=lambda one: one.serial)
-
-
-def _entries(denied: Iterable[DeniedCertificate]) -> bytes:
-    return b"".join(map(_entry, denied))
 
 
 def _entry(denied: DeniedCertificate) -> bytes:

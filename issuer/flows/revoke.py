@@ -207,7 +207,8 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
 
 def end_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation | None:
     """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
-    return deny_in(tx, asked, live) if tx.denials.is_any(live, now=asked.at) else None
+    is_leak = asked.reason is Reason.KEY_COMPROMISE
+    return deny_in(tx, asked, live) if tx.denials.is_any(live, now=asked.at, is_leak=is_leak) else None
 
 
 def all_of_node(node_id: NodeID) -> Live:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin_revocations import list_revocations, revoke
-from issuer.datastore.port import EntryFilter, LedgerFilter
+from issuer.datastore.port import EntryFilter, LedgerFilter, Transaction
 from issuer.datastore.revocationport import Falling
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node, NodeState
@@ -29,7 +29,7 @@ from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
-from issuer.flows.revoke import Revoke, Revoked
+from issuer.flows.revoke import Revoke, Revoked, all_of_node, end_in
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
 from issuer.queries import list_blocked
@@ -615,6 +615,25 @@ class TestLearnedLater:
         done = await house.end(Target(kind=RevocationKind.SVID, serials=(leaf.serial,)), reason=Reason.KEY_COMPROMISE)
         assert done.revocation.over + done.revocation.compromised == 1
         assert refused_as(await house.leaf(WEB, key=key), "found one that was revoked as compromised")
+
+    async def test_a_node_that_is_sent_away_for_a_leak_leaves_no_key_that_is_certified_again(
+        self, house: House
+    ) -> None:
+        key = new_key()
+        leaf = await house.leaf(DB, N2, key=key)
+        assert isinstance(leaf, Credential)
+        await house.end(Target(kind=RevocationKind.SVID, serials=(leaf.serial,)))
+
+        def end(reason: Reason) -> Callable[[Transaction], Revocation | None]:
+            asked = Revocation(target=NODE, reason=reason, comment="", actor="issuer", at=NOW)
+            return lambda tx: end_in(tx, asked, all_of_node(N2.id))
+
+        assert await house.store.write(end(Reason.CESSATION_OF_OPERATION)) is None
+        ended = await house.store.write(end(Reason.KEY_COMPROMISE))
+        assert ended is not None
+        assert (ended.denied, ended.compromised) == (0, 1)
+        assert await house.store.write(end(Reason.KEY_COMPROMISE)) is None
+        assert refused_as(await house.leaf(DB, N2, key=key), "found one that was revoked as compromised")
 
     async def test_it_concerns_nobody_else(self, house: House) -> None:
         serials = await house.fill()

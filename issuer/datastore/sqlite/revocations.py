@@ -210,11 +210,14 @@ class SQLiteDenials:
         ]
         return Falling(groups=found, more=groups - len(found), count=count)
 
-    def is_any(self, where: Live, *, now: datetime) -> bool:
-        """Whether `deny` would deny anything."""
-        looks = (_condition(rows, where, now) for rows in (_LIVE, _OVER))
+    def is_any(self, where: Live, *, now: datetime, is_leak: bool = False) -> bool:
+        """Whether `deny` would deny anything; of a leak: or `compromise` find anything."""
+        looks = (_condition(rows, where, now) for rows in (_LIVE, _OVER, *([_ended(where)] if is_leak else [])))
         return any(
-            self._connection.execute(f"SELECT 1 FROM credential WHERE {condition} LIMIT 1", arguments).fetchone()  # noqa: S608 - our own texts
+            self._connection.execute(
+                f"SELECT 1 FROM credential WHERE {condition} LIMIT 1",  # noqa: S608 - our own texts
+                {**arguments, "revocation": 0},
+            ).fetchone()
             for condition, arguments in looks
         )
 
@@ -229,8 +232,7 @@ class SQLiteDenials:
 
     def compromise(self, where: Live, *, revocation: int, now: datetime) -> int:
         """Let keys count as compromised of certificates that had ended before; how many those were."""
-        rows = _ENDED if where.serials is None else _EVER_ENDED
-        condition, arguments = _condition(rows, where, now)
+        condition, arguments = _condition(_ended(where), where, now)
         found = self._connection.execute(
             f"UPDATE credential SET revocation = :revocation WHERE {condition} RETURNING serial",  # noqa: S608 - our own texts
             {**arguments, "revocation": revocation},
@@ -360,6 +362,11 @@ class SQLiteCRLs:
     def delete(self, authority_id: KeyID) -> None:
         """Remove that of an authority; one that is not there is fine."""
         self._connection.execute("DELETE FROM crl WHERE authority_id = ?", (authority_id,))
+
+
+def _ended(where: Live) -> _Rows:
+    """Those that had ended before and may be compromised: what is named by serial is found however old it is."""
+    return _ENDED if where.serials is None else _EVER_ENDED
 
 
 def _moments(now: datetime) -> dict[str, int]:
