@@ -235,7 +235,7 @@ def _check(tx: Transaction, asked: Revocation) -> None:
             pass
     if target.spiffe_id is not None:
         groups = [one for one in groups_in(tx, target.spiffe_id.trust_domain) if one.spiffe_id == target.spiffe_id]
-        named = _named(tx, target).entries if groups else ()
+        named = entries_in(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below)) if groups else ()
         check_spiffe_id(target.spiffe_id, is_group=bool(groups) and all(map(is_group, named)))
 
 

@@ -327,11 +327,12 @@ class TestOneTransaction:
             assert refused.value.hint
         assert await house.revoke.find(before=0, limit=9) == []
 
-    async def test_what_a_node_group_shares_its_path_with_ends(self, house: House) -> None:
+    @pytest.mark.parametrize("target", [WEB_ALONE, replace(BEFORE, spiffe_id=path("/web"))], ids=lambda one: one.kind)
+    async def test_what_a_node_group_shares_its_path_with_ends(self, house: House, target: Target) -> None:
         group = an_entry("/web", entry_id="g", of="join_token:label:team:db")
         await house.store.write(lambda tx: tx.entries.insert([replace(group, parent_id=issuer_id(TRUST_DOMAIN))]))
         await house.fill()
-        assert (await house.end(WEB_ALONE)).revocation.denied == 2
+        assert (await house.end(target)).revocation.denied == 2
 
     async def test_a_nodes_own_id_is_answered_by_the_command_that_ends_it(self, house: House) -> None:
         with pytest.raises(Refused) as refused:

@@ -16,14 +16,14 @@ from sqlite_utils import Database
 from issuer.datastore.revocationport import Denied, Fallen, Falling
 from issuer.datastore.sqlite import codec
 from issuer.decisions.audit import CredentialKind, NodeID
-from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.crl import DeniedCertificate
 from issuer.decisions.revocation import MAX_OVER, Blocks, Live, Reason, Revocation, RevocationKind, Target, blocks_of
 from svid.denials import KEPT_FOR, OPEN_FOR, Denial, number_of_jti
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 
-__all__ = ["LIVE", "LIVE_FROM", "SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
+__all__ = ["LIVE", "LIVE_FROM", "SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
@@ -331,37 +331,6 @@ class SQLiteDenials:
             if (number := number_of_jti(serial)) is not None:
                 longer = timedelta() if kind == CredentialKind.JWT else OPEN_FOR
                 yield Denial(number, codec.from_micros(ends_at) + longer)
-
-
-class SQLiteCRLs:
-    """The newest certificate revocation list of each authority."""
-
-    def __init__(self, database: Database) -> None:
-        self._connection = database.conn
-
-    def get(self, authority_id: KeyID) -> SignedCRL | None:
-        """That of one authority."""
-        row = self._connection.execute(
-            "SELECT number, this_update, der FROM crl WHERE authority_id = ?", (authority_id,)
-        ).fetchone()
-        if row is None:
-            return None
-        number, this_update, der = row
-        return SignedCRL(
-            authority_id=authority_id, number=number, this_update=codec.optional_moment(this_update), der=der
-        )
-
-    def put(self, crl: SignedCRL) -> None:
-        """Add one, or overwrite the one of that authority."""
-        self._connection.execute(
-            "INSERT INTO crl (authority_id, number, this_update, der) VALUES (?, ?, ?, ?) ON CONFLICT (authority_id)"
-            " DO UPDATE SET number = excluded.number, this_update = excluded.this_update, der = excluded.der",
-            (crl.authority_id, crl.number, codec.optional_micros(crl.this_update), crl.der),
-        )
-
-    def delete(self, authority_id: KeyID) -> None:
-        """Remove that of an authority; one that is not there is fine."""
-        self._connection.execute("DELETE FROM crl WHERE authority_id = ?", (authority_id,))
 
 
 def _ended(where: Live) -> _Rows:
