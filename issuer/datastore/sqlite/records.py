@@ -15,7 +15,7 @@ from cognomen.daemon.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import LedgerFilter, Use
 from issuer.datastore.sqlite import codec
-from issuer.datastore.sqlite.revocations import LIVE, LIVE_FROM
+from issuer.datastore.sqlite.marks import LIVE, LIVE_FROM
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.minting import Holder

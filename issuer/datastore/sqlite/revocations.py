@@ -1,8 +1,6 @@
 """Revocations and denials in SQLite: what operators said, and the rows of the ledger that ended by it.
 
-What is live is looked for from `meta.live_from` on, what was so within a day from `meta.open_from` on, by the ledger's indexes, which
-keep the order of its rows. What is live of everybody is looked for from `meta.short_from` on, and among the few that live for long. In
-all of the ledger only after the clock was set back by minutes.
+Where rows of the ledger that can be denied are looked for: sqlite/marks.
 """
 
 import secrets
@@ -15,6 +13,7 @@ from sqlite_utils import Database
 
 from issuer.datastore.revocationport import Denied, Fallen, Falling
 from issuer.datastore.sqlite import codec
+from issuer.datastore.sqlite.marks import IS_LONG, LIVE, LIVE_FROM, OPEN_FROM, SHORT_FROM
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.crl import DeniedCertificate
 from issuer.decisions.revocation import MAX_OVER, Blocks, Live, Reason, Revocation, RevocationKind, Target, blocks_of
@@ -23,20 +22,11 @@ from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 
-__all__ = ["LIVE", "LIVE_FROM", "SQLiteDenials", "SQLiteRevocations"]
+__all__ = ["SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
 _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
-LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
-"""From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
-
-_IS_LONG = "not_after - issued_at > 7200000000"  # as the index says it
-_SHORT_FROM = "(SELECT CASE WHEN live_at <= :now THEN short_from ELSE 0 END FROM meta)"
-LIVE = f"(number >= {_SHORT_FROM} OR ({_IS_LONG} AND not_after > :now)) AND not_after > :now"
-"""Which rows are live at :now, whoever they are of: one that lives for a day has nobody read what was signed in the hours since."""
-
-_OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
 
 _MOST_GROUPS = 1000  # so that an answer is small whatever ends
@@ -65,15 +55,15 @@ class _Rows(NamedTuple):
 
 _LIVE = _Rows(f"revocation = 0 AND {LIVE}", LIVE_FROM)
 _OVER = _Rows(
-    f"revocation = 0 AND kind = 'x509' AND not_after <= :now AND not_after > :reach AND number >= {_OPEN_FROM}",
-    _OPEN_FROM,
+    f"revocation = 0 AND kind = 'x509' AND not_after <= :now AND not_after > :reach AND number >= {OPEN_FROM}",
+    OPEN_FROM,
     f" ORDER BY number DESC LIMIT {MAX_OVER}",
 )
 _NOT_COMPROMISED = (
     "kind <> 'jwt' AND revocation <> :revocation"
     " AND revocation NOT IN (SELECT number FROM revocation WHERE reason = 'keyCompromise')"
 )
-_DAY_FROM = f"min({LIVE_FROM}, {_OPEN_FROM})"
+_DAY_FROM = f"min({LIVE_FROM}, {OPEN_FROM})"
 _ENDED = _Rows(f"revocation <> 0 AND not_after > :reach AND {_NOT_COMPROMISED} AND number >= {_DAY_FROM}", _DAY_FROM)
 _EVER_ENDED = _Rows(f"(revocation <> 0 OR not_after <= :reach) AND {_NOT_COMPROMISED}", "0")
 
@@ -306,9 +296,9 @@ class SQLiteDenials:
             "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
             f"(SELECT number FROM credential WHERE number >= {LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
             f" ORDER BY number LIMIT 1), {end}), short_from = coalesce("
-            f"(SELECT number FROM credential WHERE number >= {_SHORT_FROM} AND kind <> 'authority' AND not_after > :now"
-            f" AND NOT {_IS_LONG} ORDER BY number LIMIT 1), {end}), open_from = coalesce("
-            f"(SELECT number FROM credential WHERE number >= {_OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
+            f"(SELECT number FROM credential WHERE number >= {SHORT_FROM} AND kind <> 'authority' AND not_after > :now"
+            f" AND NOT {IS_LONG} ORDER BY number LIMIT 1), {end}), open_from = coalesce("
+            f"(SELECT number FROM credential WHERE number >= {OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
             f" ORDER BY number LIMIT 1), {end})",
             _moments(now - _SET_BACK),
         )
