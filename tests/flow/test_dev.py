@@ -154,8 +154,8 @@ def test_a_state_of_another_trust_domain_is_refused(tmp_path: Path) -> None:
 
 def test_a_node_that_was_banned_is_told_with_a_way_to_begin_anew(tmp_path: Path) -> None:
     with Dev(tmp_path) as dev:
-        (node,) = admin(dev, "node", "list")["nodes"]
-        admin(dev, "revoke", "node", str(node["id"]))
+        (node,) = dev.admin("node", "list")["nodes"]
+        dev.admin("revoke", "node", str(node["id"]))
     state = tmp_path / "state"
     done = subprocess.run(
         [*COGNOMEN, "dev", "--state", str(state)], capture_output=True, text=True, timeout=30, check=False
