@@ -1,6 +1,8 @@
 """The reads: what the doors show and the flows look up, inside somebody's transaction or in one of their own."""
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from cognomen.daemon.errors import Kind, Refused
@@ -10,7 +12,7 @@ from issuer.decisions.audit import Credential, NodeID
 from issuer.decisions.authority import AuthorityState, bundle_of, tainted_ids
 from issuer.decisions.entitlement import blocked_by, parents_of
 from issuer.decisions.names import issuer_id, node_id_of
-from issuer.decisions.revocation import Blocks, Revocation, blocks_of
+from issuer.decisions.revocation import Blocks, Revocation
 from svid.bundle import Bundle
 from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SpiffeIDError
@@ -23,6 +25,7 @@ __all__ = [
     "blocks_in",
     "bundle_in",
     "crls_in",
+    "entries_in",
     "get_bundle",
     "get_entry",
     "get_node",
@@ -62,12 +65,20 @@ def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[Registrati
 
 def blocks_in(tx: Transaction) -> Blocks:
     """Who gets nothing signed any more, as this transaction sees it."""
-    return blocks_of(tx.revocations.standing())
+    return tx.revocations.blocks()
 
 
 def parents_in(tx: Transaction, node: Node, *, blocks: Blocks, now: datetime) -> frozenset[SpiffeID]:
     """The parents whose entries are this node's, as this transaction sees it."""
     return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), blocks=blocks, now=now)
+
+
+def entries_in(tx: Transaction, where: EntryFilter) -> Iterator[RegistrationEntry]:
+    """Every entry that fits, in id order, as this transaction sees it."""
+    after = ""
+    while page := tx.entries.find(where, after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].id
 
 
 def active_node_in(tx: Transaction, node_id: NodeID) -> Node:
@@ -146,13 +157,16 @@ async def list_entries(
 async def list_blocked(
     datastore: Datastore, where: EntryFilter, node: Node, *, now: datetime, limit: int
 ) -> Sequence[tuple[RegistrationEntry, Revocation]]:
-    """Entries that would be this node's, but for revocations; with each of those, in id order."""
+    """Entries that would be this node's, but for revocations; with each of those, by parent and id."""
 
     def work(tx: Transaction) -> Sequence[tuple[RegistrationEntry, Revocation]]:
-        parents, standing = parents_in(tx, node, blocks=Blocks(), now=now), tx.revocations.standing()
-        own = [entry for entry in tx.entries.find(where, after="", limit=_PAGE) if entry.parent_id in parents]
-        found = ((entry, blocked_by(entry, node, [one])) for entry in own for one in standing)
-        return [(entry, revocation) for entry, revocation in found if revocation is not None][:limit]
+        parents, blocks = sorted(parents_in(tx, node, blocks=Blocks(), now=now), key=str), blocks_in(tx)
+        own = itertools.chain.from_iterable(entries_in(tx, replace(where, parent_id=parent)) for parent in parents)
+        blocked = (one for one in own if blocks.node(node) or blocks.entry(one))
+        standing = tx.revocations.standing()
+        found = ((entry, blocked_by(entry, node, [one])) for entry in blocked for one in standing)
+        named = ((entry, revocation) for entry, revocation in found if revocation is not None)
+        return list(itertools.islice(named, limit))
 
     return await datastore.read(work)
 

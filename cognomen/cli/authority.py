@@ -132,7 +132,12 @@ def taint(key_id: str, reason: str, comment: str, output: str, socket: Path) -> 
 
 @authority.command()
 @click.argument("key_id")
-@click.option("--now", "at_once", is_flag=True, help="Also where it is not tainted: what it signed fails at once.")
+@click.option(
+    "--now",
+    "at_once",
+    is_flag=True,
+    help="Also where it is not tainted, or not all is replaced: what is in use of it fails at once.",
+)
 @reason_option
 @comment_option
 @output_option

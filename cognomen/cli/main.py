@@ -99,8 +99,8 @@ def cognomen() -> None:
 
     \b
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot be
-    reached or cannot answer now, 4 not found, 5 denied, 130 interrupted, 141 nobody reads
-    what it prints.
+    reached or cannot answer now (of revoke --wait: revoked, but not enforced everywhere),
+    4 not found, 5 denied, 130 interrupted, 141 nobody reads what it prints.
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "every_page_option",
     "label",
     "moment",
+    "not_empty",
     "output_option",
     "page_size_option",
     "page_token_option",
@@ -161,6 +162,13 @@ def moment(text: str) -> datetime:
         return moment_from_text(text)
     except ValueError as e:
         raise click.BadParameter(str(e)) from e
+
+
+def not_empty(text: str) -> str:
+    """Take a text; an empty one, as of a shell variable that is not set, would name nothing or everything."""
+    if not text:
+        raise click.BadParameter("expected a text, found an empty one")
+    return text
 
 
 def read_source(name: str) -> str:

@@ -32,7 +32,11 @@ async def revoke(
     if target.spiffe_id is not None and not target.spiffe_id.is_member_of(trust_domain):
         raise Refused(Kind.INVALID, f"spiffe_id: expected one of {trust_domain}, found {target.spiffe_id}")
     done = await flow(target, reason=reason, comment=request.comment, dry_run=request.dry_run, actor=actor)
-    return pb.RevokeResponse(revocation=_revocation_to_pb(done.revocation), fallen=map(_fallen_to_pb, done.fallen))
+    return pb.RevokeResponse(
+        revocation=_revocation_to_pb(done.revocation),
+        fallen=map(_fallen_to_pb, done.falling.groups),
+        more=done.falling.more,
+    )
 
 
 def reason_from_text(text: str) -> Reason:
@@ -94,6 +98,9 @@ def _silent_to_pb(silent: Silent) -> pb.Silent:
 def _target_from_pb(message: pb.RevocationTarget) -> Target:
     if message.kind not in _NAMED:
         raise Refused(Kind.INVALID, f"kind: expected one of {', '.join(_NAMED)}, found {message.kind!r}")
+    for name, ids in (("entry_ids", message.entry_ids), ("node_ids", message.node_ids)):
+        if "" in ids:
+            raise Refused(Kind.INVALID, f"{name}: expected ids, found an empty text")
     try:
         return Target(
             kind=RevocationKind(message.kind),
@@ -101,7 +108,7 @@ def _target_from_pb(message: pb.RevocationTarget) -> Target:
             before=time_from_pb(message.before, "before") if message.HasField("before") else None,
             entry_ids=tuple(map(EntryID, dict.fromkeys(message.entry_ids))),
             node_ids=tuple(map(NodeID, dict.fromkeys(message.node_ids))),
-            spiffe_id=spiffe_id_from_pb(message.spiffe_id, "spiffe_id") if message.spiffe_id else None,
+            spiffe_id=spiffe_id_from_pb(message.spiffe_id, "spiffe_id") if message.HasField("spiffe_id") else None,
             below=message.below,
             selector=selector_from_pb(message.selector) if message.HasField("selector") else None,
         )
@@ -115,7 +122,7 @@ def _target_to_pb(target: Target) -> pb.RevocationTarget:
         serials=target.serials,
         entry_ids=target.entry_ids,
         node_ids=target.node_ids,
-        spiffe_id="" if target.spiffe_id is None else str(target.spiffe_id),
+        spiffe_id=None if target.spiffe_id is None else str(target.spiffe_id),
         below=target.below,
     )
     if target.before is not None:
@@ -138,6 +145,7 @@ def _revocation_to_pb(revocation: Revocation) -> pb.Revocation:
         blocks=revocation.target.is_block and revocation.lifted_at is None,
         lifted_by=revocation.lifted_by,
         over=revocation.over,
+        compromised=revocation.compromised,
     )
     if revocation.lifted_at is not None:
         message.lifted_at.FromDatetime(revocation.lifted_at)

@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 
 from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
-from issuer.decisions.revocation import Live, Revocation
+from issuer.decisions.revocation import Blocks, Live, Revocation
 from issuer.decisions.supersession import Holding, Supersession
 from svid.denials import Denial
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
-__all__ = ["CRLs", "Denials", "Denied", "Fallen", "Revocations", "Supersessions"]
+__all__ = ["CRLs", "Denials", "Denied", "Fallen", "Falling", "Revocations", "Supersessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,21 @@ class Fallen:
     audiences: tuple[str, ...]
     count: int
     ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Falling:
+    """What ends, or would.
+
+    Args:
+        groups: by SPIFFE ID, node, kind and audiences; the first thousand.
+        more: how many more groups there are.
+        count: credentials in all.
+    """
+
+    groups: Sequence[Fallen] = ()
+    more: int = 0
+    count: int = 0
 
 
 class Denied(NamedTuple):
@@ -63,6 +78,9 @@ class Revocations(Protocol):
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
 
+    def blocks(self) -> Blocks:
+        """What those block; it costs little until one of them changes."""
+
 
 class Denials(Protocol):
     """The credentials that were denied, for as long as that may be of use; and those that could be.
@@ -70,14 +88,21 @@ class Denials(Protocol):
     A token can be denied until its end. So can a certificate, and for OPEN_FOR longer: connections may be open to whoever showed it.
     """
 
-    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
-        """What of live credentials `deny` would end, by SPIFFE ID, node, kind and audiences."""
+    def falling(self, where: Live, *, now: datetime) -> Falling:
+        """What of live credentials `deny` would end."""
 
-    def is_any(self, where: Live, *, now: datetime) -> bool:
-        """Whether `deny` would deny anything."""
+    def is_any(self, where: Live, *, now: datetime, is_leak: bool = False) -> bool:
+        """Whether `deny` would deny anything; of a leak: or `compromise` find anything."""
 
     def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
         """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""
+
+    def compromise(self, where: Live, *, revocation: int, now: datetime) -> int:
+        """Let keys count as compromised of certificates that had ended before; how many those were.
+
+        By their serials, whenever they ended; otherwise those that were of use within a day. The ledger and the lists give this
+        revocation's reason from then on; whom a denial follows from stays as it is, since that was told.
+        """
 
     def count(self) -> int:
         """How many are kept."""

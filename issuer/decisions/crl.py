@@ -39,6 +39,7 @@ _SECOND = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=5)
 _EXTENSIONS = 0xA0
 _ENTRY_BYTES = 52  # of the longest
+_LEAK = der.extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
 _FRAME_BYTES = 1024  # of what is around the entries: less than that
 
 LARGE_BYTES = 1 << 20
@@ -122,8 +123,11 @@ def is_due(last: SignedCRL | None, denied: Iterable[DeniedCertificate], *, now: 
         listed = set(CRL.from_der(last.der).numbers())
     except CRLError:  # the store's file was bent
         return True
+    # Of what is listed only this may change: that a key leaked is often learned later.
+    leaks = sum(one.reason is Reason.KEY_COMPROMISE for one in denied)
+    says_so = listed == {one.serial for one in denied} and last.der.count(_LEAK) == leaks
     leaving = now - KEPT_FOR
-    return listed != {one.serial for one in denied} or any(last.this_update <= one.ends_at < leaving for one in denied)
+    return not says_so or any(last.this_update <= one.ends_at < leaving for one in denied)
 
 
 def is_full(denied: int) -> bool:

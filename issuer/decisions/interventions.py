@@ -87,14 +87,15 @@ def check_taint(authority: Authority) -> None:
         )
 
 
-def check_revocation(authority: Authority, authorities: Iterable[Authority], *, at_once: bool) -> None:
+def check_revocation(authority: Authority, authorities: Iterable[Authority], *, unreplaced: int, at_once: bool) -> None:
     """Let it leave the bundle.
 
     Args:
+        unreplaced: how many of its credentials that are in use nothing was signed after.
         at_once: whether the operator accepts that what it signed fails.
 
     Raises:
-        Refused: CONFLICT for one that the bundle does not hold, the last of its kind there, or one that is not tainted.
+        Refused: CONFLICT for one that the bundle does not hold, the last of its kind there, or one that is not tainted or still in use.
     """
     _check_published(authority)
     if authority.tainted_at is None and not at_once:
@@ -103,6 +104,13 @@ def check_revocation(authority: Authority, authorities: Iterable[Authority], *, 
             f"authority: expected one that is tainted, found {authority.key_id}, whose SVIDs are in use",
             hint=f"have them replaced first: cognomen authority taint {authority.key_id};"
             " or add --now, and each of them fails until it is replaced",
+        )
+    if unreplaced and not at_once:
+        raise Refused(
+            Kind.CONFLICT,
+            f"authority: expected one of which all is replaced, found {authority.key_id} with {unreplaced} that are not",
+            hint="wait until unreplaced is 0 in: cognomen authority list; or add --now, and each of them fails until it is"
+            " replaced",
         )
     others = [a for a in authorities if a.kind is authority.kind and a.is_published and a.key_id != authority.key_id]
     if not others:

@@ -11,11 +11,14 @@ from enum import StrEnum
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.admission import Node
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.decisions.names import is_reserved, node_id_of
 from svid.entry import EntryID, RegistrationEntry
 from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
 __all__ = [
+    "HINT_OF_A_GROUP",
+    "MAX_BLOCKED",
     "MAX_OVER",
     "MAX_SERIALS",
     "Blocks",
@@ -26,7 +29,9 @@ __all__ = [
     "Target",
     "blocks_of",
     "check_comment",
+    "check_room",
     "check_serials",
+    "check_spiffe_id",
     "check_target",
     "lifted",
 ]
@@ -34,8 +39,14 @@ __all__ = [
 MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
 
+MAX_BLOCKED = 20_000
+"""The most that blocks which stand may name together: every change of them is read as a whole."""
+
 MAX_OVER = 50_000
 """The most certificates that were over which one command denies, the newest: every verifier keeps them for a day."""
+
+HINT_OF_A_GROUP = "its members: cognomen revoke selector, or revoke node"
+"""What an operator does who names a node group."""
 
 _MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
 _MAX_COMMENT = 1024
@@ -124,6 +135,7 @@ class Revocation:
         actor: who said it, as the audit names them.
         denied: how many credentials ended by it.
         over: how many certificates it denied that were over, for the connections that may be open to whoever showed them.
+        compromised: of how many certificates that had ended before the keys count as compromised by it.
         change: the change number after which followers have it; 0 until stored.
         lifted_at: when its block ended; None: it stands, or it is none.
     """
@@ -136,6 +148,7 @@ class Revocation:
     number: int = 0
     denied: int = 0
     over: int = 0
+    compromised: int = 0
     change: int = 0
     lifted_at: datetime | None = None
     lifted_by: str = ""
@@ -148,7 +161,8 @@ class Live:
     Args:
         any_of: of serials, entries and nodes, one is enough.
         below: those of every SPIFFE ID below `spiffe_id`, too.
-        issued_until: those that were issued then or before.
+        issued_until: those that were issued then or before, tokens by their iat; and those of a moment that is still to come, which
+            were signed while the clock was ahead.
     """
 
     kinds: frozenset[CredentialKind] = _WORKLOADS
@@ -167,12 +181,14 @@ class Blocks:
 
     Args:
         below: the SPIFFE IDs, as texts, that are blocked with all that lies below them.
+        named: how many of all these the revocations name, those included that several name.
     """
 
     entry_ids: frozenset[EntryID] = frozenset()
     spiffe_ids: frozenset[SpiffeID] = frozenset()
     below: frozenset[str] = frozenset()
     selectors: frozenset[Selector] = frozenset()
+    named: int = 0
 
     def entry(self, entry: RegistrationEntry) -> bool:
         """Whether this entry is blocked."""
@@ -206,7 +222,27 @@ def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
         spiffe_ids=frozenset(one.spiffe_id for one in named if one.spiffe_id is not None and not one.below),
         below=frozenset(str(one.spiffe_id) for one in named if one.below),
         selectors=frozenset(one.selector for one in standing if one.selector is not None),
+        named=sum(map(_named_by, standing)),
     )
+
+
+def _named_by(target: Target) -> int:
+    return len(target.entry_ids) or 1
+
+
+def check_room(target: Target, blocks: Blocks) -> None:
+    """Let one more block stand beside these.
+
+    Raises:
+        Refused: EXHAUSTED
+    """
+    if target.is_block and (wanted := blocks.named + _named_by(target)) > MAX_BLOCKED:
+        raise Refused(
+            Kind.EXHAUSTED,
+            f"target: expected at most {MAX_BLOCKED} that blocks name, found {wanted}",
+            hint="lift those that nobody needs (cognomen revoke list, lift), or block many by one:"
+            " cognomen revoke spiffe-id --below; svid and issued-before block nobody",
+        )
 
 
 def check_comment(comment: str) -> None:
@@ -247,6 +283,27 @@ def check_target(target: Target, *, now: datetime) -> None:
         raise Refused(
             Kind.INVALID,
             f"before: expected a moment of the past, found {target.before.isoformat()} at {now.isoformat()}",
+        )
+
+
+def check_spiffe_id(spiffe_id: SpiffeID, *, is_group: bool) -> None:
+    """Refuse a SPIFFE ID that no workload can have: naming it would end nothing, and block nobody.
+
+    Args:
+        is_group: node groups have it, and no workload.
+
+    Raises:
+        Refused: INVALID
+    """
+    if is_reserved(spiffe_id):
+        node_id = node_id_of(spiffe_id)
+        hint = "the issuer's own: cognomen authority" if node_id is None else f"cognomen revoke node {node_id}"
+        raise Refused(Kind.INVALID, f"spiffe_id: expected a workload's, found {spiffe_id}", hint=hint)
+    if is_group:
+        raise Refused(
+            Kind.INVALID,
+            f"spiffe_id: expected a workload's, found {spiffe_id} of a node group",
+            hint=HINT_OF_A_GROUP,
         )
 
 

@@ -163,7 +163,7 @@ class ChangeEntries:
             asked = Revocation(
                 target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.clock.now()
             )
-            ended = sum(one.count for one in tx.denials.fallen(live, now=asked.at))
+            ended = tx.denials.falling(live, now=asked.at).count
             revocation = end_in(tx, asked, live)
             below = self._supersede(tx, [(entry, None) for entry in gone], actor)
             revocations = below.revocations if revocation is None else (revocation, *below.revocations)

@@ -128,11 +128,13 @@ class CommandAuthorities:
             at_once: also where what it signed was not replaced.
         """
         keys, now = await self._keys(), self.clock.now()
+        uses = {} if at_once else await self.datastore.read(lambda tx: tx.ledger.uses(tainted=[KeyID(key_id)], now=now))
+        unreplaced = uses.get(KeyID(key_id), Use()).unreplaced  # of a tainted one it only falls
 
         def work(tx: Transaction) -> None:
             rows = tx.authorities.list()
             check_comment(comment)
-            check_revocation(named(rows, key_id), rows, at_once=at_once)
+            check_revocation(named(rows, key_id), rows, unreplaced=unreplaced, at_once=at_once)
             self._hand_over(tx, key_id, keys=keys, actor=actor)
             row = named(tx.authorities.list(), key_id)
             retire_in(tx, row if row.tainted_at else authority.tainted(row, change=0, now=now))

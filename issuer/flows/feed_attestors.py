@@ -43,15 +43,20 @@ Send = Callable[[FeedStep], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a follower stands, the parents it had there, and when those change without a word in the log."""
+    """Where a follower stands, the parents it had there, and when those change without a word in the log.
+
+    Args:
+        over: why it is told no more.
+    """
 
     node_id: NodeID
     cursor: Cursor
     parents: frozenset[SpiffeID]
     regroups_at: datetime | None
+    over: Refused | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class FeedAttestors:
     """Serves the feeds.
 
@@ -71,7 +76,7 @@ class FeedAttestors:
     _budgets: KeepBudgets = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_budgets", KeepBudgets(_ACKNOWLEDGEMENTS, self.clock))  # frozen for everybody else
+        self._budgets = KeepBudgets(_ACKNOWLEDGEMENTS, self.clock)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
         """Feed a node until its SVID is over.
@@ -133,6 +138,8 @@ class FeedAttestors:
                 self.watch.pushed(node_id, told)
                 await send(step)
                 said_at = self.clock.monotonic()
+            if place.over is not None:
+                raise place.over
             # 3. Wait for the log to grow or a group to end, then read what that means to this node.
             if await self._wait(place, not_after, said_at):
                 steps, place = await self.datastore.read(partial(self._advance, place=place))
@@ -189,7 +196,11 @@ class FeedAttestors:
         before, now = place, self.clock.now()
         has_lapsed = place.regroups_at is not None and place.regroups_at <= now
         if has_lapsed or may_regroup(changes, place.node_id):
-            place, _ = self._stand(tx, place.node_id, place.cursor)
+            try:
+                place, _ = self._stand(tx, place.node_id, place.cursor)
+            except Refused as refused:  # sent away: that it has no entries any more, and what ended by that, is the last that it hears
+                place = replace(place, parents=frozenset(), cursor=tx.changes.head(), over=refused)
+                return self._snapshot(tx, place), place
         what = meaning(changes, had=before.parents, has=place.parents)
         if what.snapshot or has_gap(changes, before.cursor, tx.changes.head()):
             place = replace(place, cursor=tx.changes.head())
@@ -219,7 +230,7 @@ class FeedAttestors:
         told_of, denials = self._told
         if told_of != revocations:
             denials = tuple(tx.denials.of(revocations))
-            object.__setattr__(self, "_told", (revocations, denials))  # frozen for everybody else
+            self._told = (revocations, denials)
         return denials
 
     def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 import structlog
 
 from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import Datastore, EntryFilter, Transaction
-from issuer.datastore.revocationport import Fallen
+from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
+from issuer.datastore.revocationport import Falling
 from issuer.decisions import audit
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
 from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import (
+    HINT_OF_A_GROUP,
     MAX_OVER,
     Live,
     Reason,
@@ -25,20 +26,21 @@ from issuer.decisions.revocation import (
     RevocationKind,
     Target,
     check_comment,
+    check_room,
     check_serials,
+    check_spiffe_id,
     check_target,
     lifted,
 )
 from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.queries import all_nodes_in
+from issuer.queries import all_nodes_in, entries_in, groups_in
 from svid.clock import Clock
-from svid.entry import RegistrationEntry
+from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["Revoke", "Revoked", "all_of_node", "deny_in", "end_in"]
 
 log = structlog.get_logger(__name__)
 
-_PAGE = 1000
 _ALL_OF_A_NODE = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
 
 
@@ -48,11 +50,11 @@ class Revoked:
 
     Args:
         revocation: as it stands; its number is 0 after a dry run.
-        fallen: what ended by it, or would.
+        falling: what ended by it, or would.
     """
 
     revocation: Revocation
-    fallen: Sequence[Fallen]
+    falling: Falling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class Revoke:
             kind=target.kind.value,
             denied=revoked.revocation.denied,
             over=revoked.revocation.over,
+            compromised=revoked.revocation.compromised,
             change=revoked.revocation.change,
         )
         if revoked.revocation.over == MAX_OVER:
@@ -145,14 +148,14 @@ class Revoke:
     def _look(self, tx: Transaction, asked: Revocation) -> Revoked:
         _check(tx, asked)
         named = _named(tx, asked.target)
-        fallen = tx.denials.fallen(named.live, now=asked.at)
-        return Revoked(revocation=replace(asked, denied=sum(one.count for one in fallen)), fallen=fallen)
+        falling = tx.denials.falling(named.live, now=asked.at)
+        return Revoked(revocation=replace(asked, denied=falling.count), falling=falling)
 
     def _revoke(self, tx: Transaction, asked: Revocation) -> Revoked:
         # 1. Whom it names.
         _check(tx, asked)
         named = _named(tx, asked.target)
-        fallen = tx.denials.fallen(named.live, now=asked.at)
+        falling = tx.denials.falling(named.live, now=asked.at)
         # 2. What was said, and the credentials that follow.
         revocation = deny_in(tx, asked, named.live)
         # 3. Nodes are sent away with theirs.
@@ -160,7 +163,7 @@ class Revoke:
             _ban(tx, asked.target.node_ids)
         # 4. Whoever follows the log, learns it.
         tx.changes.append(_regroup(named))
-        return Revoked(revocation=revocation, fallen=fallen)
+        return Revoked(revocation=revocation, falling=falling)
 
     async def _record_refusal(self, refused: Refused, *, actor: str, action: str) -> None:
         if refused.kind is not Kind.UNAVAILABLE:
@@ -175,8 +178,10 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
     """
     number = tx.revocations.add(asked)
     denied = tx.denials.deny(live, revocation=number, now=asked.at)
+    is_leak = asked.reason is Reason.KEY_COMPROMISE
+    compromised = tx.denials.compromise(live, revocation=number, now=asked.at) if is_leak else 0
     change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
-    stored = replace(asked, number=number, denied=denied.live, over=denied.over, change=change)
+    stored = replace(asked, number=number, denied=denied.live, over=denied.over, compromised=compromised, change=change)
     tx.revocations.put(stored)
     tx.audit.append(
         [
@@ -192,6 +197,7 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
                     "comment": asked.comment,
                     "denied": str(stored.denied),
                     "over": str(stored.over),
+                    "compromised": str(stored.compromised),
                 },
             )
         ]
@@ -201,7 +207,8 @@ def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
 
 def end_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation | None:
     """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
-    return deny_in(tx, asked, live) if tx.denials.is_any(live, now=asked.at) else None
+    is_leak = asked.reason is Reason.KEY_COMPROMISE
+    return deny_in(tx, asked, live) if tx.denials.is_any(live, now=asked.at, is_leak=is_leak) else None
 
 
 def all_of_node(node_id: NodeID) -> Live:
@@ -213,31 +220,55 @@ def _check(tx: Transaction, asked: Revocation) -> None:
     target = asked.target
     check_comment(asked.comment)
     check_target(target, now=asked.at)
-    if target.kind is RevocationKind.SVID:
-        check_serials(target.serials, tx.ledger.among(target.serials))
-    if target.kind is RevocationKind.NODE:
-        for node_id in target.node_ids:
-            if tx.nodes.get(node_id) is None:
-                raise Refused(
-                    Kind.NOT_FOUND,
-                    f"node: no node is {node_id!r}",
-                    hint="what was signed for a node that is gone: cognomen revoke issued-before --node",
-                )
-    if target.kind is RevocationKind.ENTRY:
-        found = tx.entries.get(target.entry_ids)
-        for entry_id in target.entry_ids:
-            if entry_id not in found:
-                raise Refused(
-                    Kind.NOT_FOUND,
-                    f"entry: no entry has the id {entry_id!r}",
-                    hint="what was signed for an entry that is gone: cognomen revoke issued-before --entry",
-                )
-            if is_group(found[entry_id]):
-                raise Refused(
-                    Kind.INVALID,
-                    f"entry: expected a workload's, found {entry_id} of a node group",
-                    hint="its members: cognomen revoke selector, or revoke node",
-                )
+    check_room(target, tx.revocations.blocks())
+    match target.kind:
+        case RevocationKind.SVID:
+            check_serials(target.serials, tx.ledger.among(target.serials))
+        case RevocationKind.NODE:
+            _check_nodes(tx, target.node_ids)
+        case RevocationKind.ENTRY:
+            _check_entries(tx, target.entry_ids)
+        case RevocationKind.ISSUED_BEFORE:
+            _check_nodes(tx, [one for one in target.node_ids if not _has_any(tx, LedgerFilter(node_id=one))])
+            _check_entries(tx, [one for one in target.entry_ids if not _has_any(tx, LedgerFilter(entry_id=one))])
+        case _:
+            pass
+    if target.spiffe_id is not None:
+        groups = [one for one in groups_in(tx, target.spiffe_id.trust_domain) if one.spiffe_id == target.spiffe_id]
+        named = entries_in(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below)) if groups else ()
+        check_spiffe_id(target.spiffe_id, is_group=bool(groups) and all(map(is_group, named)))
+
+
+def _has_any(tx: Transaction, where: LedgerFilter) -> bool:
+    """Whether the ledger knows a credential of somebody, who may be gone."""
+    return bool(tx.ledger.find(where, before=0, limit=1))
+
+
+def _check_nodes(tx: Transaction, node_ids: Iterable[NodeID]) -> None:
+    for node_id in node_ids:
+        if tx.nodes.get(node_id) is None:
+            raise Refused(
+                Kind.NOT_FOUND,
+                f"node: no node is {node_id!r}",
+                hint="what was signed for a node that is gone: cognomen revoke issued-before --node",
+            )
+
+
+def _check_entries(tx: Transaction, entry_ids: Sequence[EntryID]) -> None:
+    found = tx.entries.get(entry_ids)
+    for entry_id in entry_ids:
+        if entry_id not in found:
+            raise Refused(
+                Kind.NOT_FOUND,
+                f"entry: no entry has the id {entry_id!r}",
+                hint="what was signed for an entry that is gone: cognomen revoke issued-before --entry",
+            )
+        if is_group(found[entry_id]):
+            raise Refused(
+                Kind.INVALID,
+                f"entry: expected a workload's, found {entry_id} of a node group",
+                hint=HINT_OF_A_GROUP,
+            )
 
 
 def _named(tx: Transaction, target: Target) -> _Named:
@@ -257,22 +288,15 @@ def _named(tx: Transaction, target: Target) -> _Named:
             found = list(tx.entries.get(target.entry_ids).values())
             return _Named(live=Live(entry_ids=target.entry_ids), entries=found)
         case RevocationKind.SPIFFE_ID:
-            found = _entries(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below))
+            found = list(entries_in(tx, EntryFilter(spiffe_id=target.spiffe_id, below=target.below)))
             return _Named(live=Live(spiffe_id=target.spiffe_id, below=target.below), entries=found)
         case RevocationKind.SELECTOR:
-            found = _entries(tx, EntryFilter(selector=target.selector))
+            found = list(entries_in(tx, EntryFilter(selector=target.selector)))
             nodes = [node.id for node in all_nodes_in(tx) if target.selector in node.selectors]
             live = Live(entry_ids=[entry.id for entry in found], node_ids=nodes, any_of=True)
             return _Named(live=live, entries=found, nodes=nodes)
         case RevocationKind.NODE:
             return _Named(live=Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids), nodes=target.node_ids)
-
-
-def _entries(tx: Transaction, where: EntryFilter) -> list[RegistrationEntry]:
-    entries: list[RegistrationEntry] = []
-    while page := tx.entries.find(where, after=entries[-1].id if entries else "", limit=_PAGE):
-        entries += page
-    return entries
 
 
 def _ban(tx: Transaction, node_ids: Iterable[NodeID]) -> None:

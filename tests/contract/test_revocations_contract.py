@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from issuer.datastore.port import Datastore, LedgerFilter, Transaction
+from issuer.datastore.revocationport import Falling
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
@@ -78,18 +79,19 @@ async def deny_all(
     revocation = said(at=now, reason=reason)
 
     def work(tx: Transaction) -> list[tuple[int, bool]]:
-        foretold, is_any = tx.denials.fallen(where, now=now), tx.denials.is_any(where, now=now)
+        foretold, is_any = tx.denials.falling(where, now=now), tx.denials.is_any(where, now=now)
         number = tx.revocations.add(revocation)
         count = tx.denials.deny(where, revocation=number, now=now)
         fell = [one for one in tx.ledger.find(LedgerFilter(), before=0, limit=1000) if one.revocation == number]
         live = [one for one in fell if one.not_after > now]
-        assert not tx.denials.fallen(where, now=now)
+        assert tx.denials.falling(where, now=now) == Falling()
         assert is_any is bool(fell)
         assert not tx.denials.is_any(where, now=now)
         assert count == (len(live), len(fell) - len(live))
+        assert (foretold.count, foretold.more) == (len(live), 0)
         assert len(fell) == len(list(tx.denials.of([number])))
         assert alike(live) == {
-            (one.kind, one.spiffe_id, one.node_id, one.audiences): (one.count, one.ends_at) for one in foretold
+            (one.kind, one.spiffe_id, one.node_id, one.audiences): (one.count, one.ends_at) for one in foretold.groups
         }
         return sorted((int(one.serial, 16) - 2**127, one.not_after > now) for one in fell)
 
@@ -146,15 +148,55 @@ LIVE = [1, 2, 3, 4, 5, 6, 7, 8]
         (Live(spiffe_id=path("/a/b"), below=True), [3, 8]),
         (Live(spiffe_id=path(""), below=True), LIVE),
         (Live(spiffe_id=path("/A"), below=True), []),
+        (Live(issued_until=NOW - timedelta(microseconds=1)), [5, 6, 8]),  # of moments to come
+        (Live(issued_until=NOW), LIVE),
+    ],
+)
+async def test_what_is_live_and_named_falls_and_nothing_else(store: Datastore, where: Live, fell: list[int]) -> None:
+    await record(store, *SEVERAL)
+    assert await deny(store, where) == fell
+
+
+@pytest.mark.parametrize(
+    ("where", "fell"),
+    [
         (Live(issued_until=NOW - timedelta(microseconds=1)), []),
         (Live(issued_until=NOW), [1, 2, 3, 4, 7]),
         (Live(issued_until=NOW + SECOND), [1, 2, 3, 4, 5, 6, 7]),
         (Live(issued_until=NOW + SECOND, spiffe_id=path("/a"), node_ids=[NodeID("n1")]), [1, 5, 6, 7]),
     ],
 )
-async def test_what_is_live_and_named_falls_and_nothing_else(store: Datastore, where: Live, fell: list[int]) -> None:
-    await record(store, *SEVERAL)
-    assert await deny(store, where) == fell
+async def test_what_was_issued_until_a_moment_falls(store: Datastore, where: Live, fell: list[int]) -> None:
+    rows = [replace(one, not_after=max(one.not_after, NOW + HOUR)) for one in SEVERAL if one.serial != serial(13)]
+    await record(store, *rows)
+    assert await deny(store, where, now=NOW + 2 * SECOND) == fell
+
+
+async def test_blocks_are_those_that_stand_in_the_transaction_that_asks(store: Datastore) -> None:
+    uid = Target(kind=RevocationKind.SELECTOR, selector=Selector("unix", "uid:1"))
+    web = Target(kind=RevocationKind.ENTRY, entry_ids=(EntryID("web"),))
+
+    async def blocks() -> tuple[object, ...]:
+        found = await store.read(lambda tx: tx.revocations.blocks())
+        return found.entry_ids, found.selectors, found.named
+
+    def fail(tx: Transaction) -> None:
+        tx.revocations.add(said(uid))
+        assert tx.revocations.blocks().named == 1
+        raise LookupError
+
+    assert await blocks() == (frozenset(), frozenset(), 0)
+    with pytest.raises(LookupError):
+        await store.write(fail)
+    assert await blocks() == (frozenset(), frozenset(), 0)
+    first = await store.write(lambda tx: tx.revocations.add(said(web)))
+    second = await store.write(lambda tx: tx.revocations.add(said(uid)))
+    await store.write(lambda tx: tx.revocations.add(said()))
+    assert await blocks() == ({"web"}, {uid.selector}, 2)
+    for number, left in ((first, (frozenset(), {uid.selector}, 1)), (second, (frozenset(), frozenset(), 0))):
+        row = said(web if number == first else uid, number=number, lifted_at=NOW, lifted_by="uid:0")
+        await store.write(lambda tx, row=row: tx.revocations.put(row))  # type: ignore[misc]  # bound at once
+        assert await blocks() == left
 
 
 async def test_what_fell_before_does_not_fall_again_and_keeps_the_revocation_that_ended_it(store: Datastore) -> None:

@@ -1,5 +1,6 @@
 """Real daemons in processes of their own, for tests: started by the command, ready when they say so."""
 
+import json
 import os
 import queue
 import signal
@@ -116,6 +117,14 @@ class Dev(Daemon):
             **(environment or {}),
             "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.socket}",
         }
+
+    def admin(self, *arguments: str) -> dict[str, list[dict[str, object]]]:
+        """What a command of the admin socket prints."""
+        socket = str(self.state / "admin" / "issuer.sock")
+        found: dict[str, list[dict[str, object]]] = json.loads(
+            self.command(*arguments, "--output", "json", "--socket", socket)
+        )
+        return found
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run the command against this socket."""

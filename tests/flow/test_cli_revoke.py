@@ -110,6 +110,18 @@ def test_an_svid_ends_by_its_serial_as_openssl_writes_it(command: Command, path:
     assert [row["serial"] for row in revoked] == [serial]
 
 
+def test_serials_are_read_from_a_file(command: Command, path: str, entry: str, tmp_path: Path) -> None:
+    del entry
+    (serial,) = live(command, path)
+    listed = tmp_path / "serials"
+    listed.write_text(f"\n  {serial.upper()}\r\n\n")
+    assert revocation(command("revoke", "svid", f"--from={listed}", "--output=json"))["denied"] == 1
+    again = command("revoke", "svid", f"--from={listed}", "--reason=keyCompromise")
+    assert re.fullmatch(
+        r"revocation \d+: 0 credentials ended; 1 that had ended before counts as compromised from now on\n", again.err
+    )
+
+
 def test_a_token_ends_by_its_jti(dev: Dev, command: Command, path: str, entry: str) -> None:
     del entry
     dev.command("fetch", "jwt", "--audience=db", f"--spiffe-id=spiffe://example.org{path}")
@@ -207,7 +219,14 @@ def test_revocations_are_listed_newest_first_page_by_page(command: Command) -> N
             4,
             f"error: serial: expected one that we signed, found '{UNKNOWN}'\nhint: serials and jtis",
         ),
-        (["svid"], 2, "error: missing argument"),
+        (["svid"], 2, "error: expected serials or --from, found neither"),
+        (["svid", UNKNOWN, "--from=/dev/null"], 2, "error: expected serials or --from, found both"),
+        (["svid", "--from=/dev/null"], 1, "error: serials: expected 1 to 100000 for a target of kind svid, found 0"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--spiffe-id="], 2, "expected a text, found an empty one"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--entry="], 2, "expected a text, found an empty one"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--node="], 2, "expected a text, found an empty one"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--entry=typo"], 4, "error: entry: no entry has the id 'typo'"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--node=typo"], 4, "error: node: no node is 'typo'"),
         (["svid", UNKNOWN, "--dry-run"], 4, "error: serial: expected one that we signed"),
         (["svid", UNKNOWN, "--dry-run", "--wait"], 2, "expected --dry-run or --wait, found both"),
         (["svid", UNKNOWN, "--reason=certificateHold"], 2, "error: invalid value for '--reason'"),
@@ -300,6 +319,36 @@ def test_a_node_that_is_away_is_waited_for_and_counted_and_the_exit_code_is_3(tm
         assert "away 1 nodes" in " ".join(world.run("revoke", "show", "1").stdout.split())
         nothing = world.run("revoke", "svid", serial, "--wait=1s")
         assert nothing.returncode == 0, nothing.stderr
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_whoever_interrupts_the_waiting_knows_what_was_revoked(tmp_path: Path, output: str) -> None:
+    world = World(tmp_path)
+    with world.running():
+        assert live_svid(world)
+        os.kill(world.attestor.pid, signal.SIGSTOP)
+        try:
+            with world.start("revoke", "spiffe-id", "/web", "--wait=25s", f"--output={output}") as waiting:
+                assert waiting.stderr is not None
+                assert waiting.stderr.readline().startswith("revocation 1: ")
+                waiting.send_signal(signal.SIGINT)
+                out, _ = waiting.communicate(timeout=20)
+            assert waiting.returncode == 130
+            assert "spiffe://example.org/web" in out
+            if output == "json":
+                assert json.loads(out).keys() == {"revocation", "fallen", "more"}
+        finally:
+            os.kill(world.attestor.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("more", "code"), [([], 3), (["--wait"], 1)])
+def test_exit_code_3_of_a_wait_never_says_that_the_issuer_was_not_reached(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, more: list[str], code: int
+) -> None:
+    assert run(["revoke", "selector", "unix:uid:1", f"--socket={tmp_path}/issuer.sock", *more]) == code
+    told = capsys.readouterr().err
+    assert told.startswith("error: admin socket ")
+    assert ("hint: nothing is known to be revoked: start it" in told) is bool(more)
 
 
 def test_enforcement_points_are_waited_for_and_the_silent_ones_are_named(tmp_path: Path) -> None:

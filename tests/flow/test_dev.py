@@ -38,13 +38,6 @@ def socket(dev: Dev, monkeypatch: pytest.MonkeyPatch) -> str:
     return address
 
 
-def admin(dev: Dev, *arguments: str) -> dict[str, list[dict[str, object]]]:
-    found: dict[str, list[dict[str, object]]] = json.loads(
-        dev.command(*arguments, "--output", "json", "--socket", str(dev.state / "admin" / "issuer.sock"))
-    )
-    return found
-
-
 def ids(dev: Dev) -> list[object]:
     return [one["spiffe_id"] for one in json.loads(dev.command("fetch", "x509", "--output", "json"))["svids"]]
 
@@ -78,7 +71,7 @@ def test_the_sdk_and_a_stock_client_get_their_identity_before_and_after_ctrl_c(t
             [sys.executable, "-c", STOCK_CLIENT], env=dev.environment, capture_output=True, text=True, timeout=30, check=False
         )  # fmt: skip
         assert stock.stdout == "spiffe://example.org/a\n", stock.stderr
-        nodes = admin(dev, "node", "list")["nodes"]
+        nodes = dev.admin("node", "list")["nodes"]
         assert len(nodes) == 1, "no second join"
         assert dev.interrupt() == 0
     assert "Traceback" not in dev.log()
@@ -86,11 +79,11 @@ def test_the_sdk_and_a_stock_client_get_their_identity_before_and_after_ctrl_c(t
 
 def test_entries_that_are_not_asked_for_any_more_are_removed_and_others_stay(tmp_path: Path) -> None:
     with Dev(tmp_path, "--entry", f"/a={ME}", "--entry", f"/b={ME}") as first:
-        kept = {one["spiffe_id"]: one["id"] for one in admin(first, "entry", "list")["entries"]}
-        parent = str(admin(first, "node", "list")["nodes"][0]["spiffe_id"])
-        admin(first, "entry", "create", "--spiffe-id", "/mine", "--parent", parent, "--selector", ME)
+        kept = {one["spiffe_id"]: one["id"] for one in first.admin("entry", "list")["entries"]}
+        parent = str(first.admin("node", "list")["nodes"][0]["spiffe_id"])
+        first.admin("entry", "create", "--spiffe-id", "/mine", "--parent", parent, "--selector", ME)
     with Dev(tmp_path, "--entry", f"/b={ME}", "--entry", f"/c={ME}") as second:
-        entries = {one["spiffe_id"]: one["id"] for one in admin(second, "entry", "list")["entries"]}
+        entries = {one["spiffe_id"]: one["id"] for one in second.admin("entry", "list")["entries"]}
         assert set(entries) == {f"spiffe://example.org/{name}" for name in ("b", "c", "mine")}
         assert entries["spiffe://example.org/b"] == kept["spiffe://example.org/b"]
         assert sorted(map(str, ids(second))) == sorted(map(str, entries))
@@ -102,7 +95,7 @@ def test_a_node_that_was_away_for_too_long_joins_again(tmp_path: Path) -> None:
     (dev.state / "attestor" / "node.state").unlink()
     with dev:
         assert ids(dev) == ["spiffe://example.org/a"]
-        assert len(admin(dev, "entry", "list")["entries"]) == 1, "the former node's entry is gone"
+        assert len(dev.admin("entry", "list")["entries"]) == 1, "the former node's entry is gone"
 
 
 def test_ports_that_are_taken_by_now_are_no_obstacle(tmp_path: Path) -> None:
@@ -161,8 +154,8 @@ def test_a_state_of_another_trust_domain_is_refused(tmp_path: Path) -> None:
 
 def test_a_node_that_was_banned_is_told_with_a_way_to_begin_anew(tmp_path: Path) -> None:
     with Dev(tmp_path) as dev:
-        (node,) = admin(dev, "node", "list")["nodes"]
-        admin(dev, "revoke", "node", str(node["id"]))
+        (node,) = dev.admin("node", "list")["nodes"]
+        dev.admin("revoke", "node", str(node["id"]))
     state = tmp_path / "state"
     done = subprocess.run(
         [*COGNOMEN, "dev", "--state", str(state)], capture_output=True, text=True, timeout=30, check=False
@@ -242,8 +235,8 @@ def test_watching_tells_a_change_when_it_comes_and_ends_quietly(tmp_path: Path) 
             first = watching.stdout.readline()
             assert "/a" in first
             before = (tmp_path / "files" / "svid.pem").read_text()
-            entry = admin(dev, "entry", "list")["entries"][0]
-            admin(dev, "entry", "update", str(entry["id"]), "--dns", "a.example")
+            entry = dev.admin("entry", "list")["entries"][0]
+            dev.admin("entry", "update", str(entry["id"]), "--dns", "a.example")
             serial = first.split()[2]
             told = watching.stdout.readline()
             while "/a" not in told or serial in told:  # a revocation list that comes late is a change, too

@@ -42,10 +42,20 @@ class World:
     def _issuer_arguments(self, state: Path) -> tuple[str, ...]:
         return ("issuer", "run", "--trust-domain=example.org", f"--state={state}", *self._options)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of commands."""
+        return {**os.environ, "COGNOMEN_ADMIN_SOCKET": str(self.admin)}
+
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**os.environ, "COGNOMEN_ADMIN_SOCKET": str(self.admin)}
         return subprocess.run(
-            [*COGNOMEN, *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
+            [*COGNOMEN, *arguments], env=self.environment, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Run a command that somebody may interrupt."""
+        return subprocess.Popen(
+            [*COGNOMEN, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def command(self, *arguments: str) -> dict[str, object]:

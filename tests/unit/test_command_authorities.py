@@ -262,6 +262,7 @@ class TestRevoke:
         active = await house.one(AuthorityState.ACTIVE)
         await house.sign(active, "s1")
         await house.taint(active.key_id)
+        await house.sign(await house.one(AuthorityState.ACTIVE), "s2")
         before = await get_bundle(house.store, TRUST_DOMAIN)
         head = (await house.store.read(lambda tx: tx.changes.head())).number
         await house.revoke(active.key_id)
@@ -281,6 +282,19 @@ class TestRevoke:
             await house.revoke(active.key_id)
         assert f"cognomen authority taint {active.key_id}" in refused.value.hint
         assert "--now" in refused.value.hint
+
+    async def test_a_tainted_one_of_which_something_is_not_replaced_is_refused_and_keeps_its_key(
+        self, house: House
+    ) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1")
+        await house.taint(active.key_id)
+        with pytest.raises(Refused, match=f"found {active.key_id} with 1 that are not") as refused:
+            await house.revoke(active.key_id)
+        assert "--now" in refused.value.hint
+        assert active.key_id in await house.keys.list()
+        await house.revoke(active.key_id, at_once=True)
+        assert active.key_id not in await house.keys.list()
 
     async def test_at_once_the_active_one_leaves_and_the_next_one_signs(self, house: House) -> None:
         active, following = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)

@@ -1,5 +1,6 @@
 """issuer/decisions/crl: when a list is due and what it says; how it is written has the library's builder as its oracle, byte for byte."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -121,6 +122,9 @@ class TestDue:
     @pytest.mark.parametrize("listed", [[], [one(2)], [one(1), one(2)]])
     def test_a_list_that_says_something_else_is_replaced(self, listed: list[DeniedCertificate]) -> None:
         assert is_due(signed(*listed), [one(1)], now=NOW)
+
+    def test_a_list_that_gives_another_reason_is_replaced(self) -> None:
+        assert is_due(signed(one(1), one(2)), [replace(one(1), reason=Reason.KEY_COMPROMISE), one(2)], now=NOW)
 
     def test_a_list_that_cannot_be_read_is_replaced(self) -> None:
         bent = SignedCRL(authority_id=KeyID("x509-1"), number=7, this_update=NOW, der=b"\x30\x00")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cognomen.daemon.errors import Kind, Refused
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
 from issuer.decisions.revocation import (
+    MAX_BLOCKED,
     MAX_SERIALS,
     Blocks,
     Reason,
@@ -18,6 +19,7 @@ from issuer.decisions.revocation import (
     Target,
     blocks_of,
     check_comment,
+    check_room,
     check_serials,
     check_target,
     lifted,
@@ -72,6 +74,18 @@ class TestBlocks:
         assert not tree.entry(other)
         assert not exact.node(a_node())
         assert not tree.node(a_node())
+
+    def test_what_blocks_name_together_has_an_end(self) -> None:
+        entries = Target(kind=RevocationKind.ENTRY, entry_ids=tuple(EntryID(str(n)) for n in range(1000)))
+        one = Target(kind=RevocationKind.SELECTOR, selector=UID)
+        almost = blocks_of([revocation(entries)] * (MAX_BLOCKED // 1000 - 1) + [revocation(one)] * 999)
+        check_room(one, almost)
+        for target in (replace(entries, entry_ids=entries.entry_ids[:2]), entries):
+            with pytest.raises(Refused, match=f"expected at most {MAX_BLOCKED} that blocks name") as refused:
+                check_room(target, almost)
+            assert refused.value.kind is Kind.EXHAUSTED
+            assert refused.value.hint
+        check_room(Target(kind=RevocationKind.SVID, serials=("a1",) * 2), almost)
 
     def test_an_entry_is_blocked_by_its_own_id(self) -> None:
         blocks = blocks_of([revocation(Target(kind=RevocationKind.ENTRY, entry_ids=(EntryID("web"), EntryID("db"))))])

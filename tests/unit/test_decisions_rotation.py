@@ -115,7 +115,7 @@ class Life:
                     check_activation(row, has_key=True, now=self.now)
                     self.activate(row)
                 case _:
-                    check_taint(row) if act == "taint" else check_revocation(row, rows, at_once=True)
+                    check_taint(row) if act == "taint" else check_revocation(row, rows, unreplaced=1, at_once=True)
                     following = takes_over(row, rows, keys=keys, now=self.now)
                     if following is not None:
                         self.activate(following)

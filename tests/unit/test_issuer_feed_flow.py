@@ -514,13 +514,24 @@ class TestRevocation:
         assert [len(denials_told(steps[-1].updates)) for steps in (first, ended, lifted)] == [0, 1, 1]
         assert isinstance(ended[0].updates[0], DenialsPut)
 
-    async def test_a_revoked_nodes_feed_ends(self, feeds: FeedAttestors, revoke: Revoke) -> None:
+    async def test_a_revoked_nodes_feed_ends_with_what_ended(
+        self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke
+    ) -> None:
+        row = credentials(1)[0]
+        await store.write(lambda tx: tx.ledger.record([row]))
+        steps: list[FeedStep] = []
+
         async def send(step: FeedStep) -> None:
-            assert step.snapshot
-            await end(revoke, Target(kind=RevocationKind.NODE, node_ids=(NODE.id,)))
+            steps.append(step)
+            if len(steps) == 1:
+                await end(revoke, Target(kind=RevocationKind.NODE, node_ids=(NODE.id,)))
 
         with pytest.raises(Refused, match="banned or gone"):
             await follow(feeds, send)
+        _, last = steps
+        assert last.snapshot
+        assert DenialsPut(denials=(Denial(2**127, row.not_after + OPEN_FOR),)) in last.updates
+        assert not any(isinstance(update, EntryPut) for update in last.updates)
 
     async def test_everybody_hears_what_was_denied_to_another_node(
         self, store: SQLiteDatastore, feeds: FeedAttestors, revoke: Revoke

@@ -186,6 +186,25 @@ async def test_a_revoked_certificate_is_listed_with_its_reason_and_told_and_on_r
     assert all(text in body for text in ('"crl signed"', f'"{crl.number}"', '"certificates":"1"', by))
 
 
+async def test_a_leak_that_is_learned_of_later_is_on_the_next_list(house: House) -> None:
+    await house.issue(5, 6)
+    await house.revoke(5, 6, reason=Reason.SUPERSEDED)
+    await house.publish()
+    before = await house.crl()
+    house.clock.advance(SECOND * 2)
+    await house.revoke(6)
+    await house.publish()
+    after = await house.crl()
+    assert after.number > before.number
+    assert list(after.entries()) == [
+        (5, NOW, x509.ReasonFlags.superseded),
+        (6, NOW, x509.ReasonFlags.key_compromise),
+    ]
+    house.clock.advance(SECOND * 2)
+    await house.publish()
+    assert (await house.crl()).number == after.number
+
+
 async def test_it_is_measured_when_every_list_holds_a_revocation(house: House) -> None:
     await house.publish()
     await house.issue(5)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -11,8 +11,10 @@ import pytest
 from cognomen.daemon.auditlog import broken_link
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
-from issuer.api.admin_revocations import list_revocations
-from issuer.datastore.port import LedgerFilter
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.api.admin_revocations import list_revocations, revoke
+from issuer.datastore.port import EntryFilter, LedgerFilter, Transaction
+from issuer.datastore.revocationport import Falling
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
@@ -27,9 +29,10 @@ from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
-from issuer.flows.revoke import Revoke, Revoked
+from issuer.flows.revoke import Revoke, Revoked, all_of_node, end_in
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.metrics import Metrics
+from issuer.queries import list_blocked
 from svid.denials import KEPT_FOR, OPEN_FOR
 from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID, KeyKind, SigningKey, generate_private_key, public_key_to_der
@@ -228,7 +231,7 @@ class TestEveryKind:
         foretold = await house.end(target, dry_run=True)
         done = await house.end(target, reason=Reason.PRIVILEGE_WITHDRAWN, comment="käse")
         assert await house.ended() == {serials[name] for name in names}
-        assert done.fallen == foretold.fallen
+        assert done.falling == foretold.falling
         assert (foretold.revocation.number, foretold.revocation.denied) == (0, len(names))
         expected = Revocation(
             target=target,
@@ -273,6 +276,10 @@ BAD = [
     (replace(NODE, node_ids=(N1.id, NodeID("n9"))), Kind.NOT_FOUND, "no node is 'n9'"),
     (replace(BEFORE, before=NOW + timedelta(seconds=1)), Kind.INVALID, "expected a moment of the past"),
     (Target(kind=RevocationKind.SVID, serials=(UNKNOWN,)), Kind.NOT_FOUND, "expected one that we signed"),
+    (replace(BEFORE, entry_ids=(WEB.id, EntryID("typo"))), Kind.NOT_FOUND, "no entry has the id 'typo'"),
+    (replace(BEFORE, node_ids=(N1.id, NodeID("typo"))), Kind.NOT_FOUND, "no node is 'typo'"),
+    (replace(WEB_ALONE, spiffe_id=N2.spiffe_id), Kind.INVALID, "expected a workload's, found spiffe://example.org/cog"),
+    (replace(BEFORE, spiffe_id=N2.spiffe_id), Kind.INVALID, "expected a workload's, found spiffe://example.org/cog"),
 ]
 
 
@@ -307,15 +314,54 @@ class TestOneTransaction:
             an_entry("/group", entry_id="g", of="join_token:label:team:db"), parent_id=issuer_id(TRUST_DOMAIN)
         )
         await house.store.write(lambda tx: tx.entries.insert([group]))
-        with pytest.raises(Refused, match="expected a workload's, found g of a node group") as refused:
-            await house.end(replace(ENTRY, entry_ids=(group.id,)))
-        assert refused.value.hint
+        for target in (
+            replace(ENTRY, entry_ids=(group.id,)),
+            replace(BEFORE, entry_ids=(group.id,)),
+            replace(WEB_ALONE, spiffe_id=group.spiffe_id),
+            replace(WEB_BELOW, spiffe_id=group.spiffe_id),
+            replace(BEFORE, spiffe_id=group.spiffe_id),
+        ):
+            with pytest.raises(Refused, match=r"expected a workload's, found \S+ of a node group") as refused:
+                await house.end(target)
+            assert refused.value.kind is Kind.INVALID
+            assert refused.value.hint
+        assert await house.revoke.find(before=0, limit=9) == []
+
+    @pytest.mark.parametrize("target", [WEB_ALONE, replace(BEFORE, spiffe_id=path("/web"))], ids=lambda one: one.kind)
+    async def test_what_a_node_group_shares_its_path_with_ends(self, house: House, target: Target) -> None:
+        group = an_entry("/web", entry_id="g", of="join_token:label:team:db")
+        await house.store.write(lambda tx: tx.entries.insert([replace(group, parent_id=issuer_id(TRUST_DOMAIN))]))
+        await house.fill()
+        assert (await house.end(target)).revocation.denied == 2
+
+    async def test_a_nodes_own_id_is_answered_by_the_command_that_ends_it(self, house: House) -> None:
+        with pytest.raises(Refused) as refused:
+            await house.end(replace(WEB_ALONE, spiffe_id=N2.spiffe_id))
+        assert refused.value.hint == "cognomen revoke node n2"
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            pb.RevocationTarget(kind="issued-before", spiffe_id=""),
+            pb.RevocationTarget(kind="issued-before", entry_ids=[""]),
+            pb.RevocationTarget(kind="issued-before", node_ids=["n1", ""]),
+        ],
+        ids=str,
+    )
+    async def test_an_empty_text_does_not_widen_what_is_named(self, house: House, message: pb.RevocationTarget) -> None:
+        await house.fill()
+        message.before.FromDatetime(NOW)
+        request = pb.RevokeRequest(target=message)
+        with pytest.raises(Refused, match=r"spiffe_id: |found an empty text") as refused:
+            await revoke(house.revoke, request, trust_domain=TRUST_DOMAIN, actor="uid:0")
+        assert refused.value.kind is Kind.INVALID
+        assert await house.ended() == set()
 
     @pytest.mark.parametrize("target", [ENTRY, WEB_BELOW, UID_1, TEAM_DB, NODE, BEFORE], ids=lambda one: one.kind)
     async def test_a_dry_run_writes_nothing_at_all(self, house: House, target: Target) -> None:
         await house.fill()
         before, rows = await house.everything(), await house.audit()
-        assert (await house.end(target, dry_run=True)).fallen
+        assert (await house.end(target, dry_run=True)).falling.groups
         assert await house.everything() == before
         assert await house.audit() == rows
 
@@ -332,6 +378,7 @@ class TestOneTransaction:
             "comment": "task ended",
             "denied": "4",
             "over": "0",
+            "compromised": "0",
         }
 
 
@@ -351,8 +398,8 @@ class TestOver:
         assert (foretold.revocation.denied, foretold.revocation.over) == (2, 0)
         done = await house.end(target)
         assert (done.revocation.denied, done.revocation.over) == (2, 1)
-        assert done.fallen == foretold.fallen
-        assert sum(one.count for one in done.fallen) == 2
+        assert done.falling == foretold.falling
+        assert done.falling.count == sum(one.count for one in done.falling.groups) == 2
         assert await house.ended() == {before["web leaf"], now["web leaf"], now["web token"]}
         assert await house.said(1) == done.revocation
         assert (await house.audit())[-1]["facts"] | {"denied": "2", "over": "1"} == (await house.audit())[-1]["facts"]  # type: ignore[operator]  # a document
@@ -398,7 +445,7 @@ class TestTwice:
         named = Target(kind=RevocationKind.SVID, serials=(serials["web leaf"],))
         assert (await house.end(named)).revocation.denied == 1
         again = await house.end(named)
-        assert (again.revocation.number, again.revocation.denied, again.fallen) == (2, 0, [])
+        assert (again.revocation.number, again.revocation.denied, again.falling) == (2, 0, Falling())
         assert await house.ended() == {serials["web leaf"]}
 
     async def test_two_operators_at_once_both_succeed_and_each_credential_ends_once(self, house: House) -> None:
@@ -497,6 +544,28 @@ class TestMintedMeanwhile:
         assert (await house.end(BEFORE)).revocation.denied == 0
         assert fresh.serial not in await house.ended()
 
+    async def test_an_iat_of_the_second_that_was_cut_at_is_denied_and_a_certificate_goes_by_the_ledger(
+        self, house: House
+    ) -> None:
+        house.clock.advance(0.4)
+        token, leaf = await house.token(WEB), await house.leaf(WEB)
+        assert isinstance(token, Credential)
+        assert isinstance(leaf, Credential)
+        house.clock.advance(0.6)
+        await house.token(WEB)
+        assert (await house.end(BEFORE)).revocation.denied == 1
+        assert await house.ended() == {token.serial}
+
+    async def test_what_was_signed_while_the_clock_was_ahead_ends_by_its_moment(self, house: House) -> None:
+        house.clock.advance(300)
+        ahead = [await house.token(WEB), await house.leaf(WEB)]
+        house.clock.jump(-timedelta(seconds=200))
+        now = house.clock.now()
+        await house.end(replace(BEFORE, before=now))
+        assert await house.ended() == {one.serial for one in ahead if isinstance(one, Credential)}
+        assert len(await house.ended()) == 2
+        assert isinstance(await house.leaf(WEB), Credential)
+
     @pytest.mark.parametrize("reason", [Reason.KEY_COMPROMISE, Reason.SUPERSEDED])
     async def test_a_key_is_certified_again_unless_it_leaked(self, house: House, reason: Reason) -> None:
         key = new_key()
@@ -509,6 +578,70 @@ class TestMintedMeanwhile:
         else:
             assert isinstance(again, Credential)
         assert isinstance(await house.leaf(WEB), Credential), "a fresh key is welcome"
+
+
+class TestLearnedLater:
+    """A leak that is learned of after the end."""
+
+    @pytest.mark.parametrize("of", ["serial", "entry"])
+    async def test_the_last_word_that_a_key_leaked_counts(self, house: House, of: str) -> None:
+        key = new_key()
+        leaf = await house.leaf(WEB, key=key)
+        assert isinstance(leaf, Credential)
+        target = Target(kind=RevocationKind.SVID, serials=(leaf.serial,)) if of == "serial" else ENTRY
+        await house.end(target)
+        done = (await house.end(target, reason=Reason.KEY_COMPROMISE)).revocation
+        assert (done.denied, done.over, done.compromised) == (0, 0, 1)
+        assert done == await house.said(2)
+        assert (await house.audit())[-1]["facts"]["compromised"] == "1"  # type: ignore[index]  # a document
+        (listed,) = await house.store.read(lambda tx: tx.denials.of_authority(leaf.authority_id))
+        assert (listed.reason, listed.denied_at) == (Reason.KEY_COMPROMISE, NOW)
+        assert [row.revocation for row in await _ledger(house)] == [2]
+        if of == "entry":
+            for number in (1, 2):
+                await house.revoke.lift(number, actor="uid:0")
+        assert refused_as(await house.leaf(WEB, key=key), "found one that was revoked as compromised")
+        assert (await house.end(target, reason=Reason.SUPERSEDED)).revocation.compromised == 0
+        assert (await house.end(target, reason=Reason.KEY_COMPROMISE)).revocation.compromised == 0
+        assert [row.revocation for row in await _ledger(house)] == [2]
+
+    @pytest.mark.parametrize("after", [HOUR, timedelta(days=2)])
+    async def test_a_serial_that_is_over_is_compromised_however_long_ago_that_was(
+        self, house: House, after: timedelta
+    ) -> None:
+        key = new_key()
+        leaf = await house.leaf(WEB, key=key)
+        assert isinstance(leaf, Credential)
+        house.clock.advance(after)
+        done = await house.end(Target(kind=RevocationKind.SVID, serials=(leaf.serial,)), reason=Reason.KEY_COMPROMISE)
+        assert done.revocation.over + done.revocation.compromised == 1
+        assert refused_as(await house.leaf(WEB, key=key), "found one that was revoked as compromised")
+
+    async def test_a_node_that_is_sent_away_for_a_leak_leaves_no_key_that_is_certified_again(
+        self, house: House
+    ) -> None:
+        key = new_key()
+        leaf = await house.leaf(DB, N2, key=key)
+        assert isinstance(leaf, Credential)
+        await house.end(Target(kind=RevocationKind.SVID, serials=(leaf.serial,)))
+
+        def end(reason: Reason) -> Callable[[Transaction], Revocation | None]:
+            asked = Revocation(target=NODE, reason=reason, comment="", actor="issuer", at=NOW)
+            return lambda tx: end_in(tx, asked, all_of_node(N2.id))
+
+        assert await house.store.write(end(Reason.CESSATION_OF_OPERATION)) is None
+        ended = await house.store.write(end(Reason.KEY_COMPROMISE))
+        assert ended is not None
+        assert (ended.denied, ended.compromised) == (0, 1)
+        assert await house.store.write(end(Reason.KEY_COMPROMISE)) is None
+        assert refused_as(await house.leaf(DB, N2, key=key), "found one that was revoked as compromised")
+
+    async def test_it_concerns_nobody_else(self, house: House) -> None:
+        serials = await house.fill()
+        await house.end(replace(BEFORE, spiffe_id=path("/web")))
+        await house.end(ENTRY, dry_run=True, reason=Reason.KEY_COMPROMISE)
+        await house.end(Target(kind=RevocationKind.SVID, serials=(serials["db leaf"],)), reason=Reason.KEY_COMPROMISE)
+        assert [(await house.said(number)).compromised for number in (1, 2)] == [0, 0]
 
 
 class TestLifts:
@@ -607,6 +740,31 @@ async def test_every_revocation_is_on_one_page_whatever_its_size(house: House, l
             break
         before = int(page.next_page_token)
     assert found == [3, 2, 1]
+
+
+@pytest.mark.parametrize("where", [EntryFilter(), EntryFilter(selector=Selector("unix", "uid:1"))], ids=["all", "uid"])
+async def test_a_blocked_entry_is_found_behind_a_thousand_of_other_nodes(house: House, where: EntryFilter) -> None:
+    others = [an_entry(f"/x{n}", entry_id=f"a{n:05}", of="unix:uid:1", parent="/elsewhere") for n in range(1000)]
+    await house.store.write(lambda tx: tx.entries.insert(others))
+    await house.end(ENTRY)
+    found = await list_blocked(house.store, where, N1, now=NOW, limit=9)
+    assert [(entry.id, revocation.number) for entry, revocation in found] == [(WEB.id, 1)]
+
+
+async def test_an_answer_shows_a_thousand_groups_and_counts_the_rest(house: House) -> None:
+    await house.leaf(WEB)
+    (row,) = await _ledger(house)
+    rows = [
+        replace(row, number=0, serial=f"{2**127 + n:x}", spiffe_id=path(f"/n{n:04}"), entry_id=WEB.id)
+        for n in range(1003)
+    ]
+    await house.store.write(lambda tx: tx.ledger.record([*rows, replace(rows[0], serial=UNKNOWN[::-1])]))
+    message = pb.RevocationTarget(kind="entry", entry_ids=[WEB.id])
+    for dry_run in (True, False):
+        request = pb.RevokeRequest(target=message, dry_run=dry_run)
+        done = await revoke(house.revoke, request, trust_domain=TRUST_DOMAIN, actor="uid:0")
+        assert (len(done.fallen), done.more, done.revocation.denied) == (1000, 4, 1005)
+        assert done.fallen[0].count == 2
 
 
 async def test_what_was_signed_for_a_node_and_an_entry_that_are_gone_can_be_ended(house: House) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cognomen.daemon.auditlog import broken_link
 from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import EntryFilter, LedgerFilter, Transaction
+from issuer.datastore.port import EntryFilter, LedgerFilter, Transaction, Use
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, NodeID
 from issuer.decisions.changes import Change, ChangeKind
@@ -137,8 +137,8 @@ async def test_a_file_of_the_release_before_revocation_keeps_its_rows_and_has_no
         ]
         assert list(await store.read(lambda tx: tx.entries.get([EntryID("e1")]))) == ["e1"]
         assert await store.read(lambda tx: (tx.revocations.standing(), list(tx.denials.all()))) == ([], [])
-        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=NOW))
-        assert [(one.node_id, one.count) for one in fallen] == [("n1", 1)]
+        falling = await store.read(lambda tx: tx.denials.falling(Live(), now=NOW))
+        assert [(one.node_id, one.count) for one in falling.groups] == [("n1", 1)]
         assert broken_link(await store.read(lambda tx: tx.audit.rows(after=0, limit=9))) is None
     async with opened(path) as store:
         assert (await store.read(lambda tx: tx.changes.head())).number == 1
@@ -155,8 +155,34 @@ async def test_what_is_over_is_not_read_again_and_an_authority_does_not_hold_tha
         await store.write(lambda tx: tx.denials.prune(ended_before=now, now=now))
         with raw(path) as connection:
             assert connection.execute("SELECT live_from FROM meta").fetchone() == (3,)
-        fallen = await store.read(lambda tx: tx.denials.fallen(Live(), now=now))
-        assert [one.kind for one in fallen] == [CredentialKind.X509]
+        falling = await store.read(lambda tx: tx.denials.falling(Live(), now=now))
+        assert [one.kind for one in falling.groups] == [CredentialKind.X509]
+
+
+async def test_what_lives_for_a_day_has_nobody_read_what_was_signed_since(path: Path) -> None:
+    def row(number: int, kind: CredentialKind, hours: int) -> Credential:
+        end = NOW + timedelta(hours=hours)
+        return replace(credential, serial=f"s{number}", kind=kind, node_id=NodeID("n1"), not_after=end)
+
+    authority, node = row(1, CredentialKind.AUTHORITY, 99), row(2, CredentialKind.NODE, 24)
+    over, live = row(3, CredentialKind.X509, 1), row(4, CredentialKind.X509, 2)
+    now = NOW + timedelta(hours=1, minutes=3)
+    async with opened(path) as store:
+        await store.write(lambda tx: tx.ledger.record([authority, node, over, live]))
+        await store.write(lambda tx: tx.denials.prune(ended_before=now, now=now))
+        with raw(path) as connection:
+            assert connection.execute("SELECT live_from, short_from FROM meta").fetchone() == (2, 4)
+        everybody = Live(kinds=frozenset({CredentialKind.X509, CredentialKind.NODE}))
+        for where in (everybody, replace(everybody, node_ids=[NodeID("n1")])):
+            found = await store.read(lambda tx, where=where: tx.denials.falling(where, now=now))  # type: ignore[misc]  # bound at once
+            assert {one.kind for one in found.groups} == {CredentialKind.X509, CredentialKind.NODE}
+            assert found.count == 2
+        uses = await store.read(lambda tx: tx.ledger.uses(tainted=[credential.authority_id], now=now))
+        assert uses == {credential.authority_id: Use(live=2, unreplaced=2)}
+        for limit, serials in ((9, ["s4", "s2", "s1"]), (2, ["s4", "s2"])):
+            held = LedgerFilter(held_at=now, is_revoked=False)
+            page = await store.read(lambda tx, held=held, limit=limit: tx.ledger.find(held, before=0, limit=limit))  # type: ignore[misc]  # bound at once
+            assert [one.serial for one in page] == serials
 
 
 async def test_what_ended_too_long_ago_to_be_denied_is_not_read_again(path: Path) -> None:

@@ -1200,15 +1200,17 @@ class RevocationTarget(_message.Message):
         before: _timestamp_pb2.Timestamp | None = ...,
         entry_ids: _abc.Iterable[_builtins.str] | None = ...,
         node_ids: _abc.Iterable[_builtins.str] | None = ...,
-        spiffe_id: _builtins.str = ...,
+        spiffe_id: _builtins.str | None = ...,
         below: _builtins.bool = ...,
         selector: _node_pb2.Selector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "selector", b"selector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_spiffe_id", b"_spiffe_id", "before", b"before", "selector", b"selector", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "below", b"below", "entry_ids", b"entry_ids", "kind", b"kind", "node_ids", b"node_ids", "selector", b"selector", "serials", b"serials", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_spiffe_id", b"_spiffe_id", "before", b"before", "below", b"below", "entry_ids", b"entry_ids", "kind", b"kind", "node_ids", b"node_ids", "selector", b"selector", "serials", b"serials", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__spiffe_id: _TypeAlias = _typing.Literal["spiffe_id"]  # noqa: Y015
+    _WhichOneofArgType__spiffe_id: _TypeAlias = _typing.Literal["_spiffe_id", b"_spiffe_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spiffe_id) -> _WhichOneofReturnType__spiffe_id | None: ...
 
 Global___RevocationTarget: _TypeAlias = RevocationTarget  # noqa: Y015
 
@@ -1259,6 +1261,7 @@ class Revocation(_message.Message):
     LIFTED_AT_FIELD_NUMBER: _builtins.int
     LIFTED_BY_FIELD_NUMBER: _builtins.int
     OVER_FIELD_NUMBER: _builtins.int
+    COMPROMISED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """0: of a dry run"""
     reason: _builtins.str
@@ -1273,6 +1276,8 @@ class Revocation(_message.Message):
     lifted_by: _builtins.str
     over: _builtins.int
     """how many certificates it denied that had ended within a day, for the connections that may be open to who showed them"""
+    compromised: _builtins.int
+    """of keyCompromise: of how many certificates that had ended before the keys count as compromised by it"""
     @_builtins.property
     def target(self) -> Global___RevocationTarget: ...
     @_builtins.property
@@ -1296,10 +1301,11 @@ class Revocation(_message.Message):
         lifted_at: _timestamp_pb2.Timestamp | None = ...,
         lifted_by: _builtins.str = ...,
         over: _builtins.int = ...,
+        compromised: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "lifted_at", b"lifted_at", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "blocks", b"blocks", "change", b"change", "comment", b"comment", "denied", b"denied", "lifted_at", b"lifted_at", "lifted_by", b"lifted_by", "number", b"number", "over", b"over", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "blocks", b"blocks", "change", b"change", "comment", b"comment", "compromised", b"compromised", "denied", b"denied", "lifted_at", b"lifted_at", "lifted_by", b"lifted_by", "number", b"number", "over", b"over", "reason", b"reason", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1354,21 +1360,25 @@ class RevokeResponse(_message.Message):
 
     REVOCATION_FIELD_NUMBER: _builtins.int
     FALLEN_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.int
+    """how many more of them there are"""
     @_builtins.property
     def revocation(self) -> Global___Revocation: ...
     @_builtins.property
     def fallen(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallen]:
-        """what ended by it, or would"""
+        """what ended by it, or would; at most 1000"""
 
     def __init__(
         self,
         *,
         revocation: Global___Revocation | None = ...,
         fallen: _abc.Iterable[Global___Fallen] | None = ...,
+        more: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallen", b"fallen", "revocation", b"revocation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallen", b"fallen", "more", b"more", "revocation", b"revocation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,7 +15,7 @@ from cognomen.daemon.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.feed import Cursor
 from issuer.datastore.port import LedgerFilter, Use
 from issuer.datastore.sqlite import codec
-from issuer.datastore.sqlite.revocations import LIVE_FROM
+from issuer.datastore.sqlite.marks import LIVE, LIVE_FROM
 from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.minting import Holder
@@ -36,7 +36,7 @@ _READ = f"number, {_CREDENTIAL}, revocation"
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
-_LIVE = f"number >= {LIVE_FROM} AND not_after > :now AND state <> 'failed' AND revocation = 0 AND kind <> 'authority'"
+_LIVE = f"{LIVE} AND state <> 'failed' AND revocation = 0 AND kind <> 'authority'"
 _COUNT_LIVE = f"SELECT authority_id, count(*) FROM credential WHERE {_LIVE} GROUP BY authority_id"  # noqa: S608 - our own texts
 _COUNT_LAST = (
     "SELECT authority_id, count(*) FROM (SELECT authority_id, max(number) FROM credential"  # noqa: S608 - our own texts
@@ -116,8 +116,8 @@ class SQLiteLedger:
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
-        conditions = ["number < ?"]
-        arguments: list[str | int] = [before or _MAX_NUMBER]
+        conditions = ["number < :before"]
+        arguments: dict[str, str | int] = {"before": before or _MAX_NUMBER}
         for column, value in (
             ("spiffe_id", where.spiffe_id),
             ("entry_id", where.entry_id),
@@ -127,21 +127,24 @@ class SQLiteLedger:
             ("serial", where.serial),
         ):
             if value is not None:
-                conditions.append(f"{column} = ?")
-                arguments.append(str(value))
-        if where.held_at is not None:
-            conditions.append("issued_at <= ? AND not_after > ? AND state <> 'failed'")
-            arguments += [codec.to_micros(where.held_at)] * 2
+                conditions.append(f"{column} = :{column}")
+                arguments[column] = str(value)
         if where.is_revoked is not None:
             conditions.append("revocation > 0" if where.is_revoked else "revocation = 0")
         if where.ends_before is not None:
-            conditions.append("not_after < ?")
-            arguments.append(codec.to_micros(where.ends_before))
-        query = (
-            f"SELECT {_READ} FROM credential"  # noqa: S608 - our own names
-            f" WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
-        )
-        return [_credential(row) for row in self._connection.execute(query, (*arguments, limit))]
+            conditions.append("not_after < :ends_before")
+            arguments["ends_before"] = codec.to_micros(where.ends_before)
+        if where.held_at is None:
+            return self._page(conditions, arguments, limit)
+        conditions.append("issued_at <= :now AND not_after > :now AND state <> 'failed'")
+        arguments["now"] = codec.to_micros(where.held_at)
+        page = self._page([*conditions, f"number >= {LIVE_FROM}"], arguments, limit)
+        old = [*conditions, f"number < {LIVE_FROM}", "kind = 'authority'"]  # the mark says nothing of those
+        return [*page, *self._page(old, arguments, limit - len(page))]
+
+    def _page(self, conditions: Iterable[str], arguments: Mapping[str, str | int], limit: int) -> list[Credential]:
+        query = f"SELECT {_READ} FROM credential WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT :limit"  # noqa: S608 - our own names
+        return [_credential(row) for row in self._connection.execute(query, {**arguments, "limit": limit})]
 
     def uses(self, *, tainted: Collection[KeyID], now: datetime) -> Mapping[KeyID, Use]:
         """What is in use of the authorities that signed anything that is, certificates of authorities aside."""

@@ -1,58 +1,71 @@
 """Revocations and denials in SQLite: what operators said, and the rows of the ledger that ended by it.
 
-What is live is looked for from `meta.live_from` on, what was so within a day from `meta.open_from` on, and both by the ledger's indexes,
-which keep the order of its rows; in all of it only after the clock was set back by minutes.
+Where rows of the ledger that can be denied are looked for: sqlite/marks.
 """
 
+import secrets
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 from sqlite_utils import Database
 
-from issuer.datastore.revocationport import Denied, Fallen
+from issuer.datastore.revocationport import Denied, Fallen, Falling
 from issuer.datastore.sqlite import codec
+from issuer.datastore.sqlite.marks import IS_LONG, LIVE, LIVE_FROM, OPEN_FROM, SHORT_FROM
 from issuer.decisions.audit import CredentialKind, NodeID
-from issuer.decisions.crl import DeniedCertificate, SignedCRL
-from issuer.decisions.revocation import MAX_OVER, Live, Reason, Revocation, RevocationKind, Target
+from issuer.decisions.crl import DeniedCertificate
+from issuer.decisions.revocation import MAX_OVER, Blocks, Live, Reason, Revocation, RevocationKind, Target, blocks_of
 from svid.denials import KEPT_FOR, OPEN_FOR, Denial, number_of_jti
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.selector import Selector
 
-__all__ = ["LIVE_FROM", "SQLiteCRLs", "SQLiteDenials", "SQLiteRevocations"]
+__all__ = ["SQLiteDenials", "SQLiteRevocations"]
 
 _MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
 _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
-LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
-"""From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
-
-_OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
 
-_CACHED = 4096  # every mint reads all that stand
-_REVOCATION = "number, kind, target, reason, comment, actor, at, denied, over, change, lifted_at, lifted_by"
-_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int, int | None, str]
+_MOST_GROUPS = 1000  # so that an answer is small whatever ends
+_KEPT = 4  # of different moments, which transactions that go on still see
+_blocks: dict[str, Blocks] = {}
+"""By meta.blocks: every mint reads them. What was rolled back has a name that nobody asks for again."""
+
+_REVOCATION = (
+    "number, kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by"
+)
+_Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int, int, int | None, str]
 _Argument: TypeAlias = str | int
 
 
 class _Rows(NamedTuple):
-    """Rows of the ledger: from where on they are, what they are, and which of them where there are too many."""
+    """Rows of the ledger: what they are, from where on they are, and which of them where there are too many.
 
-    first: str
+    Args:
+        first: bounds what an index finds by who they are of.
+    """
+
     condition: str
+    first: str
     order: str = ""
 
 
-_LIVE = _Rows(LIVE_FROM, "not_after > :now")
+_LIVE = _Rows(f"revocation = 0 AND {LIVE}", LIVE_FROM)
 _OVER = _Rows(
-    _OPEN_FROM,
-    "kind = 'x509' AND not_after <= :now AND not_after > :reach",
+    f"revocation = 0 AND kind = 'x509' AND not_after <= :now AND not_after > :reach AND number >= {OPEN_FROM}",
+    OPEN_FROM,
     f" ORDER BY number DESC LIMIT {MAX_OVER}",
 )
+_NOT_COMPROMISED = (
+    "kind <> 'jwt' AND revocation <> :revocation"
+    " AND revocation NOT IN (SELECT number FROM revocation WHERE reason = 'keyCompromise')"
+)
+_DAY_FROM = f"min({LIVE_FROM}, {OPEN_FROM})"
+_ENDED = _Rows(f"revocation <> 0 AND not_after > :reach AND {_NOT_COMPROMISED} AND number >= {_DAY_FROM}", _DAY_FROM)
+_EVER_ENDED = _Rows(f"(revocation <> 0 OR not_after <= :reach) AND {_NOT_COMPROMISED}", "0")
 
 
 class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -86,8 +99,8 @@ class SQLiteRevocations:
             selector="" if target.selector is None else str(target.selector),
         )
         added = self._connection.execute(
-            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, over, change, lifted_by)"
-            " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, '')",
+            "INSERT INTO revocation (kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_by)"
+            " VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0, 0, '')",
             (
                 target.kind.value,
                 msgspec.json.encode(document).decode(),
@@ -97,21 +110,25 @@ class SQLiteRevocations:
                 codec.to_micros(revocation.at),
             ),
         )
+        self._name_blocks_anew(revocation)
         return int(added.lastrowid or 0)
 
     def put(self, revocation: Revocation) -> None:
         """Note what became of one: what it denied, its change, its end."""
         self._connection.execute(
-            "UPDATE revocation SET denied = ?, over = ?, change = ?, lifted_at = ?, lifted_by = ? WHERE number = ?",
+            "UPDATE revocation SET denied = ?, over = ?, compromised = ?, change = ?, lifted_at = ?, lifted_by = ?"
+            " WHERE number = ?",
             (
                 revocation.denied,
                 revocation.over,
+                revocation.compromised,
                 revocation.change,
                 codec.optional_micros(revocation.lifted_at),
                 revocation.lifted_by,
                 revocation.number,
             ),
         )
+        self._name_blocks_anew(revocation)
 
     def get(self, number: int) -> Revocation | None:
         """One of them."""
@@ -130,7 +147,22 @@ class SQLiteRevocations:
 
     def standing(self) -> Sequence[Revocation]:
         """Those that block somebody now."""
-        return [*map(_known, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
+        return [*map(_revocation, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
+
+    def blocks(self) -> Blocks:
+        """What those that block somebody block; read anew only after a change of them."""
+        (name,) = self._connection.execute("SELECT blocks FROM meta").fetchone()
+        found = _blocks.get(name)
+        if found is None:
+            found = blocks_of(self.standing())
+            if len(_blocks) >= _KEPT:
+                _blocks.clear()
+            _blocks[name] = found
+        return found
+
+    def _name_blocks_anew(self, changed: Revocation) -> None:
+        if changed.target.is_block:
+            self._connection.execute("UPDATE meta SET blocks = ?", (secrets.token_hex(16),))
 
     def _select(self, where: str, *arguments: int) -> Iterator[_Row]:
         query = f"SELECT {_REVOCATION} FROM revocation WHERE {where}"  # noqa: S608 - our own texts
@@ -143,31 +175,39 @@ class SQLiteDenials:
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
-    def fallen(self, where: Live, *, now: datetime) -> Sequence[Fallen]:
-        """What of live credentials `deny` would end, by SPIFFE ID, node, kind and audiences."""
+    def falling(self, where: Live, *, now: datetime) -> Falling:
+        """What of live credentials `deny` would end."""
         condition, arguments = _condition(_LIVE, where, now)
         rows = self._connection.execute(
-            f"SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after) FROM credential WHERE {condition}"  # noqa: S608 - our own texts
-            " GROUP BY kind, spiffe_id, node_id, audiences ORDER BY spiffe_id, node_id, kind, audiences",
+            "SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after), count(*) OVER (), sum(count(*)) OVER ()"  # noqa: S608 - our own texts
+            f" FROM credential WHERE {condition} GROUP BY kind, spiffe_id, node_id, audiences"
+            f" ORDER BY spiffe_id, node_id, kind, audiences LIMIT {_MOST_GROUPS}",
             arguments,
-        )
-        return [
+        ).fetchall()
+        if not rows:
+            return Falling()
+        *_, groups, count = rows[0]
+        found = [
             Fallen(
                 kind=CredentialKind(kind),
                 spiffe_id=codec.spiffe_id(spiffe_id),
                 node_id=None if node_id is None else NodeID(node_id),
                 audiences=codec.texts_from_json(audiences),
-                count=count,
+                count=alike,
                 ends_at=codec.from_micros(ends_at),
             )
-            for kind, spiffe_id, node_id, audiences, count, ends_at in rows
+            for kind, spiffe_id, node_id, audiences, alike, ends_at, *_ in rows
         ]
+        return Falling(groups=found, more=groups - len(found), count=count)
 
-    def is_any(self, where: Live, *, now: datetime) -> bool:
-        """Whether `deny` would deny anything."""
-        looks = (_condition(rows, where, now) for rows in (_LIVE, _OVER))
+    def is_any(self, where: Live, *, now: datetime, is_leak: bool = False) -> bool:
+        """Whether `deny` would deny anything; of a leak: or `compromise` find anything."""
+        looks = (_condition(rows, where, now) for rows in (_LIVE, _OVER, *([_ended(where)] if is_leak else [])))
         return any(
-            self._connection.execute(f"SELECT 1 FROM credential WHERE {condition} LIMIT 1", arguments).fetchone()  # noqa: S608 - our own texts
+            self._connection.execute(
+                f"SELECT 1 FROM credential WHERE {condition} LIMIT 1",  # noqa: S608 - our own texts
+                {**arguments, "revocation": 0},
+            ).fetchone()
             for condition, arguments in looks
         )
 
@@ -179,6 +219,19 @@ class SQLiteDenials:
             (revocation, revocation),
         )
         return Denied(live=live, over=over)
+
+    def compromise(self, where: Live, *, revocation: int, now: datetime) -> int:
+        """Let keys count as compromised of certificates that had ended before; how many those were."""
+        condition, arguments = _condition(_ended(where), where, now)
+        found = self._connection.execute(
+            f"UPDATE credential SET revocation = :revocation WHERE {condition} RETURNING serial",  # noqa: S608 - our own texts
+            {**arguments, "revocation": revocation},
+        ).fetchall()
+        self._connection.execute(
+            "UPDATE denial SET is_compromised = 1 WHERE serial IN (SELECT value FROM json_each(?))",
+            (codec.texts_to_json(serial for (serial,) in found),),
+        )
+        return len(found)
 
     def count(self) -> int:
         """How many are kept."""
@@ -204,10 +257,10 @@ class SQLiteDenials:
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
         """Those that this X.509 authority's list names, by their serials: they were live when they were denied."""
         rows = self._connection.execute(
-            "SELECT denial.serial, denial.denied_at, denial.ends_at, revocation.reason FROM denial"
+            "SELECT denial.serial, denial.denied_at, denial.ends_at, iif(is_compromised, ?, revocation.reason) FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
             " WHERE denial.authority_id = ? AND denial.is_listed = 1 ORDER BY denial.serial",
-            (authority_id,),
+            (Reason.KEY_COMPROMISE.value, authority_id),
         )
         return [
             DeniedCertificate(
@@ -242,8 +295,10 @@ class SQLiteDenials:
         self._connection.execute(
             "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
             f"(SELECT number FROM credential WHERE number >= {LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
-            f" ORDER BY number LIMIT 1), {end}), open_from = coalesce("
-            f"(SELECT number FROM credential WHERE number >= {_OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
+            f" ORDER BY number LIMIT 1), {end}), short_from = coalesce("
+            f"(SELECT number FROM credential WHERE number >= {SHORT_FROM} AND kind <> 'authority' AND not_after > :now"
+            f" AND NOT {IS_LONG} ORDER BY number LIMIT 1), {end}), open_from = coalesce("
+            f"(SELECT number FROM credential WHERE number >= {OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
             f" ORDER BY number LIMIT 1), {end})",
             _moments(now - _SET_BACK),
         )
@@ -268,35 +323,9 @@ class SQLiteDenials:
                 yield Denial(number, codec.from_micros(ends_at) + longer)
 
 
-class SQLiteCRLs:
-    """The newest certificate revocation list of each authority."""
-
-    def __init__(self, database: Database) -> None:
-        self._connection = database.conn
-
-    def get(self, authority_id: KeyID) -> SignedCRL | None:
-        """That of one authority."""
-        row = self._connection.execute(
-            "SELECT number, this_update, der FROM crl WHERE authority_id = ?", (authority_id,)
-        ).fetchone()
-        if row is None:
-            return None
-        number, this_update, der = row
-        return SignedCRL(
-            authority_id=authority_id, number=number, this_update=codec.optional_moment(this_update), der=der
-        )
-
-    def put(self, crl: SignedCRL) -> None:
-        """Add one, or overwrite the one of that authority."""
-        self._connection.execute(
-            "INSERT INTO crl (authority_id, number, this_update, der) VALUES (?, ?, ?, ?) ON CONFLICT (authority_id)"
-            " DO UPDATE SET number = excluded.number, this_update = excluded.this_update, der = excluded.der",
-            (crl.authority_id, crl.number, codec.optional_micros(crl.this_update), crl.der),
-        )
-
-    def delete(self, authority_id: KeyID) -> None:
-        """Remove that of an authority; one that is not there is fine."""
-        self._connection.execute("DELETE FROM crl WHERE authority_id = ?", (authority_id,))
+def _ended(where: Live) -> _Rows:
+    """Those that had ended before and may be compromised: what is named by serial is found however old it is."""
+    return _ENDED if where.serials is None else _EVER_ENDED
 
 
 def _moments(now: datetime) -> dict[str, int]:
@@ -305,12 +334,10 @@ def _moments(now: datetime) -> dict[str, int]:
 
 
 def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
-    """The condition of those rows that are named, and not denied yet."""
+    """The condition of those rows that are named."""
     conditions = [
-        f"number >= {rows.first}",
         rows.condition,
         "state <> 'failed'",
-        "revocation = 0",
         "kind IN (SELECT value FROM json_each(:kinds))",
     ]
     arguments: dict[str, _Argument] = {**_moments(now), "kinds": codec.texts_to_json(sorted(where.kinds))}
@@ -329,20 +356,18 @@ def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, 
                 "(+spiffe_id = :spiffe_id OR (+spiffe_id > :spiffe_id || '/' AND +spiffe_id < :spiffe_id || '0'))"
             )
         else:
-            conditions.append("spiffe_id = :spiffe_id")
+            conditions.append(f"number >= {rows.first} AND spiffe_id = :spiffe_id")
     if where.issued_until is not None:
-        conditions.append("issued_at <= :issued_until")
+        # An iat is in whole seconds. What is of the future was signed before now, while the clock was ahead, and nobody knows when.
+        conditions.append(
+            "(iif(kind = 'jwt', issued_at - issued_at % 1000000, issued_at) <= :issued_until OR issued_at > :now)"
+        )
         arguments["issued_until"] = codec.to_micros(where.issued_until)
     return " AND ".join(conditions), arguments
 
 
-@lru_cache(maxsize=_CACHED)
-def _known(row: _Row) -> Revocation:
-    return _revocation(row)
-
-
 def _revocation(row: _Row) -> Revocation:
-    number, kind, document, reason, comment, actor, at, denied, over, change, lifted_at, lifted_by = row
+    number, kind, document, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by = row
     target = msgspec.json.decode(document, type=_Target)
     return Revocation(
         number=number,
@@ -362,6 +387,7 @@ def _revocation(row: _Row) -> Revocation:
         at=codec.from_micros(at),
         denied=denied,
         over=over,
+        compromised=compromised,
         change=change,
         lifted_at=codec.optional_moment(lifted_at),
         lifted_by=lifted_by,

@@ -201,15 +201,21 @@ _THIRD = (
     "ALTER TABLE node ADD COLUMN current_since INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
-    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; of certificates of workloads
-    # before open_from, none could be denied any more.
+    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; rows before short_from that
+    # live for no longer than two hours likewise; of certificates of workloads before open_from, none could be denied any more.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE meta ADD COLUMN short_from INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX credential_long ON credential (not_after) WHERE not_after - issued_at > 7200000000",
+    "CREATE INDEX credential_revoked ON credential (number) WHERE revocation > 0",
+    "CREATE INDEX credential_of_authorities ON credential (number) WHERE kind = 'authority'",
     # NULL: this store came from no backup.
     "ALTER TABLE meta ADD COLUMN restored_at INTEGER",
     "ALTER TABLE meta ADD COLUMN backup_of INTEGER",
     "ALTER TABLE meta ADD COLUMN open_from INTEGER NOT NULL DEFAULT 0",
+    # Another text, drawn at random, after each change of what is blocked.
+    "ALTER TABLE meta ADD COLUMN blocks TEXT NOT NULL DEFAULT ''",
     """
     CREATE TABLE revocation (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -221,6 +227,7 @@ _THIRD = (
         at INTEGER NOT NULL,
         denied INTEGER NOT NULL,
         over INTEGER NOT NULL,
+        compromised INTEGER NOT NULL,
         change INTEGER NOT NULL,
         lifted_at INTEGER,
         lifted_by TEXT NOT NULL
@@ -230,6 +237,7 @@ _THIRD = (
     CREATE INDEX revocation_standing ON revocation (number)
         WHERE lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')
     """,
+    # is_compromised: learned after it was denied; the reason that lists give.
     """
     CREATE TABLE denial (
         serial TEXT PRIMARY KEY NOT NULL,
@@ -238,7 +246,8 @@ _THIRD = (
         revocation INTEGER NOT NULL,
         denied_at INTEGER NOT NULL,
         ends_at INTEGER NOT NULL,
-        is_listed INTEGER NOT NULL
+        is_listed INTEGER NOT NULL,
+        is_compromised INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",

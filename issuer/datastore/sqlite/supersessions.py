@@ -11,7 +11,7 @@ import msgspec
 from sqlite_utils import Database
 
 from issuer.datastore.sqlite import codec
-from issuer.datastore.sqlite.revocations import LIVE_FROM
+from issuer.datastore.sqlite.marks import LIVE_FROM
 from issuer.decisions.audit import NodeID
 from issuer.decisions.supersession import Holding, Supersession
 from svid.entry import EntryID

@@ -15,9 +15,10 @@ from issuer.datastore.port import (
     Tokens,
 )
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
+from issuer.datastore.sqlite.crls import SQLiteCRLs
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
-from issuer.datastore.sqlite.revocations import SQLiteCRLs, SQLiteDenials, SQLiteRevocations
+from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.supersessions import SQLiteSupersessions
 from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
 

@@ -1,0 +1,141 @@
+"""End what a command names, wait until that is enforced, and tell what came of it.
+
+Which commands there are: cli/revoke. What is printed of a revocation: cli/revocations.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import ParamSpec
+
+import click
+
+from cognomen.cli.admin import connect
+from cognomen.cli.options import admin_socket_option, comment_option, duration, output_option, reason_option
+from cognomen.cli.output import print_json
+from cognomen.cli.revocations import enforcement_of, is_everywhere, print_fallen, said_of, tell_enforcement
+from cognomen.daemon.errors import Kind, Refused
+from cognomen.wire.admin import document_from_message
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.encoding import JSON
+
+__all__ = ["ends"]
+
+P = ParamSpec("P")
+
+_CALL_SECONDS = 300.0
+_LONGEST = timedelta(days=1)
+
+_OPTIONS = (
+    reason_option,
+    comment_option,
+    click.option("--dry-run", is_flag=True, help="Only show what would end."),
+    click.option(
+        "--wait",
+        type=duration,
+        is_flag=False,
+        flag_value="10s",
+        metavar="[DURATION]",
+        help="Return when every enforcement point enforces it; exit code 3 when some do not in time, or nodes are away.  [10s]",
+    ),
+    output_option,
+    admin_socket_option,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What the options of every command that ends something say."""
+
+    reason: str
+    comment: str
+    dry_run: bool
+    wait: timedelta | None
+    output: str
+    socket: Path
+
+
+def ends(group: click.Group, name: str) -> Callable[[Callable[P, pb.RevocationTarget]], click.Command]:
+    """Make a command of a group of a function that says what its arguments name; it has the options of all such commands, too."""
+
+    def command_of(target_of: Callable[P, pb.RevocationTarget]) -> click.Command:
+        @functools.wraps(target_of)
+        def run(
+            reason: str,
+            comment: str,
+            dry_run: bool,
+            wait: timedelta | None,
+            output: str,
+            socket: Path,
+            *arguments: P.args,
+            **named: P.kwargs,
+        ) -> None:
+            order = _Order(reason=reason, comment=comment, dry_run=dry_run, wait=wait, output=output, socket=socket)
+            _revoke(target_of(*arguments, **named), order)
+
+        command = group.command(name)(run)
+        for option in _OPTIONS:
+            option(command)
+        return command
+
+    return command_of
+
+
+def _revoke(target: pb.RevocationTarget, order: _Order) -> None:
+    if order.dry_run and order.wait is not None:
+        raise click.UsageError("expected --dry-run or --wait, found both")
+    if order.wait is not None and order.wait > _LONGEST:  # before anything ends
+        raise click.UsageError(f"expected a --wait of at most a day, found {order.wait}")
+    try:
+        done = _ask(target, order)
+    except Refused as refused:
+        if order.wait is None or refused.kind is not Kind.UNAVAILABLE:
+            raise
+        # Exit code 3 is to say one thing only: revoked, but not enforced everywhere.
+        raise click.ClickException(
+            f"{refused.detail}\nhint: nothing is known to be revoked: {refused.hint or 'cognomen revoke list'}"
+        ) from refused
+    document: dict[str, JSON] = document_from_message(done)
+    status = None
+    try:
+        if order.output == "table":
+            print_fallen(done)
+        if order.output == "table" or order.wait is not None:
+            click.echo(said_of(done, dry_run=order.dry_run), err=True)
+        if order.wait is not None:
+            status = _await(done.revocation.number, order.wait, order.socket)
+            document["enforcement"] = enforcement_of(status)
+    finally:  # whoever interrupts the waiting has the document of what was done
+        if order.output == "json":
+            print_json(document)
+    if status is not None:
+        _tell(status, done.revocation.number, order.output)
+
+
+def _ask(target: pb.RevocationTarget, order: _Order) -> pb.RevokeResponse:
+    with connect(order.socket, seconds=_CALL_SECONDS) as admin:
+        if target.HasField("spiffe_id"):
+            target.spiffe_id = str(admin.complete_id(target.spiffe_id))
+        request = pb.RevokeRequest(target=target, reason=order.reason, comment=order.comment, dry_run=order.dry_run)
+        return admin.revoke(request)
+
+
+def _await(number: int, wait: timedelta, socket: Path) -> pb.RevocationStatus:
+    with connect(socket, seconds=_CALL_SECONDS + wait.total_seconds()) as admin:
+        return admin.await_revocation(number, wait)
+
+
+def _tell(status: pb.RevocationStatus, number: int, output: str) -> None:
+    """What came of waiting; a failure where some do not enforce it."""
+    if output == "table":
+        tell_enforcement(status)
+    if not is_everywhere(status):
+        raise Refused(
+            Kind.UNAVAILABLE,
+            f"wait: expected revocation {number} enforced everywhere, found"
+            f" {status.enforcing} of {status.attestors} attestors,"
+            f" {status.points_enforcing} of {status.points} enforcement points; nodes away: {status.away}",
+            hint=f"see how it goes on: cognomen revoke show {number}",
+        )

@@ -1,0 +1,197 @@
+"""What `cognomen revoke` tells of revocations, what they name, and who enforces them; with the commands that list, show and lift them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from cognomen.cli.admin import connect, pages
+from cognomen.cli.options import (
+    admin_socket_option,
+    every_page_option,
+    output_option,
+    page_size_option,
+    page_token_option,
+)
+from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.wire.admin import document_from_message
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.encoding import JSON
+
+__all__ = [
+    "enforcement_of",
+    "is_everywhere",
+    "lift",
+    "list_revocations",
+    "print_fallen",
+    "said_of",
+    "show",
+    "tell_enforcement",
+]
+
+_COLUMNS = ("number", "at", "kind", "what", "reason", "denied", "blocks", "actor", "comment")
+_FALLEN = ("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
+
+
+def print_fallen(done: pb.RevokeResponse) -> None:
+    """Print the table of what ended, or would."""
+    print_page("fallen", _FALLEN, [document_from_message(one) for one in done.fallen], "", "table")
+    if done.more:
+        click.echo(f"and {done.more} more like these", err=True)
+
+
+def said_of(done: pb.RevokeResponse, *, dry_run: bool) -> str:
+    """What became of a command, in one line."""
+    revocation = done.revocation
+    what = f"{revocation.denied} {'credential' if revocation.denied == 1 else 'credentials'}"
+    if dry_run:
+        return f"dry run: {what} would end{_said_of_block(revocation, 'would be')}"
+    beside = f"{_said_of_over(revocation.over)}{_said_of_compromised(revocation.compromised)}"
+    return f"revocation {revocation.number}: {what} ended{_said_of_block(revocation, 'is')}{beside}"
+
+
+def _said_of_block(revocation: pb.Revocation, verb: str) -> str:
+    if revocation.target.kind == "node":
+        return f", and who they were for {verb} banned for good"
+    return f", and nothing more {verb} signed until it is lifted" if revocation.blocks else ""
+
+
+def tell_enforcement(status: pb.RevocationStatus) -> None:
+    """Tell on standard error what came of waiting."""
+    who = (
+        f"{status.enforcing} of {status.attestors} attestors"
+        f" and {status.points_enforcing} of {status.points} enforcement points enforce it"
+    )
+    is_over = is_everywhere(status)
+    last = f"; among the last: {_name(status.slowest)}" if is_over and status.HasField("slowest") else ""
+    click.echo(f"{who}, {status.after_milliseconds} ms after the revocation{last}", err=True)
+    _tell_silent(status.silent)
+    if status.away:
+        click.echo(f"nodes that are away and hear of it when they return: {status.away}", err=True)
+    if status.HasField("ends_at") and not is_over:
+        until = enforcement_of(status)["ends_at"]
+        click.echo(f"what it ended can live there until {until}, open connections a day longer", err=True)
+
+
+def is_everywhere(status: pb.RevocationStatus) -> bool:
+    """Whether everybody enforces it, and nobody is away who could accept what it ended."""
+    all_connected = (status.enforcing, status.points_enforcing) == (status.attestors, status.points)
+    return all_connected and not status.away
+
+
+def enforcement_of(status: pb.RevocationStatus) -> dict[str, JSON]:
+    """Who enforces it, without the revocation itself."""
+    return {key: value for key, value in document_from_message(status).items() if key != "revocation"}
+
+
+@click.command("list")
+@page_size_option
+@page_token_option
+@every_page_option
+@output_option
+@admin_socket_option
+def list_revocations(page_size: int, page_token: str, every_page: bool, output: str, socket: Path) -> None:
+    """List revocations, newest first; blocks says which of them still keep somebody from getting SVIDs.
+
+    \b
+    Example:
+      cognomen revoke list --output json | jq '.revocations[] | select(.blocks) | .number'
+    """  # noqa: D301 - \b is click's mark
+    request = pb.ListRevocationsRequest(page_size=page_size, page_token=page_token)
+    with connect(socket) as admin:
+        found = list(pages(admin.list_revocations, request, every=every_page))
+    revocations = [document_from_message(one) for page in found for one in page.revocations]
+    if output != "json":
+        revocations = [_flat(one) for one in revocations]
+    print_page("revocations", _COLUMNS, revocations, found[-1].next_page_token, output)
+
+
+@click.command()
+@click.argument("number", type=click.IntRange(1, 2**63 - 1))
+@output_option
+@admin_socket_option
+def show(number: int, output: str, socket: Path) -> None:
+    """Show one revocation, who of those that are connected enforces it, and until when what it ended can live.
+
+    \b
+    Example:
+      cognomen revoke show 7
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        _print_status(admin.get_revocation(number), output)
+
+
+@click.command()
+@click.argument("number", type=click.IntRange(1, 2**63 - 1))
+@output_option
+@admin_socket_option
+def lift(number: int, output: str, socket: Path) -> None:
+    """End the block of a revocation of an entry, a SPIFFE ID or a selector.
+
+    Whoever matches gets new SVIDs; what was ended stays ended.
+
+    \b
+    Example:
+      cognomen revoke lift 7
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        _print_status(admin.lift_revocation(number), output)
+
+
+def _print_status(status: pb.RevocationStatus, output: str) -> None:
+    document, enforcement = document_from_message(status.revocation), enforcement_of(status)
+    if output == "json":
+        print_json({"revocation": document, "enforcement": enforcement})
+        return
+    lines: dict[str, JSON] = {
+        "attestors": f"{status.enforcing} of {status.attestors} enforce it",
+        "points": f"{status.points_enforcing} of {status.points} enforcement points enforce it",
+        "away": f"{status.away} nodes, which hear of it when they return" if status.away else "",
+        "ends_at": enforcement["ends_at"],
+    }
+    print_document({**_flat(document), **lines})
+    _tell_silent(status.silent)
+
+
+def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
+    """A revocation's document with what it names as one text."""
+    target = document["target"]
+    assert isinstance(target, dict)  # noqa: S101 - narrows what the protocol says
+    kind = target.pop("kind")
+    named = ", ".join(_named(key, value) for key, value in target.items() if value)
+    return {**{key: value for key, value in document.items() if key != "target"}, "kind": kind, "what": named}
+
+
+def _named(key: str, value: JSON) -> str:
+    match value:
+        case list():
+            return str(value[0]) + (f" and {len(value) - 1} more" if len(value) > 1 else "")
+        case True:
+            return key
+        case _:
+            return str(value)
+
+
+def _said_of_over(count: int) -> str:
+    if not count:
+        return ""
+    are = "that had ended by itself is" if count == 1 else "that had ended by themselves are"
+    return f"; {count} {are} denied as well, for connections that may still be open"
+
+
+def _said_of_compromised(count: int) -> str:
+    if not count:
+        return ""
+    are = "that had ended before counts" if count == 1 else "that had ended before count"
+    return f"; {count} {are} as compromised from now on"
+
+
+def _tell_silent(silent: Iterable[pb.Silent]) -> None:
+    for one in silent:
+        click.echo(f"does not enforce it: {_name(one)}", err=True)
+
+
+def _name(one: pb.Silent) -> str:
+    if not one.point:
+        return f"attestor of node {one.node_id}"
+    return f"{one.point} of pid {one.pid}, uid {one.uid}, on node {one.node_id}"
