@@ -1,9 +1,11 @@
 """A real Workload API server on a Unix socket that says what a test's script says, and remembers how it was called."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -45,6 +47,7 @@ class WorkloadAPIDouble:
         self.socket = f"unix://{self._path}"
         self.calls: list[Call] = []
         self._scripts: dict[str, list[Message | bytes | Fail]] = {method: [] for method in (*_STREAMS, *_UNARY)}
+        self._open: Counter[str] = Counter()
         self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -81,12 +84,18 @@ class WorkloadAPIDouble:
         with self._changed:
             assert self._changed.wait_for(lambda: self._count(method) >= count, _SECONDS), f"{method}: {self.calls}"
 
+    def wait_until_left(self, method: str) -> None:
+        """Return when nobody calls the method: whoever went away may else take the next step with them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._open[method], _SECONDS), f"{method}: {self.calls}"
+
     def _count(self, method: str) -> int:
         return sum(call.method == method for call in self.calls)
 
     def _note(self, method: str, request: Message, context: grpc.ServicerContext) -> None:
         with self._changed:
-            context.add_callback(self._wake)
+            if context.add_callback(partial(self._leave, method)):
+                self._open[method] += 1
             self.calls.append(Call(method, tuple(context.invocation_metadata()), request))
             self._changed.notify_all()
 
@@ -112,8 +121,9 @@ class WorkloadAPIDouble:
 
         return serve
 
-    def _wake(self) -> None:
+    def _leave(self, method: str) -> None:
         with self._changed:
+            self._open[method] -= 1
             self._changed.notify_all()
 
     def _next(self, method: str, context: grpc.ServicerContext) -> bytes | Fail | None:

@@ -141,6 +141,7 @@ def test_a_snapshot_in_many_messages_is_whole_when_the_source_is_made(
     with pytest.raises(WorkloadAPIError, match="has not said yet what is denied"):
         X509Source(api.socket, timeout=SHORT)
     denials.opening.append(write_denied(replace(denials.message(3), snapshot=True)))
+    api.wait_until_left("FetchX509SVID")
     api.say("FetchX509SVID", domain.answer(domain.svid("/a")))
     with X509Source(api.socket) as source:
         assert all(source.is_denied(domain.name, number) for number in (1, 2, 3))
