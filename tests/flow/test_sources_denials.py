@@ -467,6 +467,7 @@ def test_whichever_source_is_closed_first_is_told_no_more_and_the_other_goes_on(
     second.close()
     assert not own_threads()
     denials.deny(8)
+    api.wait_until_left("FetchX509SVID")
     api.say("FetchX509SVID", domain.answer(domain.svid("/a")))
     with X509Source(api.socket) as third:
         assert third.is_denied(domain.name, 8)
