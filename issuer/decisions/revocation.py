@@ -35,7 +35,7 @@ MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
 
 MAX_OVER = 50_000
-"""The most certificates that were over which one command denies, the newest: every verifier keeps them for a day."""
+"""The most credentials that were over which one command denies, the newest: every verifier keeps certificates for a day."""
 
 _MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
 _MAX_COMMENT = 1024
@@ -123,7 +123,8 @@ class Revocation:
         number: its own; 0 until stored.
         actor: who said it, as the audit names them.
         denied: how many credentials ended by it.
-        over: how many certificates it denied that were over, for the connections that may be open to whoever showed them.
+        over: how many credentials it denied that were over, for verifiers whose clocks lag, and for the connections that may be open to
+            whoever showed a certificate.
         change: the change number after which followers have it; 0 until stored.
         lifted_at: when its block ended; None: it stands, or it is none.
     """

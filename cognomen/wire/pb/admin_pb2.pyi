@@ -1272,7 +1272,7 @@ class Revocation(_message.Message):
     """nothing more is signed for whom it names"""
     lifted_by: _builtins.str
     over: _builtins.int
-    """how many certificates it denied that had ended within a day, for the connections that may be open to who showed them"""
+    """how many it denied that were over: certificates that ended within a day, for open connections, and all that ended within minutes"""
     @_builtins.property
     def target(self) -> Global___RevocationTarget: ...
     @_builtins.property

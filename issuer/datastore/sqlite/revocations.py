@@ -32,6 +32,9 @@ LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM me
 
 _OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
+_OF_USE = (
+    "kind <> 'authority' AND not_after > CASE kind WHEN 'x509' THEN :reach ELSE :lagging END"  # what a denial may stop
+)
 
 _CACHED = 4096  # every mint reads all that stand
 _REVOCATION = "number, kind, target, reason, comment, actor, at, denied, over, change, lifted_at, lifted_by"
@@ -50,7 +53,7 @@ class _Rows(NamedTuple):
 _LIVE = _Rows(LIVE_FROM, "not_after > :now")
 _OVER = _Rows(
     _OPEN_FROM,
-    "kind = 'x509' AND not_after <= :now AND not_after > :reach",
+    f"{_OF_USE} AND not_after <= :now",
     f" ORDER BY number DESC LIMIT {MAX_OVER}",
 )
 
@@ -172,7 +175,7 @@ class SQLiteDenials:
         )
 
     def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
-        """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""
+        """Deny those that are live, and of those that are over but of use the newest MAX_OVER; all that is not denied yet."""
         live, over = (self._deny(rows, where, revocation, now) for rows in (_LIVE, _OVER))
         self._connection.execute(
             "UPDATE credential SET revocation = ? WHERE serial IN (SELECT serial FROM denial WHERE revocation = ?)",
@@ -202,7 +205,7 @@ class SQLiteDenials:
         return self._denials("ORDER BY serial")
 
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
-        """Those that this X.509 authority's list names, by their serials: they were live when they were denied."""
+        """Those that this X.509 authority's list names, by their serials: they were live then, or so for clocks that lag."""
         rows = self._connection.execute(
             "SELECT denial.serial, denial.denied_at, denial.ends_at, revocation.reason FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
@@ -243,7 +246,7 @@ class SQLiteDenials:
             "UPDATE meta SET live_at = :now, live_from = coalesce("  # noqa: S608 - our own texts
             f"(SELECT number FROM credential WHERE number >= {LIVE_FROM} AND kind <> 'authority' AND not_after > :now"
             f" ORDER BY number LIMIT 1), {end}), open_from = coalesce("
-            f"(SELECT number FROM credential WHERE number >= {_OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
+            f"(SELECT number FROM credential WHERE number >= {_OPEN_FROM} AND {_OF_USE}"
             f" ORDER BY number LIMIT 1), {end})",
             _moments(now - _SET_BACK),
         )
@@ -252,7 +255,7 @@ class SQLiteDenials:
         condition, arguments = _condition(rows, where, now)
         denied = self._connection.execute(
             "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at, is_listed)"  # noqa: S608 - our own texts
-            " SELECT serial, authority_id, kind, :revocation, :now, not_after, kind <> 'jwt' AND not_after > :now"
+            " SELECT serial, authority_id, kind, :revocation, :now, not_after, kind <> 'jwt' AND not_after > :lagging"
             f" FROM credential WHERE {condition}{rows.order}",
             {**arguments, "revocation": revocation},
         ).rowcount
@@ -301,7 +304,8 @@ class SQLiteCRLs:
 
 def _moments(now: datetime) -> dict[str, int]:
     """Those that conditions name."""
-    return {"now": codec.to_micros(now), "reach": codec.to_micros(now - _REACH)}
+    before = {"now": timedelta(), "lagging": KEPT_FOR, "reach": _REACH}
+    return {name: codec.to_micros(now - time) for name, time in before.items()}
 
 
 def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:

@@ -201,8 +201,8 @@ _THIRD = (
     "ALTER TABLE node ADD COLUMN current_since INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
-    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; of certificates of workloads
-    # before open_from, none could be denied any more.
+    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; of rows before
+    # open_from, none could be denied any more.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
