@@ -135,7 +135,7 @@ class CommandAuthorities:
             check_revocation(named(rows, key_id), rows, at_once=at_once)
             self._hand_over(tx, key_id, keys=keys, actor=actor)
             row = named(tx.authorities.list(), key_id)
-            retire_in(tx, row if row.tainted_at else authority.tainted(row, change=0, now=now))
+            retire_in(tx, row if row.tainted_at else authority.tainted(row, change=0, now=now), now=now)
             facts = {"reason": reason.value, "comment": comment, "tainted": "yes" if row.tainted_at else "no"}
             event = AuditEvent(at=now, actor=actor, action="authority revoked", subject=key_id, facts=facts)
             tx.audit.append([event])

@@ -8,21 +8,22 @@ import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
-from issuer.datastore.port import Use
+from issuer.datastore.port import LedgerFilter, Use
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import Credential, CredentialKind, NodeID
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import ChangeKind
-from issuer.decisions.revocation import Reason
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.flows.command_authorities import CommandAuthorities, Seen
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
+from issuer.flows.revoke import deny_in
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
-from issuer.queries import get_bundle
+from issuer.queries import get_bundle, list_credentials
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
@@ -274,6 +275,39 @@ class TestRevoke:
         assert [change.kind for change in changes] == [ChangeKind.BUNDLE]
         (row,) = [row for row in await house.audit() if '"authority revoked"' in row]
         assert all(text in row for text in (ACTOR, active.key_id, "keyCompromise", "found in a log"))
+
+    async def test_what_it_signed_is_not_live_any_more_and_the_ledger_says_since_when(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "over", ttl=timedelta(minutes=1))
+        await house.sign(active, "cut")
+        house.clock.advance(timedelta(minutes=2))
+        await house.taint(active.key_id)
+        await house.sign(await house.one(AuthorityState.ACTIVE), "other")
+        await house.revoke(active.key_id)
+        revoked_at = house.clock.now()
+        for is_revoked, serials in ((None, ["other", "cut", "over"]), (True, ["cut"]), (False, ["other", "over"])):
+            where = LedgerFilter(kind=CredentialKind.X509, is_revoked=is_revoked)
+            found = await list_credentials(house.store, where, before=0, limit=10)
+            assert [one.serial for one, _ in found] == serials
+            assert {one.serial: at for one, at in found if at is not None} == (
+                {} if is_revoked is False else {"cut": revoked_at}
+            )
+
+    async def test_of_what_was_revoked_before_its_authority_was_the_earlier_moment_is_told(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1")
+        said = Revocation(
+            target=Target(kind=RevocationKind.SVID, serials=("s1",)),
+            reason=Reason.SUPERSEDED,
+            comment="",
+            actor=ACTOR,
+            at=house.clock.now(),
+        )
+        await house.store.write(lambda tx: deny_in(tx, said, Live(serials=["s1"])))
+        house.clock.advance(timedelta(minutes=2))
+        await house.revoke(active.key_id, at_once=True)
+        (found,) = await list_credentials(house.store, LedgerFilter(serial="s1"), before=0, limit=10)
+        assert (found[0].revocation, found[1]) == (1, said.at)
 
     async def test_one_that_is_not_tainted_is_refused_with_both_ways_out(self, house: House) -> None:
         active = await house.one(AuthorityState.ACTIVE)

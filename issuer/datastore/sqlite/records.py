@@ -37,6 +37,9 @@ _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
 _LIVE = f"number >= {LIVE_FROM} AND not_after > :now AND state <> 'failed' AND revocation = 0 AND kind <> 'authority'"
+_CUT_OFF = (
+    "EXISTS (SELECT 1 FROM authority WHERE key_id = credential.authority_id AND retired_at < credential.not_after)"
+)
 _COUNT_LIVE = f"SELECT authority_id, count(*) FROM credential WHERE {_LIVE} GROUP BY authority_id"  # noqa: S608 - our own texts
 _COUNT_LAST = (
     "SELECT authority_id, count(*) FROM (SELECT authority_id, max(number) FROM credential"  # noqa: S608 - our own texts
@@ -133,7 +136,7 @@ class SQLiteLedger:
             conditions.append("issued_at <= ? AND not_after > ? AND state <> 'failed'")
             arguments += [codec.to_micros(where.held_at)] * 2
         if where.is_revoked is not None:
-            conditions.append("revocation > 0" if where.is_revoked else "revocation = 0")
+            conditions.append(f"{'' if where.is_revoked else 'NOT '}(revocation > 0 OR {_CUT_OFF})")
         if where.ends_before is not None:
             conditions.append("not_after < ?")
             arguments.append(codec.to_micros(where.ends_before))

@@ -201,6 +201,7 @@ _THIRD = (
     "ALTER TABLE node ADD COLUMN current_since INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE authority ADD COLUMN retired_at INTEGER",
     # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; of rows before
     # open_from, none could be denied any more.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",

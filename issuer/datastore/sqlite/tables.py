@@ -183,7 +183,8 @@ class SQLiteAuthorities:
         """All of them, oldest first."""
         rows = self._database.query(
             "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at,"
-            " published_change, activate_at, last_not_after, suspect, tainted_at, tainted_change"
+            " published_change, activate_at, last_not_after, suspect, tainted_at, tainted_change,"
+            " retired_at"
             " FROM authority ORDER BY number"
         )
         return [
@@ -203,6 +204,7 @@ class SQLiteAuthorities:
                 is_suspect=bool(row["suspect"]),
                 tainted_at=codec.optional_moment(row["tainted_at"]),
                 tainted_change=row["tainted_change"],
+                retired_at=codec.optional_moment(row["retired_at"]),
             )
             for row in rows
         ]
@@ -224,6 +226,7 @@ class SQLiteAuthorities:
             "suspect": authority.is_suspect,
             "tainted_at": codec.optional_micros(authority.tainted_at),
             "tainted_change": authority.tainted_change,
+            "retired_at": codec.optional_micros(authority.retired_at),
         }
         _put(self._database, "authority", "key_id", row)
         if authority.last_not_after is not None:
