@@ -807,7 +807,7 @@ class AuthorityCommand(_message.Message):
     comment: _builtins.str
     """of taint and revoke"""
     at_once: _builtins.bool
-    """of revoke: also where what it signed was not replaced"""
+    """also where nodes that are away cannot come back then; of revoke: and where what it signed was not replaced"""
     def __init__(
         self,
         *,
