@@ -199,6 +199,7 @@ def _second(database: Database) -> None:
 
 _THIRD = (
     "ALTER TABLE node ADD COLUMN current_since INTEGER",
+    "ALTER TABLE node ADD COLUMN replaced TEXT NOT NULL DEFAULT '{}'",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE authority ADD COLUMN retired_at INTEGER",

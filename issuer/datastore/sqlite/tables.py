@@ -34,7 +34,7 @@ class SQLiteNodes:
 
     _SELECT = (
         "SELECT id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial, pending_serial,"
-        " acknowledged, unconfirmed, current_since FROM node"
+        " acknowledged, unconfirmed, current_since, replaced FROM node"
     )
 
     def __init__(self, database: Database) -> None:
@@ -60,6 +60,7 @@ class SQLiteNodes:
             "acknowledged": node.acknowledged,
             "unconfirmed": node.is_unconfirmed,
             "current_since": codec.optional_micros(node.current_since),
+            "replaced": codec.map_to_json({serial: str(codec.to_micros(at)) for serial, at in node.replaced.items()}),
         }
         _put(self._database, "node", "id", row)
 
@@ -91,6 +92,9 @@ class SQLiteNodes:
             acknowledged=int(row["acknowledged"]),
             is_unconfirmed=bool(row["unconfirmed"]),
             current_since=codec.optional_moment(int(row["current_since"] or 0) or None),
+            replaced={
+                serial: codec.from_micros(int(at)) for serial, at in codec.map_from_json(row["replaced"]).items()
+            },
         )
 
 
