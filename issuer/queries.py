@@ -173,6 +173,19 @@ async def list_blocked(
 
 async def list_credentials(
     datastore: Datastore, where: LedgerFilter, *, before: int, limit: int
-) -> Sequence[Credential]:
-    """A page of the ledger, newest first."""
-    return await datastore.read(lambda tx: tx.ledger.find(where, before=before, limit=limit))
+) -> Sequence[tuple[Credential, datetime | None]]:
+    """A page of the ledger, newest first; with the moment at which each was revoked, or its authority left, before its own end."""
+
+    def work(tx: Transaction) -> Sequence[tuple[Credential, datetime | None]]:
+        found = tx.ledger.find(where, before=before, limit=limit)
+        revocations = [tx.revocations.get(number) for number in {one.revocation for one in found}]
+        revoked = {one.number: one.at for one in revocations if one is not None}
+        retired = {one.key_id: one.retired_at for one in tx.authorities.list()}
+        moments = [(revoked.get(one.revocation), retired.get(one.authority_id)) for one in found]
+        ends = [[at for at in both if at is not None] for both in moments]
+        return [
+            (one, min((at for at in each if at < one.not_after), default=None))
+            for one, each in zip(found, ends, strict=True)
+        ]
+
+    return await datastore.read(work)

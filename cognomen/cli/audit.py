@@ -41,7 +41,10 @@ _PAGE = 1000
 _FOLLOW_SECONDS = 1.0
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _COLUMNS = ("number", "at", "actor", "action", "decision", "subject", "reason")
-_WHO_COLUMNS = ("kind", "serial", "node_id", "entry_id", "entry_revision", "issued_at", "not_after", "audiences")
+_WHO_COLUMNS = (
+    *("kind", "serial", "then", "node_id", "entry_id", "entry_revision"),
+    *("issued_at", "not_after", "ended_at", "revocation", "audiences"),
+)
 
 
 @click.group()
@@ -142,7 +145,10 @@ def who(
     output: str,
     socket: Path,
 ) -> None:
-    """Show who held an identity at a moment: every credential that was valid then.
+    """Show who held an identity at a moment: every credential whose time it was then.
+
+    then says whether it was valid, or revoked already: by a revocation, or because its
+    authority had left the bundle. ended_at says when that was, before then or after.
 
     \b
     Example:
@@ -153,8 +159,15 @@ def who(
     with connect(socket) as admin:
         request.spiffe_id = str(admin.complete_id(spiffe_id))
         found = list(pages(admin.list_credentials, request, every=every_page))
-    credentials = [document_from_message(one) for page in found for one in page.credentials]
+    credentials = [_as_of(one, held_at) for page in found for one in page.credentials]
+    if output != "json":
+        credentials = [{**one, "revocation": one["revocation"] or None} for one in credentials]
     print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, output)
+
+
+def _as_of(one: pb.Credential, moment: datetime) -> dict[str, JSON]:
+    was_over = one.HasField("ended_at") and one.ended_at.ToDatetime(tzinfo=UTC) <= moment
+    return {**document_from_message(one), "then": "revoked" if was_over else "valid"}
 
 
 def _rows(admin: Admin, *, after: int) -> Iterator[pb.AuditRow]:

@@ -203,6 +203,15 @@ def restore(file: Path, state: Path, output: str) -> None:
         click.echo("say them again; or end all that was signed before, once the issuer runs:", err=True)
         for command in forgotten.remedy:
             click.echo(f"  {command}", err=True)
+        click.echo(
+            "wait for every node before: one that is away then needs an invite, and taint refuses without --now",
+            err=True,
+        )
+        click.echo(
+            "if no node comes back, they dropped the authority that signs in this backup; let one that they know sign:"
+            " cognomen authority activate KEY_ID, of an old one in: cognomen authority list",
+            err=True,
+        )
 
 
 @issuer.command("forget-authorities")

@@ -176,7 +176,7 @@ def _said_of_over(count: int) -> str:
     if not count:
         return ""
     are = "that had ended by itself is" if count == 1 else "that had ended by themselves are"
-    return f"; {count} {are} denied as well, for connections that may still be open"
+    return f"; {count} {are} denied as well, for connections that are still open and for clocks that lag"
 
 
 def _said_of_compromised(count: int) -> str:

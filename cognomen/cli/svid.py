@@ -20,12 +20,13 @@ from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
+from svid.encoding import JSON
 
 __all__ = ["svid"]
 
 _KINDS = ("x509", "jwt", "node", "issuer", "authority")
 _STATES = ("intended", "issued", "failed")
-_COLUMNS = ("number", "kind", "spiffe_id", "serial", "state", "issued_at", "not_after", "revocation")
+_COLUMNS = ("number", "kind", "spiffe_id", "serial", "state", "issued_at", "not_after", "ended_at", "revocation")
 
 
 @click.group()
@@ -40,7 +41,7 @@ def svid() -> None:
 @click.option("--kind", type=click.Choice(_KINDS), help="Only those of this kind.")
 @click.option("--state", type=click.Choice(_STATES), help="Only those that got this far.")
 @click.option("--revoked", is_flag=True, help="Only those that a revocation ended.")
-@click.option("--live", is_flag=True, help="Only those that are valid now, and that no revocation ended.")
+@click.option("--live", is_flag=True, help="Only those that are valid now, and that nothing ended before their time.")
 @click.option("--valid", is_flag=True, help="Only those that are valid now.")
 @click.option(
     "--expiring-within", type=duration, help="Only those that are valid and end within that time, such as 10m."
@@ -68,6 +69,9 @@ def list_svids(
 ) -> None:
     """List credentials, newest first.
 
+    The state of one that ended before its time, at ended_at, is "revoked", or "authority gone"
+    where its authority left the bundle; JSON has in state how far its signing got.
+
     \b
     Examples:
       cognomen svid list --spiffe-id /agent/concierge/reasoning --page-size 10
@@ -94,6 +98,8 @@ def list_svids(
             request.spiffe_id = str(admin.complete_id(spiffe_id))
         found = list(pages(admin.list_credentials, request, every=every_page))
     credentials = [document_from_message(one) for page in found for one in page.credentials]
+    if output != "json":
+        credentials = list(map(_shown, credentials))
     print_page("credentials", _COLUMNS, credentials, found[-1].next_page_token, output)
 
 
@@ -113,4 +119,15 @@ def show(serial: str, output: str, socket: Path) -> None:
         found = admin.list_credentials(pb.ListCredentialsRequest(page_size=1, serial=named)).credentials
     if not found:
         raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial!r}")
-    (print_json if output == "json" else print_document)(document_from_message(found[0]))
+    document = document_from_message(found[0])
+    if output == "json":
+        print_json(document)
+    else:
+        print_document(_shown(document))
+
+
+def _shown(credential: dict[str, JSON]) -> dict[str, JSON]:
+    """The same, with what became of it as its state."""
+    revocation = credential["revocation"] or None
+    became = "revoked" if revocation else "authority gone" if credential["ended_at"] else credential["state"]
+    return {**credential, "state": became, "revocation": revocation}

@@ -6,7 +6,9 @@ The actor on record is the uid that the kernel names, never a field of a request
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from itertools import starmap
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -208,8 +210,8 @@ class AdminService:
         )
         before = _number(request.page_token)
         found = await queries.list_credentials(self._flows.datastore, where, before=before, limit=limit)
-        token = str(found[-1].number) if len(found) == limit else ""
-        return pb.ListCredentialsResponse(credentials=map(_credential, found), next_page_token=token)
+        token = str(found[-1][0].number) if len(found) == limit else ""
+        return pb.ListCredentialsResponse(credentials=starmap(_credential, found), next_page_token=token)
 
     async def _list_authorities(self, request: pb.ListAuthoritiesRequest) -> pb.ListAuthoritiesResponse:
         del request
@@ -333,8 +335,8 @@ async def _changed(changed: Changed) -> pb.EntriesResponse:
     )
 
 
-def _credential(credential: Credential) -> pb.Credential:
-    return pb.Credential(
+def _credential(credential: Credential, ended_at: datetime | None) -> pb.Credential:
+    message = pb.Credential(
         number=credential.number,
         kind=credential.kind.value,
         serial=credential.serial,
@@ -349,6 +351,9 @@ def _credential(credential: Credential) -> pb.Credential:
         state=credential.state.value,
         revocation=credential.revocation,
     )
+    if ended_at is not None:
+        message.ended_at.FromDatetime(ended_at)
+    return message
 
 
 def _one_of(kind: type[_Choice], text: str, field: str) -> _Choice | None:

@@ -43,7 +43,7 @@ async def activate_authority(
     flow: CommandAuthorities, request: pb.AuthorityCommand, *, actor: str
 ) -> pb.ListAuthoritiesResponse:
     """Have one sign now."""
-    await flow.activate(request.key_id, actor=actor)
+    await flow.activate(request.key_id, at_once=request.at_once, actor=actor)
     return await list_authorities(flow)
 
 
@@ -52,7 +52,7 @@ async def taint_authority(
 ) -> pb.ListAuthoritiesResponse:
     """Have all that one signed replaced."""
     reason = reason_from_text(request.reason)
-    await flow.taint(request.key_id, reason=reason, comment=request.comment, actor=actor)
+    await flow.taint(request.key_id, at_once=request.at_once, reason=reason, comment=request.comment, actor=actor)
     return await list_authorities(flow)
 
 

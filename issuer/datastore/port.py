@@ -67,6 +67,7 @@ class LedgerFilter:
     Args:
         held_at: those that were valid then, and did not fail.
         ends_before: those whose not_after lies before that.
+        is_revoked: those that a revocation ended, or that their authority did by leaving the bundle before their end.
     """
 
     spiffe_id: SpiffeID | None = None

@@ -85,7 +85,8 @@ class Revocations(Protocol):
 class Denials(Protocol):
     """The credentials that were denied, for as long as that may be of use; and those that could be.
 
-    A token can be denied until its end. So can a certificate, and for OPEN_FOR longer: connections may be open to whoever showed it.
+    All can be denied for KEPT_FOR longer than they live: verifiers whose clocks lag take them. A workload's certificate can be so for
+    OPEN_FOR more: connections may be open to whoever showed it.
     """
 
     def falling(self, where: Live, *, now: datetime) -> Falling:
@@ -95,7 +96,7 @@ class Denials(Protocol):
         """Whether `deny` would deny anything; of a leak: or `compromise` find anything."""
 
     def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
-        """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""
+        """Deny those that are live, and of those that are over but of use the newest MAX_OVER; all that is not denied yet."""
 
     def compromise(self, where: Live, *, revocation: int, now: datetime) -> int:
         """Let keys count as compromised of certificates that had ended before; how many those were.
@@ -117,7 +118,7 @@ class Denials(Protocol):
         """Every one that is kept."""
 
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
-        """Those that this X.509 authority's list names, by their serials: they were live when they were denied."""
+        """Those that this X.509 authority's list names, by their serials: they were live then, or so for clocks that lag."""
 
     def prune(self, *, ended_before: datetime, now: datetime) -> None:
         """Forget the tokens that were over by then, and the certificates that were so OPEN_FOR before.

@@ -81,6 +81,7 @@ class Node:
         svid_not_after: the latest end of all its SVIDs.
         is_unconfirmed: the store was restored from a backup, after which the node may have been given another SVID.
         current_since: when the current SVID was first used; None: not known.
+        replaced: the serials that were current or pending until a moment ago, and until when: no longer than a call may take.
     """
 
     id: NodeID
@@ -95,6 +96,7 @@ class Node:
     acknowledged: int = 0
     is_unconfirmed: bool = False
     current_since: datetime | None = None
+    replaced: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,12 +193,17 @@ def admit_node(
     return known
 
 
-def with_pending(node: Node, *, serial: str, not_after: datetime) -> Node:
+def with_pending(node: Node, *, serial: str, not_after: datetime, now: datetime) -> Node:
     """Note the node SVID that is about to be handed out: pending until it is used.
 
     Of a clock that was slow for a while the end may lie before that of another SVID, which goes on counting.
     """
-    return replace(node, pending_serial=serial, svid_not_after=max(not_after, node.svid_not_after))
+    return replace(
+        node,
+        pending_serial=serial,
+        svid_not_after=max(not_after, node.svid_not_after),
+        replaced=_replaced(node, node.pending_serial, now=now),
+    )
 
 
 def is_of_node(node: Node, serial: str, *, is_recorded: bool) -> bool:
@@ -211,7 +218,20 @@ def confirmed(node: Node, serial: str, *, now: datetime) -> Node:
     """The row once an SVID of the node was used: it is the current one from now on."""
     if serial == node.current_serial:
         return replace(node, is_unconfirmed=False)
-    return replace(node, current_serial=serial, pending_serial="", is_unconfirmed=False, current_since=now)
+    return replace(
+        node,
+        current_serial=serial,
+        pending_serial="",
+        is_unconfirmed=False,
+        current_since=now,
+        replaced=_replaced(node, node.current_serial, now=now),
+    )
+
+
+def _replaced(node: Node, serial: str, *, now: datetime) -> Mapping[str, datetime]:
+    """Those that a call under way may still show, once this one (empty: none) is replaced."""
+    recent = {one: at for one, at in node.replaced.items() if now - at < _HANDOVER}
+    return {**recent, serial: now} if serial else recent
 
 
 def admit_call(peer: Peer, node: Node | None, *, is_recorded: bool, trust_domain: TrustDomain, now: datetime) -> Node:
@@ -303,7 +323,7 @@ def was_replaced(node: Node | None, shown: Credential | None, *, key_hash: str, 
         and (shown.kind, shown.node_id, shown.key_hash) == (CredentialKind.NODE, node.id, key_hash)
         and shown.serial not in {node.current_serial, node.pending_serial}
         and node.current_since is not None
-        and now - node.current_since >= _HANDOVER
+        and (shown.serial not in node.replaced or now - node.replaced[shown.serial] >= _HANDOVER)
     )
 
 

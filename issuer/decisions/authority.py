@@ -74,6 +74,7 @@ class Authority:
         last_not_after: the end of the last credential that it signed; None: it signed none.
         is_suspect: it may have signed what is not on the books; its successor is meant to sign at once.
         tainted_at: when an operator said that what it signed is to be replaced; tainted_change is the change number of that.
+        retired_at: when it left the bundle; None: it is there, or that is not known.
     """
 
     key_id: KeyID
@@ -91,6 +92,7 @@ class Authority:
     is_suspect: bool = False
     tainted_at: datetime | None = None
     tainted_change: int = 0
+    retired_at: datetime | None = None
 
     @property
     def is_published(self) -> bool:
@@ -173,9 +175,9 @@ def tainted(authority: Authority, *, change: int, now: datetime) -> Authority:
     return replace(authority, state=AuthorityState.OLD, tainted_at=now, tainted_change=change)
 
 
-def retired(authority: Authority) -> Authority:
+def retired(authority: Authority, *, now: datetime | None = None) -> Authority:
     """The row once it stands in the bundle no more; its key may be destroyed."""
-    return replace(authority, state=AuthorityState.RETIRED)
+    return replace(authority, state=AuthorityState.RETIRED, retired_at=now)
 
 
 def active(authorities: Iterable[Authority], kind: AuthorityKind, *, now: datetime) -> Authority:

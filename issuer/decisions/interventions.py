@@ -7,13 +7,23 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from cognomen.daemon.errors import Kind, Refused
+from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
 from issuer.decisions.rotation import successor
 from svid.keys import KeyID
 
-__all__ = ["check_activation", "check_preparation", "check_revocation", "check_taint", "named", "takes_over"]
+__all__ = [
+    "check_activation",
+    "check_preparation",
+    "check_return",
+    "check_revocation",
+    "check_taint",
+    "named",
+    "takes_over",
+]
 
 _MOST_NEXT = 3  # each of them makes every bundle longer
+_MOST_NAMED = 5  # nodes in one message
 _LIST_HINT = "authorities are listed by: cognomen authority list"
 
 
@@ -47,13 +57,16 @@ def check_preparation(authorities: Iterable[Authority], kind: AuthorityKind) -> 
 def check_activation(authority: Authority, *, has_key: bool, now: datetime) -> None:
     """Let it sign now, whoever knows it.
 
+    An old one may: after the restore of a backup it can be the only one that the nodes know.
+
     Raises:
-        Refused: CONFLICT for one that is not published to follow, is not valid now, or has lost its key.
+        Refused: CONFLICT for one that is neither next nor old, is tainted or not valid now, or has lost its key.
     """
-    if authority.state is not AuthorityState.NEXT:
+    if authority.state not in {AuthorityState.NEXT, AuthorityState.OLD} or authority.tainted_at is not None:
+        became = authority.state if authority.tainted_at is None else "tainted"
         raise Refused(
             Kind.CONFLICT,
-            f"authority: expected one that is next, found {authority.key_id}, which is {authority.state}",
+            f"authority: expected one that is next or old, found {authority.key_id}, which is {became}",
             hint=_LIST_HINT,
         )
     if not is_valid(authority, now=now):
@@ -142,6 +155,40 @@ def takes_over(
             hint=f"make one first: cognomen authority prepare {authority.kind}",
         )
     return following
+
+
+def check_return(nodes: Iterable[Node], *, known: Authority, signs: Authority | None, since: datetime) -> None:
+    """Check that nodes that are away will know their issuer when they come back.
+
+    It shows a certificate of the authority that signs, and a node trusts what it last acknowledged.
+
+    Args:
+        nodes: those that are away.
+        known: the authority that the command is about, or that signs before it.
+        signs: the one that signs after it.
+        since: whose SVID ended before that needs an invite in any case.
+
+    Raises:
+        Refused: CONFLICT when one of them knows that authority, and not the one that signs.
+    """
+    if signs is None or signs.kind is not AuthorityKind.X509:
+        return  # of JWT authorities a node learns from its issuer
+    lost = [
+        node.id
+        for node in nodes
+        if node.state is NodeState.ACTIVE
+        and node.svid_not_after > since
+        and known.published_change <= node.acknowledged < signs.published_change
+    ]
+    if lost:
+        names = ", ".join(lost[:_MOST_NAMED]) + (" and others" if len(lost) > _MOST_NAMED else "")
+        raise Refused(
+            Kind.CONFLICT,
+            f"authority: expected every node that is away to know {signs.key_id}, which signs then;"
+            f" found {len(lost)} that cannot: {names}",
+            hint="wait until they are connected: cognomen node list; or add --now, and each of them needs an invite to come"
+            " back: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE",
+        )
 
 
 def _check_published(authority: Authority) -> None:

@@ -40,7 +40,7 @@ def restored_authority(authority: Authority, *, now: datetime) -> Authority:
         case AuthorityState.NEXT:
             return _signed_until_now(replaced(authority), now)
         case AuthorityState.INTENDED:
-            return retired(authority)
+            return retired(authority, now=now)
         case _:
             return authority
 

@@ -43,7 +43,7 @@ MAX_BLOCKED = 20_000
 """The most that blocks which stand may name together: every change of them is read as a whole."""
 
 MAX_OVER = 50_000
-"""The most certificates that were over which one command denies, the newest: every verifier keeps them for a day."""
+"""The most credentials that were over which one command denies, the newest: every verifier keeps certificates for a day."""
 
 HINT_OF_A_GROUP = "its members: cognomen revoke selector, or revoke node"
 """What an operator does who names a node group."""
@@ -134,7 +134,8 @@ class Revocation:
         number: its own; 0 until stored.
         actor: who said it, as the audit names them.
         denied: how many credentials ended by it.
-        over: how many certificates it denied that were over, for the connections that may be open to whoever showed them.
+        over: how many credentials it denied that were over, for verifiers whose clocks lag, and for the connections that may be open to
+            whoever showed a certificate.
         compromised: of how many certificates that had ended before the keys count as compromised by it.
         change: the change number after which followers have it; 0 until stored.
         lifted_at: when its block ended; None: it stands, or it is none.

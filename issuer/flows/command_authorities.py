@@ -6,6 +6,7 @@ authority signed; the automatic life (rotate_authority) makes the next one anew.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
@@ -18,6 +19,7 @@ from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.interventions import (
     check_activation,
     check_preparation,
+    check_return,
     check_revocation,
     check_taint,
     named,
@@ -27,6 +29,7 @@ from issuer.decisions.revocation import Reason, check_comment
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.rotate_authority import RotateAuthority, activate_in, new_key_id, retire_in
 from issuer.issuance import Issuance, has_key
+from issuer.queries import all_nodes_in
 from svid.clock import Clock
 from svid.keys import KeyID
 
@@ -67,6 +70,7 @@ class CommandAuthorities:
     rotate: RotateAuthority
     feed: FeedAttestors
     clock: Clock
+    return_window: timedelta
 
     async def seen(self) -> Sequence[Seen]:
         """All authorities, oldest first."""
@@ -93,26 +97,38 @@ class CommandAuthorities:
         await self.rotate()
         return key_id
 
-    async def activate(self, key_id: str, *, actor: str) -> None:
-        """Let a next one sign now, without the spread time."""
+    async def activate(self, key_id: str, *, at_once: bool, actor: str) -> None:
+        """Let a next or an old one sign now, without the spread time.
+
+        Args:
+            at_once: also where a node that is away does not know it.
+        """
         row = named(await self._rows(), key_id)
         is_able, now = await has_key(self.issuance.keys, row), self.clock.now()
 
         def work(tx: Transaction) -> None:
             row = named(tx.authorities.list(), key_id)
             check_activation(row, has_key=is_able, now=now)
+            if not at_once:
+                self._check_return(tx, _signing(tx, row) or row, signs=row)
             activate_in(tx, row, acknowledged=self.feed.slowest(), actor=actor, now=now)
 
         await self._write(work, action="authority activated", subject=key_id, actor=actor)
 
-    async def taint(self, key_id: str, *, reason: Reason, comment: str, actor: str) -> None:
-        """Let it sign no more, and have all that it signed replaced; what it signed is accepted until then."""
+    async def taint(self, key_id: str, *, at_once: bool, reason: Reason, comment: str, actor: str) -> None:
+        """Let it sign no more, and have all that it signed replaced; what it signed is accepted until then.
+
+        Args:
+            at_once: also where a node that is away knows none that signs then.
+        """
         keys, now = await self._keys(), self.clock.now()
 
         def work(tx: Transaction) -> None:
             check_comment(comment)
-            check_taint(named(tx.authorities.list(), key_id))
-            self._hand_over(tx, key_id, keys=keys, actor=actor)
+            check_taint(row := named(tx.authorities.list(), key_id))
+            self._hand_over(tx, row, keys=keys, actor=actor)
+            if not at_once:
+                self._check_return(tx, row, signs=_signing(tx, row))
             change = tx.changes.append([Change(kind=ChangeKind.AUTHORITY)])
             tx.authorities.put(authority.tainted(named(tx.authorities.list(), key_id), change=change, now=now))
             facts = {"reason": reason.value, "comment": comment}
@@ -125,7 +141,7 @@ class CommandAuthorities:
         """Take it out of the bundle and destroy its key: whatever it signed is over.
 
         Args:
-            at_once: also where what it signed was not replaced.
+            at_once: also where what it signed was not replaced, or a node that is away knows none that signs then.
         """
         keys, now = await self._keys(), self.clock.now()
         uses = {} if at_once else await self.datastore.read(lambda tx: tx.ledger.uses(tainted=[KeyID(key_id)], now=now))
@@ -134,10 +150,12 @@ class CommandAuthorities:
         def work(tx: Transaction) -> None:
             rows = tx.authorities.list()
             check_comment(comment)
-            check_revocation(named(rows, key_id), rows, unreplaced=unreplaced, at_once=at_once)
-            self._hand_over(tx, key_id, keys=keys, actor=actor)
+            check_revocation(row := named(rows, key_id), rows, unreplaced=unreplaced, at_once=at_once)
+            self._hand_over(tx, row, keys=keys, actor=actor)
+            if not at_once:
+                self._check_return(tx, row, signs=_signing(tx, row))
             row = named(tx.authorities.list(), key_id)
-            retire_in(tx, row if row.tainted_at else authority.tainted(row, change=0, now=now))
+            retire_in(tx, row if row.tainted_at else authority.tainted(row, change=0, now=now), now=now)
             facts = {"reason": reason.value, "comment": comment, "tainted": "yes" if row.tainted_at else "no"}
             event = AuditEvent(at=now, actor=actor, action="authority revoked", subject=key_id, facts=facts)
             tx.audit.append([event])
@@ -145,12 +163,16 @@ class CommandAuthorities:
         await self._write(work, action="authority revoked", subject=key_id, actor=actor)
         await self.issuance.destroy(KeyID(key_id))
 
-    def _hand_over(self, tx: Transaction, key_id: str, *, keys: frozenset[KeyID], actor: str) -> None:
+    def _hand_over(self, tx: Transaction, row: Authority, *, keys: frozenset[KeyID], actor: str) -> None:
         """Where it signs now, let the next one."""
         rows, now = tx.authorities.list(), self.clock.now()
-        following = takes_over(named(rows, key_id), rows, keys=keys, now=now)
+        following = takes_over(row, rows, keys=keys, now=now)
         if following is not None:
             activate_in(tx, following, acknowledged=self.feed.slowest(), actor=actor, now=now)
+
+    def _check_return(self, tx: Transaction, known: Authority, *, signs: Authority | None) -> None:
+        away = (node for node in all_nodes_in(tx) if node.id not in self.feed.watch.standing)
+        check_return(away, known=known, signs=signs, since=self.clock.now() - self.return_window)
 
     def _seen(self, row: Authority, waits_for: str, use: Use) -> Seen:
         change = row.tainted_change or row.published_change
@@ -176,3 +198,9 @@ class CommandAuthorities:
             raise
         log.info(action, key=subject, actor=actor)
         self.rotate.wake()
+
+
+def _signing(tx: Transaction, of: Authority) -> Authority | None:
+    """The one of that kind that signs, as this transaction sees it."""
+    mine = (row for row in tx.authorities.list() if row.kind is of.kind)
+    return next((row for row in mine if row.state is AuthorityState.ACTIVE), None)

@@ -42,12 +42,11 @@ class ForgetAuthorities:
             )
 
         def work(tx: Transaction) -> None:
+            now = self.clock.now()
             for row in lost:
-                retire_in(tx, row)
+                retire_in(tx, row, now=now)
                 facts = {"why": "its key is gone"}
-                event = AuditEvent(
-                    at=self.clock.now(), actor=actor, action="authority retired", subject=row.key_id, facts=facts
-                )
+                event = AuditEvent(at=now, actor=actor, action="authority retired", subject=row.key_id, facts=facts)
                 tx.audit.append([event])
 
         await self.datastore.write(work)

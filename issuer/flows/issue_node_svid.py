@@ -90,7 +90,7 @@ class IssueNodeSVID:
         intent = Intent(kind=CredentialKind.NODE, draft=draft, node_id=node.id)
         actor = str(node.spiffe_id)
         (recorded,) = record(tx, [intent], authority, trust_domain=self.trust_domain, now=now, actor=actor)
-        tx.nodes.put(with_pending(node, serial=recorded.credential.serial, not_after=validity.not_after))
+        tx.nodes.put(with_pending(node, serial=recorded.credential.serial, not_after=validity.not_after, now=now))
         return NodeIntent(recorded=recorded, bundle=bundle_in(tx, self.trust_domain))
 
     async def release(self, intent: NodeIntent) -> NodeCredential:

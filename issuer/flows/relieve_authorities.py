@@ -114,9 +114,9 @@ class RelieveAuthorities:
             case ReliefStep.HAND_OVER:
                 await self.command.rotate.ask(AuthorityKind.X509, actor=_ACTOR, why=f"{key_id}: {why}")
             case ReliefStep.TAINT:
-                await self.command.taint(key_id, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
+                await self.command.taint(key_id, at_once=True, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
             case ReliefStep.REVOKE:
-                await self.command.revoke(key_id, at_once=False, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
+                await self.command.revoke(key_id, at_once=True, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
 
     def _forget(self, key_id: KeyID) -> None:
         self.troubles.over(_SIZE, subject=key_id)

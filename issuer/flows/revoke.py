@@ -110,7 +110,7 @@ class Revoke:
             log.warning(
                 "not all denied that was over",
                 number=revoked.revocation.number,
-                reason=f"expected fewer than {MAX_OVER} certificates that ended within a day, found as many or more",
+                reason=f"expected fewer than {MAX_OVER} credentials that ended within a day, found as many or more",
                 hint="connections may go on that are older than their peer's SVID: revoke again to deny the next ones",
             )
         return revoked

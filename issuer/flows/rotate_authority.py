@@ -293,9 +293,10 @@ class RotateAuthority:
         return self._put(tx, authority.suspected(row), "authority not let sign again", {"why": "its key is gone"})
 
     def _retire(self, tx: Transaction, row: Authority, *, reason: str = "") -> AuditEvent:
-        retire_in(tx, row)
+        now = self.clock.now()
+        retire_in(tx, row, now=now)
         event = AuditEvent(
-            at=self.clock.now(),
+            at=now,
             actor=_ACTOR,
             action="authority retired",
             subject=row.key_id,
@@ -342,13 +343,13 @@ def activate_in(tx: Transaction, row: Authority, *, acknowledged: int | None, ac
     return event
 
 
-def retire_in(tx: Transaction, row: Authority) -> None:
+def retire_in(tx: Transaction, row: Authority, *, now: datetime) -> None:
     """Take an authority out of the bundle for good, with the change; who does it puts it on record, and destroys the key."""
     if row.is_published:
         tx.bundles.advance()
         tx.changes.append([Change(kind=ChangeKind.BUNDLE)])
     tx.crls.delete(row.key_id)
-    tx.authorities.put(authority.retired(row))
+    tx.authorities.put(authority.retired(row, now=now))
 
 
 def _lost(row: Authority) -> Refused:

@@ -253,8 +253,6 @@ async def test_denials_are_told_by_revocation_all_together_and_by_authority(stor
         ({"not_after": NOW - REACH}, []),
         ({"state": CredentialState.INTENDED}, [1]),
         ({"state": CredentialState.FAILED}, []),
-        ({"kind": CredentialKind.JWT}, []),
-        ({"kind": CredentialKind.NODE}, []),
         ({"kind": CredentialKind.AUTHORITY}, []),
         ({"entry_id": EntryID("other")}, []),
     ],
@@ -263,12 +261,39 @@ async def test_denials_are_told_by_revocation_all_together_and_by_authority(stor
 async def test_a_workloads_certificate_that_ended_within_a_day_is_denied_and_on_no_list(
     store: Datastore, fields: dict[str, object], denied: list[int]
 ) -> None:
-    ended = row(1, not_after=NOW, issued_at=NOW - REACH)
+    ended = row(1, not_after=NOW - KEPT_FOR, issued_at=NOW - REACH)
     await record(store, replace(ended, **fields), row(2))  # type: ignore[arg-type]  # the tests' own keyword arguments
     where = Live(kinds=ALL, entry_ids=[EntryID("web")])
     assert await deny_all(store, where) == [*((number, False) for number in denied), (2, True)]
     listed = await store.read(lambda tx: tx.denials.of_authority(KeyID("x509-1")))
     assert [one.serial - 2**127 for one in listed] == [2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "denied", "on_list"),
+    [
+        (CredentialKind.JWT, [1, 2], []),
+        (CredentialKind.X509, [1, 2], [1, 2]),
+        (CredentialKind.NODE, [1, 2], [1, 2]),
+        (CredentialKind.AUTHORITY, [], []),
+    ],
+)
+async def test_what_is_over_is_denied_while_a_verifier_whose_clock_lags_may_take_it(
+    store: Datastore, kind: CredentialKind, denied: list[int], on_list: list[int]
+) -> None:
+    end = NOW - KEPT_FOR
+    await record(
+        store,
+        row(1, kind=kind, not_after=end + timedelta(microseconds=1)),
+        row(2, kind=kind, not_after=NOW),
+        row(3, kind=kind if kind is not CredentialKind.X509 else CredentialKind.JWT, not_after=end),
+    )
+    assert await deny_all(store, Live(kinds=ALL)) == [(number, False) for number in denied]
+    listed = await store.read(lambda tx: tx.denials.of_authority(KeyID("x509-1")))
+    assert [one.serial - 2**127 for one in listed] == on_list
+    await store.write(lambda tx: tx.denials.prune(ended_before=end, now=NOW))
+    kept = await store.read(lambda tx: [one.number - 2**127 for one in tx.denials.all()])
+    assert kept == denied, "for as long as it may be of use"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,25 @@ def test_who_held_an_identity_at_a_moment_is_known(world: World) -> None:
     assert world.command("audit", "who", "--spiffe-id=/web", f"--at={later}")["credentials"] == []
 
 
+def test_who_held_an_identity_says_what_was_revoked_by_then(world: World) -> None:
+    with X509Source(f"unix://{world.workload}") as source:
+        serial = f"{source.svid.serial:x}"
+    world.command("revoke", "svid", serial)
+    row = world.command("svid", "show", serial)
+    ended_at = str(row["ended_at"])
+
+    def then(moment: object) -> object:
+        found = world.command("audit", "who", "--spiffe-id=/web", f"--at={moment}")["credentials"]
+        assert isinstance(found, list)
+        return next(one["then"] for one in found if one["serial"] == serial)
+
+    assert (then(row["issued_at"]), then(ended_at)) == ("valid", "revoked")
+    (line,) = [line for line in world.run("svid", "list").stdout.splitlines() if serial in line]
+    assert line.split()[4:] == ["revoked", row["issued_at"], row["not_after"], ended_at, "1"]
+    others = [line.split() for line in world.run("svid", "list", "--live").stdout.splitlines()[1:]]
+    assert {(line[4], *line[-2:]) for line in others} == {("issued", "-", "-")}
+
+
 def test_a_backup_is_restored_and_everybody_goes_on(world: World) -> None:
     backup = world.directory / "backup.tar"
     made = world.command("issuer", "backup", str(backup), f"--state={world.directory}/issuer")

@@ -143,10 +143,24 @@ async def test_a_call_that_was_under_way_while_the_svid_was_replaced_is_no_clone
     assert (await house.node()).state is NodeState.ACTIVE
 
 
+async def test_renewals_faster_than_that_do_not_hide_a_clone(house: House) -> None:
+    old = await house.svid()
+    await house.call(old)
+    for _ in range(4):
+        await house.call(await house.svid())
+        assert (await house.node()).state is NodeState.ACTIVE
+        house.clock.advance(HANDOVER / 4)
+    assert len((await house.node()).replaced) == 4, "as many as within a minute, and no more"
+    assert "suspected clone" in await house.call(old)
+    assert (await house.node()).state is NodeState.BANNED
+
+
 async def test_an_svid_that_was_never_used_and_replaced_is_a_clones(house: House) -> None:
     await house.call(await house.svid())
-    house.clock.advance(HANDOVER)
     first, _ = await house.svid(), await house.svid()
+    assert "suspected clone" in await house.call(first)
+    assert (await house.node()).state is NodeState.ACTIVE, "it was replaced a moment ago"
+    house.clock.advance(HANDOVER)
     assert "suspected clone" in await house.call(first)
     assert (await house.node()).state is NodeState.BANNED
 

@@ -1,34 +1,36 @@
 """What operators do to authorities, on a store in memory."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
 
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troubles import Troubles
-from issuer.datastore.port import Use
+from issuer.datastore.port import LedgerFilter, Use
 from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import Credential, CredentialKind, NodeID
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import ChangeKind
-from issuer.decisions.revocation import Reason
+from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.flows.command_authorities import CommandAuthorities, Seen
 from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.guard_clock import GuardClock
+from issuer.flows.revoke import deny_in
 from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
 from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
-from issuer.queries import get_bundle
+from issuer.queries import get_bundle, list_credentials
 from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuances import issuance
-from tests.doubles.issuer_values import TRUST_DOMAIN
+from tests.doubles.issuer_values import TRUST_DOMAIN, a_node
 
 ACTOR = "uid:0"
 HOUR = timedelta(hours=1)
@@ -55,8 +57,10 @@ class House:
         (row,) = [row for row in rows if row.kind is kind and row.state is state]
         return row
 
-    async def taint(self, key_id: str) -> None:
-        await self.command.taint(key_id, reason=Reason.KEY_COMPROMISE, comment="found in a log", actor=ACTOR)
+    async def taint(self, key_id: str, *, at_once: bool = False) -> None:
+        await self.command.taint(
+            key_id, at_once=at_once, reason=Reason.KEY_COMPROMISE, comment="found in a log", actor=ACTOR
+        )
 
     async def revoke(self, key_id: str, *, at_once: bool = False) -> None:
         await self.command.revoke(
@@ -106,7 +110,9 @@ async def house() -> AsyncIterator[House]:
         metrics=metrics,
     )
     await rotate()
-    command = CommandAuthorities(datastore=store, issuance=way, rotate=rotate, feed=feed, clock=clock)
+    command = CommandAuthorities(
+        datastore=store, issuance=way, rotate=rotate, feed=feed, clock=clock, return_window=timedelta(days=5)
+    )
     yield House(store=store, clock=clock, keys=keys, feed=feed, rotate=rotate, command=command)
     await store.close()
 
@@ -141,7 +147,7 @@ class TestPrepare:
 class TestActivate:
     async def test_it_signs_now_without_the_spread_time_and_another_is_published(self, house: House) -> None:
         before, following = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)
-        await house.command.activate(following.key_id, actor=ACTOR)
+        await house.command.activate(following.key_id, at_once=False, actor=ACTOR)
         assert (await house.one(AuthorityState.ACTIVE)).key_id == following.key_id
         await house.rotate()
         assert (await house.one(AuthorityState.NEXT)).key_id not in {before.key_id, following.key_id}
@@ -154,30 +160,30 @@ class TestActivate:
             house.feed.watch.stands(NodeID(name), number)
         seen = await house.seen(following.key_id)
         assert (seen.attestors, seen.acknowledged) == (2, 1)
-        await house.command.activate(following.key_id, actor=ACTOR)
+        await house.command.activate(following.key_id, at_once=False, actor=ACTOR)
         assert any("not every connected attestor" in row for row in await house.audit())
 
-    async def test_one_that_is_not_next_is_refused_and_that_is_on_record(self, house: House) -> None:
+    async def test_one_that_signs_is_refused_and_that_is_on_record(self, house: House) -> None:
         active = await house.one(AuthorityState.ACTIVE)
-        with pytest.raises(Refused, match=f"expected one that is next, found {active.key_id}, which is active"):
-            await house.command.activate(active.key_id, actor=ACTOR)
+        with pytest.raises(Refused, match=f"expected one that is next or old, found {active.key_id}, which is active"):
+            await house.command.activate(active.key_id, at_once=False, actor=ACTOR)
         assert any('"refused"' in row and active.key_id in row for row in await house.audit())
 
     async def test_one_whose_key_is_gone_is_refused(self, house: House) -> None:
         following = await house.one(AuthorityState.NEXT)
         await house.keys.delete(following.key_id)
         with pytest.raises(Refused, match="whose key is gone"):
-            await house.command.activate(following.key_id, actor=ACTOR)
+            await house.command.activate(following.key_id, at_once=False, actor=ACTOR)
 
     async def test_one_that_is_not_valid_now_is_refused(self, house: House) -> None:
         following = await house.one(AuthorityState.NEXT)
         house.clock.jump(timedelta(days=15))
         with pytest.raises(Refused, match="expected one that is valid now"):
-            await house.command.activate(following.key_id, actor=ACTOR)
+            await house.command.activate(following.key_id, at_once=False, actor=ACTOR)
 
     async def test_one_that_nobody_knows_is_refused(self, house: House) -> None:
         with pytest.raises(Refused, match="no authority has the key 'x509-nothing'") as refused:
-            await house.command.activate("x509-nothing", actor=ACTOR)
+            await house.command.activate("x509-nothing", at_once=False, actor=ACTOR)
         assert refused.value.kind is Kind.NOT_FOUND
 
 
@@ -245,7 +251,9 @@ class TestTaint:
     async def test_a_comment_without_an_end_is_refused(self, house: House) -> None:
         active = await house.one(AuthorityState.ACTIVE)
         with pytest.raises(Refused, match="comment: expected at most 1024"):
-            await house.command.taint(active.key_id, reason=Reason.SUPERSEDED, comment="x" * 1025, actor=ACTOR)
+            await house.command.taint(
+                active.key_id, at_once=False, reason=Reason.SUPERSEDED, comment="x" * 1025, actor=ACTOR
+            )
 
     async def test_what_is_in_use_of_it_is_counted_and_what_was_not_replaced(self, house: House) -> None:
         active = await house.one(AuthorityState.ACTIVE)
@@ -275,6 +283,39 @@ class TestRevoke:
         assert [change.kind for change in changes] == [ChangeKind.BUNDLE]
         (row,) = [row for row in await house.audit() if '"authority revoked"' in row]
         assert all(text in row for text in (ACTOR, active.key_id, "keyCompromise", "found in a log"))
+
+    async def test_what_it_signed_is_not_live_any_more_and_the_ledger_says_since_when(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "over", ttl=timedelta(minutes=1))
+        await house.sign(active, "cut")
+        house.clock.advance(timedelta(minutes=2))
+        await house.taint(active.key_id)
+        await house.sign(await house.one(AuthorityState.ACTIVE), "other")
+        await house.revoke(active.key_id)
+        revoked_at = house.clock.now()
+        for is_revoked, serials in ((None, ["other", "cut", "over"]), (True, []), (False, ["other", "over"])):
+            where = LedgerFilter(kind=CredentialKind.X509, is_revoked=is_revoked)
+            found = await list_credentials(house.store, where, before=0, limit=10)
+            assert [one.serial for one, _ in found] == serials
+            assert {one.serial: at for one, at in found if at is not None} == (
+                {"cut": revoked_at} if is_revoked is None else {}
+            )
+
+    async def test_of_what_was_revoked_before_its_authority_was_the_earlier_moment_is_told(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1")
+        said = Revocation(
+            target=Target(kind=RevocationKind.SVID, serials=("s1",)),
+            reason=Reason.SUPERSEDED,
+            comment="",
+            actor=ACTOR,
+            at=house.clock.now(),
+        )
+        await house.store.write(lambda tx: deny_in(tx, said, Live(serials=["s1"])))
+        house.clock.advance(timedelta(minutes=2))
+        await house.revoke(active.key_id, at_once=True)
+        (found,) = await list_credentials(house.store, LedgerFilter(serial="s1"), before=0, limit=10)
+        assert (found[0].revocation, found[1]) == (1, said.at)
 
     async def test_one_that_is_not_tainted_is_refused_with_both_ways_out(self, house: House) -> None:
         active = await house.one(AuthorityState.ACTIVE)
@@ -326,3 +367,90 @@ class TestRevoke:
         bundle = await get_bundle(house.store, TRUST_DOMAIN)
         assert KeyID(active.key_id) not in bundle.jwt_authorities
         assert len(bundle.jwt_authorities) == 1
+
+
+class TestNodesThatAreAway:
+    """Taint and revocation of what signs, while nodes are away that know nothing later."""
+
+    async def one_away(self, house: House) -> tuple[Authority, Authority]:
+        """The one that signs, which node n1 knows, and the next one, which it does not: it was published after n1 left."""
+        active = await house.one(AuthorityState.ACTIVE)
+        following = await house.one(AuthorityState.NEXT)
+        later = house.clock.now() + HOUR
+        node = replace(a_node(), acknowledged=following.published_change - 1, svid_not_after=later)
+        await house.store.write(lambda tx: tx.nodes.put(node))
+        return active, following
+
+    @pytest.mark.parametrize("command", ["activate", "taint", "revoke"])
+    async def test_none_is_locked_out_unasked(self, house: House, command: str) -> None:
+        active, following = await self.one_away(house)
+        words = (
+            f"expected every node that is away to know {following.key_id}, which signs then; found 1 that cannot: n1"
+        )
+
+        async def do(*, at_once: bool) -> None:
+            match command:
+                case "activate":
+                    await house.command.activate(following.key_id, at_once=at_once, actor=ACTOR)
+                case "taint":
+                    await house.taint(active.key_id, at_once=at_once)
+                case _:
+                    await house.revoke(active.key_id, at_once=at_once)
+
+        if command == "revoke":
+            await house.taint(active.key_id, at_once=True)
+        with pytest.raises(Refused, match=words) as refused:
+            await do(at_once=False)
+        assert (refused.value.kind, "cognomen node invite --node ID" in refused.value.hint) == (Kind.CONFLICT, True)
+        assert any('"refused"' in row and "found 1 that cannot" in row for row in await house.audit())
+        if command != "revoke":
+            assert (await house.one(AuthorityState.ACTIVE)).key_id == active.key_id, "nothing was done"
+        await do(at_once=True)
+        assert (await house.one(AuthorityState.ACTIVE)).key_id == following.key_id
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"acknowledged": 10_000},
+            {"acknowledged": 0},
+            {"state": NodeState.BANNED},
+            {"svid_not_after": FakeClock().now() - timedelta(days=5)},
+        ],
+        ids=["knows what signs then", "knows nothing", "banned", "away for too long"],
+    )
+    async def test_a_node_that_loses_nothing_by_it_holds_nobody_up(
+        self, house: House, fields: dict[str, object]
+    ) -> None:
+        active, _ = await self.one_away(house)
+        node = replace(await house.store.read(lambda tx: next(iter(tx.nodes.find(after="", limit=1)))), **fields)  # type: ignore[arg-type]  # the test's own
+        await house.store.write(lambda tx: tx.nodes.put(node))
+        await house.taint(active.key_id)
+
+    async def test_one_that_is_connected_hears_of_it_in_time(self, house: House) -> None:
+        active, _ = await self.one_away(house)
+        house.feed.watch.begin(NodeID("n1"))
+        await house.taint(active.key_id)
+
+    async def test_jwt_authorities_are_learned_from_the_issuer(self, house: House) -> None:
+        await self.one_away(house)
+        await house.taint((await house.one(AuthorityState.ACTIVE, AuthorityKind.JWT)).key_id)
+
+
+class TestActivateAgain:
+    async def test_an_old_one_signs_again_and_the_next_one_follows_as_before(self, house: House) -> None:
+        first, second = await house.one(AuthorityState.ACTIVE), await house.one(AuthorityState.NEXT)
+        await house.sign(first, "s1")
+        await house.sign(second, "s2")
+        await house.command.activate(second.key_id, at_once=False, actor=ACTOR)
+        await house.rotate()
+        await house.command.activate(first.key_id, at_once=False, actor=ACTOR)
+        await house.rotate()
+        assert (await house.one(AuthorityState.ACTIVE)).key_id == first.key_id
+        assert (await house.one(AuthorityState.OLD)).key_id == second.key_id
+
+    async def test_a_tainted_one_never_signs_again(self, house: House) -> None:
+        active = await house.one(AuthorityState.ACTIVE)
+        await house.sign(active, "s1")
+        await house.taint(active.key_id)
+        with pytest.raises(Refused, match="which is tainted"):
+            await house.command.activate(active.key_id, at_once=False, actor=ACTOR)

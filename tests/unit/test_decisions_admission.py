@@ -119,23 +119,24 @@ def test_a_node_that_repeats_stays_the_same_unless_it_is_banned() -> None:
 
 def test_a_new_svid_is_pending_beside_the_current_one() -> None:
     later = a_node().svid_not_after + timedelta(hours=1)
-    node = with_pending(a_node(), serial="bb", not_after=later)
+    node = with_pending(a_node(), serial="bb", not_after=later, now=NOW)
     assert (node.current_serial, node.pending_serial, node.svid_not_after) == ("aa", "bb", later)
 
 
 def test_an_svid_of_a_slow_clock_takes_nothing_from_the_latest_end() -> None:
     assert (
-        with_pending(a_node(), serial="bb", not_after=NOW - timedelta(days=8)).svid_not_after == a_node().svid_not_after
+        with_pending(a_node(), serial="bb", not_after=NOW - timedelta(days=8), now=NOW).svid_not_after
+        == a_node().svid_not_after
     )
 
 
 def test_a_call_with_the_current_serial_is_admitted_and_changes_nothing() -> None:
-    node = with_pending(a_node(), serial="bb", not_after=NOW)
+    node = with_pending(a_node(), serial="bb", not_after=NOW, now=NOW)
     assert admit_call(PEER, node, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW) == node
 
 
 def test_a_call_with_the_pending_serial_makes_it_current_and_ends_the_other() -> None:
-    node = with_pending(a_node(), serial="bb", not_after=NOW)
+    node = with_pending(a_node(), serial="bb", not_after=NOW, now=NOW)
     promoted = admit_call(replace(PEER, serial="bb"), node, is_recorded=True, trust_domain=TRUST_DOMAIN, now=NOW)
     assert (promoted.current_serial, promoted.pending_serial, promoted.current_since) == ("bb", "", NOW)
     with pytest.raises(Refused, match="superseded"):

@@ -426,7 +426,7 @@ class TestPruning:
 
     async def test_what_was_over_when_it_was_denied_is_on_no_list(self, house: House) -> None:
         await house.issue(5, ends_at=NOW + HOUR)
-        house.clock.advance(HOUR)
+        house.clock.advance(HOUR + KEPT_FOR)
         await house.revoke(5)
         await house.publish()
         assert (await house.kept(), await house.listed()) == (1, set())

@@ -84,7 +84,12 @@ class House:
         )
         self.relieve = RelieveAuthorities(
             command=CommandAuthorities(
-                datastore=self.store, issuance=way, rotate=self.rotate, feed=feed, clock=self.clock
+                datastore=self.store,
+                issuance=way,
+                rotate=self.rotate,
+                feed=feed,
+                clock=self.clock,
+                return_window=timedelta(days=5),
             ),
             listed=lambda: self.listed,
             clock=self.clock,
@@ -297,7 +302,7 @@ async def test_without_a_next_one_it_goes_on_signing_until_there_is_one(house: H
 
 async def test_what_was_tainted_by_an_operator_meanwhile_is_taken_as_it_is(house: House) -> None:
     first = await full(house)
-    await house.relieve.command.taint(first, reason=Reason.KEY_COMPROMISE, comment="", actor="uid:0")
+    await house.relieve.command.taint(first, at_once=False, reason=Reason.KEY_COMPROMISE, comment="", actor="uid:0")
     await house.hear()
     assert "1 of its SVIDs to be replaced" in await house.look()
 

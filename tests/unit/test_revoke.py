@@ -390,7 +390,7 @@ class TestOver:
         self, house: House, of: str
     ) -> None:
         before = await house.fill()
-        house.clock.advance(HOUR)
+        house.clock.advance(HOUR + KEPT_FOR)
         now = await house.fill()
         serial = Target(kind=RevocationKind.SVID, serials=(before["web leaf"], now["web leaf"], now["web token"]))
         target = {"entry": ENTRY, "spiffe-id": WEB_ALONE, "serial": serial}[of]
@@ -404,6 +404,15 @@ class TestOver:
         assert await house.said(1) == done.revocation
         assert (await house.audit())[-1]["facts"] | {"denied": "2", "over": "1"} == (await house.audit())[-1]["facts"]  # type: ignore[operator]  # a document
 
+    async def test_a_token_that_is_over_is_denied_while_a_verifier_whose_clock_lags_may_take_it(
+        self, house: House
+    ) -> None:
+        serials = await house.fill()
+        house.clock.advance(HOUR + KEPT_FOR - timedelta(seconds=1))
+        done = await house.end(ENTRY)
+        assert (done.revocation.denied, done.revocation.over) == (0, 2)
+        assert await house.ended() == {serials["web leaf"], serials["web token"]}
+
     async def test_a_serial_that_is_over_is_no_error_and_one_that_was_so_for_days_is_not_denied(
         self, house: House
     ) -> None:
@@ -415,7 +424,7 @@ class TestOver:
 
     async def test_an_entry_of_which_all_is_over_is_denied_when_it_is_deleted(self, house: House) -> None:
         serials = await house.fill()
-        house.clock.advance(HOUR)
+        house.clock.advance(HOUR + KEPT_FOR)
         entries = ChangeEntries(
             metrics=Metrics(),
             datastore=house.store,

@@ -191,9 +191,9 @@ async def test_what_ended_too_long_ago_to_be_denied_is_not_read_again(path: Path
 
     rows = [
         row(1, CredentialKind.X509, 1),
-        row(2, CredentialKind.JWT, 99),
+        row(2, CredentialKind.AUTHORITY, 99),
         row(3, CredentialKind.X509, 2),
-        row(4, CredentialKind.X509, 3),
+        row(4, CredentialKind.JWT, 27),
     ]
     async with opened(path) as store:
         await store.write(lambda tx: tx.ledger.record(rows))

@@ -506,6 +506,7 @@ class Credential(_message.Message):
     NOT_AFTER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REVOCATION_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     kind: _builtins.str
     """"x509", "jwt", "node", "issuer", "authority" """
@@ -526,6 +527,10 @@ class Credential(_message.Message):
     def issued_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def not_after(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """when that was, or its authority left the bundle, before not_after; absent: neither was"""
+
     def __init__(
         self,
         *,
@@ -542,10 +547,11 @@ class Credential(_message.Message):
         not_after: _timestamp_pb2.Timestamp | None = ...,
         state: _builtins.str = ...,
         revocation: _builtins.int = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["issued_at", b"issued_at", "not_after", b"not_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "issued_at", b"issued_at", "not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "revocation", b"revocation", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "ended_at", b"ended_at", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "revocation", b"revocation", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -801,7 +807,7 @@ class AuthorityCommand(_message.Message):
     comment: _builtins.str
     """of taint and revoke"""
     at_once: _builtins.bool
-    """of revoke: also where what it signed was not replaced"""
+    """also where nodes that are away cannot come back then; of revoke: and where what it signed was not replaced"""
     def __init__(
         self,
         *,
@@ -1275,7 +1281,7 @@ class Revocation(_message.Message):
     """nothing more is signed for whom it names"""
     lifted_by: _builtins.str
     over: _builtins.int
-    """how many certificates it denied that had ended within a day, for the connections that may be open to who showed them"""
+    """how many it denied that were over: certificates that ended within a day, for open connections, and all that ended within minutes"""
     compromised: _builtins.int
     """of keyCompromise: of how many certificates that had ended before the keys count as compromised by it"""
     @_builtins.property

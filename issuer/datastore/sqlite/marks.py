@@ -20,4 +20,4 @@ LIVE = f"(number >= {SHORT_FROM} OR ({IS_LONG} AND not_after > :now)) AND not_af
 """Which rows are live at :now, whoever they are of: one that lives for a day has nobody read what was signed in the hours since."""
 
 OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
-"""From where on workloads' certificates are that are live, or ended within a day."""
+"""From where on rows are that a denial may stop: what is live or ended within minutes, workloads' certificates within a day."""

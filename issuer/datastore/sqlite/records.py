@@ -37,6 +37,9 @@ _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
 _EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
 _LIVE = f"{LIVE} AND state <> 'failed' AND revocation = 0 AND kind <> 'authority'"
+_CUT_OFF = (
+    "EXISTS (SELECT 1 FROM authority WHERE key_id = credential.authority_id AND retired_at < credential.not_after)"
+)
 _COUNT_LIVE = f"SELECT authority_id, count(*) FROM credential WHERE {_LIVE} GROUP BY authority_id"  # noqa: S608 - our own texts
 _COUNT_LAST = (
     "SELECT authority_id, count(*) FROM (SELECT authority_id, max(number) FROM credential"  # noqa: S608 - our own texts
@@ -130,7 +133,7 @@ class SQLiteLedger:
                 conditions.append(f"{column} = :{column}")
                 arguments[column] = str(value)
         if where.is_revoked is not None:
-            conditions.append("revocation > 0" if where.is_revoked else "revocation = 0")
+            conditions.append("revocation > 0" if where.is_revoked else f"revocation = 0 AND NOT {_CUT_OFF}")
         if where.ends_before is not None:
             conditions.append("not_after < :ends_before")
             arguments["ends_before"] = codec.to_micros(where.ends_before)

@@ -28,6 +28,9 @@ _MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
 _SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
 _REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
+_OF_USE = (
+    "kind <> 'authority' AND not_after > CASE kind WHEN 'x509' THEN :reach ELSE :lagging END"  # what a denial may stop
+)
 
 _MOST_GROUPS = 1000  # so that an answer is small whatever ends
 _KEPT = 4  # of different moments, which transactions that go on still see
@@ -55,7 +58,7 @@ class _Rows(NamedTuple):
 
 _LIVE = _Rows(f"revocation = 0 AND {LIVE}", LIVE_FROM)
 _OVER = _Rows(
-    f"revocation = 0 AND kind = 'x509' AND not_after <= :now AND not_after > :reach AND number >= {OPEN_FROM}",
+    f"revocation = 0 AND {_OF_USE} AND not_after <= :now AND number >= {OPEN_FROM}",
     OPEN_FROM,
     f" ORDER BY number DESC LIMIT {MAX_OVER}",
 )
@@ -212,7 +215,7 @@ class SQLiteDenials:
         )
 
     def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
-        """Deny those that are live; and of a workload's certificates that are over the newest MAX_OVER; all that is not denied yet."""
+        """Deny those that are live, and of those that are over but of use the newest MAX_OVER; all that is not denied yet."""
         live, over = (self._deny(rows, where, revocation, now) for rows in (_LIVE, _OVER))
         self._connection.execute(
             "UPDATE credential SET revocation = ? WHERE serial IN (SELECT serial FROM denial WHERE revocation = ?)",
@@ -255,7 +258,7 @@ class SQLiteDenials:
         return self._denials("ORDER BY serial")
 
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
-        """Those that this X.509 authority's list names, by their serials: they were live when they were denied."""
+        """Those that this X.509 authority's list names, by their serials: they were live then, or so for clocks that lag."""
         rows = self._connection.execute(
             "SELECT denial.serial, denial.denied_at, denial.ends_at, iif(is_compromised, ?, revocation.reason) FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
@@ -298,7 +301,7 @@ class SQLiteDenials:
             f" ORDER BY number LIMIT 1), {end}), short_from = coalesce("
             f"(SELECT number FROM credential WHERE number >= {SHORT_FROM} AND kind <> 'authority' AND not_after > :now"
             f" AND NOT {IS_LONG} ORDER BY number LIMIT 1), {end}), open_from = coalesce("
-            f"(SELECT number FROM credential WHERE number >= {OPEN_FROM} AND kind = 'x509' AND not_after > :reach"
+            f"(SELECT number FROM credential WHERE number >= {OPEN_FROM} AND {_OF_USE}"
             f" ORDER BY number LIMIT 1), {end})",
             _moments(now - _SET_BACK),
         )
@@ -307,7 +310,7 @@ class SQLiteDenials:
         condition, arguments = _condition(rows, where, now)
         denied = self._connection.execute(
             "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at, is_listed)"  # noqa: S608 - our own texts
-            " SELECT serial, authority_id, kind, :revocation, :now, not_after, kind <> 'jwt' AND not_after > :now"
+            " SELECT serial, authority_id, kind, :revocation, :now, not_after, kind <> 'jwt' AND not_after > :lagging"
             f" FROM credential WHERE {condition}{rows.order}",
             {**arguments, "revocation": revocation},
         ).rowcount
@@ -330,7 +333,8 @@ def _ended(where: Live) -> _Rows:
 
 def _moments(now: datetime) -> dict[str, int]:
     """Those that conditions name."""
-    return {"now": codec.to_micros(now), "reach": codec.to_micros(now - _REACH)}
+    before = {"now": timedelta(), "lagging": KEPT_FOR, "reach": _REACH}
+    return {name: codec.to_micros(now - time) for name, time in before.items()}
 
 
 def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:

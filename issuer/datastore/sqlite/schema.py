@@ -199,10 +199,12 @@ def _second(database: Database) -> None:
 
 _THIRD = (
     "ALTER TABLE node ADD COLUMN current_since INTEGER",
+    "ALTER TABLE node ADD COLUMN replaced TEXT NOT NULL DEFAULT '{}'",
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE authority ADD COLUMN retired_at INTEGER",
     # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; rows before short_from that
-    # live for no longer than two hours likewise; of certificates of workloads before open_from, none could be denied any more.
+    # live for no longer than two hours likewise; of rows before open_from, none could be denied any more.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",

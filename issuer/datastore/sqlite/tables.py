@@ -34,7 +34,7 @@ class SQLiteNodes:
 
     _SELECT = (
         "SELECT id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial, pending_serial,"
-        " acknowledged, unconfirmed, current_since FROM node"
+        " acknowledged, unconfirmed, current_since, replaced FROM node"
     )
 
     def __init__(self, database: Database) -> None:
@@ -60,6 +60,7 @@ class SQLiteNodes:
             "acknowledged": node.acknowledged,
             "unconfirmed": node.is_unconfirmed,
             "current_since": codec.optional_micros(node.current_since),
+            "replaced": codec.map_to_json({serial: str(codec.to_micros(at)) for serial, at in node.replaced.items()}),
         }
         _put(self._database, "node", "id", row)
 
@@ -91,6 +92,9 @@ class SQLiteNodes:
             acknowledged=int(row["acknowledged"]),
             is_unconfirmed=bool(row["unconfirmed"]),
             current_since=codec.optional_moment(int(row["current_since"] or 0) or None),
+            replaced={
+                serial: codec.from_micros(int(at)) for serial, at in codec.map_from_json(row["replaced"]).items()
+            },
         )
 
 
@@ -183,7 +187,8 @@ class SQLiteAuthorities:
         """All of them, oldest first."""
         rows = self._database.query(
             "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at,"
-            " published_change, activate_at, last_not_after, suspect, tainted_at, tainted_change"
+            " published_change, activate_at, last_not_after, suspect, tainted_at, tainted_change,"
+            " retired_at"
             " FROM authority ORDER BY number"
         )
         return [
@@ -203,6 +208,7 @@ class SQLiteAuthorities:
                 is_suspect=bool(row["suspect"]),
                 tainted_at=codec.optional_moment(row["tainted_at"]),
                 tainted_change=row["tainted_change"],
+                retired_at=codec.optional_moment(row["retired_at"]),
             )
             for row in rows
         ]
@@ -224,6 +230,7 @@ class SQLiteAuthorities:
             "suspect": authority.is_suspect,
             "tainted_at": codec.optional_micros(authority.tainted_at),
             "tainted_change": authority.tainted_change,
+            "retired_at": codec.optional_micros(authority.retired_at),
         }
         _put(self._database, "authority", "key_id", row)
         if authority.last_not_after is not None:
