@@ -423,11 +423,12 @@ def test_an_open_call_outlives_the_svid_by_which_it_was_admitted(
 
 
 @SERVERS
+@pytest.mark.parametrize("later", [timedelta(), timedelta(hours=1, minutes=4)], ids=["live", "over for four minutes"])
 def test_an_open_call_ends_when_its_token_is_denied(
-    serve: Serve, domain: TrustDomainDouble, client: Identity, server: Identity
+    serve: Serve, domain: TrustDomainDouble, client: Identity, server: Identity, later: timedelta
 ) -> None:
-    tokens = KnowingTokens(domain.bundle)
-    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT))
+    tokens, clock = KnowingTokens(domain.bundle), FakeClock(domain.now)
+    check = BearerCheck(tokens, audience="db", authorize=exactly(CLIENT), clock=clock)
     metadata = (("authorization", "Bearer " + domain.token("/client", "db", jti=f"{7:032x}")),)
     with (
         serve(PeerCheck(server, exactly(CLIENT)), check) as served,
@@ -436,6 +437,7 @@ def test_an_open_call_ends_when_its_token_is_denied(
         call = Talking(channel, "Talk", metadata)
         call.say(b"first")
         assert next(call.answers) == b"first"
+        clock.jump(later)
         tokens.revoke(domain.name, 7)
         assert call.status() is grpc.StatusCode.UNAUTHENTICATED
         assert Talking(channel, "Talk", metadata).status() is grpc.StatusCode.UNAUTHENTICATED
