@@ -138,7 +138,7 @@ class Revoke:
         try:
             return await self.datastore.write(work)
         except Refused as refused:
-            await self._record_refusal(refused, actor=actor, action="revocation lifted")
+            await self._record_refusal(refused, actor=actor, action="revocation lifted", subject=str(number))
             raise
 
     async def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
@@ -165,9 +165,9 @@ class Revoke:
         tx.changes.append(_regroup(named))
         return Revoked(revocation=revocation, falling=falling)
 
-    async def _record_refusal(self, refused: Refused, *, actor: str, action: str) -> None:
+    async def _record_refusal(self, refused: Refused, *, actor: str, action: str, subject: str = "") -> None:
         if refused.kind is not Kind.UNAVAILABLE:
-            event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action)
+            event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action, subject=subject)
             await self.datastore.write(lambda tx: tx.audit.append([event]))
 
 

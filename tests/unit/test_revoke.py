@@ -677,7 +677,7 @@ class TestLifts:
         assert (refused.value.kind, bool(refused.value.hint)) == (kind, True)
         assert await house.everything() == before
         row = (await house.audit())[-1]
-        assert (row["action"], row["decision"]) == ("revocation lifted", "refused")
+        assert (row["action"], row["decision"], row["subject"]) == ("revocation lifted", "refused", str(number))
 
     async def test_a_block_is_lifted_though_whom_it_named_is_gone(self, house: House) -> None:
         await house.end(ENTRY)
