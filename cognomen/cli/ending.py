@@ -16,6 +16,7 @@ from cognomen.cli.admin import connect
 from cognomen.cli.options import admin_socket_option, comment_option, duration, output_option, reason_option
 from cognomen.cli.output import print_json
 from cognomen.cli.revocations import enforcement_of, is_everywhere, print_fallen, said_of, tell_enforcement
+from cognomen.cli.watching import heed_ctrl_c
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -105,6 +106,7 @@ def _revoke(target: pb.RevocationTarget, order: _Order) -> None:
         if order.output == "table" or order.wait is not None:
             click.echo(said_of(done, dry_run=order.dry_run), err=True)
         if order.wait is not None:
+            heed_ctrl_c()
             status = _await(done.revocation.number, order.wait, order.socket)
             document["enforcement"] = enforcement_of(status)
     finally:  # whoever interrupts the waiting has the document of what was done

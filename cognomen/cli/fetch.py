@@ -1,7 +1,6 @@
 """`cognomen fetch`: be a workload, and see what the Workload API gives to this very process."""
 
 import json
-import signal
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -15,7 +14,7 @@ from cognomen.cli.hook import exec_option, run_hook
 from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
 from cognomen.cli.output import print_json, print_table, warn
 from cognomen.cli.reach import check_workload_api
-from cognomen.cli.watching import changes, tokens, wait_for
+from cognomen.cli.watching import changes, heed_ctrl_c, tokens, wait_for
 from cognomen.daemon.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.daemon.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
@@ -37,9 +36,8 @@ _HOOK_FAILED = 1
 
 
 def _watching(_context: click.Context, _parameter: click.Parameter, watch: bool) -> bool:
-    """Let Ctrl-C end a watch in a shell's background, too, which ignores it for whoever does not care."""
     if watch:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        heed_ctrl_c()
     return watch
 
 

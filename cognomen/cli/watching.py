@@ -1,6 +1,7 @@
-"""What `--watch` has in common: the next change, the next time to ask, and what is waited for until Ctrl-C."""
+"""What waits until Ctrl-C: `--watch` for the next change or the next time to ask, `--wait` for others."""
 
 import queue
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -14,7 +15,7 @@ from svid.clock import SystemClock
 from svid.errors import WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 
-__all__ = ["Waiting", "changes", "refetch_in", "tokens", "wait_for"]
+__all__ = ["Waiting", "changes", "heed_ctrl_c", "refetch_in", "tokens", "wait_for"]
 
 _Found = TypeVar("_Found", bound=tuple[object, ...])
 
@@ -25,6 +26,11 @@ _QUIET_SECONDS = 30.0  # an attestor that starts is not worth a word
 _AGAIN = timedelta(seconds=1)
 _DENIED, _WHY = "PERMISSION_DENIED", " (cognomen why says more)"
 _FOR_GOOD = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED", "CANCELLED"})
+
+
+def heed_ctrl_c() -> None:
+    """Let Ctrl-C end what waits in a shell's background, too, which ignores it for whoever does not care."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Waiting:

@@ -190,7 +190,7 @@ def test_a_dry_run_ends_nothing(command: Command, path: str, entry: str) -> None
     done = command("revoke", "entry", entry, "--dry-run")
     assert (done.code, done.err) == (
         0,
-        "dry run: 1 credential would end, and nothing more is signed until it is lifted\n",
+        "dry run: 1 credential would end, and nothing more would be signed until it is lifted\n",
     )
     assert f"spiffe://example.org{path}" in done.out
     assert len(live(command, path)) == 1

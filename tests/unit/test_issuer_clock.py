@@ -136,6 +136,7 @@ async def test_an_issuer_that_was_off_until_some_day_and_runs_through_day_14_los
     while issuer.clock.now() < NOW + 15 * DAY:
         issuer.clock.advance(6 * HOUR)
         await issuer.comes_back()
+    await issuer.go_on(20)  # so that everybody has looked since the last step
     assert not issuer.guard.doubt, "a day of an even clock was enough"
     states = {row.state for row in await issuer.rows() if row.key_id in first}
     assert states == {AuthorityState.RETIRED}, "what destroys went on"
