@@ -122,8 +122,8 @@ async def test_a_disk_smaller_than_the_reserve_is_told_at_the_start_and_names_th
     async with running(disk, disk_reserve_mib=16) as issuer:
         assert "disk_reserve_mib is 16" in "".join(capfd.readouterr())
         assert "disk_reserve_mib" in ((await refusal(issuer.invite())).details() or "")
-        (trouble,) = (await status(issuer)).troubles
-        assert "MiB free, expected 20.0 MiB (disk_reserve_mib is 16)" in trouble.reason
+        troubles = (await status(issuer)).troubles  # more than one once a write was put off, too
+        assert any("MiB free, expected 20.0 MiB (disk_reserve_mib is 16)" in one.reason for one in troubles)
 
 
 async def test_mints_that_fill_the_disk_leave_the_reserve_to_operators(disk: Path) -> None:
