@@ -108,11 +108,17 @@ class World:
         """Take note of what came, and say something back."""
         return self.message(self.receive(message))
 
-    def app(self) -> Starlette:
-        """The same as an ASGI app."""
+    def app(self, *, echoes: bool = False) -> Starlette:
+        """The same as an ASGI app.
+
+        Args:
+            echoes: the answer is what came, as old as it is: behind a guard the response to a request that was admitted goes on.
+        """
 
         async def answer(request: Request) -> PlainTextResponse:
-            return PlainTextResponse(self.answer(await request.body()))
+            message = await request.body()
+            said = self.answer(message)
+            return PlainTextResponse(message if echoes else said)
 
         return Starlette(routes=[Route("/", answer, methods=["POST"])])
 
@@ -226,7 +232,7 @@ def _uvicorn(loop: Literal["asyncio", "uvloop"]) -> "Serve":
 @contextlib.contextmanager
 def _guarded_app(world: World, _: Identity) -> Iterator[int]:
     """Behind a JWTGuard; who connects is somebody who is never revoked."""
-    guard = JWTGuard(world.app(), source=world.tokens, audience="db", authorize=any_in(world.domain.name))
+    guard = JWTGuard(world.app(echoes=True), source=world.tokens, audience="db", authorize=any_in(world.domain.name))
     unrevoked = world.peer(by_token=False).identity
     with uvicorn_on(guard, unrevoked, any_in(world.domain.name)) as port:
         yield port
