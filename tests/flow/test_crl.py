@@ -53,6 +53,7 @@ def test_a_kill_between_the_commit_and_the_list_is_healed_at_the_next_start(tmp_
             pass
         listed = next(crl for crl in source.context.crls if len(crl))
         listed.check(source.bundle_for(source.svid.spiffe_id.trust_domain), at=SystemClock().now())
+        assert set(listed.numbers()) == {serial}
 
 
 @pytest.mark.timeout(60)

@@ -57,6 +57,9 @@ class House:
         (row,) = [row for row in rows if row.kind is kind and row.state is state]
         return row
 
+    async def is_tainted(self, key_id: str) -> bool:
+        return any(one.authority.tainted_at for one in await self.command.seen() if one.authority.key_id == key_id)
+
     async def taint(self, key_id: str, *, at_once: bool = False) -> None:
         await self.command.taint(
             key_id, at_once=at_once, reason=Reason.KEY_COMPROMISE, comment="found in a log", actor=ACTOR
@@ -425,15 +428,19 @@ class TestNodesThatAreAway:
         node = replace(await house.store.read(lambda tx: next(iter(tx.nodes.find(after="", limit=1)))), **fields)  # type: ignore[arg-type]  # the test's own
         await house.store.write(lambda tx: tx.nodes.put(node))
         await house.taint(active.key_id)
+        assert await house.is_tainted(active.key_id)
 
     async def test_one_that_is_connected_hears_of_it_in_time(self, house: House) -> None:
         active, _ = await self.one_away(house)
         house.feed.watch.begin(NodeID("n1"))
         await house.taint(active.key_id)
+        assert await house.is_tainted(active.key_id)
 
     async def test_jwt_authorities_are_learned_from_the_issuer(self, house: House) -> None:
         await self.one_away(house)
-        await house.taint((await house.one(AuthorityState.ACTIVE, AuthorityKind.JWT)).key_id)
+        active = await house.one(AuthorityState.ACTIVE, AuthorityKind.JWT)
+        await house.taint(active.key_id)
+        assert await house.is_tainted(active.key_id)
 
 
 class TestActivateAgain:
