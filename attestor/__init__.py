@@ -1,1 +1,1 @@
-"""The attestor: proves its node, proves its callers, serves the SPIFFE Workload API."""
+"""The attestor: proves its node to the issuer, identifies its callers, and serves them the SPIFFE Workload API."""

@@ -1,7 +1,26 @@
-"""What this attestor holds: its entries, their SVIDs, the bundle, what is denied, and who waits for a change of them.
+"""What this attestor holds: its entries, their SVIDs, the bundle and the denials; and the streams that wait for them to change.
 
-Decided here: who is woken. Not decided here: what a step of the feed changes (decisions/sync), who matches which entry (decisions/match),
-what is minted when (flows/renew_svids). Belongs to one event loop; no method awaits.
+Decided here: which streams wake. Not decided here: what a step of the feed changes (decisions/sync), which entries match a caller
+(decisions/match), when to mint (flows/renew_svids). The cache belongs to one event loop; no method awaits.
+
+An entry starts *bare*. It becomes *held* when its SVID is minted. It becomes bare again when that SVID is denied, expires, is dropped, or
+is stale because the entry now means another identity or other workloads. A step of the feed removes the entry, or it expires.
+
+What always holds:
+- Every SVID belongs to an entry in the cache, and no SVID is denied: `apply` removes denied ones, `hold` does not accept them.
+- `cursor` is the end of the last step that was applied completely. Nobody is served in the middle of a step.
+- The index and the facts describe exactly the entries in the cache.
+- Nothing expires before `_entries_end` and `_svids_end`. They may be too early, which costs an unnecessary check, but never too late.
+- The bundle is the same object until it changes, because others compare it by identity.
+
+What wakes whom: every change wakes the minter. A stream wakes when it matches a changed entry, either as it was or as it is now. A new
+entry wakes no stream, because there is nothing to serve until its SVID is minted. All streams wake at the first snapshot, when the bundle
+changes, when an entry needs a fact that callers were not checked for, and when comparing each stream would cost more than waking it. A
+revocation list wakes all streams, a few at a time.
+
+Example: the entry `web` for uid 1000 arrives. Only the minter wakes; when the SVID is minted, the streams of uid 1000 wake. Then `web`
+changes to uid 1001. Both users' streams wake. Uid 1000 loses the identity at once, and its SVID is dropped, because another user had its
+key. The minter makes a new SVID, which wakes only the streams of uid 1001.
 """
 
 import asyncio
@@ -19,19 +38,19 @@ from attestor.decisions.minted import authority_of_x509
 from attestor.decisions.sync import Change, diff, keeps_svid
 from attestor.decisions.update import Trust
 from attestor.deniallog import DenialLog
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.selector import Selector
 from svid.bundle import Bundle
 from svid.crl import CRL
-from svid.entry import EntryID, RegistrationEntry
-from svid.selector import Selector
 from svid.x509svid import X509SVID
 
 __all__ = ["Cache", "HeldX509", "Subscription", "View"]
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_WAKE_COMPARISONS = 10_000  # more than that, and everybody is woken rather than looked at
-_LEAST_AT_ONCE, _MOST_TURNS = 8, 50  # of the streams that hear of a revocation list
+_WAKE_COMPARISONS = 10_000  # above this, wake every stream instead of comparing each
+_LEAST_AT_ONCE, _MOST_TURNS = 8, 50  # for the streams that a revocation list wakes
 _TURN_SECONDS = 0.01
 
 
@@ -46,7 +65,7 @@ class HeldX509:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What matches a caller now: entries in match order, the SVIDs that are there already, and what vouches for them."""
+    """What matches a caller now: the entries in match order, the SVIDs that are already minted, and what vouches for them."""
 
     entries: tuple[RegistrationEntry, ...]
     svids: Mapping[EntryID, HeldX509]
@@ -54,41 +73,42 @@ class View:
 
 
 class Subscription:
-    """Somebody who waits for changes that may concern these selectors; changes that nobody waited for count as one."""
+    """A wait for changes that may concern these selectors; changes between two waits count as one."""
 
-    def __init__(self, selectors: frozenset[Selector], who: tuple[int, int] | None) -> None:
+    def __init__(self, selectors: frozenset[Selector], who: tuple[int, int]) -> None:
         self.selectors = selectors
         self.who = who
         self._woken = asyncio.Event()
 
     async def changed(self) -> None:
-        """Return after a change since the last return, at once if there was one already."""
+        """Return when something has changed since the last return; at once if it already has."""
         await self._woken.wait()
         self._woken.clear()
 
     def wake(self) -> None:
-        """Something changed."""
+        """Note that something changed."""
         self._woken.set()
 
 
 class Cache:
-    """Entries, SVIDs and bundle of this node, and the denials of its trust domain. No SVID in it is denied.
+    """The entries, SVIDs and bundle of this node, and the denials of its trust domain. It never holds a denied SVID.
 
     Args:
-        bundle: what the node trusts until the feed says otherwise.
-        denials: None: nothing is denied yet.
+        bundle: what the node trusts until the feed replaces it.
     """
 
-    def __init__(self, bundle: Bundle, denials: DenialLog | None = None) -> None:
+    def __init__(self, bundle: Bundle, denials: DenialLog) -> None:
         self._trust = Trust(bundle=bundle)
         self._crls: tuple[CRL, ...] = ()
-        self.denials = DenialLog() if denials is None else denials
+        self.denials = denials
         self.tainted = frozenset[str]()
-        """The authorities whose SVIDs are to be replaced, by what the SVIDs name them."""
+        """The authorities whose SVIDs must be replaced, by the names that the SVIDs use."""
+        self.withdrawn = ""
+        """Why nobody is given an identity, although a snapshot arrived; empty: the issuer did not send this node away."""
         self.cursor: Cursor | None = None
         self._synchronised = asyncio.Event()
         self.changed = asyncio.Event()
-        """Set at each change of entries or SVIDs; whoever mints waits for it and clears it."""
+        """Set whenever entries or SVIDs change; the minter waits for it and clears it."""
         self._entries: dict[EntryID, RegistrationEntry] = {}
         self._svids: dict[EntryID, HeldX509] = {}
         self._denied: set[EntryID] = set()
@@ -97,30 +117,30 @@ class Cache:
         self._needed: frozenset[str] | None = None
         self._subscriptions: set[Subscription] = set()
         self._entries_end = self._svids_end = _NEVER
-        """Before it, none of them ends."""
+        """None of them expires before this time."""
 
     @property
     def synchronised(self) -> bool:
-        """Whether a complete snapshot has come since the start."""
+        """Whether a complete snapshot has arrived since the start."""
         return self._synchronised.is_set()
 
     async def wait_synchronised(self) -> None:
-        """Return as soon as it has."""
+        """Return as soon as a complete snapshot has arrived."""
         await self._synchronised.wait()
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle, the same object until there is another."""
+        """The bundle: the same object until it changes."""
         return self._trust.bundle
 
     @property
     def crls(self) -> tuple[CRL, ...]:
-        """The newest revocation list of each authority in the bundle that has said one."""
+        """The newest revocation list of each authority in the bundle that has published one."""
         return self._crls
 
     @property
     def handed_crls(self) -> tuple[CRL, ...]:
-        """Those that workloads are handed: as many of them as fit."""
+        """The lists that workloads receive: as many as fit."""
         return self._trust.crls
 
     @property
@@ -134,7 +154,7 @@ class Cache:
         return MappingProxyType(self._svids)
 
     def view(self, selectors: frozenset[Selector]) -> View:
-        """What matches these selectors.
+        """Find what matches these selectors.
 
         Raises:
             Refused: UNAVAILABLE before the first complete snapshot.
@@ -152,10 +172,8 @@ class Cache:
         return self._needed
 
     @contextmanager
-    def subscribe(
-        self, selectors: frozenset[Selector], *, who: tuple[int, int] | None = None
-    ) -> Iterator[Subscription]:
-        """Be woken at changes, and have the matching entries minted before others, while the block runs.
+    def subscribe(self, selectors: frozenset[Selector], *, who: tuple[int, int]) -> Iterator[Subscription]:
+        """While the block runs, wake at changes and have the matching entries minted before others.
 
         Args:
             who: the uid and pid of the process, for `callers`.
@@ -175,7 +193,7 @@ class Cache:
     @property
     def callers(self) -> Counter[tuple[int, int]]:
         """How many streams each process holds open, by uid and pid."""
-        return Counter(one.who for one in self._subscriptions if one.who is not None)
+        return Counter(one.who for one in self._subscriptions)
 
     def wanted(self) -> frozenset[EntryID]:
         """The entries that match a subscriber."""
@@ -183,11 +201,11 @@ class Cache:
         return frozenset(entry.id for selectors in callers for entry in self._index.match(selectors))
 
     def apply(self, change: Change) -> None:
-        """Apply one whole step of the feed; nothing awaits in between, so that nobody is served by a part of it."""
+        """Apply one whole step of the feed; nothing awaits in between, so nobody is served a partial step."""
         step = diff(self._entries, change)
         denied = self._take_denied_out() if self.denials.put(step.denials, change.cursor) else ()
         needed = self.needed_facts()
-        # What comes has no SVID yet, so that it is no news to anybody: one wave for the entry, and one for its SVID, would be one too many.
+        # A new entry has no SVID yet, so it wakes no stream: one wake for the entry and another for its SVID would be one too many.
         changed = [entry for entry in step.put if entry.id in self._entries]
         touched = [*step.left, *changed, *(self._entries[entry.id] for entry in changed), *denied]
         for entry in step.left:
@@ -196,9 +214,9 @@ class Cache:
             self._put_entry(entry)
         for entry_id in step.stale:
             self._svids.pop(entry_id, None)
-        # Callers were not looked at for a fact that no entry needed: one that needs it may concern any of them.
+        # Callers were not checked for a fact that no entry needed, so an entry that needs it may concern any of them.
         concerns_all = not self.synchronised or not self.needed_facts() <= needed
-        self.cursor = change.cursor
+        self.cursor, self.withdrawn = change.cursor, ""
         self._synchronised.set()
         if step.tainted is not None:
             self.tainted = step.tainted
@@ -208,11 +226,19 @@ class Cache:
             concerns_all = True
         self._wake(None if concerns_all else touched)
 
+    def withdraw(self, why: str) -> None:
+        """Give nobody an identity any more, because the issuer sent this node away; the next snapshot ends this."""
+        self.withdrawn = why
+        for entry in list(self._entries.values()):
+            self._remove(entry)
+        self.cursor = None
+        self._wake(None)
+
     def take_crl(self, document: bytes, *, at: datetime) -> None:
-        """Hold a revocation list instead of the one before it.
+        """Replace the revocation list of one authority.
 
         Raises:
-            CRLError: it cannot be read, is of no authority of the bundle, or older than the one held.
+            CRLError: it cannot be read, belongs to no authority in the bundle, or is older than the one held.
         """
         crls = with_newest(self._crls, document, self.bundle, at=at)
         if crls is not self._crls:
@@ -221,7 +247,7 @@ class Cache:
             self._wake_in_turns(tuple(self._subscriptions))
 
     def hold(self, minted: Iterable[HeldX509]) -> None:
-        """Take minted SVIDs; one whose entry has left or become another meanwhile is dropped, and one that was denied."""
+        """Hold minted SVIDs; drop those that are denied, and those whose entry was removed or now means something else."""
         taken = []
         for held in minted:
             entry = self._entries.get(held.entry.id)
@@ -240,10 +266,10 @@ class Cache:
             self._wake(taken)
 
     def expire(self, at: Reading) -> timedelta:
-        """Drop the entries that ended by the issuer's clock, and the SVIDs that ended by both clocks.
+        """Drop the entries that have expired by the issuer's clock, and the SVIDs that have expired by both clocks.
 
         Returns:
-            How long there is certainly nothing to drop again.
+            For how long nothing more can expire.
         """
         both = min(at.own, at.issuer)
         if at.issuer >= self._entries_end or both >= self._svids_end:
@@ -266,7 +292,7 @@ class Cache:
             self._wake(dropped)
 
     def take_denied(self) -> frozenset[EntryID]:
-        """The entries that lost an SVID to a denial since the last call, and have no other since: some may have left."""
+        """The entries that lost an SVID to a denial since the last call and have no new one; some may have been removed."""
         denied, self._denied = frozenset(self._denied), set()
         return denied
 
@@ -301,7 +327,7 @@ class Cache:
         self._needed = None
 
     def _wake(self, touched: Iterable[RegistrationEntry] | None) -> None:
-        """Wake whoever these entries may concern; None: everybody."""
+        """Wake the streams that these entries may concern; None: all of them."""
         self.changed.set()
         wants = None if touched is None else {entry.selectors for entry in touched}
         if wants is not None and len(wants) * len(self._subscriptions) > _WAKE_COMPARISONS:
@@ -311,7 +337,7 @@ class Cache:
                 subscription.wake()
 
     def _wake_in_turns(self, waiting: Sequence[Subscription], at_once: int = 0) -> None:
-        """Wake everybody, some at a time: a list follows each revocation, and must not hold up who waits for an identity."""
+        """Wake all of them, a few at a time: a list follows each revocation, and must not delay callers that wait for an identity."""
         at_once = at_once or max(_LEAST_AT_ONCE, len(waiting) // _MOST_TURNS)
         for subscription in waiting[:at_once]:
             subscription.wake()
@@ -320,5 +346,5 @@ class Cache:
 
 
 def _facts(entry: RegistrationEntry) -> Counter[str]:
-    """Shape: {"unix:path": 1}; a value without a key of its own counts as a whole."""
+    """Shape: {"unix:path": 1}; a value without a key counts as a whole."""
     return Counter(f"{selector.type}:{selector.value.partition(':')[0]}" for selector in entry.selectors)

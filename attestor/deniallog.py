@@ -1,7 +1,7 @@
-"""The denials of this node's trust domain, in the order in which they came: whoever follows reads on from its place, at its own pace.
+"""The denials of this node's trust domain in order of arrival; each follower reads on from its own place, at its own pace.
 
-Decided here: what is denied, and as of which epoch. Not decided here: who is told (flows/serve_denials), how they outlive a restart
-(flows/keep_denials). Belongs to one event loop; no method awaits, `changed` aside.
+Decided here: what is denied, and as of which epoch. Not decided here: who is sent it (flows/serve_denials), how it survives a restart
+(flows/keep_denials). The log belongs to one event loop; only `changed` awaits.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ __all__ = ["DenialLog", "Piece", "number_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Denials in a row.
+    """Consecutive denials.
 
     Shape: numbers and ends as svid.denials.pack writes them.
 
     Args:
-        place: where whoever has these stands.
+        place: the place in the log of a follower that has these.
     """
 
     place: int
@@ -34,20 +34,20 @@ class Piece:
 
 
 class DenialLog:
-    """What is denied. A place in it is how many had ever come; it keeps its meaning when some are forgotten.
+    """What is denied. A place is a count of all denials that ever arrived, so it keeps its meaning when some are forgotten.
 
-    They are kept packed beside the set that is asked: a follower, however slow, costs no memory but its place.
+    The denials are kept packed, beside the set that answers lookups: even a slow follower costs no memory but its place.
     """
 
     def __init__(self, denials: Iterable[Denial] = ()) -> None:
         self.cursor: Cursor | None = None
-        """The epoch: every denial up to it is here. None: the issuer said nothing since the start."""
+        """The epoch: every denial up to it is here. None: nothing has arrived from the issuer since the start."""
         self.news_at: Cursor | None = None
-        """The epoch of the last news that followers were told of: whoever has taken that one lacks nothing."""
+        """The epoch of the last news sent to followers: a follower that has taken that one lacks nothing."""
         self.place = 0
-        """Where whoever has everything stands."""
+        """The place of a follower that has everything."""
         self.turn = 0
-        """Another number after each news."""
+        """A number that changes with each piece of news."""
         self._denials = Denials()
         self._places, self._numbers, self._ends = array("Q"), bytearray(), array("q")
         self._grown = asyncio.Event()
@@ -61,10 +61,10 @@ class DenialLog:
         return number in self._denials
 
     def put(self, denials: Iterable[Denial], cursor: Cursor) -> bool:
-        """Hold these, too, and stand at that cursor; whether any of them is new.
+        """Add these and move to that cursor; whether any of them is new.
 
-        Followers hear of denials, where a step that had some ends, and of another store; a cursor that moves otherwise is told with their
-        next word.
+        Followers wake for denials, at the end of a step that had some, and when the store changes. Any other move of the cursor reaches
+        them with their next message.
         """
         before = self.place
         self._hold(denials := tuple(denials))
@@ -79,7 +79,7 @@ class DenialLog:
         return self.place > before
 
     def after(self, place: int, *, most: int | None = None) -> Piece:
-        """What came after that place and is not forgotten, from the first on."""
+        """What arrived after that place and is not forgotten, oldest first."""
         start, end = bisect_right(self._places, place), len(self._places)
         stop = end if most is None else min(end, start + most)
         return Piece(
@@ -89,12 +89,12 @@ class DenialLog:
         )
 
     async def changed(self, turn: int) -> None:
-        """Return once there is news since that turn."""
+        """Return when there has been news since that turn."""
         while self.turn == turn:
             await self._grown.wait()
 
     def forget(self, now: datetime) -> None:
-        """Forget those whose credentials ended long ago."""
+        """Forget the denials of credentials that expired long ago."""
         self._denials.forget(now)
         if len(self._denials) == len(self._places):
             return
@@ -108,7 +108,7 @@ class DenialLog:
                 self._ends.append(ends[at])
 
     def _hold(self, denials: Iterable[Denial]) -> None:
-        # What is known stays as it is: whoever says an earlier end must not have it forgotten sooner.
+        # A known denial stays as it is: one that names an earlier end must not make us forget it sooner.
         new = {denial.number: denial for denial in denials if denial.number not in self._denials}
         self._denials.add(new.values())
         numbers, ends = pack(new.values())
@@ -119,5 +119,5 @@ class DenialLog:
 
 
 def number_of(token: JWTSVID) -> int | None:
-    """What a denial would name a token by; None: it is not one of ours."""
+    """The number by which a denial would name a token; None: the token is not one of ours."""
     return number_of_jti(token.jti)

@@ -1,63 +1,63 @@
-"""Join the attestor's parts and run them: the only place here that names adapters.
+"""Put the attestor's parts together and run them; only this module names adapters.
 
-What a key of the configuration means: config. How tasks are supervised: cognomen/daemon/supervisor.
+Which adapters the configuration chooses: adapters. What its keys mean: config. How tasks are supervised: cognomen/daemon/supervisor.
 """
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+import socket
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import structlog
 
+from attestor.adapters import Adapters, make_adapters
 from attestor.api.denials import Denials
 from attestor.api.inspect import Inspect
 from attestor.api.status import counting
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
-from attestor.cache import Cache
 from attestor.config import AttestorConfig
 from attestor.decisions.clocks import is_valid
-from attestor.decisions.node import REJOIN, Node
-from attestor.deniallog import DenialLog
-from attestor.flows.compare_clocks import CompareClocks
+from attestor.decisions.node import REJOIN, Node, resumable
 from attestor.flows.explain_identity import ExplainIdentity
-from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
-from attestor.flows.keep_denials import KeepDenials
-from attestor.flows.keep_node import KeepNode
-from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
-from attestor.flows.renew_svids import RenewSVIDs
-from attestor.flows.serve_denials import ServeDenials
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
-from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
-from attestor.receipts import Receipts
+from attestor.parts import Flows, Ports, flows_of, tasks_of
 from attestor.state.denialfile import DenialFile
 from attestor.state.disk import DiskState
+from attestor.surroundings import Surroundings
 from attestor.web.health import health_pages
-from attestor.workloadattestor.unix import UnixAttestor
-from cognomen.daemon import gate, unixrpc
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.health import Health, HealthState
-from cognomen.daemon.invite import Invite
-from cognomen.daemon.privatefile import alone_in, private_directory
-from cognomen.daemon.reflection import Reflection, pool_without_package
+from cognomen.daemon.socketwatch import SocketWatch
 from cognomen.daemon.supervisor import Supervisor, Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.troubles import Troubles
-from cognomen.daemon.webserver import serve_pages
+from cognomen.daemon.waiting import UntilSet
+from cognomen.daemon.webserver import check_address_free, serve_pages
+from cognomen.gate import gate, unixrpc
+from cognomen.gate.caller import Caller
+from cognomen.gate.health import Health, HealthState
+from cognomen.gate.listening import check_free
+from cognomen.gate.reflection import Reflection, pool_without_package
+from cognomen.gate.turnedaway import TurnedAway
+from cognomen.process.ownpath import own_directory
+from cognomen.process.privatefile import alone_in, check_private_directory, private_directory
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
 
-__all__ = ["flow_tasks", "rejoin", "run"]
+__all__ = ["rejoin", "run"]
 
 log = structlog.get_logger(__name__)
+
+_WORKLOAD_MODE = 0o666
 
 
 async def run(
@@ -71,205 +71,218 @@ async def run(
     """Run an attestor until it is told to stop.
 
     Args:
-        invite: what admits the node; needed as long as it never joined. One that it did not join by makes it another node.
+        invite: admits the node; required until it has joined. An invite that it did not join with makes it a new node.
         ready: called once, with the node's SPIFFE ID, when the Workload API serves from a complete snapshot.
-        stop: whoever sets it ends the attestor; None: SIGTERM and SIGINT do.
-        systemd: who is told, and may hold the workload socket; None: nobody. It is told ready as soon as the socket is served,
-            also while the issuer is away: whoever holds a valid node must not be killed for that.
+        stop: setting it ends the attestor; None: SIGTERM and SIGINT do.
+        systemd: is notified, and may hold the workload socket; None: nothing is. It is notified of readiness as soon as the socket is
+            served, even while the issuer is away: an attestor with a valid node must not be killed for that.
 
     Raises:
-        Refused: what keeps it from starting, or the issuer's refusal to let it join.
+        Refused: it cannot start, or the issuer refuses to let it join.
     """
+    clock = NodeClock(SystemClock())
+    adapters = make_adapters(
+        config, clock, invite
+    )  # before we heed signals: they end an adapter that does not come back
     async with contextlib.AsyncExitStack() as leaving:
         if stop is None:
             stop = asyncio.Event()
             leaving.enter_context(stop_on_signals(stop))
+        systemd = systemd or Systemd()
+        held = _check_places(config, systemd)  # before an invite is used up
+        _check_state(config, invite)
         leaving.enter_context(alone_in(private_directory(config.state_dir), "attestor"))
-        attestor = _Attestor(config, ready, systemd or Systemd())
-        leaving.push_async_callback(attestor.client.close)
-        pages = health_pages(lambda: attestor.flows, attestor.supervisor.failing, attestor.metrics)
+        attestor = _Attestor(config, adapters, clock, ready, systemd)
+        leaving.push_async_callback(attestor.close)
+        pages = health_pages(attestor.observer, attestor.failing, attestor.around.metrics)
         await leaving.enter_async_context(serve_pages(pages, "health_address", config.health_address))
-        node = await _unless(stop, attestor.join(invite))  # it may take as long as the issuer is away
+        node: Node | None = None
+        with UntilSet(stop):  # this waits as long as the issuer is away
+            node = await attestor.join(invite)
         if node is not None:
-            await attestor.serve(node, stop)
+            await attestor.serve(node, held, stop)
         log.info("attestor stopped")
 
 
 async def rejoin(config: AttestorConfig, invite: Invite, joined: Callable[[SpiffeID], None]) -> None:
-    """Join with a new invite, as the node that it names, keep that, and end.
+    """Join with a new invite as the node that it names, save that, and exit.
 
     Raises:
-        Refused: EXISTS while an attestor runs on this state; INVALID for the invite by which it joined before its SVID ran out; as the
-            issuer refuses.
+        Refused: EXISTS while an attestor runs on this state; INVALID for the invite that it joined with before its SVID expired; or the
+            issuer's refusal.
     """
+    clock = NodeClock(SystemClock())
+    adapters = make_adapters(config, clock, invite)
+    _check_state(config, invite)
     with alone_in(private_directory(config.state_dir), "attestor"):
-        attestor = _Attestor(config, joined, Systemd())
+        attestor = _Attestor(config, adapters, clock, joined, Systemd())
         try:
             node = await attestor.join(invite)
         finally:
-            await attestor.client.close()
-        if not is_valid(node.svid.not_before, node.svid.not_after, attestor.clock.read()):
+            await attestor.close()
+        if not is_valid(node.svid.not_before, node.svid.not_after, attestor.around.clock.read()):
             raise Refused(
-                Kind.INVALID, "invite: expected a new one, found the one that this node joined by before", hint=REJOIN
+                Kind.INVALID, "invite: this node has already joined with it; a new one is needed", hint=REJOIN
             )
         joined(node.svid.spiffe_id)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[None, None, Node]) -> Node | None:
-    """The work's result, or None once we are told to stop."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        for task in (working, stopping):
-            task.cancel()
-        await asyncio.wait([working, stopping])
+def _check_places(config: AttestorConfig, systemd: Systemd) -> socket.socket | None:
+    """Refuse places that we could not use.
+
+    Returns:
+        The workload socket, if systemd holds it.
+    """
+    check_address_free("health_address", config.health_address)
+    held = systemd.take(config.workload_socket)
+    systemd.check_taken()
+    if held is not None:
+        return gate.listen(config.workload_socket, _WORKLOAD_MODE, held=held)
+    check_free(config.workload_socket)
+    return None
 
 
-def flow_tasks(flows: ObserveAttestor) -> Sequence[Task]:
-    """What the flows of a joined node do for ever."""
-    return [
-        Task(name="feed", run=flows.feed.run, pulse=flows.feed.pulse),
-        Task(name="acknowledgements", run=flows.feed.acknowledge, pulse=flows.feed.acknowledgements_pulse),
-        Task(name="denials", run=flows.denials.run, pulse=flows.denials.pulse),
-        Task(name="followers", run=flows.followers.run),
-        Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
-        Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
-        Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
-        Task(name="clocks", run=flows.compare.run),
-    ]
+def _check_state(config: AttestorConfig, invite: Invite | None) -> None:
+    """Refuse a start that can only fail, while it has left nothing behind. With the state locked, flows/join_issuer decides."""
+    check_private_directory(config.state_dir)
+    if invite is None and not DiskState.is_in(config.state_dir):
+        resumable(None, None)
 
 
 class _Attestor:
     """The parts that live from the start to the end."""
 
-    def __init__(self, config: AttestorConfig, ready: Callable[[SpiffeID], None], systemd: Systemd) -> None:
-        self._systemd = systemd
-        self.clock = NodeClock(SystemClock())
-        self.client = GRPCIssuerClient()
-        self.metrics = Metrics()
-        self.troubles = Troubles(self.clock)
-        self.supervisor = Supervisor(clock=self.clock, troubles=self.troubles, restarts=self.metrics.task_restarts)
-        self.flows: ObserveAttestor | None = None
-        """None until the node has joined."""
+    def __init__(
+        self,
+        config: AttestorConfig,
+        adapters: Adapters,
+        clock: NodeClock,
+        ready: Callable[[SpiffeID], None],
+        systemd: Systemd,
+    ) -> None:
         self._config = config
+        self._adapters = adapters
         self._ready = ready
-        self._state = DiskState(config.state_dir)
-        self._denial_file = DenialFile(config.state_dir)
-        self._jitter = secrets.SystemRandom().random
+        self._systemd = systemd
+        metrics, troubles = Metrics(), Troubles(clock)
+        self.around = Surroundings(
+            clock=clock, jitter=secrets.SystemRandom().random, troubles=troubles, metrics=metrics
+        )
+        client, directory = GRPCIssuerClient(), config.state_dir
+        self._client = client
+        self._ports = Ports(state=DiskState(directory), denials=DenialFile(directory), door=client, client=client)
+        self._supervisor = Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts)
+        self._socket = SocketWatch(
+            config.workload_socket, "workload socket", hint="restart the attestor", clock=clock, troubles=troubles
+        )
+        self._flows: Flows | None = None
+        """None until the node has joined."""
+        self._workloads: ServeWorkload | None = None
+        """As well."""
+
+    def observer(self) -> ObserveAttestor | None:
+        """Observes the attestor; None until the node has joined."""
+        return None if self._flows is None else self._flows.observe
+
+    def failing(self) -> Sequence[str]:
+        """List the failures that keep the attestor from being ready."""
+        workloads = [] if self._workloads is None else self._workloads.failing()
+        return [*self._supervisor.failing(), *self._socket.missing(), *workloads]
+
+    async def close(self) -> None:
+        """Close the connection to the issuer."""
+        await self._client.close()
 
     async def join(self, invite: Invite | None) -> Node:
-        """Join, or go on as the node that was kept."""
+        """Join, or go on as the saved node."""
         flow = JoinIssuer(
             trust_domain=self._config.trust_domain,
-            state=self._state,
-            door=self.client,
-            client=self.client,
-            clock=self.clock,
+            state=self._ports.state,
+            door=self._ports.door,
+            client=self._ports.client,
+            around=self.around,
         )
-        self._systemd.status("waits for its issuer to let it join")
-        return await flow.run(invite, JoinToken(invite) if invite else None)
+        self._systemd.status("waiting for the issuer to let it join")
+        return await flow.run(invite, self._adapters.node_attestor)
 
-    async def serve(self, node: Node, stop: asyncio.Event) -> None:
-        """Follow, mint, and serve workloads until the stop."""
-        self.flows = flows = self._flows(node)
-        cache, clock = flows.cache, self.clock
+    async def serve(self, node: Node, held: socket.socket | None, stop: asyncio.Event) -> None:
+        """Follow the feed, mint, and serve workloads until we must stop.
+
+        Args:
+            held: the workload socket, if systemd holds it.
+        """
+        self._flows = flows = flows_of(node, self._ports, self.around)
         health = HealthState(SERVICE)
 
         async def tell_when_ready() -> None:
-            await cache.wait_synchronised()
+            await flows.cache.wait_synchronised()
             health.set_serving(serving=True)
             log.info("attestor ready", spiffe_id=str(node.svid.spiffe_id), socket=str(self._config.workload_socket))
             self._ready(node.svid.spiffe_id)
-            self._systemd.status(f"serves as {node.svid.spiffe_id}")
+            self._systemd.status(f"serving as {node.svid.spiffe_id}")
             await stop.wait()
 
         tasks = [
-            *flow_tasks(flows),
+            *tasks_of(flows),
             Task(name="readiness", run=tell_when_ready),
-            Task(name="watchdog", run=partial(self._systemd.run_watchdog, clock)),
+            Task(name="workload socket", run=self._socket.run, pulse=self._socket.pulse),
+            Task(name="watchdog", run=partial(self._systemd.run_watchdog, self.around.clock)),
         ]
-        workloads = ServeWorkload(cache, attestors=[UnixAttestor(clock)], minter=flows.jwts, clock=clock)
-        async with self._door(workloads, flows, health):
-            self._systemd.check_taken()
+        attestors = self._adapters.workload_attestors
+        workloads = ServeWorkload(flows.cache, attestors=attestors, minter=flows.jwts, around=self.around)
+        self._workloads = workloads
+        async with self._door(workloads, flows, health, held):
             self._systemd.ready()
-            self._systemd.status("accepts workloads, waits for a snapshot of its issuer")
-            await self.supervisor.run(tasks, stop=stop)
+            self._systemd.status("accepting workloads, waiting for a snapshot from the issuer")
+            await self._supervisor.run(tasks, stop=stop)
             self._systemd.stopping()
             health.set_serving(serving=False)
 
-    def _flows(self, node: Node) -> ObserveAttestor:
-        """The flows of a node that joined, in the hands of the one that looks at all of them."""
-        client, clock, jitter, troubles, metrics = self.client, self.clock, self._jitter, self.troubles, self.metrics
-        denials = DenialLog(self._denial_file.load())
-        cache = Cache(node.bundle, denials)
-        keep_denials = KeepDenials(denials, store=self._denial_file, clock=clock, troubles=troubles)
-        keep = KeepNode(
-            node,
-            state=self._state,
-            door=client,
-            client=client,
-            clock=clock,
-            jitter=jitter,
-            troubles=troubles,
-            metrics=metrics,
-        )
-        receipts = Receipts(denials)
-        feed = FollowFeed(
-            cache,
-            keep,
-            keep_denials,
-            receipts,
-            client=client,
-            clock=clock,
-            jitter=jitter,
-            troubles=troubles,
-            metrics=metrics,
-        )
-        return ObserveAttestor(
-            started_at=clock.now(),
-            clock=clock,
-            compare=CompareClocks(clock, troubles),
-            cache=cache,
-            node=keep,
-            feed=feed,
-            denials=keep_denials,
-            followers=ServeDenials(denials, receipts, age=feed.age, clock=clock),
-            renewals=RenewSVIDs(cache, client=client, clock=clock, jitter=jitter, troubles=troubles, metrics=metrics),
-            jwts=MintJWTs(client=client, cache=cache, clock=clock, troubles=troubles, metrics=metrics),
-            troubles=troubles,
-            metrics=metrics,
-        )
-
-    def _door(self, workloads: ServeWorkload, observe: ObserveAttestor, health: HealthState) -> unixrpc.Server:
+    def _door(
+        self, workloads: ServeWorkload, flows: Flows, health: HealthState, held: socket.socket | None
+    ) -> unixrpc.Server:
         path = self._config.workload_socket
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
-        trust_domain = observe.cache.bundle.trust_domain
+        trust_domain = flows.cache.bundle.trust_domain
         explain = ExplainIdentity(
-            cache=observe.cache,
-            node=lambda: observe.node.node.svid.spiffe_id,
+            cache=flows.cache,
+            node=lambda: flows.node.node.svid.spiffe_id,
             workloads=workloads,
-            clock=self.clock,
+            clock=self.around.clock,
         )
 
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
-            return [
+            served: list[unixrpc.Service] = [
                 WorkloadAPI(workloads, caller, writer),
-                Denials(observe.followers, caller, trust_domain),
-                Inspect(observe, explain, caller),
+                Denials(flows.followers, caller, trust_domain),
+                Inspect(flows.observe, explain, caller),
                 Health(health),
-                Reflection([SERVICE], pool),
             ]
+            return [*served, Reflection(served, pool)]
 
-        try:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        except OSError as e:
-            raise Refused(
-                Kind.INVALID,
-                f"workload_socket: expected a directory that can be made, cannot make {path.parent}: {e.strerror}",
-            ) from e
+        _make_directory_of(path)
         limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
-        listener = gate.listen(path, 0o666, held=self._systemd.take(path))
-        return unixrpc.serve(listener, services, limits, translate=counting(observe.metrics))
+        listener = gate.listen(path, _WORKLOAD_MODE, held=held)
+        refused = self.around.metrics.connections_refused
+        turned_away = TurnedAway(lambda kind, times: refused.labels(kind).inc(times))
+        return unixrpc.serve(
+            listener,
+            services,
+            limits,
+            translate=counting(self.around.metrics),
+            turned_away=turned_away,
+            holds_identity=workloads.holds_identity,
+        )
+
+
+def _make_directory_of(workload_socket: Path) -> None:
+    directory = workload_socket.parent
+    try:
+        with own_directory(directory, make=True):
+            pass
+    except OSError as e:
+        raise Refused(
+            Kind.INVALID,
+            f"workload_socket: cannot create the directory {directory}: {e.strerror}",
+        ) from e

@@ -1,4 +1,4 @@
-"""This node's clock, and what the node knows of the issuer's.
+"""This node's clock, and what the node knows about the issuer's clock.
 
 What follows from the two is decided in attestor/decisions/clocks.
 """
@@ -11,15 +11,15 @@ from svid.clock import Clock
 
 __all__ = ["NodeClock"]
 
-_SLOW_SECONDS = 5.0  # an answer that took longer says less than one of
+_SLOW_SECONDS = 5.0  # an answer that took longer is ignored if we have one from the last _RECENT_SECONDS
 _RECENT_SECONDS = 60.0
-_OUTDATED = timedelta(minutes=10)  # of silence, after which a word from before our clock was set counts no more
-_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # what can be reckoned with
+_OUTDATED = timedelta(minutes=10)  # of silence, after which an answer from before our clock was set no longer counts
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)  # safe to calculate with
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What the issuer's clock said, and what ours did then."""
+    """What the issuer's clock said, and what ours said then."""
 
     issuer: datetime
     own: datetime
@@ -27,7 +27,7 @@ class _Heard:
 
 
 class NodeClock:
-    """A svid.clock.Clock that is told, with each answer of the issuer, what the issuer's clock said."""
+    """A svid.clock.Clock that learns the issuer's time from each of its answers."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -43,14 +43,14 @@ class NodeClock:
         return self._clock.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that time by the monotonic clock."""
+        """Sleep for that time by the monotonic clock."""
         await self._clock.sleep(seconds)
 
     def hear(self, issuer: datetime, *, asked_at: float) -> None:
-        """The issuer's clock said this while it answered a call.
+        """Note what the issuer's clock said in its answer to a call.
 
         Args:
-            asked_at: by `monotonic`, when the call began: the answer is about as old as half of the time it took.
+            asked_at: when the call began, by `monotonic`; the answer is about half as old as the call is long.
         """
         if not _EARLIEST <= issuer < _LATEST:
             return
@@ -61,13 +61,13 @@ class NodeClock:
             self._heard = _Heard(issuer + timedelta(seconds=took / 2), self.now(), now)
 
     def hear_nothing(self) -> None:
-        """A call to the issuer failed."""
+        """Note that a call to the issuer failed."""
         if self._silent_since is None:
             self._silent_since = self.monotonic()
 
     @property
     def ahead(self) -> timedelta | None:
-        """How far it is ahead of the issuer's; None: that never said anything."""
+        """How far it is ahead of the issuer's clock; None: the issuer has never answered."""
         return None if self._heard is None else self.read().ahead
 
     def read(self) -> Reading:
@@ -78,6 +78,6 @@ class NodeClock:
         if (heard := self._heard) is not None:
             since = timedelta(seconds=monotonic - heard.monotonic)
             was_set = abs(own - heard.own - since) > MOST_APART
-            if not (was_set and silent >= _OUTDATED):  # else both clocks may have been set together
+            if not (was_set and silent >= _OUTDATED):  # otherwise both clocks may have been set together
                 issuer = heard.issuer + since
         return Reading(own=own, issuer=issuer, monotonic=monotonic, silent=silent)

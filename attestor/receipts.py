@@ -1,7 +1,7 @@
-"""What local processes say that they enforce: the receipts of this node, gathered for whoever asks how far its enforcement points are.
+"""The receipts of this node: how far each enforcement point of its processes says it has come.
 
-Decided here: which receipts are taken, and when a point is gone. What a receipt must look like: svid/wire/denials. What is denied:
-deniallog. Who is told of the points: flows/follow_feed. Belongs to one event loop; no method awaits.
+Decided here: which receipts are accepted, and when a point is gone. What a receipt must look like: svid/wire/denials. What is denied:
+deniallog. Who is sent the points: flows/follow_feed. The receipts belong to one event loop; no method awaits.
 """
 
 import asyncio
@@ -11,25 +11,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from attestor.deniallog import DenialLog
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.gate.accounts import AccountID
+from cognomen.gate.caller import Caller
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point, in_turns
 
 __all__ = ["Follower", "Receipts"]
 
-_MOST_POINTS = 1000  # of one uid
-_MOST_STREAMS = 2  # of one connection: our library has one, and another while that ends
-_MOST_HURRIES = 10  # of one uid, for each news of denials: its points may take it at different times
+_MOST_POINTS = 1000  # per account
+_MOST_STREAMS = 2  # per connection: our library has one, and a second while the first one ends
+_MOST_HURRIES = 10  # per account for each piece of news: its points may take it at different times
 
 
 @dataclass(slots=True, eq=False)
 class Follower:
-    """One connection of a process; the sources of our library share one, so that their points of one name are one.
+    """One connection of a process. The sources of our library share a connection, so points with the same name are the same point.
 
     Args:
-        streams: how many it follows the denials on.
-        points: how far those are of which it gave receipts.
+        streams: how many streams of denials it has open.
+        points: the epoch of each point that it has sent receipts for.
     """
 
     caller: Caller
@@ -38,11 +39,11 @@ class Follower:
 
 
 class Receipts:
-    """How far each enforcement point is that belongs to somebody who follows the denials.
+    """How far each enforcement point of the processes that follow the denials has come.
 
     Attributes:
-        caught_up: set when a point took what it lacked, which somebody may wait for; whoever has seen to it clears it.
-        changed: set when a point came or is gone, which may be told later; cleared likewise.
+        caught_up: set when a point has caught up, which somebody may be waiting for; the flow that reports it clears it.
+        changed: set when a point is new or gone, which may be reported later; cleared in the same way.
     """
 
     def __init__(self, denials: DenialLog) -> None:
@@ -50,17 +51,17 @@ class Receipts:
         self._denials = denials
         self._followers: set[Follower] = set()
         self._turn = denials.turn
-        self._hurries = Counter[int]()
+        self._hurries = Counter[AccountID]()
 
     @contextmanager
     def follows(self, follower: Follower) -> Iterator[None]:
-        """Count a stream; with the last of a connection, which ends with its process, its enforcement points are forgotten.
+        """Count a stream. When a connection's last stream ends, as it does with its process, its enforcement points are forgotten.
 
         Raises:
             Refused: EXHAUSTED when the connection has too many.
         """
         if follower.streams >= _MOST_STREAMS:
-            detail = f"streams of denials on this connection: expected at most {_MOST_STREAMS}, found one more"
+            detail = f"too many streams of denials on this connection: at most {_MOST_STREAMS} are allowed"
             raise Refused(Kind.EXHAUSTED, detail)
         self._followers.add(follower)
         follower.streams += 1
@@ -78,32 +79,30 @@ class Receipts:
         """Note that one of its enforcement points enforces all denials up to that epoch.
 
         Raises:
-            Refused: INVALID for an epoch that was never told; CONFLICT unless it follows; EXHAUSTED when its uid has too many points.
+            Refused: INVALID for an epoch that was never sent; CONFLICT unless it follows; EXHAUSTED when its uid has too many points.
         """
         now = self._denials.cursor
         if now is None or epoch.incarnation != now.incarnation or epoch.number > now.number:
-            raise Refused(Kind.INVALID, "epoch: expected one that was told, found another")
+            raise Refused(Kind.INVALID, "epoch: unknown")
         if follower not in self._followers:
-            raise Refused(
-                Kind.CONFLICT, "caller: expected a connection that follows the denials, found one that does not"
-            )
+            raise Refused(Kind.CONFLICT, "caller: this connection does not follow the denials")
         known = follower.points.get(name)
-        if known is None and self._count(follower.caller.uid) >= _MOST_POINTS:
-            raise Refused(Kind.EXHAUSTED, f"point: expected at most {_MOST_POINTS} of one uid, found one more")
+        if known is None and self._count(follower.caller.account) >= _MOST_POINTS:
+            raise Refused(Kind.EXHAUSTED, f"point: too many of this uid: at most {_MOST_POINTS} are allowed")
         if known is None or known.incarnation != epoch.incarnation or known.number < epoch.number:
             follower.points[name] = epoch
             if known is None:
                 self.changed.set()
             elif self._lacks(known, now):
-                self._hurry(follower.caller.uid)
+                self._hurry(follower.caller.account)
 
     def leave(self, follower: Follower, name: str) -> None:
-        """Note that one of its enforcement points is gone; one that is not known is fine."""
+        """Note that one of its enforcement points is gone; it need not be known."""
         if follower.points.pop(name, None) is not None:
             self.changed.set()
 
     def all(self) -> list[tuple[Point, Cursor]]:
-        """Every point, and its epoch."""
+        """Every point with its epoch."""
         return [
             (Point(follower.caller.uid, follower.caller.pid, name), epoch)
             for follower in self._followers
@@ -111,7 +110,7 @@ class Receipts:
         ]
 
     def up_to(self, cursor: Cursor) -> Enforcement:
-        """How far the points are, as seen by whoever stands at that cursor."""
+        """How far the points have come, as seen from that cursor."""
         points = self.all()
         lagging = [
             Behind(point=point, number=epoch.number if epoch.incarnation == cursor.incarnation else 0)
@@ -125,21 +124,21 @@ class Receipts:
             behind=tuple(sorted(_named(lagging), key=_slowest_first)),
         )
 
-    def _hurry(self, uid: int) -> None:
-        """Have it told at once that a point caught up; of a uid that does so again and again without any news, later."""
+    def _hurry(self, whose: AccountID) -> None:
+        """Have it reported at once that a point caught up; for an account that does so repeatedly without any news, later."""
         if self._turn != self._denials.turn:
             self._turn = self._denials.turn
             self._hurries.clear()
         if self.caught_up.is_set():
             return
-        self._hurries[uid] += 1
-        (self.caught_up if self._hurries[uid] <= _MOST_HURRIES else self.changed).set()
+        self._hurries[whose] += 1
+        (self.caught_up if self._hurries[whose] <= _MOST_HURRIES else self.changed).set()
 
-    def _count(self, uid: int) -> int:
-        return sum(len(one.points) for one in self._followers if one.caller.uid == uid)
+    def _count(self, whose: AccountID) -> int:
+        return sum(len(one.points) for one in self._followers if one.caller.account == whose)
 
     def _lacks(self, epoch: Cursor, cursor: Cursor) -> bool:
-        """Whether a point there may lack a denial up to the cursor; a change without any, nobody needs to take."""
+        """Whether a point at that epoch may lack a denial up to the cursor; no point needs to take a change without denials."""
         if epoch.incarnation != cursor.incarnation:
             return True
         news = self._denials.news_at
@@ -148,7 +147,7 @@ class Receipts:
 
 
 def _named(lagging: Iterable[Behind]) -> Sequence[Behind]:
-    """Those that are told by name: the slowest, but one of each uid first."""
+    """The points that are reported by name: the slowest, but one of each uid first."""
     return in_turns(sorted(lagging, key=_slowest_first), lambda one: one.point.uid)[:MOST_BEHIND]
 
 

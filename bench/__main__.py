@@ -1,7 +1,7 @@
-"""Measure what is promised: `python -m bench [--only ROW,…] [--quick] [--output json] [--endpoint unix:///…]`.
+"""Measure the promises: `python -m bench [--only ROW,…] [--quick] [--output json] [--endpoint unix:///…]`.
 
-Each row has its own daemons, in processes of their own; everything is loopback and a temporary directory. A promise that is missed is
-shown as missed, and is no failure of the command. Exit 2: a row that does not exist, or a program that a row needs.
+Each row starts its own daemons, in separate processes, on loopback and in a temporary directory. A promise that is missed is shown as
+missed, and the command still succeeds. It exits with 2 for an unknown row, or if a program that a row needs is missing.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _QUICK = replace(_FULL, load_seconds=0.6, idle_seconds=1, rounds=2, kills=1, sca
 
 
 def main() -> int:
-    """Measure, and print."""
+    """Measure and print."""
     options = _parser().parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if options.list:
@@ -58,16 +58,22 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", metavar="ROW[,ROW]", default="", help="these rows, in this order")
-    parser.add_argument("--list", action="store_true", help="name the rows and end")
-    parser.add_argument("--quick", action="store_true", help="small and short: does it work? Its figures mean little")
-    parser.add_argument("--output", choices=["table", "json"], default="table")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON there, too")
+    parser.add_argument("--only", metavar="ROW[,ROW]", default="", help="measure only these rows, in this order")
+    parser.add_argument("--list", action="store_true", help="list the rows and exit")
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="refresh the table between the marks of that file"
+        "--quick",
+        action="store_true",
+        help="check that everything works, with few entries and streams; the figures mean little",
+    )
+    parser.add_argument("--output", choices=["table", "json"], default="table")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the JSON to this file")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="replace the table between the marks in this file"
     )
     parser.add_argument(
-        "--endpoint", metavar="unix:///PATH", help="another Workload API: the rows of a workload's side"
+        "--endpoint",
+        metavar="unix:///PATH",
+        help="measure the rows of the workload's side against another Workload API",
     )
     parser.add_argument("--outage-seconds", type=float, help="how long the issuer is away (default: 20)")
     return parser
@@ -86,11 +92,11 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _chosen(only: str, settings: Settings) -> Sequence[str]:
-    """The rows to measure, which all can be.
+    """The rows to measure; all of them can be measured.
 
     Raises:
-        ValueError: one that is none, or that no endpoint of others has.
-        MissingProgram: one cannot, without that program.
+        ValueError: an unknown row, or one that cannot be measured at somebody else's endpoint.
+        MissingProgram: a row needs a program that is not installed.
     """
     possible = [name for name, row in ROWS.items() if row.any_endpoint or settings.endpoint is None]
     chosen = [name.strip() for name in only.split(",")] if only else possible

@@ -1,12 +1,21 @@
-"""Every row: what it is called, what is promised and what it should try for, and what SPIRE does there.
+"""Every row: its name, the promise, the number to aim for, and SPIRE's figure.
 
-The promises are the product's; SPIRE's figures are those of a machine of two cores.
+The promises are those of the product; SPIRE's figures were measured on a machine with two cores.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bench import issuer_rows, motion_rows, revocation_rows, sdk_rows, workload_rows
+from bench import (
+    door_rows,
+    fairness_rows,
+    issuer_rows,
+    motion_rows,
+    revocation_rows,
+    sdk_rows,
+    stream_rows,
+    workload_rows,
+)
 from bench.results import Goal, Measured, at_least, at_most
 from bench.settings import Settings
 
@@ -18,9 +27,9 @@ class Row:
     """One row of the table.
 
     Args:
-        goals: by the names of figures; figures without one are reported.
-        any_endpoint: it can be measured at somebody else's Workload API.
-        needs_h2load: its load comes from there.
+        goals: by the names of figures; a figure without a goal is only reported.
+        any_endpoint: whether it can be measured at somebody else's Workload API.
+        needs_h2load: whether h2load makes its load.
     """
 
     what: str
@@ -30,6 +39,8 @@ class Row:
     any_endpoint: bool = False
     needs_h2load: bool = False
 
+
+_HALF_OPEN = {"MB more": at_most(150, 50), "connect, worst s": at_most(2, 0.5), "join s": at_most(10, 2)}
 
 ROWS: Mapping[str, Row] = {
     "push": Row(
@@ -78,6 +89,32 @@ ROWS: Mapping[str, Row] = {
         spire="1,363/s, limits off",
         any_endpoint=True,
     ),
+    "jwt_new_alone": Row(
+        what="FetchJWTSVID, a new audience each time, one call at a time",
+        measure=stream_rows.jwt_new_alone,
+        goals={"p50 ms": at_most(3.7, 2.4)},
+        spire="2.4 to 3.7 ms",
+        any_endpoint=True,
+    ),
+    "x509_busy": Row(
+        what="FetchX509SVID from one uid, 8 by 8 in flight: opened, read once, reset",
+        measure=stream_rows.x509_busy,
+        goals={"p99, times p50": at_most(3, 2)},
+        spire="p99 48 to 72 ms, 2.5 times p50",
+        any_endpoint=True,
+    ),
+    "streams_at_once": Row(
+        what="200 streams opened at once, each on its own connection → the last has its first message",
+        measure=stream_rows.streams_at_once,
+        goals={"p50 ms": at_most(650, 80)},
+        spire="80 to 650 ms",
+        any_endpoint=True,
+    ),
+    "reconnect_storm": Row(
+        what="1,000 streams on 200 connections, the attestor restarted: ready → all have an SVID again",
+        measure=stream_rows.reconnect_storm,
+        goals={"all of them s": at_most(10, 2)},
+    ),
     "bulk": Row(
         what="10,000 entries applied in one batch",
         measure=issuer_rows.bulk,
@@ -117,6 +154,26 @@ ROWS: Mapping[str, Row] = {
         what="kill -9 of each daemon → back in service after its start",
         measure=motion_rows.kill,
         goals={"issuer s": at_most(2), "attestor s": at_most(2)},
+    ),
+    "connect_far": Row(
+        what="a node dials → the node door's first answer, over round trips of 0, 0.3, 1, 2 s",
+        measure=door_rows.connect_far,
+        goals={f"connect over {seconds} s, round trips": at_most(6, 4.1) for seconds in ("0.3", "1", "2")},
+    ),
+    "half_open": Row(
+        what="a node dials → its first answer, while strangers hold 10,300 connections half open",
+        measure=door_rows.half_open,
+        goals={f"from {many}: {name}": goal for many in ("1", "1,000") for name, goal in _HALF_OPEN.items()},
+    ),
+    "connect_storm": Row(
+        what="FetchX509SVID on a new connection each time, while another uid connects without a pause (needs root)",
+        measure=fairness_rows.connect_storm,
+        goals={"p99 ms": at_most(50, 20)},
+        spire="515 of 895 failed, 31 ms",
+    ),
+    "one_against_another": Row(
+        what="one call after the other, alone and while another uid has 720 of the kind in flight (needs root)",
+        measure=fairness_rows.one_against_another,
     ),
     "handshakes": Row(
         what="mutual TLS handshakes with LiveContexts on both sides, of plain contexts' rate",

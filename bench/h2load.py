@@ -1,6 +1,6 @@
-"""h2load, the load for unary calls: a C program that no server of ours outruns.
+"""h2load, the load for unary calls: a C program that is faster than any of our servers.
 
-It counts HTTP statuses and knows nothing of gRPC's, so the caller says how long the body of a good answer is.
+It counts HTTP statuses and does not know those of gRPC, so the caller says how long the body of a good answer is.
 """
 
 import re
@@ -26,11 +26,11 @@ class MissingProgram(Exception):  # noqa: N818 - says what is missing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What h2load saw.
+    """The results of h2load.
 
     Attributes:
         latencies: of the calls that ended within the time, in seconds.
-        failed: calls without an answer of 200 and of the expected length.
+        failed: calls without an answer with status 200 and the expected length.
     """
 
     rate: float
@@ -40,10 +40,10 @@ class Load:
 
 
 def check_present() -> None:
-    """Refuse to go on without h2load.
+    """Check that h2load is installed.
 
     Raises:
-        MissingProgram: it is not installed; names Debian's package.
+        MissingProgram: it is not; the message names Debian's package.
     """
     if shutil.which("h2load") is None:
         raise MissingProgram("h2load: expected it on the PATH, found none; install Debian's package nghttp2-client")
@@ -55,7 +55,7 @@ def run(socket: Path, method: str, body: bytes, *, answer_bytes: int, seconds: f
     Args:
         body: the message, framed.
         answer_bytes: how many bytes of body a good answer has, framed.
-        seconds: after a fifth of that to warm up.
+        seconds: for how long, after a fifth of that to warm up.
     """
     data, log = directory / "body", directory / "h2load.log"
     data.write_bytes(body)
@@ -71,7 +71,7 @@ def run(socket: Path, method: str, body: bytes, *, answer_bytes: int, seconds: f
     if found is None:
         raise ValueError(f"h2load: expected its figures, found {done.stdout[-300:]!r}")
     calls = int(found["done"])
-    # A refusal has no body: whatever is short of a whole answer for every call was none (calls cut by the end count for neither).
+    # A refusal has no body, so the bytes that are missing show how many calls got no answer; calls that the end cut off do not count.
     missing = max(0, calls - int(found["data"]) // answer_bytes)
     bad = max(missing, calls - int(found["ok"])) + int(found["failed"]) + int(found["errored"]) + int(found["timeout"])
     latencies = [int(line.split()[2]) / 1e6 for line in log.read_text().splitlines() if line.split()[1] == "200"]

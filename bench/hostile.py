@@ -1,7 +1,9 @@
-"""Is another uid served while one uid attacks the socket? `python -m bench.hostile [--json] [--seconds 3] [--plain] [ATTACK …]`.
+"""Measure whether a uid is served while another one attacks the socket.
 
-For each attack: a server of its own behind the gate, the attacker as one uid, and as another uid a stock gRPC client
-that calls all the time. The promise: its p99 ≤ 50 ms, the server's RSS ≤ 150 MB.
+`python -m bench.hostile [--json] [--seconds 3] [--plain] [ATTACK …]`
+
+For each attack, a new server behind the gate runs. One uid attacks it, and a stock gRPC client with another uid calls it
+without a pause. The promise: the client's p99 is ≤ 50 ms, the server's RSS ≤ 150 MB.
 Two uids need root: without it, the second uid's figures are left out.
 """
 
@@ -32,29 +34,39 @@ from attestor.deniallog import DenialLog
 from attestor.flows.serve_denials import ServeDenials
 from attestor.nodeclock import NodeClock
 from attestor.receipts import Receipts
-from bench.attacks import ATTACKS
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.gate import Limits, listen
-from cognomen.daemon.health import Health, HealthState
-from cognomen.daemon.unixrpc import Service, serve
+from bench.rig.attacks import ATTACKS
+from bench.rig.child import Child
+from cognomen.gate.caller import Caller
+from cognomen.gate.gate import Limits, listen
+from cognomen.gate.health import Health, HealthState
+from cognomen.gate.unixrpc import Service, serve
 from cognomen.protocol.feed import Cursor
 from svid.clock import SystemClock
 from svid.denials import Denial
 from svid.spiffeid import TrustDomain
-from tests.doubles.child import Child
 
-__all__ = ["ATTACKER_UID", "VICTIM_UID", "Served", "call_for", "peak_rss_mb", "run_as", "running_server"]
+__all__ = [
+    "ATTACKER_UID",
+    "VICTIM_UID",
+    "Served",
+    "await_attack",
+    "call_for",
+    "peak_rss_mb",
+    "run_as",
+    "running_server",
+]
 
 ATTACKER_UID, VICTIM_UID = 65532, 65533
 P99_MS, RSS_MB = 50.0, 150.0
 DENIALS = 100_000
+_BEGUN = "attacking"
 _SPARE_SECONDS = 60  # to start and to end
 _NO_RETRIES = (("grpc.enable_retries", 0),)  # as in svid/workloadapi/client
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What one client saw.
+    """The results of one client.
 
     Units: milliseconds.
     """
@@ -87,7 +99,7 @@ def call_for(path: Path, seconds: float) -> Served:
 
 
 def peak_rss_mb(pid: int) -> float:
-    """The most memory that process ever had resident."""
+    """The peak resident memory of that process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
@@ -103,15 +115,21 @@ def running_server(path: Path, *, plain: bool = False) -> Iterator[subprocess.Po
 
 
 def run_as(uid: int | None, what: str, path: Path, seconds: float) -> Child[str]:
-    """Start an attack, or the client with the name `call`, in a process that takes that uid once it has imported everything."""
+    """Start an attack, or the client with the name `call`, in a process that changes to that uid after it has imported everything."""
     command = [sys.executable, "-m", "bench.hostile", "--act", what, "--path", str(path), "--seconds", str(seconds)]
     if uid is not None:
         command += ["--uid", str(uid)]
     return Child(command, stdout=subprocess.PIPE, text=True)
 
 
+def await_attack(attacker: subprocess.Popen[str]) -> None:
+    """Return once it attacks; before that, it imports, which may take long on a busy machine."""
+    if attacker.stdout is None or attacker.stdout.readline().rstrip() != _BEGUN:
+        raise RuntimeError("attacker: expected it to begin, found that it ended")
+
+
 def _denials() -> ServeDenials:
-    """As an attestor has them after a large revocation."""
+    """Denials as an attestor has them after a large revocation."""
     clock, log = NodeClock(SystemClock()), DenialLog()
     end = clock.now() + timedelta(hours=1)
     log.put((Denial(number, end) for number in range(DENIALS)), Cursor(incarnation="1", number=1))
@@ -145,11 +163,12 @@ def _act(what: str, path: Path, seconds: float, uid: int | None) -> None:
     if what == "call":
         print(json.dumps(asdict(call_for(path, seconds))))
     else:
+        print(_BEGUN, flush=True)
         ATTACKS[what](path, time.perf_counter() + seconds)
 
 
 def _measure(attack: str | None, seconds: float, *, plain: bool) -> tuple[Served | None, float]:
-    """What the second uid saw, and the server's peak RSS."""
+    """The results of the second uid, and the server's peak RSS."""
     two_uids = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
@@ -157,6 +176,7 @@ def _measure(attack: str | None, seconds: float, *, plain: bool) -> tuple[Served
         with running_server(path, plain=plain) as server, contextlib.ExitStack() as ending:
             if attack:
                 attacker = ending.enter_context(run_as(ATTACKER_UID if two_uids else None, attack, path, seconds + 2))
+                await_attack(attacker)
             victim = ending.enter_context(run_as(VICTIM_UID if two_uids else None, "call", path, seconds))
             answer, _ = victim.communicate(timeout=seconds + _SPARE_SECONDS)
             if attack:
@@ -176,12 +196,12 @@ def _print_table(rows: Mapping[str, tuple[Served | None, float]]) -> None:
 
 
 def main() -> int:
-    """Print the figures; exit 1 when one of them misses the promise."""
+    """Print the figures; exit with 1 if one of them misses the promise."""
     parser = argparse.ArgumentParser(prog="bench.hostile", description=__doc__)
     parser.add_argument("attacks", nargs="*", choices=[*ATTACKS, []], metavar="ATTACK")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--plain", action="store_true", help="grpclib's own server, without a gate, to compare")
+    parser.add_argument("--plain", action="store_true", help="use grpclib's own server, without a gate, for comparison")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--act", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
-"""The daemons that a row measures: real ones, each in a process of its own, started by the command on free ports.
+"""The daemons that a row measures: real ones, each in its own process, started by the command on free ports.
 
-Decided here: how they are started and what the kernel says about them. Not decided here: what is measured (the modules of the rows).
+Decided here: how they are started, and what the kernel says about them. The modules of the rows decide what is measured.
 """
 
 import os
@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from bench.rig.daemons import Daemon, free_port
 from cognomen.cli.admin import connect
+from cognomen.process.privatefile import write_private
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.selector import Selector
 from cognomen.wire.node import entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.entry import EntryID, RegistrationEntry
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
-from tests.flow.daemons import Daemon, free_port
 
 __all__ = ["House", "copy_of_interpreter", "cpu_seconds", "environment_of_copy", "rss_mb"]
 
@@ -28,7 +29,7 @@ _STEP_SECONDS = 120.0
 
 
 class House:
-    """An issuer and an attestor in a directory, neither of which runs yet; both end with the block."""
+    """An issuer and an attestor in a directory, which do not run yet; both end with the block."""
 
     def __init__(self, directory: Path) -> None:
         self.admin_socket = directory / "admin" / "issuer.sock"
@@ -66,23 +67,23 @@ class House:
     @classmethod
     @contextmanager
     def serving(cls, directory: Path) -> Iterator["House"]:
-        """A house whose attestor has joined, too; its entries go to that node."""
+        """A house whose attestor has also joined; its entries belong to that node."""
         with cls.running(directory) as house:
             house.invite()
             house.joining.start()
             yield house
 
     def invite(self) -> str:
-        """An invite, kept in the file `invite`; entries made from now on are its node's."""
+        """An invite, kept in the file `invite`; entries made from now on belong to its node."""
         with connect(self.admin_socket) as admin:
             made = admin.create_invite(pb.CreateInviteRequest())
         self.node = SpiffeID.parse(made.node_spiffe_id)
         (self.directory / "invite").touch(mode=0o600)
-        (self.directory / "invite").write_text(made.invite)
+        write_private(self.directory / "invite", made.invite.encode())
         return made.invite
 
     def entry(self, name: str, *selectors: str) -> RegistrationEntry:
-        """An entry for workloads of this node that show these selectors of the type unix; without any: our uid."""
+        """An entry for workloads of this node with these selectors of the type unix; without selectors: for our uid."""
         return RegistrationEntry(
             spiffe_id=SpiffeID.from_segments(_TRUST_DOMAIN, "bench", name),
             parent_id=self.node,
@@ -108,7 +109,7 @@ class House:
         """Return when the ledger has that many X509-SVIDs of workloads.
 
         Raises:
-            TimeoutError: it does not come to that.
+            TimeoutError: it does not get that many.
         """
         until = time.perf_counter() + _STEP_SECONDS
         uri = f"file:{self.directory}/issuer/issuer.db?mode=ro"
@@ -122,12 +123,12 @@ class House:
 
 
 def copy_of_interpreter(directory: Path) -> Path:
-    """The same program under a path of its own, for an entry that selects it."""
+    """The same program under another path, for an entry that selects it."""
     return Path(shutil.copy2(Path(sys.executable).resolve(), directory / "python"))
 
 
 def environment_of_copy() -> dict[str, str]:
-    """What that program needs to find what this one finds."""
+    """The environment in which that program finds the same modules as this one."""
     return {
         **os.environ,
         "PYTHONHOME": sys.base_prefix,
@@ -137,12 +138,12 @@ def environment_of_copy() -> dict[str, str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What that process has used so far, in user and system mode."""
+    """The CPU time of that process so far, in user and system mode."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def rss_mb(pid: int) -> float:
-    """What that process has resident now."""
+    """The resident memory of that process now."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024

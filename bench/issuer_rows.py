@@ -1,4 +1,4 @@
-"""Rows of the issuer: mints, bulk, and what many entries cost."""
+"""Rows of the issuer: mints, bulk changes, and the cost of many entries."""
 
 import asyncio
 import itertools
@@ -12,18 +12,18 @@ from attestor.flows.join_issuer import JoinIssuer
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import X509Request
 from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from bench.house import House, cpu_seconds, rss_mb
 from bench.results import Measured, percentile
+from bench.rig.attestorsurroundings import surroundings
 from bench.settings import Settings
 from cognomen.cli.admin import connect
-from cognomen.daemon.errors import Refused
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Refused
+from cognomen.protocol.invite import Invite
 from cognomen.wire.node import entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
-from svid.entry import EntryID
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 
 __all__ = ["bulk", "issuer_idle", "issuer_large", "mint"]
@@ -42,7 +42,7 @@ def mint(settings: Settings) -> Measured:
 
 
 def _requests(ids: Sequence[EntryID]) -> Sequence[X509Request]:
-    """A batch, each of it for a new key, as an attestor asks."""
+    """A batch, with a new key for each item, as an attestor requests it."""
     keys = [public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()) for _ in ids]
     return [X509Request(entry_id=one, public_key=key) for one, key in zip(ids, keys, strict=True)]
 
@@ -50,7 +50,7 @@ def _requests(ids: Sequence[EntryID]) -> Sequence[X509Request]:
 async def _mint(settings: Settings, house: House, invite: Invite, ids: Sequence[EntryID]) -> Measured:
     client = GRPCIssuerClient()
     state = DiskState(house.directory / "node")
-    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=NodeClock(SystemClock()))
+    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, around=surroundings(SystemClock()))
     await join.run(invite, JoinToken(invite))
     minted = failed = 0
 
@@ -88,7 +88,7 @@ def bulk(settings: Settings) -> Measured:
 
 
 def issuer_idle(settings: Settings) -> Measured:
-    """Memory and CPU of an issuer that nobody calls, with 10,000 entries; and its memory with a tenth of them, started likewise."""
+    """Memory and CPU of an issuer that nobody calls, with 10,000 entries; and its memory with a tenth of them, started in the same way."""
     with House.running(settings.directory) as house:
         entries = house.entries(settings.count(10_000))
         tenth = len(entries) // 10
@@ -106,7 +106,7 @@ def issuer_idle(settings: Settings) -> Measured:
 
 
 def issuer_large(settings: Settings) -> Measured:
-    """Start to ready with 100,000 entries, and one entry changed there and among 1,000."""
+    """From start to ready with 100,000 entries, and the time to change one entry among these and among 1,000."""
     with House.running(settings.directory) as house:
         entries = house.entries(settings.count(100_000))
         few = settings.count(1000)

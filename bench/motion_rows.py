@@ -1,4 +1,4 @@
-"""Rows of what moves: a change on its way to open streams, an outage, a kill -9, a first identity."""
+"""Rows about motion: a change on its way to open streams, an outage, a kill -9, a first identity."""
 
 import asyncio
 import os
@@ -13,13 +13,13 @@ from typing import BinaryIO, Protocol
 import uvloop
 
 from bench.house import House, copy_of_interpreter, cpu_seconds, environment_of_copy, rss_mb
-from bench.http2 import Call, CallFailed, Connection, framed, wait_for_identity
 from bench.results import Measured, percentile, spread
+from bench.rig.child import Child
+from bench.rig.http2 import Call, CallFailed, Connection, framed, wait_for_identity
 from bench.settings import Settings
+from cognomen.protocol.entry import EntryID
 from svid import WorkloadAPIClient, WorkloadAPIError
-from svid.entry import EntryID
 from svid.wire.pb import workload_pb2
-from tests.doubles.child import Child
 
 __all__ = ["attestor_idle", "first_identity", "kill", "outage", "push"]
 
@@ -33,7 +33,7 @@ print("has it", flush=True)
 
 
 class _Seen(Protocol):
-    """Wait until streams hold an identity, or do not; the moment for each."""
+    """Wait until streams have an identity, or have lost it; the time for each."""
 
     async def __call__(self, *, holds: bool, text: bytes) -> Sequence[float]: ...
 
@@ -45,7 +45,7 @@ class _Watcher:
         self._call: Call = connection.call("FetchX509SVID", framed(b""))
 
     async def until(self, *, holds: bool, text: bytes) -> float:
-        """The moment of the first message from now on that holds this SPIFFE ID, or does not."""
+        """The time of the next message that holds this SPIFFE ID, or the next one that does not."""
         while True:
             moment, message = await self._call.next()
             if (text in message) == holds:
@@ -96,7 +96,7 @@ async def _push(settings: Settings, house: House, program: Path) -> Measured:
 
 
 async def _rounds(count: int, house: House, selectors: tuple[str, ...], seen: _Seen) -> list[float]:
-    """Apply an entry and take it away again, that often; how long each stream waited for it to come."""
+    """Apply an entry and remove it again, that often; how long each stream waited for it."""
     took: list[float] = []
     for number in range(count):
         entry = house.entry(f"push{len(selectors[0])}-{number}", *selectors)
@@ -110,7 +110,7 @@ async def _rounds(count: int, house: House, selectors: tuple[str, ...], seen: _S
 
 
 def outage(settings: Settings) -> Measured:
-    """An issuer that was away is ready again: how long until a change made then is on an open stream; fetches go on meanwhile."""
+    """After an outage, from when the issuer is ready: until a change made then is on an open stream. Fetches continue meanwhile."""
     with House.serving(settings.directory) as house:
         house.create(house.entry("self"))
         return uvloop.run(_outage(settings, house))
@@ -162,7 +162,7 @@ def attestor_idle(settings: Settings) -> Measured:
 
 
 def first_identity(settings: Settings) -> Measured:
-    """From the call that creates its entry until the stock Python client, which was refused before and asks again, has its SVID."""
+    """From the call that creates its entry until the stock Python client, which was refused before and retries, has its SVID."""
     took = []
     with House.serving(settings.directory) as house:
         environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{house.socket}"}
@@ -176,7 +176,7 @@ def first_identity(settings: Settings) -> Measured:
             ) as client:
                 if client.stdout is None or client.stdout.readline() != "asking\n":
                     raise CallFailed("stock client: expected it to ask")
-                time.sleep(1 + number % 3 / 3)  # it has been refused some times by then
+                time.sleep(1 + number % 3 / 3)  # by then it has been refused several times
                 began = time.perf_counter()
                 ids = house.create(house.entry("first"))
                 if client.stdout.readline() != "has it\n":
@@ -187,7 +187,7 @@ def first_identity(settings: Settings) -> Measured:
 
 
 def kill(settings: Settings) -> Measured:
-    """After a kill -9, from the start: until the issuer takes a change, and until the attestor hands out an SVID."""
+    """After a kill -9, from the start: until the issuer accepts a change, and until the attestor hands out an SVID."""
     issuer, attestor = [], []
     with House.serving(settings.directory) as house:
         house.create(house.entry("self"))
@@ -223,21 +223,21 @@ def _fetch(house: House) -> None:
 
 @contextmanager
 def _witness(house: House, program: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process of that program that holds a stream open and says what comes."""
+    """A process of that program that holds a stream open and prints what arrives."""
     command = [str(program), "-m", "bench.motion_rows", str(house.socket)]
     with Child[bytes](command, env=environment_of_copy(), stdout=subprocess.PIPE) as process:
         yield process
 
 
 def _pipe_of(process: "subprocess.Popen[bytes]") -> BinaryIO:
-    """What it prints, to be closed by whoever reads it: a descriptor closed by two is closed for a third."""
+    """Its output, which the reader must close; only one may, because a second close could hit somebody else's descriptor."""
     if process.stdout is None:
         raise AssertionError("the witness has a pipe")
     return os.fdopen(os.dup(process.stdout.fileno()), "rb")
 
 
 async def _tell(path: Path) -> None:
-    """What the witness does: print the moment and the SPIFFE IDs of each message."""
+    """The witness: print the time and the SPIFFE IDs of each message."""
     call = (await Connection.open(path)).call("FetchX509SVID", framed(b""))
     while True:
         moment, message = await call.next(seconds=600)

@@ -1,4 +1,4 @@
-"""The results as a table, as JSON and as Markdown, with the machine they come from."""
+"""The results as a table, as JSON and as Markdown, with the machine that they come from."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def machine() -> dict[str, object]:
-    """The facts without which no figure means anything."""
+    """The facts that every figure depends on."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -29,7 +29,7 @@ def machine() -> dict[str, object]:
 def as_json(
     results: Sequence[Result], facts: Mapping[str, object], command: str, settings: Settings
 ) -> dict[str, object]:
-    """Everything, for a program."""
+    """Everything, for programs."""
     used = {
         "load_seconds": settings.load_seconds,
         "idle_seconds": settings.idle_seconds,
@@ -49,7 +49,7 @@ def as_table(results: Sequence[Result]) -> str:
 
 
 def as_markdown(results: Sequence[Result], facts: Mapping[str, object], command: str) -> str:
-    """A table, and where it comes from."""
+    """A table, and how it was measured."""
     rows = [_HEAD, tuple("---" for _ in _HEAD), *(line for result in results for line in result.lines())]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     load = facts["load_before"]
@@ -63,14 +63,14 @@ def check_marks(path: Path) -> None:
     """Check that a file has the marks between which `refresh` writes.
 
     Raises:
-        ValueError: they are not there, in order.
+        ValueError: the marks are missing, or in the wrong order.
         OSError: the file cannot be read.
     """
     _parts(path)
 
 
 def refresh(path: Path, text: str) -> None:
-    """Put a text between the marks of a file; raises as check_marks."""
+    """Replace the text between the marks of a file; raises what check_marks raises."""
     before, after = _parts(path)
     path.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}")
 

@@ -1,4 +1,4 @@
-"""What a row promises, what was measured, and how the two are told: a table, JSON, Markdown."""
+"""What a row promises, what was measured, and how both are shown in tables and JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ __all__ = ["Goal", "Measured", "Result", "Verdict", "at_least", "at_most", "perc
 
 
 class Verdict(StrEnum):
-    """How a figure stands to what was promised."""
+    """How a figure compares with the promise."""
 
     BEYOND = "beyond"
     REACHED = "reached"
@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """The number that a figure should reach, and the one it should try for."""
+    """The number that a figure should reach, and the one to aim for."""
 
     promise: float | None
     beyond: float | None
@@ -36,17 +36,17 @@ class Goal:
         return value >= limit if self.more_is_better else value <= limit
 
     def text(self, limit: float | None) -> str:
-        """A limit as the table has it."""
+        """A limit as the table shows it."""
         return "" if limit is None else f"{'≥' if self.more_is_better else '≤'} {limit:,g}"
 
 
 def at_most(promise: float, beyond: float | None = None) -> Goal:
-    """The less the better."""
+    """Less is better."""
     return Goal(promise=promise, beyond=beyond)
 
 
 def at_least(promise: float, beyond: float | None = None) -> Goal:
-    """The more the better."""
+    """More is better."""
     return Goal(promise=promise, beyond=beyond, more_is_better=True)
 
 
@@ -55,7 +55,7 @@ reported = Goal(promise=None, beyond=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Figures by name, the unit last in the name, and how many samples they come from; `why`: what the last failed call said."""
+    """Figures by name, the unit last in the name, and how many samples they come from; `why`: the error of the last failed call."""
 
     figures: Mapping[str, float]
     samples: int
@@ -65,7 +65,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One row: what was measured beside what was promised; `error`: why nothing was."""
+    """One row: what was measured and what was promised; `error`: why nothing was measured."""
 
     row: str
     what: str
@@ -85,7 +85,7 @@ class Result:
         return next((verdict for verdict in order if verdict in found), Verdict.REPORTED)
 
     def document(self) -> dict[str, object]:
-        """As JSON has it."""
+        """The row for JSON."""
         figures = self.measured.figures if self.measured else {}
         return {
             "row": self.row,
@@ -131,7 +131,7 @@ class Result:
 
 
 def percentile(sample: Sequence[float], hundredths: int) -> float:
-    """The smallest of the sample that so many hundredths of it do not exceed."""
+    """The smallest value that so many hundredths of the sample do not exceed."""
     if not sample:
         raise ValueError("sample: expected one figure or more, found none")
     ordered = sorted(sample)

@@ -1,4 +1,4 @@
-"""Rows of revocation: from the command to verifiers in processes of their own, and what very many denials cost."""
+"""Rows of revocation: from the command to verifiers in separate processes, and the cost of very many denials."""
 
 import json
 import multiprocessing
@@ -18,14 +18,15 @@ import msgspec
 from bench import verifier
 from bench.house import House, copy_of_interpreter, environment_of_copy, rss_mb
 from bench.results import Measured, percentile, spread
+from bench.rig.child import Child
 from bench.settings import Settings
 from bench.target import AUDIENCE
 from bench.verifier import POINTS, Refusals, Shown
 from cognomen.cli.admin import connect
-from cognomen.cli.inspect import inspect
-from cognomen.wire.pb import admin_pb2, inspect_pb2
+from cognomen.cli.inspect import inspecting
+from cognomen.wire.admin import document_from_message
+from cognomen.wire.pb import admin_pb2
 from svid import SpiffeID, WorkloadAPIClient, WorkloadAPIError
-from tests.doubles.child import Child
 
 __all__ = ["revoke", "revoke_many"]
 
@@ -44,7 +45,7 @@ _Verifier: TypeAlias = "Connection[Shown | None, Refusals | bool | None]"
 
 
 class _Target(msgspec.Struct):
-    """What a process of bench/target said."""
+    """What a process of bench/target reported."""
 
     port: int
     serial: str
@@ -55,7 +56,7 @@ class _Target(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
-    """What one command led to, in seconds after it."""
+    """The effects of one command, in seconds after it."""
 
     refusals: Sequence[Refusals]
     validated: float
@@ -87,7 +88,7 @@ def revoke(settings: Settings) -> Measured:
 
 
 def _refused(rounds: Sequence[_Round], prefix: str, moment: Callable[[Refusals], float]) -> dict[str, float]:
-    """The spread over all verifiers, and the middle of each round's slowest."""
+    """The spread over all verifiers, and the median of each round's slowest."""
     by_round = [[moment(one) for one in each.refusals] for each in rounds]
     slowest = percentile([max(each) for each in by_round], 50) * 1000
     return {**spread([one for each in by_round for one in each], prefix), f"{prefix}slowest, p50 ms": slowest}
@@ -107,7 +108,7 @@ def _verifiers(house: House, target: SpiffeID, count: int) -> Iterator[Sequence[
 def _processes(
     work: "Callable[[str, _Named, Connection[_Heard, _Sent]], None]", house: House, named: _Named, count: int
 ) -> "Iterator[tuple[Sequence[Connection[_Sent, _Heard]], Sequence[int]]]":
-    """That many processes of one function, forked from one that has imported all they need; their pipes and ids."""
+    """That many processes of one function, forked from one that has imported everything they need; their pipes and ids."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([verifier.__name__])
     pipes: list[Connection[_Sent, _Heard]] = []
@@ -143,7 +144,7 @@ def _heard(pipe: "Connection[_Sent, _Heard]") -> _Heard:
 
 @contextmanager
 def _serving(house: House, program: Path, target: SpiffeID) -> Iterator[_Target]:
-    """A process of who is to be revoked; it is given an identity that nobody revoked yet."""
+    """A process that will be revoked; it gets an identity that was not revoked yet."""
     command = [str(program), "-m", "bench.target", f"unix://{house.socket}", str(target)]
     with Child[str](command, env=environment_of_copy(), stdout=subprocess.PIPE, text=True) as child:
         if child.stdout is None:
@@ -186,7 +187,7 @@ def _tell(pipes: Sequence[_Verifier], what: Shown | None) -> None:
 
 
 def _refused_at(client: WorkloadAPIClient, token: str) -> float:
-    """Have the attestor validate a token until it refuses; the moment."""
+    """Have the attestor validate a token until it refuses; returns when that was."""
     with suppress(WorkloadAPIError):
         while True:
             client.validate_jwt_svid(token, AUDIENCE)
@@ -195,12 +196,11 @@ def _refused_at(client: WorkloadAPIClient, token: str) -> float:
 
 
 def _wait_for_receipts(house: House, count: int, change: int) -> float:
-    """The moment at which the attestor shows that so many enforcement points enforce that change."""
+    """When the attestor shows that so many enforcement points enforce that change."""
     until = time.perf_counter() + _STEP_SECONDS
     while time.perf_counter() < until:
-        document = inspect(
-            "GetStatus", inspect_pb2.GetStatusRequest(), inspect_pb2.AttestorStatus, f"unix://{house.socket}"
-        )
+        with inspecting(f"unix://{house.socket}") as inspect:
+            document = document_from_message(inspect.get_status())
         status = msgspec.convert(document, type=_Status, strict=False)
         if sum(point.change_number >= change for point in status.enforced) >= count:
             return time.perf_counter()

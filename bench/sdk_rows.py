@@ -1,4 +1,4 @@
-"""Rows of the SDK: what a LiveContext costs beside a context that is made once, and what denials cost it."""
+"""Rows of the SDK: what a LiveContext costs compared with a context that is made once, and what denials cost."""
 
 import os
 import secrets
@@ -34,7 +34,7 @@ _Pair: TypeAlias = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 def handshakes(settings: Settings) -> Measured:
-    """Full mutual TLS 1.3 handshakes between buffers, turn by turn with plain contexts; the chain is known after the first."""
+    """Full mutual TLS 1.3 handshakes between buffers, alternating with plain contexts; the chain is known after the first."""
     with House.serving(settings.directory) as house:
         house.create(house.entry("self"))
         with X509Source(f"unix://{house.socket}") as source:
@@ -50,7 +50,7 @@ def handshakes(settings: Settings) -> Measured:
 
 
 class _Knowing:
-    """The identity of a source, and that many denials of its trust domain, none of which is of anybody here."""
+    """The identity of a source, and that many denials of its trust domain, none of which concerns a peer here."""
 
     def __init__(self, source: X509Source, denials: int) -> None:
         self.svid, self.bundles = source.svid, source.bundles
@@ -59,21 +59,21 @@ class _Knowing:
             held.add(Denial(secrets.randbits(128), source.svid.not_after) for _ in range(denials))
 
     def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
-        """As a source answers it."""
+        """What a source answers."""
         held = self._held.get(trust_domain)
         return held is not None and number in held
 
     def on_denied(self, _: Callable[[TrustDomain, Collection[int]], None], *, point: str) -> Callable[[], None]:  # noqa: ARG002 - the Protocol's
-        """Nothing comes any more."""
+        """Nothing more will change."""
         return lambda: None
 
     def denials_age(self) -> timedelta:
-        """The issuer was just heard."""
+        """The issuer was heard just now."""
         return timedelta()
 
 
 def handshakes_denied(settings: Settings) -> Measured:
-    """The same handshakes of LiveContexts, turn by turn: with 10,000 denials of others, and with none."""
+    """The same handshakes of LiveContexts, alternately with 10,000 denials of others and with none."""
     with House.serving(settings.directory) as house:
         house.create(house.entry("self"))
         with X509Source(f"unix://{house.socket}") as source:
@@ -86,7 +86,7 @@ def handshakes_denied(settings: Settings) -> Measured:
 
 
 def open_connection(settings: Settings) -> Measured:
-    """Bytes over an open connection of LiveContexts, read and written by turns in one thread, against one of plain contexts."""
+    """Bytes over an open connection of LiveContexts, read and written alternately in one thread, compared with one of plain contexts."""
     with House.serving(settings.directory) as house:
         house.create(house.entry("self"))
         with X509Source(f"unix://{house.socket}") as source, ExitStack() as stack:
@@ -123,7 +123,7 @@ def _connected(client: ssl.SSLContext, server: ssl.SSLContext) -> tuple[ssl.SSLS
 
 
 def _passing_seconds(near: ssl.SSLSocket, far: ssl.SSLSocket, size: int) -> float:
-    """The CPU that a round of messages takes, out of one end and into the other."""
+    """The CPU that a round of messages takes, from one end to the other."""
     message = bytes(size)
     began = time.process_time()
     for _ in range(_PASSED_A_ROUND):
@@ -162,7 +162,7 @@ def _plain_pair(source: X509Source) -> _Pair:
 
 
 def plain_context(svid: X509SVID, roots: bytes, *, server_side: bool) -> ssl.SSLContext:
-    """What somebody without the SDK would set up by hand, once."""
+    """What a developer without the SDK would set up by hand, once."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False

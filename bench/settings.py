@@ -8,14 +8,14 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What all rows are told.
+    """The settings of all rows.
 
     Attributes:
         load_seconds: of each row that calls as fast as it can.
-        idle_seconds: how long an idle daemon is looked at.
+        idle_seconds: how long an idle daemon is watched.
         rounds: changes that a row waits for, one after the other.
         scale: of the numbers of entries and streams; the promises hold for 1.
-        endpoint: the Workload API of somebody else; None: our own daemons.
+        endpoint: somebody else's Workload API; None: our own daemons.
     """
 
     directory: Path
@@ -28,5 +28,5 @@ class Settings:
     endpoint: Path | None = None
 
     def count(self, full: int) -> int:
-        """That many, to the scale."""
+        """That many, scaled."""
         return max(1, round(full * self.scale))

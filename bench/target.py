@@ -1,4 +1,4 @@
-"""Who is revoked in the rows of revocation: a process that serves by an identity that it fetched once, whatever becomes of that."""
+"""The process that is revoked in the rows of revocation: it serves with an identity that it fetched once, even after that was revoked."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _PAUSE_SECONDS = 0.1
 
 
 async def _send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send a byte again and again, until nobody takes it."""
+    """Send a byte again and again, until nobody reads it."""
     with contextlib.suppress(OSError):
         while not writer.is_closing():
             writer.write(b".")
@@ -32,7 +32,7 @@ async def _serve(context: ssl.SSLContext, shown: dict[str, str]) -> None:
 
 
 def main(endpoint: str, spiffe_id: SpiffeID) -> None:
-    """Fetch an X509-SVID and a token of that SPIFFE ID, say what they are, and serve."""
+    """Fetch an X509-SVID and a token for that SPIFFE ID, report them, and serve."""
     with (
         X509Source(endpoint, pick=lambda svids: next(one for one in svids if one.spiffe_id == spiffe_id)) as x509,
         JWTSource(endpoint) as jwt,

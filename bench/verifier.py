@@ -1,9 +1,11 @@
-"""A process that verifies, one of a hundred: it tells when it learned that the peer of its open connection was revoked.
+"""One of a hundred processes that verify: it reports when it learned that the peer of its open connection was revoked.
 
-Moments are of time.perf_counter, which is one clock (CLOCK_MONOTONIC) in all processes.
+Times are those of time.perf_counter, which is one clock (CLOCK_MONOTONIC) in all processes.
 """
 
 import asyncio
+import logging
+import os
 import socket
 import ssl
 import threading
@@ -25,7 +27,7 @@ from svid import (
     client_context,
     exactly,
 )
-from svid.tls.guard import Message, Receive, Send
+from svid.integrations.asgi_guard import Message, Receive, Send
 
 __all__ = ["POINTS", "Refusals", "Shown", "hold", "verify"]
 
@@ -37,7 +39,7 @@ _HOLD_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a verifier is shown: where its peer serves, the chain of that (DER, leaf first), and a token."""
+    """What a verifier gets: the address of its peer, the peer's chain (DER, leaf first), and a token."""
 
     port: int
     chain: bytes
@@ -46,7 +48,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusals:
-    """When the open connection ended, and from when on a handshake and a token were refused that had been accepted before."""
+    """When the open connection ended, and since when a handshake and a token that were accepted before are refused."""
 
     connection: float
     handshake: float
@@ -54,7 +56,8 @@ class Refusals:
 
 
 def verify(endpoint: str, target: SpiffeID, pipe: "Connection[Refusals | bool | None, Shown | None]") -> None:
-    """Verify one peer after the other, as the pipe says; None ends it."""
+    """Verify one peer after the other, as the pipe says; None ends it. The log is written, but nobody reads it."""
+    logging.basicConfig(filename=os.devnull)
     with X509Source(endpoint) as x509, JWTSource(endpoint) as jwt, asyncio.Runner() as runner:
         context = client_context(x509, exactly(target))
         door = _Door(jwt, target, runner)
@@ -72,7 +75,7 @@ def verify(endpoint: str, target: SpiffeID, pipe: "Connection[Refusals | bool | 
 
 
 def hold(endpoint: str, trust_domain: TrustDomain, pipe: "Connection[None, int]") -> None:
-    """Hold what is denied, and say when that number is among it."""
+    """Hold the denials, and report when that number is among them."""
     with X509Source(endpoint) as source:
         pipe.send(None)
         number = pipe.recv()
@@ -120,7 +123,7 @@ def _connect(context: LiveContext, port: int) -> ssl.SSLSocket:
 
 
 def _end_of(connection: ssl.SSLSocket) -> float:
-    """Read until the peer is denied; the moment."""
+    """Read until the peer is denied; returns when that was."""
     try:
         while connection.recv(1):
             pass
@@ -130,7 +133,7 @@ def _end_of(connection: ssl.SSLSocket) -> float:
 
 
 def _refusals(ended: float, context: LiveContext, door: _Door, shown: Shown) -> Refusals:
-    """Show the chain and the token, each once it should be refused, so that nobody polls."""
+    """Show the chain and the token, each when it should be refused, so that nothing polls."""
     handshake = time.perf_counter()
     if not _is_chain_refused(context, [shown.chain]):
         raise AssertionError("who is denied is refused before connections end")

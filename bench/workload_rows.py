@@ -14,34 +14,44 @@ import uvloop
 
 from bench import h2load
 from bench.house import House
-from bench.http2 import CallFailed, Connection, framed, wait_for_identity
 from bench.results import Measured, spread
+from bench.rig.http2 import CallFailed, Connection, framed, wait_for_identity
 from bench.settings import Settings
 from svid.wire.pb import workload_pb2 as pb
 
-__all__ = ["fetch_x509_new", "fetch_x509_open", "jwt_cached", "jwt_new"]
+__all__ = [
+    "endpoint",
+    "fetch_x509_new",
+    "fetch_x509_open",
+    "jwt_cached",
+    "jwt_new",
+    "jwt_request",
+    "one_after_the_other",
+]
 
 _CONNECTIONS = _IN_FLIGHT = 8
-_REST_SECONDS = 0.003  # between two connections: on a fast machine they would use up what a uid may have a second
+_REST_SECONDS = (
+    0.003  # between two connections: without it, a fast machine would use up what a uid may have in a second
+)
 
 
 def fetch_x509_open(settings: Settings) -> Measured:
     """One caller, one call after the other on an open connection: from the call to its first message."""
-    with _endpoint(settings, _this_program()) as socket:
+    with endpoint(settings, _this_program()) as socket:
         return uvloop.run(_fetch_open(socket, settings.load_seconds))
 
 
 def fetch_x509_new(settings: Settings) -> Measured:
     """One caller, a new connection for each call: from the dial to the first message."""
-    with _endpoint(settings, _this_program()) as socket:
+    with endpoint(settings, _this_program()) as socket:
         return uvloop.run(_fetch_new(socket, settings.load_seconds))
 
 
 def jwt_cached(settings: Settings) -> Measured:
     """Calls a second for the same audience, from h2load: 8 connections, 8 calls in flight on each."""
     h2load.check_present()
-    with _endpoint(settings, []) as socket:
-        body = _jwt_request("bench")
+    with endpoint(settings, []) as socket:
+        body = jwt_request("bench")
         answer = uvloop.run(_one_token(socket, body))
         load = h2load.run(
             socket,
@@ -56,14 +66,14 @@ def jwt_cached(settings: Settings) -> Measured:
 
 
 def jwt_new(settings: Settings) -> Measured:
-    """Calls a second, each for an audience that nobody named before: 8 connections, 8 calls in flight on each."""
-    with _endpoint(settings, []) as socket:
+    """Calls a second, each for a new audience: 8 connections, 8 calls in flight on each."""
+    with endpoint(settings, []) as socket:
         return uvloop.run(_new_audiences(socket, settings.load_seconds))
 
 
 @contextmanager
-def _endpoint(settings: Settings, selectors: Sequence[str]) -> Iterator[Path]:
-    """The socket of the endpoint that was named, or of our own attestor with one entry for this process."""
+def endpoint(settings: Settings, selectors: Sequence[str]) -> Iterator[Path]:
+    """The socket of the given endpoint, or of our own attestor with one entry for this process."""
     if settings.endpoint is not None:
         yield settings.endpoint
         return
@@ -78,7 +88,8 @@ def _this_program() -> list[str]:
     return [f"path:{program}", f"sha256:{hashlib.sha256(program.read_bytes()).hexdigest()}"]
 
 
-def _jwt_request(audience: str) -> bytes:
+def jwt_request(audience: str) -> bytes:
+    """The message of FetchJWTSVID for that audience, framed."""
     return framed(pb.JWTSVIDRequest(audience=[audience]).SerializeToString())
 
 
@@ -107,7 +118,7 @@ async def _fetch_open(socket: Path, seconds: float) -> Measured:
         connection.cancel(call)
         return moment - began
 
-    measured = await _one_after_the_other(fetch, seconds)
+    measured = await one_after_the_other(fetch, seconds)
     connection.close()
     return measured
 
@@ -121,10 +132,10 @@ async def _fetch_new(socket: Path, seconds: float) -> Measured:
         await asyncio.sleep(_REST_SECONDS)
         return moment - began
 
-    return await _one_after_the_other(fetch, seconds)
+    return await one_after_the_other(fetch, seconds)
 
 
-async def _one_after_the_other(fetch: Callable[[], Awaitable[float]], seconds: float) -> Measured:
+async def one_after_the_other(fetch: Callable[[], Awaitable[float]], seconds: float) -> Measured:
     """Fetch for that long, after a fifth of it to warm up."""
     took: list[float] = []
     failed, why = 0, ""
@@ -152,7 +163,7 @@ async def _new_audiences(socket: Path, seconds: float) -> Measured:
         nonlocal failed
         while (began := time.perf_counter()) < until or not (took or failed):
             try:
-                await connection.unary("FetchJWTSVID", _jwt_request(f"bench-{next(numbers)}"))
+                await connection.unary("FetchJWTSVID", jwt_request(f"bench-{next(numbers)}"))
             except CallFailed:
                 failed += 1
             else:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -54,7 +55,10 @@ _HASHES: dict[int, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A certificate to be made: as it stands, a leaf such as the issuer signs. `name` gives key and serial; None: no such extension."""
+    """A certificate to be made: as it stands, a leaf such as the issuer signs. `name` gives key and serial; None: no such extension.
+
+    `public_key` is certified in the place of the one that `name` gives.
+    """
 
     name: str
     uris: tuple[str, ...] = (COMPONENT,)
@@ -71,6 +75,7 @@ class Draft:
     not_before: datetime = NOW - timedelta(minutes=10)
     not_after: datetime = NOW + timedelta(minutes=50)
     curve: ec.EllipticCurve = ec.SECP256R1()  # noqa: RUF009 - a curve has no state
+    public_key: CertificatePublicKeyTypes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +120,18 @@ def make_leaf(draft: Draft, issuer: Authority) -> tuple[x509.Certificate, ec.Ell
 def make_certificate(draft: Draft, issuer: Authority | None) -> x509.Certificate:
     """Sign a draft, by itself where there is no issuer."""
     key = make_key(draft.name, draft.curve)
+    public_key = draft.public_key or key.public_key()
     signer = issuer.key if issuer else key
     subject = _name(draft.subject)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
+        .public_key(public_key)
         .serial_number(int.from_bytes(hashlib.sha256(draft.name.encode()).digest()[:8]) | 1)
         .not_valid_before(draft.not_before)
         .not_valid_after(draft.not_after)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     for extension, critical in _extensions(draft):

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -89,7 +89,13 @@ def x509_vectors() -> Iterator[Vector]:
 def _leaves() -> Iterator[tuple[str, Draft, str | None, str]]:
     leaf = Draft(name="leaf")
     yield "leaf", leaf, None, "X5-01"
-    yield "leaf_p384", replace(leaf, curve=ec.SECP384R1()), None, "no clause limits the curve"
+    yield "leaf_p384", replace(leaf, curve=ec.SECP384R1()), None, "kinds of keys"
+    yield "leaf_p521", replace(leaf, curve=ec.SECP521R1()), None, "kinds of keys"
+    yield "leaf_secp256k1", replace(leaf, curve=ec.SECP256K1()), "X509-SVID 5.1", "kinds of keys"
+    ed25519_key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    yield "leaf_ed25519", replace(leaf, public_key=ed25519_key), "X509-SVID 5.1", "kinds of keys"
+    weak_key = rsa.RSAPublicNumbers(e=65537, n=(1 << 1023) + 1).public_key()
+    yield "leaf_rsa_1024", replace(leaf, public_key=weak_key), "X509-SVID 5.1", "kinds of keys"
     yield "dns_names_beside_the_id", replace(leaf, dns_names=("reasoning.example.org",)), None, "X5-03"
     yield "subject_and_plain_san", replace(leaf, subject="reasoning", san_critical=False), None, "X5-05"
     yield "no_extended_key_usage", replace(leaf, extended_usage=None), None, "X5-20"
@@ -140,6 +146,14 @@ def _intermediates() -> Iterator[tuple[str, Draft, str | None, str]]:
     yield "under_an_intermediate", middle, None, "X5-10"
     without_id = replace(middle, name="middle-1", uris=(), dns_names=("middle.example.org",))
     yield "intermediate_without_id", without_id, None, "X5-07"
+    elsewhere = replace(middle, name="middle-5", uris=("spiffe://example.com",))
+    yield "intermediate_of_another_trust_domain", elsewhere, "SPIFFE-ID 3", "SV-01"
+    yield (
+        "intermediate_secp256k1",
+        replace(middle, name="middle-6", curve=ec.SECP256K1()),
+        "X509-SVID 5.1",
+        "kinds of keys",
+    )
     yield "intermediate_with_path", replace(middle, name="middle-2", uris=(COMPONENT,)), "X509-SVID 3.2", "X5-08"
     yield "intermediate_not_ca", replace(middle, name="middle-3", ca=False), "X509-SVID 4.1", "X5-13"
     usage = frozenset({"crl_sign"})

@@ -1,1 +1,1 @@
-"""The issuer: decides, signs, remembers, feeds the attestors."""
+"""The issuer: it decides, signs, stores, and feeds the attestors."""

@@ -1,273 +1,277 @@
-"""A backup: one private tar file of the database, as it was at one moment, and of the keys that it names; and how it is unpacked.
+"""Make a backup of an issuer's state, whether or not the issuer runs, and restore one.
 
-Beside main, the only other place that names adapters: a backup is of SQLite and of keys on disk. What a restored store begins with:
-issuer/flows/restore_store.
-
-Shape: manifest.json first (format, version of it, trust_domain, made_at, incarnation, change, sha256 by member), then issuer.db and
-keys/NAME.key.
+A backup covers a datastore that is one file, and keys on disk. archive defines its file format. The datastore's adapter copies and reads
+the database, behind datastore/fileport. issuer/flows/restore_store decides what a restored store begins with.
 """
 
 import asyncio
-import hashlib
-import io
-import json
+import contextlib
 import os
 import re
 import secrets
-import sqlite3
+import shlex
 import stat
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import alone_in, private_directory, read_private, sync_directory, write_private
-from issuer.datastore.sqlite import SQLiteDatastore
+from cognomen.process.ownpath import own_directory, own_way
+from cognomen.process.privatefile import alone_in, private_directory, read_private, sync_directory, write_private
+from cognomen.protocol.errors import Kind, Refused
+from issuer.archive import DATABASE, KEYS, MAX_KEY_BYTES, Backup, pack, unpack
+from issuer.datastore.fileport import Contents, Progress
 from issuer.decisions.restoration import Forgotten
 from issuer.flows.restore_store import RestoreStore
 from issuer.flows.write_checkpoints import CHECKPOINT_KEYS
+from issuer.scratch import Scratch, scratch_file, sweep_scratch
+from issuer.stores import database_file
 from svid.clock import SystemClock
 
-__all__ = ["DATABASE", "KEYS", "Backup", "Progress", "back_up", "restore"]
+__all__ = ["DATABASE", "KEYS", "Backup", "Progress", "back_up", "restore", "sweep_state"]
 
-DATABASE, KEYS = "issuer.db", "keys"
-"""Where both stand in a state directory, and in a backup."""
-
-_FORMAT = "cognomen-backup"
-_MANIFEST = "manifest.json"
-_MEMBER = re.compile(r"issuer\.db|keys/[a-z0-9][a-z0-9-]{0,62}\.key")
-_MAX_MANIFEST_BYTES = 1024 * 1024
-_MAX_KEY_BYTES = 16 * 1024
-_MAX_DATABASE_BYTES = 64 * 1024**3
-_CHUNK = 1024 * 1024
-_PAGES = 4096  # copied between two words about the progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
-    """What a backup says of itself."""
-
-    trust_domain: str
-    made_at: datetime
-    incarnation: str
-    change: int
-    keys: int
-
-
-Progress = Callable[[int, int], None]
-"""Is told how many pages of the database are copied, and how many there are."""
+_NAME_IT = "name the state_dir from the issuer's configuration: --state DIR"
+_LEFT_OF_KEY = re.compile(r"\.[a-z0-9-]{1,63}\.key\.[0-9a-f]{16}")
 
 
 def back_up(state_dir: Path, file: Path, *, progress: Progress = lambda _done, _of: None) -> Backup:
-    """Write a backup of an issuer's state, whether it runs or not.
+    """Write a backup of an issuer's state, whether or not the issuer runs.
 
     Raises:
-        Refused: NOT_FOUND without a database; EXISTS when the file is there; UNAVAILABLE when the system says no, or the key of an
-            authority that signs is not there.
+        Refused: NOT_FOUND without a database; EXISTS when the file already exists; INVALID when the database is damaged, or somebody else
+            may write a directory above the file; UNAVAILABLE on a system error, or when the key of an authority that signs is missing.
     """
     if not (state_dir / DATABASE).exists():
-        raise Refused(Kind.NOT_FOUND, f"state_dir: expected an issuer's, found no {DATABASE} in {state_dir}")
-    if os.path.lexists(file):
-        raise _taken(file)
-    snapshot = file.with_name(f".{file.name}.{secrets.token_hex(8)}.db")
-    partial = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    try:
-        os.close(os.open(snapshot, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        # The database first: every key that it names is there by then, and stays until its authority is retired.
-        with closing(sqlite3.connect(state_dir / DATABASE)) as source, closing(sqlite3.connect(snapshot)) as copy:
-            _copy(source, copy, progress)
-            found, names = _describe(copy)
-        names |= {path.stem: False for path in (state_dir / KEYS).glob(f"{CHECKPOINT_KEYS}*.key")}
-        keys = {name: _key(state_dir, name, is_needed=is_needed) for name, is_needed in names.items()}
-        packed = {name: key for name, key in keys.items() if key is not None}
-        _pack(partial, snapshot, found, packed)
-        _publish(partial, file)
-    except (OSError, sqlite3.Error) as e:
-        reason = (isinstance(e, OSError) and e.strerror) or str(e)
         raise Refused(
-            Kind.UNAVAILABLE, f"backup {file}: {reason.lower()}", hint="check the path and the free space"
-        ) from e
-    finally:
-        for path in (snapshot, partial):
-            path.unlink(missing_ok=True)
-    return replace(found, keys=len(packed))
+            Kind.NOT_FOUND, f"state_dir: not an issuer's, there is no {DATABASE} in {state_dir}", hint=_NAME_IT
+        )
+    try:
+        with own_directory(file.parent, shared=True):
+            if os.path.lexists(file):
+                raise _taken(file)
+        sweep_scratch(file.parent)
+        with scratch_file(file.parent, "db") as snapshot, scratch_file(file.parent, "tar") as packed:
+            # Copy the database first: every key that it names exists by then, and stays until its authority is retired.
+            with _told_as(f"backup {file}"):
+                contents = database_file(state_dir / DATABASE).snapshot(snapshot.path, progress=progress)
+            _check_copy(snapshot, contents)
+            keys = _keys(state_dir, contents)
+            found = Backup(
+                trust_domain=contents.trust_domain,
+                made_at=SystemClock().now(),
+                incarnation=contents.incarnation,
+                change=contents.change,
+                keys=len(keys),
+            )
+            pack(packed.file, snapshot.file, found, keys)
+            _publish(packed, file)
+    except Refused as refused:
+        if refused.kind is not Kind.INVALID:
+            raise
+        raise Refused(
+            Kind.INVALID,
+            f"backup {file}: {refused.detail}",
+            hint=f"keep the backups that you have, and a copy of the state directory as it is: cp -a {shlex.quote(str(state_dir))} COPY;"
+            " then restore the last backup",
+        ) from refused
+    except (OSError, ValueError) as e:
+        raise _failed(f"backup {file}", e) from e
+    return found
 
 
 def restore(file: Path, state_dir: Path, *, actor: str) -> tuple[Backup, Forgotten | None]:
     """Unpack a backup into a state directory without a database, and begin anew with it.
 
+    A restore that was killed can be repeated.
+
     Returns:
         The backup, and what the store may have forgotten.
 
     Raises:
-        Refused: NOT_FOUND without a file; INVALID for one that is no whole backup, or cannot be read; EXISTS when a database is there,
-            or an issuer runs on it.
+        Refused: NOT_FOUND without a file; INVALID if the file is not a whole backup, or cannot be read; EXISTS when the directory has a
+            database or another issuer's keys, or an issuer runs on it.
     """
     with alone_in(private_directory(state_dir), "issuer"), _opened(file) as packed:
-        # Another database's log would be taken for this one's, another checkpoint key for the one that signs.
-        for left in (*state_dir.glob(f"{DATABASE}*"), *(state_dir / KEYS).glob("*")):
-            raise Refused(
-                Kind.EXISTS,
-                f"state_dir: expected one without a database and keys, found {left}",
-                hint=f"move {state_dir} away, or name another state_dir",
-            )
-        temporary = state_dir / f".{DATABASE}.{secrets.token_hex(8)}"
+        # A log of another database would be taken for this one's, and another checkpoint key for the one that signs.
+        for left in state_dir.glob(f"{DATABASE}*"):
+            raise _not_clear(state_dir, left)
         try:
-            found, keys = _unpack(packed, temporary)
-            forgotten = asyncio.run(_begin_anew(temporary, actor, found.made_at))
+            sweep_state(state_dir)
+            temporary = state_dir / f".{DATABASE}.{secrets.token_hex(8)}"
+            found, keys = _unpacked(file, packed, temporary)
+            _check_keys(state_dir, keys)
+            forgotten = asyncio.run(_begin_anew(temporary, actor, found))
             directory = private_directory(state_dir / KEYS)
             for name, key in keys.items():
                 write_private(directory / name, key)
-            temporary.rename(state_dir / DATABASE)
+            sync_directory(state_dir)
+            temporary.rename(state_dir / DATABASE)  # from here on the state is restored
             sync_directory(state_dir)
         except OSError as e:
-            raise Refused(
-                Kind.UNAVAILABLE,
-                f"restore {file}: {(e.strerror or str(e)).lower()}",
-                hint="check the path and the free space",
-            ) from e
-        except (tarfile.TarError, ValueError, KeyError, OverflowError, RecursionError, sqlite3.Error) as e:
-            raise Refused(Kind.INVALID, f"backup {file}: expected one that is whole: {e}") from e
+            raise _failed(f"restore {file}", e) from e
         finally:
-            for left in state_dir.glob(f"{temporary.name}*"):
-                left.unlink()
+            sweep_state(state_dir)
     return found, forgotten
 
 
-async def _begin_anew(database: Path, actor: str, made_at: datetime) -> Forgotten | None:
-    datastore = await SQLiteDatastore.open(database)
+def sweep_state(state_dir: Path) -> None:
+    """Remove what a killed process left of a database in an unused state directory: the rest of a restore, or of a disk test."""
+    for left in state_dir.glob(f".{DATABASE}.*"):
+        left.unlink()
+
+
+async def _begin_anew(database: Path, actor: str, found: Backup) -> Forgotten | None:
+    datastore = await database_file(database).open()
     try:
-        return await RestoreStore(datastore=datastore, clock=SystemClock())(actor=actor, made_at=made_at)
+        return await RestoreStore(datastore=datastore, clock=SystemClock())(actor=actor, made_at=found.made_at)
     finally:
         await datastore.close()
 
 
-def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, progress: Progress) -> None:
-    """Copy a database as it is at this moment; an issuer that writes meanwhile neither waits nor has the copy begin again."""
-    source.execute("BEGIN")
-    source.execute("SELECT id FROM meta").fetchone()  # from here on, this connection sees this moment
-    source.backup(copy, pages=_PAGES, progress=lambda _, left, of: progress(of - left, of))
-    source.rollback()
+def _check_copy(snapshot: Scratch, contents: Contents) -> None:
+    """Refuse to pack a different file than the one that was written and read, or only a part of it.
+
+    Raises:
+        Refused: UNAVAILABLE
+    """
+    size = os.fstat(snapshot.file.fileno()).st_size
+    if size != contents.size:
+        raise _taken_away(snapshot, f"the copy of the database to be {contents.size} bytes long, found {size}")
+    if not snapshot.is_named():
+        raise _taken_away(snapshot, "the copy of the database to stay where it is, found it removed or replaced")
 
 
-def _publish(partial: Path, file: Path) -> None:
-    """Give a whole backup its name, unless something has that name by now."""
+def _taken_away(scratch: Scratch, expected: str) -> Refused:
+    return Refused(
+        Kind.UNAVAILABLE,
+        f"backup: expected {expected}",
+        hint=f"somebody is changing files in {scratch.path.parent}: back up into a directory that only this user may write",
+    )
+
+
+def _publish(packed: Scratch, file: Path) -> None:
+    """Give a finished backup its name, unless the name is already taken."""
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.link(partial, file)
+        # Link the open file, not what has its name now (openat(2), O_TMPFILE). With a directory given, Python follows the link in /proc.
+        os.link(f"/proc/self/fd/{packed.file.fileno()}", file.name, dst_dir_fd=directory, follow_symlinks=True)
+        os.fsync(directory)
     except FileExistsError as e:
         raise _taken(file) from e
     except OSError:  # a file system without hard links
-        partial.rename(file)
-    sync_directory(file.parent)
+        if not packed.is_named():
+            raise _taken_away(packed, "the backup to stay where it is, found it removed or replaced") from None
+        packed.path.rename(file)
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _taken(file: Path) -> Refused:
-    return Refused(Kind.EXISTS, f"file {file}: expected none, found one", hint="name another file")
+    return Refused(Kind.EXISTS, f"file {file}: already exists", hint="name another file")
 
 
-def _describe(database: sqlite3.Connection) -> tuple[Backup, dict[str, bool]]:
-    """What is in a snapshot, and the names of its authorities' keys: whether nothing could be signed without one."""
-    incarnation, change = database.execute("SELECT incarnation, change_number FROM meta").fetchone()
-    rows = database.execute("SELECT key_id, state = 'active' FROM authority WHERE state NOT IN ('intended', 'retired')")
-    names = {str(key_id): bool(is_active) for key_id, is_active in rows}
-    issuer = database.execute("SELECT spiffe_id FROM credential WHERE kind = 'issuer' LIMIT 1").fetchone()
-    trust_domain = issuer[0].split("/")[2] if issuer else ""
-    made_at = SystemClock().now()
-    found = Backup(trust_domain=trust_domain, made_at=made_at, incarnation=incarnation, change=change, keys=len(names))
-    return found, names
+def _failed(what: str, error: OSError | ValueError) -> Refused:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return Refused(Kind.UNAVAILABLE, f"{what}: {reason.lower()}", hint="check the path and the free space")
+
+
+@contextlib.contextmanager
+def _told_as(what: str) -> Iterator[None]:
+    """Add to the datastore's refusals what we were doing."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.kind is not Kind.UNAVAILABLE:
+            raise
+        raise Refused(Kind.UNAVAILABLE, f"{what}: {refused.detail}", hint=refused.hint, **refused.facts) from refused
+
+
+def _keys(state_dir: Path, contents: Contents) -> dict[str, bytes]:
+    """The keys that a database names, and the checkpoint keys."""
+    names = {**contents.keys}
+    names |= {path.stem: False for path in (state_dir / KEYS).glob(f"{CHECKPOINT_KEYS}*.key")}
+    keys = {name: _key(state_dir, name, is_needed=is_needed) for name, is_needed in names.items()}
+    return {name: key for name, key in keys.items() if key is not None}
 
 
 def _key(state_dir: Path, name: str, *, is_needed: bool) -> bytes | None:
-    """A key's file; None: its authority was retired meanwhile."""
+    """The content of a key's file; None: its authority has been retired in the meantime."""
     try:
-        return read_private(state_dir / KEYS / f"{name}.key", max_bytes=_MAX_KEY_BYTES)
+        return read_private(state_dir / KEYS / f"{name}.key", max_bytes=MAX_KEY_BYTES)
     except Refused as refused:
         if refused.kind is not Kind.NOT_FOUND:
             raise
         if is_needed:
             raise Refused(
                 Kind.UNAVAILABLE,
-                f"key {name}: expected the key of the authority that signs, found none",
-                hint="a backup without it could sign nothing; where did the key go?",
+                f"key {name}: the key of the authority that signs is missing",
+                hint="a restored issuer could sign nothing without it; find out where the key went",
             ) from refused
         return None
 
 
-def _pack(path: Path, database: Path, found: Backup, keys: Mapping[str, bytes]) -> None:
-    digests = {DATABASE: _digest(database)}
-    digests |= {f"{KEYS}/{name}.key": hashlib.sha256(key).hexdigest() for name, key in keys.items()}
-    manifest = {
-        "format": _FORMAT,
-        "version": 1,
-        "trust_domain": found.trust_domain,
-        "made_at": found.made_at.isoformat(),
-        "incarnation": found.incarnation,
-        "change": found.change,
-        "sha256": digests,
-    }
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
-        _add(tar, _MANIFEST, json.dumps(manifest, indent=1).encode())
-        with database.open("rb") as content:
-            member = tarfile.TarInfo(DATABASE)
-            member.size, member.mode = database.stat().st_size, 0o600
-            tar.addfile(member, content)
-        for name, key in keys.items():
-            _add(tar, f"{KEYS}/{name}.key", key)
-        tar.close()
-        file.flush()
-        os.fsync(descriptor)
+def _unpacked(path: Path, file: BinaryIO, database: Path) -> tuple[Backup, dict[str, bytes]]:
+    """Unpack a backup, and check that its database is whole and is the one in the manifest.
+
+    Raises:
+        Refused: INVALID
+    """
+    try:
+        found, keys = unpack(file, database)
+    except (tarfile.TarError, ValueError, KeyError, OverflowError, RecursionError) as e:
+        raise _not_whole(path, str(e)) from e
+    try:
+        with _told_as(f"restore {path}"):
+            contents = database_file(database).contents()
+    except Refused as refused:
+        if refused.kind is not Kind.INVALID:
+            raise
+        raise _not_whole(path, refused.detail) from refused
+    named = (found.trust_domain, found.incarnation, found.change)
+    if named != (contents.trust_domain, contents.incarnation, contents.change):
+        raise _not_whole(path, "its database is not the one that its manifest names")
+    lacking = sorted(name for name, is_needed in contents.keys.items() if is_needed and f"{name}.key" not in keys)
+    if lacking:
+        raise _not_whole(path, f"the key of the authority that signs is missing, {lacking[0]}")
+    return found, keys
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(content), 0o600
-    tar.addfile(member, io.BytesIO(content))
+def _not_whole(path: Path, reason: str) -> Refused:
+    return Refused(Kind.INVALID, f"backup {path}: damaged or incomplete: {reason}", hint="restore an earlier backup")
 
 
-def _unpack(file: BinaryIO, database: Path) -> tuple[Backup, dict[str, bytes]]:
-    """Read a backup whole: its database to that path, its keys into memory; every name and every digest is looked at."""
-    keys: dict[str, bytes] = {}
-    seen: dict[str, str] = {}
-    with tarfile.open(fileobj=file, mode="r|") as tar:
-        members = iter(tar)
-        manifest = _manifest(tar, next(members, None))
-        for member in members:
-            if member.type != tarfile.REGTYPE or not _MEMBER.fullmatch(member.name) or member.name in seen:
-                raise ValueError(f"expected {DATABASE} and keys, found {member.name[:80]!r}")
-            if member.name == DATABASE:
-                seen[DATABASE] = _write_database(tar, member, database)
-            else:
-                content = _content(tar, member, _MAX_KEY_BYTES)
-                seen[member.name] = hashlib.sha256(content).hexdigest()
-                keys[member.name.removeprefix(f"{KEYS}/")] = content
-    if seen != manifest["sha256"] or DATABASE not in seen:
-        raise ValueError("expected the members and digests that its manifest names, found others")
-    return (
-        Backup(
-            trust_domain=str(manifest["trust_domain"]),
-            made_at=datetime.fromisoformat(str(manifest["made_at"])),
-            incarnation=str(manifest["incarnation"]),
-            change=int(str(manifest["change"])),
-            keys=len(keys),
-        ),
-        keys,
+def _check_keys(state_dir: Path, keys: Mapping[str, bytes]) -> None:
+    """Refuse a directory with keys that are not the backup's. The backup's own may be there from a restore that was killed.
+
+    Raises:
+        Refused: EXISTS
+    """
+    for left in (state_dir / KEYS).glob("*"):
+        if _LEFT_OF_KEY.fullmatch(left.name):
+            left.unlink()
+        elif left.name not in keys or read_private(left, max_bytes=MAX_KEY_BYTES) != keys[left.name]:
+            raise _not_clear(state_dir, left)
+
+
+def _not_clear(state_dir: Path, left: Path) -> Refused:
+    return Refused(
+        Kind.EXISTS,
+        f"state_dir: expected one without a database and keys, found {left}",
+        hint=f"move {state_dir} away, or use a different state_dir",
     )
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open a backup that nobody else may have written: what is in it will be believed."""
+    """Open a backup that nobody else can have written, because we will trust its content."""
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    except OSError as e:  # a directory, too: fdopen does not take one
+        with own_way(path) as way:
+            file = os.fdopen(os.open(f"/proc/self/fd/{way}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as e:  # also for a directory, which fdopen refuses
         raise Refused(
             Kind.NOT_FOUND if isinstance(e, FileNotFoundError) else Kind.INVALID,
             f"backup {path}: {(e.strerror or str(e)).lower()}",
-            hint="name a file that cognomen issuer backup wrote, and that this user may read",
+            hint="name a file that cognomen issuer backup wrote and that this user may read",
         ) from e
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
@@ -280,44 +284,5 @@ def _opened(path: Path) -> BinaryIO:
     raise Refused(
         Kind.INVALID,
         f"backup {path}: expected {complaint}, found uid {found.st_uid}, mode {stat.filemode(found.st_mode)}",
-        hint="if you trust what is in it: copy it, and chmod 600 the copy",
+        hint="if you trust its content: copy it, and chmod 600 the copy",
     )
-
-
-def _manifest(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> dict[str, object]:
-    if member is None or member.name != _MANIFEST or not member.isreg():
-        raise ValueError(f"expected {_MANIFEST} first, found another")
-    found = json.loads(_content(tar, member, _MAX_MANIFEST_BYTES))
-    if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (_FORMAT, 1):
-        raise ValueError(f"expected the format {_FORMAT} 1, found another")
-    return found
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int) -> bytes:
-    if member.size > most:
-        raise ValueError(f"{member.name}: expected at most {most} bytes, found {member.size}")
-    return b"".join(_chunks(tar, member))
-
-
-def _write_database(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
-    if member.size > _MAX_DATABASE_BYTES:
-        raise ValueError(f"{member.name}: expected at most {_MAX_DATABASE_BYTES} bytes, found {member.size}")
-    digest = hashlib.sha256()
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-        for chunk in _chunks(tar, member):
-            digest.update(chunk)
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _chunks(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
-    content = tar.extractfile(member)
-    while content is not None and (chunk := content.read(_CHUNK)):
-        yield chunk
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """The issuer's configuration: every key, its default and its bounds.
 
-How a file and flags become this struct is decided in cognomen/daemon/config; what the TTLs mean in issuer/decisions/profile.
+cognomen/daemon/config makes this struct from a file and flags; issuer/decisions/profile defines what the TTLs mean.
 """
 
 from datetime import timedelta
@@ -10,10 +10,13 @@ from pathlib import Path
 import msgspec
 
 from cognomen.daemon.config import check_loopback, format_duration
-from svid.entry import MAX_TTL
+from cognomen.daemon.plugins import Settings
+from cognomen.protocol.addresses import host_and_port
+from cognomen.protocol.entry import MAX_TTL
+from cognomen.protocol.errors import Kind, Refused
 from svid.spiffeid import TrustDomain
 
-__all__ = ["MAX_INVITE_TTL", "IssuerConfig", "KeyManagerChoice", "OnClone"]
+__all__ = ["MAX_INVITE_TTL", "DatastoreChoice", "IssuerConfig", "OnClone"]
 
 MAX_INVITE_TTL = timedelta(days=1)
 
@@ -21,46 +24,54 @@ _EVERY_INTERFACE = {"0.0.0.0", "[::]"}  # noqa: S104 - recognised, not bound
 _MAX_RETURN_WINDOW = timedelta(days=365)
 _MAX_RESERVE_MIB = 64 * 1024
 _MOST_SVIDS = 1_000_000_000
-_LEAST_BURST = 10  # at least one JWT-SVID with as many audiences as one may have
+_LEAST_BURST = 10  # enough for one JWT-SVID with the most audiences that it may have
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
 
 
-class KeyManagerChoice(StrEnum):
-    """Where the authorities' private keys live."""
+_IN_MEMORY = "memory"  # the key manager that keeps nothing
 
-    DISK = "disk"
-    MEMORY = "memory"  # a new authority at every start: for tests
+
+class DatastoreChoice(StrEnum):
+    """Where the issuer stores its data."""
+
+    SQLITE = "sqlite"
+    MEMORY = "memory"  # a new trust domain at every start: for tests
 
 
 class OnClone(StrEnum):
-    """What becomes of a node whose replaced SVID is shown again, beside its refusal."""
+    """What happens to a node whose replaced SVID is shown again, besides the refusal."""
 
     ALARM = "alarm"
     BAN = "ban"
 
 
 class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an issuer is told when it starts.
+    """The settings with which an issuer starts.
 
     Args:
-        state_dir: the database and the keys, 0700.
+        state_dir: the directory of the database and the keys, mode 0700.
+        datastore: a file in state_dir, or memory; data in memory ends with the process, and the keys must do the same.
         node_address: host:port to listen on for attested nodes; port 0: any free one.
         join_address: host:port to listen on for joiners.
-        advertised_node_address: what an invite says; empty: the address bound, which must then be one that nodes can name.
+        advertised_node_address: the address in an invite; empty: the address bound, which must then be one that nodes can use.
         advertised_join_address: as above.
-        return_window: how long after the end of its SVID a node may return by its key; 0s: never.
-        on_clone: what becomes of a node whose replaced SVID is shown again: `alarm`, or `ban`, with which a stolen old SVID puts it out.
-        authority_spread: how long an authority stands in the bundle before it signs.
-        audit_checkpoint_file: where signed checkpoints of the audit chain are added, a line each; empty: nowhere.
-        health_address: host:port of loopback for /live, /ready and /metrics; empty: nowhere.
-        disk_reserve_mib: room kept beside the database for removing entries and nodes on a full disk, in MiB; 0: none.
+        key_manager, upstream_authority: the name of an installed one.
+        node_attestors: the names of those that let nodes in, separated by commas.
+        plugins: tables of settings, by the key that names a plugin and by its name.
+        return_window: how long after its SVID expired a node may return with its key; 0s: never.
+        on_clone: what happens to a node whose replaced SVID is shown again: `alarm`, or `ban`, which lets a stolen old SVID shut it out.
+        authority_spread: how long an authority is in the bundle before it signs.
+        audit_checkpoint_file: where to append signed checkpoints of the audit chain, one per line; empty: nowhere.
+        health_address: host:port on loopback for /live, /ready and /metrics; empty: nowhere.
+        disk_reserve_mib: space kept beside the database for removing entries and nodes on a full disk, in MiB; 0: none.
         entry_svids_per_second: how many SVIDs of each kind an entry gets on one node in the long run; each is about 1 kB in the store.
-        entry_svids_burst: how many at once, after a rest.
+        entry_svids_burst: how many it gets at once after a pause.
         node_svids_per_second: how many all entries of a node get together.
-        node_svids_burst: how many at once, after a rest.
+        node_svids_burst: how many they get at once after a pause.
 
     Raises:
-        ValueError: a duration or a number out of its bounds, or an address missing, by name.
+        ValueError: a duration or a number is out of its bounds, or an address is missing; it names the key.
+        Refused: INVALID if only one of datastore and keys outlives the process.
     """
 
     trust_domain: TrustDomain
@@ -70,7 +81,11 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     join_address: str = "127.0.0.1:8444"
     advertised_node_address: str = ""
     advertised_join_address: str = ""
-    key_manager: KeyManagerChoice = KeyManagerChoice.DISK
+    datastore: DatastoreChoice = DatastoreChoice.SQLITE
+    key_manager: str = "disk"
+    node_attestors: str = "join_token"
+    upstream_authority: str = "self_signed"
+    plugins: Settings = msgspec.field(default_factory=dict)
     x509_svid_ttl: timedelta = timedelta(hours=1)
     jwt_svid_ttl: timedelta = timedelta(minutes=5)
     node_svid_ttl: timedelta = timedelta(hours=1)
@@ -91,6 +106,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     node_svids_burst: int = 200_000
 
     def __post_init__(self) -> None:
+        _check_lives(self.datastore, self.key_manager)
         for name in ("x509_svid_ttl", "jwt_svid_ttl", "node_svid_ttl", "issuer_svid_ttl"):
             _check_duration(name, getattr(self, name), MAX_TTL)
         if self.return_window:
@@ -108,11 +124,41 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.health_address:
             check_loopback("health_address", self.health_address)
         for name in ("node_address", "join_address"):
+            _check_address(name, getattr(self, name), least_port=0)
+            if advertised := getattr(self, f"advertised_{name}"):
+                _check_address(f"advertised_{name}", advertised, least_port=1)
             host = getattr(self, name).rpartition(":")[0]
             if host in _EVERY_INTERFACE and not getattr(self, f"advertised_{name}"):
                 raise ValueError(
                     f"advertised_{name}: expected host:port that nodes can reach, because {name} is {host}"
                 )
+
+
+def _check_address(name: str, address: str, *, least_port: int) -> None:
+    try:
+        _, port = host_and_port(address)
+    except ValueError as e:
+        raise ValueError(f"{name}: {e}") from e
+    if port < least_port:
+        raise ValueError(f"{name}: expected a port of {least_port} to 65535, found {port}")
+
+
+def _check_lives(datastore: DatastoreChoice, key_manager: str) -> None:
+    """Check that both store and keys outlive the process, or neither does: each refers to the other."""
+    if datastore is DatastoreChoice.MEMORY and key_manager != _IN_MEMORY:
+        raise Refused(
+            Kind.INVALID,
+            f"key_manager: expected memory, because datastore is memory, found {key_manager}",
+            hint="each start would leave keys behind that no store knows, and that nobody can use or retire;"
+            ' set key_manager = "memory", or datastore = "sqlite"',
+        )
+    if datastore is not DatastoreChoice.MEMORY and key_manager == _IN_MEMORY:
+        raise Refused(
+            Kind.INVALID,
+            f"key_manager: expected one that keeps its keys, because datastore is {datastore}, found memory",
+            hint="the store would name authorities whose keys were lost with the process, and the issuer could not start again;"
+            ' set key_manager = "disk", or datastore = "memory"',
+        )
 
 
 def _check_allowance(name: str, per_second: int, burst: int) -> None:

@@ -1,6 +1,6 @@
-"""Release what is on record: sign it by the authority it was recorded for, lint it, and say in the ledger what became of it.
+"""Release what was recorded: sign it with the authority that it was recorded for, lint it, and note the outcome in the ledger.
 
-The one way from a decision to a credential. How drafts get on record: issuer/recording; how a signature is made: issuer/signing.
+This is the only way from a decision to a credential. issuer/recording records drafts; issuer/signing makes signatures.
 """
 
 import asyncio
@@ -11,11 +11,13 @@ from typing import TypeVar
 
 from cryptography import x509
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.plugincalls import PluginCalls
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Transaction
-from issuer.decisions.audit import CredentialKind, CredentialState
 from issuer.decisions.authority import Authority
 from issuer.decisions.crl import CRLDraft
+from issuer.decisions.ledger import CredentialKind, CredentialState
+from issuer.decisions.lint import lint_ca
 from issuer.decisions.profile import CADraft, Draft, JWTDraft, X509Draft
 from issuer.keymanager.port import KeyManager
 from issuer.metrics import Metrics
@@ -32,45 +34,52 @@ SignedT = TypeVar("SignedT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuance:
-    """Signs, with the authorities' signers held ready: loaded at their first signature, kept after it.
+    """Signs, and keeps each authority's signer loaded from its first signature on.
 
     Args:
-        later: has a small write done soon, which may be lost or done twice: `intended` counts as issued.
+        later: does a small write soon, which may be lost or done twice: `intended` counts as issued.
 
     Raises:
-        Refused: INTERNAL when lint finds fault, UNAVAILABLE when the key cannot be had; nothing is released then.
+        Refused: INTERNAL when lint finds a fault of ours, UNAVAILABLE when the key is not available or the upstream authority fails;
+            nothing is released then.
     """
 
     keys: KeyManager
     upstream: UpstreamAuthority
     later: Callable[[Callable[[Transaction], None]], None]
     metrics: Metrics
+    upstream_seconds: float = 20.0  # less than an operator's command waits
+    calls: PluginCalls = field(default_factory=PluginCalls)
     _x509: dict[KeyID, X509Signer] = field(default_factory=dict)
     _jwt: dict[KeyID, JWTSigner] = field(default_factory=dict)
 
-    async def release_x509(self, recorded: Sequence[Recorded[X509Draft]]) -> Sequence[bytes]:
-        """Sign X509-SVIDs of one authority and one kind; DER, in order."""
-        return await self._release(recorded, self._sign_x509(recorded))
+    async def release_x509(self, recorded: Sequence[Recorded[X509Draft]]) -> Sequence[tuple[bytes, ...]]:
+        """Sign X509-SVIDs of one authority and one kind, in order.
+
+        Shape: for each, DER, the leaf first, then the chain up to below the root.
+        """
+        leaves = await self._release(recorded, self._sign_x509(recorded))
+        return [(leaf, *one.authority.chain) for leaf, one in zip(leaves, recorded, strict=True)]
 
     async def release_jwt(self, recorded: Sequence[Recorded[JWTDraft]]) -> Sequence[str]:
         """Sign JWT-SVIDs of one authority, in order."""
         return await self._release(recorded, self._sign_jwt(recorded))
 
     async def release_ca(self, recorded: Recorded[CADraft], key: SigningKey) -> SignedCA:
-        """Have the certificate of an authority signed for its key."""
+        """Have an authority's certificate signed for its key."""
         return await self._release([recorded], self._sign_ca(recorded, key))
 
     async def load(self, authority: Authority) -> None:
-        """Have the signer of an X.509 authority ready, before anything that it is to sign goes on record."""
+        """Load the signer of an X.509 authority before anything that it should sign is recorded."""
         await self._x509_signer(authority)
 
     async def release_crl(self, recorded: OnRecord[CRLDraft]) -> bytes:
-        """Sign a revocation list, in a thread: a long one would keep everybody else waiting."""
+        """Sign a revocation list, in a thread, because a long one would make everybody else wait."""
         signer = await self._x509_signer(recorded.authority)
         return await asyncio.to_thread(signer.sign_crl, recorded)
 
     async def destroy(self, key_id: KeyID) -> None:
-        """Destroy a key, and forget its signer: nothing is signed by it any more."""
+        """Destroy a key and forget its signer, so that it signs nothing any more."""
         self._x509.pop(key_id, None)
         self._jwt.pop(key_id, None)
         await self.keys.delete(key_id)
@@ -116,7 +125,19 @@ class Issuance:
         return await sign_many(signer.sign, recorded)
 
     async def _sign_ca(self, recorded: Recorded[CADraft], key: SigningKey) -> SignedCA:
-        return await self.upstream.sign_ca(recorded.spend(key.id), key)
+        draft = recorded.spend(key.id)
+        plugin = f"upstream authority {type(self.upstream).__name__}"
+        try:
+            async with asyncio.timeout(self.upstream_seconds):
+                with self.calls.calling(plugin):
+                    signed: object = await self.upstream.sign_ca(draft, key)
+        except TimeoutError as e:
+            detail = f"upstream authority: no answer within {self.upstream_seconds:g} s"
+            raise Refused(Kind.UNAVAILABLE, detail, hint="is it reachable?") from e
+        if not isinstance(signed, SignedCA):
+            raise Refused(Kind.UNAVAILABLE, f"{plugin}: expected a SignedCA, found {type(signed).__name__}")
+        lint_ca(signed.chain, signed.roots, draft, key=key.public_key)
+        return signed
 
     async def _key(self, authority: Authority) -> SigningKey:
         try:
@@ -124,12 +145,12 @@ class Issuance:
         except Refused as refused:
             hint = refused.hint or "was the store restored without the keys? restore both from one backup"
             raise Refused(
-                Kind.UNAVAILABLE, "authority: its key cannot be had", hint=hint, key=authority.key_id
+                Kind.UNAVAILABLE, "authority: its key is not available", hint=hint, key=authority.key_id
             ) from refused
 
 
 async def has_key(keys: KeyManager, authority: Authority) -> bool:
-    """Whether the key is there that the bundle speaks of: an authority whose key is gone is not let sign."""
+    """Whether the key in the authority's row is there: an authority whose key is gone may not sign."""
     try:
         key = await keys.get(authority.key_id)
     except Refused as refused:

@@ -1,67 +1,92 @@
 """Open an issuer's doors and run it.
 
-What a key of the configuration means: config. How tasks are supervised: cognomen/daemon/supervisor.
+config defines the configuration keys; cognomen/daemon/supervisor supervises the tasks.
 """
 
 import asyncio
 import contextlib
-import secrets
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from google.protobuf.descriptor_pool import Default
 
-from cognomen.daemon import gate, unixrpc
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.health import Health, HealthState
-from cognomen.daemon.privatefile import private_directory
-from cognomen.daemon.reflection import Reflection
+from cognomen.daemon.socketwatch import SocketWatch
 from cognomen.daemon.supervisor import Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
-from cognomen.daemon.webserver import serve_pages
+from cognomen.daemon.waiting import UntilSet
+from cognomen.daemon.webserver import check_address_free, serve_pages
+from cognomen.gate import gate, unixrpc
+from cognomen.gate.caller import Caller
+from cognomen.gate.health import Health, HealthState
+from cognomen.gate.listening import check_free
+from cognomen.gate.reflection import Reflection
+from cognomen.process.privatefile import check_private_directory, private_directory
 from cognomen.wire.pb import admin_pb2
-from issuer.api.admin import AdminFlows, AdminService
-from issuer.api.doors import DoorCredentials, bind, join_server, node_server
+from issuer.adapters import make_adapters
+from issuer.api.admin.part import AdminFlows
+from issuer.api.admin.service import AdminService
+from issuer.api.crowd import KnownAddresses
+from issuer.api.doors import DoorCredentials, join_front, join_server, node_front, node_server
+from issuer.api.front import Front, check_addresses_free
 from issuer.api.join import JoinService
+from issuer.api.joinroom import JoinRoom
 from issuer.api.node import NodeService
 from issuer.api.status import translate
 from issuer.config import IssuerConfig
 from issuer.decisions.budget import Allowance
+from issuer.decisions.identity import IssuerIdentity
 from issuer.flows.admit_call import AdmitCall
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.create_invite import CreateInvite
-from issuer.flows.issue_node_svid import IssueNodeSVID
 from issuer.flows.issue_svids import IssueSVIDs
-from issuer.flows.keep_budgets import MintBudgets
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.readmit_node import ReadmitNode
-from issuer.flows.renew_issuer_svid import IssuerIdentity, RenewIssuerSVID
+from issuer.flows.renew_issuer_svid import RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
-from issuer.nodeattestor.join_token import JoinToken
+from issuer.flows.watch_store import WatchStore
+from issuer.keepers.budgets import MintBudgets
+from issuer.keepers.node_svids import NodeSVIDs
+from issuer.nodeattestor.join_token import NAME as JOIN_TOKEN
 from issuer.parts import Parts, checkpoints_of, open_parts, tasks_of
 from issuer.web.health import health_pages
+from svid.clock import SystemClock
 
 __all__ = ["Bound", "run"]
 
 log = structlog.get_logger(__name__)
 
-_STOP_SECONDS = 0.5  # for calls in flight; feeds never end by themselves
+_STOP_SECONDS = 0.5  # for calls in flight; feeds never end on their own
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
+_ADMIN_MODE = 0o600
 _ADMIN_LIMITS = gate.Limits(message_bytes=64 * 1024 * 1024, connections_per_uid=64, connections=64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """Where the doors listen: host:port each, ports as the system chose them."""
+    """Where the doors listen, each as host:port, with ports as the system chose them."""
 
     node_address: str
     join_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Doors:
+    """The open doors.
+
+    Args:
+        health: what the admin socket says about us.
+        tasks: what runs behind them, and renews what they show.
+    """
+
+    bound: Bound
+    health: HealthState
+    tasks: Sequence[Task]
 
 
 async def run(
@@ -71,53 +96,85 @@ async def run(
     stop: asyncio.Event | None = None,
     systemd: Systemd | None = None,
 ) -> None:
-    """Run an issuer until it is told to stop.
+    """Run an issuer until it is asked to stop.
 
     Args:
         ready: called once, when all doors are open.
-        stop: whoever sets it ends the issuer; None: SIGTERM and SIGINT do.
-        systemd: who is told, and may hold the admin socket; None: nobody.
+        stop: setting it stops the issuer; None: SIGTERM and SIGINT stop it.
+        systemd: receives notifications, and may hold the admin socket; None: there is none.
 
     Raises:
-        Refused: what keeps it from starting: an address that is taken, a state directory that others read, a store it cannot open.
+        Refused: what keeps it from starting: an adapter that cannot be made, an address that is taken, a state directory that others can
+            read, a store it cannot open; or UNAVAILABLE when the store's files were taken away while it ran.
     """
+    clock = SystemClock()
+    adapters = make_adapters(config, clock)  # before we heed signals: they end an adapter that does not come back
     async with contextlib.AsyncExitStack() as leaving:
         if stop is None:
             stop = asyncio.Event()
             leaving.enter_context(stop_on_signals(stop))
-        parts = await open_parts(config, leaving)
-        checkpoints = checkpoints_of(parts)
-        leaving.push_async_callback(checkpoints.attempt)  # the last one, of all that was decided
-        leaving.push_async_callback(parts.refusals.write_owed)
-        credentials, own_svid = await _open_credentials(parts)
-        bound = await _open_network_doors(parts, credentials, leaving)
         systemd = systemd or Systemd()
-        health = await _open_admin_door(parts, bound, credentials[0], leaving, systemd)
-        systemd.check_taken()
-        health.set_serving(serving=True)
+        held = _check_places(config, systemd)
+        doors: _Doors | None = None
+        with UntilSet(stop):  # an upstream authority may take its time
+            parts = await open_parts(config, adapters, clock, leaving)
+            doors = await _open_doors(parts, held, leaving)
+        if doors is None:
+            log.info("issuer stopped before it had started")
+            return
+        bound = doors.bound
+        doors.health.set_serving(serving=True)
         log.info(
             "issuer started", trust_domain=str(config.trust_domain), node=bound.node_address, join=bound.join_address
         )
         ready(bound)
         systemd.ready()
-        watchdog = Task(name="watchdog", run=partial(systemd.run_watchdog, parts.clock))
-        await parts.supervisor.run([own_svid, watchdog, *tasks_of(parts, checkpoints)], stop=stop)
+        watchdog = Task(name="watchdog", run=partial(systemd.run_watchdog, clock))
+        watch = WatchStore(datastore=parts.datastore, around=parts.around, stop=stop.set)
+        watching = Task(name="files of the datastore", run=watch.run, pulse=watch.pulse)
+        await parts.supervisor.run([*doors.tasks, watchdog, watching], stop=stop)
         systemd.stopping()
-        health.set_serving(serving=False)
+        doors.health.set_serving(serving=False)
         log.info("issuer stopping")
+        watch.check()
+
+
+def _check_places(config: IssuerConfig, systemd: Systemd) -> socket.socket | None:
+    """Refuse places that we could not use, before anything is created: a refusal must leave no state and no keys behind.
+
+    Returns:
+        The admin socket, if systemd holds it.
+    """
+    check_addresses_free({"join_address": config.join_address, "node_address": config.node_address})
+    check_address_free("health_address", config.health_address)
+    held = systemd.take(config.admin_socket)
+    systemd.check_taken()
+    if held is not None:
+        return gate.listen(config.admin_socket, _ADMIN_MODE, held=held)
+    check_private_directory(config.admin_socket.parent)
+    check_free(config.admin_socket)
+    return None
+
+
+async def _open_doors(parts: Parts, held: socket.socket | None, leaving: contextlib.AsyncExitStack) -> _Doors:
+    checkpoints = checkpoints_of(parts)
+    leaving.push_async_callback(checkpoints.attempt)  # the last checkpoint covers everything that was decided
+    leaving.push_async_callback(parts.refusals.write_owed)
+    credentials, own_svid = await _open_credentials(parts)
+    bound = await _open_network_doors(parts, credentials, leaving)
+    health, watch = await _open_admin_door(parts, bound, credentials[0], leaving, held)
+    looking = Task(name="admin socket", run=watch.run, pulse=watch.pulse)
+    return _Doors(bound=bound, health=health, tasks=[own_svid, looking, *tasks_of(parts, checkpoints)])
 
 
 async def _open_credentials(parts: Parts) -> tuple[Sequence[DoorCredentials], Task]:
-    """The issuer's own SVID as the join door and the node door present it, and the task that keeps it so."""
+    """The issuer's own SVID as the join door and the node door present it, and the task that renews it."""
     renew = RenewIssuerSVID(
         datastore=parts.datastore,
         issuance=parts.issuance,
-        clock=parts.clock,
+        around=parts.around,
         trust_domain=parts.config.trust_domain,
         ttl=parts.config.issuer_svid_ttl,
-        jitter=secrets.SystemRandom().random,
-        troubles=parts.troubles,
-        metrics=parts.metrics,
     )
     identity = await renew()
     credentials = [DoorCredentials(identity, demand_client_certificate=demand) for demand in (False, True)]
@@ -132,9 +189,9 @@ async def _open_credentials(parts: Parts) -> tuple[Sequence[DoorCredentials], Ta
 async def _open_network_doors(
     parts: Parts, credentials: Sequence[DoorCredentials], leaving: contextlib.AsyncExitStack
 ) -> Bound:
-    node_svids = IssueNodeSVID(
+    node_svids = NodeSVIDs(
         issuance=parts.issuance,
-        clock=parts.clock,
+        around=parts.around,
         trust_domain=parts.config.trust_domain,
         ttl=parts.config.node_svid_ttl,
     )
@@ -142,29 +199,35 @@ async def _open_network_doors(
         datastore=parts.datastore,
         refusals=parts.refusals,
         clones=parts.clones,
-        clock=parts.clock,
+        around=parts.around,
         trust_domain=parts.config.trust_domain,
     )
-    join = join_server(_join_service(parts, node_svids))
-    node = node_server(_node_service(parts, node_svids), admit)
+    known = KnownAddresses()
+    join_door = join_front(credentials[0], known, parts.around.metrics)
+    node_door = node_front(credentials[1], known, parts.around.metrics)
+    joins = _join_service(parts, node_svids, JoinRoom(known), join_door)
+    join = join_server(joins, join_door.proof, parts.refusals)
+    node = node_server(_node_service(parts, node_svids), admit, node_door, parts.refusals)
+    for front in (join_door, node_door):
+        leaving.callback(front.close)
     bound = Bound(
-        join_address=bind(join, parts.config.join_address, credentials[0], key="join_address"),
-        node_address=bind(node, parts.config.node_address, credentials[1], key="node_address"),
+        join_address=join_door.bind(join, parts.config.join_address, key="join_address"),
+        node_address=node_door.bind(node, parts.config.node_address, key="node_address"),
     )
-    for server in (join, node):
+    for server, front in ((join, join_door), (node, node_door)):
         await server.start()
+        front.start()
         leaving.push_async_callback(server.stop, _STOP_SECONDS)
     return bound
 
 
-def _join_service(parts: Parts, node_svids: IssueNodeSVID) -> JoinService:
-    join_token = JoinToken()
+def _join_service(parts: Parts, node_svids: NodeSVIDs, room: JoinRoom, door: Front) -> JoinService:
     attest = AttestNode(
         datastore=parts.datastore,
-        attestors={join_token.name: join_token},
+        attestors=parts.node_attestors,
         node_svids=node_svids,
         refusals=parts.refusals,
-        clock=parts.clock,
+        around=parts.around,
         trust_domain=parts.config.trust_domain,
     )
     readmit = ReadmitNode(
@@ -172,95 +235,113 @@ def _join_service(parts: Parts, node_svids: IssueNodeSVID) -> JoinService:
         node_svids=node_svids,
         refusals=parts.refusals,
         clones=parts.clones,
-        clock=parts.clock,
+        around=parts.around,
         trust_domain=parts.config.trust_domain,
         window=parts.config.return_window,
     )
-    return JoinService(attest, readmit, parts.datastore, parts.config.trust_domain)
+    return JoinService(attest, readmit, parts.queries, room, door.address)
 
 
-def _node_service(parts: Parts, node_svids: IssueNodeSVID) -> NodeService:
+def _node_service(parts: Parts, node_svids: NodeSVIDs) -> NodeService:
     config = parts.config
     budgets = MintBudgets(
         entry=Allowance(burst=config.entry_svids_burst, per_second=config.entry_svids_per_second),
         node=Allowance(burst=config.node_svids_burst, per_second=config.node_svids_per_second),
-        clock=parts.clock,
+        clock=parts.around.clock,
     )
     svids = IssueSVIDs(
         datastore=parts.datastore,
         issuance=parts.issuance,
         budgets=budgets,
         refusals=parts.refusals,
-        clock=parts.clock,
+        around=parts.around,
         trust_domain=config.trust_domain,
         x509_ttl=config.x509_svid_ttl,
         jwt_ttl=config.jwt_svid_ttl,
-        metrics=parts.metrics,
     )
     return NodeService(
         feed=parts.feed,
         svids=svids,
         renew=RenewNode(datastore=parts.datastore, node_svids=node_svids, refusals=parts.refusals),
-        clock=parts.clock,
+        clock=parts.around.clock,
     )
 
 
 async def _open_admin_door(
-    parts: Parts, bound: Bound, credentials: DoorCredentials, leaving: contextlib.AsyncExitStack, systemd: Systemd
-) -> HealthState:
+    parts: Parts,
+    bound: Bound,
+    credentials: DoorCredentials,
+    leaving: contextlib.AsyncExitStack,
+    held: socket.socket | None,
+) -> tuple[HealthState, SocketWatch]:
     config = parts.config
     observe = ObserveIssuer(
         trust_domain=config.trust_domain,
-        started_at=parts.clock.now(),
-        clock=parts.clock,
+        started_at=parts.around.clock.now(),
+        around=parts.around,
         datastore=parts.datastore,
-        feed=parts.feed,
-        rotate=parts.rotate,
+        watch=parts.watch,
+        outlook=parts.outlook,
         guard=parts.guard,
         deferred=parts.deferred,
+        feeds=lambda: parts.feed.open,
         svid=lambda: credentials.presented,
-        troubles=parts.troubles,
-        metrics=parts.metrics,
+        damage=lambda: parts.check_store.damage,
     )
-    flows = AdminFlows(
-        datastore=parts.datastore,
-        clock=parts.clock,
+    flows = _admin_flows(parts, bound, observe)
+    health = HealthState(_ADMIN)
+    watch = SocketWatch(
+        config.admin_socket,
+        "admin socket",
+        hint="restart the issuer",
+        clock=parts.around.clock,
+        troubles=parts.around.troubles,
+    )
+
+    def failing() -> Sequence[str]:
+        return [*parts.supervisor.failing(), *watch.missing()]
+
+    pages = serve_pages(health_pages(observe, health, failing), "health_address", config.health_address)
+    await leaving.enter_async_context(pages)
+
+    def services(caller: Caller) -> Sequence[unixrpc.Service]:
+        served: list[unixrpc.Service] = [AdminService(flows, caller), Health(health)]
+        return [*served, Reflection(served)]
+
+    if held is None:
+        private_directory(config.admin_socket.parent)
+    listener = gate.listen(config.admin_socket, _ADMIN_MODE, held=held)
+    await leaving.enter_async_context(unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate))
+    return health, watch
+
+
+def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlows:
+    config = parts.config
+    return AdminFlows(
+        queries=parts.queries,
+        clock=parts.around.clock,
         invites=CreateInvite(
             datastore=parts.datastore,
-            clock=parts.clock,
+            around=parts.around,
             trust_domain=config.trust_domain,
             join_address=config.advertised_join_address or bound.join_address,
             node_address=config.advertised_node_address or bound.node_address,
             ttl=config.invite_ttl,
+            attestor=JOIN_TOKEN,
         ),
         entries=ChangeEntries(
             datastore=parts.datastore,
-            clock=parts.clock,
+            around=parts.around,
             trust_domain=config.trust_domain,
-            watch=parts.feed.watch,
-            metrics=parts.metrics,
+            node_attestors=tuple(parts.node_attestors),
+            watch=parts.watch,
         ),
-        nodes=ManageNodes(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
+        nodes=ManageNodes(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         feed=parts.feed,
         authorities=parts.authorities,
-        revoke=Revoke(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
-        enforcement=AwaitEnforcement(datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch),
+        revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),
+        enforcement=AwaitEnforcement(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         guard=parts.guard,
         observe=observe,
         trust_domain=config.trust_domain,
     )
-    health = HealthState(_ADMIN)
-    pages = serve_pages(
-        health_pages(observe, health, parts.supervisor.failing), "health_address", config.health_address
-    )
-    await leaving.enter_async_context(pages)
-
-    def services(caller: Caller) -> Sequence[unixrpc.Service]:
-        return [AdminService(flows, caller), Health(health), Reflection([_ADMIN], Default())]
-
-    held = systemd.take(config.admin_socket)
-    if held is None:
-        private_directory(config.admin_socket.parent)
-    listener = gate.listen(config.admin_socket, 0o600, held=held)
-    await leaving.enter_async_context(unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate))
-    return health

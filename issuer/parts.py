@@ -1,42 +1,50 @@
-"""Make the parts that doors and tasks of an issuer share, as its configuration chooses them, adapters included."""
+"""Make the parts that the doors and tasks of an issuer share, as its configuration says.
 
+adapters makes the plugins, and stores chooses the datastore's adapter.
+"""
+
+import asyncio
 import contextlib
 import secrets
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import structlog
 
-from cognomen.daemon.config import expand_home
-from cognomen.daemon.privatefile import alone_in, private_directory
 from cognomen.daemon.supervisor import Supervisor, Task
 from cognomen.daemon.troubles import Troubles
+from cognomen.process.privatefile import alone_in, private_directory
+from issuer.adapters import Adapters
 from issuer.backup import DATABASE, KEYS
-from issuer.checkpointsink.file import FileSink
 from issuer.checkpointsink.port import CheckpointSink
-from issuer.checkpointsink.syslog import SyslogSink
-from issuer.config import IssuerConfig, KeyManagerChoice
-from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.config import DatastoreChoice, IssuerConfig
+from issuer.datastore.port import Datastore
 from issuer.decisions.restoration import forgotten
-from issuer.flows.answer_clones import AnswerClones
-from issuer.flows.audit_refusals import AuditRefusals
 from issuer.flows.command_authorities import CommandAuthorities
-from issuer.flows.defer_writes import DeferWrites
 from issuer.flows.feed_attestors import FeedAttestors
-from issuer.flows.guard_clock import GuardClock
 from issuer.flows.prune import Prune
 from issuer.flows.publish_crl import PublishCRLs
 from issuer.flows.relieve_authorities import RelieveAuthorities
-from issuer.flows.rotate_authority import RotateAuthority, RotationPolicy
+from issuer.flows.rotate_authority import RotateAuthority
 from issuer.flows.supersede import EndSuperseded
-from issuer.flows.watch_enforcement import WatchEnforcement
+from issuer.flows.watch_store import CheckStore
 from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.issuance import Issuance
-from issuer.keymanager.disk import DiskKeyManager
-from issuer.keymanager.memory import MemoryKeyManager
+from issuer.keepers.authority_outlook import AuthorityOutlook, RotationPolicy
+from issuer.keepers.clock_guard import ClockGuard
+from issuer.keepers.clone_alarm import CloneAlarm
+from issuer.keepers.deferred_writes import DeferredWrites
+from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.keepers.refusal_record import RefusalRecord
 from issuer.keymanager.port import KeyManager
 from issuer.metrics import Metrics
-from issuer.upstream.self_signed import SelfSigned
-from svid.clock import Clock, SystemClock
+from issuer.nodeattestor.port import NodeAttestor
+from issuer.queries import Queries
+from issuer.recovery import check_database, check_rows
+from issuer.stores import open_in_memory, open_on_disk
+from issuer.surroundings import Surroundings
+from svid.clock import Clock
 
 __all__ = ["Parts", "checkpoints_of", "open_parts", "tasks_of"]
 
@@ -45,120 +53,148 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What many flows share."""
+    """The parts that many flows share."""
 
     config: IssuerConfig
-    datastore: SQLiteDatastore
+    node_attestors: Mapping[str, NodeAttestor]
+    sinks: Sequence[CheckpointSink]
+    datastore: Datastore
+    queries: Queries
+    keys: KeyManager
     issuance: Issuance
-    clock: Clock
-    guard: GuardClock
+    around: Surroundings
+    guard: ClockGuard
+    watch: EnforcementWatch
     feed: FeedAttestors
+    outlook: AuthorityOutlook
     rotate: RotateAuthority
     authorities: CommandAuthorities
     publish_crls: PublishCRLs
-    troubles: Troubles
-    metrics: Metrics
-    deferred: DeferWrites
-    refusals: AuditRefusals
-    clones: AnswerClones
+    deferred: DeferredWrites
+    refusals: RefusalRecord
+    clones: CloneAlarm
+    check_store: CheckStore
     supervisor: Supervisor
 
 
-async def open_parts(config: IssuerConfig, leaving: contextlib.AsyncExitStack) -> Parts:
-    """Open store and keys, and bring the authorities to where something can be signed."""
-    keys: KeyManager
-    if config.key_manager is KeyManagerChoice.MEMORY:
-        datastore, keys = await SQLiteDatastore.open(None), MemoryKeyManager()
-    else:
-        directory = private_directory(config.state_dir)
-        leaving.enter_context(alone_in(directory, "issuer"))
-        reserve_bytes = config.disk_reserve_mib * 2**20
-        datastore = await SQLiteDatastore.open(directory / DATABASE, reserve_bytes=reserve_bytes)
-        keys = DiskKeyManager(directory / KEYS)
-        if lacking := await datastore.lacking_room():
-            log.warning(
-                "disk full, nothing is issued", reason=lacking, hint="free some space, or lower disk_reserve_mib"
-            )
-    leaving.push_async_callback(datastore.close)
-    clock = SystemClock()
-    guard = GuardClock(datastore=datastore, clock=clock)
-    troubles, metrics = Troubles(clock), Metrics()
-    deferred = DeferWrites(datastore=datastore, clock=clock, troubles=troubles, metrics=metrics)
-    watch = WatchEnforcement(clock=clock, metrics=metrics)
+async def open_parts(
+    config: IssuerConfig, adapters: Adapters, clock: Clock, leaving: contextlib.AsyncExitStack
+) -> Parts:
+    """Open store and keys, and bring the authorities to the point where something can be signed."""
+    metrics, keys = Metrics(), adapters.keys
+    datastore = await _open_state(config, keys, leaving)
+    around = Surroundings(clock=clock, jitter=secrets.SystemRandom().random, troubles=Troubles(clock), metrics=metrics)
+    guard = ClockGuard(datastore=datastore, around=around)
+    deferred = DeferredWrites(datastore=datastore, around=around)
+    watch = EnforcementWatch(around=around)
     feed = FeedAttestors(
-        datastore=datastore, deferred=deferred, watch=watch, clock=clock, trust_domain=config.trust_domain
+        datastore=datastore, deferred=deferred, watch=watch, around=around, trust_domain=config.trust_domain
     )
-    issuance = Issuance(keys=keys, upstream=SelfSigned(), later=deferred.put, metrics=metrics)
+    issuance = Issuance(keys=keys, upstream=adapters.upstream, later=deferred.put, metrics=metrics)
+    outlook = AuthorityOutlook(
+        datastore=datastore,
+        around=around,
+        guard=guard,
+        policy=RotationPolicy(lifetime=config.authority_lifetime, spread=config.authority_spread),
+        watch=watch,
+    )
     rotate = RotateAuthority(
         datastore=datastore,
         issuance=issuance,
-        clock=clock,
-        guard=guard,
+        keys=keys,
+        around=around,
+        outlook=outlook,
         trust_domain=config.trust_domain,
-        policy=RotationPolicy(lifetime=config.authority_lifetime, spread=config.authority_spread),
-        acknowledged=feed.slowest,
-        jitter=secrets.SystemRandom().random,
-        troubles=troubles,
-        metrics=metrics,
     )
     await rotate()
     if lost := await datastore.read(lambda tx: forgotten(tx.changes.restored(), tx.authorities.list())):
         log.warning("store restored from a backup", reason=lost.reason, hint="; ".join(lost.remedy))
-    publish_crls = PublishCRLs(
-        datastore=datastore,
-        issuance=issuance,
-        clock=clock,
-        jitter=secrets.SystemRandom().random,
-        watch=watch,
-        troubles=troubles,
-        metrics=metrics,
-    )
+    publish_crls = PublishCRLs(datastore=datastore, issuance=issuance, around=around, watch=watch)
     await publish_crls.attempt()  # a verifier of lists refuses every certificate of an authority without one
     leaving.push_async_callback(deferred.flush)
     return Parts(
         config=config,
+        node_attestors=adapters.node_attestors,
+        sinks=adapters.sinks,
         datastore=datastore,
+        queries=Queries(datastore, config.trust_domain),
+        keys=keys,
         issuance=issuance,
-        clock=clock,
+        around=around,
         guard=guard,
+        watch=watch,
         feed=feed,
+        outlook=outlook,
         rotate=rotate,
         authorities=CommandAuthorities(
             datastore=datastore,
             issuance=issuance,
-            rotate=rotate,
-            feed=feed,
-            clock=clock,
+            keys=keys,
+            outlook=outlook,
+            watch=watch,
+            bring_forward=rotate,
+            wake=rotate.wake,
+            around=around,
             return_window=config.return_window,
         ),
         publish_crls=publish_crls,
-        troubles=troubles,
-        metrics=metrics,
         deferred=deferred,
-        refusals=AuditRefusals(datastore=datastore, clock=clock, metrics=metrics),
-        clones=AnswerClones(datastore=datastore, clock=clock, watch=watch, troubles=troubles, on_clone=config.on_clone),
-        supervisor=Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts),
+        refusals=RefusalRecord(datastore=datastore, around=around),
+        clones=CloneAlarm(datastore=datastore, around=around, watch=watch, on_clone=config.on_clone),
+        check_store=CheckStore(datastore=datastore, around=around),
+        supervisor=Supervisor(clock=clock, troubles=around.troubles, restarts=metrics.task_restarts),
     )
+
+
+async def _open_state(config: IssuerConfig, keys: KeyManager, leaving: contextlib.AsyncExitStack) -> Datastore:
+    match config.datastore:
+        case DatastoreChoice.MEMORY:
+            return await _opened(open_in_memory(), leaving)
+        case DatastoreChoice.SQLITE:
+            return await _open_directory(config, keys, leaving)
+        case _:
+            assert_never(config.datastore)
+
+
+async def _open_directory(config: IssuerConfig, keys: KeyManager, leaving: contextlib.AsyncExitStack) -> Datastore:
+    directory = private_directory(config.state_dir)
+    leaving.enter_context(alone_in(directory, "issuer"))
+    if check_database(directory):
+        log.info("no earlier issuer here, everything is created anew", state_dir=str(directory))
+    await keys.list()  # opens them: the store looks at what is beside it
+    reserve_bytes = config.disk_reserve_mib * 2**20
+    opening = open_on_disk(directory / DATABASE, reserve_bytes=reserve_bytes, beside=[directory / KEYS])
+    datastore = await _opened(opening, leaving)
+    await check_rows(datastore, keys, directory)
+    if lacking := await datastore.lacking_room():
+        log.warning("disk full, nothing is issued", reason=lacking, hint="free some space, or lower disk_reserve_mib")
+    return datastore
+
+
+async def _opened(opening: Coroutine[None, None, Datastore], leaving: contextlib.AsyncExitStack) -> Datastore:
+    """Open the store; if the start is cancelled meanwhile, its thread goes on, and so the store is closed once it is open."""
+    task = asyncio.create_task(opening)
+
+    async def close() -> None:
+        await asyncio.wait([task])
+        if task.exception() is None:
+            await task.result().close()
+
+    leaving.push_async_callback(close)
+    return await asyncio.shield(task)
 
 
 def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
-    """What goes on by itself."""
-    prune = Prune(
-        datastore=parts.datastore,
-        clock=parts.clock,
-        guard=parts.guard,
-        troubles=parts.troubles,
-        refusals=parts.refusals,
-    )
+    """The background tasks."""
+    prune = Prune(datastore=parts.datastore, around=parts.around, guard=parts.guard, refusals=parts.refusals)
     relieve = RelieveAuthorities(
-        command=parts.authorities,
+        commands=parts.authorities,
+        outlook=parts.outlook,
         listed=lambda: parts.publish_crls.listed,
-        clock=parts.clock,
-        troubles=parts.troubles,
+        around=parts.around,
+        guard=parts.guard,
     )
-    superseded = EndSuperseded(
-        datastore=parts.datastore, clock=parts.clock, watch=parts.feed.watch, troubles=parts.troubles
-    )
+    superseded = EndSuperseded(datastore=parts.datastore, around=parts.around, watch=parts.watch)
     return [
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
@@ -167,23 +203,17 @@ def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         Task(name="authorities with long lists", run=relieve.run, pulse=relieve.pulse),
         Task(name="superseded credentials", run=superseded.run, pulse=superseded.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
+        Task(name="check of the datastore", run=parts.check_store.run, pulse=parts.check_store.pulse),
     ]
 
 
 def checkpoints_of(parts: Parts) -> WriteCheckpoints:
-    """What signs the audit chain's head, for the sinks of the configuration."""
-    config = parts.config
-    sinks: list[CheckpointSink] = []
-    if config.audit_checkpoint_file:
-        sinks.append(FileSink(expand_home(config.audit_checkpoint_file)))
-    if config.audit_checkpoint_syslog:
-        sinks.append(SyslogSink())
+    """The flow that signs the audit chain's head, with the configured sinks."""
     return WriteCheckpoints(
         datastore=parts.datastore,
-        keys=parts.issuance.keys,
-        sinks=sinks,
-        clock=parts.clock,
-        trust_domain=config.trust_domain,
-        every=config.audit_checkpoint_interval,
-        troubles=parts.troubles,
+        keys=parts.keys,
+        sinks=parts.sinks,
+        around=parts.around,
+        trust_domain=parts.config.trust_domain,
+        every=parts.config.audit_checkpoint_interval,
     )

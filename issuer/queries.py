@@ -1,191 +1,175 @@
-"""The reads: what the doors show and the flows look up, inside somebody's transaction or in one of their own."""
+"""The reads that the doors show, each in its own transaction. issuer/works/reads has the reads inside the flows' transactions."""
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
-from issuer.decisions.admission import Node, NodeState
-from issuer.decisions.audit import Credential, NodeID
-from issuer.decisions.authority import AuthorityState, bundle_of, tainted_ids
-from issuer.decisions.entitlement import blocked_by, parents_of
-from issuer.decisions.names import issuer_id, node_id_of
+from cognomen.protocol.auditlog import AuditRow, Checkpoint
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.admission import Node
+from issuer.decisions.entitlement import blocked_by
+from issuer.decisions.filters import AuditFilter, EntryFilter, LedgerFilter
+from issuer.decisions.ledger import Credential
 from issuer.decisions.revocation import Blocks, Revocation
+from issuer.works.reads import blocks_in, bundle_in, entries_in, named_node_in, parents_in
 from svid.bundle import Bundle
-from svid.entry import EntryID, RegistrationEntry
-from svid.errors import SpiffeIDError
-from svid.keys import KeyID
-from svid.spiffeid import SpiffeID, TrustDomain
+from svid.spiffeid import TrustDomain
 
-__all__ = [
-    "active_node_in",
-    "all_nodes_in",
-    "blocks_in",
-    "bundle_in",
-    "crls_in",
-    "entries_in",
-    "get_bundle",
-    "get_entry",
-    "get_node",
-    "groups_in",
-    "list_blocked",
-    "list_credentials",
-    "list_entries",
-    "list_nodes",
-    "parents_in",
-    "tainted_in",
-]
+__all__ = ["Queries"]
 
-_PAGE = 1000
+_MOST_ROWS_READ = 10_000  # of the audit record in one call, which may look at rows that do not match
+_MOST_BYTES_READ = 32 << 20
+_MOST_ON_A_PAGE = 4 << 20  # bytes of rows, or characters of entries: a page fits into a message, however large they are
 
 
-def bundle_in(tx: Transaction, trust_domain: TrustDomain) -> Bundle:
-    """Our own bundle, as this transaction sees it."""
-    return bundle_of(trust_domain, tx.authorities.list(), sequence=tx.bundles.sequence())
+class Queries:
+    """Reads what the doors show."""
+
+    def __init__(self, datastore: Datastore, trust_domain: TrustDomain) -> None:
+        self._datastore = datastore
+        self._trust_domain = trust_domain
+
+    async def get_bundle(self) -> Bundle:
+        """Our own bundle."""
+        return await self._datastore.read(lambda tx: bundle_in(tx, self._trust_domain))
+
+    async def get_node(self, name: str) -> Node:
+        """One node, by its id or SPIFFE ID.
+
+        Raises:
+            Refused: NOT_FOUND; INVALID for a SPIFFE ID that is not a node's.
+        """
+        return await self._datastore.read(lambda tx: named_node_in(tx, name))
+
+    async def list_nodes(self, *, after: str, limit: int) -> Sequence[Node]:
+        """A page of nodes in id order."""
+        return await self._datastore.read(lambda tx: tx.nodes.find(after=after, limit=limit))
+
+    async def get_entry(self, entry_id: EntryID) -> RegistrationEntry:
+        """One entry.
+
+        Raises:
+            Refused: NOT_FOUND
+        """
+        found = await self._datastore.read(lambda tx: tx.entries.get([entry_id]))
+        if entry_id not in found:
+            raise Refused(
+                Kind.NOT_FOUND,
+                f"entry: no entry has the id {entry_id!r}",
+                hint="list the entries: cognomen entry list",
+            )
+        return found[entry_id]
+
+    async def list_entries(
+        self, where: EntryFilter, *, after: str, limit: int
+    ) -> tuple[Sequence[RegistrationEntry], str]:
+        """A page of entries in id order, and the id that the next page follows; empty: there is none.
+
+        A page is short when its entries are large: it ends with the one that reaches 4 Mi characters.
+        """
+
+        def work(tx: Transaction) -> tuple[Sequence[RegistrationEntry], str]:
+            found: list[RegistrationEntry] = []
+            size = 0
+            for entry in tx.entries.each(where, after=after, limit=limit):
+                found.append(entry)
+                size += _characters_of(entry)
+                if len(found) == limit or size >= _MOST_ON_A_PAGE:
+                    return found, entry.id
+            return found, ""
+
+        return await self._datastore.read(work)
+
+    async def list_blocked(
+        self, where: EntryFilter, node: Node, *, now: datetime, limit: int
+    ) -> Sequence[tuple[RegistrationEntry, Revocation]]:
+        """Entries that would be this node's without revocations, and the revocation that blocks each; by parent and id."""
+
+        def work(tx: Transaction) -> Sequence[tuple[RegistrationEntry, Revocation]]:
+            parents, blocks = sorted(parents_in(tx, node, blocks=Blocks(), now=now), key=str), blocks_in(tx)
+            own = itertools.chain.from_iterable(entries_in(tx, replace(where, parent_id=parent)) for parent in parents)
+            blocked = (one for one in own if blocks.node(node) or blocks.entry(one))
+            standing = tx.revocations.standing()
+            found = ((entry, blocked_by(entry, node, [one])) for entry in blocked for one in standing)
+            named = ((entry, revocation) for entry, revocation in found if revocation is not None)
+            return list(itertools.islice(named, limit))
+
+        return await self._datastore.read(work)
+
+    async def list_credentials(
+        self, where: LedgerFilter, *, before: int, limit: int
+    ) -> Sequence[tuple[Credential, datetime | None]]:
+        """A page of the ledger, newest first, with the time when each was revoked or its authority left, if it ended early."""
+        return await self._datastore.read(lambda tx: _with_ends(tx, tx.ledger.find(where, before=before, limit=limit)))
+
+    async def follow_ledger(self, *, after: int, limit: int) -> Sequence[tuple[Credential, datetime | None]]:
+        """A page of the ledger in the order in which it was recorded, with the same times."""
+        return await self._datastore.read(lambda tx: _with_ends(tx, tx.ledger.after(after, limit=limit)))
+
+    async def newest_audit(self, *, limit: int) -> Sequence[AuditRow]:
+        """The last rows of the record of decisions, oldest first; fewer if they are large."""
+
+        def work(tx: Transaction) -> Sequence[AuditRow]:
+            last = tx.audit.head()[0]
+            found: list[AuditRow] = []
+            size = 0
+            for number in range(last, max(0, last - limit), -1):
+                rows = [row for row in tx.audit.rows(after=number - 1, limit=1) if row.number == number]
+                found += rows
+                size += sum(len(row.body) for row in rows)
+                if size >= _MOST_ON_A_PAGE:
+                    break
+            return found[::-1]
+
+        return await self._datastore.read(work)
+
+    async def list_audit(self, where: AuditFilter, *, after: int, limit: int) -> tuple[Sequence[AuditRow], int]:
+        """A page of the record of decisions: rows after a number, and the number that the next page follows; 0: there is none.
+
+        A page is short, or even empty, when many rows were read that do not match, or when rows are large: no call keeps the store for
+        long, and a page fits into a message. It ends with the row that reaches a limit.
+        """
+
+        def work(tx: Transaction) -> tuple[Sequence[AuditRow], int]:
+            entry_id = where.entry_id
+            rows = tx.audit.each(after=after) if entry_id is None else tx.audit.of_entry(entry_id, after=after)
+            found: list[AuditRow] = []
+            size = size_read = 0
+            for read, row in enumerate(rows, 1):
+                size_read += len(row.body)
+                if where.admits(row):
+                    found.append(row)
+                    size += len(row.body)
+                is_full = len(found) == limit or size >= _MOST_ON_A_PAGE
+                if is_full or read == _MOST_ROWS_READ or size_read >= _MOST_BYTES_READ:
+                    return found, row.number
+            return found, 0
+
+        return await self._datastore.read(work)
+
+    async def list_checkpoints(self, *, limit: int) -> Sequence[Checkpoint]:
+        """The newest checkpoints, oldest first."""
+        return await self._datastore.read(lambda tx: tx.checkpoints.newest(limit))
 
 
-def tainted_in(tx: Transaction) -> tuple[str, ...]:
-    """The tainted authorities in our own bundle, as this transaction sees them."""
-    return tainted_ids(tx.authorities.list())
+def _characters_of(entry: RegistrationEntry) -> int:
+    """About how long it is, without the cost of encoding it."""
+    texts = (entry.spiffe_id.path, entry.parent_id.path, entry.hint, entry.owner, *entry.dns_names)
+    labels = sum(len(key) + len(value) for key, value in entry.labels.items())
+    return sum(map(len, texts)) + labels + sum(len(one.type) + len(one.value) for one in entry.selectors)
 
 
-def crls_in(tx: Transaction, of: Collection[KeyID] | None = None) -> list[bytes]:
-    """The newest revocation lists of the bundle's authorities, or of those among these, DER, as this transaction sees them."""
-    listed = {one.key_id for one in tx.authorities.list() if one.state is not AuthorityState.RETIRED}
-    found = (tx.crls.get(key_id) for key_id in (listed if of is None else listed.intersection(of)))
-    return [one.der for one in found if one is not None and one.der]
-
-
-def groups_in(tx: Transaction, trust_domain: TrustDomain) -> Sequence[RegistrationEntry]:
-    """Every node group, as this transaction sees it."""
-    return tuple(tx.entries.below([issuer_id(trust_domain)]))
-
-
-def blocks_in(tx: Transaction) -> Blocks:
-    """Who gets nothing signed any more, as this transaction sees it."""
-    return tx.revocations.blocks()
-
-
-def parents_in(tx: Transaction, node: Node, *, blocks: Blocks, now: datetime) -> frozenset[SpiffeID]:
-    """The parents whose entries are this node's, as this transaction sees it."""
-    return parents_of(node, groups_in(tx, node.spiffe_id.trust_domain), blocks=blocks, now=now)
-
-
-def entries_in(tx: Transaction, where: EntryFilter) -> Iterator[RegistrationEntry]:
-    """Every entry that fits, in id order, as this transaction sees it."""
-    after = ""
-    while page := tx.entries.find(where, after=after, limit=_PAGE):
-        yield from page
-        after = page[-1].id
-
-
-def active_node_in(tx: Transaction, node_id: NodeID) -> Node:
-    """The node as it stands now, in this transaction, whatever it was when its call began.
-
-    Raises:
-        Refused: DENIED
-    """
-    node = tx.nodes.get(node_id)
-    if node is None or node.state is not NodeState.ACTIVE:
-        raise Refused(Kind.DENIED, "node: banned or gone", node=node_id)
-    return node
-
-
-def all_nodes_in(tx: Transaction) -> Iterator[Node]:
-    """Every node, as this transaction sees it."""
-    after = ""
-    while page := tx.nodes.find(after=after, limit=_PAGE):
-        yield from page
-        after = page[-1].id
-
-
-async def get_bundle(datastore: Datastore, trust_domain: TrustDomain) -> Bundle:
-    """Our own bundle."""
-    return await datastore.read(lambda tx: bundle_in(tx, trust_domain))
-
-
-async def get_node(datastore: Datastore, name: str) -> Node:
-    """One node, by its id or SPIFFE ID.
-
-    Raises:
-        Refused: NOT_FOUND; INVALID for a SPIFFE ID that is no node's.
-    """
-    node_id: NodeID | None = NodeID(name)
-    if name.startswith("spiffe://"):
-        try:
-            node_id = node_id_of(SpiffeID.parse(name))
-        except SpiffeIDError as e:
-            raise Refused(Kind.INVALID, f"id: {e}") from e
-    if not node_id:
-        raise Refused(Kind.INVALID, f"id: expected a node's id or SPIFFE ID, found {name!r}")
-    found = await datastore.read(lambda tx: tx.nodes.get(node_id))
-    if found is None:
-        raise Refused(Kind.NOT_FOUND, f"node: no node is {name}", hint="nodes are listed by: cognomen node list")
-    return found
-
-
-async def list_nodes(datastore: Datastore, *, after: str, limit: int) -> Sequence[Node]:
-    """A page of nodes in id order."""
-    return await datastore.read(lambda tx: tx.nodes.find(after=after, limit=limit))
-
-
-async def get_entry(datastore: Datastore, entry_id: EntryID) -> RegistrationEntry:
-    """One entry.
-
-    Raises:
-        Refused: NOT_FOUND
-    """
-    found = await datastore.read(lambda tx: tx.entries.get([entry_id]))
-    if entry_id not in found:
-        raise Refused(
-            Kind.NOT_FOUND,
-            f"entry: no entry has the id {entry_id!r}",
-            hint="entries are listed by: cognomen entry list",
-        )
-    return found[entry_id]
-
-
-async def list_entries(
-    datastore: Datastore, where: EntryFilter, *, after: str, limit: int
-) -> Sequence[RegistrationEntry]:
-    """A page of entries in id order."""
-    return await datastore.read(lambda tx: tx.entries.find(where, after=after, limit=limit))
-
-
-async def list_blocked(
-    datastore: Datastore, where: EntryFilter, node: Node, *, now: datetime, limit: int
-) -> Sequence[tuple[RegistrationEntry, Revocation]]:
-    """Entries that would be this node's, but for revocations; with each of those, by parent and id."""
-
-    def work(tx: Transaction) -> Sequence[tuple[RegistrationEntry, Revocation]]:
-        parents, blocks = sorted(parents_in(tx, node, blocks=Blocks(), now=now), key=str), blocks_in(tx)
-        own = itertools.chain.from_iterable(entries_in(tx, replace(where, parent_id=parent)) for parent in parents)
-        blocked = (one for one in own if blocks.node(node) or blocks.entry(one))
-        standing = tx.revocations.standing()
-        found = ((entry, blocked_by(entry, node, [one])) for entry in blocked for one in standing)
-        named = ((entry, revocation) for entry, revocation in found if revocation is not None)
-        return list(itertools.islice(named, limit))
-
-    return await datastore.read(work)
-
-
-async def list_credentials(
-    datastore: Datastore, where: LedgerFilter, *, before: int, limit: int
-) -> Sequence[tuple[Credential, datetime | None]]:
-    """A page of the ledger, newest first; with the moment at which each was revoked, or its authority left, before its own end."""
-
-    def work(tx: Transaction) -> Sequence[tuple[Credential, datetime | None]]:
-        found = tx.ledger.find(where, before=before, limit=limit)
-        revocations = [tx.revocations.get(number) for number in {one.revocation for one in found}]
-        revoked = {one.number: one.at for one in revocations if one is not None}
-        retired = {one.key_id: one.retired_at for one in tx.authorities.list()}
-        moments = [(revoked.get(one.revocation), retired.get(one.authority_id)) for one in found]
-        ends = [[at for at in both if at is not None] for both in moments]
-        return [
-            (one, min((at for at in each if at < one.not_after), default=None))
-            for one, each in zip(found, ends, strict=True)
-        ]
-
-    return await datastore.read(work)
+def _with_ends(tx: Transaction, found: Sequence[Credential]) -> Sequence[tuple[Credential, datetime | None]]:
+    """Each credential with the time when it was revoked or its authority left, if it ended early."""
+    revocations = [tx.revocations.get(number) for number in {one.revocation for one in found}]
+    revoked = {one.number: one.at for one in revocations if one is not None}
+    retired = {one.key_id: one.retired_at for one in tx.authorities.list()}
+    moments = [(revoked.get(one.revocation), retired.get(one.authority_id)) for one in found]
+    ends = [[at for at in both if at is not None] for both in moments]
+    return [
+        (one, min((at for at in each if at < one.not_after), default=None))
+        for one, each in zip(found, ends, strict=True)
+    ]

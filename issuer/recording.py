@@ -1,6 +1,6 @@
-"""Put drafts on record, in the ledger and in the audit, inside the transaction that decides: only what came from here can be signed.
+"""Record drafts in the ledger and the audit record, inside the deciding transaction: only what came from here can be signed.
 
-What a draft says is decided in decisions/profile and decisions/crl, what may be signed at all in decisions/lint. Who signs: issuer/signing.
+decisions/profile and decisions/crl decide what a draft says, and decisions/lint whether it may be signed. issuer/signing signs it.
 """
 
 from collections.abc import Sequence
@@ -8,18 +8,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Transaction
 from issuer.decisions import audit
-from issuer.decisions.audit import AuditEvent, Credential
+from issuer.decisions.actions import Action
+from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import Authority
 from issuer.decisions.crl import CRLDraft, SignedCRL
+from issuer.decisions.ledger import Credential, CredentialState
 from issuer.decisions.lint import lint_crl_draft, lint_draft
 from issuer.decisions.profile import Draft, Intent, JWTDraft, serial_to_text
 from svid.keys import KeyID, thumbprint
 from svid.spiffeid import TrustDomain
 
-__all__ = ["OnRecord", "Recorded", "record", "record_crl"]
+__all__ = ["OnRecord", "Recorded", "record", "record_again", "record_crl"]
 
 DraftT = TypeVar("DraftT", bound=Draft)
 AnyDraftT = TypeVar("AnyDraftT", bound=Draft | CRLDraft)
@@ -30,13 +32,13 @@ _ACTOR = "issuer"
 
 @dataclass(frozen=True, slots=True)
 class OnRecord(Generic[AnyDraftT]):
-    """A draft that stands in the audit, good for one signature by its authority. What is here makes it, and nobody else.
+    """A draft that is in the audit record, good for one signature by its authority. Only this module makes one.
 
     Args:
         name: its serial, jti or number.
 
     Raises:
-        TypeError: somebody else tried.
+        TypeError: made outside this module.
     """
 
     _seal: object = field(repr=False)
@@ -47,13 +49,13 @@ class OnRecord(Generic[AnyDraftT]):
 
     def __post_init__(self) -> None:
         if self._seal is not _SEAL:
-            raise TypeError("recorded: expected one that record() made, found another")
+            raise TypeError("recorded: only record() may make one")
 
     def spend(self, by: KeyID) -> AnyDraftT:
-        """The draft, to be signed now by this key.
+        """Use up the draft, which this key signs now.
 
         Raises:
-            Refused: INTERNAL when it is for another key, or was signed before: a second signature would not be on record.
+            Refused: INTERNAL when it is for another key, or was already signed: a second signature would not be recorded.
         """
         if by != self.authority.key_id or self._spent:
             found = f"one of {self.authority.key_id}" if by != self.authority.key_id else "one that was"
@@ -68,7 +70,7 @@ class OnRecord(Generic[AnyDraftT]):
 
 @dataclass(frozen=True, slots=True)
 class Recorded(OnRecord[DraftT]):
-    """A draft of a credential, which stands in the ledger as well."""
+    """The draft of a credential, which is also in the ledger."""
 
     credential: Credential = field(kw_only=True)
 
@@ -82,10 +84,10 @@ def record(
     now: datetime,
     actor: str,
 ) -> list[Recorded[DraftT]]:
-    """Put drafts that this authority is to sign into ledger and audit, in order.
+    """Write drafts for this authority to sign into the ledger and the audit record, in order.
 
     Args:
-        actor: who asked, as the audit names it.
+        actor: who asked, as the audit record names them.
 
     Raises:
         Refused: INTERNAL for a draft that must not be signed.
@@ -102,8 +104,31 @@ def record(
     ]
 
 
+def record_again(
+    tx: Transaction, intent: Intent[DraftT], authority: Authority, *, trust_domain: TrustDomain, now: datetime
+) -> Recorded[DraftT] | None:
+    """Take up a draft that is on record already, because its signature failed or its answer was lost; None: it is not on record.
+
+    The same bytes are signed, however often that is tried, so the rows that there are say all of it. The ledger's row is `intended` again.
+
+    Raises:
+        Refused: INTERNAL for a draft that must not be signed.
+    """
+    lint_draft(intent.draft, trust_domain=trust_domain, authority=authority, now=now)
+    asked = _credential(intent, authority, now)
+    known = tx.ledger.get(asked.serial)
+    if known is None:
+        return None
+    if known != replace(asked, number=known.number, issued_at=known.issued_at, state=known.state):
+        raise Refused(
+            Kind.INTERNAL, "issuance: expected the draft that is on record, found another", serial=asked.serial
+        )
+    tx.ledger.resolve([known.serial], CredentialState.INTENDED)
+    return Recorded(_SEAL, intent.draft, authority, known.serial, credential=known)
+
+
 def record_crl(tx: Transaction, draft: CRLDraft, authority: Authority, *, now: datetime) -> OnRecord[CRLDraft]:
-    """Put a list that this authority is to sign into the audit, and its number out of reach of the next one.
+    """Write a list for this authority to sign into the audit record, and use up its number.
 
     Raises:
         Refused: INTERNAL for a list that must not be signed.
@@ -114,7 +139,7 @@ def record_crl(tx: Transaction, draft: CRLDraft, authority: Authority, *, now: d
     event = AuditEvent(
         at=now,
         actor=_ACTOR,
-        action="crl signed",
+        action=Action.CRL_SIGNED,
         subject=authority.key_id,
         facts={"number": str(draft.number), "certificates": str(len(draft.denied))},
     )

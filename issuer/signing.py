@@ -1,6 +1,6 @@
-"""Sign what is on record, and lint what came out, with the key of one authority.
+"""Sign recorded drafts with the key of one authority, and lint the result.
 
-What a draft says is decided in decisions/profile, what may leave in decisions/lint. How drafts get on record: issuer/recording.
+decisions/profile decides what a draft says, and decisions/lint what may be released. issuer/recording records drafts.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TypeVar
 import jwt
 from cryptography import x509
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from issuer.decisions.certificate import LeafForm
 from issuer.decisions.crl import CRLDraft, ListForm
 from issuer.decisions.lint import lint_crl_der, lint_token, lint_x509_der
@@ -23,7 +23,7 @@ __all__ = ["JWTSigner", "X509Signer", "sign_many"]
 RecordedT = TypeVar("RecordedT")
 SignedT = TypeVar("SignedT")
 
-_SLICE = 16  # signatures between two looks at the loop: about 3 ms
+_SLICE = 16  # signatures before the event loop gets a turn: about 3 ms
 _JOSE = {
     KeyKind.EC_P256: "ES256",
     KeyKind.EC_P384: "ES384",
@@ -33,17 +33,17 @@ _JOSE = {
 
 
 class X509Signer:
-    """One authority, signing X509-SVIDs and its revocation lists.
+    """One authority that signs X509-SVIDs and its revocation lists.
 
     Raises:
-        Refused: INTERNAL when the key is not the certificate's.
+        Refused: INTERNAL when the key does not belong to the certificate.
     """
 
     def __init__(self, key: SigningKey, certificate: x509.Certificate) -> None:
         if certificate.public_key() != key.public_key:
             raise Refused(
                 Kind.INTERNAL,
-                f"authority {key.id}: expected the key of its certificate, found another",
+                f"authority {key.id}: the key does not belong to its certificate",
                 hint="were the key directory and the datastore restored from different backups?",
             )
         identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -53,10 +53,10 @@ class X509Signer:
         self._form = LeafForm(key.kind, issuer=self._name, authority_ski=self._identifier)
 
     def sign(self, recorded: Recorded[X509Draft]) -> bytes:
-        """Sign a draft; DER.
+        """Sign a draft; returns DER.
 
         Raises:
-            Refused: INTERNAL when what came out is not what was drafted, or when it was signed before; it is not released.
+            Refused: INTERNAL when the result is not what was drafted, or when the draft was already signed; nothing is released then.
         """
         draft = recorded.spend(self._key.id)
         to_be_signed = self._form.to_be_signed(draft)
@@ -65,7 +65,7 @@ class X509Signer:
         return der
 
     def sign_crl(self, recorded: OnRecord[CRLDraft]) -> bytes:
-        """Sign a revocation list; raises as `sign`. Of 10,000 entries it takes a tenth of a second.
+        """Sign a revocation list; raises what `sign` raises. With 10,000 entries this takes a tenth of a second.
 
         Source: RFC 5280 5
         """
@@ -78,7 +78,7 @@ class X509Signer:
 
 
 class JWTSigner:
-    """One authority, signing JWT-SVIDs; its key's id is the `kid`."""
+    """One authority that signs JWT-SVIDs; its key's id is the `kid`."""
 
     def __init__(self, key: SigningKey) -> None:
         self._key = as_private_key(key)
@@ -86,7 +86,7 @@ class JWTSigner:
         self._algorithm = _JOSE[key.kind]
 
     def sign(self, recorded: Recorded[JWTDraft]) -> str:
-        """Sign a draft; raises as X509Signer.sign.
+        """Sign a draft; raises what X509Signer.sign raises.
 
         Source: SPIFFE JWT-SVID 2, 3
         """
@@ -97,7 +97,7 @@ class JWTSigner:
 
 
 async def sign_many(sign: Callable[[RecordedT], SignedT], recorded: Sequence[RecordedT]) -> list[SignedT]:
-    """Sign a batch in slices; between them the loop gets its turn."""
+    """Sign a batch in slices; between them the event loop gets its turn."""
     signed: list[SignedT] = []
     for start in range(0, len(recorded), _SLICE):
         signed += map(sign, recorded[start : start + _SLICE])

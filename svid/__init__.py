@@ -1,7 +1,7 @@
-"""SPIFFE identities for Python: IDs, SVIDs, bundles, the Workload API and mTLS that follows every rotation.
+"""SPIFFE identities for Python: IDs, SVIDs, bundles, the Workload API, and mTLS that follows every rotation.
 
-Everything public is importable from here and loaded when it is first used: `from svid import SpiffeID` does not load gRPC.
-Inside this project import the noun's module instead.
+Import everything public from here. A name is loaded when it is first used: `from svid import SpiffeID` does not load gRPC.
+Inside this project, import from the module that defines the name.
 """
 
 from importlib import import_module
@@ -20,25 +20,21 @@ if TYPE_CHECKING:
         WorkloadAPIError,
         X509SVIDError,
     )
+    from svid.integrations.asgi_guard import JWTGuard
+    from svid.integrations.bearer import verify_bearer
+    from svid.integrations.grpc_checks import BearerCheck, PeerCheck
+    from svid.integrations.grpc_client import grpc_aio_channel, grpc_bearer_credentials, grpc_channel
+    from svid.integrations.grpc_server import grpc_aio_interceptor, grpc_aio_server, grpc_interceptor, grpc_server
+    from svid.integrations.httpx_client import httpx_async_client, httpx_client
+    from svid.integrations.requests_session import requests_session
+    from svid.integrations.urllib_opener import urllib_opener
+    from svid.integrations.uvicorn_server import uvicorn_mtls
     from svid.jwtsvid import JWTSVID
     from svid.spiffeid import SpiffeID, TrustDomain
     from svid.tls.authorize import any_in, exactly, matching
     from svid.tls.connections import end_when_revoked, peer_id
     from svid.tls.context import LiveContext, client_context, server_context
-    from svid.tls.grpc_client import grpc_aio_channel, grpc_bearer_credentials, grpc_channel
-    from svid.tls.grpc_server import (
-        BearerCheck,
-        PeerCheck,
-        grpc_aio_interceptor,
-        grpc_aio_server,
-        grpc_interceptor,
-        grpc_server,
-    )
-    from svid.tls.guard import JWTGuard, verify_bearer
-    from svid.tls.httpx_client import httpx_async_client, httpx_client
-    from svid.tls.requests_session import requests_session
-    from svid.tls.urllib_opener import urllib_opener
-    from svid.tls.uvicorn_server import uvicorn_mtls
+    from svid.tls.reports import Reason, Refusal, refusal_counts
     from svid.wire.workload import X509Context
     from svid.workloadapi.client import WorkloadAPIClient
     from svid.workloadapi.sources import JWTSource, X509Source
@@ -57,6 +53,8 @@ __all__ = [
     "JWTSource",
     "LiveContext",
     "PeerCheck",
+    "Reason",
+    "Refusal",
     "RevokedError",
     "SVIDError",
     "SpiffeID",
@@ -82,6 +80,7 @@ __all__ = [
     "httpx_client",
     "matching",
     "peer_id",
+    "refusal_counts",
     "requests_session",
     "server_context",
     "urllib_opener",
@@ -102,36 +101,37 @@ _MODULES = {
         "WorkloadAPIError",
         "X509SVIDError",
     ),
-    "svid.jwtsvid": ("JWTSVID",),
-    "svid.spiffeid": ("SpiffeID", "TrustDomain"),
-    "svid.tls.authorize": ("any_in", "exactly", "matching"),
-    "svid.tls.connections": ("end_when_revoked", "peer_id"),
-    "svid.tls.context": ("LiveContext", "client_context", "server_context"),
-    "svid.tls.guard": ("JWTGuard", "verify_bearer"),
-    "svid.tls.grpc_client": ("grpc_aio_channel", "grpc_bearer_credentials", "grpc_channel"),
-    "svid.tls.grpc_server": (
-        "BearerCheck",
-        "PeerCheck",
+    "svid.integrations.asgi_guard": ("JWTGuard",),
+    "svid.integrations.bearer": ("verify_bearer",),
+    "svid.integrations.grpc_checks": ("BearerCheck", "PeerCheck"),
+    "svid.integrations.grpc_client": ("grpc_aio_channel", "grpc_bearer_credentials", "grpc_channel"),
+    "svid.integrations.grpc_server": (
         "grpc_aio_interceptor",
         "grpc_aio_server",
         "grpc_interceptor",
         "grpc_server",
     ),
-    "svid.tls.httpx_client": ("httpx_async_client", "httpx_client"),
-    "svid.tls.requests_session": ("requests_session",),
-    "svid.tls.urllib_opener": ("urllib_opener",),
-    "svid.tls.uvicorn_server": ("uvicorn_mtls",),
+    "svid.integrations.httpx_client": ("httpx_async_client", "httpx_client"),
+    "svid.integrations.requests_session": ("requests_session",),
+    "svid.integrations.urllib_opener": ("urllib_opener",),
+    "svid.integrations.uvicorn_server": ("uvicorn_mtls",),
+    "svid.jwtsvid": ("JWTSVID",),
+    "svid.spiffeid": ("SpiffeID", "TrustDomain"),
+    "svid.tls.authorize": ("any_in", "exactly", "matching"),
+    "svid.tls.connections": ("end_when_revoked", "peer_id"),
+    "svid.tls.context": ("LiveContext", "client_context", "server_context"),
+    "svid.tls.reports": ("Reason", "Refusal", "refusal_counts"),
     "svid.wire.workload": ("X509Context",),
     "svid.workloadapi.client": ("WorkloadAPIClient",),
     "svid.workloadapi.sources": ("JWTSource", "X509Source"),
     "svid.x509svid": ("X509SVID",),
 }
-_EXTRAS = ("httpx", "requests", "uvicorn")  # whose names are the libraries'
+_EXTRAS = ("httpx", "requests", "uvicorn")  # each is named after its library
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Load what is asked for (PEP 562)."""
+    """Load a public name when it is first used (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'svid' has no attribute {name!r}")
     try:
@@ -140,11 +140,9 @@ def __getattr__(name: str) -> object:
         library = (e.name or "").partition(".")[0]
         if library not in _EXTRAS:
             raise
-        raise ImportError(
-            f"svid.{name}: expected {library} to be installed: it comes with the extra svid[{library}]"
-        ) from e
+        raise ImportError(f"svid.{name}: {library} is not installed; install the extra svid[{library}]") from e
 
 
 def __dir__() -> list[str]:
-    """Name what can be asked for."""
+    """List the public names."""
     return __all__

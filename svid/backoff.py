@@ -1,4 +1,4 @@
-"""Retry delays as a pure sequence: who waits, and on what, is the caller's business."""
+"""Retry delays as a pure sequence: the caller does the waiting."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Backoff:
     factor: float = 2.0
 
     def delays(self, jitter: Callable[[], float]) -> Iterator[timedelta]:
-        """Yield delays without end; `jitter` gives a number in [0, 1) for each.
+        """Yield delays without end; `jitter` returns a number in [0, 1) for each.
 
-        Units: each delay lies in (base / 2, base], base = initial × factorⁿ, at most `maximum`.
+        Units: each delay is in (base / 2, base], where base = initial × factorⁿ, at most `maximum`.
         """
         base = self.initial
         while True:

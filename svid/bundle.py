@@ -1,7 +1,6 @@
 """Trust bundles: the authorities of one trust domain, and the documents that carry them.
 
-A document does not name its trust domain, so whoever reads one says which it is. When authorities come and go is decided elsewhere:
-issuer/decisions/authority.
+A document does not name its trust domain, so the caller names it. issuer/decisions/authority decides when authorities come and go.
 """
 
 import base64
@@ -13,8 +12,7 @@ from types import MappingProxyType
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -28,38 +26,35 @@ from svid.encoding import (
     certificates_to_pem,
     json_object,
 )
-from svid.errors import BundleError
-from svid.keys import PrivateKey, PublicKey
+from svid.errors import BundleError, UnusableKeyError
+from svid.keys import PrivateKey, PublicKey, certified_key, check_trustworthy
 from svid.spiffeid import TrustDomain
 
 __all__ = ["MAX_AUTHORITIES", "MAX_REFRESH_HINT", "MAX_SEQUENCE", "Bundle"]
 
 MAX_AUTHORITIES = 256
-"""How many authorities of one sort a bundle may hold."""
+"""How many authorities of each kind a bundle may hold."""
 MAX_SEQUENCE = (1 << 64) - 1
 MAX_REFRESH_HINT = timedelta(days=366)
 _MAX_KID_LENGTH = 1024
 
 _X509 = "x509-svid"
 _JWT = "jwt-svid"
-_MIN_RSA_BITS = 2048
-_MAX_RSA_BITS = 8192
 _MAX_JWK_VALUE = 2048
-_USABLE = f"P-256, P-384, P-521 or RSA of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits"
 _CURVES = ("P-256", "P-384", "P-521")
 _PUBLIC_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("n", "e")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """What vouches for the SVIDs of one trust domain; without any authority nothing of that trust domain is trusted.
+    """The authorities that vouch for the SVIDs of one trust domain; without any authority, nothing of the trust domain is trusted.
 
     Attributes:
-        x509_authorities: CA certificates, each once.
+        x509_authorities: CA certificates, without duplicates.
         jwt_authorities: the keys that sign JWT-SVIDs, by their key ID.
 
     Raises:
-        BundleError: an authority that cannot be used, too many, or a number out of range.
+        BundleError: an authority is unusable, there are too many, or a number is out of range.
 
     Source: SPIFFE Trust Domain and Bundle 4
     """
@@ -80,8 +75,7 @@ class Bundle:
             _key_of(certificate)
         for kid, key in self.jwt_authorities.items():
             _check_kid(kid)
-            if not _is_usable(key):
-                raise BundleError(f"key {kid!r}: expected {_USABLE}")
+            _check_key(kid, key)
         if self.sequence is not None and not 0 <= self.sequence <= MAX_SEQUENCE:
             raise BundleError(f"sequence: expected 0 to {MAX_SEQUENCE}, found {self.sequence}")
         if self.refresh_hint is not None and not timedelta() <= self.refresh_hint <= MAX_REFRESH_HINT:
@@ -89,12 +83,12 @@ class Bundle:
 
     @classmethod
     def from_jwks(cls, trust_domain: TrustDomain, document: bytes) -> Self:
-        """Parse a SPIFFE bundle; keys of a type or use that we do not know are left out.
+        """Parse a SPIFFE bundle; keys of an unknown type or use are left out.
 
         Shape: a JWK Set; each x509-svid key has `x5c`, each jwt-svid key has `kid`.
 
         Raises:
-            BundleError: not a JWK Set, or a key of a known type and use that is malformed.
+            BundleError: it is not a JWK Set, or a key of a known type and use is malformed.
 
         Source: SPIFFE Trust Domain and Bundle 4, X509-SVID 6, JWT-SVID 6
         """
@@ -117,7 +111,7 @@ class Bundle:
 
     @classmethod
     def from_jwt_jwks(cls, trust_domain: TrustDomain, document: bytes) -> Self:
-        """Parse what the Workload API gives as JWT bundle, where `use` may be absent.
+        """Parse the Workload API's JWT bundle, in which `use` may be absent.
 
         Raises:
             BundleError: as from_jwks.
@@ -130,7 +124,7 @@ class Bundle:
         return cls(trust_domain=trust_domain, jwt_authorities=_unique(keys))
 
     def to_jwks(self) -> bytes:
-        """Write the SPIFFE bundle: one canonical text for one content.
+        """Encode the SPIFFE bundle; equal contents give the same canonical text.
 
         Source: SPIFFE Trust Domain and Bundle 4
         """
@@ -142,7 +136,7 @@ class Bundle:
         return _canonical(document)
 
     def jwt_jwks(self) -> bytes:
-        """Write the JWK Set of the JWT authorities alone, each with `kid` and `use`.
+        """Encode only the JWT authorities as a JWK Set, each with `kid` and `use`.
 
         Source: SPIFFE Workload API 6.2.2
         """
@@ -154,17 +148,17 @@ class Bundle:
 
     @classmethod
     def from_pem(cls, trust_domain: TrustDomain, pem: bytes) -> Self:
-        """Parse the CA certificates of a PEM text: at least one."""
+        """Parse the CA certificates of a PEM text, of which there must be at least one."""
         certificates = certificates_from_pem(pem, limit=MAX_AUTHORITIES, error=BundleError)
         return cls(trust_domain=trust_domain, x509_authorities=certificates)
 
     def to_pem(self) -> bytes:
-        """Write the CA certificates as PEM."""
+        """Encode the CA certificates as PEM."""
         return certificates_to_pem(self.x509_authorities)
 
     @classmethod
     def from_der(cls, trust_domain: TrustDomain, der: bytes) -> Self:
-        """Parse what the Workload API gives as X.509 bundle; no bytes are a bundle that vouches for nothing.
+        """Parse the Workload API's X.509 bundle; empty input gives a bundle that vouches for nothing.
 
         Shape: DER certificates back to back.
 
@@ -174,7 +168,7 @@ class Bundle:
         return cls(trust_domain=trust_domain, x509_authorities=certificates)
 
     def x509_der(self) -> bytes:
-        """Write the CA certificates as DER, back to back."""
+        """Encode the CA certificates as DER, back to back."""
         return certificates_to_der(self.x509_authorities)
 
 
@@ -215,10 +209,10 @@ def _integer(members: Mapping[str, JSON], name: str, limit: int) -> int | None:
 
 
 def _certificates(jwk: Mapping[str, JSON]) -> tuple[x509.Certificate, ...]:
-    """Read the first certificate of an x509-svid key; the others, and a key without any, are ignored."""
+    """Read the first certificate of an x509-svid key; further certificates, and a key without any, are ignored."""
     x5c = jwk.get("x5c", [])
     if not isinstance(x5c, list) or not all(isinstance(value, str) for value in x5c):
-        raise BundleError("x5c: expected an array of texts", clause="X509-SVID 6.1")
+        raise BundleError("x5c: expected an array of strings", clause="X509-SVID 6.1")
     if not x5c:
         return ()
     try:
@@ -227,24 +221,27 @@ def _certificates(jwk: Mapping[str, JSON]) -> tuple[x509.Certificate, ...]:
         raise BundleError("x5c: expected base64", clause="X509-SVID 6.1") from e
     certificates = certificates_from_der(der, limit=1, error=BundleError)
     if not certificates:
-        raise BundleError("x5c: expected a certificate, found an empty text", clause="X509-SVID 6.1")
+        raise BundleError("x5c: expected a certificate, found an empty string", clause="X509-SVID 6.1")
     return certificates
 
 
 def _named_keys(jwk: Mapping[str, JSON]) -> Iterator[tuple[str, PublicKey]]:
-    """Read a jwt-svid key; one of a curve or size that we do not use is left out, as an unknown type is."""
+    """Read a jwt-svid key; a key of a curve or size that we do not use is left out, as a key of an unknown type is."""
     kid = jwk.get("kid")
     if not isinstance(kid, str):
-        raise BundleError("kid: expected a text on each jwt-svid key", clause="JWT-SVID 6.1")
+        raise BundleError("kid: expected a string on each jwt-svid key", clause="JWT-SVID 6.1")
     if jwk["kty"] == "EC" and jwk.get("crv") not in _CURVES:
         return
     key = _public_key(kid, jwk)
-    if _is_usable(key):
-        yield kid, key
+    try:
+        check_trustworthy(key)
+    except UnusableKeyError:
+        return
+    yield kid, key
 
 
 def _public_key(kid: str, jwk: Mapping[str, JSON]) -> PublicKey:
-    """Read the public members of a JWK, and only those."""
+    """Read only the public members of a JWK."""
     kty = str(jwk["kty"])
     public: dict[str, str] = {"kty": kty}
     for name in _PUBLIC_MEMBERS[kty]:
@@ -256,14 +253,14 @@ def _public_key(kid: str, jwk: Mapping[str, JSON]) -> PublicKey:
         key = ECAlgorithm.from_jwk(public) if kty == "EC" else RSAAlgorithm.from_jwk(public)
     except (InvalidKeyError, ValueError) as e:
         raise BundleError(f"key {kid!r}: expected a public key of type {kty}", clause="JWT-SVID 6.1") from e
-    # from_jwk's type allows a private key; what it was given here does not.
+    # The return type of from_jwk includes private keys; with public members only, it cannot be one.
     return key.public_key() if isinstance(key, PrivateKey) else key
 
 
 def _unique(keys: Sequence[tuple[str, PublicKey]]) -> dict[str, PublicKey]:
     by_kid = dict(keys)
     if len(by_kid) != len(keys):
-        raise BundleError("kid: expected each key ID once", clause="JWT-SVID 6.1")
+        raise BundleError("kid: duplicate key ID", clause="JWT-SVID 6.1")
     return by_kid
 
 
@@ -272,20 +269,18 @@ def _check_kid(kid: str) -> None:
         raise BundleError(f"kid: expected 1 to {_MAX_KID_LENGTH} printable characters", clause="JWT-SVID 6.1")
 
 
-def _is_usable(key: object) -> bool:
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1)
-    return isinstance(key, rsa.RSAPublicKey) and _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS
+def _check_key(kid: str, key: object) -> None:
+    try:
+        check_trustworthy(key)
+    except UnusableKeyError as e:
+        raise BundleError(f"key {kid!r}: {str(e).removeprefix('key: ')}") from e
 
 
 def _key_of(certificate: x509.Certificate) -> PublicKey:
     try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as e:
-        raise BundleError("authority: expected a certificate with a public key that we know") from e
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or not _is_usable(key):
-        raise BundleError(f"authority: expected a key {_USABLE}, found {type(key).__name__}")
-    return key
+        return certified_key(certificate)
+    except UnusableKeyError as e:
+        raise BundleError(f"authority: {e}") from e
 
 
 def _x509_jwk(certificate: x509.Certificate) -> JSON:
@@ -294,7 +289,7 @@ def _x509_jwk(certificate: x509.Certificate) -> JSON:
 
 
 def _public_jwk(key: PublicKey) -> dict[str, JSON]:
-    """Write the members that make the key, and no others."""
+    """Encode only the members that define the key."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         return ECAlgorithm.to_jwk(key, as_dict=True)
     jwk = RSAAlgorithm.to_jwk(key, as_dict=True)

@@ -1,4 +1,4 @@
-"""The only reader of the time: everything else is handed a Clock, or a moment."""
+"""The only module that reads the time: all other code receives a Clock, or a moment."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """Something that knows the time and can wait.
+    """A source of the time that can also wait.
 
     Units: `now` is aware UTC; `monotonic` and `sleep` are seconds.
     """
@@ -18,10 +18,10 @@ class Clock(Protocol):
         """The wall clock, which may jump."""
 
     def monotonic(self) -> float:
-        """A clock that nobody sets, from an arbitrary start; the time that the machine sleeps counts."""
+        """A clock that nobody sets, with an arbitrary start; it includes the time that the machine sleeps."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that time; the time that the machine sleeps may not count, so that it becomes longer."""
+        """Return after that time, or later: the time that the machine sleeps may not count."""
 
 
 class SystemClock:
@@ -32,9 +32,9 @@ class SystemClock:
         return datetime.now(UTC)  # noqa: TID251 - this is the one place
 
     def monotonic(self) -> float:
-        """The machine's time since it was started, asleep or not."""
+        """The time since the machine booted, including sleep."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:
-        """Let the running loop go on for that long."""
+        """Sleep in the running event loop."""
         await asyncio.sleep(seconds)

@@ -1,7 +1,7 @@
-"""Denials: credentials that ended before their time, by revocation; whoever holds them refuses those that they name.
+"""Denials: credentials that were revoked before they expired; a verifier that holds a denial refuses its credential.
 
-A credential is named by its number: a certificate's serial, or the `jti` of a JWT-SVID, which are of one kind and unique in a trust domain.
-Where denials come from: svid/workloadapi/denials in a workload, attestor/flows/follow_feed on a node.
+A credential is identified by its number: a certificate's serial, or the `jti` of a JWT-SVID. Both come from the same number space, and are
+unique in a trust domain. Denials come from svid/workloadapi/denials in a workload, and from attestor/flows/follow_feed on a node.
 """
 
 import re
@@ -17,10 +17,10 @@ SERIAL_BYTES = 16
 """The size of a number: 128 bits."""
 
 KEPT_FOR = timedelta(minutes=5)
-"""How long a denial is kept after it is of use, for verifiers whose clocks lag."""
+"""How long a denial is kept after it is no longer needed, for verifiers whose clocks are slow."""
 
 OPEN_FOR = timedelta(days=1)
-"""How long a connection may stay open after the end of the certificate that its peer showed; as long, that certificate can be denied."""
+"""How long a connection may stay open after its peer's certificate expired; for the same time, that certificate can be denied."""
 
 _MAX_END = 253_402_300_799  # the last second of year 9999, where datetime ends
 _JTI = re.compile(r"[0-9a-f]{32}")
@@ -28,11 +28,11 @@ _JTI = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """A credential that ended before its time.
+    """A credential that was revoked before it expired.
 
     Args:
         number: its serial or jti.
-        ends_at: until when the denial is of use, in whole seconds: the end of a token, OPEN_FOR after the end of a certificate.
+        ends_at: until when the denial is needed, in whole seconds: until a token expires, or until OPEN_FOR after a certificate expires.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Denial:
 
 
 def number_of_jti(jti: str | None) -> int | None:
-    """The number that a jti names; None: it is not one of ours.
+    """The number that a jti stands for; None if the jti is not one of ours.
 
     Shape: 32 digits, lower-case hexadecimal
     """
@@ -48,7 +48,7 @@ def number_of_jti(jti: str | None) -> int | None:
 
 
 def pack(denials: Iterable[Denial]) -> tuple[bytes, list[int]]:
-    """Write denials as both protocols send them: the numbers in a row, SERIAL_BYTES each, big-endian; the ends in seconds since 1970."""
+    """Encode denials for both protocols: the numbers back to back, SERIAL_BYTES each, big-endian; the ends in seconds since 1970."""
     numbers, ends = bytearray(), []
     for denial in denials:
         numbers += denial.number.to_bytes(SERIAL_BYTES)
@@ -57,10 +57,10 @@ def pack(denials: Iterable[Denial]) -> tuple[bytes, list[int]]:
 
 
 def unpack(numbers: bytes, ends: Sequence[int]) -> tuple[Denial, ...]:
-    """Read denials that `pack` wrote.
+    """Decode the result of `pack`.
 
     Raises:
-        DenialError: there are not as many numbers as ends, or an end lies outside the calendar.
+        DenialError: the numbers and ends differ in count, or an end is outside the calendar.
     """
     if len(numbers) % SERIAL_BYTES:
         raise DenialError(f"numbers: expected a multiple of {SERIAL_BYTES} bytes, found {len(numbers)}")
@@ -77,9 +77,9 @@ def _end(seconds: int) -> datetime:
 
 
 class Denials:
-    """The denials of one trust domain: they come, and go only when they are of no use any more.
+    """The denials of one trust domain: a denial is removed only when it is no longer needed.
 
-    One thread adds and forgets; any thread may ask.
+    Only one thread may add and forget; any thread may read.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Denials:
         return number in self._ends
 
     def add(self, denials: Iterable[Denial]) -> tuple[int, ...]:
-        """Hold these, too; the numbers among them that are new."""
+        """Add these denials, and return the numbers that are new."""
         new = []
         for denial in denials:
             if denial.number not in self._ends:
@@ -101,11 +101,11 @@ class Denials:
         return tuple(new)
 
     def forget(self, now: datetime) -> None:
-        """Forget those that have long been of no use."""
+        """Forget the denials that have not been needed for KEPT_FOR."""
         before = int((now - KEPT_FOR).timestamp())
         if any(end < before for end in self._ends.values()):
             self._ends = {number: end for number, end in self._ends.items() if end >= before}
 
     def all(self) -> tuple[Denial, ...]:
-        """Every one, in the order in which they came."""
+        """All denials, in the order in which they came."""
         return tuple(Denial(number, datetime.fromtimestamp(end, UTC)) for number, end in self._ends.items())

@@ -1,12 +1,13 @@
-"""Reading what a stranger sent: DER certificates back to back, PEM, base64url, JSON. Bounded, strict, and no meaning given to any of it.
+"""Parsers for untrusted input: DER certificates back to back, PEM, base64url, JSON. They are bounded and strict, and interpret nothing.
 
-What the parts mean is decided by their nouns: bundle, x509svid, jwtsvid.
+The modules bundle, x509svid and jwtsvid decide what the parts mean.
 """
 
 import base64
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -17,6 +18,8 @@ __all__ = [
     "JSON",
     "MAX_CHAIN_LENGTH",
     "MAX_DOCUMENT_BYTES",
+    "MAX_JSON_DEPTH",
+    "UNREADABLE",
     "base64url_decode",
     "certificate_from_der",
     "certificates_from_der",
@@ -27,11 +30,25 @@ __all__ = [
 ]
 
 JSON: TypeAlias = str | int | float | bool | Sequence["JSON"] | Mapping[str, "JSON"] | None
-"""What a JSON text holds."""
+"""A JSON value."""
 
 MAX_DOCUMENT_BYTES = 1 << 20
 _MAX_CERTIFICATE_BYTES = 1 << 16
 MAX_CHAIN_LENGTH = 10
+MAX_JSON_DEPTH = 32
+"""How deep arrays and objects may be nested; a protobuf Struct must be able to carry them, and its readers stop at a hundred messages."""
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for a malformed part of a certificate or CRL, which it finds only when we ask for that part.
+
+TypeError: a bit string in place of a name's text.
+"""
 
 _SEQUENCE = 0x30
 _LONG_FORM = 0x80
@@ -41,12 +58,12 @@ _MAX_LENGTH_BYTES = 3
 def certificates_from_der(
     der: bytes, *, limit: int = MAX_CHAIN_LENGTH, error: type[SVIDError] = X509SVIDError
 ) -> tuple[x509.Certificate, ...]:
-    """Parse certificates; no bytes are no certificates.
+    """Parse certificates; empty input gives an empty tuple.
 
-    Shape: DER certificates back to back, nothing between them, nothing after.
+    Shape: DER certificates back to back, with nothing between or after them.
 
     Raises:
-        SVIDError: as `error` says; not DER, too many, or a certificate that is too long.
+        SVIDError: of the class `error`; not DER, too many certificates, or one that is too long.
 
     Source: SPIFFE Workload API 5.1
     """
@@ -62,7 +79,7 @@ def certificates_from_der(
 
 
 def _element_length(der: bytes, start: int, error: type[SVIDError]) -> int:
-    """Read how long the outermost DER element at `start` is, header included, and that it is all there."""
+    """Return the length of the outermost DER element at `start`, header included, and check that it is complete."""
     tag, length = der[start], der[start + 1] if start + 1 < len(der) else 0
     if tag != _SEQUENCE:
         raise error(f"certificates: expected DER, found the byte {tag:#04x}", clause="Workload API 5.1")
@@ -83,43 +100,52 @@ def certificate_from_der(der: bytes, *, error: type[SVIDError] = X509SVIDError) 
     """Parse one certificate.
 
     Raises:
-        SVIDError: as `error` says; also for a version that X.509 does not know, for which `cryptography` raises no ValueError.
+        SVIDError: of the class `error`; also for an unknown X.509 version, for which `cryptography` does not raise ValueError, and for the
+            year 0, which it notices only later.
     """
     try:
-        return x509.load_der_x509_certificate(der)
-    except (ValueError, x509.InvalidVersion) as e:
+        certificate = x509.load_der_x509_certificate(der)
+        _read_dates(certificate)
+    except UNREADABLE as e:
         raise error("certificate: expected an X.509 certificate of version 3", clause="Workload API 5.1") from e
+    return certificate
+
+
+def _read_dates(*certificates: x509.Certificate) -> None:
+    for certificate in certificates:
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def certificates_to_der(certificates: Iterable[x509.Certificate]) -> bytes:
-    """Write certificates as DER, back to back."""
+    """Encode certificates as DER, back to back."""
     return b"".join(certificate.public_bytes(Encoding.DER) for certificate in certificates)
 
 
 def certificates_from_pem(pem: bytes, *, limit: int, error: type[SVIDError]) -> tuple[x509.Certificate, ...]:
-    """Parse the CERTIFICATE blocks of a PEM text: at least one.
+    """Parse the CERTIFICATE blocks of a PEM text, of which there must be at least one.
 
     Raises:
-        SVIDError: as `error` says; no block, a broken one, or too many.
+        SVIDError: of the class `error`; no block, a broken block, or too many.
     """
     if len(pem) > MAX_DOCUMENT_BYTES:
         raise error(f"PEM: expected at most {MAX_DOCUMENT_BYTES} bytes, found {len(pem)}")
     try:
         certificates = x509.load_pem_x509_certificates(pem)
-    except (ValueError, x509.InvalidVersion) as e:
-        raise error("PEM: expected at least 1 block CERTIFICATE, each whole") from e
+        _read_dates(*certificates)
+    except UNREADABLE as e:
+        raise error("PEM: expected at least 1 CERTIFICATE block, and no broken ones") from e
     if len(certificates) > limit:
         raise error(f"certificates: expected at most {limit}, found {len(certificates)}")
     return tuple(certificates)
 
 
 def certificates_to_pem(certificates: Iterable[x509.Certificate]) -> bytes:
-    """Write certificates as PEM blocks."""
+    """Encode certificates as PEM blocks."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
 def base64url_decode(text: str) -> bytes:
-    """Decode base64url without padding, in its one canonical form.
+    """Decode base64url without padding, in its only canonical form.
 
     Raises:
         ValueError: any other form.
@@ -133,26 +159,57 @@ def base64url_decode(text: str) -> bytes:
 
 
 def json_object(document: bytes) -> dict[str, JSON]:
-    """Parse a JSON object.
+    """Parse a JSON object that can be passed on in full, as JSON, as UTF-8, or as a protobuf Struct.
 
     Raises:
-        ValueError: not UTF-8, not JSON, not an object, nested too deeply, or a name that comes twice.
+        ValueError: not UTF-8, not JSON, not an object, nested deeper than MAX_JSON_DEPTH, a duplicate name, a string with half a surrogate
+            pair, or a number outside the range of a double.
 
-    Source: RFC 8259; names that come twice: RFC 7515 4, SPIFFE Trust Domain and Bundle 6.3
+    Source: RFC 8259; duplicate names: RFC 7515 4, SPIFFE Trust Domain and Bundle 6.3; strings and numbers: RFC 7493 2.1, 2.2
     """
     try:
         value: JSON = json.loads(document.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
     except RecursionError as e:
-        raise ValueError("expected JSON of sensible depth") from e
+        raise ValueError("JSON is nested too deeply") from e
     if not isinstance(value, dict):
-        raise ValueError("expected a JSON object")  # noqa: TRY004 - one error for whoever parses
+        raise ValueError("expected a JSON object")  # noqa: TRY004 - callers handle only one error
+    _check_values(value)
     return value
+
+
+def _check_values(document: JSON) -> None:
+    level: list[JSON] = [document]
+    depth = 0
+    while level:
+        within: list[JSON] = []
+        for value in level:
+            if isinstance(value, str):
+                value.encode()  # a UnicodeEncodeError is a ValueError
+            elif isinstance(value, int | float):
+                _check_number(value)
+            elif value is not None:
+                if depth == MAX_JSON_DEPTH:
+                    raise ValueError(f"expected JSON of at most {MAX_JSON_DEPTH} levels")
+                within.extend(value)
+                if isinstance(value, Mapping):
+                    within.extend(value.values())
+        level = within
+        depth += 1
+
+
+def _check_number(number: float) -> None:
+    try:
+        is_finite = math.isfinite(number)
+    except OverflowError:
+        is_finite = False
+    if not is_finite:
+        raise ValueError("a number is outside the range of a double")
 
 
 def _unique_names(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     names = dict(pairs)
     if len(names) != len(pairs):
-        raise ValueError("expected names that come once")
+        raise ValueError("duplicate name in a JSON object")
     return names
 
 

@@ -1,6 +1,6 @@
-"""What the SDK raises: one base class, one child for each noun, each error with the clause it broke.
+"""The errors of the SDK: one base class, and one subclass for each noun; each error names the clause that was broken.
 
-The daemons' own refusals are another family: cognomen.daemon.errors.
+The daemons have their own errors: cognomen.protocol.errors.
 """
 
 __all__ = [
@@ -8,11 +8,10 @@ __all__ = [
     "AuthorizationError",
     "BundleError",
     "CRLError",
-    "EntryError",
+    "DenialError",
     "JWTSVIDError",
     "RevokedError",
     "SVIDError",
-    "SelectorError",
     "SpiffeIDError",
     "UnusableKeyError",
     "WorkloadAPIError",
@@ -21,7 +20,7 @@ __all__ = [
 
 
 class SVIDError(Exception):
-    """Anything the SDK refuses; `clause` names the rule that was broken, empty where there is none."""
+    """Anything that the SDK refuses; `clause` names the rule that was broken, and is empty if there is none."""
 
     def __init__(self, message: str, *, clause: str = "") -> None:
         super().__init__(message)
@@ -29,56 +28,62 @@ class SVIDError(Exception):
 
 
 class SpiffeIDError(SVIDError):
-    """A text that is no SPIFFE ID or no trust domain name."""
-
-
-class SelectorError(SVIDError):
-    """A text that is no selector."""
+    """A text is not a valid SPIFFE ID or trust domain name."""
 
 
 class UnusableKeyError(SVIDError):
-    """A key of a kind that we do not use, or bytes that are no key."""
+    """A key is of a kind that we do not use, or the bytes are not a key."""
 
 
 class BundleError(SVIDError):
-    """A document that is no trust bundle, or a trust domain that has none."""
+    """A document is not a trust bundle, or a trust domain has no bundle."""
 
 
 class CRLError(SVIDError):
-    """A list that is no CRL as we use them, or that no authority of the bundle vouches for."""
-
-
-class EntryError(SVIDError):
-    """A registration entry that breaks a rule; the message begins with the field's name."""
+    """A CRL is not of the form that we accept, or no authority of the bundle signed it."""
 
 
 class X509SVIDError(SVIDError):
-    """A certificate chain that is no X509-SVID, or that the bundle does not vouch for."""
+    """A certificate chain is not an X509-SVID, or the bundle does not vouch for it."""
 
 
 class JWTSVIDError(SVIDError):
-    """A token that is no JWT-SVID, or that the bundle does not vouch for."""
+    """A token is not a JWT-SVID, or the bundle does not vouch for it."""
 
 
 class AddressError(SVIDError):
-    """A text that is no address of a Workload API."""
+    """A text is not the address of a Workload API."""
 
 
 class AuthorizationError(SVIDError):
-    """A peer that is who it says, and is not wanted here."""
+    """A peer proved its identity, but is not allowed here."""
 
 
 class RevokedError(SVIDError):
-    """A credential that ended before its time."""
+    """A credential was revoked before it expired."""
 
 
 class WorkloadAPIError(SVIDError):
-    """The Workload API answered with a status, or with something that is no answer; `code` is the gRPC status name."""
+    """The Workload API answered with an error status, or with something that is not a valid answer.
 
-    def __init__(self, message: str, *, code: str, clause: str = "") -> None:
+    Attributes:
+        code: the name of the gRPC status.
+        hint: what to do next, or empty; `str()` of the error ends with it.
+    """
+
+    def __init__(self, message: str, *, code: str, clause: str = "", hint: str = "") -> None:
         super().__init__(message, clause=clause)
         self.code = code
+        self.hint = hint
+
+    @property
+    def detail(self) -> str:
+        """What happened, without the hint."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.detail}; {self.hint}" if self.hint else self.detail
 
 
 class DenialError(SVIDError):
-    """Denials that cannot be read."""
+    """Denials cannot be read."""

@@ -1,6 +1,6 @@
-"""JWT-SVIDs: the shape of a token, and verification against the bundle of its own trust domain.
+"""JWT-SVIDs: the shape of a token, and its verification with the bundle of its own trust domain.
 
-What a token of ours looks like is decided in issuer/decisions/profile; whom to accept is the caller's decision.
+issuer/decisions/profile decides what our own tokens look like; the caller decides whom to accept.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -30,11 +30,11 @@ _MAX_SECONDS = 253_402_300_799  # the last second of year 9999, where datetime e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWTSVID:
-    """A token that says: the workload of this SPIFFE ID speaks, to these audiences, until then.
+    """A token that identifies its bearer as the workload with this SPIFFE ID, to these audiences, until it expires.
 
     Attributes:
-        claims: everything the token says, read-only.
-        key_id: which authority signed it, as the token says; None: it does not say.
+        claims: all claims of the token, read-only.
+        key_id: the ID of the signing authority, according to the token; None if the token has none.
 
     Source: SPIFFE JWT-SVID 3
     """
@@ -50,7 +50,7 @@ class JWTSVID:
 
     @property
     def jti(self) -> str | None:
-        """The token's own name, if it has one that is a text.
+        """The token's own ID, if it has one that is a string.
 
         Source: RFC 7519 4.1.7
         """
@@ -59,10 +59,10 @@ class JWTSVID:
 
     @classmethod
     def parse_insecure(cls, token: str, *, hint: str = "") -> Self:
-        """Parse a token without looking at its signature or its lifetime: for one that came over our own socket.
+        """Parse a token without checking its signature or lifetime: only for a token that came over our own socket.
 
         Raises:
-            JWTSVIDError: not a JWT-SVID; the clause says by which rule.
+            JWTSVIDError: it is not a JWT-SVID; the clause names the rule.
 
         Source: SPIFFE JWT-SVID 2, 3, 5.1
         """
@@ -80,7 +80,7 @@ class JWTSVID:
             raise _fault(f"sub: {e}", "3.1") from e
         expires_at = _moment(claims, "exp", "3.3")
         if expires_at is None:
-            raise _fault("exp: expected, found none", "3.3")
+            raise _fault("exp: missing", "3.3")
         return cls(
             token=token,
             spiffe_id=spiffe_id,
@@ -101,28 +101,28 @@ def verify(
     at: datetime,
     leeway: timedelta = timedelta(),
 ) -> JWTSVID:
-    """Check that a token proves its SPIFFE ID at that moment, to one of these audiences.
+    """Check that a token proves its SPIFFE ID at that moment to one of these audiences.
 
     Args:
-        bundle_for: gives the bundle of a trust domain, None where it is not trusted.
+        bundle_for: returns the bundle of a trust domain, or None if it is not trusted.
         leeway: how far the clocks may differ, for `exp` and `nbf`.
 
     Raises:
-        JWTSVIDError: it does not; the clause says by which rule.
+        JWTSVIDError: it does not; the clause names the rule.
 
     Source: SPIFFE JWT-SVID 4
     """
     wanted = {audience} if isinstance(audience, str) else set(audience)
     if not wanted:
-        raise JWTSVIDError("audience: expected at least 1 that is acceptable here, found 0", clause="JWT-SVID A")
+        raise JWTSVIDError("audience: expected at least 1 acceptable audience, found 0", clause="JWT-SVID A")
     header, claims = _parse(token)
-    svid = JWTSVID._of(token, header, claims)  # noqa: SLF001 - the constructor that both ways share
+    svid = JWTSVID._of(token, header, claims)  # noqa: SLF001 - the constructor that both functions share
     _check_signature(token, header, _authorities(svid.spiffe_id.trust_domain, header, bundle_for))
-    if at >= svid.expires_at + leeway:
-        raise _fault(f"exp: expected a moment after {at.isoformat()}, found {svid.expires_at.isoformat()}", "3.3")
+    if at - svid.expires_at >= leeway:  # a sum could go beyond year 9999, a difference cannot
+        raise _fault(f"exp: expired at {svid.expires_at.isoformat()}, checked at {at.isoformat()}", "3.3")
     not_before = _moment(claims, "nbf", "4")
-    if not_before is not None and at < not_before - leeway:
-        raise _fault(f"nbf: expected a moment up to {at.isoformat()}, found {not_before.isoformat()}", "4")
+    if not_before is not None and not_before - at > leeway:
+        raise _fault(f"nbf: not valid before {not_before.isoformat()}, checked at {at.isoformat()}", "4")
     if wanted.isdisjoint(svid.audiences):
         raise _fault(f"aud: expected one of {sorted(wanted)}, found {sorted(svid.audiences)}", "3.2")
     return svid
@@ -134,7 +134,7 @@ class _Header(NamedTuple):
 
 
 def _parse(token: str) -> tuple[_Header, dict[str, JSON]]:
-    """Read header and claims; the algorithm is looked at before anything else."""
+    """Read header and claims; the algorithm is checked before anything else."""
     if len(token) > MAX_TOKEN_BYTES:
         raise JWTSVIDError(f"token: expected at most {MAX_TOKEN_BYTES} bytes, found {len(token)}")
     parts = token.split(".")
@@ -161,12 +161,12 @@ def _header(members: Mapping[str, JSON]) -> _Header:
         raise _fault(f"alg: expected one of {', '.join(ALGORITHMS)}", "2.1")
     others = sorted(members.keys() - {"alg", "kid", "typ"})
     if others:
-        raise _fault(f"header: expected alg, kid and typ alone, found {others[0]!r}", "2")
+        raise _fault(f"header: expected only alg, kid and typ, found {others[0]!r}", "2")
     if members.get("typ", "JWT") not in ("JWT", "JOSE"):
         raise _fault("typ: expected JWT or JOSE", "2.3")
     key_id = members.get("kid")
     if "kid" in members and not isinstance(key_id, str):
-        raise _fault("kid: expected a text", "2.2")
+        raise _fault("kid: expected a string", "2.2")
     return _Header(algorithm, key_id if isinstance(key_id, str) else None)
 
 
@@ -177,7 +177,7 @@ def _audiences(claims: Mapping[str, JSON]) -> tuple[str, ...]:
         raise _fault("aud: expected at least 1 audience", "3.2")
     audiences = tuple(value for value in values if isinstance(value, str))
     if len(audiences) != len(values):
-        raise _fault("aud: expected texts", "3.2")
+        raise _fault("aud: expected strings", "3.2")
     return audiences
 
 
@@ -197,12 +197,10 @@ def _moment(claims: Mapping[str, JSON], name: str, section: str) -> datetime | N
 def _authorities(
     trust_domain: TrustDomain, header: _Header, bundle_for: Callable[[TrustDomain], Bundle | None]
 ) -> list[PublicKey]:
-    """Find the keys that may have signed: of that trust domain, of that name if the token has one, fit for the algorithm."""
+    """Find the keys that may have signed: from that trust domain, with the token's key ID if it has one, and fit for the algorithm."""
     bundle = bundle_for(trust_domain)
     if bundle is None or bundle.trust_domain != trust_domain:
-        raise JWTSVIDError(
-            f"bundle: expected one of the trust domain {trust_domain}, found none", clause="Trust Domain and Bundle 3"
-        )
+        raise JWTSVIDError(f"bundle: there is none for trust domain {trust_domain}", clause="Trust Domain and Bundle 3")
     keys = [
         key
         for kid, key in bundle.jwt_authorities.items()
@@ -210,7 +208,7 @@ def _authorities(
     ]
     if not keys:
         named = "" if header.key_id is None else f" named {header.key_id!r}"
-        raise _fault(f"kid: expected an authority of {trust_domain} for {header.algorithm}{named}, found none", "4")
+        raise _fault(f"kid: no authority of {trust_domain} for {header.algorithm}{named}", "4")
     return keys
 
 
@@ -221,7 +219,7 @@ def _fits(key: PublicKey, algorithm: str) -> bool:
 
 
 def _check_signature(token: str, header: _Header, keys: Collection[PublicKey]) -> None:
-    # PyJWT reads the clock for exp, nbf and iat: those are checked by whoever was handed the moment.
+    # PyJWT would read the clock for exp, nbf and iat; `verify` checks them with the moment that it was given.
     options: jwt.types.Options = {
         "require": ["sub", "aud", "exp"],
         "verify_aud": False,
@@ -235,9 +233,9 @@ def _check_signature(token: str, header: _Header, keys: Collection[PublicKey]) -
         except jwt.InvalidSignatureError:
             continue
         except jwt.InvalidTokenError as e:
-            raise _fault(f"token: expected a valid JWT: {e}", "4") from e
+            raise _fault(f"token: not a valid JWT: {e}", "4") from e
         return
-    raise _fault("signature: expected one by an authority of the trust domain", "4")
+    raise _fault("signature: not by an authority of the trust domain", "4")
 
 
 def _fault(message: str, section: str) -> JWTSVIDError:

@@ -1,6 +1,6 @@
-"""Keys: which kinds we use, how their bytes look, and the handle through which anything signs.
+"""Keys: the kinds that we trust, the kinds that we make, their encodings, and the handle that all code signs with.
 
-Where private keys live is a key manager's business (issuer/keymanager); what may be certified is issuer/decisions/profile's.
+A key manager decides where private keys live (issuer/keymanager), and issuer/decisions/minting what may be certified.
 """
 
 import hashlib
@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Generic, Never, NewType, Protocol, Self, TypeAlias, TypeVar, assert_never
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -23,6 +24,8 @@ __all__ = [
     "PublicKey",
     "SigningKey",
     "as_private_key",
+    "certified_key",
+    "check_trustworthy",
     "generate_private_key",
     "hash_of",
     "kind_of",
@@ -42,11 +45,17 @@ _PublicKeyT = TypeVar("_PublicKeyT", bound=PublicKey)
 
 
 _P256_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
-_P256_SIZE = len(_P256_PREFIX) + 64  # a point that is not compressed: with this prefix, its one form
+_P256_SIZE = len(_P256_PREFIX) + 64  # an uncompressed point; with this prefix it has only one form
+
+
+_TRUSTWORTHY_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_RSA_BITS = range(2048, 8192 + 1)
+_RSA_EXPONENTS = range(65537, 1 << 31, 2)
+_TRUSTWORTHY = f"P-256, P-384, P-521 or RSA of {_RSA_BITS[0]} to {_RSA_BITS[-1]} bits"
 
 
 class KeyKind(StrEnum):
-    """The kinds of key that we make and certify."""
+    """The kinds of key that we make and certify; other issuers may use a few more kinds (check_trustworthy)."""
 
     EC_P256 = "ec-p256"
     EC_P384 = "ec-p384"
@@ -55,9 +64,9 @@ class KeyKind(StrEnum):
 
 
 class SigningKey(Protocol):
-    """A handle on a private key that may live elsewhere: it signs, it never leaves.
+    """A handle on a private key that may live elsewhere: it only signs, and the key never leaves.
 
-    Shape: EC signatures are DER ECDSA-Sig-Value; RSA signatures are PKCS #1 v1.5. The hash is SHA-256, for P-384 SHA-384.
+    Shape: EC signatures are DER ECDSA-Sig-Value; RSA signatures are PKCS #1 v1.5. The hash is SHA-256, or SHA-384 for P-384.
     """
 
     @property
@@ -85,7 +94,7 @@ class LocalSigningKey:
         self._kind = kind_of(private_key.public_key())
         algorithm = hash_of(
             self._kind
-        )  # and how to sign with it, once: asking a key what it is costs a part of a signature
+        )  # decided once, with the way to sign: asking a key for its type each time costs a fraction of a signature
         if isinstance(private_key, rsa.RSAPrivateKey):
             self._sign = partial(private_key.sign, padding=padding.PKCS1v15(), algorithm=algorithm)
         else:
@@ -115,7 +124,7 @@ class LocalSigningKey:
 
 
 class _Handle(Generic[_PublicKeyT]):
-    """A private key for cryptography's builders that signs through a SigningKey and can do nothing else."""
+    """A private key for cryptography's builders; it signs with a SigningKey, and can do nothing else."""
 
     def __init__(self, key: SigningKey, public_key: _PublicKeyT) -> None:
         self._key = key
@@ -136,9 +145,7 @@ class _Handle(Generic[_PublicKeyT]):
         return self._key.sign(bytes(data))
 
     def _refuse(self, *_: object, **__: object) -> Never:
-        raise UnusableKeyError(
-            f"key: expected to be asked for signatures only, {self._key.id} does not leave its key manager"
-        )
+        raise UnusableKeyError(f"key: {self._key.id} can only sign; it does not leave its key manager")
 
     private_numbers = private_bytes = exchange = decrypt = _refuse
 
@@ -164,7 +171,7 @@ class _RSAHandle(_Handle[rsa.RSAPublicKey], rsa.RSAPrivateKey):
 
 
 def as_private_key(key: SigningKey) -> PrivateKey:
-    """Dress a handle as a private key of `cryptography`, for its certificate and CRL builders: it signs, no more."""
+    """Wrap a handle as a private key of `cryptography`, for its certificate and CRL builders; it can only sign."""
     public_key = key.public_key
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return _ECHandle(key, public_key)
@@ -172,7 +179,7 @@ def as_private_key(key: SigningKey) -> PrivateKey:
 
 
 def hash_of(kind: KeyKind) -> hashes.SHA256 | hashes.SHA384:
-    """The hash with which keys of this kind sign."""
+    """The hash that keys of this kind sign with."""
     return hashes.SHA384() if kind is KeyKind.EC_P384 else hashes.SHA256()
 
 
@@ -191,8 +198,49 @@ def generate_private_key(kind: KeyKind) -> PrivateKey:
             assert_never(kind)
 
 
+def check_trustworthy(key: object) -> PublicKey:
+    """Check that we trust the kind of another party's public key: a leaf's, an intermediate's or an authority's, X.509 or JWT.
+
+    This is the only list of trusted kinds: P-256, P-384, P-521, and RSA of 2048 to 8192 bits with an odd exponent from 65537 to 2³¹ - 1.
+
+    SPIFFE defines kinds of keys only for JWT-SVIDs, through their algorithms, and these are those kinds. We require the same of X509-SVIDs.
+    Ed25519 is missing because verifiers do not agree on it: go-spiffe accepts it, BoringSSL (gRPC, Envoy) and our own path validation do
+    not, and no JWT-SVID may be signed with it. P-521 is needed for JWT-SVIDs (ES512), and is accepted in certificates as well; but a leaf
+    with such a key cannot be used with gRPC.
+
+    Raises:
+        UnusableKeyError: any other type, curve, size or exponent.
+
+    Source: SPIFFE JWT-SVID 2.1; FIPS 186-5 5.1 and 6.1.1; the upper bounds keep a verification cheap.
+    """
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        if isinstance(key.curve, _TRUSTWORTHY_CURVES):
+            return key
+        raise UnusableKeyError(f"key: expected {_TRUSTWORTHY}, found {key.curve.name}")
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise UnusableKeyError(f"key: expected {_TRUSTWORTHY}, found {type(key).__name__}")
+    if key.key_size not in _RSA_BITS:
+        raise UnusableKeyError(f"key: expected {_TRUSTWORTHY}, found RSA of {key.key_size} bits")
+    if key.public_numbers().e not in _RSA_EXPONENTS:
+        raise UnusableKeyError("key: expected an odd RSA exponent from 65537 to 2147483647, found a different one")
+    return key
+
+
+def certified_key(certificate: x509.Certificate) -> PublicKey:
+    """Return the key of a certificate, if we trust its kind.
+
+    Raises:
+        UnusableKeyError: as check_trustworthy, or the key cannot be read.
+    """
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as e:
+        raise UnusableKeyError("key: unknown or malformed public key") from e
+    return check_trustworthy(key)
+
+
 def kind_of(key: object) -> KeyKind:
-    """Name a public key's kind.
+    """Return the kind of a public key, if it is one that we make.
 
     Raises:
         UnusableKeyError: any other type, curve or size.
@@ -228,17 +276,17 @@ def public_key_from_der(der: bytes) -> PublicKey:
     if len(der) == _P256_SIZE and der.startswith(_P256_PREFIX) and isinstance(key, ec.EllipticCurvePublicKey):
         return key
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or public_key_to_der(key) != der:
-        raise UnusableKeyError("key: expected the one DER form of a SubjectPublicKeyInfo")
+        raise UnusableKeyError("key: expected the canonical DER of a SubjectPublicKeyInfo")
     return key
 
 
 def public_key_to_der(key: PublicKey) -> bytes:
-    """Write a SubjectPublicKeyInfo."""
+    """Encode a public key as SubjectPublicKeyInfo."""
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def thumbprint(key_der: bytes) -> str:
-    """Name a public key by the SHA-256 of its SubjectPublicKeyInfo, lower-case hexadecimal."""
+    """Return the SHA-256 of a public key's SubjectPublicKeyInfo, in lower-case hexadecimal."""
     return hashlib.sha256(key_der).hexdigest()
 
 
@@ -259,7 +307,7 @@ def private_key_from_der(der: bytes) -> PrivateKey:
 
 
 def private_key_to_der(key: PrivateKey) -> bytes:
-    """Write an unencrypted PKCS #8 private key: for the workload that owns it, and for key files of mode 0600."""
+    """Encode an unencrypted PKCS #8 private key, for the workload that owns it, and for key files with mode 0600."""
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

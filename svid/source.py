@@ -1,6 +1,6 @@
-"""Something that can be asked for what is true now, as a Protocol, so that a test or a file can be one, too.
+"""Protocols for the sources of identities, bundles and denials, so that a test or a file can stand in for the Workload API.
 
-Who keeps it up to date is svid/workloadapi/sources.
+The sources that the Workload API keeps up to date are in svid/workloadapi/sources.
 """
 
 import inspect
@@ -21,67 +21,67 @@ class X509Identity(Protocol):
 
     @property
     def svid(self) -> X509SVID:
-        """Today's X509-SVID, the same object until there is a newer one.
+        """The current X509-SVID; the same object until there is a newer one.
 
         Raises:
-            SVIDError: there is none, or none that is valid.
+            SVIDError: there is no valid one.
         """
 
     @property
     def bundles(self) -> Mapping[TrustDomain, Bundle]:
-        """Today's bundles, the same object until one changes; a trust domain that is missing is not trusted.
+        """The current bundles; the same object until one changes. A trust domain that is missing is not trusted.
 
         Raises:
-            SVIDError: they must not be used any more.
+            SVIDError: the bundles must not be used any more.
         """
 
 
 @runtime_checkable
 class KnowsDenials(Protocol):
-    """Something that knows which credentials ended before their time; an X509Source and a JWTSource do.
+    """A source that knows which credentials were revoked, as X509Source and JWTSource do.
 
-    A source that does not is one whose peers end by themselves alone.
+    With a source that does not, credentials end only by expiring.
     """
 
     def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
-        """Whether this serial or jti of that trust domain is denied, as far as is known now."""
+        """Whether this serial or jti of that trust domain is denied, as far as we know now."""
 
     def on_denied(self, callback: Callable[[TrustDomain, Collection[int]], None], *, point: str) -> Callable[[], None]:
-        """Have `callback` told which numbers are denied from now on, of none at each other word; returns what ends that.
+        """Call `callback` with newly denied numbers, and with no numbers at every other message; returns a function that stops this.
 
-        It is called after `is_denied` says so, from a thread of the source, one call at a time; it must be quick. Once it has returned, the
-        attestor is told that this enforcement point enforces them; where it raised, it is not.
+        `is_denied` is True for the numbers before the callback is called. The source calls it from one of its threads, one call at a time;
+        it must be quick. When it returns, the attestor learns that this enforcement point enforces the denials; if it raises, it does not.
 
         Args:
-            point: what enforces it, for people; at most 256 bytes.
+            point: the name of the enforcement point, for people; at most 256 bytes.
         """
 
     def denials_age(self) -> timedelta | None:
-        """How old the issuer's last word is that stands behind `is_denied`; None: nobody tells."""
+        """How old the issuer's data behind `is_denied` is; None if nobody reports denials."""
 
 
 class TokenVerifier(Protocol):
-    """What a service needs that is shown JWT-SVIDs; a JWTSource is one."""
+    """What a service needs to check JWT-SVIDs; a JWTSource is one."""
 
     def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:
-        """Check a token that somebody sent us, and return whose it is.
+        """Check a token that we received, and return it parsed.
 
         Raises:
             JWTSVIDError: it is not valid here and now.
-            SVIDError: any other: nothing can be verified now.
+            SVIDError: no token can be verified now (any other SVIDError).
         """
 
 
 def demand_source(source: object, *names: str) -> None:
-    """Refuse what is no source of these, such as arguments in the wrong order; nothing is asked for yet.
+    """Refuse an object without these attributes, such as an argument in the wrong place; the attributes are not read yet.
 
     Raises:
-        TypeError: something is missing.
+        TypeError: an attribute is missing.
     """
     for name in names:
         try:
             inspect.getattr_static(source, name)
         except AttributeError:
-            if not hasattr(type(source), "__getattr__"):  # who answers for somebody else has no attributes to see
+            if not hasattr(type(source), "__getattr__"):  # a proxy object's attributes are invisible to getattr_static
                 wanted = " and ".join(names)
                 raise TypeError(f"source: expected one that has {wanted}, found {type(source).__name__}") from None

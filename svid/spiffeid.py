@@ -1,7 +1,7 @@
 """SPIFFE IDs and trust domain names, parsed strictly from the raw text.
 
-No URL library normalises anything here: what is not allowed is refused, never repaired (upper case included, see Deviation).
-Which IDs exist, and who may hold them, is decided elsewhere: issuer/decisions/registration.
+No URL library normalises anything here: text that is not allowed is refused, never repaired (including upper case, see Deviation).
+issuer/decisions/registration decides which IDs exist, and who may hold them.
 """
 
 import re
@@ -27,8 +27,8 @@ class TrustDomain:
     Raises:
         SpiffeIDError: the name is empty, longer than 255 bytes, or has a character other than a-z 0-9 . - _
 
-    Source: SPIFFE-ID 2.1, 2.3. Deviation: 2.4 calls the name case-insensitive when parsing; upper case is refused here, because
-    2.1 allows only lower case and a name that is folded after a comparison is a hole.
+    Source: SPIFFE-ID 2.1, 2.3. Deviation: 2.4 says that parsing ignores the name's case. We refuse upper case, because 2.1 allows only
+    lower case, and a name whose case is folded after a comparison is a security hole.
     """
 
     name: str
@@ -56,14 +56,14 @@ class TrustDomain:
         return self.name
 
     def __eq__(self, other: object) -> bool:
-        """Compare with another trust domain; with a text it is a TypeError, for `!=` would hold for every text."""
+        """Compare with another trust domain; comparing with text is a TypeError, because `!=` would be True for every text."""
         if isinstance(other, TrustDomain):
             return self.name == other.name
         _refuse_text(self, other)
         return False
 
     def __hash__(self) -> int:
-        return hash(self.name)  # as its text's, so that a look into a set of texts compares, too
+        return hash(self.name)  # the text's own hash, so that a lookup in a set of texts also compares, and raises
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,43 +101,43 @@ class SpiffeID:
 
     @classmethod
     def from_segments(cls, trust_domain: TrustDomain, *segments: str) -> Self:
-        """Build an ID of one or more path segments, each checked by itself, so that no segment can smuggle a `/`."""
+        """Build an ID from one or more path segments, each checked separately, so that no segment can smuggle in a `/`."""
         for segment in segments:
             _check_segment(segment)
         return cls(trust_domain=trust_domain, path="".join(f"/{segment}" for segment in segments))
 
     def is_member_of(self, trust_domain: TrustDomain) -> bool:
-        """Whether this ID lies in that trust domain.
+        """Whether this ID is in that trust domain.
 
         Raises:
-            TypeError: not a TrustDomain; a text would equal none, and `not peer.is_member_of("…")` would admit everybody.
+            TypeError: not a TrustDomain; text would never match, and `not peer.is_member_of("…")` would admit everybody.
         """
         if not isinstance(trust_domain, TrustDomain):
             raise TypeError(f"trust domain: expected a TrustDomain, found {type(trust_domain).__name__}")
         return self.trust_domain == trust_domain
 
     def is_below(self, prefix: str) -> bool:
-        """Whether the path lies below `prefix` (`/a`, no trailing slash): `/a` holds `/a/b`, neither `/a` nor `/ab`."""
+        """Whether the path is below `prefix` (such as `/a`, no trailing slash): `/a/b` is below `/a`, but `/a` and `/ab` are not."""
         return self.path.startswith(f"{prefix}/")
 
     def __str__(self) -> str:
         return f"{_SCHEME}{self.trust_domain.name}{self.path}"
 
     def __eq__(self, other: object) -> bool:
-        """Compare with another SPIFFE ID; with a text it is a TypeError, as for a TrustDomain."""
+        """Compare with another SPIFFE ID; comparing with text is a TypeError, as for a TrustDomain."""
         if isinstance(other, SpiffeID):
             return self.path == other.path and self.trust_domain.name == other.trust_domain.name
         _refuse_text(self, other)
         return False
 
     def __hash__(self) -> int:
-        return hash(str(self))  # as a TrustDomain's
+        return hash(str(self))  # as in TrustDomain
 
 
 def _refuse_text(value: object, other: object) -> None:
     if isinstance(other, str | bytes):
         name = type(value).__name__
-        raise TypeError(f"{name}: expected another one to compare with, found text; compare str(…), or {name}.parse(…)")
+        raise TypeError(f"{name}: cannot be compared with text; compare str(…), or {name}.parse(…)")
 
 
 def _check_path(path: str) -> None:

@@ -1,6 +1,6 @@
-"""X509-SVIDs: a chain and its private key, the profile of leaf and signing certificates, and verification against a bundle.
+"""X509-SVIDs: a chain and its private key, the profile of leaf and signing certificates, and verification with a bundle.
 
-Which SVIDs are made is decided elsewhere (issuer/decisions/profile), and so is who may be on the other side (svid.tls.authorize).
+issuer/decisions/profile decides which SVIDs are made, and svid.tls.authorize which peers are allowed.
 """
 
 from collections.abc import Sequence
@@ -9,25 +9,25 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from svid.bundle import Bundle
-from svid.encoding import MAX_CHAIN_LENGTH, certificates_from_der, certificates_to_der, certificates_to_pem
-from svid.errors import SpiffeIDError, X509SVIDError
-from svid.keys import PrivateKey, private_key_from_der, private_key_to_der
+from svid.encoding import MAX_CHAIN_LENGTH, UNREADABLE, certificates_from_der, certificates_to_der, certificates_to_pem
+from svid.errors import SpiffeIDError, UnusableKeyError, X509SVIDError
+from svid.keys import PrivateKey, certified_key, private_key_from_der, private_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["X509SVID", "check_leaf", "check_signing", "verify"]
+__all__ = ["X509SVID", "check_intermediate", "check_leaf", "check_profile", "check_signing", "verify"]
 
+_MAX_SERIAL_BITS = 160  # RFC 5280 4.1.2.2: 20 octets
 _TLS_USAGES = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X509SVID:
-    """A SPIFFE ID, the certificates that prove it, leaf first, and the key of the leaf.
+    """A SPIFFE ID, the certificates that prove it (leaf first), and the private key of the leaf.
 
     Source: SPIFFE X509-SVID
     """
@@ -39,21 +39,21 @@ class X509SVID:
 
     @classmethod
     def parse(cls, chain_der: bytes, key_der: bytes, *, hint: str = "") -> Self:
-        """Parse what the Workload API gives; whether any authority vouches for it is not looked at.
+        """Parse an X509-SVID from the Workload API, without checking that any authority vouches for it.
 
         Shape: DER certificates back to back, leaf first; an unencrypted PKCS #8 key in DER.
 
         Raises:
-            X509SVIDError: not certificates, a leaf that is none, an intermediate that may not sign, or a key of something else.
-            UnusableKeyError: not a key, or of a kind that we do not use.
+            X509SVIDError: not certificates, an invalid leaf, an intermediate that may not sign, or a key that is not the leaf's.
+            UnusableKeyError: not a key, or a key of a kind that we do not use.
 
         Source: SPIFFE Workload API 5.2.1, X509-SVID 5
         """
         chain = certificates_from_der(chain_der)
         spiffe_id = _check_chain(chain)
         private_key = private_key_from_der(key_der)
-        if _public_key(chain[0]) != private_key.public_key():
-            raise X509SVIDError("key: expected the private key of the leaf, found another")
+        if chain[0].public_key() != private_key.public_key():
+            raise X509SVIDError("key: not the private key of the leaf")
         return cls(spiffe_id=spiffe_id, chain=chain, private_key=private_key, hint=hint)
 
     @property
@@ -68,7 +68,7 @@ class X509SVID:
 
     @property
     def not_before(self) -> datetime:
-        """The first moment at which the leaf is valid; back-dated by who issued it."""
+        """The first moment at which the leaf is valid; the issuer back-dates it."""
         return self.leaf.not_valid_before_utc
 
     @property
@@ -77,35 +77,41 @@ class X509SVID:
         return self.leaf.not_valid_after_utc
 
     def chain_der(self) -> bytes:
-        """Write the chain as DER certificates back to back, leaf first."""
+        """Encode the chain as DER certificates back to back, leaf first."""
         return certificates_to_der(self.chain)
 
     def key_der(self) -> bytes:
-        """Write the key as unencrypted PKCS #8 in DER: for the workload that owns it."""
+        """Encode the key as unencrypted PKCS #8 in DER, for the workload that owns it."""
         return private_key_to_der(self.private_key)
 
     def chain_pem(self) -> bytes:
-        """Write the chain as PEM, leaf first."""
+        """Encode the chain as PEM, leaf first."""
         return certificates_to_pem(self.chain)
 
     def key_pem(self) -> bytes:
-        """Write the key as unencrypted PKCS #8 in PEM: for the workload that owns it, in a file of mode 0600."""
+        """Encode the key as unencrypted PKCS #8 in PEM, for the workload that owns it, in a file with mode 0600."""
         return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def check_leaf(cert: x509.Certificate) -> SpiffeID:
-    """Check that a certificate is a leaf as we sign them, recommendations included, and return its SPIFFE ID.
+    """Check that a certificate is a leaf as we sign them, including the standard's recommendations, and return its SPIFFE ID.
 
     Raises:
-        X509SVIDError: it is not; the clause says by which rule.
+        X509SVIDError: it is not; the clause names the rule.
 
     Source: SPIFFE X509-SVID 2 to 5
     """
+    _check_key(cert)
+    return check_profile(cert)
+
+
+def check_profile(cert: x509.Certificate) -> SpiffeID:
+    """Do the same without the leaf's key, if the caller has checked it already: reading a key takes as long as everything else."""
     profile = _profile(cert)
     if profile.is_ca is None:
-        raise _fault("basic constraints: expected on a leaf, found none", "4.1")
+        raise _fault("basic constraints: missing on a leaf", "4.1")
     if profile.extended_usage is None:
-        raise _fault("extended key usage: expected on a leaf, found none", "4.4")
+        raise _fault("extended key usage: missing on a leaf", "4.4")
     return _check_presented_leaf(profile)
 
 
@@ -113,10 +119,11 @@ def check_signing(cert: x509.Certificate, trust_domain: TrustDomain) -> None:
     """Check that a certificate is a signing certificate as we use them: an SVID of the trust domain itself.
 
     Raises:
-        X509SVIDError: it is not; the clause says by which rule.
+        X509SVIDError: it is not; the clause names the rule.
 
     Source: SPIFFE X509-SVID 3.2, 4, appendix A
     """
+    _check_key(cert)
     profile = _profile(cert)
     usage = _check_intermediate(profile)
     spiffe_id = _spiffe_id(profile)
@@ -124,23 +131,43 @@ def check_signing(cert: x509.Certificate, trust_domain: TrustDomain) -> None:
         raise _fault(f"URI SAN: expected the trust domain {trust_domain}, found {spiffe_id.trust_domain}", "3.2")
     others = usage.digital_signature or usage.content_commitment or usage.key_encipherment
     if others or usage.data_encipherment or usage.key_agreement:
-        raise _fault("key usage: expected keyCertSign and cRLSign alone on a signing certificate", "A")
+        raise _fault("key usage: expected only keyCertSign and cRLSign on a signing certificate", "A")
+
+
+def check_intermediate(cert: x509.Certificate, trust_domain: TrustDomain) -> None:
+    """Check that a certificate may be between a leaf of the trust domain and its root: it has an ID of that trust domain, or no ID.
+
+    Raises:
+        X509SVIDError: it may not; the clause names the rule.
+
+    Source: SPIFFE X509-SVID 3.2, 4, SPIFFE-ID 3
+    """
+    _check_key(cert)
+    profile = _profile(cert)
+    _check_intermediate(profile)
+    if profile.uris and not _spiffe_id(profile).is_member_of(trust_domain):
+        raise X509SVIDError(
+            f"intermediate: expected trust domain {trust_domain}, found {_spiffe_id(profile).trust_domain}",
+            clause="SPIFFE-ID 3",
+        )
 
 
 def verify(chain: Sequence[x509.Certificate], bundle: Bundle, *, at: datetime) -> SpiffeID:
     """Check that a chain, leaf first, proves the SPIFFE ID of its leaf at that moment, and return the ID.
 
-    Only the bundle of the leaf's own trust domain can vouch for it.
+    Only the bundle of the leaf's own trust domain can vouch for it, and no authority of another trust domain may be in between. Each key
+    must pass `svid.keys.check_trustworthy`. Signatures use SHA-256, SHA-384 or SHA-512 with ECDSA, with RSA PKCS #1 v1.5, or with RSA PSS
+    with one hash and a salt of its size.
 
     Raises:
-        X509SVIDError: it does not; the clause says by which rule.
+        X509SVIDError: it does not; the clause names the rule.
 
     Source: SPIFFE X509-SVID 5, SPIFFE-ID 3, RFC 5280 6
     """
     spiffe_id = _check_chain(chain)
     if not spiffe_id.is_member_of(bundle.trust_domain):
         raise X509SVIDError(
-            f"bundle: expected the one of {spiffe_id.trust_domain}, found the one of {bundle.trust_domain}",
+            f"bundle: expected trust domain {spiffe_id.trust_domain}, found {bundle.trust_domain}",
             clause="Trust Domain and Bundle 3",
         )
     if not bundle.x509_authorities:
@@ -152,9 +179,9 @@ def verify(chain: Sequence[x509.Certificate], bundle: Bundle, *, at: datetime) -
     try:
         path = builder.build_client_verifier().verify(chain[0], list(chain[1:])).chain
     except VerificationError as e:
-        raise _fault(f"chain: expected one that leads to an authority of {bundle.trust_domain}: {e}", "5.1") from e
-    if len(path) == 1:  # a leaf that stands in the bundle is its own trust anchor to the library
-        raise _fault("chain: expected a leaf signed by an authority, found one that stands in the bundle", "5.1")
+        raise _fault(f"chain: does not lead to an authority of {bundle.trust_domain}: {e}", "5.1") from e
+    if len(path) == 1:  # to the library, a leaf that is in the bundle is its own trust anchor
+        raise _fault("chain: expected a leaf signed by an authority, found one that is itself in the bundle", "5.1")
     return spiffe_id
 
 
@@ -163,18 +190,21 @@ def _check_chain(chain: Sequence[x509.Certificate]) -> SpiffeID:
         raise _fault("chain: expected at least 1 certificate, found 0", "5.1")
     if len(chain) > MAX_CHAIN_LENGTH:
         raise _fault(f"chain: expected at most {MAX_CHAIN_LENGTH} certificates, found {len(chain)}", "5.1")
-    for intermediate in chain[1:]:
-        _check_intermediate(_profile(intermediate))
-    return _check_presented_leaf(_profile(chain[0]))
+    leaf, *others = chain
+    _check_key(leaf)
+    spiffe_id = _check_presented_leaf(_profile(leaf))
+    for intermediate in others:
+        check_intermediate(intermediate, spiffe_id.trust_domain)
+    return spiffe_id
 
 
 class _Profile(NamedTuple):
-    """What SPIFFE has rules about, taken from a certificate in one pass: each signature of the issuer goes through here.
+    """The parts of a certificate that SPIFFE has rules about, read in one pass, because each signature of the issuer comes through here.
 
     Attributes:
-        is_ca: None: there are no basic constraints.
-        usage: None: there is no key usage, or it is not critical.
-        is_named: the subject is not empty, or the alternative names are critical.
+        is_ca: None if there are no basic constraints.
+        usage: None if there is no key usage, or it is not critical.
+        is_named: whether the subject is not empty, or the alternative names are critical.
     """
 
     uris: list[str]
@@ -185,8 +215,12 @@ class _Profile(NamedTuple):
 
 
 def _profile(cert: x509.Certificate) -> _Profile:
-    if cert.serial_number <= 0:
-        raise _fault(f"serial number: expected a positive one, found {cert.serial_number}", "5.1")
+    serial = cert.serial_number
+    if serial <= 0 or serial.bit_length() > _MAX_SERIAL_BITS:
+        found = f"{serial.bit_length()} bits" if serial > 0 else "0 or less"
+        raise _fault(
+            f"serial number: expected a positive number of at most {_MAX_SERIAL_BITS} bits, found {found}", "5.1"
+        )
     uris: list[str] = []
     is_ca = usage = extended_usage = None
     is_named = False
@@ -196,21 +230,22 @@ def _profile(cert: x509.Certificate) -> _Profile:
             kind = type(value)  # not isinstance: these are ABCs, and asking one costs more than all the rest here
             if kind is x509.SubjectAlternativeName:
                 uris = [name.value for name in value if type(name) is x509.UniformResourceIdentifier]
-                is_named = extension.critical or bool(cert.subject.rdns)  # in this order: the subject is dear to parse
+                is_named = extension.critical or bool(
+                    cert.subject.rdns
+                )  # in this order: parsing the subject is expensive
             elif kind is x509.BasicConstraints:
                 is_ca = value.ca
             elif kind is x509.KeyUsage:
                 usage = value if extension.critical else None
             elif kind is x509.ExtendedKeyUsage:
                 extended_usage = value
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
-        # TypeError: what the library says of a bit string where a name's text should be.
-        raise _fault("subject and extensions: expected each once, and well-formed", "5.1") from e
+    except UNREADABLE as e:
+        raise _fault("subject or extensions: malformed, or an extension is repeated", "5.1") from e
     return _Profile(uris, is_ca, usage, extended_usage, is_named)
 
 
 def _check_presented_leaf(profile: _Profile) -> SpiffeID:
-    """Check what whoever is shown a leaf must check."""
+    """Check what every verifier of a leaf must check."""
     if profile.is_ca:
         raise _fault("basic constraints: expected cA false on a leaf, found true", "5.2")
     usage = _usage(profile)
@@ -224,7 +259,7 @@ def _check_presented_leaf(profile: _Profile) -> SpiffeID:
     if not spiffe_id.path:
         raise _fault(f"URI SAN: expected a path on a leaf, found {str(spiffe_id)!r}", "5.2")
     if not profile.is_named:
-        raise _fault("subject alternative name: expected critical where the subject is empty", "3.1")
+        raise _fault("subject alternative name: must be critical if the subject is empty", "3.1")
     return spiffe_id
 
 
@@ -242,7 +277,7 @@ def _check_intermediate(profile: _Profile) -> x509.KeyUsage:
 
 def _usage(profile: _Profile) -> x509.KeyUsage:
     if profile.usage is None:
-        raise _fault("key usage: expected, and critical", "4.3")
+        raise _fault("key usage: missing, or not critical", "4.3")
     return profile.usage
 
 
@@ -255,11 +290,11 @@ def _spiffe_id(profile: _Profile) -> SpiffeID:
         raise _fault(f"URI SAN: {e}", "5.2") from e
 
 
-def _public_key(cert: x509.Certificate) -> object:
+def _check_key(cert: x509.Certificate) -> None:
     try:
-        return cert.public_key()
-    except (ValueError, UnsupportedAlgorithm) as e:
-        raise X509SVIDError("key: expected a public key that we know in the leaf") from e
+        certified_key(cert)
+    except UnusableKeyError as e:
+        raise _fault(str(e), "5.1") from e
 
 
 def _fault(message: str, section: str) -> X509SVIDError:

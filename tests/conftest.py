@@ -17,8 +17,15 @@ settings.load_profile("same")
 STANDARD_ERROR = pytest.StashKey[int]()
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each core: most tests wait for daemons, most of the time."""
+    del config
+    return 2 * len(os.sched_getaffinity(0))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STANDARD_ERROR] = os.dup(2)  # before the tests' own is captured
+    os.umask(0o022)  # under 002 our programs refuse what a test makes where its group has others in it, as they should
 
 
 def give_it_an_end(test: pytest.Item) -> None:

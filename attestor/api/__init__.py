@@ -1,1 +1,1 @@
-"""The doors of the attestor: the Workload API; they decide nothing."""
+"""What the attestor serves on its workload socket; nothing is decided here."""

@@ -1,6 +1,6 @@
-"""The service by which our own library hears what is denied, beside the Workload API, as one caller on one connection is served it.
+"""The service that streams denials to our own library, beside the Workload API; one instance serves one caller on one connection.
 
-Decided here: what a message looks like. Who is told what: flows/serve_denials; who may say what it enforces: attestor/receipts.
+Decided here: what a message looks like. Which caller is sent what: flows/serve_denials. Who may report what it enforces: attestor/receipts.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from grpclib.server import Stream
 from attestor.api.header import method
 from attestor.flows.serve_denials import ServeDenials, Word
 from attestor.receipts import Follower
-from cognomen.daemon.call import only_request
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.gate.call import only_request
+from cognomen.gate.caller import Caller
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain

@@ -1,4 +1,4 @@
-"""What every call of a workload must carry, before anything else of it is looked at.
+"""The header that every call of a workload must carry; it is checked before anything else.
 
 Source: SPIFFE Workload Endpoint 6
 """
@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Stream
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 
 __all__ = ["method"]
 
@@ -26,7 +26,7 @@ def method(
     request: type[_Request],
     response: type[_Response],
 ) -> Handler:
-    """A method that asks for the header first: it tells a workload from a web page that was tricked into calling."""
+    """Make a method check the header first: it distinguishes a workload from a web page that was tricked into calling."""
 
     async def check_and_answer(stream: Stream[_Request, _Response]) -> None:
         found = stream.metadata.getall(_HEADER, []) if stream.metadata else []

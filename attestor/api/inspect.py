@@ -1,35 +1,33 @@
-"""What the attestor tells about itself, on its workload socket: how it is, and why a process has an identity or none.
+"""What the attestor reports about itself on its workload socket: its status, and why a process has an identity or has none.
 
-Decided here: how it is, its own user and root may know. Who may ask why about whom: flows/explain_identity.
+Decided here: only its own user and root may see the status. Who may ask about which process: flows/explain_identity.
 """
 
 import os
 from collections.abc import Mapping
 
-from grpclib.const import Cardinality, Handler
-from grpclib.server import Stream
+from grpclib.const import Handler
 
 from attestor.flows.explain_identity import ExplainIdentity, Explanation
 from attestor.flows.observe_attestor import ObserveAttestor, Observed
-from cognomen.daemon.call import only_request
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.troublemessages import troubles_to_pb
 from cognomen.daemon.version import version
+from cognomen.gate.call import unary
+from cognomen.gate.caller import Caller
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import inspect_pb2 as pb
-from svid.entry import RegistrationEntry
+from cognomen.wire.pb.inspect_rpc import InspectServicer
 
-__all__ = ["SERVICE", "Inspect"]
-
-SERVICE = "cognomen.attestor.v1.Inspect"
+__all__ = ["Inspect"]
 
 _MOST_IDENTITIES = 1000
 _MOST_CALLERS = 1000
 _MOST_POINTS = 1000
 
 
-class Inspect:
+class Inspect(InspectServicer):
     """Serves cognomen.attestor.v1.Inspect to one caller."""
 
     def __init__(self, observe: ObserveAttestor, explain: ExplainIdentity, caller: Caller) -> None:
@@ -39,22 +37,16 @@ class Inspect:
 
     def __mapping__(self) -> Mapping[str, Handler]:
         """The methods, by their paths."""
-        unary = Cardinality.UNARY_UNARY
-        return {
-            f"/{SERVICE}/GetStatus": Handler(self._get_status, unary, pb.GetStatusRequest, pb.AttestorStatus),
-            f"/{SERVICE}/Explain": Handler(self._get_explanation, unary, pb.ExplainRequest, pb.Explanation),
-        }
+        return self.bind(unary)
 
-    async def _get_status(self, stream: Stream[pb.GetStatusRequest, pb.AttestorStatus]) -> None:
-        await only_request(stream)
+    async def get_status(self, request: pb.GetStatusRequest) -> pb.AttestorStatus:
+        del request
         if not self._is_privileged:
-            raise Refused(Kind.DENIED, "status: expected the attestor's user or root, found another")
-        await stream.send_message(_status(self._observe()))
+            raise Refused(Kind.DENIED, "status: only the attestor's user and root may ask for it")
+        return _status(self._observe())
 
-    async def _get_explanation(self, stream: Stream[pb.ExplainRequest, pb.Explanation]) -> None:
-        request = await only_request(stream)
-        found = await self._explain(self._caller, request.pid, sees_all=self._is_privileged)
-        await stream.send_message(_explanation(found))
+    async def explain(self, request: pb.ExplainRequest) -> pb.Explanation:
+        return _explanation(await self._explain(self._caller, request.pid, sees_all=self._is_privileged))
 
     @property
     def _is_privileged(self) -> bool:
@@ -67,6 +59,8 @@ def _explanation(found: Explanation) -> pb.Explanation:
         pid=found.pid,
         uid=found.uid,
         selectors=sorted(map(str, found.selectors)),
+        unseen=found.unseen,
+        left_out=found.left_out,
         near=[
             pb.Near(entry_id=one.entry.id, spiffe_id=str(one.entry.spiffe_id), lacks=map(str, one.lacks))
             for one in found.near
@@ -96,7 +90,8 @@ def _status(seen: Observed) -> pb.AttestorStatus:
         denials=seen.denials,
         troubles=troubles_to_pb(seen.troubles),
     )
-    message.heard_ago.FromTimedelta(seen.heard_ago)
+    if seen.has_heard:  # otherwise unknown: an attestor before this one may have heard the issuer
+        message.heard_ago.FromTimedelta(seen.heard_ago)
     if seen.ahead is not None:
         message.clock_ahead.FromTimedelta(seen.ahead)
     if seen.due:

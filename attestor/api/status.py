@@ -1,6 +1,6 @@
-"""Refusals as gRPC statuses, as workloads get them: what they learn, and what only the log does.
+"""Translate refusals to the gRPC statuses that workloads get: what the workload sees, and what only the log shows.
 
-Which refusal it is was decided below; nothing else in the attestor knows a status code.
+The flows and decisions choose the refusal; nothing else in the attestor knows a status code.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import structlog
 from grpclib.const import Status
 
 from attestor.metrics import Metrics
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.status import status_of_kind
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.status import status_of_kind
 
 __all__ = ["counting", "translate"]
 
@@ -18,9 +18,9 @@ log = structlog.get_logger(__name__)
 
 
 def translate(err: Exception) -> tuple[Status, str]:
-    """Say an exception as a status; the hint, which is for the operator, stays in the log.
+    """Translate an exception to a status; the hint is for the operator and stays in the log.
 
-    Clients never try again after INVALID_ARGUMENT: so what was not refused as such is our fault, whatever it is.
+    Clients never retry after INVALID_ARGUMENT, so any exception that is not a refusal counts as our fault.
     """
     if isinstance(err, Refused) and err.kind is not Kind.INTERNAL:
         log.debug("workload refused", kind=err.kind, reason=err.detail, hint=err.hint, **err.facts)
@@ -30,7 +30,7 @@ def translate(err: Exception) -> tuple[Status, str]:
 
 
 def counting(metrics: Metrics) -> Callable[[Exception], tuple[Status, str]]:
-    """Translate as `translate` does, and count by kind."""
+    """Translate like `translate`, and count by kind."""
 
     def translate_and_count(err: Exception) -> tuple[Status, str]:
         metrics.workload_refusals.labels(err.kind if isinstance(err, Refused) else Kind.INTERNAL).inc()

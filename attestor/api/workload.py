@@ -1,11 +1,12 @@
-"""The SPIFFE Workload API, as one caller on one connection is served it.
+"""The SPIFFE Workload API; one instance serves one caller on one connection.
 
 Decided here: what a request must look like. Who the caller is and what it gets: flows/serve_workload.
 
-The security header is asked for on every method of this service, the WIT profile's too, which is not built. Health and reflection go
-without it, as in SPIRE: generic tools do not send it, and neither tells anything about an identity.
+Every method of this service requires the security header, including those of the WIT profile, which is not built. Health and reflection
+do not require it, as in SPIRE: generic tools do not send it, and neither reveals anything about an identity.
 """
 
+import math
 import operator
 from collections.abc import Collection, Mapping
 from typing import TypeVar
@@ -18,10 +19,10 @@ from grpclib.server import Stream
 from attestor.api.header import method
 from attestor.decisions.update import Trust, X509Message
 from attestor.flows.serve_workload import ServeWorkload
-from cognomen.daemon.audiences import check_audiences
-from cognomen.daemon.call import only_request
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.gate.call import only_request
+from cognomen.gate.caller import Caller
+from cognomen.protocol.audiences import check_audiences
+from cognomen.protocol.errors import Kind, Refused
 from svid.bundle import Bundle
 from svid.errors import SpiffeIDError
 from svid.spiffeid import SpiffeID
@@ -38,13 +39,13 @@ _Response = TypeVar("_Response", bound=Message)
 
 
 class X509Writer:
-    """Writes the answers of FetchX509SVID, and keeps the last one: a change that concerns many streams is one message to all of them."""
+    """Writes the answers of FetchX509SVID and keeps the last one, so that a change for many streams is encoded once for all of them."""
 
     def __init__(self) -> None:
         self._last: tuple[X509Message, pb.X509SVIDResponse] | None = None
 
     def write(self, message: X509Message) -> pb.X509SVIDResponse:
-        """Write a message; the answer is not to be changed."""
+        """Write a message; the caller must not change the result."""
         if self._last is None or not _is_same(self._last[0], message):
             trust = message.trust
             bundles = {trust.bundle.trust_domain: trust.bundle}
@@ -54,7 +55,7 @@ class X509Writer:
 
 
 def _is_same(one: X509Message, other: X509Message) -> bool:
-    """Whether both are of the same objects: cheaper than to compare what they hold, and it never takes one key for another."""
+    """Whether both hold the same objects: that is cheaper than comparing contents, and never confuses two keys."""
     return (
         one.trust is other.trust
         and len(one.svids) == len(other.svids)
@@ -118,7 +119,10 @@ class WorkloadAPI:
     async def _fetch_jwt_svid(self, stream: Stream[pb.JWTSVIDRequest, pb.JWTSVIDResponse]) -> None:
         request = await only_request(stream)
         check_audiences(request.audience, field="audience")
-        issued = await self._flow.fetch_jwts(self._caller, request.audience, _spiffe_id(request.spiffe_id))
+        patience = math.inf if stream.deadline is None else stream.deadline.time_remaining()
+        issued = await self._flow.fetch_jwts(
+            self._caller, request.audience, _spiffe_id(request.spiffe_id), patience=patience
+        )
         await stream.send_message(wire.write_jwt_svids((one.spiffe_id, one.token, one.hint) for one in issued))
 
     async def _validate_jwt_svid(self, stream: Stream[pb.ValidateJWTSVIDRequest, pb.ValidateJWTSVIDResponse]) -> None:
@@ -134,7 +138,7 @@ async def _not_built(_: Stream[_Request, _Response]) -> None:
 
 def _require(field: str, value: Collection[object]) -> None:
     if not value:
-        raise Refused(Kind.INVALID, f"{field}: expected, found nothing")
+        raise Refused(Kind.INVALID, f"{field}: missing")
 
 
 def _spiffe_id(text: str) -> SpiffeID | None:

@@ -1,16 +1,18 @@
-"""Two wall clocks that ought to show the same: this node's, and the issuer's, in whose time every SVID is written.
+"""Compare two wall clocks that should agree: this node's, and the issuer's, by which every SVID is dated.
 
-Neither is known to be the right one. So what is held stays in service while either finds it valid, its renewal counts by a clock that
-nobody sets (attestor/decisions/renewal), and how far the two are apart is told. Who reads the clocks: attestor/nodeclock.
+We do not know which one is right. So an SVID stays in service while either clock finds it valid, its renewal counts by a clock that nobody
+sets (attestor/decisions/renewal), and the difference between the two is reported. Who reads the clocks: attestor/nodeclock.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cognomen.protocol.validity import BACKDATE
+
 __all__ = ["MOST_APART", "Reading", "apart", "is_valid"]
 
-MOST_APART = timedelta(seconds=30)
-"""As far as the issuer back-dates what it signs: beyond it, an SVID is used outside of its life somewhere."""
+MOST_APART = BACKDATE
+"""If the clocks differ by more than the issuer back-dates, somebody uses an SVID outside its life."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +21,9 @@ class Reading:
 
     Args:
         own: this node's wall clock.
-        issuer: the issuer's, reckoned from what it said last; `own` where it never said anything.
+        issuer: the issuer's, estimated from its last answer; `own` if it has never answered.
         monotonic: seconds, by a clock that nobody sets.
-        silent: for how long every call to the issuer failed; zero: the last one did not.
+        silent: for how long every call to the issuer has failed; zero: the last one succeeded.
     """
 
     own: datetime
@@ -36,12 +38,12 @@ class Reading:
 
 
 def is_valid(not_before: datetime, not_after: datetime, at: Reading) -> bool:
-    """Whether one of the clocks lies in a credential's life."""
+    """Whether a credential is valid by at least one of the clocks."""
     return not_before <= at.own < not_after or not_before <= at.issuer < not_after
 
 
 def apart(at: Reading) -> str:
-    """Name both clocks where they are too far apart; empty: they are not."""
+    """Name both clocks if they are too far apart; empty: they are not."""
     if abs(at.ahead) <= MOST_APART:
         return ""
     direction = "ahead of" if at.ahead > timedelta() else "behind"
@@ -55,7 +57,7 @@ def _text(moment: datetime) -> str:
 
 
 def _span(length: timedelta) -> str:
-    """Shape: `2 d 1 h`, `40 min`, `75 s`: the two largest units, those below ten minutes in seconds."""
+    """Shape: `2 d 1 h`, `40 min`, `75 s`: the two largest units; below ten minutes, seconds."""
     seconds = round(length.total_seconds())
     if seconds < 600:  # noqa: PLR2004 - ten minutes
         return f"{seconds} s"

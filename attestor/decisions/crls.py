@@ -1,6 +1,6 @@
-"""Which certificate revocation lists this attestor holds: the newest of each authority in the bundle; and which it hands to workloads.
+"""Which certificate revocation lists this attestor holds (the newest of each authority in the bundle), and which it hands to workloads.
 
-They are for verifiers that read lists; what our own refuse is in the denials (attestor/deniallog). What a list must look like: svid/crl.
+They are for verifiers that read lists; our own verifiers use the denials (attestor/deniallog). What a list must look like: svid/crl.
 """
 
 import itertools
@@ -15,11 +15,11 @@ from svid.errors import CRLError
 __all__ = ["MOST_BYTES", "documents_of", "fits", "fitting", "left_out", "of_bundle", "with_newest"]
 
 MOST_BYTES = 2 << 20
-"""How much of lists a workload is handed: its client takes messages of 4 MiB, and would lose its identity by a larger one."""
+"""The most bytes of lists that a workload gets: its client accepts messages of 4 MiB, and a larger one would cost it its identity."""
 
 
 def documents_of(updates: Iterable[Update]) -> Iterator[bytes]:
-    """The lists that a step brings, put together from their parts; one whose end did not come is none."""
+    """Put together the lists in a step from their parts; ignore one whose last part is missing."""
     parts: list[bytes] = []
     for update in updates:
         if isinstance(update, CRLIs):
@@ -30,10 +30,10 @@ def documents_of(updates: Iterable[Update]) -> Iterator[bytes]:
 
 
 def with_newest(held: tuple[CRL, ...], document: bytes, bundle: Bundle, *, at: datetime) -> tuple[CRL, ...]:
-    """What is held once a list came: the same object where nothing changes.
+    """What to hold after this list arrived: the same object if nothing changes.
 
     Raises:
-        CRLError: it cannot be read, is of no authority of the bundle, or older than the one held.
+        CRLError: it cannot be read, belongs to no authority in the bundle, or is older than the one held.
     """
     came = CRL.from_der(document)
     came.check(bundle, at=at)
@@ -46,7 +46,7 @@ def with_newest(held: tuple[CRL, ...], document: bytes, bundle: Bundle, *, at: d
 
 
 def of_bundle(held: tuple[CRL, ...], bundle: Bundle) -> tuple[CRL, ...]:
-    """Those of authorities that are in the bundle."""
+    """The lists whose authorities are in the bundle."""
     return tuple(crl for crl in held if any(map(crl.is_of, bundle.x509_authorities)))
 
 
@@ -56,13 +56,14 @@ def fits(held: tuple[CRL, ...]) -> bool:
 
 
 def fitting(held: tuple[CRL, ...], handed: tuple[CRL, ...] = (), *, serving: Collection[str] = ()) -> tuple[CRL, ...]:
-    """Those that are handed out: where all of them are too much, the largest stay behind, and what was handed out of theirs before stays.
+    """Which lists to hand out: if they are too much together, the largest are held back, and their previous versions stay in use.
 
-    A verifier refuses every certificate of an authority without a list: an older one is the lesser evil, and is told (flows/follow_feed).
+    A verifier refuses every certificate of an authority without a list, so an older list is the lesser evil. It is reported
+    (flows/follow_feed).
 
     Args:
-        serving: the authorities that signed what this node serves, by their key identifiers in hexadecimal: theirs come first, for
-            their peers on other nodes mostly have SVIDs of the same.
+        serving: the authorities that signed what this node serves, by their key identifiers in hexadecimal: their lists come first,
+            because peers on other nodes mostly have SVIDs of the same authorities.
     """
     left = MOST_BYTES
     chosen: dict[bytes, tuple[CRL, ...]] = {crl.authority_key_id: () for crl in held}
@@ -77,7 +78,7 @@ def fitting(held: tuple[CRL, ...], handed: tuple[CRL, ...] = (), *, serving: Col
 
 
 def left_out(held: tuple[CRL, ...], handed: tuple[CRL, ...]) -> str:
-    """Which of them workloads do not have, in words, and what they have instead; empty: they have all."""
+    """Say which lists workloads do not have, and what they have instead; empty: they have all."""
     before = {crl.authority_key_id: crl for crl in handed}
     told = [
         f"{'an older list' if crl.authority_key_id in before else 'no list'} of authority {crl.authority_key_id.hex()}"

@@ -1,14 +1,14 @@
-"""Why a program has an identity, or none: which entries are near to what it shows, and what it lacks for each.
+"""Why a program has an identity or has none: which entries nearly match what it shows, and what it lacks for each.
 
-Which entries match is `match`'s; who may ask about whom is flows/explain_identity's.
+Which entries match is decided in `match`; who may ask about which process, in flows/explain_identity.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
 
-from svid.entry import RegistrationEntry
-from svid.selector import Selector
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.selector import Selector
 
 __all__ = ["Near", "concerns", "nearest"]
 
@@ -24,14 +24,15 @@ class Near:
 
 
 def concerns(entry: RegistrationEntry, selectors: frozenset[Selector]) -> bool:
-    """Whether an entry names the very user that a program runs as: to anybody of that uid it is no secret then."""
+    """Whether an entry names the user that a program runs as: then it is no secret from anybody with that uid."""
     return any(one.type == "unix" and one.value.startswith(_OF_A_USER) for one in entry.selectors & selectors)
 
 
 def nearest(entries: Iterable[RegistrationEntry], selectors: frozenset[Selector], *, limit: int) -> tuple[Near, ...]:
-    """The entries that a program with these selectors comes closest to, those that match aside.
+    """The entries that come closest to matching these selectors; those that do match are left out.
 
-    What lacks least comes first; what shares no selector at all, last: a wrong uid is as common a slip as any.
+    The entry with the fewest missing selectors comes first. Entries that share no selector at all come last, because a wrong uid is as
+    common a mistake as any.
     """
     near = (
         Near(entry=entry, lacks=tuple(sorted(entry.selectors - selectors)))

@@ -1,13 +1,13 @@
-"""Which entries a caller is entitled to: those whose selectors it shows, all of them.
+"""Which entries a caller is entitled to: those whose selectors it shows all of.
 
-What a caller shows is the workload attestors' affair; what an entry says, the issuer's.
+The workload attestors find what a caller shows; the issuer decides what an entry says.
 """
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from svid.entry import EntryID, RegistrationEntry
-from svid.selector import Selector
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.selector import Selector
 
 __all__ = ["Index", "in_match_order"]
 
@@ -23,10 +23,10 @@ def in_match_order(entries: Iterable[RegistrationEntry]) -> tuple[RegistrationEn
 
 
 class Index:
-    """Entries, found by what a caller shows in time that depends on the caller rather than on their number.
+    """Finds the entries that match a caller, in time that depends on the caller and not on the number of entries.
 
-    Each entry stands under one of its selectors, the one with the fewest entries when it came: of `unix:uid:0` and
-    `unix:path:/usr/bin/db` the second, if many entries have the first.
+    Each entry is filed under one of its selectors: the one with the fewest entries when it was added. Of `unix:uid:0` and
+    `unix:path:/usr/bin/db`, that is the second if many entries have the first.
     """
 
     def __init__(self, entries: Iterable[RegistrationEntry] = ()) -> None:
@@ -36,7 +36,7 @@ class Index:
             self.add(entry)
 
     def add(self, entry: RegistrationEntry) -> None:
-        """Take an entry in, instead of the one with its ID if there is one."""
+        """Add an entry; replace the one with its ID, if there is one."""
         self.remove(entry)
         place = min(entry.selectors, key=lambda selector: (len(self._under.get(selector, ())), selector))
         self._under.setdefault(place, {})[entry.id] = entry

@@ -1,4 +1,4 @@
-"""Whether what the issuer minted is what was asked for, before anybody holds it."""
+"""Check that the issuer minted what was asked for, before anybody gets it."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -16,17 +16,17 @@ __all__ = ["authority_of_x509", "is_vouched_for", "take_jwt", "take_x509"]
 
 
 def take_x509(chain: Sequence[x509.Certificate], key: PrivateKey, *, bundle: Bundle, at: datetime) -> X509SVID:
-    """Join a minted chain with the key that it was asked for.
+    """Join a minted chain with the key that it was requested for.
 
-    Its leaf has to keep the whole profile: one SVID that a client cannot parse ends that client's watch for good.
+    Its leaf must follow the whole profile: a single SVID that a client cannot parse ends that client's watch for good.
 
     Raises:
-        X509SVIDError: the bundle does not vouch for the chain, it is for another key, or no leaf as we know them.
+        X509SVIDError: the bundle does not vouch for the chain, the chain is for another key, or its leaf breaks the profile.
     """
     spiffe_id = verify(chain, bundle, at=at)
     check_leaf(chain[0])
     if chain[0].public_key() != key.public_key():
-        raise X509SVIDError("key: expected a leaf for the key of the request, found another")
+        raise X509SVIDError("key: the leaf is not for the requested key")
     return X509SVID(spiffe_id=spiffe_id, chain=tuple(chain), private_key=key)
 
 
@@ -40,7 +40,7 @@ def is_vouched_for(svid: X509SVID, bundle: Bundle, *, at: datetime) -> bool:
 
 
 def authority_of_x509(svid: X509SVID) -> str:
-    """Which authority signed it, as the issuer names those that are tainted; empty: it does not say.
+    """Which authority signed it, by the name that the issuer uses for tainted ones; empty: it does not say.
 
     Shape: the authority key identifier, in hexadecimal.
     """
@@ -52,7 +52,7 @@ def authority_of_x509(svid: X509SVID) -> str:
 
 
 def take_jwt(token: str, *, spiffe_id: SpiffeID, audiences: Collection[str]) -> JWTSVID:
-    """Read a minted JWT-SVID that is for this SPIFFE ID and these audiences; its signature is the verifiers' affair.
+    """Read a minted JWT-SVID for this SPIFFE ID and these audiences; checking its signature is left to verifiers.
 
     Raises:
         JWTSVIDError: it is not for them.

@@ -1,19 +1,21 @@
-"""The node itself, before and after it joined: whether it can go on as it is, and which answer of the issuer makes it a node.
+"""The node before and after it has joined: whether it can go on as it is, and which answer from the issuer makes it a node.
 
-Where it is kept: attestor/state; when its SVID is renewed: attestor/decisions/renewal.
+Where it is saved: attestor/state. When its SVID is renewed: attestor/decisions/renewal.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import assert_never
 
 from cryptography import x509
 
 from attestor.decisions.clocks import Reading, apart
 from attestor.decisions.minted import take_x509
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.errors import Kind, Reason, Refused
+from cognomen.protocol.invite import Invite
+from cognomen.protocol.names import node_id_of
 from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.keys import PrivateKey
@@ -28,34 +30,46 @@ __all__ = [
     "Node",
     "NodeCredential",
     "check_trust_domain",
+    "is_sent_away",
     "joined",
     "joining",
     "renewed",
     "resumable",
     "token_hash",
     "way_back",
+    "way_in",
 ]
 
 NEW_INVITE = "make a new invite with: cognomen node invite; then start the attestor once with --invite"
-"""What an operator does about a node that never joined."""
+"""What an operator can do about a node that has never joined."""
 
 REJOIN = (
-    "invite it again: cognomen node invite --node ID (without --node where it was evicted);"
+    "invite it again: cognomen node invite --node ID (without --node where it was evicted or banned);"
     " then on the node: cognomen attestor rejoin --invite FILE"
 )
-"""What an operator does about a node that the issuer does not let in any more."""
+"""What an operator can do about a node that the issuer no longer admits."""
 
+_EVICT = (
+    "its proof is good for one admission only; if this machine has lost its state, let it join as a new node:"
+    " cognomen node evict ID, where the issuer runs; then start the attestor again"
+)
+_AS_NEW = (
+    "to let this machine in as a new node: cognomen node invite (without --node);"
+    " then on the node: cognomen attestor rejoin --invite FILE"
+)
 _BANNED = (
-    "a ban is for good; to let this machine in as a new node: cognomen node invite (without --node);"
+    "to let this machine in as a new node: cognomen node invite (without --node), or, if it proves an identity of its own,"
+    " cognomen node unban ID and cognomen node invite --without-token;"
     " then on the node: cognomen attestor rejoin --invite FILE"
 )
 _CLONE = (
     "if another attestor runs on this node's state or on a copy of it, end the one that should not be there"
-    " (nobody knows it? cognomen revoke node ID); if this is the only one, "
+    " (if nobody knows it: cognomen revoke node ID); if this is the only one, "
 )
+_RETURNS = "it returns automatically with its key; if it does not, compare this node's clock with the issuer's"
 
-SET_CLOCKS = "set both clocks right; what is wrong comes right by itself then"
-"""What an operator does about clocks that are apart."""
+SET_CLOCKS = "correct the clocks; everything else recovers automatically"
+"""What an operator can do about clocks that are apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +77,9 @@ class Node:
     """A joined node.
 
     Args:
-        issued_at: when the issuer signed the SVID; half-life counts from here.
+        issued_at: when the issuer signed the SVID; half-life counts from then.
         join_address, node_address: host:port of the issuer's two doors, from the invite.
-        token_hash: which invite it joined by.
+        token_hash: identifies the invite that it joined with.
     """
 
     svid: X509SVID
@@ -78,11 +92,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joining:
-    """A key that was made for an invite and kept before the first call, so that a lost reply is repeated with the same key.
+    """A key that was made for an invite and saved before the first call, so that a retry after a lost reply uses the same key.
 
     Args:
-        token_hash: SHA-256 of the invite's token, lower-case hexadecimal: which invite it was.
-        before: the node until then, which is lost only to an invite that is good.
+        token_hash: SHA-256 of the invite's token, lower-case hexadecimal; it identifies the invite.
+        before: the previous node, which is given up only if the invite proves good.
     """
 
     private_key: PrivateKey = field(repr=False)
@@ -92,7 +106,7 @@ class Joining:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCredential:
-    """What the issuer answers to a join or a renewal; `bundle` is None where it did not come along."""
+    """The issuer's answer to a join or a renewal; `bundle` is None if the answer has none."""
 
     chain: Sequence[x509.Certificate]
     issued_at: datetime
@@ -100,14 +114,34 @@ class NodeCredential:
 
 
 def way_back(refused: Refused) -> str:
-    """What an operator does about a node that the issuer refused, by what the issuer said."""
-    if "node: banned" in refused.detail:  # or gone, which the same way mends
-        return _BANNED
-    return _CLONE + REJOIN if "suspected clone" in refused.detail else REJOIN
+    """What an operator can do about a node that the issuer refused; an issuer that is older than we are gives no reason."""
+    match refused.reason:
+        case Reason.BANNED:
+            return _BANNED
+        case Reason.EVICTED:
+            return _AS_NEW
+        case Reason.SVID_EXPIRED:  # if it is too late to return, it hears so when it tries
+            return _RETURNS
+        case Reason.SUPERSEDED:
+            return _CLONE + REJOIN
+        case Reason.ATTESTED_BEFORE | None:
+            return REJOIN
+        case _:
+            assert_never(refused.reason)
+
+
+def is_sent_away(refused: Refused) -> bool:
+    """Whether an operator sent this node away: then what it holds is revoked, and nobody may be given more of it."""
+    return refused.reason in {Reason.BANNED, Reason.EVICTED}
+
+
+def way_in(refused: Refused) -> str:
+    """What an operator can do about a node that the issuer did not let join."""
+    return _EVICT if refused.reason is Reason.ATTESTED_BEFORE else refused.hint or NEW_INVITE
 
 
 def token_hash(invite: Invite) -> str:
-    """Name an invite by its token, which is not kept."""
+    """Name an invite by a hash of its token; the token is not kept."""
     return hashlib.sha256(invite.token.encode()).hexdigest()
 
 
@@ -122,23 +156,23 @@ def check_trust_domain(expected: TrustDomain | None, found: TrustDomain, *, wher
 
 
 def resumable(saved: Joining | Node | None, invite: Invite | None) -> Node | None:
-    """The node that goes on as it was; None when it joins with this invite, because it never did or the invite is another one.
+    """The saved node if it goes on as it was; None if it joins with this invite, because it has never joined or the invite is a new one.
 
-    One whose SVID ran out goes on, too: it comes back by its key.
+    A node whose SVID has expired also goes on: it comes back with its key.
 
     Raises:
-        Refused: NOT_FOUND without node and invite.
+        Refused: NOT_FOUND if there is neither a node nor an invite.
     """
     node = saved.before if isinstance(saved, Joining) else saved
     if invite is not None and (node is None or token_hash(invite) != node.token_hash):
         return None
     if node is None:
-        raise Refused(Kind.NOT_FOUND, "node: expected one that joined, or an invite, found neither", hint=NEW_INVITE)
+        raise Refused(Kind.NOT_FOUND, "node: it has never joined, and there is no invite", hint=NEW_INVITE)
     return node
 
 
 def joining(saved: Joining | Node | None, invite: Invite, new_key: PrivateKey) -> Joining:
-    """What to join with: the key that was kept for this very invite, else the new one."""
+    """What to join with: the key that was saved for this same invite, otherwise the new one."""
     if isinstance(saved, Joining) and saved.token_hash == token_hash(invite):
         return saved
     before = saved.before if isinstance(saved, Joining) else saved
@@ -146,10 +180,10 @@ def joining(saved: Joining | Node | None, invite: Invite, new_key: PrivateKey) -
 
 
 def joined(invite: Invite, credential: NodeCredential, start: Joining, *, at: Reading) -> Node:
-    """The node that this answer makes, checked: an SVID for our key, of a node of the invite's trust domain.
+    """Check this answer and make the node: it must be an SVID for our key, of a node in the invite's trust domain.
 
     Raises:
-        Refused: INTERNAL, because an issuer that TLS authenticated answered nonsense.
+        Refused: INTERNAL, because an issuer that TLS authenticated sent an invalid answer.
     """
     bundle = credential.bundle or invite.bundle
     return Node(
@@ -163,7 +197,7 @@ def joined(invite: Invite, credential: NodeCredential, start: Joining, *, at: Re
 
 
 def renewed(node: Node, credential: NodeCredential, key: PrivateKey, *, at: Reading) -> Node:
-    """The node with its next SVID, checked; Refused (INTERNAL) as above, and when it is another node's."""
+    """Check the next SVID and give it to the node; Refused (INTERNAL) as above, and if it is another node's."""
     bundle = credential.bundle or node.bundle
     svid = _checked(credential.chain, key, bundle, at=at)
     if svid.spiffe_id != node.svid.spiffe_id:
@@ -178,6 +212,6 @@ def _checked(chain: Sequence[x509.Certificate], key: PrivateKey, bundle: Bundle,
         clocks = apart(at)
         detail = f"node SVID: {e}: {clocks}" if clocks else f"node SVID: {e}"
         raise Refused(Kind.INTERNAL, detail, hint=SET_CLOCKS if clocks else "") from e
-    if not svid.spiffe_id.is_below("/cognomen/node"):
+    if node_id_of(svid.spiffe_id) is None:
         raise Refused(Kind.INTERNAL, f"node SVID: expected the ID of a node, found {svid.spiffe_id}")
     return svid

@@ -1,37 +1,37 @@
-"""When an SVID is due to be renewed, again after a failure too, and which are minted next.
+"""When an SVID is due for renewal, when to retry after a failure, and which entries are minted next.
 
-All of it by a monotonic clock, from when the SVID was received: a wall clock that is wrong, or is set, neither hurries nor delays it.
+Everything counts by a monotonic clock from the receipt of the SVID: a wall clock that is wrong or is set neither hurries nor delays it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
-from svid.entry import EntryID
+from cognomen.protocol.entry import EntryID
 
 __all__ = ["due_now", "next_limit", "renew_in", "retry_in"]
 
 _SPREAD = 0.1
 _SHORTEST_RETRY = timedelta(seconds=1)
-_SHORTEST_SHARE = 20  # of a life, between two renewals, whatever the clocks say
+_SHORTEST_SHARE = 20  # at least 1/20 of a life lies between two renewals, whatever the clocks say
 
 
 def renew_in(life: timedelta, *, left: timedelta, jitter: float) -> timedelta:
-    """How long after it was received: half of its life, give or take a tenth of that; sooner where this node's clock sees less left.
+    """How long after receipt to renew: half of its life, plus or minus a tenth of that; sooner if this node's clock sees less time left.
 
     Args:
         life: from its issue to its end, by the issuer's clock.
-        left: until its end, by this node's clock; as long as its life where the two are in step.
-        jitter: in [0, 1), says which.
+        left: until its end, by this node's clock; equal to its life if the two clocks agree.
+        jitter: in [0, 1), chooses the point in that range.
     """
     half = min(life, max(left, timedelta())) / 2 * (1 + _SPREAD * (2 * jitter - 1))
     return max(half, life / _SHORTEST_SHARE, timedelta())
 
 
 def retry_in(delay: timedelta, *, left: timedelta | None) -> timedelta:
-    """After the delay, sooner if the SVID that is held would end meanwhile: half of what is left of it, and a second at least.
+    """When to retry: after the delay, or sooner if the current SVID would expire first: after half of its remaining life, at least 1 s.
 
     Args:
-        left: until the end of the SVID that is held; None: none is.
+        left: until the end of the current SVID; None: there is none.
     """
     if left is None:
         return delay
@@ -39,14 +39,14 @@ def retry_in(delay: timedelta, *, left: timedelta | None) -> timedelta:
 
 
 def due_now(due: Mapping[EntryID, float], *, wanted: Collection[EntryID], now: float, limit: int) -> Sequence[EntryID]:
-    """Which entries are minted next: those whose time has come, the longest due first; as long as some have a subscriber, only those."""
+    """Which entries to mint next: those that are due, longest due first; as long as some of them have a subscriber, only those."""
     ready = [entry_id for entry_id, moment in due.items() if moment <= now]
     ready = [entry_id for entry_id in ready if entry_id in wanted] or ready
     return sorted(ready, key=lambda entry_id: (due[entry_id], entry_id))[:limit]
 
 
 def next_limit(limit: int, *, most: int, failed: int = 0) -> int:
-    """How many the next call may ask for: half of what did not get through, for the way may be thin; else twice as many as before.
+    """How many the next call may ask for: after a failure half of what failed, because the link may be slow; otherwise twice as many.
 
     Args:
         failed: how many the last call asked for, if it failed.

@@ -1,12 +1,13 @@
-"""What a step of the feed does to what the attestor knows.
+"""How a step of the feed changes what the attestor knows.
 
-How steps arrive is the issuer client's business, who waits for them the cache's.
+The issuer client receives the steps; the cache wakes those that wait for them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import (
     BundleIs,
     CheckpointIs,
@@ -20,17 +21,16 @@ from cognomen.protocol.feed import (
 )
 from svid.bundle import Bundle
 from svid.denials import Denial
-from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["Change", "Diff", "diff", "keeps_svid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One whole step of the feed: apply all of it, in order, then stand at `cursor`.
+    """One whole step of the feed: apply all of it, in order, then move to `cursor`.
 
     Args:
-        snapshot: an entry that it does not name is gone.
+        snapshot: entries that it does not name are gone.
     """
 
     cursor: Cursor
@@ -38,7 +38,7 @@ class Change:
     updates: tuple[Update, ...] = ()
 
     def is_news(self, at: Cursor | None) -> bool:
-        """Whether it changes anything for whoever stands there: else it only says that the issuer is alive."""
+        """Whether it changes anything for a follower at that cursor; otherwise it only shows that the issuer is alive."""
         return self.snapshot or bool(self.updates) or self.cursor != at
 
 
@@ -49,10 +49,10 @@ class Diff:
     Args:
         put: the entries that are new or different, as they are from now on.
         left: the entries that are no longer ours, as they were.
-        stale: the entries whose SVID must not be served any longer, though the entry stays.
+        stale: the entries that stay, but whose SVID must no longer be served.
         bundle: None: unchanged.
-        tainted: the authorities whose SVIDs are to be replaced; None: unchanged.
-        denials: credentials that ended before their time.
+        tainted: the authorities whose SVIDs must be replaced; None: unchanged.
+        denials: credentials that were revoked before they expired.
     """
 
     put: tuple[RegistrationEntry, ...]
@@ -64,7 +64,7 @@ class Diff:
 
 
 def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
-    """Compare a step with what is known; what it says last of an entry or of the bundle holds."""
+    """Compare a step with what is known; for each entry, and for the bundle, its last update counts."""
     said: dict[EntryID, RegistrationEntry | None] = {}
     bundle: Bundle | None = None
     tainted = frozenset[str]() if change.snapshot else None
@@ -82,7 +82,7 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
             case TaintedIs():
                 tainted = update.authority_ids
             case CRLIs() | CheckpointIs():
-                pass  # what becomes of them is decided elsewhere: decisions/crls, flows/keep_node
+                pass  # handled elsewhere: decisions/crls, flows/keep_node
             case _:
                 assert_never(update)
     put = tuple(entry for entry in said.values() if entry is not None and known.get(entry.id) != entry)
@@ -99,6 +99,6 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
 def keeps_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
     """Whether an SVID minted under `old` may be served under `new` until the next one is minted.
 
-    Not when the names in it changed, nor when other workloads hold the entry from now on: they get a key that nobody else had.
+    It may not if the names in it changed, or if other workloads get the entry from now on: they get a key that nobody else has had.
     """
     return (old.spiffe_id, old.dns_names, old.selectors) == (new.spiffe_id, new.dns_names, new.selectors)

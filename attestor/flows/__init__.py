@@ -1,1 +1,1 @@
-"""One file is one flow: numbered steps that ask decisions and call ports."""
+"""The flows, one per file: numbered steps that ask decisions and call ports."""

@@ -1,11 +1,10 @@
-"""Tell when this node's clock and the issuer's are too far apart; attestor/decisions/clocks says how far that is."""
+"""Report when this node's clock and the issuer's are too far apart; attestor/decisions/clocks says how far that is."""
 
 import structlog
 
 from attestor.decisions.clocks import apart
 from attestor.decisions.node import SET_CLOCKS
-from attestor.nodeclock import NodeClock
-from cognomen.daemon.troubles import Troubles
+from attestor.surroundings import Surroundings
 
 __all__ = ["CompareClocks"]
 
@@ -16,21 +15,20 @@ _EVERY_SECONDS = 15.0
 
 
 class CompareClocks:
-    """The flow; whoever looks at the attestor calls it, too."""
+    """The flow; observers of the attestor also call it."""
 
-    def __init__(self, clock: NodeClock, troubles: Troubles) -> None:
-        self._clock = clock
-        self._troubles = troubles
+    def __init__(self, around: Surroundings) -> None:
+        self._clock, self._troubles = around.clock, around.troubles
         self._told = False
 
     async def run(self) -> None:
-        """Compare, for ever."""
+        """Compare forever."""
         while True:
             self()
             await self._clock.sleep(_EVERY_SECONDS)
 
     def __call__(self) -> str:
-        """Compare now; what is wrong names both clocks, and is empty where nothing is."""
+        """Compare now; return a text that names both clocks, or an empty one if they agree."""
         wrong = apart(self._clock.read())
         if wrong:
             self._troubles.note(_TROUBLE, wrong)

@@ -1,29 +1,30 @@
-"""Explain to somebody why a process has the identities that it has, and not others.
+"""Explain why a process has the identities that it has, and not others.
 
-Which entries are near, and which of them an ordinary user is told: attestor/decisions/explanation.
+Which entries are near, and which of them an ordinary user may see: attestor/decisions/explanation.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
-from weakref import WeakValueDictionary
 
 from attestor.cache import Cache
 from attestor.decisions.explanation import Near, concerns, nearest
 from attestor.flows.serve_workload import ServeWorkload
-from cognomen.daemon.caller import Caller, process_of
-from cognomen.daemon.errors import Kind, Refused
+from attestor.turns import Turns
+from cognomen.gate.caller import Caller, process_of
+from cognomen.gate.shares import Share
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.selector import Selector
 from svid.clock import Clock
-from svid.entry import RegistrationEntry
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
 __all__ = ["ExplainIdentity", "Explanation"]
 
 _MOST_NEAR = 10
-_REST_SECONDS = 0.1  # after each: whoever asks without end leaves the event loop to others
+_PER_SECOND = 10  # per account
+_REST = 3  # times the duration of the last one: endless requests, however many, leave the event loop to others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class Explanation:
 
     Args:
         matches: each with the end of its SVID; None: it is not minted yet.
+        unseen: which facts that entries ask for it cannot show, and why.
+        left_out: how many of the matches do not fit in a message: always the last ones.
     """
 
     node: SpiffeID
@@ -40,9 +43,10 @@ class Explanation:
     selectors: frozenset[Selector]
     matches: Sequence[tuple[RegistrationEntry, datetime | None]]
     near: Sequence[Near]
+    unseen: Sequence[str] = ()
+    left_out: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainIdentity:
     """The flow and its ports.
 
@@ -50,64 +54,75 @@ class ExplainIdentity:
         find: a process by its pid; its handle is closed here.
     """
 
-    cache: Cache
-    node: Callable[[], SpiffeID]
-    workloads: ServeWorkload
-    clock: Clock
-    find: Callable[[int], Caller] = process_of
-    _last: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _of_uid: MutableMapping[int, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        node: Callable[[], SpiffeID],
+        workloads: ServeWorkload,
+        clock: Clock,
+        find: Callable[[int], Caller] = process_of,
+    ) -> None:
+        self._cache = cache
+        self._node = node
+        self._workloads = workloads
+        self._find = find
+        self._turns = Turns(Share.EXPLANATIONS, clock, rate=_PER_SECOND, burst=_PER_SECOND, rest=_REST)
 
     async def __call__(self, asker: Caller, pid: int, *, sees_all: bool) -> Explanation:
         """Explain the asker itself (pid 0), or the process with that pid.
 
         Args:
-            sees_all: whether the asker may ask about every uid, and hear of entries that do not name that uid.
+            sees_all: whether the asker may ask about every uid, and see entries that do not name that uid.
 
         Raises:
-            Refused: NOT_FOUND without such a process; DENIED where it runs as another uid; UNAVAILABLE before the first snapshot.
+            Refused: NOT_FOUND if there is no such process; DENIED if it runs as another uid; UNAVAILABLE before the first snapshot,
+                and when a workload attestor fails.
         """
-        # 1. Whom is it about, and may the asker know?
+        # 1. Find the process, and check that the asker may ask about it.
         with self._process(asker, pid) as process:
             if not sees_all and process.uid != asker.uid:
                 raise Refused(
                     Kind.DENIED,
-                    f"pid: expected a process of uid {asker.uid}, found one of another",
+                    f"pid: expected a process of uid {asker.uid}, found one of another uid",
                     hint="ask as the attestor's user, or as root",
                 )
-            # 2. What does it show? That may take its time, at the cost of nobody else.
-            selectors = await self.workloads.attest(process)
-            # 3. What matches, what is near? Ordinary users one at a time: it means a look at every entry.
-            async with nullcontext() if sees_all else self._turn(asker.uid):
-                view = self.cache.view(selectors)
-                entries = self.cache.entries.values()
+            # 2. Find what it shows. That may take a while, but delays nobody else.
+            selectors, unseen = await self._shown(process)
+            # 3. Find what matches and what is near. Ordinary users wait for their turn, because it looks at every entry.
+            async with nullcontext() if sees_all else self._turns.turn(asker.account, 1):
+                view = self._cache.view(selectors)
+                left_out = self._workloads.left_out(view)
+                entries = self._cache.entries.values()
                 told = entries if sees_all else (entry for entry in entries if concerns(entry, selectors))
                 near = nearest(told, selectors, limit=_MOST_NEAR)
-                if not sees_all:
-                    await self.clock.sleep(_REST_SECONDS)
         ends = {entry_id: held.svid.not_after for entry_id, held in view.svids.items()}
         return Explanation(
-            node=self.node(),
+            node=self._node(),
             pid=process.pid,
             uid=process.uid,
             selectors=selectors,
             matches=[(entry, ends.get(entry.id)) for entry in view.entries],
             near=near,
+            unseen=unseen,
+            left_out=left_out,
         )
 
-    @asynccontextmanager
-    async def _turn(self, uid: int) -> AsyncIterator[None]:
-        """Wait for one's turn: behind one's own questions first, and then, with the first of these, behind those of other uids."""
-        own = self._of_uid.setdefault(uid, asyncio.Lock())
-        async with own, self._last:
-            yield
+    async def _shown(self, process: Caller) -> tuple[frozenset[Selector], Sequence[str]]:
+        """What a process shows and does not. This names an attestor that fails; what a workload gets is `internal error`."""
+        try:
+            return await self._workloads.attest(process), await self._workloads.unseen(process)
+        except Refused as err:
+            if err.kind is not Kind.INTERNAL:
+                raise
+            raise Refused(Kind.UNAVAILABLE, f"{err.detail}; the attestor's log says more") from err
 
     @contextmanager
     def _process(self, asker: Caller, pid: int) -> Iterator[Caller]:
         if pid in {0, asker.pid}:
-            yield asker  # its handle is its connection's
+            yield asker  # its connection owns the handle
             return
-        found = self.find(pid)
+        found = self._find(pid)
         try:
             yield found
         finally:

@@ -1,24 +1,26 @@
-"""A node joins: from an invite, or from what was kept, to a node that can speak to the issuer.
+"""Join the issuer: turn an invite, or the saved state, into a node that can call the issuer.
 
 Which of the two, and whether an answer is good, is decided in attestor/decisions/node.
 """
 
-import asyncio
-import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
-from attestor.decisions.node import NEW_INVITE, Node, NodeCredential, check_trust_domain, joined, joining, resumable
+from attestor.decisions.node import Node, NodeCredential, check_trust_domain, joined, joining, resumable, way_in
 from attestor.issuerclient.port import Evidence, IssuerClient, JoinDoor
 from attestor.nodeattestor.port import NodeAttestor
-from attestor.nodeclock import NodeClock
 from attestor.state.port import State
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from attestor.surroundings import Surroundings
+from cognomen.daemon.attempts import Attempts, Failure
+from cognomen.daemon.plugincalls import PluginCalls
+from cognomen.daemon.pulse import Pulse
+from cognomen.process.ownthreads import in_own_thread
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
 from svid.backoff import Backoff
-from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from svid.keys import KeyKind, PrivateKey, generate_private_key
 from svid.spiffeid import TrustDomain
 
 __all__ = ["JoinIssuer"]
@@ -33,26 +35,26 @@ class JoinIssuer:
     """The flow and its ports.
 
     Args:
-        trust_domain: the configured one, None: whichever the invite names.
+        trust_domain: the configured one; None: the one that the invite names.
     """
 
     trust_domain: TrustDomain | None
     state: State
     door: JoinDoor
     client: IssuerClient
-    clock: NodeClock
+    around: Surroundings
 
     async def run(self, invite: Invite | None, node_attestor: NodeAttestor | None) -> Node:
-        """Go on as the node that was kept, or join with the invite; until the issuer can be reached if need be.
+        """Go on as the saved node, or join with the invite; if the issuer cannot be reached, keep trying.
 
         Args:
             node_attestor: needed with an invite.
 
         Raises:
-            Refused: what the issuer, the state or decisions/node refuse.
+            Refused: the issuer, the state or decisions/node refuses.
         """
-        # 1. What do we have?
-        saved = await asyncio.to_thread(self.state.load)
+        # 1. Load what we have.
+        saved = await in_own_thread(self.state.load)
         node = resumable(saved, invite)
         if node is not None:
             check_trust_domain(self.trust_domain, node.bundle.trust_domain, where="state")
@@ -60,45 +62,59 @@ class JoinIssuer:
         if invite is None or node_attestor is None:
             raise AssertionError("an invite comes with its node attestor")
         check_trust_domain(self.trust_domain, invite.trust_domain, where="invite")
-        # 2. A key, kept before anybody hears of it; the same for the same invite.
+        # 2. Make a key and save it before anybody sees it; the same invite gets the same key.
         start = joining(saved, invite, generate_private_key(KeyKind.EC_P256))
-        await asyncio.to_thread(self.state.save, start)
+        await in_own_thread(self.state.save, start)
         # 3. Ask until there is an answer, and check it.
-        evidence = Evidence(
-            attestor=node_attestor.name, evidence=await node_attestor.evidence(), answer=node_attestor.answer
-        )
-        credential = await self._join(invite, evidence, public_key_to_der(start.private_key.public_key()))
-        node = joined(invite, credential, start, at=self.clock.read())
-        # 4. Keep it, then use it.
-        await asyncio.to_thread(self.state.save, node)
+        credential = await self._join(invite, await self._evidence(node_attestor), start.private_key)
+        node = joined(invite, credential, start, at=self.around.clock.read())
+        # 4. Save it, then use it.
+        await in_own_thread(self.state.save, node)
         await self.client.use(node)
         log.info("node joined", spiffe_id=str(node.svid.spiffe_id), not_after=node.svid.not_after.isoformat())
         return node
+
+    async def _evidence(self, node_attestor: NodeAttestor) -> Evidence:
+        """What the node shows; a failure of its attestor's code is this node's own fault, whatever the issuer does."""
+        calls, plugin = PluginCalls(self.around.clock), f"node attestor {node_attestor.name}"
+
+        async def answer(challenge: bytes) -> bytes:
+            with calls.calling(plugin, kind=Kind.INTERNAL):
+                return await node_attestor.answer(challenge)
+
+        with calls.calling(plugin, kind=Kind.INTERNAL):
+            evidence = await node_attestor.evidence()
+        return Evidence(attestor=node_attestor.name, evidence=evidence, answer=answer)
 
     async def _resume(self, node: Node) -> Node:
         await self.client.use(node)
         log.info("node resumed", spiffe_id=str(node.svid.spiffe_id), not_after=node.svid.not_after.isoformat())
         return node
 
-    async def _join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
-        for delay in _BACKOFF.delays(secrets.SystemRandom().random):
-            asked_at = self.clock.monotonic()
+    async def _join(self, invite: Invite, evidence: Evidence, key: PrivateKey) -> NodeCredential:
+        clock = self.around.clock
+        attempts = Attempts(
+            log,
+            clock,
+            pulse=Pulse(),  # nobody watches it: the operator who starts the attestor waits
+            troubles=self.around.troubles,
+            trouble="join",
+            over="issuer reached",
+            failure=Failure(event="issuer not reached, trying again", again=_BACKOFF),
+            jitter=self.around.jitter,
+        )
+        while True:
+            asked_at = clock.monotonic()
             try:
-                credential = await self.door.join(invite, evidence, public_key)
+                credential = await self.door.join(invite, evidence, key)
             except Refused as e:
                 if e.kind in {Kind.UNAUTHENTICATED, Kind.DENIED}:
-                    raise Refused(e.kind, e.detail, hint=e.hint or NEW_INVITE) from e
+                    raise Refused(e.kind, e.detail, hint=way_in(e)).because(e.reason) from e
                 if e.kind is not Kind.UNAVAILABLE:
                     raise
-                log.warning(
-                    "issuer not reached, trying again",
-                    address=invite.join_address,
-                    reason=e.detail,
-                    hint=e.hint,
-                    delay_seconds=round(delay.total_seconds(), 3),
-                )
+                attempts.failed(e, address=invite.join_address)
             else:
-                self.clock.hear(credential.issued_at, asked_at=asked_at)
+                attempts.well()
+                clock.hear(credential.issued_at, asked_at=asked_at)
                 return credential
-            await self.clock.sleep(delay.total_seconds())
-        raise AssertionError("delays end")
+            await attempts.rest()

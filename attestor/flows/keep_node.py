@@ -1,11 +1,11 @@
-"""The node in use: what it trusts and its own SVID, renewed at half-life, or got back after an absence; kept before it is used.
+"""Keep the node in use: the bundle it trusts, and its own SVID, which is renewed at half-life or regained after an absence.
 
-When half-life is: attestor/decisions/renewal. Whether the issuer's answer is good: attestor/decisions/node. Which clock counts for what:
-attestor/decisions/clocks.
+Both are saved before they are used. When half-life is: attestor/decisions/renewal. Whether the issuer's answer is good:
+attestor/decisions/node. Which clock counts for what: attestor/decisions/clocks.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,38 +16,43 @@ from attestor.decisions.minted import authority_of_x509, is_vouched_for
 from attestor.decisions.node import Node, renewed, way_back
 from attestor.decisions.renewal import renew_in
 from attestor.issuerclient.port import IssuerClient, JoinDoor
-from attestor.metrics import FAILED, OK, Metrics
-from attestor.nodeclock import NodeClock
+from attestor.metrics import FAILED, OK
 from attestor.state.port import State
-from cognomen.daemon.auditlog import Checkpoint
-from cognomen.daemon.errors import Kind, Refused
+from attestor.surroundings import Surroundings
+from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
-from cognomen.daemon.waiting import first_of
+from cognomen.daemon.retrylines import RetryLines
+from cognomen.process.ownthreads import in_own_thread
+from cognomen.protocol.auditlog import Checkpoint
+from cognomen.protocol.errors import Kind, Refused
 from svid.backoff import Backoff
 from svid.bundle import Bundle
-from svid.keys import KeyKind, generate_private_key, public_key_to_der
+from svid.keys import KeyKind, generate_private_key
 
 __all__ = ["KeepNode"]
 
 log = structlog.get_logger(__name__)
 
-_BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(seconds=30))
-_RETURN_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))  # nothing works meanwhile
+_BACKOFF = Backoff(
+    initial=timedelta(milliseconds=500), maximum=timedelta(seconds=10)
+)  # how late a set clock is noticed
+_RETURN_BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))  # nothing works until then
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
-_RENEWAL, _CHECKPOINT = "node svid renewal", "checkpoint of the issuer"
-_LOOK_SECONDS = 10.0  # how late a jump of a wall clock may be noticed
-_TAINTED_AGAIN = timedelta(seconds=1)  # where a renewal that was under way has brought another of a tainted authority
+_CHECKPOINT, _STATE = "checkpoint of the issuer", "node on disk"
+_CONTRADICTION = "record of the issuer"
+_MOST_UNKEPT = 1000  # three days of them
+_INVESTIGATE = (
+    "compare with cognomen audit verify --checkpoint at the issuer; if that is explained, move contradictions.jsonl and checkpoints.jsonl"
+    " away, both, and keep them: the next checkpoint ends this"
+)
+_LOOK = timedelta(seconds=10)  # how late a jump of a wall clock may be noticed
+_TAINTED_AGAIN = timedelta(seconds=1)  # when a renewal already under way returned another SVID of a tainted authority
 _LONG_SILENCE = timedelta(seconds=30)
 
 
 class KeepNode:
-    """The one holder of the node; the feed and the renewal change it through here, one after the other.
-
-    Args:
-        jitter: gives a number in [0, 1).
-    """
+    """The only holder of the node; the feed and the renewal change it through here, one at a time."""
 
     def __init__(
         self,
@@ -56,27 +61,39 @@ class KeepNode:
         state: State,
         door: JoinDoor,
         client: IssuerClient,
-        clock: NodeClock,
-        jitter: Callable[[], float],
-        troubles: Troubles | None = None,
-        metrics: Metrics,
+        around: Surroundings,
     ) -> None:
         self.node = node
         self.pulse = Pulse()
-        self._troubles = troubles or Troubles(clock)
-        self._metrics = metrics
+        self._clock, self._jitter = around.clock, around.jitter
+        self._troubles, self._metrics = around.troubles, around.metrics
+        self._attempts = Attempts(
+            log,
+            around.clock,
+            pulse=self.pulse,
+            troubles=around.troubles,
+            trouble="node svid renewal",
+            over="node SVID renewed again",
+            failure=self._failure,
+            jitter=around.jitter,
+            failures=around.metrics.renewals.labels("node", FAILED),
+        )
         self.renewed = asyncio.Event()
-        """Set whenever the node speaks with another SVID or trusts another bundle; the feed waits for it and clears it."""
+        """Set whenever the node has a new SVID or a new bundle; the feed waits for it and clears it."""
         self._trusts_another = asyncio.Event()
         self._tainted = frozenset[str]()
         self._state = state
         self._door = door
         self._client = client
-        self._clock = clock
-        self._jitter = jitter
         self._changing = asyncio.Lock()
-        at = clock.read()
-        age = max(at.issuer - node.issued_at, timedelta())  # as far as it is known: it was received before we started
+        self._node_lines, self._checkpoint_lines = RetryLines("node kept again"), RetryLines("checkpoint kept again")
+        self._is_kept = True
+        """Whether the last save of the node succeeded."""
+        self._unkept_checkpoints: list[Checkpoint] = []
+        """In the order in which they came: a harmless one must not take the place of one that contradicts."""
+        self._keeping_checkpoints = asyncio.Lock()
+        at = self._clock.read()
+        age = max(at.issuer - node.issued_at, timedelta())  # as far as we know: it was received before we started
         self._due = at.monotonic + (self._renew_in() - age).total_seconds()
 
     @property
@@ -85,11 +102,14 @@ class KeepNode:
         return self._clock.now() + timedelta(seconds=self._due - self._clock.monotonic())
 
     async def trust(self, bundle: Bundle) -> None:
-        """Trust this bundle from now on; Refused (UNAVAILABLE) when it could not be kept, and the old one stays in use."""
+        """Trust this bundle from now on, even if it cannot be saved; that is then reported and tried again until it succeeds."""
         async with self._changing:
-            if bundle != self.node.bundle:
-                await self._become(replace(self.node, bundle=bundle))
-                self._trusts_another.set()
+            if bundle == self.node.bundle:
+                return
+            await self._speak_as(replace(self.node, bundle=bundle))
+            self._trusts_another.set()
+            with suppress(Refused):  # reported
+                await self._keep(self.node)
 
     def distrust(self, authority_ids: frozenset[str]) -> None:
         """Have the node SVID replaced now if one of these authorities signed it; it stays in use until then."""
@@ -101,41 +121,35 @@ class KeepNode:
             self._trusts_another.set()
 
     async def remember(self, checkpoint: bytes) -> None:
-        """Keep a checkpoint of the issuer's audit chain; one that is none, or cannot be kept, is no reason to stop."""
+        """Keep a checkpoint of the issuer's audit chain; go on if it is invalid or cannot be saved."""
         try:
             heard = Checkpoint.parse(checkpoint)
             heard.check_signature()
-            await asyncio.to_thread(self._state.keep_checkpoint, heard)
         except ValueError as e:
             log.warning("checkpoint of the issuer not understood", reason=str(e))
             self._troubles.note(_CHECKPOINT, str(e))
-        except Refused as e:
-            log.warning("checkpoint of the issuer not kept", reason=e.detail, hint=e.hint)
-            self._troubles.note(_CHECKPOINT, e.detail)
         else:
-            self._troubles.over(_CHECKPOINT)
+            async with self._keeping_checkpoints:
+                if len(self._unkept_checkpoints) < _MOST_UNKEPT:
+                    self._unkept_checkpoints.append(heard)
+                await self._keep_checkpoints()
+
+    def _tell_contradiction(self, why: str, where: str) -> None:
+        """Until somebody has looked and moved the file away, also after a restart."""
+        if why:
+            log.error("checkpoint of the issuer contradicts earlier ones", reason=why, kept_in=where, hint=_INVESTIGATE)
+        if where:
+            self._troubles.note(_CONTRADICTION, f"{why or 'found before'}; kept in {where}: {_INVESTIGATE}")
+        else:
+            self._troubles.over(_CONTRADICTION)
 
     async def run(self) -> None:
-        """Renew the node SVID at each half-life, for ever; once it ran out, come back by its key."""
-        delays = self._fresh_delays()
+        """Renew the node SVID at each half-life, forever; after it has expired, come back with its key."""
         while True:
             await self._wait_until_due()
-            self.pulse.work()
-            try:
+            with self._attempts.trying(not_after=self.node.svid.not_after.isoformat()):
                 await self._renew()
-            except Refused as e:
-                which = _REFUSED_BACKOFF if e.kind in _NOT_THIS_NODE else self._patience()
-                delay = next(delays[which]).total_seconds()
-                self._tell(e, delay)
-                self._troubles.note(_RENEWAL, e.detail)
-                self._metrics.renewals.labels("node", FAILED).inc()
-                rest = self._at_most_until_over(delay)
-                self.pulse.rest()
-                await self._clock.sleep(rest)
-            else:
-                self._troubles.over(_RENEWAL)
-                self._metrics.renewals.labels("node", OK).inc()
-                delays = self._fresh_delays()
+            await self._attempts.rest()
 
     @property
     def _is_tainted(self) -> bool:
@@ -148,53 +162,57 @@ class KeepNode:
 
     @property
     def _is_over(self) -> bool:
-        """Whether its SVID is not valid now, as far as we know; while the issuer is silent, our own clock counts, too."""
+        """Whether its SVID is invalid now, as far as we know; while the issuer is silent, our own clock also counts."""
         at, svid = self._clock.read(), self.node.svid
         clocks = (at.issuer, at.own) if at.silent else (at.issuer,)
         return not all(svid.not_before <= now < svid.not_after for now in clocks)
 
     @property
     def _must_return(self) -> bool:
-        """Whether the node door is closed to it: its SVID is over, or its authority has left the bundle, or the issuer's clock may say so.
+        """Whether the node door is closed to it: its SVID has expired, its authority has left the bundle, or the issuer's clock may say so.
 
-        The last of these, silence does not tell.
+        Silence alone does not show the last of these.
         """
         return self._is_over or self._clock.read().silent >= _LONG_SILENCE or not self._is_vouched_for
 
-    def _at_most_until_over(self, delay: float) -> float:
-        """Sleep no longer than the SVID lives: from its end on it comes back another way, and sooner."""
-        left = (self.node.svid.not_after - self._clock.read().issuer).total_seconds()
-        return min(delay, left) if left > 0 else delay
-
-    def _patience(self) -> Backoff:
-        return _RETURN_BACKOFF if self._is_over else _BACKOFF
-
-    def _fresh_delays(self) -> Mapping[Backoff, Iterator[timedelta]]:
-        return {one: one.delays(self._jitter) for one in (_BACKOFF, _RETURN_BACKOFF, _REFUSED_BACKOFF)}
+    def _failure(self, refused: Refused) -> Failure:
+        """Sleep no longer than the SVID lives: after its end the node comes back another way, and sooner."""
+        is_us, is_over = refused.kind in _NOT_THIS_NODE, self._is_over
+        left = self.node.svid.not_after - self._clock.read().issuer
+        return Failure(
+            event="node SVID not renewed",
+            again=_REFUSED_BACKOFF if is_us else _RETURN_BACKOFF if is_over else _BACKOFF,
+            at_most=left if left > timedelta() else None,
+            is_error=is_over or refused.kind is not Kind.UNAVAILABLE,
+            hint=way_back(refused) if is_us else refused.hint,
+        )
 
     async def _wait_until_due(self) -> None:
         while (left := self._due - self._clock.monotonic()) > 0:
             if self._must_return:
                 return
-            self._troubles.over(_RENEWAL)
+            await self._keep_what_is_not()
+            self._attempts.unneeded()
             self._trusts_another.clear()
-            rest = min(left, _LOOK_SECONDS)
-            self.pulse.rest()
-            await first_of(self._clock.sleep(rest), self._trusts_another.wait())
+            await self._attempts.rest(self._trusts_another.wait, after=min(timedelta(seconds=left), _LOOK))
 
     async def _renew(self) -> None:
         key = generate_private_key(KeyKind.EC_P256)
-        public_key = public_key_to_der(key.public_key())
         async with self._changing:
+            if not self._is_kept:  # otherwise each attempt would cost the issuer an SVID that is never used
+                await self._keep(self.node)
             is_back = self._must_return
             ask = partial(self._door.readmit, self.node) if is_back else self._client.renew
             asked_at = self._clock.monotonic()
-            credential = await ask(public_key)
+            credential = await ask(key)
             self._clock.hear(credential.issued_at, asked_at=asked_at)
             at = self._clock.read()
-            await self._become(renewed(self.node, credential, key, at=at))
+            node = renewed(self.node, credential, key, at=at)
+            await self._keep(node)  # before the issuer sees it in use, and from then on accepts no other
+            await self._speak_as(node)
             wait = min(self._renew_in(), _TAINTED_AGAIN) if self._is_tainted else self._renew_in()
             self._due = at.monotonic + wait.total_seconds()
+        self._metrics.renewals.labels("node", OK).inc()
         log.info(
             "node readmitted" if is_back else "node SVID renewed",
             spiffe_id=str(self.node.svid.spiffe_id),
@@ -202,23 +220,53 @@ class KeepNode:
         )
 
     def _renew_in(self) -> timedelta:
-        """How long after it was received its SVID is renewed."""
+        """How long after its receipt the SVID is renewed."""
         end, issued_at = self.node.svid.not_after, self.node.issued_at
         left = max(end - self._clock.now(), timedelta())
         return renew_in(end - issued_at, left=left, jitter=self._jitter())
 
-    async def _become(self, node: Node) -> None:
-        await asyncio.to_thread(self._state.save, node)
+    async def _speak_as(self, node: Node) -> None:
         self.node = node
         await self._client.use(node)
         self.renewed.set()
 
-    def _tell(self, refused: Refused, delay: float) -> None:
-        tell = log.error if self._is_over or refused.kind is not Kind.UNAVAILABLE else log.warning
-        tell(
-            "node SVID not renewed",
-            reason=refused.detail,
-            hint=way_back(refused) if refused.kind in _NOT_THIS_NODE else refused.hint,
-            not_after=self.node.svid.not_after.isoformat(),
-            delay_seconds=round(delay, 3),
-        )
+    async def _keep(self, node: Node) -> None:
+        """Save it; if that fails, report it and raise Refused (UNAVAILABLE)."""
+        self._is_kept = False  # until it is done: this task may be cancelled while the write continues
+        try:
+            await in_own_thread(self._state.save, node)
+        except Refused as e:
+            self._troubles.note(_STATE, e.detail)
+            now = self._clock.monotonic()
+            self._node_lines.failed(log.warning, "node not kept", now, reason=e.detail, hint=e.hint)
+            raise
+        self._is_kept = True
+        self._troubles.over(_STATE)
+        self._node_lines.over(log.info)
+
+    async def _keep_checkpoints(self) -> None:
+        if not self._unkept_checkpoints:
+            return
+        try:
+            while self._unkept_checkpoints:
+                heard = self._unkept_checkpoints[0]
+                why = await in_own_thread(self._state.keep_checkpoint, heard, now=self._clock.read().own)
+                del self._unkept_checkpoints[0]
+                self._tell_contradiction(why, await in_own_thread(self._state.contradicted))
+        except Refused as e:
+            now = self._clock.monotonic()
+            event = "checkpoint of the issuer not kept"
+            self._checkpoint_lines.failed(log.warning, event, now, reason=e.detail, hint=e.hint)
+            self._troubles.note(_CHECKPOINT, e.detail)
+        else:
+            self._troubles.over(_CHECKPOINT)
+            self._checkpoint_lines.over(log.info)
+
+    async def _keep_what_is_not(self) -> None:
+        """Retry what could not be saved."""
+        if not self._is_kept:
+            async with self._changing:
+                with suppress(Refused):  # reported
+                    await self._keep(self.node)
+        async with self._keeping_checkpoints:
+            await self._keep_checkpoints()

@@ -1,11 +1,31 @@
-"""JWT-SVIDs on demand: kept until half-life, or until denied or tainted, one mint for all who want the same, several mints in one call.
+"""Mint JWT-SVIDs on demand; keep each until half-life, or until it is denied or tainted.
+
+Callers that want the same token share one mint, and one call to the issuer carries several mints.
 
 When half-life is: attestor/decisions/renewal. Whether a token is good: attestor/decisions/minted, and valid now: attestor/decisions/clocks.
+
+A wish is an entry and its audiences. It goes from *waiting* (in the queue of each account that asked for it) to *taken* (in a call to the
+issuer) to *settled* (everybody who waits gets the same answer, a token or a refusal). A token that arrives is *kept*. It is fresh until
+its half-life, then good until it expires, is denied, or its authority leaves the bundle.
+
+What always holds:
+- Each wish is minted once, however many callers ask. A caller that asks while it is taken waits for the same answer and uses no quota.
+- Each wish that waits in an account's queue counts against that account's quota until it is settled.
+- A call has at most `_BATCH_OF_ONE` wishes of one account and serves the queues in turn. So nobody waits behind another account's wishes
+  for longer than the call that is under way.
+- Every wish that is taken is settled once, even if the call fails or is cancelled. A failure is an answer: the wish is not tried again
+  until somebody asks again. What was not taken stays in its queue for the next run.
+- A call that fails halves the size of the next one; each success doubles it again, up to what the issuer accepts.
+
+Example: account A asks for 300 tokens, account B for the last of these and one of its own. The first call has 64 wishes from A's queue
+and both of B's. While it is under way, the wish that both asked for is still in A's queue; when its turn comes there, it is already
+settled or taken, and is skipped. If that call fails, its wishes are refused and the next call has half as many.
 """
 
 import asyncio
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -17,13 +37,14 @@ from attestor.decisions.minted import take_jwt
 from attestor.decisions.renewal import next_limit, renew_in
 from attestor.deniallog import number_of
 from attestor.issuerclient.port import MAX_BATCH, IssuerClient, JWTRequest, MintedJWT
-from attestor.metrics import FAILED, OK, Metrics
-from attestor.nodeclock import NodeClock
-from attestor.shares import Queue, Room, Shelf
-from cognomen.daemon.errors import Kind, Refused
+from attestor.metrics import FAILED, OK
+from attestor.surroundings import Surroundings
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
-from svid.entry import EntryID, RegistrationEntry
+from cognomen.daemon.retrylines import RetryLines
+from cognomen.gate.accounts import UNNAMED, AccountID
+from cognomen.gate.shares import Queue, Room, Share, Shelf
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from svid.errors import JWTSVIDError, SVIDError
 
 __all__ = ["MintJWTs"]
@@ -31,15 +52,18 @@ __all__ = ["MintJWTs"]
 log = structlog.get_logger(__name__)
 
 _MINT = "jwt-svid mint"
+_TOLD_FOR = timedelta(seconds=30)  # after the last failed mint: there may never be a next one
 _KEPT = 1000
 _MOST_PENDING = 4096
+_BATCH_OF_ONE = 64  # per account and call: others have to wait for it
 _WORKLOADS_FAULT = frozenset({Kind.INVALID, Kind.EXHAUSTED})
 _ANSWER_SECONDS = 45.0  # longer than a mint may take
+_IN_TIME = 0.9  # of a caller's patience: the answer still has to reach it
 _RETRY_SECONDS = 2.0  # how long a token past its half-life is served before the issuer is asked again
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TOLERANCE = timedelta(seconds=5)  # a reckoned clock may lag by the time that an answer took
-_REST_SECONDS = 1.0  # of an entry whose budget the issuer says is spent
-_HALF_LIFE = 0.5  # the jitter without effect: tokens are renewed when somebody asks, which spreads them enough
+_TOLERANCE = timedelta(seconds=5)  # the estimate of the issuer's clock may lag by the duration of a call
+_REST_SECONDS = 1.0  # for an entry whose budget is spent, according to the issuer
+_HALF_LIFE = 0.5  # the jitter that changes nothing: tokens are renewed when somebody asks, which spreads them enough
 
 
 class _Wish(NamedTuple):
@@ -52,11 +76,11 @@ class _Wish(NamedTuple):
 
 @dataclass(slots=True)
 class _Kept:
-    """A token, and from when on another one is minted, by the monotonic clock.
+    """A token, and when to mint its successor, by the monotonic clock.
 
     Args:
-        number: its jti; None: it has none of ours.
-        authority: the key id of who signed it; None: it does not say.
+        number: its jti; None: the jti is not one of ours.
+        authority: the key id of its signer; None: it does not say.
     """
 
     minted: MintedJWT
@@ -65,60 +89,70 @@ class _Kept:
     renew_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pending:
-    """A mint that is wanted or under way. A refusal is a result, too: there may be nobody left to raise it at."""
+    """A mint that is wanted or under way. A refusal is also a result, because nobody may be left to raise it to.
+
+    Args:
+        askers: the accounts in whose queues it waits, in the order in which they asked.
+        is_taken: it is under way.
+    """
 
     entry: RegistrationEntry
     answer: asyncio.Future[MintedJWT | Refused]
+    askers: dict[AccountID, None] = field(default_factory=dict)
+    is_taken: bool = False
 
 
 class MintJWTs:
-    """The flow and its ports; `run` must be running for anybody to get a token that is not kept.
+    """The flow and its ports; `run` must be running, or callers get only tokens that are kept.
 
     Args:
-        cache: a token that is denied there is not handed out any more, and one of an authority that has left the bundle; one of a
-            tainted authority only where no other can be had.
-        answer_seconds: how long a caller waits for a token, whatever becomes of the mint.
+        cache: says which tokens are no longer handed out: those that are denied, and those whose authority has left the bundle. A
+            token of a tainted authority is handed out only if no other is available.
+        answer_seconds: how long a caller waits for a token, whatever happens to the mint.
     """
 
     def __init__(
-        self,
-        *,
-        client: IssuerClient,
-        cache: Cache,
-        clock: NodeClock,
-        troubles: Troubles | None = None,
-        metrics: Metrics,
-        answer_seconds: float = _ANSWER_SECONDS,
+        self, *, client: IssuerClient, cache: Cache, around: Surroundings, answer_seconds: float = _ANSWER_SECONDS
     ) -> None:
         self.pulse = Pulse()
-        self._troubles = troubles or Troubles(clock)
-        self._metrics = metrics
+        self._clock, self._troubles, self._metrics = around.clock, around.troubles, around.metrics
         self._client = client
         self._cache = cache
-        self._clock = clock
         self._answer_seconds = answer_seconds
-        self._kept: Shelf[_Wish, _Kept] = Shelf(_KEPT)
+        self._kept: Shelf[_Wish, _Kept] = Shelf(Share.TOKENS, _KEPT)
         self._pending: dict[_Wish, _Pending] = {}
-        self._room = Room(_MOST_PENDING)
-        self._queue: Queue[_Wish] = Queue()
+        self._room = Room(Share.MINTS, _MOST_PENDING)
+        self._queue: Queue[_Wish] = Queue(Share.MINTS)
         self._rests: dict[EntryID, float] = {}
         self._wanted = asyncio.Event()
         self._limit = MAX_BATCH
+        self._lines = RetryLines("JWT-SVIDs minted again")
 
-    async def jwt_svid(self, entry: RegistrationEntry, audiences: Collection[str]) -> MintedJWT:
-        """A JWT-SVID of this entry for these audiences, minted if there is none that still has half its life.
+    async def jwt_svid(
+        self,
+        entry: RegistrationEntry,
+        audiences: Collection[str],
+        *,
+        whose: AccountID = UNNAMED,
+        patience: float = math.inf,
+    ) -> MintedJWT:
+        """Get a JWT-SVID of this entry for these audiences; mint one unless a kept one still has half its life.
+
+        Args:
+            whose: the account that asks.
+            patience: how many seconds that caller waits for an answer.
 
         Raises:
-            Refused: INVALID or EXHAUSTED as the issuer says, else UNAVAILABLE; only when none is kept that is still valid.
+            Refused: INVALID or EXHAUSTED if the issuer says so, otherwise UNAVAILABLE; only if no kept token is still valid.
         """
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
-        kept = self._kept.get(entry.id, wish)
+        kept = self._kept.get(wish)
         if kept is not None and self._is_fresh(kept, self._clock.read()):
-            self._kept.use(entry.id, wish)
+            self._kept.use(wish)
             return kept.minted
-        answer = await self._mint(wish, entry)
+        answer = await self._mint(wish, entry, whose, patience * _IN_TIME)
         if isinstance(answer, MintedJWT):
             return answer
         if kept is None or not self._is_good(kept, self._clock.read()):
@@ -132,31 +166,45 @@ class MintJWTs:
         return len(self._kept)
 
     async def run(self) -> None:
-        """Mint what is asked for, for ever."""
+        """Mint what callers ask for, forever."""
         while True:
-            if not self._queue:  # else a run before this one has left something
+            if not self._queue:  # otherwise an earlier run has left something
                 self.pulse.rest()
                 await self._wanted.wait()
             self._wanted.clear()
-            await asyncio.sleep(0)  # whoever asks in this round of the loop shares the call
+            await asyncio.sleep(0)  # callers that ask in this round of the loop share the call
             while self._queue:
                 self.pulse.work()
-                await self._mint_batch(self._queue.take(self._limit))
+                if batch := self._take():
+                    await self._mint_batch(batch)
 
-    async def _mint(self, wish: _Wish, entry: RegistrationEntry) -> MintedJWT | Refused:
+    def _take(self) -> Sequence[_Wish]:
+        """Take the next batch; a wish of several accounts waits in the queue of each."""
+        taken: list[_Wish] = []
+        for wish in self._queue.take(self._limit, each=_BATCH_OF_ONE):
+            pending = self._pending.get(wish)
+            if pending is not None and not pending.is_taken:
+                pending.is_taken = True
+                taken.append(wish)
+        return taken
+
+    async def _mint(
+        self, wish: _Wish, entry: RegistrationEntry, whose: AccountID, longest: float
+    ) -> MintedJWT | Refused:
         if self._clock.monotonic() < self._rests.get(wish.entry_id, 0):
             return Refused(Kind.EXHAUSTED, "JWT-SVID: the budget of this identity is spent; try again later")
         pending = self._pending.get(wish)
-        if pending is None:
-            if not self._room.take(entry.id):
-                return Refused(
-                    Kind.EXHAUSTED, "JWT-SVIDs: expected fewer being minted for this identity; try again later"
-                )
-            pending = self._pending[wish] = _Pending(entry, asyncio.get_running_loop().create_future())
-            self._queue.put(entry.id, wish)
+        if pending is None or not (pending.is_taken or whose in pending.askers):
+            if not self._room.take(whose):
+                return Refused(Kind.EXHAUSTED, "JWT-SVIDs: too many are being minted for this uid; try again later")
+            if pending is None:
+                pending = self._pending[wish] = _Pending(entry, asyncio.get_running_loop().create_future())
+            pending.askers[whose] = None
+            self._queue.put(whose, wish)
             self._wanted.set()
             self.pulse.wake()
-        await asyncio.wait([pending.answer], timeout=self._answer_seconds)  # cancelled, it takes the answer from nobody
+        # If this caller is cancelled, the others still get the answer.
+        await asyncio.wait([pending.answer], timeout=min(self._answer_seconds, longest))
         return pending.answer.result() if pending.answer.done() else _not_minted()
 
     async def _mint_batch(self, wishes: Sequence[_Wish]) -> None:
@@ -169,23 +217,33 @@ class MintJWTs:
                 self._clock.hear(minted.issued_at, asked_at=asked_at)
             self._limit = next_limit(self._limit, most=MAX_BATCH)
             self._troubles.over(_MINT)
-        except Refused as e:  # whatever it is, it is between issuer and node
+            self._lines.over(log.info)
+        except Refused as e:  # whatever the reason, it concerns issuer and node only
             self._limit = next_limit(self._limit, most=MAX_BATCH, failed=len(wishes))
-            self._troubles.note(_MINT, e.detail)
-            log.warning("JWT-SVIDs not minted", kind=e.kind, reason=e.detail, hint=e.hint, tokens=len(wishes))
-        finally:  # also when cancelled: nobody waits for ever
+            self._troubles.note(_MINT, e.detail, kept_for=_TOLD_FOR)
+            self._lines.failed(
+                log.warning,
+                "JWT-SVIDs not minted",
+                self._clock.monotonic(),
+                reason=e.detail,
+                kind=e.kind,
+                hint=e.hint,
+                tokens=len(wishes),
+            )
+        finally:  # even if cancelled, so that nobody waits forever
             settled = [self._settle(wish, answer) for wish, answer in zip(wishes, answers, strict=True)]
             self._metrics.renewals.labels("jwt", OK).inc(settled.count(True))
             self._metrics.renewals.labels("jwt", FAILED).inc(settled.count(False))
 
     def _settle(self, wish: _Wish, answer: MintedJWT | Refused) -> bool:
-        """Give everybody who waits the answer; whether it is a token."""
+        """Give the answer to everybody who waits; return whether it is a token."""
         pending = self._pending.pop(wish)
-        self._room.give_back(wish.entry_id)
+        for whose in pending.askers:
+            self._room.give_back(whose)
         if isinstance(answer, Refused) and answer.kind is Kind.EXHAUSTED:
             self._rest(wish.entry_id)
         if isinstance(answer, MintedJWT):
-            answer = self._keep(wish, pending.entry, answer)
+            answer = self._keep(wish, pending, answer)
         if not pending.answer.done():  # the loop is closing
             pending.answer.set_result(answer)
         return isinstance(answer, MintedJWT)
@@ -196,18 +254,20 @@ class MintJWTs:
         self._rests = {known: until for known, until in self._rests.items() if now < until}
         self._rests[entry_id] = now + _REST_SECONDS
 
-    def _keep(self, wish: _Wish, entry: RegistrationEntry, minted: MintedJWT) -> MintedJWT | Refused:
+    def _keep(self, wish: _Wish, pending: _Pending, minted: MintedJWT) -> MintedJWT | Refused:
+        entry = pending.entry
         try:
             svid = take_jwt(minted.token, spiffe_id=entry.spiffe_id, audiences=wish.audiences)
             if (number := number_of(svid)) in self._cache.denials:
-                raise JWTSVIDError("svid: expected one that is good, found it revoked already")
+                raise JWTSVIDError("svid: it is already revoked")
         except SVIDError as e:
-            log.warning("JWT-SVID not taken", entry_id=entry.id, reason=str(e))
+            log.warning("JWT-SVID rejected", entry_id=entry.id, reason=str(e))
             return _not_minted()
         at = self._clock.read()
         life, left = minted.expires_at - minted.issued_at, minted.expires_at - at.own
         wait = renew_in(life, left=left, jitter=_HALF_LIFE).total_seconds()
-        self._kept.put(entry.id, wish, _Kept(minted, number, svid.key_id, at.monotonic + wait))
+        whose = next(iter(pending.askers))  # the account that asked first
+        self._kept.put(whose, wish, _Kept(minted, number, svid.key_id, at.monotonic + wait))
         return minted
 
     def _is_fresh(self, kept: _Kept, at: Reading) -> bool:
@@ -222,7 +282,7 @@ class MintJWTs:
 
 
 def _told(answer: MintedJWT | Refused) -> MintedJWT | Refused:
-    """What a workload is told of an answer: only what it can do something about."""
+    """The part of an answer that a workload sees: only what it can act on."""
     if isinstance(answer, MintedJWT) or answer.kind in _WORKLOADS_FAULT:
         return answer
     log.info("JWT-SVID not minted", kind=answer.kind, reason=answer.detail)

@@ -1,4 +1,4 @@
-"""Look at how the attestor is: one look for whoever shows it to operators and for whoever measures."""
+"""Observe the state of the attestor: one observation serves both the operators' pages and the metrics."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,43 +6,45 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from attestor.cache import Cache, HeldX509
+from attestor.decisions.clocks import Reading
 from attestor.decisions.node import Node
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
-from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.renew_svids import RenewSVIDs
-from attestor.flows.serve_denials import ServeDenials
-from attestor.metrics import Metrics
-from attestor.nodeclock import NodeClock
-from cognomen.daemon.troubles import Trouble, Troubles
+from attestor.receipts import Receipts
+from attestor.surroundings import Surroundings
+from cognomen.daemon.troubles import Trouble
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import Point
-from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["ObserveAttestor", "Observed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """How it is.
+    """The state of the attestor.
 
     Args:
+        at: what the clocks showed.
         renew_at: when the node SVID is renewed next.
-        synchronised: whether a complete snapshot has come since the start.
-        connected: whether the feed is open and has said something.
+        synchronised: whether a complete snapshot has arrived since the start.
+        connected: whether the feed is open and has sent something.
         entries, svids: live, not copied.
         due: when the SVID of each entry is renewed next.
-        lag: how long the one that is most overdue waits.
+        lag: how long the most overdue one has been waiting.
         callers: how many streams each process holds open, by uid and pid.
         ahead: how far this node's clock is ahead of the issuer's; None: not known yet.
         apart: names both clocks where they are too far apart.
-        heard_ago: how long ago the issuer said something on the feed.
-        denials: how many credentials are refused, because they were revoked.
-        enforced: how far each enforcement point of local processes is.
+        heard_ago: how long ago the issuer sent something on the feed; if nothing since the start, an upper bound.
+        has_heard: whether it has sent something since the start.
+        denials: how many credentials are refused because they were revoked.
+        enforced: how far each enforcement point of local processes has come.
     """
 
+    at: Reading
     started_at: datetime
     node: Node
     renew_at: datetime
@@ -59,6 +61,7 @@ class Observed:
     ahead: timedelta | None
     apart: str
     heard_ago: timedelta
+    has_heard: bool
     denials: int
     enforced: Sequence[tuple[Point, Cursor]]
     troubles: Sequence[Trouble]
@@ -66,25 +69,24 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObserveAttestor:
-    """Looks, and sets the gauges."""
+    """Observes the attestor and sets the gauges."""
 
     started_at: datetime
-    clock: NodeClock
-    compare: CompareClocks
+    around: Surroundings
     cache: Cache
+    clocks: CompareClocks
     node: KeepNode
     feed: FollowFeed
-    denials: KeepDenials
-    followers: ServeDenials
+    receipts: Receipts
     renewals: RenewSVIDs
     jwts: MintJWTs
-    troubles: Troubles
-    metrics: Metrics
 
     def __call__(self) -> Observed:
-        """Look now."""
-        now, due = self.clock.now(), self.renewals.due()
+        """Observe it now."""
+        clock, due = self.around.clock, self.renewals.due()
+        at = clock.read()
         observed = Observed(
+            at=at,
             started_at=self.started_at,
             node=self.node.node,
             renew_at=self.node.renew_at,
@@ -95,21 +97,22 @@ class ObserveAttestor:
             entries=self.cache.entries,
             svids=self.cache.svids,
             due=due,
-            lag=max(now - min(due.values(), default=now), timedelta()),
+            lag=max(at.own - min(due.values(), default=at.own), timedelta()),
             subscribers=self.cache.subscribers,
             callers=self.cache.callers,
-            ahead=self.clock.ahead,
-            apart=self.compare(),
+            ahead=clock.ahead,
+            apart=self.clocks(),
             heard_ago=self.feed.age(),
+            has_heard=self.feed.has_heard,
             denials=len(self.cache.denials),
-            enforced=self.followers.receipts.all(),
-            troubles=self.troubles.all(),
+            enforced=self.receipts.all(),
+            troubles=self.around.troubles.all(),
         )
         self._measure(observed)
         return observed
 
     def _measure(self, seen: Observed) -> None:
-        metrics = self.metrics
+        metrics = self.around.metrics
         metrics.started_at.set(seen.started_at.timestamp())
         metrics.synchronised.set(seen.synchronised)
         metrics.feed_connected.set(seen.connected)

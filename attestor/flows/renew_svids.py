@@ -1,11 +1,12 @@
-"""X509-SVIDs for all entries: minted when an entry comes, again at half-life, when one was denied or its authority is tainted, in batches.
+"""Mint X509-SVIDs for all entries, in batches.
 
+Each is minted when its entry arrives, and again at half-life, when it is denied, and when its authority is tainted.
 What is due when: attestor/decisions/renewal. Whether an answer is good: attestor/decisions/minted. Which clock counts for what:
 attestor/decisions/clocks.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
@@ -17,14 +18,13 @@ from attestor.decisions.clocks import MOST_APART, Reading, apart, is_valid
 from attestor.decisions.minted import authority_of_x509, is_vouched_for, take_x509
 from attestor.decisions.renewal import due_now, next_limit, renew_in, retry_in
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
-from attestor.metrics import FAILED, OK, Metrics
-from attestor.nodeclock import NodeClock
-from cognomen.daemon.errors import Kind, Refused
+from attestor.metrics import FAILED, OK
+from attestor.surroundings import Surroundings
+from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
-from cognomen.daemon.waiting import first_of
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from svid.backoff import Backoff
-from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError, X509SVIDError
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.x509svid import X509SVID
@@ -34,27 +34,27 @@ __all__ = ["RenewSVIDs"]
 log = structlog.get_logger(__name__)
 
 _RENEWAL = "x509-svid renewal"
-_BATCH = 250  # what others may have to wait for
-_SLICE = 16  # answers that are checked before the loop may do something else
+_BATCH = 250  # other mints may have to wait for one batch
+_SLICE = 16  # answers to check before the event loop may do something else
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=1))
 _REFUSED_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=10))  # until the node is known again
 _NOT_THIS_NODE = frozenset({Kind.UNAUTHENTICATED, Kind.DENIED})
 _ENTRY_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=30))
 _LONGEST_REST = timedelta(seconds=10)  # how late a jump of a wall clock may be noticed
 _SHORTEST_REST = timedelta(milliseconds=200)  # renewals that fall due within it share a call
-_TAINTED_AGAIN = timedelta(seconds=1)  # where a mint that was under way has brought another of a tainted authority
+_TAINTED_AGAIN = timedelta(seconds=1)  # when a mint already under way returned another SVID of a tainted authority
 _A_DAY = timedelta(days=1)
 _A_JUMP = timedelta(seconds=1)  # against the monotonic clock, from one look to the next
 
 
 @dataclass(slots=True)
 class _Plan:
-    """When an entry's next SVID is due; `entry` as it was when that was decided.
+    """When an entry's next SVID is due; `entry` is as it was when that was decided.
 
     Args:
         due: by the monotonic clock.
-        delays: the next ones, while its mint fails.
-        issuer: where the issuer's clock stood (_Offsets) when the SVID that is held was minted.
+        delays: the next delays, while its mint fails.
+        issuer: the offset of the issuer's clock (_Offsets) when the current SVID was minted.
     """
 
     entry: RegistrationEntry
@@ -65,7 +65,7 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Offsets:
-    """What the two wall clocks showed when the monotonic one showed zero: it changes when one of them is set."""
+    """What the two wall clocks showed when the monotonic clock showed zero; it changes when one of them is set."""
 
     own: datetime
     issuer: datetime
@@ -77,65 +77,51 @@ class _Offsets:
 
 
 class RenewSVIDs:
-    """The flow and its ports; keys are made here and live only in the cache.
+    """The flow and its ports; it makes the keys, which live only in the cache."""
 
-    Args:
-        jitter: gives a number in [0, 1).
-    """
-
-    def __init__(
-        self,
-        cache: Cache,
-        *,
-        client: IssuerClient,
-        clock: NodeClock,
-        jitter: Callable[[], float],
-        troubles: Troubles | None = None,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, cache: Cache, *, client: IssuerClient, around: Surroundings) -> None:
         self.pulse = Pulse()
-        self._troubles = troubles or Troubles(clock)
-        self._metrics = metrics
+        self._clock, self._jitter = around.clock, around.jitter
+        self._troubles, self._metrics = around.troubles, around.metrics
         self._cache = cache
         self._client = client
-        self._clock = clock
-        self._jitter = jitter
         self._plans: dict[EntryID, _Plan] = {}
         self._bundle, self._tainted = cache.bundle, cache.tainted
-        self._offsets = _Offsets.of(clock.read())
+        self._offsets = _Offsets.of(self._clock.read())
         self._limit = _BATCH
+        self._attempts = Attempts(
+            log,
+            around.clock,
+            pulse=self.pulse,
+            troubles=around.troubles,
+            trouble=_RENEWAL,
+            over="SVIDs minted again",
+            failure=_failure,
+            jitter=around.jitter,
+        )
 
     async def run(self) -> None:
-        """Mint what is due, for ever."""
-        delays, refused_delays = _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)
+        """Mint what is due, forever."""
         while True:
-            # 1. What do we have, and what is due?
+            # 1. Find what we have and what is due.
             self.pulse.work()
             self._cache.changed.clear()
             at = self._clock.read()
             lasting = self._cache.expire(at)
             self._plan(at)
             batch = self._due(at.monotonic)
-            # 2. Nothing: wait for a change, or for the next one's time.
+            # 2. If nothing is due, wait for a change or for the next due time.
             if not batch:
+                self._attempts.unneeded()
                 await self._rest(at.monotonic, lasting)
                 continue
-            # 3. Mint; whoever waits for it is woken by the cache.
-            try:
+            # 3. Mint; the cache wakes the streams that wait for it.
+            with self._attempts.trying(entries=len(batch)):
                 await self._mint(batch)
-            except Refused as e:
-                self._limit = next_limit(self._limit, most=_BATCH, failed=len(batch))
-                delay = next(refused_delays if e.kind in _NOT_THIS_NODE else delays).total_seconds()
-                log.warning(
-                    "SVIDs not minted", reason=e.detail, hint=e.hint, entries=len(batch), delay_seconds=round(delay, 3)
-                )
-                self._troubles.note(_RENEWAL, e.detail)
-                self._metrics.renewals.labels("x509", FAILED).inc(len(batch))
-                await self._clock.sleep(delay)
-            else:
-                self._limit = next_limit(self._limit, most=_BATCH)
-                self._troubles.over(_RENEWAL)
-                delays, refused_delays = _BACKOFF.delays(self._jitter), _REFUSED_BACKOFF.delays(self._jitter)
+            failed = len(batch) if self._attempts.is_failing else 0
+            self._limit = next_limit(self._limit, most=_BATCH, failed=failed)
+            self._metrics.renewals.labels("x509", FAILED).inc(failed)
+            await self._attempts.rest()
 
     def due(self) -> Mapping[EntryID, datetime]:
         """When each entry's SVID is renewed next."""
@@ -165,7 +151,7 @@ class RenewSVIDs:
             self._plan_by_taint(at)
 
     def _plan_after_jump(self, at: Reading) -> None:
-        """A clock was set: make anew what neither clock finds valid now, and try again what was postponed."""
+        """After a clock was set, mint again what neither clock finds valid now, and retry what was postponed."""
         held = self._cache.svids
         self._cache.drop([one for one, it in held.items() if not is_valid(it.svid.not_before, it.svid.not_after, at)])
         for entry_id, plan in self._plans.items():
@@ -173,7 +159,7 @@ class RenewSVIDs:
                 plan.due = at.monotonic
 
     def _plan_by_bundle(self, at: Reading) -> None:
-        """Renew now what the bundle does not vouch for any more: an authority may have left it before its time."""
+        """Renew now what the bundle no longer vouches for: an authority may have left it early."""
         for entry_id, held in self._cache.svids.items():
             now = at.issuer if held.svid.not_before <= at.issuer < held.svid.not_after else at.own
             if not is_vouched_for(held.svid, self._bundle, at=now):
@@ -193,8 +179,7 @@ class RenewSVIDs:
     async def _rest(self, now: float, lasting: timedelta) -> None:
         next_due = min((plan.due for plan in self._plans.values()), default=now + _LONGEST_REST.total_seconds())
         rest = max(min(_LONGEST_REST, timedelta(seconds=next_due - now), lasting), _SHORTEST_REST)
-        self.pulse.rest()
-        await first_of(self._cache.changed.wait(), self._clock.sleep(rest.total_seconds()))
+        await self._attempts.rest(self._cache.changed.wait, after=rest)
 
     async def _mint(self, batch: Sequence[RegistrationEntry]) -> None:
         keys = [generate_private_key(KeyKind.EC_P256) for _ in batch]
@@ -215,7 +200,7 @@ class RenewSVIDs:
                 await asyncio.sleep(0)
         self._metrics.renewals.labels("x509", OK).inc(len(held))
         self._metrics.renewals.labels("x509", FAILED).inc(len(batch) - len(held))
-        self._cache.hold(held)  # at once: whoever has many identities is told once
+        self._cache.hold(held)  # all at once: a caller with many identities gets one update
 
     def _take(self, entry: RegistrationEntry, key: PrivateKey, answer: MintedX509 | Refused) -> HeldX509 | None:
         if isinstance(answer, Refused):
@@ -227,12 +212,12 @@ class RenewSVIDs:
             if svid.spiffe_id != entry.spiffe_id:
                 raise X509SVIDError(f"SPIFFE ID: expected {entry.spiffe_id}, found {svid.spiffe_id}")
             if svid.serial in self._cache.denials:
-                raise X509SVIDError("svid: expected one that is good, found it revoked already")
+                raise X509SVIDError("svid: it is already revoked")
         except SVIDError as e:
             self._postpone(entry, str(e))
             return None
         if self._is_worse(entry, svid, at):
-            # Once a clock is set right, this is tried again at once: until then it is enough to come before the one that is held ends.
+            # When a clock is corrected, this is retried at once. Until then it is enough to retry before the current SVID expires.
             self._postpone(entry, f"svid: expected one that is valid now: {apart(at)}", delay=_A_DAY)
             return None
         self._troubles.over(_RENEWAL, subject=_named(entry.id))
@@ -244,16 +229,16 @@ class RenewSVIDs:
         return HeldX509(entry=entry, svid=replace(svid, hint=entry.hint), issued_at=answer.issued_at)
 
     def _is_worse(self, entry: RegistrationEntry, svid: X509SVID, at: Reading) -> bool:
-        """Whether an SVID is one of an issuer whose clock was set forward, in the place of one that is good."""
+        """Whether an issuer whose clock was set forward would replace a good SVID with this one."""
         held, issuer = self._cache.svids.get(entry.id), self._plans[entry.id].issuer
         was_set = issuer is not None and _Offsets.of(at).issuer - issuer > MOST_APART
         return held is not None and was_set and at.own < svid.not_before and at.own < held.svid.not_after
 
     def _postpone(self, entry: RegistrationEntry, reason: str, *, delay: timedelta | None = None) -> None:
-        """Try this entry again later, the others unharmed; what is held for it stays in service while it is valid.
+        """Retry this entry later without affecting the others; its current SVID stays in service while it is valid.
 
         Args:
-            delay: None: the next one of those that grow.
+            delay: None: the next of the growing delays.
         """
         plan = self._plans[entry.id]
         plan.delays = plan.delays or _ENTRY_BACKOFF.delays(self._jitter)
@@ -273,3 +258,8 @@ class RenewSVIDs:
 
 def _named(entry_id: EntryID) -> str:
     return f"entry {entry_id}"
+
+
+def _failure(refused: Refused) -> Failure:
+    again = _REFUSED_BACKOFF if refused.kind in _NOT_THIS_NODE else _BACKOFF
+    return Failure(event="SVIDs not minted", again=again)

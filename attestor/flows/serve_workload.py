@@ -1,12 +1,16 @@
-"""Answer a workload: who it is, what it is entitled to, and every change of that while it listens.
+"""Serve a workload: identify it, send what it is entitled to, and send every change while it listens.
 
-Nothing here calls the issuer, tokens that are not kept aside (flows/mint_jwts). Who matches: attestor/decisions/match. What is said when:
-attestor/decisions/update.
+Nothing here calls the issuer, except for tokens that are not kept (flows/mint_jwts). Which entries match: attestor/decisions/match. What is
+sent when: attestor/decisions/update.
 """
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -25,34 +29,49 @@ from attestor.decisions.update import (
 )
 from attestor.deniallog import number_of
 from attestor.issuerclient.port import MintedJWT
-from attestor.nodeclock import NodeClock
+from attestor.surroundings import Surroundings
 from attestor.workloadattestor.port import WorkloadAttestor
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.plugincalls import PluginCalls
+from cognomen.gate.accounts import AccountID
+from cognomen.gate.caller import Caller
+from cognomen.process.exceptions import forget_frames
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.printable import printable
+from cognomen.protocol.selector import Selector
 from svid.bundle import Bundle
-from svid.entry import RegistrationEntry
 from svid.errors import JWTSVIDError
 from svid.jwtsvid import JWTSVID, verify
-from svid.selector import Selector
+from svid.linelimit import LineLimit
 from svid.spiffeid import SpiffeID
 
 __all__ = ["IssuedJWT", "JWTMinter", "ServeWorkload"]
 
 log = structlog.get_logger(__name__)
 
+_REMEMBERED_SECONDS = 86_400.0  # as long as an SVID may live
+_MOST_LOOKS = 5  # at one caller: the first, and more for entries that arrived meanwhile
+_REMEMBERED = 4096  # accounts that received an identity
+
 _Message = TypeVar("_Message")
+
+_SHOWN_FOR = timedelta(minutes=5)  # that one account could not be examined: nothing reports when that is over
+_NO_ROOM = "identities of one caller"  # its name among the troubles
+_NARROWER = "clients accept messages of up to 4 MiB: give its entries narrower selectors, or run `cognomen why`"
 
 
 class JWTMinter(Protocol):
-    """Something that has JWT-SVIDs minted and keeps them."""
+    """Has JWT-SVIDs minted, and keeps them."""
 
-    async def jwt_svid(self, entry: RegistrationEntry, audiences: Collection[str]) -> MintedJWT:
-        """A JWT-SVID of this entry for these audiences; Refused when there is none."""
+    async def jwt_svid(
+        self, entry: RegistrationEntry, audiences: Collection[str], *, whose: AccountID, patience: float
+    ) -> MintedJWT:
+        """Get a JWT-SVID of this entry for these audiences, on behalf of that account; raise Refused if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedJWT:
-    """A JWT-SVID as it is handed to a workload."""
+    """A JWT-SVID as a workload receives it."""
 
     spiffe_id: SpiffeID
     token: str = field(repr=False)
@@ -63,7 +82,7 @@ class ServeWorkload:
     """The flow and its ports.
 
     Args:
-        attestors: all are asked, at once, and all must answer: an entitlement is never lost to a slow one.
+        attestors: all are asked at once, and all must answer, so that no caller loses an entitlement to a slow attestor.
         attest_seconds: how long each may take.
     """
 
@@ -73,14 +92,28 @@ class ServeWorkload:
         *,
         attestors: Sequence[WorkloadAttestor],
         minter: JWTMinter,
-        clock: NodeClock,
+        around: Surroundings,
         attest_seconds: float = 5,
     ) -> None:
         self._cache = cache
         self._attestors = attestors
         self._minter = minter
-        self._clock = clock
+        self._clock, self._troubles = around.clock, around.troubles
         self._attest_seconds = attest_seconds
+        self._lines = LineLimit()
+        self._calls = PluginCalls(around.clock)
+        self._short: Counter[AccountID] = Counter()  # streams on which some identities are left out
+        self._given_at: dict[AccountID, float] = {}
+        self._failing: dict[str, str] = {}  # why, by the name of the attestor
+
+    def failing(self) -> Sequence[str]:
+        """The workload attestors that failed at their last call, and why: while one fails, nobody gets an identity."""
+        return [f"{_named(name)}: {why}" for name, why in self._failing.items()]
+
+    def holds_identity(self, account: AccountID) -> bool:
+        """Whether an account received an identity within the last day."""
+        given_at = self._given_at.get(account)
+        return given_at is not None and self._clock.monotonic() < given_at + _REMEMBERED_SECONDS
 
     async def watch_x509(self, caller: Caller, send: Callable[[X509Message], Awaitable[None]]) -> None:
         """Send a caller its X509-SVIDs, now and at each change, until it is refused.
@@ -88,12 +121,52 @@ class ServeWorkload:
         Raises:
             Refused: DENIED once nothing matches; UNAVAILABLE before the first complete snapshot; UNAUTHENTICATED.
         """
+        is_short = False
 
         def decide(view: View, last: X509Message | None) -> Update[X509Message]:
-            svids = {entry_id: held.svid for entry_id, held in view.svids.items()}
-            return x509_update(view.entries, svids, view.trust, last=last, at=self._clock.read())
+            nonlocal is_short
+            update = self._update(view, last)
+            if isinstance(update, Send):
+                was_short, is_short = is_short, update.message.left_out > 0
+                self._count_short(caller.account, is_short - was_short)
+                if is_short:
+                    self._tell_left_out(caller, update.message)
+            return update
 
-        await self._watch(caller, decide, send)
+        try:
+            await self._watch(caller, decide, send)
+        finally:
+            self._count_short(caller.account, -is_short)
+
+    def left_out(self, view: View) -> int:
+        """How many identities of a view do not fit in a message: always the last ones."""
+        update = self._update(view, None)
+        return update.message.left_out if isinstance(update, Send) else 0
+
+    def _update(self, view: View, last: X509Message | None) -> Update[X509Message]:
+        svids = {entry_id: held.svid for entry_id, held in view.svids.items()}
+        return x509_update(view.entries, svids, view.trust, last=last, at=self._clock.read())
+
+    def _count_short(self, account: AccountID, change: int) -> None:
+        """Count the streams that have this trouble, and end it with the last of them."""
+        self._short[account] += change
+        if not self._short[account]:
+            del self._short[account]
+            self._troubles.over(_NO_ROOM, subject=f"uid {account}")
+
+    def _tell_left_out(self, caller: Caller, message: X509Message) -> None:
+        """Report a caller that does not get all its identities: the Workload API cannot tell it."""
+        found = f"too many for one message: {len(message.svids)} fit, {message.left_out} more are left out"
+        self._troubles.note(_NO_ROOM, f"{found}; {_NARROWER}", subject=f"uid {caller.account}")
+        if self._lines.left_out(str(caller.account), self._clock.monotonic()) is not None:
+            log.warning(
+                "identities left out",
+                uid=caller.uid,
+                pid=caller.pid,
+                handed=len(message.svids),
+                left_out=message.left_out,
+                hint=_NARROWER,
+            )
 
     async def watch_x509_bundles(self, caller: Caller, send: Callable[[Trust], Awaitable[None]]) -> None:
         """Send a caller the bundle for X509-SVIDs, as watch_x509 does."""
@@ -106,29 +179,34 @@ class ServeWorkload:
         )
 
     async def fetch_jwts(
-        self, caller: Caller, audiences: Collection[str], spiffe_id: SpiffeID | None
+        self, caller: Caller, audiences: Collection[str], spiffe_id: SpiffeID | None, *, patience: float = math.inf
     ) -> Sequence[IssuedJWT]:
         """Give a caller a JWT-SVID of each of its identities, or of one of them.
+
+        Args:
+            patience: how many seconds the caller waits.
 
         Raises:
             Refused: DENIED when nothing matches; what the issuer refuses; as watch_x509.
         """
-        # 1. Who asks, and what is that caller entitled to?
+        # 1. Identify the caller, and find what it is entitled to.
         view = self._cache.view(await self.attest(caller))
         identities = list(zip(view.entries, unique_hints(view.entries), strict=True))
         if spiffe_id is not None:
             identities = [identity for identity in identities if identity[0].spiffe_id == spiffe_id][:1]
         if not identities:
-            raise _denied(caller)
-        # 2. Have them minted, all at once; kept ones come back without the issuer.
-        minted = await self._mint([entry for entry, _ in identities], audiences)
+            raise self._denied(caller)
+        # 2. Have them minted, all at once; for kept ones the issuer is not asked.
+        self._note_given(caller.account)
+        mint = partial(self._minter.jwt_svid, audiences=audiences, whose=caller.account, patience=patience)
+        minted = await _all([entry for entry, _ in identities], mint)
         return [
             IssuedJWT(spiffe_id=entry.spiffe_id, token=jwt.token, hint=hint)
             for (entry, hint), jwt in zip(identities, minted, strict=True)
         ]
 
     def validate_jwt(self, audience: str, token: str) -> JWTSVID:
-        """Check a JWT-SVID that somebody presented to a caller; the caller itself needs no identity for that.
+        """Check a JWT-SVID that somebody presented to a caller; the caller needs no identity of its own for that.
 
         Raises:
             Refused: INVALID when the token proves nothing to that audience, or was revoked; UNAVAILABLE before the first complete snapshot.
@@ -144,7 +222,7 @@ class ServeWorkload:
         except JWTSVIDError as err:
             raise Refused(Kind.INVALID, f"svid: {err}") from err
         if number_of(svid) in self._cache.denials:
-            raise Refused(Kind.INVALID, "svid: revoked before its time")
+            raise Refused(Kind.INVALID, "svid: it was revoked")
         return svid
 
     async def _watch(
@@ -154,38 +232,72 @@ class ServeWorkload:
         send: Callable[[_Message], Awaitable[None]],
     ) -> None:
         last: _Message | None = None
-        # 1. Who is it?
+        # 1. Identify the caller.
         now = await self.attest(caller)
         while True:
             selectors = now
             with self._cache.subscribe(selectors, who=(caller.uid, caller.pid)) as subscription:
                 while now == selectors:
-                    # 2. What is the whole state, and is it news? A slow reader gets the latest, not each one in between.
+                    # 2. Send the whole state if it is news. A slow reader gets the latest state, not each one in between.
                     match decide(self._cache.view(selectors), last):
                         case Send(message=message):
                             last = message
+                            self._note_given(caller.account)
                             await send(message)
                         case NoMessage.DENIED:
-                            raise _denied(caller)
+                            raise self._denied(caller)
                         case NoMessage.UNCHANGED | NoMessage.WAIT:
                             pass
-                    # 3. Wait, and look again who it is: it may run another program by now.
+                    # 3. Wait, then identify the caller again: it may be running another program by now.
                     await subscription.changed()
                     now = await self.attest(caller)
 
+    def _denied(self, caller: Caller) -> Refused:
+        why = f"no identity issued: {self._cache.withdrawn}" if self._cache.withdrawn else "no identity issued"
+        return Refused(Kind.DENIED, why, uid=caller.uid, pid=caller.pid)
+
+    def _note_given(self, account: AccountID) -> None:
+        self._given_at.pop(account, None)
+        self._given_at[account] = self._clock.monotonic()
+        if len(self._given_at) > _REMEMBERED:
+            del self._given_at[next(iter(self._given_at))]  # the account that has received nothing for the longest time
+
     async def attest(self, caller: Caller) -> frozenset[Selector]:
-        """See what a process shows now of what any entry asks for.
+        """Find which of the facts that entries ask for a process shows now.
 
         Raises:
-            Refused: UNAVAILABLE when an attestor gives no answer; UNAUTHENTICATED when the process has ended, or runs as another uid.
+            Refused: UNAVAILABLE when an attestor gives no answer, or entries that need other facts arrive faster than it can look;
+                UNAUTHENTICATED when the process has ended or runs as another uid.
         """
         needed = self._cache.needed_facts()
-        selectors = [_granted(answer) for answer in await self._ask_all(caller, needed)]
-        if not caller.is_alive():
-            raise Refused(Kind.UNAUTHENTICATED, "caller: expected the process that connected, found that it has ended")
-        if not self._cache.needed_facts() <= needed:  # an entry came meanwhile that needs another fact
-            return await self.attest(caller)
-        return frozenset().union(*selectors)
+        for _ in range(_MOST_LOOKS):
+            selectors = [_granted(answer) for answer in await self._ask_all(caller, needed)]
+            if not caller.is_alive():
+                raise Refused(Kind.UNAUTHENTICATED, "caller: the process that connected has ended")
+            if self._cache.needed_facts() <= needed:
+                return frozenset().union(*selectors)
+            needed |= self._cache.needed_facts()  # an entry that needs another fact arrived meanwhile
+        raise Refused(
+            Kind.UNAVAILABLE,
+            f"caller: identified {_MOST_LOOKS} times, and each time a new entry needed another fact; try again",
+        )
+
+    async def unseen(self, caller: Caller) -> Sequence[str]:
+        """Say which of the facts that entries need a process cannot show, and why.
+
+        Raises:
+            Refused: UNAVAILABLE when an attestor gives no answer.
+        """
+        needed = self._cache.needed_facts()
+        try:
+            async with asyncio.timeout(self._attest_seconds):
+                return [one for attestor in self._attestors for one in await self._unseen(attestor, caller, needed)]
+        except TimeoutError as err:
+            raise Refused(Kind.UNAVAILABLE, "workload attestor: no answer in time") from err
+
+    async def _unseen(self, attestor: WorkloadAttestor, caller: Caller, needed: Collection[str]) -> Sequence[str]:
+        with self._calls.calling(_named(attestor.name), kind=Kind.INTERNAL):
+            return list(await attestor.unseen(caller, needed=needed))
 
     async def _ask_all(self, caller: Caller, needed: Collection[str]) -> Sequence[frozenset[Selector] | Refused]:
         if len(self._attestors) == 1:  # the usual case, without a task
@@ -197,35 +309,68 @@ class ServeWorkload:
     async def _ask(
         self, attestor: WorkloadAttestor, caller: Caller, needed: Collection[str]
     ) -> frozenset[Selector] | Refused:
-        """Ask one attestor; a refusal is returned, because a group of tasks would wrap what is raised."""
+        """Ask one attestor; return a refusal, because a task group would wrap it if it were raised."""
+        plugin = _named(attestor.name)
         try:
             async with asyncio.timeout(self._attest_seconds):
-                return await attestor.attest(caller, needed=needed)
+                with self._calls.calling(plugin, kind=Kind.INTERNAL):
+                    selectors = await attestor.attest(caller, needed=needed)
+                    are_its_own = all(one.type == attestor.name for one in selectors)
+            if are_its_own:
+                self._note_answer(attestor)
+                return selectors
+            log.error("workload attestor gave selectors of another type", attestor=attestor.name, pid=caller.pid)
+            refused = Refused(Kind.INTERNAL, f"{plugin}: selectors of another type")
+            self._note_failure(attestor, refused)
         except TimeoutError:
             log.warning("workload attestor gave no answer", attestor=attestor.name, pid=caller.pid, uid=caller.uid)
-            return Refused(Kind.UNAVAILABLE, f"workload attestor {attestor.name}: no answer in time")
+            refused = Refused(Kind.UNAVAILABLE, f"{plugin}: no answer in time")
+            self._note_failure(attestor, refused)
         except Refused as err:
-            return err
+            forget_frames(err)  # kept as a value: its frames would make it a reference cycle
+            refused = err
+            if refused.kind is Kind.INTERNAL:
+                self._note_failure(attestor, refused)
+            elif (
+                refused.kind is not Kind.UNAUTHENTICATED
+            ):  # perhaps only this caller cannot be examined, by its own doing
+                uid = f"uid {caller.account}"
+                self._troubles.note(plugin, refused.detail, subject=uid, kept_for=_SHOWN_FOR)
+        return refused
 
-    async def _mint(self, entries: Sequence[RegistrationEntry], audiences: Collection[str]) -> Sequence[MintedJWT]:
-        if len(entries) == 1:  # the usual case, without a task
-            return [await self._minter.jwt_svid(entries[0], audiences)]
-        async with asyncio.TaskGroup() as group:
-            answers = [group.create_task(self._try_mint(entry, audiences)) for entry in entries]
-        return [_granted(answer.result()) for answer in answers]
+    def _note_failure(self, attestor: WorkloadAttestor, refused: Refused) -> None:
+        why = refused.detail.removeprefix(_named(attestor.name)).removeprefix(":").strip()
+        self._failing[attestor.name] = printable(why)
+        self._troubles.note(_named(attestor.name), f"{why}; see the log; until it answers, nobody gets an identity")
 
-    async def _try_mint(self, entry: RegistrationEntry, audiences: Collection[str]) -> MintedJWT | Refused:
-        try:
-            return await self._minter.jwt_svid(entry, audiences)
-        except Refused as err:
-            return err
+    def _note_answer(self, attestor: WorkloadAttestor) -> None:
+        if self._failing.pop(attestor.name, None) is not None:
+            self._troubles.over(_named(attestor.name))
+            log.info("workload attestor answers again", attestor=attestor.name)
+
+
+def _named(attestor: str) -> str:
+    return f"workload attestor {attestor}"
+
+
+async def _all(
+    entries: Sequence[RegistrationEntry], mint: Callable[[RegistrationEntry], Awaitable[MintedJWT]]
+) -> Sequence[MintedJWT]:
+    if len(entries) == 1:  # the usual case, without a task
+        return [await mint(entries[0])]
+    async with asyncio.TaskGroup() as group:
+        answers = [group.create_task(_answer(mint(entry))) for entry in entries]
+    return [_granted(answer.result()) for answer in answers]
+
+
+async def _answer(minting: Awaitable[MintedJWT]) -> MintedJWT | Refused:
+    try:
+        return await minting
+    except Refused as err:
+        return err.with_traceback(None)
 
 
 def _granted(answer: _Message | Refused) -> _Message:
     if isinstance(answer, Refused):
         raise answer
     return answer
-
-
-def _denied(caller: Caller) -> Refused:
-    return Refused(Kind.DENIED, "no identity issued", uid=caller.uid, pid=caller.pid)

@@ -1,1 +1,1 @@
-"""How the attestor speaks to the issuer: the port, and its gRPC adapter."""
+"""How the attestor calls the issuer: the port, and its gRPC adapter."""

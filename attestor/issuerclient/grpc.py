@@ -1,12 +1,12 @@
-"""The issuer over gRPC: TLS with the issuer's own name at the join door, mutual TLS at the node door.
+"""Call the issuer over gRPC: TLS under the issuer's own name at the join door, mutual TLS at the node door.
 
 Decided here: how channels are made and given up, how long a call may take, what a status means. Not decided here: when to call again.
-gRPC's Python API shows a caller no peer certificate, so the issuer is known by a host name (ISSUER_DNS_NAME) that no other SVID of the
-trust domain carries (issuer/decisions/profile), under the CAs of this trust domain alone.
+gRPC's Python API does not show callers the peer's certificate. So the issuer is recognised by a host name (ISSUER_DNS_NAME) that no other
+SVID of the trust domain carries (issuer/decisions/profile), and only the CAs of this trust domain are trusted.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -16,16 +16,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestor.decisions.node import REJOIN, Node, NodeCredential
 from attestor.decisions.sync import Change
-from attestor.issuerclient.diagnosis import is_about_time, tell_clocks
+from attestor.issuerclient.diagnosis import is_about_time, is_cut_off, is_not_trusted, tell_clocks, tell_own_clocks
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
 from attestor.issuerclient.wire import change_from_pb, credential_from_pb, jwt_from_pb, x509_from_pb
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
-from cognomen.daemon.readmission import readmission_bytes
-from cognomen.daemon.status import kind_of_status
-from cognomen.daemon.waiting import CancelledByAnotherError, telling_cancellations_apart
+from cognomen.process.exceptions import CancelledByAnotherError, telling_cancellations_apart
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.invite import Invite
+from cognomen.protocol.possession import Purpose, possession_bytes
+from cognomen.protocol.readmission import readmission_bytes
 from cognomen.protocol.receipts import Enforcement
+from cognomen.protocol.status import REASON, kind_of_status, reason_of_text
 from cognomen.wire.feed import cursor_to_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
@@ -33,7 +34,9 @@ from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
 from cognomen.wire.receipts import enforcement_to_pb
 from svid.bundle import Bundle
 from svid.errors import SVIDError
-from svid.keys import KeyID, LocalSigningKey
+from svid.keys import KeyID, LocalSigningKey, PrivateKey, public_key_to_der
+from svid.spiffeid import TrustDomain
+from svid.x509svid import X509SVID
 
 if TYPE_CHECKING:
     from cognomen.wire.pb.node_pb2_grpc import JoinAsyncStub, NodeAsyncStub
@@ -42,9 +45,9 @@ __all__ = ["ISSUER_DNS_NAME", "GRPCIssuerClient"]
 
 ISSUER_DNS_NAME = "issuer.cognomen.internal"
 
-_CALL_SECONDS = 15.0  # longer than a connection may take to be made
+_CALL_SECONDS = 15.0  # longer than it may take to connect
 _MINT_SECONDS = 30.0
-_STEP_SECONDS = 30.0  # for the first message, and for the rest of a step
+_STEP_SECONDS = 30.0  # for each message of the feed: an issuer without news sends one every 5 s
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _OPTIONS = (
     ("grpc.ssl_target_name_override", ISSUER_DNS_NAME),
@@ -55,22 +58,24 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # A ping waits behind what a thin link has not delivered yet; gRPC gives a peer whose kernel still acknowledges a minute.
+    # A ping waits behind what a slow link has not delivered yet; gRPC gives a peer whose kernel still acknowledges a minute.
     ("grpc.http2.ping_timeout_ms", int(_STEP_SECONDS * 1000)),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, with the credentials of today
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel means a new connection, with the current credentials
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
 
-_UNKNOWN_AUTHORITY = f"the issuer shows an authority that this node does not know, or somebody else answers; {REJOIN}"
+_UNKNOWN_AUTHORITY = "issuer: this node does not know its authority, or another server answers"
+
+_NODE = KeyID("node")
 
 Item = TypeVar("Item")
 _Feed: TypeAlias = "grpc.aio.UnaryStreamCall[pb.FollowRequest, pb.Change]"
 
 
 class _Link:
-    """A channel to the node door, as one node; once given up, it is closed when its last call has ended."""
+    """A channel to the node door for one node; after it is given up, it closes when its last call has ended."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -82,10 +87,10 @@ class _Link:
 
     @asynccontextmanager
     async def calling(self) -> "AsyncGenerator[NodeAsyncStub, None]":
-        """Call over this channel; what goes wrong is a refusal."""
+        """Call over this channel; failures are raised as refusals."""
         self._calls += 1
         try:
-            async with _asking(self.node.node_address, self.node.bundle):
+            async with _asking(self.node.node_address, self.node.bundle, self.node.svid):
                 yield self._stub
         finally:
             self._calls -= 1
@@ -93,7 +98,7 @@ class _Link:
 
     @asynccontextmanager
     async def following(self, cursor: Cursor | None) -> "AsyncGenerator[_Feed, None]":
-        """Open the feed; given up, it ends like one that the issuer has ended."""
+        """Open the feed; when the channel is given up, the feed ends as if the issuer had ended it."""
         async with self.calling() as stub:
             feed = stub.Follow(pb.FollowRequest(cursor=None if cursor is None else cursor_to_pb(cursor)))
             self._feeds.add(feed)
@@ -108,7 +113,7 @@ class _Link:
                 feed.cancel()
 
     async def give_up(self) -> None:
-        """End the feed, let the other calls end as they were."""
+        """End the feed, and let the other calls finish."""
         self._is_given_up = True
         for feed in self._feeds:
             feed.cancel()
@@ -125,23 +130,34 @@ class _Link:
 
 
 class GRPCIssuerClient:
-    """Speaks to one issuer, at both of its doors; `join`, `readmit` and `use` say to which."""
+    """Calls one issuer, at both of its doors; `join`, `readmit` and `use` say which issuer.
 
-    def __init__(self) -> None:
+    Args:
+        step_seconds: how long the feed may be silent.
+    """
+
+    def __init__(self, *, step_seconds: float = _STEP_SECONDS) -> None:
         self._current: _Link | None = None
+        self._step_seconds = step_seconds
 
-    async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
-        """Prove this node at the join door."""
+    async def join(self, invite: Invite, evidence: Evidence, key: PrivateKey) -> NodeCredential:
+        """Prove this node's identity at the join door."""
         channel = _channel(invite.join_address, invite.bundle)
+        shown = pb.Evidence(
+            attestor=evidence.attestor,
+            evidence=evidence.evidence,
+            public_key=public_key_to_der(key.public_key()),
+            key_signature=_possession(key, Purpose.JOIN, invite.trust_domain, evidence.evidence),
+        )
         try:
             async with _asking(invite.join_address, invite.bundle):
                 async with asyncio.timeout(_CALL_SECONDS):
-                    attested = await _attest(JoinStub(channel), evidence, public_key)
+                    attested = await _attest(JoinStub(channel), shown, evidence.answer)
                 return credential_from_pb(attested, invite.trust_domain)
         finally:
             await channel.close()
 
-    async def readmit(self, node: Node, public_key: bytes) -> NodeCredential:
+    async def readmit(self, node: Node, key: PrivateKey) -> NodeCredential:
         """Come back as this node at the join door."""
         channel = _channel(node.join_address, node.bundle)
         trust_domain = node.bundle.trust_domain
@@ -149,19 +165,21 @@ class GRPCIssuerClient:
             async with _asking(node.join_address, node.bundle):
                 stub: JoinAsyncStub = JoinStub(channel)
                 begun = await stub.BeginReadmission(pb.BeginReadmissionRequest(), timeout=_CALL_SECONDS)
-                key = LocalSigningKey(KeyID("node"), node.svid.private_key)
+                public_key = public_key_to_der(key.public_key())
+                signed = readmission_bytes(trust_domain, begun.nonce, public_key)
                 request = pb.ReadmitRequest(
                     certificate=node.svid.leaf.public_bytes(Encoding.DER),
                     nonce=begun.nonce,
                     public_key=public_key,
-                    signature=key.sign(readmission_bytes(trust_domain, begun.nonce, public_key)),
+                    signature=LocalSigningKey(_NODE, node.svid.private_key).sign(signed),
+                    key_signature=_possession(key, Purpose.READMISSION, trust_domain, begun.nonce),
                 )
                 return credential_from_pb(await stub.Readmit(request, timeout=_CALL_SECONDS), trust_domain)
         finally:
             await channel.close()
 
     async def use(self, node: Node) -> None:
-        """Speak as this node from now on; over the same channel where TLS would be the same."""
+        """Act as this node from now on, over the same channel if TLS would be the same."""
         before = self._current
         if before is not None and _tls_facts(before.node) == _tls_facts(node):
             return
@@ -175,22 +193,30 @@ class GRPCIssuerClient:
         if before is not None:
             await before.close()
 
-    async def renew(self, public_key: bytes) -> NodeCredential:
+    async def renew(self, key: PrivateKey) -> NodeCredential:
         """Get the next node SVID, for a new key."""
         link = self._link()
+        trust_domain, serial = link.node.bundle.trust_domain, f"{link.node.svid.leaf.serial_number:x}"
+        request = pb.RenewNodeRequest(
+            public_key=public_key_to_der(key.public_key()),
+            key_signature=_possession(key, Purpose.RENEWAL, trust_domain, serial.encode()),
+        )
         async with link.calling() as stub:
-            answer = await stub.RenewNode(pb.RenewNodeRequest(public_key=public_key), timeout=_CALL_SECONDS)
-            return credential_from_pb(answer, link.node.bundle.trust_domain)
+            return credential_from_pb(await stub.RenewNode(request, timeout=_CALL_SECONDS), trust_domain)
 
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
-        """Follow the feed from there."""
+        """Follow the feed from that cursor; after a silence, the next call uses a new connection."""
         link = self._link()
         async with link.following(cursor) as feed:
-            async for messages in _steps(feed):
-                yield change_from_pb(messages, link.node.bundle.trust_domain)
+            try:
+                async for messages in _steps(feed, self._step_seconds):
+                    yield change_from_pb(messages, link.node.bundle.trust_domain)
+            except TimeoutError:
+                await self._replace(link)
+                raise
 
     async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
-        """Say what has been applied and how far the enforcement points are, and hear what the issuer's clock says."""
+        """Report what has been applied and how far the enforcement points have come; return the issuer's time."""
         async with self._link().calling() as stub:
             request = pb.AcknowledgeRequest(cursor=cursor_to_pb(cursor), enforcement=enforcement_to_pb(enforcement))
             answer = await stub.Acknowledge(request, timeout=_CALL_SECONDS)
@@ -210,9 +236,15 @@ class GRPCIssuerClient:
             answer = await stub.MintJWTSVIDs(pb.MintJWTSVIDsRequest(items=items), timeout=_MINT_SECONDS)
         return [jwt_from_pb(item) for item in _as_many(answer.items, len(items))]
 
+    async def _replace(self, silent: _Link) -> None:
+        """Use a new connection: this one may be dead although the peer's kernel, or something in between, acknowledges it."""
+        if self._current is silent:
+            self._current = _Link(silent.node)
+            await silent.give_up()
+
     def _link(self) -> _Link:
         if self._current is None:
-            raise Refused(Kind.UNAVAILABLE, "issuer: no node to speak as yet")
+            raise Refused(Kind.UNAVAILABLE, "issuer: this node has not joined yet")
         return self._current
 
 
@@ -225,52 +257,71 @@ def _channel(address: str, bundle: Bundle, *, key: bytes | None = None, chain: b
     return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
 
-async def _attest(stub: "JoinAsyncStub", evidence: Evidence, public_key: bytes) -> pb.NodeCredential:
+def _possession(key: PrivateKey, purpose: Purpose, trust_domain: TrustDomain, bound_to: bytes) -> bytes:
+    """Sign to show that we have the key that we want certified."""
+    public_key = public_key_to_der(key.public_key())
+    return LocalSigningKey(_NODE, key).sign(possession_bytes(purpose, trust_domain, bound_to, public_key))
+
+
+async def _attest(
+    stub: "JoinAsyncStub", shown: pb.Evidence, answer: Callable[[bytes], Awaitable[bytes]]
+) -> pb.NodeCredential:
     call = stub.AttestNode()
-    shown = pb.Evidence(attestor=evidence.attestor, evidence=evidence.evidence, public_key=public_key)
     request = pb.AttestNodeRequest(evidence=shown)
     while True:
-        with suppress(asyncio.InvalidStateError):  # ended already: the read says why
+        with suppress(asyncio.InvalidStateError):  # already ended: the read says why
             await call.write(request)
         response = await call.read()
         if not isinstance(response, pb.AttestNodeResponse):
-            raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer to the evidence, found the end of the stream")
+            raise Refused(Kind.UNAVAILABLE, "issuer: it ended the stream without answering the evidence")
         if response.WhichOneof("step") == "attested":
             return response.attested
-        request = pb.AttestNodeRequest(answer=await evidence.answer(response.challenge))
+        request = pb.AttestNodeRequest(answer=await answer(response.challenge))
 
 
-async def _steps(call: "_Feed") -> AsyncGenerator[list[pb.Change], None]:
-    """Gather the messages of each whole step; between steps keepalive watches over the connection."""
+async def _steps(call: "_Feed", seconds: float) -> AsyncGenerator[list[pb.Change], None]:
+    """Gather the messages of each whole step.
+
+    Args:
+        seconds: how long each message may take.
+    """
     messages: list[pb.Change] = []
-    deadline: float | None = _STEP_SECONDS
     while True:
-        async with asyncio.timeout(deadline):
+        async with asyncio.timeout(seconds):
             message = await call.read()
         if not isinstance(message, pb.Change):
             return
         messages.append(message)
-        deadline = _STEP_SECONDS if message.more else None
         if not message.more:
             yield messages
             messages = []
 
 
 @asynccontextmanager
-async def _asking(address: str, bundle: Bundle) -> AsyncGenerator[None, None]:
-    """Say as a refusal what goes wrong on the way to this door, or with the answer."""
+async def _asking(address: str, bundle: Bundle, svid: X509SVID | None = None) -> AsyncGenerator[None, None]:
+    """Raise what goes wrong on the way to this door, or with its answer, as a refusal.
+
+    Args:
+        svid: the SVID that this node presents there.
+    """
     try:
         with telling_cancellations_apart():
             yield
     except CancelledByAnotherError as e:
-        raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer, found the connection closed") from e
+        raise Refused(Kind.UNAVAILABLE, "issuer: the connection was closed without an answer") from e
     except TimeoutError as e:
-        raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none") from e
+        raise Refused(Kind.UNAVAILABLE, "issuer: no answer in time") from e
     except grpc.aio.AioRpcError as e:
         detail = e.details() or e.code().name
-        clocks = await tell_clocks(address, bundle, ISSUER_DNS_NAME) if is_about_time(detail) else None
-        hint = _UNKNOWN_AUTHORITY if "unable to get local issuer certificate" in detail else ""
-        raise clocks or Refused(kind_of_status(e.code().name), f"issuer: {detail}", hint=hint) from e
+        clocks = None
+        if is_about_time(detail):
+            clocks = await tell_clocks(address, bundle, ISSUER_DNS_NAME)
+        elif svid is not None and is_cut_off(detail):
+            clocks = await tell_own_clocks(address, bundle, ISSUER_DNS_NAME, svid)
+        if is_not_trusted(detail):
+            raise Refused(Kind.UNAVAILABLE, _UNKNOWN_AUTHORITY, hint=REJOIN) from e
+        reason = reason_of_text(e.trailing_metadata().get(REASON))
+        raise clocks or Refused(kind_of_status(e.code().name), f"issuer: {detail}").because(reason) from e
     except SVIDError as e:
         raise Refused(Kind.INTERNAL, f"answer of the issuer: {e}") from e
 

@@ -1,4 +1,4 @@
-"""What the attestor asks of the issuer."""
+"""The calls that the attestor makes to the issuer."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,12 @@ from cryptography import x509
 
 from attestor.decisions.node import Node, NodeCredential
 from attestor.decisions.sync import Change
-from cognomen.daemon.errors import Refused
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
-from svid.entry import EntryID
+from svid.keys import PrivateKey
 
 __all__ = [
     "MAX_BATCH",
@@ -27,12 +28,12 @@ __all__ = [
 ]
 
 MAX_BATCH = 200
-"""The most items that one mint of tokens may hold: the issuer takes 512 KiB, and an item may have 2 KiB of audiences."""
+"""The most items in one call that mints tokens: the issuer accepts 512 KiB, and an item may have 2 KiB of audiences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a node attestor has to show, and how it answers a challenge."""
+    """What a node attestor presents, and how it answers a challenge."""
 
     attestor: str
     evidence: bytes = field(repr=False)
@@ -41,7 +42,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X509Request:
-    """An X509-SVID wanted: for this entry and this SubjectPublicKeyInfo."""
+    """A request for an X509-SVID, for this entry and this SubjectPublicKeyInfo."""
 
     entry_id: EntryID
     public_key: bytes
@@ -57,7 +58,7 @@ class MintedX509:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWTRequest:
-    """A JWT-SVID wanted: for this entry and these audiences."""
+    """A request for a JWT-SVID, for this entry and these audiences."""
 
     entry_id: EntryID
     audiences: tuple[str, ...]
@@ -73,39 +74,39 @@ class MintedJWT:
 
 
 class JoinDoor(Protocol):
-    """The issuer, as seen by whoever has no valid node SVID; every call has a deadline of its own.
+    """The issuer as a node without a valid SVID sees it; every call has its own deadline.
 
     Raises:
         Refused: with the issuer's kind; UNAVAILABLE when it cannot be reached.
     """
 
-    async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
-        """Prove this node at the join door."""
+    async def join(self, invite: Invite, evidence: Evidence, key: PrivateKey) -> NodeCredential:
+        """Prove this node's identity at the join door; its SVID is for this key, which signs the request and never leaves the node."""
 
-    async def readmit(self, node: Node, public_key: bytes) -> NodeCredential:
-        """Come back as this node, whose SVID ran out, by its key; the next SVID is for the new key."""
+    async def readmit(self, node: Node, key: PrivateKey) -> NodeCredential:
+        """Come back as this node, whose SVID has expired, with its key; the next SVID is for the new key."""
 
 
 class IssuerClient(Protocol):
-    """The issuer, as seen from a node; every call has a deadline of its own.
+    """The issuer as a node sees it; every call has its own deadline.
 
     Raises:
         Refused: with the issuer's kind; UNAVAILABLE when it cannot be reached.
     """
 
     async def use(self, node: Node) -> None:
-        """Speak as this node from now on, trusting its bundle; calls under way end as they were, the feed ends."""
+        """Act as this node from now on and trust its bundle; calls under way finish unchanged, the feed ends."""
 
-    async def renew(self, public_key: bytes) -> NodeCredential:
+    async def renew(self, key: PrivateKey) -> NodeCredential:
         """Get the next node SVID, for a new key."""
 
     def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
-        """Follow the feed from there; whole steps only."""
+        """Follow the feed from that cursor, in whole steps; Refused (UNAVAILABLE) also if nothing arrives for 30 s."""
 
     async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
-        """Say what has been applied, and how far the enforcement points are.
+        """Report what has been applied, and how far the enforcement points have come.
 
-        The answer is what the issuer's clock says, None from one that is older than we are.
+        Returns the issuer's time; None if the issuer is an older version that does not send it.
         """
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:

@@ -1,4 +1,4 @@
-"""The node protocol's messages to and from the port's values."""
+"""Convert the node protocol's messages to and from the port's values."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from cryptography import x509
 from attestor.decisions.node import NodeCredential
 from attestor.decisions.sync import Change
 from attestor.issuerclient.port import MintedJWT, MintedX509
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import EntryGone, Update
 from cognomen.wire.feed import cursor_from_pb, update_from_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
 from svid.encoding import certificates_from_der
-from svid.entry import EntryID
 from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
 
@@ -27,7 +27,7 @@ _OLDER = "is the attestor older than the issuer?"
 
 
 def credential_from_pb(message: pb.NodeCredential, trust_domain: TrustDomain) -> NodeCredential:
-    """Read the answer to a join or a renewal; SVIDError when it is none."""
+    """Read the answer to a join or a renewal; SVIDError if it is invalid."""
     return NodeCredential(
         chain=_chain(message.chain),
         issued_at=time_from_pb(message.issued_at, "issued_at"),
@@ -38,10 +38,10 @@ def credential_from_pb(message: pb.NodeCredential, trust_domain: TrustDomain) ->
 def change_from_pb(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> Change:
     """Read one whole step of the feed, which came in these messages.
 
-    What we cannot read of it, because the issuer is newer than we are, is left out and logged: the rest is not to wait for it.
+    Parts that we cannot read, because the issuer is newer than we are, are left out and logged, so that the rest is not held up.
 
     Raises:
-        SVIDError: the bundle is none, or holds no X.509 authority.
+        SVIDError: the bundle is invalid, or holds no X.509 authority.
     """
     read = [_update(update, trust_domain) for message in messages for update in message.updates]
     updates = tuple(update for update in read if update is not None)
@@ -78,7 +78,7 @@ def jwt_from_pb(message: pb.MintedJWTSVID) -> MintedJWT | Refused:
 
 
 def _update(message: pb.Update, trust_domain: TrustDomain) -> Update | None:
-    """Read an update; an entry that cannot be read is as good as gone."""
+    """Read an update; an entry that cannot be read counts as gone."""
     try:
         return update_from_pb(message, trust_domain)
     except SVIDError as e:

@@ -1,1 +1,1 @@
-"""How a node proves itself, the node's half: one module per proof."""
+"""How a node proves its identity (the node's half): one module per kind of proof."""

@@ -1,9 +1,10 @@
 """The `join_token` node attestor: the evidence is the token of an invite."""
 
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from cognomen.daemon.plugins import NoSettings, Plugin
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
 
-__all__ = ["JoinToken"]
+__all__ = ["PLUGIN", "JoinToken"]
 
 
 class JoinToken:
@@ -22,5 +23,8 @@ class JoinToken:
         return self._token.encode()
 
     async def answer(self, challenge: bytes) -> bytes:
-        """Refuse: a token is all there is."""
+        """Refuse: a join token has no challenge."""
         raise Refused(Kind.INVALID, f"challenge: expected none for a join token, found {len(challenge)} bytes")
+
+
+PLUGIN: Plugin[NoSettings, Invite, JoinToken] = Plugin(NoSettings, lambda _settings, invite: JoinToken(invite))

@@ -1,1 +1,1 @@
-"""What the attestor keeps across a restart: the port, and one module per place."""
+"""What the attestor keeps across restarts: the port, and one module per storage place."""

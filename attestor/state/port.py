@@ -1,48 +1,61 @@
-"""What the attestor keeps across a restart.
+"""What the attestor keeps across restarts.
 
-The node's key, its SVID, the bundle it trusts, and what it heard of the issuer's record (State); what is denied (DenialStore).
+State holds the node's key, its SVID, the bundle it trusts, and checkpoints of the issuer's audit record. DenialStore holds the denials.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from attestor.decisions.node import Joining, Node
 from attestor.deniallog import Piece
-from cognomen.daemon.auditlog import Checkpoint
+from cognomen.protocol.auditlog import Checkpoint
 from svid.denials import Denial
 
 __all__ = ["DenialStore", "State"]
 
 
 class State(Protocol):
-    """Where the node is kept: one unit, written and read as a whole.
+    """Where the node is saved: one unit, written and read as a whole.
 
     Raises:
-        Refused: INVALID for a state that is not whole; UNAVAILABLE when it cannot be read or written.
+        Refused: INVALID for a state that is not complete; UNAVAILABLE when it cannot be read or written.
     """
 
     def load(self) -> Joining | Node | None:
-        """What was kept; None: this node never tried to join."""
+        """What was saved; None: this node has never tried to join."""
 
     def save(self, kept: Joining | Node) -> None:
-        """Keep it, durably, all or nothing."""
+        """Save it durably, all or nothing."""
 
-    def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint of the issuer's audit chain behind those before it; only the last hundred stay."""
+    def keep_checkpoint(self, checkpoint: Checkpoint, *, now: datetime) -> str:
+        """Append a checkpoint of the issuer's audit chain, unless it is already there; the older ones are thinned out.
+
+        One that contradicts those that are there is kept apart, for ever, and not among them.
+
+        Args:
+            now: by this node's own clock, which nobody at the issuer sets.
+
+        Returns:
+            Why it contradicts them; empty: it does not.
+        """
+
+    def contradicted(self) -> str:
+        """Where checkpoints are that contradict the others; empty: there are none."""
 
 
 class DenialStore(Protocol):
-    """Where denials are kept: they grow, and are replaced as a whole.
+    """Where denials are kept: new ones are appended, or all are replaced at once.
 
     Raises:
-        Refused: INVALID for what others may have written, or is of another version; UNAVAILABLE when it cannot be read or written.
+        Refused: INVALID for content that others may have written, or of another version; UNAVAILABLE when it cannot be read or written.
     """
 
     def load(self) -> Sequence[Denial]:
-        """Those that were kept, some of them perhaps twice; what is damaged is left out, and logged."""
+        """Those that were kept, perhaps some of them twice; damaged ones are left out and logged."""
 
     def append(self, piece: Piece) -> None:
-        """Keep these, too, durably; there must be a whole to add them to."""
+        """Add these durably; `replace` must have been called before."""
 
     def replace(self, piece: Piece) -> None:
-        """Keep these instead of all before, durably, all or nothing."""
+        """Keep only these from now on; durably, all or nothing."""

@@ -1,1 +1,1 @@
-"""What the attestor says over HTTP."""
+"""What the attestor serves over HTTP."""

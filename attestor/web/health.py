@@ -13,7 +13,7 @@ from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_
 
 __all__ = ["health_pages"]
 
-_MOST_LAG = timedelta(minutes=2)  # of all entries together; one that the issuer refuses is put off, and not counted
+_MOST_LAG = timedelta(minutes=2)  # over all entries; one that the issuer refuses is postponed and not counted
 
 
 def health_pages(
@@ -22,8 +22,8 @@ def health_pages(
     """The pages by their paths.
 
     Args:
-        look: what looks at the attestor; None until the node has joined.
-        failing: tells which tasks have failed, and why.
+        look: observes the attestor; None until the node has joined.
+        failing: says which tasks have failed, and why.
     """
 
     async def ready(wants_json: WantsJSON) -> Page:
@@ -33,7 +33,7 @@ def health_pages(
         seen = observe()
         missing = [] if seen.synchronised else ["snapshot: none from the issuer since the start"]
         svid = seen.node.svid
-        if not is_valid(svid.not_before, svid.not_after, observe.clock.read()):
+        if not is_valid(svid.not_before, svid.not_after, seen.at):
             missing.append(f"node svid: valid from {svid.not_before.isoformat()} to {svid.not_after.isoformat()}")
         if seen.apart:
             missing.append(f"clock: {seen.apart}")

@@ -1,1 +1,1 @@
-"""How a caller is proved: the port, and one module per kind of fact."""
+"""How callers are identified: the port, and one module per kind of fact."""

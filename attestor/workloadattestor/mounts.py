@@ -1,7 +1,7 @@
-"""Which file systems may be asked about a file: told by its mount, without asking the file system.
+"""Which file systems may be asked about a file; the file's mount shows that, without asking the file system.
 
-Decided here: the kinds that are believed and that answer by themselves. FUSE is another user's program, a network file system a server
-somewhere: each may answer nothing for ever, or say of its bytes what it likes.
+Decided here: the kinds that are trusted and that depend on nobody else to answer. FUSE is another user's program, and a network file system
+is a server somewhere: either may never answer, or lie about its bytes.
 Source: proc_pid_mountinfo(5), proc_pid_fdinfo(5).
 """
 
@@ -21,7 +21,7 @@ _LOCAL = frozenset(
     b" xfs zfs".split()
 )
 _OVERLAY = b"overlay"
-_MOST_BYTES = 1 << 20  # of a caller's own table: it may have as many mounts as it likes
+_MOST_BYTES = 1 << 20  # of a caller's own table, because it may have any number of mounts
 
 
 class _Mount(NamedTuple):
@@ -30,10 +30,10 @@ class _Mount(NamedTuple):
 
 
 class Table:
-    """The mounts of a namespace that outlives us, read anew whenever the kernel says that they changed.
+    """The mounts of a namespace that outlives us, read again whenever the kernel says that they have changed.
 
     Args:
-        pid: of a process in it.
+        pid: a process in that namespace.
 
     Raises:
         OSError: we may not see it.
@@ -50,12 +50,12 @@ class Table:
         self._lines = self._file.read()
 
     def is_local(self, number: bytes) -> bool:
-        """Whether it is known, without any wait, that this mount is here and of a local file system."""
+        """Whether we know, without waiting, that this mount is in the table and has a local file system."""
         if not self._reading.acquire(blocking=False):
             return False
         try:
             if self._changes.poll(0):
-                self._forget()  # to be read by somebody who may wait: the table may be long
+                self._forget()  # a thread that may wait reads it again: the table may be long
             if (known := self._local.get(number)) is None and self._lines:
                 mount = _find(self._lines, number)
                 known = self._local[number] = mount is not None and mount.kind in _LOCAL
@@ -64,7 +64,7 @@ class Table:
             self._reading.release()
 
     def lines(self) -> bytes:
-        """The mounts as they are now, a line each; for a thread."""
+        """The mounts as they are now, one per line; call it in a thread."""
         with self._reading:
             if self._changes.poll(0):
                 self._forget()
@@ -79,10 +79,10 @@ class Table:
 
 
 class Mounts:
-    """The mounts that we see, and those that most processes of the machine see: our unit may give us a namespace of our own.
+    """The mounts that we see, and those that most processes of the machine see: our systemd unit may give us a private namespace.
 
     Args:
-        first_process: has the namespace of most; if we may not see it, a look at their executables takes a thread.
+        first_process: a process with the namespace of most; if we may not see it, looking at their executables takes a thread.
     """
 
     def __init__(self, first_process: int = 1) -> None:
@@ -98,16 +98,17 @@ class Mounts:
         return self._tables.get(mount_namespace(pid))
 
     def is_local(self, number: bytes) -> bool:
-        """Whether it is known, without any wait, that we see this mount and it is of a local file system."""
+        """Whether we know, without waiting, that we see this mount and that it has a local file system."""
         return self._ours.is_local(number)
 
     def unasked(self, descriptor: int, pid: int) -> str | None:
-        """The kind of file system that a file lies on, if it must not be asked; None: it may be, in a thread.
+        """The kind of file system that a file is on, if it must not be asked; None: it may be asked, in a thread.
 
-        An overlay asks those below it: it may be asked where it is mounted for us, too, for then it is not the caller's own making.
+        An overlay asks the file systems below it. It may be asked only if it is also mounted for us, because then the caller did not
+        make it.
 
         Args:
-            pid: of the process that has the file; a mount that we do not see may be one of its own.
+            pid: the process that has the file; a mount that we do not see may be its own.
         """
         number = mount_id(descriptor)
         tables = [table.lines() for table in self._tables.values()]
@@ -134,7 +135,7 @@ def mount_id(descriptor: int) -> bytes:
 
 
 def mount_namespace(pid: int | str) -> str:
-    """What names the mount namespace of a process."""
+    """The name of a process's mount namespace."""
     return os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115 - asked at each call and push: a Path costs more than the link
 
 
@@ -144,7 +145,7 @@ def _table_of(pid: int) -> bytes:
 
 
 def _find(table: bytes, number: bytes) -> _Mount | None:
-    """Find the line of a mount. The kernel writes spaces and newlines within the fields as numbers, so that nobody can make up a line."""
+    """Find the line of a mount. The kernel escapes spaces and newlines within the fields, so that nobody can forge a line."""
     begin = 0 if table.startswith(number + b" ") else table.find(b"\n" + number + b" ") + 1
     if not number or (begin == 0 and not table.startswith(number + b" ")):
         return None

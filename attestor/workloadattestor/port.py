@@ -1,12 +1,14 @@
-"""What the attestor asks of a workload attestor: the facts about a caller that it vouches for."""
+"""The port for workload attestors: each finds facts about a caller, and vouches for them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from cognomen.daemon.caller import Caller
-from svid.selector import Selector
+from cognomen.daemon.plugins import Seam
+from cognomen.gate.caller import Caller
+from cognomen.protocol.selector import Selector
+from svid.clock import Clock
 
-__all__ = ["WorkloadAttestor"]
+__all__ = ["WORKLOAD_ATTESTORS", "WorkloadAttestor"]
 
 
 class WorkloadAttestor(Protocol):
@@ -20,8 +22,22 @@ class WorkloadAttestor(Protocol):
         """Look at the caller now.
 
         Args:
-            needed: the keys that any entry uses, as `type:key` (`unix:sha256`): a costly fact that nobody asks for is left out.
+            needed: the keys that any entry uses, as `type:key` (`unix:sha256`), so that a costly fact that no entry needs is left out.
 
         Raises:
-            Refused: UNAUTHENTICATED, when the caller is gone or the kernel's facts about it disagree.
+            Refused: UNAUTHENTICATED when the caller has ended or the kernel's facts about it disagree; UNAVAILABLE when it cannot be
+                examined now.
         """
+
+    async def unseen(self, caller: Caller, *, needed: Collection[str]) -> Sequence[str]:
+        """Say which of the needed facts this caller cannot show, and why, so that people can find out.
+
+        Raises:
+            Refused: as attest.
+        """
+
+
+WORKLOAD_ATTESTORS: Seam[Clock, WorkloadAttestor] = Seam(
+    group="cognomen.attestor.workload_attestors", key="workload_attestors"
+)
+"""Where installed workload attestors are found."""

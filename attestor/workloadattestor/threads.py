@@ -1,7 +1,7 @@
-"""Threads for what may wait for ever: a file system, a directory service.
+"""Threads for work that may block forever, such as a file system or a directory service.
 
-Decided here: whose waits keep others waiting. A thread that waits cannot be ended, so a uid has one and no more. None is taken from the
-threads that the rest of the daemon shares, and none keeps the process from ending.
+Decided here: whose waiting delays whom. A blocked thread cannot be ended, so each account has only one. These threads are not taken from
+the pool that the rest of the daemon shares, and they do not keep the process from ending.
 """
 
 import asyncio
@@ -14,22 +14,24 @@ from functools import partial
 from queue import SimpleQueue
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.gate.accounts import AccountID
+from cognomen.gate.shares import Share
+from cognomen.protocol.errors import Kind, Refused
 from svid.clock import Clock
 
 __all__ = ["DaemonThreads", "StartThread", "Threads"]
 
 T = TypeVar("T")
 StartThread: TypeAlias = Callable[[str, Callable[[], None]], None]
-"""Starts a thread of that name for that work."""
+"""Starts a thread with that name for that work."""
 _Work: TypeAlias = tuple[str, Callable[[], None]] | None
 
-_MOST = 256  # uids that are attended to at once
+_MOST = 256  # accounts served at the same time
 _PATIENCE_SECONDS = 5.0
 
 
 class DaemonThreads:
-    """Starts work in threads that are used again, and that the end of the process does not wait for."""
+    """Runs work in threads that are reused, and that the process does not wait for when it ends."""
 
     def __init__(self) -> None:
         self._idle: list[SimpleQueue[_Work]] = []
@@ -37,7 +39,7 @@ class DaemonThreads:
         weakref.finalize(self, _dismiss, self._idle, self._over)
 
     def __call__(self, name: str, work: Callable[[], None]) -> None:
-        """Do that in a thread of this name.
+        """Do this work in a thread with this name.
 
         Raises:
             RuntimeError: the system has no more threads.
@@ -70,45 +72,46 @@ class _Busy(NamedTuple):
 
 
 class Threads:
-    """Does one thing at a time for each uid.
+    """Does one thing at a time for each account.
 
     Args:
-        what: they look at; it names them, and is in the message to a caller that gets no answer.
+        what: what the threads look at; it is their name, and is in the message to a caller that gets no answer.
         start: how a thread is started.
     """
 
-    def __init__(self, what: str, clock: Clock, *, start: StartThread) -> None:
+    def __init__(self, share: Share, what: str, clock: Clock, *, start: StartThread) -> None:
+        self.share = share
         self._what = what
         self._clock = clock
         self._start = start
-        self._busy: dict[int, _Busy] = {}
+        self._busy: dict[AccountID, _Busy] = {}
         self._room = asyncio.Semaphore(_MOST)
 
     async def run(
         self,
-        uid: int,
+        whose: AccountID,
         work: Callable[[], T],
         *,
         known: Callable[[], T | None] = lambda: None,
         keep: Callable[[T], None] = lambda _: None,
     ) -> T:
-        """Do that in a thread, as soon as nothing else is being done for that uid.
+        """Do this work in a thread, as soon as nothing else is being done for that account.
 
         Args:
-            known: says after each wait what need not be done any more; None: it must be.
-            keep: takes the result, also when nobody waits for it any more.
+            known: called after each wait; returns the result if it is known by now, and None if the work must be done.
+            keep: receives the result, even if nobody waits for it any longer.
 
         Raises:
-            Refused: UNAVAILABLE, at once, where the uid's thread has been waiting for long.
+            Refused: UNAVAILABLE, at once, if the account's thread has been waiting for long.
         """
-        while (found := known()) is None and (busy := self._busy.get(uid)) is not None:
+        while (found := known()) is None and (busy := self._busy.get(whose)) is not None:
             if self._clock.monotonic() >= busy.since + _PATIENCE_SECONDS:
-                raise self._unavailable(uid)
+                raise self._unavailable(whose)
             await asyncio.wait([busy.done])
         if found is not None:
             return found
         outcome: Future[T] = Future()
-        done = self._begin(uid)
+        done = self._begin(whose)
         try:
             await self._room.acquire()
         except asyncio.CancelledError:
@@ -120,14 +123,14 @@ class Threads:
         except RuntimeError as err:  # the system has no thread for us
             outcome.set_exception(err)
             finish()
-            raise self._unavailable(uid) from err
+            raise self._unavailable(whose) from err
         await asyncio.shield(done)
         return outcome.result()
 
-    def _begin(self, uid: int) -> "asyncio.Future[None]":
+    def _begin(self, whose: AccountID) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.add_done_callback(lambda _: self._busy.pop(uid))  # the first one: before anybody who waits goes on
-        self._busy[uid] = _Busy(self._clock.monotonic(), done)
+        done.add_done_callback(lambda _: self._busy.pop(whose))  # first, so it runs before the waiters
+        self._busy[whose] = _Busy(self._clock.monotonic(), done)
         return done
 
     def _finish(self, done: "asyncio.Future[None]", outcome: "Future[T]", keep: Callable[[T], None]) -> None:
@@ -136,12 +139,12 @@ class Threads:
             keep(outcome.result())
         done.set_result(None)
 
-    def _unavailable(self, uid: int) -> Refused:
+    def _unavailable(self, whose: AccountID) -> Refused:
         return Refused(
             Kind.UNAVAILABLE,
-            f"{self._what} of uid {uid}: no answer in time",
-            hint="does a file system or a directory service of that user answer nothing?",
-            uid=uid,
+            f"{self._what} of uid {whose}: no answer in time",
+            hint="check whether a file system or a directory service of that user has stopped answering",
+            uid=whose,
         )
 
 
@@ -154,5 +157,5 @@ def _do(work: Callable[[], T], outcome: "Future[T]", report: Callable[[], None])
 
 
 def _report(loop: asyncio.AbstractEventLoop, finish: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: the daemon has ended meanwhile
+    with suppress(RuntimeError):  # the loop is closed because the daemon has ended
         loop.call_soon_threadsafe(finish)

@@ -1,4 +1,4 @@
-"""The way to a file through a path that a caller has chosen, without a question to a file system that must not be asked.
+"""Walk a path that a caller has chosen, without asking a file system that must not be asked.
 
 Source: openat2(2), path_resolution(7).
 """
@@ -21,7 +21,7 @@ _syscall.restype = ctypes.c_long
 
 
 def open_remembered(path: str) -> int | None:
-    """Open what lies at a path if the kernel remembers all of the way and need not ask a file system; a link is not followed.
+    """Open what is at a path if the kernel remembers the whole path and need not ask a file system; links are not followed.
 
     Shape: a descriptor with O_PATH; the caller closes it.
     """
@@ -30,7 +30,7 @@ def open_remembered(path: str) -> int | None:
 
 
 def walk(path: str, may_ask: Callable[[int], bool]) -> int:
-    """Open what lies at a path, step by step where the kernel does not remember the way; a link is not followed.
+    """Open what is at a path, step by step if the kernel does not remember the path; links are not followed.
 
     Shape: a descriptor with O_PATH; the caller closes it.
 
@@ -38,7 +38,7 @@ def walk(path: str, may_ask: Callable[[int], bool]) -> int:
         may_ask: whether the file system of this directory may be asked for a name.
 
     Raises:
-        OSError: nothing lies there for us, or the way leads through a file system that must not be asked.
+        OSError: we find nothing there, or the path leads through a file system that must not be asked.
     """
     if (found := open_remembered(path)) is not None:
         return found

@@ -1,45 +1,38 @@
-"""`cognomen audit`: the record of decisions, and whether it is whole."""
+"""`cognomen audit`: show the record of decisions, and write it to files; auditverify verifies it."""
 
 import json
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from typing import Unpack
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-    load_pem_public_key,
-)
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.auditfile import FILTERED, checkpoint_line, row_line
+from cognomen.cli.auditrows import FILTERS, Filters, asked, event_of, rows_of
+from cognomen.cli.auditverify import verify
 from cognomen.cli.options import (
-    GivenPath,
     admin_socket_option,
     every_page_option,
     moment,
     output_option,
     page_size_option,
     page_token_option,
-    read_source,
 )
-from cognomen.cli.output import print_json, print_page, print_table
-from cognomen.daemon.auditlog import AuditRow, ChainCheck, Checkpoint
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.cli.output import print_json, print_page, print_table, warn
+from cognomen.protocol.auditlog import AuditRow
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
-from svid.keys import thumbprint
 
 __all__ = ["audit"]
 
 _PAGE = 1000
 _FOLLOW_SECONDS = 1.0
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _COLUMNS = ("number", "at", "actor", "action", "decision", "subject", "reason")
 _WHO_COLUMNS = (
     *("kind", "serial", "then", "node_id", "entry_id", "entry_revision"),
@@ -49,88 +42,101 @@ _WHO_COLUMNS = (
 
 @click.group()
 def audit() -> None:
-    """The record of decisions: who did what, and whether nobody changed it since."""
+    """Show the record of decisions, and verify that nobody changed it since."""
+
+
+audit.add_command(verify)
 
 
 @audit.command()
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many of the newest.")
-@click.option("--follow", "-f", is_flag=True, help="Stay, and show each new one until Ctrl-C.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many to show.")
+@click.option("--follow", "-f", is_flag=True, help="Keep running, and show each new one until Ctrl-C.")
 @output_option
 @admin_socket_option
 def tail(limit: int, follow: bool, output: str, socket: Path) -> None:
-    """Show the newest decisions; JSON is one object on a line each.
+    """Show the newest decisions; with -o json, one object a line.
 
     \b
     Example:
-      cognomen audit tail --follow --output json | jq 'select(.decision == "refused")'
+      cognomen audit tail --follow --output json \\
+        | jq 'select(.decision == "refused")'
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        rows = list(admin.list_audit(pb.ListAuditRequest(page_size=limit, newest=True)).rows)
+        newest = admin.list_audit(pb.ListAuditRequest(page_size=limit, newest=True)).rows
+        rows = [AuditRow(number=row.number, body=row.body, hash=row.hash) for row in newest]
         _print_rows(rows, output, header=True)
-        while follow:
-            after = rows[-1].number if rows else 0
-            time.sleep(_FOLLOW_SECONDS)
-            rows = list(_rows(admin, after=after)) or rows[-1:]
-            _print_rows([row for row in rows if row.number > after], output, header=False)
+    if follow:
+        request = pb.ListAuditRequest(after=rows[-1].number if rows else 0)
+        for row in _rows_from(socket, request, follow=True):
+            _print_rows([row], output, header=False)
 
 
-@audit.command()
-@click.option(
-    "--checkpoint",
-    "files",
-    type=GivenPath(allow_dash=True),
-    multiple=True,
-    metavar="FILE|-",
-    help="Checkpoints, a line each; repeatable.  [default: the issuer's own]",
-)
-@click.option(
-    "--key", metavar="SHA256|FILE", help="The checkpoint key, if you noted it: its thumbprint, or itself in PEM or DER."
-)
-@click.option(
-    "--accept-restore",
-    "accepted",
-    type=click.IntRange(min=1),
-    multiple=True,
-    metavar="ROW",
-    help="A restored backup that you know of, by its row; repeatable.",
-)
+@audit.command("list", params=[*FILTERS])
+@page_size_option
+@every_page_option
 @output_option
 @admin_socket_option
-def verify(files: tuple[Path, ...], key: str | None, accepted: tuple[int, ...], output: str, socket: Path) -> None:
-    """Check that the record is whole: no row edited, deleted or cut off before a checkpoint.
+def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **filters: Unpack[Filters]) -> None:
+    """List decisions, oldest first: those that the options name, or all.
 
-    Take the checkpoints from where the issuer's machine cannot change them: an attestor's
-    checkpoints.jsonl in its state directory, a file of audit_checkpoint_file, the log
-    server. Exit code 1 when something was changed, and when a restored backup lacked rows
-    that a checkpoint covers: whoever can write the store can also claim a restore.
+    The JSON has each decision with its hash, and its body exactly as it was hashed. To go on
+    where a list ended, use --after with the number of its last row.
 
     \b
     Examples:
-      cognomen audit verify
-      ssh node cat /var/lib/cognomen/attestor/checkpoints.jsonl | cognomen audit verify --checkpoint -
+      cognomen audit list --action "entry updated" --since 2026-11-23T08:00:00Z
+      cognomen audit list --subject /agent/ --decision refused --all
     """  # noqa: D301 - \b is click's mark
-    pinned = None if key is None else _thumbprint(key)
     with connect(socket) as admin:
-        texts = [text for file in files for text in _lines(file)] if files else admin.list_checkpoints().checkpoints
-        trust_domain = admin.get_bundle().trust_domain
-        checkpoints = [_checkpoint(text, pinned, trust_domain) for text in texts]
-        keys = {one.key_thumbprint for one in checkpoints}
-        if len(keys) > 1:
-            raise _changed(f"checkpoints: expected one key, found {len(keys)}: {', '.join(sorted(keys))}")
-        check = ChainCheck(checkpoints)
-        try:
-            for page in _pages_of_rows(admin):
-                check.read(page)
-            shown = [(one, check.compare(one)) for one in checkpoints]
-        except ValueError as e:
-            raise _changed(str(e)) from e
-        _check_restores(check, shown, accepted)
-    _print_verified(check, shown, "".join(keys), output, own=not files)
+        request = asked(admin, filters)
+        found = rows_of(admin, request)
+        rows = list(found if every_page else islice(found, page_size))
+        more = next(found, None) is not None
+    last = rows[-1].number if more else 0
+    if output == "json":
+        documents = [
+            {**event_of(row), "hash": row.hash.hex(), "body": row.body.decode(errors="replace")} for row in rows
+        ]
+        print_json({"rows": list(documents), "next_after": last})
+    else:
+        _print_rows(rows, output, header=True)
+    if more:
+        click.echo(f"there are more: use --after {last}, or --all", err=True)
+
+
+@audit.command(params=[*FILTERS])
+@click.option("--follow", "-f", is_flag=True, help="Keep running, and write each new row until Ctrl-C.")
+@admin_socket_option
+def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
+    """Write decisions to standard output, one JSON object a line, for a SIEM or an auditor.
+
+    A row is {"number": N, "hash": HEX, "body": TEXT}: the text is exactly what was hashed.
+    Without filters, the issuer's checkpoints come first, each as {"checkpoint": TEXT}, so that
+    cognomen audit verify --file can check the file anywhere. With filters, the first line says
+    so: such rows do not follow each other, and cannot be checked. To go on later, use --after with
+    the last number: the parts belong together in their order.
+
+    \b
+    Examples:
+      cognomen audit export > audit.jsonl
+      cognomen audit export --after 1200 >> audit.jsonl
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        request = asked(admin, filters)
+        if request == pb.ListAuditRequest(after=request.after):
+            for text in admin.list_checkpoints(pb.ListCheckpointsRequest(page_size=_PAGE)).checkpoints:
+                click.echo(checkpoint_line(text))
+        else:
+            click.echo(FILTERED)
+    for row in _rows_from(socket, request, follow=follow):
+        click.echo(row_line(row))
 
 
 @audit.command()
-@click.option("--spiffe-id", required=True, help="Whose; /PATH is one of the trust domain.")
-@click.option("--at", "held_at", type=moment, required=True, metavar="TIME", help="Such as 2026-11-23T08:00:00Z.")
+@click.option("--spiffe-id", required=True, help="The SPIFFE ID; /PATH is one in the trust domain.")
+@click.option(
+    "--at", "held_at", type=moment, required=True, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z."
+)
 @page_size_option
 @page_token_option
 @every_page_option
@@ -145,14 +151,16 @@ def who(
     output: str,
     socket: Path,
 ) -> None:
-    """Show who held an identity at a moment: every credential whose time it was then.
+    """Show who held an identity at a moment: every credential whose lifetime includes it.
 
-    then says whether it was valid, or revoked already: by a revocation, or because its
-    authority had left the bundle. ended_at says when that was, before then or after.
+    The column `then` says whether the credential was valid at that moment, or already
+    revoked: by a revocation, or because its authority had left the bundle. ended_at says
+    when it was revoked, whether before that moment or after.
 
     \b
     Example:
-      cognomen audit who --spiffe-id /agent/concierge/reasoning --at 2026-11-23T08:00:00Z
+      cognomen audit who --spiffe-id /agent/concierge/reasoning \\
+        --at 2026-11-23T08:00:00Z
     """  # noqa: D301 - \b is click's mark
     request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token)
     request.held_at.FromDatetime(held_at)
@@ -165,125 +173,53 @@ def who(
     print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, output)
 
 
+def _rows_from(socket: Path, request: pb.ListAuditRequest, *, follow: bool) -> Iterator[AuditRow]:
+    """The rows that a request names and, if they are followed, each new one, also after the issuer was away.
+
+    Raises:
+        Refused: CONFLICT if the record is shorter than what was read before.
+    """
+    is_away = False
+    while True:
+        try:
+            with connect(socket) as admin:
+                _check_length(admin, request.after)
+                while True:
+                    for row in rows_of(admin, request):
+                        yield row
+                        request.after = row.number
+                    if not follow:
+                        return
+                    is_away = False
+                    time.sleep(_FOLLOW_SECONDS)
+        except Refused as e:
+            if not follow or e.kind is not Kind.UNAVAILABLE:
+                raise
+            if not is_away:
+                warn(f"{e.detail}; waiting for it")
+            is_away = True
+            time.sleep(_FOLLOW_SECONDS)
+
+
+def _check_length(admin: Admin, after: int) -> None:
+    last = sum(row.number for row in admin.list_audit(pb.ListAuditRequest(page_size=1, newest=True)).rows)
+    if last < after:
+        raise Refused(
+            Kind.CONFLICT,
+            f"after: expected at most {last}, which is the last row, found {after}",
+            hint="if row numbers were right before, the record was cut off, or goes on from a backup: cognomen audit verify",
+        )
+
+
 def _as_of(one: pb.Credential, moment: datetime) -> dict[str, JSON]:
     was_over = one.HasField("ended_at") and one.ended_at.ToDatetime(tzinfo=UTC) <= moment
     return {**document_from_message(one), "then": "revoked" if was_over else "valid"}
 
 
-def _rows(admin: Admin, *, after: int) -> Iterator[pb.AuditRow]:
-    while page := admin.list_audit(pb.ListAuditRequest(after=after, page_size=_PAGE)).rows:
-        yield from page
-        after = page[-1].number
-
-
-def _pages_of_rows(admin: Admin) -> Iterator[list[AuditRow]]:
-    for row in _rows(admin, after=0):
-        yield [AuditRow(number=row.number, body=row.body, hash=row.hash)]
-
-
-def _lines(file: Path) -> list[bytes]:
-    """The checkpoints in a file; a last line without its end, which is none, was cut off when it was written."""
-    lines = read_source(str(file)).encode().split(b"\n")
-    kept = [line for line in lines if line.strip()]
-    for number, line in enumerate(kept, start=1):
-        try:
-            Checkpoint.parse(line)
-        except ValueError as e:
-            if line is lines[-1]:
-                return kept[:-1]
-            raise Refused(Kind.INVALID, f"{file} line {number}: {e}") from e
-    return kept
-
-
-def _checkpoint(text: bytes, key: str | None, trust_domain: str) -> Checkpoint:
-    try:
-        checkpoint = Checkpoint.parse(text)
-        checkpoint.check_signature()
-    except ValueError as e:
-        raise _changed(str(e)) from e
-    if key is not None and checkpoint.key_thumbprint != key:
-        raise _changed(f"checkpoint: expected the key {key}, found {checkpoint.key_thumbprint}")
-    if checkpoint.trust_domain.name != trust_domain:
-        raise Refused(Kind.INVALID, f"checkpoint: expected one of {trust_domain}, found {checkpoint.trust_domain}")
-    return checkpoint
-
-
-def _thumbprint(text: str) -> str:
-    if _SHA256.fullmatch(text):
-        return text.lower()
-    try:
-        data = Path(text).read_bytes()
-        load = load_pem_public_key if data.startswith(b"-----BEGIN") else load_der_public_key
-        return thumbprint(load(data).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-    except (OSError, ValueError, UnsupportedAlgorithm) as e:
-        raise click.BadParameter(
-            f"expected 64 hexadecimal digits or a public key's file, found {text}", param_hint="--key"
-        ) from e
-
-
-def _check_restores(check: ChainCheck, shown: list[tuple[Checkpoint, str]], accepted: tuple[int, ...]) -> None:
-    for one, text in reversed(shown):
-        row = check.lost_by(one)
-        if row and row not in accepted:
-            raise Refused(
-                Kind.CONFLICT,
-                f"checkpoint of {one.at.isoformat()}: {text}",
-                hint=f"did you restore that backup? then --accept-restore {row}; if nobody did, the record was cut off there",
-            )
-
-
-def _changed(what: str) -> Refused:
-    return Refused(
-        Kind.CONFLICT, what, hint="the record is not what it was: keep the machine as it is, and look into it"
-    )
-
-
-def _document(row: pb.AuditRow) -> dict[str, JSON]:
-    """A row's number and what its event says; what is no event any more is shown as it is, and verify says the rest."""
-    try:
-        event = json.loads(row.body)
-    except (ValueError, RecursionError):
-        event = None
-    return {
-        "number": row.number,
-        **(event if isinstance(event, dict) else {"unreadable": row.body.decode(errors="replace")}),
-    }
-
-
-def _print_rows(rows: list[pb.AuditRow], output: str, *, header: bool) -> None:
-    documents = [_document(row) for row in rows]
+def _print_rows(rows: Iterable[AuditRow], output: str, *, header: bool) -> None:
+    documents = [event_of(row) for row in rows]
     if output == "json":
         for document in documents:
             click.echo(json.dumps(document, ensure_ascii=False))
-    elif documents:
+    elif documents or header:
         print_table(_COLUMNS, [[document.get(key) for key in _COLUMNS] for document in documents], header=header)
-
-
-def _print_verified(
-    check: ChainCheck, shown: list[tuple[Checkpoint, str]], key: str, output: str, *, own: bool
-) -> None:
-    last = max((one.count for one, _ in shown), default=0)
-    limits = [
-        f"rows {last + 1} to {check.count} came after the last checkpoint: cutting them off would not show",
-        "that every decision was written down",
-        "anything against somebody who had the issuer's checkpoint key before a checkpoint left that machine",
-    ][0 if check.count > last else 1 :]
-    limits.append(
-        "the ledger, which svid list and audit who read: it is no part of the chain, the row of the same serial is"
-    )
-    if own:
-        limits.append("anything against the issuer's machine itself: these checkpoints are its own")
-    checkpoints: list[dict[str, JSON]] = [
-        {"at": one.at.astimezone(UTC).isoformat(), "count": one.count, "shows": text} for one, text in shown
-    ]
-    if output == "json":
-        print_json({"rows": check.count, "key": key, "checkpoints": list(checkpoints), "not_proved": list(limits)})
-        return
-    click.echo(f"{check.count} rows, each follows from the one before it")
-    for one in checkpoints:
-        click.echo(f"checkpoint of {one['at']}: {one['shows']}")
-    if key:
-        click.echo(f"checkpoint key: {key}")
-    click.echo("not proved:")
-    for limit in limits:
-        click.echo(f"  {limit}")

@@ -1,4 +1,4 @@
-"""`cognomen authority`: the keys that sign, when the next ones take over, and what to do when one is in the wrong hands."""
+"""`cognomen authority`: list the keys that sign, replace them, and revoke one that is compromised."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,32 +15,38 @@ from svid.encoding import JSON
 __all__ = ["authority"]
 
 _COLUMNS = ("key_id", "kind", "state", "tainted_at", "live", "unreplaced", "known_by", "not_after", "waits_for")
-_now_option = click.option(
-    "--now", "at_once", is_flag=True, help="Also where nodes that are away need an invite to come back then."
+_force_option = click.option(
+    "--force",
+    "--now",
+    "at_once",
+    is_flag=True,
+    help="Even if nodes that are away will need an invite to come back.",
 )
 
 
 @click.group()
 def authority() -> None:
-    """Signing authorities: prepared, published, activated and retired automatically.
+    """Signing authorities are prepared, published, activated and retired automatically.
 
-    When the key of one may be in the wrong hands: `taint` it, wait until `list` shows none
-    that is unreplaced, `revoke` it.
+    If the key of one may be compromised, `taint` the authority, wait until `list` shows 0
+    unreplaced, and then `revoke` it.
     """
 
 
 @authority.command("list")
-@click.option("--all", "every", is_flag=True, help="Retired ones, too.")
+@click.option("--all", "every", is_flag=True, help="Include retired ones.")
 @output_option
 @admin_socket_option
 def list_authorities(every: bool, output: str, socket: Path) -> None:
     """List the authorities, oldest first.
 
-    active signs, next is published and will sign, old signs no more but vouches for what
-    it signed. waits_for says why a next one does not sign yet, and why an old one stays.
-    live counts the credentials of an authority that are valid now, unreplaced those of a
-    tainted one after which nothing was signed for the same workload. known_by counts the
-    connected attestors that know the authority; of a tainted one, those that know the taint.
+    An authority in state active signs; next is published and will sign; old no longer signs,
+    but stays in the bundle for what it signed. waits_for says why a next one does not sign
+    yet, or why an old one stays.
+
+    live counts the credentials of an authority that are valid now. unreplaced counts those
+    of a tainted authority that nothing newer replaces for the same workload. known_by counts
+    the connected attestors that know the authority or, if it is tainted, know the taint.
 
     \b
     Example:
@@ -53,60 +59,66 @@ def list_authorities(every: bool, output: str, socket: Path) -> None:
 
 @authority.command()
 @click.argument("kind", type=click.Choice(["x509", "jwt"]))
+@_force_option
+@comment_option
 @output_option
 @admin_socket_option
-def rotate(kind: str, output: str, socket: Path) -> None:
+def rotate(kind: str, at_once: bool, comment: str, output: str, socket: Path) -> None:
     """Let the next authority sign as soon as everybody knows it.
 
-    That is after the spread time since its publication, and once every connected attestor
-    has acknowledged it; then another next one is made. Nothing that is valid ends early.
+    That is when the spread time since its publication has passed and every connected
+    attestor has acknowledged it; then a new next authority is made. No valid SVID ends early.
+    A node that is away and does not know the next authority would need an invite to come
+    back: the command then refuses, and names the node.
 
     \b
     Example:
       cognomen authority rotate x509
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        found = admin.rotate_authority(kind)
+        found = admin.rotate_authority(pb.RotateAuthorityRequest(kind=kind, at_once=at_once, comment=comment))
     _print_kind(found, kind, output)
 
 
 @authority.command()
 @click.argument("kind", type=click.Choice(["x509", "jwt"]))
+@comment_option
 @output_option
 @admin_socket_option
-def prepare(kind: str, output: str, socket: Path) -> None:
+def prepare(kind: str, comment: str, output: str, socket: Path) -> None:
     """Make one more authority that could sign next, and publish it now.
 
-    The automatic life does this already; by hand it is needed where the next one cannot
-    sign, or should not.
+    The issuer does this automatically. You need it only if the next one cannot sign, or
+    should not.
 
     \b
     Example:
       cognomen authority prepare x509
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        found = admin.prepare_authority(kind)
+        found = admin.prepare_authority(pb.PrepareAuthorityRequest(kind=kind, comment=comment))
     _print_kind(found, kind, output)
 
 
 @authority.command()
 @click.argument("key_id")
-@_now_option
+@_force_option
+@comment_option
 @output_option
 @admin_socket_option
-def activate(key_id: str, at_once: bool, output: str, socket: Path) -> None:
+def activate(key_id: str, at_once: bool, comment: str, output: str, socket: Path) -> None:
     """Let a next or an old authority sign now, without the spread time.
 
-    Who does not know it yet does not accept what it signs: attestors and workloads that
-    are connected know it within a second. A node that is away and does not know it cannot
-    come back without an invite; the command refuses then, and names it.
+    Those who do not know it yet reject what it signs; connected attestors and workloads know
+    it within a second. A node that is away and does not know it would need an invite to come
+    back: the command then refuses, and names the node.
 
     \b
     Example:
       cognomen authority activate x509-2f1c7a90b3d45e68
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        found = admin.activate_authority(pb.AuthorityCommand(key_id=key_id, at_once=at_once))
+        found = admin.activate_authority(pb.AuthorityCommand(key_id=key_id, at_once=at_once, comment=comment))
     use = _one(found, key_id).use
     if use.acknowledged < use.attestors:
         warn(f"{use.attestors - use.acknowledged} of {use.attestors} connected attestors may not know it yet")
@@ -115,18 +127,18 @@ def activate(key_id: str, at_once: bool, output: str, socket: Path) -> None:
 
 @authority.command()
 @click.argument("key_id")
-@_now_option
+@_force_option
 @reason_option
 @comment_option
 @output_option
 @admin_socket_option
 def taint(key_id: str, at_once: bool, reason: str, comment: str, output: str, socket: Path) -> None:
-    """Let an authority sign no more, and have all that it signed replaced now.
+    """Stop an authority from signing, and have all that it signed replaced now.
 
-    Connected attestors make another SVID for each of its own at once; no call fails, because
-    what it signed is accepted until you revoke it. Where it signs now, the next one takes
-    over in the same moment. If a node that is away does not know that one, it cannot come
-    back without an invite; the command refuses then, and names it.
+    Connected attestors immediately replace each SVID that it signed. No call fails, because
+    what it signed is accepted until you revoke the authority. If it is the active one, the next
+    one takes over at the same moment. A node that is away and does not know that one would
+    need an invite to come back: the command then refuses, and names the node.
 
     \b
     Example:
@@ -141,10 +153,11 @@ def taint(key_id: str, at_once: bool, reason: str, comment: str, output: str, so
 @authority.command()
 @click.argument("key_id")
 @click.option(
+    "--force",
     "--now",
     "at_once",
     is_flag=True,
-    help="Also where it is not tainted or not all is replaced, which fails at once, and where nodes that are away need an invite then.",
+    help="Even if it is not tainted, some SVIDs are not replaced (they fail at once), or nodes that are away will need an invite.",
 )
 @reason_option
 @comment_option
@@ -153,10 +166,10 @@ def taint(key_id: str, at_once: bool, reason: str, comment: str, output: str, so
 def revoke(key_id: str, at_once: bool, reason: str, comment: str, output: str, socket: Path) -> None:
     """Take an authority out of the bundle at once, and destroy its key.
 
-    Nothing that it signed is accepted any more by whoever has the new bundle; connected
-    workloads get it within a second. Taint it first, so that nothing in use is its own. If a
-    node that is away does not know the one that signs then, it cannot come back without an
-    invite; the command refuses then, and names it.
+    Everyone who has the new bundle rejects all that it signed; connected workloads get the
+    bundle within a second. Taint the authority first, so that nothing in use was signed by
+    it. A node that is away and does not know the authority that signs afterwards would need
+    an invite to come back: the command then refuses, and names the node.
 
     \b
     Example:
@@ -169,9 +182,9 @@ def revoke(key_id: str, at_once: bool, reason: str, comment: str, output: str, s
     signing = [one.key_id for one in found.authorities if (one.kind, one.state) == (kind, "active")]
     click.echo(f"{key_id} left the bundle, and its key is destroyed; {' '.join(signing)} signs", err=True)
     if unreplaced == 1:
-        warn("1 credential that it signed was not replaced: it fails until it is")
+        warn("1 credential that it signed was not replaced, and fails until it is")
     elif unreplaced:
-        warn(f"{unreplaced} credentials that it signed were not replaced: they fail until they are")
+        warn(f"{unreplaced} credentials that it signed were not replaced, and fail until they are")
     _print_kind(found, kind, output)
 
 
@@ -180,6 +193,11 @@ def _one(found: pb.ListAuthoritiesResponse, key_id: str) -> pb.Authority:
 
 
 def _print_kind(found: pb.ListAuthoritiesResponse, kind: str, output: str) -> None:
+    if found.cut_off:
+        count = (
+            f"{len(found.cut_off)} node{'s' if len(found.cut_off) > 1 else ''} that cannot come back without an invite"
+        )
+        warn(f"{count}: {' '.join(found.cut_off)}; cognomen node invite --node ID")
     _print((one for one in found.authorities if one.kind == kind and one.state != "retired"), output)
 
 
@@ -193,7 +211,7 @@ def _print(authorities: Iterable[pb.Authority], output: str) -> None:
 
 def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
     use = document["use"]
-    assert isinstance(use, dict)  # noqa: S101 - narrows what the protocol says
+    assert isinstance(use, dict)  # noqa: S101 - narrows the type, as the protocol says
     known_by = f"{use['acknowledged']} of {use['attestors']}{' know the taint' if document['tainted_at'] else ''}"
     return {
         **document,

@@ -1,4 +1,4 @@
-"""`cognomen bundle`: the trust bundle, as the issuer publishes it."""
+"""`cognomen bundle`: show the trust bundle that the issuer publishes."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ __all__ = ["bundle"]
 
 @click.group()
 def bundle() -> None:
-    """The trust bundle: the authorities of this trust domain."""
+    """Show the trust bundle: the authorities of this trust domain."""
 
 
 @bundle.command()
@@ -26,12 +26,14 @@ def bundle() -> None:
     type=click.Choice(["pem", "spiffe"]),
     default="pem",
     show_default=True,
-    help="X.509 authorities as PEM, or all of it as a SPIFFE bundle (JWKS).",
+    help="pem: the X.509 authorities; spiffe: the whole SPIFFE bundle (JWKS).",
 )
 @output_option
 @admin_socket_option
 def show(kind: str, output: str, socket: Path) -> None:
-    """Show the trust bundle; --output json puts it into an object beside its trust_domain.
+    """Show the trust bundle.
+
+    --output json prints an object with the bundle and its trust_domain.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`cognomen dev`: issuer and attestor on this machine, in one process, for whoever only wants a working socket now."""
+"""`cognomen dev`: an issuer and an attestor in one process, for a working socket at once."""
 
 import os
 from datetime import timedelta
@@ -11,14 +11,14 @@ from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.options import GivenPath, duration
 from cognomen.cli.running import check_socket_path, run
 from cognomen.daemon.config import expand_home, format_duration, load
+from cognomen.protocol.selector import Selector
 from issuer.config import IssuerConfig
 from svid.errors import SVIDError
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["dev"]
 
-_NODE_TTL = "1d"  # how long dev may be off without another join of its node
+_NODE_TTL = "1d"  # how long dev may be off before its node has to join again
 
 
 def _identity(text: str) -> Identity:
@@ -45,21 +45,26 @@ def _trust_domain(text: str) -> TrustDomain:
     type=GivenPath(),
     default="~/.local/state/cognomen/dev",
     show_default=True,
-    help="What is kept between two runs: database, keys, node.",
+    help="Where the database, keys and node are kept between runs.",
 )
-@click.option("--socket", type=GivenPath(), help="The Workload API.  [default: run/api.sock in --state]")
+@click.option("--socket", type=GivenPath(), help="The Workload API's socket.  [default: run/api.sock in --state]")
 @click.option(
-    "--trust-domain", type=_trust_domain, default="example.org", show_default=True, help="Its name.", metavar="NAME"
+    "--trust-domain",
+    type=_trust_domain,
+    default="example.org",
+    show_default=True,
+    help="The trust domain's name.",
+    metavar="NAME",
 )
-@click.option("--x509-ttl", type=duration, help="Of X509-SVIDs, such as 30s.  [default: 1h]")
-@click.option("--jwt-ttl", type=duration, help="Of JWT-SVIDs, such as 30s.  [default: 5m]")
+@click.option("--x509-ttl", type=duration, help="Lifetime of X509-SVIDs, such as 30s.  [default: 1h]")
+@click.option("--jwt-ttl", type=duration, help="Lifetime of JWT-SVIDs, such as 30s.  [default: 5m]")
 @click.option(
     "--entry",
     "identities",
     type=_identity,
     multiple=True,
     metavar="PATH=SELECTOR[,SELECTOR…]",
-    help="An identity and what proves it; PATH ends at the first =; repeatable, a program's first one is its default."
+    help="An identity and the selectors that prove it; PATH ends at the first =. Repeatable: a program's first identity is its default."
     "  [default: /dev/self for your uid]",
 )
 @click.option(
@@ -78,20 +83,24 @@ def dev(
     identities: tuple[Identity, ...],
     log_level: str,
 ) -> None:
-    """Run issuer and attestor on this machine until Ctrl-C.
+    """Run an issuer and an attestor on this machine until Ctrl-C.
 
-    When the Workload API serves, it prints SPIFFE_ENDPOINT_SOCKET=unix://PATH. The same
-    --state goes on where the last run ended, however long ago that was, and so does a run
-    whose machine slept; entries of a former run that are not asked for any more are
-    removed. Nobody else may enter the state directory: for programs of
-    other uids, name a --socket in a directory that they can enter. The issuer's commands
-    take --socket STATE/admin/issuer.sock.
+    When the Workload API is ready, the command prints SPIFFE_ENDPOINT_SOCKET=unix://PATH.
+    A run with the same --state continues where the last one ended, however long ago that
+    was; a run whose machine slept also continues. Entries of an earlier run that you no
+    longer ask for are removed.
+
+    No other user can enter the state directory. For programs of other uids, name a --socket
+    in a directory that they can enter. For the issuer's commands, use
+    --socket STATE/admin/issuer.sock.
 
     \b
     Examples:
       cognomen dev
-      cognomen dev --x509-ttl 30s --entry /web=unix:uid:1000,unix:path:/usr/bin/python3.11
-      cognomen dev --socket /run/dev/api.sock --entry /web=unix:uid:1001 --entry /db=unix:uid:1002
+      cognomen dev --x509-ttl 30s \\
+        --entry /web=unix:uid:1000,unix:path:/usr/bin/python3.11
+      cognomen dev --socket /run/dev/api.sock --entry /web=unix:uid:1001 \\
+        --entry /db=unix:uid:1002
     """  # noqa: D301 - \b is click's mark
     directory = DevState(path=expand_home(state).absolute())
     workload_socket = check_socket_path(socket or directory.path / "run" / "api.sock")

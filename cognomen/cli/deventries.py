@@ -1,6 +1,6 @@
-"""The entries of `cognomen dev`: those that were asked for are there, those of a former run that nobody asks for any more are not.
+"""The entries of `cognomen dev`: create those that are requested, and delete those of an earlier run that no longer are.
 
-An entry that somebody made by `cognomen entry create` is left alone: dev knows its own by their label.
+An entry that somebody made with `cognomen entry create` is left alone: dev recognizes its own by their label.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 from cognomen.cli.admin import Admin, pages
 from cognomen.cli.output import warn
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.selector import Selector
 from cognomen.wire.node import entry_from_pb, entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.entry import RegistrationEntry
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
 __all__ = ["Identity", "ensure_entries", "node_of_entries"]
@@ -24,14 +24,14 @@ _Key: TypeAlias = tuple[SpiffeID, SpiffeID, frozenset[Selector]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What was asked for: a path, and the selectors that prove it."""
+    """A requested identity: a path, and the selectors that prove it."""
 
     path: str
     selectors: frozenset[Selector]
 
 
 def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity]) -> int:
-    """Make it so; returns the change number after which the node has it, 0 when nothing changed."""
+    """Create and delete entries; returns the change number that the node must reach, 0 if nothing changed."""
     wanted = {_key(one): one for one in (_entry(identity, node) for identity in identities)}
     there = _entries(admin)
     change = 0
@@ -40,7 +40,7 @@ def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity])
         change = admin.delete_entries(pb.DeleteEntriesRequest(ids=gone)).change
     known = set(map(_key, there))
     for key, one in wanted.items():
-        if key not in known:  # one by one: the oldest entry is a workload's default identity, so the order must last
+        if key not in known:  # one by one, in this order: a workload's default identity is its oldest entry
             created = admin.create_entries(pb.EntriesRequest(entries=[entry_to_pb(one)]))
             for text in created.warnings:
                 warn(f"{one.spiffe_id.path}: {text.removeprefix('entries[0]: ')}")
@@ -49,11 +49,11 @@ def ensure_entries(admin: Admin, node: SpiffeID, identities: Sequence[Identity])
 
 
 def node_of_entries(admin: Admin) -> pb.Node | None:
-    """The node that a former run, or this one, made the entries for; None: there is none."""
+    """The node for which an earlier run, or this one, made the entries; None if there is no such node."""
     parents = {one.parent_id for one in _entries(admin) if one.labels == _LABELS}
     for parent in parents:
         try:
-            return admin.get_node(str(parent))
+            return admin.get_node(pb.GetNodeRequest(id=str(parent)))
         except Refused as e:
             if e.kind is not Kind.NOT_FOUND:
                 raise

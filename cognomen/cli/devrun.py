@@ -1,7 +1,7 @@
-"""Both daemons of `cognomen dev` in one process, and what is to be done until the socket works, and when the machine was away for long.
+"""Both daemons of `cognomen dev` in one process: what to do until the socket works, and after the machine was off or slept for long.
 
-The command speaks to the issuer over its admin socket, as everybody does. As it holds both ends, a node that cannot come back by itself is
-invited again at once.
+The command talks to the issuer over its admin socket, like every client. It controls both daemons, so it can at once invite a node again
+that cannot come back on its own.
 """
 
 import asyncio
@@ -20,10 +20,11 @@ from cognomen.cli.admin import connect
 from cognomen.cli.deventries import Identity, ensure_entries, node_of_entries
 from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.running import announce, endpoint
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
 from cognomen.daemon.supervisor import stop_on_signals
 from cognomen.daemon.waiting import first_of
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
+from cognomen.protocol.validity import BACKDATE
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.config import IssuerConfig
 from svid.clock import SystemClock
@@ -34,20 +35,19 @@ __all__ = ["DevDaemons"]
 log = structlog.get_logger(__name__)
 
 _READY_SECONDS = 30.0
-_CALL_SECONDS = 10.0  # less than that: a call runs in a thread, and its end is waited for
+_CALL_SECONDS = 10.0  # less than _READY_SECONDS: a call runs in a thread, and we wait for its end
 _LOOK_SECONDS = 0.02
 _WATCH_SECONDS = 2.0
-_PATIENCE = 10  # looks in a row, while the attestor tries to come back by itself
+_PATIENCE = 10  # checks in a row, while the attestor tries to come back on its own
 _PATIENCE_WITH_JOINING = 15
-_BANNED = "banned"  # somebody wants it to stay away
-_BACKDATED = timedelta(seconds=30)  # how far a node SVID begins before it is issued
+_BANNED = "banned"  # an operator wants it to stay away
 
 
 class DevDaemons:
-    """Both daemons, and what is to be done until the socket works.
+    """Both daemons, and what to do until the socket works.
 
     Args:
-        kept: of a former run, whose node can go on; None: the node joins.
+        kept: what an earlier run kept, whose node can continue; None: the node joins.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class DevDaemons:
         with stop_on_signals(stop):
             await _together(stop, self._issuer, self._attestor, self._prepare)
 
-    # each has a stop of its own, never set: it leaves the signals to us, and ends by being cancelled
+    # each gets a stop event that is never set: so it leaves the signals to us, and ends when we cancel it
 
     async def _issuer(self) -> None:
         await issuer.main.run(self._issuer_config, ready=lambda _: self._issuer_ready.set(), stop=asyncio.Event())
 
     async def _attestor(self) -> None:
-        """Go on as the node of a former run; where it cannot, now or later, let it join again with a fresh invite."""
+        """Continue as the node of an earlier run; if that fails, now or later, join again with a fresh invite."""
         await self._issuer_ready.wait()
         await asyncio.to_thread(self._trust_clock)
         goes_on = await asyncio.to_thread(self._may_go_on) and self._kept is not None
@@ -90,10 +90,10 @@ class DevDaemons:
                 is_unknown = goes_on and e.kind in {Kind.NOT_FOUND, Kind.UNAUTHENTICATED}
                 if not is_unknown and not self._has_worked:
                     raise
-                log.warning("node refused, joins again", reason=e.detail)
+                log.warning("node refused, joining again", reason=e.detail)
                 await asyncio.sleep(_WATCH_SECONDS if self._has_worked else 0)
             else:
-                log.warning("node not in step, joins again")
+                log.warning("node not in step, joining again")
             goes_on = False
 
     async def _attest(self, invite: Invite | None) -> None:
@@ -106,7 +106,7 @@ class DevDaemons:
         await attestor.main.run(self._attestor_config, invite=invite, ready=ready, stop=asyncio.Event())
 
     async def _watch(self, patience: int) -> None:
-        """Return when the node was not in step at so many looks: after a long sleep its SVID and all that it trusts are over."""
+        """Return when the node failed `patience` checks in a row: after a long sleep its SVID and all that it trusts have expired."""
         missed = 0
         while missed < patience:
             await asyncio.sleep(_WATCH_SECONDS)
@@ -118,9 +118,9 @@ class DevDaemons:
     def _is_in_step(self, name: SpiffeID) -> bool:
         try:
             with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
-                node = admin.get_node(str(name))
+                node = admin.get_node(pb.GetNodeRequest(id=str(name)))
         except Refused as e:
-            return e.kind is Kind.UNAVAILABLE  # what the issuer cannot say now is no reason to disturb anybody
+            return e.kind is Kind.UNAVAILABLE  # if the issuer cannot answer now, disturb nobody
         return node.state == _BANNED or (node.connected and self._has_valid_svid(node))
 
     def _may_go_on(self) -> bool:
@@ -130,13 +130,13 @@ class DevDaemons:
             raise Refused(
                 Kind.DENIED,
                 f"node of {self._state.path}: banned",
-                hint=f"a ban is for good; begin anew: rm -r {self._state.path}, or name another directory with --state",
+                hint=f"start over: rm -r {self._state.path}, or name another directory with --state",
             )
         return node is not None and self._has_valid_svid(node)
 
     def _has_valid_svid(self, node: pb.Node) -> bool:
         left = node.svid_not_after.ToDatetime(tzinfo=UTC) - self._clock.now()
-        return timedelta() < left <= self._issuer_config.node_svid_ttl + _BACKDATED
+        return timedelta() < left <= self._issuer_config.node_svid_ttl + BACKDATE
 
     def _invite(self) -> Invite:
         with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
@@ -145,26 +145,26 @@ class DevDaemons:
             return Invite.parse(admin.create_invite(request).invite)
 
     def _trust_clock(self) -> None:
-        """Lift the issuer's doubt after a long time off: all who rely on what it signs live on this machine, by the same clock."""
+        """Confirm the issuer's clock after a long time off: everyone who relies on what it signs uses the clock of this machine."""
         with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
             if admin.get_status().clock:
-                admin.confirm_clock()
+                admin.confirm_clock(pb.ConfirmClockRequest(comment="cognomen dev begins"))
 
     async def _prepare(self) -> None:
-        """Bring the entries up to date, and say that the socket works when the node has them."""
+        """Bring the entries up to date, and announce the socket when the node has them."""
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await self._follow_entries()
         except TimeoutError as e:
             raise Refused(
                 Kind.UNAVAILABLE,
-                f"socket: expected it to work after {_READY_SECONDS:.0f} s, found that the node is not in step",
-                hint=f"see the log, or begin anew: rm -r {self._state.path}",
+                f"socket: not ready after {_READY_SECONDS:.0f} s: the node is not in step with the issuer",
+                hint=f"see the log, or start over: rm -r {self._state.path}",
             ) from e
         address = f"SPIFFE_ENDPOINT_SOCKET={endpoint(self._attestor_config.workload_socket)}"
         announce(address)
         if sys.stderr.isatty():
-            click.echo(f"Ctrl-C ends it; in another terminal: {address} cognomen fetch x509", err=True)
+            click.echo(f"press Ctrl-C to stop; to try it in another terminal: {address} cognomen fetch x509", err=True)
         while True:
             await asyncio.to_thread(self._ensure_entries, await self._joined.get())
 
@@ -179,7 +179,7 @@ class DevDaemons:
             )
         )
         change = await asyncio.to_thread(self._ensure_entries, node)
-        while change and await asyncio.to_thread(self._acknowledged, node) < change:  # noqa: ASYNC110 - no event tells it
+        while change and await asyncio.to_thread(self._acknowledged, node) < change:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _ensure_entries(self, node: SpiffeID) -> int:
@@ -188,11 +188,11 @@ class DevDaemons:
 
     def _acknowledged(self, node: SpiffeID) -> int:
         with connect(self._state.admin_socket, seconds=_CALL_SECONDS) as admin:
-            return admin.get_node(str(node)).acknowledged
+            return admin.get_node(pb.GetNodeRequest(id=str(node))).acknowledged
 
 
 async def _together(stop: asyncio.Event, *works: Callable[[], Awaitable[None]]) -> None:
-    """Run them until `stop` is set or one fails, then end all of them.
+    """Run all of them until `stop` is set or one fails, then end them all.
 
     Raises:
         Exception: the first failure.
@@ -202,7 +202,7 @@ async def _together(stop: asyncio.Event, *works: Callable[[], Awaitable[None]]) 
     async def attend(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except Exception as e:  # noqa: BLE001 - raised again once all have ended, as it is and not in a group
+        except Exception as e:  # noqa: BLE001 - raised again, without a group, once all have ended
             failures.append(e)
             stopped.cancel()
 

@@ -1,8 +1,6 @@
-"""What `cognomen dev` keeps between two runs, beside the state of the daemons themselves; one run at a time has it."""
+"""What `cognomen dev` keeps between two runs, besides the state of the daemons; only one run at a time may use it."""
 
 import contextlib
-import fcntl
-import os
 import secrets
 import socket
 from collections.abc import Iterator
@@ -11,17 +9,17 @@ from pathlib import Path
 
 import msgspec
 
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import private_directory, read_private, write_private
+from cognomen.process.privatefile import alone_in, private_directory, read_private, sweep, write_private
+from cognomen.protocol.errors import Kind, Refused
 
 __all__ = ["DevState", "Kept"]
 
 _HOST = "127.0.0.1"
-_PORTS = range(20_000, 30_000)  # below those that the system gives to outgoing connections while we are away
+_PORTS = range(20_000, 30_000)  # below those that the system may give to outgoing connections while dev is off
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands in `dev.json`: the trust domain, and host:port of the issuer's doors, which the node remembers, too."""
+    """The contents of `dev.json`: the trust domain, and host:port of the issuer's doors, which the node also remembers."""
 
     trust_domain: str
     node_address: str
@@ -42,7 +40,7 @@ class DevState:
 
     @property
     def admin_socket(self) -> Path:
-        """Where the issuer is administrated."""
+        """The issuer's admin socket."""
         return self.path / "admin" / "issuer.sock"
 
     @property
@@ -51,39 +49,36 @@ class DevState:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Have the directory to ourselves.
+        """Hold the directory for this run alone.
 
         Raises:
-            Refused: CONFLICT when another run has it.
+            Refused: CONFLICT when another run holds it; as private_directory.
         """
         private_directory(self.path)
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            self._lock(lock)
+        with contextlib.ExitStack() as leaving:
+            try:
+                leaving.enter_context(alone_in(self.path, "dev"))
+            except Refused as e:
+                if e.kind is not Kind.EXISTS:
+                    raise
+                raise Refused(
+                    Kind.CONFLICT,
+                    f"state {self.path}: already in use by another run",
+                    hint="stop the other cognomen dev, or name another directory with --state",
+                ) from e
+            sweep(self.path)
             yield
-        finally:
-            os.close(lock)
-
-    def _lock(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise Refused(
-                Kind.CONFLICT,
-                f"state {self.path}: expected no other run on it, found one",
-                hint="end the other cognomen dev, or name another directory with --state",
-            ) from e
 
     def load(self, trust_domain: str) -> Kept | None:
-        """What the last run kept, None where there was none or where the ports are taken by now.
+        """What the last run kept; None if there was no last run, or if its ports are now taken.
 
         Raises:
-            Refused: INVALID when the state is of another trust domain, or no state.
+            Refused: INVALID when the state belongs to another trust domain, or is not a state.
         """
         try:
             kept = msgspec.json.decode(read_private(self._file), type=Kept)
-        except msgspec.DecodeError as e:
-            raise Refused(Kind.INVALID, f"file {self._file}: {e}", hint=f"remove {self.path} to begin anew") from e
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise Refused(Kind.INVALID, f"file {self._file}: {e}", hint=f"remove {self.path} to start over") from e
         except Refused as e:
             if e.kind is not Kind.NOT_FOUND:
                 raise
@@ -91,7 +86,7 @@ class DevState:
         if kept.trust_domain != trust_domain:
             raise Refused(
                 Kind.INVALID,
-                f"--trust-domain: expected {kept.trust_domain}, as the state has it, found {trust_domain}",
+                f"--trust-domain: expected {kept.trust_domain}, as in the state directory, found {trust_domain}",
                 hint="name another directory with --state",
             )
         return kept if _is_free(kept.node_address) and _is_free(kept.join_address) else None

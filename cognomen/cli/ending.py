@@ -1,6 +1,6 @@
-"""End what a command names, wait until that is enforced, and tell what came of it.
+"""Revoke what a command names, wait until that is enforced, and report the outcome.
 
-Which commands there are: cli/revoke. What is printed of a revocation: cli/revocations.
+The commands are in cli/revoke. What is printed about a revocation: cli/revocations.
 """
 
 import functools
@@ -16,8 +16,8 @@ from cognomen.cli.admin import connect
 from cognomen.cli.options import admin_socket_option, comment_option, duration, output_option, reason_option
 from cognomen.cli.output import print_json
 from cognomen.cli.revocations import enforcement_of, is_everywhere, print_fallen, said_of, tell_enforcement
-from cognomen.cli.watching import heed_ctrl_c
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.cli.signals import heed_ctrl_c
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
@@ -32,14 +32,14 @@ _LONGEST = timedelta(days=1)
 _OPTIONS = (
     reason_option,
     comment_option,
-    click.option("--dry-run", is_flag=True, help="Only show what would end."),
+    click.option("--dry-run", is_flag=True, help="Only show what would be revoked."),
     click.option(
         "--wait",
         type=duration,
         is_flag=False,
         flag_value="10s",
         metavar="[DURATION]",
-        help="Return when every enforcement point enforces it; exit code 3 when some do not in time, or nodes are away.  [10s]",
+        help="Wait until every enforcement point enforces it; exit code 3 if some do not in time, or nodes are away.  [10s]",
     ),
     output_option,
     admin_socket_option,
@@ -48,7 +48,7 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Order:
-    """What the options of every command that ends something say."""
+    """The options that every revoking command has."""
 
     reason: str
     comment: str
@@ -59,7 +59,7 @@ class _Order:
 
 
 def ends(group: click.Group, name: str) -> Callable[[Callable[P, pb.RevocationTarget]], click.Command]:
-    """Make a command of a group of a function that says what its arguments name; it has the options of all such commands, too."""
+    """Turn a function that says what its arguments name into a command of a group, with the options that all such commands have."""
 
     def command_of(target_of: Callable[P, pb.RevocationTarget]) -> click.Command:
         @functools.wraps(target_of)
@@ -87,17 +87,23 @@ def ends(group: click.Group, name: str) -> Callable[[Callable[P, pb.RevocationTa
 def _revoke(target: pb.RevocationTarget, order: _Order) -> None:
     if order.dry_run and order.wait is not None:
         raise click.UsageError("expected --dry-run or --wait, found both")
-    if order.wait is not None and order.wait > _LONGEST:  # before anything ends
+    if order.wait is not None and order.wait > _LONGEST:  # before anything is revoked
         raise click.UsageError(f"expected a --wait of at most a day, found {order.wait}")
     try:
         done = _ask(target, order)
     except Refused as refused:
         if order.wait is None or refused.kind is not Kind.UNAVAILABLE:
             raise
-        # Exit code 3 is to say one thing only: revoked, but not enforced everywhere.
+        # Exit code 3 must mean only one thing: revoked, but not enforced everywhere.
         raise click.ClickException(
             f"{refused.detail}\nhint: nothing is known to be revoked: {refused.hint or 'cognomen revoke list'}"
         ) from refused
+    if order.wait is not None:
+        heed_ctrl_c()  # before anything is told: whoever reads it may interrupt at once
+    _report(done, order)
+
+
+def _report(done: pb.RevokeResponse, order: _Order) -> None:
     document: dict[str, JSON] = document_from_message(done)
     status = None
     try:
@@ -106,10 +112,9 @@ def _revoke(target: pb.RevocationTarget, order: _Order) -> None:
         if order.output == "table" or order.wait is not None:
             click.echo(said_of(done, dry_run=order.dry_run), err=True)
         if order.wait is not None:
-            heed_ctrl_c()
             status = _await(done.revocation.number, order.wait, order.socket)
             document["enforcement"] = enforcement_of(status)
-    finally:  # whoever interrupts the waiting has the document of what was done
+    finally:  # print what was done even if somebody interrupts the waiting
         if order.output == "json":
             print_json(document)
     if status is not None:
@@ -126,11 +131,13 @@ def _ask(target: pb.RevocationTarget, order: _Order) -> pb.RevokeResponse:
 
 def _await(number: int, wait: timedelta, socket: Path) -> pb.RevocationStatus:
     with connect(socket, seconds=_CALL_SECONDS + wait.total_seconds()) as admin:
-        return admin.await_revocation(number, wait)
+        request = pb.AwaitRevocationRequest(number=number)
+        request.longest.FromTimedelta(wait)
+        return admin.await_revocation(request)
 
 
 def _tell(status: pb.RevocationStatus, number: int, output: str) -> None:
-    """What came of waiting; a failure where some do not enforce it."""
+    """Report the outcome of waiting; fail if some do not enforce the revocation."""
     if output == "table":
         tell_enforcement(status)
     if not is_everywhere(status):
@@ -139,5 +146,5 @@ def _tell(status: pb.RevocationStatus, number: int, output: str) -> None:
             f"wait: expected revocation {number} enforced everywhere, found"
             f" {status.enforcing} of {status.attestors} attestors,"
             f" {status.points_enforcing} of {status.points} enforcement points; nodes away: {status.away}",
-            hint=f"see how it goes on: cognomen revoke show {number}",
+            hint=f"to follow it: cognomen revoke show {number}",
         )

@@ -1,4 +1,4 @@
-"""`cognomen entry`: registration entries, one by flags or many from a file."""
+"""`cognomen entry`: manage registration entries, one by flags or many from a file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.entryhistory import entry_at, history
 from cognomen.cli.options import (
     admin_socket_option,
+    comment_option,
     duration,
     each_once,
     every_page_option,
@@ -24,46 +26,52 @@ from cognomen.cli.options import (
 )
 from cognomen.cli.output import print_document, print_json, print_page, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.selector import Selector
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
-from svid.entry import EntryID, RegistrationEntry
 from svid.errors import SVIDError
-from svid.selector import Selector
 
 __all__ = ["entry"]
 
 _COLUMNS = ("id", "spiffe_id", "parent_id", "selectors", "owner", "revision")
 
 _FIELDS = [
-    click.Option(["--spiffe-id"], help="What the workload becomes; /PATH is one of the issuer's trust domain."),
-    click.Option(["--parent-id", "--parent", "parent_id"], help="The node or node group; /PATH likewise."),
+    click.Option(["--spiffe-id"], help="The workload's SPIFFE ID; /PATH is one in the issuer's trust domain."),
+    click.Option(["--parent-id", "--parent", "parent_id"], help="The node or node group; /PATH as above."),
     click.Option(
         ["--selector", "selectors"],
         type=selector,
         multiple=True,
         metavar="TYPE:VALUE",
-        help="Repeatable: all must hold.",
+        help="What a workload must have; repeatable: all must match.",
     ),
-    click.Option(["--x509-svid-ttl"], type=duration, help="Such as 1h, at most 1d.  [default: the issuer's]"),
-    click.Option(["--jwt-svid-ttl"], type=duration, help="Such as 5m, at most 1d.  [default: the issuer's]"),
-    click.Option(["--dns", "dns_names"], multiple=True, metavar="NAME", help="Also in the X509-SVID; repeatable."),
-    click.Option(["--hint"], help="Tells a workload that holds several identities which is which."),
-    click.Option(["--owner"], help="Who answers for this identity."),
+    click.Option(
+        ["--x509-svid-ttl"], type=duration, help="X509-SVID lifetime, such as 1h; at most 1d.  [default: the issuer's]"
+    ),
+    click.Option(
+        ["--jwt-svid-ttl"], type=duration, help="JWT-SVID lifetime, such as 5m; at most 1d.  [default: the issuer's]"
+    ),
+    click.Option(
+        ["--dns", "dns_names"], multiple=True, metavar="NAME", help="A DNS name to put into the X509-SVID; repeatable."
+    ),
+    click.Option(["--hint"], help="Tells a workload with several identities which is which."),
+    click.Option(["--owner"], help="Who is responsible for this identity."),
     click.Option(
         ["--label", "labels"],
         type=label,
         multiple=True,
         callback=each_once,
         metavar="KEY=VALUE",
-        help="Yours to choose; repeatable.",
+        help="A label of your own; repeatable.",
     ),
-    click.Option(["--expires-at"], type=moment, help="Its end, such as 2026-12-31T00:00:00Z."),
+    click.Option(["--expires-at"], type=moment, help="When the entry expires, such as 2026-12-31T00:00:00Z."),
 ]
 _source_option = click.option(
-    "--from", "source", metavar="FILE|-", help="Many at once: JSON as `entry list --output json` prints it."
+    "--from", "source", metavar="FILE|-", help="Read many: JSON as printed by `entry list --output json`."
 )
 
 
@@ -71,29 +79,31 @@ _source_option = click.option(
 def entry() -> None:
     """Registration entries: which workload gets which SPIFFE ID.
 
-    A caller with all of an entry's selectors, on a node that is or belongs to its
-    parent, gets its SPIFFE ID.
+    A program that has all selectors of an entry gets its SPIFFE ID, if its node is the
+    entry's parent or belongs to it.
     """
 
 
 @entry.command(params=[*_FIELDS])
 @_source_option
+@comment_option
 @output_option
 @admin_socket_option
-def create(source: str | None, output: str, socket: Path, **fields: object) -> None:
-    """Create one entry by flags, or many from a file: all of them or none.
+def create(source: str | None, comment: str, output: str, socket: Path, **fields: object) -> None:
+    """Create one entry by flags, or many from a file: all or none.
 
-    The issuer chooses the ids. A parent /cognomen/issuer with node selectors makes a
-    node group, which can be a parent in turn. A file may also be what SPIRE's
-    `entry show -output json` prints; --parent-id then names the node or group here,
-    instead of the parents in the file.
+    The issuer chooses the ids. An entry with the parent /cognomen/issuer and node selectors
+    is a node group, which other entries can have as their parent. The file may also be the
+    output of SPIRE's `entry show -output json`; --parent-id then replaces the parents in the
+    file by a node or group here.
 
     \b
     Examples:
       cognomen entry create --spiffe-id /agent/concierge/reasoning \\
         --parent /cognomen/node/join_token/ID --selector unix:uid:1001
       cognomen entry create --from entries.json
-      spire-server entry show -output json | cognomen entry create --from - --parent-id /travel-nodes
+      spire-server entry show -output json | cognomen entry create --from - \\
+        --parent-id /travel-nodes
     """  # noqa: D301 - \b is click's mark
     given = _given(fields)
     if source is not None and given.keys() - {"parent_id"}:
@@ -106,13 +116,28 @@ def create(source: str | None, output: str, socket: Path, **fields: object) -> N
         parent = given.get("parent_id")
         entries = [_entry(given, admin)] if source is None else _entries_from(source, admin, parent_id=parent)
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
-        _print_changed(admin.create_entries(_request(fresh)), output)
+        _print_changed(admin.create_entries(_request(fresh, comment)), output)
 
 
 @entry.command("list")
-@click.option("--spiffe-id", help="Only those that give this SPIFFE ID; /PATH is one of the issuer's trust domain.")
-@click.option("--parent-id", "--parent", "parent_id", help="Only those of this parent; /PATH likewise.")
-@click.option("--selector", "wanted", type=selector, metavar="TYPE:VALUE", help="Only those that carry it.")
+@click.option("--spiffe-id", help="Only those with this SPIFFE ID; /PATH is one in the issuer's trust domain.")
+@click.option("--parent-id", "--parent", "parent_id", help="Only those with this parent; /PATH as above.")
+@click.option("--selector", "wanted", type=selector, metavar="TYPE:VALUE", help="Only those with this selector.")
+@click.option("--below", help="Only those with this SPIFFE ID or one below it; /PATH as above.")
+@click.option("--owner", help="Only those with this owner.")
+@click.option("--no-owner", is_flag=True, help="Only those without an owner.")
+@click.option(
+    "--label",
+    "labels",
+    type=label,
+    multiple=True,
+    callback=each_once,
+    metavar="KEY=VALUE",
+    help="Only those with this label; repeatable: all of them.",
+)
+@click.option(
+    "--expiring-within", type=duration, help="Only those that have expired, or will within that time, such as 7d."
+)
 @page_size_option
 @page_token_option
 @every_page_option
@@ -122,101 +147,136 @@ def list_entries(
     spiffe_id: str | None,
     parent_id: str | None,
     wanted: Selector | None,
+    below: str | None,
+    owner: str | None,
+    no_owner: bool,
+    labels: tuple[tuple[str, str], ...],
+    expiring_within: timedelta | None,
     page_size: int,
     page_token: str,
     every_page: bool,
     output: str,
     socket: Path,
 ) -> None:
-    """List entries.
+    """List entries: all, or those that every given option names.
 
     \b
-    Example:
+    Examples:
       cognomen entry list --selector unix:uid:1001
+      cognomen entry list --below /agent --no-owner
     """  # noqa: D301 - \b is click's mark
-    request = pb.ListEntriesRequest(page_size=page_size, page_token=page_token)
+    if (spiffe_id and below) or (owner is not None and no_owner):
+        raise click.UsageError("expected --spiffe-id or --below, and --owner or --no-owner, found both")
+    request = pb.ListEntriesRequest(page_size=page_size, page_token=page_token, labels=dict(labels), below=bool(below))
+    if owner is not None or no_owner:
+        request.owner = owner or ""
+    if expiring_within is not None:
+        request.expiring_within.FromTimedelta(expiring_within)
     if wanted is not None:
         request.selector.CopyFrom(selector_to_pb(wanted))
     with connect(socket) as admin:
-        request.spiffe_id = str(admin.complete_id(spiffe_id)) if spiffe_id else ""
+        named = spiffe_id or below
+        request.spiffe_id = str(admin.complete_id(named)) if named else ""
         request.parent_id = str(admin.complete_id(parent_id)) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
     entries = [document_from_message(one) for page in found for one in page.entries]
+    if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
+        entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
     print_page("entries", _COLUMNS, entries, found[-1].next_page_token, output)
 
 
 @entry.command()
 @click.argument("entry_id", metavar="ID")
+@click.option("--revision", type=click.IntRange(0), help="As it was at that revision, also after it was deleted.")
 @output_option
 @admin_socket_option
-def show(entry_id: str, output: str, socket: Path) -> None:
-    """Show one entry.
+def show(entry_id: str, revision: int | None, output: str, socket: Path) -> None:
+    """Show one entry as it is, or as it was.
 
     \b
-    Example:
+    Examples:
       cognomen entry show 5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49
+      cognomen entry show 5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49 --revision 2
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        document = document_from_message(admin.get_entry(entry_id))
+        if revision is None:
+            document = document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id)))
+        else:
+            document = dict(entry_at(admin, entry_id, revision))
     (print_json if output == "json" else print_document)(document)
+
+
+entry.add_command(history)
 
 
 @entry.command(params=[*_FIELDS])
 @click.argument("entry_id", metavar="[ID]", required=False)
 @_source_option
-@click.option("--let-expire", is_flag=True, help="What was signed before stays valid until its end.")
+@click.option("--let-expire", is_flag=True, help="Leave what was signed before valid until it expires.")
+@comment_option
 @output_option
 @admin_socket_option
 def update(
-    entry_id: str | None, source: str | None, *, let_expire: bool, output: str, socket: Path, **fields: object
+    entry_id: str | None,
+    source: str | None,
+    *,
+    let_expire: bool,
+    comment: str,
+    output: str,
+    socket: Path,
+    **fields: object,
 ) -> None:
-    """Change what the flags name of one entry, or replace many from a file: all of them or none.
+    """Change the given fields of one entry, or replace many entries from a file: all or none.
 
-    Refused when the entry has changed since it was read; a revision of 0 in a file
-    replaces whatever stands there.
+    The update is refused if the entry has changed since it was read. In a file, revision 0
+    means: replace it whatever its revision is.
 
-    What takes something away (another SPIFFE ID, parent or selectors, a DNS name less,
-    an earlier end) revokes what was signed before: once its replacement has reached the
-    workloads, at most 30 s later; at once on nodes that do not have the entry any more.
+    A change that takes something away (another SPIFFE ID, parent or selectors, one DNS name
+    fewer, an earlier expiry) revokes what was signed before: once the replacement has reached
+    the workloads, at most 30 s later, and at once on nodes that no longer have the entry.
 
     \b
     Examples:
       cognomen entry update ID --x509-svid-ttl 30m --owner ann@example.org
-      cognomen entry list --all --output json | jq '.entries[].owner = "ann"' | cognomen entry update --from -
+      cognomen entry list --all --output json | jq '.entries[].owner = "ann"' \\
+        | cognomen entry update --from -
     """  # noqa: D301 - \b is click's mark
     given = _given(fields)
     if (entry_id is None) == (source is None) or bool(given) == (entry_id is None):
         raise click.UsageError("expected either an ID and the flags to change, or --from")
     with connect(socket) as admin:
         if entry_id is not None:
-            entries = [_entry(document_from_message(admin.get_entry(entry_id)) | given, admin)]
+            entries = [_entry(document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id))) | given, admin)]
         else:
             entries = _entries_from(source or "", admin)
-        request = _request(entries)
+        request = _request(entries, comment)
         request.let_expire = let_expire
         _print_changed(admin.update_entries(request), output)
 
 
 @entry.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--let-expire", is_flag=True, help="What was signed for them stays valid until its end.")
+@click.option("--let-expire", is_flag=True, help="Leave what was signed for them valid until it expires.")
+@comment_option
 @output_option
 @admin_socket_option
-def delete(ids: tuple[str, ...], let_expire: bool, output: str, socket: Path) -> None:
-    """Delete entries: all of them or none. Their workloads lose their identities at once.
+def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, socket: Path) -> None:
+    """Delete entries: all or none. Their workloads lose these identities at once.
 
-    What was signed for them is revoked: who shows it is refused.
+    What was signed for the entries is revoked, so verifiers refuse it.
 
     \b
     Example:
-      cognomen entry delete $(cognomen entry list --parent /old/group --output json | jq -r '.entries[].id')
+      cognomen entry delete $(cognomen entry list --parent /old/group \\
+        --output json | jq -r '.entries[].id')
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        _print_changed(admin.delete_entries(pb.DeleteEntriesRequest(ids=ids, let_expire=let_expire)), output)
+        request = pb.DeleteEntriesRequest(ids=ids, let_expire=let_expire, comment=comment)
+        _print_changed(admin.delete_entries(request), output)
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
-    """Write the fields that were given as they would stand in a document."""
+    """Write the given fields as in a JSON document."""
     return {key: _written(key, value) for key, value in fields.items() if value not in (None, ())}
 
 
@@ -238,10 +298,10 @@ def _entry(document: object, admin: Admin) -> RegistrationEntry:
 
 
 def _entries_from(source: str, admin: Admin, *, parent_id: JSON = None) -> list[RegistrationEntry]:
-    """Read an array of entries, or an object that holds it under entries; SPIRE's, too.
+    """Read an array of entries, or an object with that array under "entries"; SPIRE's entries are accepted as well.
 
     Args:
-        parent_id: of all of them, instead of what the file says.
+        parent_id: the parent of all of them, instead of those in the file.
     """
     try:
         document: object = json.loads(read_source(source))
@@ -265,8 +325,8 @@ def _entries_from(source: str, admin: Admin, *, parent_id: JSON = None) -> list[
     return entries
 
 
-def _request(entries: Sequence[RegistrationEntry]) -> pb.EntriesRequest:
-    return pb.EntriesRequest(entries=[entry_to_pb(one) for one in entries])
+def _request(entries: Sequence[RegistrationEntry], comment: str) -> pb.EntriesRequest:
+    return pb.EntriesRequest(entries=[entry_to_pb(one) for one in entries], comment=comment)
 
 
 def _print_changed(response: pb.EntriesResponse, output: str) -> None:

@@ -1,26 +1,31 @@
-"""`cognomen fetch`: be a workload, and see what the Workload API gives to this very process."""
+"""`cognomen fetch`: fetch what the Workload API gives to this process, as a workload does."""
 
+import hashlib
 import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import click
+from click.core import ParameterSource
 
-from cognomen.cli.fileset import write_set
-from cognomen.cli.hook import exec_option, run_hook
+from cognomen.cli.hook import exec_option
+from cognomen.cli.keeping import Keeper, WhenDenied
 from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
 from cognomen.cli.output import print_json, print_table, warn
 from cognomen.cli.reach import check_workload_api
-from cognomen.cli.watching import changes, heed_ctrl_c, tokens, wait_for
-from cognomen.daemon.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.cli.signals import heed_signals
+from cognomen.cli.svidfiles import Form, Forms, also_option, password_option
+from cognomen.cli.watching import Absence, changes, tokens
+from cognomen.protocol.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
 from svid.bundle import Bundle
-from svid.crl import CRL, crls_to_pem
 from svid.encoding import JSON
+from svid.errors import WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.workload import X509Context
@@ -30,38 +35,58 @@ from svid.x509svid import X509SVID
 
 __all__ = ["fetch"]
 
+_DIGEST_DIGITS = 32
+_MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what privatefile adds to the name while it writes
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
-_AUDIENCE = f"Who the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
-_HOOK_FAILED = 1
+_AUDIENCE = f"Whom the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
 
 
 def _watching(_context: click.Context, _parameter: click.Parameter, watch: bool) -> bool:
     if watch:
-        heed_ctrl_c()
+        heed_signals()
     return watch
 
 
 _watch_option = click.option(
-    "--watch", is_flag=True, callback=_watching, help="Stay, and tell each change until Ctrl-C."
+    "--watch", is_flag=True, callback=_watching, help="Keep running, and show each change until Ctrl-C or SIGTERM."
 )
 _write_option = click.option(
     "--write",
     "directory",
     type=GivenPath(),
     metavar="DIR",
-    help="Write files, all of them replaced at once.",
+    help="Write files into this directory, which nobody else may write (but see --shared-directory); all are replaced at once.",
+)
+_shared_option = click.option(
+    "--shared-directory",
+    "shared",
+    is_flag=True,
+    help="Accept a --write directory that others may write, such as a Kubernetes emptyDir, and trust them: they can replace what"
+    " readers find there.",
+)
+_when_denied_option = click.option(
+    "--when-denied",
+    type=click.Choice([str(choice) for choice in WhenDenied]),
+    default=str(WhenDenied.MARK),
+    show_default=True,
+    callback=lambda _context, _parameter, text: WhenDenied(text),
+    help="What --watch does with the files when the identity is taken away: add a file `denied`, or also remove the others.",
 )
 
 
 @click.group()
 def fetch() -> None:
-    """Be a workload: fetch what the Workload API gives to this process."""
+    """Fetch what the Workload API gives to this process, as a workload does."""
 
 
 @fetch.command()
-@click.option("--spiffe-id", help="This one of several identities, by its SPIFFE ID or path.  [default: the first]")
+@click.option("--spiffe-id", help="Which of several identities, by SPIFFE ID or path.  [default: the first]")
 @_watch_option
 @_write_option
+@also_option
+@password_option
+@_shared_option
+@_when_denied_option
 @exec_option
 @output_option
 @workload_socket_option
@@ -69,61 +94,78 @@ def x509(
     spiffe_id: str | None,
     watch: bool,
     directory: Path | None,
+    also: tuple[Form, ...],
+    password_file: Path | None,
+    shared: bool,
+    when_denied: WhenDenied,
     command: tuple[str, ...],
     output: str,
     socket: str | None,
 ) -> int:
     """Fetch X509-SVIDs.
 
-    --write makes svid.pem (the chain), svid_key.pem (mode 0600), bundle.pem and crl.pem
-    (the revocation lists of the bundle's authorities; no file where there are none) of
-    one identity; private keys are not printed. --exec runs after each change, never twice
-    at once; when it fails, --watch goes on, and without --watch the exit code is 1.
+    --write writes the files of one identity: svid.pem (the chain), svid_key.pem (mode 0600),
+    bundle.pem and crl.pem (the revocation lists of the bundle's authorities; no file if there
+    are none). --also adds the key in another form: svid_combined.pem (chain and key in one
+    file), svid.pem.key (where HAProxy looks for the key of svid.pem), or svid.p12 (PKCS #12,
+    as Java reads it). Private keys are not printed. --exec runs after each change, never twice at
+    once. If it fails, --watch continues; without --watch, the exit code is 1.
 
-    While nothing is issued to this process, --watch waits. The files stay as they are
-    then, the lists included: to a process without an identity the attestor gives neither.
+    --watch waits while this process has no identity, or while the attestor does not answer.
+    If it cannot write, as on a full disk, it keeps the old files and tries again. When the
+    identity is taken away, it adds a file `denied` with the time and the reason or, with
+    --when-denied remove, leaves only that file. `denied` disappears when there is an identity
+    again.
 
     \b
     Examples:
       cognomen fetch x509 --watch --write /run/web/identity
-      cognomen fetch x509 --watch --write /run/db/identity --exec "pg_ctl reload -D /var/lib/db"
+      cognomen fetch x509 --watch --write /run/db/identity \\
+        --exec "pg_ctl reload -D /var/lib/db"
+      cognomen fetch x509 --watch --write /identity --shared-directory
+      cognomen fetch x509 --write /run/app/identity --also pkcs12 \\
+        --password-file /etc/app/password
     """  # noqa: D301 - \b is click's mark
+    if directory is None and (also or password_file is not None):
+        raise click.UsageError("--also and --password-file need --write")
+    forms = Forms.asked(also, password_file)
+    keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
+    shown, held = list[dict[str, JSON]](), None
     with closing(
-        _x509_contexts(workload_address(socket), watch=watch)
-    ) as contexts:  # so that Ctrl-C ends its thread wherever it comes
-        is_well, shown = True, list[dict[str, JSON]]()
-        for number, context in enumerate(contexts):
+        _x509_contexts(workload_address(socket), keeper, watch=watch)
+    ) as contexts:  # so that Ctrl-C always ends its thread
+        for context in contexts:
+            if isinstance(context, WorkloadAPIError):
+                keeper.deny(str(context))
+                continue
             try:
                 svids = _chosen(context.svids, spiffe_id)
             except Refused as e:
-                if not number:
+                if not watch:
                     raise
-                warn(f"{e.detail}; waiting for it")  # one that was revoked is followed by another
+                if not keeper.is_due():
+                    warn(f"{e.detail}; waiting for it")  # after a revocation there may be another
+                keeper.deny(e.detail, None if held is None else forms.of(held, context))
                 continue
-            if directory is not None:
-                bundle = context.bundles[svids[0].spiffe_id.trust_domain]
-                write_set(
-                    directory,
-                    private={"svid_key.pem": svids[0].key_pem()},
-                    public={
-                        "svid.pem": svids[0].chain_pem(),
-                        "bundle.pem": bundle.to_pem(),
-                        **_crl_file(context.crls, bundle),
-                    },
-                )
+            held = svids[0]
             documents = [_x509_document(one, context) for one in svids]
-            if documents != shown:  # else it is the revocation lists that changed
-                _print_svids(documents, ("serial", "not_before", "not_after"), output)
-                shown = documents
-            is_well = run_hook(command, directory)
-        return _code(is_well)
+            is_new, shown = documents != shown, documents  # if it is not new, only the revocation lists changed
+
+            def show(documents: list[dict[str, JSON]] = documents, *, is_new: bool = is_new) -> None:
+                if is_new:
+                    _print_svids(documents, ("serial", "not_before", "not_after"), output)
+
+            keeper.keep(forms.of(held, context), show, until=held.not_after)
+    return keeper.code()
 
 
 @fetch.command()
 @click.option("--audience", "audiences", multiple=True, required=True, help=_AUDIENCE)
-@click.option("--spiffe-id", help="The token of this identity only, by its SPIFFE ID or path.")
+@click.option("--spiffe-id", help="Only the token of this identity, by SPIFFE ID or path.")
 @_watch_option
 @_write_option
+@_shared_option
+@_when_denied_option
 @exec_option
 @output_option
 @workload_socket_option
@@ -132,134 +174,185 @@ def jwt(
     spiffe_id: str | None,
     watch: bool,
     directory: Path | None,
+    shared: bool,
+    when_denied: WhenDenied,
     command: tuple[str, ...],
     output: str,
     socket: str | None,
 ) -> int:
     """Fetch JWT-SVIDs.
 
-    --write makes jwt_svid.token (mode 0600) of the first identity; --watch fetches again
-    at half of its life, and --exec runs after each time.
+    --write writes jwt_svid.token (mode 0600) for the first identity. --watch fetches a new
+    token at half of its life, and --exec runs each time.
 
     \b
     Example:
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid'
     """  # noqa: D301 - \b is click's mark
     wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
+    keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
     with WorkloadAPIClient(_checked(workload_address(socket), watch=watch)) as client:
 
         def found() -> Sequence[JWTSVID]:
-            return _chosen(client.fetch_jwt_svids(audiences, spiffe_id=wanted), spiffe_id)
+            tokens_now = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
+            try:
+                return _chosen(tokens_now, spiffe_id)
+            except Refused as e:
+                if not watch:
+                    raise
+                raise WorkloadAPIError(e.detail, code="PERMISSION_DENIED") from e
 
-        is_well = True
-        for svids in tokens(found) if watch else [found()]:
-            if directory is not None:
-                write_set(directory, private={"jwt_svid.token": svids[0].token.encode()}, public={})
-            _print_svids([_jwt_document(one) for one in svids], ("audiences", "expires_at", "svid"), output)
-            is_well = run_hook(command, directory)
-        return _code(is_well)
+        for svids in tokens(found, is_due=keeper.is_due) if watch else [found()]:
+            if isinstance(svids, WorkloadAPIError):
+                keeper.deny(str(svids))
+                continue
+            documents = [_jwt_document(one) for one in svids]
+            keeper.keep(
+                ({"jwt_svid.token": svids[0].token.encode()}, {}),
+                partial(_print_svids, documents, ("audiences", "expires_at", "svid"), output),
+            )
+        return keeper.code()
 
 
 @fetch.command()
 @_watch_option
 @_write_option
+@_shared_option
 @exec_option
 @output_option
 @workload_socket_option
-def bundles(watch: bool, directory: Path | None, command: tuple[str, ...], output: str, socket: str | None) -> int:
-    """Fetch trust bundles, of this trust domain and of those it federates with.
+def bundles(
+    watch: bool, directory: Path | None, shared: bool, command: tuple[str, ...], output: str, socket: str | None
+) -> int:
+    """Fetch the trust bundles of this trust domain and of those it federates with.
 
-    --write makes NAME.pem (X.509 authorities) and NAME.json (SPIFFE bundle) of each trust
-    domain. --exec runs after each change.
+    --write writes NAME.pem (X.509 authorities) and NAME.json (SPIFFE bundle) for each trust
+    domain. A name over 232 bytes becomes its first 199 bytes, ~, and half of its SHA-256.
+    --exec runs after each change.
 
     \b
     Example:
       cognomen fetch bundles --output json | jq '.bundles["example.org"]'
     """  # noqa: D301 - \b is click's mark
+    keeper = _keeper(directory, command, shared=shared, watch=watch)
     with closing(
-        _bundle_sets(workload_address(socket), watch=watch)
-    ) as sets:  # so that Ctrl-C ends its thread wherever it comes
-        is_well = True
+        _bundle_sets(workload_address(socket), keeper, watch=watch)
+    ) as sets:  # so that Ctrl-C always ends its thread
         for found in sets:
-            if directory is not None:
-                pem = {f"{name}.pem": one.to_pem() for name, one in found.items()}
-                write_set(
-                    directory,
-                    private={},
-                    public={**pem, **{f"{name}.json": one.to_jwks() for name, one in found.items()}},
-                )
-            if output == "json":
-                print_json({"bundles": {name.name: json.loads(one.to_jwks()) for name, one in found.items()}})
-            else:
-                columns = ("trust_domain", "x509_authorities", "jwt_authorities")
-                print_table(
-                    columns,
-                    [[name.name, len(one.x509_authorities), len(one.jwt_authorities)] for name, one in found.items()],
-                )
-            is_well = run_hook(command, directory)
-        return _code(is_well)
+            pem = {f"{_file_name(name)}.pem": one.to_pem() for name, one in found.items()}
+            files = pem | {f"{_file_name(name)}.json": one.to_jwks() for name, one in found.items()}
+            keeper.keep(({}, files), partial(_print_bundles, found, output))
+    return keeper.code()
 
 
-def _crl_file(crls: Sequence[CRL], bundle: Bundle) -> dict[str, bytes]:
-    """The lists of the bundle's authorities; a reader refuses an empty file, so that there is none where nothing goes in."""
-    own = [crl.der for crl in crls if any(map(crl.is_of, bundle.x509_authorities))]
-    return {"crl.pem": crls_to_pem(own)} if own else {}
+def _keeper(
+    directory: Path | None,
+    command: tuple[str, ...],
+    *,
+    shared: bool,
+    watch: bool,
+    when_denied: WhenDenied = WhenDenied.MARK,
+) -> Keeper:
+    """Make the keeper of the files; refuses a directory that cannot be written before we ask the Workload API for anything."""
+    if shared and directory is None:
+        raise click.UsageError("--shared-directory needs --write")
+    given = click.get_current_context().get_parameter_source("when_denied")
+    if given is ParameterSource.COMMANDLINE and not (watch and directory is not None):
+        found = "no --watch" if directory is not None else "no --write" if watch else "neither"
+        raise click.UsageError(f"--when-denied: expected --watch and --write, found {found}")
+    keeper = Keeper(directory, command, watch=watch, shared=shared, when_denied=when_denied)
+    keeper.check()
+    return keeper
 
 
-def _code(is_well: bool) -> int:
-    """The exit code: the last command that was run by --exec has a say."""
-    return 0 if is_well else _HOOK_FAILED
+def _file_name(name: TrustDomain) -> str:
+    """The stem of its files: the name or, if it is too long for a file system, a name that no trust domain can have."""
+    if len(name.name) <= _MOST_NAME_BYTES:
+        return name.name
+    digest = hashlib.sha256(name.name.encode()).hexdigest()[:_DIGEST_DIGITS]
+    return f"{name.name[: _MOST_NAME_BYTES - 1 - _DIGEST_DIGITS]}~{digest}"
+
+
+def _print_bundles(found: Mapping[TrustDomain, Bundle], output: str) -> None:
+    if output == "json":
+        print_json({"bundles": {name.name: json.loads(one.to_jwks()) for name, one in found.items()}})
+        return
+    columns = ("trust_domain", "x509_authorities", "jwt_authorities")
+    print_table(
+        columns, [[name.name, len(one.x509_authorities), len(one.jwt_authorities)] for name, one in found.items()]
+    )
 
 
 def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
-    """Those that were asked for, by SPIFFE ID or path."""
+    """The requested ones, by SPIFFE ID or path."""
     chosen = [one for one in svids if spiffe_id is None or spiffe_id in {str(one.spiffe_id), one.spiffe_id.path}]
     if not chosen:
         held = ", ".join(str(one.spiffe_id) for one in svids)
         raise Refused(
             Kind.NOT_FOUND,
             f"--spiffe-id: expected one of {held}, found {spiffe_id!r}",
-            hint="cognomen why says what the others lack; a revocation may block one: cognomen revoke list",
+            hint="cognomen why says what this process lacks for others; a revocation may block one: cognomen revoke list",
         )
     return chosen
 
 
-def _x509_contexts(address: str | None, *, watch: bool) -> Generator[X509Context, None, None]:
-    """The answer of now, and with `watch` each one after it."""
+def _x509_contexts(
+    address: str | None, keeper: Keeper, *, watch: bool
+) -> Generator[X509Context | WorkloadAPIError, None, None]:
+    """The current answer and, with `watch`, each one after it."""
     if not watch:
         with WorkloadAPIClient(check_workload_api(address)) as client:
             yield client.fetch_x509_context()
         return
-    wait_for(address)
+    absence = _absence(address)
+
+    def at_rest() -> None:
+        absence.look()
+        keeper.look()
+
     with X509Source(address, timeout=None) as source:
-        for (context,) in changes(lambda: (source.context,), source.subscribe):
-            yield context
+        for found in changes(lambda: (source.context,), source.subscribe, is_due=keeper.is_due, at_rest=at_rest):
+            yield found if isinstance(found, WorkloadAPIError) else found[0]
 
 
-def _bundle_sets(address: str | None, *, watch: bool) -> Generator[Mapping[TrustDomain, Bundle], None, None]:
+def _bundle_sets(
+    address: str | None, keeper: Keeper, *, watch: bool
+) -> Generator[Mapping[TrustDomain, Bundle], None, None]:
     if not watch:
         with WorkloadAPIClient(check_workload_api(address)) as client:
             yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
         return
-    wait_for(address)
+    absence = _absence(address)
     with X509Source(address, timeout=None) as x509_source, JWTSource(address, timeout=None) as jwt_source:
-        subscribes = x509_source.subscribe, jwt_source.subscribe
-        for x509_bundles, jwt_bundles in changes(lambda: (x509_source.bundles, jwt_source.bundles), *subscribes):
-            yield _joined(x509_bundles, jwt_bundles)
+        for found in changes(
+            lambda: (x509_source.bundles, jwt_source.bundles),
+            x509_source.subscribe,
+            jwt_source.subscribe,
+            is_due=keeper.is_due,
+            at_rest=absence.look,
+        ):
+            if not isinstance(found, WorkloadAPIError):  # what was trusted stays
+                yield _joined(*found)
+
+
+def _absence(address: str | None) -> Absence:
+    absence = Absence(address)
+    absence.tell()
+    return absence
 
 
 def _checked(address: str | None, *, watch: bool) -> str | None:
-    """The address, tried; who watches is only told where nobody is there yet."""
+    """Check the address, and return it; with `watch`, only warn if nobody listens there yet."""
     if not watch:
         return check_workload_api(address)
-    wait_for(address)
+    _absence(address)
     return address
 
 
 def _joined(
     x509_bundles: Mapping[TrustDomain, Bundle], jwt_bundles: Mapping[TrustDomain, Bundle]
 ) -> dict[TrustDomain, Bundle]:
-    """One bundle for each trust domain, of what the two calls say about it."""
+    """One bundle for each trust domain, merged from the answers of the two calls."""
     joined = dict(jwt_bundles)
     for name, one in x509_bundles.items():
         jwt_authorities = jwt_bundles[name].jwt_authorities if name in jwt_bundles else {}

@@ -1,79 +1,245 @@
-"""Files that belong together, replaced together: a reader that follows one directory never meets a new key beside an old certificate."""
+"""Files that are replaced together: a reader that follows one directory never finds a new key beside an old certificate.
+
+A reader that opens the files by their own names, one after the other, may open some before a change and others after it. The command that
+runs after each change (`hook`) can make it read them again.
+
+In a shared directory, others can replace every name at any moment, and so decide what readers find there. They cannot make us write, change
+or remove anything elsewhere: we follow no link, and make and remove files only in a directory of our own, by its descriptor.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
 import secrets
-import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import write_private
+from cognomen.process.ownpath import listed, own_directory, sync
+from cognomen.process.privatefile import replace_file
+from cognomen.protocol.errors import Kind, Refused
 
-__all__ = ["write_set"]
+__all__ = ["add_to_set", "check_set", "write_set"]
 
-_CURRENT = "..data"
+_CURRENT, _LOCK = "..data", "..lock"
 _GENERATION = re.compile(r"\.\.[0-9a-f]{16}")
+_HALF_MADE = re.compile(r"\.\.[0-9a-f]{16}\.link")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write_set(directory: Path, private: Mapping[str, bytes], public: Mapping[str, bytes]) -> None:
+def check_set(directory: Path, *, shared: bool = False) -> None:
+    """Check that a set of files can be written there, before we ask anybody for its contents; makes the directory.
+
+    Raises:
+        Refused: as write_set.
+    """
+    with _one_writer(directory, shared=shared):
+        pass
+
+
+def write_set(
+    directory: Path, private: Mapping[str, bytes], public: Mapping[str, bytes], *, shared: bool = False
+) -> None:
     """Replace a set of files; the private ones have mode 0600, the public ones 0644.
 
     Shape: each file is a link into `..data`, which is a link to the directory of this generation; renaming that one link replaces
         the set, as Kubernetes does with secrets.
 
+    Args:
+        shared: others may write the directory, and are trusted not to replace what readers find there.
+
     Raises:
-        Refused: UNAVAILABLE when they cannot be written; what stood there before still does.
+        Refused: INVALID when somebody else may write the directory or one above; UNAVAILABLE when the files cannot be written. The
+            old files then stay.
     """
-    generation = directory / f"..{secrets.token_hex(8)}"
+    with _one_writer(directory, shared=shared) as here:
+        generation, inside = _new_generation(here)
+        try:
+            for files, mode in ((private, 0o600), (public, 0o644)):
+                for name, data in files.items():
+                    replace_file(inside, name, data, mode=mode)
+            os.fsync(inside)
+        finally:
+            os.close(inside)
+        sync(here)  # so that after a crash the link still leads to complete files
+        _link(here, _CURRENT, generation)
+        _link_files(here, [*private, *public])
+
+
+def add_to_set(directory: Path, name: str, data: bytes, *, shared: bool = False) -> None:
+    """Add one public file, mode 0644, to the current set, or replace it there; the next set will not have it.
+
+    Raises:
+        Refused: as write_set.
+    """
+    with _one_writer(directory, shared=shared) as here:
+        inside = _current(here)
+        if inside is None:
+            generation, inside = _new_generation(here)
+            _link(here, _CURRENT, generation)
+        try:
+            replace_file(inside, name, data, mode=0o644)
+            os.fsync(inside)
+        finally:
+            os.close(inside)
+        _link_files(here, [name])
+
+
+@contextlib.contextmanager
+def _one_writer(directory: Path, *, shared: bool) -> Iterator[int]:
+    """Let one writer in at a time; before and after, remove what is not in the current set: the last set, and leftovers of a failure.
+
+    The lock is a file that nobody else can open, so nobody else can hold it.
+    """
     try:
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _one_writer(directory):
-            generation.mkdir(mode=0o755)
-            for name, data in {**private, **public}.items():
-                write_private(generation / name, data)
-            for name in public:
-                (generation / name).chmod(0o644)
-            _link(directory / _CURRENT, generation.name)
-            for name in (*private, *public):
-                if _target(directory / name) != f"{_CURRENT}/{name}":
-                    _link(directory / name, f"{_CURRENT}/{name}")
+        with contextlib.ExitStack() as leaving:
+            here = leaving.enter_context(_opened(directory, shared=shared))
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            held = os.open(_LOCK, flags, 0o600, dir_fd=here)
+            leaving.callback(os.close, held)
+            if shared:
+                _check_lock(directory, os.fstat(held))
+            fcntl.flock(held, fcntl.LOCK_EX)
+            leaving.callback(_sweep, here)
+            _sweep(here)  # makes room on a full disk
+            yield here
+            sync(here)
     except OSError as e:
         raise Refused(
             Kind.UNAVAILABLE,
             f"directory {directory}: {(e.strerror or str(e)).lower()}",
-            hint="name a directory that you may write",
+            hint="name a directory that you can write, on a disk with free space",
         ) from e
 
 
 @contextlib.contextmanager
-def _one_writer(directory: Path) -> Iterator[None]:
-    """Let one writer in at a time; after it, remove what is not of the current generation: of the one before, or left by a failure."""
+def _opened(directory: Path, *, shared: bool) -> Iterator[int]:
     with contextlib.ExitStack() as leaving:
-        held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        leaving.callback(os.close, held)
-        fcntl.flock(held, fcntl.LOCK_EX)
-        leaving.callback(_sweep, directory)
-        yield
+        try:
+            here = leaving.enter_context(own_directory(directory, make=True, unsafe_open=shared))
+        except Refused as e:
+            if shared or not _could_be_shared(directory):
+                raise
+            hint = f"{e.hint}; or, if you trust everybody who can write this one, add --shared-directory"
+            raise Refused(e.kind, e.detail, hint=hint) from e
+        yield here
 
 
-def _sweep(directory: Path) -> None:
-    current = _target(directory / _CURRENT)
-    for path in directory.iterdir():
-        if _GENERATION.fullmatch(path.name) and path.name != current:
-            shutil.rmtree(path, ignore_errors=True)
-        elif (_target(path) or "").startswith(f"{_CURRENT}/") and not path.exists():
-            path.unlink(missing_ok=True)
+def _could_be_shared(directory: Path) -> bool:
+    """Whether the only fault is that others may write the directory, and we cannot change its mode, as in a Kubernetes volume."""
+    try:
+        with own_directory(directory, unsafe_open=True) as here:
+            found = os.fstat(here)
+    except (OSError, Refused):
+        return False
+    return found.st_uid != os.geteuid() and not found.st_mode & stat.S_ISVTX
 
 
-def _target(path: Path) -> str | None:
-    return str(path.readlink()) if path.is_symlink() else None
+def _check_lock(directory: Path, found: os.stat_result) -> None:
+    """Refuse a lock that somebody else can hold."""
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not _is_ours(found):
+        raise Refused(
+            Kind.INVALID,
+            f"file {directory / _LOCK}: expected one of uid {os.geteuid()} alone, found one of uid {found.st_uid}",
+            hint="only one user may write a directory; if no other does, remove that file",
+        )
 
 
-def _link(path: Path, target: str) -> None:
-    """Make a link, or replace whatever stands there by it, in one step."""
-    temporary = path.with_name(f"..{secrets.token_hex(8)}.link")
-    temporary.symlink_to(target)
-    temporary.replace(path)
+def _is_ours(found: os.stat_result) -> bool:
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _new_generation(here: int) -> tuple[str, int]:
+    """Make the directory of a generation, and open it.
+
+    Raises:
+        OSError: somebody has put another directory in its place.
+    """
+    generation = f"..{secrets.token_hex(8)}"
+    os.mkdir(generation, 0o755, dir_fd=here)
+    inside = _open_ours(here, generation)
+    if listed(inside):
+        os.close(inside)
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+    return generation, inside
+
+
+def _current(here: int) -> int | None:
+    """Open the directory of the current generation; None if we did not make it."""
+    generation = _target(here, _CURRENT) or ""
+    if not _GENERATION.fullmatch(generation):
+        return None
+    try:
+        return _open_ours(here, generation)
+    except OSError:
+        return None
+
+
+def _open_ours(here: int, generation: str) -> int:
+    """Open a directory that is ours: nobody else can put anything into it, or move it.
+
+    Raises:
+        OSError: it is not such a directory.
+    """
+    inside = os.open(generation, _DIRECTORY, dir_fd=here)
+    if not _is_ours(os.fstat(inside)):
+        os.close(inside)
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    return inside
+
+
+def _sweep(here: int) -> None:
+    current = _target(here, _CURRENT)
+    for name in listed(here):
+        target = _target(here, name)
+        if _GENERATION.fullmatch(name) and name != current:
+            _remove(here, name)
+        elif _HALF_MADE.fullmatch(name) or (target == f"{_CURRENT}/{name}" and not _is_there(here, target)):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=here)
+
+
+def _remove(here: int, generation: str) -> None:
+    """Remove the files of a generation, and its directory; it contains no directories."""
+    with contextlib.suppress(OSError):
+        inside = _open_ours(here, generation)
+        try:
+            for name in listed(inside):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=inside)
+        finally:
+            os.close(inside)
+        os.rmdir(generation, dir_fd=here)
+
+
+def _is_there(here: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=here)
+    except OSError as e:
+        if e.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            raise
+        return False
+    return True
+
+
+def _target(here: int, name: str) -> str | None:
+    """Where a link leads; None if there is no link of that name."""
+    try:
+        return os.readlink(name, dir_fd=here)
+    except OSError:
+        return None
+
+
+def _link_files(here: int, names: list[str]) -> None:
+    for name in names:
+        if _target(here, name) != f"{_CURRENT}/{name}":
+            _link(here, name, f"{_CURRENT}/{name}")
+
+
+def _link(here: int, name: str, target: str) -> None:
+    """Make a link, or replace what is there with it, in one step."""
+    temporary = f"..{secrets.token_hex(8)}.link"
+    os.symlink(target, temporary, dir_fd=here)
+    os.replace(temporary, name, src_dir_fd=here, dst_dir_fd=here)

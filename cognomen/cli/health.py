@@ -1,10 +1,10 @@
-"""Ask a daemon of ours over its Unix socket whether it serves, for supervisors and probes."""
+"""Ask one of our daemons over its Unix socket whether it is serving, for supervisors and probes."""
 
 import click
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from cognomen.cli.admin import refused
+from cognomen.cli.asking import refused
 
 __all__ = ["tell_health"]
 
@@ -13,13 +13,13 @@ _NOT_SERVING = 1
 
 
 def tell_health(target: str) -> int:
-    """Print whether it serves; the exit code of the command.
+    """Print whether it is serving; returns the exit code of the command.
 
     Args:
-        target: as gRPC names it, such as unix:/run/cognomen/api.sock.
+        target: in gRPC's notation, such as unix:/run/cognomen/api.sock.
 
     Raises:
-        Refused: UNAVAILABLE when nobody answers in time.
+        Refused: UNAVAILABLE when it does not answer in time.
     """
     options = (("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0), ("grpc.default_authority", "localhost"))
     with grpc.insecure_channel(target, options=options) as channel:

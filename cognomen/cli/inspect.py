@@ -1,39 +1,29 @@
-"""The command's side of what an attestor tells about itself, over its workload socket."""
+"""The client of the service Inspect, in which an attestor describes itself over its workload socket."""
 
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
-from google.protobuf.message import Message
 
-from cognomen.cli.admin import refused
+from cognomen.cli.asking import Asking
 from cognomen.cli.options import workload_address
 from cognomen.cli.reach import check_workload_api
-from cognomen.wire.admin import document_from_message
-from svid.encoding import JSON
+from cognomen.wire.pb.inspect_rpc import InspectClient
 from svid.workloadapi.address import endpoint_target
 
-__all__ = ["inspect"]
+__all__ = ["inspecting"]
 
 _SECONDS = 10.0
+_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0), ("grpc.default_authority", "localhost"))
 
-_Answer = TypeVar("_Answer", bound=Message)
 
-
-def inspect(method: str, request: Message, answer: type[_Answer], socket: str) -> dict[str, JSON]:
-    """Call one method of cognomen.attestor.v1.Inspect; its answer as a document.
+@contextmanager
+def inspecting(socket: str) -> Iterator[InspectClient]:
+    """Connect to an attestor's workload socket; each call raises the attestor's refusal.
 
     Raises:
-        Refused: as the attestor refuses; UNAVAILABLE when nobody is there.
+        Refused: UNAVAILABLE when no attestor listens there.
     """
     target = endpoint_target(check_workload_api(workload_address(socket)))
-    options = (("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0), ("grpc.default_authority", "localhost"))
-    with grpc.insecure_channel(target, options=options) as channel:
-        ask: grpc.UnaryUnaryMultiCallable[Message, _Answer] = channel.unary_unary(
-            f"/cognomen.attestor.v1.Inspect/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=answer.FromString,
-        )
-        try:
-            return document_from_message(ask(request, timeout=_SECONDS))
-        except grpc.RpcError as e:
-            raise refused(e, "attestor") from e
+    with grpc.insecure_channel(target, options=_OPTIONS) as channel:
+        yield InspectClient(Asking(channel, "attestor", lambda _: _SECONDS))

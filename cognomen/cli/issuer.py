@@ -1,4 +1,4 @@
-"""`cognomen issuer`: run the issuer, and what concerns it as a whole."""
+"""`cognomen issuer`: run the issuer, check it, back it up and restore it."""
 
 import os
 from datetime import UTC
@@ -10,11 +10,12 @@ import click
 import msgspec
 
 from cognomen.cli.admin import check_admin_socket, connect
-from cognomen.cli.options import GivenPath, admin_socket_option, output_option
+from cognomen.cli.options import GivenPath, admin_socket_option, comment_option, output_option
 from cognomen.cli.output import print_document, print_json
-from cognomen.cli.running import announce, check_socket_path, config_options, print_config, run
+from cognomen.cli.running import announce, check_socket_path, config_options, print_config, run, warn_of_relative_paths
 from cognomen.daemon.config import load
 from cognomen.wire.admin import moment_to_text
+from cognomen.wire.pb import admin_pb2 as pb
 from issuer.config import IssuerConfig
 from svid.clock import SystemClock
 from svid.encoding import JSON
@@ -29,49 +30,53 @@ _TELL_SECONDS = 2.0
 _HELPS = {
     "trust_domain": "The trust domain's name, such as example.org.",
     "state_dir": "The database and the keys; mode 0700.",
-    "admin_socket": "Where the command reaches the issuer.",
+    "admin_socket": "The socket on which `cognomen` reaches the issuer.",
     "node_address": "HOST:PORT for nodes that have joined.",
-    "join_address": "HOST:PORT for nodes that join.",
-    "advertised_node_address": "What an invite says instead of --node-address.",
-    "advertised_join_address": "What an invite says instead of --join-address.",
-    "key_manager": "disk, or memory: new authorities at every start.",
-    "x509_svid_ttl": "Where an entry says nothing else; at most 1d.",
-    "jwt_svid_ttl": "Where an entry says nothing else; at most 1d.",
-    "node_svid_ttl": "How long an attestor stays known without renewal.",
-    "issuer_svid_ttl": "Of the issuer's own certificate.",
-    "return_window": "After its SVID's end, a node may return; 0s: never.",
-    "invite_ttl": "Where an invite's maker asks for nothing else.",
-    "on_clone": "A node's replaced SVID is shown again: alarm, or ban the node.",
-    "authority_lifetime": "Of an X.509 or JWT authority.",
+    "join_address": "HOST:PORT for nodes that have yet to join.",
+    "advertised_node_address": "What an invite names instead of --node-address.",
+    "advertised_join_address": "What an invite names instead of --join-address.",
+    "datastore": "sqlite, or memory (a new trust domain at every start).",
+    "key_manager": "disk, memory (only with --datastore memory), or a plugin.",
+    "node_attestors": "How nodes prove themselves: names, comma-separated.",
+    "upstream_authority": "The CA that certifies our authorities.",
+    "x509_svid_ttl": "Lifetime of an X509-SVID, unless its entry sets it; at most 1d.",
+    "jwt_svid_ttl": "Lifetime of a JWT-SVID, unless its entry sets it; at most 1d.",
+    "node_svid_ttl": "Lifetime of a node's SVID, which its attestor renews.",
+    "issuer_svid_ttl": "Lifetime of the issuer's own certificate.",
+    "return_window": "How long after its SVID expired a node may return; 0s: never.",
+    "invite_ttl": "Lifetime of an invite, unless `node invite --ttl` sets it.",
+    "on_clone": "If a node's replaced SVID is used again: alarm, or ban the node.",
+    "authority_lifetime": "Lifetime of an X.509 or JWT authority.",
     "audit_checkpoint_interval": "How often the audit chain is signed.",
-    "audit_checkpoint_file": "Signed checkpoints are added here, too.",
-    "audit_checkpoint_syslog": "Signed checkpoints to the system's log, too.",
+    "audit_checkpoint_file": "Also append signed checkpoints to this file.",
+    "audit_checkpoint_syslog": "Also write signed checkpoints to the system log.",
     "authority_spread": "How long an authority is published before it signs.",
-    "disk_reserve_mib": "Kept for removing entries and nodes on a full disk.",
-    "entry_svids_per_second": "Minted for an entry on one node, in the long run.",
-    "entry_svids_burst": "Minted for it at once, after a rest.",
-    "node_svids_per_second": "Minted for all entries of a node.",
-    "node_svids_burst": "Minted for them at once, after a rest.",
-    "health_address": "HOST:PORT of loopback for /live, /ready and /metrics.  [default: nowhere]",
+    "disk_reserve_mib": "Space kept for removing entries and nodes on a full disk.",
+    "entry_svids_per_second": "SVIDs for an entry on one node, in the long run.",
+    "entry_svids_burst": "SVIDs for an entry on one node, in one burst.",
+    "node_svids_per_second": "SVIDs for all entries of a node, in the long run.",
+    "node_svids_burst": "SVIDs for all entries of a node, in one burst.",
+    "health_address": "HOST:PORT on loopback for /live, /ready and /metrics.  [default: none]",
 }
 
 
 @click.group()
 def issuer() -> None:
-    """The issuer: decides, signs, remembers, feeds the attestors."""
+    """The issuer decides who gets which identity, signs SVIDs, and records both."""
 
 
 @issuer.command("run", params=config_options(IssuerConfig, _HELPS, {"state_dir": "--state"}))
 def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
     """Run the issuer until SIGTERM or Ctrl-C.
 
-    Every key of the TOML file is a flag, too. When the issuer is ready, it prints
-    COGNOMEN_ADMIN_SOCKET=PATH; it logs to standard error, JSON lines where that is no
+    Each key of the TOML file is also a flag. When the issuer is ready, it prints
+    COGNOMEN_ADMIN_SOCKET=PATH. It logs to standard error, in JSON lines unless that is a
     terminal.
 
     \b
     Example:
-      cognomen issuer run --trust-domain example.org --state ~/issuer --admin-socket ~/issuer/admin/api.sock
+      cognomen issuer run --trust-domain example.org --state ~/issuer \\
+        --admin-socket ~/issuer/admin/api.sock
     """  # noqa: D301 - \b is click's mark
     loaded = load(config, IssuerConfig, flags)
     socket = check_socket_path(loaded.admin_socket)
@@ -90,7 +95,10 @@ def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
 @issuer.command(params=config_options(IssuerConfig, _HELPS, {"state_dir": "--state"}))
 @output_option
 def check(config: Path | None, log_level: str, output: str, **flags: object) -> None:
-    """Check a configuration without starting anything, and show what it comes to.
+    """Check a configuration without starting anything, and show the result.
+
+    The names in node_address and join_address are looked up, as the issuer will do when it
+    starts. Whether their ports are free is not checked.
 
     \b
     Example:
@@ -99,15 +107,22 @@ def check(config: Path | None, log_level: str, output: str, **flags: object) -> 
     del log_level
     loaded = load(config, IssuerConfig, flags)
     check_socket_path(loaded.admin_socket)
+
+    from issuer.adapters import make_adapters  # noqa: PLC0415 - loads each adapter that the configuration names
+    from issuer.api.front import check_names  # noqa: PLC0415 - loads gRPC
+
+    check_names({"node_address": loaded.node_address, "join_address": loaded.join_address})
+    make_adapters(loaded, SystemClock())
+    warn_of_relative_paths(loaded)
     print_config(loaded, output)
 
 
 @issuer.command()
 @admin_socket_option
 def healthcheck(socket: Path) -> int:
-    """Say whether the issuer serves.
+    """Say whether the issuer is serving.
 
-    Exit code 0 when it does, 1 when not, 3 when nobody answers.
+    Exit code 0 if it is, 1 if not, 3 if it does not answer.
 
     \b
     Example:
@@ -120,24 +135,25 @@ def healthcheck(socket: Path) -> int:
 
 
 @issuer.command()
+@comment_option
 @admin_socket_option
-def confirm_clock(socket: Path) -> None:
-    """Say that the issuer's clock is right, although it jumped.
+def confirm_clock(comment: str, socket: Path) -> None:
+    """Confirm that the issuer's clock is right after a jump.
 
-    Until then, but for a day at most, nothing is retired or pruned because its time seems
-    to have come; cognomen status says until when.
+    Until you confirm it, but for a day at most, nothing is retired or pruned because its time
+    seems to have come. cognomen status says until when.
 
     \b
     Example:
       cognomen issuer confirm-clock
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        now = admin.confirm_clock().now.ToDatetime(tzinfo=UTC)
+        now = admin.confirm_clock(pb.ConfirmClockRequest(comment=comment)).now.ToDatetime(tzinfo=UTC)
     click.echo(f"the clock is trusted: {moment_to_text(now)}")
 
 
 def _teller() -> "Progress":
-    """Tell on standard error how far a backup is, every few seconds that it takes."""
+    """Report on standard error how far a backup is, every few seconds."""
     clock = SystemClock()
     told = clock.monotonic()
 
@@ -166,12 +182,14 @@ _state_option = click.option(
 def backup(file: Path, state: Path, output: str) -> None:
     """Write a backup of database and keys to a new file, mode 0600.
 
-    Whether the issuer runs or not; as its user. The file holds the private keys of the
-    authorities: whoever has it can sign for the trust domain.
+    Run it as the issuer's user; the issuer may be running. The copy is read completely before
+    it is packed, so that a damaged database never becomes a backup. The file holds the
+    private keys of the authorities: anyone who has it can sign for the trust domain.
 
     \b
-    Example:
-      cognomen issuer backup /backup/issuer.tar --state /var/lib/cognomen/issuer
+    Example, with the date in the name because the file must be a new one:
+      cognomen issuer backup /backup/issuer-$(date +%F).tar \\
+        --state /var/lib/cognomen/issuer
     """  # noqa: D301 - \b is click's mark
     from issuer.backup import back_up  # noqa: PLC0415 - loads the datastore
 
@@ -185,10 +203,12 @@ def backup(file: Path, state: Path, output: str) -> None:
 def restore(file: Path, state: Path, output: str) -> None:
     """Restore a backup into a state directory that has no database.
 
-    For an issuer that does not run. Every attestor takes a snapshot then, all invites are
-    void, and new authorities take over after the usual waits. What was created after the
-    backup is lost; nodes that joined after it must be invited again. What was revoked after
-    it is forgotten: the command says how to end all that was signed before.
+    Stop the issuer first. If a restore is interrupted, run the same command again.
+
+    After a restore, every attestor takes a new snapshot, all invites are void, and new
+    authorities take over after the usual waits. What was created after the backup is lost,
+    and nodes that joined after it must be invited again. Revocations made after it are
+    forgotten: the command says how to revoke all that was signed before.
 
     \b
     Example:
@@ -200,16 +220,16 @@ def restore(file: Path, state: Path, output: str) -> None:
     _print_backup(found, output, file)
     if forgotten is not None:
         click.echo(f"warning: {forgotten.reason}; so are blocks, bans, taints and deletions", err=True)
-        click.echo("say them again; or end all that was signed before, once the issuer runs:", err=True)
+        click.echo("repeat them; or, once the issuer runs, revoke all that was signed before:", err=True)
         for command in forgotten.remedy:
             click.echo(f"  {command}", err=True)
         click.echo(
-            "wait for every node before: one that is away then needs an invite, and taint refuses without --now",
+            "first wait for every node: a node that is away will need an invite, and taint refuses without --force",
             err=True,
         )
         click.echo(
-            "if no node comes back, they dropped the authority that signs in this backup; let one that they know sign:"
-            " cognomen authority activate KEY_ID, of an old one in: cognomen authority list",
+            "if no node comes back, the nodes have dropped the authority that signs in this backup; activate one that they"
+            " know: cognomen authority activate KEY_ID, with an old one from cognomen authority list",
             err=True,
         )
 
@@ -219,9 +239,9 @@ def restore(file: Path, state: Path, output: str) -> None:
 def forget_authorities(state: Path) -> None:
     """Retire the authorities whose keys are lost for good, so that the issuer can start.
 
-    For an issuer that does not run. When it starts, it makes new authorities, which no node
-    knows: every node has to be invited again, and what was signed before is accepted only
-    by whoever still has the old bundle.
+    Stop the issuer first. When it starts again, it makes new authorities, which no node
+    knows: every node needs a new invite, and only those who still have the old bundle accept
+    what was signed before.
 
     \b
     Example:

@@ -1,6 +1,6 @@
-"""`cognomen`: the root of the command, how its failures are told, and its exit codes.
+"""`cognomen`: the root command, how it reports failures, and its exit codes.
 
-Commands are imported when they are called, so that `--help` does not wait for gRPC and the daemons.
+Each command is imported when it is called, so that `--help` does not wait for gRPC and the daemons.
 """
 
 import importlib
@@ -10,29 +10,30 @@ from collections.abc import Sequence
 
 import click
 
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import own_what_we_make
-from cognomen.daemon.standardstreams import LostOutputError, own_streams
+from cognomen.cli.signals import heed_signals_as_first_process
+from cognomen.process.privatefile import own_what_we_make
+from cognomen.process.standardstreams import LostOutputError, own_streams
+from cognomen.protocol.errors import Kind, Refused
 from svid.errors import AddressError, SVIDError, WorkloadAPIError
 
 __all__ = ["main", "run"]
 
 _COMMANDS = {
-    "dev": "issuer and attestor on this machine, in one command",
-    "issuer": "the issuer: decides, signs, remembers",
-    "attestor": "the node's daemon: serves the SPIFFE Workload API",
-    "status": "how the issuer and the attestor are",
-    "why": "why a process has an identity, or none",
-    "node": "invite nodes, and look at those that joined",
-    "entry": "registration entries: which workload gets which SPIFFE ID",
-    "authority": "the keys that sign, and when the next ones take over",
-    "bundle": "the trust bundle",
-    "svid": "the ledger of every credential that was signed",
-    "revoke": "end credentials before their time, and block who must get no more",
-    "audit": "the record of decisions, and whether it is whole",
-    "fetch": "be a workload: fetch SVIDs and bundles",
-    "validate": "be a service: validate what a peer shows",
-    "completion": "a script that makes a shell complete this command",
+    "dev": "run an issuer and an attestor on this machine",
+    "issuer": "run the issuer, back it up, restore it",
+    "attestor": "run the node's daemon, which serves the SPIFFE Workload API",
+    "status": "show how the issuer or the attestor is doing",
+    "why": "explain why a process has an identity, or has none",
+    "node": "invite nodes, list them, and remove them",
+    "entry": "manage registration entries: which workload gets which SPIFFE ID",
+    "authority": "list and replace the keys that sign",
+    "bundle": "show the trust bundle",
+    "svid": "list every credential that the issuer signed",
+    "revoke": "revoke credentials, and block new ones",
+    "audit": "show the record of decisions, and verify it",
+    "fetch": "fetch SVIDs and bundles, as a workload does",
+    "validate": "validate a token, as a service does",
+    "completion": "print a completion script for your shell",
 }
 
 _FAILED, _USAGE, _UNAVAILABLE, _NOT_FOUND, _DENIED = 1, 2, 3, 4, 5
@@ -44,11 +45,9 @@ _EXIT_CODES = {
     Kind.DENIED: _DENIED,
     Kind.UNAUTHENTICATED: _DENIED,
 }
-_NO_ANSWER = (
-    "has the attestor there joined, and does it reach its issuer? its log says so; a working one now: cognomen dev"
-)
+_NO_ANSWER = "has the attestor joined, and can it reach its issuer? see its log; to try one at once: cognomen dev"
 _NO_IDENTITY = (
-    "no entry fits this process: cognomen why says what is missing; or a revocation blocks it:"
+    "no entry matches this process (cognomen why says what is missing), or a revocation blocks it:"
     " ask the operator (cognomen why with the admin socket, cognomen revoke list)"
 )
 _WORKLOAD_API = {
@@ -59,10 +58,10 @@ _WORKLOAD_API = {
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported when somebody calls them."""
+    """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which people meet them."""
+        """List the commands in the order in which a new user needs them."""
         del ctx
         return list(_COMMANDS)
 
@@ -72,7 +71,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command = getattr(importlib.import_module(f"cognomen.cli.{cmd_name}"), cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101 - narrows what getattr gives; true of every module here
+        assert isinstance(command, click.Command)  # noqa: S101 - narrows the type; true of every module here
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -87,26 +86,28 @@ class _LazyGroup(click.Group):
 def cognomen() -> None:
     """SPIFFE identities for agents, that end when they should.
 
-    A working socket now: `cognomen dev`. It prints SPIFFE_ENDPOINT_SOCKET=…; with that
-    exported, in another terminal: `cognomen fetch x509`.
+    To try it, run `cognomen dev`. It prints SPIFFE_ENDPOINT_SOCKET=…; export that in another
+    terminal, and run `cognomen fetch x509` there.
 
     \b
-    The issuer's commands speak to its admin socket: --socket, COGNOMEN_ADMIN_SOCKET,
-    or /run/cognomen/admin/issuer.sock. `fetch` and `validate` speak to the Workload
-    API: --socket, or SPIFFE_ENDPOINT_SOCKET.
-    Every command that prints data takes --output json: keys are the fields' names in
-    proto/cognomen/wire/pb, and stay.
+    The issuer's commands connect to its admin socket: --socket,
+    COGNOMEN_ADMIN_SOCKET, or /run/cognomen/admin/issuer.sock. `fetch` and
+    `validate` connect to the Workload API: --socket, or
+    SPIFFE_ENDPOINT_SOCKET. Every command that prints data takes
+    --output json. The keys are the field names in proto/cognomen/wire/pb,
+    and will not change.
 
     \b
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot be
-    reached or cannot answer now (of revoke --wait: revoked, but not enforced everywhere),
-    4 not found, 5 denied, 130 interrupted, 141 nobody reads what it prints.
-    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot
+    be reached or cannot answer now (for revoke --wait: revoked, but not
+    enforced everywhere), 4 not found, 5 denied, 130 interrupted, 141 the
+    reader of the output has gone, 143 ended by SIGTERM.
+    """  # noqa: D301 - \b tells click to keep the lines of the paragraph
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command and tell its failure on standard error; returns the exit code."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard error: we say what failed
+    """Run the command, and report a failure on standard error; returns the exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error; we report what failed
     try:
         result: object = cognomen.main(list(arguments), prog_name="cognomen", standalone_mode=False)
         sys.stdout.flush()
@@ -117,7 +118,7 @@ def run(arguments: Sequence[str]) -> int:
         return _USAGE
     except LostOutputError as e:
         return _BROKEN_PIPE if e.is_hangup else _tell(click.ClickException(str(e)))
-    except UnicodeEncodeError as e:  # an argument's stray bytes, met where they should have become text
+    except UnicodeEncodeError as e:  # an argument that is not UTF-8, noticed when it is encoded
         return _tell(click.UsageError(f"expected arguments in UTF-8, found {e.object!r}"))
     except (click.ClickException, Refused, SVIDError) as e:
         return _tell(e)
@@ -125,14 +126,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _tell(error: click.ClickException | Refused | SVIDError) -> int:
-    """Say on standard error what failed and what to do next; returns the exit code."""
+    """Report on standard error what failed and what to do next; returns the exit code."""
     match error:
         case click.ClickException():
             detail, hint, code = _in_our_voice(error.format_message()), _usage_hint(error), error.exit_code
         case Refused():
             detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
         case WorkloadAPIError():
-            detail, (hint, code) = str(error), _WORKLOAD_API.get(error.code, ("", _FAILED))
+            detail, (hint, code) = error.detail, _WORKLOAD_API.get(error.code, ("", _FAILED))
+            hint = error.hint or hint
         case AddressError():
             detail, hint, code = str(error), "set SPIFFE_ENDPOINT_SOCKET, or give --socket", _USAGE
         case _:
@@ -144,7 +146,7 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
 
 
 def _in_our_voice(message: str) -> str:
-    """Write click's "No such option." as we write: lower case, no full stop."""
+    """Write a message of click, such as "No such option.", in our style: lower case, no full stop."""
     return f"{message[:1].lower()}{message[1:]}".removesuffix(".")
 
 
@@ -154,9 +156,10 @@ def _usage_hint(error: click.ClickException) -> str:
 
 
 def main() -> None:
-    """Be the program `cognomen`."""
+    """Run the program `cognomen`."""
     own_streams()
     own_what_we_make()
+    heed_signals_as_first_process()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,6 +1,7 @@
-"""`cognomen node`: invite nodes, look at those that joined, and send them away."""
+"""`cognomen node`: invite nodes, list those that joined, evict, ban and unban them."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.options import (
     GivenPath,
     admin_socket_option,
+    comment_option,
     duration,
     each_once,
     every_page_option,
@@ -19,8 +21,8 @@ from cognomen.cli.options import (
     page_token_option,
 )
 from cognomen.cli.output import print_document, print_json, print_page, warn
-from cognomen.daemon.invite import Invite
-from cognomen.daemon.privatefile import write_private
+from cognomen.process.privatefile import private_writer
+from cognomen.protocol.invite import Invite
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 
@@ -31,7 +33,7 @@ _COLUMNS = ("id", "spiffe_id", "state", "connected", "svid_not_after", "selector
 
 @click.group()
 def node() -> None:
-    """Invite nodes, look at those that joined, and send them away."""
+    """Invite nodes, list those that joined, evict, ban and unban them."""
 
 
 @node.command()
@@ -42,57 +44,79 @@ def node() -> None:
     multiple=True,
     callback=each_once,
     metavar="KEY=VALUE",
-    help="A node selector; repeatable.",
+    help="A label for the node, which becomes a selector; repeatable.",
 )
-@click.option("--ttl", type=duration, help="How long the invite is good, such as 10m.  [default: the issuer's]")
-@click.option("--node", "node_id", default="", metavar="ID", help="For a node that joined before and stays the same.")
-@click.option("--write", "file", type=GivenPath(), help="Write it to a file, mode 0600, instead.")
+@click.option("--ttl", type=duration, help="How long the invite is valid, such as 10m.  [default: the issuer's]")
+@click.option("--node", "node_id", default="", metavar="ID", help="Invite a node that joined before, as the same node.")
+@click.option(
+    "--without-token",
+    is_flag=True,
+    help="For nodes that prove an identity of their own: it only says where the issuer is.",
+)
+@click.option(
+    "--write", "file", type=GivenPath(), help="Write the invite to a file, mode 0600, instead of printing it."
+)
+@comment_option
 @output_option
 @admin_socket_option
 def invite(
     labels: tuple[tuple[str, str], ...],
     ttl: timedelta | None,
     node_id: str,
+    without_token: bool,
     file: Path | None,
+    comment: str,
     output: str,
     socket: Path,
 ) -> None:
     """Make an invite: one string that admits one node, once.
 
-    It holds a secret: hand it over by a file or a pipe. A label team=travel becomes the
-    node selector join_token:label:team:travel, which a node group can ask for.
+    It holds a secret, so pass it on in a file or a pipe. A label team=travel becomes the node
+    selector join_token:label:team:travel, which a node group can require.
 
-    --node is for a node that was away for too long: it comes back as itself by cognomen
-    attestor rejoin. One that was evicted joins as a new node: without --node.
+    --node is for a node that was away for too long: with cognomen attestor rejoin, it comes
+    back as the same node. A node that was evicted joins as a new one: leave out --node.
+
+    --without-token is for nodes whose node attestor takes no token: the invite admits nobody,
+    and any number of nodes can use it.
 
     \b
     Examples:
-      cognomen node invite --label team=travel | ssh node cognomen attestor run --invite -
-      cognomen node invite --node ID | ssh node cognomen attestor rejoin --invite -
+      cognomen node invite --label team=travel | ssh node cognomen attestor run \\
+        --invite -
+      cognomen node invite --node ID | ssh node cognomen attestor rejoin \\
+        --invite -
     """  # noqa: D301 - \b is click's mark
-    request = pb.CreateInviteRequest(labels=dict(labels))
+    request = pb.CreateInviteRequest(labels=dict(labels), without_token=without_token, comment=comment)
     if ttl is not None:
         request.ttl.FromTimedelta(ttl)
-    with connect(socket) as admin:
-        request.node_id = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
-        made = admin.create_invite(request)
+    with ExitStack() as leaving:
+        write = leaving.enter_context(private_writer(file)) if file is not None else None
+        with connect(socket) as admin:
+            request.node_id = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
+            made = admin.create_invite(request)
+        if file is not None and file.exists():
+            warn(f"{file}: replaced; an invite that was in it stays valid until it expires, but nobody has it any more")
+        if write is not None:
+            write(f"{made.invite}\n".encode())
     document = document_from_message(made)
     _warn_of_loopback(Invite.parse(made.invite))
     if file is not None:
-        write_private(file, f"{made.invite}\n".encode())
         document["invite"] = ""
     if output == "json":
         print_json(document)
         return
     if file is None:
         click.echo(made.invite)
-    click.echo(f"for {made.node_spiffe_id}, until {document['expires_at']}", err=True)
+    click.echo(
+        "it admits nobody" if without_token else f"for {made.node_spiffe_id}, until {document['expires_at']}", err=True
+    )
 
 
 def _warn_of_loopback(made: Invite) -> None:
     if found := made.loopback_addresses:
         warn(
-            f"this invite is only for attestors on this machine: it names {' and '.join(found)}; for others, set"
+            f"this invite works only for attestors on this machine, because it names {' and '.join(found)}; for others, set"
             " advertised_node_address and advertised_join_address in the issuer's configuration"
         )
 
@@ -108,7 +132,8 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
 
     \b
     Example:
-      cognomen node list --output json | jq '.nodes[] | select(.connected | not) | .id'
+      cognomen node list --output json \\
+        | jq '.nodes[] | select(.connected | not) | .id'
     """  # noqa: D301 - \b is click's mark
     request = pb.ListNodesRequest(page_size=page_size, page_token=page_token)
     with connect(socket) as admin:
@@ -130,39 +155,63 @@ def show(node_id: str, output: str, socket: Path) -> None:
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         name = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
-        document = document_from_message(admin.get_node(name))
+        document = document_from_message(admin.get_node(pb.GetNodeRequest(id=name)))
     (print_json if output == "json" else print_document)(document)
 
 
 @node.command()
 @click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@comment_option
 @output_option
 @admin_socket_option
-def evict(node_ids: tuple[str, ...], output: str, socket: Path) -> None:
-    """Forget nodes: their feed ends at once, and none of their calls is answered.
+def evict(node_ids: tuple[str, ...], comment: str, output: str, socket: Path) -> None:
+    """Forget nodes: their feeds end at once, and their calls are refused.
 
-    Such a node comes again only as another one, with a new invite. Its SVID and what its
-    workloads hold is revoked: who shows it is refused.
+    The machine of an evicted node can join only as a new node: with a new invite, or by
+    proving itself again if it has an identity of its own. The SVIDs of the node and those of
+    its workloads are revoked, so verifiers refuse them.
 
     \b
     Example:
       cognomen node evict ID
     """  # noqa: D301 - \b is click's mark
-    _send_away(node_ids, lambda admin, name: admin.evict_node(name), output, socket)
+    _send_away(node_ids, Admin.evict_node, comment, output, socket)
 
 
 @node.command()
 @click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@comment_option
 @output_option
 @admin_socket_option
-def ban(node_ids: tuple[str, ...], output: str, socket: Path) -> None:
-    """Ban nodes: as evict, but they stay on the books, and no invite lets them in again.
+def ban(node_ids: tuple[str, ...], comment: str, output: str, socket: Path) -> None:
+    """Ban nodes: like evict, but they stay listed, and cannot come back as these nodes.
+
+    If the machine of a banned node joins by token, a new invite lets it in as a new node. A
+    machine that proves an identity of its own is kept out. Only cognomen node unban ends a
+    ban: it forgets the node and the ban.
 
     \b
     Example:
       cognomen node ban ID
     """  # noqa: D301 - \b is click's mark
-    _send_away(node_ids, lambda admin, name: admin.ban_node(name), output, socket)
+    _send_away(node_ids, Admin.ban_node, comment, output, socket)
+
+
+@node.command()
+@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@comment_option
+@output_option
+@admin_socket_option
+def unban(node_ids: tuple[str, ...], comment: str, output: str, socket: Path) -> None:
+    """Forget banned nodes and their bans: their machines may join as new nodes.
+
+    A machine that joins by token needs a new invite. What was revoked stays revoked.
+
+    \b
+    Example:
+      cognomen node unban ID
+    """  # noqa: D301 - \b is click's mark
+    _send_away(node_ids, Admin.unban_node, comment, output, socket)
 
 
 @node.command()
@@ -172,27 +221,34 @@ def ban(node_ids: tuple[str, ...], output: str, socket: Path) -> None:
     default="30d",
     show_default=True,
     metavar="DURATION",
-    help="Whose SVID ended that long ago.",
+    help="Forget those whose SVID expired that long ago.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show which they are.")
+@click.option("--dry-run", is_flag=True, help="Only show which nodes would be forgotten.")
+@comment_option
 @output_option
 @admin_socket_option
-def purge(expired_for: timedelta, dry_run: bool, output: str, socket: Path) -> None:
-    """Forget the nodes that never came back; banned ones stay.
+def purge(expired_for: timedelta, dry_run: bool, comment: str, output: str, socket: Path) -> None:
+    """Forget nodes that never came back; banned ones stay.
 
     \b
     Example:
       cognomen node purge --expired-for 90d --dry-run
     """  # noqa: D301 - \b is click's mark
-    request = pb.PurgeNodesRequest(dry_run=dry_run)
+    request = pb.PurgeNodesRequest(dry_run=dry_run, comment=comment)
     request.expired_for.FromTimedelta(expired_for)
     with connect(socket) as admin:
         purged = admin.purge_nodes(request).nodes
     print_page("nodes", _COLUMNS, [document_from_message(one) for one in purged], "", output)
 
 
-def _send_away(node_ids: tuple[str, ...], send: Callable[[Admin, str], pb.Node], output: str, socket: Path) -> None:
+def _send_away(
+    node_ids: tuple[str, ...],
+    send: Callable[[Admin, pb.GetNodeRequest], pb.Node],
+    comment: str,
+    output: str,
+    socket: Path,
+) -> None:
     with connect(socket) as admin:
         names = [str(admin.complete_id(name)) if name.startswith("/") else name for name in node_ids]
-        gone = [document_from_message(send(admin, name)) for name in names]
+        gone = [document_from_message(send(admin, pb.GetNodeRequest(id=name, comment=comment))) for name in names]
     print_page("nodes", _COLUMNS, gone, "", output)

@@ -1,4 +1,4 @@
-"""Options and kinds of values that several commands share."""
+"""Options and types of values that several commands share."""
 
 import os
 from datetime import datetime, timedelta
@@ -8,8 +8,8 @@ from urllib.parse import quote
 import click
 
 from cognomen.daemon.config import parse_duration
+from cognomen.protocol.selector import Selector
 from svid.errors import AddressError, SVIDError
-from svid.selector import Selector
 
 __all__ = [
     "GivenPath",
@@ -36,7 +36,7 @@ _MAX_SOURCE_BYTES = 256 * 1024 * 1024
 
 
 class GivenPath(click.Path):
-    """A path; an empty text, which pathlib takes for the current directory, is refused.
+    """A path that is not empty; pathlib would take an empty one for the current directory.
 
     Args:
         allow_dash: whether `-` means a standard stream.
@@ -48,9 +48,9 @@ class GivenPath(click.Path):
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """Take what was given."""
+        """Accept any path but an empty one."""
         if value == "":
-            self.fail("expected a path, found an empty text", param, ctx)
+            self.fail("expected a path, found an empty string", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -60,7 +60,7 @@ output_option = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="A table for people, or JSON for programs.",
+    help="Print a table, or JSON for programs.",
 )
 admin_socket_option = click.option(
     "--socket",
@@ -74,7 +74,7 @@ admin_socket_option = click.option(
 workload_socket_option = click.option(
     "--socket",
     metavar="ADDRESS",
-    help="The Workload API: unix:///PATH, or an absolute path.  [default: SPIFFE_ENDPOINT_SOCKET]",
+    help="The Workload API's socket: unix:///PATH, or an absolute path.  [default: SPIFFE_ENDPOINT_SOCKET]",
 )
 attestor_socket_option = click.option(
     "--socket",
@@ -86,10 +86,10 @@ attestor_socket_option = click.option(
     help="The attestor's workload socket.",
 )
 page_size_option = click.option(
-    "--page-size", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many to show."
+    "--page-size", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many to show at most."
 )
 page_token_option = click.option(
-    "--page-token", default="", help="Where the last page ended: its next_page_token.", metavar="TOKEN"
+    "--page-token", default="", help="Continue after the last page: its next_page_token.", metavar="TOKEN"
 )
 _REASONS = (
     "unspecified",
@@ -100,17 +100,22 @@ _REASONS = (
     "privilegeWithdrawn",
 )
 reason_option = click.option(
-    "--reason", type=click.Choice(_REASONS), default="unspecified", show_default=True, help="As RFC 5280 names it."
+    "--reason",
+    type=click.Choice(_REASONS),
+    metavar="REASON",
+    default="unspecified",
+    show_default=True,
+    help=f"The reason, as in RFC 5280: {', '.join(_REASONS)}.",
 )
-comment_option = click.option("--comment", default="", help="For the record.")
-every_page_option = click.option("--all", "every_page", is_flag=True, help="Show all of them.")
+comment_option = click.option("--comment", default="", help="A note for the audit record.")
+every_page_option = click.option("--all", "every_page", is_flag=True, help="Show all pages.")
 
 
 def workload_address(text: str | None) -> str | None:
-    """Take an absolute path for the Unix socket there.
+    """Turn an absolute path into the URI of the Unix socket there.
 
     Raises:
-        AddressError: a text that is neither a URI nor an absolute path.
+        AddressError: the text is neither a URI nor an absolute path.
     """
     if text is None or ":" in text.partition("/")[0]:
         return text
@@ -120,7 +125,7 @@ def workload_address(text: str | None) -> str | None:
 
 
 def duration(text: str) -> timedelta:
-    """Take 90s, 30m, 1h, 1d."""
+    """Parse a duration such as 90s, 30m, 1h, 1d."""
     try:
         return parse_duration(text)
     except ValueError as e:
@@ -128,7 +133,7 @@ def duration(text: str) -> timedelta:
 
 
 def selector(text: str) -> Selector:
-    """Take type:value."""
+    """Parse type:value."""
     try:
         return Selector.parse(text)
     except SVIDError as e:
@@ -136,7 +141,7 @@ def selector(text: str) -> Selector:
 
 
 def label(text: str) -> tuple[str, str]:
-    """Take key=value."""
+    """Parse key=value."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise click.BadParameter(f"expected key=value, found {text!r}")
@@ -146,7 +151,7 @@ def label(text: str) -> tuple[str, str]:
 def each_once(
     _context: click.Context, _parameter: click.Parameter, labels: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
-    """Refuse a label that is given twice, of which one would be lost."""
+    """Refuse a label that is given twice, because one of the two would be lost."""
     keys = [key for key, _ in labels]
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
@@ -155,7 +160,7 @@ def each_once(
 
 
 def moment(text: str) -> datetime:
-    """Take 2026-11-23T08:00:00Z."""
+    """Parse a moment such as 2026-11-23T08:00:00Z."""
     from cognomen.wire.admin import moment_from_text  # noqa: PLC0415 - loads protobuf, which --help need not
 
     try:
@@ -165,14 +170,16 @@ def moment(text: str) -> datetime:
 
 
 def not_empty(text: str) -> str:
-    """Take a text; an empty one, as of a shell variable that is not set, would name nothing or everything."""
+    """Refuse an empty text, as from an unset shell variable: it would name nothing, or everything."""
     if not text:
-        raise click.BadParameter("expected a text, found an empty one")
+        raise click.BadParameter("expected a value, found an empty string")
     return text
 
 
 def read_source(name: str) -> str:
-    """Read a text from a file, or from standard input where the name is `-`."""
+    """Read a text from a file, or from standard input if the name is `-`."""
+    if not name:
+        raise click.UsageError("expected a file or -, found an empty string")
     try:
         with click.open_file(name, "rb") as file:
             data = bytes(file.read(_MAX_SOURCE_BYTES + 1))

@@ -1,6 +1,6 @@
-"""What commands print: tables that fit a terminal, plain columns where there is none, JSON for programs.
+"""What commands print: tables that fit a terminal, plain columns elsewhere, JSON for programs.
 
-Which keys a document has is decided by the protocol (cognomen/wire/admin) or by the command that makes it.
+The keys of a document are decided by the protocol (cognomen/wire/admin), or by the command that makes it.
 """
 
 import json
@@ -20,7 +20,7 @@ def print_json(document: Mapping[str, JSON]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]], *, header: bool = True) -> None:
-    """Print rows below a header, or, without one, what comes after them."""
+    """Print rows below a header or, without one, more rows of a table that was begun."""
     texts = [[_cell(value) for value in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(columns, texts, header=header)
@@ -33,17 +33,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]], *, heade
 def print_page(
     name: str, columns: Sequence[str], documents: Sequence[dict[str, JSON]], next_page_token: str, output: str
 ) -> None:
-    """Print one page of things called `name`; `columns` are the keys that people see."""
+    """Print one page of things called `name`; `columns` are the keys shown in a table."""
     if output == "json":
         print_json({name: list(documents), "next_page_token": next_page_token})
     else:
         print_table(columns, [[document[key] for key in columns] for document in documents])
     if next_page_token:
-        click.echo(f"there are more: --page-token {next_page_token}, or --all", err=True)
+        click.echo(f"there are more: use --page-token {next_page_token}, or --all", err=True)
 
 
 def print_document(document: Mapping[str, JSON]) -> None:
-    """Print one thing, a line for each key that says something."""
+    """Print one thing, one line for each key that has a value."""
     known = {key: _cell(value) for key, value in document.items() if value not in (None, "", [], {}, False)}
     width = max(map(len, known), default=0)
     for key, value in known.items():
@@ -51,7 +51,7 @@ def print_document(document: Mapping[str, JSON]) -> None:
 
 
 def warn(text: str) -> None:
-    """Tell something on standard error that does not end the command."""
+    """Print a warning on standard error; the command continues."""
     click.echo(f"warning: {text}", err=True)
 
 
@@ -67,12 +67,12 @@ def _cell(value: JSON) -> str:
             text = ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
         case _:
             text = str(value)
-    # a stored text must not speak to the terminal
+    # a stored text must not control the terminal
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "-"
 
 
 def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool) -> None:
-    from rich import box  # noqa: PLC0415 - a pipe does not wait for rich
+    from rich import box  # noqa: PLC0415 - not loaded for a pipe
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What `cognomen revoke` tells of revocations, what they name, and who enforces them; with the commands that list, show and lift them."""
+"""What `cognomen revoke` prints about revocations and their enforcement, and the commands that list, show and lift them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +8,7 @@ import click
 from cognomen.cli.admin import connect, pages
 from cognomen.cli.options import (
     admin_socket_option,
+    comment_option,
     every_page_option,
     output_option,
     page_size_option,
@@ -34,14 +35,14 @@ _FALLEN = ("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
 
 
 def print_fallen(done: pb.RevokeResponse) -> None:
-    """Print the table of what ended, or would."""
+    """Print the table of what was revoked, or would be."""
     print_page("fallen", _FALLEN, [document_from_message(one) for one in done.fallen], "", "table")
     if done.more:
         click.echo(f"and {done.more} more like these", err=True)
 
 
 def said_of(done: pb.RevokeResponse, *, dry_run: bool) -> str:
-    """What became of a command, in one line."""
+    """The outcome of a command, in one line."""
     revocation = done.revocation
     what = f"{revocation.denied} {'credential' if revocation.denied == 1 else 'credentials'}"
     if dry_run:
@@ -52,12 +53,12 @@ def said_of(done: pb.RevokeResponse, *, dry_run: bool) -> str:
 
 def _said_of_block(revocation: pb.Revocation, verb: str) -> str:
     if revocation.target.kind == "node":
-        return f", and who they were for {verb} banned for good"
+        return f", and who they were for {verb} banned"
     return f", and nothing more {verb} signed until it is lifted" if revocation.blocks else ""
 
 
 def tell_enforcement(status: pb.RevocationStatus) -> None:
-    """Tell on standard error what came of waiting."""
+    """Report the outcome of waiting on standard error."""
     who = (
         f"{status.enforcing} of {status.attestors} attestors"
         f" and {status.points_enforcing} of {status.points} enforcement points enforce it"
@@ -67,20 +68,20 @@ def tell_enforcement(status: pb.RevocationStatus) -> None:
     click.echo(f"{who}, {status.after_milliseconds} ms after the revocation{last}", err=True)
     _tell_silent(status.silent)
     if status.away:
-        click.echo(f"nodes that are away and hear of it when they return: {status.away}", err=True)
+        click.echo(f"nodes that are away, and will learn of it when they return: {status.away}", err=True)
     if status.HasField("ends_at") and not is_over:
         until = enforcement_of(status)["ends_at"]
-        click.echo(f"what it ended can live there until {until}, open connections a day longer", err=True)
+        click.echo(f"what it revoked can be used there until {until}, open connections a day longer", err=True)
 
 
 def is_everywhere(status: pb.RevocationStatus) -> bool:
-    """Whether everybody enforces it, and nobody is away who could accept what it ended."""
+    """Whether everybody enforces it, and no node is away that could accept what it revoked."""
     all_connected = (status.enforcing, status.points_enforcing) == (status.attestors, status.points)
     return all_connected and not status.away
 
 
 def enforcement_of(status: pb.RevocationStatus) -> dict[str, JSON]:
-    """Who enforces it, without the revocation itself."""
+    """The document of who enforces it, without the revocation itself."""
     return {key: value for key, value in document_from_message(status).items() if key != "revocation"}
 
 
@@ -91,11 +92,14 @@ def enforcement_of(status: pb.RevocationStatus) -> dict[str, JSON]:
 @output_option
 @admin_socket_option
 def list_revocations(page_size: int, page_token: str, every_page: bool, output: str, socket: Path) -> None:
-    """List revocations, newest first; blocks says which of them still keep somebody from getting SVIDs.
+    """List revocations, newest first.
+
+    The column `blocks` says which of them still block new SVIDs.
 
     \b
     Example:
-      cognomen revoke list --output json | jq '.revocations[] | select(.blocks) | .number'
+      cognomen revoke list --output json \\
+        | jq '.revocations[] | select(.blocks) | .number'
     """  # noqa: D301 - \b is click's mark
     request = pb.ListRevocationsRequest(page_size=page_size, page_token=page_token)
     with connect(socket) as admin:
@@ -111,31 +115,35 @@ def list_revocations(page_size: int, page_token: str, every_page: bool, output: 
 @output_option
 @admin_socket_option
 def show(number: int, output: str, socket: Path) -> None:
-    """Show one revocation, who of those that are connected enforces it, and until when what it ended can live.
+    """Show one revocation, and who enforces it.
+
+    It counts the connected attestors and enforcement points that enforce it, and says until
+    when what it revoked can be used elsewhere.
 
     \b
     Example:
       cognomen revoke show 7
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        _print_status(admin.get_revocation(number), output)
+        _print_status(admin.get_revocation(pb.GetRevocationRequest(number=number)), output)
 
 
 @click.command()
 @click.argument("number", type=click.IntRange(1, 2**63 - 1))
+@comment_option
 @output_option
 @admin_socket_option
-def lift(number: int, output: str, socket: Path) -> None:
+def lift(number: int, comment: str, output: str, socket: Path) -> None:
     """End the block of a revocation of an entry, a SPIFFE ID or a selector.
 
-    Whoever matches gets new SVIDs; what was ended stays ended.
+    Workloads that match get new SVIDs again; what was revoked stays revoked.
 
     \b
     Example:
       cognomen revoke lift 7
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        _print_status(admin.lift_revocation(number), output)
+        _print_status(admin.lift_revocation(pb.GetRevocationRequest(number=number, comment=comment)), output)
 
 
 def _print_status(status: pb.RevocationStatus, output: str) -> None:
@@ -146,7 +154,7 @@ def _print_status(status: pb.RevocationStatus, output: str) -> None:
     lines: dict[str, JSON] = {
         "attestors": f"{status.enforcing} of {status.attestors} enforce it",
         "points": f"{status.points_enforcing} of {status.points} enforcement points enforce it",
-        "away": f"{status.away} nodes, which hear of it when they return" if status.away else "",
+        "away": f"{status.away} nodes, which will learn of it when they return" if status.away else "",
         "ends_at": enforcement["ends_at"],
     }
     print_document({**_flat(document), **lines})
@@ -154,9 +162,9 @@ def _print_status(status: pb.RevocationStatus, output: str) -> None:
 
 
 def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
-    """A revocation's document with what it names as one text."""
+    """A revocation's document, with its target as one text."""
     target = document["target"]
-    assert isinstance(target, dict)  # noqa: S101 - narrows what the protocol says
+    assert isinstance(target, dict)  # noqa: S101 - narrows the type, as the protocol says
     kind = target.pop("kind")
     named = ", ".join(_named(key, value) for key, value in target.items() if value)
     return {**{key: value for key, value in document.items() if key != "target"}, "kind": kind, "what": named}
@@ -175,8 +183,8 @@ def _named(key: str, value: JSON) -> str:
 def _said_of_over(count: int) -> str:
     if not count:
         return ""
-    are = "that had ended by itself is" if count == 1 else "that had ended by themselves are"
-    return f"; {count} {are} denied as well, for connections that are still open and for clocks that lag"
+    are = "that had expired is" if count == 1 else "that had expired are"
+    return f"; {count} {are} also denied, for connections that are still open and for slow clocks"
 
 
 def _said_of_compromised(count: int) -> str:

@@ -1,6 +1,6 @@
-"""`cognomen revoke`: end credentials before their time, block who must get no more, and see who enforces it.
+"""`cognomen revoke`: revoke credentials, block new ones, and see who enforces it.
 
-What each command of these does once it knows whom it names: cli/ending.
+What each command does once it knows its target: cli/ending.
 """
 
 from datetime import datetime
@@ -11,38 +11,43 @@ from cognomen.cli.ending import ends
 from cognomen.cli.options import moment, not_empty, read_source, selector
 from cognomen.cli.revocations import lift, list_revocations, show
 from cognomen.cli.serials import serial_from_text
+from cognomen.protocol.selector import Selector
 from cognomen.wire.node import selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.selector import Selector
 
 __all__ = ["revoke"]
 
 
 @click.group()
 def revoke() -> None:
-    """End credentials before their time: SVIDs, entries, SPIFFE IDs, nodes.
+    """Revoke credentials by SVID, entry, SPIFFE ID, selector or node.
 
-    What ends is refused by every verifier that is connected within a quarter of a second;
-    by others once they have read the CRL, and in any case at its own end.
+    Every connected verifier refuses a revoked credential within a quarter of a second, other
+    verifiers once they have read the CRL. It expires at its usual time in any case.
 
-    With --wait, what ended is told before the waiting begins. Exit code 3 says then that it is
-    revoked, and not known to be enforced everywhere; 1 that the issuer was not reached.
+    With --wait, the command reports what was revoked before it waits. Exit code 3 then means
+    that it is revoked, but not known to be enforced everywhere; 1 means that the issuer could
+    not be reached.
     """
 
 
 @ends(revoke, "svid")
 @click.argument("serials", metavar="[SERIAL|JTI]...", nargs=-1)
-@click.option("--from", "source", metavar="FILE", help="Read serials and jtis there, one a line; - is standard input.")
+@click.option(
+    "--from", "source", metavar="FILE", help="Read serials and jtis from a file, one a line; - is standard input."
+)
 def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
-    """End these SVIDs; whoever still matches their entry gets another at once, for a fresh key.
+    """Revoke these SVIDs; workloads that still match get a new one at once, for a fresh key.
 
-    All processes that match one entry on one node share one X509-SVID, so it ends for all
-    of them. `cognomen svid list` shows serials and jtis.
+    All processes that match one entry on one node share one X509-SVID, so it is revoked for
+    all of them. `cognomen svid list` shows serials and jtis.
 
     \b
     Examples:
-      cognomen revoke svid 81a21c36058f7f927323df0b8e9fb56d --reason keyCompromise --wait
-      cognomen svid list --node-id ID --live --all -o json | jq -r .credentials[].serial \\
+      cognomen revoke svid 81a21c36058f7f927323df0b8e9fb56d \\
+        --reason keyCompromise --wait
+      cognomen svid list --node-id ID --live --all -o json \\
+        | jq -r .credentials[].serial \\
         | cognomen revoke svid --from -
     """  # noqa: D301 - \b is click's mark
     if bool(serials) is (source is not None):
@@ -74,12 +79,12 @@ def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
     "--spiffe-id",
     type=not_empty,
     metavar="ID|/PATH",
-    help="Only what has this SPIFFE ID; /PATH is one of the trust domain.",
+    help="Only what has this SPIFFE ID; /PATH is one in the trust domain.",
 )
 def _issued_before(
     before: datetime, entry_ids: tuple[str, ...], node_ids: tuple[str, ...], spiffe_id: str | None
 ) -> pb.RevocationTarget:
-    """End every SVID that was signed until then; whoever still matches gets another at once.
+    """Revoke every SVID signed until then; workloads that still match get a new one at once.
 
     \b
     Example:
@@ -93,7 +98,7 @@ def _issued_before(
 @ends(revoke, "entry")
 @click.argument("entry_ids", metavar="ID...", nargs=-1, required=True)
 def _entry(entry_ids: tuple[str, ...]) -> pb.RevocationTarget:
-    """End all that was signed for these entries, and sign nothing more for them until `revoke lift`.
+    """Revoke all that was signed for these entries, and sign nothing more for them until `revoke lift`.
 
     \b
     Example:
@@ -104,15 +109,16 @@ def _entry(entry_ids: tuple[str, ...]) -> pb.RevocationTarget:
 
 @ends(revoke, "spiffe-id")
 @click.argument("spiffe_id", metavar="ID|/PATH")
-@click.option("--below", is_flag=True, help="Every SPIFFE ID below it, too.")
+@click.option("--below", is_flag=True, help="Include every SPIFFE ID below it.")
 def _spiffe_id(spiffe_id: str, below: bool) -> pb.RevocationTarget:
-    """End every SVID of a SPIFFE ID, and sign nothing more for it until `revoke lift`.
+    """Revoke every SVID of a SPIFFE ID, and sign nothing more for it until `revoke lift`.
 
-    It holds for entries that come later, too.
+    This also applies to entries that are created later.
 
     \b
     Example:
-      cognomen revoke spiffe-id /agent/concierge --below --reason privilegeWithdrawn
+      cognomen revoke spiffe-id /agent/concierge --below \\
+        --reason privilegeWithdrawn
     """  # noqa: D301 - \b is click's mark
     return pb.RevocationTarget(kind="spiffe-id", spiffe_id=spiffe_id, below=below)
 
@@ -120,7 +126,7 @@ def _spiffe_id(spiffe_id: str, below: bool) -> pb.RevocationTarget:
 @ends(revoke, "selector")
 @click.argument("named", metavar="TYPE:VALUE", type=selector)
 def _selector(named: Selector) -> pb.RevocationTarget:
-    """End all that was signed for entries or nodes with a selector; nothing more until `revoke lift`.
+    """Revoke all that was signed for entries or nodes with a selector, and sign nothing more until `revoke lift`.
 
     \b
     Example:
@@ -132,9 +138,10 @@ def _selector(named: Selector) -> pb.RevocationTarget:
 @ends(revoke, "node")
 @click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
 def _node(node_ids: tuple[str, ...]) -> pb.RevocationTarget:
-    """Ban nodes, and end their SVIDs and all that was signed for their workloads.
+    """Ban nodes, and revoke their SVIDs and all that was signed for their workloads.
 
-    Their feeds and calls end at once, and no invite lets them in again.
+    Their feeds and calls end at once, and they cannot come back as these nodes; cognomen node
+    ban --help says what their machines can do.
 
     \b
     Example:

@@ -1,13 +1,13 @@
-"""Registration entries as SPIRE's `entry show -output json` writes them, turned into ours.
+"""Convert registration entries from the output of SPIRE's `entry show -output json`.
 
-What an entry must be is said by the issuer; what our documents look like, by cognomen/wire/admin.
+The issuer checks the entries; cognomen/wire/admin decides what our documents look like.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from cognomen.protocol.entry import EntryError
 from cognomen.wire.admin import moment_to_text
-from svid.errors import EntryError
 
 __all__ = ["from_spire", "is_from_spire"]
 
@@ -21,23 +21,23 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def is_from_spire(document: object) -> bool:
-    """Whether an entry's document is SPIRE's: its IDs are objects of trust domain and path."""
+    """Whether an entry's document comes from SPIRE: its IDs are objects of trust domain and path."""
     return isinstance(document, Mapping) and isinstance(document.get("spiffe_id"), Mapping)
 
 
 def from_spire(document: Mapping[str, object]) -> dict[str, object]:
-    """Write an entry of SPIRE's as ours; its id, revision and dates of before are left behind.
+    """Convert one of SPIRE's entries to ours; its id, revision and creation date are dropped.
 
-    Shape: numbers may be texts, as protobuf's JSON has 64-bit ones; 0 is SPIRE's word for none.
+    Shape: numbers may be texts, because protobuf's JSON writes 64-bit numbers so; 0 means that SPIRE has no value.
 
     Raises:
-        EntryError: a field that we do not know, or one that says what no entry of ours can.
+        EntryError: a field is unknown, or has a value that our entries cannot express.
     """
     for key, value in document.items():
         if key not in _KNOWN:
-            raise EntryError(f"{key}: expected a field of SPIRE's entries, found another")
+            raise EntryError(f"{key}: unknown field of a SPIRE entry")
         if key in _NOT_HERE and value:
-            raise EntryError(f"{key}: expected none, because there is no such thing here yet, found {value!r}")
+            raise EntryError(f"{key}: not supported here yet, found {value!r}")
     ours: dict[str, object] = {
         "spiffe_id": _id(document, "spiffe_id"),
         "parent_id": _id(document, "parent_id"),

@@ -1,4 +1,4 @@
-"""`cognomen status`: how a daemon is, and what it has trouble with."""
+"""`cognomen status`: show the state of a daemon, and its troubles."""
 
 import re
 from collections.abc import Mapping
@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect
-from cognomen.cli.inspect import inspect
+from cognomen.cli.inspect import inspecting
 from cognomen.cli.options import admin_socket_option, attestor_socket_option, output_option
 from cognomen.cli.output import print_document, print_json, print_table
 from cognomen.wire.admin import document_from_message
-from cognomen.wire.pb import inspect_pb2
 from svid.encoding import JSON
 
 __all__ = ["status"]
@@ -22,7 +21,7 @@ _AUTHORITIES = ("kind", "state", "key_id", "not_after")
 _IDENTITIES = ("spiffe_id", "not_after", "renew_at")
 _CALLERS = ("pid", "uid", "streams")
 _ENFORCED = ("pid", "uid", "point", "change_number")
-_TROUBLES = ("what", "times", "since", "reason")
+_TROUBLES = ("what", "times", "since", "last", "reason")
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})\.[0-9]{1,9}Z")
 
 
@@ -31,11 +30,11 @@ _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})\.[0-9]{1,9}Z")
 @admin_socket_option
 @click.pass_context
 def status(context: click.Context, output: str, socket: Path) -> int | None:
-    """Show how the issuer is; `status attestor` shows this node's attestor.
+    """Show how the issuer is doing; `status attestor` shows this node's attestor.
 
-    Exit code 1 when something fails and is tried again, when an authority or the issuer's
-    own SVID is not valid now, or when the clock is doubted. What a next or an old authority
-    waits for is told by `authority list`.
+    Exit code 1 if something fails and is being retried, if an authority or the issuer's own
+    SVID is not valid now, or if the clock is in doubt. `authority list` says what a next or an
+    old authority waits for.
 
     \b
     Examples:
@@ -51,22 +50,23 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
 
 @status.command()
 @attestor_socket_option
-@click.option("--identities", is_flag=True, help="Each identity of this node, too.")
-@click.option("--callers", is_flag=True, help="Each process that holds streams open, too.")
+@click.option("--identities", is_flag=True, help="Also list each identity of this node.")
+@click.option("--callers", is_flag=True, help="Also list each process that holds streams open.")
 @click.option(
-    "--enforced", is_flag=True, help="What in local processes refuses revoked credentials, and how far it is, too."
+    "--enforced", is_flag=True, help="Also list the enforcement points in local processes, and how far each is."
 )
 @output_option
 def attestor(socket: str, identities: bool, callers: bool, enforced: bool, output: str) -> int:
-    """Show how this node's attestor is; for its own user and root.
+    """Show how this node's attestor is doing. Only its own user and root may ask.
 
-    Exit code 1 when something fails and is tried again.
+    Exit code 1 if something fails and is being retried.
 
     \b
     Example:
       cognomen status attestor --identities
     """  # noqa: D301 - \b is click's mark
-    document = inspect("GetStatus", inspect_pb2.GetStatusRequest(), inspect_pb2.AttestorStatus, socket)
+    with inspecting(socket) as inspect:
+        document = document_from_message(inspect.get_status())
     if not identities:
         document["identities"] = []
     if not callers:
@@ -94,7 +94,7 @@ def _show(document: dict[str, JSON], tables: Mapping[str, tuple[str, ...]], outp
 
 
 def _brief(value: JSON) -> JSON:
-    """Leave out fractions of seconds; say what is zero or not so, which print_document leaves out."""
+    """Drop fractions of seconds, and write 0 and false as texts, because print_document leaves out empty values."""
     match value:
         case bool():
             return "yes" if value else "no"

@@ -1,4 +1,4 @@
-"""`cognomen svid`: the ledger of every credential that the issuer signed."""
+"""`cognomen svid`: show the ledger of every credential that the issuer signed."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from cognomen.cli.options import (
 )
 from cognomen.cli.output import print_document, print_json, print_page
 from cognomen.cli.serials import serial_from_text
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
@@ -31,20 +31,20 @@ _COLUMNS = ("number", "kind", "spiffe_id", "serial", "state", "issued_at", "not_
 
 @click.group()
 def svid() -> None:
-    """The ledger: every credential that the issuer signed, or set out to sign."""
+    """Show the ledger: every credential that the issuer signed, or began to sign."""
 
 
 @svid.command("list")
-@click.option("--spiffe-id", default="", help="Only those of this SPIFFE ID; /PATH is one of the trust domain.")
-@click.option("--entry-id", default="", help="Only those under this entry.")
+@click.option("--spiffe-id", default="", help="Only those with this SPIFFE ID; /PATH is one in the trust domain.")
+@click.option("--entry-id", default="", help="Only those signed for this entry.")
 @click.option("--node-id", default="", help="Only those of this node.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Only those of this kind.")
-@click.option("--state", type=click.Choice(_STATES), help="Only those that got this far.")
+@click.option("--state", type=click.Choice(_STATES), help="Only those whose signing got this far.")
 @click.option("--revoked", is_flag=True, help="Only those that a revocation ended.")
 @click.option("--live", is_flag=True, help="Only those that are valid now, and that nothing ended before their time.")
 @click.option("--valid", is_flag=True, help="Only those that are valid now.")
 @click.option(
-    "--expiring-within", type=duration, help="Only those that are valid and end within that time, such as 10m."
+    "--expiring-within", type=duration, help="Only those that are valid and expire within that time, such as 10m."
 )
 @page_size_option
 @page_token_option
@@ -69,8 +69,9 @@ def list_svids(
 ) -> None:
     """List credentials, newest first.
 
-    The state of one that ended before its time, at ended_at, is "revoked", or "authority gone"
-    where its authority left the bundle; JSON has in state how far its signing got.
+    If a credential ended before its time, ended_at says when, and its state is "revoked", or
+    "authority gone" if its authority left the bundle. In JSON, state says how far its signing
+    got.
 
     \b
     Examples:
@@ -127,7 +128,7 @@ def show(serial: str, output: str, socket: Path) -> None:
 
 
 def _shown(credential: dict[str, JSON]) -> dict[str, JSON]:
-    """The same, with what became of it as its state."""
+    """The same document, with what became of the credential as its state."""
     revocation = credential["revocation"] or None
     became = "revoked" if revocation else "authority gone" if credential["ended_at"] else credential["state"]
     return {**credential, "state": became, "revocation": revocation}

@@ -1,4 +1,4 @@
-"""`cognomen validate`: be a service, and let the Workload API say whether a token is good."""
+"""`cognomen validate`: ask the Workload API whether a token is valid, as a service does."""
 
 import click
 
@@ -12,12 +12,12 @@ __all__ = ["validate"]
 
 @click.group()
 def validate() -> None:
-    """Be a service: let the Workload API validate what a peer showed."""
+    """Let the Workload API validate what a peer presented, as a service does."""
 
 
 @validate.command()
 @click.argument("source", metavar="FILE|-", default="-")
-@click.option("--audience", required=True, help="Who we are; the token must be for us.")
+@click.option("--audience", required=True, help="Our own name; the token must be meant for it.")
 @output_option
 @workload_socket_option
 def jwt(source: str, audience: str, output: str, socket: str | None) -> None:
@@ -26,11 +26,13 @@ def jwt(source: str, audience: str, output: str, socket: str | None) -> None:
     \b
     Examples:
       cognomen validate jwt --audience db token
-      cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid' | cognomen validate jwt --audience db
+      cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid' \\
+        | cognomen validate jwt --audience db
     """  # noqa: D301 - \b is click's mark
-    with WorkloadAPIClient(check_workload_api(workload_address(socket))) as client:
-        found = client.validate_jwt_svid(read_source(source).strip(), audience)
-    # the protocol's numbers are all floating
+    address, token = workload_address(socket), read_source(source).strip()
+    with WorkloadAPIClient(check_workload_api(address)) as client:
+        found = client.validate_jwt_svid(token, audience)
+    # in the protocol, every number is a float
     claims = {
         key: int(value) if isinstance(value, float) and value.is_integer() else value
         for key, value in found.claims.items()

@@ -1,7 +1,6 @@
-"""What waits until Ctrl-C: `--watch` for the next change or the next time to ask, `--wait` for others."""
+"""How `--watch` waits, until Ctrl-C, for the next change or for the time to ask again."""
 
 import queue
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -10,119 +9,181 @@ from typing import TypeVar
 
 from cognomen.cli.output import warn
 from cognomen.cli.reach import check_workload_api
-from cognomen.daemon.errors import Refused
-from svid.clock import SystemClock
+from cognomen.cli.signals import reap_orphans
+from cognomen.protocol.errors import Refused
+from svid.clock import Clock, SystemClock
 from svid.errors import WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 
-__all__ = ["Waiting", "changes", "heed_ctrl_c", "refetch_in", "tokens", "wait_for"]
+__all__ = ["Absence", "Waiting", "changes", "refetch_in", "tokens"]
 
 _Found = TypeVar("_Found", bound=tuple[object, ...])
 
 _SHORTEST_WAIT = timedelta(seconds=1)
-_LOOK_SECONDS = 10.0  # how late the end of a sleep of the machine may be noticed
+_LOOK_SECONDS = 15.0  # between two checks whether somebody listens
 _LOOK_UP_SECONDS = 0.5
-_QUIET_SECONDS = 30.0  # an attestor that starts is not worth a word
+_QUIET_SECONDS = 30.0  # an attestor that is starting is not worth a warning
 _AGAIN = timedelta(seconds=1)
 _DENIED, _WHY = "PERMISSION_DENIED", " (cognomen why says more)"
 _FOR_GOOD = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED", "CANCELLED"})
 
 
-def heed_ctrl_c() -> None:
-    """Let Ctrl-C end what waits in a shell's background, too, which ignores it for whoever does not care."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class Waiting:
-    """Tells once what a watch waits for: an identity that is blocked may be there again later, and so may an attestor."""
+    """Reports once what a watch waits for: a blocked identity may come back later, and so may an attestor."""
 
     def __init__(self) -> None:
-        self._told = ""
+        self._told = ""  # the status code; the text that gRPC adds differs each time
         self._since = SystemClock().monotonic()
 
     def tell(self, error: WorkloadAPIError) -> None:
-        """Say what is missing, unless it was said.
+        """Report what is missing, unless that was reported.
 
         Raises:
-            WorkloadAPIError: the error itself, where waiting is of no use.
+            WorkloadAPIError: the error itself, if waiting does not help.
         """
         if error.code in _FOR_GOOD:
             raise error
         is_quiet = error.code != _DENIED and SystemClock().monotonic() - self._since < _QUIET_SECONDS
-        if str(error) != self._told and not is_quiet:
-            self._told = str(error)
+        if error.code != self._told and not is_quiet:
+            self._told = error.code
             warn(f"{error}; waiting for it{_WHY if error.code == _DENIED else ''}")
 
     def over(self) -> None:
-        """What was waited for is there."""
+        """Note that what we waited for has come."""
         self._told = ""
         self._since = SystemClock().monotonic()
 
 
-def wait_for(address: str | None) -> None:
-    """Tell that nobody is there yet; who watches may have started first."""
-    try:
-        check_workload_api(address)
-    except Refused as e:
-        warn(f"{e.detail}; waiting for it")
+class Absence:
+    """Reports once that nobody listens at the socket any more; meanwhile, what was fetched stays.
+
+    Args:
+        address: of the Workload API; None: the one in the environment.
+    """
+
+    def __init__(self, address: str | None, clock: Clock | None = None) -> None:
+        self._address = address
+        self._clock = clock or SystemClock()
+        self._here_at = self._looked_at = self._clock.monotonic()
+        self._is_told = False
+
+    def tell(self) -> None:
+        """Warn if nobody listens yet: the watch may have started before the attestor."""
+        try:
+            check_workload_api(self._address)
+        except Refused as e:
+            warn(f"{e.detail}; waiting for it")
+            self._is_told = True
+
+    def look(self) -> None:
+        """Check now and then whether somebody listens, and warn if nobody did for a while."""
+        now = self._clock.monotonic()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = now
+        try:
+            check_workload_api(self._address)
+        except Refused as e:
+            if not self._is_told and now - self._here_at >= _QUIET_SECONDS:
+                self._is_told = True
+                warn(f"{e.detail}; waiting for it")
+        else:
+            self._here_at, self._is_told = now, False
 
 
 def changes(
-    look: Callable[[], _Found], *subscribes: Callable[[Callable[[], None]], Callable[[], None]]
-) -> Iterator[_Found]:
-    """Yield what is found, at once and when something else is; changes that nobody looked at count as one.
+    look: Callable[[], _Found],
+    *subscribes: Callable[[Callable[[], None]], Callable[[], None]],
+    is_due: Callable[[], bool] = lambda: False,
+    at_rest: Callable[[], None] = lambda: None,
+) -> Iterator[_Found | WorkloadAPIError]:
+    """Yield what `look` finds, at once and after each change; changes that nobody looked at count as one.
 
-    A source may wake us for what we have found already: it sets its value before it tells of it. What `look` cannot have now
-    (WorkloadAPIError) is waited for.
+    A source may wake us for a value that we already found, because it sets the value before it notifies us. If `look` fails for now
+    (WorkloadAPIError), we wait. If there is no identity any more (PERMISSION_DENIED), that is also a change, and is yielded.
+
+    Args:
+        is_due: whether to yield the last value once more.
+        at_rest: called now and then while nothing changes.
 
     Raises:
-        WorkloadAPIError: it never comes.
+        WorkloadAPIError: waiting does not help.
     """
     woken: queue.SimpleQueue[None] = queue.SimpleQueue()
     waiting = Waiting()
-    seen: _Found | None = None
+    seen: _Found | WorkloadAPIError | None = None
     with ExitStack() as leaving:
         for subscribe in subscribes:
             leaving.callback(subscribe(lambda: woken.put(None)))
         while True:
-            try:
-                found = look()
-            except WorkloadAPIError as e:
-                waiting.tell(e)
-            else:
-                waiting.over()
-                if seen is None or any(new is not old for new, old in zip(found, seen, strict=True)):
-                    seen = found
-                    yield found
+            found = _look(look, waiting) or seen
+            if found is not None and (_is_news(found, seen) or is_due()):
+                seen = found
+                yield found
             with suppress(
                 queue.Empty
-            ):  # looked up now and then: Ctrl-C for one of gRPC's threads ends no wait of this one
+            ):  # with a timeout: a Ctrl-C that reaches one of gRPC's threads does not end the wait of this one
                 woken.get(timeout=_LOOK_UP_SECONDS)
             while not woken.empty():
                 woken.get()
+            at_rest()
+            reap_orphans()
 
 
-def tokens(fetch: Callable[[], Sequence[JWTSVID]]) -> Iterator[Sequence[JWTSVID]]:
-    """Yield tokens, now and again at half of their life; what cannot be fetched now (WorkloadAPIError) is waited for.
+def _look(look: Callable[[], _Found], waiting: Waiting) -> _Found | WorkloadAPIError | None:
+    try:
+        found = look()
+    except WorkloadAPIError as e:
+        waiting.tell(e)
+        return e if e.code == _DENIED else None
+    waiting.over()
+    return found
+
+
+def _is_news(found: _Found | WorkloadAPIError, seen: _Found | WorkloadAPIError | None) -> bool:
+    if isinstance(found, WorkloadAPIError) or isinstance(seen, WorkloadAPIError) or seen is None:
+        return type(found) is not type(seen)
+    return any(new is not old for new, old in zip(found, seen, strict=True))
+
+
+def tokens(
+    fetch: Callable[[], Sequence[JWTSVID]], *, is_due: Callable[[], bool] = lambda: False
+) -> Iterator[Sequence[JWTSVID] | WorkloadAPIError]:
+    """Yield tokens now, and new ones at half of their life; if they cannot be fetched for now (WorkloadAPIError), wait.
+
+    If there is no identity any more (PERMISSION_DENIED), that error is yielded.
+
+    Args:
+        is_due: whether to yield the last value once more.
 
     Raises:
-        WorkloadAPIError: it never comes.
+        WorkloadAPIError: waiting does not help.
     """
     waiting = Waiting()
+    clock = SystemClock()
+    is_denied = False
     while True:
         try:
-            svids = fetch()
+            found = fetch()
         except WorkloadAPIError as e:
             waiting.tell(e)
-            _sleep(_AGAIN)
-        else:
-            waiting.over()
-            yield svids
-            _sleep(refetch_in(svids, now=SystemClock().now()))
+            if e.code == _DENIED and (not is_denied or is_due()):
+                is_denied = True
+                yield e
+            _rest(_AGAIN)
+            continue
+        waiting.over()
+        is_denied = False
+        yield found
+        end = clock.monotonic() + refetch_in(found, now=clock.now()).total_seconds()
+        while (left := end - clock.monotonic()) > 0:
+            _rest(timedelta(seconds=min(left, _LOOK_UP_SECONDS)))
+            if is_due():
+                yield found
 
 
 def refetch_in(svids: Sequence[JWTSVID], *, now: datetime) -> timedelta:
-    """How long to wait before tokens are fetched again: half of the time that they still live, by a clock that may be wrong."""
+    """How long to wait before fetching tokens again: half of their remaining life, by a clock that may be wrong."""
     waits = []
     for one in svids:
         left = one.expires_at - now
@@ -131,9 +192,7 @@ def refetch_in(svids: Sequence[JWTSVID], *, now: datetime) -> timedelta:
     return max(min(waits), _SHORTEST_WAIT)
 
 
-def _sleep(length: timedelta) -> None:
-    """Sleep by a clock that goes on while the machine is asleep, unlike time.sleep's."""
-    clock = SystemClock()
-    end = clock.monotonic() + length.total_seconds()
-    while (left := end - clock.monotonic()) > 0:
-        time.sleep(min(left, _LOOK_SECONDS))
+def _rest(length: timedelta) -> None:
+    """Sleep for a moment; a longer wait is made of such moments, so that time counts while the machine sleeps."""
+    time.sleep(length.total_seconds())
+    reap_orphans()

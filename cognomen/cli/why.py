@@ -1,17 +1,18 @@
-"""`cognomen why`: why a process has an identity, or none."""
+"""`cognomen why`: explain why a process has an identity, or has none."""
 
 import os
 from contextlib import suppress
 from datetime import UTC
+from itertools import islice
 from pathlib import Path
 
 import click
 
 from cognomen.cli.admin import connect, pages
-from cognomen.cli.inspect import inspect
+from cognomen.cli.inspect import inspecting
 from cognomen.cli.options import GivenPath, attestor_socket_option, output_option
 from cognomen.cli.output import print_document, print_json, print_table
-from cognomen.daemon.errors import Refused
+from cognomen.protocol.errors import Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2, inspect_pb2, node_pb2
 from svid.clock import SystemClock
@@ -20,6 +21,7 @@ from svid.encoding import JSON
 __all__ = ["why"]
 
 _NONE = 1
+_MOST_ELSEWHERE = 100
 _MATCHES = ("spiffe_id", "entry_id", "svid_not_after")
 _NEAR = ("spiffe_id", "entry_id", "lacks")
 _ELSEWHERE = ("spiffe_id", "entry_id", "parent_id")
@@ -28,7 +30,9 @@ _BLOCKED = ("spiffe_id", "entry_id", "revocation", "at", "reason", "comment")
 
 
 @click.command()
-@click.option("--pid", type=click.IntRange(1, 2**31 - 1), help="Of this process.  [default: this very command]")
+@click.option(
+    "--pid", type=click.IntRange(1, 2**31 - 1), help="The process to explain.  [default: this command itself]"
+)
 @click.option(
     "--admin-socket",
     type=GivenPath(),
@@ -36,34 +40,43 @@ _BLOCKED = ("spiffe_id", "entry_id", "revocation", "at", "reason", "comment")
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",
     show_default=True,
-    help="Where the issuer is on this machine, too: entries of its uid that are blocked, have ended, or belong to other nodes.",
+    help="If the issuer runs on this machine: also shows entries of the same uid that are blocked, expired, or on other nodes.",
 )
 @attestor_socket_option
 @output_option
 def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
-    """Say why a process has an identity, or none: what it shows, which entries match, what it lacks for the nearest.
+    """Explain why a process has an identity, or has none.
 
-    Asked on its node. Everybody may ask about processes of their own uid, and hears of
-    entries that name that uid; the attestor's user and root may ask about all.
+    Shows the selectors of the process, the entries that match, and what it lacks for those
+    that nearly match. Run the command on the node of the process. Any user may ask about
+    processes of the same uid, and sees entries that name that uid; the attestor's user and
+    root may ask about all.
 
-    Exit code 1 when nothing matches.
+    Exit code 1 if nothing matches.
 
     \b
     Examples:
       cognomen why
       cognomen why --pid $(pidof db)
     """  # noqa: D301 - \b is click's mark
-    document = inspect("Explain", inspect_pb2.ExplainRequest(pid=pid or 0), inspect_pb2.Explanation, socket)
-    document |= _at_the_issuer(admin_socket, document)
+    with inspecting(socket) as inspect:
+        document = document_from_message(inspect.explain(inspect_pb2.ExplainRequest(pid=pid or 0)))
+    found, knows_blocks = _at_the_issuer(admin_socket, document)
+    document |= found
     if output == "json":
         print_json(document)
     else:
-        _print(document)
+        _print(document, knows_blocks=knows_blocks)
     return 0 if document["matches"] else _NONE
 
 
-def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> dict[str, JSON]:
-    """The entries of that uid which a revocation blocks, have ended, or are not this node's, where the issuer can be asked."""
+def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[str, JSON], bool]:
+    """The entries of that uid that are blocked by a revocation, have expired, or belong to other nodes, if we can ask the issuer.
+
+    Returns:
+        They, and whether the issuer said which are blocked.
+    """
+    knows_blocks = False
     blocked: list[JSON] = []
     expired: list[JSON] = []
     elsewhere: list[JSON] = []
@@ -71,10 +84,12 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> dict[str, J
     if os.access(admin_socket, os.W_OK):
         with suppress(Refused), connect(admin_socket) as admin:
             asked = admin_pb2.ListBlockedRequest(node_id=str(document["node_spiffe_id"]), selector=uid)
-            with suppress(Refused):  # an issuer that does not know this node knows its entries all the same
+            with suppress(Refused):  # an issuer that does not know this node still knows the entries
                 blocked.extend(map(_blocked, admin.list_blocked(asked).blocked))
-            request = admin_pb2.ListEntriesRequest(page_size=100, selector=uid)
-            found = [one for page in pages(admin.list_entries, request, every=False) for one in page.entries]
+                knows_blocks = True
+            request = admin_pb2.ListEntriesRequest(page_size=_MOST_ELSEWHERE, selector=uid)
+            each = (one for page in pages(admin.list_entries, request, every=True) for one in page.entries)
+            found = list(islice(each, _MOST_ELSEWHERE))  # a page of large entries is short
             told = {row["entry_id"] for key in ("matches", "near") for row in _rows(document[key])}
             told |= {row["entry_id"] for row in _rows(blocked)}
             for one in found:
@@ -84,7 +99,7 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> dict[str, J
                     expired.append(_row(one, _EXPIRED))
                 else:
                     elsewhere.append(_row(one, _ELSEWHERE))
-    return {"blocked": blocked, "expired": expired, "elsewhere": elsewhere}
+    return {"blocked": blocked, "expired": expired, "elsewhere": elsewhere}, knows_blocks
 
 
 def _row(entry: node_pb2.Entry, columns: tuple[str, ...]) -> JSON:
@@ -99,33 +114,40 @@ def _blocked(one: admin_pb2.Blocked) -> JSON:
     return {"entry_id": one.entry_id, "spiffe_id": one.spiffe_id, "revocation": revocation["number"], **said}
 
 
-def _print(document: dict[str, JSON]) -> None:
+def _print(document: dict[str, JSON], *, knows_blocks: bool) -> None:
     print_document({key: document[key] for key in ("pid", "uid", "selectors", "node_spiffe_id")})
     parts = (
         ("matches", _MATCHES, "its identities, the default one first:"),
-        ("near", _NEAR, "near, but it lacks:"),
+        ("near", _NEAR, "entries that nearly match, and what it lacks:"),
         (
             "blocked",
             _BLOCKED,
             "blocked by a revocation, until it is lifted (cognomen revoke lift NUMBER):",
         ),
-        ("expired", _EXPIRED, "of its uid, but it has ended:"),
+        ("expired", _EXPIRED, "of its uid, but expired:"),
         (
             "elsewhere",
             _ELSEWHERE,
-            "of its uid, but not this node's: the parent is neither this node nor a group of it:",
+            "of its uid, but on other nodes (the parent is neither this node nor a group of it):",
         ),
     )
+    if unseen := document.get("unseen"):
+        click.echo("\nsome selectors that entries require cannot be determined:")
+        for one in unseen if isinstance(unseen, list) else []:
+            click.echo(f"  {one}")
     for key, columns, title in parts:
         if rows := _rows(document[key]):
             click.echo(f"\n{title}")
             print_table(columns, [[row[column] for column in columns] for row in rows])
-    if not document["matches"]:
+    if left_out := document.get("left_out"):
         click.echo(
-            "\nno identity: an entry matches when the process shows all of its selectors, and its parent is this"
+            f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"
         )
+        click.echo("give entries narrower selectors")
+    if not document["matches"]:
+        click.echo("\nno identity: an entry matches if the process has all of its selectors, and its parent is this")
         click.echo(f"node ({document['node_spiffe_id']}) or a group that the node belongs to")
-        if not document["blocked"]:
+        if not knows_blocks:
             click.echo(
                 "or a revocation blocks it: ask the operator (cognomen why with the admin socket, cognomen revoke list)"
             )

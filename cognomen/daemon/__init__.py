@@ -1,1 +1,1 @@
-"""What both daemons stand on: refusals, configuration, supervision, files, and the gate in front of Unix sockets."""
+"""What makes a process a daemon: configuration, supervision, observation."""

@@ -1,6 +1,6 @@
-"""Logs of the daemons: events with fields to standard error, for people on a terminal, as JSON lines otherwise.
+"""Logs of the daemons: events with fields on standard error, readable on a terminal, JSON lines otherwise.
 
-Never with the local variables of a traceback: they hold keys. How many of one kind: cognomen/daemon/logsharing.
+Tracebacks never include local variables, because they hold keys. The number of lines of one kind is limited by cognomen/daemon/logsharing.
 """
 
 import logging
@@ -9,7 +9,7 @@ from typing import TextIO
 import structlog
 
 from cognomen.daemon.logsharing import ShareLines
-from cognomen.daemon.standardstreams import standard_error
+from cognomen.process.standardstreams import standard_error
 from svid.clock import SystemClock
 
 __all__ = ["configure"]
@@ -18,7 +18,7 @@ _LEVELS = logging.getLevelNamesMapping()
 
 
 def configure(level: str = "info") -> None:
-    """Set up structlog, and the standard library's loggers to go through it; call it once, at the start of a process."""
+    """Set up structlog, and send the standard library's logs through it; call this once, at the start of a process."""
     number = _LEVELS[level.upper()]
     lines = _Lines(standard_error())
     renderers: list[structlog.typing.Processor]
@@ -42,7 +42,7 @@ def configure(level: str = "info") -> None:
 
 
 class _Lines:
-    """Writes lines to standard error; one that it does not take is lost, for a full disk or a reader that left ends no daemon."""
+    """Writes lines to standard error; a line that cannot be written is lost, so that a full disk or a closed pipe stops no daemon."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -57,7 +57,7 @@ class _Lines:
 
 
 class _Forward(logging.Handler):
-    """Hand what libraries log to structlog."""
+    """Hands the log records of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record as an event of its logger."""

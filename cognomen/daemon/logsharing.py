@@ -1,6 +1,6 @@
-"""How many log lines of one name get through: a burst, then so many a second; the next one says how many were left out.
+"""Limits the log lines of one name: a burst, then so many a second; the next line says how many were left out.
 
-A line's name is its constant text, or the library that logs it. So whoever makes a daemon repeat itself fills no disk.
+A line's name is its constant text, or the library that logs it. So nobody can fill the disk by making a daemon repeat itself.
 """
 
 import math
@@ -26,7 +26,7 @@ class _Lines:
 
 
 class ShareLines:
-    """A processor of structlog. Without a lock: two threads at once may miscount a line, but wait for nobody."""
+    """A processor of structlog. It has no lock: two threads at once may miscount a line, but neither waits."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

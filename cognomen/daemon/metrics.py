@@ -1,6 +1,6 @@
-"""Metrics of a daemon: counters, gauges and histograms under the daemon's name, in a registry of its own: daemons may share a process.
+"""Metrics of a daemon: counters, gauges and histograms under its name, in its own registry, because daemons may share a process.
 
-Which there are: issuer/metrics, attestor/metrics. Whoever serves them asks the daemon's `observe` first (web/health).
+The metrics are in issuer/metrics and attestor/metrics. The code that serves them calls the daemon's `observe` first (web/health).
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 
 class Family:
-    """What one daemon counts.
+    """The metrics of one daemon.
 
     Args:
-        daemon: stands in each name: `cognomen_<daemon>_…`.
+        daemon: a part of each name: `cognomen_<daemon>_…`.
     """
 
     def __init__(self, daemon: str) -> None:
@@ -30,7 +30,7 @@ class Family:
         self.gauge("build_info", "Which release runs; always 1.", "version").labels(version()).set(1)
 
     def counter(self, name: str, text: str, **labels: Sequence[str]) -> Counter:
-        """Make a counter that stands at 0 for all values of its labels, so that the first count is an increase."""
+        """Make a counter that starts at 0 for all values of its labels, so that the first count shows as an increase."""
         made = Counter(f"{self._prefix}_{name}", text, tuple(labels), registry=self.registry)
         for values in product(*labels.values()) if labels else ():
             made.labels(*values)
@@ -41,5 +41,5 @@ class Family:
         return Histogram(f"{self._prefix}_{name}", text, buckets=_SECONDS, registry=self.registry)
 
     def gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        """Make a gauge; without labels it stands at 0, with them each value appears when it is set."""
+        """Make a gauge; without labels it starts at 0, with labels each value appears when it is set."""
         return Gauge(f"{self._prefix}_{name}", text, labels, registry=self.registry)

@@ -1,35 +1,37 @@
-"""The tasks of a daemon: started together, ended together; one that ends unasked, or does not get on, is started again and told.
+"""The tasks of a daemon: they start and end together; a task that ends unexpectedly or is stuck is restarted and reported.
 
-What a task does about failures that it expects is its own business. Every exception is caught only here, in the doors' status.py, and where
-a thread must outlive it (the store's writer, a source's follower). That the event loop itself stands still is systemd's to notice
-(systemd.run_watchdog): to restart the whole daemon for one task would cost what the others hold in memory.
+A task handles the failures that it expects. Every exception is caught only here, in the doors' status.py, and where a thread must outlive
+it (the store's writer, a source's follower). If the event loop is stuck, systemd notices it (systemd.run_watchdog). We do not restart the
+whole daemon for one task, because that would lose what the others hold in memory.
 """
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from prometheus_client import Counter
 
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.troubles import Troubles
-from cognomen.daemon.waiting import telling_cancellations_apart
+from cognomen.process.exceptions import telling_cancellations_apart
 from svid.backoff import Backoff
 from svid.clock import Clock
 
-__all__ = ["Supervisor", "Task", "stop_on_signals"]
+__all__ = ["Supervisor", "Task", "has_terminal", "stop_on_signals"]
 
 log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=30))
-_HEALTHY_SECONDS = 60.0  # a task that ran that long, and gets on, has recovered
+_HEALTHY_SECONDS = 60.0  # a task that ran that long, and makes progress, has recovered
 _LOOK_SECONDS = 30.0
-_MOST_LOOKS = 4  # at one turn of its work: longer than every deadline in a task
+_MOST_LOOKS = 4  # at the same step of its work; together longer than every deadline in a task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class Task:
     """One thing that a daemon does for as long as it runs.
 
     Args:
-        pulse: where it says when it is at work.
+        pulse: where it reports that it is at work.
     """
 
     name: str
@@ -59,7 +61,7 @@ class Supervisor:
         self._failing: dict[str, str] = {}
 
     def failing(self) -> Sequence[str]:
-        """Say which tasks have failed and not recovered, and why they failed."""
+        """The tasks that have failed and not recovered, and why they failed."""
         return [f"task {name}: {why}" for name, why in self._failing.items()]
 
     async def run(self, tasks: Sequence[Task], *, stop: asyncio.Event) -> None:
@@ -71,7 +73,7 @@ class Supervisor:
                 one.cancel()
 
     async def _keep(self, task: Task) -> None:
-        """Run it; whenever it ends, again."""
+        """Run it; whenever it ends, run it again."""
         restarts, delays = self._restarts.labels(task.name), _fresh_delays()
         while True:
             started = self._clock.monotonic()
@@ -82,12 +84,12 @@ class Supervisor:
             restarts.inc()
             self._failing[task.name] = why
             self._troubles.note(_named(task), why)
-            log.error("task ended, starts again", task=task.name, reason=why, delay_seconds=round(delay, 3))
+            log.error("task ended, restarting", task=task.name, reason=why, delay_seconds=round(delay, 3))
             await self._clock.sleep(delay)
 
     async def _run(self, task: Task) -> str:
-        """Run it until it ends or is stuck; why that is."""
-        task.pulse.rest()  # the run before was at work, perhaps
+        """Run it until it ends or is stuck; returns the reason."""
+        task.pulse.rest()  # the last run may have been at work
         async with asyncio.TaskGroup() as group:
             running = group.create_task(_outcome(task))
             watching = group.create_task(self._until_stuck(task))
@@ -97,9 +99,9 @@ class Supervisor:
         return watching.result() if running.cancelled() else running.result()
 
     async def _until_stuck(self, task: Task) -> str:
-        """Look at it once in a while, until it is at the same turn of its work for too long.
+        """Check it now and then, until it is at the same step of its work for too long.
 
-        Looks are counted, and not time: after a stop of the whole process, or a sleep of the machine, it has its time before it is stuck.
+        We count checks rather than time, so that a task gets its full time after the process was stopped or the machine slept.
         """
         began, turn, looks = self._clock.monotonic(), task.pulse.turn, 0
         while looks < _MOST_LOOKS:
@@ -109,18 +111,18 @@ class Supervisor:
             if not looks and self._clock.monotonic() - began >= _HEALTHY_SECONDS:
                 self._failing.pop(task.name, None)
                 self._troubles.over(_named(task))
-        return f"expected to get on, found stuck for {looks * _LOOK_SECONDS:.0f} s"
+        return f"stuck for {looks * _LOOK_SECONDS:.0f} s"
 
 
 async def _outcome(task: Task) -> str:
-    """Run it to its end; how it ended."""
+    """Run it until it ends; returns how it ended."""
     try:
         with telling_cancellations_apart():
             await task.run()
     except Exception as e:
         log.exception("task failed", task=task.name)
         return f"internal error: {type(e).__name__}"
-    return "ended unasked"
+    return "ended unexpectedly"
 
 
 def _named(task: Task) -> str:
@@ -133,13 +135,42 @@ def _fresh_delays() -> Iterator[timedelta]:
 
 @contextlib.contextmanager
 def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at SIGTERM and SIGINT instead of being killed by them."""
+    """Set `stop` at SIGTERM and SIGINT instead of being killed.
+
+    SIGHUP stops a daemon only if it was started from a terminal, which then has gone away. Otherwise it is a request to read the
+    configuration again, which we do not: it is logged and ignored. Where it is ignored already, as under nohup, it stays ignored.
+    """
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
+    signals: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: partial(_stop, stop, signal.SIGTERM),
+        signal.SIGINT: partial(_stop, stop, signal.SIGINT),
+    }
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals[signal.SIGHUP] = partial(_stop, stop, signal.SIGHUP) if has_terminal() else _refuse_to_reload
+    for number, handle in signals.items():
+        loop.add_signal_handler(number, handle)
     try:
         yield
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
+    log.info("asked to stop", signal=number.name)
+    stop.set()
+
+
+def _refuse_to_reload() -> None:
+    log.warning(
+        "SIGHUP ignored", hint="nothing is read again while a daemon runs: restart it to apply a changed configuration"
+    )

@@ -1,7 +1,7 @@
-"""What a daemon and systemd say to each other: ready, stopping, alive; and the sockets that systemd holds for it.
+"""What a daemon tells systemd (ready, stopping, alive), and the sockets that systemd holds for it.
 
-Without systemd's variables nothing happens. They are taken out of the environment, so that no child thinks they are meant for it. grpcio
-takes no listening socket, so only Unix sockets can be held (cognomen/daemon/gate.listen); TCP doors are bound anew.
+Without systemd's variables nothing happens. We remove them from the environment, so that no child takes them for its own. grpcio accepts no
+listening socket, so systemd can hold only Unix sockets (cognomen/gate/gate.listen); TCP doors are bound at each start.
 
 Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)
 """
@@ -17,7 +17,7 @@ from typing import Self
 
 import structlog
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from svid.clock import Clock
 
 __all__ = ["Systemd"]
@@ -26,17 +26,17 @@ log = structlog.get_logger(__name__)
 
 _FIRST_DESCRIPTOR = 3
 _MOST_SOCKETS = 16
-_PINGS = 3  # in the time after which a daemon that says nothing is restarted
+_PINGS = 3  # within the time after which systemd restarts a silent daemon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Systemd:
-    """The manager of this process, or nobody.
+    """The service manager of this process, if it has one.
 
     Args:
-        notify_socket: where to say things; empty: nowhere.
+        notify_socket: where to send notifications; empty: nowhere.
         watchdog: how long a daemon may be silent; None: for ever.
-        sockets: listening Unix sockets by path; whoever serves one takes it.
+        sockets: listening Unix sockets by path; the gate that serves one takes it.
     """
 
     notify_socket: str = ""
@@ -45,7 +45,7 @@ class Systemd:
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str]) -> Self:
-        """Read what systemd told this process, and take it out of the environment.
+        """Read systemd's variables, and remove them from the environment.
 
         Raises:
             Refused: INVALID for variables or descriptors that systemd would not hand over.
@@ -62,41 +62,41 @@ class Systemd:
         )
 
     def ready(self) -> None:
-        """Say that the doors are open."""
+        """Notify systemd that the doors are open."""
         self._say("READY=1")
 
     def stopping(self) -> None:
-        """Say that they close."""
+        """Notify systemd that the doors are closing."""
         self._say("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Say in a line how things are, for `systemctl status`."""
+        """Send one line about the state, for `systemctl status`."""
         self._say(f"STATUS={text}")
 
     async def run_watchdog(self, clock: Clock) -> None:
-        """Say that the loop still turns, until cancelled.
+        """Tell the watchdog that the event loop still runs, until cancelled.
 
-        Only that: a single task that is stuck is started again by the supervisor, at no cost to what the others hold.
+        Only that: a single stuck task is restarted by the supervisor, without losing what the other tasks hold.
         """
         if self.watchdog is None:
-            await asyncio.Event().wait()  # nobody wants to know
+            await asyncio.Event().wait()  # systemd does not ask
             return
         while True:
             self._say("WATCHDOG=1")
             await clock.sleep(self.watchdog.total_seconds() / _PINGS)
 
     def take(self, path: Path) -> socket.socket | None:
-        """The socket that was handed over for that path, by whichever links it is named; None: there is none."""
+        """The socket that systemd handed over for that path, whatever links lead to it; None if there is none."""
         name = next((one for one in self.sockets if os.path.realpath(one) == os.path.realpath(path)), None)
         return None if name is None else self.sockets.pop(name)
 
     def check_taken(self) -> None:
-        """Refuse (INVALID) to run with a socket that nothing serves: who connects to it would wait for ever."""
+        """Refuse (INVALID) to run with a socket that nothing serves: clients that connect to it would wait for ever."""
         for path in self.sockets:
             raise Refused(
                 Kind.INVALID,
-                f"socket {path}: expected one that the configuration names, found it handed over",
-                hint="give ListenStream of the .socket unit and the configuration the same path",
+                f"socket {path}: handed over by systemd, but not named in the configuration",
+                hint="put the same path into ListenStream of the .socket unit and into the configuration",
             )
 
     def _say(self, text: str) -> None:
@@ -108,7 +108,7 @@ class Systemd:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
                 sock.sendto(text.encode(), address)
-        except OSError as e:  # whoever does not listen to us does not end us
+        except OSError as e:  # if systemd does not listen, we keep running
             log.warning("systemd not told", what=text, reason=e.strerror)
 
 

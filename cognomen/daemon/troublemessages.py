@@ -1,4 +1,4 @@
-"""Troubles as both daemons' status messages carry them; apart from troubles, which flows import and which knows no protobuf."""
+"""Convert troubles for both daemons' status messages; separate from troubles, which flows import and which must not load protobuf."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ __all__ = ["troubles_to_pb"]
 
 
 def troubles_to_pb(troubles: Iterable[Trouble]) -> list[pb.Trouble]:
-    """Write troubles."""
+    """Convert troubles to messages."""
     return [
         pb.Trouble(
             what=one.what, reason=one.reason, since=time_to_pb(one.since), last=time_to_pb(one.last), times=one.times

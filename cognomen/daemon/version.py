@@ -1,4 +1,4 @@
-"""Which release runs."""
+"""Which release is running."""
 
 from functools import cache
 from importlib import metadata

@@ -1,12 +1,14 @@
 """A few pages over HTTP/1.1 for probes and collectors: GET and HEAD, one request for each connection, on loopback only.
 
-Which pages there are and what they say: the daemons' web/. What is in a request is read by h11.
+The pages and their contents are in the daemons' web/. h11 parses the requests.
 """
 
 import asyncio
 import contextlib
 import ipaddress
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,15 +19,16 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from cognomen.daemon.config import check_loopback
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 
-__all__ = ["MakePage", "Page", "WantsJSON", "alive", "metrics_page", "readiness", "serve_pages"]
+__all__ = ["MakePage", "Page", "WantsJSON", "alive", "check_address_free", "metrics_page", "readiness", "serve_pages"]
 
 log = structlog.get_logger(__name__)
 
 _REQUEST_BYTES = 8 * 1024
 _SECONDS = 5.0
 _MOST_CONNECTIONS = 16
+_TURNS_TO_HAND_ON = 3  # turns of the loop from an accepted connection to `came`, at most
 _HOST = re.compile(r"(\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]+))(:[0-9]{0,5})?")
 _TEXT = "text/plain; charset=utf-8"
 
@@ -44,14 +47,14 @@ MakePage = Callable[[WantsJSON], Awaitable[Page]]
 
 
 async def alive(wants_json: WantsJSON) -> Page:
-    """Say that the loop turns: who reads this was answered by it."""
+    """Say that the event loop runs: this answer shows it."""
     return readiness((), wants_json)
 
 
 def readiness(missing: Sequence[str], wants_json: WantsJSON) -> Page:
-    """Say that nothing is missing, or 503 and what.
+    """Say that nothing is missing, or answer 503 with what is missing.
 
-    Shape: "ok" or a line for each thing; as JSON {"ready": bool, "missing": [text, …]}.
+    Shape: "ok" or a line for each missing thing; as JSON {"ready": bool, "missing": [text, …]}.
     """
     status = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
     if wants_json:
@@ -61,30 +64,46 @@ def readiness(missing: Sequence[str], wants_json: WantsJSON) -> Page:
 
 
 def metrics_page(registry: CollectorRegistry) -> Page:
-    """Write out what was counted and measured, as Prometheus reads it."""
+    """Write all metrics in the format of Prometheus."""
     return Page(content_type=CONTENT_TYPE_LATEST, body=generate_latest(registry))
+
+
+def check_address_free(key: str, address: str) -> None:
+    """Check that `serve_pages` could bind there; an empty address is accepted.
+
+    Raises:
+        Refused: as serve_pages.
+    """
+    if not address:
+        return
+    host, port = check_loopback(key, address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as e:
+        raise _taken(key, address, e) from e
 
 
 @contextlib.asynccontextmanager
 async def serve_pages(
     pages: Mapping[str, MakePage], key: str, address: str, *, seconds: float = _SECONDS
 ) -> AsyncIterator[None]:
-    """Serve pages by their paths while the block runs; nothing where the address is empty.
+    """Serve pages by their paths while the block runs; serve nothing if the address is empty.
 
-    At most 16 connections are open: a newer one closes the oldest, so nobody who holds them shuts out a probe.
+    At most 16 connections are open: a new one closes the oldest, so that nobody can shut out a probe by holding them.
 
     Args:
-        key: of the configuration, which holds the address.
-        seconds: how long a peer may take for its request, and to take the answer; and how long a page may take, else 503.
+        key: the key of the configuration that holds the address.
+        seconds: how long a peer may take to send its request, and to read the answer; also how long a page may take, else 503.
 
     Raises:
-        Refused: UNAVAILABLE when the address is taken, by the key.
+        Refused: UNAVAILABLE, naming the key, when the address is taken.
     """
     if not address:
         yield
         return
     host, port = check_loopback(key, address)
-    open_now: dict[asyncio.Task[None], None] = {}  # in the order in which they came
+    open_now: dict[asyncio.Task[None], None] = {}  # oldest first
 
     def came(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(open_now) >= _MOST_CONNECTIONS:
@@ -94,7 +113,7 @@ async def serve_pages(
         task = asyncio.create_task(_answer_or_leave(reader, writer, pages, seconds))
         open_now[task] = None
 
-        def gone(task: asyncio.Task[None]) -> None:  # also one that was cancelled before it began
+        def gone(task: asyncio.Task[None]) -> None:  # also called for a task that was cancelled before it began
             open_now.pop(task, None)
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
@@ -103,25 +122,40 @@ async def serve_pages(
     try:
         server = await asyncio.start_server(came, host, port, limit=_REQUEST_BYTES)
     except OSError as e:
-        raise Refused(
-            Kind.UNAVAILABLE,
-            f"{key}: expected an address that is free, cannot bind {address}: {(e.strerror or str(e)).lower()}",
-            hint=f"name another {key}",
-        ) from e
+        raise _taken(key, address, e) from e
     try:
         log.info("pages served", address=address, paths=sorted(pages))
         yield
     finally:
-        server.close()
+        await _stop_accepting(server)
         for task in (left := list(open_now)):
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0)  # the turn in which asyncio closes their sockets
+
+
+async def _stop_accepting(server: asyncio.Server) -> None:
+    """Close the server once it has handed on each connection that it has accepted: asyncio would leave the others open."""
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(_TURNS_TO_HAND_ON):
+        await asyncio.sleep(0)
+    server.close()
+
+
+def _taken(key: str, address: str, error: OSError) -> Refused:
+    return Refused(
+        Kind.UNAVAILABLE,
+        f"{key}: cannot bind {address}: {os.strerror(error.errno or 0).lower()}",
+        hint=f"name another {key}",
+    )
 
 
 async def _answer_or_leave(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pages: Mapping[str, MakePage], seconds: float
 ) -> None:
-    with contextlib.suppress(OSError, TimeoutError):  # whoever asked has gone, or is too slow
+    with contextlib.suppress(OSError, TimeoutError):  # the peer has gone, or is too slow
         await _answer(reader, writer, pages, seconds)
 
 
@@ -131,7 +165,7 @@ async def _answer(
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_REQUEST_BYTES)
     async with asyncio.timeout(seconds):
         request = await _request(connection, reader)
-    if connection.our_state is h11.MUST_CLOSE:  # it came and left, as a probe of TCP does
+    if connection.our_state is h11.MUST_CLOSE:  # the peer connected and left, like a TCP probe
         return
     page = request if isinstance(request, Page) else await _page(request, pages, seconds)
     headers = [
@@ -152,7 +186,7 @@ async def _answer(
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | Page:
-    """Read the head of a request; what may follow is not read. A page: what to say where there is no rightful one."""
+    """Read the head of a request, and nothing after it; returns an error page if the request is invalid."""
     try:
         while (event := connection.next_event()) is h11.NEED_DATA:
             connection.receive_data(await reader.read(_REQUEST_BYTES))
@@ -177,13 +211,13 @@ async def _page(request: h11.Request, pages: Mapping[str, MakePage], seconds: fl
     except TimeoutError:
         log.warning("page took too long", path=path, seconds=seconds)
         return _fault(HTTPStatus.SERVICE_UNAVAILABLE)
-    except Exception:  # as at every door: logged here, and no word of it to the peer
+    except Exception:  # as at every door: logged here, and not shown to the peer
         log.exception("page failed", path=path)
         return _fault(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _is_loopback(host: bytes) -> bool:
-    """Whether a Host header names loopback: a page of the web whose name was pointed here has its own name in it."""
+    """Whether a Host header names loopback; a website whose DNS name points here (DNS rebinding) sends its own name."""
     match = _HOST.fullmatch(host.decode("latin-1"))
     if match is None:
         return False

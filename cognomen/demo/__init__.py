@@ -1,1 +1,1 @@
-"""Three components of one agent, and the scene that runs them."""
+"""The demo: three components of one agent, and the scene that runs them."""

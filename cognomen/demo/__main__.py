@@ -1,6 +1,6 @@
-"""`make demo`: three components of one agent, who may call whom, what a rotation or a taint interrupts (nothing), what a revocation ends.
+"""`make demo`: three components of one agent: who may call whom, that rotations and taints interrupt nothing, what a revocation ends.
 
-Exit codes: 0 everything happened and no call failed · 1 something did not, or cannot be told · 130 interrupted.
+Exit codes: 0 everything happened and no call failed · 1 something did not happen, or the output was lost · 130 interrupted.
 """
 
 import argparse
@@ -18,19 +18,19 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from cognomen.daemon.privatefile import own_what_we_make
-from cognomen.daemon.standardstreams import LostOutputError, own_streams
 from cognomen.demo.scene import AGENT, DAEMONS, REPLACED, ROLES, Event, Scene, SceneError
 from cognomen.demo.tally import LATE, Tally
 from cognomen.demo.transcript import paragraph, sentence, told
 from cognomen.demo.view import View, render
+from cognomen.process.privatefile import own_what_we_make
+from cognomen.process.standardstreams import LostOutputError, own_streams
 from svid.clock import Clock, SystemClock
 
 _SECONDS = 80
 _COUNT_SECONDS = 10
 _LOG_LINES = 20
 _COLUMNS, _ROWS = 80, 24
-_PATIENCE_SECONDS = 2.0  # with a terminal that was stopped: the scene goes on, and can be ended
+_PATIENCE_SECONDS = 2.0  # with a terminal that was stopped: the scene continues, and can be ended
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
@@ -40,10 +40,10 @@ def _say(text: str = "") -> None:
 
 
 class _Show:
-    """One run of the scene, told as it happens.
+    """One run of the scene, shown as it happens.
 
     Args:
-        is_live: a view of the whole instead of a line for each event.
+        is_live: show a live view instead of one line for each event.
     """
 
     def __init__(self, scene: Scene, clock: Clock, *, is_live: bool) -> None:
@@ -58,7 +58,7 @@ class _Show:
         self.tally = Tally()
 
     def begin(self) -> None:
-        """Start everything in order, until everybody is ready."""
+        """Start everything in order, and wait until all are ready."""
         waiting, busy = list(ROLES), set(ROLES)
         self._scene.start_daemons()
         self._tell(DAEMONS, f"issuer and attestor are up; the agent {AGENT!r} has {len(ROLES)} entries")
@@ -72,7 +72,7 @@ class _Show:
                 self._scene.start_component(waiting.pop(0), self._ports)
 
     def go_on(self) -> None:
-        """Let everybody work; give one of them another identity, revoke it, replace it, and have all that the authority signed replaced."""
+        """Let the components work; give one another identity, revoke it, replace it, and have all that the authority signed replaced."""
         self._count_at = self._clock.monotonic() + _COUNT_SECONDS
         while not self.tally.everything_happened:
             self._hear()
@@ -83,7 +83,7 @@ class _Show:
                 self._tell("operator", f"revokes the {REPLACED}: cognomen revoke selector unix:path:…")
                 self.tally.revoked_at = self._scene.revoke(REPLACED)
             if not self._is_replaced and self.tally.is_revoked:
-                self._tell("operator", f"ends that {REPLACED}, and starts another program in its place")
+                self._tell("operator", f"stops that {REPLACED}, and starts another program in its place")
                 self._scene.replace(self._ports)
                 self._is_replaced = True
             if self.tally.tainted_at is None and self.tally.is_back:
@@ -91,35 +91,35 @@ class _Show:
                 self.tally.tainted_at = self._scene.taint()
 
     def announce(self, text: str) -> None:
-        """Say something that no process said."""
+        """Show a text that does not come from a process."""
         if self._is_live:
             self._tell("all", text)
         else:
             _say(paragraph(text))
 
     def stay(self) -> None:
-        """Go on telling until Ctrl-C."""
+        """Keep showing events until Ctrl-C."""
         while True:
             self._hear(patiently=True)
 
     def end(self) -> None:
-        """End everybody, and take note of the last counts."""
+        """Stop all components, and note their last counts."""
         for event in self._scene.end_components():
             self._note(event)
 
     def sum_up(self) -> None:
-        """Say what was achieved."""
+        """Print the results."""
         _say()
         for line in (*self.tally.verdicts(), "", *self.tally.table()):
             _say(line)
         _say()
         if self.tally.latency is not None:
             _say(f"Entry created → the connector's open stream held it: {_milliseconds(self.tally.latency)}.")
-        _say(f"All of it in {self._clock.monotonic() - self._start:.1f} s.")
+        _say(f"Total time: {self._clock.monotonic() - self._start:.1f} s.")
         _say(
             paragraph(
-                f"One uid ({os.getuid()}) runs all three here, so only convention separates them; production gives"
-                " each a uid of its own."
+                f"One uid ({os.getuid()}) runs all three here, so only convention separates them; in production, each has"
+                " its own uid."
             )
         )
 
@@ -139,7 +139,9 @@ class _Show:
         if text := sentence(event):
             self._tell(event.who, text, at=event.at)
         if event.name == "gained" and self.tally.latency is not None:
-            self._tell(event.who, f"held it {_milliseconds(self.tally.latency)} after its entry was made", at=event.at)
+            self._tell(
+                event.who, f"held it {_milliseconds(self.tally.latency)} after its entry was created", at=event.at
+            )
         if event.name == "rotated" and event.facts["own"] and event.who in self.tally.reminted:
             took = _milliseconds(self.tally.reminted[event.who])
             self._tell(event.who, f"did so {took} after the command, by another authority", at=event.at)
@@ -153,7 +155,7 @@ class _Show:
             _say(told(seconds, who, text))
 
     def picture(self, console: Console) -> RenderableType:
-        """The view as it is now, for that terminal."""
+        """The current view, for that terminal."""
         width, height = console.size
         is_ascii = not console.encoding.lower().startswith("utf")
         return render(self.view, width=width, height=height, now=self._clock.now(), is_ascii=is_ascii)
@@ -164,12 +166,12 @@ def _milliseconds(latency: timedelta) -> str:
 
 
 def _play(show: _Show, *, once: bool) -> bool:
-    """Play the scene to its end; True where that was Ctrl-C."""
+    """Play the scene to its end; returns whether Ctrl-C ended it."""
     try:
         show.begin()
         show.go_on()
         if not once:
-            show.announce("All of it has happened. Still up; Ctrl-C ends it.")
+            show.announce("Everything has happened. Still running; press Ctrl-C to stop.")
             show.stay()
     except KeyboardInterrupt:
         _say()
@@ -182,33 +184,35 @@ def _play(show: _Show, *, once: bool) -> bool:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make demo",
-        description="Three components of one agent, each with an identity of its own that is renewed every 10 s.",
-        epilog="In a terminal it is a live view, else a transcript.",
+        description="Three components of one agent, each with its own identity, which is renewed every 10 s.",
+        epilog="In a terminal it shows a live view, otherwise a transcript.",
     )
-    parser.add_argument("--once", action="store_true", help="end when everything has happened (make demo ARGS=--once)")
-    parser.add_argument("--record", type=Path, metavar="FILE.svg", help="as --once, and draw the view at its end")
+    parser.add_argument("--once", action="store_true", help="stop when everything has happened (make demo ARGS=--once)")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE.svg", help="like --once, and save a picture of the final view"
+    )
     return parser.parse_args()
 
 
 def _end_on_signals() -> None:
-    """Let whoever ends us end everybody; a shell's background ignores SIGINT and leaves that to us, but nohup means what it says."""
+    """Let signals to us stop all processes, even SIGINT, which a shell's background ignores; but SIGHUP under nohup stays ignored."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
 
 
 def _record(show: _Show, path: Path) -> None:
-    """Draw the view as a terminal of 80 × 24 shows it."""
+    """Draw the view as on a terminal of 80 × 24."""
     console = Console(
         record=True, file=io.StringIO(), width=_COLUMNS, height=_ROWS, force_terminal=True, color_system="truecolor"
     )
     console.print(show.picture(console))
     picture = console.export_svg(title="make demo")
-    path.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL))  # no font from somebody's server
+    path.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL))  # no font from a remote server
 
 
 def main() -> int:
-    """Play the scene; without --once, keep it up until Ctrl-C."""
+    """Play the scene; without --once, keep it running until Ctrl-C."""
     options = _options()
     once = options.once or options.record is not None
     _end_on_signals()

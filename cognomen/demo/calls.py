@@ -1,6 +1,6 @@
-"""The calls between components: over mTLS, some with a JWT-SVID, each one counted.
+"""The calls between components, over mTLS, some with a JWT-SVID; each call is counted.
 
-Shape: on a connection one line of JSON after another, each request answered by one line. Who wants a token shows one as well.
+Shape: a connection carries lines of JSON, and each request gets a reply of one line. A component that wants a token also shows one.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ _RENEWED_BEFORE = timedelta(seconds=3)
 
 
 class Tell(Protocol):
-    """Something that tells an event and its facts."""
+    """A function that reports an event and its facts."""
 
     def __call__(self, event: str, **facts: str | int) -> None:
-        """Tell it."""
+        """Report it."""
 
 
 class Tokens(TokenVerifier, Protocol):
-    """What fetches tokens of ours, and checks those of others."""
+    """Fetches our own tokens, and verifies those of others."""
 
     def fetch(self, audience: str) -> JWTSVID:
         """A JWT-SVID for that audience."""
@@ -52,7 +52,7 @@ class Tokens(TokenVerifier, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Another component: who it must be, where it listens, what it is asked for; whether each shows the other a token."""
+    """Another component: who it must be, where it listens, what we ask it to do, and whether each shows the other a token."""
 
     spiffe_id: SpiffeID
     port: int
@@ -62,12 +62,12 @@ class Peer:
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """What came of the calls that are allowed.
+    """The outcomes of the allowed calls.
 
     Attributes:
         failed: on either side.
-        tokens: the different JWT-SVIDs that were shown.
-        revoked: those that were ended because their peer was revoked, which are neither made nor failed.
+        tokens: how many different JWT-SVIDs were shown.
+        revoked: calls that ended because their peer was revoked; they count as neither made nor failed.
     """
 
     made: int = 0
@@ -88,7 +88,7 @@ class _Connection:
 
     @property
     def is_old(self) -> bool:
-        """Whether the SVID is about to end that the peer showed: a revocation names none that is over, so would not end the connection."""
+        """Whether the peer's SVID is about to expire: a revocation does not name expired SVIDs, so it would not end the connection."""
         return SystemClock().now() >= self._peer_until - _RENEWED_BEFORE
 
     @classmethod
@@ -99,30 +99,30 @@ class _Connection:
         return cls(reader, writer)
 
     async def ask(self, what: str, token: str) -> str:
-        """Ask, and wait until it is done; returns the token of who did it, if it shows one."""
+        """Ask, and wait until it is done; returns the token of the peer, if it shows one."""
         self._writer.write(json.dumps({"what": what, "token": token}).encode() + b"\n")
         reply = await self._reader.readline()
         if not reply:
             raise ConnectionResetError("the peer hung up without an answer")
         answer: dict[str, str] = json.loads(reply)
         if answer["done"] != what:
-            raise ValueError(f"expected that {what!r} is done, found {reply!r}")
+            raise ValueError(f"expected {what!r} as done, found {reply!r}")
         return answer["token"]
 
     async def rest(self, seconds: float) -> None:
-        """Ask nothing for that long; raises where the connection ends meanwhile."""
+        """Ask nothing for that long; raises if the connection ends meanwhile."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._reader.read(1), seconds)  # nobody says anything unasked
+            await asyncio.wait_for(self._reader.read(1), seconds)  # the peer sends nothing on its own
 
     def close(self) -> None:
         self._writer.close()
 
 
 class Calls:
-    """What one component asks of others and answers them, by its two identities.
+    """The calls that one component makes and answers, with its two identities.
 
     Args:
-        tell: called with the first call of each kind, with each that fails, and with each end of somebody who was revoked.
+        tell: reports the first call of each kind, each failed call, and each way in which a revoked peer is refused.
     """
 
     def __init__(self, x509: X509Identity, jwt: Tokens, tell: Tell) -> None:
@@ -136,7 +136,7 @@ class Calls:
         self._token_until: datetime | None = None
 
     async def serve(self, allowed: SpiffeID, *, wants_token: bool, port: int) -> asyncio.Server:
-        """Answer calls of one peer; with `wants_token` it also shows a JWT-SVID for us, and is shown one."""
+        """Answer calls of one peer; with `wants_token`, each also shows the other a JWT-SVID."""
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             caller = peer_id(writer.get_extra_info("ssl_object"))
@@ -146,7 +146,7 @@ class Calls:
                     await writer.drain()
                     self.counts.answered += 1
             except ConnectionError:
-                pass  # a call that is cut off is counted by its caller, who knows why
+                pass  # the caller counts a call that is cut off, and knows why
             except (SVIDError, ValueError, KeyError, OSError) as e:
                 self._fail(caller, e)
             finally:
@@ -176,9 +176,9 @@ class Calls:
         return json.dumps({"done": request["what"], "token": ours}).encode() + b"\n"
 
     async def call_on(self, peer: Peer, *, keep: bool, pause: float, stop: asyncio.Event) -> None:
-        """Call a peer again and again until told to stop, over a connection for each call, or over one that is kept.
+        """Call a peer again and again until told to stop, over a new connection for each call, or over one that is kept.
 
-        A peer that is revoked is called on as well, until somebody answers in its place.
+        Calls to a revoked peer continue as well, until another component answers in its place.
         """
         connection: _Connection | None = None
         is_revoked = False
@@ -190,7 +190,7 @@ class Calls:
                     self._check(peer, await connection.ask(peer.what, token))
             except (SVIDError, ValueError, KeyError, OSError) as e:
                 is_revoked = self._note_end(peer, e, was_revoked=is_revoked)
-                is_good = isinstance(e, JWTSVIDError) and is_revoked  # the connection is another credential's
+                is_good = isinstance(e, JWTSVIDError) and is_revoked  # the connection belongs to another credential
             else:
                 self._note_success(peer)
                 is_good, is_revoked = True, False
@@ -202,7 +202,7 @@ class Calls:
             connection.close()
 
     async def _rest(self, peer: Peer, connection: _Connection | None, pause: float) -> _Connection | None:
-        """Wait; the connection, unless its peer was revoked meanwhile."""
+        """Wait; returns the connection, unless its peer was revoked meanwhile."""
         if connection is None:
             await asyncio.sleep(pause)
             return None
@@ -213,11 +213,11 @@ class Calls:
             connection.close()
             return None
         except OSError:
-            pass  # the next call meets it, and counts it
+            pass  # the next call fails, and counts it
         return connection
 
     def _note_end(self, peer: Peer, error: Exception, *, was_revoked: bool) -> bool:
-        """Count a call that came to nothing, but once where its peer is revoked; whether it is."""
+        """Count a call that did not succeed, but only once if its peer is revoked; returns whether it is revoked."""
         if isinstance(error, RevokedError):
             self.counts.revoked += not was_revoked
             self._tell_end(peer.spiffe_id, error)
@@ -228,7 +228,7 @@ class Calls:
         return was_revoked
 
     async def look_again(self, *, pause: float) -> None:
-        """Check the last token of each peer again and again, as if somebody showed it once more, and tell when it is refused."""
+        """Verify the last token of each peer again and again, as if somebody showed it once more, and report when it is refused."""
         while True:
             for spiffe_id, token in list(self._shown.items()):
                 try:
@@ -239,7 +239,7 @@ class Calls:
             await asyncio.sleep(pause)
 
     def _check(self, peer: Peer, token: str) -> None:
-        """Check the token that came with an answer."""
+        """Verify the token that came with an answer."""
         if peer.wants_token:
             exactly(peer.spiffe_id)(self._jwt.verify(token, audience=str(self._x509.svid.spiffe_id)).spiffe_id)
             self._shown[peer.spiffe_id] = token
@@ -250,7 +250,7 @@ class Calls:
             self._tell("called", peer=str(peer.spiffe_id), what=peer.what, token=int(peer.wants_token))
 
     def _tell_end(self, peer: SpiffeID, error: RevokedError) -> None:
-        """Tell the first end of each kind: of a connection, a handshake, a token."""
+        """Report the first refusal of each kind: of a connection, a handshake, a token."""
         match error:
             case JWTSVIDError():
                 name = "token refused"
@@ -264,7 +264,7 @@ class Calls:
             self._tell(name, peer=str(peer), at=SystemClock().now().isoformat(), why=str(error))
 
     async def try_once(self, peer: Peer) -> None:
-        """Ask for what nobody allowed us, and tell how it was refused; it counts as failed only where it is not."""
+        """Ask for something that nobody allowed us, and report how it was refused; count a failure only if it is not."""
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 connection = await _Connection.open(self._x509, peer)
@@ -272,10 +272,10 @@ class Calls:
                     await connection.ask(peer.what, "")
                 finally:
                     connection.close()
-        except OSError:  # which one depends on how much TLS had said before the other side hung up
+        except OSError:  # which one depends on how far TLS had got before the other side hung up
             self._tell("turned away", peer=str(peer.spiffe_id), what=peer.what)
         else:
-            self._fail(peer.spiffe_id, AuthorizationError(f"{peer.what}: expected to be refused, found it done"))
+            self._fail(peer.spiffe_id, AuthorizationError(f"{peer.what}: done, but should have been refused"))
 
     async def _token_for(self, peer: Peer) -> str:
         svid = await asyncio.to_thread(self._jwt.fetch, str(peer.spiffe_id))

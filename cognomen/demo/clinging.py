@@ -1,4 +1,4 @@
-"""A component that does not let go: it goes on with what it was given last, as a thief would; so what ends it is what the others do."""
+"""A component that keeps using its last credentials, as a thief would, so that only what the others do can stop it."""
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -11,10 +11,10 @@ __all__ = ["Clinging"]
 
 
 class Clinging:
-    """Both identities of a component, as they are now, or as they were when the attestor took them away; it hears of no denial.
+    """Both identities of a component, current or as they were when the attestor took them away; it ignores denials.
 
     Args:
-        own: which of its SPIFFE IDs it goes by.
+        own: which of its SPIFFE IDs it uses.
     """
 
     def __init__(self, x509: X509Source, jwt: JWTSource, own: SpiffeID) -> None:
@@ -28,14 +28,14 @@ class Clinging:
 
     @property
     def svid(self) -> X509SVID:
-        """The newest X509-SVID that came."""
+        """The newest X509-SVID that it received."""
         with suppress(SVIDError):
             self._svid = next((one for one in self._x509.context.svids if one.spiffe_id == self._own), self._svid)
         return self._svid
 
     @property
     def bundles(self) -> Mapping[TrustDomain, Bundle]:
-        """The newest bundles that came."""
+        """The newest bundles that it received."""
         with suppress(SVIDError):
             self._bundles = self._x509.bundles
         return self._bundles
@@ -44,7 +44,7 @@ class Clinging:
         """A JWT-SVID for that audience: a new one, or the last.
 
         Raises:
-            WorkloadAPIError: there is neither.
+            WorkloadAPIError: it can get neither.
         """
         try:
             self._tokens[audience] = self._jwt.fetch(audience, spiffe_id=self._own)
@@ -54,7 +54,7 @@ class Clinging:
         return self._tokens[audience]
 
     def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:
-        """Check a token; raises JWTSVIDError where it is not valid."""
+        """Verify a token; raises JWTSVIDError if it is invalid."""
         with suppress(SVIDError):
             self._jwt_bundles = self._jwt.bundles
         return verify(token, self._jwt_bundles.get, audience=audience, at=SystemClock().now())

@@ -1,6 +1,6 @@
-"""One component of the agent `concierge`: it knows its own name, its peers' addresses, and the Workload API socket; no secret.
+"""One component of the agent `concierge`: it knows its own name, its peers' addresses and the Workload API socket, but no secret.
 
-It tells what happens as JSON lines on standard output; who makes a scene of that is cognomen/demo/scene. SIGTERM ends it between two calls.
+It reports what happens as JSON lines on standard output, which cognomen/demo/scene reads. SIGTERM ends it between two calls.
 """
 
 import argparse
@@ -60,7 +60,7 @@ class Component:
         self._held = {svid.spiffe_id: svid.serial for svid in x509.context.svids}
 
     async def play(self, ports: Mapping[str, int]) -> None:
-        """Play the part until SIGTERM; ends with the last counts, when every call is over."""
+        """Play the part until SIGTERM; reports the last counts when every call has ended."""
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         async with asyncio.TaskGroup() as group:
@@ -93,7 +93,7 @@ class Component:
         return Peer(spiffe_id=self._id_of(role), port=ports[role], what=_WORK[role], wants_token=role == "connector")
 
     async def _tell_changes(self) -> None:
-        """Tell each rotation, each identity that comes, and when all of them were taken away."""
+        """Report each rotation, each new identity, and the loss of all identities."""
         try:
             await self._follow()
         except WorkloadAPIError as e:

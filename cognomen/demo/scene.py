@@ -1,7 +1,7 @@
-"""The scene: issuer and attestor by `cognomen dev`, three components by interpreters of their own, and the events they tell.
+"""The scene: issuer and attestor in `cognomen dev`, three components with their own interpreters, and the events that they report.
 
-Nothing here signs, attests or verifies: the daemons and the components do, as real processes. What the events are worth is decided in
-cognomen/demo/transcript.
+Nothing here signs, attests or verifies: the daemons and the components do that, as real processes. cognomen/demo/transcript puts the events
+into words.
 """
 
 import json
@@ -31,12 +31,12 @@ ROLES = (
     "connector",
     "reasoning",
     "orchestrator",
-)  # in the order in which they start: each needs the ports of those before
+)  # in the order in which they start: each needs the ports of the earlier ones
 REPLACED, REPLACEMENT = "connector", "connector-2"
 
 _STOP_SECONDS = 10
 _LOOK_UP_SECONDS = 0.5
-_GOOD_ENDS = {0, -signal.SIGTERM}  # of those that were told to end; the second where they had hardly begun
+_GOOD_ENDS = {0, -signal.SIGTERM}  # of components that we stop; the second if they had hardly begun
 _TTL = "20s"
 _COMMAND_SECONDS = 30
 
@@ -72,12 +72,12 @@ class _Authorities(msgspec.Struct):
 
 
 class SceneError(Exception):
-    """The scene cannot go on."""
+    """The scene cannot continue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line that a process said; `ended` where it said nothing more.
+    """One line that a process wrote; `ended` after its last one.
 
     Units: `at` is a moment of the scene's monotonic clock.
     """
@@ -89,7 +89,7 @@ class Event:
 
 
 class Scene:
-    """Daemons and components of one run in one directory; leaving it ends them all, last started first.
+    """Daemons and components of one run in one directory; leaving the block stops them all, last started first.
 
     Args:
         directory: short, because Unix socket paths are at most 107 bytes.
@@ -137,7 +137,7 @@ class Scene:
         self.wait_for(DAEMONS, "SPIFFE_ENDPOINT_SOCKET")
 
     def start_component(self, who: str, ports: Mapping[str, int]) -> None:
-        """Start a component that knows the ports of those it calls; where its own is among them, it listens there."""
+        """Start a component that knows the ports of those that it calls; if its own is among them, it listens there."""
         role = REPLACED if who == REPLACEMENT else who
         arguments = [argument for name, port in ports.items() for argument in ("--port", f"{name}={port}")]
         self._components[who] = self._start(
@@ -152,21 +152,21 @@ class Scene:
                 return event
 
     def next_event(self, *, patiently: bool = False) -> Event:
-        """What was said next, by anybody; `patiently`: however long that takes."""
+        """The next event of any process; with `patiently`, wait for it without a limit."""
         event = None
-        while event is None:  # a signal that comes just before a wait does not end it, so no wait is long
+        while event is None:  # a signal just before a wait does not end the wait, so no wait is long
             left = _LOOK_UP_SECONDS if patiently else self._deadline - self._clock.monotonic()
             try:
                 event = self._events.get(timeout=min(max(left, 0), _LOOK_UP_SECONDS))
             except queue.Empty as e:
                 if left <= 0:
-                    raise SceneError("the time is up") from e
+                    raise SceneError("timed out") from e
         if event.name == "ended" and not (event.who in self._leaving and event.facts["exit_code"] in _GOOD_ENDS):
             raise SceneError(f"{event.who} ended early, with exit code {event.facts['exit_code']}")
         return event
 
     def end_components(self) -> Iterator[Event]:
-        """End the components between two calls, callers first, and yield what they still say: their last counts."""
+        """Stop the components between two calls, callers first, and yield their remaining events: the last counts."""
         self._deadline = self._clock.monotonic() + _STOP_SECONDS
         for role in reversed(self._components):
             self._leaving.add(role)
@@ -178,7 +178,7 @@ class Scene:
                 yield event
 
     def add_identity(self, who: str, path: str) -> datetime:
-        """Give a component another identity, as an operator does; returns when the issuer made the entry."""
+        """Give a component another identity, as an operator would; returns when the issuer made the entry."""
         (one,) = self._command(_Entries, "entry", "list", f"--spiffe-id=/agent/{AGENT}/{ROLES[-1]}").entries
         selectors = [f"--selector=unix:uid:{os.getuid()}", f"--selector=unix:path:{self._interpreters[who]}"]
         made = self._command(
@@ -187,22 +187,22 @@ class Scene:
         return made.entries[0].created_at
 
     def revoke(self, who: str) -> datetime:
-        """End all identities of a component's program, as an operator does; returns when the issuer took the command."""
+        """Revoke all identities of a component's program, as an operator would; returns when the issuer accepted the command."""
         selector = f"unix:path:{self._interpreters[who]}"
         return self._command(_Revoked, "revoke", "selector", selector, "--reason=privilegeWithdrawn").revocation.at
 
     def taint(self) -> datetime:
-        """Have all that the X.509 authority signed replaced by another's, as an operator does; returns when the issuer took the command."""
+        """Taint the X.509 authority, as an operator would, to replace all that it signed; returns when the issuer accepted the command."""
         found = self._command(_Authorities, "authority", "list").authorities
         key_id = next(one.key_id for one in found if (one.kind, one.state) == ("x509", "active"))
         found = self._command(_Authorities, "authority", "taint", key_id, "--reason=keyCompromise").authorities
         at = next(one.tainted_at for one in found if one.key_id == key_id)
         if at is None:
-            raise SceneError("cognomen authority taint: expected a tainted authority, found none")
+            raise SceneError("cognomen authority taint: the authority is not tainted")
         return at
 
     def replace(self, ports: Mapping[str, int]) -> None:
-        """End the component that was revoked, and start another program, with an entry of its own, in its place."""
+        """Stop the revoked component, and start another program in its place, with its own entry."""
         self.add_identity(REPLACEMENT, f"/agent/{AGENT}/{REPLACED}")
         self._leaving.add(REPLACED)
         _stop(self._components.pop(REPLACED))
@@ -210,7 +210,7 @@ class Scene:
         self._components = {
             REPLACEMENT: self._components.pop(REPLACEMENT),
             **self._components,
-        }  # ends after its callers
+        }  # so that it stops after its callers
 
     def _command(self, answer: type[_Answer], *arguments: str) -> _Answer:
         socket = self._directory / "state" / "admin" / "issuer.sock"
@@ -233,7 +233,7 @@ class Scene:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            process_group=0,  # Ctrl-C is for the scene, which ends everybody in order
+            process_group=0,  # Ctrl-C goes to the scene, which stops all processes in order
         )
         self._stack.callback(_stop, child)
         threading.Thread(target=self._listen, args=(who, child), daemon=True).start()
@@ -264,7 +264,7 @@ def _stop(child: subprocess.Popen[str]) -> None:
 
 
 def _make_interpreter(directory: Path) -> Path:
-    """Make a Python whose executable is a file of its own, so that `unix:path` differs, and which imports what this one imports."""
+    """Make a Python with its own executable file, so that `unix:path` differs, and with the import path of this one."""
     venv.EnvBuilder(symlinks=False, with_pip=False).create(directory)
     (packages,) = directory.glob("lib/python3.*/site-packages")
     (packages / "parent.pth").write_text("\n".join(path for path in sys.path if Path(path).is_dir()) + "\n")

@@ -1,4 +1,4 @@
-"""The tally: what the events of a scene add up to, and whether all that should happen did."""
+"""The tally: counts what happened in a scene, and decides whether everything happened that should."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from cognomen.demo.scene import REPLACED, REPLACEMENT, ROLES, Event
 __all__ = ["LATE", "Tally"]
 
 LATE = "/agent/concierge/archivist"
-"""The identity that the connector gets while everything runs."""
+"""The identity that the connector gets while everything is running."""
 
 _ROTATIONS = 3
 _TOKENS = 3
@@ -22,28 +22,28 @@ _ENDS: Mapping[str, str] = {
 }
 
 _UNDISTURBED: Mapping[str, str] = {
-    **{f"{role} holds an identity": f"{role} has an X509-SVID and a JWT-SVID of its own" for role in ROLES},
+    **{f"{role} holds an identity": f"{role} has its own X509-SVID and JWT-SVID" for role in ROLES},
     "reasoning answered orchestrator": "orchestrator called reasoning over mTLS",
     "connector answered orchestrator": "orchestrator called the connector over mTLS with a JWT-SVID",
-    "connector refused reasoning": "reasoning's call to the connector was refused: nobody allowed it",
-    "connector gained an identity": "an entry was added: the connector's open stream had its SVID",
-    **{f"{role} rotated": f"{role}'s X509-SVID rotated {_ROTATIONS} times amid calls" for role in ROLES},
-    "tokens rotated": f"orchestrator's JWT-SVID was a new one at least {_TOKENS - 1} times",
+    "connector refused reasoning": "reasoning's call to the connector was refused: it was not allowed",
+    "connector gained an identity": "an entry was added: the connector's open stream received its SVID",
+    **{f"{role} rotated": f"{role}'s X509-SVID rotated {_ROTATIONS} times during calls" for role in ROLES},
+    "tokens rotated": f"orchestrator's JWT-SVID was renewed at least {_TOKENS - 1} times",
 }
 _OTHERS_WENT_ON = "others went on"
 _REVOKED: Mapping[str, str] = {
     **{name: f"connector revoked: {text}" for name, text in _ENDS.items()},
-    _OTHERS_WENT_ON: "orchestrator and reasoning went on meanwhile, and missed no call",
+    _OTHERS_WENT_ON: "orchestrator and reasoning kept working, and missed no call",
 }
 _AT_WORK = {REPLACEMENT, *ROLES} - {REPLACED}
-"""Who works in the end."""
+"""The components that are running at the end."""
 _IS_BACK = f"{REPLACEMENT} answered orchestrator"
 _REMINTED = "reminted"
 _EXPECTED: Mapping[str, str] = {
     **_UNDISTURBED,
     **_REVOKED,
-    _IS_BACK: "the connector, replaced, is back: orchestrator called it",
-    _REMINTED: "authority tainted amid calls: every SVID replaced",
+    _IS_BACK: "the connector was replaced: orchestrator called the new one",
+    _REMINTED: "authority tainted during calls: every SVID replaced",
 }
 
 
@@ -53,9 +53,9 @@ class Tally:
 
     Args:
         created_at: when the issuer made the entry of LATE; None: not yet.
-        revoked_at: when it took the command that revokes the connector; None: not yet.
-        ends: how long after that each end of the connector came.
-        tainted_at: when it took the command that taints the authority; None: not yet.
+        revoked_at: when it accepted the command that revokes the connector; None: not yet.
+        ends: how long after that each kind of refusal of the connector came.
+        tainted_at: when it accepted the command that taints the authority; None: not yet.
         reminted: how long after that each component held an SVID of another authority.
     """
 
@@ -76,27 +76,27 @@ class Tally:
 
     @property
     def everything_happened(self) -> bool:
-        """Whether all that must happen has."""
+        """Whether everything that must happen has happened."""
         return self._done >= set(_EXPECTED)
 
     @property
     def is_undisturbed(self) -> bool:
-        """Whether all that must happen has before somebody is revoked."""
+        """Whether everything has happened that must come before the revocation."""
         return self._done >= set(_UNDISTURBED)
 
     @property
     def is_revoked(self) -> bool:
-        """Whether all that must happen has before somebody who was revoked is replaced."""
+        """Whether everything has happened that must come before the revoked component is replaced."""
         return self._done >= set(_REVOKED)
 
     @property
     def is_back(self) -> bool:
-        """Whether somebody works in the place of who was revoked."""
+        """Whether another component works in place of the revoked one."""
         return self.is_revoked and _IS_BACK in self._done
 
     @property
     def succeeded(self) -> bool:
-        """Whether it did, and no call failed; asked when everybody has told the last counts."""
+        """Whether everything happened, and no call failed; call this when all components have reported their last counts."""
         return self.everything_happened and self._is_flawless
 
     def count(self, name: str) -> int:
@@ -126,7 +126,7 @@ class Tally:
             self._done.add(achieved)
 
     def _note_progress(self, who: str, counts: Mapping[str, int]) -> None:
-        """See whether reasoning goes on answering when every end of the connector has come, and orchestrator calling after a taint."""
+        """Check that reasoning keeps answering once the connector is refused everywhere, and orchestrator keeps calling after a taint."""
         if who == "reasoning" and set(self.ends) == set(_ENDS):
             if self._answered_at_end is None:
                 self._answered_at_end = counts["answered"]
@@ -146,14 +146,14 @@ class Tally:
             self._done.add(f"{role} rotated")
 
     def _note_authority(self, event: Event) -> None:
-        """Note who has an SVID of another authority than the one that was tainted."""
+        """Note a component that has an SVID of another authority than the tainted one."""
         authority = str(event.facts["authority"])
         if self.tainted_at is not None and authority != self._authorities[event.who]:
             self.reminted[event.who] = datetime.fromisoformat(str(event.facts["at"])) - self.tainted_at
         self._authorities[event.who] = authority
 
     def verdicts(self) -> Iterator[str]:
-        """Say of each thing that must happen whether it did."""
+        """One line for each thing that must happen, and whether it did."""
         for key, text in _EXPECTED.items():
             is_fulfilled = key in self._done and (key != _OTHERS_WENT_ON or self.count("failed") == 0)
             yield _verdict(text + self._after(key), is_fulfilled=is_fulfilled)
@@ -166,7 +166,7 @@ class Tally:
 
     @property
     def _is_flawless(self) -> bool:
-        """Each call was answered; of an answer of somebody who was revoked, its caller may have read nothing any more."""
+        """Each call was answered; a caller may not have read an answer of the revoked component."""
         made, answered = self.count("made"), self.count("answered")
         return 0 < made <= answered <= made + self.count("revoked") and self.count("failed") == 0
 
@@ -183,7 +183,7 @@ class Tally:
 
 
 def _achievement(event: Event) -> str | None:
-    """Name the key of _EXPECTED that this event alone fulfils."""
+    """The key of _EXPECTED that this event alone fulfils."""
     facts = event.facts
     match event.who, event.name:
         case role, "identity":

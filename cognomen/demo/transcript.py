@@ -1,4 +1,4 @@
-"""The transcript: what the events of a scene mean to a reader, in 80 columns."""
+"""The transcript: describes the events of a scene to a reader, in 80 columns."""
 
 import textwrap
 
@@ -11,13 +11,13 @@ _WHO = 12
 
 
 def told(seconds: float, who: str, text: str) -> str:
-    """Lay out what happened: when, to whom, what."""
+    """Format an event: when it happened, who reported it, and what."""
     head = f"{seconds:5.1f} s  {who:<{_WHO}}  "
     return _wrapped(text, first=head, rest=" " * len(head))
 
 
 def paragraph(text: str) -> str:
-    """Lay out a text."""
+    """Wrap a text."""
     return _wrapped(text, first="", rest="")
 
 
@@ -29,7 +29,7 @@ def _wrapped(text: str, *, first: str, rest: str) -> str:
 
 
 def sentence(event: Event) -> str:
-    """Tell an event; empty for what a reader need not know."""
+    """Describe an event; empty if a reader need not know it."""
     if event.who == DAEMONS:
         return ""
     return _of_identity(event) or _of_call(event)
@@ -45,7 +45,7 @@ def _of_identity(event: Event) -> str:
         case "rotated" if facts["own"]:
             return f"rotated: {_svid(event)}; {int(facts['made']) + int(facts['answered'])} calls"
         case "lost":
-            return "holds no identity any more, and goes on with its old ones all the same"
+            return "has lost its identities, but keeps using the old SVIDs"
         case "rotated":
             return f"as {str(facts['spiffe_id']).rpartition('/')[2]} rotated: {_svid(event)}"
         case _:

@@ -1,6 +1,6 @@
-"""The live view: who holds which identity, how long it still lives, how the calls go, and what happened last.
+"""The live view: who holds which identity, how long it remains valid, how the calls go, and what happened last.
 
-`View` keeps what the events said, `render` lays it out for a terminal of some size. Who shows it: cognomen/demo/__main__.
+`View` keeps the contents of the events, `render` lays it out for a terminal of a given size. cognomen/demo/__main__ shows it.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ _MOST_LINES = 200
 _BAR_CELLS = 10
 _FEW_COLUMNS, _VERY_FEW_COLUMNS = 110, 75
 _WIDTH_OF_SERIAL = 8
-_SHORT = 0.25  # of its life is left
+_SHORT = 0.25  # of its life left
 _ABOVE_EVENTS = 4  # title, blank, header, blank
 
 
@@ -43,7 +43,7 @@ class View:
         self.lines: deque[tuple[str, str, str]] = deque(maxlen=_MOST_LINES)
 
     def note(self, event: Event, now: datetime) -> None:
-        """Take in what a component said."""
+        """Update the view with an event of a component."""
         facts = event.facts
         if event.name in {"identity", "gained", "rotated"}:
             self.identities[event.who, str(facts["spiffe_id"])] = _Identity(
@@ -59,7 +59,7 @@ class View:
             self.counts[event.who] = int(facts["made"]), int(facts["answered"]), int(facts["failed"])
 
     def tell(self, seconds: float, who: str, text: str) -> None:
-        """Add a line to what happened."""
+        """Add a line to the list of events."""
         self.lines.append((f"{seconds:5.1f} s", who, text))
 
 
@@ -67,7 +67,7 @@ def render(view: View, *, width: int, height: int, now: datetime, is_ascii: bool
     """Lay the view out; never more than `height` lines.
 
     Args:
-        is_ascii: for terminals that know nothing else.
+        is_ascii: for terminals that can show nothing else.
     """
     table = _identities(view, width=width, now=now, is_ascii=is_ascii)
     space = max(height - _ABOVE_EVENTS - len(view.identities) - 1, 1)
@@ -81,7 +81,7 @@ def render(view: View, *, width: int, height: int, now: datetime, is_ascii: bool
 
 
 def _identities(view: View, *, width: int, now: datetime, is_ascii: bool) -> Table:
-    """A row for each identity; narrow terminals leave out what the rest tells, too."""
+    """One row for each identity; narrow terminals leave out columns that repeat others."""
     columns = ["component", "SPIFFE ID", "serial", "time left"]
     if width < _FEW_COLUMNS:
         columns.remove("component")
@@ -117,7 +117,7 @@ def _identities(view: View, *, width: int, now: datetime, is_ascii: bool) -> Tab
 
 
 def _bar(held: _Identity, now: datetime, *, is_ascii: bool) -> Text:
-    """What is left of its life since it was here, as a bar and in seconds."""
+    """Its remaining life, as a share of what it had when it came, as a bar and in seconds."""
     left = max(held.not_after - now, timedelta())
     share = min(left / max(held.not_after - held.since, timedelta(seconds=1)), 1.0)
     filled = round(share * _BAR_CELLS)
@@ -128,7 +128,7 @@ def _bar(held: _Identity, now: datetime, *, is_ascii: bool) -> Text:
 
 
 def _events(view: View, *, width: int, lines: int) -> list[Text]:
-    """The last events, one line each; the newest at the bottom."""
+    """The last events, one line each, newest at the bottom."""
     shown = list(view.lines)[-lines:]
     return [
         Text.assemble((moment, "dim"), "  ", (f"{who:<12}", "cyan"), "  ", text, no_wrap=True, overflow="crop")[:width]

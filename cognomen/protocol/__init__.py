@@ -1,1 +1,1 @@
-"""What both daemons agree on: pure values, which know neither protobuf nor a daemon."""
+"""What both daemons share: pure values that know neither protobuf nor a daemon."""

@@ -1,22 +1,22 @@
-"""The feed, in the words that issuer and attestor share.
+"""The feed, as values that issuer and attestor share.
 
-Decided elsewhere: what a change means to a node (issuer/decisions/changes), in which order and in which messages it is told
-(issuer/decisions/feedsteps), what it does to an attestor (attestor/decisions/sync), what it looks like on the wire (cognomen/wire/feed).
+Decided elsewhere: what a change means to a node (issuer/decisions/changes), in which order and messages it is sent
+(issuer/decisions/feedsteps), how it affects an attestor (attestor/decisions/sync), how it is encoded (cognomen/wire/feed).
 """
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from svid.bundle import Bundle
 from svid.denials import Denial
-from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["BundleIs", "CRLIs", "CheckpointIs", "Cursor", "DenialsPut", "EntryGone", "EntryPut", "TaintedIs", "Update"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Where a follower stands: which store, and the number of the last change it has."""
+    """A follower's place: which store it follows, and the number of the last change it has."""
 
     incarnation: str
     number: int
@@ -24,24 +24,26 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenialsPut:
-    """These credentials ended before their time, whoever held them; nothing takes that back."""
+    """These credentials were revoked before they expired, whoever holds them; this cannot be withdrawn."""
 
     denials: tuple[Denial, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleIs:
-    """The bundle of the trust domain is this one from now on."""
+    """This is the bundle of the trust domain from now on."""
 
     bundle: Bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaintedIs:
-    """What these authorities signed is to be replaced now, though it is accepted; no others are tainted. A snapshot without it: none are.
+    """What these authorities signed must be replaced now, although it is still accepted; no other authorities are tainted.
+
+    A snapshot without this update means that no authority is tainted.
 
     Args:
-        authority_ids: as the SVIDs name them: of X.509 the subject key identifier, in hexadecimal; of JWT the key id.
+        authority_ids: as the SVIDs name them: for X.509 the subject key identifier, in hexadecimal; for JWT the key id.
     """
 
     authority_ids: frozenset[str]
@@ -49,7 +51,7 @@ class TaintedIs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CRLIs:
-    """This is the newest certificate revocation list of one of the bundle's authorities, or a part of it.
+    """The newest certificate revocation list of one of the bundle's authorities, or a part of it.
 
     Args:
         more: the next update is its next part, in the same step.
@@ -63,23 +65,23 @@ class CRLIs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryGone:
-    """The node is not entitled to the entry of this id, or no longer."""
+    """The node is not, or no longer, entitled to the entry with this id."""
 
     entry_id: EntryID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryPut:
-    """The node is entitled to this entry, which looks like this from now on."""
+    """The node is entitled to this entry, in this version, from now on."""
 
     entry: RegistrationEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointIs:
-    """This is the latest checkpoint of the issuer's audit chain.
+    """The latest checkpoint of the issuer's audit chain.
 
-    Shape: as cognomen.daemon.auditlog.Checkpoint writes it; the feed does not read it, so that a bad one keeps nothing else waiting.
+    Shape: as cognomen.protocol.auditlog.Checkpoint writes it; the feed does not read it, so that a bad one keeps nothing else waiting.
     """
 
     document: bytes

@@ -1,6 +1,6 @@
-"""What the enforcement points of a node have taken, in the words that issuer and attestor share.
+"""How far the enforcement points of a node have come, as values that issuer and attestor share.
 
-Decided here: who counts as enforcing a change, by what a node's attestor says of its points. Who says it: attestor/receipts.
+Decided here: which points count as enforcing a change, according to the node's attestor. How the attestor knows: attestor/receipts.
 """
 
 from collections import Counter
@@ -13,11 +13,11 @@ __all__ = ["MOST_BEHIND", "Behind", "Enforcement", "Point", "in_turns"]
 T = TypeVar("T")
 
 MOST_BEHIND = 20
-"""How many of the points that are behind an attestor names."""
+"""The most points that an attestor names of those that are behind."""
 
 
 class Point(NamedTuple):
-    """What enforces denials in a process, by the name that the process gives it."""
+    """Something in a process that enforces denials, with the name that the process gives it."""
 
     uid: int
     pid: int
@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behind:
-    """A point that has not taken everything, and the last change number that it has; 0: none of this store's."""
+    """A point that has not taken everything, and the last change number that it has; 0: it has no change of this store."""
 
     point: Point
     number: int
@@ -34,13 +34,13 @@ class Behind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforcement:
-    """How far the points of a node are.
+    """How far the points of a node have come.
 
     Args:
         number: the last change that its attestor has.
         points: how many there are.
         reached: how many of them have taken every denial up to `number`.
-        behind: of the others at most MOST_BEHIND, the slowest of all first; chosen so that each uid has one before any has a second.
+        behind: at most MOST_BEHIND of the others, the slowest first; chosen so that each uid has one before any uid has a second.
     """
 
     number: int
@@ -56,11 +56,11 @@ class Enforcement:
         return self.behind[0].number if self.behind else 0
 
     def enforcing(self, change: int) -> int:
-        """How many points have taken that change, as far as is known: of those that are not named, only what is certain."""
+        """How many points are known to have taken that change; points that are not named count only if it is certain."""
         if change > self.number:
             return 0
         unnamed = self.points - self.reached - len(self.behind)
-        is_certain = bool(self.behind) and self.behind[0].number >= change  # nobody is slower, named or not
+        is_certain = bool(self.behind) and self.behind[0].number >= change  # no point is slower, named or not
         return self.reached + sum(one.number >= change for one in self.behind) + (unnamed if is_certain else 0)
 
     def silent(self, change: int) -> tuple[Behind, ...]:
@@ -69,7 +69,7 @@ class Enforcement:
 
 
 def in_turns(items: Iterable[T], whose: Callable[[T], Hashable]) -> list[T]:
-    """The first of each owner, then the second of each, and so on: whoever has many of them crowds nobody out of a short list."""
+    """The first item of each owner, then the second of each, and so on: an owner of many does not crowd others out of a short list."""
     had = Counter[Hashable]()
     turns = []
     for item in items:

@@ -1,1 +1,1 @@
-"""The node and admin protocols on the wire: the only protobuf ↔ value code for what they share."""
+"""The node and admin protocols on the wire: the only code that converts what they share between protobuf and values."""

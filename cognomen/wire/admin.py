@@ -1,7 +1,7 @@
-"""The admin protocol as the JSON that programs read and write: keys are the fields' names in admin.proto and node.proto.
+"""The admin protocol as JSON, for programs to read and write; the keys are the names of the fields in admin.proto and node.proto.
 
-Decided here: how times, durations and selectors are spelt there, and which keys an entry may have. What a valid entry is: svid/entry and
-issuer/decisions/registration.
+Decided here: how times, durations and selectors are written in it, and which keys an entry may have. What a valid entry is:
+cognomen/protocol/entry and issuer/decisions/registration.
 """
 
 import re
@@ -12,11 +12,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from cognomen.protocol.entry import EntryError, EntryID, RegistrationEntry
+from cognomen.protocol.selector import Selector
 from cognomen.wire.pb import node_pb2 as pb
 from svid.encoding import JSON
-from svid.entry import EntryID, RegistrationEntry
-from svid.errors import EntryError, SpiffeIDError
-from svid.selector import Selector
+from svid.errors import SpiffeIDError
 from svid.spiffeid import SpiffeID
 
 __all__ = ["document_from_message", "entry_from_document", "moment_from_text", "moment_to_text"]
@@ -27,7 +27,7 @@ _ENTRY_KEYS = frozenset(field.name for field in pb.Entry.DESCRIPTOR.fields)
 
 
 def document_from_message(message: Message) -> dict[str, JSON]:
-    """Write a message; every field is there, null where a time, a duration or a message is absent.
+    """Write a message with every field; a time, duration or message that is absent is null.
 
     Shape: times as RFC 3339 with Z, durations as whole seconds with s ("3600s"), selectors as "type:value".
     """
@@ -63,16 +63,16 @@ def _plain(value: object) -> JSON:
 
 
 def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -> RegistrationEntry:
-    """Read an entry; created_at may stand there, as in what was printed, and counts for nothing.
+    """Read an entry; created_at is allowed, because printed entries have it, but is ignored.
 
     Shape: as `document_from_message` writes it; a TTL may also be a number of seconds and a selector an object of type and value, as
         SPIRE's users have them; absent keys are empty.
 
     Args:
-        complete: makes an ID of what stands under spiffe_id and parent_id.
+        complete: makes an ID from the value of spiffe_id or parent_id.
 
     Raises:
-        SVIDError: what breaks a rule of entries, IDs or selectors; the message begins with the key.
+        SVIDError: a value breaks a rule of entries, IDs or selectors; the message begins with the key.
     """
     if not isinstance(document, dict):
         raise EntryError(f"entry: expected an object, found {_name(document)}")
@@ -105,24 +105,24 @@ def moment_to_text(moment: datetime) -> str:
 
 
 def moment_from_text(text: str) -> datetime:
-    """Read an RFC 3339 moment, which has a zone.
+    """Read an RFC 3339 time, which has a time zone.
 
     Raises:
-        ValueError: the text is none.
+        ValueError: the text is not such a time.
     """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as e:
-        raise ValueError(f"expected a moment such as 2026-11-23T08:00:00Z, found {text!r}") from e
+        raise ValueError(f"expected a time such as 2026-11-23T08:00:00Z, found {text!r}") from e
     if moment.tzinfo is None:
-        raise ValueError(f"expected a moment with a zone such as 2026-11-23T08:00:00Z, found {text!r}")
+        raise ValueError(f"expected a time with a time zone such as 2026-11-23T08:00:00Z, found {text!r}")
     return moment.astimezone(UTC)
 
 
 def _text(document: Mapping[str, object], key: str) -> str:
     value = document.get(key, "")
     if not isinstance(value, str):
-        raise EntryError(f"{key}: expected a text, found {_name(value)}")
+        raise EntryError(f"{key}: expected a string, found {_name(value)}")
     return value
 
 
@@ -157,14 +157,14 @@ def _list(document: Mapping[str, object], key: str) -> list[object]:
 def _texts(document: Mapping[str, object], key: str) -> list[str]:
     texts = [item for item in _list(document, key) if isinstance(item, str)]
     if len(texts) != len(_list(document, key)):
-        raise EntryError(f"{key}: expected an array of texts")
+        raise EntryError(f"{key}: expected an array of strings")
     return texts
 
 
 def _labels(document: Mapping[str, object]) -> dict[str, str]:
     value = document.get("labels", {})
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise EntryError("labels: expected an object of texts")
+        raise EntryError("labels: expected an object of strings")
     return value
 
 
@@ -203,9 +203,9 @@ def _moment(document: Mapping[str, object], key: str) -> datetime | None:
             except ValueError as e:
                 raise EntryError(f"{key}: {e}") from e
         case other:
-            raise EntryError(f"{key}: expected a moment such as 2026-11-23T08:00:00Z, found {_name(other)}")
+            raise EntryError(f"{key}: expected a time such as 2026-11-23T08:00:00Z, found {_name(other)}")
 
 
 def _name(value: object) -> str:
-    names: dict[type, str] = {dict: "an object", list: "an array", str: "a text", bool: "a truth value"}
+    names: dict[type, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     return "nothing" if value is None else names.get(type(value), f"the number {value}")

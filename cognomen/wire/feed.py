@@ -1,7 +1,8 @@
-"""The feed between protobuf and values: the only code for it."""
+"""Convert the feed between protobuf and values; no other code does."""
 
 from typing import assert_never
 
+from cognomen.protocol.entry import EntryID
 from cognomen.protocol.feed import (
     BundleIs,
     CheckpointIs,
@@ -17,7 +18,6 @@ from cognomen.wire.node import entry_from_pb, write_entry
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
 from svid.denials import pack, unpack
-from svid.entry import EntryID
 from svid.errors import BundleError
 from svid.spiffeid import TrustDomain
 
@@ -47,7 +47,7 @@ def write_update(update: Update, message: pb.Update) -> None:
         case BundleIs(bundle=bundle):
             message.bundle = bundle.to_jwks()
         case TaintedIs(authority_ids=ids):
-            message.tainted.SetInParent()  # an empty set is news, too
+            message.tainted.SetInParent()  # an empty set is also news
             message.tainted.ids.extend(sorted(ids))
         case CRLIs(document=document, more=more):
             message.crl.part, message.crl.more = document, more
@@ -58,10 +58,10 @@ def write_update(update: Update, message: pb.Update) -> None:
 
 
 def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | None:  # noqa: PLR0911 - one for each kind
-    """Read an update; None: it is of a kind that this version does not know.
+    """Read an update; None: this version does not know its kind.
 
     Raises:
-        SVIDError: an entry that breaks a rule; a bundle that is none, or holds no X.509 authority.
+        SVIDError: an entry breaks a rule; a bundle is invalid, or holds no X.509 authority.
     """
     match kind := message.WhichOneof("update"):
         case "denials_put":

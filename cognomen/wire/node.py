@@ -1,6 +1,6 @@
-"""Entries, selectors and times between protobuf and values: the part of the node protocol that the admin protocol shares.
+"""Convert entries, selectors and times between protobuf and values: the part that the node and admin protocols share.
 
-Messages that only one door speaks are put together at that door.
+Messages that only one API uses are built there.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from cognomen.protocol.entry import EntryError, EntryID, RegistrationEntry
+from cognomen.protocol.selector import Selector
 from cognomen.wire.pb import node_pb2 as pb
-from svid.entry import EntryID, RegistrationEntry
-from svid.errors import EntryError, SpiffeIDError
-from svid.selector import Selector
+from svid.errors import SpiffeIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -28,22 +28,22 @@ __all__ = [
 
 
 def time_to_pb(moment: datetime) -> Timestamp:
-    """Write an aware moment."""
+    """Write an aware datetime."""
     message = Timestamp()
     message.FromDatetime(moment)
     return message
 
 
 def time_from_pb(message: Timestamp, field: str) -> datetime:
-    """Read a moment, aware UTC; EntryError names the field when it lies outside the calendar."""
+    """Read a time, as an aware datetime in UTC; EntryError names the field if it lies outside the calendar."""
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as e:
-        raise EntryError(f"{field}: expected a moment of the years 1 to 9999, found {message.seconds} s") from e
+        raise EntryError(f"{field}: expected a time in the years 1 to 9999, found {message.seconds} s") from e
 
 
 def duration_from_pb(message: Duration, field: str) -> timedelta:
-    """Read a duration; EntryError names the field when it is out of range."""
+    """Read a duration; EntryError names the field if it is out of range."""
     try:
         return message.ToTimedelta()
     except (ValueError, OverflowError) as e:
@@ -61,7 +61,7 @@ def selector_from_pb(message: pb.Selector) -> Selector:
 
 
 def spiffe_id_from_pb(text: str, field: str) -> SpiffeID:
-    """Read a SPIFFE ID; SpiffeIDError names the field when it is none."""
+    """Read a SPIFFE ID; SpiffeIDError names the field if it is invalid."""
     try:
         return SpiffeID.parse(text)
     except SpiffeIDError as e:
@@ -69,14 +69,14 @@ def spiffe_id_from_pb(text: str, field: str) -> SpiffeID:
 
 
 def entry_to_pb(entry: RegistrationEntry) -> pb.Entry:
-    """Write an entry, its selectors sorted."""
+    """Write an entry with its selectors sorted."""
     message = pb.Entry()
     write_entry(entry, message)
     return message
 
 
 def write_entry(entry: RegistrationEntry, message: pb.Entry) -> None:
-    """Write an entry into an empty message: where that lies within another one, in half the time that it takes to make and copy it."""
+    """Write an entry into an empty message; for one inside another message, this takes half the time of making and copying it."""
     message.id = entry.id
     message.spiffe_id = str(entry.spiffe_id)
     message.parent_id = str(entry.parent_id)
@@ -105,7 +105,7 @@ def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
     """Read an entry.
 
     Raises:
-        SVIDError: a field that breaks a rule of entries, SPIFFE IDs or selectors.
+        SVIDError: a field breaks a rule of entries, SPIFFE IDs or selectors.
     """
     has = message.HasField
     return RegistrationEntry(

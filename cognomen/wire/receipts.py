@@ -1,4 +1,4 @@
-"""How far enforcement points are, between protobuf and values: the only code for it, and the limits of what a node may say."""
+"""Convert how far enforcement points have come between protobuf and values; here are also the limits of what a node may report."""
 
 from cognomen.protocol.receipts import MOST_BEHIND, Behind, Enforcement, Point
 from cognomen.wire.pb import node_pb2 as pb
@@ -7,11 +7,11 @@ from svid.wire.denials import check_point
 
 __all__ = ["enforcement_from_pb", "enforcement_to_pb"]
 
-_MOST_POINTS = 1_000_000  # of one node: a thousand uids with a thousand each
+_MOST_POINTS = 1_000_000  # per node: a thousand uids with a thousand each
 
 
 def enforcement_to_pb(value: Enforcement) -> pb.Enforcement:
-    """Write it, without the number: that is the cursor's beside it."""
+    """Write it without the number, which is in the cursor beside it."""
     return pb.Enforcement(
         points=value.points,
         reached=value.reached,
@@ -26,10 +26,10 @@ def enforcement_from_pb(message: pb.Enforcement, number: int) -> Enforcement:
     """Read it.
 
     Args:
-        number: of the cursor that is acknowledged with it.
+        number: the number of the cursor that is acknowledged with it.
 
     Raises:
-        SVIDError: too many points, counts that do not go together, a name that is empty or too long.
+        SVIDError: there are too many points, the counts contradict each other, or a name is empty or too long.
     """
     if message.points > _MOST_POINTS:
         raise SVIDError(f"points: expected at most {_MOST_POINTS}, found {message.points}")
@@ -38,7 +38,7 @@ def enforcement_from_pb(message: pb.Enforcement, number: int) -> Enforcement:
     if message.reached + len(message.behind) > message.points:
         found = message.reached + len(message.behind)
         raise SVIDError(
-            f"points: expected at least those that reached the cursor or are behind, {found}, found {message.points}"
+            f"points: expected at least {found} (those that reached the cursor or are behind), found {message.points}"
         )
     behind = [_behind(one) for one in message.behind]
     return Enforcement(

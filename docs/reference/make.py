@@ -24,7 +24,7 @@ _SERVICES = {
     ),
     "proto/svid/wire/pb/denials.proto": (
         "Which credentials were revoked, on the attestor's workload socket, with the same metadata; for our own library, which says"
-        " back what it enforces. Every caller may follow, one without an identity, too."
+        " back what it enforces. Every caller may follow, even one without an identity."
     ),
     "proto/cognomen/wire/pb/inspect.proto": "On the attestor's workload socket.",
     "proto/cognomen/wire/pb/admin.proto": (
@@ -35,9 +35,11 @@ _SERVICES = {
     ),
 }
 _WITHOUT_PACKAGE = {"SpiffeWorkloadAPI"}  # as it is called, whatever our file says (ADR-0003)
-_HEALTH = "Both sockets also serve gRPC's own `grpc.health.v1.Health` and server reflection."
+_HEALTH = (
+    "Both sockets also serve gRPC's own `grpc.health.v1.Health` and server reflection (32 requests on one stream)."
+)
 _SERVICE = re.compile(r"^service (\w+) \{\n(.*?)^\}", re.DOTALL | re.MULTILINE)
-_METHOD = re.compile(r"^ *rpc (\w+)\((stream )?([\w.]+)\) returns \((stream )?([\w.]+)\)", re.MULTILINE)
+_METHOD = re.compile(r"((?:^ *//.*\n)*)^ *rpc (\w+)\((stream )?([\w.]+)\) returns \((stream )?([\w.]+)\)", re.MULTILINE)
 
 
 def write_pages(folder: Path) -> None:
@@ -83,11 +85,12 @@ def _api_page() -> str:
             parts += [
                 f"\n## `{full}`\n",
                 f"{where} [{path}](../../{path})\n",
-                "| method | request | answer |",
-                "|---|---|---|",
+                "| method | request | answer | what |",
+                "|---|---|---|---|",
             ]
-            for method, sends, request, streams, answer in _METHOD.findall(body):
-                parts.append(f"| {method} | {_shown(request, sends)} | {_shown(answer, streams)} |")
+            for comment, method, sends, request, streams, answer in _METHOD.findall(body):
+                what = " ".join(line.strip(" /") for line in comment.splitlines())
+                parts.append(f"| {method} | {_shown(request, sends)} | {_shown(answer, streams)} | {what} |")
     return "\n".join(parts) + "\n"
 
 

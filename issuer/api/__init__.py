@@ -1,1 +1,1 @@
-"""The doors: outside words to calls and back; they know protobuf and status codes, and decide nothing."""
+"""The doors: they translate messages to calls and back, know protobuf and status codes, and decide nothing."""

@@ -1,34 +1,40 @@
-"""What stands before every method of the network doors: admission on the node door, and on both the way from exceptions to statuses.
+"""What happens before every method of the network doors: what TLS proved, admission on the node door, and refusals as statuses.
 
-Who is admitted is decided in issuer/flows/admit_call; what an exception means in status.
+issuer/flows/admit_call decides who is admitted; status decides what an exception means.
 """
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
 import grpc
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.message import DecodeError
+from structlog.contextvars import bound_contextvars
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
+from issuer.api.passage import Proof
+from issuer.api.peers import shown
 from issuer.api.status import answering
-from issuer.decisions.admission import Node, Peer
-from issuer.decisions.profile import serial_to_text
-from svid.encoding import certificates_from_pem
-from svid.errors import SVIDError, X509SVIDError
-from svid.keys import thumbprint
-from svid.spiffeid import SpiffeID
-from svid.tls.grpc_calls import Behaviour
-from svid.tls.grpc_server import Parse, guarded_method
-from svid.x509svid import check_leaf
+from issuer.decisions.actions import Action
+from issuer.decisions.admission import Node, Peer, check_tls
+from issuer.decisions.sampling import Principal
+from issuer.keepers.refusal_record import RefusalRecord
+from svid.errors import SVIDError
+from svid.integrations.grpc_calls import Behaviour
+from svid.integrations.grpc_server import Parse, guarded_method
 
 __all__ = ["AdmitNodes", "Admitted", "AnswerRefusals", "admitted", "check_readable"]
 
-_CERTIFICATES = 1024  # each call of a connection shows the same
+_JOIN = "/cognomen.node.v1.Join"
+_ACTIONS = {
+    f"{_JOIN}/AttestNode": Action.NODE_ATTESTATION,
+    f"{_JOIN}/GetBundle": Action.NODE_ATTESTATION,
+    f"{_JOIN}/BeginReadmission": Action.NODE_READMISSION,
+    f"{_JOIN}/Readmit": Action.NODE_READMISSION,
+}
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -41,7 +47,7 @@ _Continuation: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """Whose call this is, and until when the SVID lives that it came with."""
+    """Whose call this is, and when its SVID expires."""
 
     node: Node
     not_after: datetime
@@ -51,22 +57,22 @@ _ADMITTED: ContextVar[Admitted] = ContextVar("admitted")
 
 
 def admitted() -> Admitted:
-    """Whose call this is; only calls that came through AdmitNodes have one."""
+    """Whose call this is; only calls through AdmitNodes have this."""
     return _ADMITTED.get()
 
 
 class _Unreadable:
-    """What a method gets instead of a message that cannot be parsed: gRPC would log a traceback for each."""
+    """What a method gets in place of a message that cannot be parsed; gRPC would log a traceback for each."""
 
 
 def check_readable(message: object) -> None:
-    """Refuse a message that was not one; a method that reads a stream asks for each.
+    """Refuse a message that could not be parsed; a method that reads a stream calls this for each.
 
     Raises:
         Refused: INVALID
     """
     if isinstance(message, _Unreadable):
-        raise Refused(Kind.INVALID, "message: expected one that can be parsed, found other bytes")
+        raise Refused(Kind.INVALID, "message: cannot be parsed")
 
 
 def _marking(parse: Parse[RequestT] | None) -> Parse[RequestT] | None:
@@ -77,83 +83,122 @@ def _marking(parse: Parse[RequestT] | None) -> Parse[RequestT] | None:
         try:
             return parse(raw)
         except DecodeError:
-            return cast("RequestT", _Unreadable())  # check_readable lets no method have it
+            return cast("RequestT", _Unreadable())  # check_readable keeps it from every method
 
     return mark
 
 
 class AnswerRefusals(grpc.aio.ServerInterceptor):
-    """Turns refusals of a method into statuses."""
+    """Allows calls only through the door's front, and turns refusals of a method into statuses.
+
+    If no flow has recorded a refusal, this records it, with a node's own when a node was admitted.
+
+    Args:
+        proof: returns what TLS proved about a peer, by gRPC's name for it.
+    """
+
+    def __init__(self, proof: Callable[[str], Proof | None], refusals: RefusalRecord) -> None:
+        self._proof = proof
+        self._refusals = refusals
 
     async def intercept_service(
         self, continuation: "_Continuation[RequestT, ReplyT]", handler_call_details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[RequestT, ReplyT] | None":
         """Wrap the method that was called, if there is one."""
         handler = await continuation(handler_call_details)
-        return guarded_method(handler, self._guard, _marking)
+        action = _ACTIONS.get(handler_call_details.method, Action.NODE_CALL)
+        return guarded_method(handler, partial(self._guard, action), _marking)
 
     async def enter(self, context: _Context) -> None:
-        """Do what comes before the method; here, nothing."""
+        """Refuse a caller for whom TLS does not vouch."""
+        self.proved(context)
 
-    def _guard(self, behaviour: Behaviour) -> Behaviour:
+    def proved(self, context: _Context) -> Proof:
+        """What TLS proved about the caller.
+
+        Raises:
+            Refused: UNAUTHENTICATED
+        """
+        proof = self._proof(context.peer())
+        if proof is None:
+            raise Refused(Kind.UNAUTHENTICATED, "TLS: the connection is closed")
+        check_tls(proof.tls_version, session_reused=proof.session_reused)
+        return proof
+
+    def _guard(self, action: Action, behaviour: Behaviour) -> Behaviour:
         async def guarded(request: object, context: object) -> object:
             call = cast("_Context", context)
+            proof = self._proof(call.peer())
             async with answering(call):
-                await self.enter(call)
-                check_readable(request)
-                return await cast("Awaitable[object]", behaviour(request, context))  # all of ours are coroutines
+                with bound_contextvars(
+                    peer_address="" if proof is None else proof.address
+                ):  # on every log line of this call
+                    try:
+                        await self.enter(call)
+                        check_readable(request)
+                        return await cast(
+                            "Awaitable[object]", behaviour(request, context)
+                        )  # all of ours are coroutines
+                    except Refused as refused:
+                        await self._record(refused, action)
+                        raise
+                    except SVIDError as err:  # a value in the request that is invalid
+                        invalid = Refused(Kind.INVALID, str(err))
+                        await self._record(invalid, action)
+                        raise invalid from err
 
         return guarded
 
+    async def _record(self, refused: Refused, action: Action) -> None:
+        if refused.is_on_record or refused.kind is Kind.INTERNAL:
+            return
+        caller = _ADMITTED.get(None)
+        principal, actor = (
+            (Principal.STRANGER, Principal.STRANGER.value)
+            if caller is None
+            else (Principal.NODE, str(caller.node.spiffe_id))
+        )
+        await self._refusals.record(refused, principal=principal, actor=actor, action=action)
+
 
 class AdmitNodes(AnswerRefusals):
-    """Lets nodes call, and nobody else."""
+    """Lets only nodes call.
 
-    def __init__(self, admit: Callable[[Peer], Awaitable[Node]]) -> None:
+    Args:
+        used: called with each peer whose call was admitted.
+    """
+
+    def __init__(
+        self,
+        admit: Callable[[Peer], Awaitable[Node]],
+        proof: Callable[[str], Proof | None],
+        refusals: RefusalRecord,
+        *,
+        used: Callable[[str], None],
+    ) -> None:
+        super().__init__(proof, refusals)
         self._admit = admit
+        self._used = used
 
     async def enter(self, context: _Context) -> None:
-        """Admit the caller, or refuse."""
-        peer = _peer(context)
+        """Admit the caller, or refuse it."""
+        peer = _peer(self.proved(context))
         _ADMITTED.set(Admitted(node=await self._admit(peer), not_after=peer.not_after))
+        self._used(context.peer())
 
 
-def _peer(context: _Context) -> Peer:
-    """What TLS proved; a fact that is missing counts as the worse one."""
-    facts = context.auth_context()
-    pems = list(facts.get("x509_pem_cert", ()))
-    if len(pems) != 1:
+def _peer(proof: Proof) -> Peer:
+    if proof.certificate is None:
         raise Refused(Kind.UNAUTHENTICATED, "node SVID: expected a client certificate, found none")
     try:
-        shown = _shown(pems[0])
+        leaf = shown(proof.certificate)
     except SVIDError as e:
         raise Refused(Kind.UNAUTHENTICATED, f"node SVID: {e}") from e
     return Peer(
-        tls_version=b"".join(facts.get("ssl_tls_version", ())).decode("ascii", "replace"),
-        session_reused=list(facts.get("ssl_session_reused", ())) != [b"false"],
-        spiffe_id=shown.spiffe_id,
-        serial=shown.serial,
-        key_hash=shown.key_hash,
-        not_after=shown.not_after,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """What a certificate says."""
-
-    spiffe_id: SpiffeID
-    serial: str
-    key_hash: str
-    not_after: datetime
-
-
-@lru_cache(maxsize=_CERTIFICATES)
-def _shown(pem: bytes) -> _Shown:
-    (leaf,) = certificates_from_pem(pem, limit=1, error=X509SVIDError)
-    return _Shown(
-        spiffe_id=check_leaf(leaf),
-        serial=serial_to_text(leaf.serial_number),
-        key_hash=thumbprint(leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)),
-        not_after=leaf.not_valid_after_utc,
+        tls_version=proof.tls_version,
+        session_reused=proof.session_reused,
+        spiffe_id=leaf.spiffe_id,
+        serial=leaf.serial,
+        key_hash=leaf.key_hash,
+        not_after=leaf.not_after,
     )

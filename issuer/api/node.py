@@ -1,6 +1,6 @@
-"""The node door: the feed, mints and renewals of attested nodes. Here only words are changed; the flows decide.
+"""The node door: the feed, mints and renewals of attested nodes. This only translates messages; the flows decide.
 
-Who calls was settled before (interceptors): `admitted()`.
+The interceptors have already determined who calls: `admitted()`.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import grpc
 
-from cognomen.daemon.errors import Refused
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Refused
 from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
@@ -21,7 +22,6 @@ from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.renew_node import RenewNode
 from svid.clock import Clock
-from svid.entry import EntryID
 
 __all__ = ["NodeService"]
 
@@ -38,7 +38,7 @@ class NodeService:
     clock: Clock
 
     async def Follow(self, request: pb.FollowRequest, context: _FollowContext) -> None:  # noqa: N802 - the protocol's name
-        """The feed, until the node's SVID is over."""
+        """Send the feed, until the node's SVID expires."""
         caller = admitted()
         cursor = cursor_from_pb(request.cursor) if request.HasField("cursor") else None
 
@@ -48,7 +48,7 @@ class NodeService:
         await self.feed.follow(caller.node, not_after=caller.not_after, cursor=cursor, send=send)
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
-        """How far the attestor and its enforcement points have come."""
+        """Note how far the attestor and its enforcement points are."""
         del context
         cursor = cursor_from_pb(request.cursor)
         enforcement = enforcement_from_pb(request.enforcement, cursor.number)
@@ -56,16 +56,16 @@ class NodeService:
         return pb.AcknowledgeResponse(now=time_to_pb(self.clock.now()))
 
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above
-        """A batch of X509-SVIDs."""
+        """Mint a batch of X509-SVIDs."""
         del context
-        check_batch(len(request.items))  # before anything is made of them: each is an object of Python
+        check_batch(len(request.items))  # before anything is made from them: each becomes a Python object
         wanted = [X509Request(entry_id=EntryID(item.entry_id), public_key=item.public_key) for item in request.items]
         return pb.MintX509SVIDsResponse(
             items=[_x509(answer) for answer in await self.svids.x509(admitted().node, wanted)]
         )
 
     async def MintJWTSVIDs(self, request: pb.MintJWTSVIDsRequest, context: object) -> pb.MintJWTSVIDsResponse:  # noqa: N802 - as above
-        """A batch of JWT-SVIDs."""
+        """Mint a batch of JWT-SVIDs."""
         del context
         check_batch(len(request.items))  # as above
         wanted = [
@@ -74,9 +74,9 @@ class NodeService:
         return pb.MintJWTSVIDsResponse(items=[_jwt(answer) for answer in await self.svids.jwt(admitted().node, wanted)])
 
     async def RenewNode(self, request: pb.RenewNodeRequest, context: object) -> pb.NodeCredential:  # noqa: N802 - as above
-        """The node's next SVID."""
+        """Return the node's next SVID."""
         del context
-        return credential_to_pb(await self.renew(admitted().node, request.public_key))
+        return credential_to_pb(await self.renew(admitted().node, request.public_key, request.key_signature))
 
 
 def _change(step: FeedStep) -> pb.Change:
@@ -86,13 +86,13 @@ def _change(step: FeedStep) -> pb.Change:
     return message
 
 
-def _x509(answer: Issued[bytes] | Refused) -> pb.MintedX509SVID:
+def _x509(answer: Issued[tuple[bytes, ...]] | Refused) -> pb.MintedX509SVID:
     if isinstance(answer, Refused):
         return pb.MintedX509SVID(refusal=_refusal(answer))
     row = answer.credential
     return pb.MintedX509SVID(
         credential=pb.X509Credential(
-            chain=[answer.signed], issued_at=time_to_pb(row.issued_at), entry_revision=row.entry_revision
+            chain=answer.signed, issued_at=time_to_pb(row.issued_at), entry_revision=row.entry_revision
         )
     )
 

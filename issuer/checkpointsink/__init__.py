@@ -1,1 +1,1 @@
-"""Where checkpoints of the audit chain go beside the store: the port, and one module per place."""
+"""Where checkpoints of the audit chain go besides the store: the port, and one module per place."""

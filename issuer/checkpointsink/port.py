@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from cognomen.daemon.auditlog import Checkpoint
+from cognomen.protocol.auditlog import Checkpoint
 
 __all__ = ["CheckpointSink"]
 
@@ -15,4 +15,4 @@ class CheckpointSink(Protocol):
     """
 
     async def write(self, checkpoint: Checkpoint) -> None:
-        """Keep one, behind those before it."""
+        """Keep one, after the earlier ones."""

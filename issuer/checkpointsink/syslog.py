@@ -1,11 +1,11 @@
-"""Checkpoints in the system's log, which most machines send on to another."""
+"""Checkpoints in the system's log, which most machines forward to another machine."""
 
-import asyncio
 import socket
 from pathlib import Path
 
-from cognomen.daemon.auditlog import Checkpoint
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.process.ownthreads import in_own_thread
+from cognomen.protocol.auditlog import Checkpoint
+from cognomen.protocol.errors import Kind, Refused
 
 __all__ = ["SyslogSink"]
 
@@ -22,8 +22,8 @@ class SyslogSink:
         self._path = path
 
     async def write(self, checkpoint: Checkpoint) -> None:
-        """Send it, if the log takes it at once."""
-        await asyncio.to_thread(self._send, b"<%d>cognomen-issuer: " % _AUTH_NOTICE + checkpoint.to_json())
+        """Send a checkpoint, if the log accepts it at once."""
+        await in_own_thread(self._send, b"<%d>cognomen-issuer: " % _AUTH_NOTICE + checkpoint.to_json())
 
     def _send(self, datagram: bytes) -> None:
         try:
@@ -34,5 +34,5 @@ class SyslogSink:
             raise Refused(
                 Kind.UNAVAILABLE,
                 f"syslog {self._path}: {(e.strerror or str(e)).lower()}",
-                hint="does a log daemon run?",
+                hint="is a log daemon running?",
             ) from e

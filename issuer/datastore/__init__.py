@@ -1,1 +1,1 @@
-"""Where the issuer remembers: the port, and one module per kind of store."""
+"""The issuer's storage: the port, and one module per kind of store."""

@@ -1,9 +1,9 @@
 """What the issuer asks of its datastore: transactions over small ports, and a wake-up when the log grows.
 
-The ports of revocation: revocationport.
+The revocation ports are in revocationport. tables says what an adapter provides for a transaction.
 
-`work` is a plain function that reads, decides and writes inside one transaction; the store may run it again: no effect elsewhere.
-It runs outside the loop's thread. A refusal is returned by it, audited, committed, and raised only then.
+`work` is a plain function that reads, decides and writes inside one transaction. The store may run it again, so it must have no effect
+elsewhere. It runs outside the loop's thread. If it raises, its writes are undone; a separate write records a refusal (issuer/refusing).
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from cognomen.daemon.auditlog import AuditRow, Checkpoint
+from cognomen.protocol.auditlog import AuditRow, Checkpoint
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.names import NodeID
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
 from issuer.decisions.admission import Node, Token
-from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
+from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
+from issuer.decisions.filters import EntryFilter, LedgerFilter
+from issuer.decisions.ledger import Credential, CredentialState
 from issuer.decisions.minting import Holder
 from issuer.decisions.restoration import Restored
-from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 
 __all__ = [
@@ -33,9 +35,9 @@ __all__ = [
     "Checkpoints",
     "Datastore",
     "Entries",
-    "EntryFilter",
+    "FoundCredentials",
+    "FoundEntries",
     "Ledger",
-    "LedgerFilter",
     "Nodes",
     "Times",
     "Tokens",
@@ -46,43 +48,8 @@ __all__ = [
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryFilter:
-    """Which entries; what is None does not filter.
-
-    Args:
-        below: those of every SPIFFE ID below `spiffe_id`, too.
-    """
-
-    spiffe_id: SpiffeID | None = None
-    below: bool = False
-    parent_id: SpiffeID | None = None
-    selector: Selector | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFilter:
-    """Which credentials; what is None does not filter.
-
-    Args:
-        held_at: those that were valid then, and did not fail.
-        ends_before: those whose not_after lies before that.
-        is_revoked: those that a revocation ended, or that their authority did by leaving the bundle before their end.
-    """
-
-    spiffe_id: SpiffeID | None = None
-    entry_id: EntryID | None = None
-    node_id: NodeID | None = None
-    held_at: datetime | None = None
-    kind: CredentialKind | None = None
-    state: CredentialState | None = None
-    serial: str | None = None
-    ends_before: datetime | None = None
-    is_revoked: bool | None = None
-
-
-class Entries(Protocol):
-    """Registration entries."""
+class FoundEntries(Protocol):
+    """Registration entries, for reading."""
 
     def get(self, ids: Collection[EntryID]) -> Mapping[EntryID, RegistrationEntry]:
         """Those of these entries that exist."""
@@ -90,11 +57,21 @@ class Entries(Protocol):
     def find(self, where: EntryFilter, *, after: str, limit: int) -> Sequence[RegistrationEntry]:
         """A page in id order, ids greater than `after` ("" = from the start)."""
 
+    def each(self, where: EntryFilter, *, after: str, limit: int) -> Iterator[RegistrationEntry]:
+        """The same page, one by one: never all in memory, because an entry may have hundreds of kilobytes."""
+
     def below(self, parents: Collection[SpiffeID]) -> Iterator[RegistrationEntry]:
         """Every entry whose parent is one of these, in id order."""
 
+    def alike(self, entry: RegistrationEntry, *, most: int) -> int:
+        """Count entries with the parent and the selectors of this one, up to that many."""
+
+
+class Entries(FoundEntries, Protocol):
+    """Registration entries, for changing."""
+
     def twins(self, entries: Collection[RegistrationEntry]) -> Mapping[EntryID, EntryID]:
-        """For those of these whose SPIFFE ID, parent and selectors stand under another id: that id, by their own id."""
+        """If an entry's SPIFFE ID, parent and selectors are stored under a different id: that id, by the entry's own id."""
 
     def insert(self, entries: Sequence[RegistrationEntry]) -> None:
         """Add entries; their ids are new (CONFLICT), and they have no twins (EXISTS)."""
@@ -116,7 +93,7 @@ class Nodes(Protocol):
         """Add a node, or overwrite it."""
 
     def delete(self, node_id: NodeID) -> None:
-        """Remove a node; one that is not there is fine."""
+        """Remove a node, if it exists."""
 
     def count(self) -> int:
         """How many there are."""
@@ -138,17 +115,17 @@ class Tokens(Protocol):
         """Forget every token of a node."""
 
     def prune(self, *, expired_before: datetime) -> None:
-        """Forget the tokens that were over by then."""
+        """Forget the tokens that had expired by then."""
 
 
 class Bundles(Protocol):
-    """The sequence number of our own bundle: what is in it follows from the authorities."""
+    """The sequence number of our own bundle, whose content follows from the authorities."""
 
     def sequence(self) -> int:
-        """The number of the bundle now; 0: none was published yet."""
+        """The current number of the bundle; 0: none has been published yet."""
 
     def advance(self, *, by: int = 1) -> int:
-        """The bundle's content changed: the next number."""
+        """Note that the bundle's content changed; returns its new number."""
 
 
 class Authorities(Protocol):
@@ -166,22 +143,19 @@ class Use:
     """How much of what an authority signed is still in use.
 
     Args:
-        live: credentials that are not over, and not denied.
-        unreplaced: those of them after which nothing was signed for the same purpose, if that was asked.
+        live: how many credentials are neither expired nor denied.
+        unreplaced: how many of them have no later replacement for the same purpose, if that was asked.
     """
 
     live: int = 0
     unreplaced: int = 0
 
 
-class Ledger(Protocol):
-    """Every credential that we signed, or were about to."""
-
-    def record(self, credentials: Sequence[Credential]) -> None:
-        """Append rows, and note with the authorities how long what they sign is valid."""
+class FoundCredentials(Protocol):
+    """Every credential that we signed or were about to sign, for reading and resolving."""
 
     def resolve(self, serials: Collection[str], state: CredentialState) -> None:
-        """Say what became of these credentials."""
+        """Note what became of these credentials."""
 
     def get(self, serial: str) -> Credential | None:
         """One credential, by its serial or jti."""
@@ -190,49 +164,59 @@ class Ledger(Protocol):
         """Those of these serials and jtis that are in the ledger."""
 
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
-        """For those of these keys that were certified before: under what, by key hash."""
+        """What those of these keys that were certified before were certified for, by key hash."""
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
 
+    def after(self, number: int, *, limit: int) -> Sequence[Credential]:
+        """A page of all of them, in the order in which they were recorded: those that follow that number."""
+
     def uses(self, *, tainted: Collection[KeyID], now: datetime) -> Mapping[KeyID, Use]:
-        """What is in use of the authorities that signed anything that is, certificates of authorities aside.
+        """How much of what each authority signed is in use, for authorities with any; certificates of authorities do not count.
 
         Args:
-            tainted: for which of them to count what was not replaced, which takes several times as long.
+            tainted: the authorities for which to count what was not replaced, which takes several times as long.
         """
+
+
+class Ledger(FoundCredentials, Protocol):
+    """Every credential that we signed or were about to sign."""
+
+    def record(self, credentials: Sequence[Credential]) -> None:
+        """Append rows, and note for each authority how long what it signs is valid."""
 
 
 class Changes(Protocol):
     """The change log."""
 
     def append(self, changes: Iterable[Change]) -> int:
-        """Add rows; the number of the last, which is the head's."""
+        """Add rows; returns the number of the last, which is the head."""
 
     def after(self, number: int, *, limit: int) -> Sequence[Change]:
         """The rows that follow, in order."""
 
     def prune(self, *, before: int) -> None:
-        """Forget the rows with lesser numbers."""
+        """Forget the rows with smaller numbers."""
 
     def head(self) -> Cursor:
-        """The store's incarnation and the last number given."""
+        """The store's incarnation and the last change number."""
 
     def begin_anew(self, restored: Restored) -> None:
-        """Become another incarnation: no cursor of before can be resumed."""
+        """Become a new incarnation, so that nobody can resume from an earlier cursor."""
 
     def restored(self) -> Restored | None:
-        """Which backup this incarnation came from; None: from none."""
+        """The backup that this incarnation came from; None: it did not come from a backup."""
 
 
 class Times(Protocol):
     """What the store remembers of the wall clock."""
 
     def high_water(self) -> datetime | None:
-        """The latest moment that was noted; None: none was."""
+        """The latest time that was noted; None: none yet."""
 
     def note(self, moment: datetime) -> None:
-        """Note a moment instead of the one before."""
+        """Note a time in place of the last one."""
 
 
 class Checkpoints(Protocol):
@@ -242,10 +226,10 @@ class Checkpoints(Protocol):
         """Add one."""
 
     def latest(self) -> Checkpoint | None:
-        """The last one that was added."""
+        """The last checkpoint that was added."""
 
     def newest(self, limit: int) -> Sequence[Checkpoint]:
-        """The last so many, oldest first."""
+        """The last `limit` checkpoints, oldest first."""
 
 
 class Audit(Protocol):
@@ -260,9 +244,15 @@ class Audit(Protocol):
     def rows(self, *, after: int, limit: int) -> Sequence[AuditRow]:
         """The rows that follow, in order."""
 
+    def each(self, *, after: int) -> Iterator[AuditRow]:
+        """All rows that follow, one by one: never all in memory, because a row may have a megabyte."""
+
+    def of_entry(self, entry_id: EntryID, *, after: int) -> Iterator[AuditRow]:
+        """Those of them that record a change of this entry."""
+
 
 class Transaction(Protocol):
-    """One transaction, as a bundle of small ports."""
+    """One transaction, as a collection of small ports."""
 
     @property
     def entries(self) -> Entries:
@@ -286,15 +276,15 @@ class Transaction(Protocol):
 
     @property
     def ledger(self) -> Ledger:
-        """Credentials signed."""
+        """Signed credentials."""
 
     @property
     def revocations(self) -> Revocations:
-        """What operators ended."""
+        """Operators' revocations."""
 
     @property
     def denials(self) -> Denials:
-        """Credentials that ended before their time."""
+        """Credentials that were ended early."""
 
     @property
     def supersessions(self) -> Supersessions:
@@ -322,7 +312,7 @@ class Transaction(Protocol):
 
 
 class Datastore(Protocol):
-    """Where the issuer remembers.
+    """The issuer's storage.
 
     Raises:
         Refused: UNAVAILABLE when the store cannot be read or written (full, read-only, locked); nothing of that work is kept.
@@ -335,15 +325,26 @@ class Datastore(Protocol):
         """Run `work` and commit it durably before returning.
 
         Args:
-            expendable: refused while there is no room to spare, UNAVAILABLE: what others may ask for without an end (mints, joins,
-                sampled refusals, new entries). The others may use room that is kept for them: removing must work on a full disk.
+            expendable: refuse this work (UNAVAILABLE) while there is no room to spare. This is for what others may request without limit
+                (mints, joins, refusals) and for what adds something (new and changed entries). Other works may use room that is kept for
+                them: removing must work on a full disk.
         """
 
     async def lacking_room(self) -> str:
-        """Why expendable works are not taken now, in words; empty when they are."""
+        """Why expendable works are refused now, in words; empty: they are accepted."""
+
+    async def missing(self) -> str:
+        """Which of the store's files was removed or replaced, in words; empty: none. From then on no write is acknowledged.
+
+        Raises:
+            Refused: UNAVAILABLE when it cannot be determined.
+        """
+
+    async def check(self) -> str:
+        """Read all that is stored, and return what is damaged; empty: nothing. This may take minutes."""
 
     async def wait_for_change(self, after: int) -> int:
         """Return the log's head as soon as it is greater than `after`; a wake-up carries no data."""
 
     async def close(self) -> None:
-        """Finish what is queued, then let go of the store."""
+        """Finish what is queued, then close the store."""

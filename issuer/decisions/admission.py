@@ -1,45 +1,41 @@
-"""Who may be a node: tokens, nodes, and the rules that admit a joiner or a node's call.
+"""Tokens and nodes as they are stored, and the rules that admit a node's call.
 
-The kernel of a node attestor's own proof is its plugin's (issuer/nodeattestor); what the store knows is added here.
+NODE_LIFE lists every step that a node may take, and docs/explanation/nodes.md shows it. Who becomes a node is decided in attestation.
 """
 
-import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
-from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.audit import Credential, CredentialKind, NodeID
-from issuer.decisions.names import node_id_of, node_spiffe_id
+from cognomen.protocol.errors import Kind, Reason, Refused
+from cognomen.protocol.names import NodeID, node_id_of
+from cognomen.protocol.selector import Selector
+from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.sampling import Alarm
-from svid.errors import SelectorError
-from svid.selector import Selector
+from issuer.decisions.transition import Life, Transition
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
+    "NODE_LIFE",
     "Node",
     "NodeState",
     "Peer",
     "Superseded",
     "Token",
     "admit_call",
-    "admit_node",
+    "banned",
     "check_key",
     "check_not_banned",
+    "check_tls",
     "confirmed",
     "is_of_node",
-    "label_selectors",
-    "redeem_token",
     "superseded",
     "was_replaced",
     "with_pending",
 ]
 
-_MAX_LABELS = 64
-_MAX_LABEL_BYTES = 256
-_LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 _TLS_1_3 = "TLSv1.3"
 _HANDOVER = timedelta(minutes=1)  # twice as long as any call of an attestor may take
 
@@ -49,6 +45,70 @@ class NodeState(StrEnum):
 
     ACTIVE = "active"
     BANNED = "banned"
+
+
+NODE_LIFE: Final[Life[NodeState]] = Life(
+    noun="node",
+    transitions=(
+        Transition(
+            before=None,
+            step="attested",
+            after=NodeState.ACTIVE,
+            when="it shows a join token that is valid, or proves which machine it is; and it has the key that is to be certified",
+        ),
+        Transition(
+            before=NodeState.ACTIVE,
+            step="attested",
+            after=NodeState.ACTIVE,
+            when="it attests again: with a new invite for this node, with evidence that only this machine can give, or with what it showed"
+            " before and the same key until that SVID is used",
+        ),
+        Transition(
+            before=NodeState.ACTIVE,
+            step="given an SVID",
+            after=NodeState.ACTIVE,
+            when="it attests, renews, or returns: the new SVID is pending",
+        ),
+        Transition(
+            before=NodeState.ACTIVE,
+            step="confirmed",
+            after=NodeState.ACTIVE,
+            when="it calls or returns with its current or its pending SVID, or after a restore with one that the ledger does not know:"
+            " that is the current one from then on",
+        ),
+        Transition(
+            before=NodeState.ACTIVE,
+            step="banned",
+            after=NodeState.BANNED,
+            when="an operator bans or revokes it; or a replaced SVID of it is shown again, and `on_clone` is `ban`",
+        ),
+        Transition(
+            before=NodeState.BANNED,
+            step="banned",
+            after=NodeState.BANNED,
+            when="an operator bans or revokes it again",
+        ),
+        Transition(
+            before=NodeState.ACTIVE,
+            step="purged",
+            after=None,
+            when="an operator purges the nodes whose last SVID expired long enough ago",
+        ),
+        Transition(
+            before=NodeState.ACTIVE,
+            step="evicted",
+            after=None,
+            when="an operator evicts it: its machine may join again, as a new node",
+        ),
+        Transition(
+            before=NodeState.BANNED,
+            step="unbanned",
+            after=None,
+            when="an operator lifts the ban: its machine may join again, as a new node",
+        ),
+    ),
+)
+"""Every step that a node may take. Only an operator who lifts it ends a ban; a banned node is never given an SVID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +164,7 @@ class Peer:
     """What the TLS of a call to the node door proved.
 
     Args:
-        tls_version: as gRPC names it: `TLSv1.3`.
+        tls_version: `TLSv1.3`.
         serial: of the leaf, lower-case hexadecimal.
         key_hash: thumbprint of its public key.
     """
@@ -117,89 +177,14 @@ class Peer:
     not_after: datetime
 
 
-def label_selectors(labels: Mapping[str, str]) -> frozenset[Selector]:
-    """The node selectors that an invite's labels give: `join_token:label:<key>:<value>`.
-
-    Raises:
-        Refused: INVALID, for a key or value that would not come out of a selector as it went in.
-    """
-    if len(labels) > _MAX_LABELS:
-        raise Refused(Kind.INVALID, f"labels: expected at most {_MAX_LABELS}, found {len(labels)}")
-    selectors = set()
-    for key, value in labels.items():
-        if not _LABEL_KEY.fullmatch(key):
-            raise Refused(Kind.INVALID, f"labels: expected keys of 1 to 63 of a-z A-Z 0-9 . _ / -, found {key[:80]!r}")
-        try:
-            selectors.add(Selector("join_token", f"label:{key}:{value}"))
-        except SelectorError as e:
-            raise Refused(Kind.INVALID, f"labels: {key}: {e}") from e
-        if not 1 <= len(value.encode()) <= _MAX_LABEL_BYTES:
-            found = len(value.encode())
-            raise Refused(Kind.INVALID, f"labels: {key}: expected 1 to {_MAX_LABEL_BYTES} bytes, found {found}")
-    return frozenset(selectors)
-
-
-def redeem_token(token: Token | None, *, key_hash: str, now: datetime) -> Token:
-    """Let a key use a join token: the first key takes it, and only that key may repeat, within the token's life.
-
-    Returns:
-        The row as it must stand from now on.
-
-    Raises:
-        Refused: UNAUTHENTICATED for a token that is unknown or over; DENIED when another key has it.
-    """
-    if token is None:
-        raise Refused(Kind.UNAUTHENTICATED, "join token: expected one of ours, found an unknown one")
-    if now >= token.expires_at:
-        raise Refused(
-            Kind.UNAUTHENTICATED,
-            "join token: expired",
-            hint="make a new one with: cognomen node invite",
-            node=token.node_id,
-        )
-    if not token.key_hash:
-        return replace(token, key_hash=key_hash, used_at=now)
-    if not hmac.compare_digest(token.key_hash, key_hash):
-        raise Alarm(
-            "join token: already used by another key",
-            hint="somebody else may hold this invite; ban the node that used it if it is not yours",
-            node=token.node_id,
-        )
-    return token
-
-
-def admit_node(
-    token: Token, known: Node | None, *, trust_domain: TrustDomain, proved: frozenset[Selector], now: datetime
-) -> Node:
-    """The node that this redeemed token names, as it stands from now on; its SVID is still to come (with_pending).
-
-    Args:
-        known: the node's row, where it attested before; a token for such a node has its labels.
-        proved: the selectors that the node attestor vouches for.
-
-    Raises:
-        Refused: DENIED when the node is banned.
-    """
-    if known is None:
-        return Node(
-            id=token.node_id,
-            spiffe_id=node_spiffe_id(trust_domain, "join_token", token.node_id),
-            attestor="join_token",
-            selectors=proved | label_selectors(token.labels),
-            attested_at=now,
-            svid_not_after=now,
-        )
-    check_not_banned(known)
-    return known
-
-
 def with_pending(node: Node, *, serial: str, not_after: datetime, now: datetime) -> Node:
     """Note the node SVID that is about to be handed out: pending until it is used.
 
-    Of a clock that was slow for a while the end may lie before that of another SVID, which goes on counting.
+    If the clock was slow for a while, this SVID may expire before an earlier one; then the later end counts.
     """
     return replace(
         node,
+        state=_after("given an SVID", node),
         pending_serial=serial,
         svid_not_after=max(not_after, node.svid_not_after),
         replaced=_replaced(node, node.pending_serial, now=now),
@@ -209,17 +194,19 @@ def with_pending(node: Node, *, serial: str, not_after: datetime, now: datetime)
 def is_of_node(node: Node, serial: str, *, is_recorded: bool) -> bool:
     """Whether a node SVID of this serial is the node's current or pending one.
 
-    After a restore one that the ledger does not know is the node's, too: it was issued after the backup.
+    After a restore, this also holds for a serial that the ledger does not know: it was issued after the backup.
     """
     return serial in {node.current_serial, node.pending_serial} or (node.is_unconfirmed and not is_recorded)
 
 
 def confirmed(node: Node, serial: str, *, now: datetime) -> Node:
-    """The row once an SVID of the node was used: it is the current one from now on."""
+    """The row once the node has used one of its SVIDs: from now on, that is the current one."""
+    state = _after("confirmed", node)
     if serial == node.current_serial:
-        return replace(node, is_unconfirmed=False)
+        return replace(node, state=state, is_unconfirmed=False)
     return replace(
         node,
+        state=state,
         current_serial=serial,
         pending_serial="",
         is_unconfirmed=False,
@@ -228,37 +215,60 @@ def confirmed(node: Node, serial: str, *, now: datetime) -> Node:
     )
 
 
+def banned(node: Node) -> Node:
+    """The row once the node is banned."""
+    return replace(node, state=_after("banned", node))
+
+
+def _after(step: str, node: Node) -> NodeState:
+    return NODE_LIFE.after(node.state, step, name=node.id)
+
+
 def _replaced(node: Node, serial: str, *, now: datetime) -> Mapping[str, datetime]:
-    """Those that a call under way may still show, once this one (empty: none) is replaced."""
+    """The serials that a call in progress may still show, once this one (empty: none) is replaced."""
     recent = {one: at for one, at in node.replaced.items() if now - at < _HANDOVER}
     return {**recent, serial: now} if serial else recent
 
 
-def admit_call(peer: Peer, node: Node | None, *, is_recorded: bool, trust_domain: TrustDomain, now: datetime) -> Node:
-    """Let a node call: over full TLS 1.3, with its current SVID, or its pending one, which becomes current by that.
+def check_tls(version: str, *, session_reused: bool) -> None:
+    """Refuse what no door negotiates; if a door ever did, nobody may enter that way.
+
+    Raises:
+        Refused: UNAUTHENTICATED
+    """
+    if version != _TLS_1_3:
+        raise Refused(Kind.UNAUTHENTICATED, f"TLS: expected {_TLS_1_3}, found {version!r}")
+    if session_reused:
+        raise Refused(Kind.UNAUTHENTICATED, "TLS: expected a full handshake, found a resumed session")
+
+
+def admit_call(
+    peer: Peer, node: Node | None, *, recorded: Credential | None, trust_domain: TrustDomain, now: datetime
+) -> Node:
+    """Let a node call: over full TLS 1.3, with its current SVID, or with its pending one, which then becomes the current one.
 
     Args:
-        node: the row of the node that `peer.spiffe_id` names, None where there is none.
-        is_recorded: whether the ledger knows the serial.
+        node: the row of the node that `peer.spiffe_id` names; None: no such row exists.
+        recorded: the ledger's row of the serial; None: it does not know it, as after a restore.
 
     Returns:
-        The row as it must stand from now on.
+        The row to store.
 
     Raises:
         Refused: UNAUTHENTICATED for what TLS proved; DENIED for what the store knows.
     """
-    if peer.tls_version != _TLS_1_3:
-        raise Refused(Kind.UNAUTHENTICATED, f"TLS: expected {_TLS_1_3}, found {peer.tls_version!r}")
-    if peer.session_reused:
-        raise Refused(Kind.UNAUTHENTICATED, "TLS: expected a full handshake, found a resumed session")
+    check_tls(peer.tls_version, session_reused=peer.session_reused)
     if now >= peer.not_after:
-        raise Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {peer.not_after.isoformat()}")
+        expired = Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {peer.not_after.isoformat()}")
+        raise expired.because(Reason.SVID_EXPIRED)
     if not peer.spiffe_id.is_member_of(trust_domain) or node_id_of(peer.spiffe_id) is None:
         raise Refused(Kind.DENIED, f"node SVID: expected the ID of a node of {trust_domain}, found {peer.spiffe_id}")
     if node is None or node.spiffe_id != peer.spiffe_id:
-        raise Refused(Kind.DENIED, f"node: expected one that attested, found {peer.spiffe_id}")
+        unknown = Refused(Kind.DENIED, f"node: expected one that attested, found {peer.spiffe_id}")
+        was_sent_away = recorded is not None and recorded.revocation > 0 and recorded.key_hash == peer.key_hash
+        raise unknown.because(Reason.EVICTED if was_sent_away else None)
     check_not_banned(node)
-    if is_of_node(node, peer.serial, is_recorded=is_recorded):
+    if is_of_node(node, peer.serial, is_recorded=recorded is not None):
         return confirmed(node, peer.serial, now=now)
     raise superseded(node, peer.serial, key_hash=peer.key_hash)
 
@@ -268,7 +278,7 @@ def check_key(peer: Peer, node: Node, *, key_hash: str | None, is_tainted: bool)
 
     Args:
         key_hash: of the key for which the ledger has its serial; None: the ledger does not know it.
-        is_tainted: an X.509 authority of the bundle is.
+        is_tainted: whether the bundle holds a tainted X.509 authority.
 
     Raises:
         Refused: DENIED
@@ -276,13 +286,13 @@ def check_key(peer: Peer, node: Node, *, key_hash: str | None, is_tainted: bool)
     if key_hash is None and is_tainted:  # signed after the backup from which the ledger came, or by the thief
         raise Refused(
             Kind.DENIED,
-            "node SVID: expected one that is on record while an authority is tainted, found another",
+            "node SVID: expected one that is on record while an authority is tainted, found an unknown serial",
             hint="invite it again: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE",
             node=node.id,
         )
     if key_hash not in {None, peer.key_hash}:
         raise Alarm(
-            "node SVID: expected the key that is on record for its serial, found another",
+            "node SVID: expected the key that is on record for its serial, found a different key",
             hint="somebody else may have an authority's key: cognomen authority taint",
             node=node.id,
             serial=peer.serial,
@@ -290,7 +300,7 @@ def check_key(peer: Peer, node: Node, *, key_hash: str | None, is_tainted: bool)
 
 
 class Superseded(Alarm):
-    """An SVID that is not the node's any more was shown, by whoever has its key.
+    """An SVID that the node no longer has was shown by somebody who has its key.
 
     Args:
         key_hash: thumbprint of that key.
@@ -303,19 +313,20 @@ class Superseded(Alarm):
             node=node,
             serial=serial,
         )
+        self.because(Reason.SUPERSEDED)
         self.serial, self.key_hash = serial, key_hash
 
 
 def superseded(node: Node, serial: str, *, key_hash: str) -> Superseded:
-    """The alarm about an SVID that is not the node's any more."""
+    """The alarm about an SVID that the node no longer has."""
     return Superseded(node=node.id, serial=serial, key_hash=key_hash)
 
 
 def was_replaced(node: Node | None, shown: Credential | None, *, key_hash: str, now: datetime) -> bool:
-    """Whether an SVID that was shown is one that the node had, and that was replaced so long ago that no call of the node shows it.
+    """Whether an SVID that was shown is one that the node used to have, replaced so long ago that no call of the node still shows it.
 
     Args:
-        shown: the ledger's row of its serial; what is not on record for its key proves nothing about the node.
+        shown: the ledger's row for its serial; an SVID that is not on record for its key proves nothing about the node.
     """
     return (
         node is not None
@@ -334,4 +345,4 @@ def check_not_banned(node: Node) -> None:
         Alarm: it is banned.
     """
     if node.state is NodeState.BANNED:
-        raise Alarm("node: banned", node=node.id)
+        raise Alarm("node: banned", node=node.id).because(Reason.BANNED)

@@ -1,6 +1,6 @@
-"""What goes on record: the ledger's rows and the audit rows. How rows are chained: cognomen/daemon/auditlog.
+"""The rows of the audit record: what was decided, and how events become rows. cognomen/protocol/auditlog defines how rows are chained.
 
-When a row is written is the flow's business; that it is written in the transaction that decides is a convention (37).
+The flow decides when to write a row. By convention (37) it does so in the transaction that decides.
 """
 
 import hashlib
@@ -8,35 +8,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
 
 import msgspec
 
-from cognomen.daemon.auditlog import AuditRow, link
-from cognomen.daemon.errors import Refused
-from cognomen.daemon.printable import printable
-from svid.entry import EntryID
-from svid.keys import KeyID
-from svid.spiffeid import SpiffeID
+from cognomen.protocol.auditlog import AuditRow, link
+from cognomen.protocol.entry import EntryID, RegistrationEntry, entry_to_document
+from cognomen.protocol.errors import Refused
+from cognomen.protocol.printable import printable
+from issuer.decisions.ledger import Credential
+from issuer.decisions.operator import Operator
+from svid.encoding import JSON
+from svid.spiffeid import MAX_ID_BYTES
 
 __all__ = [
     "AuditEvent",
-    "Credential",
-    "CredentialKind",
-    "CredentialState",
     "Decision",
-    "NodeID",
     "chain",
     "issued",
     "refused",
 ]
 
-NodeID = NewType("NodeID", str)
-"""A node's random name, the last segment of its SPIFFE ID."""
-
 
 class Decision(StrEnum):
-    """What was decided."""
+    """The outcome of a decision."""
 
     ALLOWED = "allowed"
     REFUSED = "refused"
@@ -44,15 +38,17 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """One decision, as it goes on record.
+    """One decision, as the audit record has it.
 
     Args:
         at: when it was decided.
-        actor: who asked: `uid:1000` on the admin socket, a node's SPIFFE ID, or `issuer`.
-        action: what was asked, constant text: `node attested`, `x509-svid minted`, `entry created` …
+        actor: who asked: an Operator on the admin socket, a node's SPIFFE ID, or `issuer`.
+        action: what was asked for, constant text (actions).
         reason: why it was refused, or empty; in the row, its first 256 characters.
         subject: the SPIFFE ID or entry id it is about.
         credential: the serial in lower-case hexadecimal, or the jti.
+        before, after: if an entry changed: the whole entry before and after that; None: it did not exist. In the row, a long `before` is
+            a digest.
         facts: the rest, never a secret.
     """
 
@@ -64,75 +60,54 @@ class AuditEvent:
     subject: str = ""
     entry_revision: int = 0
     credential: str = ""
+    before: RegistrationEntry | None = None
+    after: RegistrationEntry | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
-
-class CredentialKind(StrEnum):
-    """What was signed."""
-
-    X509 = "x509"
-    JWT = "jwt"
-    NODE = "node"
-    ISSUER = "issuer"
-    AUTHORITY = "authority"
+    @property
+    def changed_entry(self) -> EntryID | None:
+        """The entry that changed, if one did."""
+        entry = self.after or self.before
+        return None if entry is None else entry.id
 
 
-class CredentialState(StrEnum):
-    """How far a signature got; `intended` counts as issued: over-recording after a crash is the safe side."""
-
-    INTENDED = "intended"
-    ISSUED = "issued"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
-    """A row of the ledger: one credential that we signed, or are about to.
-
-    Args:
-        number: its place in the ledger; 0 until stored.
-        serial: serial in lower-case hexadecimal, or the jti.
-        key_hash: SHA-256 of the certified SubjectPublicKeyInfo, lower-case hexadecimal; empty for a JWT.
-        authority_id: the key id of the authority that signs.
-        revocation: the number of the one that ended it before its time; 0: none.
-    """
-
-    kind: CredentialKind
-    serial: str
-    spiffe_id: SpiffeID
-    authority_id: KeyID
-    issued_at: datetime
-    not_after: datetime
-    number: int = 0
-    entry_id: EntryID | None = None
-    entry_revision: int = 0
-    node_id: NodeID | None = None
-    key_hash: str = ""
-    audiences: tuple[str, ...] = ()
-    state: CredentialState = CredentialState.INTENDED
-    revocation: int = 0
-
-
-_MOST_ID = 2048  # as long as a SPIFFE ID may be
 _MOST_FACT = 4096
+_MOST_COMMENT = 1024
+_MOST_BEFORE = 32 * 1024  # bytes of JSON
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def _body(event: AuditEvent) -> bytes:
-    """Every text in it is bounded here, whoever wrote it."""
-    row = {
+    """Limits every text in it, whoever wrote it."""
+    row: dict[str, JSON] = {
         "at": event.at.isoformat(),
-        "actor": printable(event.actor, most=_MOST_ID),
+        "actor": printable(str(event.actor), most=MAX_ID_BYTES),
         "action": event.action,
         "decision": event.decision.value,
         "reason": printable(event.reason),
-        "subject": printable(event.subject, most=_MOST_ID),
+        "subject": printable(event.subject, most=MAX_ID_BYTES),
         "entry_revision": event.entry_revision,
         "credential": printable(event.credential),
         "facts": {name: printable(fact, most=_MOST_FACT) for name, fact in event.facts.items()},
     }
+    if isinstance(event.actor, Operator):
+        row |= {"login": event.actor.login, "comment": printable(event.actor.comment, most=_MOST_COMMENT)}
+    if event.changed_entry is not None:
+        row |= {
+            "before": _before(event.before),
+            "after": None if event.after is None else entry_to_document(event.after),
+        }
     return _encode(row)
+
+
+def _before(entry: RegistrationEntry | None) -> JSON:
+    """The entry, or its digest if that is long: the row that made it has the text, and changing or deleting it must cost little room."""
+    if entry is None:
+        return None
+    document = entry_to_document(entry)
+    text = _encode(document)
+    return document if len(text) <= _MOST_BEFORE else {"sha256": hashlib.sha256(text).hexdigest()}
 
 
 def chain(events: Iterable[AuditEvent], *, number: int, head: bytes) -> Iterator[AuditRow]:
@@ -145,7 +120,7 @@ def chain(events: Iterable[AuditEvent], *, number: int, head: bytes) -> Iterator
 
 
 def issued(credential: Credential, *, actor: str) -> AuditEvent:
-    """The event of a credential that goes into the ledger."""
+    """The event for a credential that goes into the ledger."""
     facts = {"authority": str(credential.authority_id), "not_after": credential.not_after.isoformat()}
     if credential.entry_id is not None:
         facts["entry"] = credential.entry_id
@@ -163,14 +138,14 @@ def issued(credential: Credential, *, actor: str) -> AuditEvent:
 
 
 def _audiences(audiences: tuple[str, ...]) -> str:
-    """The list as JSON; one that is longer than its digest as that, because the ledger's row has it: no text is stored twice."""
+    """The list as JSON, or its digest if that is shorter: the ledger's row has the list, and no text is stored twice."""
     text = _encode(audiences)
     digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
     return text.decode() if len(text) <= len(digest) else digest
 
 
 def refused(refusal: Refused, *, at: datetime, actor: str, action: str, subject: str = "") -> AuditEvent:
-    """The event of something that was asked and refused."""
+    """The event for a request that was refused."""
     return AuditEvent(
         at=at,
         actor=actor,

@@ -1,6 +1,6 @@
-"""How much somebody may have the store grow: a budget that is used up at once, at the worst, and fills again with time.
+"""Limit how much a caller may make the store grow: a budget that can be used up at once, and refills with time.
 
-Who has which budget, and what one holds now: issuer/flows/keep_budgets.
+issuer/keepers/budgets decides who has which budget, and keeps what each holds now.
 """
 
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 __all__ = ["Allowance", "charge", "mint_cost"]
 
-_BYTES = 512  # of audiences that cost as much as an SVID without any: SQLite fills pages with long rows by half
+_BYTES = 512  # of audiences that cost as much as an SVID without any: long rows fill a store's pages only by half
 
-_ROUNDING = 1e-3  # of many small charges, added up
+_ROUNDING = 1e-3  # the rounding error of many small charges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What a budget holds at most, and what it gets back each second.
+    """How much a budget can hold, and how much it gets back each second.
 
     Units: SVIDs without long audiences, each about 1 kB of the ledger and the audit
     """
@@ -33,10 +33,10 @@ def charge(full_at: float, cost: float, allowance: Allowance, *, now: float) -> 
     """Take something from a budget.
 
     Args:
-        full_at: when the budget is full again, by the monotonic clock; one that is full: any moment that has passed.
+        full_at: when the budget is full again, by the monotonic clock; if it is full, any time in the past.
 
     Returns:
-        When it is full again after that; None: it does not hold as much.
+        When it is full again after that; None: it does not hold enough.
     """
     after = max(full_at, now) + cost / allowance.per_second
     return after if (after - now) * allowance.per_second <= allowance.burst + _ROUNDING else None

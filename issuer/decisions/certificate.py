@@ -1,7 +1,7 @@
-"""How an X509-SVID is written: the DER of a draft by one authority, to be signed, and with its signature.
+"""Encode an X509-SVID: the DER of a draft by one authority, before and after signing.
 
-The library's builder makes the same bytes at several times the cost (ADR-0008); that they are the same is a test.
-What a draft says is decided in profile; whether what was signed is what was drafted, in lint.
+The library's builder makes the same bytes at several times the cost (ADR-0008); a test compares them.
+profile decides what a draft says; lint checks that what was signed is what was drafted.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ __all__ = ["LeafForm"]
 
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _EC_POINT_FROM: Final = {91: 26, 120: 23}
-"""Where the point begins in a SubjectPublicKeyInfo of that length: of P-256, of P-384. No other kind is that short."""
+"""Where the point begins in a SubjectPublicKeyInfo of that length: P-256 and P-384. No other kind is that short."""
 
 _LEAF_USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -36,10 +36,10 @@ _TLS_USAGES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKe
 
 
 class LeafForm:
-    """X509-SVIDs by one authority: what they share is written once, what a draft says is filled in.
+    """The form of X509-SVIDs by one authority: what they share is encoded once, and what a draft says is filled in.
 
     Args:
-        kind: of the authority's key, which names the signature's algorithm.
+        kind: the kind of the authority's key, which determines the signature algorithm.
         authority_ski: the subject key identifier of the authority's certificate.
     """
 
@@ -92,7 +92,7 @@ def _subject(name: str) -> bytes:
 
 
 def _key_identifier(key: bytes) -> x509.SubjectKeyIdentifier:
-    """The hash of the key's own bits.
+    """The hash of the bits of the key alone.
 
     Source: RFC 5280 4.2.1.2, method 1
     """

@@ -1,16 +1,16 @@
-"""The change log: what a change is, whether a follower can go on from where it stands, and what a change means to one node."""
+"""The change log: what a change is, whether a follower can resume from its cursor, and what a change means to one node."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import Cursor
-from issuer.decisions.audit import NodeID
+from cognomen.protocol.names import NodeID
 from issuer.decisions.entitlement import is_entitled
 from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import Blocks
-from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
@@ -31,23 +31,23 @@ class ChangeKind(StrEnum):
     """What changed."""
 
     ENTRY = "entry"  # created, updated or deleted: read the row to learn which
-    GROUP = "group"  # a node group came, changed or left: who is a member may have changed
+    GROUP = "group"  # a node group came, changed or left: its members may have changed
     BUNDLE = "bundle"
-    AUTHORITY = "authority"  # another authority signs, or one is tainted
+    AUTHORITY = "authority"  # a different authority signs, or one is tainted
     CHECKPOINT = "checkpoint"  # of the audit chain
-    NODE = "node"  # a node came, left, has other selectors, or is blocked or not any more
+    NODE = "node"  # a node came, left, has new selectors, or was blocked or unblocked
     CRL = "crl"  # an authority signed a revocation list
-    DENIAL = "denial"  # credentials ended before their time: the denials of the revocation of that number
+    DENIAL = "denial"  # credentials ended early: the denials of the revocation with that number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A row of the change log: that something changed, never what it became.
+    """A row of the change log. It says that something changed, never what it became.
 
     Args:
         number: its place; 0 until stored.
         subject: an entry id, a node id, the number of a revocation, the key id of an authority, or empty.
-        parents: the parent ids the entry had before and has now.
+        parents: the parent ids that the entry had before and has now.
     """
 
     kind: ChangeKind
@@ -58,14 +58,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What to look up for one node, to tell it what a batch of changes means to it.
+    """What to look up in order to tell one node what a batch of changes means to it.
 
     Args:
-        snapshot: the node's parents changed: everything; the other fields say nothing.
+        snapshot: everything, because the node's parents changed; the other fields do not count.
         entry_ids: these entries, in the order of their last change.
         denials_of: the denials of these revocations.
         crls_of: the lists of these authorities.
-        bundle, tainted, checkpoint: the bundle, the authorities in it that are tainted, the latest checkpoint.
+        bundle, tainted, checkpoint: the bundle, the tainted authorities in it, the latest checkpoint.
     """
 
     snapshot: bool = False
@@ -83,7 +83,7 @@ def can_resume(cursor: Cursor | None, head: Cursor) -> bool:
 
 
 def has_gap(changes: Sequence[Change], cursor: Cursor, head: Cursor) -> bool:
-    """Whether the log has forgotten rows between the cursor and the first of these, which were read after it."""
+    """Whether rows were pruned from the log between the cursor and the first of these changes, which were read after it."""
     first = changes[0].number if changes else head.number + 1
     return first != cursor.number + 1
 
@@ -97,7 +97,7 @@ def entry_changes(before: RegistrationEntry | None, after: RegistrationEntry | N
 
 
 def may_regroup(changes: Iterable[Change], node_id: NodeID) -> bool:
-    """Whether these changes may give the node other parents: ask entitlement again."""
+    """Whether these changes may change the node's parents, so that entitlement must be asked again."""
     return any(
         change.kind is ChangeKind.GROUP or (change.kind is ChangeKind.NODE and change.subject == node_id)
         for change in changes
@@ -139,7 +139,7 @@ def upserts_and_gone(
     blocks: Blocks,
     now: datetime,
 ) -> tuple[tuple[RegistrationEntry, ...], tuple[EntryID, ...]]:
-    """Split the entries that were looked up: what the node holds now, and what it holds no more."""
+    """Split the entries that were looked up into those that the node holds now and those that it no longer holds."""
     upserts: list[RegistrationEntry] = []
     gone: list[EntryID] = []
     for entry_id in entry_ids:

@@ -1,7 +1,7 @@
-"""Certificate revocation lists: when an authority must sign one, what it says, and how that is written.
+"""Certificate revocation lists: when an authority must sign one, what it says, and how it is encoded.
 
-The library's builder takes 11 s for 100,000 entries and 130 ms for 10,000; that these are its bytes is a test (ADR-0008). Which
-certificates ended is decided in revocation; whether what was signed is what was drafted, in lint; who signs: flows/publish_crl.
+The library's builder takes 11 s for 100,000 entries and 130 ms for 10,000; a test checks that our bytes are the same (ADR-0008).
+revocation decides which certificates ended; lint checks that what was signed is what was drafted; flows/publish_crl signs.
 """
 
 from collections.abc import Iterable
@@ -32,29 +32,30 @@ __all__ = [
     "is_full",
     "listed_authorities",
     "next_draft",
+    "number_at",
     "reason_flag",
 ]
 
 _SECOND = timedelta(seconds=1)
 _LONGEST_WAIT = timedelta(seconds=5)
 _EXTENSIONS = 0xA0
-_ENTRY_BYTES = 52  # of the longest
+_ENTRY_BYTES = 52  # the longest entry
 _LEAK = der.extension(x509.CRLReason(x509.ReasonFlags.key_compromise), critical=False)
-_FRAME_BYTES = 1024  # of what is around the entries: less than that
+_FRAME_BYTES = 1024  # everything around the entries is smaller than that
 
 LARGE_BYTES = 1 << 20
-"""Long before a list is too large for us, it is too large for somebody: over that, another authority takes its authority's place."""
+"""The size from which another authority takes over: long before a list is too large for us, it is too large for some verifier."""
 
 MOST_LISTED = (MAX_CRL_BYTES - _FRAME_BYTES) // _ENTRY_BYTES
-"""How many certificates a list may have: nobody of ours reads a larger one."""
+"""How many certificates a list may have: none of our verifiers reads a larger one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeniedCertificate:
-    """What a list says of a certificate.
+    """What a list says about a certificate.
 
     Args:
-        ends_at: when it would have ended by itself.
+        ends_at: when it expires.
     """
 
     serial: int
@@ -68,9 +69,10 @@ class SignedCRL:
     """The newest list of an authority.
 
     Args:
-        number: the last number that was given away, also to a list that was never finished.
-        this_update: of the list; None: none was finished yet.
-        der: the list; empty: none was finished yet.
+        number: the last number that was used, even if that list was never finished. After a restore: a number beyond all that may have
+            been used.
+        this_update: the time in the list; None: no list was finished yet.
+        der: the list; empty: no list was finished yet.
     """
 
     authority_id: KeyID
@@ -81,10 +83,10 @@ class SignedCRL:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CRLDraft:
-    """A list that is meant to be signed.
+    """A list to be signed.
 
     Args:
-        denied: by their serials.
+        denied: in the order of their serials.
 
     Units: whole seconds
     """
@@ -96,49 +98,65 @@ class CRLDraft:
 
 
 def listed_authorities(authorities: Iterable[Authority], *, now: datetime) -> list[Authority]:
-    """The authorities that need a list: those in the bundle that sign certificates, the prepared ones included.
+    """The authorities that need a list: those whose own certificate is in the bundle, including the prepared ones.
 
-    A verifier that asks for lists refuses every certificate of an authority that has none.
+    A verifier that requires lists refuses every certificate of an authority without one. An authority below a root that is not ours signs
+    no list: a verifier that requires lists would also need the root's, which we do not have.
     """
     return [
         one
         for one in authorities
         if one.kind is AuthorityKind.X509
         and one.state not in {AuthorityState.INTENDED, AuthorityState.RETIRED}
+        and one.is_root
         and now < one.not_after
     ]
 
 
 def is_due(last: SignedCRL | None, denied: Iterable[DeniedCertificate], *, now: datetime) -> bool:
-    """Whether an authority must sign a list: it has none, its list does not say what it should, or an entry is about to leave.
+    """Whether an authority must sign a list: it has none, its list is from a future that the clock was set back from, or outdated.
 
-    An entry leaves no earlier than on the list after one that was signed beyond its certificate's end.
+    A list is also outdated while an entry is about to leave, and when a later number was used: somebody may hold the list with that number.
+
+    An entry leaves no earlier than on the list after one that was signed after its certificate expired.
 
     Source: RFC 5280 3.3
     """
     if last is None or last.this_update is None:
         return True
+    if last.this_update > now + _LONGEST_WAIT:
+        return True  # no verifier accepts it until then
     denied = list(denied)
     try:
-        listed = set(CRL.from_der(last.der).numbers())
-    except CRLError:  # the store's file was bent
+        newest = CRL.from_der(last.der)
+    except CRLError:  # the store's file was damaged
         return True
-    # Of what is listed only this may change: that a key leaked is often learned later.
+    if newest.number != last.number:
+        return True
+    # Only this can change about a listed certificate: people often learn later that a key leaked.
     leaks = sum(one.reason is Reason.KEY_COMPROMISE for one in denied)
-    says_so = listed == {one.serial for one in denied} and last.der.count(_LEAK) == leaks
+    says_so = set(newest.numbers()) == {one.serial for one in denied} and last.der.count(_LEAK) == leaks
     leaving = now - KEPT_FOR
     return not says_so or any(last.this_update <= one.ends_at < leaving for one in denied)
 
 
+def number_at(now: datetime) -> int:
+    """The smallest number of a list that is signed now.
+
+    Units: milliseconds since 1970
+    """
+    return int(now.timestamp() * 1000)
+
+
 def is_full(denied: int) -> bool:
-    """Whether a list of so many certificates is, or soon would be, larger than it should."""
+    """Whether a list of that many certificates is, or soon would be, larger than it should be."""
     return denied * _ENTRY_BYTES > LARGE_BYTES
 
 
 def due_at(last: SignedCRL | None, *, now: datetime) -> datetime:
-    """The moment from which on the next list may begin: a second after the one before, for verifiers that choose by that.
+    """When the next list may begin: a second after the last one, for verifiers that choose by that time.
 
-    One that begins in a future that is further away was signed while the clock was wrong, and no verifier takes it: nobody waits for that.
+    A list that begins further in the future was signed while the clock was wrong. No verifier accepts it, so we do not wait for that time.
     """
     if last is None or last.this_update is None or last.this_update > now + _LONGEST_WAIT:
         return now
@@ -148,12 +166,12 @@ def due_at(last: SignedCRL | None, *, now: datetime) -> datetime:
 def next_draft(
     authority: Authority, last: SignedCRL | None, denied: Iterable[DeniedCertificate], *, now: datetime
 ) -> CRLDraft:
-    """What an authority's next list says, at the moment that `due_at` says or later.
+    """What an authority's next list says, at the time that `due_at` returns or later.
 
-    It holds as long as the authority: how old what it says may be is the feed's business, and a list that is over fails everybody.
+    It is valid as long as the authority: the feed decides how old its content may be, and an expired list would fail everybody.
     """
     return CRLDraft(
-        number=max(0 if last is None else last.number + 1, int(now.timestamp() * 1000)),
+        number=max(0 if last is None else last.number + 1, number_at(now)),
         this_update=now.replace(microsecond=0),
         next_update=authority.not_after,
         denied=tuple(sorted(denied, key=lambda one: one.serial)),
@@ -170,7 +188,7 @@ _REASONS: Final = {
 
 
 def reason_flag(reason: Reason) -> x509.ReasonFlags | None:
-    """The reason as an entry gives it; None: it gives none.
+    """The reason as an entry states it; None: it states none.
 
     Source: RFC 5280 5.3.1
     """
@@ -178,10 +196,10 @@ def reason_flag(reason: Reason) -> x509.ReasonFlags | None:
 
 
 class ListForm:
-    """Lists by one authority.
+    """The form of lists by one authority.
 
     Args:
-        kind: of the authority's key, which names the signature's algorithm.
+        kind: the kind of the authority's key, which determines the signature algorithm.
         authority_ski: the subject key identifier of the authority's certificate.
     """
 
@@ -220,7 +238,7 @@ def _entry(denied: DeniedCertificate) -> bytes:
     return der.tlv(der.SEQUENCE, der.integer(denied.serial), _when_and_why(denied.denied_at, denied.reason))
 
 
-@lru_cache(maxsize=256)  # what one command ends, ends at one moment
+@lru_cache(maxsize=256)  # one command ends everything at the same time
 def _when_and_why(at: datetime, reason: Reason) -> bytes:
     flag = reason_flag(reason)
     said = b"" if flag is None else der.tlv(der.SEQUENCE, der.extension(x509.CRLReason(flag), critical=False))

@@ -1,6 +1,6 @@
-"""How what we sign is written: tags and lengths, whole seconds, extensions; the rest is encoded by the library (ADR-0008).
+"""Encode what we sign: tags and lengths, whole seconds, extensions; the library encodes the rest (ADR-0008).
 
-What is written with it: certificate, crl; both are held to the library's builders byte for byte by their tests.
+certificate and crl use this; their tests compare both with the library's builders byte for byte.
 """
 
 from datetime import datetime
@@ -24,11 +24,11 @@ ALGORITHMS: Final = {
     KeyKind.RSA_2048: bytes.fromhex("300d06092a864886f70d01010b0500"),  # sha256WithRSAEncryption
     KeyKind.RSA_4096: bytes.fromhex("300d06092a864886f70d01010b0500"),
 }
-"""The AlgorithmIdentifier of what a key of that kind signs."""
+"""The AlgorithmIdentifier of signatures by a key of that kind."""
 
 
 def signed(to_be_signed: bytes, kind: KeyKind, signature: bytes) -> bytes:
-    """What was to be signed, with its signature by a key of that kind.
+    """The signed structure: the content and its signature by a key of that kind.
 
     Source: RFC 5280 4.1.1, 5.1.1
     """
@@ -36,21 +36,21 @@ def signed(to_be_signed: bytes, kind: KeyKind, signature: bytes) -> bytes:
 
 
 def integer(value: int) -> bytes:
-    """A number that is not negative; its first bit is the sign."""
+    """A non-negative number; its first bit is the sign."""
     return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1))
 
 
 def extension(value: x509.ExtensionType, *, critical: bool) -> bytes:
-    """An extension of a certificate, a list or an entry of it."""
+    """An extension of a certificate, of a list, or of an entry in a list."""
     content = tlv(_OCTET_STRING, value.public_bytes())
     return tlv(SEQUENCE, _oid(value.oid), _CRITICAL if critical else b"", content)
 
 
 def _oid(oid: x509.ObjectIdentifier) -> bytes:
-    """An identifier below id-ce, 2.5.29, where all of ours are."""
+    """An object identifier below id-ce, 2.5.29, where all of ours are."""
     above, _, number = oid.dotted_string.rpartition(".")
     if above != "2.5.29":
-        raise ValueError(f"extension: expected one below 2.5.29, found {oid.dotted_string}")
+        raise ValueError(f"extension: expected an OID below 2.5.29, found {oid.dotted_string}")
     return bytes((0x06, 0x03, 0x55, 0x1D, int(number)))
 
 

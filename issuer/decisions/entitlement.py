@@ -1,11 +1,11 @@
-"""Which entries a node is entitled to: those below itself, and below the groups it is a member of."""
+"""Decide which entries a node is entitled to: those below itself, and those below the groups it belongs to."""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
+from cognomen.protocol.entry import RegistrationEntry
 from issuer.decisions.admission import Node
 from issuer.decisions.revocation import Blocks, Revocation, blocks_of
-from svid.entry import RegistrationEntry
 from svid.spiffeid import SpiffeID
 
 __all__ = ["blocked_by", "entry_ends_at", "group_ends", "is_entitled", "parent_ends", "parents_of"]
@@ -14,7 +14,7 @@ __all__ = ["blocked_by", "entry_ends_at", "group_ends", "is_entitled", "parent_e
 def parents_of(
     node: Node, groups: Iterable[RegistrationEntry], *, blocks: Blocks, now: datetime
 ) -> frozenset[SpiffeID]:
-    """The parents whose entries are this node's: its own ID, and the IDs of groups whose selectors it all has; a blocked node has none.
+    """The parents whose entries are this node's: its own ID, and those of groups all of whose selectors it has; none if it is blocked.
 
     Args:
         groups: every entry below the issuer.
@@ -26,7 +26,7 @@ def parents_of(
 
 
 def group_ends(node: Node, groups: Iterable[RegistrationEntry]) -> tuple[datetime, ...]:
-    """When the groups whose selectors this node has end, those that ended too, in order: moments at which its parents change by themselves.
+    """When the groups whose selectors this node has expire, in order, past ones included: at these times its parents change automatically.
 
     Args:
         groups: every entry below the issuer.
@@ -36,7 +36,7 @@ def group_ends(node: Node, groups: Iterable[RegistrationEntry]) -> tuple[datetim
 
 
 def parent_ends(node: Node, groups: Iterable[RegistrationEntry], *, now: datetime) -> Mapping[SpiffeID, datetime]:
-    """When those of a node's parents end that end by themselves: with the last group that makes the node a member.
+    """When those of a node's parents expire that have an expiry: with the last group that makes the node a member.
 
     Args:
         groups: every entry below the issuer.
@@ -50,7 +50,7 @@ def parent_ends(node: Node, groups: Iterable[RegistrationEntry], *, now: datetim
 
 
 def entry_ends_at(entry: RegistrationEntry, parent_ends: Mapping[SpiffeID, datetime]) -> datetime | None:
-    """When an entry's identity ends on a node with these ends of its parents; None: at no moment that is known."""
+    """When an entry's identity ends on a node whose parents end like this; None: at no known time."""
     ends = (entry.expires_at, parent_ends.get(entry.parent_id))
     return min((end for end in ends if end is not None), default=None)
 
@@ -61,7 +61,7 @@ def is_entitled(entry: RegistrationEntry, parents: Collection[SpiffeID], *, bloc
 
 
 def blocked_by(entry: RegistrationEntry, node: Node, standing: Iterable[Revocation]) -> Revocation | None:
-    """The first of these revocations that keeps a node from an entry that would be its own; None: none of them does."""
+    """The first of these revocations that keeps a node from an entry that would otherwise be its own; None: none does."""
     for revocation in standing:
         blocks = blocks_of([revocation])
         if blocks.node(node) or blocks.entry(entry):

@@ -1,6 +1,6 @@
-"""The messages of the feed: in which order a node is told its news, and where the news is cut.
+"""The messages of the feed: the order in which a node gets its news, and where the news is cut.
 
-What a change means to a node is decided in changes; what an update looks like on the wire in cognomen/wire/feed.
+changes decides what a change means to a node; cognomen/wire/feed, what an update looks like on the wire.
 """
 
 import itertools
@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from cognomen.daemon.auditlog import Checkpoint
+from cognomen.protocol.auditlog import Checkpoint
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import (
     BundleIs,
     CheckpointIs,
@@ -22,18 +23,17 @@ from cognomen.protocol.feed import (
 )
 from svid.bundle import Bundle
 from svid.denials import SERIAL_BYTES, Denial
-from svid.entry import EntryID, RegistrationEntry
 
 __all__ = ["FeedStep", "cut", "in_order", "weight"]
 
 _MESSAGE_UPDATES = 1000
-_MESSAGE_BYTES = 256 * 1024  # an attestor waits half a minute for each: over 12 kB/s it comes in time
+_MESSAGE_BYTES = 256 * 1024  # an attestor waits half a minute for each: at 12 kB/s it arrives in time
 _FRAME_BYTES = 16  # at most: two tags, and two lengths below 16 MiB
-_DENIAL_BYTES = SERIAL_BYTES + 6  # the number, and the end as seconds, to the year 9999
+_DENIAL_BYTES = SERIAL_BYTES + 6  # the serial number, and the expiry as seconds, up to the year 9999
 _UPDATE_DENIALS = 4096
 _ID_FRAME_BYTES = 2
 _PART_BYTES = 64 * 1024  # of a revocation list
-_ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any has
+_ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any entry has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class FeedStep:
     """One message of the feed.
 
     Args:
-        snapshot: this and the messages before it with `more` are all there is.
+        snapshot: this message and the ones before it with `more` are everything there is.
         more: the next message belongs to the same step.
     """
 
@@ -61,12 +61,12 @@ def in_order(
     entries: Iterable[RegistrationEntry] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Iterator[Update]:
-    """Put news in the order in which it is told: what must be applied first comes first.
+    """Put news in the order in which it is sent: what must be applied first comes first.
 
-    1. What is denied, before anything is served anew.
+    1. The denials, before anything new is served.
     2. The bundle, by which the node knows its issuer and its workloads know their peers.
-    3. Which of its authorities are tainted: what replaces their SVIDs is vouched for by then.
-    4. The revocation lists of its authorities, DER: of another's, a node takes none.
+    3. The authorities in it that are tainted: by then the bundle vouches for what replaces their SVIDs.
+    4. The revocation lists of its authorities, DER: a node takes no others.
     5. What the node loses, before what it gets.
     6. Last the checkpoint, which changes nothing that the node serves.
     """
@@ -90,12 +90,12 @@ def in_order(
 def cut(updates: Iterable[Update], *, before: Cursor | None, after: Cursor) -> list[FeedStep]:
     """Cut news into messages of bounded size: at least one, which may be empty.
 
-    A revocation list is never cut between two steps: the follower would take each part of it for a list.
+    A revocation list is never cut between two steps: the follower would take each part for a list.
 
-    Only the last message moves a follower from `before` to `after`: whoever loses the stream in between gets all of them again.
+    Only the last message moves a follower from `before` to `after`. If it loses the stream in between, it gets all of them again.
 
     Args:
-        before: where the follower stands; None: wherever it stands, this is a snapshot.
+        before: the follower's cursor; None: any, because this is a snapshot.
     """
     snapshot = before is None
     *head, tail = _chunks(updates)
@@ -107,7 +107,7 @@ def cut(updates: Iterable[Update], *, before: Cursor | None, after: Cursor) -> l
 
 
 def weight(update: Update) -> int:
-    """Estimate how many bytes of a message an update takes: for an entry, more than almost any does."""
+    """Estimate how many bytes of a message an update takes; for an entry, more than almost any takes."""
     match update:
         case DenialsPut(denials=denials):
             return _FRAME_BYTES + _DENIAL_BYTES * len(denials)
@@ -134,7 +134,7 @@ def _in_parts(document: bytes) -> Iterator[CRLIs]:
 
 
 def _ends_amidst(chunk: tuple[Update, ...]) -> bool:
-    """Whether the list at its end goes on in the next message."""
+    """Whether the list at its end continues in the next message."""
     return isinstance(chunk[-1], CRLIs) and chunk[-1].more
 
 

@@ -1,35 +1,41 @@
-"""What we refuse to sign, and to let out once it is signed: drafts before they are recorded, DER and tokens after.
+"""Check drafts before they are recorded, and certificates, lists and tokens before they are released.
 
-A fault found here is ours: it says that a decision above or a key below went wrong. What a draft looks like: profile.
+A fault found here is ours: a decision before this or a key beneath it went wrong. Only the certificate of an authority comes from
+somebody else, the upstream authority, and so does its fault. profile decides what a draft looks like.
 """
 
 import base64
 import binascii
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.authority import BACKDATE, Authority
+from cognomen.protocol.entry import MAX_TTL
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import is_issuer, is_reserved, node_id_of
+from cognomen.protocol.validity import BACKDATE
+from issuer.decisions.authority import Authority
+from issuer.decisions.authoritypath import faults_for_verifiers
 from issuer.decisions.crl import MOST_LISTED, CRLDraft, SignedCRL, reason_flag
-from issuer.decisions.names import is_issuer, is_reserved, node_id_of
 from issuer.decisions.profile import ISSUER_DNS_NAME, CADraft, Draft, JWTDraft, X509Draft, claims_of, common_name
 from svid.crl import CRL
-from svid.entry import MAX_TTL
+from svid.encoding import MAX_CHAIN_LENGTH
 from svid.errors import SVIDError
-from svid.keys import KeyID
+from svid.keys import KeyID, PublicKey, certified_key
 from svid.spiffeid import SpiffeID, TrustDomain
-from svid.x509svid import check_leaf
+from svid.x509svid import check_intermediate, check_profile, check_signing
 
-__all__ = ["lint_crl_der", "lint_crl_draft", "lint_draft", "lint_token", "lint_x509_der"]
+__all__ = ["lint_ca", "lint_crl_der", "lint_crl_draft", "lint_draft", "lint_token", "lint_x509_der"]
 
 _MIN_SERIAL_BITS = 64
 _MAX_SERIAL_BITS = 159  # 20 octets, the first bit 0
-_AFTER_KEY = b"\xa3"  # the extensions; a key that stands before them is the certificate's
+_AFTER_KEY = b"\xa3"  # the extensions; a key before them is the certificate's own
 _EMPTY_NAME = b"\x30\x00"
 
 
@@ -93,10 +99,10 @@ def _faults_of_ca_draft(draft: CADraft, trust_domain: TrustDomain, authority: Au
 
 
 def lint_crl_draft(draft: CRLDraft, *, last: SignedCRL | None, authority: Authority, now: datetime) -> None:
-    """Check a revocation list before its number is given away.
+    """Check a revocation list before its number is used up.
 
     Args:
-        last: the authority's list before it.
+        last: the authority's previous list.
 
     Raises:
         Refused: INTERNAL
@@ -134,16 +140,16 @@ def _faults_of_id(spiffe_id: SpiffeID, trust_domain: TrustDomain) -> Iterator[st
 
 
 def lint_x509_der(der: bytes, draft: X509Draft, *, authority_name: x509.Name, authority_ski: bytes) -> None:
-    """Check a signed X509-SVID: the SPIFFE profile, and that it is the draft, by the authority that was meant.
+    """Check that a signed X509-SVID fits the SPIFFE profile, equals the draft, and is from the right authority.
 
-    The signature itself is not verified: it would cost as much as signing; the key was proved to fit the certificate (signing).
+    We do not verify the signature, which would cost as much as signing; signing proved that the key fits the certificate.
 
     Raises:
         Refused: INTERNAL
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
-        spiffe_id = check_leaf(certificate)
+        spiffe_id = check_profile(certificate)
     except (SVIDError, ValueError) as e:
         raise _failed(str(e)) from e
     _fail_on(_faults_of_certificate(certificate, der, draft, authority_name, authority_ski))
@@ -162,9 +168,9 @@ def _faults_of_certificate(
         yield f"serial: expected {draft.serial:x}, found {certificate.serial_number:x}"
     name = common_name(draft)
     if (b"" if name else _EMPTY_NAME) + draft.public_key + _AFTER_KEY not in der:
-        yield "public key: expected the drafted one, found another"
+        yield "public key: not the drafted one"
     if certificate.not_valid_before_utc != draft.not_before or certificate.not_valid_after_utc != draft.not_after:
-        yield f"validity: expected {draft.not_before} to {draft.not_after}, found another"
+        yield f"validity: expected {draft.not_before} to {draft.not_after}, found other times"
     if name and certificate.subject != x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]):
         yield f"subject: expected CN={name} alone, found {certificate.subject.rfc4514_string()}"
     if certificate.issuer != authority_name:
@@ -173,7 +179,7 @@ def _faults_of_certificate(
 
 
 def _faults_of_extensions(extensions: x509.Extensions, draft: X509Draft, authority_ski: bytes) -> Iterator[str]:
-    """What the profile leaves open; by type and not by get_extension_for_class, which costs as much as a signature's half."""
+    """What the profile leaves open. This goes by type: get_extension_for_class costs half as much as a signature."""
     identifier: bytes | None = None
     names: tuple[str, ...] = ()
     for extension in extensions:
@@ -183,15 +189,91 @@ def _faults_of_extensions(extensions: x509.Extensions, draft: X509Draft, authori
         elif type(value) is x509.SubjectAlternativeName:
             names = tuple(name.value for name in value if type(name) is x509.DNSName)
     if identifier != authority_ski:
-        yield "authority key identifier: expected the authority's, found another"
+        yield "authority key identifier: not the authority's"
     if names != draft.dns_names:
         yield f"dns_names: expected {draft.dns_names}, found {names}"
 
 
-def lint_crl_der(der: bytes, draft: CRLDraft, *, authority_name: x509.Name, authority_ski: bytes) -> None:
-    """Check a signed revocation list: that verifiers can read it, and that it is the draft, entry by entry.
+def lint_ca(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], draft: CADraft, *, key: PublicKey
+) -> None:
+    """Check that an authority's certificate, no matter who signed it, fits the SPIFFE profile, equals the draft, and leads to a root.
 
-    The signature itself is not verified, as in lint_x509_der.
+    Raises:
+        Refused: UNAVAILABLE, because the upstream authority may sign a better one next time.
+    """
+    if found := "; ".join(_faults_of_ca(chain, roots, draft, key)):
+        raise Refused(
+            Kind.UNAVAILABLE,
+            f"upstream authority: lint: {found}",
+            hint="nothing was released; the upstream authority must sign what was asked for"
+            " (if it is self_signed, this is a bug in the issuer, please report it)",
+        )
+
+
+def _faults_of_ca(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], draft: CADraft, key: PublicKey
+) -> Iterator[str]:
+    if not chain or not roots:
+        yield f"authority: expected a certificate and a root, found {len(chain)} and {len(roots)}"
+        return
+    own = chain[0]
+    try:
+        check_signing(own, draft.trust_domain)
+        for certificate in chain[1:]:
+            check_intermediate(certificate, draft.trust_domain)
+        for certificate in roots:
+            certified_key(certificate)
+    except SVIDError as e:
+        yield f"authority: {e}"
+        return
+    if not all(_is_issued_by(one, above) for one, above in itertools.pairwise(chain)):
+        yield "authority: a certificate is not signed by the next one"
+    root = next((root for root in roots if _is_issued_by(chain[-1], root)), None)
+    if root is None:
+        yield "authority: the chain does not lead to its root"
+    else:
+        yield from _faults_of_path([*chain, *({root} - {chain[-1]})])
+        yield from faults_for_verifiers(chain, roots, draft)
+    if own.public_key() != key:
+        yield "public key: not the authority's"
+    if own.serial_number != draft.serial:
+        yield f"serial: expected {draft.serial:x}, found {own.serial_number:x}"
+    if own.not_valid_before_utc != draft.not_before or own.not_valid_after_utc != draft.not_after:
+        yield f"validity: expected {draft.not_before} to {draft.not_after}, found other times"
+
+
+def _faults_of_path(path: Sequence[x509.Certificate]) -> Iterator[str]:
+    """What makes verifiers refuse every leaf below, even if every signature is right; the path ends with the root."""
+    if len(path) > MAX_CHAIN_LENGTH:
+        yield f"chain: expected at most {MAX_CHAIN_LENGTH} certificates with the root, found {len(path)}"
+    for below, certificate in enumerate(path):
+        allowed = _path_length(certificate)
+        if allowed is not None and allowed < below:
+            yield f"path length: expected room for {below} authorities, found {allowed}"
+
+
+def _path_length(certificate: x509.Certificate) -> int | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _is_issued_by(certificate: x509.Certificate, above: x509.Certificate) -> bool:
+    """Whether that key signed it, with a hash that verifiers accept; they do not accept SHA-1 and SHA-224."""
+    try:
+        certificate.verify_directly_issued_by(above)
+        hashed = certificate.signature_hash_algorithm
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        return False
+    return isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512)
+
+
+def lint_crl_der(der: bytes, draft: CRLDraft, *, authority_name: x509.Name, authority_ski: bytes) -> None:
+    """Check that verifiers can read a signed revocation list, and that it equals the draft, entry by entry.
+
+    We do not verify the signature, as in lint_x509_der.
 
     Raises:
         Refused: INTERNAL
@@ -205,16 +287,16 @@ def lint_crl_der(der: bytes, draft: CRLDraft, *, authority_name: x509.Name, auth
 
 def _faults_of_crl(crl: CRL, draft: CRLDraft, authority_name: x509.Name, authority_ski: bytes) -> Iterator[str]:
     if (crl.number, crl.this_update, crl.next_update) != (draft.number, draft.this_update, draft.next_update):
-        yield f"CRL: expected the number {draft.number} and the drafted moments, found {crl.number} or other moments"
+        yield f"CRL: expected the number {draft.number} and the drafted times, found {crl.number} or other times"
     if crl.issuer != authority_name or crl.authority_key_id != authority_ski:
         yield f"issuer: expected {authority_name.rfc4514_string()}, found {crl.issuer.rfc4514_string()}"
     drafted = ((one.serial, one.denied_at.replace(microsecond=0), reason_flag(one.reason)) for one in draft.denied)
     if any(one != other for one, other in itertools.zip_longest(crl.entries(), drafted)):
-        yield "entries: expected the drafted ones, found others"
+        yield "entries: not the drafted ones"
 
 
 def lint_token(token: str, draft: JWTDraft, *, algorithm: str, key_id: KeyID) -> None:
-    """Check a signed JWT-SVID: exactly our header and exactly the draft's claims.
+    """Check that a signed JWT-SVID has exactly our header and exactly the draft's claims.
 
     Raises:
         Refused: INTERNAL
@@ -229,7 +311,7 @@ def lint_token(token: str, draft: JWTDraft, *, algorithm: str, key_id: KeyID) ->
     if header != {"alg": algorithm, "kid": key_id, "typ": "JWT"}:
         raise _failed(f"header: expected alg {algorithm}, kid {key_id}, typ JWT, found {header}")
     if claims != claims_of(draft):
-        raise _failed("claims: expected the drafted ones, found others")
+        raise _failed("claims: not the drafted ones")
 
 
 def _fail_on(faults: Iterator[str]) -> None:
@@ -240,5 +322,5 @@ def _fail_on(faults: Iterator[str]) -> None:
 
 def _failed(what: str) -> Refused:
     return Refused(
-        Kind.INTERNAL, f"lint: {what}", hint="nothing was released; this is a fault of the issuer, report it"
+        Kind.INTERNAL, f"lint: {what}", hint="nothing was released; this is a bug in the issuer, please report it"
     )

@@ -1,6 +1,6 @@
-"""What one item of a mint must satisfy, and the draft that it becomes: the entry is this node's, the key is usable and nobody else's.
+"""Decide what an item of a mint must satisfy, and which draft it becomes: the entry is this node's, the key usable and nobody else's.
 
-How a draft looks is decided in profile; which parents a node has in entitlement; how many audiences in cognomen/daemon/audiences.
+profile decides what a draft looks like, entitlement which parents a node has, cognomen/protocol/audiences how many audiences there are.
 """
 
 from collections import defaultdict
@@ -9,21 +9,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from cognomen.daemon.audiences import check_audiences
-from cognomen.daemon.errors import Kind, Refused
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cognomen.protocol.audiences import check_audiences
+from cognomen.protocol.entry import MAX_ENTRY_ID_BYTES, EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
 from issuer.decisions import profile
-from issuer.decisions.audit import CredentialKind, NodeID
 from issuer.decisions.authority import Authority
 from issuer.decisions.budget import mint_cost
 from issuer.decisions.entitlement import entry_ends_at, is_entitled
+from issuer.decisions.ledger import CredentialKind
 from issuer.decisions.profile import Intent, JWTDraft, Validity, X509Draft
 from issuer.decisions.revocation import Blocks
-from svid.entry import MAX_ENTRY_ID_BYTES, EntryID, RegistrationEntry
 from svid.errors import UnusableKeyError
-from svid.keys import KeyKind, PublicKey, kind_of, public_key_from_der, thumbprint
+from svid.keys import KeyKind, kind_of, public_key_from_der, thumbprint
 from svid.spiffeid import SpiffeID
 
 __all__ = [
+    "MAX_ITEMS",
     "Granting",
     "Holder",
     "JWTWish",
@@ -31,6 +35,7 @@ __all__ = [
     "X509Wish",
     "check_batch",
     "check_holder",
+    "check_not_own",
     "judge",
     "jwt_wish",
     "parse_key",
@@ -38,17 +43,19 @@ __all__ = [
     "x509_wish",
 ]
 
-_MAX_ITEMS = 1000
+MAX_ITEMS = 1000
+"""The most SVIDs that one call may ask for."""
+
 _MAX_KEY_BYTES = 1024
 _CERTIFIED_KINDS = frozenset({KeyKind.EC_P256, KeyKind.EC_P384})
-"""The kinds of key that we certify for nodes and workloads."""
+"""The kinds of keys that we certify for nodes and workloads."""
 
 DraftT = TypeVar("DraftT", X509Draft, JWTDraft)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Under what a key was certified: an entry on a node; no entry: the node's own.
+    """What a key was certified for: an entry on a node; no entry: the node itself.
 
     Args:
         is_compromised: a certificate for this key was revoked because somebody else may have it.
@@ -61,16 +68,17 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granting:
-    """What the items of one batch are judged by: how things stand in the transaction that decides.
+    """What the items of one batch are judged by, as the deciding transaction sees it.
 
     Args:
-        parents: whose entries are the node's.
-        parent_ends: when those of them end that end by themselves.
-        blocks: who gets nothing signed any more.
-        entries: those that the batch names, where they are there.
-        ttl: of entries that name none.
-        holders: of the batch's keys, those that were certified before.
-        shared: the batch's keys that it names under several entries.
+        parents: those whose entries are the node's.
+        parent_ends: when those parents expire that have an expiry.
+        blocks: what we no longer sign for.
+        entries: those that the batch names and that exist.
+        ttl: the default for entries that name none.
+        holders: what those of the batch's keys that were certified before were certified for.
+        shared: those of the batch's keys that it names under several entries.
+        own_keys: the thumbprints of the keys that we sign with.
     """
 
     node_id: NodeID
@@ -83,12 +91,13 @@ class Granting:
     now: datetime
     holders: Mapping[str, Holder]
     shared: Collection[str]
+    own_keys: Collection[str]
 
     def validity(self, entry: RegistrationEntry, ttl: timedelta) -> Validity:
-        """Until when an SVID of that entry may live.
+        """How long an SVID of that entry may be valid.
 
         Raises:
-            Refused: as profile.entry_validity
+            Refused: as profile.entry_validity does
         """
         ends_at = entry_ends_at(entry, self.parent_ends)
         return profile.entry_validity(entry, ttl=ttl, ends_at=ends_at, now=self.now, authority=self.authority)
@@ -103,14 +112,14 @@ class Wish(Protocol[DraftT]):
 
     @property
     def key_hash(self) -> str:
-        """The key that it wants certified; empty: none."""
+        """The thumbprint of the key to be certified; empty: none."""
 
     @property
     def cost(self) -> float:
-        """What it takes from the budgets of its entry and node."""
+        """What it costs the budgets of its entry and its node."""
 
     def intent(self, entry: RegistrationEntry, by: Granting) -> Intent[DraftT]:
-        """What is to be signed for that entry, which is the node's.
+        """What to sign for that entry, which is the node's.
 
         Raises:
             Refused: INVALID, DENIED
@@ -119,7 +128,7 @@ class Wish(Protocol[DraftT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X509Wish:
-    """An X509-SVID wanted."""
+    """A request for an X509-SVID."""
 
     entry_id: EntryID
     public_key: bytes
@@ -130,7 +139,8 @@ class X509Wish:
     def intent(self, entry: RegistrationEntry, by: Granting) -> Intent[X509Draft]:
         """As Wish."""
         if self.key_hash in by.shared:
-            raise Refused(Kind.INVALID, "public_key: expected a key for each entry, found one under several")
+            raise Refused(Kind.INVALID, "public_key: expected a different key for each entry, found one under several")
+        check_not_own(self.key_hash, by.own_keys)
         check_holder(by.holders.get(self.key_hash), Holder(entry_id=entry.id, node_id=by.node_id))
         ttl = entry.x509_svid_ttl or by.ttl
         validity = by.validity(entry, ttl)
@@ -140,7 +150,7 @@ class X509Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWTWish:
-    """A JWT-SVID wanted."""
+    """A request for a JWT-SVID."""
 
     entry_id: EntryID
     audiences: tuple[str, ...]
@@ -162,7 +172,7 @@ def x509_wish(entry_id: EntryID, public_key: bytes, *, serial: int) -> X509Wish 
         _check_entry_id(entry_id)
         parse_key(public_key)
     except Refused as refused:
-        return refused
+        return refused.with_traceback(None)  # kept as a value: with its frames it would be a cycle
     return X509Wish(entry_id=entry_id, public_key=public_key, key_hash=thumbprint(public_key), serial=serial)
 
 
@@ -172,23 +182,23 @@ def jwt_wish(entry_id: EntryID, audiences: tuple[str, ...], *, serial: int) -> J
         _check_entry_id(entry_id)
         check_audiences(audiences, field="audiences")
     except Refused as refused:
-        return refused
+        return refused.with_traceback(None)  # kept as a value: with its frames it would be a cycle
     jti, cost = profile.serial_to_text(serial), mint_cost(audiences)
     return JWTWish(entry_id=entry_id, audiences=audiences, jti=jti, cost=cost)
 
 
 def check_batch(size: int) -> None:
-    """Bound a batch as a whole.
+    """Limit the size of a batch.
 
     Raises:
         Refused: INVALID
     """
-    if not 1 <= size <= _MAX_ITEMS:
-        raise Refused(Kind.INVALID, f"items: expected 1 to {_MAX_ITEMS}, found {size}")
+    if not 1 <= size <= MAX_ITEMS:
+        raise Refused(Kind.INVALID, f"items: expected 1 to {MAX_ITEMS}, found {size}")
 
 
 def _check_entry_id(entry_id: EntryID) -> None:
-    """Bound what an item names its entry by, which is kept in memory for a while.
+    """Limit the entry id of an item, because we keep it in memory for a while.
 
     Raises:
         Refused: INVALID
@@ -199,11 +209,11 @@ def _check_entry_id(entry_id: EntryID) -> None:
         )
 
 
-def parse_key(der: bytes) -> PublicKey:
-    """Parse a public key that somebody wants certified.
+def parse_key(der: bytes) -> ec.EllipticCurvePublicKey:
+    """Parse a public key to be certified.
 
     Raises:
-        Refused: INVALID, for another type or curve than we certify.
+        Refused: INVALID for a type or curve that we do not certify.
     """
     if len(der) > _MAX_KEY_BYTES:
         raise Refused(Kind.INVALID, f"public_key: expected at most {_MAX_KEY_BYTES} bytes, found {len(der)}")
@@ -211,7 +221,7 @@ def parse_key(der: bytes) -> PublicKey:
         key = public_key_from_der(der)
     except UnusableKeyError as e:
         raise Refused(Kind.INVALID, f"public_{e}") from e
-    if kind_of(key) not in _CERTIFIED_KINDS:
+    if not isinstance(key, ec.EllipticCurvePublicKey) or kind_of(key) not in _CERTIFIED_KINDS:
         raise Refused(
             Kind.INVALID, f"public_key: expected {' or '.join(sorted(_CERTIFIED_KINDS))}, found {kind_of(key)}"
         )
@@ -219,31 +229,31 @@ def parse_key(der: bytes) -> PublicKey:
 
 
 def _entry(entry_id: EntryID, by: Granting) -> RegistrationEntry:
-    """The entry, if this node may mint for it; an unknown one and somebody else's are refused alike.
+    """The entry, if this node may mint for it; an unknown entry and somebody else's are refused in the same way.
 
     Raises:
         Refused: DENIED
     """
     entry = by.entries.get(entry_id)
     if entry is None or entry.parent_id not in by.parents:
-        raise Refused(Kind.DENIED, "entry_id: expected an entry of this node, found none")
+        raise Refused(Kind.DENIED, "entry_id: this node has no such entry")
     if is_entitled(entry, by.parents, blocks=by.blocks, now=by.now):
         return entry
     if by.blocks.entry(entry):
-        raise Refused(Kind.DENIED, "entry_id: expected an entry that is not blocked, found one that was revoked")
-    raise Refused(Kind.DENIED, "entry_id: expected an entry that is not over, found one that is")
+        raise Refused(Kind.DENIED, "entry_id: the entry is blocked by a revocation")
+    raise Refused(Kind.DENIED, "entry_id: the entry has expired")
 
 
 def judge(wish: Wish[DraftT], by: Granting) -> Intent[DraftT] | Refused:
-    """What is to be signed for an item, or why it is not."""
+    """What to sign for an item, or why not."""
     try:
         return wish.intent(_entry(wish.entry_id, by), by)
     except Refused as refused:
-        return refused
+        return refused.with_traceback(None)  # kept as a value: with its frames it would be a cycle
 
 
 def check_holder(known: Holder | None, wanted: Holder) -> None:
-    """Refuse a key that the ledger knows under something else, for one key proves one identity on one node; and one that leaked.
+    """Refuse a key that leaked, or that the ledger has for something else: one key proves one identity on one node.
 
     Raises:
         Refused: DENIED
@@ -254,11 +264,21 @@ def check_holder(known: Holder | None, wanted: Holder) -> None:
         raise Refused(Kind.DENIED, "public_key: expected a new key, found one certified for another entry or node")
 
 
+def check_not_own(key_hash: str, own_keys: Collection[str]) -> None:
+    """Refuse a key that we sign with: a certificate for it would claim that somebody else has it.
+
+    Raises:
+        Refused: DENIED
+    """
+    if key_hash in own_keys:
+        raise Refused(Kind.DENIED, "public_key: expected the caller's own key, found one that the issuer signs with")
+
+
 def shared_keys(items: Iterable[tuple[EntryID, str]]) -> frozenset[str]:
-    """The hashes of keys that one batch names under more than one entry.
+    """The hashes of keys that a batch names under more than one entry.
 
     Args:
-        items: entry and key hash of each item.
+        items: the entry and the key hash of each item.
     """
     entries: defaultdict[str, set[EntryID]] = defaultdict(set)
     for entry_id, key_hash in items:

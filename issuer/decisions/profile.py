@@ -1,17 +1,19 @@
-"""The one profile of everything we sign: what a certificate or a token of ours looks like, as drafts that are not signed yet.
+"""The one profile of everything we sign: what our certificates and tokens look like, as drafts that are not yet signed.
 
-What a draft must satisfy before it is recorded is decided in lint; who signs it: issuer/signing.
+lint decides what a draft must satisfy before it is recorded; issuer/signing signs it.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeAlias, TypeVar
 
-from cognomen.daemon.errors import Kind, Refused
-from issuer.decisions.audit import CredentialKind, NodeID
-from issuer.decisions.authority import BACKDATE, Authority
-from issuer.decisions.names import issuer_id
-from svid.entry import RegistrationEntry
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID, issuer_id
+from cognomen.protocol.validity import BACKDATE
+from issuer.decisions.authority import Authority
+from issuer.decisions.ledger import CredentialKind
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "claims_of",
     "common_name",
     "entry_validity",
+    "serial_of",
     "serial_to_text",
     "serials",
     "validity",
@@ -40,10 +43,10 @@ _TOP_BIT = 1 << 127
 _MAX_COMMON_NAME = 64
 
 SERIAL_BYTES = 10
-"""How much randomness a serial number takes."""
+"""How many random bytes a serial number takes."""
 
 ISSUER_DNS_NAME = "issuer.cognomen.internal"
-"""The name in the issuer's own SVID that attestors' TLS checks (gRPC checks host names, not SPIFFE IDs); nobody else gets it."""
+"""The name in the issuer's own SVID for attestors' TLS to check (gRPC checks host names, not SPIFFE IDs); nobody else gets it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +98,18 @@ class JWTDraft:
 
 
 Draft: TypeAlias = X509Draft | JWTDraft | CADraft
-"""What can be put on record and signed."""
+"""What can be recorded and signed."""
 
 DraftT = TypeVar("DraftT", bound=Draft)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent(Generic[DraftT]):
-    """A draft that may be signed, and what the ledger is to know of it besides.
+    """A draft that may be signed, and what else the ledger needs to know about it.
 
     Args:
-        entry: whose identity it is; None: not an entry's.
-        node_id: on which node, or whose own it is; None: the issuer's.
+        entry: the entry whose identity it is; None: not an entry's.
+        node_id: the node that it is on, or that it belongs to; None: the issuer's.
     """
 
     kind: CredentialKind
@@ -117,7 +120,7 @@ class Intent(Generic[DraftT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
-    """From when to when a credential holds.
+    """From when to when a credential is valid.
 
     Units: not_before and not_after are whole seconds, UTC, as certificates and tokens write them; half-lives count from issued_at.
     """
@@ -128,10 +131,10 @@ class Validity:
 
 
 def serials(random: bytes, *, at: datetime) -> list[int]:
-    """Make a serial number of every SERIAL_BYTES random bytes: positive, of constant length, 80 bits of it random.
+    """Make a serial number from every SERIAL_BYTES random bytes: positive, of constant length, 80 bits of it random.
 
-    Before them stands the moment, in milliseconds: what is issued later sorts later, so that the ledger's index grows at its end, where
-    random numbers would touch a page of it each.
+    The time in milliseconds comes first. So what is issued later sorts later, and the ledger's index grows at its end, whereas random
+    numbers would each touch a different page of it.
 
     Source: RFC 5280 4.1.2.2, and the CA/Browser Forum's 64 bits
     """
@@ -142,23 +145,36 @@ def serials(random: bytes, *, at: datetime) -> list[int]:
     return [begin | int.from_bytes(part) for part in parts]
 
 
+def serial_of(public_key: bytes, *, at: datetime) -> int:
+    """The one serial number of an authority's certificate for this key: whoever asks again for the certificate asks for the same one.
+
+    It is as random as the key.
+
+    Args:
+        public_key: SubjectPublicKeyInfo, DER.
+        at: when the authority was intended.
+    """
+    (serial,) = serials(hashlib.sha256(public_key).digest()[:SERIAL_BYTES], at=at)
+    return serial
+
+
 def serial_to_text(serial: int) -> str:
     """Write a serial number as the ledger does: lower-case hexadecimal."""
     return f"{serial:x}"
 
 
 def validity(now: datetime, ttl: timedelta, authority: Authority) -> Validity:
-    """Back-date the beginning; end after the TTL, at the latest with the authority.
+    """Back-date the start; end after the TTL, or with the authority if that is sooner.
 
     Raises:
-        Refused: UNAVAILABLE when the authority is over.
+        Refused: UNAVAILABLE when the authority has expired.
     """
     not_after = min(now + ttl, authority.not_after).replace(microsecond=0)
     if not_after <= now:
         raise Refused(
             Kind.UNAVAILABLE,
-            f"validity: expected an end to come, found {not_after.isoformat()}",
-            hint="is the authority over, or the clock wrong?",
+            f"validity: expected an end in the future, found {not_after.isoformat()}",
+            hint="has the authority expired, or is the clock wrong?",
             authority=authority.key_id,
         )
     return Validity(issued_at=now, not_before=(now - BACKDATE).replace(microsecond=0), not_after=not_after)
@@ -167,14 +183,14 @@ def validity(now: datetime, ttl: timedelta, authority: Authority) -> Validity:
 def entry_validity(
     entry: RegistrationEntry, *, ttl: timedelta, ends_at: datetime | None, now: datetime, authority: Authority
 ) -> Validity:
-    """The validity of an SVID of this entry, which ends with the identity at the latest.
+    """The validity of an SVID of this entry, which ends no later than the identity.
 
     Args:
-        ttl: the entry's own for this kind of SVID, or the default.
-        ends_at: when the entry, or what makes it the node's, ends; None: at no moment that is known.
+        ttl: the entry's own TTL for this kind of SVID, or the default.
+        ends_at: when the entry ends, or what makes it the node's; None: at no known time.
 
     Raises:
-        Refused: DENIED when that is within this second; UNAVAILABLE as validity.
+        Refused: DENIED when that is within this second; UNAVAILABLE as for validity.
     """
     if ends_at is not None:
         ttl = min(ttl, ends_at - now)
@@ -184,7 +200,7 @@ def entry_validity(
 
 
 def common_name(draft: X509Draft) -> str:
-    """The only name of a leaf's subject, or empty: the first DNS name, for those who know a peer by that alone (PostgreSQL).
+    """The only name in a leaf's subject, or empty: the first DNS name, for programs that know a peer by that alone (PostgreSQL).
 
     Source: ADR-0009; RFC 5280 A.1, ub-common-name
     """
@@ -255,9 +271,9 @@ def claims_of(draft: JWTDraft) -> dict[str, str | int | list[str]]:
 
 
 def build_ca(authority: Authority, *, trust_domain: TrustDomain, serial: int) -> CADraft:
-    """The signing certificate of an authority whose key exists; its name holds the serial, so that no two are alike.
+    """The signing certificate of an authority whose key exists; its name contains the serial, so that no two are alike.
 
-    Two CA certificates with one subject make OpenSSL reject the leaves of the second.
+    If two CA certificates have the same subject, OpenSSL rejects the leaves of the second.
     """
     return CADraft(
         trust_domain=trust_domain,

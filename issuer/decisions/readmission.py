@@ -1,6 +1,6 @@
-"""Whether a node whose SVID ran out may come back by the key of that SVID.
+"""Decide whether a node whose SVID expired may come back with the key of that SVID.
 
-How the nonce is made and taken once: issuer/flows/readmit_node. What is signed: cognomen/daemon/readmission.
+issuer/flows/readmit_node makes the nonce and takes it once. cognomen/protocol/readmission defines what is signed.
 """
 
 from collections.abc import Iterable
@@ -12,14 +12,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.readmission import readmission_bytes
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import node_id_of
+from cognomen.protocol.possession import MAX_SIGNATURE_BYTES
+from cognomen.protocol.readmission import readmission_bytes
 from issuer.decisions.admission import Node, check_not_banned, confirmed, is_of_node, superseded
 from issuer.decisions.authority import Authority
-from issuer.decisions.names import node_id_of
 from issuer.decisions.profile import serial_to_text
 from svid.encoding import certificate_from_der
-from svid.errors import SVIDError
+from svid.errors import SVIDError, UnusableKeyError
 from svid.keys import PublicKey, hash_of, kind_of, public_key_to_der, thumbprint
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import check_leaf
@@ -27,16 +28,15 @@ from svid.x509svid import check_leaf
 __all__ = ["Claim", "check_certified", "check_claim", "check_return", "parse_claim"]
 
 _MAX_CERTIFICATE_BYTES = 8 * 1024
-_MAX_SIGNATURE_BYTES = 256
 _HINT = (
-    "invite it again: cognomen node invite --node ID (without --node where it was evicted);"
+    "invite it again: cognomen node invite --node ID (without --node if it was evicted);"
     " then on the node: cognomen attestor rejoin --invite FILE"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a returning node shows: the leaf of its last SVID, and its signature over our nonce and its next key."""
+    """What a returning node shows: the leaf of its last SVID, and its signature over our nonce and its new key."""
 
     leaf: x509.Certificate
     spiffe_id: SpiffeID
@@ -46,7 +46,7 @@ class Claim:
 
     @property
     def serial(self) -> str:
-        """As the ledger writes it."""
+        """The serial number, as the ledger writes it."""
         return serial_to_text(self.leaf.serial_number)
 
     @property
@@ -56,14 +56,14 @@ class Claim:
 
 
 def parse_claim(certificate: bytes, *, nonce: bytes, public_key: PublicKey, signature: bytes) -> Claim:
-    """Read what a stranger shows.
+    """Parse a claim from a stranger.
 
     Raises:
-        Refused: INVALID when it is not the form of a claim.
+        Refused: INVALID when it does not have the form of a claim.
     """
     for name, value, most in (
         ("certificate", certificate, _MAX_CERTIFICATE_BYTES),
-        ("signature", signature, _MAX_SIGNATURE_BYTES),
+        ("signature", signature, MAX_SIGNATURE_BYTES),
     ):
         if not 1 <= len(value) <= most:
             raise Refused(Kind.INVALID, f"{name}: expected 1 to {most} bytes, found {len(value)}")
@@ -85,67 +85,67 @@ def check_claim(claim: Claim, authorities: Iterable[Authority], trust_domain: Tr
         Refused: UNAUTHENTICATED
     """
     if not claim.spiffe_id.is_member_of(trust_domain) or node_id_of(claim.spiffe_id) is None:
-        raise Refused(Kind.UNAUTHENTICATED, f"certificate: expected that of a node of {trust_domain}, found another")
+        raise Refused(Kind.UNAUTHENTICATED, f"certificate: not that of a node of {trust_domain}")
     signer = next((authority for authority in authorities if _signed(claim.leaf, authority)), None)
     if signer is None:
         raise Refused(
             Kind.UNAUTHENTICATED,
-            "certificate: expected one that an authority of ours signed, found another",
+            "certificate: none of our authorities signed it",
             hint=_HINT,
         )
     key = claim.leaf.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):  # no node has another
-        raise Refused(Kind.UNAUTHENTICATED, "certificate: expected an EC key, found another")
+    if not isinstance(key, ec.EllipticCurvePublicKey):  # no node has any other key
+        raise Refused(Kind.UNAUTHENTICATED, "certificate: expected an EC key, found a key of another kind")
     signed = readmission_bytes(trust_domain, claim.nonce, public_key_to_der(claim.public_key))
     try:
         key.verify(claim.signature, signed, ec.ECDSA(hash_of(kind_of(key))))
-    except InvalidSignature as e:
-        raise Refused(Kind.UNAUTHENTICATED, "signature: expected one by the key of the certificate") from e
+    except (InvalidSignature, UnusableKeyError) as e:  # such as P-521, which no node has either
+        raise Refused(Kind.UNAUTHENTICATED, "signature: invalid, expected one by the key of the certificate") from e
     return signer
 
 
 def check_certified(claim: Claim, signer: Authority, *, key_hash: str | None) -> None:
-    """Check that the certificate is one that we signed, not one by a thief of an authority's key: retired ones count here, too.
+    """Check that we signed the certificate, and not a thief of an authority's key; this includes retired authorities.
 
     Args:
-        key_hash: of the key for which the ledger has its serial; None: the ledger does not know it.
+        key_hash: the hash of the key that the ledger has for its serial; None: the serial is not in the ledger.
 
     Raises:
         Refused: DENIED
     """
     if key_hash is None and signer.tainted_at is None:
-        return  # signed after the backup from which the ledger came; whether that is the node's, check_return says
+        return  # signed after the backup from which the ledger came; check_return decides whether it is the node's
     if key_hash != claim.key_hash:
-        raise Refused(Kind.DENIED, "certificate: expected one that is on record for its key, found another", hint=_HINT)
+        raise Refused(Kind.DENIED, "certificate: not recorded in the ledger for its key", hint=_HINT)
 
 
 def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: timedelta, now: datetime) -> Node:
-    """Let a node return whose claim was proved: the SVID that it shows is its current one by that.
+    """Let a node return once its claim is proved. This makes the SVID that it shows its current one.
 
-    So a reply that is lost is repeated, by the same key.
+    So it can repeat a lost reply with the same key.
 
     Args:
         node: the row that the claim's ID names.
-        is_recorded: whether the ledger knows the serial of its SVID.
-        window: how long after the latest end of its SVIDs; zero: never.
+        is_recorded: whether the ledger has the serial of its SVID.
+        window: how long after the last of its SVIDs expires; zero: never.
 
     Returns:
-        The row as it must stand from now on.
+        The row as it must be from now on.
 
     Raises:
         Refused: DENIED
     """
     if node is None or node.spiffe_id != claim.spiffe_id:
-        raise Refused(Kind.DENIED, f"node: expected one that attested, found {claim.spiffe_id}")
+        raise Refused(Kind.DENIED, f"node: this issuer does not know {claim.spiffe_id}")
     check_not_banned(node)
     if not is_of_node(node, claim.serial, is_recorded=is_recorded):
         raise superseded(node, claim.serial, key_hash=claim.key_hash)
     if not window:
-        raise Refused(Kind.DENIED, "return: switched off", hint=_HINT, node=node.id)
+        raise Refused(Kind.DENIED, "return: disabled", hint=_HINT, node=node.id)
     over = max(claim.leaf.not_valid_after_utc, node.svid_not_after) + window
     if now >= over:
         raise Refused(
-            Kind.DENIED, f"return: expected it until {over.isoformat()}, found it later", hint=_HINT, node=node.id
+            Kind.DENIED, f"return: too late, it was possible until {over.isoformat()}", hint=_HINT, node=node.id
         )
     return confirmed(node, claim.serial, now=now)
 

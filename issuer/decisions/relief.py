@@ -1,8 +1,8 @@
-"""When an authority has had so many certificates revoked that its list grows too long, and how another takes its place.
+"""Decide when an authority's revocation list has grown too long, and how another authority takes its place.
 
-The next one signs as soon as everybody knows it, what the full one signed is replaced, and then it leaves the bundle, its list with it.
-A fresh authority has an empty list, so that one command, however much it ends, moves at most one authority. What each step does:
-issuer/flows/command_authorities; when they are taken: issuer/flows/relieve_authorities.
+The next one signs as soon as everybody knows it, what the full one signed is replaced, and then it leaves the bundle with its list.
+A fresh authority has an empty list, so one command, no matter how much it ends, moves at most one authority.
+issuer/flows/command_authorities carries out each step; issuer/flows/relieve_authorities decides when to take it.
 """
 
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ from issuer.decisions.crl import LARGE_BYTES
 __all__ = ["MOST_LEAVING", "Relief", "ReliefStep", "Situation", "next_relief", "why_full"]
 
 MOST_LEAVING = 2
-"""How many full ones may be on their way out at a time: each of them makes every bundle longer."""
+"""How many full authorities may be on their way out at a time: each makes every bundle longer."""
 
 
 class ReliefStep(StrEnum):
     """What to do with an authority whose list is too long."""
 
-    HAND_OVER = "hand over"  # let the next one sign as soon as everybody knows it
+    HAND_OVER = "hand over"  # let the next authority sign as soon as everybody knows it
     TAINT = "taint"  # have what it signed replaced
-    REVOKE = "revoke"  # out of the bundle
+    REVOKE = "revoke"  # take it out of the bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What the next step depends on, beside the authority.
+    """What the next step depends on, besides the authority itself.
 
     Args:
-        following: which one signs next; None: none is published and valid.
+        following: the authority that signs next; None: none is published and valid.
         following_waits_for: why that one does not sign yet.
-        leaving: how many others are full, sign no more, and have not left the bundle.
-        is_known: whether an attestor is connected, and all that are know that it is tainted.
+        leaving: how many others are full, no longer sign, and have not left the bundle.
+        is_known: whether at least one attestor is connected, and all connected ones know that the authority is tainted.
         unreplaced: how many of its live credentials have no successor.
-        is_handed_out: whether all were replaced so long ago that workloads have what replaced theirs.
-        is_clock_trusted: whether what seems over may be taken for it.
+        is_handed_out: whether all were replaced so long ago that workloads have the replacements.
+        is_clock_trusted: whether we may rely on what looks expired.
     """
 
     now: datetime
@@ -59,7 +59,7 @@ class Relief:
 
 
 def next_relief(authority: Authority, at: Situation) -> Relief:
-    """What is to be done about a full authority that the bundle holds."""
+    """What to do about a full authority in the bundle."""
     if authority.tainted_at is not None:
         return _until_it_leaves(at)
     if authority.state is AuthorityState.ACTIVE:
@@ -78,14 +78,14 @@ def _until_it_signs_no_more(at: Situation) -> Relief:
 
 
 def _until_it_leaves(at: Situation) -> Relief:
-    """An innocent holder is never cut off: where one cannot be reached, the authority stays until its certificate has ended."""
+    """Never cut off an innocent holder: if one cannot be reached, the authority stays until the holder's certificate has expired."""
     if not at.is_clock_trusted:
         return Relief(waits_for="a clock that is trusted, as status says")
     if not at.is_known:
         return Relief(waits_for="every connected attestor to acknowledge that it is tainted")
     if at.unreplaced:
         return Relief(
-            waits_for=f"{at.unreplaced} of its SVIDs to be replaced or to end:"
+            waits_for=f"{at.unreplaced} of its SVIDs to be replaced or to expire:"
             " those of nodes that are away and of workloads that left"
         )
     if not at.is_handed_out:
@@ -94,5 +94,5 @@ def _until_it_leaves(at: Situation) -> Relief:
 
 
 def why_full(denied: int) -> str:
-    """What is said of an authority whose list has too many certificates, on record as well."""
-    return f"its revocation list has {denied} certificates, which is more than {LARGE_BYTES} bytes"
+    """Why an authority is full, in words, also for the audit record."""
+    return f"its revocation list has {denied} certificates and is larger than {LARGE_BYTES} bytes"

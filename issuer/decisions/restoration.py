@@ -1,24 +1,25 @@
-"""What becomes of the rows of a store that is restored from a backup: what may have happened after it is taken into account.
+"""Decide what becomes of the rows of a store restored from a backup, considering what may have happened since the backup.
 
-What was revoked after it, the store does not know; what is said of that is decided here, too.
+The store does not know what was revoked after the backup. What we tell the operator about that is also decided here.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from issuer.decisions.authority import Authority, AuthorityState, replaced, retired
-from svid.entry import MAX_TTL
+from cognomen.protocol.entry import MAX_TTL
+from issuer.decisions.authority import Authority, AuthorityState, replaced, retired, suspected
+from issuer.decisions.crl import SignedCRL, number_at
 
-__all__ = ["SEQUENCE_LEAP", "Forgotten", "Restored", "forgotten", "restored_authority"]
+__all__ = ["SEQUENCE_LEAP", "Forgotten", "Restored", "forgotten", "restored_authority", "restored_crl"]
 
 SEQUENCE_LEAP = 1_000_000
-"""How much the bundle's sequence grows, so that it is above whatever was published after the backup."""
+"""How much the bundle's sequence and the numbers of revocation lists grow, so that they exceed anything published after the backup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """That a store came from a backup.
+    """The origin of a store that came from a backup.
 
     Args:
         at: when it was restored.
@@ -30,9 +31,9 @@ class Restored:
 
 
 def restored_authority(authority: Authority, *, now: datetime) -> Authority:
-    """An authority of a backup: it may have signed until now; so may one that was next, for it may have become active since.
+    """An authority from a backup. It may have signed until now; so may one that was next, since it may have become active since.
 
-    That one stays in the bundle for what it may have signed, and is not let sign any more, so that another is prepared.
+    A next one stays in the bundle for what it may have signed, but may not sign any more, so that another is prepared.
     """
     match authority.state:
         case AuthorityState.ACTIVE | AuthorityState.OLD:
@@ -45,15 +46,23 @@ def restored_authority(authority: Authority, *, now: datetime) -> Authority:
             return authority
 
 
+def restored_crl(crl: SignedCRL, *, now: datetime) -> SignedCRL:
+    """An authority's list from a backup. A newer one may have been signed since, so the next one gets a number beyond that, and is due.
+
+    Numbers follow the clock. The leap is for a clock that was up to 1,000 s ahead when the newest list was signed.
+    """
+    return replace(crl, number=max(crl.number, number_at(now)) + SEQUENCE_LEAP)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
     """What a restored store may have forgotten, and what to do about it.
 
     Args:
         reason: in words.
-        remedy: the commands that end all that was signed before the restore, in order, whether the ledger knows it or not. What it
-            knows ends by its serial, open connections included; the rest by the authorities that may have signed it. These are
-            tainted first, so that what replaces it is signed by others.
+        remedy: the commands that end all that was signed before the restore, in order, whether the ledger knows it or not. What the
+            ledger knows ends by its serial, open connections included; the rest ends with the authorities that may have signed it.
+            These are tainted first, so that others sign the replacements.
     """
 
     reason: str
@@ -61,9 +70,9 @@ class Forgotten:
 
 
 def forgotten(restored: Restored | None, authorities: Iterable[Authority]) -> Forgotten | None:
-    """What may be accepted that was denied before a restore; None: nothing.
+    """What was denied before a restore but may be accepted again; None: nothing.
 
-    It is over once no authority is in the bundle that was there before: by that no SVID is valid that was signed before.
+    This ends once the bundle has no authority from before: then no SVID that was signed before is valid any more.
     """
     if restored is None:
         return None
@@ -85,4 +94,4 @@ def forgotten(restored: Restored | None, authorities: Iterable[Authority]) -> Fo
 def _signed_until_now(authority: Authority, now: datetime) -> Authority:
     end = min(authority.not_after, now + MAX_TTL)
     last = end if authority.last_not_after is None else max(authority.last_not_after, end)
-    return replace(authority, last_not_after=last, is_suspect=True)
+    return suspected(replace(authority, last_not_after=last))

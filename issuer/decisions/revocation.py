@@ -1,19 +1,21 @@
-"""What an operator may end, and who is blocked by it: revocations, as they are asked for and as they stand.
+"""Decide what an operator may revoke, and whom a revocation blocks.
 
-Which credentials follow is found in the ledger (datastore.port.Fallen). How denials reach verifiers: ADR-0015.
+The ledger finds which credentials end (falling). ADR-0015 says how denials reach verifiers.
 """
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID, is_reserved, node_id_of
+from cognomen.protocol.selector import Selector
 from issuer.decisions.admission import Node
-from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
-from issuer.decisions.names import is_reserved, node_id_of
-from svid.entry import EntryID, RegistrationEntry
-from svid.selector import Selector
+from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
+from svid.denials import KEPT_FOR, OPEN_FOR
 from svid.spiffeid import SpiffeID
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "MAX_OVER",
     "MAX_SERIALS",
     "Blocks",
+    "Deniable",
     "Live",
     "Reason",
     "Revocation",
@@ -33,6 +36,7 @@ __all__ = [
     "check_serials",
     "check_spiffe_id",
     "check_target",
+    "deniable_at",
     "lifted",
 ]
 
@@ -40,13 +44,13 @@ MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
 
 MAX_BLOCKED = 20_000
-"""The most that blocks which stand may name together: every change of them is read as a whole."""
+"""The most targets that the blocks in force may name together: every change of them is read as a whole."""
 
 MAX_OVER = 50_000
-"""The most credentials that were over which one command denies, the newest: every verifier keeps certificates for a day."""
+"""The most expired credentials that one command denies, the newest first: every verifier keeps certificates for a day."""
 
-HINT_OF_A_GROUP = "its members: cognomen revoke selector, or revoke node"
-"""What an operator does who names a node group."""
+HINT_OF_A_GROUP = "to revoke its members: cognomen revoke selector, or revoke node"
+"""What an operator should do instead of naming a node group."""
 
 _MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
 _MAX_COMMENT = 1024
@@ -54,7 +58,7 @@ _WORKLOADS = frozenset({CredentialKind.X509, CredentialKind.JWT})
 
 
 class Reason(StrEnum):
-    """Why a credential ends before its time, by the names that CRLs have; not those that only a CRL's own changes use.
+    """Why a credential ends early, by the names in CRLs, without those that only describe changes of a CRL itself.
 
     Source: RFC 5280 5.3.1
     """
@@ -77,7 +81,7 @@ class RevocationKind(StrEnum):
     SELECTOR = "selector"
     NODE = "node"
     DELETION = "deletion"  # of entries, by another command
-    UPDATE = "update"  # of entries, or of the node groups above them, likewise
+    UPDATE = "update"  # of entries or of the node groups above them, by another command
 
 
 _BLOCKING = frozenset({RevocationKind.ENTRY, RevocationKind.SPIFFE_ID, RevocationKind.SELECTOR})
@@ -99,16 +103,16 @@ _OPTIONAL = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What an operator names; which fields count depends on the kind.
+    """What an operator names; the kind determines which fields count.
 
     Args:
-        serials: of `svid`: serials in lower-case hexadecimal, or jtis.
-        before: of `issued-before`: what was issued until then.
-        entry_ids: of `entry`, `deletion` and `update`; of `issued-before`, to narrow it.
-        node_ids: of `node`; of `issued-before`, to narrow it.
-        spiffe_id: of `spiffe-id`; of `issued-before`, to narrow it.
-        below: of `spiffe-id`: every SPIFFE ID below it, too.
-        selector: of `selector`: entries and nodes that have it.
+        serials: for `svid`: serials in lower-case hexadecimal, or jtis.
+        before: for `issued-before`: what was issued until then.
+        entry_ids: for `entry`, `deletion` and `update`; for `issued-before`, to narrow it.
+        node_ids: for `node`; for `issued-before`, to narrow it.
+        spiffe_id: for `spiffe-id`; for `issued-before`, to narrow it.
+        below: for `spiffe-id`: also every SPIFFE ID below it.
+        selector: for `selector`: entries and nodes that have it.
     """
 
     kind: RevocationKind
@@ -122,23 +126,23 @@ class Target:
 
     @property
     def is_block(self) -> bool:
-        """Whether nothing more is signed for whom it names."""
+        """Whether nothing more is signed for what it names."""
         return self.kind in _BLOCKING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """What an operator said.
+    """An operator's revocation.
 
     Args:
-        number: its own; 0 until stored.
-        actor: who said it, as the audit names them.
-        denied: how many credentials ended by it.
-        over: how many credentials it denied that were over, for verifiers whose clocks lag, and for the connections that may be open to
-            whoever showed a certificate.
-        compromised: of how many certificates that had ended before the keys count as compromised by it.
-        change: the change number after which followers have it; 0 until stored.
-        lifted_at: when its block ended; None: it stands, or it is none.
+        number: its number; 0 until stored.
+        actor: who ordered it, as the audit record names them.
+        denied: how many credentials it ended.
+        over: how many expired credentials it denied, for verifiers whose clocks lag, and for connections that may still be open to
+            peers that showed a certificate.
+        compromised: for how many certificates that had already ended it marked the keys as compromised.
+        change: the change number with which followers have it; 0 until stored.
+        lifted_at: when its block ended; None: the block is in force, or it blocks nobody.
     """
 
     target: Target
@@ -157,13 +161,13 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """Which of the credentials that are of use: those that satisfy all that is set.
+    """Which of the credentials that are of use: those that satisfy every condition that is set.
 
     Args:
-        any_of: of serials, entries and nodes, one is enough.
-        below: those of every SPIFFE ID below `spiffe_id`, too.
-        issued_until: those that were issued then or before, tokens by their iat; and those of a moment that is still to come, which
-            were signed while the clock was ahead.
+        any_of: one match among serials, entries and nodes is enough.
+        below: also those of every SPIFFE ID below `spiffe_id`.
+        issued_until: those that were issued then or before, tokens by their iat; and those issued at a future time, which were signed
+            while the clock was ahead.
     """
 
     kinds: frozenset[CredentialKind] = _WORKLOADS
@@ -176,13 +180,35 @@ class Live:
     issued_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """Who gets nothing signed any more, by the revocations that say so.
+class Deniable(NamedTuple):
+    """Which credentials can be denied, by the time at which they expire: those that expire later than these.
 
     Args:
-        below: the SPIFFE IDs, as texts, that are blocked with all that lies below them.
-        named: how many of all these the revocations name, those included that several name.
+        now: for those that are live.
+        lagging: for tokens and for certificates of nodes: verifiers whose clocks lag still accept them.
+        open: for certificates of workloads: connections may still be open to the peer that showed one.
+    """
+
+    now: datetime
+    lagging: datetime
+    open: datetime
+
+
+def deniable_at(now: datetime) -> Deniable:
+    """Which credentials can be denied at this time."""
+    lagging = now - KEPT_FOR
+    return Deniable(
+        now=now, lagging=lagging, open=lagging - OPEN_FOR
+    )  # a verifier whose clock lags closes a connection later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """What the revocations in force block: nothing is signed for it any more.
+
+    Args:
+        below: the SPIFFE IDs, as texts, that are blocked together with everything below them.
+        named: how many targets the revocations name; one that several revocations name counts several times.
     """
 
     entry_ids: frozenset[EntryID] = frozenset()
@@ -206,7 +232,7 @@ class Blocks:
 
 
 def _with_those_above(spiffe_id: SpiffeID) -> Iterator[str]:
-    """A SPIFFE ID and every one above it in its trust domain, as texts: few, however many are blocked."""
+    """A SPIFFE ID and every ID above it in its trust domain, as texts: few, no matter how many are blocked."""
     text = str(spiffe_id)
     yield text
     for _ in range(spiffe_id.path.count("/")):
@@ -215,7 +241,7 @@ def _with_those_above(spiffe_id: SpiffeID) -> Iterator[str]:
 
 
 def blocks_of(revocations: Iterable[Revocation]) -> Blocks:
-    """What these revocations block, as long as they are not lifted."""
+    """What these revocations block, unless they were lifted."""
     standing = [one.target for one in revocations if one.target.is_block and one.lifted_at is None]
     named = [one for one in standing if one.spiffe_id is not None]
     return Blocks(
@@ -232,7 +258,7 @@ def _named_by(target: Target) -> int:
 
 
 def check_room(target: Target, blocks: Blocks) -> None:
-    """Let one more block stand beside these.
+    """Check that there is room for one more block beside these.
 
     Raises:
         Refused: EXHAUSTED
@@ -240,14 +266,14 @@ def check_room(target: Target, blocks: Blocks) -> None:
     if target.is_block and (wanted := blocks.named + _named_by(target)) > MAX_BLOCKED:
         raise Refused(
             Kind.EXHAUSTED,
-            f"target: expected at most {MAX_BLOCKED} that blocks name, found {wanted}",
-            hint="lift those that nobody needs (cognomen revoke list, lift), or block many by one:"
+            f"target: expected blocks to name at most {MAX_BLOCKED} in all, found {wanted}",
+            hint="lift those that nobody needs (cognomen revoke list, lift), or block many with one:"
             " cognomen revoke spiffe-id --below; svid and issued-before block nobody",
         )
 
 
 def check_comment(comment: str) -> None:
-    """Bound what an operator writes beside it.
+    """Limit an operator's comment.
 
     Raises:
         Refused: INVALID
@@ -258,7 +284,7 @@ def check_comment(comment: str) -> None:
 
 
 def check_target(target: Target, *, now: datetime) -> None:
-    """Refuse a target that names nothing, too much, or what its kind has no use for: a block reads all that a target holds.
+    """Refuse a target that names nothing, too much, or something that its kind does not use: a block reads all that a target holds.
 
     Raises:
         Refused: INVALID
@@ -283,36 +309,40 @@ def check_target(target: Target, *, now: datetime) -> None:
     if target.before is not None and target.before > now:
         raise Refused(
             Kind.INVALID,
-            f"before: expected a moment of the past, found {target.before.isoformat()} at {now.isoformat()}",
+            f"before: expected a time in the past, found {target.before.isoformat()} at {now.isoformat()}",
         )
 
 
 def check_spiffe_id(spiffe_id: SpiffeID, *, is_group: bool) -> None:
-    """Refuse a SPIFFE ID that no workload can have: naming it would end nothing, and block nobody.
+    """Refuse a SPIFFE ID that no workload can have: naming it would end nothing and block nobody.
 
     Args:
-        is_group: node groups have it, and no workload.
+        is_group: it belongs to node groups, and not to a workload.
 
     Raises:
         Refused: INVALID
     """
     if is_reserved(spiffe_id):
         node_id = node_id_of(spiffe_id)
-        hint = "the issuer's own: cognomen authority" if node_id is None else f"cognomen revoke node {node_id}"
-        raise Refused(Kind.INVALID, f"spiffe_id: expected a workload's, found {spiffe_id}", hint=hint)
+        hint = (
+            "this is the issuer's own, see: cognomen authority"
+            if node_id is None
+            else f"cognomen revoke node {node_id}"
+        )
+        raise Refused(Kind.INVALID, f"spiffe_id: expected a workload's SPIFFE ID, found {spiffe_id}", hint=hint)
     if is_group:
         raise Refused(
             Kind.INVALID,
-            f"spiffe_id: expected a workload's, found {spiffe_id} of a node group",
+            f"spiffe_id: expected a workload's SPIFFE ID, found the node group {spiffe_id}",
             hint=HINT_OF_A_GROUP,
         )
 
 
 def check_serials(wanted: Collection[str], found: Iterable[Credential]) -> None:
-    """Refuse to end what we did not sign for a workload.
+    """Refuse to end anything that we did not sign for a workload.
 
     Raises:
-        Refused: NOT_FOUND for a serial that the ledger does not know; INVALID for the credential of a node, the issuer or an authority.
+        Refused: NOT_FOUND for a serial that is not in the ledger; INVALID for the credential of a node, the issuer or an authority.
     """
     known: set[str] = set()
     for credential in found:
@@ -320,7 +350,7 @@ def check_serials(wanted: Collection[str], found: Iterable[Credential]) -> None:
             hint = f"cognomen revoke node {credential.node_id}" if credential.kind is CredentialKind.NODE else ""
             raise Refused(
                 Kind.INVALID,
-                f"serial: expected a workload's, found {credential.serial} of the {credential.kind}",
+                f"serial: expected a workload's credential, found {credential.serial} of the {credential.kind}",
                 hint=hint,
             )
         if credential.state is not CredentialState.FAILED:
@@ -330,7 +360,7 @@ def check_serials(wanted: Collection[str], found: Iterable[Credential]) -> None:
             raise Refused(
                 Kind.NOT_FOUND,
                 f"serial: expected one that we signed, found {serial[:80]!r}",
-                hint="serials and jtis are listed by: cognomen svid list",
+                hint="list the serials and jtis: cognomen svid list",
             )
 
 
@@ -338,19 +368,19 @@ def lifted(revocation: Revocation, *, by: str, now: datetime) -> Revocation:
     """The row once its block has ended.
 
     Raises:
-        Refused: INVALID for one that blocks nobody; CONFLICT for one that was lifted before.
+        Refused: INVALID if it blocks nobody; CONFLICT if it was already lifted.
     """
     if not revocation.target.is_block:
         hint = "a banned node stays banned" if revocation.target.kind is RevocationKind.NODE else ""
         raise Refused(
             Kind.INVALID,
             f"number: expected a revocation that blocks somebody, found one of {revocation.target.kind}",
-            hint=hint or "what it ended stays ended; who still matches has got another",
+            hint=hint or "what it ended stays ended; those that still match have new ones",
         )
     if revocation.lifted_at is not None:
         raise Refused(
             Kind.CONFLICT,
-            f"number: expected a block that stands, found one that {revocation.lifted_by} lifted"
+            f"number: expected a block in force, found one that {revocation.lifted_by} lifted"
             f" at {revocation.lifted_at.isoformat()}",
         )
     return replace(revocation, lifted_at=now, lifted_by=by)

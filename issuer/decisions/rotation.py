@@ -1,10 +1,27 @@
-"""Which step of an authority is due, and what one that is not taken waits for.
+"""Which step of an authority is due, and what an authority waits for.
 
-Only what destroys (retiring) needs a clock that is trusted: an authority that signs too early does no harm, one that never signs ends the
-trust domain. One that is not valid now, because the clock was set, counts as if it were not there until it is.
+An authority is intended, then next, active, old and retired (authoritylife). `next_step` looks at all rows and at the time, and names one
+step or none. The flow takes that step and asks again. Each step may be repeated without harm, so after a crash the rows alone say how to
+go on. Once no step is due, this holds for each kind of authority:
 
-A lifetime of 14 days: published on day 0, meant to sign from day 6 to day 12, out of the bundle on day 14 at the latest. So an SVID of
-up to a day always fits, and whoever was away for less than 6 days still trusts what signs. What a step does to a row: authority.
+* One is active and valid, and at least one is next that has more than 1/7 of its life left.
+* An authority signs only what ends within its own life. It is to hand over when 1/7 of that is left, so an SVID of a day fits.
+* The active one was known before it signed: it was published for the spread time, and each connected attestor acknowledged it, or did
+  not for 1/14 of a lifetime. There are two exceptions: nothing else can sign, or an operator activates it.
+* The bundle holds it until everything that it signed has expired, unless an operator revokes or forgets it.
+
+Only retiring needs a clock that is trusted, because it destroys something. An authority that signs too early does no harm, and one that
+never signs ends the trust domain. An authority that is not valid now, because the clock was set, is ignored until it is valid again.
+
+Example: lifetimes of 14 days, SVIDs of one day, nobody is away.
+
+    day 0   A is made, and signs at once because nothing else can; B is made and published
+    day 6   B has been known for 3/7 of its life and signs; A is old; C is made and published
+    day 7   the last SVID of A has expired, 30 seconds ago: A is retired
+    day 12  C signs; B is old; D is made and published
+    day 13  B is retired, a day before it expires
+
+So a node that was away for less than 6 days trusts what signs when it comes back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +29,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from cognomen.protocol.validity import BACKDATE
 from issuer.decisions.authority import (
-    BACKDATE,
     Authority,
     AuthorityKind,
     AuthorityState,
@@ -46,7 +63,7 @@ class StepKind(StrEnum):
     """What to do with an authority."""
 
     INTEND = "intend"  # write a row with a new key id
-    PREPARE = "prepare"  # make the key if it is not there, have it certified, complete the row
+    PREPARE = "prepare"  # make the key if it does not exist, have it certified, complete the row
     PUBLISH = "publish"  # into the bundle
     ACTIVATE = "activate"  # let it sign, in place of the one that signs now
     RETIRE = "retire"  # out of the bundle
@@ -67,12 +84,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What a step may depend on, beside the rows.
+    """What a step may depend on, besides the rows.
 
     Args:
-        spread: how long an authority stands in the bundle before it signs.
+        spread: how long an authority is in the bundle before it signs.
         acknowledged: the last change that every connected attestor has; None: nobody is connected.
-        is_clock_trusted: whether what seems over may be retired.
+        is_clock_trusted: whether an authority that seems to be over may be retired.
     """
 
     now: datetime
@@ -98,7 +115,7 @@ def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstan
     following = _following(usable)
     signing = _first(usable, AuthorityState.ACTIVE)
     former = _former(usable, at.now)
-    if signing is None:  # nothing can be signed: whatever there is to wait for
+    if signing is None:  # nothing can be signed, so do not wait for anything
         successor = former or following
         if successor is not None:
             return step(StepKind.ACTIVATE, successor)
@@ -107,7 +124,7 @@ def _next_step_of(kind: AuthorityKind, mine: Sequence[Authority], at: Circumstan
     if (coming := _first(mine, AuthorityState.INTENDED)) is not None:
         return step(_step_of_intended(coming, at.now), coming)
     if following is None or _hands_over_at(following) <= at.now:
-        return step(StepKind.INTEND)  # what has too little left to be of use is no next one
+        return step(StepKind.INTEND)  # one with too little time left does not count as a next one
     over = next((a for a in mine if _is_over(a, at.now)), None)
     if over is not None and at.is_clock_trusted:
         return step(StepKind.RETIRE, over)
@@ -144,12 +161,12 @@ def signs(authority: Authority, *, now: datetime) -> bool:
 
 
 def successor(authorities: Iterable[Authority], kind: AuthorityKind, *, now: datetime) -> Authority | None:
-    """The next one that could sign now, whatever it waits for; None: none is published and valid."""
+    """The next one that could sign now, whatever it waits for; None: no next one is published and valid."""
     return _following(a for a in authorities if a.kind is kind and is_valid(a, now=now))
 
 
 def why_not_yet(authority: Authority, authorities: Iterable[Authority], at: Circumstances) -> str:
-    """What a next authority waits for before it signs, and an old one before it leaves the bundle; empty: nothing."""
+    """What a next authority waits for before it signs, or an old one before it leaves the bundle; empty: nothing."""
     match authority.state:
         case AuthorityState.INTENDED:
             return "its publication"
@@ -183,10 +200,10 @@ def _waits_for(authority: Authority, signing: Authority | None, at: Circumstance
 
 
 def _hands_over_at(signing: Authority) -> datetime:
-    """From when on its successor is to sign, whatever that one's own plan is.
+    """From when on its successor is to sign, no matter when the successor was planned to.
 
-    At once where it is suspect; else while all that it signs still fits into its life, which may be soon where the issuer was off when it
-    should have begun to sign.
+    If it is suspect: at once. Otherwise: while everything that it signs still ends within its own life. That may be soon if the issuer was
+    off when this authority should have begun to sign.
     """
     return signing.not_before if signing.is_suspect else signing.not_after - lifetime_of(signing) * _HANDS_OVER
 
@@ -208,14 +225,14 @@ def _first(mine: Iterable[Authority], state: AuthorityState) -> Authority | None
 
 
 def _following(usable: Iterable[Authority]) -> Authority | None:
-    """The next one; of several, which a clock that was set to and fro has left, the one that lasts longest."""
+    """The next one; if there are several, because the clock was set back and forth, the one that lasts longest."""
     return max((a for a in usable if a.state is AuthorityState.NEXT), key=lambda a: a.not_after, default=None)
 
 
 def _former(usable: Iterable[Authority], now: datetime) -> Authority | None:
-    """The one that signed before and can best do so again, because a clock that was set has made its successors invalid.
+    """The one that signed before and is the best to sign again, if its successors became invalid when the clock was set.
 
-    Everybody knows it already; and a clock that is set to and fro brings back the same two each time instead of making more.
+    Everybody knows it already. And if the clock is set back and forth, the same two take turns, and no more are made.
     """
     worth_it = [
         a
@@ -229,14 +246,14 @@ def _former(usable: Iterable[Authority], now: datetime) -> Authority | None:
 
 
 def _stood_in(signing: Authority, former: Authority, at: Circumstances) -> bool:
-    """Whether what signs was made in the place of a former one that a slow clock found to lie ahead: nobody who was away knows it."""
+    """Whether the one that signs was made only because a slow clock placed a former one in the future: no node that was away knows it."""
     if signing.activated_at is None or signing.published_at is None or former.activated_at is None:
         return False
     return signing.activated_at < former.activated_at and signing.activated_at < signing.published_at + at.spread
 
 
 def _is_over(authority: Authority, now: datetime) -> bool:
-    """Whether nothing that it signed is valid any more, for verifiers whose clocks lag either, and nothing will be."""
+    """Whether nothing that it signed is still valid, even for verifiers whose clocks lag, and it will sign nothing more."""
     match authority.state:
         case AuthorityState.OLD:
             return authority.last_not_after is None or authority.last_not_after + BACKDATE <= now

@@ -1,34 +1,38 @@
-"""How a refusal goes on record when whoever is refused may come back as often as they like: with what it is counted, and in which words.
+"""Decide how to record a refusal of a caller who may come back any number of times: what it is counted with, and in which words.
 
-Each class of callers has room of its own, so that none pushes another out of the record. Alarms are never pushed out. What a stranger
-says is not repeated. When a row is written: issuer/flows/audit_refusals.
+Each class of callers has its own room, so that no class can push another out of the record. Alarms are never pushed out. The record
+does not repeat what a stranger says, unless a node attestor does. issuer/keepers/refusal_record decides when a row is written.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.printable import printable
+from issuer.decisions.actions import Action
 
-__all__ = ["Alarm", "Principal", "Sighting", "sighting", "told", "too_many"]
+__all__ = ["Alarm", "NotProved", "Principal", "Sighting", "sighting", "told", "too_many"]
 
-_FIELDS = frozenset({"attestor", "certificate", "evidence", "join token", "nonce", "public_key", "signature"})
-"""What a stranger's refusal may be about; whatever comes before the colon of its detail otherwise may be the stranger's own words."""
+_FIELDS = frozenset(
+    {"attestor", "certificate", "evidence", "join token", "key_signature", "nonce", "public_key", "signature"}
+)
+"""What a stranger's refusal may be about. Anything else before the colon of its detail could be the stranger's own words."""
 
 
 class Principal(StrEnum):
-    """Who is refused, by how well we know them."""
+    """The class of a refused caller, by what it proved."""
 
     STRANGER = "stranger"  # nothing was proved
-    WORKLOAD = "workload"  # an X509-SVID of ours, but no node's
-    NODE = "node"  # a node's X509-SVID, or the key of one that ran out
+    WORKLOAD = "workload"  # one of our X509-SVIDs, but not a node's
+    NODE = "node"  # a node's X509-SVID, or the key of an expired one
 
 
 class Alarm(Refused):
-    """A refusal that an operator must see: somebody has what proves a node, and may not be that node.
+    """A refusal that an operator must see: somebody can prove to be a node, but may not be that node.
 
     Args:
         node: the node in question.
-        facts: as of any refusal.
+        facts: as for any refusal.
     """
 
     def __init__(self, detail: str, *, node: str, hint: str = "", **facts: str | int) -> None:
@@ -36,13 +40,27 @@ class Alarm(Refused):
         self.node = node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """A refusal as the record tells it; refusals with equal ones are counted together.
+class NotProved(Refused):
+    """A refusal by a node attestor, or because of its failure, which the record names; a stranger reads only the detail.
 
     Args:
-        room: whose room in the record it takes: those of one room compete with each other only.
-        is_alarm: it has its room, however many others there are.
+        attestor: its name in the configuration.
+        said: what the record says of it.
+    """
+
+    def __init__(self, kind: Kind, detail: str, *, attestor: str, said: str, hint: str = "") -> None:
+        super().__init__(kind, printable(detail), hint=printable(hint))
+        self.attestor = attestor
+        self.said = printable(said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A refusal as the record shows it; refusals with equal sightings are counted together.
+
+    Args:
+        room: whose room in the record it takes; refusals compete only with others in the same room.
+        is_alarm: it always has room, however many others there are.
     """
 
     room: tuple[str, str]
@@ -53,32 +71,35 @@ class Sighting:
 
 
 def sighting(refused: Refused, *, principal: Principal, actor: str, action: str) -> Sighting:
-    """Say as what a refusal goes on record."""
+    """Decide how a refusal is recorded."""
     if isinstance(refused, Alarm):
         room = ("alarm", refused.node)
         return Sighting(room=room, actor=actor, action=action, reason=refused.detail, is_alarm=True)
     if principal is not Principal.STRANGER:
         return Sighting(room=(principal, actor), actor=actor, action=action, reason=refused.detail)
-    if "node" in refused.facts:  # a token of ours names it: what is refused was decided on our own rows
+    if "node" in refused.facts:  # one of our tokens names it, so our own rows decided the refusal
         return Sighting(room=("invite", str(refused.facts["node"])), actor=actor, action=action, reason=refused.detail)
+    if isinstance(refused, NotProved):  # its own room: what it says may quote the stranger, in any number of ways
+        room = ("node attestor", refused.attestor)
+        return Sighting(room=room, actor=principal.value, action=action, reason=refused.said)
     field = refused.detail.partition(":")[0]
     reason = f"{field if field in _FIELDS else 'request'}: not accepted, {refused.kind}"
     return Sighting(room=(principal, ""), actor=principal.value, action=action, reason=reason)
 
 
 def told(refused: Refused, seen: Sighting) -> Refused:
-    """The refusal in the words of the record; a stranger's facts are not told either."""
+    """The refusal in the words of the record, which leaves out a stranger's facts as well."""
     facts = {} if seen.room == (Principal.STRANGER, "") else refused.facts
     return Refused(refused.kind, seen.reason, hint=refused.hint, **facts)
 
 
 def too_many(seen: Sighting, *, actors: bool) -> Sighting:
-    """As what a refusal goes on record when its room is full, or when there are too many actors to give each a room."""
+    """How a refusal is recorded when its room is full, or when there are too many actors to give each a room."""
     room = (seen.room[0], "") if actors else seen.room
     what = "actors" if actors else "reasons"
     return Sighting(
         room=room,
         actor="many" if actors else seen.actor,
-        action="many refused",
-        reason=f"more {what} than are told apart",
+        action=Action.MANY_REFUSED,
+        reason=f"too many {what} to tell apart",
     )

@@ -1,33 +1,33 @@
-"""What an update of entries takes away, and when what was signed before it ends.
+"""Decide what an update of entries takes away, and when the credentials signed before it end.
 
-Who holds what was signed is found in the ledger. Who ends it: issuer/flows/supersede.
+The ledger knows who holds them. issuer/flows/supersede ends them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from issuer.decisions.audit import NodeID
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.names import NodeID
 from issuer.decisions.entitlement import entry_ends_at, is_entitled
 from issuer.decisions.revocation import Blocks
-from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import SpiffeID
 
 __all__ = ["PUSHED_WITHIN", "REPLACED_WITHIN", "Holding", "Supersession", "Takes", "loses_identity", "may_lose"]
 
 REPLACED_WITHIN = timedelta(seconds=30)
-"""How long an update waits at most for what replaces an SVID."""
+"""How long an update waits at most until an SVID is replaced."""
 
 PUSHED_WITHIN = timedelta(seconds=2)
-"""How long after its mint an SVID counts as being on the open streams of the workloads."""
+"""How long after it was minted an SVID counts as delivered on the open streams of the workloads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """What a node holds for an entry: live credentials.
+    """The live credentials that a node holds for an entry.
 
     Args:
-        ends_at: the latest end among them.
+        ends_at: when the last of them expires.
     """
 
     entry_id: EntryID
@@ -37,13 +37,13 @@ class Holding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supersession:
-    """What a node holds for an entry is to end, because an operator's change took something away.
+    """The order to end what a node holds for an entry, because an operator's change took something away.
 
     Args:
         actor, at: who made the change, and when.
         due_at: when it ends, replaced or not.
-        beyond: only what ends later than that; None: all of it.
-        number: its own; 0 until stored.
+        beyond: end only what expires later than that; None: all of it.
+        number: its number; 0 until stored.
     """
 
     entry_id: EntryID
@@ -57,7 +57,7 @@ class Supersession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Takes:
-    """A change of entries, as it bears on what was signed before it.
+    """A change of entries, and how it affects what was signed before it.
 
     Args:
         losing: the entries whose SVIDs said more before it, or went to more workloads.
@@ -77,9 +77,9 @@ class Takes:
         """What the change takes from a node that holds something for an entry; None: nothing.
 
         Args:
-            entry: as it stands after the change.
-            parents: the node's, after the change; empty: it is gone.
-            parent_ends: when those end that end by themselves.
+            entry: as stored after the change.
+            parents: the node's parents after the change; empty: the node is gone.
+            parent_ends: when those parents expire that have an expiry.
         """
         due_at, beyond = self.at + REPLACED_WITHIN, None
         if not is_entitled(entry, parents, blocks=Blocks(), now=self.at):
@@ -94,7 +94,7 @@ class Takes:
 
 
 def loses_identity(before: RegistrationEntry, after: RegistrationEntry) -> bool:
-    """Whether SVIDs of the entry said something that they do not say any more, or workloads had it that may not have it now."""
+    """Whether SVIDs of the entry said something that they no longer say, or workloads had it that may not have it now."""
     names = ({name.lower() for name in entry.dns_names} for entry in (before, after))
     old_names, new_names = names
     return before.spiffe_id != after.spiffe_id or not old_names <= new_names or not after.selectors <= before.selectors

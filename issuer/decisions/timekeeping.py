@@ -1,20 +1,21 @@
-"""Whether the wall clock can be trusted, and when an SVID of our own is due: nothing here waits, the flows look again and again.
+"""Decide whether to trust the wall clock, and when one of our own SVIDs is due. Nothing here waits: the flows look again and again.
 
-Only what destroys because its time has come (retiring, pruning) rests while the clock is doubted. The clock is compared with the monotonic
-clock, which nobody sets, and with the latest moment that the store remembers. A doubt ends when the clocks agree again, when an operator
-confirms the clock, or once it went on evenly for so long that nothing signed before can still be valid, whatever the time really is.
+While the clock is in doubt, only steps that destroy something by time (retiring, pruning) stop. We compare the clock with the monotonic
+clock, which nobody sets, and with the latest time that the store remembers. A doubt ends when the clocks agree again, when an operator
+confirms the clock, or when the clock has run evenly for so long that nothing signed before can still be valid, whatever the real time is.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from issuer.decisions.authority import BACKDATE
-from svid.entry import MAX_TTL
+from cognomen.protocol.entry import MAX_TTL
+from cognomen.protocol.validity import BACKDATE
 
-__all__ = ["Doubt", "Reading", "doubted", "ends_at", "renew_at"]
+__all__ = ["Doubt", "Reading", "doubted", "ends_at", "renew_at", "retry_in"]
 
 _MAX_JUMP = timedelta(seconds=60)
 _MAX_GAP = timedelta(days=1)
+_URGENT = timedelta(seconds=1)
 _PROBATION = MAX_TTL + 2 * _MAX_JUMP
 
 
@@ -31,7 +32,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """Why the wall clock is not trusted, and since which reading it has gone on evenly all the same."""
+    """Why the wall clock is not trusted, and since which reading it has nevertheless run evenly."""
 
     reason: str
     since: Reading
@@ -40,11 +41,11 @@ class Doubt:
 def doubted(
     now: Reading, *, trusted: Reading | None, high_water: datetime | None, before: Doubt | None = None
 ) -> Doubt | None:
-    """Say why the wall clock is not trusted; None: it is.
+    """Return why the wall clock is not trusted; None: it is trusted.
 
     Args:
-        trusted: the last reading that was trusted since this process started; None: none was.
-        high_water: the latest moment that the store remembers, for as long as none was; None: it remembers none.
+        trusted: the last trusted reading since this process started; None: there was none.
+        high_water: the latest time that the store remembers, needed while there is no trusted reading; None: it remembers none.
         before: the doubt at the last look.
     """
     reason = _jump_in_words(trusted, now) if trusted is not None else _gap_in_words(high_water, now)
@@ -57,13 +58,22 @@ def doubted(
 
 
 def ends_at(doubt: Doubt, now: Reading) -> datetime:
-    """When a doubt ends if the clock goes on evenly."""
+    """When a doubt ends if the clock keeps running evenly."""
     return now.wall + _PROBATION - timedelta(seconds=now.monotonic - doubt.since.monotonic)
 
 
 def renew_at(issued_at: datetime, not_after: datetime, *, now: datetime) -> datetime:
-    """When the issuer's own SVID is due: at half-life, and now when the clock was set back to before it is valid."""
+    """When the issuer's own SVID is due: at half-life, or now if the clock was set back to before it is valid."""
     return now if now < issued_at - BACKDATE else issued_at + (not_after - issued_at) / 2
+
+
+def retry_in(delay: timedelta, *, left: timedelta) -> timedelta:
+    """The delay, but at most until the SVID to be replaced expires; a second if it is not valid, because then nobody can reach us.
+
+    Args:
+        left: the time until it expires; zero: it is not valid now.
+    """
+    return min(delay, max(left, _URGENT))
 
 
 def _jump(before: Reading, now: Reading) -> timedelta:

@@ -1,18 +1,19 @@
-"""Admit one call to the node door: who calls is what TLS proved, whether it may is decided on the node's row."""
+"""Admit one call to the node door: TLS has proved who the caller is, and the node's row decides whether it may call."""
 
 from dataclasses import dataclass
 
-from cognomen.daemon.errors import Refused
+from cognomen.protocol.errors import Refused
+from cognomen.protocol.names import node_id_of
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import admission
+from issuer.decisions.actions import Action
 from issuer.decisions.admission import Node, Peer
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import AuthorityKind, has_tainted
-from issuer.decisions.names import node_id_of
 from issuer.decisions.sampling import Principal
-from issuer.flows.answer_clones import AnswerClones
-from issuer.flows.audit_refusals import AuditRefusals
-from svid.clock import Clock
+from issuer.keepers.clone_alarm import CloneAlarm
+from issuer.keepers.refusal_record import RefusalRecord
+from issuer.surroundings import Surroundings
 from svid.spiffeid import TrustDomain
 
 __all__ = ["AdmitCall"]
@@ -20,38 +21,38 @@ __all__ = ["AdmitCall"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmitCall:
-    """Answers which node calls, or refuses."""
+    """Returns the node that calls, or refuses the call."""
 
     datastore: Datastore
-    refusals: AuditRefusals
-    clones: AnswerClones
-    clock: Clock
+    refusals: RefusalRecord
+    clones: CloneAlarm
+    around: Surroundings
     trust_domain: TrustDomain
 
     async def __call__(self, peer: Peer) -> Node:
         """Admit a call.
 
         Raises:
-            Refused: as issuer/decisions/admission says; it is on record then.
+            Refused: as issuer/decisions/admission says; it is recorded first.
         """
         try:
-            # 1. Look at the node's row, and decide.
+            # 1. Read the node's row and decide.
             before, after = await self.datastore.read(lambda tx: self._decide(tx, peer))
-            # 2. The first use of a pending SVID makes it the current one: decided again where it is written.
+            # 2. The first use of a pending SVID makes it the current one. The transaction that writes this decides again.
             return after if after == before else await self.datastore.write(lambda tx: self._promote(tx, peer))
         except Refused as refused:
             principal = Principal.WORKLOAD if node_id_of(peer.spiffe_id) is None else Principal.NODE
-            await self.refusals.record(refused, principal=principal, actor=str(peer.spiffe_id), action="node call")
+            await self.refusals.record(refused, principal=principal, actor=str(peer.spiffe_id), action=Action.NODE_CALL)
             await self.clones(refused)
             raise
 
     def _decide(self, tx: Transaction, peer: Peer) -> tuple[Node | None, Node]:
-        """The row as it stands, and as it must stand once the call is admitted."""
+        """The stored row, and the row as it must be once the call is admitted."""
         node_id = node_id_of(peer.spiffe_id)
         node = None if node_id is None else tx.nodes.get(node_id)
         recorded = tx.ledger.get(peer.serial)
         admitted = admission.admit_call(
-            peer, node, is_recorded=recorded is not None, trust_domain=self.trust_domain, now=self.clock.now()
+            peer, node, recorded=recorded, trust_domain=self.trust_domain, now=self.around.clock.now()
         )
         key_hash = None if recorded is None else recorded.key_hash
         is_tainted = recorded is None and has_tainted(tx.authorities.list(), AuthorityKind.X509)
@@ -64,9 +65,9 @@ class AdmitCall:
             return node
         tx.nodes.put(node)
         event = AuditEvent(
-            at=self.clock.now(),
+            at=self.around.clock.now(),
             actor=str(node.spiffe_id),
-            action="node svid first used",
+            action=Action.NODE_SVID_FIRST_USED,
             subject=str(node.spiffe_id),
             credential=peer.serial,
         )

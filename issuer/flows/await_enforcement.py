@@ -1,40 +1,43 @@
-"""Wait until a revocation is enforced everywhere, and put on record what came of it.
+"""Wait until a revocation is enforced everywhere, and record the outcome.
 
-Everywhere: at everybody who is connected, with no node away on which something of what it ended is accepted still.
+"Everywhere" means that every connected attestor and enforcement point enforces it, and that no node that is away may still accept
+a credential that it ended.
 
-Who enforces it: watch_enforcement. Under which signature the record stands: write_checkpoints.
+enforcement_watch knows who enforces it. write_checkpoints signs the record.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cognomen.daemon.errors import Kind, Refused
 from cognomen.daemon.waiting import first_of
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.actions import Action
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.revocation import Revocation
-from issuer.flows.watch_enforcement import HowFar, Silent, WatchEnforcement
-from issuer.queries import all_nodes_in
-from svid.clock import Clock
+from issuer.keepers.enforcement_watch import EnforcementWatch, HowFar, Silent
+from issuer.surroundings import Surroundings
+from issuer.works.reads import all_nodes_in
 
 __all__ = ["AwaitEnforcement", "Enforced"]
 
 _LONGEST = timedelta(days=1)
 _MOST_NAMED = 20
-_LOOK_SECONDS = 1.0  # for nodes that are away: all rows are read, so not at each move of a thousand others
+_LOOK_SECONDS = 1.0  # for nodes that are away: a look reads all rows, so not each time one of a thousand others moves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """How a revocation stands.
+    """How far the enforcement of a revocation is.
 
     Args:
-        away: how many nodes have a valid SVID, are not connected, and have not heard of it before they left; 0 where all of it is over.
-        ends_at: until when what it ended can live where nobody heard of it; None: all of it is over.
-        slowest: one of the last that were waited for; None: nobody was.
-        after: how long after the revocation that was; None: nobody asked to wait.
+        away: how many nodes have a valid SVID, are not connected, and did not hear of it before they left; 0 if all that it ended has
+            expired.
+        ends_at: how long what it ended can stay valid where it is unknown; None: all of it has expired.
+        slowest: one of the last that we waited for; None: we waited for nobody.
+        after: the time from the revocation to the end of the wait; None: nobody asked to wait.
     """
 
     revocation: Revocation
@@ -46,20 +49,20 @@ class Enforced:
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether nobody is left who may accept what it ended."""
+        """Whether nobody may accept any more what it ended."""
         return self.how_far.is_everywhere and not self.away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitEnforcement:
-    """Waits, or only looks."""
+    """Waits for the enforcement, or looks at it once."""
 
     datastore: Datastore
-    clock: Clock
-    watch: WatchEnforcement
+    around: Surroundings
+    watch: EnforcementWatch
 
     async def look(self, number: int) -> Enforced:
-        """How it stands now.
+        """Return how far the enforcement is now.
 
         Raises:
             Refused: NOT_FOUND
@@ -67,24 +70,24 @@ class AwaitEnforcement:
         return await self._look(await self.datastore.read(lambda tx: _get(tx, number)))
 
     async def __call__(self, number: int, *, longest: timedelta, actor: str) -> Enforced:
-        """Return once it is enforced everywhere, or after that time.
+        """Return once it is enforced everywhere, or when the time is up.
 
-        Nodes that are away are waited for as well: just after a start of the issuer, all of them are.
+        This waits for nodes that are away as well. Just after the issuer starts, all of them are away.
 
         Raises:
-            Refused: NOT_FOUND; INVALID for a time that is too long.
+            Refused: NOT_FOUND; INVALID if the time is too long.
         """
         if longest > _LONGEST:
             raise Refused(Kind.INVALID, f"longest: expected at most {_LONGEST}, found {longest}")
-        # 1. Until everybody has it.
+        # 1. Wait until everybody has it.
         revocation = await self.datastore.read(lambda tx: _get(tx, number))
         seen = await self._wait(revocation, longest)
-        # 2. What came of it, with the rest of the record.
+        # 2. Record the outcome.
         how_far = seen.how_far
         event = AuditEvent(
-            at=self.clock.now(),
+            at=self.around.clock.now(),
             actor=actor,
-            action="revocation enforced",
+            action=Action.REVOCATION_ENFORCED,
             subject=str(number),
             reason="" if seen.is_everywhere else _short_of(seen),
             facts={
@@ -105,8 +108,8 @@ class AwaitEnforcement:
         return Enforced(revocation=revocation, how_far=how_far, away=away, ends_at=ends_at)
 
     async def _beyond(self, revocation: Revocation) -> tuple[int, datetime | None]:
-        """How many nodes that may act have not heard of it and are not connected, and until when what it ended can live there."""
-        now, connected = self.clock.now(), frozenset(self.watch.standing)
+        """How many active nodes have not heard of it and are not connected, and how long what it ended can stay valid there."""
+        now, connected = self.around.clock.now(), frozenset(self.watch.standing)
 
         def work(tx: Transaction) -> tuple[int, datetime | None]:
             ends_at = tx.denials.last_end(revocation.number)
@@ -122,26 +125,28 @@ class AwaitEnforcement:
         return await self.datastore.read(work)
 
     async def _wait(self, revocation: Revocation, longest: timedelta) -> Enforced:
-        end, slowest = self.clock.monotonic() + longest.total_seconds(), None
+        end, slowest = self.around.clock.monotonic() + longest.total_seconds(), None
         while True:
             turn = self.watch.turn
             how_far = self.watch.how_far(revocation.change)
             slowest = how_far.silent[0] if how_far.silent else slowest
-            left = end - self.clock.monotonic()
+            left = end - self.around.clock.monotonic()
             if left > 0 and not how_far.is_everywhere:
-                await first_of(self.watch.moved(turn), self.clock.sleep(left))
+                await first_of(self.watch.moved(turn), self.around.clock.sleep(left))
                 continue
-            after = max(self.clock.now() - revocation.at, timedelta())
+            after = max(self.around.clock.now() - revocation.at, timedelta())
             seen = await self._look(revocation)
             if left <= 0 or seen.is_everywhere:
                 return replace(seen, slowest=slowest, after=after)
-            await self.clock.sleep(min(left, _LOOK_SECONDS))
+            await self.around.clock.sleep(min(left, _LOOK_SECONDS))
 
 
 def _get(tx: Transaction, number: int) -> Revocation:
     found = tx.revocations.get(number)
     if found is None:
-        raise Refused(Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list")
+        raise Refused(
+            Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="list them: cognomen revoke list"
+        )
     return found
 
 

@@ -1,39 +1,41 @@
-"""Create, update and delete registration entries: a batch is one transaction, all of it or nothing."""
+"""Create, update and delete registration entries: each batch is one transaction, all or nothing."""
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import node_id_of
 from issuer.datastore.port import Datastore, Transaction
-from issuer.decisions import audit, registration
+from issuer.decisions import registration
+from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
-from issuer.decisions.changes import Change, entry_changes
-from issuer.decisions.names import node_id_of
+from issuer.decisions.changes import entry_changes
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
-from issuer.flows.revoke import end_in
-from issuer.flows.supersede import EntriesChanged, Pair, Taken, supersede_in
-from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.metrics import Metrics
-from issuer.queries import groups_in
-from svid.clock import Clock
-from svid.entry import EntryID, RegistrationEntry
+from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.refusing import refusals_on_record
+from issuer.surroundings import Surroundings
+from issuer.works.denials import end_in
+from issuer.works.reads import groups_in
+from issuer.works.supersessions import EntriesChanged, Pair, Taken, supersede_in
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["MAX_BATCH", "ChangeEntries", "Changed"]
 
 MAX_BATCH = 100_000
 _MAX_WARNINGS = 100
+_MOST_CROWDS = 20  # that we look for in the store: a large batch must not cost a query for each entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """What became of a batch.
+    """The result of a batch.
 
     Args:
-        entries: as stored, in the order of the request; as they last stood, when they were deleted.
-        change: the change number after which followers have it.
-        taken: what it ends of what was signed before.
+        entries: as stored, in the order of the request; if deleted, as they were before.
+        change: the change number with which followers have it.
+        taken: how many of the credentials signed before it ends.
     """
 
     entries: tuple[RegistrationEntry, ...]
@@ -44,79 +46,91 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Done:
-    """What goes on record about a batch."""
+    """What the audit record and the change log say about a batch.
 
-    action: str
+    Args:
+        steps: each entry before and after; None: it did not exist.
+    """
+
+    action: Action
     actor: str
-    entries: Sequence[RegistrationEntry]
-    log: Sequence[Change]
+    steps: Sequence[tuple[RegistrationEntry | None, RegistrationEntry | None]]
     taken: Taken
+
+    @property
+    def entries(self) -> tuple[RegistrationEntry, ...]:
+        """The entries as they are now; if they were deleted, as they were before."""
+        both = (after or before for before, after in self.steps)
+        return tuple(one for one in both if one is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeEntries:
-    """Changes entries on behalf of an operator."""
+    """Changes entries on behalf of an operator.
+
+    Args:
+        node_attestors: the names of the node attestors.
+    """
 
     datastore: Datastore
-    clock: Clock
+    around: Surroundings
     trust_domain: TrustDomain
-    watch: WatchEnforcement
-    metrics: Metrics
+    node_attestors: Collection[str]
+    watch: EnforcementWatch
 
     async def create(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
-        """Add entries; an id that the request names is refused, we choose them.
+        """Add entries. We choose the ids: a request that names one is refused.
 
         Raises:
             Refused: INVALID, EXISTS; the detail says which entry of the batch.
         """
-        _check_size(len(entries))
         ids = [EntryID(secrets.token_hex(16)) for _ in entries]
         return await self._change(
-            "entry created", actor, lambda tx: self._create(tx, entries, ids, actor), expendable=True
+            Action.ENTRY_CREATED, actor, len(entries), lambda tx: self._create(tx, entries, ids, actor), expendable=True
         )
 
     async def update(self, entries: Sequence[RegistrationEntry], *, let_expire: bool = False, actor: str) -> Changed:
-        """Replace entries by their ids; a revision that is not 0 must be the stored one. What it takes away ends (flows/supersede).
+        """Replace entries by their ids; a revision other than 0 must equal the stored one. What this takes away ends (works/supersessions).
+
+        A full disk refuses it, because it adds whole entries to the record; deleting and revoking still work.
 
         Args:
-            let_expire: it stays valid until its end.
+            let_expire: what it takes away stays valid until it expires.
 
         Raises:
             Refused: INVALID, NOT_FOUND, CONFLICT, EXISTS.
         """
-        _check_size(len(entries))
         return await self._change(
-            "entry updated", actor, lambda tx: self._update(tx, entries, actor, let_expire=let_expire)
+            Action.ENTRY_UPDATED,
+            actor,
+            len(entries),
+            lambda tx: self._update(tx, entries, actor, let_expire=let_expire),
+            expendable=True,
         )
 
     async def delete(self, ids: Sequence[EntryID], *, let_expire: bool = False, actor: str) -> Changed:
         """Remove entries by their ids, and end what was signed for them.
 
         Args:
-            let_expire: it stays valid until its end.
+            let_expire: what was signed stays valid until it expires.
 
         Raises:
             Refused: INVALID, NOT_FOUND.
         """
-        _check_size(len(ids))
         return await self._change(
-            "entry deleted", actor, lambda tx: self._delete(tx, ids, actor, let_expire=let_expire)
+            Action.ENTRY_DELETED, actor, len(ids), lambda tx: self._delete(tx, ids, actor, let_expire=let_expire)
         )
 
     async def _change(
-        self, action: str, actor: str, work: Callable[[Transaction], Changed], *, expendable: bool = False
+        self, action: Action, actor: str, size: int, work: Callable[[Transaction], Changed], *, expendable: bool = False
     ) -> Changed:
-        """Run the work; what it refused leaves nothing behind but an audit row."""
-        try:
+        """Run the work; a refusal leaves nothing behind but an audit row."""
+        async with refusals_on_record(self.datastore, self.around.clock, action, actor=actor):
+            _check_size(size)
             changed = await self.datastore.write(work, expendable=expendable)
-        except Refused as refused:
-            if refused.kind is not Kind.UNAVAILABLE:
-                event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action)
-                await self.datastore.write(lambda tx: tx.audit.append([event]))
-            raise
         for revocation in changed.taken.revocations:
             self.watch.committed(revocation)
-        self.metrics.entries_changed.labels(action).inc(len(changed.entries))
+        self.around.metrics.entries_changed.labels(action).inc(len(changed.entries))
         return changed
 
     def _create(
@@ -126,13 +140,13 @@ class ChangeEntries:
             if entry.id:
                 raise Refused(Kind.INVALID, f"entries[{number}]: id: expected none, found {entry.id!r}")
         warnings = self._check(entries)
-        now = self.clock.now()
+        now = self.around.clock.now()
         stored = [registration.created(entry, entry_id=ids[n], now=now) for n, entry in enumerate(entries)]
         _check_twins(tx, stored)
         tx.entries.insert(stored)
-        log = [change for entry in stored for change in entry_changes(None, entry)]
-        done = _Done(action="entry created", actor=actor, entries=stored, log=log, taken=Taken())
-        return self._record(tx, done, [*warnings, *self._orphans(tx, stored)])
+        steps = [(None, entry) for entry in stored]
+        done = _Done(action=Action.ENTRY_CREATED, actor=actor, steps=steps, taken=Taken())
+        return self._record(tx, done, [*warnings, *self._orphans(tx, stored), *_crowds(tx, stored)])
 
     def _update(
         self, tx: Transaction, entries: Sequence[RegistrationEntry], actor: str, *, let_expire: bool
@@ -148,9 +162,9 @@ class ChangeEntries:
         tx.entries.replace(stored)
         pairs = [] if let_expire else [(before[entry.id], entry) for entry in stored]
         taken = self._supersede(tx, pairs, actor)
-        log = [change for entry in stored for change in entry_changes(before[entry.id], entry)]
-        done = _Done(action="entry updated", actor=actor, entries=stored, log=log, taken=taken)
-        return self._record(tx, done, [*warnings, *self._orphans(tx, stored)])
+        steps = [(before[entry.id], entry) for entry in stored]
+        done = _Done(action=Action.ENTRY_UPDATED, actor=actor, steps=steps, taken=taken)
+        return self._record(tx, done, [*warnings, *self._orphans(tx, stored), *_crowds(tx, stored)])
 
     def _delete(self, tx: Transaction, ids: Sequence[EntryID], actor: str, *, let_expire: bool) -> Changed:
         before = _find(tx, ids)
@@ -161,28 +175,30 @@ class ChangeEntries:
             live = Live(entry_ids=ids)
             target = Target(kind=RevocationKind.DELETION, entry_ids=tuple(ids))
             asked = Revocation(
-                target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.clock.now()
+                target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.around.clock.now()
             )
             ended = tx.denials.falling(live, now=asked.at).count
             revocation = end_in(tx, asked, live)
             below = self._supersede(tx, [(entry, None) for entry in gone], actor)
             revocations = below.revocations if revocation is None else (revocation, *below.revocations)
             taken = replace(below, at_once=below.at_once + ended, revocations=revocations)
-        log = [change for entry in gone for change in entry_changes(entry, None)]
-        done = _Done(action="entry deleted", actor=actor, entries=gone, log=log, taken=taken)
+        steps = [(entry, None) for entry in gone]
+        done = _Done(action=Action.ENTRY_DELETED, actor=actor, steps=steps, taken=taken)
         return self._record(tx, done)
 
     def _supersede(self, tx: Transaction, pairs: Sequence[Pair], actor: str) -> Taken:
         return supersede_in(
-            tx, EntriesChanged(pairs=pairs, trust_domain=self.trust_domain, actor=actor, at=self.clock.now())
+            tx, EntriesChanged(pairs=pairs, trust_domain=self.trust_domain, actor=actor, at=self.around.clock.now())
         )
 
     def _check(self, entries: Sequence[RegistrationEntry]) -> list[str]:
-        now = self.clock.now()
+        now = self.around.clock.now()
         warnings: list[str] = []
         for number, entry in enumerate(entries):
             try:
-                found = registration.check_entry(entry, trust_domain=self.trust_domain, now=now)
+                found = registration.check_entry(
+                    entry, trust_domain=self.trust_domain, node_attestors=self.node_attestors, now=now
+                )
             except Refused as e:
                 raise Refused(e.kind, f"entries[{number}]: {e.detail}", hint=e.hint) from e
             warnings += [f"entries[{number}]: {warning}" for warning in found]
@@ -196,7 +212,8 @@ class ChangeEntries:
         return registration.unknown_parents(entries, known)
 
     def _record(self, tx: Transaction, done: _Done, warnings: Sequence[str] = ()) -> Changed:
-        now = self.clock.now()
+        now = self.around.clock.now()
+        entries = done.entries
         tx.audit.append(
             [
                 AuditEvent(
@@ -205,16 +222,29 @@ class ChangeEntries:
                     action=done.action,
                     subject=str(entry.spiffe_id),
                     entry_revision=entry.revision,
+                    before=before,
+                    after=after,
                     facts={"entry": entry.id, "parent": str(entry.parent_id), "owner": entry.owner},
                 )
-                for entry in done.entries
+                for entry, (before, after) in zip(entries, done.steps, strict=True)
             ]
         )
         shown = tuple(warnings[:_MAX_WARNINGS])
         if len(warnings) > _MAX_WARNINGS:
             shown = (*shown, f"{len(warnings) - _MAX_WARNINGS} more warnings")
-        change = tx.changes.append(done.log)
-        return Changed(entries=tuple(done.entries), warnings=shown, change=change, taken=done.taken)
+        change = tx.changes.append(one for step in done.steps for one in entry_changes(*step))
+        return Changed(entries=entries, warnings=shown, change=change, taken=done.taken)
+
+
+def _crowds(tx: Transaction, entries: Iterable[RegistrationEntry]) -> tuple[str, ...]:
+    """Warn of too many entries for the same programs. If a batch is for many programs, count only the entries in the batch."""
+    crowds: dict[registration.Alike, list[RegistrationEntry]] = {}
+    for entry in entries:
+        crowds.setdefault(registration.alike(entry), []).append(entry)
+    counted = {one: len(some) for one, some in crowds.items()}
+    if len(crowds) <= _MOST_CROWDS:
+        counted |= {one: tx.entries.alike(some[0], most=registration.MOST_ALIKE + 1) for one, some in crowds.items()}
+    return registration.too_many_alike(counted)
 
 
 def _check_size(found: int) -> None:

@@ -1,52 +1,53 @@
-"""Feed one attestor: what it must know now, then every change as it comes, for as long as its node SVID lives.
+"""Feed one attestor: first what it must know now, then every change as it comes, for as long as its node SVID is valid.
 
-What a change means to a node is decided in issuer/decisions/changes, in which messages it is told in issuer/decisions/feedsteps; the change
-log is the only truth, a wake-up carries no data.
+issuer/decisions/changes decides what a change means to a node, issuer/decisions/feedsteps in which messages the node hears of it. The
+change log is the only truth; a wake-up carries no data.
 """
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.names import NodeID
 from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
-from issuer.decisions.audit import NodeID
 from issuer.decisions.budget import Allowance
 from issuer.decisions.changes import can_resume, has_gap, may_regroup, meaning, upserts_and_gone
 from issuer.decisions.entitlement import group_ends, is_entitled, parents_of
 from issuer.decisions.feedsteps import FeedStep, cut, in_order
 from issuer.decisions.revocation import Blocks
-from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.keep_budgets import KeepBudgets
-from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.queries import active_node_in, blocks_in, bundle_in, crls_in, groups_in, tainted_in
-from svid.clock import Clock
+from issuer.keepers.budgets import Budgets
+from issuer.keepers.deferred_writes import DeferredWrites
+from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
+from issuer.surroundings import Surroundings
+from issuer.works.reads import active_node_in, blocks_in, bundle_in, crls_in, groups_in, tainted_in
 from svid.denials import Denial
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["FeedAttestors", "Send"]
 
-_PAGE = 1000  # change rows read at once; who is further behind gets a snapshot
-_FEEDS_PER_NODE = 4  # one, and those that the network has not given up yet
-_ACKNOWLEDGEMENTS = Allowance(burst=100, per_second=10)  # of one node: an attestor sends one at a time, the latest
+_PAGE = 1000  # change rows read at once; a node that is further behind gets a snapshot
+_FEEDS_PER_NODE = 4  # one, and those that the network has not yet given up
+_OPENINGS = Allowance(burst=20, per_second=0.5)  # for one node: each may cost us a snapshot
+_QUIET_LOOKS = 5  # every word_seconds: an attestor speaks every 15 s, or every 20 s if no answer reaches it
+_ACKNOWLEDGEMENTS = Allowance(burst=100, per_second=10)  # for one node: an attestor sends one at a time, the latest
 
 Send = Callable[[FeedStep], Awaitable[None]]
-"""Hand a message on; it returns when there is room for the next."""
+"""Hands a message on; it returns when there is room for the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a follower stands, the parents it had there, and when those change without a word in the log.
+    """A follower's cursor, the parents that it had there, and when those change without a row in the log.
 
     Args:
-        over: why it is told no more.
+        over: why its feed ends.
     """
 
     node_id: NodeID
@@ -57,61 +58,111 @@ class _Place:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Listening:
+    """How long a node that has spoken once has been silent. Its kernel acknowledges everything, even while the attestor is stuck.
+
+    This counts looks, not time: after this process was stopped, it first hears what the nodes said in the meantime.
+    """
+
+    looked_at: float
+    heard_at: float = 0.0
+    looks: int = 0
+
+    def look(self, standing: Standing, *, now: float, every: float) -> bool:
+        """Look, unless it is too soon; returns whether the node is stuck."""
+        if now - self.looked_at < every:
+            return False
+        self.looked_at = now
+        self.looks = self.looks + 1 if standing.has_spoken and standing.heard_at == self.heard_at else 0
+        self.heard_at = standing.heard_at
+        return self.looks >= _QUIET_LOOKS
+
+
 class FeedAttestors:
     """Serves the feeds.
 
-    Args:
-        connected: how many feeds each node has open now.
-        word_seconds: without news, a feed says after that time that it is alive, and looks whether the wall clock was set.
+    Attributes:
+        connected: the open feeds of each node, each as the timeout that ends it, oldest first.
+        word_seconds: after that time without news, a feed says that it is alive, and checks whether the wall clock was set.
     """
 
-    datastore: Datastore
-    deferred: DeferWrites
-    watch: WatchEnforcement
-    clock: Clock
-    trust_domain: TrustDomain
-    word_seconds: float = 5.0
-    connected: Counter[NodeID] = field(default_factory=Counter)
-    _told: tuple[tuple[int, ...], tuple[Denial, ...]] = ((), ())
-    _budgets: KeepBudgets = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._budgets = KeepBudgets(_ACKNOWLEDGEMENTS, self.clock)
+    def __init__(
+        self,
+        *,
+        datastore: Datastore,
+        deferred: DeferredWrites,
+        watch: EnforcementWatch,
+        around: Surroundings,
+        trust_domain: TrustDomain,
+        word_seconds: float = 5.0,
+    ) -> None:
+        self.datastore = datastore
+        self.deferred = deferred
+        self.watch = watch
+        self.clock = around.clock
+        self.trust_domain = trust_domain
+        self.word_seconds = word_seconds
+        self.connected: dict[NodeID, list[asyncio.Timeout]] = {}
+        self._told: tuple[tuple[int, ...], tuple[Denial, ...]] = ((), ())
+        self._budgets = Budgets(_ACKNOWLEDGEMENTS, self.clock)
+        self._openings = Budgets(_OPENINGS, self.clock)
 
     async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
-        """Feed a node until its SVID is over.
+        """Feed a node until its SVID expires, or until it has opened so many newer feeds that this one must end.
 
         Args:
-            not_after: the end of the SVID with which this call was admitted.
+            not_after: when the SVID that this call was admitted with expires.
 
         Raises:
-            Refused: UNAUTHENTICATED at that end; DENIED once the node is banned or gone; EXHAUSTED when it has too many feeds.
+            Refused: UNAUTHENTICATED at that moment; DENIED once the node is banned or gone; EXHAUSTED when it opens too many feeds;
+                UNAVAILABLE when it falls silent.
         """
-        if self.connected[node.id] >= _FEEDS_PER_NODE:
-            raise Refused(Kind.EXHAUSTED, f"feeds of this node: expected at most {_FEEDS_PER_NODE}, found one more")
-        self.connected[node.id] += 1
-        self.watch.begin(node.id)
+        if not self._openings.take(node.id):
+            raise Refused(
+                Kind.EXHAUSTED,
+                f"feeds of this node: expected at most {_OPENINGS.burst:g} at once and one every"
+                f" {1 / _OPENINGS.per_second:g} s after that, found more; try again later",
+            )
+        life = asyncio.timeout((not_after - self.clock.now()).total_seconds())
         try:
-            async with asyncio.timeout((not_after - self.clock.now()).total_seconds()) as life:
+            async with life:
+                self._begin_feed(node.id, life)
                 await self._follow(node.id, cursor, send, not_after)
         except TimeoutError as e:
             if not life.expired():
                 raise
+            if life not in self.connected.get(node.id, ()):
+                raise Refused(Kind.EXHAUSTED, "feed: ended by a newer one of this node") from e
             raise _over(not_after) from e
         finally:
-            self.connected[node.id] -= 1
-            if not self.connected[node.id]:
-                del self.connected[node.id]
-                self.watch.end(node.id)
+            self._end_feed(node.id, life)
 
-    def slowest(self) -> int | None:
-        """The last change that every connected attestor has; None: nobody is connected."""
-        return min((standing.acknowledged for standing in self.watch.standing.values()), default=None)
+    def _begin_feed(self, node_id: NodeID, life: asyncio.Timeout) -> None:
+        """Count the feed. If there are too many, end the oldest, which the network has most likely lost."""
+        feeds = self.connected.setdefault(node_id, [])
+        if len(feeds) >= _FEEDS_PER_NODE and not (oldest := feeds.pop(0)).expired():
+            oldest.reschedule(asyncio.get_running_loop().time())
+        feeds.append(life)
+        self.watch.begin(node_id)
+
+    def _end_feed(self, node_id: NodeID, life: asyncio.Timeout) -> None:
+        feeds = self.connected.get(node_id, [])
+        if life not in feeds:  # a newer feed ended it, or it never began
+            return
+        feeds.remove(life)
+        if not feeds:
+            del self.connected[node_id]
+            self.watch.end(node_id)
+
+    @property
+    def open(self) -> int:
+        """How many feeds are open."""
+        return sum(map(len, self.connected.values()))
 
     async def acknowledge(self, node: Node, cursor: Cursor, enforcement: Enforcement) -> None:
-        """Note how far an attestor and its enforcement points have come; the former is written soon, and only when it is news.
+        """Note how far an attestor and its enforcement points are. The attestor's place is written soon, and only when it is news.
 
-        A node that says so too often waits: each word wakes everybody who waits for a revocation.
+        A node that acknowledges too often has to wait: each acknowledgement wakes everybody who waits for a revocation.
         """
         while not self._budgets.take(node.id):
             await self.clock.sleep(1 / _ACKNOWLEDGEMENTS.per_second)
@@ -126,13 +177,14 @@ class FeedAttestors:
         self.watch.hear(node.id, cursor, enforcement)
 
     async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
-        # 1. At once: what came since the cursor, or everything; the bundle comes along.
+        # 1. Send at once what came since the cursor, or everything; and the bundle with it.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
-        # What it acknowledged in a former life it may have lost since: what counts is where it says that it stands.
+        # It may have lost what it acknowledged on an earlier connection: only the cursor that it gives now counts.
         self.watch.stands(node_id, 0 if cursor is None or steps[0].snapshot else cursor.number)
         told, said_at = place.cursor, self.clock.monotonic()
+        listening = _Listening(looked_at=said_at)
         while True:
-            # 2. One message after the other: while they go out, changes gather.
+            # 2. Send one message after the other. Changes gather while they go out.
             for step in steps:
                 told = step.cursor
                 self.watch.pushed(node_id, told)
@@ -140,15 +192,21 @@ class FeedAttestors:
                 said_at = self.clock.monotonic()
             if place.over is not None:
                 raise place.over
-            # 3. Wait for the log to grow or a group to end, then read what that means to this node.
+            # 3. Wait until the log grows or a group expires, then read what that means to this node.
             if await self._wait(place, not_after, said_at):
                 steps, place = await self.datastore.read(partial(self._advance, place=place))
-            # 4. Nothing to tell for a while: say that we are alive, which moves the node nowhere.
+            # 4. No news for a while: say that we are alive, which leaves the node's cursor where it is.
             else:
                 steps = [FeedStep(cursor=told)]
+            # 5. A stuck node no longer counts as connected: nobody should wait for it.
+            if listening.look(self.watch.standing[node_id], now=self.clock.monotonic(), every=self.word_seconds):
+                raise Refused(
+                    Kind.UNAVAILABLE,
+                    "feed: expected an acknowledgement every 15 s, but the attestor was silent for longer",
+                )
 
     async def _wait(self, place: _Place, not_after: datetime, said_at: float) -> bool:
-        """Whether there may be news; False: it is time to say a word without any."""
+        """Wait; returns whether there may be news. False: it is time to say that we are alive."""
         next_end = min(place.regroups_at or not_after, not_after)
         if (left := (next_end - self.clock.now()).total_seconds()) > 0:
             rest = said_at + self.word_seconds - self.clock.monotonic()
@@ -165,7 +223,7 @@ class FeedAttestors:
 
     def _begin(self, tx: Transaction, node_id: NodeID, cursor: Cursor | None) -> tuple[list[FeedStep], _Place]:
         place, has_lapsed = self._stand(tx, node_id, tx.changes.head())
-        # Which parents it had at the cursor is not known any more where a group may have come or gone since.
+        # If a group may have come or gone since, we no longer know which parents the node had at the cursor.
         if (
             cursor is None
             or has_lapsed
@@ -178,7 +236,7 @@ class FeedAttestors:
         return self._advance(tx, replace(place, cursor=cursor), returns=True)
 
     def _stand(self, tx: Transaction, node_id: NodeID, cursor: Cursor) -> tuple[_Place, bool]:
-        """Where a node stands now, and whether a group of its own has ended that is still on the books."""
+        """A node's place now, and whether one of its own groups has expired but is still stored."""
         node, now = active_node_in(tx, node_id), self.clock.now()
         groups = groups_in(tx, self.trust_domain)
         ends = group_ends(node, groups)
@@ -191,14 +249,16 @@ class FeedAttestors:
         return place, any(end <= now for end in ends)
 
     def _advance(self, tx: Transaction, place: _Place, *, returns: bool = False) -> tuple[list[FeedStep], _Place]:
-        """Tell what came since that place; whoever returns hears of bundle and checkpoint again, and always something."""
+        """Return the messages since that place. A node that returns gets bundle and checkpoint again, and always some message."""
         changes = tx.changes.after(place.cursor.number, limit=_PAGE)
         before, now = place, self.clock.now()
         has_lapsed = place.regroups_at is not None and place.regroups_at <= now
         if has_lapsed or may_regroup(changes, place.node_id):
             try:
                 place, _ = self._stand(tx, place.node_id, place.cursor)
-            except Refused as refused:  # sent away: that it has no entries any more, and what ended by that, is the last that it hears
+            except (
+                Refused
+            ) as refused:  # sent away: the last it hears is that it has no entries any more, and what ended with them
                 place = replace(place, parents=frozenset(), cursor=tx.changes.head(), over=refused)
                 return self._snapshot(tx, place), place
         what = meaning(changes, had=before.parents, has=place.parents)
@@ -208,7 +268,9 @@ class FeedAttestors:
         if changes:
             place = replace(place, cursor=replace(place.cursor, number=changes[-1].number))
         found = tx.entries.get(what.entry_ids)
-        blocks = blocks_in(tx) if what.entry_ids else Blocks()  # most news is not of entries, and every feed reads it
+        blocks = (
+            blocks_in(tx) if what.entry_ids else Blocks()
+        )  # most news is not about entries, and every feed reads it
         entries, gone = upserts_and_gone(what.entry_ids, found, parents=place.parents, blocks=blocks, now=now)
         updates = tuple(
             in_order(
@@ -221,12 +283,12 @@ class FeedAttestors:
                 checkpoint=tx.checkpoints.latest() if what.checkpoint or returns else None,
             )
         )
-        # Whoever waits for a revocation waits for each attestor's word, also where nothing follows from it.
+        # A wait for a revocation waits for every attestor to acknowledge it, even if it changes nothing for that attestor.
         is_told = bool(updates or what.denials_of)
         return cut(updates, before=before.cursor, after=place.cursor) if is_told else [], place
 
     def _denials_of(self, tx: Transaction, revocations: tuple[int, ...]) -> tuple[Denial, ...]:
-        """Read once what every feed has to tell at the same time; what follows from a revocation never changes."""
+        """Read once what all feeds have to send at the same time; the denials of a revocation never change."""
         told_of, denials = self._told
         if told_of != revocations:
             denials = tuple(tx.denials.of(revocations))

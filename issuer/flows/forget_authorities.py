@@ -1,17 +1,20 @@
-"""Retire the authorities whose key is lost for good, so that the issuer can begin anew: it makes others when it starts.
+"""Retire the authorities whose keys are lost for good, so that the issuer can begin anew: it makes new ones when it starts.
 
-No node knows those: each has to be invited again. That nothing of it happens unasked: rotate_authority.
+No node knows the new ones, so every node has to be invited again. rotate_authority makes sure that this never happens unasked.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
-from issuer.flows.rotate_authority import retire_in
+from issuer.decisions.authority import Authority
 from issuer.issuance import has_key
 from issuer.keymanager.port import KeyManager
+from issuer.refusing import refusals_on_record
+from issuer.works.authorities import retire_in
 from svid.clock import Clock
 from svid.keys import KeyID
 
@@ -27,27 +30,35 @@ class ForgetAuthorities:
     clock: Clock
 
     async def __call__(self, *, actor: str) -> Sequence[KeyID]:
-        """Do it, in one transaction; which they were.
+        """Retire them in one transaction; returns which they were.
 
         Raises:
-            Refused: CONFLICT when every key is there.
+            Refused: CONFLICT when every key is there; it is recorded first.
         """
+        async with refusals_on_record(self.datastore, self.clock, Action.AUTHORITY_RETIRED, actor=actor):
+            lost = await self._lost()
+            await self.datastore.write(lambda tx: self._retire(tx, lost, actor))
+        return [row.key_id for row in lost]
+
+    async def _lost(self) -> Sequence[Authority]:
         rows = [row for row in await self.datastore.read(lambda tx: tx.authorities.list()) if row.is_published]
         lost = [row for row in rows if not await has_key(self.keys, row)]
         if not lost:
             raise Refused(
                 Kind.CONFLICT,
-                "authorities: expected one whose key is gone, found none",
-                hint="one whose key is there is taken out by: cognomen authority revoke",
+                "authorities: every key is there, so there is none to forget",
+                hint="to remove an authority whose key is there: cognomen authority revoke",
             )
+        return lost
 
-        def work(tx: Transaction) -> None:
-            now = self.clock.now()
-            for row in lost:
-                retire_in(tx, row, now=now)
-                facts = {"why": "its key is gone"}
-                event = AuditEvent(at=now, actor=actor, action="authority retired", subject=row.key_id, facts=facts)
-                tx.audit.append([event])
-
-        await self.datastore.write(work)
-        return [row.key_id for row in lost]
+    def _retire(self, tx: Transaction, lost: Sequence[Authority], actor: str) -> None:
+        now, facts = self.clock.now(), {"why": "its key is gone"}
+        for row in lost:
+            retire_in(tx, row, now=now)
+        retired = (row.key_id for row in lost)
+        tx.audit.append(
+            [
+                AuditEvent(at=now, actor=actor, action=Action.AUTHORITY_RETIRED, subject=key_id, facts=facts)
+                for key_id in retired
+            ]
+        )

@@ -1,6 +1,6 @@
 """Mint a node's X509-SVIDs and JWT-SVIDs, in batches: decide and record in one transaction, sign only then.
 
-What an item must satisfy, and the draft that it becomes, is decided in issuer/decisions/minting.
+issuer/decisions/minting decides what an item must satisfy, and which draft it becomes.
 """
 
 import secrets
@@ -12,26 +12,28 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import profile
+from issuer.decisions.actions import Action
 from issuer.decisions.admission import Node
-from issuer.decisions.audit import Credential
 from issuer.decisions.authority import AuthorityKind, active
 from issuer.decisions.entitlement import parent_ends, parents_of
+from issuer.decisions.ledger import Credential
 from issuer.decisions.minting import Granting, Wish, check_batch, judge, jwt_wish, shared_keys, x509_wish
 from issuer.decisions.profile import JWTDraft, X509Draft
-from issuer.flows.audit_refusals import AuditRefusals
-from issuer.flows.keep_budgets import MintBudgets
 from issuer.issuance import Issuance
-from issuer.metrics import Metrics
-from issuer.queries import active_node_in, blocks_in, groups_in
+from issuer.keepers.budgets import MintBudgets
+from issuer.keepers.refusal_record import RefusalRecord
 from issuer.recording import Recorded, record
-from svid.clock import Clock
-from svid.entry import EntryID
+from issuer.surroundings import Surroundings
+from issuer.works.reads import active_node_in, blocks_in, groups_in, own_keys_in
 from svid.spiffeid import TrustDomain
 
 __all__ = ["IssueSVIDs", "Issued", "JWTRequest", "X509Request"]
+
+_MINTED = {AuthorityKind.X509: Action.X509_MINTED, AuthorityKind.JWT: Action.JWT_MINTED}
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,7 @@ SignedT = TypeVar("SignedT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X509Request:
-    """An X509-SVID wanted: for this entry and this SubjectPublicKeyInfo."""
+    """A request for an X509-SVID, for this entry and this SubjectPublicKeyInfo."""
 
     entry_id: EntryID
     public_key: bytes
@@ -49,7 +51,7 @@ class X509Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWTRequest:
-    """A JWT-SVID wanted: for this entry and these audiences."""
+    """A request for a JWT-SVID, for this entry and these audiences."""
 
     entry_id: EntryID
     audiences: tuple[str, ...]
@@ -57,7 +59,7 @@ class JWTRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued(Generic[SignedT]):
-    """An SVID, and its row in the ledger; half-lives count from the row's issued_at."""
+    """An SVID and its row in the ledger; its half-life counts from the row's issued_at."""
 
     signed: SignedT = field(repr=False)
     credential: Credential
@@ -68,25 +70,24 @@ class IssueSVIDs:
     """Mints batches.
 
     Args:
-        x509_ttl, jwt_ttl: of entries that name none.
+        x509_ttl, jwt_ttl: the defaults for entries that name no TTL.
     """
 
     datastore: Datastore
     issuance: Issuance
     budgets: MintBudgets
-    refusals: AuditRefusals
-    clock: Clock
+    refusals: RefusalRecord
+    around: Surroundings
     trust_domain: TrustDomain
     x509_ttl: timedelta
     jwt_ttl: timedelta
-    metrics: Metrics
 
-    async def x509(self, node: Node, requests: Sequence[X509Request]) -> Sequence[Issued[bytes] | Refused]:
-        """Mint a batch of certificates in DER, answers in order.
+    async def x509(self, node: Node, requests: Sequence[X509Request]) -> Sequence[Issued[tuple[bytes, ...]] | Refused]:
+        """Mint a batch of certificates with their chains in DER, leaf first; the answers are in order.
 
         Raises:
-            Refused: the whole batch: INVALID for its size; UNAVAILABLE when it cannot be recorded or signed; DENIED when the node may
-                nothing any more.
+            Refused: the whole batch: INVALID for its size; UNAVAILABLE when it cannot be recorded or signed; DENIED when the node is
+                banned or gone.
         """
         # 1. Bound the batch, parse its keys.
         check_batch(len(requests))
@@ -99,7 +100,7 @@ class IssueSVIDs:
         return _answers(outcomes, await self.issuance.release_x509(_granted(outcomes)))
 
     async def jwt(self, node: Node, requests: Sequence[JWTRequest]) -> Sequence[Issued[str] | Refused]:
-        """Mint a batch of tokens, answers in order; raises as `x509`."""
+        """Mint a batch of tokens, with the answers in order; raises what `x509` raises."""
         # 1. Bound the batch and its audiences.
         check_batch(len(requests))
         wishes = [
@@ -111,30 +112,30 @@ class IssueSVIDs:
         return _answers(outcomes, await self.issuance.release_jwt(_granted(outcomes)))
 
     def _serials(self, count: int) -> Sequence[int]:
-        return profile.serials(secrets.token_bytes(profile.SERIAL_BYTES * count), at=self.clock.now())
+        return profile.serials(secrets.token_bytes(profile.SERIAL_BYTES * count), at=self.around.clock.now())
 
     async def _record(
         self, node: Node, asked: Sequence[Wish[DraftT] | Refused], kind: AuthorityKind
     ) -> Sequence[Recorded[DraftT] | Refused]:
-        """Refuse each item, or put it on record."""
-        # 1. What the budgets of node and entries do not hold, is refused before anything is written.
+        """Refuse or record each item."""
+        # 1. Refuse what exceeds the budgets of the node and its entries before anything is written.
         wishes = self.budgets.within(node.id, kind, asked)
         refusals = [wish for wish in wishes if isinstance(wish, Refused)]
         outcomes: Sequence[Recorded[DraftT] | Refused] = refusals
-        # 2. In one transaction: what this node may have now; what is granted stands in the ledger and in the audit.
+        # 2. In one transaction: decide what this node may have now; write what is granted to the ledger and the audit record.
         if len(refusals) < len(wishes):
             outcomes = await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind), expendable=True)
             granted = len(_granted(outcomes))
             refused = len(outcomes) - granted
             log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=granted, refused=refused)
-        # 3. What is refused goes on record, too, but not a row each.
+        # 3. Record the refusals as well, but not with a row each.
         await self._refuse(node, asked, outcomes, kind)
         return outcomes
 
     def _decide(
         self, tx: Transaction, caller: Node, wishes: Sequence[Wish[DraftT] | Refused], kind: AuthorityKind
     ) -> Sequence[Recorded[DraftT] | Refused]:
-        now, node, blocks = self.clock.now(), active_node_in(tx, caller.id), blocks_in(tx)
+        now, node, blocks = self.around.clock.now(), active_node_in(tx, caller.id), blocks_in(tx)
         groups = groups_in(tx, self.trust_domain)
         authority = active(tx.authorities.list(), kind, now=now)
         parsed = [wish for wish in wishes if not isinstance(wish, Refused)]
@@ -150,6 +151,7 @@ class IssueSVIDs:
             now=now,
             holders=tx.ledger.holders({key_hash for _, key_hash in keys}) if keys else {},
             shared=shared_keys(keys),
+            own_keys=own_keys_in(tx) if keys else frozenset(),
         )
         outcomes = [wish if isinstance(wish, Refused) else judge(wish, granting) for wish in wishes]
         intents = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
@@ -164,7 +166,7 @@ class IssueSVIDs:
         outcomes: Sequence[Recorded[DraftT] | Refused],
         kind: AuthorityKind,
     ) -> None:
-        """Count what was refused and put it on record, with the first entry of those refused alike."""
+        """Count the refusals and record them; those that are alike share a row, which names the first entry."""
         alike: Counter[tuple[Kind, str]] = Counter()
         entries: dict[tuple[Kind, str], str] = {}
         for wish, refused in zip(asked, outcomes, strict=True):
@@ -172,12 +174,12 @@ class IssueSVIDs:
                 alike[refused.kind, refused.detail] += 1
                 entries.setdefault((refused.kind, refused.detail), "" if isinstance(wish, Refused) else wish.entry_id)
         for (reason, _), count in alike.items():
-            self.metrics.mint_refusals.labels(kind, reason).inc(count)
+            self.around.metrics.mint_refusals.labels(kind, reason).inc(count)
         told = [
             Refused(reason, detail, items=count, entry=entries[reason, detail])
             for (reason, detail), count in alike.most_common()
         ]
-        await self.refusals.record_items(told, actor=str(node.spiffe_id), action=f"{kind} minted")
+        await self.refusals.record_items(told, actor=str(node.spiffe_id), action=_MINTED[kind])
 
 
 def _granted(outcomes: Sequence[Recorded[DraftT] | Refused]) -> Sequence[Recorded[DraftT]]:

@@ -1,40 +1,25 @@
-"""Send nodes away: evict one, ban one for good, purge those that never came back. An open feed ends at once, by the change.
+"""Send nodes away: evict one, ban one until the ban is lifted, purge those that never came back. The change ends an open feed at once.
 
-What was signed for them and their workloads ends, too (issuer/flows/revoke).
+What was signed for them and their workloads also ends (issuer/works/denials).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.actions import Action
 from issuer.decisions.admission import Node, NodeState
-from issuer.decisions.audit import AuditEvent, NodeID
-from issuer.decisions.changes import Change, ChangeKind
-from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
-from issuer.flows.revoke import all_of_node, end_in
-from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.queries import all_nodes_in
-from svid.clock import Clock
+from issuer.decisions.revocation import Revocation
+from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.refusing import refusals_on_record
+from issuer.surroundings import Surroundings
+from issuer.works.nodes import Order, ban_in, send_away_in
+from issuer.works.reads import all_nodes_in, named_node_in
 
-__all__ = ["ManageNodes", "Order", "ban_in"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """That a node is sent away, as it goes on record.
-
-    Args:
-        why: empty: an operator knows.
-    """
-
-    action: str
-    actor: str
-    at: datetime
-    reason: Reason = Reason.CESSATION_OF_OPERATION
-    why: str = ""
+__all__ = ["ManageNodes"]
 
 
 _Result = TypeVar("_Result")
@@ -45,101 +30,112 @@ class ManageNodes:
     """Sends nodes away on behalf of an operator."""
 
     datastore: Datastore
-    clock: Clock
-    watch: WatchEnforcement
+    around: Surroundings
+    watch: EnforcementWatch
 
-    async def evict(self, node_id: NodeID, *, actor: str) -> Node:
-        """Forget a node: it may come again with a new invite, as another node.
+    async def evict(self, name: str, *, actor: str) -> Node:
+        """Forget a node, named by its id or SPIFFE ID. It may join again with a new invite, as a new node.
 
         Returns:
-            The row as it stood.
+            The row as it was.
 
         Raises:
-            Refused: NOT_FOUND
+            Refused: NOT_FOUND, INVALID; CONFLICT for a banned node, whose row is what keeps it out; it is recorded first.
         """
 
         def work(tx: Transaction, node: Node) -> tuple[Node, Sequence[Revocation]]:
+            if node.state is NodeState.BANNED:
+                raise Refused(
+                    Kind.CONFLICT,
+                    "node: banned",
+                    hint=f"it stays listed while it is banned; to forget the node and the ban: cognomen node unban {node.id}",
+                )
             tx.nodes.delete(node.id)
-            return node, _send_away(tx, node, Order(action="node evicted", actor=actor, at=self.clock.now()))
+            return node, send_away_in(
+                tx, node, Order(action=Action.NODE_EVICTED, actor=actor, at=self.around.clock.now())
+            )
 
-        return await self._change(node_id, work)
+        return await self._change(name, work, Action.NODE_EVICTED, actor)
 
-    async def ban(self, node_id: NodeID, *, actor: str) -> Node:
-        """Let a node call no more, nor return, nor join by any invite for it.
+    async def ban(self, name: str, *, actor: str) -> Node:
+        """Ban a node, named by its id or SPIFFE ID: it can no longer call, return, or join with any invite for it.
+
+        If its machine joins by token, a new invite lets it in as a new node; a machine that proves an identity of its own is kept out.
 
         Raises:
-            Refused: NOT_FOUND
+            Refused: NOT_FOUND, INVALID; it is recorded first.
         """
-        order = Order(action="node banned", actor=actor, at=self.clock.now())
-        return await self._change(node_id, lambda tx, node: ban_in(tx, node, order))
+        order = Order(action=Action.NODE_BANNED, actor=actor, at=self.around.clock.now())
+        return await self._change(name, lambda tx, node: ban_in(tx, node, order), Action.NODE_BANNED, actor)
 
-    async def purge(self, expired_for: timedelta, *, dry_run: bool, actor: str) -> Sequence[Node]:
-        """Forget the nodes whose SVID ended that long ago; those that are banned stay, for they stay banned.
+    async def unban(self, name: str, *, actor: str) -> Node:
+        """Forget a banned node and its ban: its machine may join as a new node. What was revoked stays revoked.
 
         Returns:
-            The rows as they stood.
+            The row as it was.
 
         Raises:
-            Refused: INVALID
+            Refused: NOT_FOUND, INVALID; CONFLICT for a node that is not banned; it is recorded first.
         """
-        if expired_for < timedelta():
-            raise Refused(Kind.INVALID, "expired_for: expected a duration from 0s, found one below")
-        over = self.clock.now() - expired_for
+
+        def work(tx: Transaction, node: Node) -> tuple[Node, Sequence[Revocation]]:
+            if node.state is not NodeState.BANNED:
+                raise Refused(Kind.CONFLICT, "node: not banned", hint=f"to forget it: cognomen node evict {node.id}")
+            tx.nodes.delete(node.id)
+            return node, send_away_in(
+                tx, node, Order(action=Action.NODE_UNBANNED, actor=actor, at=self.around.clock.now())
+            )
+
+        return await self._change(name, work, Action.NODE_UNBANNED, actor)
+
+    async def purge(self, expired_for: timedelta, *, dry_run: bool, actor: str) -> Sequence[Node]:
+        """Forget the nodes whose SVID expired that long ago. Banned nodes are kept, so that they stay banned.
+
+        Returns:
+            The rows as they were.
+
+        Raises:
+            Refused: INVALID; it is recorded first, unless this was a dry run.
+        """
 
         def look(tx: Transaction) -> Sequence[Node]:
+            if expired_for < timedelta():
+                raise Refused(Kind.INVALID, "expired_for: expected a duration of at least 0s, found a negative one")
+            over = self.around.clock.now() - expired_for
             return [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
 
         def work(tx: Transaction) -> tuple[Sequence[Node], Sequence[Revocation]]:
             found, ended = look(tx), list[Revocation]()
             for node in found:
                 tx.nodes.delete(node.id)
-                ended += _send_away(tx, node, Order(action="node purged", actor=actor, at=self.clock.now()))
+                ended += send_away_in(
+                    tx, node, Order(action=Action.NODE_PURGED, actor=actor, at=self.around.clock.now())
+                )
             return found, ended
 
-        return await (self.datastore.read(look) if dry_run else self._write(work))
+        if dry_run:
+            return await self.datastore.read(look)
+        return await self._write(work, Action.NODE_PURGED, actor=actor)
 
     async def _change(
-        self, node_id: NodeID, change: Callable[[Transaction, Node], tuple[Node, Sequence[Revocation]]]
+        self,
+        name: str,
+        change: Callable[[Transaction, Node], tuple[Node, Sequence[Revocation]]],
+        action: Action,
+        actor: str,
     ) -> Node:
-        def work(tx: Transaction) -> tuple[Node, Sequence[Revocation]]:
-            node = tx.nodes.get(node_id)
-            if node is None:
-                raise Refused(
-                    Kind.NOT_FOUND, f"node: no node is {node_id}", hint="nodes are listed by: cognomen node list"
-                )
-            return change(tx, node)
+        return await self._write(lambda tx: change(tx, named_node_in(tx, name)), action, actor=actor, subject=name)
 
-        return await self._write(work)
-
-    async def _write(self, work: Callable[[Transaction], tuple[_Result, Sequence[Revocation]]]) -> _Result:
-        result, ended = await self.datastore.write(work)
+    async def _write(
+        self,
+        work: Callable[[Transaction], tuple[_Result, Sequence[Revocation]]],
+        action: Action,
+        *,
+        actor: str,
+        subject: str = "",
+    ) -> _Result:
+        async with refusals_on_record(self.datastore, self.around.clock, action, actor=actor, subject=subject):
+            result, ended = await self.datastore.write(work)
         for revocation in ended:
             self.watch.committed(revocation)
         return result
-
-
-def ban_in(tx: Transaction, node: Node, order: Order) -> tuple[Node, Sequence[Revocation]]:
-    """Ban a node; the row as it stands from then on, and what ended with it."""
-    banned = replace(node, state=NodeState.BANNED)
-    tx.nodes.put(banned)
-    return banned, _send_away(tx, node, order)
-
-
-def _send_away(tx: Transaction, node: Node, order: Order) -> Sequence[Revocation]:
-    tx.tokens.void(node.id)
-    tx.changes.append([Change(kind=ChangeKind.NODE, subject=node.id)])
-    facts = {"why": order.why} if order.why else {}
-    event = AuditEvent(
-        at=order.at,
-        actor=order.actor,
-        action=order.action,
-        subject=str(node.spiffe_id),
-        credential=node.current_serial,
-        facts=facts,
-    )
-    tx.audit.append([event])
-    target = Target(kind=RevocationKind.NODE, node_ids=(node.id,))
-    comment = f"{order.action}: {order.why}" if order.why else order.action
-    asked = Revocation(target=target, reason=order.reason, comment=comment, actor=order.actor, at=order.at)
-    revocation = end_in(tx, asked, all_of_node(node.id))
-    return [] if revocation is None else [revocation]

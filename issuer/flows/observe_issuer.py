@@ -1,24 +1,22 @@
-"""Look at how the issuer is: one look for whoever shows it to operators and for whoever measures."""
+"""Observe the state of the issuer, once, both for the operators' status and for the metrics."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cognomen.daemon.troubles import Trouble, Troubles
+from cognomen.daemon.troubles import Trouble
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore
-from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
+from issuer.decisions.identity import IssuerIdentity
 from issuer.decisions.restoration import forgotten
-from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.feed_attestors import FeedAttestors
-from issuer.flows.guard_clock import GuardClock
-from issuer.flows.renew_issuer_svid import IssuerIdentity
-from issuer.flows.rotate_authority import RotateAuthority
-from issuer.flows.watch_enforcement import Standing
-from issuer.metrics import Metrics
-from svid.clock import Clock
+from issuer.keepers.authority_outlook import AuthorityOutlook
+from issuer.keepers.clock_guard import ClockGuard
+from issuer.keepers.deferred_writes import DeferredWrites
+from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
+from issuer.surroundings import Surroundings
 from svid.spiffeid import TrustDomain
 
 __all__ = ["Lag", "ObserveIssuer", "Observed"]
@@ -30,14 +28,14 @@ _RESTORED = "restored backup"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """How far a connected node is.
+    """How far behind a connected node is.
 
     Args:
-        behind: how many changes were sent that its attestor has not acknowledged.
+        behind: how many of the changes sent to it its attestor has not acknowledged.
         acknowledged: the last change that it has.
-        heard_ago: since its last acknowledgement.
+        heard_ago: the time since its last acknowledgement.
         points: the enforcement points of its processes.
-        points_enforcing: those of them that have everything that was acknowledged.
+        points_enforcing: how many of them have everything that was acknowledged.
     """
 
     node_id: NodeID
@@ -49,24 +47,25 @@ class Lag:
 
     @property
     def is_behind(self) -> bool:
-        """Whether its attestor or one of its points is."""
+        """Whether its attestor or one of its enforcement points is behind."""
         return bool(self.behind) or self.points_enforcing < self.points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """How it is.
+    """The state of the issuer.
 
     Args:
         head: the last change.
-        feeds: open ones.
-        behind: the connected nodes whose attestor or enforcement points have not taken all that was sent, the furthest behind first.
-        oldest_truth: how long ago the connected attestor that was silent for longest was heard; None: nobody is connected.
+        feeds: how many feeds are open.
+        behind: the connected nodes whose attestor or enforcement points lack something that was sent, the furthest behind first.
+        oldest_truth: how long ago we last heard the connected attestor that has been silent for longest; None: nobody is connected.
         authorities: those that are not retired, oldest first, and what the next and the old ones wait for.
-        has_room: whether anything can be issued: the disk is not full.
-        doubt: why the clock is not trusted; empty: it is.
-        svid_not_after: of the SVID that the doors present.
-        invalid: what is needed to sign and to be reached, and is not valid by the clock as it is now.
+        has_room: whether anything can be issued, because the disk is not full.
+        damage: what the last check of the whole store found damaged; empty: nothing.
+        doubt: why the clock is not trusted; empty: it is trusted.
+        svid_not_after: when the SVID that the doors present expires.
+        invalid: what we need in order to sign and to be reached, and is not valid at the current time.
     """
 
     trust_domain: TrustDomain
@@ -82,64 +81,71 @@ class Observed:
     doubt: str
     svid_not_after: datetime
     has_room: bool
+    damage: str
     invalid: Sequence[str]
     troubles: Sequence[Trouble]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObserveIssuer:
-    """Looks, and sets the gauges.
+    """Observes the issuer, and sets the gauges.
 
     Args:
-        svid: tells the SVID that the doors present.
+        feeds: returns how many feeds are open.
+        svid: returns the SVID that the doors present.
+        damage: returns what is damaged in the store.
     """
 
     trust_domain: TrustDomain
     started_at: datetime
-    clock: Clock
+    around: Surroundings
     datastore: Datastore
-    feed: FeedAttestors
-    rotate: RotateAuthority
-    guard: GuardClock
-    deferred: DeferWrites
+    watch: EnforcementWatch
+    outlook: AuthorityOutlook
+    guard: ClockGuard
+    deferred: DeferredWrites
+    feeds: Callable[[], int]
     svid: Callable[[], IssuerIdentity]
-    troubles: Troubles
-    metrics: Metrics
+    damage: Callable[[], str]
 
     async def __call__(self) -> Observed:
-        """Look now.
+        """Observe the issuer now.
 
         Raises:
-            Refused: UNAVAILABLE, as the store.
+            Refused: UNAVAILABLE, from the store.
         """
-        # 1. What the store knows.
+        # 1. Read what the store knows.
         head, nodes, denials, restored = await self.datastore.read(
             lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count(), tx.changes.restored())
         )
-        rows = await self.rotate.rows()
+        rows = await self.outlook.rows()
         if lost := forgotten(restored, [row for row, _ in rows]):
-            self.troubles.note(_RESTORED, f"{lost.reason}; the log of the start says what to do")
-        else:
-            self.troubles.over(_RESTORED)
-        lacking = await self.datastore.lacking_room()
-        if lacking:
-            self.troubles.note(
-                _ROOM,
-                f"{lacking}: nothing is issued until there is space, or disk_reserve_mib is lower; entries and nodes can be removed",
+            remedy = "; ".join(lost.remedy)
+            self.around.troubles.note(
+                _RESTORED, lost.reason, hint=f"repeat them, or, once every node is connected, in this order: {remedy}"
             )
         else:
-            self.troubles.over(_ROOM)
-        # 2. What only this process knows.
-        lags = [self._lag(node_id, standing) for node_id, standing in self.feed.watch.standing.items()]
-        svid, now = self.svid(), self.clock.now()
+            self.around.troubles.over(_RESTORED)
+        lacking = await self.datastore.lacking_room()
+        if lacking:
+            self.around.troubles.note(
+                _ROOM,
+                f"{lacking}: nothing is issued until there is space, or disk_reserve_mib is lower; entries and nodes can be removed,"
+                " and credentials revoked",
+            )
+        else:
+            self.around.troubles.over(_ROOM)
+        # 2. Add what only this process knows.
+        lags = [self._lag(node_id, standing) for node_id, standing in self.watch.standing.items()]
+        svid, now = self.svid(), self.around.clock.now()
         invalid = [*_invalid(rows, svid, now)]
         observed = Observed(
             trust_domain=self.trust_domain,
             started_at=self.started_at,
             head=head,
             nodes=nodes,
-            nodes_connected=len(self.feed.connected),
-            feeds=self.feed.connected.total(),
+            nodes_connected=len(self.watch.standing),
+            feeds=self.feeds(),
             denials=denials,
             behind=sorted((lag for lag in lags if lag.is_behind), key=lambda lag: (-lag.behind, lag.node_id)),
             oldest_truth=max((lag.heard_ago for lag in lags), default=None),
@@ -147,13 +153,14 @@ class ObserveIssuer:
             doubt=self.guard.doubt,
             svid_not_after=svid.not_after,
             has_room=not lacking,
+            damage=self.damage(),
             invalid=invalid,
             troubles=[
-                *self.troubles.all(),
+                *self.around.troubles.all(),
                 *(Trouble(what=_NOT_VALID, reason=reason, since=now, last=now) for reason in invalid),
             ],
         )
-        # 3. The same as numbers.
+        # 3. Set the gauges.
         self._measure(observed)
         return observed
 
@@ -162,13 +169,13 @@ class ObserveIssuer:
             node_id=node_id,
             behind=standing.behind,
             acknowledged=standing.acknowledged,
-            heard_ago=timedelta(seconds=self.clock.monotonic() - standing.heard_at),
+            heard_ago=timedelta(seconds=self.around.clock.monotonic() - standing.heard_at),
             points=standing.enforcement.points,
             points_enforcing=standing.enforcement.reached,
         )
 
     def _measure(self, seen: Observed) -> None:
-        metrics = self.metrics
+        metrics = self.around.metrics
         metrics.started_at.set(seen.started_at.timestamp())
         metrics.change_number.set(seen.head.number)
         metrics.nodes.set(seen.nodes)
@@ -181,12 +188,13 @@ class ObserveIssuer:
         metrics.svid_not_after.set(seen.svid_not_after.timestamp())
         metrics.clock_trusted.set(not seen.doubt)
         metrics.store_has_room.set(seen.has_room)
+        metrics.store_is_sound.set(not seen.damage)
         metrics.deferred_writes.set(self.deferred.waiting)
         metrics.troubles.set(len(seen.troubles))
         ends = defaultdict(list)
         for row, _ in seen.authorities:
             ends[row.kind, row.state].append(row.not_after)
-        metrics.authority_not_after.clear()  # a state that nobody is in any more has no end
+        metrics.authority_not_after.clear()  # a state without an authority must not keep its old end
         for (kind, state), found in ends.items():
             metrics.authority_not_after.labels(kind, state).set(min(found).timestamp())
 

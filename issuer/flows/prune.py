@@ -1,22 +1,21 @@
-"""Forget what nobody needs any more: change log rows that no follower goes on from, join tokens that are over, denials that are of no use.
+"""Forget what nobody needs any more: change log rows that no follower resumes from, expired join tokens, denials that are of no use.
 
-The same round records what is owed to the audit (issuer/flows/audit_refusals).
+The same round writes the rows that are owed to the audit record (issuer/keepers/refusal_record).
 
-Whoever stands before the first row that is kept gets a snapshot (decisions/changes.has_gap). Ledger and audit are never pruned.
+A follower whose cursor is before the first row that is kept gets a snapshot (decisions/changes.has_gap). Ledger and audit record are
+never pruned.
 """
 
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore, Transaction
-from issuer.flows.audit_refusals import AuditRefusals
-from issuer.flows.guard_clock import GuardClock
-from svid.clock import Clock
+from issuer.keepers.clock_guard import ClockGuard
+from issuer.keepers.refusal_record import RefusalRecord
+from issuer.surroundings import Surroundings
 from svid.denials import KEPT_FOR
 
 __all__ = ["Prune"]
@@ -24,27 +23,28 @@ __all__ = ["Prune"]
 log = structlog.get_logger(__name__)
 
 _KEPT_CHANGES = 10_000
-_TOKENS_KEPT = timedelta(days=1)  # so that a late joiner is told that its invite is over, not that it is unknown
-_SECONDS = 60.0
-_PRUNING = "pruning"
+_TOKENS_KEPT = timedelta(days=1)  # so that a late joiner learns that its invite has expired, not that it is unknown
+_EVERY = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:
-    """Prunes, once in a while."""
+    """Prunes regularly."""
 
-    datastore: Datastore
-    clock: Clock
-    guard: GuardClock
-    troubles: Troubles
-    refusals: AuditRefusals
-    pulse: Pulse = field(default_factory=Pulse)
+    def __init__(
+        self, *, datastore: Datastore, around: Surroundings, guard: ClockGuard, refusals: RefusalRecord
+    ) -> None:
+        self.datastore = datastore
+        self.clock = around.clock
+        self.guard = guard
+        self.troubles = around.troubles
+        self.refusals = refusals
+        self.pulse = Pulse()
 
     async def __call__(self) -> None:
-        """Prune now; what goes by time only if the clock is trusted.
+        """Prune now; prune by time only if the clock is trusted.
 
         Raises:
-            Refused: UNAVAILABLE, as the store.
+            Refused: UNAVAILABLE, from the store.
         """
         trusted = await self.guard.is_trusted()
         now = self.clock.now()
@@ -59,15 +59,17 @@ class Prune:
 
     async def run(self) -> None:
         """Prune every minute, until cancelled."""
+        attempts = Attempts(
+            log,
+            self.clock,
+            pulse=self.pulse,
+            troubles=self.troubles,
+            trouble="pruning",
+            over="pruned again",
+            failure=Failure(event="not pruned", again=_EVERY),
+        )
         while True:
-            self.pulse.rest()
-            await self.clock.sleep(_SECONDS)
-            self.pulse.work()
-            await self.refusals.write_owed()
-            try:
+            await attempts.rest(after=_EVERY)
+            with attempts.trying():
+                await self.refusals.write_owed()
                 await self()
-            except Refused as refused:
-                log.warning("not pruned", reason=refused.detail, hint=refused.hint)
-                self.troubles.note(_PRUNING, refused.detail)
-            else:
-                self.troubles.over(_PRUNING)

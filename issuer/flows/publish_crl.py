@@ -1,29 +1,29 @@
-"""Keep a certificate revocation list for each X.509 authority of the bundle, for verifiers that are told of denials in no other way.
+"""Keep a certificate revocation list for each X.509 authority of the bundle, for verifiers that cannot learn of denials otherwise.
 
-It follows the change log and signs where a list does not hold what the denials say, so that whoever revokes does not wait for it, and a
-crash between the two is healed by the next look. When a list is due, and what it says: issuer/decisions/crl; why it is so: ADR-0015.
+This flow follows the change log and signs a list when it differs from the denials. So a revocation does not wait for the list, and the
+next look repairs what a crash between the two left behind. issuer/decisions/crl decides when a list is due and what it says; ADR-0015
+says why.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
-from cognomen.daemon.waiting import first_of
+from cognomen.daemon.retrylines import RetryLines
+from cognomen.protocol.errors import Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.crl import DeniedCertificate, SignedCRL, due_at, is_due, listed_authorities, next_draft
-from issuer.flows.watch_enforcement import WatchEnforcement
 from issuer.issuance import Issuance
-from issuer.metrics import FAILED, OK, Metrics
+from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.metrics import FAILED, OK
 from issuer.recording import record_crl
+from issuer.surroundings import Surroundings
 from svid.backoff import Backoff
-from svid.clock import Clock
 from svid.keys import KeyID
 
 __all__ = ["PublishCRLs"]
@@ -31,46 +31,63 @@ __all__ = ["PublishCRLs"]
 log = structlog.get_logger(__name__)
 
 _SIGNING = "revocation list"
-_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(minutes=1))
-_LOOK_SECONDS = 60.0  # for what the log does not tell: entries whose certificates have ended
-_AGAIN_SECONDS = 1.0  # after a store that could not be read
+_NOT_SIGNED, _AGAIN = "crl not signed", "crls signed again"
+_BACKOFF = Backoff(initial=timedelta(seconds=1), maximum=timedelta(seconds=10))
+_LOOK_EVERY = timedelta(
+    seconds=30
+)  # for what the log does not show: entries whose certificates have expired, a clock that was set
+_AGAIN_SECONDS = 1.0  # after the store could not be read
 _PAGE = 1000
 _NEWS = frozenset({ChangeKind.DENIAL, ChangeKind.BUNDLE})
 
 
-@dataclass(slots=True, kw_only=True)
 class PublishCRLs:
     """Signs the lists that are due.
 
-    Args:
-        jitter: gives a number in [0, 1).
-        listed: how many certificates the list of each authority has, or should have by now.
+    Attributes:
+        listed: how many certificates are on the list of each authority, or should be by now.
     """
 
-    datastore: Datastore
-    issuance: Issuance
-    clock: Clock
-    jitter: Callable[[], float]
-    watch: WatchEnforcement
-    troubles: Troubles
-    metrics: Metrics
-    pulse: Pulse = field(default_factory=Pulse)
-    listed: dict[KeyID, int] = field(default_factory=dict)
-    _failing: set[KeyID] = field(default_factory=set)
-    _seen: int = 0  # the change up to which the log was read
+    def __init__(
+        self, *, datastore: Datastore, issuance: Issuance, around: Surroundings, watch: EnforcementWatch
+    ) -> None:
+        self.datastore = datastore
+        self.issuance = issuance
+        self.clock = around.clock
+        self.jitter = around.jitter
+        self.watch = watch
+        self.troubles = around.troubles
+        self.metrics = around.metrics
+        self.pulse = Pulse()
+        self.listed: dict[KeyID, int] = {}
+        self._failing = set[KeyID]()
+        self._seen = 0  # the last change that was read
+        self._lines = RetryLines(_AGAIN)  # for single authorities
+        self._attempts = Attempts(
+            log,
+            self.clock,
+            pulse=self.pulse,
+            troubles=self.troubles,
+            trouble=_SIGNING,
+            over=_AGAIN,
+            failure=Failure(event=_NOT_SIGNED, again=_BACKOFF),
+            jitter=self.jitter,
+            failures=self.metrics.crls_signed.labels(FAILED),
+            is_woken_early=True,
+        )
 
     async def __call__(self) -> bool:
-        """Sign what is due; whether every authority has the list that it should.
+        """Sign what is due; returns whether every authority has the list that it should have.
 
         Raises:
-            Refused: UNAVAILABLE, as the store. An authority that cannot sign is told of, and keeps none of the others back.
+            Refused: UNAVAILABLE, from the store. An authority that cannot sign is reported, and does not hold up the others.
         """
         # 1. Which authorities need a list?
         now = self.clock.now()
         self._seen, authorities = await self.datastore.read(
             lambda tx: (tx.changes.head().number, listed_authorities(tx.authorities.list(), now=now))
         )
-        # 2. One after the other: what comes meanwhile is in the next list.
+        # 2. Sign one after the other. What comes in the meantime is in the next list.
         largest, all_well = 0, True
         for authority in authorities:
             try:
@@ -82,45 +99,45 @@ class PublishCRLs:
                 continue
             largest = max(largest, 0 if newest is None else len(newest.der))
             self._recover(authority.key_id)
-        # 3. What has left the bundle needs none.
+        # 3. An authority that has left the bundle needs no list.
         for key_id in {*self._failing, *self.listed}.difference(one.key_id for one in authorities):
             self._recover(key_id)
             self.listed.pop(key_id, None)
         self.metrics.crl_bytes.set(largest)
-        # 4. Whoever reads all of them knows what was revoked before the first look.
+        # 4. All lists together now hold what was revoked before the first look.
         if all_well:
             self.watch.listed(self._seen)
         return all_well
 
     async def attempt(self) -> bool:
-        """Sign what is due; whether all is as it should. A failure is told."""
+        """Sign what is due; returns whether all is as it should be. Reports a failure."""
         try:
             all_well = await self()
         except Refused as refused:
-            self._tell("", refused)
+            self._attempts.failed(refused, authority="")
             return False
-        self.troubles.over(_SIGNING)
+        self._attempts.well()
+        if all_well:
+            self._attempts.begin_anew()
+            self._lines.over(log.info)
+        else:  # reported, for each authority
+            self._attempts.put_off(_BACKOFF)
         return all_well
 
     async def run(self) -> None:
-        """Sign each list when it is due, for ever; what fails is tried again."""
-        delays = _BACKOFF.delays(self.jitter)
+        """Sign each list when it is due, until cancelled; retry what fails."""
         while True:
             self.pulse.work()
-            if await self.attempt():
-                delays, delay = _BACKOFF.delays(self.jitter), _LOOK_SECONDS
-            else:
-                delay = next(delays).total_seconds()
-            self.pulse.rest()
-            await first_of(self._news(), self.clock.sleep(delay))
+            await self.attempt()
+            await self._attempts.rest(self._news, after=_LOOK_EVERY)
 
     async def _news(self) -> None:
-        """Return once the log tells of denials or of other authorities; it may have forgotten that it did."""
+        """Return once the log has new denials or different authorities; the rows that said so may have been pruned."""
         while True:
             try:
                 await self.datastore.wait_for_change(self._seen)
                 changes = await self.datastore.read(lambda tx: tx.changes.after(self._seen, limit=_PAGE))
-            except Refused:  # the next look tells, which is not to come at once
+            except Refused:  # the next look reports it, and should not come at once
                 return await self.clock.sleep(_AGAIN_SECONDS)
             is_whole = bool(changes) and changes[0].number == self._seen + 1
             if not is_whole or any(change.kind in _NEWS for change in changes):
@@ -128,25 +145,25 @@ class PublishCRLs:
             self._seen = changes[-1].number
 
     async def _bring_forward(self, authority: Authority) -> SignedCRL | None:
-        """Sign the list of an authority if that is due; its newest list."""
+        """Sign the list of an authority if it is due; returns its newest list."""
         # 1. Is it due?
         last, denied, due = await self.datastore.read(lambda tx: self._look(tx, authority))
         self.listed[authority.key_id] = len(denied)
         if not due:
             return last
         await self.issuance.load(authority)
-        # 2. Not before the second is over in which the last one began: what comes meanwhile is in this one.
+        # 2. Wait until the second in which the last list began is over. What comes in the meantime is in this one.
         now = self.clock.now()
         if (rest := (due_at(last, now=now) - now).total_seconds()) > 0:
             await self.clock.sleep(rest)
             last, denied, _ = await self.datastore.read(lambda tx: self._look(tx, authority))
             self.listed[authority.key_id] = len(denied)
-        # 3. On record, its number given away; then signed.
+        # 3. Record it and use up its number; then sign it.
         now = self.clock.now()
         draft = next_draft(authority, last, denied, now=now)
         recorded = await self.datastore.write(lambda tx: record_crl(tx, draft, authority, now=now))
         der = await self.issuance.release_crl(recorded)
-        # 4. Stored, and told to whoever follows the log.
+        # 4. Store it, and tell those who follow the log.
         signed = SignedCRL(authority_id=authority.key_id, number=draft.number, this_update=draft.this_update, der=der)
         await self.datastore.write(lambda tx: _store(tx, signed))
         self.metrics.crls_signed.labels(OK).inc()
@@ -162,7 +179,7 @@ class PublishCRLs:
     def _look(
         self, tx: Transaction, authority: Authority
     ) -> tuple[SignedCRL | None, Sequence[DeniedCertificate], bool]:
-        """The list of an authority, what the next one says, and whether that is due."""
+        """The list of an authority, the content of the next one, and whether it is due."""
         last, denied = tx.crls.get(authority.key_id), tx.denials.of_authority(authority.key_id)
         return last, denied, is_due(last, denied, now=self.clock.now())
 
@@ -170,8 +187,16 @@ class PublishCRLs:
         self.troubles.over(_SIGNING, subject=key_id)
         self._failing.discard(key_id)
 
-    def _tell(self, key_id: str, refused: Refused) -> None:
-        log.warning("crl not signed", authority=key_id, reason=refused.detail, hint=refused.hint)
+    def _tell(self, key_id: KeyID, refused: Refused) -> None:
+        self._lines.failed(
+            log.warning,
+            _NOT_SIGNED,
+            self.clock.monotonic(),
+            reason=refused.detail,
+            of=key_id,
+            authority=key_id,
+            hint=refused.hint,
+        )
         self.troubles.note(_SIGNING, refused.detail, subject=key_id)
         self.metrics.crls_signed.labels(FAILED).inc()
 

@@ -1,7 +1,7 @@
-"""Readmit a node: one whose SVID ran out comes back by the key of that SVID, which signs a nonce of ours and its next key.
+"""Readmit a node whose SVID expired. It comes back with the key of that SVID, which signs our nonce and its next key.
 
-Who may is decided in issuer/decisions/readmission. A nonce holds its own end and our seal, so that strangers who ask for many take no
-memory; only one that was used rightly is remembered, until its end.
+issuer/decisions/readmission decides which nodes may. A nonce holds its own expiry and our seal, so that strangers who ask for many cost
+no memory. We remember only a nonce that was used correctly, until it expires.
 """
 
 import hashlib
@@ -13,18 +13,20 @@ from datetime import timedelta
 
 import structlog
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import node_id_of
+from cognomen.protocol.possession import Purpose
 from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import Authority
-from issuer.decisions.minting import parse_key
-from issuer.decisions.names import node_id_of
+from issuer.decisions.possession import proved_key
 from issuer.decisions.readmission import Claim, check_certified, check_claim, check_return, parse_claim
 from issuer.decisions.sampling import Principal
-from issuer.flows.answer_clones import AnswerClones
-from issuer.flows.audit_refusals import AuditRefusals
-from issuer.flows.issue_node_svid import IssueNodeSVID, NodeCredential, NodeIntent
-from svid.clock import Clock
+from issuer.keepers.clone_alarm import CloneAlarm
+from issuer.keepers.node_svids import NodeCredential, NodeIntent, NodeSVIDs
+from issuer.keepers.refusal_record import RefusalRecord
+from issuer.surroundings import Surroundings
 from svid.spiffeid import TrustDomain
 
 __all__ = ["ReadmitNode", "Shown"]
@@ -37,36 +39,47 @@ _RANDOM_BYTES, _END_BYTES, _SEAL_BYTES = 16, 8, 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What a returning node shows, as it came: the leaf in DER, a SubjectPublicKeyInfo."""
+    """What a returning node shows, not yet parsed: the leaf in DER, a SubjectPublicKeyInfo, a signature by the key of each."""
 
     certificate: bytes
     nonce: bytes
     public_key: bytes
     signature: bytes = field(repr=False)
+    key_signature: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadmitNode:
     """Lets nodes back in.
 
     Args:
-        window: how long after the end of its SVID a node may return; zero: never.
+        window: how long after its SVID expired a node may return; zero: never.
     """
 
-    datastore: Datastore
-    node_svids: IssueNodeSVID
-    refusals: AuditRefusals
-    clones: AnswerClones
-    clock: Clock
-    trust_domain: TrustDomain
-    window: timedelta
-    _seal_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _used: OrderedDict[bytes, int] = field(default_factory=OrderedDict, repr=False)
+    def __init__(
+        self,
+        *,
+        datastore: Datastore,
+        node_svids: NodeSVIDs,
+        refusals: RefusalRecord,
+        clones: CloneAlarm,
+        around: Surroundings,
+        trust_domain: TrustDomain,
+        window: timedelta,
+    ) -> None:
+        self.datastore = datastore
+        self.node_svids = node_svids
+        self.refusals = refusals
+        self.clones = clones
+        self.clock = around.clock
+        self.trust_domain = trust_domain
+        self.window = window
+        self._seal_key = secrets.token_bytes(32)
+        self._used: OrderedDict[bytes, int] = OrderedDict()
 
     def begin(self) -> bytes:
-        """Make a nonce: good once, for a minute.
+        """Make a nonce: valid once, for a minute.
 
-        Shape: 16 random bytes, its end in milliseconds of the monotonic clock (8 bytes), our seal over both (32 bytes)
+        Shape: 16 random bytes, its expiry in milliseconds of the monotonic clock (8 bytes), our seal over both (32 bytes)
         """
         end = int((self.clock.monotonic() + _NONCE_SECONDS) * 1000)
         content = secrets.token_bytes(_RANDOM_BYTES) + end.to_bytes(_END_BYTES)
@@ -76,28 +89,34 @@ class ReadmitNode:
         """Readmit a node.
 
         Raises:
-            Refused: INVALID, UNAUTHENTICATED, DENIED; it is on record then.
+            Refused: INVALID, UNAUTHENTICATED, DENIED; it is recorded first.
         """
         principal, actor = Principal.STRANGER, Principal.STRANGER.value
         try:
-            # 1. The form of it, and our own seal.
-            key = parse_key(shown.public_key)
+            # 1. Check the form, and our own seal.
+            key = proved_key(
+                shown.public_key,
+                shown.key_signature,
+                purpose=Purpose.READMISSION,
+                trust_domain=self.trust_domain,
+                bound_to=shown.nonce,
+            )
             claim = parse_claim(shown.certificate, nonce=shown.nonce, public_key=key, signature=shown.signature)
             self._check_nonce(claim.nonce)
-            # 2. What it proves by itself.
+            # 2. Check what the claim proves on its own.
             authorities = await self.datastore.read(lambda tx: tx.authorities.list())
             signer = check_claim(claim, authorities, self.trust_domain)
             principal, actor = Principal.NODE, str(claim.spiffe_id)
-            # 3. The nonce is used up.
+            # 3. Use up the nonce.
             self._take_nonce(claim.nonce)
             self.node_svids.check_budget("node", str(claim.spiffe_id))
-            # 4. In one transaction: the node may return, its next SVID is on record.
+            # 4. In one transaction: check that the node may return, and record its next SVID.
             intent = await self.datastore.write(lambda tx: self._readmit(tx, claim, signer), expendable=True)
         except Refused as refused:
-            await self.refusals.record(refused, principal=principal, actor=actor, action="node readmission")
+            await self.refusals.record(refused, principal=principal, actor=actor, action=Action.NODE_READMISSION)
             await self.clones(refused)
             raise
-        # 5. Only then a signature.
+        # 5. Only then sign.
         credential = await self.node_svids.release(intent)
         log.info("node readmitted", node=actor)
         return credential
@@ -114,7 +133,7 @@ class ReadmitNode:
         event = AuditEvent(
             at=now,
             actor=str(node.spiffe_id),
-            action="node readmitted",
+            action=Action.NODE_READMITTED,
             subject=str(node.spiffe_id),
             credential=claim.serial,
             facts={"svid_ended_ago": f"{away.total_seconds():.0f}s"},
@@ -125,21 +144,21 @@ class ReadmitNode:
     def _check_nonce(self, nonce: bytes) -> None:
         content, seal = nonce[:-_SEAL_BYTES], nonce[-_SEAL_BYTES:]
         if len(nonce) != _RANDOM_BYTES + _END_BYTES + _SEAL_BYTES or not hmac.compare_digest(seal, self._seal(content)):
-            raise Refused(Kind.UNAUTHENTICATED, "nonce: expected one that this issuer gave, found another")
+            raise Refused(Kind.UNAUTHENTICATED, "nonce: invalid, this issuer did not make it")
         self._check_in_time(nonce, self._now())
 
     def _take_nonce(self, nonce: bytes) -> None:
-        now = self._now()  # once: what is in time by this moment is not forgotten by it either
+        now = self._now()  # read once: a nonce that is still valid at this moment must not be forgotten either
         self._check_in_time(nonce, now)
-        while self._used and next(iter(self._used.values())) <= now:  # about in the order of their ends
+        while self._used and next(iter(self._used.values())) <= now:  # roughly ordered by expiry
             self._used.popitem(last=False)
         if nonce in self._used:
-            raise Refused(Kind.UNAUTHENTICATED, "nonce: expected it once, found it again")
+            raise Refused(Kind.UNAUTHENTICATED, "nonce: already used")
         self._used[nonce] = self._end(nonce)
 
     def _check_in_time(self, nonce: bytes, now: float) -> None:
         if now >= self._end(nonce):
-            raise Refused(Kind.UNAUTHENTICATED, f"nonce: expected it within {_NONCE_SECONDS} s, found it later")
+            raise Refused(Kind.UNAUTHENTICATED, f"nonce: expired, it is valid for {_NONCE_SECONDS} s")
 
     def _now(self) -> float:
         return self.clock.monotonic() * 1000

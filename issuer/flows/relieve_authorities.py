@@ -1,65 +1,89 @@
-"""Replace the X.509 authorities whose revocation lists have grown too long, so that stock verifiers can go on reading lists.
+"""Replace the X.509 authorities whose revocation lists have grown too long, so that stock verifiers can still read the lists.
 
-Which step is due is decided in issuer/decisions/relief; each is one transaction of command_authorities or rotate_authority, and the rows
-say how far it is: whoever starts anew goes on from there.
+issuer/decisions/relief decides which step is due. Each step is one transaction of command_authorities. The rows say how far
+the replacement is, so a restarted issuer continues from there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
 from issuer.decisions import rotation
 from issuer.decisions.authority import AuthorityKind, AuthorityState
 from issuer.decisions.crl import is_full
 from issuer.decisions.relief import ReliefStep, Situation, next_relief, why_full
 from issuer.decisions.revocation import Reason
-from issuer.flows.command_authorities import CommandAuthorities, Seen
-from svid.clock import Clock
+from issuer.keepers.authority_outlook import AuthorityOutlook, Seen
+from issuer.keepers.clock_guard import ClockGuard
+from issuer.surroundings import Surroundings
 from svid.keys import KeyID
 
-__all__ = ["RelieveAuthorities"]
+__all__ = ["AuthorityCommands", "RelieveAuthorities"]
 
 log = structlog.get_logger(__name__)
 
 _ACTOR = "issuer"
-_TROUBLE, _SIZE = "replacement of authorities with long lists", "size of the revocation list"
-_LOOK_SECONDS = 5.0
-_HAND_OUT_SECONDS = 15.0  # an attestor hands on what it minted within a second; nobody is in a hurry
+_SIZE = "size of the revocation list"
+_EVERY = timedelta(seconds=5)
+_HAND_OUT_SECONDS = 15.0  # an attestor passes on what was minted within a second; there is no hurry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorityCommands(Protocol):
+    """What this flow uses of the operators' commands for authorities (flows/command_authorities)."""
+
+    async def hand_over(self, kind: AuthorityKind, *, why: str, actor: str) -> None:
+        """Have the next one sign as soon as every connected attestor knows it."""
+
+    async def taint(self, key_id: str, *, at_once: bool, reason: Reason, comment: str, actor: str) -> object:
+        """Stop it from signing, and have all that it signed replaced."""
+
+    async def revoke(self, key_id: str, *, at_once: bool, reason: Reason, comment: str, actor: str) -> object:
+        """Take it out of the bundle and destroy its key."""
+
+
 class RelieveAuthorities:
     """Takes the steps.
 
     Args:
-        listed: tells how many certificates the list of each authority has.
+        listed: returns how many certificates are on the list of each authority.
     """
 
-    command: CommandAuthorities
-    listed: Callable[[], Mapping[KeyID, int]]
-    clock: Clock
-    troubles: Troubles
-    pulse: Pulse = field(default_factory=Pulse)
-    _full: set[KeyID] = field(default_factory=set)
-    _replaced_at: dict[KeyID, float] = field(default_factory=dict)
+    def __init__(
+        self,
+        *,
+        commands: AuthorityCommands,
+        outlook: AuthorityOutlook,
+        listed: Callable[[], Mapping[KeyID, int]],
+        around: Surroundings,
+        guard: ClockGuard,
+    ) -> None:
+        self.commands = commands
+        self.outlook = outlook
+        self.listed = listed
+        self.clock = around.clock
+        self.guard = guard
+        self.troubles = around.troubles
+        self.pulse = Pulse()
+        self._full = set[KeyID]()
+        self._replaced_at: dict[KeyID, float] = {}
 
     async def __call__(self) -> None:
         """Take the step that is due for each authority whose list is too long.
 
         Raises:
-            Refused: as the commands.
+            Refused: as the commands do.
         """
-        # 1. Whose list is too long?
+        # 1. Find the authorities whose list is too long.
         denied = {key_id: count for key_id, count in self.listed().items() if is_full(count)}
-        seen = await self.command.seen() if denied else ()
+        seen = await self.outlook.seen() if denied else ()
         full = [one for one in seen if one.authority.key_id in denied and one.authority.is_published]
         for key_id in self._full.difference(one.authority.key_id for one in full):
             self._forget(key_id)
-        # 2. One step for each; what it waits for is told.
+        # 2. Take one step for each, and report what it waits for.
         for one in full:
             key_id = one.authority.key_id
             relief = next_relief(one.authority, await self._situation(one, seen, full))
@@ -68,22 +92,24 @@ class RelieveAuthorities:
             self._full.add(key_id)
             next_step = relief.waits_for or "the next step"
             self.troubles.note(
-                _SIZE, f"{why_full(denied[key_id])}: it is replaced; waits for {next_step}", subject=key_id
+                _SIZE, f"{why_full(denied[key_id])}: being replaced, waiting for {next_step}", subject=key_id
             )
 
     async def run(self) -> None:
-        """Take each step when it is due, for ever; what fails is tried again."""
+        """Take each step when it is due, until cancelled; retry what fails."""
+        attempts = Attempts(
+            log,
+            self.clock,
+            pulse=self.pulse,
+            troubles=self.troubles,
+            trouble="replacement of authorities with long lists",
+            over="authorities replaced again",
+            failure=Failure(event="authority not replaced", again=_EVERY),
+        )
         while True:
-            self.pulse.work()
-            try:
+            with attempts.trying():
                 await self()
-            except Refused as refused:
-                log.warning("authority not replaced", reason=refused.detail, hint=refused.hint)
-                self.troubles.note(_TROUBLE, refused.detail)
-            else:
-                self.troubles.over(_TROUBLE)
-            self.pulse.rest()
-            await self.clock.sleep(_LOOK_SECONDS)
+            await attempts.rest(after=_EVERY)
 
     async def _situation(self, one: Seen, seen: Sequence[Seen], full: Sequence[Seen]) -> Situation:
         now = self.clock.now()
@@ -98,7 +124,7 @@ class RelieveAuthorities:
             is_known=is_known,
             unreplaced=one.use.unreplaced,
             is_handed_out=self._is_handed_out(one, is_replaced=is_known and not one.use.unreplaced),
-            is_clock_trusted=await self.command.rotate.guard.is_trusted(),
+            is_clock_trusted=await self.guard.is_trusted(),
         )
 
     def _is_handed_out(self, one: Seen, *, is_replaced: bool) -> bool:
@@ -112,11 +138,11 @@ class RelieveAuthorities:
         log.warning("authority replaced", step=step.value, key=key_id, reason=why)
         match step:
             case ReliefStep.HAND_OVER:
-                await self.command.rotate.ask(AuthorityKind.X509, actor=_ACTOR, why=f"{key_id}: {why}")
+                await self.commands.hand_over(AuthorityKind.X509, actor=_ACTOR, why=f"{key_id}: {why}")
             case ReliefStep.TAINT:
-                await self.command.taint(key_id, at_once=True, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
+                await self.commands.taint(key_id, at_once=True, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
             case ReliefStep.REVOKE:
-                await self.command.revoke(key_id, at_once=True, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
+                await self.commands.revoke(key_id, at_once=True, reason=Reason.SUPERSEDED, comment=why, actor=_ACTOR)
 
     def _forget(self, key_id: KeyID) -> None:
         self.troubles.over(_SIZE, subject=key_id)

@@ -1,86 +1,78 @@
-"""Issue the issuer's own X509-SVID, which its doors present, and tell when the next one is due.
+"""Issue the issuer's own X509-SVID and renew it in time.
 
-Who presents it, and how: issuer/api/doors.
+issuer/api/doors presents it.
 """
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
 from cognomen.daemon.waiting import first_of, until
+from cognomen.protocol.errors import Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import profile
-from issuer.decisions.audit import CredentialKind
 from issuer.decisions.authority import AuthorityKind, active
+from issuer.decisions.identity import IssuerIdentity
+from issuer.decisions.ledger import CredentialKind
 from issuer.decisions.profile import Intent, Validity, X509Draft
-from issuer.decisions.timekeeping import renew_at
+from issuer.decisions.timekeeping import renew_at, retry_in
 from issuer.issuance import Issuance
-from issuer.metrics import FAILED, OK, Metrics
-from issuer.queries import bundle_in
+from issuer.metrics import FAILED, OK
 from issuer.recording import Recorded, record
+from issuer.surroundings import Surroundings
+from issuer.works.reads import bundle_in
 from svid.backoff import Backoff
 from svid.bundle import Bundle
-from svid.clock import Clock
 from svid.keys import KeyID, KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.spiffeid import TrustDomain
 
-__all__ = ["IssuerIdentity", "RenewIssuerSVID"]
+__all__ = ["RenewIssuerSVID"]
 
 log = structlog.get_logger(__name__)
 
-_RENEWAL = "issuer svid renewal"
-_BACKOFF = Backoff(initial=timedelta(milliseconds=500), maximum=timedelta(seconds=30))
-_URGENT_SECONDS = 1.0  # the longest wait while what the doors present is not valid: nobody can reach us meanwhile
+_BACKOFF = Backoff(
+    initial=timedelta(milliseconds=500), maximum=timedelta(seconds=5)
+)  # also how late we notice a set clock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuerIdentity:
-    """The issuer's X509-SVID (DER, leaf first), who signed it, and the bundle that its node door trusts."""
-
-    chain: tuple[bytes, ...]
-    private_key: PrivateKey = field(repr=False)
-    bundle: Bundle
-    authority_id: KeyID
-    issued_at: datetime
-    not_before: datetime
-    not_after: datetime
-
-    def is_valid(self, now: datetime) -> bool:
-        """Whether somebody whose clock is ours takes it."""
-        return self.not_before <= now < self.not_after
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RenewIssuerSVID:
-    """Issues the issuer's own SVID; its key never leaves this process's memory."""
+    """Issues the issuer's own SVID, whose key never leaves the memory of this process."""
 
-    datastore: Datastore
-    issuance: Issuance
-    clock: Clock
-    trust_domain: TrustDomain
-    ttl: timedelta
-    jitter: Callable[[], float]
-    troubles: Troubles
-    metrics: Metrics
-    pulse: Pulse = field(default_factory=Pulse)
+    def __init__(
+        self,
+        *,
+        datastore: Datastore,
+        issuance: Issuance,
+        around: Surroundings,
+        trust_domain: TrustDomain,
+        ttl: timedelta,
+    ) -> None:
+        self.datastore = datastore
+        self.issuance = issuance
+        self.clock = around.clock
+        self.trust_domain = trust_domain
+        self.ttl = ttl
+        self.jitter = around.jitter
+        self.troubles = around.troubles
+        self.metrics = around.metrics
+        self.pulse = Pulse()
 
     async def __call__(self) -> IssuerIdentity:
-        """Issue one, for a new key."""
-        # 1. A key.
+        """Issue an SVID for a new key."""
+        # 1. Make a key.
         key = generate_private_key(KeyKind.EC_P256)
-        # 2. On record.
+        # 2. Record the SVID.
         recorded, validity, bundle = await self.datastore.write(lambda tx: self._record(tx, key))
-        # 3. Signed.
-        (der,) = await self.issuance.release_x509([recorded])
+        # 3. Sign it.
+        (chain,) = await self.issuance.release_x509([recorded])
         self.metrics.svid_renewals.labels(OK).inc()
         return IssuerIdentity(
-            chain=(der,),
+            chain=chain,
             private_key=key,
             bundle=bundle,
             authority_id=recorded.authority.key_id,
@@ -90,47 +82,47 @@ class RenewIssuerSVID:
         )
 
     async def run(self, identity: IssuerIdentity, present: Callable[[IssuerIdentity], None]) -> None:
-        """Keep it renewed at half-life, and at once when the clock was set; and its bundle as the log has it; until cancelled.
+        """Renew it at half-life, or at once if the clock was set, and keep its bundle up to date with the log; until cancelled.
 
-        What fails is tried again.
+        A failed renewal is tried again.
         """
-        delays = _BACKOFF.delays(self.jitter)
-        while True:
-            try:
-                identity = await self._newer(identity)
-            except Refused as refused:
-                delay = next(delays).total_seconds()
-                if not identity.is_valid(self.clock.now()):
-                    delay = min(delay, _URGENT_SECONDS)
-                log.warning(
-                    "issuer SVID not renewed",
-                    reason=refused.detail,
-                    hint=refused.hint,
-                    not_after=identity.not_after.isoformat(),
-                    delay_seconds=round(delay, 3),
-                )
-                self.troubles.note(_RENEWAL, refused.detail)
-                self.metrics.svid_renewals.labels(FAILED).inc()
-                self.pulse.rest()
-                await self.clock.sleep(delay)
-                continue
-            self.troubles.over(_RENEWAL)
-            delays = _BACKOFF.delays(self.jitter)
-            present(identity)
 
-    async def _newer(self, identity: IssuerIdentity) -> IssuerIdentity:
-        """Wait for another bundle, for another authority that signs, or for the moment when the next SVID is due."""
+        def failure(_: Refused) -> Failure:
+            now = self.clock.now()
+            left = identity.not_after - now if identity.is_valid(now) else timedelta()
+            at_most = retry_in(_BACKOFF.maximum, left=left)
+            return Failure(event="issuer SVID not renewed", again=_BACKOFF, at_most=at_most)
+
+        attempts = Attempts(
+            log,
+            self.clock,
+            pulse=self.pulse,
+            troubles=self.troubles,
+            trouble="issuer svid renewal",
+            over="issuer SVID renewed again",
+            failure=failure,
+            jitter=self.jitter,
+            failures=self.metrics.svid_renewals.labels(FAILED),
+        )
+        while True:
+            with attempts.trying(not_after=identity.not_after.isoformat()):
+                identity = await self._newer(identity, attempts)
+                present(identity)
+            await attempts.rest()
+
+    async def _newer(self, identity: IssuerIdentity, attempts: Attempts) -> IssuerIdentity:
+        """Wait for a new bundle, for a different signing authority, or until the next SVID is due."""
 
         def due() -> datetime:
             return renew_at(identity.issued_at, identity.not_after, now=self.clock.now())
 
-        self.pulse.work()
         while due() > self.clock.now():
             bundle, signing, head = await self.datastore.read(self._authorities)
             if signing != identity.authority_id:
                 break
             if bundle.sequence != identity.bundle.sequence:
                 return replace(identity, bundle=bundle)
+            attempts.unneeded()  # nothing is due: a corrected clock may have fixed it
             self.pulse.rest()
             await first_of(until(due, self.clock), self.datastore.wait_for_change(head))
             self.pulse.work()

@@ -1,6 +1,6 @@
-"""End credentials before their time, on behalf of an operator: what was said, what follows, change and audit in one transaction.
+"""End credentials early on behalf of an operator: the revocation, its denials, the change and the audit row in one transaction.
 
-What may be named is decided in issuer/decisions/revocation. Who tells the verifiers: feed_attestors; why it is so: ADR-0015.
+issuer/decisions/revocation decides what may be named. feed_attestors tells the verifiers. ADR-0015 says why.
 """
 
 import itertools
@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction
-from issuer.datastore.revocationport import Falling
-from issuer.decisions import audit
-from issuer.decisions.admission import NodeState
-from issuer.decisions.audit import AuditEvent, CredentialKind, NodeID
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.actions import Action
+from issuer.decisions.admission import banned
+from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.falling import Falling
+from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import (
     HINT_OF_A_GROUP,
@@ -32,25 +35,24 @@ from issuer.decisions.revocation import (
     check_target,
     lifted,
 )
-from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.queries import all_nodes_in, entries_in, groups_in
-from svid.clock import Clock
-from svid.entry import EntryID, RegistrationEntry
+from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.refusing import refusals_on_record
+from issuer.surroundings import Surroundings
+from issuer.works.denials import all_of_nodes, deny_in
+from issuer.works.reads import all_nodes_in, entries_in, groups_in
 
-__all__ = ["Revoke", "Revoked", "all_of_node", "deny_in", "end_in"]
+__all__ = ["Revoke", "Revoked"]
 
 log = structlog.get_logger(__name__)
-
-_ALL_OF_A_NODE = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked:
-    """What became of a command.
+    """The result of a command.
 
     Args:
-        revocation: as it stands; its number is 0 after a dry run.
-        falling: what ended by it, or would.
+        revocation: as stored; its number is 0 after a dry run.
+        falling: what it ended, or would end.
     """
 
     revocation: Revocation
@@ -59,11 +61,11 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Named:
-    """Whom a target names now.
+    """The entries and nodes that a target names now.
 
     Args:
-        entries: whose entitlement it changes.
-        nodes: whose entitlement it changes as a whole.
+        entries: those whose entitlement it changes.
+        nodes: those whose entitlement it changes as a whole.
     """
 
     live: Live
@@ -73,11 +75,11 @@ class _Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revoke:
-    """Revokes, and lifts blocks."""
+    """Revokes credentials, and lifts blocks."""
 
     datastore: Datastore
-    clock: Clock
-    watch: WatchEnforcement
+    around: Surroundings
+    watch: EnforcementWatch
 
     async def __call__(self, target: Target, *, reason: Reason, comment: str, dry_run: bool, actor: str) -> Revoked:
         """Revoke what an operator names.
@@ -86,16 +88,13 @@ class Revoke:
             dry_run: only say what would end.
 
         Raises:
-            Refused: INVALID, NOT_FOUND; it is on record then.
+            Refused: INVALID, NOT_FOUND; it is recorded first.
         """
-        asked = Revocation(target=target, reason=reason, comment=comment, actor=actor, at=self.clock.now())
+        asked = Revocation(target=target, reason=reason, comment=comment, actor=actor, at=self.around.clock.now())
         if dry_run:
             return await self.datastore.read(lambda tx: self._look(tx, asked))
-        try:
+        async with refusals_on_record(self.datastore, self.around.clock, Action.REVOKED, actor=actor):
             revoked = await self.datastore.write(lambda tx: self._revoke(tx, asked))
-        except Refused as refused:
-            await self._record_refusal(refused, actor=actor, action="revoked")
-            raise
         self.watch.committed(revoked.revocation)
         log.info(
             "revoked",
@@ -110,8 +109,8 @@ class Revoke:
             log.warning(
                 "not all denied that was over",
                 number=revoked.revocation.number,
-                reason=f"expected fewer than {MAX_OVER} credentials that ended within a day, found as many or more",
-                hint="connections may go on that are older than their peer's SVID: revoke again to deny the next ones",
+                reason=f"expected fewer than {MAX_OVER} credentials that expired within a day, found as many or more",
+                hint="connections with these expired SVIDs may still be open: revoke again to deny the next ones",
             )
         return revoked
 
@@ -119,27 +118,30 @@ class Revoke:
         """End a block; what was denied stays denied.
 
         Raises:
-            Refused: NOT_FOUND; INVALID for one that blocks nobody; CONFLICT for one that was lifted.
+            Refused: NOT_FOUND; INVALID if it blocks nobody; CONFLICT if it was already lifted.
         """
 
         def work(tx: Transaction) -> Revocation:
             found = tx.revocations.get(number)
             if found is None:
                 raise Refused(
-                    Kind.NOT_FOUND, f"number: no revocation has the number {number}", hint="cognomen revoke list"
+                    Kind.NOT_FOUND,
+                    f"number: no revocation has the number {number}",
+                    hint="list them: cognomen revoke list",
                 )
-            after = lifted(found, by=actor, now=self.clock.now())
+            after = lifted(found, by=actor, now=self.around.clock.now())
             tx.revocations.put(after)
             tx.changes.append(_regroup(_named(tx, found.target)))
-            event = AuditEvent(at=self.clock.now(), actor=actor, action="revocation lifted", subject=str(number))
+            event = AuditEvent(
+                at=self.around.clock.now(), actor=actor, action=Action.REVOCATION_LIFTED, subject=str(number)
+            )
             tx.audit.append([event])
             return after
 
-        try:
+        async with refusals_on_record(
+            self.datastore, self.around.clock, Action.REVOCATION_LIFTED, actor=actor, subject=str(number)
+        ):
             return await self.datastore.write(work)
-        except Refused as refused:
-            await self._record_refusal(refused, actor=actor, action="revocation lifted", subject=str(number))
-            raise
 
     async def find(self, *, before: int, limit: int) -> Sequence[Revocation]:
         """A page of revocations, newest first."""
@@ -152,68 +154,19 @@ class Revoke:
         return Revoked(revocation=replace(asked, denied=falling.count), falling=falling)
 
     def _revoke(self, tx: Transaction, asked: Revocation) -> Revoked:
-        # 1. Whom it names.
+        # 1. Find what the target names, at a time that is not before anything that was signed while this waited for its turn.
+        asked = replace(asked, at=self.around.clock.now())
         _check(tx, asked)
         named = _named(tx, asked.target)
         falling = tx.denials.falling(named.live, now=asked.at)
-        # 2. What was said, and the credentials that follow.
+        # 2. Write the revocation and its denials.
         revocation = deny_in(tx, asked, named.live)
-        # 3. Nodes are sent away with theirs.
+        # 3. Send revoked nodes away with their credentials.
         if asked.target.kind is RevocationKind.NODE:
             _ban(tx, asked.target.node_ids)
-        # 4. Whoever follows the log, learns it.
+        # 4. Tell those who follow the log.
         tx.changes.append(_regroup(named))
         return Revoked(revocation=revocation, falling=falling)
-
-    async def _record_refusal(self, refused: Refused, *, actor: str, action: str, subject: str = "") -> None:
-        if refused.kind is not Kind.UNAVAILABLE:
-            event = audit.refused(refused, at=self.clock.now(), actor=actor, action=action, subject=subject)
-            await self.datastore.write(lambda tx: tx.audit.append([event]))
-
-
-def deny_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation:
-    """Put a revocation and its denials down, with their change and their row of the audit; as it stands from then on.
-
-    Once it is committed, WatchEnforcement.committed begins to measure how long it takes.
-    """
-    number = tx.revocations.add(asked)
-    denied = tx.denials.deny(live, revocation=number, now=asked.at)
-    is_leak = asked.reason is Reason.KEY_COMPROMISE
-    compromised = tx.denials.compromise(live, revocation=number, now=asked.at) if is_leak else 0
-    change = tx.changes.append([Change(kind=ChangeKind.DENIAL, subject=str(number))])
-    stored = replace(asked, number=number, denied=denied.live, over=denied.over, compromised=compromised, change=change)
-    tx.revocations.put(stored)
-    tx.audit.append(
-        [
-            AuditEvent(
-                at=asked.at,
-                actor=asked.actor,
-                action="revoked",
-                subject=_subject(asked.target),
-                facts={
-                    "revocation": str(number),
-                    "kind": asked.target.kind.value,
-                    "reason": asked.reason.value,
-                    "comment": asked.comment,
-                    "denied": str(stored.denied),
-                    "over": str(stored.over),
-                    "compromised": str(stored.compromised),
-                },
-            )
-        ]
-    )
-    return stored
-
-
-def end_in(tx: Transaction, asked: Revocation, live: Live) -> Revocation | None:
-    """End what is left of somebody who is sent away by another command; where nothing is, there is nothing to say."""
-    is_leak = asked.reason is Reason.KEY_COMPROMISE
-    return deny_in(tx, asked, live) if tx.denials.is_any(live, now=asked.at, is_leak=is_leak) else None
-
-
-def all_of_node(node_id: NodeID) -> Live:
-    """Everything that was signed for a node and its workloads."""
-    return Live(kinds=_ALL_OF_A_NODE, node_ids=[node_id])
 
 
 def _check(tx: Transaction, asked: Revocation) -> None:
@@ -240,7 +193,7 @@ def _check(tx: Transaction, asked: Revocation) -> None:
 
 
 def _has_any(tx: Transaction, where: LedgerFilter) -> bool:
-    """Whether the ledger knows a credential of somebody, who may be gone."""
+    """Whether the ledger has a credential of an entry or node, which may be gone."""
     return bool(tx.ledger.find(where, before=0, limit=1))
 
 
@@ -249,8 +202,8 @@ def _check_nodes(tx: Transaction, node_ids: Iterable[NodeID]) -> None:
         if tx.nodes.get(node_id) is None:
             raise Refused(
                 Kind.NOT_FOUND,
-                f"node: no node is {node_id!r}",
-                hint="what was signed for a node that is gone: cognomen revoke issued-before --node",
+                f"node: no node has the id {node_id!r}",
+                hint="to revoke what was signed for a node that is gone: cognomen revoke issued-before --node",
             )
 
 
@@ -261,18 +214,18 @@ def _check_entries(tx: Transaction, entry_ids: Sequence[EntryID]) -> None:
             raise Refused(
                 Kind.NOT_FOUND,
                 f"entry: no entry has the id {entry_id!r}",
-                hint="what was signed for an entry that is gone: cognomen revoke issued-before --entry",
+                hint="to revoke what was signed for an entry that is gone: cognomen revoke issued-before --entry",
             )
         if is_group(found[entry_id]):
             raise Refused(
                 Kind.INVALID,
-                f"entry: expected a workload's, found {entry_id} of a node group",
+                f"entry: expected a workload's entry, found the node group {entry_id}",
                 hint=HINT_OF_A_GROUP,
             )
 
 
 def _named(tx: Transaction, target: Target) -> _Named:
-    """Whom a target names, as this transaction sees it."""
+    """What a target names, as this transaction sees it."""
     match target.kind:
         case RevocationKind.SVID:
             return _Named(live=Live(serials=target.serials))
@@ -296,27 +249,17 @@ def _named(tx: Transaction, target: Target) -> _Named:
             live = Live(entry_ids=[entry.id for entry in found], node_ids=nodes, any_of=True)
             return _Named(live=live, entries=found, nodes=nodes)
         case RevocationKind.NODE:
-            return _Named(live=Live(kinds=_ALL_OF_A_NODE, node_ids=target.node_ids), nodes=target.node_ids)
+            return _Named(live=all_of_nodes(target.node_ids), nodes=target.node_ids)
 
 
 def _ban(tx: Transaction, node_ids: Iterable[NodeID]) -> None:
     for node_id in node_ids:
         if (node := tx.nodes.get(node_id)) is not None:
-            tx.nodes.put(replace(node, state=NodeState.BANNED))
+            tx.nodes.put(banned(node))
             tx.tokens.void(node_id)
 
 
 def _regroup(named: _Named) -> list[Change]:
-    """The rows of the log for those whose entitlement has changed."""
+    """The change log rows for those whose entitlement has changed."""
     entries = itertools.chain.from_iterable(entry_changes(entry, entry) for entry in named.entries)
     return [*entries, *(Change(kind=ChangeKind.NODE, subject=node_id) for node_id in named.nodes)]
-
-
-def _subject(target: Target) -> str:
-    """What the audit names it by; the rest is in the revocation's own row."""
-    many = target.serials or target.entry_ids or target.node_ids
-    if target.spiffe_id is not None:
-        return f"{target.spiffe_id}{'/…' if target.below else ''}"
-    if target.selector is not None:
-        return str(target.selector)
-    return "" if not many else many[0] if len(many) == 1 else f"{many[0]} and {len(many) - 1} more"

@@ -1,26 +1,27 @@
-"""Sign how far the audit chain is, once in a while, and put that where the issuer's machine cannot take it back.
+"""Sign the head of the audit chain regularly, and put the signature where the issuer's machine cannot take it back.
 
-What a checkpoint is, and how anybody checks one: cognomen/daemon/auditlog.
+cognomen/protocol/auditlog defines a checkpoint, and how anybody can check one.
 """
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
 import structlog
 
-from cognomen.daemon.auditlog import GENESIS, Checkpoint
-from cognomen.daemon.errors import Refused
+from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
-from cognomen.daemon.troubles import Troubles
+from cognomen.daemon.retrylines import RetryLines
+from cognomen.protocol.auditlog import GENESIS, Checkpoint, Mark
+from cognomen.protocol.errors import Refused
 from issuer.checkpointsink.port import CheckpointSink
 from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.keymanager.port import KeyManager
-from svid.clock import Clock
+from issuer.surroundings import Surroundings
 from svid.keys import KeyID, KeyKind, SigningKey, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
@@ -29,76 +30,111 @@ __all__ = ["CHECKPOINT_KEYS", "WriteCheckpoints"]
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_KEYS = "audit-"
-"""How the names of keys begin that sign checkpoints, and nothing else."""
+"""The prefix of the names of those keys that sign checkpoints and nothing else."""
 
-_SIGNED, _OUT = "checkpoint", "checkpoint to file or syslog"
+_OUT = "checkpoint to file or syslog"
+_MISSING = "stored checkpoints"
+_LOST = "the key that signs checkpoints is older, and none is stored: somebody removed them, or the issuer was killed before the first"
+_COMPARE = (
+    "compare with cognomen audit verify --checkpoint and a file of an attestor, and see its cognomen status attestor;"
+    " the next start of the issuer ends this message"
+)
 _RETRY = timedelta(seconds=30)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteCheckpoints:
     """Writes checkpoints.
 
     Args:
-        sinks: where else than to the store and the attestors.
-        every: how often, if there is something new.
+        sinks: where checkpoints go besides the store and the attestors.
+        every: how often to write one, if there is something new.
     """
 
-    datastore: Datastore
-    keys: KeyManager
-    sinks: Sequence[CheckpointSink]
-    clock: Clock
-    trust_domain: TrustDomain
-    every: timedelta
-    troubles: Troubles
-    pulse: Pulse = field(default_factory=Pulse)
-    _owed: dict[int, Checkpoint] = field(default_factory=dict)  # by the sink's number: what it did not take yet
+    def __init__(
+        self,
+        *,
+        datastore: Datastore,
+        keys: KeyManager,
+        sinks: Sequence[CheckpointSink],
+        around: Surroundings,
+        trust_domain: TrustDomain,
+        every: timedelta,
+    ) -> None:
+        self.datastore = datastore
+        self.keys = keys
+        self.sinks = sinks
+        self.clock = around.clock
+        self.trust_domain = trust_domain
+        self.every = every
+        self.troubles = around.troubles
+        self.pulse = Pulse()
+        self._made_key = False  # and no checkpoint yet
+        self._owed: dict[int, Checkpoint] = {}  # by the number of the sink: the checkpoint that it has not taken yet
+        self._lines = RetryLines("checkpoints written again")
+        self._attempts = Attempts(
+            log,
+            self.clock,
+            pulse=self.pulse,
+            troubles=self.troubles,
+            trouble="checkpoint",
+            over="checkpoints signed again",
+            failure=Failure(event="no checkpoint", again=self._retry),
+        )
 
     async def __call__(self) -> Checkpoint | None:
-        """Write one if the chain has grown since the last; returns it.
+        """Write a checkpoint if the chain has grown since the last; returns it.
 
         Raises:
-            Refused: UNAVAILABLE as store and keys; a sink that fails is logged, and gets the latest at the next call.
+            Refused: UNAVAILABLE from store and keys; a sink that fails is logged, and gets the latest at the next call.
         """
-        # 1. The key first: that it was made is a row, too. Then, how far is the chain, and how far was it?
+        # 1. Get the key first, because making one adds a row. Then compare the chain now with the last checkpoint.
         key = await self._key()
         drafted = await self.datastore.read(self._draft)
         checkpoint = None
         if drafted is not None:
-            # 2. Signed, and kept: the change tells the attestors. Owed before that: whoever cancels us meanwhile does not undo the commit.
+            # 2. Sign and store it; the change tells the attestors. Mark it as owed first: a cancellation does not undo the commit.
+            #    Beginning anew is what somebody wants who removed those that contradict the record, so say that it is done.
+            if drafted.previous is None and not self._made_key:
+                log.error("no checkpoint is stored, though there were some", reason=_LOST, key=key.id, hint=_COMPARE)
+                self.troubles.note(_MISSING, f"{_LOST}: {_COMPARE}")
             checkpoint = drafted.signed(key)
             self._owed.update(dict.fromkeys(range(len(self.sinks)), checkpoint))
             await self.datastore.write(partial(_keep, checkpoint))
-        # 3. Out of our hands; what came between two that a sink takes is covered by the later one.
+            self._made_key = False
+        # 3. Hand it to the sinks. If a sink missed one, the next one that it takes covers it.
         for number, owed in tuple(self._owed.items()):
             try:
                 await self.sinks[number].write(owed)
                 del self._owed[number]
             except Refused as refused:
                 self.troubles.note(_OUT, refused.detail)
-                log.warning("checkpoint not written", reason=refused.detail, hint=refused.hint)
+                self._lines.failed(
+                    log.warning,
+                    "checkpoint not written",
+                    self.clock.monotonic(),
+                    reason=refused.detail,
+                    hint=refused.hint,
+                )
         if not self._owed:
             self.troubles.over(_OUT)
+            self._lines.over(log.info)
         return checkpoint
 
     async def run(self) -> None:
-        """Write them, the first at once, until cancelled."""
+        """Write checkpoints, the first at once, until cancelled."""
         while True:
-            self.pulse.work()
-            rest = (self.every if await self.attempt() else min(self.every, _RETRY)).total_seconds()
-            self.pulse.rest()
-            await self.clock.sleep(rest)
+            is_done = await self.attempt()
+            await self._attempts.rest(after=self.every if is_done else self._retry)
 
     async def attempt(self) -> bool:
-        """Write one if the chain has grown; whether all went where it should. A failure is told."""
-        try:
+        """Write one if the chain has grown; returns whether it reached every sink. Reports a failure."""
+        with self._attempts.trying():
             await self()
-        except Refused as refused:
-            self.troubles.note(_SIGNED, refused.detail)
-            log.warning("no checkpoint", reason=refused.detail, hint=refused.hint)
-            return False
-        self.troubles.over(_SIGNED)
-        return not self._owed
+        return not (self._attempts.is_failing or self._owed)
+
+    @property
+    def _retry(self) -> timedelta:
+        return min(self.every, _RETRY)
 
     def _draft(self, tx: Transaction) -> Checkpoint | None:
         count, head = tx.audit.head()
@@ -106,6 +142,7 @@ class WriteCheckpoints:
         incarnation = tx.changes.head().incarnation
         if head == GENESIS or (last is not None and (last.count, last.incarnation) == (count, incarnation)):
             return None
+        previous = None if last is None else Mark(count=last.count, head=last.head)
         return Checkpoint(
             trust_domain=self.trust_domain,
             incarnation=incarnation,
@@ -113,17 +150,19 @@ class WriteCheckpoints:
             head=head,
             at=self.clock.now(),
             public_key=b"",
+            previous=previous,
         )
 
     async def _key(self) -> SigningKey:
-        """The key of checkpoints, made when there is none."""
+        """The key that signs checkpoints; makes it if there is none."""
         names = [name for name in await self.keys.list() if name.startswith(CHECKPOINT_KEYS)]
         for name in names:
             return await self.keys.get(name)
+        self._made_key = True  # before it is done: a cancellation does not undo it
         key = await self.keys.generate(KeyID(f"{CHECKPOINT_KEYS}{secrets.token_hex(8)}"), KeyKind.EC_P256)
         facts = {"public_key_sha256": thumbprint(public_key_to_der(key.public_key))}
         made = AuditEvent(
-            at=self.clock.now(), actor="issuer", action="checkpoint key made", subject=key.id, facts=facts
+            at=self.clock.now(), actor="issuer", action=Action.CHECKPOINT_KEY_MADE, subject=key.id, facts=facts
         )
         await self.datastore.write(lambda tx: tx.audit.append([made]))
         log.info("checkpoint key made", key=key.id, **facts)

@@ -1,12 +1,13 @@
-"""Keys in this process's memory: gone with it. For tests, and for issuers that need no past."""
+"""Keys in this process's memory, lost when it ends. For tests, and for issuers that need no past."""
 
 from collections.abc import Sequence
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.plugins import NoSettings, Plugin, PluginContext
+from cognomen.protocol.errors import Kind, Refused
 from issuer.keymanager.port import check_key_id
 from svid.keys import KeyID, KeyKind, LocalSigningKey, SigningKey, generate_private_key
 
-__all__ = ["MemoryKeyManager"]
+__all__ = ["PLUGIN", "MemoryKeyManager"]
 
 
 class MemoryKeyManager:
@@ -19,7 +20,7 @@ class MemoryKeyManager:
         """Make a key under a name that is not taken (EXISTS)."""
         check_key_id(key_id)
         if key_id in self._keys:
-            raise Refused(Kind.EXISTS, f"key: expected a new name, found {key_id}, which is taken")
+            raise Refused(Kind.EXISTS, f"key: {key_id} already exists")
         self._keys[key_id] = LocalSigningKey(key_id, generate_private_key(kind))
         return self._keys[key_id]
 
@@ -27,7 +28,7 @@ class MemoryKeyManager:
         """The key of that name (NOT_FOUND)."""
         check_key_id(key_id)
         if key_id not in self._keys:
-            raise Refused(Kind.NOT_FOUND, f"key: {key_id} is not there")
+            raise Refused(Kind.NOT_FOUND, f"key: {key_id} does not exist")
         return self._keys[key_id]
 
     async def list(self) -> Sequence[KeyID]:
@@ -35,6 +36,11 @@ class MemoryKeyManager:
         return sorted(self._keys)
 
     async def delete(self, key_id: KeyID) -> None:
-        """Forget a key; one that is not there is fine."""
+        """Forget a key, if it exists."""
         check_key_id(key_id)
         self._keys.pop(key_id, None)
+
+
+PLUGIN: Plugin[NoSettings, PluginContext, MemoryKeyManager] = Plugin(
+    NoSettings, lambda _settings, _surroundings: MemoryKeyManager()
+)

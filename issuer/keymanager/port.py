@@ -4,16 +4,17 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.daemon.plugins import PluginContext, Seam
+from cognomen.protocol.errors import Kind, Refused
 from svid.keys import KeyID, KeyKind, SigningKey
 
-__all__ = ["KeyManager", "check_key_id"]
+__all__ = ["KEY_MANAGERS", "KeyManager", "check_key_id"]
 
 _KEY_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def check_key_id(key_id: KeyID) -> None:
-    """Check that a name fits every key manager, as a file's name too.
+    """Check that a name suits every key manager, including as a file name.
 
     Raises:
         Refused: INVALID
@@ -26,7 +27,7 @@ class KeyManager(Protocol):
     """Where the authorities' private keys live.
 
     Raises:
-        Refused: UNAVAILABLE when the keys cannot be read or written; INVALID for a name that is none, and for keys that others can
+        Refused: UNAVAILABLE when the keys cannot be read or written; INVALID for a malformed name, and for keys that others can
             read; EXISTS, NOT_FOUND as said below.
     """
 
@@ -40,4 +41,8 @@ class KeyManager(Protocol):
         """The names of all keys, sorted."""
 
     async def delete(self, key_id: KeyID) -> None:
-        """Destroy a key; one that is not there is fine."""
+        """Destroy a key, if it exists."""
+
+
+KEY_MANAGERS: Seam[PluginContext, KeyManager] = Seam(group="cognomen.issuer.key_managers", key="key_manager")
+"""Where to find the installed ones."""

@@ -1,1 +1,1 @@
-"""How a node proves itself, the issuer's half: the port, and one module per proof."""
+"""The issuer's half of node attestation: the port, and one module per kind of proof."""

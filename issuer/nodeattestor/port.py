@@ -1,35 +1,18 @@
-"""What the issuer asks of a node attestor: is this evidence true, and of which node?
+"""What the issuer asks of a node attestor: is this evidence true, and what does it prove?
 
-What the store knows (a token's row, the node's id and labels) is added by issuer/decisions/admission.
+issuer/decisions/attestation decides what follows from a proof.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from issuer.decisions.audit import NodeID
-from svid.selector import Selector
+from cognomen.daemon.plugins import PluginContext, Seam
+from issuer.decisions.attestation import Proof
 
-__all__ = ["AttestedNode", "Challenge", "NodeAttestor"]
+__all__ = ["NODE_ATTESTORS", "Challenge", "NodeAttestor"]
 
 Challenge = Callable[[bytes], Awaitable[bytes]]
-"""Send a challenge to the joiner and wait for its answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttestedNode:
-    """What the evidence proved.
-
-    Args:
-        node_id: the node, or None where the token's row names it.
-        token_hash: SHA-256 of the join token, lower-case hexadecimal; empty where there is none.
-        can_reattest: whether the node may prove itself again by the same means.
-    """
-
-    node_id: NodeID | None = None
-    token_hash: str = field(default="", repr=False)
-    selectors: frozenset[Selector] = frozenset()
-    can_reattest: bool = False
+"""Sends a challenge to the joiner and waits for its answer."""
 
 
 class NodeAttestor(Protocol):
@@ -39,5 +22,9 @@ class NodeAttestor(Protocol):
     def name(self) -> str:
         """Its name in SPIFFE IDs, selectors and configuration: `join_token`."""
 
-    async def attest(self, evidence: bytes, challenge: Challenge) -> AttestedNode:
+    async def attest(self, evidence: bytes, challenge: Challenge) -> Proof:
         """Judge the evidence; Refused (UNAUTHENTICATED, INVALID) when it proves nothing."""
+
+
+NODE_ATTESTORS: Seam[PluginContext, NodeAttestor] = Seam(group="cognomen.issuer.node_attestors", key="node_attestors")
+"""Where to find the installed ones."""

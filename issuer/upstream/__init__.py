@@ -1,1 +1,1 @@
-"""Who vouches for our signing keys: the port, and one module per authority."""
+"""Authorities that vouch for our signing keys: the port, and one module per authority."""

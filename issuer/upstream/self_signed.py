@@ -1,24 +1,24 @@
-"""The upstream authority that is none: each signing key vouches for itself, and its certificate is a root in the bundle.
+"""No upstream authority: each signing key vouches for itself, and its certificate is a root in the bundle.
 
-When a key is certified, and for how long: issuer/decisions/authority and profile.
+issuer/decisions/authority and profile decide when a key is certified, and for how long.
 """
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from cognomen.daemon.plugins import NoSettings, Plugin, PluginContext
 from issuer.decisions.profile import CADraft
 from issuer.upstream.port import SignedCA
 from svid.keys import SigningKey, as_private_key, hash_of
-from svid.x509svid import check_signing
 
-__all__ = ["SelfSigned"]
+__all__ = ["PLUGIN", "SelfSigned"]
 
 
 class SelfSigned:
     """Signs each key's certificate with that key."""
 
     async def sign_ca(self, draft: CADraft, key: SigningKey) -> SignedCA:
-        """Have this key certify itself; the certificate is chain and root at once.
+        """Have this key certify itself; the certificate is both chain and root.
 
         Source: SPIFFE X509-SVID 3.2, 4; RFC 5280 4.2.1
         """
@@ -44,8 +44,6 @@ class SelfSigned:
             )
             .sign(as_private_key(key), hash_of(key.kind))
         )
-        check_signing(certificate, draft.trust_domain)
-        certificate.verify_directly_issued_by(certificate)
         return SignedCA(chain=(certificate,), roots=(certificate,))
 
 
@@ -59,4 +57,9 @@ _SIGNING_USAGE = x509.KeyUsage(
     crl_sign=True,
     encipher_only=False,
     decipher_only=False,
+)
+
+
+PLUGIN: Plugin[NoSettings, PluginContext, SelfSigned] = Plugin(
+    NoSettings, lambda _settings, _surroundings: SelfSigned()
 )

@@ -1,1 +1,1 @@
-"""What the issuer says over HTTP."""
+"""The issuer's HTTP pages."""

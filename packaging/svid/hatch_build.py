@@ -1,4 +1,4 @@
-"""Where the SDK's code is: two folders up in the repository, beside this file in a source distribution."""
+"""Finds the SDK's code: two folders up in the repository, or next to this file in a source distribution."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ _SHARED = ("svid", "LICENSE")
 
 
 class ShareWithRepository(BuildHookInterface[Any]):
-    """Takes what the SDK shares with the repository into the distribution."""
+    """Adds the files that the SDK shares with the repository to the distribution."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Name the files; an editable installation and a source distribution find them by themselves."""
+        """Add the files; an editable installation and a source distribution find them automatically."""
         root = Path(self.root)
         if version == "editable" or (root / "svid").is_dir():
             return

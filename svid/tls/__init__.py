@@ -1,4 +1,4 @@
-"""Mutual TLS by SPIFFE IDs: who may be on the other side (authorize), and contexts that follow every rotation (context).
+"""Mutual TLS with SPIFFE IDs: authorizers, which decide who may connect (authorize), and contexts that follow every rotation (context).
 
-Where identity and bundles come from is a source's business (svid/source).
+Sources (svid/source) provide the identity and the bundles. Nothing here depends on a framework; those are in svid/integrations.
 """

@@ -1,7 +1,7 @@
-"""Who may be on the other side of a connection: functions that take a proven SPIFFE ID and say whether it is wanted.
+"""Authorizers: functions that take a peer's proven SPIFFE ID and decide whether to admit the peer.
 
-That the ID is proven is svid/tls/context's; here it is only compared, whole and case-sensitive. Whatever a function of somebody else's
-answers, only what is unmistakable admits: `strictly` sees to that, for everything in this folder.
+svid/tls/context proves the ID. Here it is only compared, as a whole and case-sensitively. An application's own authorizer may return
+anything, but only a clear yes admits a peer: `strictly` ensures that for everything in this folder.
 """
 
 import inspect
@@ -12,24 +12,24 @@ from typing import TypeAlias, cast
 from svid.errors import AuthorizationError
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["Authorizer", "any_in", "exactly", "matching", "strictly"]
+__all__ = ["Authorizer", "any_in", "demand_answers_now", "exactly", "matching", "strictly"]
 
 _log = logging.getLogger(__name__)
 
 Authorizer: TypeAlias = Callable[[SpiffeID], bool | None]
 """Admits a peer by returning None or True; refuses it by raising AuthorizationError, which gives the reason, or by returning False.
 
-Any other answer and any other error refuses and is logged. What answers None for "no", as dict.get and re.fullmatch do, would admit: wrap
-it in `matching`, which takes None for a refusal.
+Any other return value or error is a refusal, and is logged. A function that returns None for "no", as dict.get and re.fullmatch do, would
+admit the peer: wrap it in `matching`, which treats None as a refusal.
 """
 
 
 def any_in(trust_domain: TrustDomain | str) -> Authorizer:
-    """Accept everybody of that trust domain.
+    """Accept every member of that trust domain.
 
     Raises:
-        SpiffeIDError: a text that names no trust domain.
-        TypeError: neither a TrustDomain nor a text.
+        SpiffeIDError: the text is not a trust domain name.
+        TypeError: the argument is neither a TrustDomain nor a str.
     """
     wanted = TrustDomain.parse(trust_domain) if isinstance(trust_domain, str) else trust_domain
     _demand(wanted, TrustDomain, "trust domain")
@@ -42,11 +42,11 @@ def any_in(trust_domain: TrustDomain | str) -> Authorizer:
 
 
 def exactly(spiffe_id: SpiffeID | str, *others: SpiffeID | str) -> Authorizer:
-    """Accept that SPIFFE ID, or one of those.
+    """Accept these SPIFFE IDs and no others.
 
     Raises:
-        SpiffeIDError: a text that is no SPIFFE ID.
-        TypeError: neither a SpiffeID nor a text.
+        SpiffeIDError: a text is not a SPIFFE ID.
+        TypeError: an argument is neither a SpiffeID nor a str.
     """
     listed = [SpiffeID.parse(one) if isinstance(one, str) else one for one in (spiffe_id, *others)]
     for one in listed:
@@ -61,40 +61,40 @@ def exactly(spiffe_id: SpiffeID | str, *others: SpiffeID | str) -> Authorizer:
 
 
 def matching(predicate: Callable[[SpiffeID], bool]) -> Authorizer:
-    """Accept whom `predicate` returns True for; any other answer, None included, refuses.
+    """Accept a peer if `predicate` returns True for its ID; any other answer, None included, is a refusal.
 
     Raises:
-        TypeError: `predicate` is no function, or its answer would come later.
+        TypeError: `predicate` is not a function, or is async or a generator.
     """
-    _demand_answers_now(predicate)
+    demand_answers_now(predicate)
 
     def authorize(peer: SpiffeID) -> bool:
         answer: object = predicate(peer)
-        return False if answer is None else cast("bool", answer)  # what is no bool, `strictly` refuses
+        return False if answer is None else cast("bool", answer)  # `strictly` refuses anything but a bool
 
     return strictly(authorize)
 
 
 def strictly(authorize: object) -> Callable[[SpiffeID], None]:
-    """Make an authorizer unmistakable: what is made of it returns where the peer is admitted, and raises AuthorizationError elsewhere.
+    """Wrap an authorizer so that it returns if the peer is admitted, and raises AuthorizationError in every other case.
 
     Raises:
-        TypeError: it is no function, or its answer would come later (async, or a generator).
+        TypeError: it is not a function, or is async or a generator.
     """
-    asked = _demand_answers_now(authorize)
+    asked = demand_answers_now(authorize)
 
     def ask(peer: SpiffeID) -> None:
         try:
             answer = asked(peer)
         except AuthorizationError:
             raise
-        except Exception as e:  # whatever goes wrong in a stranger's function admits nobody
+        except Exception as e:  # a failure in the application's function admits nobody
             _log.exception("authorizer failed: refused %s", peer)
-            raise AuthorizationError(f"authorizer: expected an answer, found {type(e).__name__}") from e
+            raise AuthorizationError(f"authorizer: failed with {type(e).__name__}") from e
         if answer is None or answer is True:
             return
         if answer is False:
-            raise AuthorizationError(f"peer: expected one that is allowed here, found {peer}")
+            raise AuthorizationError(f"peer: {peer} is not allowed here")
         if inspect.iscoroutine(answer):
             answer.close()  # nobody will await it
         fault = f"authorizer: expected True, False or None, found {_article(type(answer).__name__)}"
@@ -109,14 +109,21 @@ def _demand(value: object, wanted: type, name: str) -> None:
         raise TypeError(f"{name}: expected a {wanted.__name__} or its text, found {_article(type(value).__name__)}")
 
 
-def _demand_answers_now(authorize: object) -> Callable[[SpiffeID], object]:
-    if not callable(authorize) or isinstance(authorize, type):
-        found = f"the class {authorize.__name__}" if isinstance(authorize, type) else _article(type(authorize).__name__)
-        raise TypeError(f"authorize: expected a function that takes a SpiffeID, found {found}")
+def demand_answers_now(
+    function: object, name: str = "authorize", takes: str = "a SpiffeID"
+) -> Callable[[SpiffeID], object]:
+    """Refuse anything but a plain function, which returns its answer at once.
+
+    Raises:
+        TypeError: it is not a function, or is async or a generator; the message names what was found.
+    """
+    if not callable(function) or isinstance(function, type):
+        found = f"the class {function.__name__}" if isinstance(function, type) else _article(type(function).__name__)
+        raise TypeError(f"{name}: expected a function that takes {takes}, found {found}")
     kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
-    if any(is_kind(one) for one in (authorize, type(authorize).__call__) for is_kind in kinds):
-        raise TypeError("authorize: expected a function that answers at once, found one that is async or a generator")
-    return authorize
+    if any(is_kind(one) for one in (function, type(function).__call__) for is_kind in kinds):
+        raise TypeError(f"{name}: expected a function that returns its answer, found one that is async or a generator")
+    return function
 
 
 def _article(noun: str) -> str:

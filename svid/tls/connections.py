@@ -1,58 +1,37 @@
-"""Connections of a LiveContext: nothing passes on one before its peer is admitted, and nothing after its peer is denied or outlived.
+"""Connections of a LiveContext: nothing passes before the peer is admitted, and nothing after it is denied or outlived.
 
-Who is admitted is decided by svid/tls/context; who is denied, by svid/tls/enforcement.
+svid/tls/context decides who is admitted, and svid/tls/enforcement who is denied.
 """
 
 import _ssl
 import asyncio
 import contextlib
-import functools
 import socket
 import ssl
 import sys
 import weakref
-from abc import ABC, abstractmethod
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from svid.errors import AuthorizationError
+from svid.errors import AuthorizationError, SVIDError
 from svid.spiffeid import SpiffeID
-from svid.tls.enforcement import Held, Peer
-from svid.tls.refusals import EndedPeerError, OrphanedPeerError, OutlivedPeerError, RevokedPeerError
+from svid.tls.checked import Checked, Gate, unless_revoked
+from svid.tls.reports import shown_address
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["CheckedObject", "CheckedSocket", "Gate", "end_when_revoked", "peer_id"]
+__all__ = ["CheckedObject", "CheckedSocket", "end_when_revoked", "peer_id"]
 
-# The stdlib's own, without the detour by super(), which a loop of small reads feels.
+# The stdlib's own methods, without super(), whose cost shows in a loop of small reads.
 _READ, _RECV_INTO = ssl.SSLSocket.read, ssl.SSLSocket.recv_into
 _WRITE, _SEND = ssl.SSLSocket.write, ssl.SSLSocket.send
 
 _NEVER_SENT = (
-    b"\0"  # because the connection refuses it by then: so the application learns why, as `abort` would not let it
+    b"\0"  # the connection refuses this write, and so the application learns why it ended; `abort` would give no reason
 )
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-class Gate(ABC):
-    """What a checked connection asks of its context; a base class, because whether something has a Protocol's methods takes long to see."""
-
-    @abstractmethod
-    def check_identity(self) -> None:
-        """Refuse where there is no identity of our own."""
-
-    @abstractmethod
-    def recognise(self, chain: Iterable[bytes]) -> Peer:
-        """Admit a peer, or refuse it."""
-
-    @abstractmethod
-    def hold(self, connection: Held) -> None:
-        """End this connection when its peer is denied, or outlived."""
 
 
 class _TLS(Protocol):
@@ -63,88 +42,7 @@ class _TLS(Protocol):
     def get_unverified_chain(self) -> list[_ssl.Certificate]: ...
 
 
-class _Checked:
-    """What both kinds of connections know."""
-
-    peer: Peer | None = None
-    revoked = False
-    _is_open = False  # admitted and not revoked, in one look
-    _why: Callable[[Peer], EndedPeerError]
-
-    def revoke(self) -> None:
-        """Let nothing pass from now on."""
-        self._end_because(_revoked)
-
-    def outlive(self) -> None:
-        """Let nothing pass from now on, and say that the peer's credential is long over."""
-        self._end_because(_outlived)
-
-    def orphan(self) -> None:
-        """Let nothing pass from now on, and say that this process was forked."""
-        self._end_because(_orphaned)
-
-    def demand_unrevoked(self) -> None:
-        """Refuse to go on where the peer is denied.
-
-        Raises:
-            RevokedPeerError: it is.
-            OutlivedPeerError: its credential ended so long ago that a denial would not name it any more.
-            OrphanedPeerError: this process was forked since, and hears of no denials.
-        """
-        if self.revoked and self.peer is not None:
-            raise self._why(self.peer)
-
-    def hang_up(self) -> None:
-        """Close what is ours to close; here nothing is."""
-
-    def _end_because(self, why: Callable[[Peer], EndedPeerError]) -> None:
-        self._why = why
-        self.revoked = True
-        self._is_open = False
-
-    def _admit(self, gate: Gate, chain: Iterable[bytes]) -> None:
-        if self.peer is None:
-            self.peer = gate.recognise(chain)
-            gate.hold(self)
-        self._is_open = True
-        if self.revoked:  # meanwhile
-            self._is_open = False
-            self.demand_unrevoked()
-
-
-def _revoked(peer: Peer) -> EndedPeerError:
-    return RevokedPeerError(f"peer: expected one that is not revoked, found {peer.shown}")
-
-
-def _outlived(peer: Peer) -> EndedPeerError:
-    return OutlivedPeerError(
-        f"peer: expected an X509-SVID that ended at most {peer.open_for.days} day ago,"
-        f" found one of {peer.spiffe_id} that ended at {peer.ends_at}"
-    )
-
-
-def _orphaned(peer: Peer) -> EndedPeerError:
-    return OrphanedPeerError(
-        f"connection: expected one of a process that hears of revocations, found one of {peer.spiffe_id} from before a fork"
-    )
-
-
-def _unless_revoked(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Have a method look at the mark before it begins, and before it hands on what it has got: it may have come in between."""
-
-    @functools.wraps(method)
-    def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        connection = cast("_Checked", args[0])
-        connection.demand_unrevoked()
-        try:
-            return method(*args, **kwargs)
-        finally:
-            connection.demand_unrevoked()
-
-    return checked
-
-
-class CheckedSocket(_Checked, ssl.SSLSocket):
+class CheckedSocket(Checked, ssl.SSLSocket):
     """A blocking socket."""
 
     _sslobj: _TLS | None
@@ -154,16 +52,27 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
         """Shake hands, and admit the peer."""
         try:
             gate = _gate(self)
-            gate.check_identity()
-            super().do_handshake(block)
-            self._admit(gate, _peer_chain(self))
+            self.address = self.address or self._peer_address()
+            try:
+                gate.check_identity()
+                super().do_handshake(block)
+                self.admit(gate, _peer_chain(self))
+            except (ssl.SSLError, SVIDError) as e:
+                self.tell(gate, e)
+                raise
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except BaseException:
             self.close()
             raise
 
-    # A small read takes little more time than a call of Python's: what passes on an open connection goes straight to OpenSSL.
+    def _peer_address(self) -> str:
+        try:
+            return shown_address(self.getpeername())
+        except OSError:  # it left
+            return ""
+
+    # A small read takes little more time than a Python call, so an open connection's bytes go straight to OpenSSL.
 
     def read(self, len: int = 1024, buffer: "WriteableBuffer | None" = None) -> bytes:  # noqa: A002 - the stdlib's name
         """Read what the peer sent."""
@@ -171,7 +80,7 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
             self._demand_passage()
         tls = self._sslobj
         if tls is None:
-            return _READ(self, len, buffer)  # which says why not
+            return _READ(self, len, buffer)  # raises the right error
         try:
             return tls.read(len) if buffer is None else tls.read(len, buffer)
         except ssl.SSLEOFError:
@@ -234,25 +143,25 @@ class CheckedSocket(_Checked, ssl.SSLSocket):
         self.demand_unrevoked()
         self.do_handshake()
 
-    # These come down to the ones above, until TLS is over on a connection that goes on without it.
-    _recv_otherwise = _unless_revoked(ssl.SSLSocket.recv)
-    _sendall_otherwise = _unless_revoked(ssl.SSLSocket.sendall)
-    pending = _unless_revoked(ssl.SSLSocket.pending)
-    recvfrom = _unless_revoked(ssl.SSLSocket.recvfrom)
-    recvfrom_into = _unless_revoked(ssl.SSLSocket.recvfrom_into)
-    sendfile = _unless_revoked(ssl.SSLSocket.sendfile)
-    sendto = _unless_revoked(ssl.SSLSocket.sendto)  # type: ignore[assignment]  # overloads, of which one is left to see
-    unwrap = _unless_revoked(ssl.SSLSocket.unwrap)
-    verify_client_post_handshake = _unless_revoked(ssl.SSLSocket.verify_client_post_handshake)
+    # These end up in the methods above, unless TLS has ended and the connection goes on without it.
+    _recv_otherwise = unless_revoked(ssl.SSLSocket.recv)
+    _sendall_otherwise = unless_revoked(ssl.SSLSocket.sendall)
+    pending = unless_revoked(ssl.SSLSocket.pending)
+    recvfrom = unless_revoked(ssl.SSLSocket.recvfrom)
+    recvfrom_into = unless_revoked(ssl.SSLSocket.recvfrom_into)
+    sendfile = unless_revoked(ssl.SSLSocket.sendfile)
+    sendto = unless_revoked(ssl.SSLSocket.sendto)  # type: ignore[assignment]  # overloads, of which one is left to see
+    unwrap = unless_revoked(ssl.SSLSocket.unwrap)
+    verify_client_post_handshake = unless_revoked(ssl.SSLSocket.verify_client_post_handshake)
 
     def hang_up(self) -> None:
-        """Shut the socket down, below TLS: whoever waits in a read or a write of it wakes up."""
-        with contextlib.suppress(OSError):  # it is closed already
+        """Shut the socket down below TLS, which wakes up every read and write that waits for it."""
+        with contextlib.suppress(OSError):  # already closed
             socket.socket.shutdown(self, socket.SHUT_RDWR)
 
 
-class CheckedObject(_Checked, ssl.SSLObject):
-    """A pair of buffers; asyncio and uvloop use these, and the transport that is around them is theirs."""
+class CheckedObject(Checked, ssl.SSLObject):
+    """A pair of buffers; asyncio and uvloop use these, inside transports of their own."""
 
     _sslobj: _TLS
     _end: Callable[[], None] | None = None
@@ -260,27 +169,38 @@ class CheckedObject(_Checked, ssl.SSLObject):
     def do_handshake(self) -> None:
         """Shake hands, and admit the peer."""
         gate = _gate(self)
-        gate.check_identity()
-        super().do_handshake()
-        self._admit(gate, _peer_chain(self))
-        if self._end is None:
-            self._end_with(sys._getframe(1))  # noqa: SLF001 - the one way to see who has these buffers: nothing leads there from here
+        try:
+            gate.check_identity()
+            super().do_handshake()
+            protocol = self._around(sys._getframe(1))  # noqa: SLF001 - the only way to find the owner of these buffers
+            self.admit(gate, _peer_chain(self))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):  # most calls end this way: there is more to come
+            raise
+        except (ssl.SSLError, SVIDError) as e:
+            self._around(sys._getframe(1))  # noqa: SLF001 - as above
+            self.tell(gate, e)
+            raise
+        if self._end is None and protocol is not None:
+            self._end_with(protocol)
 
-    def _end_with(self, caller: FrameType) -> None:
-        """Know how to close what is around these buffers, where asyncio has put it there; its protocol is who shakes hands."""
-        protocol = caller.f_locals.get("self")
-        if not isinstance(protocol, SSLProtocol):
-            return
+    def _around(self, caller: FrameType) -> SSLProtocol | None:
+        """The asyncio protocol around these buffers; it also tells the peer's address."""
+        protocol = _asyncios(caller)
+        self.address = self.address or _address_around(protocol) or str(self.server_hostname or "")
+        return protocol
+
+    def _end_with(self, protocol: SSLProtocol) -> None:
+        """Prepare to close the asyncio protocol around these buffers."""
         loop, known = asyncio.get_running_loop(), weakref.ref(protocol)
 
         def end() -> None:
             if (protocol := known()) is None:
                 return
-            transports = protocol._app_transport, protocol._transport  # noqa: SLF001 - they are told to nobody but the application
+            transports = protocol._app_transport, protocol._transport  # noqa: SLF001 - only the application gets them
             theirs, below = cast("tuple[asyncio.Transport | None, asyncio.Transport | None]", transports)
             if theirs is not None and not theirs.is_closing():
                 theirs.write(_NEVER_SENT)
-            elif below is not None:  # one that was closed twice leads nowhere, and what it still has would be sent
+            elif below is not None:  # ours is closing: a second close does nothing, and it would still send its buffer
                 below.abort()
 
         self.end_by(lambda: _soon(loop, end))
@@ -309,56 +229,56 @@ class CheckedObject(_Checked, ssl.SSLObject):
         self.demand_unrevoked()
         self.do_handshake()
 
-    pending = _unless_revoked(ssl.SSLObject.pending)
-    unwrap = _unless_revoked(ssl.SSLObject.unwrap)
-    verify_client_post_handshake = _unless_revoked(ssl.SSLObject.verify_client_post_handshake)
+    pending = unless_revoked(ssl.SSLObject.pending)
+    unwrap = unless_revoked(ssl.SSLObject.unwrap)
+    verify_client_post_handshake = unless_revoked(ssl.SSLObject.verify_client_post_handshake)
 
     def end_by(self, end: Callable[[], None]) -> None:
-        """Know how to close what is around these buffers."""
+        """Set the function that closes the transport around these buffers."""
         self._end = end
-        if self.revoked:  # before it was known how
+        if self.revoked:  # before `end` was set
             end()
 
     @property
     def ends_by_itself(self) -> bool:
-        """Whether it is known how."""
+        """Whether that function is set."""
         return self._end is not None
 
     def hang_up(self) -> None:
-        """Close what is around, if it is known how; else the next read or write does."""
+        """Close the transport if we can; otherwise the next read or write does."""
         if self._end is not None:
             self._end()
 
 
 def peer_id(connection: object) -> SpiffeID:
-    """Whose the other end of an SSLSocket or SSLObject is; in asyncio: `peer_id(writer.get_extra_info("ssl_object"))`.
+    """The peer's SPIFFE ID on an SSLSocket or SSLObject; in asyncio: `peer_id(writer.get_extra_info("ssl_object"))`.
 
     Raises:
-        AuthorizationError: not a connection of a LiveContext, or its handshake is not over.
+        AuthorizationError: a LiveContext did not make the connection, or the handshake is not finished.
     """
     if isinstance(connection, CheckedSocket | CheckedObject) and connection.peer is not None:
         return connection.peer.spiffe_id
-    raise AuthorizationError("connection: expected one whose peer was verified by a LiveContext, found another")
+    raise AuthorizationError("connection: its peer was not verified by a LiveContext")
 
 
 def end_when_revoked(transport: asyncio.WriteTransport) -> None:
-    """Have a transport of a LiveContext end at once when its peer is denied, also while nothing passes; call it in its loop.
+    """End a LiveContext's transport at once when its peer is denied, even while it is idle; call this in the transport's loop.
 
-    asyncio's own loops need no telling. With any other, uvloop's for example, the next byte would end it, whichever way it goes: what
-    an idle connection is made of is known to the loop alone.
+    asyncio's own loops do not need this. With any other loop, such as uvloop, only the next byte in either direction would end the
+    connection, because only the loop knows the transport of an idle connection.
 
     Raises:
-        AuthorizationError: not a connection of a LiveContext.
+        AuthorizationError: a LiveContext did not make the connection.
     """
     connection = transport.get_extra_info("ssl_object")
     if not isinstance(connection, CheckedObject):
-        raise AuthorizationError("transport: expected one of a LiveContext, found another")
+        raise AuthorizationError("transport: not a connection of a LiveContext")
     if connection.ends_by_itself:
         return
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        if transport.is_closing():  # it takes no byte any more, and would send what it still has
+        if transport.is_closing():  # it accepts no more bytes, but would still send its buffer
             transport.abort()
         else:
             transport.write(_NEVER_SENT)
@@ -367,9 +287,20 @@ def end_when_revoked(transport: asyncio.WriteTransport) -> None:
 
 
 def _soon(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
-    """Have a loop end a transport of its own; from any thread."""
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and its transports with it
+    """Make a loop end one of its transports, from any thread."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and so are its transports
         loop.call_soon_threadsafe(end)
+
+
+def _asyncios(caller: FrameType) -> SSLProtocol | None:
+    """The asyncio protocol around these buffers, if there is one: it is the caller of the handshake."""
+    protocol = caller.f_locals.get("self")
+    return protocol if isinstance(protocol, SSLProtocol) else None
+
+
+def _address_around(protocol: SSLProtocol | None) -> str:
+    transport = None if protocol is None else cast("asyncio.Transport | None", protocol._transport)  # noqa: SLF001 - as in CheckedObject._end_with
+    return "" if transport is None else shown_address(transport.get_extra_info("peername"))
 
 
 def _gate(connection: ssl.SSLSocket | ssl.SSLObject) -> Gate:
@@ -380,7 +311,7 @@ def _gate(connection: ssl.SSLSocket | ssl.SSLObject) -> Gate:
 
 
 def _peer_chain(connection: ssl.SSLSocket | ssl.SSLObject) -> Iterable[bytes]:
-    """What the peer sent, DER, leaf first."""
+    """The chain that the peer sent: DER, leaf first."""
     if sys.version_info >= (3, 13):
         return connection.get_unverified_chain()
     certificates: list[_ssl.Certificate] = connection._sslobj.get_unverified_chain()  # type: ignore[union-attr]  # noqa: SLF001 - public from 3.13 on

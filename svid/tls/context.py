@@ -1,8 +1,32 @@
-"""SSL contexts that live: each handshake shows today's X509-SVID, and trusts today's bundle of the peer's own trust domain.
+"""SSL contexts that follow their source: each handshake uses the current X509-SVID, and the current bundle of the peer's own trust domain.
 
-An OpenSSL context learns authorities and never forgets one, so each change of identity or bundles makes an inner context afresh. Nor can it
-keep trust domains apart, so its verdict is not the last: the peer's chain is verified here once more, before any byte is read or written.
-Who is wanted is decided by svid/tls/authorize.
+OpenSSL alone cannot do this: one of its contexts never forgets an authority, and has a single set of authorities for all trust domains. So
+there are two layers. The application holds a LiveContext for as long as it runs. Behind it is an inner context, which OpenSSL sees: one
+X509-SVID, and the authorities of every trusted trust domain. An inner context is never reloaded; after the source changes, the next
+connection gets a new one.
+
+A connection has three states:
+
+    handshake   OpenSSL uses the current inner context. When it is done, `recognise` verifies the peer's chain again.
+    open        The peer is admitted. Bytes pass for as long as both sides want, even after the source has changed.
+    ended       The peer was refused in the handshake, or was denied or outlived later, or this process was forked. Nothing passes.
+
+Invariants:
+
+* We have the last word. The application cannot read or write a byte before `recognise` returns. `recognise` asks, in this order: is our
+  revocation data recent enough (`refuse_after`), does the bundle of the peer's own trust domain vouch for the peer now, is the peer denied,
+  is it allowed.
+* We detect a change by identity (`is`), not by value: a source returns the same objects until it has new ones.
+* A connection keeps the inner context that it began with. Of the settings that libraries make on a LiveContext, only the ALPN protocols
+  reach the next inner context.
+* No session is resumed, because a resumed session would skip the peer's chain.
+
+For example, a bundle has the authorities A and B, and a client begins a handshake. Meanwhile A is removed from the bundle. OpenSSL still
+accepts a chain to A, because the inner context of that handshake contains A. `recognise` finds no A in the current bundle, and refuses the
+client. Another client, which A admitted earlier, stays connected. To end that connection as well, its credential must be denied
+(svid/tls/enforcement).
+
+svid/tls/authorize decides which peers are allowed, and svid/tls/connections which bytes pass on a connection.
 """
 
 import os
@@ -14,45 +38,39 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from socket import socket
-from typing import NamedTuple, Self
+from typing import Self
 
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
-from svid.denials import OPEN_FOR
-from svid.encoding import certificates_from_der
-from svid.errors import AuthorizationError, SVIDError, X509SVIDError
+from svid.encoding import certificates_to_der
+from svid.errors import AuthorizationError, SVIDError
 from svid.source import X509Identity, demand_source
 from svid.spiffeid import SpiffeID, TrustDomain
+from svid.tls.authorities import readable_authorities
 from svid.tls.authorize import Authorizer, strictly
-from svid.tls.connections import CheckedObject, CheckedSocket, Gate, peer_id
+from svid.tls.chains import Chains
+from svid.tls.checked import Gate
+from svid.tls.connections import CheckedObject, CheckedSocket
 from svid.tls.enforcement import Enforcement, Held, Peer
+from svid.tls.forked import renew_in_children
 from svid.tls.refusals import (
-    HandshakeRefusedError,
+    NoIdentityError,
     OutdatedError,
     OutdatedHandshakeError,
     RevokedHandshakeError,
     UnwantedPeerError,
 )
-from svid.x509svid import X509SVID, check_leaf, verify
+from svid.tls.reports import OnRefused
+from svid.x509svid import X509SVID
 
-__all__ = [
-    "HandshakeRefusedError",
-    "LiveContext",
-    "UnwantedPeerError",
-    "client_context",
-    "peer_id",
-    "server_context",
-]
-
-
-_REMEMBERED = 256  # chains of peers, which come again and again with one SVID
+__all__ = ["LiveContext", "client_context", "server_context"]
 
 
 class _MutualContext(ssl.SSLContext):
-    """A context for TLS 1.3 in which both sides show a certificate, and host names say nothing."""
+    """A context for TLS 1.3 in which both sides show a certificate, and host names are ignored."""
 
     def __new__(cls, *_: object, server_side: bool, **__: object) -> Self:
-        """Choose the protocol, which OpenSSL wants to know first."""
+        """Choose the protocol, which OpenSSL needs first."""
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
 
     def __init__(self) -> None:
@@ -64,25 +82,29 @@ class _MutualContext(ssl.SSLContext):
 
 
 class LiveContext(_MutualContext):
-    """An ssl.SSLContext for mutual TLS 1.3 by SPIFFE IDs, for blocking sockets and asyncio; it follows its source.
+    """An ssl.SSLContext for mutual TLS 1.3 with SPIFFE IDs, for blocking sockets and asyncio; it follows its source.
 
-    Host names are not looked at, sessions are not resumed. Of what may be set on an SSLContext only the ALPN protocols have an effect:
-    libraries set `verify_mode`, `check_hostname` and authorities of their own on a context that they are given.
+    It ignores host names and resumes no sessions. Of the settings of an SSLContext, only the ALPN protocols have an effect: libraries set
+    `verify_mode`, `check_hostname` and their own authorities on the context that they are given.
 
-    A peer whose credential is denied, as far as the source knows, is refused, and an open connection of it passes nothing any more.
+    It refuses a peer if the source knows that the peer's credential is denied. Open connections of that peer stop passing bytes.
+
+    For each refusal, and each connection that it ends, it logs a warning, rate-limited, with the logger svid.tls.reports, and increments a
+    count (svid.refusal_counts).
 
     Args:
-        refuse_after: how old the issuer's last word on revocations may be at a handshake; None: as old as it is, with a warning in the log.
+        refuse_after: how old the issuer's revocation data may be at a handshake; None means any age, with a warning in the log.
+        on_refused: called for each refusal, in the thread or loop where it happens; it decides nothing, and its errors are logged.
 
     Raises:
-        TypeError: no source, or an authorizer that cannot answer; the two in the wrong order, for example. Or `refuse_after`, of a source
-            that knows of no revocations.
-        HandshakeRefusedError: at a handshake; there is no valid SVID, or the peer's chain is not vouched for.
+        TypeError: the source is not one, or the authorizer cannot answer, for example because the two are in the wrong order. Or
+            `refuse_after` is given, and the source knows of no revocations.
+        HandshakeRefusedError: at a handshake; we have no valid SVID, or the bundle does not vouch for the peer's chain.
         RevokedHandshakeError: at a handshake; the peer's credential is denied.
-        OutdatedHandshakeError: at a handshake; what is known of revocations is older than `refuse_after`.
+        OutdatedHandshakeError: at a handshake; our revocation data is older than `refuse_after`.
         UnwantedPeerError: at a handshake; `authorize` refused the peer.
-        RevokedPeerError: at any read or write of an open connection, from when its peer's credential is denied.
-        OutlivedPeerError: likewise, from a day after the end of its peer's X509-SVID: no revocation would name that any more.
+        RevokedPeerError: at any read or write of an open connection, once its peer's credential is denied.
+        OutlivedPeerError: likewise, from a day after its peer's X509-SVID expired, because no revocation would name it any more.
 
     Source: SPIFFE X509-SVID 5, Workload API 4.6
     """
@@ -95,6 +117,7 @@ class LiveContext(_MutualContext):
         server_side: bool,
         refuse_after: timedelta | None = None,
         clock: Clock | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         demand_source(source, "svid", "bundles")
         super().__init__()
@@ -107,17 +130,19 @@ class LiveContext(_MutualContext):
             point="server_context" if server_side else "client_context",
             refuse_after=refuse_after,
             clock=self._clock,
+            on_refused=on_refused,
         )
         self._alpn_protocols: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._inner: _InnerContext | None = None
-        self._admitted: dict[bytes, _Admitted] = {}
+        self._chains = Chains()
+        renew_in_children(self)
 
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """Offer these protocols from the next handshake on."""
         wanted = tuple(alpn_protocols)
         with self._lock:
-            if wanted != self._alpn_protocols:  # clients say it anew for each connection
+            if wanted != self._alpn_protocols:  # clients set it again for each connection
                 self._alpn_protocols = wanted
                 self._inner = None
 
@@ -130,7 +155,7 @@ class LiveContext(_MutualContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
-        """Wrap a socket as SSLContext does, by today's identity."""
+        """Wrap a socket as SSLContext does, with the current identity."""
         _refuse_session(session)
         return ssl.SSLContext.wrap_socket(
             self._today(), sock, server_side, do_handshake_on_connect, suppress_ragged_eofs, server_hostname
@@ -144,12 +169,12 @@ class LiveContext(_MutualContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """Wrap a pair of buffers as SSLContext does, by today's identity."""
+        """Wrap a pair of buffers as SSLContext does, with the current identity."""
         _refuse_session(session)
         return self._today().wrap_bio(incoming, outgoing, server_side, server_hostname)
 
     def _today(self) -> "_InnerContext":
-        """The inner context of today's identity and bundles; where there are none, one whose handshakes are refused."""
+        """The inner context of the current identity and bundles; if there are none, one that refuses every handshake."""
         try:
             svid, bundles = self._source.svid, self._source.bundles
         except SVIDError as e:
@@ -164,18 +189,18 @@ class LiveContext(_MutualContext):
             return self._inner
 
     def admit(self, chain: Iterable[bytes]) -> SpiffeID:
-        """Verify a peer's chain, DER and leaf first, by today's bundle of its own trust domain, and ask whether it is wanted.
+        """Verify a peer's chain (DER, leaf first) with the current bundle of its own trust domain, and ask whether the peer is allowed.
 
         Raises:
-            HandshakeRefusedError: its bundle does not vouch for it.
-            RevokedHandshakeError: a certificate of it is denied.
-            OutdatedHandshakeError: what is known of revocations is older than `refuse_after`.
-            UnwantedPeerError: it is not wanted.
+            HandshakeRefusedError: the bundle does not vouch for the chain.
+            RevokedHandshakeError: a certificate of the chain is denied.
+            OutdatedHandshakeError: our revocation data is older than `refuse_after`.
+            UnwantedPeerError: the peer is not allowed.
         """
         return self.recognise(chain).spiffe_id
 
     def recognise(self, chain: Iterable[bytes]) -> Peer:
-        """Do as `admit` does, and say by which credentials it is who it is."""
+        """Do the same as `admit`, and also return the credentials that identify the peer."""
         try:
             self.enforcement.demand_fresh()
         except OutdatedError as e:
@@ -185,9 +210,9 @@ class LiveContext(_MutualContext):
         return peer
 
     def stay(self, chain: Iterable[bytes]) -> tuple[Peer, Callable[[], None]]:
-        """Admit a peer for as long as a call of it lasts; what is returned says by an error of `admit` that it may not stay.
+        """Admit a peer for the length of a call; the returned function raises an error of `admit` once the peer may not stay.
 
-        Its certificates may expire meanwhile, and what is known of revocations may become old, as on any connection that is open.
+        Meanwhile the certificates may expire and our revocation data may become old, as on any open connection.
         """
         der, since = b"".join(chain), self._clock.now()
         peer = self.recognise([der])
@@ -205,62 +230,26 @@ class LiveContext(_MutualContext):
 
     def _vouched(self, der: bytes, at: datetime) -> Peer:
         try:
-            return self._verified(der, self._source.bundles, at)
+            bundles = self._source.bundles
         except SVIDError as e:
-            raise HandshakeRefusedError(str(e), clause=e.clause) from e
+            raise NoIdentityError(str(e), clause=e.clause) from e
+        return self._chains.peer(der, bundles, at)
 
     def _demand_wanted(self, peer: Peer) -> None:
         if self.enforcement.is_denied(peer):
-            raise RevokedHandshakeError(f"peer: expected one that is not revoked, found {peer.shown}")
+            raise RevokedHandshakeError(f"peer: {peer.shown} was revoked", peer=peer.spiffe_id)
         try:
             self._authorize(peer.spiffe_id)
         except AuthorizationError as e:
-            raise UnwantedPeerError(str(e), clause=e.clause) from e
+            raise UnwantedPeerError(str(e), clause=e.clause, peer=peer.spiffe_id) from e
 
-    def _verified(self, der: bytes, bundles: Mapping[TrustDomain, Bundle], now: datetime) -> Peer:
-        """Verify a chain; one that was verified by the very same bundle gives the same again, until something in it ends."""
-        known = self._admitted.get(der)
-        if (
-            known is not None
-            and known.bundle is bundles.get(known.peer.spiffe_id.trust_domain)
-            and known.since <= now < known.until
-        ):
-            return known.peer
-        certificates = certificates_from_der(der)
-        if not certificates:
-            raise X509SVIDError("peer: expected a certificate, found none")
-        trust_domain = check_leaf(certificates[0]).trust_domain
-        bundle = bundles.get(trust_domain)
-        if bundle is None:
-            raise X509SVIDError(
-                f"peer: expected a trust domain that is trusted, found {trust_domain}", clause="Workload API 4.6"
-            )
-        spiffe_id = verify(certificates, bundle, at=now)
-        peer = Peer(
-            spiffe_id,
-            tuple(one.serial_number for one in certificates),
-            certificates[0].not_valid_after_utc,
-            OPEN_FOR,
-        )
-        ends = [one.not_valid_after_utc for one in (*certificates, *bundle.x509_authorities)]
-        with self._lock:
-            while len(self._admitted) >= _REMEMBERED:
-                del self._admitted[next(iter(self._admitted))]  # the oldest
-            self._admitted[der] = _Admitted(bundle, peer, now, min(end for end in ends if end > now))
-        return peer
-
-
-class _Admitted(NamedTuple):
-    """A chain that was verified: by which bundle, whose it is, and between which moments nothing of it begins or ends."""
-
-    bundle: Bundle
-    peer: Peer
-    since: datetime
-    until: datetime
+    def renew(self) -> None:
+        """In a forked child, replace the lock instead of waiting for it: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
 
 
 class _InnerContext(_MutualContext, Gate):
-    """What OpenSSL sees: one identity, the authorities of every trusted trust domain."""
+    """What OpenSSL sees: one identity, and the authorities of every trusted trust domain."""
 
     sslsocket_class = CheckedSocket
     sslobject_class = CheckedObject
@@ -274,9 +263,9 @@ class _InnerContext(_MutualContext, Gate):
         self._of: tuple[X509SVID, Mapping[TrustDomain, Bundle]] | None = None
 
     def load(self, svid: X509SVID, bundles: Mapping[TrustDomain, Bundle]) -> None:
-        authorities = b"".join(bundle.x509_der() for bundle in bundles.values())
+        authorities = readable_authorities(bundles, own=svid.spiffe_id.trust_domain)
         if authorities:
-            self.load_verify_locations(cadata=authorities)
+            self.load_verify_locations(cadata=certificates_to_der(authorities))
         with _unnamed_file(svid.chain_pem() + svid.key_pem()) as path:
             self.load_cert_chain(path)
         self._of = svid, bundles
@@ -286,15 +275,18 @@ class _InnerContext(_MutualContext, Gate):
 
     def check_identity(self) -> None:
         if self._refusal is not None:
-            raise HandshakeRefusedError(str(self._refusal), clause=self._refusal.clause) from self._refusal
+            raise NoIdentityError(str(self._refusal), clause=self._refusal.clause) from self._refusal
 
     def recognise(self, chain: Iterable[bytes]) -> Peer:
         return self.live.recognise(chain)
 
+    def refused(self, error: Exception, address: str) -> None:
+        self.live.enforcement.reports.tell(error, address=address)
+
     def hold(self, connection: Held) -> None:
         self.live.enforcement.hold(connection)
 
-    # A listening socket asks its own context to wrap what it accepts: that must be by the identity of the day.
+    # A listening socket asks its own context to wrap each accepted connection, which must use the current identity.
     def wrap_socket(  # noqa: PLR0917 - the stdlib's signature
         self,
         sock: socket,
@@ -315,26 +307,33 @@ def server_context(
     *,
     refuse_after: timedelta | None = None,
     clock: Clock | None = None,
+    on_refused: OnRefused | None = None,
 ) -> LiveContext:
-    """Make the context of a server: who connects must prove a SPIFFE ID that `authorize` accepts."""
-    return LiveContext(source, authorize, server_side=True, refuse_after=refuse_after, clock=clock)
+    """Make a server's context: each client must prove a SPIFFE ID that `authorize` accepts."""
+    return LiveContext(
+        source, authorize, server_side=True, refuse_after=refuse_after, clock=clock, on_refused=on_refused
+    )
 
 
 def client_context(
-    source: X509Identity, authorize: Authorizer, *, refuse_after: timedelta | None = None
+    source: X509Identity,
+    authorize: Authorizer,
+    *,
+    refuse_after: timedelta | None = None,
+    on_refused: OnRefused | None = None,
 ) -> LiveContext:
-    """Make the context of a client: the server must prove a SPIFFE ID that `authorize` accepts, whatever its host name."""
-    return LiveContext(source, authorize, server_side=False, refuse_after=refuse_after)
+    """Make a client's context: the server must prove a SPIFFE ID that `authorize` accepts; its host name does not matter."""
+    return LiveContext(source, authorize, server_side=False, refuse_after=refuse_after, on_refused=on_refused)
 
 
 def _refuse_session(session: ssl.SSLSession | None) -> None:
     if session is not None:
-        raise ValueError("session: expected none, because a resumed session would skip the verification of the peer")
+        raise ValueError("session: not supported, because a resumed session would skip the verification of the peer")
 
 
 @contextmanager
 def _unnamed_file(content: bytes) -> Iterator[str]:
-    """Name a file of that content that is nowhere on a disk: OpenSSL's loader wants a path."""
+    """Yield the path of a file with that content which is on no disk: OpenSSL's loader needs a path."""
     if sys.platform == "linux":
         descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
         with os.fdopen(descriptor, "wb") as file:

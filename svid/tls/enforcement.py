@@ -1,12 +1,11 @@
-"""What one context or guard does about denials: it refuses whom they name, ends what of theirs is open, and knows how old they may be.
+"""How one context or guard enforces denials: it refuses denied peers, ends their open connections and calls, and checks the data's age.
 
-What is open may outlive the certificate that its peer showed, but not for longer than denials name that: then the next word of the issuer's
-ends it. A source that knows of no denials is enforced by expiry alone. How something open ends is decided where it is made:
-svid/tls/connections, svid/tls/grpc_server. Where denials come from is the source's business.
+A connection or call may outlive the certificate that its peer showed, but only for as long as denials name that certificate; after that,
+the issuer's next message ends it. With a source that knows of no denials, credentials end only by expiring. The modules that make
+connections and calls decide how these end: svid/tls/connections and svid/integrations/grpc_calls. The source provides the denials.
 """
 
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Collection
@@ -16,7 +15,9 @@ from typing import NamedTuple, Protocol, TypeGuard
 from svid.clock import Clock, SystemClock
 from svid.source import KnowsDenials
 from svid.spiffeid import SpiffeID, TrustDomain
-from svid.tls.refusals import OutdatedError
+from svid.tls.forked import renew_in_children
+from svid.tls.refusals import EndedPeerError, OutdatedError
+from svid.tls.reports import OnRefused, Reports
 
 __all__ = ["Enforcement", "Held", "Open", "Peer"]
 
@@ -28,11 +29,11 @@ _SECONDS_BETWEEN_LOOKS = 60.0
 
 
 class Peer(NamedTuple):
-    """Whose a connection or a call is, and by which credentials: the serials of its chain, leaf first, or the number of its token.
+    """The peer of a connection or call, and its credentials: the serials of its chain, leaf first, or the number of its token.
 
     Attributes:
-        ends_at: the end of the leaf, or of the token.
-        open_for: how long after that what is open may go on.
+        ends_at: when the leaf or the token expires.
+        open_for: how long after that an open connection or call may go on.
     """
 
     spiffe_id: SpiffeID
@@ -42,54 +43,71 @@ class Peer(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Who it is and by which leaf, for people: a moment later the same SPIFFE ID may be there with its next SVID."""
+        """The SPIFFE ID and the serial of the leaf, for people: the same ID may come back a moment later with its next SVID."""
         return f"{self.spiffe_id} with the serial {self.numbers[0]:x}"
 
 
 class Held(Protocol):
-    """Something open that ends when its peer's credential is denied, or `open_for` after the end of that."""
+    """An open connection or call, which ends when its peer's credential is denied, or `open_for` after the credential expired."""
 
     @property
     def peer(self) -> Peer | None:
-        """Whose it is; None: not known yet."""
+        """The peer; None if it is not known yet."""
 
     def revoke(self) -> None:
         """Let nothing pass from now on."""
 
     def outlive(self) -> None:
-        """Let nothing pass from now on, because its peer's credential is over for too long."""
+        """Let nothing pass from now on, because its peer's credential expired too long ago."""
 
     def orphan(self) -> None:
-        """Let nothing pass from now on, because this process was forked: nobody here hears of denials."""
+        """Let nothing pass from now on, because this process was forked, and nothing in it receives denials."""
+
+    def why_ended(self) -> EndedPeerError | None:
+        """Why it was ended; None if it was not."""
+
+    @property
+    def address(self) -> str:
+        """The peer's address, for people; empty if it is not known."""
 
     def hang_up(self) -> None:
-        """Wake up who waits for it, and close what is ours to close; after `revoke` or `outlive`."""
+        """Wake up everything that waits for it, and close what is ours to close; called after `revoke` or `outlive`."""
 
 
 class Enforcement:
-    """What one enforcement point knows of denials and does about them.
+    """One enforcement point: what it knows of denials, and how it enforces them.
 
     Args:
-        source: where denials come from, if it knows any.
-        point: what this is, for people.
-        refuse_after: how old the issuer's last word may be; None: as old as it is, with a warning in the log.
+        source: where denials come from, if it knows of any.
+        point: the name of this point, for people.
+        refuse_after: how old the issuer's revocation data may be; None means any age, with a warning in the log.
+        on_refused: called for each refusal of this point; with None, refusals are only logged and counted.
+
+    Attributes:
+        reports: reports this point's refusals.
 
     Raises:
-        TypeError: `refuse_after`, of a source that knows of no denials.
+        TypeError: `refuse_after` is given, and the source knows of no denials; or `on_refused` is not a function.
     """
 
     def __init__(
-        self, source: object, *, point: str, refuse_after: timedelta | None, clock: Clock | None = None
+        self,
+        source: object,
+        *,
+        point: str,
+        refuse_after: timedelta | None,
+        clock: Clock | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         self._refuse_after = refuse_after
         self._clock = clock or SystemClock()
         self._warned_at: float | None = None
         self._point = point
-        self.open = Open(self._clock)
+        self.reports = Reports(point, on_refused, clock=self._clock)
+        self.open = Open(self._clock, self.reports)
         self._source: KnowsDenials | None = None
         if _knows_denials(source):
-            self._source = source
-            _all_open.add(self.open)
+            self._source, self.open.is_told = source, True
             leave = source.on_denied(self.open.hear, point=point)
             weakref.finalize(self, leave).atexit = False
         elif refuse_after is not None:
@@ -101,25 +119,24 @@ class Enforcement:
         return source is not None and any(source.is_denied(trust_domain, number) for number in peer.numbers)
 
     def hold(self, one: Held) -> None:
-        """End this when its peer is denied; at once, if that came while it was made."""
+        """End this when its peer is denied; at once, if the denial came while it was being made."""
         self.open.add(one)
         if one.peer is not None and self.is_denied(one.peer):
             one.revoke()
+            self.open.tell(one)
 
     def demand_fresh(self) -> None:
-        """Make sure that what is known is not too old to accept anybody by it.
+        """Refuse to accept anybody if our revocation data is too old.
 
         Raises:
-            OutdatedError: it is older than `refuse_after`, or nobody knows how old it is.
+            OutdatedError: it is older than `refuse_after`, or its age is not known.
         """
         if self._source is None:
             return
         age = self._source.denials_age()
         if self._refuse_after is not None and (age is None or age > self._refuse_after):
-            found = "none" if age is None else f"one {_seconds(age)} old"
-            raise OutdatedError(
-                f"revocations: expected a word at most {_seconds(self._refuse_after)} old, found {found}"
-            )
+            found = "none" if age is None else f"data {_seconds(age)} old"
+            raise OutdatedError(f"revocations: expected data at most {_seconds(self._refuse_after)} old, found {found}")
         if age is not None and age > _WORTH_A_WARNING:
             self._warn(age)
 
@@ -128,37 +145,54 @@ class Enforcement:
         if self._warned_at is None or now - self._warned_at >= _SECONDS_BETWEEN_WARNINGS:
             self._warned_at = now
             _log.warning(
-                "%s: no word of the issuer for %s, later revocations are not known", self._point, _seconds(age)
+                "%s: no word from the issuer for %s; later revocations are not known", self._point, _seconds(age)
             )
 
 
 class Open:
-    """What is open; it forgets what nobody uses any more."""
+    """The open connections and calls; it forgets those that nobody uses any more.
 
-    def __init__(self, clock: Clock) -> None:
+    Attributes:
+        is_told: whether the source reports denials.
+    """
+
+    def __init__(self, clock: Clock, reports: Reports) -> None:
+        self.is_told = False
         self._clock = clock
+        self._reports = reports
         self._looked_at = clock.monotonic()
         self._held: weakref.WeakSet[Held] = weakref.WeakSet()
         self._lock = threading.Lock()
+        renew_in_children(self)
 
     def add(self, one: Held) -> None:
-        """Know of one more."""
+        """Add one."""
         with self._lock:
             self._held.add(one)
 
     def all(self) -> list[Held]:
-        """What is open now."""
+        """All that are open now."""
         with self._lock:
             return list(self._held)
 
-    def orphan(self) -> None:
-        """In a process that was forked, let nothing pass on what is open; to close it is the parent's business, whose sockets these are."""
-        self._lock = threading.Lock()  # a thread of the parent's may have held it
-        for one in self.all():
-            one.orphan()
+    def tell(self, one: Held) -> None:
+        """Report that this one was ended."""
+        why = one.why_ended()
+        if one.peer is not None and why is not None:
+            self._reports.tell(why, peer=one.peer.spiffe_id, address=one.address)
+
+    def renew(self) -> None:
+        """In a forked child, let nothing pass on what is open; the sockets belong to the parent, so only the parent closes them.
+
+        If the parent's source reported no denials either, what is open goes on.
+        """
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        if self.is_told:
+            for one in self.all():
+                one.orphan()
 
     def hear(self, trust_domain: TrustDomain, numbers: Collection[int]) -> None:
-        """End those whose peer has one of these numbers; there are none, most of the time, and then a look at the clock is due."""
+        """End those whose peer has one of these numbers, which are usually none; once a minute, also end those that were outlived."""
         if numbers:
             self._end_denied(trust_domain, frozenset(numbers))
         at = self._clock.monotonic()
@@ -167,7 +201,7 @@ class Open:
             self._end_outlived(self._clock.now())
 
     def _end_denied(self, trust_domain: TrustDomain, denied: frozenset[int]) -> None:
-        """First nothing passes on any of them, then they are closed."""
+        """First stop the bytes on all of them, then close them, and last report it."""
         concerned = [
             one
             for one in self.all()
@@ -179,25 +213,19 @@ class Open:
             one.revoke()
         for one in concerned:
             one.hang_up()
+        for one in concerned:
+            self.tell(one)
 
     def _end_outlived(self, now: datetime) -> None:
         for one in self.all():
             if one.peer is not None and one.peer.ends_at < now - one.peer.open_for:
                 one.outlive()
                 one.hang_up()
-
-
-def _orphan_all() -> None:
-    for opened in _all_open:
-        opened.orphan()
-
-
-_all_open: weakref.WeakSet[Open] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_orphan_all)
+                self.tell(one)
 
 
 def _knows_denials(source: object) -> TypeGuard[KnowsDenials]:
-    """Whether a source does; one that answers for another as well, in which isinstance sees nothing from Python 3.12 on."""
+    """Whether a source knows of denials. This also works for a proxy object, whose methods isinstance cannot see from Python 3.12 on."""
     return all(callable(getattr(source, name, None)) for name in ("is_denied", "on_denied", "denials_age"))
 
 

@@ -1,12 +1,19 @@
-"""What TLS by SPIFFE IDs refuses. The errors are TLS's own as well: whatever loop or library holds the connection survives them."""
+"""Errors for what SPIFFE TLS refuses. They are also ssl.SSLErrors, so that any loop or library around the connection survives them.
+
+Each has a `peer`: the SPIFFE ID that was proven, or None. svid/tls/reports reports refusals.
+"""
 
 import ssl
 
-from svid.errors import AuthorizationError, RevokedError, SVIDError
+from svid.errors import AuthorizationError, JWTSVIDError, RevokedError, SVIDError
+from svid.spiffeid import SpiffeID
 
 __all__ = [
     "EndedPeerError",
+    "ExpiredHandshakeError",
+    "ExpiredTokenError",
     "HandshakeRefusedError",
+    "NoIdentityError",
     "OrphanedPeerError",
     "OutdatedError",
     "OutdatedHandshakeError",
@@ -18,41 +25,57 @@ __all__ = [
 
 
 class _OurTLSError(SVIDError, ssl.SSLError):
+    def __init__(self, message: str, *, clause: str = "", peer: SpiffeID | None = None) -> None:
+        super().__init__(message, clause=clause)
+        self.peer = peer
+
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class HandshakeRefusedError(_OurTLSError):
-    """A handshake that OpenSSL finished and that is refused all the same."""
+    """OpenSSL finished a handshake, but we refuse it."""
+
+
+class NoIdentityError(HandshakeRefusedError):
+    """We refuse every handshake, because we have no valid SVID, or nothing to verify peers with."""
+
+
+class ExpiredHandshakeError(HandshakeRefusedError):
+    """The peer of a handshake has an expired certificate, whatever else may be wrong with it."""
 
 
 class UnwantedPeerError(HandshakeRefusedError, AuthorizationError):
-    """A peer that is who it says, and is not wanted here."""
+    """A peer proved its identity in a handshake, but is not allowed here."""
 
 
 class EndedPeerError(_OurTLSError):
-    """A connection that was ended here, because of its peer's credential."""
+    """We ended a connection because of its peer's credential."""
 
 
 class RevokedPeerError(RevokedError, EndedPeerError):
-    """A connection whose peer's credential ended before its time."""
+    """The credential of a connection's peer was revoked."""
 
 
 class OutlivedPeerError(EndedPeerError):
-    """A connection whose peer's credential ended by itself so long ago that a revocation would not name it any more."""
+    """The credential of a connection's peer expired so long ago that a revocation would not name it any more."""
 
 
 class OrphanedPeerError(EndedPeerError):
-    """A connection in a process that was forked off the one in which revocations are heard of."""
+    """This process was forked from the one that made the connection and receives the revocations for it."""
 
 
 class RevokedHandshakeError(HandshakeRefusedError, RevokedPeerError):
-    """A handshake with a peer whose credential ended before its time."""
+    """The peer of a handshake has a revoked credential."""
+
+
+class ExpiredTokenError(JWTSVIDError):
+    """A JWT-SVID has expired, whatever else may be wrong with it."""
 
 
 class OutdatedError(SVIDError):
-    """What is known of revocations is older than the caller accepts."""
+    """Our revocation data is older than the caller accepts."""
 
 
 class OutdatedHandshakeError(HandshakeRefusedError, OutdatedError):
-    """A handshake at a time when what is known of revocations is older than the caller accepts."""
+    """During a handshake, our revocation data is older than the caller accepts."""

@@ -1,1 +1,1 @@
-"""The Workload API on the wire: protobuf in, protobuf out, and nowhere else in this library."""
+"""The Workload API on the wire: the only part of this library that reads and writes protobuf messages."""

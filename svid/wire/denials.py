@@ -1,6 +1,6 @@
-"""The messages of the attestor's Denials service and our values: the only place that knows both.
+"""Conversion between the messages of the attestor's Denials service and our values: the only module that knows both.
 
-Here is decided which message is usable, in either direction. What one does to what is held is svid/workloadapi/denials'.
+It decides which messages are usable, in either direction. svid/workloadapi/denials applies them.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 MAX_POINT_BYTES = 256
-"""How long the name of an enforcement point may be, in UTF-8."""
+"""The maximum length of an enforcement point's name, in UTF-8."""
 
 _MAX_AGE = 315_576_000_000  # ten thousand years, where a Duration ends
 _BILLION = 1_000_000_000
@@ -37,7 +37,7 @@ class Epoch:
     """A place in the issuer's change log.
 
     Attributes:
-        incarnation: which life of the store the number belongs to.
+        incarnation: the incarnation of the store that the number belongs to.
     """
 
     incarnation: str
@@ -46,12 +46,13 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenialsMessage:
-    """What one message of the stream says: these are denied, too.
+    """One message of the stream: further denials.
 
     Attributes:
-        epoch: where whoever applied this, and all before it, stands; None while there is `more` of the same.
-        snapshot: it belongs to everything that is denied, with which a stream begins.
-        age: how long ago the attestor heard the issuer; None: it does not know.
+        epoch: the epoch that a receiver has reached once it applied this message and all before it; None if the next message is `more` of
+            the same.
+        snapshot: whether it is part of the snapshot of all denials, with which a stream begins.
+        age: how long ago the attestor heard from the issuer; None if it does not know.
     """
 
     trust_domain: TrustDomain
@@ -62,16 +63,16 @@ class DenialsMessage:
 
     @property
     def more(self) -> bool:
-        """Whether the next message goes on with the same snapshot or change."""
+        """Whether the next message continues the same snapshot or change."""
         return self.epoch is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """What an enforcement point says it has taken.
+    """The receipt of an enforcement point: it enforces everything up to this epoch.
 
     Attributes:
-        gone: its process goes on without it.
+        gone: the point no longer exists, but its process goes on.
     """
 
     epoch: Epoch
@@ -83,8 +84,8 @@ def read_denied(message: pb.Denied) -> DenialsMessage:
     """Read a message of Follow.
 
     Raises:
-        SpiffeIDError: a trust domain that is none.
-        SVIDError: numbers, ends, an epoch or an age that cannot be meant.
+        SpiffeIDError: the trust domain is invalid.
+        SVIDError: the numbers, the ends, the epoch or the age are invalid.
     """
     return DenialsMessage(
         trust_domain=TrustDomain.parse(message.trust_domain),
@@ -113,7 +114,7 @@ def read_enforced(request: pb.EnforcedRequest) -> Enforced:
     """Read a receipt.
 
     Raises:
-        SVIDError: no epoch, or a name of the point that is empty or too long.
+        SVIDError: there is no epoch, or the point's name is empty or too long.
     """
     check_point(request.point)
     return Enforced(epoch=_read_epoch(request.epoch), point=request.point, gone=request.gone)
@@ -128,19 +129,19 @@ def check_point(point: str) -> None:
     """Check the name of an enforcement point.
 
     Raises:
-        SVIDError: it is empty or too long, or no text that can be sent.
+        SVIDError: it is empty or too long, or cannot be encoded as UTF-8.
     """
     try:
         size = len(point.encode())
     except UnicodeEncodeError as e:
-        raise SVIDError(f"point: expected a text, found {point!r}") from e
+        raise SVIDError(f"point: not valid Unicode: {point!r}") from e
     if not 1 <= size <= MAX_POINT_BYTES:
         raise SVIDError(f"point: expected 1 to {MAX_POINT_BYTES} bytes, found {size}")
 
 
 def _read_epoch(epoch: pb.Epoch) -> Epoch:
     if not epoch.incarnation:
-        raise SVIDError("epoch: expected one with an incarnation, found none")
+        raise SVIDError("epoch: the incarnation is missing")
     return Epoch(incarnation=epoch.incarnation, number=epoch.number)
 
 
@@ -151,7 +152,9 @@ def _write_epoch(epoch: Epoch) -> pb.Epoch:
 def _read_age(age: Duration) -> timedelta:
     if not (0 <= age.seconds <= _MAX_AGE and 0 <= age.nanos < _BILLION):
         raise SVIDError(f"age: expected a length of time, found {age.seconds} s and {age.nanos} ns")
-    return timedelta(seconds=age.seconds, microseconds=-(-age.nanos // 1000))  # up: never younger than it is
+    return timedelta(
+        seconds=age.seconds, microseconds=-(-age.nanos // 1000)
+    )  # rounded up, so that it never seems younger than it is
 
 
 def _write_age(age: timedelta) -> Duration:

@@ -1,7 +1,7 @@
-"""The Workload API's messages and our values: the only place that knows both.
+"""Conversion between the Workload API's messages and our values: the only module that knows both.
 
-Here is decided which message is usable, in either direction. When one is sent is attestor/decisions/update's; what a caller does with it,
-svid/workloadapi's.
+It decides which messages are usable, in either direction. attestor/decisions/update decides when to send one, and svid/workloadapi what a
+client does with it.
 """
 
 import logging
@@ -44,10 +44,10 @@ _log.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X509Context:
-    """The X509-SVIDs of a workload, the default one first, and every bundle that it may check its peers with.
+    """The X509-SVIDs of a workload, the default one first, and all bundles that it may check its peers with.
 
     Args:
-        crls: what authorities say of certificates that ended before their time; which of them says so was not looked at (CRL.check).
+        crls: the authorities' revocation lists; their signatures have not been checked (CRL.check).
     """
 
     svids: tuple[X509SVID, ...]
@@ -57,20 +57,20 @@ class X509Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidatedToken:
-    """Whose token the Workload API found valid, and what it says; numbers of claims came as floats."""
+    """The SPIFFE ID and claims of a token that the Workload API found valid; numbers in claims arrive as floats."""
 
     spiffe_id: SpiffeID
     claims: Mapping[str, JSON]
 
 
 def read_x509_context(response: pb.X509SVIDResponse) -> X509Context:
-    """Read an answer of FetchX509SVID; of two SVIDs with one hint the first counts.
+    """Read an answer of FetchX509SVID; if two SVIDs have the same hint, the first counts.
 
-    Foreign bundles and revocation lists that cannot be read are left out.
+    Unreadable foreign bundles and revocation lists are left out.
 
     Raises:
         WorkloadAPIError: a mandatory field is empty.
-        SVIDError: an SVID or its bundle that is none.
+        SVIDError: an SVID or its bundle is invalid.
 
     Source: SPIFFE Workload API 4.4, 4.5, 5.2.1
     """
@@ -99,11 +99,11 @@ def read_x509_context(response: pb.X509SVIDResponse) -> X509Context:
 
 
 def read_x509_bundles(response: pb.X509BundlesResponse) -> Mapping[TrustDomain, Bundle]:
-    """Read an answer of FetchX509Bundles; bundles that cannot be read are left out.
+    """Read an answer of FetchX509Bundles; unreadable bundles are left out.
 
     Raises:
-        WorkloadAPIError: no bundle at all.
-        BundleError: none that can be read.
+        WorkloadAPIError: there is no bundle at all.
+        BundleError: there is no readable bundle.
 
     Source: SPIFFE Workload API 5.2.2
     """
@@ -111,11 +111,11 @@ def read_x509_bundles(response: pb.X509BundlesResponse) -> Mapping[TrustDomain, 
 
 
 def read_jwt_bundles(response: pb.JWTBundlesResponse) -> Mapping[TrustDomain, Bundle]:
-    """Read an answer of FetchJWTBundles; bundles that cannot be read are left out.
+    """Read an answer of FetchJWTBundles; unreadable bundles are left out.
 
     Raises:
-        WorkloadAPIError: no bundle at all.
-        BundleError: none that can be read.
+        WorkloadAPIError: there is no bundle at all.
+        BundleError: there is no readable bundle.
 
     Source: SPIFFE Workload API 6.2.2
     """
@@ -123,11 +123,11 @@ def read_jwt_bundles(response: pb.JWTBundlesResponse) -> Mapping[TrustDomain, Bu
 
 
 def read_jwt_svids(response: pb.JWTSVIDResponse) -> tuple[JWTSVID, ...]:
-    """Read an answer of FetchJWTSVID, the default identity's token first; of two with one hint the first counts.
+    """Read an answer of FetchJWTSVID, the default identity's token first; if two tokens have the same hint, the first counts.
 
     Raises:
         WorkloadAPIError: a mandatory field is empty.
-        JWTSVIDError: a token that is none, or another identity's.
+        JWTSVIDError: a token is invalid, or belongs to a different identity.
 
     Source: SPIFFE Workload API 6.2.1
     """
@@ -151,14 +151,17 @@ def read_validation(response: pb.ValidateJWTSVIDResponse) -> ValidatedToken:
     """Read an answer of ValidateJWTSVID.
 
     Raises:
-        WorkloadAPIError: a mandatory field is empty.
-        SpiffeIDError: an ID that is none.
+        WorkloadAPIError: a mandatory field is empty, or a claim is a number that JSON does not have: NaN, or infinity.
+        SpiffeIDError: the ID is invalid.
 
     Source: SPIFFE Workload API 6.2.3
     """
     _require("spiffe_id", response.spiffe_id)
     _require("claims", response.claims.fields)
-    claims: dict[str, JSON] = json_format.MessageToDict(response.claims)
+    try:
+        claims: dict[str, JSON] = json_format.MessageToDict(response.claims)
+    except (json_format.Error, ValueError) as e:
+        raise WorkloadAPIError("claims: expected only finite numbers", code="OK") from e
     return ValidatedToken(spiffe_id=SpiffeID.parse(response.spiffe_id), claims=MappingProxyType(claims))
 
 
@@ -189,7 +192,7 @@ def write_x509_context(context: X509Context) -> pb.X509SVIDResponse:
 
 
 def write_x509_bundles(bundles: Mapping[TrustDomain, Bundle], *, crls: Iterable[CRL] = ()) -> pb.X509BundlesResponse:
-    """Write an answer of FetchX509Bundles; bundles without an X.509 authority are left out: some clients end for good on one.
+    """Write an answer of FetchX509Bundles; bundles without an X.509 authority are left out, because some clients give up for good on one.
 
     Raises:
         WorkloadAPIError: no bundle is left.
@@ -218,7 +221,7 @@ def write_jwt_svids(svids: Iterable[tuple[SpiffeID, str, str]]) -> pb.JWTSVIDRes
 
 
 def write_jwt_bundles(bundles: Mapping[TrustDomain, Bundle]) -> pb.JWTBundlesResponse:
-    """Write an answer of FetchJWTBundles: JWK Sets of the keys that sign JWT-SVIDs, and of no others.
+    """Write an answer of FetchJWTBundles: JWK Sets with only the keys that sign JWT-SVIDs.
 
     Raises:
         WorkloadAPIError: no bundle is given.
@@ -230,7 +233,7 @@ def write_jwt_bundles(bundles: Mapping[TrustDomain, Bundle]) -> pb.JWTBundlesRes
 
 
 def write_validation(svid: JWTSVID) -> pb.ValidateJWTSVIDResponse:
-    """Write an answer of ValidateJWTSVID: all claims, the audiences as a list whatever form they had.
+    """Write an answer of ValidateJWTSVID: all claims, with the audiences always as a list.
 
     Source: SPIFFE Workload API 6.2.3
     """
@@ -259,7 +262,7 @@ def _required(field: str, value: _Field) -> _Field:
 
 def _require(field: str, value: object) -> None:
     if not value:
-        raise WorkloadAPIError(f"{field}: expected, found nothing", code="OK", clause="Workload API 4.5")
+        raise WorkloadAPIError(f"{field}: missing or empty", code="OK", clause="Workload API 4.5")
 
 
 def _some_bundles(
@@ -268,12 +271,12 @@ def _some_bundles(
     _require("bundles", found)
     bundles = _bundles(found, read)
     if not bundles:
-        raise BundleError("bundles: expected at least 1 that can be read, found none", clause="Workload API 4.5")
+        raise BundleError("bundles: none of them is readable", clause="Workload API 4.5")
     return MappingProxyType(bundles)
 
 
 def _crls(found: Iterable[bytes]) -> Iterator[CRL]:
-    """Read revocation lists; one that is broken must not keep an identity from being renewed."""
+    """Read revocation lists; a broken list must not prevent the renewal of an identity."""
     for document in found:
         try:
             yield CRL.from_der(document)
@@ -282,7 +285,7 @@ def _crls(found: Iterable[bytes]) -> Iterator[CRL]:
 
 
 def _bundles(found: Mapping[str, bytes], read: Callable[[TrustDomain, bytes], Bundle]) -> dict[TrustDomain, Bundle]:
-    """Read bundles by trust domain; one that is broken must not keep an identity from being renewed."""
+    """Read bundles by trust domain; a broken bundle must not prevent the renewal of an identity."""
     bundles: dict[TrustDomain, Bundle] = {}
     for key, document in found.items():
         try:

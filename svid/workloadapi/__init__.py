@@ -1,4 +1,4 @@
-"""The SPIFFE Workload API from the caller's side: where it is, how it is called, how its streams are followed, what was heard last.
+"""The client side of the SPIFFE Workload API: its address, its calls, the streams that we follow, and their latest values.
 
-What its messages mean is svid/wire/workload's; who may be on the other side of a connection is svid/tls's.
+svid/wire/workload decides what the messages mean, and svid/tls which peers are allowed.
 """

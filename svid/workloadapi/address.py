@@ -1,6 +1,6 @@
-"""Where the Workload API is: the address a caller gives, or SPIFFE_ENDPOINT_SOCKET, turned into a target for gRPC.
+"""The address of the Workload API: converts the caller's address, or SPIFFE_ENDPOINT_SOCKET, to a gRPC target.
 
-Nothing is opened here, and nothing is guessed: without an address there is no default.
+Nothing is opened or guessed here: there is no default address.
 """
 
 import ipaddress
@@ -23,19 +23,19 @@ _MAX_PORT = 65535
 
 
 def endpoint_target(socket: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
-    """Name the Workload API for gRPC: at `socket`, or else where the environment says.
+    """Return the gRPC target of the Workload API, from `socket` or else from the environment.
 
-    Shape: `unix:///absolute/path`, `unix:/absolute/path` or `tcp://<IP address>:<port>`, nothing else in the URI.
+    Shape: `unix:///absolute/path`, `unix:/absolute/path` or `tcp://<IP address>:<port>`, and nothing else in the URI.
 
     Raises:
-        AddressError: no address at all, or one of another shape.
+        AddressError: there is no address, or it has a different shape.
 
     Source: SPIFFE Workload Endpoint 4
     """
     if socket is None:
         name, address = _ENDPOINT_SOCKET, environment.get(_ENDPOINT_SOCKET)
         if address is None:
-            raise AddressError(f"socket: expected an address, or {_ENDPOINT_SOCKET} set, found neither", clause=_CLAUSE)
+            raise AddressError(f"socket: no address was given, and {_ENDPOINT_SOCKET} is not set", clause=_CLAUSE)
     else:
         name, address = "socket", socket
     scheme, colon, rest = address.partition(":")
@@ -52,7 +52,7 @@ def _unix_target(name: str, rest: str) -> str:
     path = rest.removeprefix("//")
     if not _PATH.fullmatch(path):
         raise AddressError(
-            f"{name}: expected unix: and the absolute path of a socket, nothing else, found {'unix:' + rest!r}",
+            f"{name}: expected unix: and only the absolute path of a socket, found {'unix:' + rest!r}",
             clause=_CLAUSE,
         )
     decoded = unquote_to_bytes(path)
@@ -67,12 +67,14 @@ def _tcp_target(name: str, rest: str) -> str:
     found = _HOST_AND_PORT.fullmatch(rest.removeprefix("//")) if rest.startswith("//") else None
     if found is None or not 1 <= int(found[3]) <= _MAX_PORT:
         raise AddressError(
-            f"{name}: expected tcp://, an IP address and a port, nothing else, found {'tcp:' + rest!r}", clause=_CLAUSE
+            f"{name}: expected tcp:// and only an IP address and a port, found {'tcp:' + rest!r}", clause=_CLAUSE
         )
     try:
         host = ipaddress.ip_address(found[1] or found[2])
     except ValueError as e:
         raise AddressError(f"{name}: expected an IP address, found {found[1] or found[2]!r}", clause=_CLAUSE) from e
     if (host.version == 6) != (found[1] is not None):  # noqa: PLR2004 - the version of IP
-        raise AddressError(f"{name}: expected brackets around an IPv6 address and none else", clause=_CLAUSE)
+        raise AddressError(
+            f"{name}: expected brackets around an IPv6 address, and none around an IPv4 address", clause=_CLAUSE
+        )
     return f"ipv6:[{host}]:{found[3]}" if found[1] else f"ipv4:{host}:{found[3]}"

@@ -1,13 +1,15 @@
-"""What a source knows of denials: one stream of the attestor's Denials service, followed for as long as the source is open.
+"""The denials that a source knows: it follows one stream of the attestor's Denials service for as long as the source is open.
 
-What is denied stays denied, whatever the stream does: it ends, begins anew, comes from a restored issuer. A denial is forgotten only when
-its credential ended long ago. Which age is too old is decided by whoever refuses (svid/tls); what a message says, by svid/wire/denials.
+A denied credential stays denied, even if the stream ends, starts again, or comes from a restored issuer. A denial is forgotten only when
+its credential expired long ago. svid/tls decides which age is too old, and svid/wire/denials what a message means.
 """
 
 import logging
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from svid.clock import Clock
@@ -26,32 +28,35 @@ from svid.workloadapi.watch import Deliver, Discard, GiveUp, Reconnect, Watch
 __all__ = ["SILENT_AFTER", "FollowedDenials"]
 
 SILENT_AFTER = timedelta(seconds=15)
-"""How long nothing may come from an attestor that has told before: it says something every 5 s."""
+"""How long an attestor that has sent denials may be silent: it sends a message every 5 s."""
 
 _ASK_AGAIN = timedelta(minutes=1)
 _FORGET_EVERY_SECONDS = 60.0
+_NOTHING: Mapping[TrustDomain, Denials] = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 
 class _Word(NamedTuple):
-    """How old the issuer's last word was, and at which moment of the monotonic clock."""
+    """How old the issuer's data was, and the moment of the monotonic clock at which that was true."""
 
     age: timedelta
     at: float
 
 
 class FollowedDenials:
-    """The denials that came on a stream; a svid.source.KnowsDenials that may be asked from any thread.
+    """The denials that came on a stream; it is a svid.source.KnowsDenials, and can be used from any thread.
 
     Args:
-        reconnect: leaves a connection whose other end has fallen silent; None: the client's own does it.
-        ask_again: how long to wait where there is no such service, which another attestor on this socket may have.
-        silent_after: how long nothing may come from an attestor that has told before.
+        reconnect: drops a connection whose other end is silent; None means the client's own `reconnect`.
+        ask_again: how long to wait if the attestor has no such service; a later attestor on this socket may have it.
+        silent_after: how long an attestor that has sent denials may be silent.
+        held: the initial denials.
 
     Attributes:
-        threads: of the stream, of the receipts, and of the silence; over soon after `end` and the client's end.
+        held: the denials, by trust domain.
+        threads: the threads for the stream, the receipts and the silence; they end soon after `end` and the end of the client.
     """
 
     def __init__(
@@ -62,13 +67,11 @@ class FollowedDenials:
         reconnect: Callable[[], None] | None = None,
         ask_again: timedelta = _ASK_AGAIN,
         silent_after: timedelta = SILENT_AFTER,
+        held: Mapping[TrustDomain, Denials] = _NOTHING,
     ) -> None:
         self._clock = clock
-        self._reconnect = reconnect or client.reconnect
         self._ask_again = ask_again
-        self._target = client.target
-        self._is_orphan = False
-        self._held: dict[TrustDomain, Denials] = {}
+        self.held: dict[TrustDomain, Denials] = dict(held)
         self._word: _Word | None = None
         self._error: WorkloadAPIError | None = None
         self._is_known = False
@@ -82,7 +85,7 @@ class FollowedDenials:
             read_denied, jitter=lambda: secrets.randbelow(1000) / 1000, repeats=True
         )
         self._kept = KeptStream("svid-denials", client.open_denials, watch, self, clock)
-        self._silence = Silence(silent_after, self._leave)
+        self._silence = Silence(silent_after, partial(_leave, client.target, reconnect or client.reconnect))
         self.threads = (self._kept.thread, self._points.thread, self._silence.thread)
 
     def start(self) -> None:
@@ -91,70 +94,62 @@ class FollowedDenials:
             thread.start()
 
     def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
-        """Whether this serial or jti of that trust domain is denied, as far as is known now."""
-        held = self._held.get(trust_domain)
+        """Whether this serial or jti of that trust domain is denied, as far as we know now."""
+        held = self.held.get(trust_domain)
         return held is not None and number in held
 
     def on_denied(self, callback: Callable[[TrustDomain, Collection[int]], None], *, point: str) -> Callable[[], None]:
-        """Have `callback` told which numbers are denied from now on; returns what ends that.
+        """Call `callback` with newly denied numbers; returns a function that stops this.
 
-        Where it raises, it is told the same again with the next message.
+        If the callback raises, it gets the same numbers again with the next message.
 
         Raises:
-            SVIDError: a name of the point that is empty or longer than 256 bytes.
+            SVIDError: the point's name is empty or longer than 256 bytes.
         """
         return self._points.register(callback, point)
 
     @property
     def is_told(self) -> bool:
-        """Whether somebody tells now what is denied, and has told all of it."""
+        """Whether the attestor reports denials now, and has sent all of them."""
         return self._is_whole
 
     def denials_age(self) -> timedelta | None:
-        """How old the issuer's last word is that stands behind `is_denied`; None: nobody tells."""
+        """How old the issuer's data behind `is_denied` is; None if nobody reports denials."""
         word = self._word
         return None if word is None else word.age + timedelta(seconds=self._clock.monotonic() - word.at)
 
     def demand(self) -> None:
-        """Refuse where it is not known yet what is denied, nor that nobody tells.
+        """Refuse until we have the denials, or know that nobody reports them.
 
         Raises:
-            WorkloadAPIError: UNAVAILABLE; also in a process that was forked, where nobody tells any more.
+            WorkloadAPIError: UNAVAILABLE.
         """
-        if self._is_orphan:
-            raise WorkloadAPIError(
-                "source: expected one that this process made, found one from before a fork", code="UNAVAILABLE"
-            )
         if not self._is_known:
             why = f": {self._error}" if self._error else ""
-            raise WorkloadAPIError(f"the Workload API has not said yet what is denied{why}", code="UNAVAILABLE")
+            raise WorkloadAPIError(f"the Workload API has not sent the denials yet{why}", code="UNAVAILABLE")
 
     def wait(self, timeout: timedelta) -> None:
-        """Wait for everything that is denied now; raises as `demand`."""
+        """Wait for all denials of this moment; raises the errors of `demand`."""
         self._bell.wait(lambda: self._is_known, timeout)
         self.demand()
 
     async def ready(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - the error says why nothing came
-        """As `wait`, without holding up the event loop."""
+        """Do the same as `wait` without blocking the event loop."""
         await self._bell.until(lambda: self._is_known, timeout)
         self.demand()
 
     def end(self) -> None:
-        """End the stream and the receipts, without waiting for their threads; what is denied stays denied."""
+        """End the stream and the receipts without waiting for their threads; denied credentials stay denied."""
         self._points.end()
         self._silence.end()
         self._kept.end()
 
-    def orphan(self) -> None:
-        """Refuse from now on, in a process that was forked: the threads that would hear of denials are its parent's."""
-        self._is_orphan = True
-
     def take(self, step: Deliver[DenialsMessage] | Discard) -> None:
-        """Hold what a message says.
+        """Store the contents of a message.
 
         Raises:
-            WorkloadAPIError: a message could not be read: a snapshot, on another stream, brings what it said. Of a snapshot, the rest is
-                taken first.
+            WorkloadAPIError: a message could not be read. The snapshot of a new stream brings its contents again. If the message was part
+                of a snapshot, the rest of the snapshot is read first.
         """
         self._silence.heard()
         match step:
@@ -164,13 +159,13 @@ class FollowedDenials:
                 if self._is_whole:
                     raise self._error
             case Deliver(value=message):
-                held = self._held.setdefault(message.trust_domain, Denials())
+                held = self.held.setdefault(message.trust_domain, Denials())
                 self._points.tell(message.trust_domain, held.add(message.denials), held)
                 if message.epoch is not None:
                     self._stand_at(message.epoch, message)
 
     def ended(self, step: Reconnect | GiveUp) -> timedelta | None:
-        """Take note that the stream ended: what comes next begins with a snapshot."""
+        """Note that the stream ended; the next stream begins with a snapshot."""
         self._error = step.error
         self._silence.broke(for_long=isinstance(step, GiveUp))
         self._is_whole = self._missed = False
@@ -179,12 +174,8 @@ class FollowedDenials:
             self._know()
         return self._ask_again if isinstance(step, GiveUp) else step.delay
 
-    def _leave(self) -> None:
-        _log.warning("no word on revocations from %s for too long: connecting anew", self._target)
-        self._reconnect()
-
     def _stand_at(self, epoch: Epoch, message: DenialsMessage) -> None:
-        """All up to this epoch is held, if all of this stream could be read."""
+        """Note that we hold everything up to this epoch, if every message of this stream could be read."""
         if self._missed and self._error is not None:
             raise self._error
         self._is_whole |= message.snapshot
@@ -202,11 +193,16 @@ class FollowedDenials:
             self._bell.ring()
 
     def _forget(self) -> None:
-        """Forget what is long over, by whichever clock is behind: the wall clock may be set forward, and back again."""
+        """Forget credentials that expired long ago by the slower of two clocks: the wall clock may be set forward, and back again."""
         at = self._clock.monotonic()
         if at - self._forgot_at < _FORGET_EVERY_SECONDS:
             return
         self._forgot_at = at
         now = min(self._clock.now(), self._origin + timedelta(seconds=at))
-        for held in self._held.values():
+        for held in self.held.values():
             held.forget(now)
+
+
+def _leave(target: str, reconnect: Callable[[], None]) -> None:
+    _log.warning("no word on revocations from %s for too long; reconnecting", target)
+    reconnect()

@@ -1,6 +1,6 @@
 """A thread that keeps one stream of the Workload API's socket open.
 
-What each event means is decided by svid/workloadapi/watch; what is held because of it, by the stream's owner.
+svid/workloadapi/watch decides what each event means, and the stream's owner what to store.
 """
 
 import logging
@@ -26,27 +26,27 @@ _log.addHandler(logging.NullHandler())
 
 
 class StreamOwner(Protocol[_Value]):
-    """Who holds what a stream says; called from the stream's thread."""
+    """The object that stores what a stream sends; called from the stream's thread."""
 
     def take(self, step: Deliver[_Value] | Discard) -> None:
-        """A message came.
+        """Take a message.
 
         Raises:
-            WorkloadAPIError: the stream is of no use any more: open another.
+            WorkloadAPIError: the stream has become useless; open another one.
         """
 
     def ended(self, step: Reconnect | GiveUp) -> timedelta | None:
-        """The stream ended; how long to wait before the next one, None for ever."""
+        """Note that the stream ended; return how long to wait before the next one, or None to open no more."""
 
 
 class KeptStream(Generic[_Message, _Value]):
-    """One stream, opened again whenever it ended.
+    """One stream, which is opened again whenever it ends.
 
     Args:
-        open_stream: opens it, each time anew.
+        open_stream: opens it, each time it is needed.
 
     Attributes:
-        thread: which follows it; over soon after `end`.
+        thread: follows the stream; it finishes soon after `end`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class KeptStream(Generic[_Message, _Value]):
         return self._ended.is_set()
 
     def end(self) -> bool:
-        """End the stream for good, without waiting for the thread; False where it was ended before."""
+        """End the stream for good, without waiting for the thread; False if it was ended before."""
         with self._opening:
             is_first = not self._ended.is_set()
             self._ended.set()
@@ -81,26 +81,36 @@ class KeptStream(Generic[_Message, _Value]):
         return is_first
 
     def _run(self) -> None:
+        try:
+            self._keep()
+        finally:  # otherwise this would be a reference cycle with its owner
+            del self._owner, self._open_stream, self._watch
+
+    def _keep(self) -> None:
         while True:
             error = self._follow()
             if self._ended.is_set():
                 return
             step = self._watch.ended(self._clock.monotonic(), error)
+            if (
+                self._stream is not None and self._stream.is_interrupted
+            ):  # a fork of this process interrupted it, and the fork is over by now
+                step = Reconnect(delay=timedelta(), error=step.error, denied=False)
             _log.info("stream ended", extra={"code": step.error.code, "reason": str(step.error)})
             delay = self._owner.ended(step)
             if delay is None or self._ended.wait(delay.total_seconds()):
                 return
 
     def _follow(self) -> WorkloadAPIError | None:
-        """Follow one stream to its end; with which error it ended."""
+        """Follow one stream to its end; return the error that ended it, if any."""
         stream = None
         try:
             stream = self._open()
             for message in stream or ():
                 self._take(self._watch.received(message))
         except WorkloadAPIError as e:
-            return e
-        except Exception as e:  # noqa: BLE001 - a thread that ends by surprise would leave all with what is old, in silence
+            return _without_frames(e)
+        except Exception as e:  # noqa: BLE001 - if this thread died, everybody would silently keep old data
             _log.exception("stream failed")
             return WorkloadAPIError(f"the source failed: {type(e).__name__}", code="INTERNAL")
         finally:
@@ -121,3 +131,12 @@ class KeptStream(Generic[_Message, _Value]):
             _log.error("message discarded", extra={"reason": str(step.error)})
         if step is not None:
             self._owner.take(step)
+
+
+def _without_frames(error: WorkloadAPIError) -> WorkloadAPIError:
+    """Remove the tracebacks of an error that we keep: its frames refer to it, which would be a reference cycle."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__
+    return error

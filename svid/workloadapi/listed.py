@@ -1,7 +1,7 @@
-"""What revocation lists deny, for a source whose Workload API has no other word for it: a plain SPIFFE agent's `crl` field.
+"""Denials from revocation lists, for a source whose Workload API has no other way to report them: a plain SPIFFE agent's `crl` field.
 
-While the attestor tells of denials, they are asked instead (svid/workloadapi/denials): sooner, and of tokens as well. What a list of an
-authority names stays denied whichever clock is wrong: a moment that it bears keeps none of it out.
+While the attestor reports denials, the source uses those instead (svid/workloadapi/denials): they come sooner, and cover tokens as well. A
+credential that an authority's list names stays denied, whichever clock is wrong: the list's dates never exclude an entry.
 """
 
 import logging
@@ -20,34 +20,34 @@ __all__ = ["Listed"]
 _log = logging.getLogger(__name__)
 
 _Key: TypeAlias = tuple[TrustDomain, bytes]
-"""A trust domain, and the key id of an authority in its bundle."""
+"""A trust domain, and the key ID of an authority in its bundle."""
 
 
 class _List(NamedTuple):
-    """The newest list of an authority, and what it denies."""
+    """The newest list of an authority, and the serials that it denies."""
 
     crl: CRL
     numbers: frozenset[int]
 
 
 class Listed:
-    """The newest list of each authority of the bundles; any thread may ask."""
+    """The newest list of each authority in the bundles; usable from any thread."""
 
     def __init__(self) -> None:
         self._seen: X509Context | None = None
         self._lists: Mapping[_Key, _List] = MappingProxyType({})
 
     def is_denied(self, trust_domain: TrustDomain, number: int, context: X509Context) -> bool:
-        """Whether a list of that trust domain names this serial, by the lists of this answer and those before it."""
+        """Whether a list of that trust domain, in this answer or an earlier one, names this serial."""
         if context is not self._seen:
             self._lists, self._seen = (
                 self._with(context),
                 context,
-            )  # in this order: whoever asks meanwhile looks for itself
+            )  # in this order: another thread that asks in between computes the lists itself
         return any(of == trust_domain and number in one.numbers for (of, _), one in self._lists.items())
 
     def _with(self, context: X509Context) -> Mapping[_Key, _List]:
-        """What holds from this answer on; an older list of an authority does not replace a newer one."""
+        """The lists that are valid from this answer on; an older list of an authority does not replace a newer one."""
         lists = {
             (trust_domain, key_id): one
             for (trust_domain, key_id), one in self._lists.items()
@@ -65,7 +65,7 @@ class Listed:
 
 
 def _vouching(crl: CRL, bundles: Mapping[TrustDomain, Bundle]) -> list[TrustDomain]:
-    """Every trust domain whose bundle vouches for a list: names, key ids and certificates of ours may stand in the bundle of any other."""
+    """Every trust domain whose bundle vouches for a list: any other bundle may contain our names, key IDs and certificates."""
     vouching, refusals = [], []
     for trust_domain, bundle in bundles.items():
         try:

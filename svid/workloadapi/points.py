@@ -1,6 +1,6 @@
-"""Enforcement points of this process: they are told of each denial, and the attestor is told what they have taken.
+"""The enforcement points of this process: they get each denial, and the attestor gets a receipt for what they enforce.
 
-Who hears of denials is svid/workloadapi/denials; what a point does with them, its own business (svid/tls).
+svid/workloadapi/denials receives the denials; each point decides what to do with them (svid/tls).
 """
 
 import logging
@@ -13,6 +13,7 @@ from functools import partial
 from svid.errors import WorkloadAPIError
 from svid.spiffeid import TrustDomain
 from svid.wire.denials import Enforced, Epoch, check_point
+from svid.workloadapi.forks import forks
 
 __all__ = ["Points"]
 
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 _REST_MS = 100, 300
-"""How long a receipt waits, at least and at most: whoever brings the denial has others to tell of it first."""
+"""How long a receipt waits, at least and at most: the attestor has other processes to send the denial to first."""
 
 
 def _rest() -> float:
@@ -30,7 +31,7 @@ def _rest() -> float:
 
 @dataclass(slots=True, kw_only=True)
 class _Point:
-    """One registration; what it `owes` was told to it and not taken, because it raised."""
+    """One registration; `owes` holds the numbers that the callback did not accept, because it raised."""
 
     name: str
     callback: Callable[[TrustDomain, Collection[int]], None]
@@ -38,16 +39,16 @@ class _Point:
 
 
 class Points:
-    """The enforcement points that were registered, and their receipts, which go out in a thread of their own and hold up nobody.
+    """The registered enforcement points, and their receipts, which a separate thread sends so that they delay nothing.
 
-    One thread tells; any thread may register.
+    Only one thread calls `tell`; any thread may register.
 
     Args:
-        send: brings a receipt to the attestor, or raises WorkloadAPIError.
-        rest: gives the seconds that the next receipts wait, so that what comes meanwhile is in them.
+        send: sends a receipt to the attestor, or raises WorkloadAPIError.
+        rest: returns the seconds that the next receipts wait, so that they include what comes meanwhile.
 
     Attributes:
-        thread: which sends; over soon after `end`, once the call ended that it is in.
+        thread: sends the receipts; it finishes soon after `end`, when its current call ends.
     """
 
     def __init__(self, send: Callable[[Enforced], None], *, rest: Callable[[], float] = _rest) -> None:
@@ -60,44 +61,49 @@ class Points:
         self._sent: dict[str, Epoch] = {}
         self._reached: Epoch | None = None
         self._is_ended = False
+        forks.renew(self)
+
+    def renew(self) -> None:
+        """In a forked child, replace the lock; no thread tells or sends there until a source of the child starts again with new points."""
+        self._changed = threading.Condition()
 
     def register(self, callback: Callable[[TrustDomain, Collection[int]], None], name: str) -> Callable[[], None]:
-        """Tell this one, too, from now on; returns what ends that.
+        """Add a point; returns a function that removes it.
 
         Raises:
-            SVIDError: a name that is empty or longer than 256 bytes.
+            SVIDError: the name is empty or longer than 256 bytes.
         """
         check_point(name)
         token = object()
         with self._changed:
             self._points[token] = _Point(name=name, callback=callback)
-            if self._reached is not None:  # what was told before, it has from its source
+            if self._reached is not None:  # it has the earlier denials from its source
                 self._write_receipts(self._reached)
         return partial(self._unregister, token)
 
     def tell(self, trust_domain: TrustDomain, new: tuple[int, ...], held: Container[int]) -> None:
-        """Tell every point what is new, if anything is, and whoever raised before what it owes, as far as that is still held."""
+        """Call every point with the new numbers, if any, and with the numbers that it owes, if they are still held."""
         with self._changed:
             points = list(self._points.values())
         for point in points:
             numbers = (*(number for number in point.owes.pop(trust_domain, ()) if number in held), *new)
             try:
                 point.callback(trust_domain, numbers)
-            except Exception:  # noqa: BLE001 - the callback is a stranger's, and the others must hear of it
+            except BaseException:  # noqa: BLE001 - it is the application's code, and whatever it does, the others must get the denial
                 _log.exception("enforcement failed", extra={"point": point.name})
                 point.owes[trust_domain] = numbers
 
     def reached(self, epoch: Epoch) -> None:
-        """Everything up to this epoch was told: send the receipts that the attestor does not have yet.
+        """Everything up to this epoch was sent to the points: send the receipts that the attestor does not have yet.
 
-        Of points that share a name there is one receipt, when all have taken it; and one when the last of them left.
+        Points that share a name send one receipt, when all of them have accepted the denials, and one when the last of them leaves.
         """
         with self._changed:
             self._reached = epoch
             self._write_receipts(epoch)
 
     def forget_receipts(self) -> None:
-        """The stream ended: whoever serves the next one may have none of them."""
+        """The stream ended, and the attestor that serves the next one may have no receipts: forget which were sent."""
         with self._changed:
             self._reached = None
             self._due.clear()
@@ -141,7 +147,7 @@ class Points:
                 self._bring(receipt)
 
     def _wait(self) -> bool:
-        """Wait until receipts are due, and a little longer; False: there will be no more."""
+        """Wait until receipts are due, and a little longer; False if there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: self._due or self._is_ended)
         seconds = self._rest()
@@ -149,11 +155,11 @@ class Points:
             return not self._changed.wait_for(lambda: self._is_ended, seconds)
 
     def _next(self) -> Enforced | None:
-        """The next receipt that is due; None: there are no more now."""
+        """The next receipt that is due; None if there is none now."""
         with self._changed:
             if self._is_ended or not self._due:
                 return None
-            receipt = self._due.pop(next(iter(self._due)))  # whichever has waited longest
+            receipt = self._due.pop(next(iter(self._due)))  # the one that has waited longest
             if receipt.gone:
                 self._sent.pop(receipt.point, None)
             else:
@@ -163,8 +169,11 @@ class Points:
     def _bring(self, receipt: Enforced) -> None:
         try:
             self._send(receipt)
-        except WorkloadAPIError as e:
-            _log.info("receipt lost", extra={"point": receipt.point, "reason": str(e)})
+        except Exception as e:  # noqa: BLE001 - this thread is the only one that sends, and must not die
+            if isinstance(e, WorkloadAPIError):
+                _log.info("receipt lost", extra={"point": receipt.point, "reason": str(e)})
+            else:
+                _log.exception("receipt failed", extra={"point": receipt.point})
             with self._changed:  # so that it is due again with the next message
                 if receipt.gone:
                     self._sent.setdefault(receipt.point, receipt.epoch)

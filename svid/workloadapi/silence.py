@@ -1,8 +1,9 @@
-"""A thread that notices when a stream which speaks all the time has fallen silent.
+"""A thread that notices when a stream with regular messages falls silent.
 
-A stopped process and a host that vanished end no stream. What is done about it is decided by whoever made it.
+A stopped process or a vanished host does not end a stream. The caller decides what to do about it.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,16 +12,19 @@ __all__ = ["Silence"]
 
 _LOOKS = 3
 
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
+
 
 class Silence:
-    """Acts once a stream has said nothing for that long, or a third longer; and again each time that it does.
+    """Acts when a stream has been silent for `longest` to a third longer, and again after each further such period.
 
     Args:
-        longest: how long a stream may say nothing that has spoken before.
-        act: called in this thread.
+        longest: how long a stream that has sent something before may be silent.
+        act: called in this object's thread.
 
     Attributes:
-        thread: which looks three times in that while; over soon after `end`.
+        thread: looks three times per period; it finishes soon after `end`.
     """
 
     def __init__(self, longest: timedelta, act: Callable[[], None]) -> None:
@@ -33,27 +37,34 @@ class Silence:
         self._ended = threading.Event()
 
     def heard(self) -> None:
-        """A message came."""
+        """Note that a message came."""
         self._signs += 1
         self._speaks = True
 
     def broke(self, *, for_long: bool) -> None:
-        """The stream ended, and another follows: at once, or only for a try now and then."""
+        """Note that the stream ended; the next one follows soon, or, if `for_long`, is only tried now and then."""
         self._signs += 1
         if for_long:
             self._speaks = False
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._ended.set()
 
     def look(self) -> bool:
-        """Look once more; whether nothing came for as many looks as it takes."""
+        """Look once more; return whether the stream has now been silent for a full period."""
         self._quiet = self._quiet + 1 if self._speaks and self._signs == self._seen else 0
         self._seen = self._signs
         return self._quiet > 0 and self._quiet % _LOOKS == 0
 
     def _run(self) -> None:
+        self._look_on()
+        del self._act  # otherwise it would be a reference cycle with the owner
+
+    def _look_on(self) -> None:
         while not self._ended.wait(self._seconds):
             if self.look():
-                self._act()
+                try:
+                    self._act()
+                except Exception:  # noqa: BLE001 - nothing else looks, and the action may succeed the next time
+                    _log.exception("action on silence failed")

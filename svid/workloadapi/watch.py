@@ -1,6 +1,6 @@
-"""What one watched stream of the Workload API means: when to reconnect, when to give up, when to stop using what one holds.
+"""The state machine of one Workload API stream: when to reconnect, when to give up, and when to stop using the value we hold.
 
-Sans-IO: messages, endings and moments come in, steps go out. Who opens streams and waits is svid/workloadapi/sources.
+Sans-IO: messages, endings and times go in, steps come out. svid/workloadapi/keptstream opens the streams and waits.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,26 +21,26 @@ _DENIED = "PERMISSION_DENIED"
 _HEALTHY_SECONDS = 1.0
 _BACKOFF = Backoff(
     maximum=timedelta(seconds=2)
-)  # the socket is local, and a workload without identity can do nothing else
+)  # short, because the socket is local, and a workload without an identity can do nothing else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver(Generic[_Value]):
-    """Replace what is held by this."""
+    """Replace the value that is held with this one."""
 
     value: _Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discard:
-    """Report a message that cannot be used; what is held stays, and so does the stream."""
+    """Report an unusable message; keep the value that is held, and the stream."""
 
     error: SVIDError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconnect:
-    """Open the stream again after the delay; where `denied`, stop using what is held, now."""
+    """Open the stream again after the delay; if `denied`, also stop using the value that is held now."""
 
     delay: timedelta
     error: WorkloadAPIError
@@ -49,18 +49,18 @@ class Reconnect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """Asking again is of no use."""
+    """Stop: asking again is useless."""
 
     error: WorkloadAPIError
 
 
 class Watch(Generic[_Message, _Value]):
-    """One stream that is opened again whenever it ends, until the server says that this is of no use.
+    """One stream that is opened again whenever it ends, until the server's answer shows that this is useless.
 
     Args:
-        decode: makes a value of a message, or raises SVIDError.
-        jitter: gives a number in [0, 1).
-        repeats: whether a message that says what the one before said is one, too, as a sign of life is.
+        decode: converts a message to a value, or raises SVIDError.
+        jitter: returns a number in [0, 1).
+        repeats: whether a message equal to the one before also counts, as a heartbeat does.
 
     Source: SPIFFE Workload Endpoint 6 and Appendix A, SPIFFE Workload API 4
     """
@@ -83,12 +83,12 @@ class Watch(Generic[_Message, _Value]):
         self._last: _Message | None = None
 
     def opened(self, at: float) -> None:
-        """The stream is being opened at this moment of a monotonic clock."""
+        """Note that the stream is being opened at this moment of a monotonic clock."""
         self._opened_at = at
         self._heard = False
 
     def received(self, message: _Message) -> Deliver[_Value] | Discard | None:
-        """A message came; None where it only says what the one before said."""
+        """Take a message, and return the next step; None if the message only repeats the one before."""
         if not self._repeats and message == self._last:
             self._heard = True
             return None
@@ -101,10 +101,10 @@ class Watch(Generic[_Message, _Value]):
         return Deliver(value=value)
 
     def ended(self, at: float, error: WorkloadAPIError | None = None) -> Reconnect | GiveUp:
-        """The stream ended, with an error or without one.
+        """Note that the stream ended, with or without an error, and return the next step.
 
-        A stream that lived a while and was of use is opened again at once; another one waits, ever longer. CANCELLED is no end for good:
-        whoever closes a source does not ask here, and on the way anybody may reset a stream.
+        A stream that lived a while and sent something useful is opened again at once; otherwise the delay grows each time. CANCELLED is
+        not final: closing a source does not come through here, and anything on the way may reset a stream.
         """
         if error is None:
             error = WorkloadAPIError("the Workload API ended the stream", code="OK")

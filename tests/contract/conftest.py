@@ -1,13 +1,30 @@
-"""The world that the clients of svid.tls are tried in."""
+"""The datastores that pass their contract, and the world that the clients of svid.tls are tried in."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from issuer.datastore.port import Datastore
+from tests.contract.datastores import DATASTORES, Adapter
+from tests.contract.refusals import Told
 from tests.contract.tls_clients import World, trust
 from tests.doubles.identity import Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.doubles.webca import WebAuthority
+
+
+@pytest.fixture(params=DATASTORES, ids=lambda adapter: adapter.name)
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    found: Adapter = request.param
+    return found
+
+
+@pytest.fixture
+async def store(adapter: Adapter, tmp_path: Path) -> AsyncIterator[Datastore]:
+    opened = await adapter.open(tmp_path)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
@@ -27,3 +44,8 @@ def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     return World(domain=domain, client=client, server=server, web=web, environment=monkeypatch)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()

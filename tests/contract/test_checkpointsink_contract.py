@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cognomen.daemon.auditlog import Checkpoint
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.auditlog import Checkpoint
+from cognomen.protocol.errors import Kind, Refused
 from issuer.checkpointsink.file import FileSink
 from issuer.checkpointsink.port import CheckpointSink
 from issuer.checkpointsink.syslog import SyslogSink

@@ -1,38 +1,33 @@
-"""What every datastore promises; SQLite passes it in memory and on a file."""
+"""What every datastore promises of transactions, entries, ledger, logs and waiting. Its small tables: test_datastore_rows_contract."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from cognomen.daemon.auditlog import Checkpoint, broken_link
-from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import Datastore, EntryFilter, LedgerFilter, Transaction, Use
-from issuer.datastore.sqlite import SQLiteDatastore
+from cognomen.protocol.auditlog import Checkpoint, broken_link
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
+from cognomen.protocol.selector import Selector
+from issuer.datastore.port import Datastore, Transaction, Use
 from issuer.decisions.admission import NodeState
-from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID
-from issuer.decisions.authority import activated, published, tainted
+from issuer.decisions.audit import AuditEvent
+from issuer.decisions.authority import replaced, tainted
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.filters import EntryFilter, LedgerFilter
+from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import Live
-from svid.entry import EntryID
 from svid.keys import KeyID
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, a_token, an_entry, jwt_authority, x509_authority
+from tests.doubles.upstream import WithIntermediate
 
 PARENT = SpiffeID(trust_domain=TRUST_DOMAIN, path="/cognomen/node/join_token/n1")
-
-
-@pytest.fixture(params=["memory", "file"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datastore]:
-    opened = await SQLiteDatastore.open(None if request.param == "memory" else tmp_path / "state" / "issuer.db")
-    yield opened
-    await opened.close()
 
 
 def credential(serial: str, **fields: str) -> Credential:
@@ -85,6 +80,8 @@ async def test_entries_are_found_page_by_page(store: Datastore) -> None:
     await store.write(lambda tx: tx.entries.insert(entries))
     assert await store.read(lambda tx: tx.entries.find(EntryFilter(), after="", limit=2)) == entries[:2]
     assert await store.read(lambda tx: tx.entries.find(EntryFilter(), after="e1", limit=9)) == entries[2:]
+    assert await store.read(lambda tx: list(tx.entries.each(EntryFilter(), after="", limit=2))) == entries[:2]
+    assert await store.read(lambda tx: list(tx.entries.each(EntryFilter(), after="e1", limit=9))) == entries[2:]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +107,40 @@ async def test_entries_are_found_by_what_the_filter_names(
     ]
     await store.write(lambda tx: tx.entries.insert(entries))
     assert [entry.id for entry in await store.read(lambda tx: tx.entries.find(where, after="", limit=9))] == found
+    assert await store.read(lambda tx: [one.id for one in tx.entries.each(where, after="", limit=9)]) == found
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        (EntryFilter(owner="ann"), ["e1"]),
+        (EntryFilter(owner=""), ["e3", "e4"]),
+        (EntryFilter(labels=(("team", "a"),)), ["e1", "e2"]),
+        (EntryFilter(labels=(("team", "a"), ('"$', "x"))), ["e2"]),
+        (EntryFilter(labels=(("team", "b"),)), []),
+        (EntryFilter(expires_before=NOW + timedelta(hours=1)), ["e3"]),
+        (EntryFilter(expires_before=NOW + timedelta(hours=1, microseconds=1)), ["e2", "e3"]),
+        (EntryFilter(owner="", expires_before=NOW + timedelta(days=1)), ["e3"]),
+    ],
+)
+async def test_entries_are_found_by_whose_they_are_and_when_they_end(
+    store: Datastore, where: EntryFilter, found: list[str]
+) -> None:
+    entries = [
+        replace(an_entry("/1", entry_id="e1"), owner="ann", labels={"team": "a"}),
+        replace(
+            an_entry("/2", entry_id="e2"),
+            owner="bob",
+            labels={"team": "a", '"$': "x"},
+            expires_at=NOW + timedelta(hours=1),
+        ),
+        replace(an_entry("/3", entry_id="e3"), expires_at=NOW - timedelta(hours=1)),
+        an_entry("/4", entry_id="e4"),
+    ]
+    await store.write(lambda tx: tx.entries.insert(entries))
+    page = await store.read(lambda tx: tx.entries.find(where, after="", limit=9))
+    assert [entry.id for entry in page] == found
+    assert await store.read(lambda tx: [one.id for one in tx.entries.each(where, after="", limit=9)]) == found
 
 
 async def test_entries_below_several_parents_come_in_id_order(store: Datastore) -> None:
@@ -144,6 +175,23 @@ async def test_twins_are_known_by_id_spiffe_id_parent_and_selectors(store: Datas
         an_entry("/a", entry_id="other", of="unix:uid:1"),
     ]
     assert await store.read(lambda tx: tx.entries.twins(candidates)) == {"twin": "e1"}
+
+
+async def test_entries_alike_are_counted_by_parent_and_all_selectors(store: Datastore) -> None:
+    of = "unix:uid:1 unix:gid:1"
+    alike = [an_entry(f"/{name}", entry_id=name, of=of) for name in "abc"]
+    elsewhere = replace(an_entry("/d", entry_id="d", of=of), parent_id=SpiffeID.parse("spiffe://example.org/elsewhere"))
+    others = [
+        elsewhere,
+        an_entry("/e", entry_id="e", of="unix:uid:1"),
+        an_entry("/f", entry_id="f", of=f"{of} unix:path:/f"),
+    ]
+    await store.write(lambda tx: tx.entries.insert([*alike, *others]))
+    counted = await store.read(lambda tx: [tx.entries.alike(one, most=9) for one in (alike[0], *others)])
+    assert counted == [3, 1, 1, 1]
+    assert await store.read(lambda tx: tx.entries.alike(alike[0], most=2)) == 2
+    unknown = an_entry("/g", entry_id="g", of="unix:uid:2")
+    assert await store.read(lambda tx: tx.entries.alike(unknown, most=2)) == 0
 
 
 @pytest.mark.parametrize("how", ["insert", "replace"])
@@ -208,7 +256,7 @@ async def test_authorities_stand_in_the_order_they_came(store: Datastore) -> Non
     second = (await x509_authority(key_id="a")).authority
     await store.write(lambda tx: tx.authorities.put(first))
     await store.write(lambda tx: tx.authorities.put(second))
-    later = activated(first, now=NOW + timedelta(days=1))
+    later = replaced(first)
     await store.write(lambda tx: tx.authorities.put(later))
     assert await store.read(lambda tx: tx.authorities.list()) == [later, second]
 
@@ -267,7 +315,36 @@ async def test_the_ledger_knows_under_what_a_key_was_certified(store: Datastore)
 
 
 async def test_an_authority_comes_back_as_it_went_in(store: Datastore) -> None:
-    row = tainted(published(jwt_authority().authority, change=3, now=NOW), change=7, now=NOW)
+    row = tainted(replaced(jwt_authority().authority), change=7, now=NOW)
+    await store.write(lambda tx: tx.authorities.put(row))
+    assert await store.read(lambda tx: tx.authorities.list()) == [row]
+
+
+async def test_an_authority_knows_the_latest_end_of_what_it_signed_and_never_an_earlier_one(store: Datastore) -> None:
+    authority = (await x509_authority()).authority
+    own = replace(credential("own"), kind=CredentialKind.AUTHORITY, not_after=NOW + timedelta(days=9))
+    ends = [NOW + timedelta(hours=hours) for hours in (2, 3, 1)]
+    rows = [replace(credential(f"s{at}"), not_after=end) for at, end in enumerate(ends)]
+    stranger = replace(credential("stranger"), authority_id=KeyID("unknown"))
+
+    async def last() -> datetime | None:
+        (found,) = await store.read(lambda tx: tx.authorities.list())
+        return found.last_not_after
+
+    await store.write(lambda tx: tx.authorities.put(authority))
+    await store.write(lambda tx: tx.ledger.record([own, stranger]))
+    assert await last() is None
+    await store.write(lambda tx: tx.ledger.record(rows[:2]))
+    await store.write(lambda tx: tx.ledger.record(rows[2:]))
+    await store.write(lambda tx: tx.authorities.put(authority))
+    await store.write(lambda tx: tx.authorities.put(replace(authority, last_not_after=ends[0])))
+    assert await last() == ends[1]
+    await store.write(lambda tx: tx.authorities.put(replace(authority, last_not_after=own.not_after)))
+    assert await last() == own.not_after
+
+
+async def test_an_authority_below_a_root_comes_back_with_its_chain_and_roots(store: Datastore) -> None:
+    row = (await x509_authority(upstream=WithIntermediate())).authority
     await store.write(lambda tx: tx.authorities.put(row))
     assert await store.read(lambda tx: tx.authorities.list()) == [row]
 
@@ -407,13 +484,13 @@ def _add_checkpoints(count: int, tx: Transaction) -> None:
         tx.checkpoints.add(_checkpoint(number))
 
 
-async def test_the_last_thousand_checkpoints_are_kept_in_order(store: Datastore) -> None:
+async def test_the_newest_checkpoints_are_kept_in_order_and_of_the_older_ones_the_first(store: Datastore) -> None:
     assert await store.read(lambda tx: tx.checkpoints.latest()) is None
-    await store.write(partial(_add_checkpoints, 1002))
-    assert await store.read(lambda tx: tx.checkpoints.newest(2)) == [_checkpoint(1000), _checkpoint(1001)]
-    assert await store.read(lambda tx: tx.checkpoints.latest()) == _checkpoint(1001)
+    await store.write(partial(_add_checkpoints, 502))
+    assert await store.read(lambda tx: tx.checkpoints.newest(2)) == [_checkpoint(500), _checkpoint(501)]
+    assert await store.read(lambda tx: tx.checkpoints.latest()) == _checkpoint(501)
     kept = await store.read(lambda tx: tx.checkpoints.newest(2000))
-    assert (len(kept), kept[0]) == (1000, _checkpoint(2))
+    assert [one.count for one in kept] == [0, *range(2, 502)]
 
 
 @pytest.mark.parametrize(

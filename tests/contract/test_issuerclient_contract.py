@@ -25,14 +25,14 @@ from attestor.issuerclient.port import (
 )
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
+from cognomen.protocol.selector import Selector
 from svid.clock import Clock, SystemClock
-from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, entries_gone, entries_put
@@ -121,7 +121,7 @@ async def join(world: World, client: JoinDoor, *, key: PrivateKey | None = None,
     key = key or generate_private_key(KeyKind.EC_P256)
     token = JoinToken(invite)
     evidence = Evidence(attestor=token.name, evidence=await token.evidence(), answer=token.answer)
-    credential = await client.join(invite, evidence, public_key_to_der(key.public_key()))
+    credential = await client.join(invite, evidence, key)
     joining = Joining(private_key=key, token_hash=token_hash(invite))
     return joined(invite, credential, joining, at=NodeClock(world.clock).read())
 
@@ -268,7 +268,7 @@ async def test_a_renewed_node_can_be_used_and_the_feed_of_the_old_one_ends(world
     async with asyncio.timeout(SECONDS), aclosing(client.follow(None)) as changes:
         await anext(changes)
         key = generate_private_key(KeyKind.EC_P256)
-        credential = await client.renew(public_key_to_der(key.public_key()))
+        credential = await client.renew(key)
         await client.use(renewed(node, credential, key, at=NodeClock(world.clock).read()))
         assert [change async for change in changes] == []
     assert (await first(client, None)).snapshot
@@ -281,7 +281,7 @@ async def test_a_call_under_way_ends_as_it_was_when_another_node_is_used(world: 
         mint = group.create_task(client.mint_jwt([JWTRequest(entry_id=entry.id, audiences=("x",))]))
         await asyncio.sleep(0)
         key = generate_private_key(KeyKind.EC_P256)
-        credential = await client.renew(public_key_to_der(key.public_key()))
+        credential = await client.renew(key)
         await client.use(renewed(node, credential, key, at=NodeClock(world.clock).read()))
     assert isinstance(mint.result()[0], MintedJWT)
 
@@ -290,7 +290,7 @@ async def test_a_node_comes_back_by_the_key_of_its_svid_as_itself(world: World) 
     client, node = await joined_client(world)
     await acknowledge_nothing(client)
     key = generate_private_key(KeyKind.EC_P256)
-    credential = await client.readmit(node, public_key_to_der(key.public_key()))
+    credential = await client.readmit(node, key)
     back = renewed(node, credential, key, at=NodeClock(world.clock).read())
     await client.use(back)
     await acknowledge_nothing(client)

@@ -1,37 +1,30 @@
 """What every datastore promises of revocations and denials; SQLite passes it in memory and on a file."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from issuer.datastore.port import Datastore, LedgerFilter, Transaction
-from issuer.datastore.revocationport import Falling
-from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
+from cognomen.protocol.selector import Selector
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.falling import MOST_GROUPS, Falling
+from issuer.decisions.filters import LedgerFilter
+from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.minting import Holder
 from issuer.decisions.revocation import MAX_OVER, Live, Reason, Revocation, RevocationKind, Target
 from svid.denials import KEPT_FOR, OPEN_FOR, Denial
-from svid.entry import EntryID
 from svid.keys import KeyID
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 REACH = OPEN_FOR + KEPT_FOR
 ALL = frozenset({CredentialKind.X509, CredentialKind.JWT, CredentialKind.NODE})
-
-
-@pytest.fixture(params=["memory", "file"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datastore]:
-    opened = await SQLiteDatastore.open(None if request.param == "memory" else tmp_path / "state" / "issuer.db")
-    yield opened
-    await opened.close()
 
 
 def path(name: str) -> SpiffeID:
@@ -318,6 +311,14 @@ async def test_of_very_many_that_ended_the_newest_are_denied_and_the_others_by_t
     assert (first, second, third) == ((0, MAX_OVER), (0, 2), (0, 0))
     left = await store.read(lambda tx: [one.number - 2**127 for one in tx.denials.of([2])])
     assert left == [0, 1]
+
+
+async def test_of_very_many_groups_that_would_end_the_first_are_listed_and_all_are_counted(store: Datastore) -> None:
+    await record(store, *(row(number, f"/{number:04d}") for number in range(MOST_GROUPS + 2)))
+    falling = await store.read(lambda tx: tx.denials.falling(Live(), now=NOW))
+    listed = [str(group.spiffe_id.path) for group in falling.groups]
+    assert listed == [f"/{number:04d}" for number in range(MOST_GROUPS)]
+    assert (falling.more, falling.count) == (2, MOST_GROUPS + 2)
 
 
 async def test_the_latest_end_of_what_a_revocation_denied_is_known_while_it_is_kept(store: Datastore) -> None:

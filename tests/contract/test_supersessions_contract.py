@@ -1,17 +1,14 @@
 """What every datastore promises of supersessions; SQLite passes it in memory and on a file."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
-
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore
-from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import Credential, CredentialKind, CredentialState, NodeID
+from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.supersession import Holding, Supersession
-from svid.entry import EntryID
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW, an_entry
 
@@ -19,13 +16,6 @@ SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 WEB = Supersession(
     entry_id=EntryID("web"), node_id=NodeID("n1"), actor="uid:0", at=NOW, due_at=NOW + 30 * SECOND, beyond=None
 )
-
-
-@pytest.fixture(params=["memory", "file"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Datastore]:
-    opened = await SQLiteDatastore.open(None if request.param == "memory" else tmp_path / "state" / "issuer.db")
-    yield opened
-    await opened.close()
 
 
 def row(serial: str, *, entry: str = "web", node: str = "n1", **fields: object) -> Credential:

@@ -14,12 +14,12 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from svid.integrations.httpx_client import httpx_async_client, httpx_client
+from svid.integrations.requests_session import requests_session
+from svid.integrations.urllib_opener import urllib_opener
+from svid.integrations.uvicorn_server import uvicorn_mtls
 from svid.tls.authorize import exactly
 from svid.tls.context import server_context
-from svid.tls.httpx_client import httpx_async_client, httpx_client
-from svid.tls.requests_session import requests_session
-from svid.tls.urllib_opener import urllib_opener
-from svid.tls.uvicorn_server import uvicorn_mtls
 from tests.contract.tls_clients import AUTHORITIES, CLIENTS, Client, How, World
 from tests.doubles.identity import SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble

@@ -10,9 +10,10 @@ from typing import TypeAlias
 import grpc
 import pytest
 
+from svid.integrations.grpc_checks import PeerCheck
+from svid.integrations.grpc_client import grpc_aio_channel, grpc_channel
+from svid.integrations.grpc_server import grpc_server
 from svid.tls.authorize import exactly
-from svid.tls.grpc_client import grpc_aio_channel, grpc_channel
-from svid.tls.grpc_server import PeerCheck, grpc_server
 from tests.contract.tls_clients import SECRET, World
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import SERVER, Identity

@@ -5,13 +5,17 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+from cryptography.x509.verification import PolicyBuilder, Store
 
-from issuer.decisions.profile import CADraft
+from issuer.decisions.certificate import LeafForm
+from issuer.decisions.lint import lint_ca
+from issuer.decisions.profile import CADraft, build_x509, validity
 from issuer.upstream.port import SignedCA, UpstreamAuthority
 from issuer.upstream.self_signed import SelfSigned
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
 from svid.x509svid import check_signing
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, an_entry, x509_authority
+from tests.doubles.upstream import WithIntermediate
 
 KEY = LocalSigningKey(KeyID("x509-1"), generate_private_key(KeyKind.EC_P256))
 DRAFT = CADraft(
@@ -24,7 +28,7 @@ DRAFT = CADraft(
 )
 
 
-@pytest.fixture(params=[SelfSigned])
+@pytest.fixture(params=[SelfSigned, WithIntermediate])
 def upstream(request: pytest.FixtureRequest) -> UpstreamAuthority:
     made: UpstreamAuthority = request.param()
     return made
@@ -32,6 +36,20 @@ def upstream(request: pytest.FixtureRequest) -> UpstreamAuthority:
 
 def a_key(kind: KeyKind = KeyKind.EC_P256) -> LocalSigningKey:
     return LocalSigningKey(KeyID("x509-1"), generate_private_key(kind))
+
+
+def signed_leaf(by: Signing) -> tuple[bytes, ...]:
+    """A workload's certificate and what leaves with it, DER."""
+    form = LeafForm(by.key.kind, issuer=by.certificate.subject, authority_ski=subject_key_id(by.certificate))
+    draft = build_x509(
+        an_entry(), DRAFT.public_key, serial=2**127, validity=validity(NOW, timedelta(hours=1), by.authority)
+    )
+    written = form.to_be_signed(draft)
+    return (form.signed(written, by.key.sign(written)), *by.authority.chain)
+
+
+def subject_key_id(certificate: x509.Certificate) -> bytes:
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
 
 
 async def signed(upstream: UpstreamAuthority) -> tuple[SignedCA, x509.Extensions]:
@@ -65,10 +83,10 @@ async def test_it_is_the_drafted_one(upstream: UpstreamAuthority) -> None:
 
 async def test_it_names_its_key_and_the_key_that_signed_it(upstream: UpstreamAuthority) -> None:
     ca, extensions = await signed(upstream)
-    root = ca.roots[0].extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    above = extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    above = (*ca.chain[1:], *ca.roots)[0].extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    found = extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     assert extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-    assert above.key_identifier == root.digest
+    assert found.key_identifier == above.digest
 
 
 @pytest.mark.clause("X5-32")
@@ -76,6 +94,26 @@ async def test_its_roots_are_self_signed(upstream: UpstreamAuthority) -> None:
     ca, _ = await signed(upstream)
     for root in ca.roots:
         root.verify_directly_issued_by(root)
+
+
+async def test_the_issuer_takes_it(upstream: UpstreamAuthority) -> None:
+    key = a_key()
+    ca = await upstream.sign_ca(DRAFT, key)
+    lint_ca(ca.chain, ca.roots, DRAFT, key=key.public_key)
+
+
+async def test_two_certificates_have_one_root_or_each_is_its_own(upstream: UpstreamAuthority) -> None:
+    one, two = [await upstream.sign_ca(DRAFT, a_key()) for _ in range(2)]
+    assert one.roots == two.roots or (one.roots, two.roots) == (one.chain, two.chain)
+
+
+@pytest.mark.clause("X5-10", "X5-23")
+async def test_a_leaf_below_it_is_verified_by_its_roots_alone(upstream: UpstreamAuthority) -> None:
+    by = await x509_authority(upstream=upstream)
+    (leaf, *chain) = (x509.load_der_x509_certificate(der) for der in signed_leaf(by))
+    store = Store([x509.load_der_x509_certificate(der) for der in by.authority.anchors])
+    verifier = PolicyBuilder().store(store).time(NOW.replace(tzinfo=None)).build_client_verifier()
+    assert len(verifier.verify(leaf, chain).chain) == 2 + len(by.authority.chain)
 
 
 @pytest.mark.parametrize("kind", [KeyKind.EC_P384, KeyKind.RSA_2048])

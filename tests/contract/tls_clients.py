@@ -11,11 +11,12 @@ from urllib.request import Request, urlopen
 import httpx
 import pytest
 
+from bench.rig.loops import leave_nothing_open
+from svid.integrations.httpx_client import httpx_async_client, httpx_client
+from svid.integrations.requests_session import requests_session
+from svid.integrations.urllib_opener import urllib_opener
 from svid.tls.authorize import exactly
 from svid.tls.context import client_context
-from svid.tls.httpx_client import httpx_async_client, httpx_client
-from svid.tls.requests_session import requests_session
-from svid.tls.urllib_opener import urllib_opener
 from tests.doubles.identity import SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.doubles.webca import WebAuthority
@@ -143,7 +144,7 @@ def by_asyncio(client: Identity, url: str, how: How) -> str:
                 writer.write(b"GET / HTTP/1.1\r\nauthorization: Bearer secret\r\n\r\n")
                 return (await reader.read()).decode().rpartition("\r\n")[2]
             finally:
-                writer.close()
+                await leave_nothing_open()
 
     return asyncio.run(ask())
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from svid.entry import EntryID, RegistrationEntry
-from svid.selector import Selector
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.selector import Selector
 from svid.spiffeid import SpiffeID
 
 UID_1000 = frozenset({Selector("unix", "uid:1000")})

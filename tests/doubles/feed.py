@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import BundleIs, CheckpointIs, DenialsPut, EntryGone, EntryPut, Update
 from cognomen.wire.feed import update_from_pb, write_update
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
 from svid.denials import Denial
-from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import TrustDomain
 
 __all__ = ["bundle_told", "checkpoint_told", "denials_told", "entries_gone", "entries_put", "updates_of"]

@@ -1,21 +1,33 @@
 """A server behind the gate whose methods do what a test gives them, and a client that says what a test gives it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpclib.const import Cardinality, Handler, Status
 
-from cognomen.daemon.call import Call
-from cognomen.daemon.errors import Refused
-from cognomen.daemon.gate import Limits, listen
-from cognomen.daemon.unixrpc import Server, serve
+from cognomen.gate.call import Call
+from cognomen.gate.caller import Caller, peer
+from cognomen.gate.gate import HoldsIdentity, Identify, Limits, listen
+from cognomen.gate.unixrpc import Server, serve
+from cognomen.protocol.errors import Refused
 
-__all__ = ["Act", "Doing", "answer", "never", "raw", "read_on", "served", "translate"]
+__all__ = ["Act", "As", "Doing", "answer", "never", "raw", "read_on", "served", "translate"]
 
 Act = Callable[[Call], Awaitable[None]]
+
+
+class As:
+    """Names callers of any uid: the next one's is set by the test."""
+
+    uid = 0
+
+    def __call__(self, sock: socket.socket, *, accepted_at: float) -> Caller:
+        return replace(peer(sock, accepted_at=accepted_at), uid=self.uid, owner=None)
 
 
 class Doing:
@@ -54,8 +66,23 @@ def translate(err: Exception) -> tuple[Status, str]:
 
 
 @asynccontextmanager
-async def served(path: Path, act: Act = answer, *, limits: Limits | None = None) -> AsyncIterator[Server]:
-    async with serve(listen(path, 0o600), lambda _: [Doing(act)], limits or Limits(), translate=translate) as server:
+async def served(
+    path: Path,
+    act: Act = answer,
+    *,
+    limits: Limits | None = None,
+    identify: Identify = peer,
+    holds_identity: HoldsIdentity = lambda _: False,
+) -> AsyncIterator[Server]:
+    """A server on that path, of all methods of which a call does that."""
+    async with serve(
+        listen(path, 0o600),
+        lambda _: [Doing(act)],
+        limits or Limits(),
+        translate=translate,
+        identify=identify,
+        holds_identity=holds_identity,
+    ) as server:
         yield server
 
 

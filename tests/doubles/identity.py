@@ -6,7 +6,7 @@ from datetime import timedelta
 from svid.bundle import Bundle
 from svid.clock import SystemClock
 from svid.denials import number_of_jti
-from svid.errors import JWTSVIDError, SVIDError, WorkloadAPIError
+from svid.errors import JWTSVIDError, RevokedError, SVIDError, WorkloadAPIError
 from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
@@ -112,6 +112,10 @@ class KnowingIdentity(KnownDenials, Identity):
         self.revoke(svid.spiffe_id.trust_domain, svid.serial)
 
 
+class _RevokedTokenError(RevokedError, JWTSVIDError):
+    """As a JWTSource raises it."""
+
+
 class KnowingTokens(KnownDenials):
     """A svid.source.TokenVerifier of one bundle that knows of denials."""
 
@@ -123,5 +127,5 @@ class KnowingTokens(KnownDenials):
         svid = verify(token, self._bundles.get, audience=audience, at=SystemClock().now())
         number = number_of_jti(svid.jti)
         if number is not None and self.is_denied(svid.spiffe_id.trust_domain, number):
-            raise JWTSVIDError("jti: expected a token that is not revoked")
+            raise _RevokedTokenError("jti: expected a token that is not revoked")
         return svid

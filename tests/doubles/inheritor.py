@@ -1,7 +1,7 @@
 """A program that connects to a Workload API, forks and exits; its child asks for X509-SVIDs on the connection it inherited.
 
-`python -m tests.doubles.inheritor SOCKET` prints the SPIFFE IDs that the child got, or `refused`. With `--at-once` the parent does not
-wait for the server to have accepted the connection.
+`python -m tests.doubles.inheritor SOCKET` prints the SPIFFE IDs that the child got, or `refused`. Unless it is told `--at-once`, the parent
+goes on when its standard input ends: once the server has accepted the connection.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ def main(path: str, *, at_once: bool) -> None:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     if not at_once:
-        connection.recv(1, socket.MSG_PEEK)  # the server's greeting
+        sys.stdin.read()
     life, of_parent = os.pipe()
     if os.fork() != 0:
         os._exit(0)

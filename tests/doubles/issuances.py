@@ -1,15 +1,16 @@
 """The way to a signature, for tests of the flows that take it: real signers, real keys."""
 
-from cognomen.daemon.troubles import Troubles
 from issuer.datastore.port import Datastore
-from issuer.flows.defer_writes import DeferWrites
 from issuer.issuance import Issuance
+from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.keymanager.port import KeyManager
 from issuer.metrics import Metrics
+from issuer.upstream.port import UpstreamAuthority
 from issuer.upstream.self_signed import SelfSigned
 from svid.clock import Clock
 from svid.keys import KeyID, SigningKey
+from tests.doubles.issuersurroundings import around
 
 __all__ = ["GivenKeys", "issuance"]
 
@@ -31,10 +32,11 @@ def issuance(
     clock: Clock,
     keys: KeyManager,
     *,
-    deferred: DeferWrites | None = None,
+    deferred: DeferredWrites | None = None,
     metrics: Metrics | None = None,
+    upstream: UpstreamAuthority | None = None,
 ) -> Issuance:
     """Sign with these keys; what became of it is written once `deferred` is flushed."""
     metrics = metrics or Metrics()
-    deferred = deferred or DeferWrites(datastore=store, clock=clock, troubles=Troubles(clock), metrics=metrics)
-    return Issuance(keys=keys, upstream=SelfSigned(), later=deferred.put, metrics=metrics)
+    deferred = deferred or DeferredWrites(datastore=store, around=around(clock, metrics=metrics))
+    return Issuance(keys=keys, upstream=upstream or SelfSigned(), later=deferred.put, metrics=metrics)

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.names import NodeID, node_spiffe_id
+from cognomen.protocol.selector import Selector
 from issuer.decisions import authority as authorities
 from issuer.decisions.admission import Node, Token
-from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import Authority, AuthorityKind
-from issuer.decisions.names import node_spiffe_id
 from issuer.decisions.profile import build_ca
+from issuer.upstream.port import UpstreamAuthority
 from issuer.upstream.self_signed import SelfSigned
-from svid.entry import EntryID, RegistrationEntry
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -87,12 +87,18 @@ class Signing:
         return x509.load_der_x509_certificate(self.authority.certificate)
 
 
-async def x509_authority(*, kind: KeyKind = KeyKind.EC_P256, key_id: str = "x509-1", now: datetime = NOW) -> Signing:
+async def x509_authority(
+    *,
+    kind: KeyKind = KeyKind.EC_P256,
+    key_id: str = "x509-1",
+    now: datetime = NOW,
+    upstream: UpstreamAuthority | None = None,
+) -> Signing:
     key = LocalSigningKey(KeyID(key_id), generate_private_key(kind))
     row = authorities.intended(AuthorityKind.X509, key.id, now=now, ttl=timedelta(days=14))
-    signed = await SelfSigned().sign_ca(build_ca(row, trust_domain=TRUST_DOMAIN, serial=2**127), key)
-    certificate = signed.chain[0].public_bytes(Encoding.DER)
-    row = authorities.prepared(row, public_key=public_key_to_der(key.public_key), certificate=certificate)
+    signed = await (upstream or SelfSigned()).sign_ca(build_ca(row, trust_domain=TRUST_DOMAIN, serial=2**127), key)
+    chain, roots = ([one.public_bytes(Encoding.DER) for one in some] for some in (signed.chain, signed.roots))
+    row = authorities.prepared(row, public_key=public_key_to_der(key.public_key), chain=chain, roots=roots)
     return Signing(authority=_active(row, now), key=key)
 
 

@@ -19,16 +19,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from attestor.decisions.node import Node, NodeCredential
 from attestor.decisions.sync import Change
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
 from issuer.decisions.feedsteps import cut, in_order
 from svid.bundle import Bundle
 from svid.clock import Clock
 from svid.denials import Denial
-from svid.entry import EntryID, RegistrationEntry
-from svid.keys import PublicKey, public_key_from_der
+from svid.keys import PrivateKey, PublicKey, public_key_from_der, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 
 BACK_DATING = timedelta(seconds=30)
@@ -152,6 +152,8 @@ class IssuerInMemory:
         is_reachable: every call refused as UNAVAILABLE, and open feeds ended, while it is not.
         is_silent: calls of a node get no answer, as long as that lasts; not those that began before it was over.
         most: larger mints find no answer, as over a thin way; None: none is too large.
+        ends_feeds: a feed ends after its first message, as long as that lasts.
+        feeds, renewals: how many feeds were opened, and node SVIDs renewed, so far.
         cancels: that many calls of a node end as if gRPC had cancelled them.
         words: how often it said that it is alive.
         denies_mints: that many SVIDs are denied before they are handed out, and the feed is faster.
@@ -170,6 +172,8 @@ class IssuerInMemory:
         self.is_reachable = True
         self.is_silent = False
         self.most: int | None = None
+        self.ends_feeds = False
+        self.feeds = self.renewals = 0
         self.cancels = 0
         self.words = 0
         self.denies_mints = 0
@@ -282,7 +286,7 @@ class IssuerInMemory:
     def join(self, token: str, public_key: bytes) -> NodeCredential:
         """Let a node in."""
         if token not in self._tokens:
-            raise Refused(Kind.UNAUTHENTICATED, "join token: expected one of ours, found an unknown one")
+            raise Refused(Kind.UNAUTHENTICATED, "join token: unknown")
         if self._tokens[token] not in {b"", public_key}:
             raise Refused(Kind.DENIED, "join token: already used by another key")
         self._tokens[token] = public_key
@@ -382,37 +386,45 @@ class InMemoryIssuerClient:
         self.refused_acknowledgements: list[Refused] = []
         self._used = 0
 
-    async def join(self, invite: Invite, evidence: Evidence, public_key: bytes) -> NodeCredential:
+    async def join(self, invite: Invite, evidence: Evidence, key: PrivateKey) -> NodeCredential:
         self._check_reachable()
         assert evidence.attestor == "join_token"
         assert invite.token.encode() == evidence.evidence
-        return self._issuer.join(evidence.evidence.decode(), public_key)
+        return self._issuer.join(evidence.evidence.decode(), public_key_to_der(key.public_key()))
 
-    async def readmit(self, node: Node, public_key: bytes) -> NodeCredential:
+    async def readmit(self, node: Node, key: PrivateKey) -> NodeCredential:
         self._check_reachable()
         if self._issuer.refused_return is not None:
             raise self._issuer.refused_return
-        return self._issuer.credential(public_key, name=node.svid.spiffe_id.path.rpartition("/")[2])
+        return self._issuer.credential(
+            public_key_to_der(key.public_key()), name=node.svid.spiffe_id.path.rpartition("/")[2]
+        )
 
     async def use(self, node: Node) -> None:
         self.node = node
         self._used += 1
         self._issuer.wake()  # whoever follows as the node before is ended
 
-    async def renew(self, public_key: bytes) -> NodeCredential:
+    async def renew(self, key: PrivateKey) -> NodeCredential:
         node = self._check_node()
         await self._travel()
-        return self._issuer.credential(public_key, name=node.svid.spiffe_id.path.rpartition("/")[2])
+        self._issuer.renewals += 1
+        return self._issuer.credential(
+            public_key_to_der(key.public_key()), name=node.svid.spiffe_id.path.rpartition("/")[2]
+        )
 
     async def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         self._check_node()
         used = self._used
+        self._issuer.feeds += 1
         returns, words = True, self._issuer.words
         while used == self._used:
             steps = self._issuer.steps(cursor, returns=returns)
             for step in steps:
                 yield step
                 cursor, returns = step.cursor, False
+                if self._issuer.ends_feeds:
+                    raise Refused(Kind.UNAVAILABLE, "datastore: disk full")
                 if used != self._used:
                     return
             if words != self._issuer.words and cursor is not None:
@@ -454,7 +466,7 @@ class InMemoryIssuerClient:
         if self._issuer.is_silent:
             await asyncio.Event().wait()
         if self._issuer.most is not None and size > self._issuer.most:
-            raise Refused(Kind.UNAVAILABLE, "issuer: expected an answer in time, found none")
+            raise Refused(Kind.UNAVAILABLE, "issuer: no answer in time")
         if self._issuer.cancels:
             self._issuer.cancels -= 1
             raise asyncio.CancelledError
@@ -468,7 +480,7 @@ class InMemoryIssuerClient:
         if self._issuer.refused_node is not None:
             raise self._issuer.refused_node
         if self.node is None:
-            raise Refused(Kind.UNAVAILABLE, "issuer: no node to speak as yet")
+            raise Refused(Kind.UNAVAILABLE, "issuer: this node has not joined yet")
         if self._issuer.clock.now() >= self.node.svid.not_after:
             raise Refused(Kind.UNAVAILABLE, "TLS: handshake failed")
         return self.node

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TypeVar, cast
 
 from issuer.datastore.port import Transaction
-from issuer.decisions.audit import CredentialKind
+from issuer.decisions.ledger import CredentialKind
 from issuer.decisions.profile import Draft, Intent, JWTDraft
 from issuer.recording import Recorded, record
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing

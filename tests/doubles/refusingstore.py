@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 
 __all__ = ["RefusingStore"]
@@ -18,6 +18,8 @@ class RefusingStore:
         refuses: every write is refused with UNAVAILABLE while it is set.
         unreadable: every read, too.
         is_full: expendable writes are refused while it is set.
+        gone: what was removed or replaced under it.
+        damage: what is damaged.
     """
 
     def __init__(self, store: Datastore) -> None:
@@ -25,6 +27,8 @@ class RefusingStore:
         self.refuses = False
         self.unreadable = False
         self.is_full = False
+        self.gone = ""
+        self.damage = ""
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         if self.unreadable:
@@ -38,6 +42,16 @@ class RefusingStore:
 
     async def lacking_room(self) -> str:
         return "found 1.0 MiB free, expected 20.0 MiB" if self.is_full else await self._store.lacking_room()
+
+    async def missing(self) -> str:
+        if self.unreadable:
+            raise Refused(Kind.UNAVAILABLE, "store: full")
+        return self.gone
+
+    async def check(self) -> str:
+        if self.unreadable:
+            raise Refused(Kind.UNAVAILABLE, "store: full")
+        return self.damage
 
     async def wait_for_change(self, after: int) -> int:
         return await self._store.wait_for_change(after)

@@ -15,7 +15,10 @@ _HOUR = timedelta(hours=1)
 
 
 class WebAuthority:
-    """Its certificate is in the file `path`, as `verify=` and the variables of the environment name one."""
+    """Its certificate is in the file `path`, as `verify=` and variables of the environment name one.
+
+    What it vouches for is in `identity`.
+    """
 
     def __init__(self, folder: Path, *, name: str = "web authority") -> None:
         now = SystemClock().now()
@@ -46,15 +49,15 @@ class WebAuthority:
         )
         self.path = folder / "web-authority.pem"
         self.path.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
-        self._server = folder / "localhost.pem"
-        self._server.write_bytes(
+        self.identity = folder / "localhost.pem"
+        self.identity.write_bytes(
             leaf.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
 
     def server_context(self) -> ssl.SSLContext:
         """The TLS of a server that is called `localhost`, and asks for no certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._server)
+        context.load_cert_chain(self.identity)
         return context
 
     def client_context(self) -> ssl.SSLContext:

@@ -1,10 +1,10 @@
 """A workload attestor that says what the test tells it to."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from cognomen.daemon.caller import Caller
-from svid.selector import Selector
+from cognomen.gate.caller import Caller
+from cognomen.protocol.selector import Selector
 
 __all__ = ["WorkloadAttestorDouble"]
 
@@ -14,6 +14,7 @@ class WorkloadAttestorDouble:
 
     Attributes:
         refuses: what it raises instead.
+        unseen_raises: what it raises instead of saying what it does not see.
         answers: it waits until this is set.
         looks: how often it was asked.
     """
@@ -22,7 +23,8 @@ class WorkloadAttestorDouble:
 
     def __init__(self, *selectors: str) -> None:
         self.selectors = selectors
-        self.refuses: Exception | None = None
+        self.refuses: BaseException | None = None
+        self.unseen_raises: BaseException | None = None
         self.answers = asyncio.Event()
         self.answers.set()
         self.looks = 0
@@ -34,3 +36,9 @@ class WorkloadAttestorDouble:
         if self.refuses is not None:
             raise self.refuses
         return frozenset(map(Selector.parse, self.selectors))
+
+    async def unseen(self, caller: Caller, *, needed: Collection[str]) -> Sequence[str]:
+        del caller, needed
+        if self.unseen_raises is not None:
+            raise self.unseen_raises
+        return []

@@ -1,6 +1,7 @@
 """The attestor's workload side on a real socket, fed by the test instead of an issuer."""
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -21,7 +22,7 @@ from attestor.api.status import translate
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.sync import Change
-from attestor.deniallog import number_of
+from attestor.deniallog import DenialLog, number_of
 from attestor.flows.serve_denials import ServeDenials
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
@@ -29,24 +30,27 @@ from attestor.nodeclock import NodeClock
 from attestor.receipts import Receipts
 from attestor.workloadattestor.port import WorkloadAttestor
 from attestor.workloadattestor.unix import UnixAttestor
-from cognomen.daemon.caller import Caller, peer
-from cognomen.daemon.errors import Refused
-from cognomen.daemon.gate import Identify, Limits, listen
-from cognomen.daemon.unixrpc import Service, serve
+from bench.rig.attestorsurroundings import surroundings
+from cognomen.daemon.troubles import Troubles
+from cognomen.gate.accounts import AccountID
+from cognomen.gate.caller import Caller, peer
+from cognomen.gate.gate import Identify, Limits, listen
+from cognomen.gate.unixrpc import Server, Service, serve
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.selector import Selector
 from issuer.decisions.feedsteps import in_order
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
 from svid.denials import Denial
-from svid.entry import EntryID, RegistrationEntry
 from svid.jwtsvid import JWTSVID
 from svid.keys import KeyKind, generate_private_key
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
 from tests.doubles.issuerclient import Authority
 
-__all__ = ["HEADER", "TRUST_DOMAIN", "Answers", "WorkloadSide", "call", "entry", "open_stream", "serving"]
+__all__ = ["HEADER", "TRUST_DOMAIN", "Answers", "WorkloadSide", "call", "entry", "open_stream", "served", "serving"]
 
 TRUST_DOMAIN = TrustDomain("example.org")
 HEADER = (("workload.spiffe.io", "true"),)
@@ -79,15 +83,19 @@ class WorkloadSide:
     Attributes:
         refuses_tokens: what asking for a token is refused with.
         tokens: how many were asked for.
+        patience: for how many seconds whoever asked for the last one waits.
+        troubles: of the flows over it.
     """
 
     clock: Clock = field(default_factory=SystemClock)
     refuses_tokens: Refused | None = None
     tokens: int = 0
+    patience: float = math.inf
 
     def __post_init__(self) -> None:
         self.authorities = [Authority(TRUST_DOMAIN, self.clock)]
-        self.cache = Cache(self.bundle)
+        self.cache = Cache(self.bundle, DenialLog())
+        self.troubles = Troubles(self.clock)
         self._number = 0
 
     @property
@@ -122,15 +130,27 @@ class WorkloadSide:
     def deny(self, *credentials: X509SVID | JWTSVID) -> None:
         """End these before their time."""
         numbers = (one.serial if isinstance(one, X509SVID) else number_of(one) for one in credentials)
+        self.deny_numbers(*(number for number in numbers if number is not None))
+
+    def deny_numbers(self, *numbers: int) -> None:
+        """End what has these before its time."""
         end = (self.clock.now() + HOUR).replace(microsecond=0)
-        self._apply(denials=[Denial(number, end) for number in numbers if number is not None])
+        self._apply(denials=[Denial(number, end) for number in numbers])
 
     def mint(self, *entries: RegistrationEntry) -> None:
         """Hold a new X509-SVID for each."""
         self.cache.hold(self._minted(entry) for entry in entries)
 
-    async def jwt_svid(self, entry: RegistrationEntry, audiences: Collection[str]) -> MintedJWT:
+    def holding(self, entry: RegistrationEntry, svid: X509SVID) -> HeldX509:
+        """As the cache has it, with an SVID that was minted for another."""
+        return HeldX509(entry=entry, svid=svid, issued_at=self.clock.now())
+
+    async def jwt_svid(
+        self, entry: RegistrationEntry, audiences: Collection[str], *, whose: AccountID, patience: float
+    ) -> MintedJWT:
         """Sign a token: this is the flow's JWTMinter."""
+        del whose
+        self.patience = patience
         await asyncio.sleep(0)
         self.tokens += 1
         if self.refuses_tokens is not None:
@@ -139,10 +159,14 @@ class WorkloadSide:
         token = self.authorities[0].token(entry.spiffe_id, tuple(audiences), ttl=ttl)
         return MintedJWT(token=token, issued_at=now, expires_at=now + ttl)
 
-    def flow(self, *attestors: WorkloadAttestor) -> ServeWorkload:
+    def flow(self, *attestors: WorkloadAttestor, attest_seconds: float = 5) -> ServeWorkload:
         """The flow over this cache."""
         return ServeWorkload(
-            self.cache, attestors=attestors or [UnixAttestor(self.clock)], minter=self, clock=NodeClock(self.clock)
+            self.cache,
+            attestors=attestors or [UnixAttestor(self.clock)],
+            minter=self,
+            around=surroundings(self.clock, self.troubles),
+            attest_seconds=attest_seconds,
         )
 
     def denials_flow(self, age: Callable[[], timedelta] = timedelta) -> ServeDenials:
@@ -179,7 +203,26 @@ async def serving(
     listener: socket.socket | None = None,
     denials: ServeDenials | None = None,
 ) -> AsyncIterator[Channel]:
-    """Serve the Workload API on that socket, and denials where that flow is given; gives a channel to it.
+    """Serve as `served` does; gives a channel to it."""
+    async with served(flow, path, identify=identify, listener=listener, denials=denials):
+        channel = Channel(path=str(path))
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+
+@asynccontextmanager
+async def served(
+    flow: ServeWorkload,
+    path: Path,
+    *,
+    identify: Identify = peer,
+    listener: socket.socket | None = None,
+    denials: ServeDenials | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Server]:
+    """Serve the Workload API on that socket, and denials where that flow is given.
 
     Args:
         listener: listens there already; None: it is made.
@@ -194,11 +237,9 @@ async def serving(
         if denials is not None:
             words = asyncio.create_task(denials.run())
             leaving.callback(words.cancel)
-        server = serve(listener or listen(path, 0o666), services, Limits(), translate=translate, identify=identify)
-        await leaving.enter_async_context(server)
-        channel = Channel(path=str(path))
-        leaving.callback(channel.close)
-        yield channel
+        yield await leaving.enter_async_context(
+            serve(listener or listen(path, 0o666), services, limits or Limits(), translate=translate, identify=identify)
+        )
 
 
 async def call(

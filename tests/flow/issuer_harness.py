@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.protobuf.message import Message
 
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.invite import Invite
+from cognomen.protocol.possession import Purpose
 from cognomen.wire.pb import admin_pb2, node_pb2
 from cognomen.wire.pb.node_pb2_grpc import NodeStub
 from issuer.config import IssuerConfig
@@ -22,6 +23,7 @@ from issuer.main import Bound, run
 from svid.bundle import Bundle
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.spiffeid import TrustDomain
+from tests.doubles.possession import possession
 
 if TYPE_CHECKING:
     from cognomen.wire.pb.node_pb2_grpc import NodeAsyncStub
@@ -165,7 +167,11 @@ class Node:
         """This node with its next SVID."""
         key = key or new_key()
         reply = await self._call(
-            "RenewNode", node_pb2.RenewNodeRequest(public_key=public_der(key)), node_pb2.NodeCredential
+            "RenewNode",
+            node_pb2.RenewNodeRequest(
+                public_key=public_der(key), key_signature=possession(key, Purpose.RENEWAL, self.serial.encode())
+            ),
+            node_pb2.NodeCredential,
         )
         assert isinstance(reply, node_pb2.NodeCredential)
         return Node(self.address, key, reply)
@@ -200,13 +206,20 @@ def secure_channel(
 
 
 async def attest(
-    invite: Invite, key: PrivateKey, *, evidence: bytes | None = None, public_key: bytes | None = None
+    invite: Invite,
+    key: PrivateKey,
+    *,
+    evidence: bytes | None = None,
+    public_key: bytes | None = None,
+    key_signature: bytes | None = None,
 ) -> node_pb2.NodeCredential:
     """Show evidence at the join door."""
+    evidence = invite.token.encode() if evidence is None else evidence
     shown = node_pb2.Evidence(
         attestor="join_token",
-        evidence=invite.token.encode() if evidence is None else evidence,
+        evidence=evidence,
         public_key=public_key or public_der(key),
+        key_signature=possession(key, Purpose.JOIN, evidence) if key_signature is None else key_signature,
     )
     async with secure_channel(invite.join_address, invite.bundle.to_pem()) as channel:
         stream = channel.stream_stream(

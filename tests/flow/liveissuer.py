@@ -12,18 +12,18 @@ import msgspec
 from google.protobuf.message import Message
 
 import issuer.main
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.invite import Invite
 from cognomen.wire.node import entry_from_pb, entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.config import IssuerConfig
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.revocation import Reason, RevocationKind, Target
 from issuer.flows.revoke import Revoke
-from issuer.flows.watch_enforcement import WatchEnforcement
-from issuer.metrics import Metrics
+from issuer.keepers.enforcement_watch import EnforcementWatch
 from svid.clock import SystemClock
-from svid.entry import EntryID, RegistrationEntry
 from svid.spiffeid import TrustDomain
+from tests.doubles.issuersurroundings import around
 
 TD = TrustDomain("example.org")
 START_SECONDS = 20
@@ -36,7 +36,7 @@ async def revoke_in(state_dir: Path, *serials: str) -> None:
     store = await SQLiteDatastore.open(state_dir / "issuer.db")
     try:
         clock = SystemClock()
-        revoke = Revoke(datastore=store, clock=clock, watch=WatchEnforcement(clock=clock, metrics=Metrics()))
+        revoke = Revoke(datastore=store, around=around(clock), watch=EnforcementWatch(around=around(clock)))
         target = Target(kind=RevocationKind.SVID, serials=serials)
         await revoke(target, reason=Reason.KEY_COMPROMISE, comment="", dry_run=False, actor="uid:0")
     finally:
@@ -79,9 +79,10 @@ class LiveIssuer:
             finally:
                 stop.set()
 
-    async def invite(self) -> Invite:
+    async def invite(self, **labels: str) -> Invite:
         """`cognomen node invite`."""
-        reply = await self._call("CreateInvite", pb.CreateInviteRequest(), pb.CreateInviteResponse.FromString)
+        request = pb.CreateInviteRequest(labels=labels)
+        reply = await self._call("CreateInvite", request, pb.CreateInviteResponse.FromString)
         return Invite.parse(reply.invite)
 
     async def create(self, *entries: RegistrationEntry) -> list[RegistrationEntry]:

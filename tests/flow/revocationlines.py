@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -22,15 +22,17 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from bench.rig.loops import accepting, in_own_loop, leave_nothing_open
+from svid.integrations.asgi_guard import JWTGuard
+from svid.integrations.grpc_checks import BearerCheck, PeerCheck
+from svid.integrations.grpc_client import grpc_aio_channel, grpc_channel
+from svid.integrations.grpc_server import grpc_aio_server, grpc_interceptor, grpc_server
+from svid.integrations.httpx_client import httpx_async_client, httpx_client
+from svid.integrations.requests_session import requests_session
+from svid.integrations.urllib_opener import urllib_opener
 from svid.tls.authorize import any_in, exactly
 from svid.tls.connections import end_when_revoked
 from svid.tls.context import client_context, server_context
-from svid.tls.grpc_client import grpc_aio_channel, grpc_channel
-from svid.tls.grpc_server import BearerCheck, PeerCheck, grpc_aio_server, grpc_interceptor, grpc_server
-from svid.tls.guard import JWTGuard
-from svid.tls.httpx_client import httpx_async_client, httpx_client
-from svid.tls.requests_session import requests_session
-from svid.tls.urllib_opener import urllib_opener
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import SERVER, Identity, KnowingIdentity, KnowingTokens
 from tests.doubles.trustdomain import TrustDomainDouble
@@ -56,8 +58,6 @@ class Peer:
 
 Open: TypeAlias = Callable[[Peer], contextlib.AbstractContextManager[Line]]
 """Opens a line of a peer's."""
-
-Stop: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 @dataclass(kw_only=True)
@@ -158,33 +158,14 @@ def _asyncio_server(world: World, source: Identity) -> Iterator[int]:
                 writer.write(world.answer(message))
                 await writer.drain()
 
-    async def start() -> tuple[Stop, int]:
+    @contextlib.asynccontextmanager
+    async def serving() -> AsyncIterator[int]:
         context = server_context(source, any_in(world.domain.name))
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-
-        async def stop() -> None:  # without waiting for lines that clients hold
-            server.close()
-
-        return stop, server.sockets[0].getsockname()[1]
-
-    with _loop_running(start) as port:
-        yield port
-
-
-@contextlib.contextmanager
-def _loop_running(start: Callable[[], Coroutine[None, None, tuple[Stop, int]]]) -> Iterator[int]:
-    """Run a server in a loop and a thread of its own."""
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        stop, port = loop.run_until_complete(start())
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        try:
+        async with accepting(await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)) as port:
             yield port
-        finally:
-            asyncio.run_coroutine_threadsafe(stop(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
+
+    with in_own_loop(serving) as port:
+        yield port
 
 
 @contextlib.contextmanager
@@ -213,7 +194,7 @@ def _asyncio_line(world: World, ours: Identity, number: int, port: int) -> Itera
         try:
             yield lambda: runner.run(pass_one())
         finally:
-            writer.transport.abort()
+            runner.run(leave_nothing_open())
 
 
 async def _connect(port: int, context: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -263,6 +244,7 @@ def _httpx_async_line(world: World, ours: Identity, number: int, port: int) -> I
             yield lambda: runner.run(pass_one())
         finally:
             runner.run(client.aclose())
+            runner.run(leave_nothing_open())
 
 
 @contextlib.contextmanager
@@ -310,14 +292,18 @@ def _grpc_aio_server(world: World, source: Identity) -> Iterator[int]:
         async for message in messages:
             yield world.answer(message)
 
-    async def start() -> tuple[Stop, int]:
+    @contextlib.asynccontextmanager
+    async def serving() -> AsyncIterator[int]:
         server, port = grpc_aio_server("127.0.0.1:0", PeerCheck(source, any_in(world.domain.name)))
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Talk": grpc.stream_stream_rpc_method_handler(talk)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Talk", methods)])
         await server.start()
-        return lambda: server.stop(0), port
+        try:
+            yield port
+        finally:
+            await server.stop(0)
 
-    with _loop_running(start) as port:
+    with in_own_loop(serving) as port:
         yield port
 
 
@@ -351,19 +337,17 @@ def _grpc_line(world: World, ours: Identity, number: int, port: int, token: str 
 def _grpc_aio_channel(world: World) -> Iterator[Open]:
     """All lines in one loop: grpc.aio has one poller for a process."""
 
-    async def nothing() -> tuple[Stop, int]:
-        async def stop() -> None: ...
+    @contextlib.asynccontextmanager
+    async def running_loop() -> AsyncIterator[asyncio.AbstractEventLoop]:
+        yield asyncio.get_running_loop()
 
-        loops.append(asyncio.get_running_loop())
-        return stop, 0
+    with in_own_loop(running_loop) as loop:
 
-    loops: list[asyncio.AbstractEventLoop] = []
+        def reach(world: World, ours: Identity, number: int, port: int) -> contextlib.AbstractContextManager[Line]:
+            return _grpc_aio_line(world, ours, number, port, loop)
 
-    def reach(world: World, ours: Identity, number: int, port: int) -> contextlib.AbstractContextManager[Line]:
-        return _grpc_aio_line(world, ours, number, port, loops[0])
-
-    with _loop_running(nothing), _client(reach, _grpc_server)(world) as open_line:
-        yield open_line
+        with _client(reach, _grpc_server)(world) as open_line:
+            yield open_line
 
 
 @contextlib.contextmanager

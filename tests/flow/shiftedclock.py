@@ -22,6 +22,7 @@ class ShiftedClock:
     """The wall clock of the processes that are started with its environment."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
         self._file = directory / "shift"
         self._shift = timedelta()
         self.set(timedelta())
@@ -34,8 +35,9 @@ class ShiftedClock:
         return {
             "LD_PRELOAD": str(Path(_FOUND.origin).parent / _LIBRARY),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",  # seconds: without, each look at the time reads the file
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # it makes threads that wait for Python's lock spin
         }
 
     def set(self, shift: timedelta) -> None:

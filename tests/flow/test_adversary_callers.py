@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from attestor.workloadattestor.unix import UnixAttestor
-from cognomen.daemon.caller import Caller, Process, peer
-from cognomen.daemon.errors import Refused
-from tests.doubles.child import Child
+from bench.rig.child import Child
+from cognomen.gate.caller import Caller, Process, peer
+from cognomen.protocol.errors import Refused
 from tests.doubles.clock import FakeClock
 from tests.doubles.threads import ThreadsDouble
 from tests.doubles.until import until

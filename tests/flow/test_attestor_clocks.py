@@ -9,10 +9,10 @@ import pytest
 
 from attestor.cache import HeldX509
 from attestor.decisions.clocks import is_valid
-from attestor.flows.observe_attestor import ObserveAttestor
+from attestor.parts import Flows
 from attestor.web.health import health_pages
-from cognomen.daemon.errors import Kind, Refused
-from svid.entry import EntryID
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
 from svid.spiffeid import TrustDomain
 from tests.doubles.attestorflows import running_flows
 from tests.doubles.clock import FakeClock
@@ -31,14 +31,14 @@ class House:
     own: FakeClock
     theirs: FakeClock
     issuer: IssuerInMemory
-    observe: ObserveAttestor
+    flows: Flows
 
     @property
     def held(self) -> HeldX509 | None:
-        return self.observe.cache.svids.get(EntryID("web"))
+        return self.flows.cache.svids.get(EntryID("web"))
 
     def node_renewals(self) -> float:
-        registry = self.observe.metrics.registry
+        registry = self.flows.around.metrics.registry
         return registry.get_sample_value("cognomen_attestor_renewals_total", {"kind": "node", "outcome": "ok"}) or 0
 
     def is_good(self) -> bool:
@@ -50,7 +50,7 @@ class House:
 
     def is_served(self) -> bool:
         held = self.held
-        return held is not None and is_valid(held.svid.not_before, held.svid.not_after, self.observe.clock.read())
+        return held is not None and is_valid(held.svid.not_before, held.svid.not_after, self.flows.around.clock.read())
 
     async def let_pass(self, time: timedelta, *, step: timedelta = timedelta(seconds=5)) -> None:
         """Let that time pass for both, in steps; what is held is served all the while."""
@@ -92,9 +92,9 @@ async def house(ahead: timedelta) -> AsyncIterator[House]:
     theirs = FakeClock()
     own = FakeClock(theirs.now() + ahead)
     issuer = IssuerInMemory(theirs, TrustDomain("example.org"))
-    async with running_flows(issuer, own) as observe:
+    async with running_flows(issuer, own) as flows:
         issuer.put(WEB)
-        one = House(own=own, theirs=theirs, issuer=issuer, observe=observe)
+        one = House(own=own, theirs=theirs, issuer=issuer, flows=flows)
         await until(lambda: one.held is not None)
         yield one
 
@@ -130,17 +130,17 @@ async def test_a_clock_that_is_right_or_behind_renews_at_half_life(house: House)
 @pytest.mark.parametrize("ahead", AHEAD, ids=str)
 async def test_clocks_that_are_apart_are_told_everywhere_until_one_is_put_right(house: House, ahead: timedelta) -> None:
     await house.let_pass(MINUTE / 2)
-    seen = house.observe()
+    seen = house.flows.observe()
     assert [one.what for one in seen.troubles] == ["clock"]
     assert "this node's clock says" in seen.troubles[0].reason
-    assert house.observe.metrics.registry.get_sample_value("cognomen_attestor_clock_ahead_seconds") == pytest.approx(
-        ahead.total_seconds(), abs=1
-    )
-    ready = health_pages(lambda: house.observe, list, house.observe.metrics)["/ready"]
+    assert house.flows.around.metrics.registry.get_sample_value(
+        "cognomen_attestor_clock_ahead_seconds"
+    ) == pytest.approx(ahead.total_seconds(), abs=1)
+    ready = health_pages(lambda: house.flows.observe, list, house.flows.around.metrics)["/ready"]
     page = await ready(False)
     assert page.status == 503
     house.own.jump(-ahead)
-    assert not house.observe().troubles
+    assert not house.flows.observe().troubles
     assert (await ready(False)).status == 200
 
 
@@ -173,13 +173,13 @@ async def test_what_came_first_from_an_issuer_that_was_fast_is_made_anew_once_it
     house.theirs.jump(50 * MINUTE)
     house.issuer.put(entry("db"))
     db = EntryID("db")
-    await until(lambda: db in house.observe.cache.svids)
-    token = await house.observe.jwts.jwt_svid(entry("db"), ["a"])
+    await until(lambda: db in house.flows.cache.svids)
+    token = await house.flows.jwts.jwt_svid(entry("db"), ["a"])
     house.theirs.jump(-50 * MINUTE)
     await house.let_pass(timedelta(seconds=30))
-    assert house.observe.cache.svids[db].svid.not_before <= house.own.now()
-    assert await house.observe.jwts.jwt_svid(entry("db"), ["a"]) is not token
-    assert house.observe.node.node.svid.not_before <= house.own.now()
+    assert house.flows.cache.svids[db].svid.not_before <= house.own.now()
+    assert await house.flows.jwts.jwt_svid(entry("db"), ["a"]) is not token
+    assert house.flows.node.node.svid.not_before <= house.own.now()
 
 
 @pytest.mark.parametrize("by", [-8 * DAY, -10 * MINUTE, 10 * MINUTE, 65 * MINUTE, 8 * DAY], ids=str)
@@ -189,7 +189,7 @@ async def test_both_clocks_set_together_are_followed_within_half_a_minute(house:
     house.issuer.rotate()
     await house.pass_seconds(30)
     assert house.is_good()
-    assert house.observe.node.node.svid.not_before <= house.own.now() < house.observe.node.node.svid.not_after
+    assert house.flows.node.node.svid.not_before <= house.own.now() < house.flows.node.node.svid.not_after
 
 
 @pytest.mark.parametrize("asleep", [65 * MINUTE, 2 * DAY], ids=str)
@@ -198,7 +198,7 @@ async def test_a_machine_that_slept_has_valid_svids_within_seconds(house: House,
     house.theirs.advance(asleep)
     await house.pass_seconds(5)
     assert house.is_good()
-    token = await house.observe.jwts.jwt_svid(WEB, ["a"])
+    token = await house.flows.jwts.jwt_svid(WEB, ["a"])
     assert token.expires_at > house.own.now()
 
 
@@ -213,32 +213,32 @@ async def test_a_machine_that_was_frozen_comes_back_by_its_own_clock(house: Hous
 
 @pytest.mark.parametrize("ahead", [-10 * MINUTE, 4 * MINUTE], ids=str)
 async def test_tokens_are_kept_for_half_their_life_and_never_beyond_it(house: House) -> None:
-    first = await house.observe.jwts.jwt_svid(WEB, ["a"])
-    assert await house.observe.jwts.jwt_svid(WEB, ["a"]) is first
+    first = await house.flows.jwts.jwt_svid(WEB, ["a"])
+    assert await house.flows.jwts.jwt_svid(WEB, ["a"]) is first
     await house.let_pass(6 * MINUTE)
     house.issuer.set_reachable(reachable=False)
     with pytest.raises(Refused):
-        await house.observe.jwts.jwt_svid(WEB, ["a"])
+        await house.flows.jwts.jwt_svid(WEB, ["a"])
     house.issuer.set_reachable(reachable=True)
     for _ in range(100):
-        await house.observe.jwts.jwt_svid(WEB, ["a"])
+        await house.flows.jwts.jwt_svid(WEB, ["a"])
     assert len(house.issuer.jwt_mints) <= 3
 
 
 async def test_the_trouble_of_a_return_that_was_tried_in_silence_ends_with_the_silence(house: House) -> None:
     house.issuer.set_reachable(reachable=False)
     await house.pass_seconds(60)
-    assert "node svid renewal" in {one.what for one in house.observe().troubles}
+    assert "node svid renewal" in {one.what for one in house.flows.observe().troubles}
     house.issuer.set_reachable(reachable=True)
     await house.pass_seconds(30)
-    assert not house.observe().troubles
+    assert not house.flows.observe().troubles
 
 
 async def test_a_node_that_is_refused_asks_for_no_mints_each_second(house: House) -> None:
     house.issuer.refused_node = Refused(Kind.UNAUTHENTICATED, "node SVID: expired")
     house.issuer.refused_return = Refused(Kind.DENIED, "return: no")
     await house.pass_seconds(2400)
-    failed = house.observe.metrics.registry.get_sample_value(
+    failed = house.flows.around.metrics.registry.get_sample_value(
         "cognomen_attestor_renewals_total", {"kind": "x509", "outcome": "failed"}
     )
     assert failed is not None

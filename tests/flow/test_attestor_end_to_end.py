@@ -9,13 +9,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 import attestor.main
 from attestor.config import AttestorConfig
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
-from svid.entry import EntryID, RegistrationEntry
-from svid.selector import Selector
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
+from cognomen.protocol.selector import Selector
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2 as pb
 from svid.x509svid import X509SVID
@@ -145,6 +146,29 @@ async def test_an_entry_becomes_an_svid_and_each_change_of_it_is_pushed(tmp_path
         assert denied.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+async def test_the_workload_socket_lists_what_it_serves(tmp_path: Path) -> None:
+    local = LiveAttestor(tmp_path)
+    async with (
+        LiveIssuer(tmp_path).running() as issuer,
+        local.running(await issuer.invite()),
+        grpc.aio.insecure_channel(f"unix:{local.config.workload_socket}") as channel,
+    ):
+        ask = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        (answer,) = [one async for one in ask(iter([ServerReflectionRequest(list_services="")]))]
+    assert [one.name for one in answer.list_services_response.service] == [
+        "SpiffeWorkloadAPI",
+        "cognomen.attestor.v1.Inspect",
+        "cognomen.workload.v1.Denials",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ]
+
+
 async def test_a_restart_needs_no_invite_and_serves_the_same_identities(tmp_path: Path) -> None:
     local = LiveAttestor(tmp_path)
     async with LiveIssuer(tmp_path).running() as issuer:
@@ -223,5 +247,5 @@ async def test_a_socket_directory_that_others_can_write_is_refused(tmp_path: Pat
     local = LiveAttestor(tmp_path)
     local.config.workload_socket.parent.chmod(0o777)
     async with LiveIssuer(tmp_path).running() as issuer:
-        with pytest.raises(Refused, match="socket directory: expected one that only its owner writes"):
+        with pytest.raises(Refused, match="run: expected write access for its owner only, found mode 0777"):
             await attestor.main.run(local.config, invite=await issuer.invite(), stop=asyncio.Event())

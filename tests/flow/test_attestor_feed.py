@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,34 +13,35 @@ from structlog.testing import capture_logs
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.minted import is_vouched_for
 from attestor.decisions.sync import Change
+from attestor.deniallog import DenialLog
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
-from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from attestor.receipts import Follower, Receipts
-from cognomen.daemon.auditlog import Checkpoint
-from cognomen.daemon.caller import process_of
-from cognomen.daemon.errors import Kind, Refused
+from bench.rig.attestorsurroundings import surroundings
 from cognomen.daemon.troubles import Troubles
+from cognomen.gate.caller import process_of
+from cognomen.protocol.auditlog import Checkpoint, Mark
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Reason, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.receipts import Behind, Enforcement, Point
+from cognomen.protocol.selector import Selector
 from issuer.decisions.feedsteps import in_order
-from svid.entry import EntryID
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.attestorflows import joined_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import UID_1000, entry
 from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
 from tests.doubles.state import MemoryDenials, MemoryState
-from tests.doubles.until import until
+from tests.doubles.until import pass_until, until
 
 TD = TrustDomain("example.org")
+SOMEBODY = (1000, 1)
 HOUR = timedelta(hours=1)
 
 
@@ -61,13 +62,15 @@ class Attestor:
     def svid(self, entry_id: str) -> HeldX509 | None:
         return self.cache.svids.get(EntryID(entry_id))
 
-    async def let_pass(self, time: timedelta, *, until_then: Callable[[], bool] = lambda: False) -> None:
-        """Let that time pass, in steps, so that whoever wakes within it does."""
+    async def let_pass(self, time: timedelta, *, until_then: Callable[[], bool] | None = None) -> None:
+        """Let that time pass, in steps, so that whoever wakes within it does; and until that is so, which may take threads a while."""
         end = self.clock.now() + time
-        while self.clock.now() < end and not until_then():
+        while self.clock.now() < end and not (until_then and until_then()):
             await settle()
             self.clock.advance(timedelta(seconds=30))
         await settle()
+        if until_then:
+            await until(until_then)
 
 
 async def settle() -> None:
@@ -90,23 +93,19 @@ def issuer(clock: FakeClock) -> IssuerInMemory:
 async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Attestor]:
     """Join, then follow and mint; the node SVID lives for a day, so that its renewal does not disturb."""
     state, client, invite = MemoryState(), issuer.client(), issuer.invite()
-    node_clock = NodeClock(clock)
+    around = surroundings(clock)
     ttl, issuer.ttl = issuer.ttl, timedelta(days=10)
-    node = await JoinIssuer(trust_domain=TD, state=state, door=client, client=client, clock=node_clock).run(
+    node = await JoinIssuer(trust_domain=TD, state=state, door=client, client=client, around=around).run(
         invite, JoinToken(invite)
     )
     issuer.ttl = ttl
-    cache = Cache(node.bundle)
-    keeper = KeepNode(
-        node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
-    )
-    troubles, store = Troubles(node_clock), MemoryDenials()
-    denials = KeepDenials(cache.denials, store=store, clock=node_clock, troubles=troubles)
+    cache = Cache(node.bundle, DenialLog())
+    keeper = KeepNode(node, state=state, door=client, client=client, around=around)
+    troubles, store = around.troubles, MemoryDenials()
+    denials = KeepDenials(cache.denials, store=store, around=around)
     receipts = Receipts(cache.denials)
-    feed = FollowFeed(
-        cache, keeper, denials, receipts, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.0
-    )
-    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
+    feed = FollowFeed(cache, keeper, denials, receipts, client=client, around=surroundings(clock, jitter=0.0))
+    renew = RenewSVIDs(cache, client=client, around=around)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, denials.run, renew.run)]
         yield Attestor(
@@ -227,7 +226,7 @@ async def test_an_entry_with_another_ttl_keeps_its_svid_until_the_next_is_there(
     await until(lambda: attestor.svid("web") is not None)
     before = attestor.svid("web")
     assert before is not None
-    with attestor.cache.subscribe(UID_1000) as subscription:
+    with attestor.cache.subscribe(UID_1000, who=SOMEBODY) as subscription:
         attestor.issuer.put(entry("web", x509_svid_ttl=timedelta(minutes=1)))
         await subscription.changed()
         assert attestor.svid("web") is before
@@ -241,7 +240,7 @@ async def test_an_entry_with_another_spiffe_id_loses_its_svid_at_once(attestor: 
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
     other = SpiffeID.parse("spiffe://example.org/other")
-    with attestor.cache.subscribe(UID_1000) as subscription:
+    with attestor.cache.subscribe(UID_1000, who=SOMEBODY) as subscription:
         attestor.issuer.put(entry("web", spiffe_id=other))
         await subscription.changed()
         assert attestor.svid("web") is None
@@ -270,7 +269,7 @@ async def test_an_svid_that_is_denied_gives_way_at_once_to_one_with_a_fresh_key(
     await until(lambda: len(attestor.cache.svids) == 2)
     before, other = attestor.svid("web"), attestor.svid("db")
     assert before is not None
-    with attestor.cache.subscribe(UID_1000) as subscription:
+    with attestor.cache.subscribe(UID_1000, who=SOMEBODY) as subscription:
         attestor.issuer.deny(before.svid.serial)
         await subscription.changed()
         assert attestor.svid("web") is None
@@ -444,7 +443,7 @@ async def test_a_word_of_the_issuer_says_how_old_the_truth_is_and_disturbs_nobod
     attestor.cache.changed.clear()
     attestor.clock.advance(4)
     assert attestor.feed.age() == timedelta(seconds=4)
-    with attestor.cache.subscribe(UID_1000) as subscription, capture_logs() as logs:
+    with attestor.cache.subscribe(UID_1000, who=SOMEBODY) as subscription, capture_logs() as logs:
         attestor.issuer.say_a_word()
         await until(lambda: attestor.feed.age() == timedelta())
         await settle()
@@ -467,17 +466,15 @@ async def test_without_the_feed_the_truth_grows_old_whatever_else_the_issuer_ans
 async def test_before_the_first_word_the_truth_is_as_old_as_the_node_svid(
     issuer: IssuerInMemory, clock: FakeClock
 ) -> None:
-    observe = await joined_flows(issuer, clock)
+    flows = await joined_flows(issuer, clock)
     clock.advance(timedelta(minutes=7))
     feed = FollowFeed(
-        observe.cache,
-        observe.node,
-        observe.denials,
-        observe.followers.receipts,
+        flows.cache,
+        flows.node,
+        flows.denials,
+        flows.followers.receipts,
         client=issuer.client(),
-        clock=NodeClock(clock),
-        jitter=lambda: 0.0,
-        metrics=Metrics(),
+        around=surroundings(clock),
     )
     assert feed.age() == timedelta(minutes=7)
 
@@ -560,7 +557,7 @@ async def test_a_subscribers_entry_is_minted_before_the_others(issuer: IssuerInM
     wanted = frozenset({Selector("unix", "uid:7")})
     issuer.put(*(entry(f"e{number}") for number in range(600)), entry("zz", selectors=wanted))
     async with running(issuer, clock) as attestor:
-        with attestor.cache.subscribe(wanted) as subscription:
+        with attestor.cache.subscribe(wanted, who=SOMEBODY) as subscription:
             while attestor.svid("zz") is None:
                 await subscription.changed()
             assert len(attestor.cache.svids) == 1
@@ -577,8 +574,8 @@ async def test_an_svid_signed_by_a_stranger_is_not_taken(attestor: Attestor, clo
 class FullState(MemoryState):
     """A disk without room for checkpoints."""
 
-    def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        del checkpoint
+    def keep_checkpoint(self, checkpoint: Checkpoint, *, now: datetime) -> str:
+        del checkpoint, now
         raise Refused(Kind.UNAVAILABLE, "no space left on device")
 
 
@@ -592,15 +589,65 @@ async def test_a_checkpoint_that_is_none_or_cannot_be_kept_disturbs_nothing(atte
         attestor.node.node,
         state=kept,
         door=client,
-        metrics=Metrics(),
         client=client,
-        clock=NodeClock(attestor.clock),
-        jitter=lambda: 0.5,
+        around=surroundings(attestor.clock),
     )
     for node, document in ((attestor.node, b"{}"), (attestor.node, unsigned.to_json()), (full, good.to_json())):
         await node.remember(document)
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
+
+
+async def test_when_a_checkpoint_was_heard_is_by_the_clock_of_the_node(attestor: Attestor) -> None:
+    key = LocalSigningKey(KeyID("audit-1"), generate_private_key(KeyKind.EC_P256))
+    state, around = MemoryState(), surroundings(attestor.clock)
+    node = KeepNode(attestor.node.node, state=state, door=attestor.client, client=attestor.client, around=around)
+    far = attestor.clock.now() + timedelta(days=10_000)
+    heard = Checkpoint(trust_domain=TD, incarnation="i", count=7, head=bytes(32), at=far, public_key=b"")
+    await node.remember(heard.signed(key).to_json())
+    assert [one.at for one in state.heard] == [attestor.clock.now()]
+
+
+async def test_a_record_that_was_rewritten_is_told_until_somebody_has_looked(attestor: Attestor) -> None:
+    key = LocalSigningKey(KeyID("audit-1"), generate_private_key(KeyKind.EC_P256))
+    state, around = MemoryState(), surroundings(attestor.clock)
+    node = KeepNode(attestor.node.node, state=state, door=attestor.client, client=attestor.client, around=around)
+    heard = Checkpoint(
+        trust_domain=TD, incarnation="i", count=7, head=bytes(32), at=attestor.clock.now(), public_key=b""
+    )
+    await node.remember(heard.signed(key).to_json())
+    assert not around.troubles.all()
+    await node.remember(replace(heard, head=b"1" * 32).signed(key).to_json())
+    await node.remember(replace(heard, count=8, previous=Mark(count=7, head=heard.head)).signed(key).to_json())
+    assert [one.count for one in state.checkpoints] == [7, 8]
+    (trouble,) = around.troubles.all()
+    assert (trouble.what, "cognomen audit verify" in trouble.reason) == ("record of the issuer", True)
+    assert "move contradictions.jsonl and checkpoints.jsonl away, both" in trouble.reason
+    state.apart.clear()
+    await node.remember(replace(heard, count=9, previous=Mark(count=8, head=heard.head)).signed(key).to_json())
+    assert not around.troubles.all()
+
+
+async def test_a_contradiction_that_comes_while_nothing_can_be_kept_is_kept_and_told_later(attestor: Attestor) -> None:
+    key = LocalSigningKey(KeyID("audit-1"), generate_private_key(KeyKind.EC_P256))
+    state, around = MemoryState(), surroundings(attestor.clock)
+    node = KeepNode(attestor.node.node, state=state, door=attestor.client, client=attestor.client, around=around)
+    heard = Checkpoint(
+        trust_domain=TD, incarnation="i", count=7, head=bytes(32), at=attestor.clock.now(), public_key=b""
+    )
+    await node.remember(heard.signed(key).to_json())
+    state.refuses = Refused(Kind.UNAVAILABLE, "no space left on device")
+    other = replace(heard, head=b"1" * 32)
+    await node.remember(other.signed(key).to_json())
+    following = replace(heard, count=8, previous=Mark(count=7, head=other.head))
+    await node.remember(following.signed(key).to_json())
+    assert [one.what for one in around.troubles.all()] == ["checkpoint of the issuer"]
+    state.refuses = None
+    await node.remember(replace(following, count=9, previous=Mark(count=8, head=other.head)).signed(key).to_json())
+    assert state.apart[0].head == other.head
+    assert state.checkpoints[0].count == 7
+    assert "record of the issuer" in [one.what for one in around.troubles.all()]
+    assert "checkpoint of the issuer" not in [one.what for one in around.troubles.all()]
 
 
 async def test_what_the_bundle_does_not_vouch_for_any_more_is_minted_anew_without_the_time_passing(
@@ -641,7 +688,33 @@ async def test_ten_thousand_entries_that_leave_at_once_leave_nothing(attestor: A
     first, second = (Cursor(incarnation="1", number=number) for number in (1, 2))
     attestor.cache.apply(Change(cursor=first, snapshot=True, updates=tuple(in_order(entries=[stay, *leave]))))
     gone = in_order(gone=[one.id for one in leave])
-    with attestor.cache.subscribe(UID_1000) as subscription:
+    with attestor.cache.subscribe(UID_1000, who=SOMEBODY) as subscription:
         attestor.cache.apply(Change(cursor=second, snapshot=False, updates=tuple(gone)))
         await subscription.changed()
     assert attestor.cache.view(UID_1000).entries == (stay,)
+
+
+@pytest.mark.parametrize("reason", [Reason.BANNED, Reason.EVICTED])
+async def test_a_node_that_was_sent_away_gives_nobody_an_identity_until_a_snapshot_says_otherwise(
+    attestor: Attestor, reason: Reason
+) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    attestor.issuer.refused_node = Refused(Kind.DENIED, "node: gone").because(reason)
+    attestor.issuer.wake()
+    await pass_until(attestor.clock, lambda: bool(attestor.cache.withdrawn))
+    assert attestor.svid("web") is None
+    assert not attestor.cache.view(UID_1000).entries
+    assert attestor.cache.cursor is None
+    attestor.issuer.refused_node = None
+    await pass_until(attestor.clock, lambda: attestor.svid("web") is not None)
+    assert not attestor.cache.withdrawn
+
+
+async def test_a_node_that_is_refused_for_another_reason_keeps_what_it_holds(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    attestor.issuer.refused_node = Refused(Kind.DENIED, "node: expected one that attested")
+    attestor.issuer.wake()
+    await attestor.let_pass(timedelta(minutes=1))
+    assert attestor.svid("web") is not None

@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 import structlog
 
-from attestor.decisions.node import Joining, Node
+from attestor.decisions.node import Node
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_node import KeepNode
-from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
 from attestor.state.port import State
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from bench.rig.attestorsurroundings import surroundings
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
 from svid.keys import public_key_to_der
 from svid.spiffeid import TrustDomain
 from svid.x509svid import verify
@@ -28,6 +27,7 @@ from tests.doubles.state import MemoryState
 from tests.doubles.until import until
 
 TD = TrustDomain("example.org")
+FULL = Refused(Kind.UNAVAILABLE, "no space left on device")
 
 
 @pytest.fixture
@@ -45,17 +45,6 @@ def client(issuer: IssuerInMemory) -> InMemoryIssuerClient:
     return issuer.client()
 
 
-class FullDisk(MemoryState):
-    """A state that cannot be written any more once `is_full`."""
-
-    is_full = False
-
-    def save(self, kept: Joining | Node) -> None:
-        if self.is_full:
-            raise Refused(Kind.UNAVAILABLE, "no space left on device")
-        super().save(kept)
-
-
 async def join(
     issuer: IssuerInMemory,
     state: State,
@@ -65,15 +54,15 @@ async def join(
     trust_domain: TrustDomain | None = None,
 ) -> Node:
     client = client or issuer.client()
-    flow = JoinIssuer(trust_domain=trust_domain, state=state, door=client, client=client, clock=NodeClock(issuer.clock))
+    flow = JoinIssuer(
+        trust_domain=trust_domain, state=state, door=client, client=client, around=surroundings(issuer.clock)
+    )
     return await flow.run(invite, JoinToken(invite) if invite else None)
 
 
 @asynccontextmanager
 async def kept(node: Node, state: State, client: InMemoryIssuerClient, clock: FakeClock) -> AsyncIterator[KeepNode]:
-    keeper = KeepNode(
-        node, state=state, door=client, metrics=Metrics(), client=client, clock=NodeClock(clock), jitter=lambda: 0.5
-    )
+    keeper = KeepNode(node, state=state, door=client, client=client, around=surroundings(clock))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.run())
         yield keeper
@@ -114,7 +103,7 @@ async def test_a_new_invite_makes_another_node_with_another_key(issuer: IssuerIn
 
 async def test_an_invite_that_is_no_good_loses_no_node(issuer: IssuerInMemory, tmp_path: Path) -> None:
     node = await join(issuer, DiskState(tmp_path / "state"), issuer.invite())
-    with pytest.raises(Refused, match="found an unknown one"):
+    with pytest.raises(Refused, match="join token: unknown"):
         await join(issuer, DiskState(tmp_path / "state"), IssuerInMemory(issuer.clock, TD).invite("unknown"))
     assert (await join(issuer, DiskState(tmp_path / "state"), None)).svid.chain == node.svid.chain
 
@@ -145,8 +134,8 @@ async def test_a_crash_after_a_lost_reply_repeats_with_the_same_key(issuer: Issu
 
 
 async def test_the_key_is_kept_before_the_issuer_hears_of_it(issuer: IssuerInMemory) -> None:
-    state = FullDisk()
-    state.is_full = True
+    state = MemoryState()
+    state.refuses = FULL
     with pytest.raises(Refused, match="no space left"):
         await join(issuer, state, issuer.invite())
     assert not issuer.joined_keys
@@ -278,14 +267,14 @@ async def test_the_node_svid_is_renewed_at_half_life_with_a_new_key(
 async def test_a_renewed_node_svid_is_not_used_before_it_is_kept(
     issuer: IssuerInMemory, client: InMemoryIssuerClient, clock: FakeClock
 ) -> None:
-    state = FullDisk()
+    state = MemoryState()
     node = await join(issuer, state, issuer.invite(), client=client)
-    state.is_full = True
+    state.refuses = FULL
     clock.advance(timedelta(minutes=30))
     async with kept(node, state, client, clock) as keeper:
         await until(lambda: clock.sleepers == 1)
         assert client.node is keeper.node is node
-        state.is_full = False
+        state.refuses = None
         clock.advance(1)
         await until(lambda: client.node is not node)
         assert state.load() == client.node
@@ -313,9 +302,7 @@ async def test_a_new_bundle_is_kept_and_used(
     state = MemoryState()
     node = await join(issuer, state, issuer.invite(), client=client)
     issuer.rotate()
-    keeper = KeepNode(
-        node, state=state, door=client, metrics=Metrics(), client=client, clock=NodeClock(clock), jitter=lambda: 0.5
-    )
+    keeper = KeepNode(node, state=state, door=client, client=client, around=surroundings(clock))
     await keeper.trust(issuer.bundle)
     saved = state.load()
     assert isinstance(saved, Node)

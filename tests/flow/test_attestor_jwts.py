@@ -10,12 +10,12 @@ import pytest
 from attestor.cache import Cache
 from attestor.decisions.node import Joining, joined
 from attestor.decisions.sync import Change
-from attestor.deniallog import number_of
+from attestor.deniallog import DenialLog, number_of
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import MAX_BATCH, JWTRequest, MintedJWT
-from attestor.metrics import Metrics
 from attestor.nodeclock import NodeClock
-from cognomen.daemon.errors import Kind, Refused
+from bench.rig.attestorsurroundings import surroundings
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from issuer.decisions.feedsteps import in_order
 from svid.denials import Denial
@@ -25,6 +25,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import entry
 from tests.doubles.issuerclient import InMemoryIssuerClient, IssuerInMemory
+from tests.doubles.until import until
 
 WEB, DB = entry("web"), entry("db")
 HALF = timedelta(minutes=2.5)
@@ -60,8 +61,8 @@ async def minting() -> AsyncIterator[Minting]:
     key = generate_private_key(KeyKind.EC_P256)
     credential = issuer.join(invite.token, public_key_to_der(key.public_key()))
     await client.use(joined(invite, credential, Joining(private_key=key, token_hash=""), at=NodeClock(clock).read()))
-    cache = Cache(issuer.bundle)
-    jwts = MintJWTs(metrics=Metrics(), client=client, cache=cache, clock=NodeClock(clock))
+    cache = Cache(issuer.bundle, DenialLog())
+    jwts = MintJWTs(client=client, cache=cache, around=surroundings(clock))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(jwts.run())
         yield Minting(issuer=issuer, clock=clock, jwts=jwts, cache=cache, running=task)
@@ -224,6 +225,18 @@ async def test_a_token_of_another_name_is_not_taken(minting: Minting) -> None:
     assert refused.value.kind is Kind.UNAVAILABLE
 
 
+async def test_a_uid_waits_for_one_batch_however_much_another_has_asked_for_and_of_the_same_entry(
+    minting: Minting,
+) -> None:
+    many = [asyncio.ensure_future(minting.jwts.jwt_svid(WEB, [f"a{n}"], whose=1)) for n in range(1000)]
+    await until(lambda: len(minting.issuer.jwt_mints) >= 1)
+    begun = len(minting.issuer.jwt_mints)
+    await minting.jwts.jwt_svid(WEB, ["a999"], whose=2)  # which the other has asked for, too, as its last one
+    assert len(minting.issuer.jwt_mints) <= begun + 3
+    assert len({(await one).token for one in many}) == 1000
+    assert len(minting.issuer.jwt_mints) == 16, "none was minted twice"
+
+
 async def test_only_so_many_tokens_are_kept_and_the_longest_unused_goes(minting: Minting) -> None:
     first = await minting.jwts.jwt_svid(WEB, ["first"])
     second = await minting.jwts.jwt_svid(WEB, ["second"])
@@ -233,20 +246,20 @@ async def test_only_so_many_tokens_are_kept_and_the_longest_unused_goes(minting:
     assert await minting.jwts.jwt_svid(WEB, ["second"]) is not second
 
 
-async def test_only_so_many_may_be_minted_at_the_same_time_and_one_entry_leaves_room(minting: Minting) -> None:
+async def test_only_so_many_may_be_minted_at_the_same_time_and_one_uid_leaves_room(minting: Minting) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(minting.jwts.jwt_svid(WEB, [f"a{number}"])) for number in range(2048)]
         await asyncio.sleep(0)
         with pytest.raises(Refused) as refused:
             await minting.jwts.jwt_svid(WEB, ["one more"])
-        assert isinstance(await minting.jwts.jwt_svid(DB, ["a"]), MintedJWT)
+        assert isinstance(await minting.jwts.jwt_svid(DB, ["a"], whose=2), MintedJWT)
         for task in tasks:
             task.cancel()
     assert refused.value.kind is Kind.EXHAUSTED
 
 
-async def test_one_entry_throws_away_no_token_of_another(minting: Minting) -> None:
-    first = await minting.jwts.jwt_svid(DB, ["a"])
+async def test_one_uid_throws_away_no_token_of_another(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(DB, ["a"], whose=2)
     for start in range(0, 3000, 500):
         wishes = (minting.jwts.jwt_svid(WEB, [f"a{number}"]) for number in range(start, start + 500))
         await asyncio.gather(*wishes)
@@ -265,10 +278,9 @@ async def test_nobody_waits_for_ever_when_minting_ends() -> None:
     clock = FakeClock()
     issuer = IssuerInMemory(clock, TrustDomain("example.org"))
     jwts = MintJWTs(
-        metrics=Metrics(),
         client=HangingClient(issuer),
-        cache=Cache(issuer.bundle),
-        clock=NodeClock(clock),
+        cache=Cache(issuer.bundle, DenialLog()),
+        around=surroundings(clock),
     )
 
     async def ask() -> None:

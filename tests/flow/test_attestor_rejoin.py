@@ -10,9 +10,9 @@ from attestor.config import AttestorConfig
 from attestor.decisions.node import REJOIN, Node
 from attestor.main import rejoin
 from attestor.state.disk import DiskState
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
-from cognomen.daemon.privatefile import alone_in, private_directory
+from cognomen.process.privatefile import alone_in, private_directory
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
 from cognomen.wire.pb import admin_pb2
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
@@ -53,7 +53,7 @@ class Shifted(SystemClock):
 @pytest.fixture
 def shifted(monkeypatch: pytest.MonkeyPatch) -> type[Shifted]:
     monkeypatch.setattr(Shifted, "ahead", timedelta())
-    for module in ("issuer.parts", "attestor.main"):
+    for module in ("issuer.main", "attestor.main"):
         monkeypatch.setattr(f"{module}.SystemClock", Shifted)
     return Shifted
 
@@ -80,19 +80,19 @@ async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran
         invite = await issuer.invite()
         assert await joined(config, invite) == await joined(config, invite)  # said twice, joined once
         shifted.ahead = TTL
-        with pytest.raises(Refused, match="invite: expected a new one") as refused:
+        with pytest.raises(Refused, match="invite: this node has already joined with it") as refused:
             await joined(config, invite)
     assert refused.value.kind is Kind.INVALID
     assert "cognomen node invite --node" in refused.value.hint
 
 
 async def test_an_evicted_node_follows_the_hint_and_joins_as_a_new_one(tmp_path: Path) -> None:
-    assert "--node ID (without --node where it was evicted)" in REJOIN
+    assert "--node ID (without --node where it was evicted or banned)" in REJOIN
     config = AttestorConfig(state_dir=tmp_path / "node")
     async with running(tmp_path) as issuer:
         first = await joined(config, await issuer.invite())
         await issuer.admin("EvictNode", admin_pb2.GetNodeRequest(id=str(first)), admin_pb2.Node)
-        with pytest.raises(grpc.aio.AioRpcError, match="no node is"):
+        with pytest.raises(grpc.aio.AioRpcError, match="no node has the id"):
             await invite_again(issuer, first)
         again = await joined(config, await issuer.invite())
     assert again != first
@@ -104,11 +104,34 @@ async def test_a_banned_node_follows_the_hint_and_joins_as_a_new_one(tmp_path: P
     async with running(tmp_path) as issuer:
         first = await joined(config, await issuer.invite())
         await issuer.admin("BanNode", admin_pb2.GetNodeRequest(id=str(first)), admin_pb2.Node)
-        with pytest.raises(grpc.aio.AioRpcError, match=r"node: banned\na ban is for good: .* without --node"):
+        with pytest.raises(
+            grpc.aio.AioRpcError, match=r"node: banned\nits machine may join as a new node: .*without --node"
+        ):
             await invite_again(issuer, first)
         again = await joined(config, await issuer.invite())
     assert again != first
     assert saved(config).svid.spiffe_id == again
+
+
+async def test_only_unban_ends_a_ban_and_the_node_joins_as_a_new_one(tmp_path: Path) -> None:
+    config = AttestorConfig(state_dir=tmp_path / "node")
+    async with running(tmp_path) as issuer:
+        first = await joined(config, await issuer.invite())
+        named = admin_pb2.GetNodeRequest(id=str(first))
+        with pytest.raises(grpc.aio.AioRpcError, match="node: not banned\nto forget it: cognomen node evict"):
+            await issuer.admin("UnbanNode", named, admin_pb2.Node)
+        await issuer.admin("BanNode", named, admin_pb2.Node)
+        with pytest.raises(
+            grpc.aio.AioRpcError, match=r"node: banned\n.* to forget the node and the ban: cognomen node unban"
+        ):
+            await issuer.admin("EvictNode", named, admin_pb2.Node)
+        was = await issuer.admin("UnbanNode", named, admin_pb2.Node)
+        assert isinstance(was, admin_pb2.Node)
+        assert was.state == "banned"
+        with pytest.raises(grpc.aio.AioRpcError, match="no node has the id"):
+            await issuer.admin("GetNode", named, admin_pb2.Node)
+        again = await joined(config, await issuer.invite())
+    assert again != first
 
 
 async def test_a_state_in_use_is_left_alone(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ from datetime import timedelta
 import pytest
 
 from attestor.cache import Cache
+from attestor.deniallog import DenialLog
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.issuerclient.port import MintedJWT
-from attestor.main import flow_tasks
-from attestor.metrics import Metrics
-from attestor.nodeclock import NodeClock
-from cognomen.daemon.errors import Kind, Refused
+from attestor.parts import tasks_of
+from bench.rig.attestorsurroundings import surroundings
 from cognomen.daemon.supervisor import Supervisor
 from cognomen.daemon.troubles import Troubles
-from svid.entry import EntryID
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
 from svid.spiffeid import TrustDomain
 from tests.doubles.attestorflows import joined_flows
 from tests.doubles.clock import FakeClock
@@ -56,9 +56,9 @@ async def house() -> AsyncIterator[House]:
     issuer = IssuerInMemory(clock, TrustDomain("example.org"))
     issuer.put(WEB)
     flows = await joined_flows(issuer, clock)
-    supervisor = Supervisor(clock=clock, troubles=flows.troubles, restarts=flows.metrics.task_restarts)
+    supervisor = Supervisor(clock=clock, troubles=flows.around.troubles, restarts=flows.around.metrics.task_restarts)
     async with asyncio.TaskGroup() as group:
-        group.create_task(supervisor.run(flow_tasks(flows), stop=stop))
+        group.create_task(supervisor.run(tasks_of(flows), stop=stop))
         await until(lambda: EntryID("web") in flows.cache.svids and issuer.acknowledged == [flows.cache.cursor])
         yield House(
             issuer=issuer,
@@ -67,7 +67,7 @@ async def house() -> AsyncIterator[House]:
             node=flows.node,
             jwts=flows.jwts,
             supervisor=supervisor,
-            troubles=flows.troubles,
+            troubles=flows.around.troubles,
         )
         stop.set()
 
@@ -119,7 +119,7 @@ async def test_a_silent_issuer_keeps_nobody_waiting_for_ever_and_nothing_is_left
 async def test_whoever_asks_for_a_token_gets_an_answer_although_nobody_mints() -> None:
     clock = FakeClock()
     issuer = IssuerInMemory(clock, TrustDomain("example.org"))
-    cache = Cache(issuer.bundle)
-    jwts = MintJWTs(client=issuer.client(), cache=cache, clock=NodeClock(clock), metrics=Metrics(), answer_seconds=0.05)
+    cache = Cache(issuer.bundle, DenialLog())
+    jwts = MintJWTs(client=issuer.client(), cache=cache, around=surroundings(clock), answer_seconds=0.05)
     with pytest.raises(Refused, match="cannot be minted now"):
         await asyncio.wait_for(jwts.jwt_svid(WEB, ["a"]), 5)

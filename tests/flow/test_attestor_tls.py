@@ -15,8 +15,8 @@ from attestor.decisions.node import SET_CLOCKS, NodeCredential
 from attestor.issuerclient.diagnosis import tell_clocks
 from attestor.issuerclient.grpc import ISSUER_DNS_NAME, GRPCIssuerClient
 from attestor.issuerclient.port import Evidence
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinServicer, add_JoinServicer_to_server
 from issuer.decisions.profile import ISSUER_DNS_NAME as ISSUERS_ISSUER_DNS_NAME
@@ -93,7 +93,9 @@ async def join(to: Invite) -> NodeCredential:
         return challenge[::-1]
 
     async with asyncio.timeout(SECONDS):
-        return await GRPCIssuerClient().join(to, Evidence(attestor="join_token", evidence=b"t", answer=answer), b"key")
+        return await GRPCIssuerClient().join(
+            to, Evidence(attestor="join_token", evidence=b"t", answer=answer), generate_private_key(KeyKind.EC_P256)
+        )
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_attestor_and_issuer_agree_on_the_issuers_name() -> None:
 
 async def test_the_issuer_is_who_has_its_name_under_our_bundle(authority: Authority) -> None:
     async with peer(authority, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME]) as issuer:
-        with pytest.raises(Refused, match="found the end of the stream"):
+        with pytest.raises(Refused, match="ended the stream without answering the evidence"):
             await join(invite(authority, issuer.address))
         assert len(issuer.door.heard) == 1
 
@@ -157,7 +159,9 @@ async def test_a_stranger_whose_certificate_is_over_explains_nothing(authority: 
     clock = FakeClock(SystemClock().now() - timedelta(hours=2))
     stranger = Authority(TD, clock, name="stranger")
     async with peer(stranger, "spiffe://example.org/cognomen/issuer", dns=[ISSUER_DNS_NAME]) as other:
-        with pytest.raises(Refused, match="CERTIFICATE_VERIFY_FAILED") as refused:
+        with pytest.raises(
+            Refused, match="this node does not know its authority, or another server answers"
+        ) as refused:
             await join(invite(authority, other.address))
         assert await tell_clocks(other.address, invite(authority, other.address).bundle, ISSUER_DNS_NAME) is None
     assert refused.value.kind is Kind.UNAVAILABLE

@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from attestor.decisions import crls
-from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.issuerclient.port import MintedJWT
+from attestor.parts import Flows
 from attestor.web.health import health_pages
-from cognomen.daemon.errors import Kind, Refused
-from svid.entry import EntryID
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
 from svid.spiffeid import TrustDomain
 from tests.doubles.attestorflows import running_flows
 from tests.doubles.clock import FakeClock
@@ -30,24 +30,24 @@ class House:
 
     issuer: IssuerInMemory
     clock: FakeClock
-    observe: ObserveAttestor
+    flows: Flows
 
     def value(self, name: str, **labels: str) -> float | None:
-        return self.observe.metrics.registry.get_sample_value(f"cognomen_attestor_{name}", labels)
+        return self.flows.around.metrics.registry.get_sample_value(f"cognomen_attestor_{name}", labels)
 
     def troubles(self) -> set[str]:
-        return {one.what for one in self.observe.troubles.all()}
+        return {one.what for one in self.flows.around.troubles.all()}
 
     def holds(self, name: str) -> bool:
-        return EntryID(name) in self.observe.cache.svids
+        return EntryID(name) in self.flows.cache.svids
 
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     clock = FakeClock()
     issuer = IssuerInMemory(clock, TrustDomain("example.org"))
-    async with running_flows(issuer, clock) as observe:
-        yield House(issuer=issuer, clock=clock, observe=observe)
+    async with running_flows(issuer, clock) as flows:
+        yield House(issuer=issuer, clock=clock, flows=flows)
 
 
 async def test_what_fails_while_the_issuer_is_away_is_told_and_over_when_it_is_back(house: House) -> None:
@@ -58,10 +58,10 @@ async def test_what_fails_while_the_issuer_is_away_is_told_and_over_when_it_is_b
     house.clock.advance(HALF_HOUR)
     await until(lambda: house.troubles() == {"feed", "node svid renewal", "x509-svid renewal"})
     with pytest.raises(Refused):
-        await house.observe.jwts.jwt_svid(entry("web"), ["a"])
+        await house.flows.jwts.jwt_svid(entry("web"), ["a"])
     assert "jwt-svid mint" in house.troubles()
     house.issuer.set_reachable(reachable=True)
-    await house.observe.jwts.jwt_svid(entry("web"), ["a"])
+    await house.flows.jwts.jwt_svid(entry("web"), ["a"])
     await pass_until(house.clock, lambda: not house.troubles())
     for kind in ("node", "x509", "jwt"):
         assert (house.value("renewals_total", kind=kind, outcome="failed") or 0) >= 1
@@ -88,15 +88,15 @@ async def test_a_token_that_is_refused_is_counted_as_failed(house: House) -> Non
     house.issuer.refused_entries[EntryID("bad")] = Refused(Kind.DENIED, "no")
     house.issuer.put(entry("bad"))
     with pytest.raises(Refused):
-        await house.observe.jwts.jwt_svid(entry("bad"), ["a"])
+        await house.flows.jwts.jwt_svid(entry("bad"), ["a"])
     assert house.value("renewals_total", kind="jwt", outcome="failed") == 1
 
 
 async def test_one_look_sets_the_gauges(house: House) -> None:
     house.issuer.put(entry("web"))
     await until(lambda: house.holds("web"))
-    await house.observe.jwts.jwt_svid(entry("web"), ["a"])
-    seen = house.observe()
+    await house.flows.jwts.jwt_svid(entry("web"), ["a"])
+    seen = house.flows.observe()
     assert (seen.connected, seen.synchronised, len(seen.svids)) == (True, True, 1)
     assert (house.value("feed_connected"), house.value("synchronised"), house.value("svids")) == (1, 1, 1)
     assert (house.value("entries"), house.value("jwt_svids"), house.value("troubles")) == (1, 1, 0)
@@ -104,9 +104,9 @@ async def test_one_look_sets_the_gauges(house: House) -> None:
     assert house.value("svids_first_end_timestamp_seconds") == (house.clock.now() + 2 * HALF_HOUR).timestamp()
     assert house.value("node_svid_renew_at_timestamp_seconds") == (house.clock.now() + HALF_HOUR).timestamp()
     house.issuer.deny(7)
-    await until(lambda: 7 in house.observe.cache.denials)
+    await until(lambda: 7 in house.flows.cache.denials)
     house.clock.advance(3)
-    house.observe()
+    house.flows.observe()
     assert (house.value("denials"), house.value("heard_ago_seconds")) == (1, 3)
     assert house.value("feed_steps_total", kind="snapshot") == 1
     assert house.value("feed_steps_total", kind="change") == 2
@@ -115,11 +115,11 @@ async def test_one_look_sets_the_gauges(house: House) -> None:
 async def test_the_lag_is_that_of_the_svid_that_is_most_overdue(house: House) -> None:
     house.issuer.put(entry("web"))
     await until(lambda: house.holds("web"))
-    house.observe()
+    house.flows.observe()
     assert house.value("renewal_lag_seconds") == 0
     house.issuer.set_reachable(reachable=False)
     house.clock.advance(HALF_HOUR + timedelta(minutes=7))
-    house.observe()
+    house.flows.observe()
     assert house.value("renewal_lag_seconds") == timedelta(minutes=7).total_seconds()
 
 
@@ -127,13 +127,13 @@ async def test_ready_tells_what_is_overdue_and_which_tasks_have_failed(house: Ho
     house.issuer.put(entry("web", x509_svid_ttl=timedelta(minutes=20)))
     await until(lambda: house.holds("web"))
     failing: list[str] = []
-    ready = health_pages(lambda: house.observe, lambda: failing, house.observe.metrics)["/ready"]
+    ready = health_pages(lambda: house.flows.observe, lambda: failing, house.flows.around.metrics)["/ready"]
     house.issuer.set_reachable(reachable=False)
     house.clock.advance(timedelta(minutes=12))
     assert (await ready(False)).body == b"ok\n", "half of its life is left, and the issuer may be away for a while"
-    failing.append("task svids: ended unasked")
+    failing.append("task svids: ended unexpectedly")
     house.clock.advance(timedelta(seconds=1))
-    assert (await ready(False)).body == b"x509-svid renewal: overdue for 121 s\ntask svids: ended unasked\n"
+    assert (await ready(False)).body == b"x509-svid renewal: overdue for 121 s\ntask svids: ended unexpectedly\n"
 
 
 async def test_what_is_too_much_for_one_call_gets_through_in_smaller_ones(house: House) -> None:
@@ -149,7 +149,7 @@ async def test_tokens_that_are_too_many_for_one_call_get_through_in_smaller_ones
     house.issuer.put(*entries)
 
     async def ask() -> set[type]:
-        asked = (house.observe.jwts.jwt_svid(one, ["a"]) for one in entries)
+        asked = (house.flows.jwts.jwt_svid(one, ["a"]) for one in entries)
         return {type(one) for one in await asyncio.gather(*asked, return_exceptions=True)}
 
     assert await ask() == {Refused}
@@ -157,7 +157,7 @@ async def test_tokens_that_are_too_many_for_one_call_get_through_in_smaller_ones
 
 
 async def test_the_newest_revocation_list_is_held_and_a_bad_one_is_told_and_keeps_nothing_back(house: House) -> None:
-    authority, cache = house.issuer.authority, house.observe.cache
+    authority, cache = house.issuer.authority, house.flows.cache
     house.issuer.publish_crls(authority.crl(5, number=2))
     await until(lambda: bool(cache.crls))
     with capture_logs() as logs:
@@ -165,7 +165,7 @@ async def test_the_newest_revocation_list_is_held_and_a_bad_one_is_told_and_keep
         house.issuer.put(entry("web"))
         await until(lambda: house.holds("web"))
     assert [set(crl.numbers()) for crl in cache.crls] == [{5}]
-    told = [line["reason"] for line in logs if line["event"] == "revocation list of the issuer not taken"]
+    told = [line["reason"] for line in logs if line["event"] == "revocation list of the issuer rejected"]
     assert told == ["CRL number: expected more than 2, found 1", "CRL: expected one in DER"]
     assert house.troubles() == {"revocation list of the issuer"}
     house.issuer.publish_crls(authority.crl(5, 6, number=3))
@@ -177,7 +177,7 @@ async def test_lists_that_are_too_large_for_workloads_are_told(house: House, mon
     monkeypatch.setattr(crls, "MOST_BYTES", 10)
     house.issuer.publish_crls(house.issuer.authority.crl())
     await until(lambda: house.troubles() == {"size of the revocation lists"})
-    assert len(house.observe.cache.crls) == 1
+    assert len(house.flows.cache.crls) == 1
     monkeypatch.undo()
     house.issuer.publish_crls(house.issuer.authority.crl(number=2))
     await until(lambda: not house.troubles())

@@ -15,8 +15,9 @@ import pytest
 
 import attestor.main
 from attestor.config import AttestorConfig
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from bench.rig.attacks import greeting
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.flow.liveissuer import LiveIssuer
 from tests.flow.test_attestor_end_to_end import SECONDS, LiveAttestor, Stream, entry, paths
@@ -73,7 +74,7 @@ async def test_a_second_attestor_on_the_same_state_is_refused_and_the_first_goes
         elsewhere = msgspec.structs.replace(served.local.config, workload_socket=tmp_path / "other" / "api.sock")
         refused = await refusal(elsewhere)
         assert refused.kind is Kind.EXISTS
-        assert refused.detail.startswith("state_dir: expected one that no attestor uses, found one running in ")
+        assert refused.detail.endswith(" is already in use by a running attestor")
         assert not elsewhere.workload_socket.exists()
         await served.check_unharmed()
 
@@ -94,7 +95,7 @@ async def test_a_truncated_state_is_refused_left_alone_and_good_again_when_it_is
             pass
         file = local.config.state_dir / "node.state"
         whole = file.read_bytes()
-        for length in range(0, len(whole), 101):  # at each byte: tests/unit/test_state_disk
+        for length in range(0, len(whole), 101):  # at each byte: tests/unit/attestor/state/test_disk
             file.write_bytes(whole[:length])
             refused = await refusal(local.config, await issuer.invite() if length == 0 else None)
             assert (refused.kind, refused.hint[:16]) == (Kind.INVALID, "restore the file")
@@ -123,7 +124,7 @@ async def test_a_socket_directory_that_others_write_costs_no_invite(tmp_path: Pa
         invite = await issuer.invite()
         directory.chmod(0o777)
         refused = await refusal(local.config, invite)
-        assert refused.detail == f"socket directory: expected one that only its owner writes, {directory} has mode 0777"
+        assert refused.detail == f"directory {directory}: expected write access for its owner only, found mode 0777"
         assert list(directory.iterdir()) == []
         directory.chmod(0o755)
         async with local.running(invite):
@@ -163,14 +164,14 @@ async def test_one_connection_more_than_the_budget_is_refused_and_the_others_sta
         reader, writer = await asyncio.open_unix_connection(served.path)
         async with asyncio.timeout(SECONDS):
             said = await reader.read()
-        expected = f"connections of uid {os.geteuid()}: expected at most {_CONNECTIONS}, found one more"
+        expected = f"connections of uid {os.geteuid()}: too many, expected at most {_CONNECTIONS}"
         assert expected.encode() in said
         for each in (writer, *(writer for _, writer in held)):
             each.close()
         await served.check_unharmed()
 
 
-@pytest.mark.parametrize("before", ["", "s.recv(1);"], ids=["at once", "once it is in"])
+@pytest.mark.parametrize("before", ["", f"s.sendall({greeting!r}); s.recv(1);"], ids=["at once", "once it is in"])
 async def test_a_caller_that_dies_between_connect_and_call_leaves_nothing_behind(tmp_path: Path, before: str) -> None:
     dies = f"import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); {before} os._exit(0)"
     async with serving(tmp_path) as served:

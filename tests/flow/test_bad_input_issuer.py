@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import resource
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,13 +10,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cognomen.daemon.auditlog import broken_link
+from bench.rig.daemons import Daemon
+from cognomen.protocol.auditlog import broken_link
 from cognomen.wire.pb import admin_pb2, node_pb2
 from issuer.config import IssuerConfig
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.main import Bound
 from tests.doubles.feed import entries_put, updates_of
-from tests.flow.daemons import Daemon
+from tests.doubles.filesize import full_disk
 from tests.flow.issuer_harness import TRUST_DOMAIN, Issuer, Node, entry, join, new_key, public_der, running
 from tests.flow.test_issuer_join import refusal
 
@@ -172,16 +172,6 @@ async def is_audit_whole(state: Path) -> bool:
         return broken_link(await store.read(lambda tx: tx.audit.rows(after=0, limit=1000))) is None
     finally:
         await store.close()
-
-
-@contextlib.contextmanager
-def full_disk(pid: int) -> Iterator[None]:
-    """Let no file of that process grow, its log included."""
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 @asynccontextmanager

@@ -1,25 +1,27 @@
 """The attestor's way to its issuer is far, thin, or cut without a word: nothing needs a restart to come back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from attestor.decisions.node import Joining, Node, joined, renewed, token_hash
+from attestor.decisions.sync import Change
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.nodeclock import NodeClock
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.invite import Invite
+from bench.rig.network import Network, network
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
 from svid.clock import SystemClock
-from svid.entry import RegistrationEntry
-from svid.keys import KeyKind, generate_private_key, public_key_to_der
-from tests.doubles.network import Network, network
+from svid.keys import KeyKind, generate_private_key
 from tests.doubles.until import until
 from tests.flow.liveissuer import LiveIssuer
 from tests.flow.test_attestor_end_to_end import entry
@@ -43,7 +45,7 @@ class World:
     async def renewed(self) -> Node:
         """The node with its next SVID."""
         key = generate_private_key(KeyKind.EC_P256)
-        credential = await self.client.renew(public_key_to_der(key.public_key()))
+        credential = await self.client.renew(key)
         return renewed(self.node, credential, key, at=NodeClock(SystemClock()).read())
 
     async def mint(self) -> MintedJWT | Refused:
@@ -77,7 +79,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def join(client: GRPCIssuerClient, invite: Invite) -> Node:
     key, token = generate_private_key(KeyKind.EC_P256), JoinToken(invite)
     evidence = Evidence(attestor=token.name, evidence=await token.evidence(), answer=token.answer)
-    credential = await client.join(invite, evidence, public_key_to_der(key.public_key()))
+    credential = await client.join(invite, evidence, key)
     return joined(
         invite, credential, Joining(private_key=key, token_hash=token_hash(invite)), at=NodeClock(SystemClock()).read()
     )
@@ -91,7 +93,7 @@ async def test_a_node_door_far_away_is_reached_at_the_first_try(world: World) ->
 
 async def test_a_join_door_far_away_is_reached_at_the_first_try(world: World) -> None:
     before, world.join_road.round_trip = world.join_road.connections, FAR
-    await world.client.readmit(world.node, public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key()))
+    await world.client.readmit(world.node, generate_private_key(KeyKind.EC_P256))
     assert world.join_road.connections == before + 1
 
 
@@ -117,3 +119,24 @@ async def test_whoever_is_cancelled_in_a_call_stays_cancelled(world: World) -> N
     mint.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(mint, SOON)
+
+
+async def _read_on(feed: AsyncGenerator[Change, None]) -> None:
+    async for _ in feed:
+        pass
+
+
+async def test_a_feed_on_which_no_word_comes_is_ended_and_the_next_takes_another_connection(world: World) -> None:
+    client = GRPCIssuerClient(step_seconds=0.5)  # the issuer says a word every 5 s
+    await client.use(world.node)
+    feed = client.follow(None)
+    await anext(feed)
+    world.node_road.lose_what_is_open()
+    with pytest.raises(Refused) as refused:
+        await _read_on(feed)
+    assert refused.value.kind is Kind.UNAVAILABLE
+    connections = world.node_road.connections
+    async with asyncio.timeout(SOON), aclosing(client.follow(None)) as again:
+        assert (await anext(again)).snapshot
+    assert world.node_road.connections == connections + 1
+    await client.close()

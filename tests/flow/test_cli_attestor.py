@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.daemons import COGNOMEN, Daemon
+from bench.rig.daemons import COGNOMEN, Daemon
+from cognomen.process.privatefile import write_private
 
 ME = f"unix:uid:{os.geteuid()}"
 
@@ -66,7 +67,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def test_an_invite_a_node_group_and_an_entry_give_a_workload_its_identity(machine: Machine) -> None:
     invite = machine.command("node", "invite", "--label", "team=travel").stdout
-    (machine.directory / "invite").write_text(invite)
+    write_private(machine.directory / "invite", invite.encode())
     machine.document(
         "entry", "create", "--parent", "/cognomen/issuer", "--spiffe-id", "/nodes/travel",
         "--selector", "join_token:label:team:travel",
@@ -90,7 +91,7 @@ def test_an_invite_a_node_group_and_an_entry_give_a_workload_its_identity(machin
 def test_an_attestor_that_never_joined_asks_for_an_invite(machine: Machine) -> None:
     done = machine.command("attestor", "run", "--config", machine.attestor_config)
     assert (done.returncode, done.stdout) == (4, "")
-    assert "error: node: expected one that joined, or an invite, found neither\nhint: make a new invite" in done.stderr
+    assert "error: node: it has never joined, and there is no invite\nhint: make a new invite" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -113,7 +114,7 @@ def test_an_invite_of_another_trust_domain_is_refused(machine: Machine) -> None:
 
 def test_an_invite_that_another_node_used_is_refused(machine: Machine) -> None:
     invite = machine.command("node", "invite").stdout
-    (machine.directory / "invite").write_text(invite)
+    write_private(machine.directory / "invite", invite.encode())
     with machine.attestor("--invite", str(machine.directory / "invite")):
         other = machine.config("other", state_dir="node2", workload_socket="run2/s")
         done = machine.command("attestor", "run", "--config", other, "--invite", "-", text=invite)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.rig.daemons import COGNOMEN
 from cognomen.cli.main import run
-from tests.flow.daemons import COGNOMEN
 from tests.flow.twodaemons import World
 
 Printed = pytest.CaptureFixture[str]
@@ -58,12 +58,45 @@ def test_a_good_configuration_is_shown_whole(daemon: str, key: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("daemon", "line"), [("issuer", 'x509_svid_ttl = "2d"'), ("attestor", "conections_per_uid = 1")]
+    ("daemon", "line", "fault"),
+    [("issuer", 'x509_svid_ttl = "2d"', "expected"), ("attestor", "conections_per_uid = 1", "unknown key")],
 )
-def test_a_bad_configuration_is_refused_by_its_key(daemon: str, line: str, tmp_path: Path, capsys: Printed) -> None:
+def test_a_bad_configuration_is_refused_by_its_key(
+    daemon: str, line: str, fault: str, tmp_path: Path, capsys: Printed
+) -> None:
     (tmp_path / "c.toml").write_text(f'trust_domain = "example.org"\n{line}\n')
     assert run([daemon, "check", "--config", str(tmp_path / "c.toml")]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {line.partition(' ')[0]}: expected")
+    assert capsys.readouterr().err.startswith(f"error: {line.partition(' ')[0]}: {fault}")
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--node-address=http://a:1", "node_address: expected host:port such as"),
+        ("--join-address=8443", "join_address: expected host:port such as"),
+        ("--node-address=no-such-host.invalid:1", "node_address: the name no-such-host.invalid is unknown here"),
+        ("--advertised-node-address=http://a:1", "advertised_node_address: expected host:port such as"),
+        ("--advertised-join-address=a:0", "advertised_join_address: expected a port of 1 to 65535, found 0"),
+    ],
+)
+def test_an_address_that_cannot_work_is_found(flag: str, told: str, capsys: Printed) -> None:
+    assert run(["issuer", "check", "--trust-domain=example.org", flag]) == 1
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("daemon", "flag", "key"),
+    [
+        ("issuer", "--admin-socket=a/s", "admin_socket"),
+        ("attestor", "--workload-socket=a/s", "workload_socket"),
+        ("attestor", "--state=a", "state_dir"),
+    ],
+)
+def test_a_path_that_depends_on_where_the_daemon_starts_is_warned_of(
+    daemon: str, flag: str, key: str, capsys: Printed
+) -> None:
+    assert run([daemon, "check", "--trust-domain=example.org", flag]) == 0
+    assert f"warning: {key}: a" in capsys.readouterr().err
 
 
 def test_daemons_that_serve_are_healthy(world: World) -> None:
@@ -140,12 +173,12 @@ def test_entries_of_spire_are_taken_below_a_group_of_ours(world: World, tmp_path
 @pytest.mark.parametrize(
     ("field", "value", "found"),
     [
-        ("downstream", True, "entries[0]: downstream: expected none"),
-        ("federates_with", ["other.org"], "entries[0]: federates_with: expected none"),
+        ("downstream", True, "entries[0]: downstream: not supported here yet"),
+        ("federates_with", ["other.org"], "entries[0]: federates_with: not supported here yet"),
         ("x509_svid_ttl", -1, "entries[0]: x509_svid_ttl: expected a number of seconds, found -1"),
         ("expires_at", "soon", "entries[0]: expires_at: expected a number of seconds, found 'soon'"),
         ("parent_id", "/nodes", "entries[0]: parent_id: expected an object of trust_domain and path"),
-        ("surprise", 1, "entries[0]: surprise: expected a field of SPIRE's entries"),
+        ("surprise", 1, "entries[0]: surprise: unknown field of a SPIRE entry"),
     ],
 )
 def test_what_no_entry_of_ours_can_say_is_refused_by_its_name(

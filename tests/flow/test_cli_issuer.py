@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
+from bench.rig.daemons import COGNOMEN, Daemon
 from cognomen.cli.main import run
-from cognomen.daemon.invite import Invite
-from tests.flow.daemons import COGNOMEN, Daemon
+from cognomen.protocol.invite import Invite
 
 NODE = "/cognomen/node/join_token/0123456789abcdef0123456789abcdef"
 
@@ -139,6 +139,13 @@ def test_an_update_of_an_entry_that_has_changed_since_is_refused(command: Comman
     assert done.err.startswith("error: entries[0]: revision: expected 2, found 1")
 
 
+def test_a_list_that_is_whole_is_sorted_by_name(command: Command) -> None:
+    for name in ("/sorted/c", "/sorted/a", "/sorted/b"):
+        command("entry", "create", "--spiffe-id", name, "--parent", NODE, "--selector", "unix:uid:4294967293")
+    rows = command("entry", "list", "--below", "/sorted", "--output", "json").rows("entries")
+    assert [row["spiffe_id"] for row in rows] == [f"spiffe://example.org/sorted/{name}" for name in "abc"]
+
+
 def test_what_was_listed_can_be_created_and_updated_again(command: Command, path: str, tmp_path: Path) -> None:
     entry = create(command, path)
     file = tmp_path / "listed.json"
@@ -230,7 +237,7 @@ def test_a_bad_field_is_named(command: Command, flags: list[str], message: str) 
     [
         (["entry", "create", "--selector", "unix"], "'--selector': selector: expected type:value, found 'unix'"),
         (["entry", "create", "--x509-svid-ttl", "-1s"], "expected a duration such as 90s, 30m, 1h or 1d, found '-1s'"),
-        (["entry", "create", "--expires-at", "soon"], "expected a moment such as"),
+        (["entry", "create", "--expires-at", "soon"], "expected a time such as"),
         (["entry", "create", "--label", "a"], "expected key=value, found 'a'"),
         (["entry", "create"], "expected --spiffe-id, --parent-id and --selector, or --from"),
         (
@@ -262,10 +269,29 @@ def test_an_invite_is_printed_alone_and_holds_what_a_node_needs(command: Command
     assert invite.trust_domain.name == "example.org"
     assert invite.bundle.x509_authorities
     assert invite.token not in done.err
-    warned = (
-        f"this invite is only for attestors on this machine: it names {invite.node_address} and {invite.join_address};"
-    )
+    warned = f"this invite works only for attestors on this machine, because it names {invite.node_address} and {invite.join_address};"
     assert f"warning: {warned} for others, set advertised_node_address and advertised_join_address" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("open/invite", "found mode 0777"), ("dir", "is a directory"), ("no/f", "no such")]
+)
+def test_for_a_file_that_cannot_be_written_no_invite_is_made(
+    command: Command, name: str, expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    before = command("audit", "tail", "-o", "json").out
+    done = command("node", "invite", "--write", str(tmp_path / name))
+    assert (bool(done.code), done.out, expected in done.err) == (True, "", True), done
+    assert command("audit", "tail", "-o", "json").out == before
+
+
+def test_an_invite_that_is_refused_leaves_the_file_as_it_is(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "invite").write_text("before")
+    assert command("node", "invite", "--node", NODE, "--write", str(tmp_path / "invite")).code != 0
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("invite", "before")]
 
 
 def test_an_invite_can_go_to_a_private_file_instead(command: Command, tmp_path: Path) -> None:
@@ -273,6 +299,12 @@ def test_an_invite_can_go_to_a_private_file_instead(command: Command, tmp_path: 
     assert (done.code, done.out) == (0, "")
     assert Invite.parse((tmp_path / "invite").read_text()).trust_domain.name == "example.org"
     assert (tmp_path / "invite").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_invite_that_takes_the_place_of_another_says_so(command: Command, tmp_path: Path) -> None:
+    first, second = (command("node", "invite", "--write", str(tmp_path / "invite")) for _ in range(2))
+    assert "replaced" not in first.err
+    assert f"warning: {tmp_path}/invite: replaced; an invite that was in it stays valid until it expires" in second.err
 
 
 def test_a_label_that_cannot_be_is_refused(command: Command) -> None:
@@ -318,7 +350,7 @@ def test_the_ledger_is_listed_by_identity(command: Command) -> None:
 def test_a_table_says_that_there_is_more(command: Command) -> None:
     done = command("svid", "list", "--page-size", "1")
     assert len(done.out.splitlines()) == 2
-    assert done.err.startswith("there are more: --page-token ")
+    assert done.err.startswith("there are more: use --page-token ")
 
 
 def test_nobody_at_the_socket_is_exit_code_3_with_a_next_step(command: Command, tmp_path: Path) -> None:

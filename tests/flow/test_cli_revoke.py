@@ -1,5 +1,6 @@
 """`cognomen revoke` against real daemons, as an operator runs it."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.rig.daemons import Dev
 from cognomen.cli.main import run
 from svid.tls.authorize import exactly
 from svid.tls.context import server_context
 from svid.workloadapi.sources import X509Source
-from tests.flow.daemons import Dev
 from tests.flow.test_cli_issuer import Command, Done
 from tests.flow.test_status import following
 from tests.flow.twodaemons import World
@@ -166,7 +167,7 @@ def test_an_entry_is_ended_and_blocked_until_it_is_lifted_once(
     wait_for_svid(dev, path)
     again = command("revoke", "lift", number)
     assert (again.code, again.out) == (1, "")
-    assert again.err.startswith("error: number: expected a block that stands, found one that uid:")
+    assert again.err.startswith("error: number: expected a block in force, found one that uid:")
 
 
 def test_a_spiffe_id_and_all_below_it_are_ended(command: Command, path: str, entry: str) -> None:
@@ -217,27 +218,39 @@ def test_revocations_are_listed_newest_first_page_by_page(command: Command) -> N
         (
             ["svid", UNKNOWN],
             4,
-            f"error: serial: expected one that we signed, found '{UNKNOWN}'\nhint: serials and jtis",
+            f"error: serial: expected one that we signed, found '{UNKNOWN}'\nhint: list the serials and jtis",
         ),
         (["svid"], 2, "error: expected serials or --from, found neither"),
         (["svid", UNKNOWN, "--from=/dev/null"], 2, "error: expected serials or --from, found both"),
         (["svid", "--from=/dev/null"], 1, "error: serials: expected 1 to 100000 for a target of kind svid, found 0"),
-        (["issued-before", "2020-01-01T00:00:00Z", "--spiffe-id="], 2, "expected a text, found an empty one"),
-        (["issued-before", "2020-01-01T00:00:00Z", "--entry="], 2, "expected a text, found an empty one"),
-        (["issued-before", "2020-01-01T00:00:00Z", "--node="], 2, "expected a text, found an empty one"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--spiffe-id="], 2, "expected a value, found an empty string"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--entry="], 2, "expected a value, found an empty string"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--node="], 2, "expected a value, found an empty string"),
         (["issued-before", "2020-01-01T00:00:00Z", "--entry=typo"], 4, "error: entry: no entry has the id 'typo'"),
-        (["issued-before", "2020-01-01T00:00:00Z", "--node=typo"], 4, "error: node: no node is 'typo'"),
+        (["issued-before", "2020-01-01T00:00:00Z", "--node=typo"], 4, "error: node: no node has the id 'typo'"),
         (["svid", UNKNOWN, "--dry-run"], 4, "error: serial: expected one that we signed"),
         (["svid", UNKNOWN, "--dry-run", "--wait"], 2, "expected --dry-run or --wait, found both"),
         (["svid", UNKNOWN, "--reason=certificateHold"], 2, "error: invalid value for '--reason'"),
-        (["entry", NOBODY], 4, "error: entry: no entry has the id 'nobody'\nhint: what was signed for an entry"),
-        (["node", NOBODY], 4, "error: node: no node is 'nobody'\nhint: what was signed for a node that is gone"),
+        (
+            ["entry", NOBODY],
+            4,
+            "error: entry: no entry has the id 'nobody'\nhint: to revoke what was signed for an entry",
+        ),
+        (
+            ["node", NOBODY],
+            4,
+            "error: node: no node has the id 'nobody'\nhint: to revoke what was signed for a node that is gone",
+        ),
         (["selector", "unix"], 2, "selector"),
         (["selector", "unix:uid:1", "--wait=25h"], 2, "expected a --wait of at most a day"),
         (["issued-before", "yesterday"], 2, "yesterday"),
-        (["issued-before", "2999-01-01T00:00:00Z"], 1, "error: before: expected a moment of the past, found 2999"),
+        (["issued-before", "2999-01-01T00:00:00Z"], 1, "error: before: expected a time in the past, found 2999"),
         (["spiffe-id", "web"], 1, "error: "),
-        (["show", "999999"], 4, "error: number: no revocation has the number 999999\nhint: cognomen revoke list"),
+        (
+            ["show", "999999"],
+            4,
+            "error: number: no revocation has the number 999999\nhint: list them: cognomen revoke list",
+        ),
         (["lift", "999999"], 4, "error: number: no revocation has the number 999999"),
         (["lift", "0"], 2, "0"),
         (["show", str(2**63)], 2, ""),
@@ -292,9 +305,9 @@ def test_an_attestor_that_does_not_answer_is_named_and_the_exit_code_is_3(tmp_pa
             done = world.run("revoke", "spiffe-id", "/web", "--wait=1s")
             assert done.returncode == 3
             assert "0 of 1 attestors and 0 of 0 enforcement points enforce it, 1" in done.stderr
-            assert "what it ended can live there until 2" in done.stderr
+            assert "what it revoked can be used there until 2" in done.stderr
             assert "error: wait: expected revocation 1 enforced everywhere, found 0 of 1 attestors" in done.stderr
-            hint = re.findall(r"^hint: see how it goes on: cognomen (.*)$", done.stderr, re.MULTILINE)[0]
+            hint = re.findall(r"^hint: to follow it: cognomen (.*)$", done.stderr, re.MULTILINE)[0]
             shown = world.run(*hint.split())
             (node,) = [row["id"] for row in world.command("node", "list")["nodes"]]  # type: ignore[attr-defined]  # a list of documents
             assert f"does not enforce it: attestor of node {node}\n" in shown.stderr
@@ -313,8 +326,8 @@ def test_a_node_that_is_away_is_waited_for_and_counted_and_the_exit_code_is_3(tm
         world.attestor.kill()
         done = world.run("revoke", "svid", serial, "--wait=1s")
         assert done.returncode == 3
-        assert "nodes that are away and hear of it when they return: 1" in done.stderr
-        assert "what it ended can live there until 2" in done.stderr
+        assert "nodes that are away, and will learn of it when they return: 1" in done.stderr
+        assert "what it revoked can be used there until 2" in done.stderr
         assert "found 0 of 0 attestors, 0 of 0 enforcement points; nodes away: 1" in done.stderr
         assert "away 1 nodes" in " ".join(world.run("revoke", "show", "1").stdout.split())
         nothing = world.run("revoke", "svid", serial, "--wait=1s")
@@ -339,6 +352,29 @@ def test_whoever_interrupts_the_waiting_knows_what_was_revoked(tmp_path: Path, o
                 assert json.loads(out).keys() == {"revocation", "fallen", "more"}
         finally:
             os.kill(world.attestor.pid, signal.SIGCONT)
+
+
+def test_where_ctrl_c_is_ignored_whoever_reads_what_was_revoked_can_interrupt_at_once(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write_end, bytes(4096))  # until nothing more fits: the command stops where it tells what it did
+    os.set_blocking(write_end, True)
+    with world.running():
+        assert live_svid(world)
+        usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            waiting = world.start("revoke", "spiffe-id", "/web", "--wait=25s", stderr=write_end)
+        finally:
+            signal.signal(signal.SIGINT, usual)
+            os.close(write_end)
+        with waiting, os.fdopen(read_end, "rb"):
+            assert waiting.stdout is not None
+            assert waiting.stdout.readline().startswith("kind ")
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait(20) == 130
 
 
 @pytest.mark.parametrize(("more", "code"), [([], 3), (["--wait"], 1)])
@@ -383,3 +419,22 @@ def live_svid(world: World) -> str:
         if rows:
             return str(rows[0]["serial"])
     raise AssertionError("no SVID came")
+
+
+@pytest.mark.parametrize("how", ["evict", "ban"])
+def test_the_attestor_of_a_node_that_was_sent_away_gives_nobody_an_identity_and_says_why(
+    how: str, tmp_path: Path
+) -> None:
+    world = World(tmp_path)
+    with world.running():
+        assert live_svid(world)
+        (node,) = [row["id"] for row in world.command("node", "list")["nodes"]]  # type: ignore[attr-defined]  # a list of documents
+        world.command("node", how, str(node))
+        fetch = ("fetch", "x509", f"--socket={world.workload}")
+        while "sent this node away" not in (done := world.run(*fetch)).stderr:  # pytest's timeout ends it
+            pass
+        assert done.returncode == 5
+        assert "no identity issued: the issuer sent this node away" in done.stderr
+        assert "cognomen status attestor says how it comes back" in done.stderr
+        status = world.run("status", "attestor", f"--socket={world.workload}").stdout
+        assert "cognomen node invite (without --node)" in status

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from bench.rig.daemons import Daemon, Dev, free_port
 from svid.clock import SystemClock
-from tests.flow.daemons import Daemon, Dev, free_port
 from tests.flow.shiftedclock import ShiftedClock, needs_shifted_clock
 from tests.flow.soak import IS_SOAK, TIMEOUT
 

@@ -3,15 +3,17 @@
 import asyncio
 import os
 import queue
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from bench.rig.child import running
+from bench.rig.daemons import COGNOMEN
 from svid.clock import SystemClock
+from svid.crl import CRL
 from svid.workloadapi.sources import X509Source
-from tests.doubles.child import running
-from tests.flow.daemons import COGNOMEN
 from tests.flow.liveissuer import revoke_in
 from tests.flow.twodaemons import World
 
@@ -54,6 +56,35 @@ def test_a_kill_between_the_commit_and_the_list_is_healed_at_the_next_start(tmp_
         listed = next(crl for crl in source.context.crls if len(crl))
         listed.check(source.bundle_for(source.svid.spiffe_id.trust_domain), at=SystemClock().now())
         assert set(listed.numbers()) == {serial}
+
+
+@pytest.mark.timeout(120)
+def test_after_the_restore_of_a_backup_from_before_a_revocation_workloads_are_handed_the_lists_of_the_restored_issuer(
+    tmp_path: Path,
+) -> None:
+    world, backup = World(tmp_path), tmp_path / "backup.tar"
+    with world.running(), X509Source(f"unix://{world.workload}") as source:
+        serial = source.svid.serial
+        world.command("issuer", "backup", str(backup), f"--state={tmp_path}/issuer")
+        world.command("revoke", "svid", f"{serial:x}", "--wait")
+        while serial not in {number for crl in source.context.crls for number in crl.numbers()}:
+            pass
+        before = {crl.authority_key_id: crl for crl in source.context.crls}
+        world.issuer.stop()
+        done = world.run("issuer", "restore", str(backup), f"--state={tmp_path}/elsewhere")
+        assert done.returncode == 0, done.stderr
+        with world.issuer_on(tmp_path / "elsewhere"):
+            while not newer_than(before, source.context.crls):
+                pass
+            assert not any(map(len, source.context.crls)), "nobody can know what was revoked after the backup"
+            while "revocation list" in world.run("status", "attestor", f"--socket={world.workload}").stdout:
+                pass
+
+
+def newer_than(before: Mapping[bytes, CRL], now: Iterable[CRL]) -> bool:
+    """Whether there is a newer list of every authority that had one."""
+    found = {crl.authority_key_id: crl for crl in now}
+    return all(key_id in found and found[key_id].is_newer_than(crl) for key_id, crl in before.items())
 
 
 @pytest.mark.timeout(60)

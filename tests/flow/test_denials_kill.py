@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 from attestor.state.denialfile import DenialFile
 from svid.workloadapi.sources import X509Source
+from tests.doubles.project import ROOT
 from tests.flow.liveissuer import revoke_in
 from tests.flow.twodaemons import World
+
+SLOW_DISK = ROOT / "tests" / "doubles" / "slowdisk"
 
 
 def denials(world: World) -> int:
@@ -18,9 +20,9 @@ def denials(world: World) -> int:
 
 
 def test_a_kill_between_the_delta_and_the_file_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    silent = tmp_path / "silent"
+    world = World(tmp_path, environments=({}, {"PYTHONPATH": str(SLOW_DISK), "SLOW_DISK": str(silent)}))
     state = tmp_path / "attestor"
-    kept = state / "denials.log"
     with world.running():
         with X509Source(f"unix://{world.workload}") as source:
             serial = source.svid.serial
@@ -28,14 +30,13 @@ def test_a_kill_between_the_delta_and_the_file_loses_nothing_that_was_acknowledg
             pass
         world.issuer.stop()
         asyncio.run(revoke_in(tmp_path / "issuer", f"{serial:032x}"))
-        kept.unlink()
-        os.mkfifo(kept, 0o600)  # which nobody reads: a disk that does not answer
+        silent.touch()
         world.issuer.start()
         while not denials(world):
             pass
         assert world.command("status")["behind"], "what is not kept is not acknowledged"
         world.attestor.kill()
-        kept.unlink()
+        silent.unlink()
         world.attestor.start()
         while not denials(world):
             pass

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.rig.child import Child
+from bench.rig.daemons import COGNOMEN, Dev
 from cognomen.cli.admin import connect
 from cognomen.cli.main import run
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
-from tests.doubles.child import Child
-from tests.flow.daemons import COGNOMEN, Dev
 
 ME = f"unix:uid:{os.geteuid()}"
 STOCK_CLIENT = "from spiffe import X509Source\nwith X509Source() as source: print(source.svid.spiffe_id)"
@@ -122,7 +122,7 @@ def test_the_ttl_that_was_asked_for_is_the_svids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected no other run on it, found one"),
+        ([], "already in use by another run"),
         (["--x509-ttl", "2d"], "x509_svid_ttl: expected whole seconds from 1s to 1d, found 2d"),
         (["--x509-ttl", "0s"], "x509_svid_ttl: expected whole seconds from 1s to 1d, found 0s"),
         (["--jwt-ttl", "2d"], "jwt_svid_ttl: expected whole seconds from 1s to 1d, found 2d"),
@@ -149,7 +149,7 @@ def test_a_state_of_another_trust_domain_is_refused(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "--trust-domain: expected example.org, as the state has it, found other.test" in done.stderr
+    assert "--trust-domain: expected example.org, as in the state directory, found other.test" in done.stderr
 
 
 def test_a_node_that_was_banned_is_told_with_a_way_to_begin_anew(tmp_path: Path) -> None:
@@ -162,8 +162,7 @@ def test_a_node_that_was_banned_is_told_with_a_way_to_begin_anew(tmp_path: Path)
     )
     assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr == (
-        f"error: node of {state}: banned\n"
-        f"hint: a ban is for good; begin anew: rm -r {state}, or name another directory with --state\n"
+        f"error: node of {state}: banned\nhint: start over: rm -r {state}, or name another directory with --state\n"
     )
 
 
@@ -262,7 +261,7 @@ def test_no_identity_is_exit_code_5_with_a_next_step(tmp_path: Path) -> None:
             [*COGNOMEN, "fetch", "x509"], env=dev.environment, capture_output=True, text=True, timeout=30, check=False
         )
     assert (done.returncode, done.stdout) == (5, "")
-    assert "hint: no entry fits this process: cognomen why" in done.stderr
+    assert "hint: no entry matches this process (cognomen why" in done.stderr
 
 
 @pytest.mark.parametrize("address", ["", "http://x", "unix:relative"])

@@ -8,18 +8,19 @@ from pathlib import Path
 
 from attestor.cache import Cache
 from attestor.decisions.node import Node
-from attestor.deniallog import number_of
+from attestor.deniallog import DenialLog, number_of
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import JWTRequest, MintedJWT
 from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
-from cognomen.daemon.errors import Kind, Refused
+from bench.rig.attestorsurroundings import surroundings
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.invite import Invite
+from cognomen.protocol.selector import Selector
 from svid.clock import SystemClock
-from svid.entry import EntryID, RegistrationEntry
 from svid.jwtsvid import JWTSVID
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID
 from tests.doubles.feed import entries_put
 from tests.flow.liveissuer import TD, LiveIssuer
@@ -27,9 +28,17 @@ from tests.flow.liveissuer import TD, LiveIssuer
 SECONDS = 20
 ENTRIES = 100
 DENIED = 50
+CUTS_OF_A_NODE = 8  # each of them opens two feeds, and a node may open 20 at once
+NODES = 20
 BYTES_BETWEEN_CUTS = 307  # a prime: the cuts fall on ever other places of denials and entries
 CHUNK = 1 << 16
 NEVER = 1 << 40
+GROUP = RegistrationEntry(
+    id=EntryID(""),
+    spiffe_id=SpiffeID.from_segments(TD, "nodes"),
+    parent_id=SpiffeID.from_segments(TD, "cognomen", "issuer"),
+    selectors=frozenset({Selector("join_token", "label:a:b")}),
+)
 
 
 class Wire:
@@ -94,28 +103,23 @@ async def follow(node: Node, cache: Cache) -> Kind | None:
 async def test_a_feed_cut_at_any_byte_is_followed_again_without_a_loss(tmp_path: Path) -> None:
     live = LiveIssuer(tmp_path)
     async with live.running() as issuer:
-        invite = await issuer.invite()
+        await issuer.create(GROUP)
+        made = await issuer.create(*(entry(number, GROUP.spiffe_id) for number in range(ENTRIES)))
         client = GRPCIssuerClient()
-        join = JoinIssuer(
-            trust_domain=TD,
-            state=DiskState(tmp_path / "node"),
-            door=client,
-            client=client,
-            clock=NodeClock(SystemClock()),
-        )
-        joined = await join.run(invite, JoinToken(invite))
-        made = await issuer.create(*(entry(number, joined.svid.spiffe_id) for number in range(ENTRIES)))
+        joined = [await join(await issuer.invite(a="b"), client, tmp_path / f"{number}") for number in range(NODES)]
         denied = await numbers_of_tokens(client, made[0].id)
         await client.close()
     expected = {one.id: one for one in made}
     await live.revoke_while_stopped(*(f"{number:032x}" for number in denied))
     async with live.running(), Wire(live.config.node_address).running() as wire:
-        node = replace(joined, node_address=wire.address)
-        assert await follow(node, Cache(node.bundle)) is None
+        nodes = [replace(one, node_address=wire.address) for one in joined]
+        node = nodes.pop()
+        assert await follow(node, Cache(node.bundle, DenialLog())) is None
         cuts = range(1, wire.passed, BYTES_BETWEEN_CUTS)
         broken = 0
-        for cut_after in cuts:
-            cache = Cache(node.bundle)
+        for number, cut_after in enumerate(cuts):
+            node = nodes[number // CUTS_OF_A_NODE]
+            cache = Cache(node.bundle, DenialLog())
             wire.cut_after = cut_after
             if (kind := await follow(node, cache)) is not None:
                 assert kind is Kind.UNAVAILABLE, cut_after
@@ -128,6 +132,14 @@ async def test_a_feed_cut_at_any_byte_is_followed_again_without_a_loss(tmp_path:
             assert dict(cache.entries) == expected
             assert all(number in cache.denials for number in denied)
         assert broken >= len(cuts) - 2, "only the last cuts may come after the last entry"
+
+
+async def join(invite: Invite, client: GRPCIssuerClient, state: Path) -> Node:
+    """Join as another node."""
+    flow = JoinIssuer(
+        trust_domain=TD, state=DiskState(state), door=client, client=client, around=surroundings(SystemClock())
+    )
+    return await flow.run(invite, JoinToken(invite))
 
 
 async def numbers_of_tokens(client: GRPCIssuerClient, entry_id: EntryID) -> list[int]:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.rig.child import Child
+from bench.rig.daemons import COGNOMEN, Dev
 from cognomen.cli.main import run
-from tests.doubles.child import Child
-from tests.flow.daemons import COGNOMEN, Dev
 
 ME = f"unix:uid:{os.geteuid()}"
+PYTHON = os.path.realpath(sys.executable)  # the checkout may be another user's, whose programs are not run
 NOTE = """
 import hashlib, os, pathlib
 directory = pathlib.Path(os.environ["COGNOMEN_DIRECTORY"])
@@ -40,7 +41,7 @@ def socket(dev: Dev, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def program(tmp_path: Path, text: str) -> str:
     (tmp_path / "hook.py").write_text(text)
-    return f"{sys.executable} '{tmp_path}/hook.py'"
+    return f"{PYTHON} '{tmp_path}/hook.py'"
 
 
 def test_each_change_is_written_first_and_then_told_one_at_a_time(dev: Dev, tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_the_exit_code_of_one_fetch_says_whether_the_command_was_well(
 ) -> None:
     assert run(["fetch", *what, "--exec", program(tmp_path, "")]) == 0
     assert run(["fetch", *what, "--exec", program(tmp_path, "raise SystemExit(7)")]) == 1
-    assert capsys.readouterr().err == f"warning: --exec {sys.executable}: expected exit code 0, found 7\n"
+    assert capsys.readouterr().err == f"warning: --exec {PYTHON}: expected exit code 0, found 7\n"
 
 
 @pytest.mark.usefixtures("socket")
@@ -96,7 +97,7 @@ def test_a_command_that_is_none_is_wrong_usage(command: str, found: str, capsys:
 @pytest.mark.parametrize("what", [["x509"], ["jwt", "--audience", "db"], ["bundles"]], ids=lambda what: what[0])
 def test_a_watch_whose_identity_is_blocked_waits_until_that_is_lifted(what: list[str], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    note = f"open({str(runs)!r}, 'a').write('run\\n')"
+    note = f"import os; open({str(runs)!r}, 'a').write(os.environ['COGNOMEN_IDENTITY'] + '\\n')"
     arguments = [*COGNOMEN, "fetch", *what, "--watch", "--write", str(tmp_path / "files"), "--exec"]
     with (
         Dev(tmp_path, "--x509-ttl=4s", "--jwt-ttl=4s", "--entry", f"/a={ME}") as dev,
@@ -116,6 +117,9 @@ def test_a_watch_whose_identity_is_blocked_waits_until_that_is_lifted(what: list
         line = watching.stderr.readline()
         assert line.startswith("warning: ")
         assert line.endswith("PERMISSION_DENIED: no identity issued; waiting for it (cognomen why says more)\n")
+        if what[0] != "bundles":
+            while not (tmp_path / "files" / "denied").exists() or runs.read_text().splitlines()[-1] != "denied":
+                assert watching.poll() is None
         before = runs.read_text()
         dev.command("revoke", "lift", "1", admin)
         while runs.read_text() == before:

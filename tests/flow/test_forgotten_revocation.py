@@ -77,7 +77,8 @@ def test_what_a_restored_backup_forgot_is_refused_where_it_was_heard_of_and_the_
             while not status(world)["nodes_connected"]:
                 pass
             reason = restored.stderr.removeprefix("warning: ").partition(";")[0]
-            assert told(world) == f"{reason}; the log of the start says what to do"
+            said, _, remedy = told(world).partition(": repeat them, or, once every node is connected, in this order: ")
+            assert (said, remedy.split("; ")) == (reason, commands(restored.stderr))  # whole, so that they can be typed
             (logged,) = [line for line in world.issuer.log().splitlines() if "store restored from a backup" in line]
             assert json.loads(logged)["hint"] == "; ".join(commands(restored.stderr))
             # 3. The attestor heard of it all and refuses it; who did not, does not.

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cognomen.daemon.auditlog import broken_link
+from cognomen.protocol.auditlog import broken_link
 from cognomen.wire.pb import admin_pb2, node_pb2
 from issuer.datastore.sqlite import SQLiteDatastore
 from tests.doubles.until import until
@@ -98,6 +98,10 @@ async def test_with_no_byte_left_entries_are_deleted_nodes_are_sent_away_and_not
         assert (
             await refusal(issuer.create(entry("/late", node.spiffe_id, "unix:uid:1")))
         ).code() is grpc.StatusCode.UNAVAILABLE
+        changed = entry("/w1", node.spiffe_id, "unix:uid:9")
+        changed.id = ids[1]
+        assert (await refusal(issuer.update(changed))).code() is grpc.StatusCode.UNAVAILABLE
+        assert "not on record" in ((await refusal(issuer.delete("none"))).details() or "")
         for entry_id in ids[1:]:
             await issuer.delete(entry_id)
         await issuer.admin("BanNode", admin_pb2.GetNodeRequest(id=banned.id), admin_pb2.Node)
@@ -134,7 +138,7 @@ async def test_mints_that_fill_the_disk_leave_the_reserve_to_operators(disk: Pat
             while True:
                 await node.mint_jwt(*((ids[0], [f"a{n}" + "x" * 1000, "y" * 1000]) for n in range(200)))
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert "expected room to spare, found the disk full" in (refused.value.details() or "")
+        assert "the disk is full" in (refused.value.details() or "")
         for entry_id in ids:
             await issuer.delete(entry_id)
         await node.close()

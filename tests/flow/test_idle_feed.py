@@ -9,8 +9,8 @@ import pytest
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from attestor.state.disk import DiskState
+from bench.rig.attestorsurroundings import surroundings
 from svid.clock import SystemClock
 from tests.doubles.feed import entries_put
 from tests.flow.liveissuer import TD, LiveIssuer
@@ -31,7 +31,7 @@ async def test_a_feed_that_idles_for_minutes_brings_the_next_change(tmp_path: Pa
             state=DiskState(tmp_path / "node"),
             door=client,
             client=client,
-            clock=NodeClock(SystemClock()),
+            around=surroundings(SystemClock()),
         )
         node = await join.run(invite, JoinToken(invite))
         async with aclosing(client.follow(None)) as changes:

@@ -49,6 +49,17 @@ async def test_a_created_entry_is_stored_as_it_came_with_id_revision_and_age(tmp
         assert (made.hint, made.owner, made.x509_svid_ttl.seconds) == ("h", "ops", 300)
 
 
+async def test_one_entry_more_for_programs_that_have_very_many_is_a_warning(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        node = await issuer.join()
+        many = [entry(f"/n{number}", node.spiffe_id, "unix:uid:1") for number in range(1000)]
+        assert not (await issuer.create(*many)).warnings
+        (warning,) = (await issuer.create(entry("/last", node.spiffe_id, "unix:uid:1"))).warnings
+        assert warning.startswith(f"selectors: more than 1000 entries of {node.spiffe_id} have unix:uid:1; ")
+        assert not (await issuer.create(entry("/other", node.spiffe_id, "unix:uid:1", "unix:gid:1"))).warnings
+        await node.close()
+
+
 async def test_an_unknown_parent_is_a_warning(tmp_path: Path) -> None:
     async with running(tmp_path) as issuer:
         made = await issuer.create(entry("/web", NODE, "unix:uid:1"))

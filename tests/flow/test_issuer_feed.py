@@ -7,11 +7,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cognomen.protocol.entry import EntryID
 from cognomen.protocol.feed import EntryGone, Update
 from cognomen.wire.pb import admin_pb2, node_pb2
 from svid.bundle import Bundle
 from svid.clock import SystemClock
-from svid.entry import EntryID
 from tests.doubles.feed import bundle_told, entries_gone, entries_put, updates_of
 from tests.flow.issuer_harness import TRUST_DOMAIN, Node, entry, running
 from tests.flow.test_issuer_join import refusal
@@ -268,14 +268,23 @@ async def test_a_node_is_connected_while_it_follows(tmp_path: Path) -> None:
         await node.close()
 
 
-async def test_a_fifth_feed_of_one_node_is_refused(tmp_path: Path) -> None:
+async def _read_on(feed: Feed) -> None:
+    while True:
+        await feed.next()
+
+
+async def test_a_fifth_feed_of_one_node_is_served_and_ends_the_oldest(tmp_path: Path) -> None:
     async with running(tmp_path) as issuer:
         node = await issuer.join()
-        feeds = [Feed(node) for _ in range(4)]
-        for feed in feeds:
-            await feed.next()
-        refused = await refusal(Feed(node).next())
-        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        feeds = []
+        for _ in range(5):
+            feeds.append(Feed(node))
+            await feeds[-1].next()
+        refused = await refusal(_read_on(feeds[0]))
+        assert (refused.code(), refused.details()) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "feed: ended by a newer one of this node",
+        )
         await node.close()
 
 

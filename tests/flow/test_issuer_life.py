@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from cognomen.daemon.errors import Kind, Refused
-from issuer.config import IssuerConfig, KeyManagerChoice
+from cognomen.protocol.errors import Kind, Refused
+from issuer.config import DatastoreChoice, IssuerConfig
 from issuer.main import run
 from svid.spiffeid import TrustDomain
 from tests.flow.issuer_harness import TRUST_DOMAIN, call, entry, join, new_key, public_der, running
@@ -49,8 +49,8 @@ async def test_a_port_that_is_taken_is_a_clear_error(tmp_path: Path, key: str) -
 
 @pytest.mark.parametrize("address", ["", "8443", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:x", ":0"])
 async def test_an_address_that_is_none_is_a_clear_error(tmp_path: Path, address: str) -> None:
-    refused = await refused_to_start(tmp_path, join_address=address)
-    assert refused.detail == f"join_address: expected host:port, found {address!r}"
+    with pytest.raises(ValueError, match=f"^join_address: expected host:port such as .*, found {address!r}$"):
+        await refused_to_start(tmp_path, join_address=address)
 
 
 async def test_a_second_issuer_on_the_same_state_is_refused(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_the_admin_socket_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 async def test_an_issuer_in_memory_leaves_no_state(tmp_path: Path) -> None:
-    async with running(tmp_path, key_manager=KeyManagerChoice.MEMORY) as issuer:
+    async with running(tmp_path, datastore=DatastoreChoice.MEMORY, key_manager="memory") as issuer:
         node = await issuer.join()
         assert node.spiffe_id
     assert not (tmp_path / "state").exists()
@@ -145,7 +145,7 @@ async def test_the_admin_socket_says_that_it_serves(tmp_path: Path) -> None:
         assert reply == HealthCheckResponse(status=HealthCheckResponse.SERVING)
 
 
-async def test_the_admin_socket_lists_its_service(tmp_path: Path) -> None:
+async def test_the_admin_socket_lists_what_it_serves(tmp_path: Path) -> None:
     async with running(tmp_path) as issuer:
         stream = issuer.admin_channel.stream_stream(
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -155,7 +155,13 @@ async def test_the_admin_socket_lists_its_service(tmp_path: Path) -> None:
         await stream.write(ServerReflectionRequest(list_services=""))
         reply = await stream.read()
         await stream.done_writing()
-        assert "cognomen.admin.v1.Admin" in str(reply)
+        assert isinstance(reply, ServerReflectionResponse)
+        assert [one.name for one in reply.list_services_response.service] == [
+            "cognomen.admin.v1.Admin",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ]
         assert await stream.read() is grpc.aio.EOF
 
 

@@ -10,10 +10,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestor.issuerclient.port import MAX_BATCH
-from cognomen.daemon.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
-from cognomen.daemon.auditlog import broken_link
+from cognomen.protocol.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
+from cognomen.protocol.auditlog import broken_link
+from cognomen.protocol.validity import BACKDATE
 from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.authority import BACKDATE
 from svid.clock import SystemClock
 from svid.encoding import certificates_from_der
 from svid.keys import thumbprint

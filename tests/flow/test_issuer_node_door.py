@@ -2,17 +2,14 @@
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_public_key
-from grpclib.client import Channel, UnaryUnaryMethod
-from grpclib.const import Status
-from grpclib.exceptions import GRPCError
 from h2.connection import H2Connection
 from h2.events import RemoteSettingsChanged
 from h2.settings import SettingCodes
@@ -28,27 +25,10 @@ async def empty_mint(node: Node) -> grpc.StatusCode:
     return (await refusal(node.mint())).code()
 
 
-class Resuming(ssl.SSLContext):
-    """Asks to resume the session that it was given, where asyncio would begin a new one."""
-
-    kept: ssl.SSLSession | None = None
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT001, FBT002 - the stdlib's signature
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or self.kept)
-
-
-def tls(node: Node, directory: Path, version: ssl.TLSVersion) -> Resuming:
-    context = Resuming(ssl.PROTOCOL_TLS_CLIENT)
+def tls(node: Node, directory: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(cadata=roots_of(node.credential.bundle).decode())
-    context.minimum_version = context.maximum_version = version
     pem = directory / "node.pem"
     key = node.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     pem.write_bytes(key + node.leaf.public_bytes(Encoding.PEM))
@@ -57,59 +37,11 @@ def tls(node: Node, directory: Path, version: ssl.TLSVersion) -> Resuming:
     return context
 
 
-async def mint_by_hand(address: str, context: ssl.SSLContext) -> None:
-    """An empty mint by another gRPC client, whose TLS obeys us."""
-    host, _, port = address.rpartition(":")
-    channel = Channel(host, int(port), ssl=context)
-    try:
-        method = UnaryUnaryMethod(
-            channel,
-            "/cognomen.node.v1.Node/MintX509SVIDs",
-            node_pb2.MintX509SVIDsRequest,
-            node_pb2.MintX509SVIDsResponse,
-        )
-        await method(node_pb2.MintX509SVIDsRequest(), timeout=10)
-    finally:
-        channel.close()
-
-
-async def test_tls_1_2_is_refused_and_1_3_is_not(tmp_path: Path) -> None:
-    async with running(tmp_path) as issuer:
-        node = await issuer.join()
-        for version, status in (
-            (ssl.TLSVersion.TLSv1_2, Status.UNAUTHENTICATED),
-            (ssl.TLSVersion.TLSv1_3, Status.INVALID_ARGUMENT),
-        ):
-            with pytest.raises(GRPCError) as refused:
-                await mint_by_hand(node.address, tls(node, tmp_path, version))
-            assert refused.value.status is status
-
-
-async def test_a_resumed_session_is_refused(tmp_path: Path) -> None:
-    async with running(tmp_path) as issuer:
-        node = await issuer.join()
-        host, _, port = node.address.rpartition(":")
-        context = tls(node, tmp_path, ssl.TLSVersion.TLSv1_3)
-
-        def handshake() -> ssl.SSLSession | None:
-            with (
-                socket.create_connection((host, int(port)), timeout=10) as plain,
-                context.wrap_socket(plain) as secured,
-            ):
-                secured.recv(9)  # the server's SETTINGS, and with them the tickets
-                return secured.session
-
-        context.kept = await asyncio.to_thread(handshake)
-        with pytest.raises(GRPCError) as refused:
-            await mint_by_hand(node.address, context)
-        assert refused.value.status is Status.UNAUTHENTICATED
-        assert refused.value.message == "TLS: expected a full handshake, found a resumed session"
-
-
-async def settings(reader: asyncio.StreamReader) -> RemoteSettingsChanged:
-    """What a server says first."""
+async def settings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> RemoteSettingsChanged:
+    """What a server says first, to whoever has said something."""
     connection = H2Connection()
     connection.initiate_connection()
+    writer.write(connection.data_to_send())
     while True:
         for event in connection.receive_data(await reader.read(4096)):
             if isinstance(event, RemoteSettingsChanged):
@@ -120,9 +52,9 @@ async def test_a_connection_may_have_as_many_calls_open_as_an_attestor_needs(tmp
     async with running(tmp_path) as issuer, asyncio.timeout(20):
         node = await issuer.join()
         host, _, port = node.address.rpartition(":")
-        context = tls(node, tmp_path, ssl.TLSVersion.TLSv1_3)
+        context = tls(node, tmp_path)
         reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
-        most = (await settings(reader)).changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS]
+        most = (await settings(reader, writer)).changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS]
         writer.close()
         await node.close()
     assert most.new_value == 8
@@ -211,7 +143,7 @@ async def test_the_node_svid_is_for_the_key_and_node_that_asked(tmp_path: Path) 
         assert any(each.serial == node.serial and each.kind == "node" for each in await issuer.ledger())
 
 
-async def served_serial(issuer_address: str, roots: bytes) -> int:
+async def served_leaf(issuer_address: str, roots: bytes) -> x509.Certificate:
     host, _, port = issuer_address.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -221,20 +153,20 @@ async def served_serial(issuer_address: str, roots: bytes) -> int:
     der = facts.getpeercert(binary_form=True)
     writer.close()
     assert der is not None
-    return certificates_from_der(der)[0].serial_number
+    return certificates_from_der(der)[0]
 
 
 async def test_the_issuers_own_svid_is_renewed_at_half_life_without_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path, issuer_svid_ttl=timedelta(seconds=8)) as issuer:
         roots = (await issuer.invite()).bundle.to_pem()
-        first = await served_serial(issuer.bound.join_address, roots)
+        first = (await served_leaf(issuer.bound.join_address, roots)).serial_number
         async with asyncio.timeout(20):
             serial = first
             while serial == first:
                 with contextlib.suppress(
                     ssl.SSLCertVerificationError
                 ):  # over before its turn came, on a machine that is that busy
-                    serial = await served_serial(issuer.bound.join_address, roots)
+                    serial = (await served_leaf(issuer.bound.join_address, roots)).serial_number
         assert (await attest(await issuer.invite(), new_key())).chain
 
 

@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 
-from cognomen.daemon.invite import Invite
-from cognomen.daemon.readmission import readmission_bytes
+from cognomen.protocol.invite import Invite
+from cognomen.protocol.possession import Purpose
+from cognomen.protocol.readmission import readmission_bytes
 from cognomen.wire.pb import admin_pb2, node_pb2
 from issuer.datastore.sqlite import SQLiteDatastore
 from svid.keys import KeyID, LocalSigningKey, PrivateKey
+from tests.doubles.possession import possession
 from tests.flow.issuer_harness import (
     TRUST_DOMAIN,
     Issuer,
@@ -31,7 +33,7 @@ SECOND = timedelta(seconds=1)
 
 @dataclass(kw_only=True)
 class Return:
-    """A readmission, for tests to bend; the new key signs nothing."""
+    """A readmission, for tests to bend."""
 
     issuer: Issuer
     node: Node
@@ -39,6 +41,7 @@ class Return:
     nonce: bytes = b""
     signed_by: PrivateKey | None = None
     signs: bytes | None = None
+    key_signature: bytes | None = None
 
     async def begin(self) -> bytes:
         reply = await self._call(
@@ -56,6 +59,9 @@ class Return:
             nonce=nonce,
             public_key=public_der(self.key),
             signature=signer.sign(message),
+            key_signature=possession(self.key, Purpose.READMISSION, nonce)
+            if self.key_signature is None
+            else self.key_signature,
         )
         reply = await self._call("Readmit", request, node_pb2.NodeCredential)
         assert isinstance(reply, node_pb2.NodeCredential)
@@ -127,7 +133,7 @@ async def test_a_nonce_is_good_once_also_at_the_same_time(tmp_path: Path) -> Non
         outcomes = await asyncio.gather(*attempts, return_exceptions=True)
         errors = [outcome for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
         assert len(errors) == 4
-        assert {error.details() for error in errors} == {"nonce: expected it once, found it again"}
+        assert {error.details() for error in errors} == {"nonce: already used"}
 
 
 async def test_an_older_svid_of_the_node_does_not_return_and_is_on_record_as_a_clone(tmp_path: Path) -> None:
@@ -177,7 +183,7 @@ async def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> 
         attempt = Return(issuer=one, node=await other.join(), key=new_key())
         code, detail = await refused(attempt())
         assert code is grpc.StatusCode.UNAUTHENTICATED
-        assert "an authority of ours" in detail
+        assert "none of our authorities" in detail
 
 
 @pytest.mark.parametrize("certificate", [b"", b"nonsense", bytes(9000)])
@@ -193,7 +199,7 @@ async def test_after_the_window_nobody_returns_and_the_operator_is_told_how(tmp_
     async with running(tmp_path, node_svid_ttl=SECOND, return_window=timedelta(0)) as issuer:
         node = await issuer.join()
         code, detail = await refused(Return(issuer=issuer, node=node, key=new_key())())
-        assert (code, detail) == (grpc.StatusCode.PERMISSION_DENIED, "return: switched off")
+        assert (code, detail) == (grpc.StatusCode.PERMISSION_DENIED, "return: disabled")
 
 
 async def test_a_banned_node_is_sent_away_at_once_and_does_not_return(tmp_path: Path) -> None:
@@ -260,3 +266,17 @@ async def issuer_invites(issuer: Issuer, node_id: str) -> admin_pb2.CreateInvite
 
 async def issuer_joins_again(issuer: Issuer, node_id: str) -> Node:
     return await join(Invite.parse((await issuer_invites(issuer, node_id)).invite))
+
+
+async def test_a_node_returns_with_a_key_that_it_has(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+        attempt = Return(issuer=issuer, node=await issuer.join(), key=new_key())
+        nonce = await attempt.begin()
+        for key, bound_to in ((new_key(), nonce), (attempt.key, b"another nonce")):
+            bent = replace(attempt, nonce=nonce, key_signature=possession(key, Purpose.READMISSION, bound_to))
+            assert (await refused(bent()))[0] is grpc.StatusCode.UNAUTHENTICATED
+        code, detail = await refused(replace(attempt, nonce=nonce, key_signature=b"")())
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "is the attestor older than the issuer?" in detail
+        node = await replace(attempt, nonce=nonce)()
+        assert node.spiffe_id == attempt.node.spiffe_id

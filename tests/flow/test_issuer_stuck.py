@@ -6,26 +6,27 @@ from functools import partial
 
 from cognomen.daemon.supervisor import Supervisor, Task
 from cognomen.daemon.troubles import Troubles
+from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import NodeID
-from issuer.flows.audit_refusals import AuditRefusals
-from issuer.flows.defer_writes import DeferWrites
-from issuer.flows.guard_clock import GuardClock
 from issuer.flows.prune import Prune
+from issuer.keepers.clock_guard import ClockGuard
+from issuer.keepers.deferred_writes import DeferredWrites
+from issuer.keepers.refusal_record import RefusalRecord
 from issuer.metrics import Metrics
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuer_values import a_node
+from tests.doubles.issuersurroundings import around
 from tests.doubles.until import pass_until
 
 
 async def test_a_store_that_does_not_answer_is_told_and_loses_no_write_that_waits() -> None:
     clock, metrics, answers = FakeClock(), Metrics(), threading.Event()
     store, troubles = await SQLiteDatastore.open(None), Troubles(clock)
-    deferred = DeferWrites(datastore=store, clock=clock, troubles=troubles, metrics=metrics)
-    guard = GuardClock(datastore=store, clock=clock)
-    refusals = AuditRefusals(datastore=store, clock=clock, metrics=metrics)
-    prune = Prune(datastore=store, clock=clock, guard=guard, troubles=troubles, refusals=refusals)
+    deferred = DeferredWrites(datastore=store, around=around(clock, troubles=troubles, metrics=metrics))
+    guard = ClockGuard(datastore=store, around=around(clock))
+    refusals = RefusalRecord(datastore=store, around=around(clock, metrics=metrics))
+    prune = Prune(datastore=store, around=around(clock, troubles=troubles), guard=guard, refusals=refusals)
     tasks = [
         Task(name="deferred writes", run=deferred.run, pulse=deferred.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),

@@ -12,6 +12,7 @@ from attestor.deniallog import DenialLog
 from attestor.flows.keep_denials import KeepDenials
 from attestor.nodeclock import NodeClock
 from attestor.state.denialfile import DenialFile
+from bench.rig.attestorsurroundings import surroundings
 from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.feed import Cursor
 from svid.denials import KEPT_FOR, Denial
@@ -36,7 +37,7 @@ class Node:
     async def running(self) -> AsyncIterator[KeepDenials]:
         """Start with what is on the disk."""
         self.log = DenialLog(self.file.load())
-        flow = KeepDenials(self.log, store=self.file, clock=self.clock, troubles=self.troubles)
+        flow = KeepDenials(self.log, store=self.file, around=surroundings(self.clock, self.troubles))
         async with asyncio.TaskGroup() as group:
             task = group.create_task(flow.run())
             await self.at_rest(flow)

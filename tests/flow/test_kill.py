@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from bench.rig.daemons import Daemon, free_port
 from cognomen.cli.admin import connect
-from cognomen.daemon.auditlog import AuditRow, broken_link
-from cognomen.daemon.errors import Refused
+from cognomen.process.privatefile import write_private
+from cognomen.protocol.auditlog import AuditRow, broken_link
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Refused
+from cognomen.protocol.selector import Selector
 from cognomen.wire.node import entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid import WorkloadAPIClient, WorkloadAPIError
-from svid.entry import RegistrationEntry
-from svid.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.threads import side_by_side
-from tests.flow.daemons import Daemon, free_port
 from tests.flow.soak import IS_SOAK, TIMEOUT
 
 KILLS = 100 if IS_SOAK else 5
@@ -83,7 +84,7 @@ class House:
         with connect(self.admin_socket) as admin:
             invite = admin.create_invite(pb.CreateInviteRequest())
             (self.directory / "invite").touch(mode=0o600)
-            (self.directory / "invite").write_text(invite.invite)
+            write_private(self.directory / "invite", invite.invite.encode())
             self.node = SpiffeID.parse(invite.node_spiffe_id)
             admin.create_entries(pb.EntriesRequest(entries=[entry_to_pb(self.entry("self", f"uid:{os.getuid()}"))]))
         self.joining.start()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grpc
 
-from cognomen.daemon.invite import Invite
+from cognomen.protocol.invite import Invite
 from tests.flow.issuer_harness import secure_channel
 from tests.flow.twodaemons import World
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cognomen.protocol.entry import EntryID
 from issuer.backup import DATABASE
 from issuer.datastore.sqlite import SQLiteDatastore
-from issuer.decisions.audit import Credential, CredentialKind
+from issuer.decisions.ledger import Credential, CredentialKind
 from svid.clock import SystemClock
-from svid.entry import EntryID
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.tls.authorize import any_in

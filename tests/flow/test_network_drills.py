@@ -17,19 +17,19 @@ import pytest
 
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.issuerclient.port import JWTRequest, MintedJWT
+from bench.rig.daemons import free_port
+from bench.rig.network import Network, network
+from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.receipts import Enforcement
+from cognomen.protocol.selector import Selector
 from svid.clock import SystemClock
-from svid.entry import RegistrationEntry
 from svid.errors import WorkloadAPIError
-from svid.keys import KeyKind, generate_private_key, public_key_to_der
-from svid.selector import Selector
+from svid.keys import KeyKind, generate_private_key
 from svid.spiffeid import SpiffeID
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import X509Source
 from svid.x509svid import verify
-from tests.doubles.network import Network, network
 from tests.doubles.threads import side_by_side
-from tests.flow.daemons import free_port
 from tests.flow.liveissuer import LiveIssuer
 from tests.flow.soak import IS_SOAK, TIMEOUT
 from tests.flow.test_attestor_end_to_end import LiveAttestor, entry
@@ -63,7 +63,7 @@ async def test_each_door_is_reached_at_the_first_try_however_far_it_is(tmp_path:
             (minted,) = await client.mint_jwt([JWTRequest(entry_id=web.id, audiences=("x",))])
             assert isinstance(minted, MintedJWT)
             key = generate_private_key(KeyKind.EC_P256)
-            await client.readmit(node, public_key_to_der(key.public_key()))
+            await client.readmit(node, key)
             assert (join_road.connections, node_road.connections) == (2, 1)
             await client.close()
 

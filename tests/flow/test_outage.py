@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 
 from attestor.cache import Cache
+from attestor.deniallog import DenialLog
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
-from attestor.metrics import Metrics
 from attestor.nodeattestor.join_token import JoinToken
-from attestor.nodeclock import NodeClock
 from attestor.receipts import Receipts
-from cognomen.daemon.troubles import Troubles
-from svid.entry import EntryID
+from bench.rig.attestorsurroundings import surroundings
+from cognomen.protocol.entry import EntryID
 from svid.spiffeid import TrustDomain
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import X509Source
@@ -36,28 +35,24 @@ OUTAGE_SECONDS = 600.0 if IS_SOAK else 3.0
 
 async def test_ten_hours_without_the_issuer_cost_no_valid_svid_and_the_node_returns_by_itself() -> None:
     clock = FakeClock()
-    node_clock = NodeClock(clock)
+    around = surroundings(clock)
     issuer, state = IssuerInMemory(clock, TrustDomain("example.org")), MemoryState()
     client, invite = issuer.client(), issuer.invite()
     issuer.put(entry("web", x509_svid_ttl=timedelta(days=1)))
-    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, clock=node_clock)
+    join = JoinIssuer(trust_domain=None, state=state, door=client, client=client, around=around)
     node = await join.run(invite, JoinToken(invite))
-    cache = Cache(node.bundle)
-    keep = KeepNode(
-        node, state=state, door=client, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5
-    )
-    denials = KeepDenials(cache.denials, store=MemoryDenials(), clock=node_clock, troubles=Troubles(node_clock))
+    cache = Cache(node.bundle, DenialLog())
+    keep = KeepNode(node, state=state, door=client, client=client, around=around)
+    denials = KeepDenials(cache.denials, store=MemoryDenials(), around=around)
     feed = FollowFeed(
         cache,
         keep,
         denials,
         Receipts(cache.denials),
-        metrics=Metrics(),
         client=client,
-        clock=node_clock,
-        jitter=lambda: 0.5,
+        around=around,
     )
-    renew = RenewSVIDs(cache, metrics=Metrics(), client=client, clock=node_clock, jitter=lambda: 0.5)
+    renew = RenewSVIDs(cache, client=client, around=around)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, keep.run, renew.run)]
         await until(lambda: EntryID("web") in cache.svids)

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from cognomen.daemon.caller import Caller
-from cognomen.daemon.gate import listen
-from tests.doubles.child import Child
+from bench.rig.child import Child
+from cognomen.gate.caller import Caller, peer
+from cognomen.gate.gate import Identify, listen
+from tests.doubles.project import ROOT
 from tests.doubles.workloadside import WorkloadSide, entry, serving
-
-ROOT = Path(__file__).parents[2]
 
 
 class AlwaysAlive:
@@ -59,8 +58,31 @@ def side() -> WorkloadSide:
 def inheritor(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run the program; the parent stays a zombie until the end, so that its number is not given to anybody else meanwhile."""
     command = [sys.executable, "-m", "tests.doubles.inheritor", str(path), *options]
-    with Child(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+    with Child(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         yield parent
+
+
+class Noted:
+    """Says when somebody was asked for."""
+
+    def __init__(self, identify: Identify) -> None:
+        self._identify = identify
+        self.accepted = asyncio.Event()
+
+    def __call__(self, sock: socket.socket, *, accepted_at: float) -> Caller:
+        self.accepted.set()
+        return self._identify(sock, accepted_at=accepted_at)
+
+
+async def said_once_accepted(side: WorkloadSide, path: Path, identify: Identify) -> str:
+    """What the child says, whose parent exits once it was accepted."""
+    noted = Noted(identify)
+    async with serving(side.flow(), path, identify=noted):
+        with inheritor(path) as program:
+            await noted.accepted.wait()
+            assert program.stdin is not None
+            program.stdin.close()
+            return await output(program)
 
 
 async def output(program: subprocess.Popen[str]) -> str:
@@ -69,10 +91,7 @@ async def output(program: subprocess.Popen[str]) -> str:
 
 
 async def test_a_child_that_speaks_for_its_dead_parent_is_refused(side: WorkloadSide, tmp_path: Path) -> None:
-    path = tmp_path / "api.sock"
-    async with serving(side.flow(), path):
-        with inheritor(path) as program:
-            assert await output(program) == "refused"
+    assert await said_once_accepted(side, tmp_path / "api.sock", peer) == "refused"
 
 
 async def test_a_parent_that_died_before_it_was_accepted_is_refused(side: WorkloadSide, tmp_path: Path) -> None:
@@ -85,7 +104,5 @@ async def test_a_parent_that_died_before_it_was_accepted_is_refused(side: Worklo
 
 
 async def test_whoever_believed_the_number_would_let_the_child_in(side: WorkloadSide, tmp_path: Path) -> None:
-    path = tmp_path / "api.sock"
-    async with serving(side.flow(), path, identify=believe_the_number):
-        with inheritor(path) as program:
-            assert await output(program) == "spiffe://example.org/w/a"
+    said = await said_once_accepted(side, tmp_path / "api.sock", believe_the_number)
+    assert said == "spiffe://example.org/w/a"

@@ -68,4 +68,4 @@ def test_it_ends_by_the_serial_of_the_svid_that_is_over(tmp_path: Path) -> None:
         done = world.run("revoke", "svid", serial)
         with pytest.raises(RevokedPeerError):
             waiting.result(10)
-        assert "revocation 1: 0 credentials ended; 1 that had ended by itself is denied as well" in done.stderr
+        assert "revocation 1: 0 credentials ended; 1 that had expired is also denied" in done.stderr

@@ -11,11 +11,12 @@ import grpc
 import pytest
 
 from svid.errors import RevokedError
+from svid.integrations.asgi_guard import JWTGuard
+from svid.integrations.grpc_checks import PeerCheck
+from svid.integrations.grpc_client import grpc_channel
+from svid.integrations.grpc_server import grpc_server
 from svid.tls.authorize import exactly
 from svid.tls.context import client_context, server_context
-from svid.tls.grpc_client import grpc_channel
-from svid.tls.grpc_server import PeerCheck, grpc_server
-from svid.tls.guard import JWTGuard
 from svid.wire.denials import Enforced
 from svid.workloadapi.sources import JWTSource, X509Source
 from tests.doubles.denialsapi import DenialsDouble
@@ -53,7 +54,7 @@ def test_a_connection_ends_and_the_attestor_is_told_by_whom(
             assert theirs.recv(5) == b"hello"
             waiting = pool.submit(theirs.recv, 1)
             epoch = denials.deny(client.svid.serial)
-            with pytest.raises(RevokedError, match="not revoked"):
+            with pytest.raises(RevokedError, match="was revoked"):
                 waiting.result(10)
             denials.wait_for_receipts(Enforced(point="server_context", epoch=epoch))
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-from bench.http2 import Call, Connection, framed
+from bench.rig.http2 import Call, Connection, framed
 from tests.doubles.workloadside import WorkloadSide, entry, serving
 
 READERS = 100

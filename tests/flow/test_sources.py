@@ -125,7 +125,7 @@ def test_a_validation_without_id_or_claims_is_no_answer(
     api: WorkloadAPIDouble, answer: pb.ValidateJWTSVIDResponse
 ) -> None:
     api.say("ValidateJWTSVID", answer)
-    with WorkloadAPIClient(api.socket) as client, pytest.raises(WorkloadAPIError, match="expected, found nothing"):
+    with WorkloadAPIClient(api.socket) as client, pytest.raises(WorkloadAPIError, match="missing or empty"):
         client.validate_jwt_svid("a.b.c", "db")
 
 
@@ -176,7 +176,7 @@ def test_a_source_holds_what_the_first_message_says(api: WorkloadAPIDouble, doma
         assert [svid.spiffe_id.path for svid in source.context.svids] == ["/a", "/b"]
         assert source.bundle_for(domain.name).x509_authorities == domain.bundle.x509_authorities
         assert source.bundle_for(other.name).x509_authorities == other.bundle.x509_authorities
-        with pytest.raises(BundleError, match=r"expected one of absent\.example, found none"):
+        with pytest.raises(BundleError, match=r"there is none for trust domain absent\.example"):
             source.bundle_for(TrustDomain("absent.example"))
 
 
@@ -293,7 +293,7 @@ def test_an_expired_svid_is_not_served(api: WorkloadAPIDouble) -> None:
     with X509Source(api.socket, clock=clock) as source:
         assert source.svid.spiffe_id.path == "/a"
         clock.advance(SECOND)
-        with pytest.raises(X509SVIDError, match="expected a newer one, found only one that expired at"):
+        with pytest.raises(X509SVIDError, match=r"svid: expired at .*, and no newer one has come"):
             _ = source.svid
 
 
@@ -338,7 +338,7 @@ def test_close_ends_the_thread_and_every_use(api: WorkloadAPIDouble, domain: Tru
     source = X509Source(api.socket)
     source.close()
     source.close()
-    with pytest.raises(WorkloadAPIError, match="found it closed"):
+    with pytest.raises(WorkloadAPIError, match="already closed"):
         _ = source.svid
     assert not [thread for thread in threading.enumerate() if thread.name == "svid-follower"], before
 

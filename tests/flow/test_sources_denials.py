@@ -138,7 +138,7 @@ def test_a_snapshot_in_many_messages_is_whole_when_the_source_is_made(
 ) -> None:
     part = replace(denials.message(1), snapshot=True, epoch=None)
     denials.opening = [write_denied(part), write_denied(replace(part, denials=denials.message(2).denials))]
-    with pytest.raises(WorkloadAPIError, match="has not said yet what is denied"):
+    with pytest.raises(WorkloadAPIError, match="has not sent the denials yet"):
         X509Source(api.socket, timeout=SHORT)
     denials.opening.append(write_denied(replace(denials.message(3), snapshot=True)))
     api.wait_until_left("FetchX509SVID")
@@ -151,7 +151,7 @@ async def test_connect_waits_for_the_denials(
     api: WorkloadAPIDouble, denials: DenialsDouble, domain: TrustDomainDouble
 ) -> None:
     denials.opening = []
-    with pytest.raises(WorkloadAPIError, match="has not said yet what is denied") as caught:
+    with pytest.raises(WorkloadAPIError, match="has not sent the denials yet") as caught:
         await JWTSource.connect(api.socket, timeout=SHORT)
     assert caught.value.code == "UNAVAILABLE"
     denials.opening = None
@@ -175,7 +175,7 @@ def test_whoever_does_not_wait_verifies_nobody_before_it_is_known_what_is_denied
         for ask in asks:
             while "has not answered yet" in (error := error_of(ask)):
                 pass
-            assert "has not said yet what is denied" in error
+            assert "has not sent the denials yet" in error
         x509.on_denied(lambda _, __: None, point="a")
         jwt.on_denied(lambda _, __: None, point="b")
         denials.wait_for_streams(1)
@@ -275,7 +275,7 @@ def test_a_client_that_was_closed_does_not_connect_again(api: WorkloadAPIDouble)
     client = WorkloadAPIClient(api.socket)
     client.close()
     client.reconnect()
-    with pytest.raises(WorkloadAPIError, match="expected an open one, found it closed"):
+    with pytest.raises(WorkloadAPIError, match="already closed"):
         client.fetch_jwt_svid("db")
 
 
@@ -388,7 +388,7 @@ def test_our_own_svid_is_not_shown_once_it_is_revoked_until_there_is_another(
         told, serial = Told(source), source.svid.serial
         denials.deny(serial)
         assert told.next() == {serial}
-        with pytest.raises(X509SVIDError, match=f"found only one that was revoked: {serial:x}") as caught:
+        with pytest.raises(X509SVIDError, match=f"serial {serial:x} was revoked, and no newer") as caught:
             _ = source.svid
         assert isinstance(caught.value, RevokedError)
         assert source.bundles, "peers can be verified all the same"
@@ -409,7 +409,7 @@ def test_a_token_that_is_revoked_is_refused(
         assert source.verify(token, "db").spiffe_id.path == "/a"
         denials.deny(number)
         assert told.next() == {number}
-        with pytest.raises(JWTSVIDError, match="expected a token that is not revoked") as caught:
+        with pytest.raises(JWTSVIDError, match=r"jti: .* was revoked") as caught:
             source.verify(token, "db")
         assert isinstance(caught.value, RevokedError)
         for jti in (f"{number + 1:032x}", f"{number:x}", f"{number:032X}", None):
@@ -478,7 +478,7 @@ def test_a_closed_source_fetches_nothing_over_the_connection_that_it_left_to_oth
     jwt = JWTSource(api.socket)
     with X509Source(api.socket):
         jwt.close()
-        with pytest.raises(WorkloadAPIError, match="expected an open one, found it closed"):
+        with pytest.raises(WorkloadAPIError, match="already closed"):
             jwt.fetch("db")
 
 
@@ -513,25 +513,6 @@ def test_a_forked_child_shares_nothing_with_its_parent(api: WorkloadAPIDouble) -
     assert os.waitstatus_to_exitcode(status) == 1
     for thread in parents.close():
         thread.join(10)
-
-
-def test_in_a_forked_child_a_source_of_its_parent_is_refused(api: WorkloadAPIDouble, domain: TrustDomainDouble) -> None:
-    token = domain.token("/a", "db")
-    with X509Source(api.socket) as x509, JWTSource(api.socket) as jwt:
-        asks: list[Callable[[], object]] = [
-            lambda: x509.svid,
-            lambda: x509.bundles,
-            lambda: jwt.bundles,
-            lambda: jwt.verify(token, "db"),
-        ]
-        child = os.fork()
-        if not child:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(10)
-            os._exit(sum("from before a fork" in error_of(ask) for ask in asks))
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == len(asks)
-        assert [error_of(ask) for ask in asks] == [""] * len(asks)
 
 
 # threads
@@ -593,7 +574,7 @@ def test_close_does_not_wait_for_an_attestor_that_does_not_answer_a_receipt(
 def test_a_client_that_was_closed_says_so(api: WorkloadAPIDouble, ask: Callable[[WorkloadAPIClient], object]) -> None:
     client = WorkloadAPIClient(api.socket)
     client.close()
-    with pytest.raises(WorkloadAPIError, match="expected an open one, found it closed"):
+    with pytest.raises(WorkloadAPIError, match="already closed"):
         ask(client)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.child import Child
-from tests.flow.daemons import COGNOMEN
+from bench.rig.child import Child
+from bench.rig.daemons import COGNOMEN
 from tests.flow.twodaemons import World
 
 # Python, when it does not buffer, has nothing left to fail with at its end; users do not set this
@@ -95,7 +95,7 @@ def wait_until_it_serves(daemon: str, socket: Path, child: Child[bytes]) -> None
 
 def test_no_file_gets_the_number_of_a_closed_stream() -> None:
     script = (
-        "import os, sys; from cognomen.daemon.standardstreams import own_streams; own_streams();"
+        "import os, sys; from cognomen.process.standardstreams import own_streams; own_streams();"
         "print(open('/etc/passwd').fileno(), sys.stdin.read() == '', file=open(os.dup(int(sys.argv[1])), 'w'))"
     )
     done = shell('exec 9>&1; exec "$@" 9 <&- >&- 2>&-', sys.executable, "-c", script)
@@ -119,7 +119,7 @@ def test_a_log_that_nobody_reads_lets_nobody_wait() -> None:
 
 
 def test_a_reader_that_is_slow_gets_all_of_what_a_command_prints() -> None:
-    script = "from cognomen.daemon.standardstreams import own_streams; own_streams(); print('a' * 1_000_000)"
+    script = "from cognomen.process.standardstreams import own_streams; own_streams(); print('a' * 1_000_000)"
     with Child([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         length = 0

@@ -13,6 +13,7 @@ import pytest
 
 from svid.wire.pb import denials_pb2
 from svid.workloadapi.sources import X509Source
+from tests.doubles.passable import passable_directory
 from tests.flow.twodaemons import World
 
 NOBODY = 65534
@@ -81,18 +82,18 @@ def test_nobody_there_is_told_with_the_next_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another uid needs root")
-def test_another_user_learns_nothing_of_an_attestor(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    with world.running():
-        for directory in (tmp_path, *tmp_path.parents):
-            if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
-                directory.chmod(directory.stat().st_mode | 0o011)
-        world.workload.parent.chmod(0o755)
-        program = (
-            "import os, sys, cognomen.cli.main, cognomen.cli.status, cognomen.cli.admin\n"
-            f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
-            f"sys.exit(cognomen.cli.main.run(['status', 'attestor', '--socket={world.workload}']))"
-        )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
-        assert done.returncode == 5, done.stderr
-        assert "expected the attestor's user or root" in done.stderr
+def test_another_user_learns_nothing_of_an_attestor() -> None:
+    with passable_directory() as directory:
+        world = World(directory)
+        with world.running():
+            world.workload.parent.chmod(0o755)
+            program = (
+                "import os, sys, cognomen.cli.main, cognomen.cli.status, cognomen.cli.admin\n"
+                f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+                f"sys.exit(cognomen.cli.main.run(['status', 'attestor', '--socket={world.workload}']))"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+            )
+            assert done.returncode == 5, done.stderr
+            assert "only the attestor's user and root may ask for it" in done.stderr

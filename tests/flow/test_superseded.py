@@ -5,11 +5,16 @@ from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from cognomen.wire.admin import moment_to_text
 from svid.spiffeid import TrustDomain
 from svid.workloadapi.sources import X509Source
 from tests.flow.twodaemons import World
 
+pytestmark = pytest.mark.timeout(
+    240
+)  # each of its waits may take SOON, and each of its commands a while on a busy machine
 SOON = 60  # seconds; it takes three, and thirty where the issuer is killed before it noted that the new SVID is out
 
 

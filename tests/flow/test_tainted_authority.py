@@ -13,7 +13,8 @@ from pathlib import Path
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.tls.authorize import any_in
-from svid.tls.context import LiveContext, client_context, peer_id, server_context
+from svid.tls.connections import peer_id
+from svid.tls.context import LiveContext, client_context, server_context
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
 from svid.x509svid import X509SVID, verify
@@ -117,7 +118,7 @@ def test_all_that_a_tainted_authority_signed_is_replaced_under_traffic_and_no_ca
                     # 2. Nothing in use is its own any more: it goes, and nobody misses it.
                     for authority in (first, first_jwt):
                         while (done := world.run("authority", "revoke", authority)).returncode:
-                            assert "expected one of which all is replaced" in done.stderr
+                            assert "expected one whose SVIDs are all replaced" in done.stderr
                     gone = before.chain[0].issuer
                     while any(one.subject == gone for one in mine.bundle_for(TD).x509_authorities):
                         threading.Event().wait(0.01)

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,29 +21,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.rig.loops import in_own_loop
 from svid.clock import SystemClock
 from svid.errors import WorkloadAPIError
+from svid.integrations.grpc_calls import Call
+from svid.integrations.grpc_checks import BearerCheck, PeerCheck
+from svid.integrations.grpc_client import grpc_aio_channel, grpc_bearer_credentials, grpc_channel
+from svid.integrations.grpc_relay import GOAWAY_FRAME, FrameBoundaries, connection_frame, relay_to
+from svid.integrations.grpc_server import grpc_aio_server, grpc_interceptor, grpc_server
 from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, any_in, exactly
 from svid.tls.context import client_context
-from svid.tls.grpc_calls import Call
-from svid.tls.grpc_client import (
-    _SOFT_END,
-    _frame,
-    _Frames,
-    _relay,
-    grpc_aio_channel,
-    grpc_bearer_credentials,
-    grpc_channel,
-)
-from svid.tls.grpc_server import (
-    BearerCheck,
-    PeerCheck,
-    grpc_aio_server,
-    grpc_interceptor,
-    grpc_server,
-)
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
@@ -90,8 +82,7 @@ def blocking(server: Identity, authorize: Authorizer, *others: grpc.ServerInterc
 
 @contextlib.contextmanager
 def asynchronous(server: Identity, authorize: Authorizer) -> Iterator[tuple[int, Met]]:
-    check, met, loop = PeerCheck(server, authorize), Met(), asyncio.new_event_loop()
-    started, stop, ports = threading.Event(), asyncio.Event(), list[int]()
+    check, met = PeerCheck(server, authorize), Met()
 
     async def say(request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         met.note(context)
@@ -102,28 +93,22 @@ def asynchronous(server: Identity, authorize: Authorizer) -> Iterator[tuple[int,
             yield b"%d" % number
             await asyncio.sleep(0.05)
 
-    async def main() -> None:
+    @contextlib.asynccontextmanager
+    async def serving() -> AsyncIterator[int]:
         running, port = grpc_aio_server("127.0.0.1:0", check)
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "Say": grpc.unary_unary_rpc_method_handler(say),
             "Count": grpc.unary_stream_rpc_method_handler(count),
         }
         running.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Who", methods)])
-        ports.append(port)
         await running.start()
-        started.set()
-        await stop.wait()
-        await running.stop(0)
+        try:
+            yield port
+        finally:
+            await running.stop(0)
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    started.wait()
-    try:
-        yield ports[0], met
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with in_own_loop(serving) as port:
+        yield port, met
 
 
 SERVERS = pytest.mark.parametrize("serve", [blocking, asynchronous])
@@ -262,11 +247,48 @@ def test_another_process_is_not_served_by_the_relay(client: Identity, server: Id
         "except (ConnectionResetError, BrokenPipeError):\n    print(0)"
     )
     context = client_context(client, exactly(SERVER))
-    with blocking(server, exactly(CLIENT)) as (port, _), _relay(f"127.0.0.1:{port}", client, context) as name:
+    with blocking(server, exactly(CLIENT)) as (port, _), relay_to(f"127.0.0.1:{port}", client, context) as name:
         command = [sys.executable, "-c", program, name]
         assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout == "0\n"
         with socket.socket(socket.AF_UNIX) as other, pytest.raises(OSError, match="in use"):
             other.bind(f"\0{name}")
+
+
+def test_a_relay_that_ends_leaves_nothing_open_whatever_it_was_doing(client: Identity, server: Identity) -> None:
+    with blocking(server, exactly(CLIENT)) as (port, _), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", ResourceWarning)
+        for step in range(100):
+            context = client_context(client, exactly(SERVER))
+            with (
+                socket.socket(socket.AF_UNIX) as grpc_end,
+                relay_to(f"127.0.0.1:{port}", client, context) as name,
+            ):
+                grpc_end.connect(f"\0{name}")
+                time.sleep(step * 0.0001)  # so that it ends while it accepts, connects, shakes hands, or relays
+        gc.collect()
+    assert [str(one.message) for one in warned] == []
+
+
+def test_what_is_sent_before_the_handshake_reaches_nobody(client: Identity, server: Identity) -> None:
+    with blocking(server, exactly(CLIENT)) as (port, met), socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def inject() -> None:
+            accepted, _ = listener.accept()
+            with (
+                contextlib.suppress(OSError),  # the relay resets what it does not want
+                accepted,
+                socket.create_connection(("127.0.0.1", port)) as real,
+            ):
+                accepted.sendall(b"\0\0\0\4\0\0\0\0\0")  # an HTTP/2 SETTINGS frame
+                while data := accepted.recv(65536):
+                    real.sendall(data)
+                    accepted.sendall(real.recv(65536))
+
+        between = threading.Thread(target=inject)
+        between.start()
+        assert refused(listener.getsockname()[1], client, exactly(SERVER)).startswith("UNAVAILABLE: ")
+        between.join()
+        assert not met.leaves
 
 
 def test_no_directory_of_somebody_elses_is_on_the_way(
@@ -401,18 +423,18 @@ def test_no_call_fails_while_identities_and_authorities_rotate(
 
 @given(payloads=st.lists(st.binary(max_size=40), min_size=1), cuts=st.lists(st.integers(1, 30), min_size=1))
 def test_the_ends_of_frames_are_found_however_the_stream_is_cut(payloads: list[bytes], cuts: list[int]) -> None:
-    frames = [_frame(kind % 256, payload) for kind, payload in enumerate(payloads)]
+    frames = [connection_frame(kind % 256, payload) for kind, payload in enumerate(payloads)]
     whole, ends, position = b"".join(frames), set[int](), 0
     for one in frames:
         position += len(one)
         ends.add(position)
-    reader, start, turn = _Frames(), 0, 0
+    reader, start, turn = FrameBoundaries(), 0, 0
     while start < len(whole):
         piece = whole[start : start + cuts[turn % len(cuts)]]
         end, within = reader.feed(piece), [one for one in ends if start < one <= start + len(piece)]
         assert end == (max(within) - start if within else None)
         start, turn = start + len(piece), turn + 1
-        assert reader.between == (start in ends)
-    assert reader.between
-    assert _Frames().feed(_SOFT_END) == len(_SOFT_END)
-    assert not _Frames().between  # nothing may come before the server's SETTINGS
+        assert reader.is_at_boundary == (start in ends)
+    assert reader.is_at_boundary
+    assert FrameBoundaries().feed(GOAWAY_FRAME) == len(GOAWAY_FRAME)
+    assert not FrameBoundaries().is_at_boundary  # nothing may come before the server's SETTINGS

@@ -1,9 +1,7 @@
 """svid.tls's gRPC servers: there is no way to a method past the check, whoever added the method, the port or the interceptor."""
 
-import asyncio
 import contextlib
 import inspect
-import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, cast
@@ -14,19 +12,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 import svid
+from bench.rig.loops import in_own_loop
 from svid.errors import JWTSVIDError
+from svid.integrations.grpc_checks import BearerCheck, PeerCheck
+from svid.integrations.grpc_client import grpc_channel
+from svid.integrations.grpc_server import grpc_aio_interceptor, grpc_aio_server, grpc_interceptor, grpc_server
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, exactly
-from svid.tls.grpc_client import grpc_channel
-from svid.tls.grpc_server import (
-    BearerCheck,
-    PeerCheck,
-    grpc_aio_interceptor,
-    grpc_aio_server,
-    grpc_interceptor,
-    grpc_server,
-)
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity
 
@@ -78,8 +71,7 @@ def blocking(server: Identity, authorize: Authorizer) -> Iterator[Ports]:
 
 @contextlib.contextmanager
 def asynchronous(server: Identity, authorize: Authorizer) -> Iterator[Ports]:
-    ports, loop = Ports(0, 0), asyncio.new_event_loop()
-    started, stop = threading.Event(), asyncio.Event()
+    ports = Ports(0, 0)
 
     def make(kind: str) -> Callable[[object, object], object]:
         async def returns(_: object, __: object) -> bytes:
@@ -92,26 +84,21 @@ def asynchronous(server: Identity, authorize: Authorizer) -> Iterator[Ports]:
 
         return yields if kind.endswith("stream") else returns
 
-    async def main() -> None:
+    @contextlib.asynccontextmanager
+    async def serving() -> AsyncIterator[None]:
         check = PeerCheck(server, authorize)
         running, ports.secure = grpc_aio_server("127.0.0.1:0", check, handlers=[_handlers(make)])
         health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), running)
         reflection.enable_server_reflection([SERVICE], running)
         ports.plain = running.add_insecure_port("127.0.0.1:0")
         await running.start()
-        started.set()
-        await stop.wait()
-        await running.stop(0)
+        try:
+            yield
+        finally:
+            await running.stop(0)
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    assert started.wait(20)
-    try:
+    with in_own_loop(serving):
         yield ports
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 SERVERS = pytest.mark.parametrize("serve", [blocking, asynchronous])

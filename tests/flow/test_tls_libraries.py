@@ -5,7 +5,7 @@ import contextlib
 import http.client
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -18,15 +18,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from bench.rig.loops import accepting, in_own_loop
+from svid.integrations.httpx_client import httpx_client
+from svid.integrations.requests_session import requests_session
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, any_in, exactly
-from svid.tls.context import client_context, peer_id, server_context
-from svid.tls.httpx_client import httpx_client
-from svid.tls.requests_session import requests_session
+from svid.tls.connections import peer_id
+from svid.tls.context import client_context, server_context
 from tests.doubles.identity import CLIENT, SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.doubles.uvicornrunning import uvicorn_on
-from tests.flow.daemons import free_port
 from tests.flow.progress import Progress
 from tests.flow.soak import IS_SOAK, TIMEOUT
 
@@ -56,8 +57,6 @@ def fastapi_app() -> FastAPI:
 @contextlib.contextmanager
 def asyncio_streams(server: Identity, authorize: Authorizer) -> Iterator[int]:
     """A bare server on asyncio's streams that speaks just enough HTTP."""
-    port, started, stop = free_port(), threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -66,21 +65,14 @@ def asyncio_streams(server: Identity, authorize: Authorizer) -> Iterator[int]:
         await writer.drain()
         writer.close()
 
-    async def main() -> None:
+    @contextlib.asynccontextmanager
+    async def serving() -> AsyncIterator[int]:
         context = server_context(server, authorize)
-        async with await asyncio.start_server(answer, "127.0.0.1", port, ssl=context):
-            started.set()
-            await stop.wait()
+        async with accepting(await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)) as port:
+            yield port
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
-    thread.start()
-    started.wait()
-    try:
+    with in_own_loop(serving) as port:
         yield port
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 SERVERS = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.daemons import Dev
+from bench.rig.daemons import Dev
+from tests.doubles.project import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
 SECONDS = 20
 
 
@@ -31,11 +31,11 @@ def build(project: Path, target: str, into: Path) -> Path:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The daemons' wheel, and the SDK's: the latter by way of its source distribution."""
     directory = tmp_path_factory.mktemp("dist")
-    archive = build(REPOSITORY / "packaging" / "svid", "sdist", directory / "sdist")
+    archive = build(ROOT / "packaging" / "svid", "sdist", directory / "sdist")
     (directory / "source").mkdir()
     run("tar", "-xzf", archive, directory=directory / "source")
     (unpacked,) = (directory / "source").iterdir()
-    return build(REPOSITORY, "wheel", directory / "cognomen"), build(unpacked, "wheel", directory / "svid")
+    return build(ROOT, "wheel", directory / "cognomen"), build(unpacked, "wheel", directory / "svid")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,18 @@ def names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
+def test_make_wheels_writes_both(tmp_path: Path) -> None:
+    """What the Makefile says, with the environment that runs the tests."""
+    recipe = (ROOT / "Makefile").read_text().partition("\nwheels:")[2].partition("\n\n")[0].splitlines()[1:]
+    said = "\n".join(recipe).replace("$(CURDIR)/dist", str(tmp_path)).replace("rm -rf dist", "")
+    said = said.replace("$(CURDIR)/$(BIN)/python", sys.executable).replace("$(BIN)/python", sys.executable)
+    run("sh", "-euc", said, directory=ROOT)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "cognomen-0.1.0-py3-none-any.whl",
+        "svid-0.1.0-py3-none-any.whl",
+    }
+
+
 def test_no_file_is_in_both_wheels(wheels: tuple[Path, Path]) -> None:
     daemons, sdk = (names(wheel) for wheel in wheels)
     assert not daemons & sdk
@@ -74,7 +86,7 @@ def test_no_file_is_in_both_wheels(wheels: tuple[Path, Path]) -> None:
 
 def test_the_sdk_is_whole_typed_and_licensed(wheels: tuple[Path, Path]) -> None:
     sdk = names(wheels[1])
-    ours = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "svid").rglob("*.py*") if path.suffix != ".pyc"}
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "svid").rglob("*.py*") if path.suffix != ".pyc"}
     assert ours - {"svid/py.typed"} <= sdk
     assert {"svid/py.typed", "svid-0.1.0.dist-info/licenses/LICENSE"} <= sdk
 
@@ -133,8 +145,8 @@ def test_the_sdk_alone_does_mtls_and_brings_no_daemons(wheels: tuple[Path, Path]
         assert run(*command, directory=tmp_path).splitlines() == ["spiffe://example.org/dev/self", "[]"]
 
 
-@pytest.mark.parametrize("module", ["svid.errors", "cognomen.daemon.errors", "issuer.main", "attestor.main"])
+@pytest.mark.parametrize("module", ["svid.errors", "cognomen.protocol.errors", "issuer.main", "attestor.main"])
 def test_the_development_environment_uses_this_tree_and_no_copy(module: str, tmp_path: Path) -> None:
     code = f"import importlib.util; print(importlib.util.find_spec({module!r}).origin)"
     file = run(sys.executable, "-c", code, directory=tmp_path)
-    assert file.strip() == str(REPOSITORY / f"{module.replace('.', '/')}.py")
+    assert file.strip() == str(ROOT / f"{module.replace('.', '/')}.py")

@@ -2,20 +2,23 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from grpclib.const import Status
+from structlog.testing import capture_logs
 
 from attestor.decisions.update import X509Message
 from attestor.flows.serve_workload import ServeWorkload
-from attestor.nodeclock import NodeClock
-from cognomen.daemon.caller import Caller, Process
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.gate.caller import Caller, Process
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.selector import Selector
 from svid.wire.pb import workload_pb2 as pb
+from tests.doubles.clock import FakeClock
 from tests.doubles.until import until
 from tests.doubles.workloadattestor import WorkloadAttestorDouble
 from tests.doubles.workloadside import WorkloadSide, entry, open_stream, serving
@@ -165,9 +168,14 @@ async def test_an_attestor_that_does_not_answer_makes_the_api_unavailable_and_ta
 ) -> None:
     attestor.answers.clear()
     attestors = [attestor, *(WorkloadAttestorDouble("test:pod:p") for _ in range(others))]
-    flow = ServeWorkload(side.cache, attestors=attestors, minter=side, clock=NodeClock(side.clock), attest_seconds=0.01)
-    err = await refusal(flow, caller)
+    err = await refusal(side.flow(*attestors, attest_seconds=0.01), caller)
     assert (err.kind, err.detail) == (Kind.UNAVAILABLE, "workload attestor test: no answer in time")
+
+
+async def test_an_attestor_vouches_for_selectors_of_its_own_type_alone(side: WorkloadSide, caller: Caller) -> None:
+    side.put(entry("forged", "unix:uid:99999"))
+    err = await refusal(side.flow(WorkloadAttestorDouble("unix:uid:99999")), caller)
+    assert (err.kind, err.detail) == (Kind.INTERNAL, "workload attestor test: selectors of another type")
 
 
 async def test_one_attestor_that_refuses_is_enough(
@@ -210,3 +218,119 @@ async def test_a_fault_of_ours_is_no_reason_for_a_client_to_give_up_and_tells_it
     ):
         err = await answers.refusal()
     assert (err.status, err.message) == (Status.INTERNAL, "internal error")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("raised", [KeyError("secret"), SystemExit(1), KeyboardInterrupt()])
+async def test_whatever_an_attestor_raises_ends_neither_the_daemon_nor_the_next_call(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller, others: int, raised: BaseException
+) -> None:
+    flow = side.flow(attestor, *(WorkloadAttestorDouble("test:pod:p") for _ in range(others)))
+    attestor.refuses = raised
+    err = await refusal(flow, caller)
+    assert (err.kind, err.detail) == (Kind.INTERNAL, f"workload attestor test failed: {type(raised).__name__}")
+    attestor.refuses = None
+    async with watching(flow, caller) as watcher:
+        await until(lambda: watcher.messages == [[A]])
+
+
+NO_IDENTITY = "; see the log; until it answers, nobody gets an identity"
+
+
+@pytest.mark.parametrize(
+    ("raised", "why"),
+    [
+        (RuntimeError("secret"), "failed: RuntimeError"),
+        (Refused(Kind.INTERNAL, "no such\ndatabase"), "no such\\ndatabase"),
+        (None, "selectors of another type"),
+    ],
+)
+async def test_an_attestor_that_fails_is_a_trouble_until_it_answers_again(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller, raised: BaseException | None, why: str
+) -> None:
+    flow = side.flow(attestor)
+    attestor.refuses, attestor.selectors = raised, ("unix:uid:1",)
+    for _ in range(2):
+        await refusal(flow, caller)
+    assert flow.failing() == [f"workload attestor test: {why}"]
+    (trouble,) = side.troubles.all()
+    assert (trouble.what, trouble.reason, trouble.times) == ("workload attestor test", f"{why}{NO_IDENTITY}", 2)
+    attestor.refuses, attestor.selectors = None, ("test:program:a",)
+    with capture_logs() as logs:
+        await flow.attest(caller)
+    assert (flow.failing(), side.troubles.all()) == ([], [])
+    assert [(line["event"], line["attestor"]) for line in logs] == [("workload attestor answers again", "test")]
+
+
+async def test_an_attestor_that_does_not_answer_is_a_trouble(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    flow = side.flow(attestor, attest_seconds=0.01)
+    attestor.answers.clear()
+    await refusal(flow, caller)
+    assert flow.failing() == ["workload attestor test: no answer in time"]
+    assert [trouble.what for trouble in side.troubles.all()] == ["workload attestor test"]
+
+
+async def test_a_caller_that_cannot_be_examined_is_a_trouble_of_its_own_and_the_attestor_is_ready(
+    attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    clock = FakeClock()
+    side = WorkloadSide(clock)
+    side.synchronise()
+    flow = side.flow(attestor)
+    attestor.refuses = Refused(Kind.UNAVAILABLE, "no socket")
+    await refusal(flow, caller)
+    assert flow.failing() == []
+    (trouble,) = side.troubles.all()
+    assert (trouble.what, trouble.reason) == (f"workload attestor test of uid {caller.account}", "no socket")
+    clock.advance(timedelta(minutes=5))
+    assert side.troubles.all() == []
+
+
+async def test_a_caller_whose_process_ended_is_no_trouble(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    attestor.refuses = Refused(Kind.UNAUTHENTICATED, "gone")
+    await refusal(side.flow(attestor), caller)
+    assert side.troubles.all() == []
+
+
+async def test_an_attestor_that_cannot_say_what_it_does_not_see_is_named(
+    side: WorkloadSide, attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    attestor.unseen_raises = SystemExit(1)
+    with pytest.raises(Refused, match="workload attestor test failed: SystemExit"):
+        await side.flow(attestor).unseen(caller)
+
+
+class GrowingFacts(WorkloadAttestorDouble):
+    """During each look at a caller, an entry comes that needs a fact which nobody needed before: so many of them."""
+
+    def __init__(self, side: WorkloadSide, *, most: int) -> None:
+        super().__init__("test:program:a")
+        self.side, self.most = side, most
+        self.asked: list[frozenset[str]] = []
+
+    async def attest(self, caller: Caller, *, needed: Collection[str]) -> frozenset[Selector]:
+        self.asked.append(frozenset(needed))
+        if self.looks < self.most:
+            self.side.put(entry(f"more{self.looks}", f"test:fact{self.looks}:x"))
+        return await super().attest(caller, needed=needed)
+
+
+async def test_a_caller_is_looked_at_again_for_the_facts_of_entries_that_came_meanwhile(
+    side: WorkloadSide, caller: Caller
+) -> None:
+    attestor = GrowingFacts(side, most=3)
+    async with watching(side.flow(attestor), caller) as watcher:
+        await until(lambda: watcher.messages == [[A]])
+    assert [len(facts) for facts in attestor.asked] == [1, 2, 3, 4]
+
+
+async def test_a_caller_is_not_looked_at_without_end_while_entries_come_that_need_other_facts(
+    side: WorkloadSide, caller: Caller
+) -> None:
+    attestor = GrowingFacts(side, most=10_000)
+    refused = await refusal(side.flow(attestor), caller)
+    assert (refused.kind, attestor.looks) == (Kind.UNAVAILABLE, 5)

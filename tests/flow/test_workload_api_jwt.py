@@ -1,5 +1,6 @@
 """JWT-SVIDs through a real socket: asked for, handed out, validated."""
 
+import json
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,7 +11,8 @@ from grpclib.client import Channel
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from cognomen.daemon.errors import Kind, Refused
+from certs.ca import make_token
+from cognomen.protocol.errors import Kind, Refused
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2 as pb
@@ -127,7 +129,7 @@ async def test_a_malformed_request_for_a_token_is_refused(
     side.synchronise(entry("a", UID))
     err = await fetch_refused(channel, *audiences, spiffe_id=spiffe_id)
     assert err.status is Status.INVALID_ARGUMENT
-    assert (err.message or "").startswith(("audience: expected", "spiffe_id: "))
+    assert (err.message or "").startswith(("audience: ", "spiffe_id: "))
     assert side.tokens == 0
 
 
@@ -163,7 +165,7 @@ async def test_a_token_that_was_revoked_is_refused_from_then_on(side: WorkloadSi
     (other,) = await fetch(channel, "queue")
     side.deny(svid)
     err = await validate_refused(channel, svid.token, "db")
-    assert (err.status, err.message) == (Status.INVALID_ARGUMENT, "svid: revoked before its time")
+    assert (err.status, err.message) == (Status.INVALID_ARGUMENT, "svid: it was revoked")
     request = pb.ValidateJWTSVIDRequest(audience="queue", svid=other.token)
     assert (await call(channel, "ValidateJWTSVID", request, pb.ValidateJWTSVIDResponse)).claims
 
@@ -193,6 +195,46 @@ async def test_a_token_that_proves_nothing_to_that_audience_is_refused(side: Wor
         assert (err.message or "").startswith("svid: "), name
 
 
+def signed_with(side: WorkloadSide, more: str) -> str:
+    """A token of today's authority that says this, too: a piece of JSON text, which no JSON writer of ours would write."""
+    (ours,) = side.authorities
+    claims = {"sub": "spiffe://example.org/w/a", "aud": ["db"], "exp": int((side.clock.now() + MINUTE).timestamp())}
+    text = f"{json.dumps(claims)[:-1]},{more}}}"
+    return make_token(text, ours.jwt_key, header={"alg": "ES256", "kid": ours.kid})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [r'"a":"\ud800"', r'"\udc00":1', f'"a":{1 << 1024}', '"a":1e309', '"a":-1e309', f'"a":{"[" * 60}{"]" * 60}'],
+    ids=["half a surrogate pair", "one in a name", "a huge integer", "no end", "no beginning", "too deep"],
+)
+async def test_claims_that_no_answer_could_hold_are_refused_though_they_are_signed(
+    side: WorkloadSide, channel: Channel, more: str
+) -> None:
+    side.synchronise(entry("a", UID))
+    err = await validate_refused(channel, signed_with(side, more), "db")
+    assert (err.status, err.message) == (Status.INVALID_ARGUMENT, "svid: claims: expected a JSON object as base64url")
+
+
+@pytest.mark.parametrize(
+    "more", [r'"a":"\ud83d\ude00\u0000"', f'"a":{1 << 1023}', f'"a":{"[" * 31}{"]" * 31}'], ids=range(3)
+)
+async def test_claims_at_the_bounds_are_told(side: WorkloadSide, channel: Channel, more: str) -> None:
+    side.synchronise(entry("a", UID))
+    request = pb.ValidateJWTSVIDRequest(audience="db", svid=signed_with(side, more))
+    found = read_validation(await call(channel, "ValidateJWTSVID", request, pb.ValidateJWTSVIDResponse))
+    assert found.claims["a"] == json.loads(f"{{{more}}}")["a"]
+
+
+async def test_a_token_of_somebody_who_never_ends_is_validated(side: WorkloadSide, channel: Channel) -> None:
+    side.synchronise(entry("a", UID))
+    (ours,) = side.authorities
+    claims = {"sub": "spiffe://example.org/w/a", "aud": ["db"], "exp": 253_402_300_799}
+    token = make_token(claims, ours.jwt_key, header={"alg": "ES256", "kid": ours.kid})
+    request = pb.ValidateJWTSVIDRequest(audience="db", svid=token)
+    assert (await call(channel, "ValidateJWTSVID", request, pb.ValidateJWTSVIDResponse)).claims["exp"]
+
+
 @pytest.mark.clause("WA-13", "WA-36")
 @pytest.mark.parametrize(("token", "audience", "field"), [("a.b.c", "", "audience"), ("", "db", "svid")])
 async def test_validation_needs_a_token_and_an_audience(
@@ -200,4 +242,4 @@ async def test_validation_needs_a_token_and_an_audience(
 ) -> None:
     side.synchronise(entry("a", UID))
     err = await validate_refused(channel, token, audience)
-    assert (err.status, err.message) == (Status.INVALID_ARGUMENT, f"{field}: expected, found nothing")
+    assert (err.status, err.message) == (Status.INVALID_ARGUMENT, f"{field}: missing")

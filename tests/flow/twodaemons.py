@@ -1,21 +1,37 @@
 """An issuer and an attestor in processes of their own, on free ports, and the command beside them."""
 
+import http.client
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.rig.child import Child
+from bench.rig.daemons import COGNOMEN, Daemon, free_port
 from svid.workloadapi.sources import X509Source
-from tests.flow.daemons import COGNOMEN, Daemon, free_port
 
 
 class World:
-    """Both daemons, not started yet."""
+    """Both daemons, not started yet.
 
-    def __init__(self, directory: Path, *issuer_options: str, attestor_options: tuple[str, ...] = ()) -> None:
+    Args:
+        environments: what the issuer and the attestor have in theirs, beside this process's own.
+        logs: where they write their logs; None: into the directory.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *issuer_options: str,
+        attestor_options: tuple[str, ...] = (),
+        environments: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {}),
+        logs: Path | None = None,
+    ) -> None:
         self.directory = directory
+        self._environments = environments
+        self._logs = logs or directory
         self.admin = directory / "admin" / "s"
         self.workload = directory / "run" / "s"
         doors = [f"--{door}-address=127.0.0.1:{free_port()}" for door in ("node", "join")]
@@ -32,12 +48,16 @@ class World:
         invite = f"--invite={directory}/invite"
         self.attestor_arguments = (*arguments, *attestor_options)
         self.attestor = Daemon(
-            [*self.attestor_arguments, invite], log=directory / "attestor.log", ready="SPIFFE_ENDPOINT_SOCKET="
+            [*self.attestor_arguments, invite],
+            log=self._logs / "attestor.log",
+            ready="SPIFFE_ENDPOINT_SOCKET=",
+            environment=environments[1],
         )
 
     def issuer_on(self, state: Path) -> Daemon:
         arguments = self._issuer_arguments(state)
-        return Daemon(arguments, log=self.directory / "issuer.log", ready="COGNOMEN_ADMIN_SOCKET=")
+        log, ready = self._logs / "issuer.log", "COGNOMEN_ADMIN_SOCKET="
+        return Daemon(arguments, log=log, ready=ready, environment=self._environments[0])
 
     def _issuer_arguments(self, state: Path) -> tuple[str, ...]:
         return ("issuer", "run", "--trust-domain=example.org", f"--state={state}", *self._options)
@@ -52,17 +72,37 @@ class World:
             [*COGNOMEN, *arguments], env=self.environment, capture_output=True, text=True, timeout=30, check=False
         )
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> "Child[str]":
         """Run a command that somebody may interrupt."""
-        return subprocess.Popen(
-            [*COGNOMEN, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        return Child([*COGNOMEN, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def command(self, *arguments: str) -> dict[str, object]:
         done = self.run(*arguments, "--output=json")
         assert done.returncode == 0, done.stderr
         found: dict[str, object] = json.loads(done.stdout)
         return found
+
+    def listed(self, noun: str, key: str) -> list[dict[str, object]]:
+        """What `NOUN list` prints."""
+        found = self.command(noun, "list")[key]
+        assert isinstance(found, list)
+        return found
+
+    def page(self, port: int, path: str) -> str:
+        """A page for probes, whatever its status."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", path)
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
+
+    def until_told(self, what: str) -> str:
+        """The reason of a trouble of the issuer, once `status` tells it."""
+        for _ in range(100):
+            for one in json.loads(self.run("status", "--output=json").stdout)["troubles"]:
+                if one["what"] == what:
+                    return str(one["reason"])
+        raise AssertionError(f"never told: {what}")
 
     def entry(self, path: str, parent: str, selector: str) -> None:
         self.command("entry", "create", f"--spiffe-id={path}", f"--parent={parent}", f"--selector={selector}")
@@ -89,12 +129,21 @@ class World:
             child.kill()
             child.wait()
 
+    def join(self) -> None:
+        """Let the attestor join the issuer, which runs, and stop it; this user's programs are /web."""
+        with self._joined():
+            pass
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Both run, and this user's programs are /web."""
-        with self.issuer:
-            self.command("node", "invite", "--label=a=b", f"--write={self.directory}/invite")
-            self.entry("/nodes", "/cognomen/issuer", "join_token:label:a:b")
-            self.entry("/web", "/nodes", f"unix:uid:{os.getuid()}")
-            with self.attestor:
-                yield
+        with self.issuer, self._joined():
+            yield
+
+    @contextmanager
+    def _joined(self) -> Iterator[None]:
+        self.command("node", "invite", "--label=a=b", f"--write={self.directory}/invite")
+        self.entry("/nodes", "/cognomen/issuer", "join_token:label:a:b")
+        self.entry("/web", "/nodes", f"unix:uid:{os.getuid()}")
+        with self.attestor:
+            yield

@@ -3,22 +3,23 @@
 import base64
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import atheris
+
+from tests.doubles.project import ROOT
 
 with atheris.instrument_imports(include=["svid"]):
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from certs.ca import NOW, make_authority
+    from cognomen.protocol.selector import Selector
     from svid import encoding, jwtsvid, x509svid
     from svid.bundle import Bundle
     from svid.crl import CRL
     from svid.denials import SERIAL_BYTES
     from svid.errors import SVIDError
     from svid.jwtsvid import JWTSVID
-    from svid.selector import Selector
     from svid.spiffeid import SpiffeID, TrustDomain
     from svid.wire import denials, workload
     from svid.wire.pb import denials_pb2
@@ -30,7 +31,7 @@ from google.protobuf.message import DecodeError
 from tests.doubles.crls import Listed, make_crl
 from tests.fuzz.engine import Target, main
 
-_VECTORS = Path(__file__).resolve().parent.parent / "vectors"
+_VECTORS = ROOT / "tests" / "vectors"
 _TRUST_DOMAIN = TrustDomain("example.org")
 _TRUST = Bundle.from_jwks(_TRUST_DOMAIN, (_VECTORS / "trust" / "example.org.json").read_bytes())
 
@@ -78,14 +79,20 @@ def _check_signing(certificate: x509.Certificate) -> None:
 
 
 def jwt(data: bytes) -> None:
-    """Parse and verify a token: the bytes as they stand, and as header and claims."""
+    """Parse and verify a token: the bytes as they stand, and as header and claims; what is parsed can be told of."""
     header, _, claims = data.partition(b"\n")
     parts = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, claims, b"\0" * 64))
     for token in (data.decode(errors="surrogateescape"), parts.decode()):
         with suppress(SVIDError):
-            JWTSVID.parse_insecure(token)
+            _tell(JWTSVID.parse_insecure(token))
         with suppress(SVIDError):
             jwtsvid.verify(token, lambda _: _TRUST, audience="connector", at=NOW)
+
+
+def _tell(svid: JWTSVID) -> None:
+    told = workload.write_validation(svid).SerializeToString()
+    if workload.read_validation(pb.ValidateJWTSVIDResponse.FromString(told)).claims.keys() != svid.claims.keys():
+        raise AssertionError(svid.claims)
 
 
 def crl(data: bytes) -> None:
@@ -115,6 +122,7 @@ def _chains() -> Iterator[bytes]:
 
 
 def _tokens() -> Iterator[bytes]:
+    yield b'{"alg":"ES256"}\n{"sub":"spiffe://a/b","aud":"c","exp":1,"d":[{"e":-1e308,"\\ud83d\\ude00":"\\u0000"}]}'
     yield b'{"alg":"ES256","kid":"authority-1"}\n{"sub":"spiffe://example.org/a","aud":["connector"],"exp":1}'
     yield from (path.read_bytes() for path in (_VECTORS / "jwtsvid").glob("*.jwt"))
 

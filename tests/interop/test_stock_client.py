@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.daemons import Dev
+from bench.rig.daemons import Dev
 
 CLIENT = """
 import json

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, word for word but for its port: what it says is typed, what it shows is compared."""
+"""docs/tutorial.md, word for word but for its port, and docs/how-to/audit.md: what they say is typed, what they show is compared."""
 
 import os
 import re
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.daemons import free_port
+from bench.rig.daemons import free_port
+from tests.doubles.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 90
 BLOCK = re.compile(r"^```console( terminal)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 DRIVER = """
@@ -72,9 +72,42 @@ def home() -> Iterator[Path]:
         yield Path(directory)
 
 
+PRELUDE = """
+```console terminal
+$ cognomen dev
+…
+```
+```console
+$ export SPIFFE_ENDPOINT_SOCKET=unix://$HOME/.local/state/cognomen/dev/run/api.sock
+$ export COGNOMEN_ADMIN_SOCKET=$HOME/.local/state/cognomen/dev/admin/issuer.sock
+$ cd "$HOME"
+$ PARENT=$(cognomen entry list --output json | grep -m 1 -o 'spiffe://[^"]*/cognomen/node/[^"]*')
+$ NEW="cognomen entry create --parent $PARENT"
+$ $NEW --spiffe-id /agent/concierge/reasoning --selector "unix:uid:$(id -u)" --owner travel-team --comment "ticket 4711"
+…
+$ $NEW --spiffe-id /wide --selector "unix:gid:$(id -g)" --owner platform-team --expires-at "$(date -u -d '30 minutes' +%FT%TZ)"
+…
+$ cognomen fetch x509 --spiffe-id /agent/concierge/reasoning
+…
+$ MOMENT=$(date -u -d '1 second' +%FT%TZ)
+$ SERIAL=$(cognomen svid list --spiffe-id /agent/concierge/reasoning --output json | grep -m 1 -o '"serial": "[^"]*"' | cut -d '"' -f 4)
+$ ENTRY=$(cognomen entry list --spiffe-id /agent/concierge/reasoning --output json | grep -m 1 -o '"id": "[^"]*"' | cut -d '"' -f 4)
+$ THUMBPRINT=$(cognomen audit verify | sed -n 's/checkpoint key: //p')
+```
+"""  # what an auditor finds, and knows
+
+
 @pytest.mark.timeout(SECONDS + 10)
 def test_the_tutorial_does_what_it_says(home: Path) -> None:
-    text = (ROOT / "docs" / "tutorial.md").read_text().replace("9443", str(free_port()))
+    does_what_it_says((ROOT / "docs" / "tutorial.md").read_text().replace("9443", str(free_port())), home)
+
+
+@pytest.mark.timeout(SECONDS + 10)
+def test_the_page_for_auditors_does_what_it_says(home: Path) -> None:
+    does_what_it_says(PRELUDE + (ROOT / "docs" / "how-to" / "audit.md").read_text(), home)
+
+
+def does_what_it_says(text: str, home: Path) -> None:
     found = list(steps(text))
     outputs = home / "outputs"
     outputs.mkdir()
@@ -85,7 +118,7 @@ def test_the_tutorial_does_what_it_says(home: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     with subprocess.Popen(
-        ["bash", "-c", script(found)],
+        ["env", "--default-signal=INT,QUIT", "bash", "-c", script(found)],  # as in a terminal, wherever the tests run
         cwd=ROOT,
         env=environment,
         stderr=subprocess.PIPE,
@@ -94,6 +127,9 @@ def test_the_tutorial_does_what_it_says(home: Path) -> None:
     ) as bash:
         try:
             _, errors = bash.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:  # what was said until then says why
+            os.killpg(bash.pid, signal.SIGKILL)
+            _, errors = bash.communicate()
         except BaseException:
             os.killpg(bash.pid, signal.SIGKILL)
             raise

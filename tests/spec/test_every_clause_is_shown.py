@@ -3,9 +3,10 @@
 import ast
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
+from tests.doubles.project import ROOT
+
+TESTS = ROOT / "tests"
 CLAUSES = tomllib.loads((TESTS / "spec" / "clauses.toml").read_text())
 
 

@@ -138,7 +138,7 @@ def test_a_bundle_without_jwt_keys_does_no_jwt_svids() -> None:
 
 @pytest.mark.clause("JW-26")
 def test_a_verifier_names_the_audiences_it_accepts() -> None:
-    with pytest.raises(JWTSVIDError, match="expected at least 1 that is acceptable here"):
+    with pytest.raises(JWTSVIDError, match="expected at least 1 acceptable audience"):
         verify("", lambda _: None, audience=(), at=NOW)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from certs.vectors import write_vectors
+from tests.doubles.project import ROOT
 from tests.spec.vectors import Vector, all_vectors, refusal
 
-_FOLDER = Path(__file__).resolve().parent.parent / "vectors"
+_FOLDER = ROOT / "tests" / "vectors"
 
 
 @pytest.mark.parametrize("vector", all_vectors(), ids=lambda vector: f"{vector.kind}/{vector.name}")

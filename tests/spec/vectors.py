@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography import x509
 
@@ -12,10 +11,11 @@ from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.project import ROOT
 
 __all__ = ["TRUST", "TRUST_DOMAIN", "Vector", "all_vectors", "read_bundle", "refusal", "verify_chain", "verify_token"]
 
-_FOLDER = Path(__file__).resolve().parent.parent / "vectors"
+_FOLDER = ROOT / "tests" / "vectors"
 TRUST_DOMAIN = TrustDomain("example.org")
 TRUST = Bundle.from_jwks(TRUST_DOMAIN, (_FOLDER / "trust" / "example.org.json").read_bytes())
 

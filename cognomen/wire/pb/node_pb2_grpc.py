@@ -60,7 +60,7 @@ class JoinServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def AttestNode(self, request_iterator, context):
-        """The challenge and its answers stay inside the node attestor's stream: evidence, (challenge, answer)*, attested.
+        """The challenges and their answers stay inside the node attestor's stream: evidence, (challenge, answer)*, attested.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +73,7 @@ class JoinServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BeginReadmission(self, request, context):
-        """A node whose SVID ran out comes back by the key of that SVID: a nonce first, then its signature.
+        """A node whose SVID has expired comes back with the key of that SVID: it first gets a nonce, then sends its signature.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

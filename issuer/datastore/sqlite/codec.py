@@ -1,15 +1,19 @@
-"""How values stand in columns: moments as microseconds since 1970, IDs and selectors as texts, collections as JSON."""
+"""How values are stored in columns: times as microseconds since 1970, IDs and selectors as texts, collections as JSON."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from svid.selector import Selector
+from cognomen.protocol.selector import Selector
+from svid import encoding
 from svid.spiffeid import SpiffeID
 
 __all__ = [
+    "MAX_NUMBER",
+    "certificates_from_der",
     "from_micros",
     "map_from_json",
     "map_to_json",
@@ -24,6 +28,9 @@ __all__ = [
     "to_micros",
 ]
 
+MAX_NUMBER = 2**63 - 1
+"""The largest number of a row."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _encode = msgspec.json.Encoder().encode
@@ -33,57 +40,62 @@ _CACHED = 4096  # parents and selectors recur from row to row
 
 
 def to_micros(moment: datetime) -> int:
-    """Write a moment."""
+    """Encode a time."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:
-    """Read a moment."""
+    """Decode a time."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
 def optional_micros(moment: datetime | None) -> int | None:
-    """Write a moment that may be absent."""
+    """Encode a time that may be absent."""
     return None if moment is None else to_micros(moment)
 
 
 def optional_moment(micros: int | None) -> datetime | None:
-    """Read a moment that may be absent."""
+    """Decode a time that may be absent."""
     return None if micros is None else from_micros(micros)
 
 
 def texts_to_json(texts: Iterable[str]) -> str:
-    """Write texts in their order."""
+    """Encode texts in their order."""
     return _encode(list(texts)).decode()
 
 
 def texts_from_json(document: str) -> tuple[str, ...]:
-    """Read texts."""
+    """Decode texts."""
     return _decode_texts(document)
 
 
 def rows_to_json(rows: Iterable[tuple[str | int | None, ...]]) -> str:
-    """Write rows, for one statement to take apart."""
+    """Encode rows, which one statement then takes apart."""
     return _encode(list(rows)).decode()
 
 
 def map_to_json(mapping: Mapping[str, str]) -> str:
-    """Write a mapping."""
+    """Encode a mapping."""
     return _encode(dict(mapping)).decode()
 
 
 def map_from_json(document: str) -> dict[str, str]:
-    """Read a mapping."""
+    """Decode a mapping."""
     return _decode_map(document)
 
 
+def certificates_from_der(der: bytes) -> tuple[bytes, ...]:
+    """Split certificates stored back to back in DER; they were checked when they were written."""
+    return tuple(one.public_bytes(Encoding.DER) for one in encoding.certificates_from_der(der))
+
+
 def selectors_to_json(selectors: Iterable[Selector]) -> str:
-    """Write selectors, sorted."""
+    """Encode selectors, sorted."""
     return texts_to_json(sorted(map(str, selectors)))
 
 
 def selectors_from_json(document: str) -> frozenset[Selector]:
-    """Read selectors."""
+    """Decode selectors."""
     return frozenset(map(_selector, _decode_texts(document)))
 
 
@@ -94,5 +106,5 @@ def _selector(text: str) -> Selector:
 
 @lru_cache(maxsize=_CACHED)
 def spiffe_id(text: str) -> SpiffeID:
-    """Read a SPIFFE ID."""
+    """Decode a SPIFFE ID."""
     return SpiffeID.parse(text)

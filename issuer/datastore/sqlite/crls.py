@@ -1,4 +1,4 @@
-"""Certificate revocation lists in SQLite. What they say: the denials (sqlite/revocations)."""
+"""Certificate revocation lists in SQLite. Their content comes from the denials (sqlite/revocations)."""
 
 from sqlite_utils import Database
 
@@ -16,7 +16,7 @@ class SQLiteCRLs:
         self._connection = database.conn
 
     def get(self, authority_id: KeyID) -> SignedCRL | None:
-        """That of one authority."""
+        """The list of one authority."""
         row = self._connection.execute(
             "SELECT number, this_update, der FROM crl WHERE authority_id = ?", (authority_id,)
         ).fetchone()
@@ -36,5 +36,5 @@ class SQLiteCRLs:
         )
 
     def delete(self, authority_id: KeyID) -> None:
-        """Remove that of an authority; one that is not there is fine."""
+        """Remove the list of an authority, if it has one."""
         self._connection.execute("DELETE FROM crl WHERE authority_id = ?", (authority_id,))

@@ -1,6 +1,7 @@
-"""Registration entries in SQLite: a row each, and a table of their selectors to find them by."""
+"""Registration entries in SQLite: a row for each, and a table of their selectors for finding them."""
 
 import heapq
+import itertools
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -9,11 +10,11 @@ from typing import TypeAlias
 
 from sqlite_utils import Database
 
-from cognomen.daemon.errors import Kind, Refused
-from issuer.datastore.port import EntryFilter
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.sqlite import codec
-from issuer.decisions.registration import fingerprint
-from svid.entry import EntryID, RegistrationEntry
+from issuer.datastore.tables import EntryRow
+from issuer.decisions.filters import EntryFilter
 from svid.spiffeid import SpiffeID
 
 __all__ = ["SQLiteEntries"]
@@ -58,52 +59,54 @@ class SQLiteEntries:
 
     def find(self, where: EntryFilter, *, after: str, limit: int) -> Sequence[RegistrationEntry]:
         """A page in id order, ids greater than `after` ("" = from the start)."""
-        conditions = ["id > ?"]
-        arguments: list[str | int] = [after]
-        if where.spiffe_id is not None:
-            above = str(where.spiffe_id)
-            if where.below:  # `0` follows `/`
-                conditions.append("(spiffe_id = ? OR (spiffe_id > ? AND spiffe_id < ?))")
-                arguments += [above, f"{above}/", f"{above}0"]
-            else:
-                conditions.append("spiffe_id = ?")
-                arguments.append(above)
-        if where.parent_id is not None:
-            conditions.append("parent_id = ?")
-            arguments.append(str(where.parent_id))
-        if where.selector is not None:
-            conditions.append("id IN (SELECT entry_id FROM entry_selector WHERE selector = ?)")
-            arguments.append(str(where.selector))
-        query = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id LIMIT ?"
+        conditions, arguments = _conditions(where, after)
+        query = f"{_SELECT} WHERE {conditions} ORDER BY id LIMIT ?"
         return [_from_row(row) for row in self._connection.execute(query, (*arguments, limit))]
 
+    def each(self, where: EntryFilter, *, after: str, limit: int) -> Iterator[RegistrationEntry]:
+        """The same page, one by one. Only ids are sorted: sorting whole rows would take as much memory as the page."""
+        conditions, arguments = _conditions(where, after)
+        query = f"SELECT id FROM entry WHERE {conditions} ORDER BY id LIMIT ?"  # noqa: S608 - constants only
+        for entry_id in self._connection.execute(query, (*arguments, limit)).fetchall():
+            yield from map(_from_row, self._connection.execute(f"{_SELECT} WHERE id = ?", entry_id))
+
     def below(self, parents: Collection[SpiffeID]) -> Iterator[RegistrationEntry]:
-        """Every entry whose parent is one of these, in id order: each parent's by index, merged, never all in memory."""
+        """Every entry whose parent is one of these, in id order. Each parent's come by index and are merged, never all in memory."""
         query = f"{_SELECT} WHERE parent_id = ? ORDER BY id"
         each = [map(_from_row, self._connection.execute(query, (str(parent),))) for parent in set(parents)]
         return heapq.merge(*each, key=attrgetter("id"))
 
-    def twins(self, entries: Collection[RegistrationEntry]) -> Mapping[EntryID, EntryID]:
-        """For those of these whose SPIFFE ID, parent and selectors stand under another id: that id, by their own id."""
-        found: dict[EntryID, EntryID] = {}
-        for entry in entries:
-            row = self._connection.execute(
-                "SELECT id FROM entry WHERE fingerprint = ? AND id <> ?", (fingerprint(entry), entry.id)
-            ).fetchone()
+    def taken(self, fingerprints: Collection[bytes]) -> Mapping[bytes, EntryID]:
+        """Which of these fingerprints are taken, and by which entry."""
+        found: dict[bytes, EntryID] = {}
+        for fingerprint in fingerprints:
+            row = self._connection.execute("SELECT id FROM entry WHERE fingerprint = ?", (fingerprint,)).fetchone()
             if row is not None:
-                found[entry.id] = EntryID(row[0])
+                found[fingerprint] = EntryID(row[0])
         return found
 
-    def insert(self, entries: Sequence[RegistrationEntry]) -> None:
-        """Add entries; their ids are new (CONFLICT), and they have no twins (EXISTS)."""
-        with self._database.atomic():
-            self._write(_INSERT, entries)
+    def alike(self, entry: RegistrationEntry, *, most: int) -> int:
+        """Count entries with the parent and the selectors of this one, up to `most`, among those with its rarest selector."""
+        rows = "SELECT 1 FROM entry_selector WHERE selector = ? LIMIT ?"
+        counted = {str(one): self._count(rows, str(one), most) for one in entry.selectors}
+        # CROSS JOIN keeps this order; SQLite might otherwise prefer the index of parents, of which there are few.
+        rarest = min(counted, key=counted.__getitem__)
+        rows = (
+            "SELECT 1 FROM entry_selector CROSS JOIN entry ON entry.id = entry_selector.entry_id"
+            " WHERE selector = ? AND parent_id = ? AND selectors = ? LIMIT ?"
+        )
+        return self._count(rows, rarest, str(entry.parent_id), codec.selectors_to_json(entry.selectors), most)
 
-    def replace(self, entries: Sequence[RegistrationEntry]) -> None:
-        """Overwrite entries; their ids exist, and they have no twins (EXISTS)."""
+    def insert(self, rows: Sequence[EntryRow]) -> None:
+        """Add entries; their ids are new (CONFLICT), and so are their fingerprints (EXISTS)."""
         with self._database.atomic():
-            self._connection.executemany(_DELETE_SELECTORS, ((entry.id,) for entry in entries))
-            self._write(_UPDATE, entries)
+            self._write(_INSERT, rows)
+
+    def replace(self, rows: Sequence[EntryRow]) -> None:
+        """Overwrite entries; their ids exist, and no other has their fingerprints (EXISTS)."""
+        with self._database.atomic():
+            self._connection.executemany(_DELETE_SELECTORS, ((row.entry.id,) for row in rows))
+            self._write(_UPDATE, rows)
 
     def delete(self, ids: Sequence[EntryID]) -> None:
         """Remove entries; their ids exist."""
@@ -112,15 +115,49 @@ class SQLiteEntries:
             removed = self._connection.executemany("DELETE FROM entry WHERE id = ?", ((entry_id,) for entry_id in ids))
             _check_count(removed.rowcount, len(ids))
 
-    def _write(self, statement: str, entries: Sequence[RegistrationEntry]) -> None:
+    def _count(self, rows: str, *arguments: str | int) -> int:
+        (found,) = self._connection.execute(f"SELECT count(*) FROM ({rows})", arguments).fetchone()  # noqa: S608 - constants only
+        return int(found)
+
+    def _write(self, statement: str, rows: Sequence[EntryRow]) -> None:
         try:
-            written = self._connection.executemany(statement, map(_to_row, entries))
+            written = self._connection.executemany(statement, itertools.starmap(_to_row, rows))
         except sqlite3.IntegrityError as e:
             if e.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-                raise Refused(Kind.CONFLICT, "entry: expected a new id, found one that is taken") from e
-            raise Refused(Kind.EXISTS, "entry: another has the same SPIFFE ID, parent and selectors") from e
-        _check_count(written.rowcount, len(entries))
-        self._connection.executemany(_INSERT_SELECTOR, _selector_rows(entries))
+                raise Refused(Kind.CONFLICT, "entry: the id already exists") from e
+            raise Refused(Kind.EXISTS, "entry: one with the same SPIFFE ID, parent and selectors already exists") from e
+        _check_count(written.rowcount, len(rows))
+        self._connection.executemany(_INSERT_SELECTOR, _selector_rows(row.entry for row in rows))
+
+
+def _conditions(where: EntryFilter, after: str) -> tuple[str, list[str | int]]:
+    """What comes after WHERE, and its arguments."""
+    conditions = ["id > ?"]
+    arguments: list[str | int] = [after]
+    if where.spiffe_id is not None:
+        above = str(where.spiffe_id)
+        if where.below:  # `0` follows `/`
+            conditions.append("(spiffe_id = ? OR (spiffe_id > ? AND spiffe_id < ?))")
+            arguments += [above, f"{above}/", f"{above}0"]
+        else:
+            conditions.append("spiffe_id = ?")
+            arguments.append(above)
+    if where.parent_id is not None:
+        conditions.append("parent_id = ?")
+        arguments.append(str(where.parent_id))
+    if where.selector is not None:
+        conditions.append("id IN (SELECT entry_id FROM entry_selector WHERE selector = ?)")
+        arguments.append(str(where.selector))
+    if where.owner is not None:
+        conditions.append("owner = ?")
+        arguments.append(where.owner)
+    for label in where.labels:
+        conditions.append("EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)")
+        arguments += label
+    if where.expires_before is not None:
+        conditions.append("expires_at < ?")
+        arguments.append(codec.to_micros(where.expires_before))
+    return " AND ".join(conditions), arguments
 
 
 def _check_count(found: int, expected: int) -> None:
@@ -134,7 +171,7 @@ def _selector_rows(entries: Iterable[RegistrationEntry]) -> Iterator[tuple[str, 
             yield str(selector), entry.id
 
 
-def _to_row(entry: RegistrationEntry) -> tuple[_Column, ...]:
+def _to_row(entry: RegistrationEntry, fingerprint: bytes) -> tuple[_Column, ...]:
     return (
         str(entry.spiffe_id),
         str(entry.parent_id),
@@ -148,7 +185,7 @@ def _to_row(entry: RegistrationEntry) -> tuple[_Column, ...]:
         None if entry.created_at is None else codec.to_micros(entry.created_at),
         entry.owner,
         codec.map_to_json(entry.labels),
-        fingerprint(entry),
+        fingerprint,
         entry.id,
     )
 

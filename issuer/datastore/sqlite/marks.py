@@ -1,23 +1,23 @@
-"""From where on the rows of the ledger are that are live, or were within a day: marks in `meta`, which pruning moves.
+"""Marks in `meta` from which on ledger rows are live, or were within a day; pruning moves the marks.
 
-The ledger's indexes keep the order of its rows, so a mark bounds what they find by entry, node or SPIFFE ID. One row that lives for a day
-holds such a mark back for a day; what is live of everybody is found by a mark of the others, and an index of those that live for long.
-All of the ledger is looked through only after the clock was set back by minutes.
+The ledger's indexes keep the order of its rows, so a mark bounds a search by entry, node or SPIFFE ID. One row with a lifetime of a day
+holds such a mark back for a day. So a search for everything that is live uses a mark for the other rows, and an index for the long-lived
+ones. The whole ledger is searched only after the clock was set back by minutes.
 """
 
 __all__ = ["IS_LONG", "LIVE", "LIVE_FROM", "OPEN_FROM", "SHORT_FROM"]
 
 LIVE_FROM = "(SELECT CASE WHEN live_at <= :now THEN live_from ELSE 0 END FROM meta)"
-"""From where on rows may be live at :now: the clock may have been set back to before live_at, when some that were over are not."""
+"""From which row on rows may be live at :now. If the clock was set back to before live_at, some expired rows are live again."""
 
 IS_LONG = "not_after - issued_at > 7200000000"
-"""What lives for more than two hours, as the index says it."""
+"""Rows with a lifetime of more than two hours, in the words of the index."""
 
 SHORT_FROM = "(SELECT CASE WHEN live_at <= :now THEN short_from ELSE 0 END FROM meta)"
-"""The same of rows that live for no longer."""
+"""The same for rows with a lifetime of up to two hours."""
 
 LIVE = f"(number >= {SHORT_FROM} OR ({IS_LONG} AND not_after > :now)) AND not_after > :now"
-"""Which rows are live at :now, whoever they are of: one that lives for a day has nobody read what was signed in the hours since."""
+"""Which rows are live at :now, for everybody. A row that lives for a day does not force us to read what was signed in the hours since."""
 
 OPEN_FROM = "(SELECT CASE WHEN live_at <= :now THEN open_from ELSE 0 END FROM meta)"
-"""From where on rows are that a denial may stop: what is live or ended within minutes, workloads' certificates within a day."""
+"""From which row on a denial may stop something: live rows, those that expired within minutes, workloads' certificates within a day."""

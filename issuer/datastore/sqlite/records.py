@@ -1,7 +1,7 @@
-"""What only grows, in SQLite: the ledger, the change log, the audit chain and its checkpoints.
+"""The tables that only grow, in SQLite: the ledger, the change log, the audit chain and its checkpoints.
 
-The rows of a batch go in as one JSON document by one statement: `executemany` takes and gives back the interpreter's lock for every row,
-and each time waits for whoever is signing.
+One statement writes the rows of a batch, as one JSON document: `executemany` takes and releases the interpreter's lock for every row,
+and waits each time for threads that are signing.
 """
 
 import secrets
@@ -11,23 +11,24 @@ from typing import TypeAlias
 
 from sqlite_utils import Database
 
-from cognomen.daemon.auditlog import GENESIS, AuditRow, Checkpoint
+from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint
+from cognomen.protocol.entry import EntryID
 from cognomen.protocol.feed import Cursor
-from issuer.datastore.port import LedgerFilter, Use
+from cognomen.protocol.names import NodeID
+from issuer.datastore.port import Use
 from issuer.datastore.sqlite import codec
 from issuer.datastore.sqlite.marks import LIVE, LIVE_FROM
-from issuer.decisions.audit import AuditEvent, Credential, CredentialKind, CredentialState, NodeID, chain
+from issuer.datastore.tables import ChangeOfEntry
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.filters import LedgerFilter
+from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.minting import Holder
 from issuer.decisions.restoration import Restored
 from issuer.decisions.revocation import Reason
-from svid.entry import EntryID
 from svid.keys import KeyID
 
 __all__ = ["SQLiteAudit", "SQLiteChanges", "SQLiteCheckpoints", "SQLiteLedger"]
 
-_MAX_NUMBER = 2**63 - 1
-_MOST_CHECKPOINTS = 1000  # as many as one page may ask for
 _CREDENTIAL = (
     "kind, serial, spiffe_id, entry_id, entry_revision, node_id, key_hash, authority_id, audiences,"
     " issued_at, not_after, state"
@@ -35,7 +36,6 @@ _CREDENTIAL = (
 _READ = f"number, {_CREDENTIAL}, revocation"
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
 _RECORD = f"INSERT INTO credential ({_CREDENTIAL}) SELECT {_COLUMNS} FROM json_each(?)"  # noqa: S608 - our own names
-_EXTEND = "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?"
 _LIVE = f"{LIVE} AND state <> 'failed' AND revocation = 0 AND kind <> 'authority'"
 _CUT_OFF = (
     "EXISTS (SELECT 1 FROM authority WHERE key_id = credential.authority_id AND retired_at < credential.not_after)"
@@ -51,12 +51,12 @@ _CredentialRow: TypeAlias = tuple[
 
 
 class SQLiteLedger:
-    """Every credential that we signed, or were about to."""
+    """Every credential that we signed or were about to sign."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
-    def record(self, credentials: Sequence[Credential]) -> None:
+    def add(self, credentials: Sequence[Credential]) -> None:
         """Append rows."""
         rows = [
             (
@@ -76,15 +76,9 @@ class SQLiteLedger:
             for credential in credentials
         ]
         self._connection.execute(_RECORD, (codec.rows_to_json(rows),))
-        ends: dict[KeyID, int] = {}
-        for credential in credentials:
-            if credential.kind is not CredentialKind.AUTHORITY:
-                end = codec.to_micros(credential.not_after)
-                ends[credential.authority_id] = max(end, ends.get(credential.authority_id, 0))
-        self._connection.executemany(_EXTEND, [(end, key_id) for key_id, end in ends.items()])
 
     def resolve(self, serials: Collection[str], state: CredentialState) -> None:
-        """Say what became of these credentials."""
+        """Note what became of these credentials."""
         self._connection.execute(
             "UPDATE credential SET state = ? WHERE serial IN (SELECT value FROM json_each(?))",
             (state.value, codec.texts_to_json(serials)),
@@ -101,7 +95,7 @@ class SQLiteLedger:
         return map(_credential, self._connection.execute(query, (codec.texts_to_json(serials),)))
 
     def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
-        """For those of these keys that were certified before: under what, by key hash."""
+        """What those of these keys that were certified before were certified for, by key hash."""
         rows = self._connection.execute(
             "SELECT key_hash, entry_id, node_id, max(coalesce(reason = ?, 0)) FROM credential"
             " LEFT JOIN revocation ON revocation.number = credential.revocation"
@@ -120,7 +114,7 @@ class SQLiteLedger:
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
         conditions = ["number < :before"]
-        arguments: dict[str, str | int] = {"before": before or _MAX_NUMBER}
+        arguments: dict[str, str | int] = {"before": before or codec.MAX_NUMBER}
         for column, value in (
             ("spiffe_id", where.spiffe_id),
             ("entry_id", where.entry_id),
@@ -142,15 +136,20 @@ class SQLiteLedger:
         conditions.append("issued_at <= :now AND not_after > :now AND state <> 'failed'")
         arguments["now"] = codec.to_micros(where.held_at)
         page = self._page([*conditions, f"number >= {LIVE_FROM}"], arguments, limit)
-        old = [*conditions, f"number < {LIVE_FROM}", "kind = 'authority'"]  # the mark says nothing of those
+        old = [*conditions, f"number < {LIVE_FROM}", "kind = 'authority'"]  # the mark says nothing about those
         return [*page, *self._page(old, arguments, limit - len(page))]
+
+    def after(self, number: int, *, limit: int) -> Sequence[Credential]:
+        """A page of all of them, in the order in which they were recorded: those that follow that number."""
+        query = f"SELECT {_READ} FROM credential WHERE number > ? ORDER BY number LIMIT ?"  # noqa: S608 - our own names
+        return [_credential(row) for row in self._connection.execute(query, (number, limit))]
 
     def _page(self, conditions: Iterable[str], arguments: Mapping[str, str | int], limit: int) -> list[Credential]:
         query = f"SELECT {_READ} FROM credential WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT :limit"  # noqa: S608 - our own names
         return [_credential(row) for row in self._connection.execute(query, {**arguments, "limit": limit})]
 
     def uses(self, *, tainted: Collection[KeyID], now: datetime) -> Mapping[KeyID, Use]:
-        """What is in use of the authorities that signed anything that is, certificates of authorities aside."""
+        """How much of what each authority signed is in use, for authorities with any; certificates of authorities do not count."""
         at = {"now": codec.to_micros(now)}
         last = dict(self._connection.execute(_COUNT_LAST, at)) if tainted else {}
         return {
@@ -179,13 +178,13 @@ def _credential(row: _CredentialRow) -> Credential:
 
 
 class SQLiteChanges:
-    """The change log; the last number stands in the meta row, so that pruned numbers never come again."""
+    """The change log. The last number is in the meta row, so that pruned numbers are never used again."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
     def append(self, changes: Iterable[Change]) -> int:
-        """Add rows; the number of the last, which is the head's."""
+        """Add rows; returns the number of the last, which is the head."""
         head = self.head().number
         rows = [
             (number, change.kind.value, change.subject, codec.texts_to_json(sorted(map(str, change.parents))))
@@ -212,76 +211,101 @@ class SQLiteChanges:
         ]
 
     def prune(self, *, before: int) -> None:
-        """Forget the rows with lesser numbers."""
+        """Forget the rows with smaller numbers."""
         self._connection.execute("DELETE FROM change WHERE number < ?", (before,))
 
     def begin_anew(self, restored: Restored) -> None:
-        """Become another incarnation: no cursor of before can be resumed."""
+        """Become a new incarnation, so that nobody can resume from an earlier cursor."""
         self._connection.execute(
             "UPDATE meta SET incarnation = ?, restored_at = ?, backup_of = ?",
             (secrets.token_hex(16), codec.to_micros(restored.at), codec.to_micros(restored.backup_of)),
         )
 
     def restored(self) -> Restored | None:
-        """Which backup this incarnation came from; None: from none."""
+        """The backup that this incarnation came from; None: it did not come from a backup."""
         at, backup_of = self._connection.execute("SELECT restored_at, backup_of FROM meta").fetchone()
         return None if at is None else Restored(at=codec.from_micros(at), backup_of=codec.from_micros(backup_of))
 
     def head(self) -> Cursor:
-        """The store's incarnation and the last number given."""
+        """The store's incarnation and the last change number."""
         incarnation, number = self._connection.execute("SELECT incarnation, change_number FROM meta").fetchone()
         return Cursor(incarnation=incarnation, number=number)
 
 
 class SQLiteAudit:
-    """The hash-chained record of decisions; its head is read in the transaction that adds to it."""
+    """The record of decisions, in rows that are already chained."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
-    def append(self, events: Sequence[AuditEvent]) -> None:
-        """Add rows to the chain."""
-        number, digest = self.head()
-        rows = list(chain(events, number=number, head=digest))
+    def add(self, rows: Sequence[AuditRow], changes: Sequence[ChangeOfEntry]) -> None:
+        """Append rows, numbered after the last, and note which of them record changes of entries."""
+        if not rows:
+            return
         digests = b"".join(row.hash for row in rows)
         bodies = codec.texts_to_json(row.body.decode() for row in rows)
         self._connection.execute(
             "INSERT INTO audit (number, body, hash)"
             " SELECT ?1 + key, CAST(value AS BLOB), substr(?2, key * ?3 + 1, ?3) FROM json_each(?4)",
-            (number + 1, digests, len(GENESIS), bodies),
+            (rows[0].number, digests, len(GENESIS), bodies),
         )
+        if changes:
+            self._connection.execute(
+                "INSERT INTO entry_change (entry_id, number)"
+                " SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)",
+                (codec.rows_to_json(changes),),
+            )
 
-    def head(self) -> tuple[int, bytes]:
-        """How many rows there are, and the hash of the last."""
+    def head(self) -> tuple[int, bytes] | None:
+        """The number and hash of the last row; None: there are no rows."""
         row = self._connection.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
-        return row or (0, GENESIS)
+        return None if row is None else (int(row[0]), bytes(row[1]))
 
     def rows(self, *, after: int, limit: int) -> Sequence[AuditRow]:
         """The rows that follow, in order."""
         rows = self._connection.execute(
             "SELECT number, body, hash FROM audit WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
         )
-        return [AuditRow(number=number, body=body, hash=digest) for number, body, digest in rows]
+        return list(_audit_rows(rows))
+
+    def each(self, *, after: int) -> Iterator[AuditRow]:
+        """All rows that follow, in order, one by one."""
+        return _audit_rows(
+            self._connection.execute("SELECT number, body, hash FROM audit WHERE number > ? ORDER BY number", (after,))
+        )
+
+    def of_entry(self, entry_id: EntryID, *, after: int) -> Iterator[AuditRow]:
+        """Those of them that record a change of this entry."""
+        # CROSS JOIN keeps this order, in which nothing has to be sorted
+        return _audit_rows(
+            self._connection.execute(
+                "SELECT audit.number, body, hash FROM entry_change CROSS JOIN audit ON audit.number = entry_change.number"
+                " WHERE entry_id = ? AND entry_change.number > ? ORDER BY entry_change.number",
+                (entry_id, after),
+            )
+        )
+
+
+def _audit_rows(found: Iterable[tuple[int, bytes, bytes]]) -> Iterator[AuditRow]:
+    return (AuditRow(number=number, body=body, hash=digest) for number, body, digest in found)
 
 
 class SQLiteCheckpoints:
-    """Signed checkpoints of the audit chain, as they are told."""
+    """Signed checkpoints, in the form in which they are sent."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """Add one, and let go of what is too old."""
-        added = self._connection.execute("INSERT INTO checkpoint (document) VALUES (?)", (checkpoint.to_json(),))
-        self._connection.execute(
-            "DELETE FROM checkpoint WHERE number <= ?", ((added.lastrowid or 0) - _MOST_CHECKPOINTS,)
-        )
-
-    def latest(self) -> Checkpoint | None:
-        """The last one that was added."""
-        return next(iter(self.newest(1)), None)
+        """Add one."""
+        self._connection.execute("INSERT INTO checkpoint (document) VALUES (?)", (checkpoint.to_json(),))
 
     def newest(self, limit: int) -> Sequence[Checkpoint]:
-        """The last so many, oldest first."""
+        """The last `limit` checkpoints, oldest first."""
         rows = self._connection.execute("SELECT document FROM checkpoint ORDER BY number DESC LIMIT ?", (limit,))
         return [Checkpoint.parse(document) for (document,) in rows][::-1]
+
+    def forget(self, checkpoints: Collection[Checkpoint]) -> None:
+        """Remove these."""
+        documents = [(checkpoint.to_json(),) for checkpoint in checkpoints]
+        self._connection.executemany("DELETE FROM checkpoint WHERE document = ?", documents)

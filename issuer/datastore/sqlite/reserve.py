@@ -1,8 +1,8 @@
-"""Room kept on the disk for what must be possible when it is full: deleting entries, sending nodes away, an authority's next step.
+"""Disk space kept for what must work even when the disk is full: deleting entries, sending nodes away, an authority's next step.
 
-A file that holds nothing keeps the room, and gives it back in parts when SQLite finds the disk full. While it is not whole, or the
-disk is nearly full, there is no room to spare, and what others may ask for without an end is refused (worker). It becomes whole again
-by itself once there is space.
+A file with no content keeps the space, and gives it back in parts when SQLite finds the disk full. While the file is smaller than it
+should be, or the disk is nearly full, there is no room to spare, and we refuse what others may request without limit (worker). The file
+grows back automatically once there is space.
 """
 
 import contextlib
@@ -12,23 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from issuer.datastore.sqlite.schema import create_file
+from issuer.datastore.sqlite.files import open_private
 
 __all__ = ["Reserve"]
 
 _PARTS = 8
-_MARGIN = 4  # the disk counts as full while it has less than a quarter of the reserve left: SQLite's log must be folded back, too
+_MARGIN = 4  # the disk counts as full while it has less than a quarter of the reserve left, because SQLite's log must still be folded back
 _BLOCK = 512  # the unit of st_blocks
 _MIB = 2**20
 
 
 class Reserve:
-    """The file, open until `close`; any thread may ask.
+    """The reserve file, open until `close`; any thread may use it.
 
     Args:
         descriptor: the file, ours alone.
-        size: how much it keeps, in bytes.
-        free: how much the disk has left, in bytes, beside what the database still has to take from its log.
+        size: how much it should keep, in bytes.
+        free: how much space the disk has left, in bytes, without what the database still has to take from its log.
     """
 
     def __init__(self, descriptor: int, size: int, free: Callable[[], int]) -> None:
@@ -43,39 +43,38 @@ class Reserve:
 
     @classmethod
     def open(cls, path: Path, size: int, *, log: Path) -> Self:
-        """Open the file, or make it, mode 0600; it is filled when somebody asks for room.
+        """Open the file, or create it with mode 0600; it is filled when somebody asks for room.
 
         Args:
-            log: SQLite's write-ahead log; the database must be able to grow by as much as stands in it.
+            log: SQLite's write-ahead log; the database must be able to grow by the content of that log.
 
         Raises:
-            Refused: INVALID when it is open to others; UNAVAILABLE when the system says no.
+            Refused: INVALID when it is open to others; UNAVAILABLE on a system error.
         """
-        create_file(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_private(path)
         return cls(descriptor, size, lambda: _free_bytes(descriptor) - _size(log))
 
     def has_room(self) -> bool:
-        """Whether there is room to spare; what was given back is kept again if the disk has it."""
+        """Whether there is room to spare; this takes back what was given, if the disk has it."""
         return not self.lacking()
 
     def lacking(self) -> str:
-        """What is missing for room to spare, in words, empty when there is room; what was given back is kept again, likewise."""
+        """How much space is missing, in words; empty: there is room. Like `has_room`, this takes back what was given."""
         with self._lock:
             free, margin = self._free(), self._size // _MARGIN
             missing = self._size - self._held
             if missing and free >= missing + margin:
-                self._fill()
+                self._fill(self._size)
                 free, missing = self._free(), self._size - self._held
             if not missing and free >= margin:
                 return ""
             return (
-                f"found {free / _MIB:.1f} MiB free, expected {(missing + margin) / _MIB:.1f} MiB"
-                f" (disk_reserve_mib is {self._size / _MIB:g})"
+                f"found {max(0, free) / _MIB:.1f} MiB free, expected {(missing + margin) / _MIB:.1f} MiB"
+                f" (disk_reserve_mib is {self._size / _MIB:g}); {self._held / _MIB:.1f} MiB of the reserve are left"
             )
 
     def give_back(self) -> bool:
-        """Give a part of it back to the disk; False when nothing is left."""
+        """Give a part of the reserve back to the disk; False when nothing is left."""
         with self._lock:
             if not self._held:
                 return False
@@ -83,28 +82,41 @@ class Reserve:
             os.ftruncate(self._descriptor, self._held)
             return True
 
+    @property
+    def held(self) -> int:
+        """How much the reserve keeps now, in bytes."""
+        return self._held
+
+    def keep(self, size: int) -> None:
+        """Keep that much again, or as much as the disk has, in parts, after it was given back for a moment."""
+        with self._lock:
+            part = max(1, self._size // (_PARTS * _PARTS))
+            while size > self._held and not self._fill(size):
+                size -= part
+
     def is_disk_full(self) -> bool:
-        """Whether the disk has nothing left, or next to nothing."""
+        """Whether the disk has no space left, or almost none."""
         return self._free() < self._size // _MARGIN
 
     def close(self) -> None:
-        """Let go of the file, which stays."""
+        """Close the file, which stays on the disk."""
         os.close(self._descriptor)
 
-    def _fill(self) -> None:
+    def _fill(self, size: int) -> bool:
         try:
-            os.posix_fallocate(self._descriptor, 0, self._size)
+            os.posix_fallocate(self._descriptor, 0, size)
         except OSError:  # somebody else was faster
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._held)
-        else:
-            self._held = self._size
+            return False
+        self._held = size
+        return True
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # none is there yet
+    except OSError:  # it does not exist yet
         return 0
 
 

@@ -1,41 +1,40 @@
-"""Revocations and denials in SQLite: what operators said, and the rows of the ledger that ended by it.
+"""Revocations and denials in SQLite: operators' revocations, and the ledger rows that they ended.
 
-Where rows of the ledger that can be denied are looked for: sqlite/marks.
+sqlite/marks says where to look for ledger rows that can be denied.
 """
 
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 from sqlite_utils import Database
 
-from issuer.datastore.revocationport import Denied, Fallen, Falling
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
+from cognomen.protocol.selector import Selector
+from issuer.datastore.revocationport import Denied
 from issuer.datastore.sqlite import codec
 from issuer.datastore.sqlite.marks import IS_LONG, LIVE, LIVE_FROM, OPEN_FROM, SHORT_FROM
-from issuer.decisions.audit import CredentialKind, NodeID
+from issuer.datastore.tables import DenialRow
 from issuer.decisions.crl import DeniedCertificate
-from issuer.decisions.revocation import MAX_OVER, Blocks, Live, Reason, Revocation, RevocationKind, Target, blocks_of
-from svid.denials import KEPT_FOR, OPEN_FOR, Denial, number_of_jti
-from svid.entry import EntryID
+from issuer.decisions.falling import Fallen, Falling
+from issuer.decisions.ledger import CredentialKind
+from issuer.decisions.revocation import Blocks, Deniable, Live, Reason, Revocation, RevocationKind, Target, blocks_of
 from svid.keys import KeyID
-from svid.selector import Selector
 
 __all__ = ["SQLiteDenials", "SQLiteRevocations"]
 
-_MAX_NUMBER = 2**63 - 1
 _PAGE_BYTES = 4 * 1024 * 1024  # a revocation of 100,000 serials takes 3.5 MB
-_SET_BACK = timedelta(minutes=2)  # so that the steps of a clock that is being kept right cost nothing
-_REACH = OPEN_FOR + KEPT_FOR  # verifiers whose clocks lag end a connection later
+_SET_BACK = timedelta(minutes=2)  # so that the small corrections of a synchronized clock cost nothing
 _OF_USE = (
-    "kind <> 'authority' AND not_after > CASE kind WHEN 'x509' THEN :reach ELSE :lagging END"  # what a denial may stop
+    "kind <> 'authority' AND not_after > CASE kind WHEN 'x509' THEN :open ELSE :lagging END"  # what a denial may stop
 )
 
-_MOST_GROUPS = 1000  # so that an answer is small whatever ends
-_KEPT = 4  # of different moments, which transactions that go on still see
+_KEPT = 4  # of different versions, which running transactions still see
 _blocks: dict[str, Blocks] = {}
-"""By meta.blocks: every mint reads them. What was rolled back has a name that nobody asks for again."""
+"""Keyed by meta.blocks, because every mint reads them. A version that was rolled back has a name that nobody asks for again."""
 
 _REVOCATION = (
     "number, kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by"
@@ -45,10 +44,10 @@ _Argument: TypeAlias = str | int
 
 
 class _Rows(NamedTuple):
-    """Rows of the ledger: what they are, from where on they are, and which of them where there are too many.
+    """Rows of the ledger: a condition, from which row on they are, and which of them to take if there are too many.
 
     Args:
-        first: bounds what an index finds by who they are of.
+        first: bounds what an index finds by entry, node or SPIFFE ID.
     """
 
     condition: str
@@ -60,19 +59,19 @@ _LIVE = _Rows(f"revocation = 0 AND {LIVE}", LIVE_FROM)
 _OVER = _Rows(
     f"revocation = 0 AND {_OF_USE} AND not_after <= :now AND number >= {OPEN_FROM}",
     OPEN_FROM,
-    f" ORDER BY number DESC LIMIT {MAX_OVER}",
+    " ORDER BY number DESC LIMIT :most_over",
 )
 _NOT_COMPROMISED = (
     "kind <> 'jwt' AND revocation <> :revocation"
     " AND revocation NOT IN (SELECT number FROM revocation WHERE reason = 'keyCompromise')"
 )
 _DAY_FROM = f"min({LIVE_FROM}, {OPEN_FROM})"
-_ENDED = _Rows(f"revocation <> 0 AND not_after > :reach AND {_NOT_COMPROMISED} AND number >= {_DAY_FROM}", _DAY_FROM)
-_EVER_ENDED = _Rows(f"(revocation <> 0 OR not_after <= :reach) AND {_NOT_COMPROMISED}", "0")
+_ENDED = _Rows(f"revocation <> 0 AND not_after > :open AND {_NOT_COMPROMISED} AND number >= {_DAY_FROM}", _DAY_FROM)
+_EVER_ENDED = _Rows(f"(revocation <> 0 OR not_after <= :open) AND {_NOT_COMPROMISED}", "0")
 
 
 class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """A target but its kind, as JSON."""
+    """A target without its kind, as JSON."""
 
     serials: tuple[str, ...] = ()
     before: int | None = None
@@ -84,13 +83,13 @@ class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 
 class SQLiteRevocations:
-    """What operators said."""
+    """Operators' revocations."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
     def add(self, revocation: Revocation) -> int:
-        """Add one; its number."""
+        """Add one; returns its number."""
         target = revocation.target
         document = _Target(
             serials=target.serials,
@@ -117,7 +116,7 @@ class SQLiteRevocations:
         return int(added.lastrowid or 0)
 
     def put(self, revocation: Revocation) -> None:
-        """Note what became of one: what it denied, its change, its end."""
+        """Note the result of one: what it denied, its change, its end."""
         self._connection.execute(
             "UPDATE revocation SET denied = ?, over = ?, compromised = ?, change = ?, lifted_at = ?, lifted_by = ?"
             " WHERE number = ?",
@@ -141,7 +140,7 @@ class SQLiteRevocations:
         """A page, newest first, numbers less than `before` (0 = from the newest); cut short where targets are large."""
         page: list[Revocation] = []
         size = 0
-        for row in self._select("number < ? ORDER BY number DESC LIMIT ?", before or _MAX_NUMBER, limit):
+        for row in self._select("number < ? ORDER BY number DESC LIMIT ?", before or codec.MAX_NUMBER, limit):
             page.append(_revocation(row))
             size += len(row[2])
             if size > _PAGE_BYTES:
@@ -149,11 +148,11 @@ class SQLiteRevocations:
         return page
 
     def standing(self) -> Sequence[Revocation]:
-        """Those that block somebody now."""
+        """Those that block something now."""
         return [*map(_revocation, self._select("lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')"))]
 
     def blocks(self) -> Blocks:
-        """What those that block somebody block; read anew only after a change of them."""
+        """What those in force block; read again only after they have changed."""
         (name,) = self._connection.execute("SELECT blocks FROM meta").fetchone()
         found = _blocks.get(name)
         if found is None:
@@ -178,13 +177,13 @@ class SQLiteDenials:
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
-    def falling(self, where: Live, *, now: datetime) -> Falling:
-        """What of live credentials `deny` would end."""
-        condition, arguments = _condition(_LIVE, where, now)
+    def falling(self, where: Live, *, now: datetime, most: int) -> Falling:
+        """Which live credentials `deny` would end, at most that many groups of them."""
+        condition, arguments = _condition(_LIVE, where, {"now": codec.to_micros(now), "most": most})
         rows = self._connection.execute(
             "SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after), count(*) OVER (), sum(count(*)) OVER ()"  # noqa: S608 - our own texts
             f" FROM credential WHERE {condition} GROUP BY kind, spiffe_id, node_id, audiences"
-            f" ORDER BY spiffe_id, node_id, kind, audiences LIMIT {_MOST_GROUPS}",
+            " ORDER BY spiffe_id, node_id, kind, audiences LIMIT :most",
             arguments,
         ).fetchall()
         if not rows:
@@ -203,32 +202,34 @@ class SQLiteDenials:
         ]
         return Falling(groups=found, more=groups - len(found), count=count)
 
-    def is_any(self, where: Live, *, now: datetime, is_leak: bool = False) -> bool:
-        """Whether `deny` would deny anything; of a leak: or `compromise` find anything."""
-        looks = (_condition(rows, where, now) for rows in (_LIVE, _OVER, *([_ended(where)] if is_leak else [])))
+    def is_any(self, where: Live, *, when: Deniable, is_leak: bool) -> bool:
+        """Whether `deny` would deny anything, or in case of a leak, whether `compromise` would find anything."""
+        given = {**_moments(when), "revocation": 0}
+        looks = (_condition(rows, where, given) for rows in (_LIVE, _OVER, *([_ended(where)] if is_leak else [])))
         return any(
             self._connection.execute(
                 f"SELECT 1 FROM credential WHERE {condition} LIMIT 1",  # noqa: S608 - our own texts
-                {**arguments, "revocation": 0},
+                arguments,
             ).fetchone()
             for condition, arguments in looks
         )
 
-    def deny(self, where: Live, *, revocation: int, now: datetime) -> Denied:
-        """Deny those that are live, and of those that are over but of use the newest MAX_OVER; all that is not denied yet."""
-        live, over = (self._deny(rows, where, revocation, now) for rows in (_LIVE, _OVER))
+    def deny(self, where: Live, *, revocation: int, when: Deniable, most_over: int) -> Denied:
+        """Deny the live ones, and the newest `most_over` of the expired ones; skip those already denied."""
+        given = {**_moments(when), "revocation": revocation, "most_over": most_over}
+        live, over = (self._deny(rows, where, given) for rows in (_LIVE, _OVER))
         self._connection.execute(
             "UPDATE credential SET revocation = ? WHERE serial IN (SELECT serial FROM denial WHERE revocation = ?)",
             (revocation, revocation),
         )
         return Denied(live=live, over=over)
 
-    def compromise(self, where: Live, *, revocation: int, now: datetime) -> int:
-        """Let keys count as compromised of certificates that had ended before; how many those were."""
-        condition, arguments = _condition(_ended(where), where, now)
+    def compromise(self, where: Live, *, revocation: int, when: Deniable) -> int:
+        """Mark the keys of certificates that had already ended as compromised; returns how many."""
+        condition, arguments = _condition(_ended(where), where, {**_moments(when), "revocation": revocation})
         found = self._connection.execute(
             f"UPDATE credential SET revocation = :revocation WHERE {condition} RETURNING serial",  # noqa: S608 - our own texts
-            {**arguments, "revocation": revocation},
+            arguments,
         ).fetchall()
         self._connection.execute(
             "UPDATE denial SET is_compromised = 1 WHERE serial IN (SELECT value FROM json_each(?))",
@@ -240,25 +241,25 @@ class SQLiteDenials:
         """How many are kept."""
         return int(self._connection.execute("SELECT count(*) FROM denial").fetchone()[0])
 
-    def of(self, revocations: Collection[int]) -> Iterator[Denial]:
-        """Those that follow from these revocations."""
+    def of(self, revocations: Collection[int]) -> Iterator[DenialRow]:
+        """The denials of these revocations."""
         return self._denials(
             "WHERE revocation IN (SELECT value FROM json_each(?)) ORDER BY serial",
             msgspec.json.encode(list(revocations)).decode(),
         )
 
     def last_end(self, revocation: int) -> datetime | None:
-        """The latest end of those that follow from it; None: none is left."""
+        """When the last of the credentials that this revocation denied expires; None: none is left."""
         query = "SELECT max(ends_at) FROM denial WHERE revocation = ?"
         (ends_at,) = self._connection.execute(query, (revocation,)).fetchone()
         return codec.optional_moment(ends_at)
 
-    def all(self) -> Iterator[Denial]:
-        """Every one that is kept."""
+    def all(self) -> Iterator[DenialRow]:
+        """Every denial that is kept."""
         return self._denials("ORDER BY serial")
 
     def of_authority(self, authority_id: KeyID) -> Sequence[DeniedCertificate]:
-        """Those that this X.509 authority's list names, by their serials: they were live then, or so for clocks that lag."""
+        """Those on this X.509 authority's list, by serial: they were valid when denied, at least for clocks that lag."""
         rows = self._connection.execute(
             "SELECT denial.serial, denial.denied_at, denial.ends_at, iif(is_compromised, ?, revocation.reason) FROM denial"
             " JOIN revocation ON revocation.number = denial.revocation"
@@ -275,11 +276,11 @@ class SQLiteDenials:
             for serial, at, ends_at, reason in rows
         ]
 
-    def prune(self, *, ended_before: datetime, now: datetime) -> None:
-        """Forget the tokens that were over by then, and the certificates that were so OPEN_FOR before.
+    def prune(self, *, ended_before: datetime, certificates_before: datetime, when: Deniable) -> None:
+        """Forget the tokens that expired before `ended_before`, and the certificates that expired before `certificates_before`.
 
-        The lists of authorities go on naming the certificates that were over by then until one was signed after their end. The store learns
-        from where on the ledger's rows may be live, and may be denied.
+        An authority's list keeps a certificate that expired before `ended_before` until a list was signed after it expired. The store also
+        learns from which row on the ledger's rows may be live, and may be denied.
 
         Source: RFC 5280 3.3
         """
@@ -292,7 +293,7 @@ class SQLiteDenials:
         )
         self._connection.execute(
             "DELETE FROM denial WHERE kind IN ('x509', 'node') AND ends_at < :before AND is_listed = 0",
-            {"before": codec.to_micros(ended_before - OPEN_FOR)},
+            {"before": codec.to_micros(certificates_before)},
         )
         end = "(SELECT max(number) + 1 FROM credential), 0"
         self._connection.execute(
@@ -303,66 +304,62 @@ class SQLiteDenials:
             f" AND NOT {IS_LONG} ORDER BY number LIMIT 1), {end}), open_from = coalesce("
             f"(SELECT number FROM credential WHERE number >= {OPEN_FROM} AND {_OF_USE}"
             f" ORDER BY number LIMIT 1), {end})",
-            _moments(now - _SET_BACK),
+            _moments(when, earlier=_SET_BACK),
         )
 
-    def _deny(self, rows: _Rows, where: Live, revocation: int, now: datetime) -> int:
-        condition, arguments = _condition(rows, where, now)
+    def _deny(self, rows: _Rows, where: Live, given: Mapping[str, int]) -> int:
+        condition, arguments = _condition(rows, where, given)
         denied = self._connection.execute(
             "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at, is_listed)"  # noqa: S608 - our own texts
             " SELECT serial, authority_id, kind, :revocation, :now, not_after, kind <> 'jwt' AND not_after > :lagging"
             f" FROM credential WHERE {condition}{rows.order}",
-            {**arguments, "revocation": revocation},
+            arguments,
         ).rowcount
         return max(denied, 0)
 
-    def _denials(self, where: str, *arguments: str) -> Iterator[Denial]:
-        for serial, kind, ends_at in self._connection.execute(
-            f"SELECT serial, kind, ends_at FROM denial {where}",  # noqa: S608 - our own texts
-            arguments,
-        ):
-            if (number := number_of_jti(serial)) is not None:
-                longer = timedelta() if kind == CredentialKind.JWT else OPEN_FOR
-                yield Denial(number, codec.from_micros(ends_at) + longer)
+    def _denials(self, where: str, *arguments: str) -> Iterator[DenialRow]:
+        query = f"SELECT serial, kind, ends_at FROM denial {where}"  # noqa: S608 - our own texts
+        for serial, kind, ends_at in self._connection.execute(query, arguments):
+            yield DenialRow(serial, CredentialKind(kind), codec.from_micros(ends_at))
 
 
 def _ended(where: Live) -> _Rows:
-    """Those that had ended before and may be compromised: what is named by serial is found however old it is."""
+    """Those that had already ended and may be compromised; one that is named by serial is found no matter how old it is."""
     return _ENDED if where.serials is None else _EVER_ENDED
 
 
-def _moments(now: datetime) -> dict[str, int]:
-    """Those that conditions name."""
-    before = {"now": timedelta(), "lagging": KEPT_FOR, "reach": _REACH}
-    return {name: codec.to_micros(now - time) for name, time in before.items()}
+def _moments(when: Deniable, *, earlier: timedelta = timedelta()) -> dict[str, int]:
+    """The times that conditions name."""
+    moments = {"now": when.now, "lagging": when.lagging, "open": when.open}
+    return {name: codec.to_micros(moment - earlier) for name, moment in moments.items()}
 
 
-def _condition(rows: _Rows, where: Live, now: datetime) -> tuple[str, dict[str, _Argument]]:
-    """The condition of those rows that are named."""
+def _condition(rows: _Rows, where: Live, given: Mapping[str, int]) -> tuple[str, dict[str, _Argument]]:
+    """The condition for those of these rows that `where` names, with its arguments and those that were given."""
     conditions = [
         rows.condition,
         "state <> 'failed'",
         "kind IN (SELECT value FROM json_each(:kinds))",
     ]
-    arguments: dict[str, _Argument] = {**_moments(now), "kinds": codec.texts_to_json(sorted(where.kinds))}
+    arguments: dict[str, _Argument] = {**given, "kinds": codec.texts_to_json(sorted(where.kinds))}
     named = {"serial": where.serials, "entry_id": where.entry_ids, "node_id": where.node_ids}
     lists = {column: values for column, values in named.items() if values is not None}
     among = [
         f"(number >= {rows.first} AND {column} IN (SELECT value FROM json_each(:{column})))"  # noqa: S608 - our own names
         for column in lists
-    ]  # the bound again: an index that serves one part of an OR knows no other condition
+    ]  # repeat the bound: an index that serves one part of an OR knows no other condition
     arguments |= {column: codec.texts_to_json(values) for column, values in lists.items()}
     conditions += [f"({' OR '.join(among)})"] if where.any_of else among
     if where.spiffe_id is not None:
         arguments["spiffe_id"] = str(where.spiffe_id)
-        if where.below:  # `+`: by the rows that may be live, not by all that ever were below; `0` follows `/`
+        if where.below:  # `+`: search the rows that may be live, not all that were ever below; `0` follows `/`
             conditions.append(
                 "(+spiffe_id = :spiffe_id OR (+spiffe_id > :spiffe_id || '/' AND +spiffe_id < :spiffe_id || '0'))"
             )
         else:
             conditions.append(f"number >= {rows.first} AND spiffe_id = :spiffe_id")
     if where.issued_until is not None:
-        # An iat is in whole seconds. What is of the future was signed before now, while the clock was ahead, and nobody knows when.
+        # An iat is in whole seconds. A row from the future was signed before now, while the clock was ahead, and nobody knows when.
         conditions.append(
             "(iif(kind = 'jwt', issued_at - issued_at % 1000000, issued_at) <= :issued_until OR issued_at > :now)"
         )

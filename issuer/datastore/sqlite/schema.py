@@ -1,27 +1,25 @@
-"""The tables, as numbered migrations; and how a connection to them is opened.
+"""The tables, as numbered migrations, and how to open a connection to them.
 
-Times are microseconds since 1970, UTC; lists and maps are JSON. A released migration never changes: the next one adds.
+Times are microseconds since 1970, UTC; lists and maps are JSON. A released migration never changes; new ones only add.
 """
 
-import os
 import secrets
 import sqlite3
-import stat
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from cognomen.daemon.errors import Kind, Refused
-from cognomen.daemon.privatefile import private_directory
+from cognomen.protocol.errors import Kind, Refused
 
-__all__ = ["WRITER_CACHE_KIB", "connect", "create_file", "migrate"]
+__all__ = ["WRITER_CACHE_KIB", "connect", "migrate"]
 
 _READER_CACHE_KIB = 2 * 1024
-# Taken as needed; with 2 MiB a bulk of 10,000 entries among 100,000 costs twice the time.
+# Allocated as needed; with 2 MiB, adding 10,000 entries to 100,000 takes twice as long.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001", "0002", "0003"})
+_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005"})
 
 _migrations = Migrations("issuer")
 
@@ -156,7 +154,7 @@ _SECOND = (
     "ALTER TABLE authority ADD COLUMN published_change INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE authority ADD COLUMN last_not_after INTEGER",
     "ALTER TABLE authority ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0",
-    # Lifetimes are back-dated by 30 s; a published authority is meant to sign after 3/7 of its own.
+    # Lifetimes are back-dated by 30 s; a published authority should sign after 3/7 of its own lifetime.
     """
     UPDATE authority SET activate_at = published_at + (not_after - not_before - 30000000) / 7 * 3 WHERE state = 'next'
     """,
@@ -164,7 +162,7 @@ _SECOND = (
     UPDATE authority SET last_not_after =
         (SELECT max(not_after) FROM credential WHERE authority_id = key_id AND kind <> 'authority')
     """,
-    # As it was, but for node_id: a node that comes back by a new invite has several tokens.
+    # As before, except for node_id: a node that comes back with a new invite has several tokens.
     "ALTER TABLE token RENAME TO token_0001",
     """
     CREATE TABLE token (
@@ -203,8 +201,8 @@ _THIRD = (
     "ALTER TABLE authority ADD COLUMN tainted_at INTEGER",
     "ALTER TABLE authority ADD COLUMN tainted_change INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE authority ADD COLUMN retired_at INTEGER",
-    # 0 in the ledger: not revoked. Rows before live_from were over at live_at, those of authorities aside; rows before short_from that
-    # live for no longer than two hours likewise; of rows before open_from, none could be denied any more.
+    # 0 in the ledger: not revoked. Rows before live_from had expired at live_at, except those of authorities; so had rows before
+    # short_from with a lifetime of at most two hours; no row before open_from could be denied any more.
     "ALTER TABLE credential ADD COLUMN revocation INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_from INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE meta ADD COLUMN live_at INTEGER NOT NULL DEFAULT 0",
@@ -212,11 +210,11 @@ _THIRD = (
     "CREATE INDEX credential_long ON credential (not_after) WHERE not_after - issued_at > 7200000000",
     "CREATE INDEX credential_revoked ON credential (number) WHERE revocation > 0",
     "CREATE INDEX credential_of_authorities ON credential (number) WHERE kind = 'authority'",
-    # NULL: this store came from no backup.
+    # NULL: this store did not come from a backup.
     "ALTER TABLE meta ADD COLUMN restored_at INTEGER",
     "ALTER TABLE meta ADD COLUMN backup_of INTEGER",
     "ALTER TABLE meta ADD COLUMN open_from INTEGER NOT NULL DEFAULT 0",
-    # Another text, drawn at random, after each change of what is blocked.
+    # A new random text after each change of what is blocked.
     "ALTER TABLE meta ADD COLUMN blocks TEXT NOT NULL DEFAULT ''",
     """
     CREATE TABLE revocation (
@@ -239,7 +237,7 @@ _THIRD = (
     CREATE INDEX revocation_standing ON revocation (number)
         WHERE lifted_at IS NULL AND kind IN ('entry', 'spiffe-id', 'selector')
     """,
-    # is_compromised: learned after it was denied; the reason that lists give.
+    # is_compromised: learned after it was denied; determines the reason on lists.
     """
     CREATE TABLE denial (
         serial TEXT PRIMARY KEY NOT NULL,
@@ -255,7 +253,7 @@ _THIRD = (
     "CREATE INDEX denial_by_revocation ON denial (revocation, ends_at)",
     "CREATE INDEX denial_by_end ON denial (kind, ends_at)",
     "CREATE INDEX denial_listed ON denial (authority_id, ends_at) WHERE is_listed = 1",
-    # up_to: the last row of the ledger that it is about; beyond: NULL: whatever the row's end.
+    # up_to: the last ledger row that it applies to; beyond: NULL: no matter when the row expires.
     """
     CREATE TABLE supersession (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -269,7 +267,7 @@ _THIRD = (
     ) STRICT
     """,
     "CREATE INDEX supersession_by_holder ON supersession (entry_id, node_id)",
-    # number: the last that was given away; this_update, der: of the last list that was finished, NULL and empty before the first.
+    # number: the last that was used; this_update, der: of the last list that was finished, NULL and empty before the first.
     """
     CREATE TABLE crl (
         authority_id TEXT PRIMARY KEY NOT NULL,
@@ -287,39 +285,49 @@ def _third(database: Database) -> None:
         database.execute(statement)
 
 
-def create_file(path: Path) -> None:
-    """Create the file, mode 0600, in a directory that is ours alone; one that is there is left as it is.
+_FOURTH = (
+    # DER back to back; empty: the authority is a root itself.
+    "ALTER TABLE authority ADD COLUMN above BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE authority ADD COLUMN roots BLOB NOT NULL DEFAULT x''",
+)
 
-    Raises:
-        Refused: INVALID when the file or its directory is open to others; UNAVAILABLE when the system says no.
+
+@_migrations(name="0004")
+def _fourth(database: Database) -> None:
+    for statement in _FOURTH:
+        database.execute(statement)
+
+
+_FIFTH = (
+    # Which rows of the chain record changes of an entry. Rows that nobody can read are left to the check of the chain.
     """
-    private_directory(path.parent)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-        try:
-            found = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as e:
-        raise Refused(
-            Kind.UNAVAILABLE,
-            f"datastore: {path}: {(e.strerror or str(e)).lower()}",
-            hint="check the path and its permissions",
-        ) from e
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise Refused(
-            Kind.INVALID,
-            f"datastore: {path}: expected a regular file of uid {os.geteuid()} with mode 0600,"
-            f" found uid {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}",
-            hint=f"chmod 600 {path}",
-        )
+    CREATE TABLE entry_change (
+        entry_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (entry_id, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO entry_change (entry_id, number)
+        SELECT json_extract(event, '$.facts.entry'), number
+        FROM (SELECT number, CAST(body AS TEXT) AS event FROM audit)
+        WHERE json_valid(event)
+            AND json_extract(event, '$.action') IN ('entry created', 'entry updated', 'entry deleted')
+            AND json_type(event, '$.facts.entry') = 'text'
+    """,
+)
+
+
+@_migrations(name="0005")
+def _fifth(database: Database) -> None:
+    for statement in _FIFTH:
+        database.execute(statement)
 
 
 def connect(path: Path | None, *, cache_kib: int = _READER_CACHE_KIB, max_pages: int | None = None) -> Database:
-    """Open a connection for one thread at a time; None: in memory."""
-    connection = sqlite3.connect(
-        ":memory:" if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    """Open a connection for one thread at a time, to an existing file; None: in memory."""
+    name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"
+    connection = sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
     database = Database(connection, execute_plugins=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -342,6 +350,6 @@ def migrate(database: Database) -> None:
         raise Refused(
             Kind.CONFLICT,
             f"datastore: expected the schema of this release, found that of a later one ({', '.join(unknown)})",
-            hint="run the release that wrote it, or restore a backup of before",
+            hint="run the release that wrote it, or restore an earlier backup",
         )
     _migrations.apply(database)

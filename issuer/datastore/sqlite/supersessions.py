@@ -1,7 +1,7 @@
-"""What changes of entries took away, in SQLite: few rows for a short while.
+"""What changes of entries took away, in SQLite: few rows, for a short time.
 
-The ledger is read by its index of entries, or from where it has grown since; an entry may be on a thousand nodes, so each row of it is
-read once, and not once for each of them.
+We read the ledger by its index of entries, or only the part that has been added since. An entry may be on a thousand nodes, so each row
+is read once, and not once for each node.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,11 +10,11 @@ from datetime import datetime
 import msgspec
 from sqlite_utils import Database
 
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
 from issuer.datastore.sqlite import codec
 from issuer.datastore.sqlite.marks import LIVE_FROM
-from issuer.decisions.audit import NodeID
 from issuer.decisions.supersession import Holding, Supersession
-from svid.entry import EntryID
 
 __all__ = ["SQLiteSupersessions"]
 
@@ -26,7 +26,7 @@ _NUMBERS = "(SELECT value FROM json_each(:numbers))"
 
 
 class SQLiteSupersessions:
-    """What operators' changes of entries took away, until it has ended."""
+    """What operators' changes of entries took away, until it ends."""
 
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
@@ -44,7 +44,7 @@ class SQLiteSupersessions:
         ]
 
     def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
-        """Add some; they are about what the ledger has now. Their numbers."""
+        """Add some, which apply to what the ledger has now; returns their numbers."""
         added = (
             self._connection.execute(
                 "INSERT INTO supersession (entry_id, node_id, up_to, beyond, actor, at, due_at)"
@@ -63,7 +63,7 @@ class SQLiteSupersessions:
         return [int(row.lastrowid or 0) for row in added]
 
     def due(self, *, now: datetime, pushed_by: datetime) -> Sequence[Supersession]:
-        """Those whose moment has come, or that are of a moment to come, and those whose SVID was replaced by one issued by `pushed_by`."""
+        """Those that are due, those dated in the future, and those whose SVID was replaced by one issued by the time `pushed_by`."""
         rows = self._connection.execute(
             "SELECT number, entry_id, node_id, beyond, actor, at, due_at FROM supersession"
             " WHERE due_at <= :now OR at > :now OR number IN ("

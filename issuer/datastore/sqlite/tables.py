@@ -1,4 +1,4 @@
-"""Nodes, join tokens, the bundle's sequence, the clock's mark and the authorities in SQLite: few rows, plainly read and written."""
+"""Nodes, join tokens, the bundle's sequence, the clock's mark and the authorities in SQLite: few rows, simply read and written."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,9 +6,9 @@ from typing import TypeAlias
 
 from sqlite_utils import Database
 
+from cognomen.protocol.names import NodeID
 from issuer.datastore.sqlite import codec
 from issuer.decisions.admission import Node, NodeState, Token
-from issuer.decisions.audit import NodeID
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from svid.keys import KeyID
 
@@ -65,7 +65,7 @@ class SQLiteNodes:
         _put(self._database, "node", "id", row)
 
     def delete(self, node_id: NodeID) -> None:
-        """Remove a node; one that is not there is fine."""
+        """Remove a node, if it exists."""
         self._database.execute("DELETE FROM node WHERE id = ?", [node_id])
 
     def count(self) -> int:
@@ -140,7 +140,7 @@ class SQLiteTokens:
         self._database.execute("DELETE FROM token WHERE node_id = ?", [node_id])
 
     def prune(self, *, expired_before: datetime) -> None:
-        """Forget the tokens that were over by then."""
+        """Forget the tokens that had expired by then."""
         self._database.execute("DELETE FROM token WHERE expires_at < ?", [codec.to_micros(expired_before)])
 
 
@@ -151,12 +151,12 @@ class SQLiteBundles:
         self._connection = database.conn
 
     def sequence(self) -> int:
-        """The number of the bundle now; 0: none was published yet."""
+        """The current number of the bundle; 0: none has been published yet."""
         (number,) = self._connection.execute("SELECT bundle_sequence FROM meta").fetchone()
         return int(number)
 
     def advance(self, *, by: int = 1) -> int:
-        """The bundle's content changed: the next number."""
+        """Note that the bundle's content changed; returns its new number."""
         self._connection.execute("UPDATE meta SET bundle_sequence = bundle_sequence + ?", (by,))
         return self.sequence()
 
@@ -168,12 +168,12 @@ class SQLiteTimes:
         self._connection = database.conn
 
     def high_water(self) -> datetime | None:
-        """The latest moment that was noted; None: none was."""
+        """The latest time that was noted; None: none yet."""
         (micros,) = self._connection.execute("SELECT clock_mark FROM meta").fetchone()
         return codec.optional_moment(micros or None)
 
     def note(self, moment: datetime) -> None:
-        """Note a moment instead of the one before."""
+        """Note a time in place of the last one."""
         self._connection.execute("UPDATE meta SET clock_mark = ?", (codec.to_micros(moment),))
 
 
@@ -186,7 +186,7 @@ class SQLiteAuthorities:
     def list(self) -> Sequence[Authority]:
         """All of them, oldest first."""
         rows = self._database.query(
-            "SELECT key_id, kind, state, public_key, certificate, not_before, not_after, published_at, activated_at,"
+            "SELECT key_id, kind, state, public_key, certificate, above, roots, not_before, not_after, published_at, activated_at,"
             " published_change, activate_at, last_not_after, suspect, tainted_at, tainted_change,"
             " retired_at"
             " FROM authority ORDER BY number"
@@ -198,6 +198,8 @@ class SQLiteAuthorities:
                 state=AuthorityState(row["state"]),
                 public_key=row["public_key"],
                 certificate=row["certificate"],
+                above=codec.certificates_from_der(row["above"]),
+                roots=codec.certificates_from_der(row["roots"]),
                 not_before=codec.from_micros(row["not_before"]),
                 not_after=codec.from_micros(row["not_after"]),
                 published_at=codec.optional_moment(row["published_at"]),
@@ -214,13 +216,15 @@ class SQLiteAuthorities:
         ]
 
     def put(self, authority: Authority) -> None:
-        """Add an authority, or overwrite it, but its last_not_after never becomes earlier."""
+        """Add an authority, or overwrite it except for its last_not_after, which stays as it is."""
         row: _NewRow = {
             "key_id": authority.key_id,
             "kind": authority.kind.value,
             "state": authority.state.value,
             "public_key": authority.public_key,
             "certificate": authority.certificate,
+            "above": b"".join(authority.above),
+            "roots": b"".join(authority.roots),
             "not_before": codec.to_micros(authority.not_before),
             "not_after": codec.to_micros(authority.not_after),
             "published_at": codec.optional_micros(authority.published_at),
@@ -233,8 +237,10 @@ class SQLiteAuthorities:
             "retired_at": codec.optional_micros(authority.retired_at),
         }
         _put(self._database, "authority", "key_id", row)
-        if authority.last_not_after is not None:
-            self._database.execute(
-                "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?",
-                [codec.to_micros(authority.last_not_after), authority.key_id],
-            )
+
+    def extend(self, ends: Mapping[KeyID, datetime]) -> None:
+        """Raise the last_not_after of these authorities to at least that; ignore those that do not exist."""
+        self._database.conn.executemany(
+            "UPDATE authority SET last_not_after = max(coalesce(last_not_after, 0), ?) WHERE key_id = ?",
+            [(codec.to_micros(end), key_id) for key_id, end in ends.items()],
+        )

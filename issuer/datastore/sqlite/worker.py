@@ -1,6 +1,28 @@
 """The threads: one that writes, whose queued works share a commit, and a few that read, each on a connection of its own.
 
 Which file, and what the port promises: store.
+
+A work is queued, then started (until then its caller can cancel it), then run inside a savepoint, and finished or failed once. The writer
+takes all works that wait, 256 at most, into one transaction, because the sync to disk is what a commit costs. What holds:
+
+* A caller gets its result only when the commit is durable, and its error only when what the work wrote is undone, or went into files
+  that no restart would find.
+* Works that share a commit do not share errors: each has its savepoint. Where the transaction cannot begin or commit, all of them fail.
+* A work may run again, in another transaction, so it has no effect outside of it.
+* `head` moves after the commit, and never back; `grew` is called after the callers have their results.
+* An expendable work never uses the reserve.
+
+Example: A, B and C wait, and B raises an error of its own.
+
+    BEGIN IMMEDIATE
+    SAVEPOINT work; what A writes; RELEASE work
+    SAVEPOINT work; what B writes; ROLLBACK TO work; RELEASE work
+    SAVEPOINT work; what C writes; RELEASE work
+    COMMIT
+
+A and C have their results after one sync, and B has its error. If SQLite finds the disk full at B instead, it may roll back all three. Each
+then runs in a transaction of its own: A and C succeed. If B is not expendable, the log is folded into the database or a part of the
+reserve is given back, and B runs again, until it fits or nothing of the reserve is left.
 """
 
 import contextlib
@@ -14,11 +36,12 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from sqlite_utils import Database
 
-from cognomen.daemon.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Transaction
-from issuer.datastore.sqlite.faults import is_full, no_room, outward, refusing, unavailable
+from issuer.datastore.sqlite.faults import is_full, lost, no_room, outward, refusing, unavailable
+from issuer.datastore.sqlite.files import StoreFiles
 from issuer.datastore.sqlite.reserve import Reserve
-from issuer.datastore.sqlite.transaction import SQLiteTransaction
+from issuer.datastore.sqlite.transaction import transaction_over
 
 __all__ = ["Readers", "Writer"]
 
@@ -57,11 +80,11 @@ class _Job(Generic[T]):
         self.future.set_result(self._result)
 
     def fail(self, error: BaseException) -> None:
-        self.future.set_exception(outward(error))
+        self.future.set_exception(error)
 
 
 class _Savepoint:
-    """What one work wrote is kept or undone by itself; its error is kept here, for the one who waits for it."""
+    """Keeps or undoes what one work wrote, apart from the others; holds its error for the caller that waits for it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -75,7 +98,7 @@ class _Savepoint:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self.error = error
-        if self._connection.in_transaction:  # some errors make SQLite roll back everything by itself
+        if self._connection.in_transaction:  # after some errors, SQLite has already rolled back everything
             if error is not None:
                 self._connection.execute("ROLLBACK TO work")
             self._connection.execute("RELEASE work")
@@ -96,12 +119,21 @@ class Writer:
     Args:
         grew: called in that thread with the change log's head, after each commit that moved it.
         reserve: room that works which are not expendable may use when the disk is full; None: none is kept.
+        files: the files of the database; None: it is in memory.
     """
 
-    def __init__(self, database: Database, *, grew: Callable[[int], None], reserve: Reserve | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        grew: Callable[[int], None],
+        reserve: Reserve | None = None,
+        files: StoreFiles | None = None,
+    ) -> None:
         self._reserve = reserve
+        self._files = files
         self._connection: sqlite3.Connection = database.conn
-        self._transaction = SQLiteTransaction(database)
+        self._transaction = transaction_over(database)
         self._grew = grew
         self._head = self._transaction.changes.head().number
         self._queue: queue.Queue[_Queued | None] = queue.Queue(_MAX_QUEUED)
@@ -157,20 +189,20 @@ class Writer:
         try:
             errors, head = self._attempt(jobs)
         except _LostError as lost:
-            if len(jobs) > 1:  # one of them took the others down: each by itself
+            if len(jobs) > 1:  # one of them undid the others: run each alone
                 for job in jobs:
                     self._commit([job])
                 return
             errors, head = {jobs[0]: lost.cause}, self._head
-        except Exception as e:  # noqa: BLE001 - whatever it is: who waits is told, and the one writer goes on
+        except Exception as e:  # noqa: BLE001 - whatever it is: the callers that wait learn about it, and the one writer goes on
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            errors = {job: unavailable(e) if isinstance(e, sqlite3.Error) else e for job in jobs}
+            errors = {job: unavailable(e, self._files) if isinstance(e, sqlite3.Error) else e for job in jobs}
             head = self._head
         again = self._with_more_room(errors, is_repeated=is_repeated)
         for job in jobs:
             if job in errors:
-                job.fail(errors[job])
+                job.fail(outward(errors[job], self._files))
             elif job not in again:
                 job.finish()
         if head > self._head:
@@ -200,13 +232,17 @@ class Writer:
         folded = self._fold_log()
         if folded and not is_repeated:
             return True
-        given = reserve.give_back()
+        held, given = reserve.held, reserve.give_back()
         while folded is None and (folded := self._fold_log()) is None and reserve.give_back():
             pass
+        if (
+            folded and not is_repeated
+        ):  # the room was for folding, which has freed the log's: what it did not take is kept again
+            reserve.keep(held)
         return given
 
     def _fold_log(self) -> int | None:
-        """Take what stands in the log into the database; how many pages, None: too little room, or somebody reads."""
+        """Move what is in the log into the database; returns how many pages, or None if there is too little room or somebody reads."""
         try:
             busy, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -231,6 +267,8 @@ class Writer:
                     raise _LostError(savepoint.error)
         head = self._transaction.changes.head().number
         self._connection.execute("COMMIT")
+        if self._files is not None and (gone := self._files.missing()):  # durable, in files that no restart would find
+            raise lost(gone)
         return errors, head
 
 
@@ -239,9 +277,11 @@ class Readers:
 
     Args:
         databases: one connection for each thread.
+        files: the files of the database.
     """
 
-    def __init__(self, databases: Sequence[Database]) -> None:
+    def __init__(self, databases: Sequence[Database], files: StoreFiles) -> None:
+        self._files = files
         self._free: queue.SimpleQueue[Database] = queue.SimpleQueue()
         for database in databases:
             database.conn.execute("PRAGMA query_only = ON")
@@ -262,10 +302,10 @@ class Readers:
     def _run(self, work: Callable[[Transaction], T]) -> T:
         database = self._free.get_nowait()  # as many as threads
         try:
-            with refusing():
+            with refusing(self._files):
                 database.conn.execute("BEGIN")
                 try:
-                    return work(SQLiteTransaction(database))
+                    return work(transaction_over(database))
                 finally:
                     database.conn.execute("ROLLBACK")
         finally:

@@ -1,0 +1,110 @@
+"""Which rows of the record a command asks for: the options that several commands share, and how to fetch all pages."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TypedDict
+
+import click
+
+from cognomen.cli.admin import Admin
+from cognomen.cli.options import moment
+from cognomen.protocol.auditlog import AuditRow
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.encoding import JSON
+
+__all__ = ["FILTERS", "Filters", "asked", "event_of", "rows_of"]
+
+_PAGE = 1000
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+FILTERS = [
+    click.Option(["--since"], type=moment, metavar="TIME", help="From that moment on, such as 2026-11-23T08:00:00Z."),
+    click.Option(["--until"], type=moment, metavar="TIME", help="Before that moment."),
+    click.Option(["--actor"], default="", help="Who asked: uid:1000, a SPIFFE ID, issuer, stranger."),
+    click.Option(["--action", "actions"], multiple=True, help="What was asked or done: entry updated; repeatable."),
+    click.Option(
+        ["--subject"], default="", help="The SPIFFE ID or id it is about; with / at the end, all that begin with it."
+    ),
+    click.Option(["--node"], default="", metavar="ID", help="Rows that name this node: its id or SPIFFE ID."),
+    click.Option(["--entry", "entry_id"], default="", metavar="ID", help="Changes of this entry."),
+    click.Option(["--credential"], default="", metavar="SERIAL", help="Rows about this serial or jti."),
+    click.Option(["--decision"], type=click.Choice(["allowed", "refused"]), help="Only those."),
+    click.Option(
+        ["--after"],
+        type=click.IntRange(0),
+        default=0,
+        metavar="ROW",
+        help="Only rows after this one, as to go on from it.",
+    ),
+]
+"""The options that choose rows, for `params=`; `asked` takes their values."""
+
+
+class Filters(TypedDict):
+    """The values of the options."""
+
+    since: datetime | None
+    until: datetime | None
+    actor: str
+    actions: tuple[str, ...]
+    subject: str
+    node: str
+    entry_id: str
+    credential: str
+    decision: str | None
+    after: int
+
+
+def asked(admin: Admin, filters: Filters) -> pb.ListAuditRequest:
+    """The request for what the options say."""
+    actor = filters["actor"]
+    request = pb.ListAuditRequest(
+        after=filters["after"],
+        actor=str(admin.complete_id(actor)) if actor.startswith("/") else actor,
+        actions=filters["actions"],
+        subject=_subject(admin, filters["subject"]),
+        node_id=filters["node"].rpartition("/")[2],
+        entry_id=filters["entry_id"],
+        credential=filters["credential"],
+        decision=filters["decision"] or "",
+    )
+    for moment_of, field in ((filters["since"], request.since), (filters["until"], request.until)):
+        if moment_of is not None:
+            field.FromDatetime(moment_of)
+    return request
+
+
+def rows_of(admin: Admin, request: pb.ListAuditRequest) -> Iterator[AuditRow]:
+    """Every row that the request asks for."""
+    request.page_size = _PAGE
+    while True:
+        page = admin.list_audit(request)
+        for row in page.rows:
+            yield AuditRow(number=row.number, body=row.body, hash=row.hash)
+        if not page.next_after:
+            return
+        request.after = page.next_after
+
+
+def event_of(row: AuditRow) -> dict[str, JSON]:
+    """A row's number and its event; a body that is not an event is shown unread, and verify says what is wrong with it."""
+    try:
+        event = json.loads(row.body)
+        if _SURROGATE.search(row.body):  # which cannot be printed
+            event = json.loads(json.dumps(event, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        event = None
+    return {
+        "number": row.number,
+        **(event if isinstance(event, dict) else {"unreadable": row.body.decode(errors="replace")}),
+    }
+
+
+def _subject(admin: Admin, text: str) -> str:
+    """A path belongs to the issuer's trust domain; one that ends with / is no SPIFFE ID, but all that begin with it."""
+    if not text.startswith("/"):
+        return text
+    path = text.removesuffix("/")
+    return (str(admin.complete_id(path)) if path else f"spiffe://{admin.trust_domain}") + text[len(path) :][:1]

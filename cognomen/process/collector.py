@@ -1,0 +1,23 @@
+"""Keep Python's garbage collection pauses short, because they stop every thread of the process.
+
+This affects the whole process, so the owner of the process calls it: the command, before it runs a daemon, and again when that is ready.
+"""
+
+import gc
+
+__all__ = ["keep_pauses_short"]
+
+_MOST_NEW = 1_500
+"""How many new objects trigger a collection: 64 calls in flight have more than Python's 700, none of them garbage.
+
+With 5,000, one call in a hundred waits 0.7 ms longer.
+"""
+
+
+def keep_pauses_short() -> None:
+    """Exclude everything that exists now from later collections: it stays anyway, and going through it takes 30 ms or more.
+
+    A second call adds what was made since. An excluded object that is no longer used is still freed, unless it is in a cycle.
+    """
+    gc.set_threshold(_MOST_NEW)
+    gc.freeze()

@@ -1,0 +1,40 @@
+"""How many audiences a JWT-SVID may have and how long they may be: the same limits for the attestor, the issuer and the command.
+
+The limits keep each token that we sign within what verifiers accept (svid.jwtsvid.MAX_TOKEN_BYTES), and the rows of the ledger small.
+Control characters are refused: JSON writes each as six characters, and no audience needs one.
+"""
+
+from collections.abc import Collection
+
+from cognomen.protocol.errors import Kind, Refused
+
+__all__ = ["MAX_AUDIENCES", "MAX_AUDIENCE_BYTES", "MAX_SUM_BYTES", "check_audiences"]
+
+MAX_AUDIENCES = 16
+MAX_AUDIENCE_BYTES = 1024
+MAX_SUM_BYTES = 2048
+
+_DELETE = "\x7f"
+
+
+def check_audiences(audiences: Collection[str], *, field: str) -> None:
+    """Check the audiences of one JWT-SVID against the limits.
+
+    Args:
+        field: the name of the audiences in the caller's request.
+
+    Raises:
+        Refused: INVALID
+    """
+    if not 1 <= len(audiences) <= MAX_AUDIENCES:
+        raise Refused(Kind.INVALID, f"{field}: expected 1 to {MAX_AUDIENCES}, found {len(audiences)}")
+    total = 0
+    for audience in audiences:
+        found = len(audience.encode())
+        if not 1 <= found <= MAX_AUDIENCE_BYTES:
+            raise Refused(Kind.INVALID, f"{field}: expected 1 to {MAX_AUDIENCE_BYTES} bytes each, found {found}")
+        if any(character < " " or character == _DELETE for character in audience):
+            raise Refused(Kind.INVALID, f"{field}: control characters are not allowed")
+        total += found
+    if total > MAX_SUM_BYTES:
+        raise Refused(Kind.INVALID, f"{field}: expected at most {MAX_SUM_BYTES} bytes together, found {total}")

@@ -1,0 +1,46 @@
+"""Our own SPIFFE IDs, those of the issuer and the nodes; and the paths that nobody else may have.
+
+Who may have any other ID is decided in issuer/decisions/registration.
+"""
+
+from typing import NewType
+
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = ["NodeID", "is_issuer", "is_reserved", "issuer_id", "node_id_of", "node_spiffe_id"]
+
+NodeID = NewType("NodeID", str)
+"""The issuer's name for a node: the last segment of its SPIFFE ID."""
+
+_RESERVED = ("/cognomen", "/spire")
+"""Nobody else may have one of these paths or a path below one."""
+
+_NODE_SEGMENTS = 4  # cognomen, node, attestor, id
+
+
+def issuer_id(trust_domain: TrustDomain) -> SpiffeID:
+    """The issuer's own SPIFFE ID, and the parent of every node group."""
+    return SpiffeID.from_segments(trust_domain, "cognomen", "issuer")
+
+
+def node_spiffe_id(trust_domain: TrustDomain, attestor: str, node_id: NodeID) -> SpiffeID:
+    """A node's SPIFFE ID."""
+    return SpiffeID.from_segments(trust_domain, "cognomen", "node", attestor, node_id)
+
+
+def is_issuer(spiffe_id: SpiffeID) -> bool:
+    """Whether this is an issuer's ID."""
+    return spiffe_id.path == "/cognomen/issuer"
+
+
+def node_id_of(spiffe_id: SpiffeID) -> NodeID | None:
+    """Which node has this ID; None: it is not the ID of a node."""
+    segments = spiffe_id.path[1:].split("/")
+    if len(segments) != _NODE_SEGMENTS or segments[:2] != ["cognomen", "node"]:
+        return None
+    return NodeID(segments[3])
+
+
+def is_reserved(spiffe_id: SpiffeID) -> bool:
+    """Whether this ID is reserved, so that no entry may claim it."""
+    return any(spiffe_id.path == path or spiffe_id.is_below(path) for path in _RESERVED)

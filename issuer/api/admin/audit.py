@@ -1,0 +1,45 @@
+"""The admin door's messages for the record of decisions and its checkpoints."""
+
+from cognomen.protocol.auditlog import AuditRow
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
+from cognomen.wire.node import time_from_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.api.admin.fields import MAX_NUMBER, choice, page_size
+from issuer.api.admin.part import Part
+from issuer.decisions.audit import Decision
+from issuer.decisions.filters import AuditFilter
+
+__all__ = ["AuditPart"]
+
+
+class AuditPart(Part):
+    """The methods for the record of decisions."""
+
+    async def list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
+        limit = page_size(request.page_size)
+        if request.newest:
+            return pb.ListAuditResponse(rows=map(_row, await self._flows.queries.newest_audit(limit=limit)))
+        where = AuditFilter(
+            since=time_from_pb(request.since, "since") if request.HasField("since") else None,
+            until=time_from_pb(request.until, "until") if request.HasField("until") else None,
+            actor=request.actor,
+            actions=frozenset(request.actions),
+            subject=request.subject,
+            node_id=NodeID(request.node_id) if request.node_id else None,
+            entry_id=EntryID(request.entry_id) if request.entry_id else None,
+            decision=choice(Decision, request.decision, "decision"),
+            credential=request.credential,
+        )
+        after = min(request.after, MAX_NUMBER)
+        rows, next_after = await self._flows.queries.list_audit(where, after=after, limit=limit)
+        return pb.ListAuditResponse(rows=map(_row, rows), next_after=next_after)
+
+    async def list_checkpoints(self, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
+        limit = page_size(request.page_size)
+        found = await self._flows.queries.list_checkpoints(limit=limit)
+        return pb.ListCheckpointsResponse(checkpoints=[checkpoint.to_json() for checkpoint in found])
+
+
+def _row(row: AuditRow) -> pb.AuditRow:
+    return pb.AuditRow(number=row.number, body=row.body, hash=row.hash)

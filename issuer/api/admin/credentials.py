@@ -1,0 +1,64 @@
+"""The admin door's messages for the ledger of what was issued."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import starmap
+
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
+from cognomen.wire.node import time_from_pb, time_to_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.api.admin.fields import choice, number, page_size, spiffe_id, yes_or_no
+from issuer.api.admin.part import Part
+from issuer.decisions.filters import LedgerFilter
+from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
+
+__all__ = ["CredentialsPart"]
+
+
+class CredentialsPart(Part):
+    """The methods for credentials."""
+
+    async def list_credentials(self, request: pb.ListCredentialsRequest) -> pb.ListCredentialsResponse:
+        limit, start = page_size(request.page_size), number(request.page_token)
+        if request.oldest_first:
+            found = await self._flows.queries.follow_ledger(after=start, limit=limit)
+            return _page(found, limit)
+        where = LedgerFilter(
+            spiffe_id=spiffe_id(request.spiffe_id, "spiffe_id"),
+            entry_id=EntryID(request.entry_id) if request.entry_id else None,
+            node_id=NodeID(request.node_id) if request.node_id else None,
+            held_at=time_from_pb(request.held_at, "held_at") if request.HasField("held_at") else None,
+            kind=choice(CredentialKind, request.kind, "kind"),
+            state=choice(CredentialState, request.state, "state"),
+            serial=request.serial or None,
+            is_revoked=yes_or_no(request.revoked, "revoked"),
+            ends_before=time_from_pb(request.ends_before, "ends_before") if request.HasField("ends_before") else None,
+        )
+        return _page(await self._flows.queries.list_credentials(where, before=start, limit=limit), limit)
+
+
+def _page(found: Sequence[tuple[Credential, datetime | None]], limit: int) -> pb.ListCredentialsResponse:
+    token = str(found[-1][0].number) if len(found) == limit else ""
+    return pb.ListCredentialsResponse(credentials=starmap(_credential, found), next_page_token=token)
+
+
+def _credential(credential: Credential, ended_at: datetime | None) -> pb.Credential:
+    message = pb.Credential(
+        number=credential.number,
+        kind=credential.kind.value,
+        serial=credential.serial,
+        spiffe_id=str(credential.spiffe_id),
+        entry_id=credential.entry_id or "",
+        entry_revision=credential.entry_revision,
+        node_id=credential.node_id or "",
+        authority_id=credential.authority_id,
+        audiences=credential.audiences,
+        issued_at=time_to_pb(credential.issued_at),
+        not_after=time_to_pb(credential.not_after),
+        state=credential.state.value,
+        revocation=credential.revocation,
+    )
+    if ended_at is not None:
+        message.ended_at.FromDatetime(ended_at)
+    return message

@@ -1,0 +1,73 @@
+"""Read the fields that several requests have."""
+
+from enum import StrEnum
+from typing import TypeVar
+
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.wire.node import spiffe_id_from_pb
+from svid.errors import SVIDError
+from svid.spiffeid import SpiffeID
+
+__all__ = ["MAX_NUMBER", "choice", "number", "page_size", "spiffe_id", "yes_or_no"]
+
+MAX_NUMBER = 2**63 - 1
+"""The largest number that a store can keep."""
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def choice(kind: type[_Choice], text: str, field: str) -> _Choice | None:
+    """Read one of several words; empty: any.
+
+    Raises:
+        Refused: INVALID
+    """
+    try:
+        return kind(text) if text else None
+    except ValueError as e:
+        raise Refused(Kind.INVALID, f"{field}: expected one of {', '.join(kind)}, found {text!r}") from e
+
+
+def yes_or_no(text: str, field: str) -> bool | None:
+    """Read yes or no; empty: any.
+
+    Raises:
+        Refused: INVALID
+    """
+    if text not in {"", "yes", "no"}:
+        raise Refused(Kind.INVALID, f"{field}: expected yes, no or nothing, found {text!r}")
+    return None if not text else text == "yes"
+
+
+def page_size(asked: int, *, default: int = 100, most: int = 1000) -> int:
+    """Read the maximum length of a page; 0: the default.
+
+    Raises:
+        Refused: INVALID
+    """
+    if asked > most:
+        raise Refused(Kind.INVALID, f"page_size: expected at most {most}, found {asked}")
+    return asked or default
+
+
+def number(token: str) -> int:
+    """Read the page token of a list in the order of numbers; empty: from the start.
+
+    Raises:
+        Refused: INVALID
+    """
+    if token and not (token.isascii() and token.isdigit() and len(token) <= 18):  # noqa: PLR2004 - fits SQLite's integers
+        raise Refused(Kind.INVALID, "page_token: invalid, use the one from an earlier page")
+    return int(token or 0)
+
+
+def spiffe_id(text: str, field: str) -> SpiffeID | None:
+    """Read a SPIFFE ID; empty: any.
+
+    Raises:
+        Refused: INVALID
+    """
+    try:
+        return spiffe_id_from_pb(text, field) if text else None
+    except SVIDError as e:
+        raise Refused(Kind.INVALID, str(e)) from e

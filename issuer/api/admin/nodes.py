@@ -1,0 +1,74 @@
+"""The admin door's messages for nodes and the invites with which they join."""
+
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.wire.node import duration_from_pb, selector_to_pb, time_to_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.api.admin.fields import page_size
+from issuer.api.admin.part import Part
+from issuer.decisions.admission import Node
+from issuer.flows.create_invite import CreatedInvite
+
+__all__ = ["NodesPart"]
+
+
+class NodesPart(Part):
+    """The methods for nodes and invites."""
+
+    async def create_invite(self, request: pb.CreateInviteRequest) -> pb.CreateInviteResponse:
+        ttl = duration_from_pb(request.ttl, "ttl") if request.HasField("ttl") else None
+        labels, node = dict(request.labels), request.node_id or None
+        if request.without_token:
+            if labels or node or ttl is not None:
+                raise Refused(
+                    Kind.INVALID, "without_token: expected no labels, node_id and ttl beside it, which a token has"
+                )
+            return _invite(await self._flows.invites.without_token())
+        self._flows.invites.check_taken(self._flows.entries.node_attestors)
+        return _invite(await self._flows.invites(actor=self._by(request), labels=labels, ttl=ttl, node=node))
+
+    async def list_nodes(self, request: pb.ListNodesRequest) -> pb.ListNodesResponse:
+        limit = page_size(request.page_size)
+        found = await self._flows.queries.list_nodes(after=request.page_token, limit=limit)
+        token = found[-1].id if len(found) == limit else ""
+        return pb.ListNodesResponse(nodes=[self._node(node) for node in found], next_page_token=token)
+
+    async def get_node(self, request: pb.GetNodeRequest) -> pb.Node:
+        return self._node(await self._flows.queries.get_node(request.id))
+
+    async def evict_node(self, request: pb.GetNodeRequest) -> pb.Node:
+        return self._node(await self._flows.nodes.evict(request.id, actor=self._by(request)))
+
+    async def ban_node(self, request: pb.GetNodeRequest) -> pb.Node:
+        return self._node(await self._flows.nodes.ban(request.id, actor=self._by(request)))
+
+    async def unban_node(self, request: pb.GetNodeRequest) -> pb.Node:
+        return self._node(await self._flows.nodes.unban(request.id, actor=self._by(request)))
+
+    async def purge_nodes(self, request: pb.PurgeNodesRequest) -> pb.PurgeNodesResponse:
+        expired_for = duration_from_pb(request.expired_for, "expired_for")
+        purged = await self._flows.nodes.purge(expired_for, dry_run=request.dry_run, actor=self._by(request))
+        return pb.PurgeNodesResponse(nodes=[self._node(node) for node in purged])
+
+    def _node(self, node: Node) -> pb.Node:
+        return pb.Node(
+            id=node.id,
+            spiffe_id=str(node.spiffe_id),
+            attestor=node.attestor,
+            selectors=[selector_to_pb(selector) for selector in sorted(node.selectors)],
+            state=node.state.value,
+            attested_at=time_to_pb(node.attested_at),
+            current_serial=node.current_serial,
+            pending_serial=node.pending_serial,
+            svid_not_after=time_to_pb(node.svid_not_after),
+            acknowledged=node.acknowledged,
+            connected=node.id in self._flows.feed.connected,
+        )
+
+
+def _invite(made: CreatedInvite) -> pb.CreateInviteResponse:
+    message = pb.CreateInviteResponse(invite=str(made.invite))
+    if made.spiffe_id is not None:
+        message.node_spiffe_id = str(made.spiffe_id)
+    if made.expires_at is not None:
+        message.expires_at.FromDatetime(made.expires_at)
+    return message

@@ -1,0 +1,70 @@
+"""The basis of each part of the admin door."""
+
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from cognomen.gate.caller import Caller, login_uid
+from cognomen.wire.pb.admin_rpc import AdminServicer
+from issuer.decisions.operator import Operator
+from issuer.decisions.revocation import check_comment
+from issuer.flows.await_enforcement import AwaitEnforcement
+from issuer.flows.change_entries import ChangeEntries
+from issuer.flows.command_authorities import CommandAuthorities
+from issuer.flows.create_invite import CreateInvite
+from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.manage_nodes import ManageNodes
+from issuer.flows.observe_issuer import ObserveIssuer
+from issuer.flows.record_refusals import RecordRefusals
+from issuer.flows.revoke import Revoke
+from issuer.keepers.clock_guard import ClockGuard
+from issuer.queries import Queries
+from svid.clock import Clock
+from svid.spiffeid import TrustDomain
+
+__all__ = ["AdminFlows", "Part"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminFlows:
+    """The flows that the admin door calls."""
+
+    queries: Queries
+    clock: Clock
+    invites: CreateInvite
+    entries: ChangeEntries
+    nodes: ManageNodes
+    feed: FeedAttestors
+    authorities: CommandAuthorities
+    revoke: Revoke
+    enforcement: AwaitEnforcement
+    guard: ClockGuard
+    observe: ObserveIssuer
+    trust_domain: TrustDomain
+
+    @property
+    def record_refusals(self) -> RecordRefusals:
+        """Records what is refused before a flow has the command."""
+        return RecordRefusals(datastore=self.entries.datastore, clock=self.clock)
+
+
+class Part(AdminServicer):
+    """The methods of the service for one noun, for one caller.
+
+    The actor in the audit record is the uid that the kernel reports, never a field of a request. Only the comment is one.
+    """
+
+    def __init__(self, flows: AdminFlows, caller: Caller) -> None:
+        self._flows = flows
+        login = login_uid(caller)
+        self._operator = Operator(f"uid:{caller.uid}", login="" if login is None else f"uid:{login}")
+
+    def _by(self, command: Message) -> Operator:
+        """Who gives a command, with the comment in it.
+
+        Raises:
+            Refused: INVALID for a comment that is too long.
+        """
+        comment = str(getattr(command, "comment", ""))
+        check_comment(comment)
+        return Operator(self._operator, login=self._operator.login, comment=comment)

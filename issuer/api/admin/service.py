@@ -1,0 +1,80 @@
+"""The whole admin door. It only translates messages; flows and queries decide."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
+from grpclib.const import Handler
+
+from cognomen.gate.call import unary
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.api.admin.audit import AuditPart
+from issuer.api.admin.authorities import AuthoritiesPart
+from issuer.api.admin.bundle import BundlePart
+from issuer.api.admin.credentials import CredentialsPart
+from issuer.api.admin.entries import EntriesPart
+from issuer.api.admin.nodes import NodesPart
+from issuer.api.admin.revocations import RevocationsPart
+from issuer.api.admin.status import StatusPart
+from issuer.decisions.actions import Action
+
+__all__ = ["ACTIONS", "AdminService"]
+
+ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
+    {
+        "create_invite": Action.INVITE_CREATED,
+        "evict_node": Action.NODE_EVICTED,
+        "ban_node": Action.NODE_BANNED,
+        "unban_node": Action.NODE_UNBANNED,
+        "purge_nodes": Action.NODE_PURGED,
+        "create_entries": Action.ENTRY_CREATED,
+        "update_entries": Action.ENTRY_UPDATED,
+        "delete_entries": Action.ENTRY_DELETED,
+        "revoke": Action.REVOKED,
+        "lift_revocation": Action.REVOCATION_LIFTED,
+        "rotate_authority": Action.AUTHORITY_ROTATION_ASKED,
+        "prepare_authority": Action.AUTHORITY_PREPARATION_ASKED,
+        "activate_authority": Action.AUTHORITY_ACTIVATED,
+        "taint_authority": Action.AUTHORITY_TAINTED,
+        "revoke_authority": Action.AUTHORITY_REVOKED,
+        "confirm_clock": Action.CLOCK_CONFIRMED,
+    }
+)
+"""What each command is in the audit record, by its method. All other methods only read."""
+
+_RequestT = TypeVar("_RequestT", bound=Message)
+_ReplyT = TypeVar("_ReplyT", bound=Message)
+
+
+class AdminService(
+    AuditPart,
+    AuthoritiesPart,
+    BundlePart,
+    CredentialsPart,
+    EntriesPart,
+    NodesPart,
+    RevocationsPart,
+    StatusPart,
+):
+    """Serves cognomen.admin.v1.Admin to one caller."""
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        """The methods, by path."""
+        return self.bind(self._bound)
+
+    def _bound(
+        self, answer: Callable[[_RequestT], Awaitable[_ReplyT]], request: type[_RequestT], reply: type[_ReplyT], /
+    ) -> Handler:
+        """Bind a method, and put on record what a command is refused while it is read."""
+        action = ACTIONS.get(answer.__name__)
+        if action is None:
+            return unary(answer, request, reply)
+
+        async def recording(asked: _RequestT) -> _ReplyT:
+            if isinstance(asked, pb.PurgeNodesRequest | pb.RevokeRequest) and asked.dry_run:
+                return await answer(asked)
+            async with self._flows.record_refusals(action, actor=self._operator):
+                return await answer(asked)
+
+        return unary(recording, request, reply)

@@ -1,0 +1,52 @@
+"""The names of actions in the audit record: what was asked for, or what happened. docs/reference/audit.md says what each means.
+
+If something was signed, the name is made from its kind (issuer/decisions/audit.issued).
+"""
+
+from enum import StrEnum
+
+from cognomen.protocol.auditlog import RESTORED
+
+__all__ = ["Action"]
+
+
+class Action(StrEnum):
+    """What was asked for, or what happened. A name never changes, because old rows have it."""
+
+    INVITE_CREATED = "invite created"
+    NODE_ATTESTED = "node attested"
+    NODE_ATTESTATION = "node attestation"
+    NODE_READMITTED = "node readmitted"
+    NODE_READMISSION = "node readmission"
+    NODE_SVID_FIRST_USED = "node svid first used"
+    NODE_SVID_RENEWAL = "node svid renewal"
+    NODE_CALL = "node call"
+    NODE_EVICTED = "node evicted"
+    NODE_BANNED = "node banned"
+    NODE_UNBANNED = "node unbanned"
+    NODE_PURGED = "node purged"
+    ENTRY_CREATED = "entry created"
+    ENTRY_UPDATED = "entry updated"
+    ENTRY_DELETED = "entry deleted"
+    REVOKED = "revoked"
+    REVOCATION_LIFTED = "revocation lifted"
+    REVOCATION_ENFORCED = "revocation enforced"
+    AUTHORITY_INTENDED = "authority intended"
+    AUTHORITY_PREPARED = "authority prepared"
+    AUTHORITY_PUBLISHED = "authority published"
+    AUTHORITY_ACTIVATED = "authority activated"
+    AUTHORITY_RETIRED = "authority retired"
+    AUTHORITY_NOT_LET_SIGN_AGAIN = "authority not let sign again"
+    AUTHORITY_ROTATION_ASKED = "authority rotation asked"
+    AUTHORITY_PREPARATION_ASKED = "authority preparation asked"
+    AUTHORITY_TAINTED = "authority tainted"
+    AUTHORITY_REVOKED = "authority revoked"
+    NODES_CUT_OFF = "nodes cut off"
+    CRL_SIGNED = "crl signed"
+    CHECKPOINT_KEY_MADE = "checkpoint key made"
+    CLOCK_LOOKED_AT = "clock looked at"
+    CLOCK_CONFIRMED = "clock confirmed"
+    X509_MINTED = "x509 minted"
+    JWT_MINTED = "jwt minted"
+    MANY_REFUSED = "many refused"
+    STORE_RESTORED = RESTORED

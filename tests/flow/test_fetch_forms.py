@@ -1,0 +1,73 @@
+"""`fetch x509 --write --also`: the key in the forms that servers read."""
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
+from cryptography.x509 import load_pem_x509_certificate
+
+from bench.rig.daemons import Dev
+from cognomen.cli.main import run
+
+ME = f"unix:uid:{os.geteuid()}"
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    with Dev(tmp_path_factory.mktemp("d"), "--entry", f"/a={ME}") as dev:
+        yield dev
+
+
+@pytest.fixture(autouse=True)
+def at_the_attestor(dev: Dev, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", dev.environment["SPIFFE_ENDPOINT_SOCKET"])
+
+
+def test_each_form_holds_the_same_key_and_chain_and_nobody_else_can_read_it(tmp_path: Path) -> None:
+    password, files = tmp_path / "password", tmp_path / "files"
+    password.write_text("hören\n")
+    password.chmod(0o600)
+    also = ("--also=combined", "--also=haproxy", "--also=pkcs12", f"--password-file={password}")
+    assert run(["fetch", "x509", f"--write={files}", *also]) == 0
+    key, chain = (files / "svid_key.pem").read_bytes(), (files / "svid.pem").read_bytes()
+    assert (files / "svid.pem.key").read_bytes() == key
+    assert (files / "svid_combined.pem").read_bytes() == chain + key
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files / "svid_combined.pem")
+    found, leaf, above = load_key_and_certificates((files / "svid.p12").read_bytes(), "hören".encode())
+    assert found is not None
+    assert found.public_key() == load_pem_private_key(key, None).public_key()
+    assert leaf == load_pem_x509_certificate(chain)
+    assert above == []
+    assert {(files / name).stat().st_mode & 0o777 for name in ("svid.pem.key", "svid_combined.pem", "svid.p12")} == {
+        0o600
+    }
+    assert run(["fetch", "x509", f"--write={files}"]) == 0
+    assert not {"svid.pem.key", "svid_combined.pem", "svid.p12"} & {path.name for path in files.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--also=haproxy"], 2, "--also and --password-file need --write"),
+        (["--write={}/files", "--also=pkcs12"], 2, "--also pkcs12 and --password-file together"),
+        (["--write={}/files", "--password-file={}/none"], 2, "--also pkcs12 and --password-file together"),
+        (["--write={}/files", "--also=pkcs12", "--password-file={}/none"], 4, "password file"),
+        (["--write={}/files", "--also=pkcs12", "--password-file={}/empty"], 1, "expected a password on one line"),
+        (["--write={}/files", "--also=pkcs12", "--password-file={}/two"], 1, "expected a password on one line"),
+        (["--write={}/files", "--also=pkcs12", "--password-file={}/open"], 1, "password file"),
+        (["--write={}/files", "--also=jks"], 2, "'jks' is not one of"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, told: str
+) -> None:
+    for name, text, mode in (("empty", "\n", 0o600), ("two", "a\nb\n", 0o600), ("open", "a\n", 0o644)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode)
+    assert run(["fetch", "x509", *(option.replace("{}", str(tmp_path)) for option in options)]) == code
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "files").exists()

@@ -1,0 +1,73 @@
+"""What the command says to bad input: what was wrong, and what to do next."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cognomen.cli.invitefile import load_invite
+from cognomen.cli.main import run
+from cognomen.protocol.errors import Kind, Refused
+from issuer.backup import back_up
+from svid.workloadapi.reach import workload_trouble
+
+Printed = pytest.CaptureFixture[str]
+
+
+def said(capsys: Printed) -> str:
+    """What was said on standard error, whichever way it was folded."""
+    return re.sub(r"\s+", " ", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ([], "neither"),
+        (["--watch"], "no --write"),
+        (["--write", "files"], "no --watch"),
+    ],
+)
+@pytest.mark.parametrize("kind", [["x509"], ["jwt", "--audience", "a"]], ids=["x509", "jwt"])
+def test_when_denied_needs_files_that_are_watched(
+    kind: list[str], more: list[str], found: str, capsys: Printed
+) -> None:
+    assert run(["fetch", *kind, "--when-denied", "remove", *more]) == 2
+    assert f"--when-denied: expected --watch and --write, found {found}" in said(capsys)
+
+
+def test_a_token_from_no_file_is_refused_as_an_empty_text(capsys: Printed) -> None:
+    assert run(["validate", "jwt", "--audience", "a", "--socket", "/nowhere", ""]) == 2
+    assert "expected a file or -, found an empty string" in said(capsys)
+
+
+def test_a_file_that_is_no_socket_is_called_that_also_where_it_may_not_be_written(tmp_path: Path) -> None:
+    for path in (tmp_path / "file", Path("/etc/passwd")):
+        (tmp_path / "file").touch()
+        trouble = workload_trouble(f"unix:{path}")
+        assert trouble is not None
+        assert not trouble.is_denied
+        assert trouble.detail == (
+            f"workload socket {path}: expected an attestor that listens, found a file that is not a socket"
+        )
+
+
+def test_an_invite_that_is_not_there_is_made_where_the_hint_says(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        load_invite(str(tmp_path / "none"))
+    assert (refused.value.kind, "cognomen node invite" in refused.value.hint) == (Kind.NOT_FOUND, True)
+
+
+@pytest.mark.parametrize("before", ["", "\n "])
+def test_an_invite_in_the_place_of_its_file_is_not_repeated(before: str) -> None:
+    with pytest.raises(Refused) as refused:
+        load_invite(f"{before}cognomen-invite-1.c2VjcmV0")
+    assert (refused.value.kind, "c2Vj" in str(refused.value)) == (Kind.INVALID, False)
+    assert "c2Vj" not in refused.value.detail + refused.value.hint
+    assert "to a file" in refused.value.hint
+    assert "--invite -" in refused.value.hint
+
+
+def test_a_backup_of_another_directory_says_how_to_name_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        back_up(tmp_path, tmp_path / "backup")
+    assert (refused.value.kind, "--state" in refused.value.hint) == (Kind.NOT_FOUND, True)

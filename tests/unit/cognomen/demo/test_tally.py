@@ -1,0 +1,112 @@
+"""What the demo counts, and when it may say that all of it happened."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cognomen.demo.scene import Event
+from cognomen.demo.tally import Tally
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _counted(who: str, name: str = "counted", **facts: int | str) -> Event:
+    counts = {"made": 0, "answered": 0, "failed": 0, "tokens": 0}
+    return Event(who=who, at=0, name=name, facts={**counts, **facts})
+
+
+def _verdict_on_calls(tally: Tally) -> str:
+    return list(tally.verdicts())[-1]
+
+
+def test_a_rotation_counts_only_if_calls_went_on_since_the_one_before() -> None:
+    tally = Tally()
+    for answered in (5, 5, 6):
+        tally.note(_counted("reasoning", "rotated", own=1, answered=answered, authority="a", at=""))
+    assert tally.rotations["reasoning"] == 2
+
+
+def test_the_rotation_of_another_identity_is_not_the_components_own() -> None:
+    tally = Tally()
+    tally.note(_counted("connector", "rotated", own=0, answered=5))
+    assert not tally.rotations
+
+
+def test_a_taint_counts_once_everybody_has_another_authority_and_calls_go_on() -> None:
+    tally = Tally()
+    for who in ("orchestrator", "reasoning", "connector-2"):
+        tally.note(Event(who=who, at=0, name="identity", facts={"authority": "old", "spiffe_id": f"spiffe://d/{who}"}))
+    tally.tainted_at = NOW
+    taken = (NOW + timedelta(milliseconds=200)).isoformat()
+    for who, authority in (
+        ("orchestrator", "old"),
+        ("orchestrator", "new"),
+        ("reasoning", "new"),
+        ("connector-2", "new"),
+    ):
+        tally.note(_counted(who, "rotated", own=1, made=4, authority=authority, at=taken))
+    told = "every SVID"
+    assert any(told in line and "MISSING" in line for line in tally.verdicts())
+    tally.note(_counted("orchestrator", made=4))
+    tally.note(_counted("orchestrator", made=5))
+    assert any(told in line and "ok  " in line and "after 200 ms" in line for line in tally.verdicts())
+
+
+def test_calls_that_were_all_answered_are_flawless() -> None:
+    tally = Tally()
+    tally.note(_counted("orchestrator", made=8))
+    tally.note(_counted("reasoning", answered=8))
+    assert _verdict_on_calls(tally) == "  ok       8 calls made, 8 answered, 0 failed"
+
+
+def test_a_failed_call_a_lost_answer_and_no_call_at_all_are_not_flawless() -> None:
+    for made, answered, failed in ((8, 8, 1), (8, 7, 0), (0, 0, 0)):
+        tally = Tally()
+        tally.note(_counted("orchestrator", made=made, failed=failed))
+        tally.note(_counted("reasoning", answered=answered))
+        assert "MISSING" in _verdict_on_calls(tally)
+        assert not tally.succeeded
+
+
+def test_a_call_that_a_revocation_ended_may_have_been_answered_and_another_may_not() -> None:
+    for made, answered, revoked, verdict in (
+        (8, 8, 1, "ok"),
+        (8, 9, 1, "ok"),
+        (8, 10, 1, "MISSING"),
+        (8, 7, 1, "MISSING"),
+    ):
+        tally = Tally()
+        tally.note(_counted("orchestrator", made=made, revoked=revoked))
+        tally.note(_counted("connector", answered=answered))
+        assert _verdict_on_calls(tally).split()[0] == verdict
+
+
+REVOKED_AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+ENDS = ("handshake refused", "connection closed", "token refused")
+
+
+def _ends() -> Iterator[Event]:
+    for number, name in enumerate(ENDS):
+        at = (REVOKED_AT + timedelta(milliseconds=20 + number)).isoformat()
+        yield Event(who="orchestrator", at=0, name=name, facts={"peer": "", "why": "", "at": at})
+
+
+def test_each_end_of_who_was_revoked_is_timed_from_the_command() -> None:
+    tally = Tally(revoked_at=REVOKED_AT)
+    for event in _ends():
+        tally.note(event)
+    assert [tally.ends[name] for name in ENDS] == [timedelta(milliseconds=ms) for ms in (20, 21, 22)]
+    assert "  ok       connector revoked: JWT-SVID refused after 22 ms" in tally.verdicts()
+
+
+@pytest.mark.parametrize(("later", "failed", "verdict"), [(6, 0, "ok"), (5, 0, "MISSING"), (6, 1, "MISSING")])
+def test_the_others_went_on_if_they_answered_more_and_failed_nothing(later: int, failed: int, verdict: str) -> None:
+    tally = Tally(revoked_at=REVOKED_AT)
+    tally.note(_counted("reasoning", answered=4))
+    for event in _ends():
+        tally.note(event)
+    tally.note(_counted("reasoning", answered=5))
+    tally.note(_counted("reasoning", answered=later, failed=failed))
+    (line,) = (line for line in tally.verdicts() if "kept working" in line)
+    assert line.split()[0] == verdict

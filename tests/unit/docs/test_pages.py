@@ -1,0 +1,91 @@
+"""The docs: every link between them leads somewhere, and what is generated is up to date."""
+
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import svid
+from issuer.decisions.actions import Action
+from issuer.decisions.audit import AuditEvent
+from issuer.decisions.ledger import CredentialKind
+from tests.doubles.project import ROOT
+
+PAGES = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a forge makes of a page's headings."""
+    headings = HEADING.findall(re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in LINK.findall(text):
+        if link.startswith(("https://", "http://", "mailto:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("folder", ["docs/reference", "docs/explanation"])
+def test_the_generated_pages_are_up_to_date(folder: str, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, f"{folder}/make.py", str(tmp_path)], cwd=ROOT, check=True)
+    pages = list(tmp_path.iterdir())
+    assert pages
+    for page in pages:
+        assert page.read_text() == (ROOT / folder / page.name).read_text(), "run make reference"
+
+
+PROTECT = (ROOT / "docs" / "how-to" / "protect-a-service.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PROTECT, re.DOTALL))
+def test_the_code_of_how_to_protect_a_service_names_what_is_there(block: str) -> None:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module == "svid":
+            assert {alias.name for alias in node.names} <= set(svid.__all__)
+
+
+RPC = (ROOT / "docs" / "contributing" / "add-an-admin-rpc.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", RPC, re.DOTALL))
+def test_the_code_of_how_to_add_an_admin_rpc_is_code_of_ours(block: str) -> None:
+    """Word for word, so that it is checked where it is used."""
+    used = [(ROOT / path).read_text() for path in ("issuer/api/admin/nodes.py", "cognomen/cli/node.py")]
+    lines = textwrap.dedent(block)
+    assert any(textwrap.indent(lines, "    ") in text for text in used), lines
+
+
+AUDIT = (ROOT / "docs" / "reference" / "audit.md").read_text()
+
+
+def test_the_page_of_the_audit_record_names_each_field_and_action() -> None:
+    fields, listed = (set(re.findall(r"`([^`]+)`", part)) for part in AUDIT.split("## Actions"))
+    assert {field.name for field in dataclasses.fields(AuditEvent)} <= fields
+    known = {*map(str, Action), *(f"{kind} issued" for kind in CredentialKind)}
+    assert known <= listed
+    assert listed - known == {"cognomen svid show", "incarnation"}
+
+
+@pytest.mark.parametrize(
+    ("index", "pages"), [("docs/README.md", "docs/*/*.md"), ("docs/adr/README.md", "docs/adr/0*.md")]
+)
+def test_an_index_names_every_page(index: str, pages: str) -> None:
+    links = {(ROOT / index).parent / link.partition("#")[0] for link in LINK.findall((ROOT / index).read_text())}
+    named = {link.resolve() for link in links if not str(link).startswith("http")}
+    apart = {ROOT / "docs/adr" / name for name in ("0000-template.md",)}
+    found = set(ROOT.glob(pages)) - apart - (set() if "adr" in index else set((ROOT / "docs/adr").glob("*.md")))
+    assert sorted(found - named) == []

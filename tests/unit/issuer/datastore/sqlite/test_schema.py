@@ -1,0 +1,27 @@
+"""What a migration makes of rows that an earlier release wrote."""
+
+import json
+from pathlib import Path
+
+from issuer.datastore.sqlite.schema import connect, migrate
+
+
+def test_changes_of_entries_that_were_recorded_before_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "issuer.db"
+    path.touch()
+    database = connect(path)
+    migrate(database)
+    database.execute("DROP TABLE entry_change")
+    database.execute("DELETE FROM _sqlite_migrations WHERE name = '0005'")
+    bodies = [
+        json.dumps({"action": "entry created", "facts": {"entry": "e1"}}),
+        json.dumps({"action": "x509 issued", "facts": {"entry": "e1"}}),
+        "[",
+        json.dumps({"action": "entry deleted", "facts": {"kind": "NOT_FOUND"}}),
+        json.dumps({"action": "entry updated", "facts": {"entry": "e2"}}),
+    ]
+    for number, body in enumerate(bodies, start=1):
+        database.execute("INSERT INTO audit (number, body, hash) VALUES (?, ?, x'')", (number, body.encode()))
+    migrate(database)
+    assert database.execute("SELECT entry_id, number FROM entry_change").fetchall() == [("e1", 1), ("e2", 5)]
+    database.conn.close()

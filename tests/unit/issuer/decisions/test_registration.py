@@ -1,0 +1,193 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from issuer.decisions.profile import ISSUER_DNS_NAME
+from issuer.decisions.registration import (
+    MOST_ALIKE,
+    alike,
+    check_entry,
+    check_no_twins,
+    created,
+    fingerprint,
+    is_group,
+    too_many_alike,
+    unknown_parents,
+    updated,
+)
+from svid.spiffeid import SpiffeID, TrustDomain
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, an_entry
+
+ISSUER = "/cognomen/issuer"
+
+
+def warnings(entry: RegistrationEntry) -> tuple[str, ...]:
+    return check_entry(entry, trust_domain=TRUST_DOMAIN, node_attestors=["join_token"], now=NOW)
+
+
+def refusal(entry: RegistrationEntry) -> str:
+    with pytest.raises(Refused) as refused:
+        warnings(entry)
+    assert refused.value.kind is Kind.INVALID
+    return refused.value.detail
+
+
+@pytest.mark.parametrize("path", ["/web", "/a/b/c", "/cognomens", "/spire-x", "/agents/x"])
+@pytest.mark.parametrize("parent", ["/cognomen/node/join_token/n1", "/group/travel"])
+def test_an_entry_below_a_node_or_a_group_stands_without_a_word(path: str, parent: str) -> None:
+    assert warnings(an_entry(path, parent=parent)) == ()
+
+
+@pytest.mark.parametrize(
+    "path", ["/cognomen", "/cognomen/issuer", "/cognomen/node/join_token/x", "/spire", "/spire/server"]
+)
+def test_a_reserved_path_is_refused(path: str) -> None:
+    assert refusal(an_entry(path)) == f"spiffe_id: expected a path outside /cognomen and /spire, found {path!r}"
+
+
+def with_id(field: str, spiffe_id: SpiffeID) -> RegistrationEntry:
+    return (
+        replace(an_entry(), spiffe_id=spiffe_id) if field == "spiffe_id" else replace(an_entry(), parent_id=spiffe_id)
+    )
+
+
+@pytest.mark.parametrize("field", ["spiffe_id", "parent_id"])
+def test_another_trust_domain_is_refused(field: str) -> None:
+    foreign = with_id(field, SpiffeID(trust_domain=TrustDomain("other.org"), path="/x"))
+    assert refusal(foreign) == f"{field}: expected the trust domain example.org, found other.org"
+
+
+@pytest.mark.parametrize("field", ["spiffe_id", "parent_id"])
+@pytest.mark.clause("X5-04")
+def test_an_id_without_a_path_is_refused(field: str) -> None:
+    root = with_id(field, TRUST_DOMAIN.id)
+    assert refusal(root) == f"{field}: expected a path, found 'spiffe://example.org'"
+
+
+@pytest.mark.parametrize(
+    "path", ["/spire/agent/x", "/cognomen", "/cognomen/node", "/cognomen/node/join_token", "/cognomen/x"]
+)
+def test_a_reserved_parent_that_is_no_node_is_refused(path: str) -> None:
+    assert refusal(an_entry(parent=path)) == f"parent_id: expected a node, a node group or the issuer, found {path!r}"
+
+
+def test_an_entry_that_is_its_own_parent_is_refused() -> None:
+    assert refusal(an_entry("/web", parent="/web")).startswith("parent_id: must differ from spiffe_id")
+
+
+@pytest.mark.parametrize("name", [ISSUER_DNS_NAME, ISSUER_DNS_NAME.upper()])
+def test_the_issuers_dns_name_is_refused_in_any_case(name: str) -> None:
+    assert refusal(replace(an_entry(), dns_names=("a.example", name))).startswith("dns_names: expected no issuer.")
+
+
+def test_an_entry_that_is_over_already_is_refused() -> None:
+    assert refusal(replace(an_entry(), expires_at=NOW)).startswith("expires_at: expected a time in the future")
+    assert warnings(replace(an_entry(), expires_at=NOW + timedelta(microseconds=1))) == ()
+
+
+def test_a_group_is_known_by_its_parent_and_holds_node_selectors_only() -> None:
+    group = an_entry("/group/travel", parent=ISSUER, of="join_token:label:team:travel")
+    assert is_group(group)
+    assert not is_group(an_entry())
+    assert warnings(group) == ()
+    mixed = an_entry("/group/travel", parent=ISSUER, of="join_token:label:team:travel unix:uid:1")
+    assert refusal(mixed) == "selectors: expected node selectors (join_token), found 'unix:uid:1'"
+
+
+@pytest.mark.parametrize(
+    ("of", "warned"),
+    [
+        ("unix:path:/bin/x", True),
+        ("unix:sha256:00 unix:gid:1", True),
+        ("unix:path:/bin/x unix:uid:1", False),
+        ("unix:path:/bin/x unix:user:web", False),
+        ("unix:gid:1", False),
+        ("docker:path:/x", False),
+    ],
+)
+def test_a_program_without_a_user_is_warned_of(of: str, warned: bool) -> None:  # noqa: FBT001 - a column
+    assert any("by convention only" in warning for warning in warnings(an_entry(of=of))) is warned
+
+
+@pytest.mark.parametrize(
+    ("of", "warned"),
+    [
+        ("unix:uid:root", True),
+        ("unix:uid:01", True),
+        ("unix:uid:", True),
+        ("unix:uids:1", True),
+        ("unix:uid", True),
+        ("unix:path:bin/x", True),
+        ("unix:sha256:" + "AB" * 32, True),
+        ("unix:sha256:" + "ab" * 31, True),
+        ("unix:uid:2147483648 unix:gid:4294967294 unix:user:web unix:group:a:b unix:path:/bin/a:b", False),
+        ("unix:supplementary_gid:4 unix:supplementary_group:adm unix:sha256:" + "ab" * 32, False),
+        ("docker:uid:root", False),
+    ],
+)
+def test_a_unix_selector_that_no_workload_can_have_is_warned_of(of: str, warned: bool) -> None:  # noqa: FBT001 - a column
+    assert any("never matches" in warning for warning in warnings(an_entry(of=of))) is warned
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        "unix:uid:4294967295",  # means nobody
+        "unix:gid:4294967296",
+        "unix:supplementary_gid:9999999999",
+        "unix:uid:99999999999999",
+        "unix:uid:0004294967295",
+        "unix:uid:" + "9" * 4000,
+        "unix:uid:1 unix:gid:4294967295",
+    ],
+)
+def test_a_number_that_no_user_and_no_group_has_is_refused(of: str) -> None:
+    with pytest.raises(Refused, match="selectors: expected a user or group number of at most 4294967294"):
+        warnings(an_entry(of=of))
+
+
+def test_the_rulebooks_path_and_useless_node_selectors_are_warned_of() -> None:
+    found = warnings(an_entry("/agent/concierge/web", of="unix:uid:1 join_token:label:team:travel"))
+    assert [warning.split(":")[0] for warning in found] == ["spiffe_id", "selectors"]
+
+
+def test_parents_that_nobody_has_are_named_once_and_groups_need_none() -> None:
+    entries = [an_entry("/a"), an_entry("/b"), an_entry("/c", parent="/known"), an_entry("/g", parent=ISSUER)]
+    known = {SpiffeID(trust_domain=TRUST_DOMAIN, path="/known")}
+    found = unknown_parents(entries, known)
+    assert found == ("parent_id: no node or node group is spiffe://example.org/cognomen/node/join_token/n1 yet",)
+
+
+def test_selectors_that_very_many_entries_of_a_parent_share_are_named() -> None:
+    crowded, other = alike(an_entry("/a")), alike(an_entry("/b", of="unix:uid:7"))
+    assert alike(an_entry("/b")) == crowded
+    (found,) = too_many_alike({crowded: MOST_ALIKE + 1, other: MOST_ALIKE})
+    assert found.startswith(f"selectors: more than {MOST_ALIKE} entries of {crowded.parent_id} have unix:")
+
+
+def test_a_new_entry_gets_its_id_its_first_revision_and_its_birthday() -> None:
+    entry = created(replace(an_entry(), revision=9), entry_id=EntryID("e1"), now=NOW)
+    assert (entry.id, entry.revision, entry.created_at) == ("e1", 1, NOW)
+
+
+def test_an_updated_entry_keeps_id_and_birthday_and_counts_on() -> None:
+    stored = created(an_entry(), entry_id=EntryID("e1"), now=NOW)
+    entry = updated(replace(an_entry("/new"), hint="x", created_at=NOW + timedelta(days=1)), stored)
+    assert (entry.id, entry.revision, entry.created_at, entry.hint) == ("e1", 2, NOW, "x")
+
+
+def test_the_fingerprint_names_id_parent_and_selectors_and_nothing_else() -> None:
+    entry = an_entry(of="unix:uid:1 unix:gid:2")
+    assert fingerprint(replace(entry, id=EntryID("x"), hint="h", revision=3)) == fingerprint(entry)
+    others = [an_entry("/x", of="unix:uid:1 unix:gid:2"), an_entry(parent="/x", of="unix:uid:1 unix:gid:2"), an_entry()]
+    assert fingerprint(entry) not in {fingerprint(other) for other in others}
+
+
+def test_two_of_a_kind_in_one_batch_are_refused() -> None:
+    check_no_twins([an_entry("/a"), an_entry("/b")])
+    with pytest.raises(Refused) as refused:
+        check_no_twins([an_entry("/a"), an_entry("/b"), replace(an_entry("/a"), hint="x")])
+    assert refused.value.kind is Kind.EXISTS

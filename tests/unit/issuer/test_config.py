@@ -1,0 +1,54 @@
+"""What an issuer's store and keys may be beside each other."""
+
+from pathlib import Path
+
+import pytest
+
+from cognomen.daemon.config import load
+from cognomen.protocol.errors import Kind, Refused
+from issuer.config import DatastoreChoice, IssuerConfig
+
+
+def read(tmp_path: Path, **keys: str) -> IssuerConfig:
+    lines = [f'{key} = "{value}"' for key, value in {"trust_domain": "example.org", **keys}.items()]
+    path = tmp_path / "issuer.toml"
+    path.write_text("\n".join(lines))
+    return load(path, IssuerConfig, {})
+
+
+def test_an_issuer_remembers_on_disk_unless_told_otherwise(tmp_path: Path) -> None:
+    config = read(tmp_path)
+    assert (config.datastore, config.key_manager) == (DatastoreChoice.SQLITE, "disk")
+
+
+@pytest.mark.parametrize(("datastore", "key_manager"), [("sqlite", "disk"), ("memory", "memory")])
+def test_store_and_keys_may_end_together(tmp_path: Path, datastore: str, key_manager: str) -> None:
+    config = read(tmp_path, datastore=datastore, key_manager=key_manager)
+    assert (config.datastore, config.key_manager) == (datastore, key_manager)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected", "why"),
+    [
+        ({"datastore": "memory"}, "memory, because datastore is memory, found disk", "leave keys behind"),
+        (
+            {"key_manager": "memory"},
+            "one that keeps its keys, because datastore is sqlite, found memory",
+            "could not start again",
+        ),
+    ],
+)
+def test_a_store_and_keys_of_which_one_outlives_the_other_are_refused_with_the_reason(
+    tmp_path: Path, keys: dict[str, str], expected: str, why: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        read(tmp_path, **keys)
+    assert (refused.value.kind, refused.value.detail) == (Kind.INVALID, f"key_manager: expected {expected}")
+    assert why in refused.value.hint
+    assert 'key_manager = "' in refused.value.hint
+    assert 'datastore = "' in refused.value.hint
+
+
+def test_another_store_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="datastore: expected one of sqlite, memory"):
+        read(tmp_path, datastore="mysql")
