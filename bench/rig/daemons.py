@@ -15,7 +15,7 @@ from typing import Self
 
 READY_SECONDS = 30  # as long as `cognomen dev` tries
 STOP_SECONDS = 15
-COGNOMEN = (sys.executable, "-m", "cognomen.cli.main")
+COGNOMEN = (sys.executable, "-m", "cognomen")
 
 
 def free_port() -> int:

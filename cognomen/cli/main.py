@@ -161,7 +161,3 @@ def main() -> None:
     own_what_we_make()
     heed_signals_as_first_process()
     sys.exit(run(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    main()

@@ -133,7 +133,7 @@ class Scene:
                 "--entry",
                 f"/agent/{AGENT}/{role}=unix:uid:{os.getuid()},unix:path:{self._interpreters[role]}",
             ]
-        self._start(DAEMONS, [sys.executable, "-m", "cognomen.cli.main", *arguments])
+        self._start(DAEMONS, [sys.executable, "-m", "cognomen", *arguments])
         self.wait_for(DAEMONS, "SPIFFE_ENDPOINT_SOCKET")
 
     def start_component(self, who: str, ports: Mapping[str, int]) -> None:
@@ -215,7 +215,7 @@ class Scene:
     def _command(self, answer: type[_Answer], *arguments: str) -> _Answer:
         socket = self._directory / "state" / "admin" / "issuer.sock"
         done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", "cognomen.cli.main", *arguments, "--output=json", f"--socket={socket}"],
+            [sys.executable, "-m", "cognomen", *arguments, "--output=json", f"--socket={socket}"],
             stdout=subprocess.PIPE,
             stderr=self._log,
             timeout=_COMMAND_SECONDS,

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-__all__ = ["in_own_thread"]
+__all__ = ["THREADS", "in_own_thread"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_THREADS = 4
-_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="own")
+THREADS = 4
+_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="own")
 
 
 async def in_own_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:

@@ -18,6 +18,7 @@ from tests.doubles.attestorflows import running_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.entries import entry
 from tests.doubles.issuerclient import IssuerInMemory
+from tests.doubles.ownthreads import own_threads_done
 from tests.doubles.until import until
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -78,7 +79,7 @@ async def settle() -> None:
     for _ in range(3):
         for _ in range(20):
             await asyncio.sleep(0)
-        await asyncio.to_thread(int)
+        await own_threads_done()
 
 
 @pytest.fixture

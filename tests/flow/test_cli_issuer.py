@@ -370,6 +370,6 @@ def test_a_second_issuer_on_the_same_state_is_refused(admin_socket: Path) -> Non
 
 
 def test_a_reader_that_goes_away_is_no_error_worth_a_word(admin_socket: Path) -> None:
-    script = f"{sys.executable} -m cognomen.cli.main svid list --all --socket {admin_socket} | true"
+    script = f"{sys.executable} -m cognomen svid list --all --socket {admin_socket} | true"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert done.stderr == ""

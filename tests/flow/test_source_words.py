@@ -149,7 +149,7 @@ def test_the_command_says_it_of_a_stopped_attestor(
 
 def test_the_command_of_the_hint_is_there() -> None:
     subprocess.run(
-        [sys.executable, "-m", "cognomen.cli.main", "attestor", "healthcheck", "--help"],
+        [sys.executable, "-m", "cognomen", "attestor", "healthcheck", "--help"],
         check=True,
         capture_output=True,
     )

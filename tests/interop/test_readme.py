@@ -52,7 +52,7 @@ def test_two_lines_of_ours_make_a_context(home: Path) -> None:
 
 def test_one_command_ends_an_identity_and_another_lets_it_come_back(home: Path) -> None:
     lines = [line.removeprefix("$ ") for line in REVOCATION.splitlines()]
-    script = "\n".join(lines).replace(".venv/bin/cognomen", f"{sys.executable} -m cognomen.cli.main")
+    script = "\n".join(lines).replace(".venv/bin/cognomen", f"{sys.executable} -m cognomen")
     done = subprocess.run(
         ["bash", "-c", script], env=environment(home), capture_output=True, text=True, timeout=60, check=False
     )
