@@ -238,7 +238,6 @@ class CommandAuthorities:
         """Carry out a command; returns the nodes that it cut off."""
         async with refusals_on_record(self.datastore, self.around.clock, action, actor=actor, subject=subject[:_NAME]):
             lost = await self.datastore.write(work)
-        log.info(action, key=subject, actor=actor)
         if lost:
             log.warning("nodes cut off", command=action, key=subject, actor=actor, count=len(lost), nodes=lost[:_NAMED])
         self.wake()

@@ -135,6 +135,24 @@ async def test_a_command_that_cannot_be_read_is_on_record_as_one_that_a_flow_ref
     assert found[0][3].startswith("entries[0]: spiffe_id: ")
 
 
+async def test_the_log_says_who_gave_a_command_and_what_became_of_it(tmp_path: Path) -> None:
+    one = entry("/agent", "spiffe://example.org/nodes", "unix:uid:1")
+    me = f"uid:{os.getuid()}"
+    async with running(tmp_path) as issuer:
+        with capture_logs() as logs:
+            request = admin_pb2.EntriesRequest(entries=[one])
+            await issuer.admin("CreateEntries", request, admin_pb2.EntriesResponse)
+            await refusal(issuer.admin("CreateEntries", request, admin_pb2.EntriesResponse))
+            await refusal(issuer.admin("Revoke", admin_pb2.RevokeRequest(), admin_pb2.RevokeResponse))
+            await issuer.admin("ListEntries", admin_pb2.ListEntriesRequest(), admin_pb2.ListEntriesResponse)
+    done, again, unreadable = [line for line in logs if str(line["event"]).startswith("command ")]
+    assert (done["event"], done["command"], done["actor"]) == ("command carried out", "entry created", me)
+    assert (done["count"], done["entries"]) == (1, [one.spiffe_id])
+    assert (again["event"], again["command"], again["actor"]) == ("command refused", "entry created", me)
+    assert (unreadable["event"], unreadable["command"]) == ("command refused", "revoked")
+    assert str(unreadable["reason"]).startswith("kind: ")
+
+
 async def test_reads_and_what_is_only_tried_are_not_on_record_though_they_cannot_be_read(tmp_path: Path) -> None:
     async with running(tmp_path) as issuer:
         for method, request, reply in (

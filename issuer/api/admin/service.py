@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+import structlog
 from google.protobuf.message import Message
 from grpclib.const import Handler
 
 from cognomen.gate.call import unary
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.audit import AuditPart
 from issuer.api.admin.authorities import AuthoritiesPart
@@ -20,6 +22,8 @@ from issuer.api.admin.status import StatusPart
 from issuer.decisions.actions import Action
 
 __all__ = ["ACTIONS", "AdminService"]
+
+log = structlog.get_logger(__name__)
 
 ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
     {
@@ -42,6 +46,8 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
     }
 )
 """What each command is in the audit record, by its method. All other methods only read."""
+
+_MOST_NAMED = 3  # in one log line
 
 _RequestT = TypeVar("_RequestT", bound=Message)
 _ReplyT = TypeVar("_ReplyT", bound=Message)
@@ -66,7 +72,7 @@ class AdminService(
     def _bound(
         self, answer: Callable[[_RequestT], Awaitable[_ReplyT]], request: type[_RequestT], reply: type[_ReplyT], /
     ) -> Handler:
-        """Bind a method, and put on record what a command is refused while it is read."""
+        """Bind a method; log who gave a command and what became of it, and put on record what is refused while it is read."""
         action = ACTIONS.get(answer.__name__)
         if action is None:
             return unary(answer, request, reply)
@@ -74,7 +80,31 @@ class AdminService(
         async def recording(asked: _RequestT) -> _ReplyT:
             if isinstance(asked, pb.PurgeNodesRequest | pb.RevokeRequest) and asked.dry_run:
                 return await answer(asked)
-            async with self._flows.record_refusals(action, actor=self._operator):
-                return await answer(asked)
+            by = {"actor": str(self._operator), "login": self._operator.login, "command": action.value}
+            try:
+                async with self._flows.record_refusals(action, actor=self._operator):
+                    done = await answer(asked)
+            except Refused as refused:
+                if refused.kind not in {Kind.UNAVAILABLE, Kind.INTERNAL}:  # api/status logs these
+                    log.warning("command refused", **by, reason=refused.detail)
+                raise
+            log.info("command carried out", **by, **_about(asked, done))
+            return done
 
         return unary(recording, request, reply)
+
+
+def _about(asked: Message, done: Message) -> Mapping[str, object]:
+    """What a command was about: the audit record has all of it."""
+    match done:
+        case pb.EntriesResponse():
+            return {"count": len(done.entries), "entries": [one.spiffe_id for one in done.entries[:_MOST_NAMED]]}
+        case pb.Node():
+            return {"node": done.spiffe_id}
+        case pb.PurgeNodesResponse():
+            return {"count": len(done.nodes), "nodes": [one.spiffe_id for one in done.nodes[:_MOST_NAMED]]}
+        case pb.CreateInviteResponse():
+            return {"node": done.node_spiffe_id}
+        case pb.RevokeResponse():
+            return {"number": done.revocation.number}
+    return {"key": asked.key_id} if isinstance(asked, pb.AuthorityCommand) else {}
