@@ -101,6 +101,7 @@ class ServeWorkload:
         self._clock, self._troubles = around.clock, around.troubles
         self._attest_seconds = attest_seconds
         self._lines = LineLimit()
+        self._denied_lines = LineLimit()
         self._calls = PluginCalls(around.clock)
         self._short: Counter[AccountID] = Counter()  # streams on which some identities are left out
         self._given_at: dict[AccountID, float] = {}
@@ -253,8 +254,13 @@ class ServeWorkload:
                     now = await self.attest(caller)
 
     def _denied(self, caller: Caller) -> Refused:
-        why = f"no identity issued: {self._cache.withdrawn}" if self._cache.withdrawn else "no identity issued"
-        return Refused(Kind.DENIED, why, uid=caller.uid, pid=caller.pid)
+        why = self._cache.withdrawn
+        left_out = self._denied_lines.left_out(str(caller.account), self._clock.monotonic())
+        if left_out is not None:
+            hint = f"cognomen why --pid {caller.pid}"
+            log.info("no identity issued", uid=caller.uid, pid=caller.pid, reason=why, hint=hint, left_out=left_out)
+        detail = f"no identity issued: {why}" if why else "no identity issued"
+        return Refused(Kind.DENIED, detail, uid=caller.uid, pid=caller.pid)
 
     def _note_given(self, account: AccountID) -> None:
         self._given_at.pop(account, None)

@@ -334,3 +334,24 @@ async def test_a_caller_is_not_looked_at_without_end_while_entries_come_that_nee
     attestor = GrowingFacts(side, most=10_000)
     refused = await refusal(side.flow(attestor), caller)
     assert (refused.kind, attestor.looks) == (Kind.UNAVAILABLE, 5)
+
+
+async def test_the_log_says_once_a_minute_who_has_no_identity_and_how_to_see_why(
+    attestor: WorkloadAttestorDouble, caller: Caller
+) -> None:
+    clock = FakeClock()
+    side = WorkloadSide(clock)
+    side.synchronise(entry("a", "test:program:a"))
+    attestor.selectors = ("test:program:b",)
+    flow = side.flow(attestor)
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert (await refusal(flow, caller)).detail == "no identity issued"
+        clock.advance(timedelta(minutes=1))
+        await refusal(flow, caller)
+    lines = [line for line in logs if line["event"] == "no identity issued"]
+    assert [(line["uid"], line["pid"], line["left_out"]) for line in lines] == [
+        (caller.uid, caller.pid, 0),
+        (caller.uid, caller.pid, 2),
+    ]
+    assert lines[0]["hint"] == f"cognomen why --pid {caller.pid}"
