@@ -46,8 +46,11 @@ def own_what_we_make() -> None:
     os.umask(os.umask(0o077) & ~stat.S_IRWXU)
 
 
-def private_directory(path: Path) -> Path:
+def private_directory(path: Path, *, make: bool = True) -> Path:
     """Create a directory with mode 0700, and missing parents, or check that an existing one is private, in a path that is ours.
+
+    Args:
+        make: False: one that is missing is refused.
 
     Raises:
         Refused: INVALID when it is a link, belongs to another uid or is open to others, or somebody else may write a directory above;
@@ -55,10 +58,11 @@ def private_directory(path: Path) -> Path:
     """
     whole = path.absolute()
     try:
-        with own_directory(whole.parent, make=True, shared=True) as parent:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(whole.name, 0o700, dir_fd=parent)
-                sync(parent)
+        with own_directory(whole.parent, make=make, shared=True) as parent:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(whole.name, 0o700, dir_fd=parent)
+                    sync(parent)
             found = os.stat(whole.name, dir_fd=parent, follow_symlinks=False)
     except OSError as e:
         raise _system_refusal(f"directory {path}", e) from e
@@ -75,7 +79,7 @@ def check_private_directory(path: Path) -> None:
         Refused: as private_directory.
     """
     if os.path.lexists(path):
-        private_directory(path)
+        private_directory(path, make=False)
         return
     try:
         check_makeable(path.absolute().parent, shared=True)

@@ -125,13 +125,16 @@ def _load(path: Path, key_id: KeyID) -> SigningKey:
 
 def _there(directory: Path) -> Path:
     """The directory, checked as at the first call but not created again."""
-    if not os.path.lexists(directory):
+    try:
+        return private_directory(directory, make=False)
+    except Refused as refused:
+        if os.path.lexists(directory):
+            raise
         raise Refused(
             Kind.UNAVAILABLE,
             f"directory {directory}: the directory with the keys is gone",
             hint="put it back, or stop the issuer and restore a backup",
-        )
-    return private_directory(directory)
+        ) from refused
 
 
 def _list(directory: Path) -> Sequence[KeyID]:

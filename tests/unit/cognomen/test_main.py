@@ -35,6 +35,7 @@ def test_who_interrupts_a_program_that_is_being_loaded_reads_no_traceback(handle
 def test_a_program_that_is_loaded_heeds_ctrl_c_as_usual() -> None:
     script = (
         "import signal, sys, cognomen.cli.main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cognomen.cli.main.main = lambda: sys.exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
         "from cognomen.__main__ import main\n"
         "main()\n"

@@ -127,6 +127,15 @@ def test_a_private_directory_that_exists_is_taken(tmp_path: Path) -> None:
     assert private_directory(tmp_path / "a") == tmp_path / "a"
 
 
+def test_a_directory_that_must_be_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        private_directory(tmp_path / "a", make=False)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    assert not (tmp_path / "a").exists()
+    private_directory(tmp_path / "a")
+    assert private_directory(tmp_path / "a", make=False) == tmp_path / "a"
+
+
 def test_a_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a").chmod(0o750)
