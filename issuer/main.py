@@ -207,7 +207,7 @@ async def _open_network_doors(
     node_door = node_front(credentials[1], known, parts.around.metrics)
     joins = _join_service(parts, node_svids, JoinRoom(known), join_door)
     join = join_server(joins, join_door.proof, parts.refusals)
-    node = node_server(_node_service(parts, node_svids), admit, node_door, parts.refusals)
+    node = node_server(_node_service(parts, node_svids), admit, node_door, parts.refusals, parts.sightings)
     for front in (join_door, node_door):
         leaving.callback(front.close)
     bound = Bound(
@@ -337,6 +337,8 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
             watch=parts.watch,
         ),
         nodes=ManageNodes(datastore=parts.datastore, around=parts.around, watch=parts.watch),
+        sightings=parts.sightings,
+        return_window=config.return_window,
         feed=parts.feed,
         authorities=parts.authorities,
         revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),
