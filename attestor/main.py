@@ -49,6 +49,7 @@ from cognomen.process.ownpath import own_directory
 from cognomen.process.privatefile import alone_in, check_private_directory, private_directory
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.invite import Invite
+from cognomen.protocol.names import MAX_NODE_NAME_BYTES
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
@@ -201,6 +202,7 @@ class _Attestor:
             door=self._ports.door,
             client=self._ports.client,
             around=self.around,
+            node_name=self._config.node_name or _host_name(),
         )
         self._systemd.status("waiting for the issuer to let it join")
         return await flow.run(invite, self._adapters.node_attestor)
@@ -274,6 +276,11 @@ class _Attestor:
             turned_away=turned_away,
             holds_identity=workloads.holds_identity,
         )
+
+
+def _host_name() -> str:
+    """This machine's name. The issuer replaces one that no node may have."""
+    return socket.gethostname().encode("ascii", "replace").decode()[:MAX_NODE_NAME_BYTES]
 
 
 def _make_directory_of(workload_socket: Path) -> None:

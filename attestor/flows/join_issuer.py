@@ -36,6 +36,7 @@ class JoinIssuer:
 
     Args:
         trust_domain: the configured one; None: the one that the invite names.
+        node_name: what the node calls itself, for people.
     """
 
     trust_domain: TrustDomain | None
@@ -43,6 +44,7 @@ class JoinIssuer:
     door: JoinDoor
     client: IssuerClient
     around: Surroundings
+    node_name: str = ""
 
     async def run(self, invite: Invite | None, node_attestor: NodeAttestor | None) -> Node:
         """Go on as the saved node, or join with the invite; if the issuer cannot be reached, keep trying.
@@ -84,7 +86,7 @@ class JoinIssuer:
 
         with calls.calling(plugin, kind=Kind.INTERNAL):
             evidence = await node_attestor.evidence()
-        return Evidence(attestor=node_attestor.name, evidence=evidence, answer=answer)
+        return Evidence(attestor=node_attestor.name, evidence=evidence, answer=answer, node_name=self.node_name)
 
     async def _resume(self, node: Node) -> Node:
         await self.client.use(node)
