@@ -5,10 +5,20 @@ Which of the two, and whether an answer is good, is decided in attestor/decision
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
-from attestor.decisions.node import Node, NodeCredential, check_trust_domain, joined, joining, resumable, way_in
+from attestor.decisions.node import (
+    Node,
+    NodeCredential,
+    check_trust_domain,
+    joined,
+    joining,
+    resumable,
+    way_around,
+    way_in,
+)
 from attestor.issuerclient.port import Evidence, IssuerClient, JoinDoor
 from attestor.nodeattestor.port import NodeAttestor
 from attestor.state.port import State
@@ -102,7 +112,7 @@ class JoinIssuer:
             troubles=self.around.troubles,
             trouble="join",
             over="issuer reached",
-            failure=Failure(event="issuer not reached, trying again", again=_BACKOFF),
+            failure=partial(_failure, invite),
             jitter=self.around.jitter,
         )
         while True:
@@ -120,3 +130,8 @@ class JoinIssuer:
                 clock.hear(credential.issued_at, asked_at=asked_at)
                 return credential
             await attempts.rest()
+
+
+def _failure(invite: Invite, refused: Refused) -> Failure:
+    hint = refused.hint or way_around(invite)
+    return Failure(event="issuer not reached, trying again", again=_BACKOFF, hint=hint)
