@@ -33,7 +33,7 @@ from attestor.state.denialfile import DenialFile
 from attestor.state.disk import DiskState
 from attestor.surroundings import Surroundings
 from attestor.web.health import health_pages
-from cognomen.daemon.socketwatch import SocketWatch
+from cognomen.daemon.socketwatch import SocketWatch, WatchedSocket
 from cognomen.daemon.supervisor import Supervisor, Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.troubles import Troubles
@@ -49,6 +49,7 @@ from cognomen.process.ownpath import own_directory
 from cognomen.process.privatefile import alone_in, check_private_directory, private_directory
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.invite import Invite
+from cognomen.protocol.names import MAX_NODE_NAME_BYTES
 from svid.clock import SystemClock
 from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2
@@ -58,6 +59,7 @@ __all__ = ["rejoin", "run"]
 log = structlog.get_logger(__name__)
 
 _WORKLOAD_MODE = 0o666
+_LOOK_SECONDS = 1.0
 
 
 async def run(
@@ -172,9 +174,8 @@ class _Attestor:
         self._client = client
         self._ports = Ports(state=DiskState(directory), denials=DenialFile(directory), door=client, client=client)
         self._supervisor = Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts)
-        self._socket = SocketWatch(
-            config.workload_socket, "workload socket", hint="restart the attestor", clock=clock, troubles=troubles
-        )
+        self._socket: SocketWatch | None = None
+        """None until the socket is bound."""
         self._flows: Flows | None = None
         """None until the node has joined."""
         self._workloads: ServeWorkload | None = None
@@ -187,7 +188,9 @@ class _Attestor:
     def failing(self) -> Sequence[str]:
         """List the failures that keep the attestor from being ready."""
         workloads = [] if self._workloads is None else self._workloads.failing()
-        return [*self._supervisor.failing(), *self._socket.missing(), *workloads]
+        missing = [] if self._socket is None else self._socket.missing()
+        withdrawn = self._flows.cache.withdrawn if self._flows is not None else ""
+        return [*self._supervisor.failing(), *missing, *workloads, *([f"node: {withdrawn}"] if withdrawn else [])]
 
     async def close(self) -> None:
         """Close the connection to the issuer."""
@@ -201,6 +204,7 @@ class _Attestor:
             door=self._ports.door,
             client=self._ports.client,
             around=self.around,
+            node_name=self._config.node_name or _host_name(),
         )
         self._systemd.status("waiting for the issuer to let it join")
         return await flow.run(invite, self._adapters.node_attestor)
@@ -220,28 +224,51 @@ class _Attestor:
             log.info("attestor ready", spiffe_id=str(node.svid.spiffe_id), socket=str(self._config.workload_socket))
             self._ready(node.svid.spiffe_id)
             self._systemd.status(f"serving as {node.svid.spiffe_id}")
-            await stop.wait()
+            while True:
+                await self.around.clock.sleep(_LOOK_SECONDS)
+                if health.of("") == bool(flows.cache.withdrawn):
+                    health.set_serving(serving=not flows.cache.withdrawn)
 
-        tasks = [
-            *tasks_of(flows),
-            Task(name="readiness", run=tell_when_ready),
-            Task(name="workload socket", run=self._socket.run, pulse=self._socket.pulse),
-            Task(name="watchdog", run=partial(self._systemd.run_watchdog, self.around.clock)),
-        ]
         attestors = self._adapters.workload_attestors
         workloads = ServeWorkload(flows.cache, attestors=attestors, minter=flows.jwts, around=self.around)
         self._workloads = workloads
-        async with self._door(workloads, flows, health, held):
+        listener = held or self._bind()
+        server = self._door(workloads, flows, health, listener)
+
+        def bind_again() -> socket.socket:
+            again = self._bind()
+            server.move_to(again)
+            return again
+
+        watched = WatchedSocket(
+            what="workload socket",
+            path=self._config.workload_socket,
+            listener=listener,
+            bind=bind_again if held is None else None,
+            unit="cognomen-attestor.socket",
+        )
+        self._socket = watch = SocketWatch(watched, clock=self.around.clock, troubles=self.around.troubles)
+        tasks = [
+            *tasks_of(flows),
+            Task(name="readiness", run=tell_when_ready),
+            Task(name="workload socket", run=watch.run, pulse=watch.pulse),
+            Task(name="watchdog", run=partial(self._systemd.run_watchdog, self.around.clock)),
+        ]
+        async with server:
             self._systemd.ready()
             self._systemd.status("accepting workloads, waiting for a snapshot from the issuer")
             await self._supervisor.run(tasks, stop=stop)
             self._systemd.stopping()
             health.set_serving(serving=False)
 
-    def _door(
-        self, workloads: ServeWorkload, flows: Flows, health: HealthState, held: socket.socket | None
-    ) -> unixrpc.Server:
+    def _bind(self) -> socket.socket:
         path = self._config.workload_socket
+        _make_directory_of(path)
+        return gate.listen(path, _WORKLOAD_MODE)
+
+    def _door(
+        self, workloads: ServeWorkload, flows: Flows, health: HealthState, listener: socket.socket
+    ) -> unixrpc.Server:
         pool = pool_without_package(workload_pb2.DESCRIPTOR)
         writer = X509Writer()
         trust_domain = flows.cache.bundle.trust_domain
@@ -261,9 +288,7 @@ class _Attestor:
             ]
             return [*served, Reflection(served, pool)]
 
-        _make_directory_of(path)
         limits = gate.Limits(connections_per_uid=self._config.connections_per_uid)
-        listener = gate.listen(path, _WORKLOAD_MODE, held=held)
         refused = self.around.metrics.connections_refused
         turned_away = TurnedAway(lambda kind, times: refused.labels(kind).inc(times))
         return unixrpc.serve(
@@ -274,6 +299,11 @@ class _Attestor:
             turned_away=turned_away,
             holds_identity=workloads.holds_identity,
         )
+
+
+def _host_name() -> str:
+    """This machine's name. The issuer replaces one that no node may have."""
+    return socket.gethostname().encode("ascii", "replace").decode()[:MAX_NODE_NAME_BYTES]
 
 
 def _make_directory_of(workload_socket: Path) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from cognomen.daemon.socketwatch import SocketWatch
+from cognomen.daemon.socketwatch import SocketWatch, WatchedSocket
 from cognomen.daemon.supervisor import Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.waiting import UntilSet
@@ -207,7 +207,7 @@ async def _open_network_doors(
     node_door = node_front(credentials[1], known, parts.around.metrics)
     joins = _join_service(parts, node_svids, JoinRoom(known), join_door)
     join = join_server(joins, join_door.proof, parts.refusals)
-    node = node_server(_node_service(parts, node_svids), admit, node_door, parts.refusals)
+    node = node_server(_node_service(parts, node_svids), admit, node_door, parts.refusals, parts.sightings)
     for front in (join_door, node_door):
         leaving.callback(front.close)
     bound = Bound(
@@ -290,16 +290,10 @@ async def _open_admin_door(
     )
     flows = _admin_flows(parts, bound, observe)
     health = HealthState(_ADMIN)
-    watch = SocketWatch(
-        config.admin_socket,
-        "admin socket",
-        hint="restart the issuer",
-        clock=parts.around.clock,
-        troubles=parts.around.troubles,
-    )
+    watches: list[SocketWatch] = []
 
     def failing() -> Sequence[str]:
-        return [*parts.supervisor.failing(), *watch.missing()]
+        return [*parts.supervisor.failing(), *(line for watch in watches for line in watch.missing())]
 
     pages = serve_pages(health_pages(observe, health, failing), "health_address", config.health_address)
     await leaving.enter_async_context(pages)
@@ -308,11 +302,29 @@ async def _open_admin_door(
         served: list[unixrpc.Service] = [AdminService(flows, caller), Health(health)]
         return [*served, Reflection(served)]
 
-    if held is None:
-        private_directory(config.admin_socket.parent)
-    listener = gate.listen(config.admin_socket, _ADMIN_MODE, held=held)
-    await leaving.enter_async_context(unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate))
-    return health, watch
+    listener = held or _bind_admin(config)
+    server = unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate)
+    await leaving.enter_async_context(server)
+
+    def bind_again() -> socket.socket:
+        again = _bind_admin(config)
+        server.move_to(again)
+        return again
+
+    watched = WatchedSocket(
+        what="admin socket",
+        path=config.admin_socket,
+        listener=listener,
+        bind=bind_again if held is None else None,
+        unit="cognomen-issuer.socket",
+    )
+    watches.append(SocketWatch(watched, clock=parts.around.clock, troubles=parts.around.troubles))
+    return health, watches[0]
+
+
+def _bind_admin(config: IssuerConfig) -> socket.socket:
+    private_directory(config.admin_socket.parent)
+    return gate.listen(config.admin_socket, _ADMIN_MODE)
 
 
 def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlows:
@@ -337,6 +349,8 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
             watch=parts.watch,
         ),
         nodes=ManageNodes(datastore=parts.datastore, around=parts.around, watch=parts.watch),
+        sightings=parts.sightings,
+        return_window=config.return_window,
         feed=parts.feed,
         authorities=parts.authorities,
         revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),

@@ -36,6 +36,7 @@ from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.clone_alarm import CloneAlarm
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.keepers.node_sightings import NodeSightings
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.keymanager.port import KeyManager
 from issuer.metrics import Metrics
@@ -65,6 +66,7 @@ class Parts:
     around: Surroundings
     guard: ClockGuard
     watch: EnforcementWatch
+    sightings: NodeSightings
     feed: FeedAttestors
     outlook: AuthorityOutlook
     rotate: RotateAuthority
@@ -87,8 +89,14 @@ async def open_parts(
     guard = ClockGuard(datastore=datastore, around=around)
     deferred = DeferredWrites(datastore=datastore, around=around)
     watch = EnforcementWatch(around=around)
+    sightings = NodeSightings(deferred=deferred, around=around)
     feed = FeedAttestors(
-        datastore=datastore, deferred=deferred, watch=watch, around=around, trust_domain=config.trust_domain
+        datastore=datastore,
+        deferred=deferred,
+        watch=watch,
+        around=around,
+        trust_domain=config.trust_domain,
+        over=sightings.end,
     )
     issuance = Issuance(keys=keys, upstream=adapters.upstream, later=deferred.put, metrics=metrics)
     outlook = AuthorityOutlook(
@@ -118,6 +126,7 @@ async def open_parts(
         sinks=adapters.sinks,
         datastore=datastore,
         queries=Queries(datastore, config.trust_domain),
+        sightings=sightings,
         keys=keys,
         issuance=issuance,
         around=around,

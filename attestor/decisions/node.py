@@ -36,6 +36,7 @@ __all__ = [
     "renewed",
     "resumable",
     "token_hash",
+    "way_around",
     "way_back",
     "way_in",
 ]
@@ -138,6 +139,16 @@ def is_sent_away(refused: Refused) -> bool:
 def way_in(refused: Refused) -> str:
     """What an operator can do about a node that the issuer did not let join."""
     return _EVICT if refused.reason is Reason.ATTESTED_BEFORE else refused.hint or NEW_INVITE
+
+
+def way_around(invite: Invite) -> str:
+    """What an operator can do if nobody answers at the invite's addresses; empty: nothing is known to be wrong with them."""
+    if not (found := invite.loopback_addresses):
+        return ""
+    return (
+        f"the invite names {' and '.join(found)}, which is this machine itself; if the issuer runs on another machine, set"
+        " advertised_node_address and advertised_join_address in its configuration, restart it, and make a new invite"
+    )
 
 
 def token_hash(invite: Invite) -> str:

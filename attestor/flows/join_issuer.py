@@ -5,10 +5,20 @@ Which of the two, and whether an answer is good, is decided in attestor/decision
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
-from attestor.decisions.node import Node, NodeCredential, check_trust_domain, joined, joining, resumable, way_in
+from attestor.decisions.node import (
+    Node,
+    NodeCredential,
+    check_trust_domain,
+    joined,
+    joining,
+    resumable,
+    way_around,
+    way_in,
+)
 from attestor.issuerclient.port import Evidence, IssuerClient, JoinDoor
 from attestor.nodeattestor.port import NodeAttestor
 from attestor.state.port import State
@@ -36,6 +46,7 @@ class JoinIssuer:
 
     Args:
         trust_domain: the configured one; None: the one that the invite names.
+        node_name: what the node calls itself, for people.
     """
 
     trust_domain: TrustDomain | None
@@ -43,6 +54,7 @@ class JoinIssuer:
     door: JoinDoor
     client: IssuerClient
     around: Surroundings
+    node_name: str = ""
 
     async def run(self, invite: Invite | None, node_attestor: NodeAttestor | None) -> Node:
         """Go on as the saved node, or join with the invite; if the issuer cannot be reached, keep trying.
@@ -84,7 +96,7 @@ class JoinIssuer:
 
         with calls.calling(plugin, kind=Kind.INTERNAL):
             evidence = await node_attestor.evidence()
-        return Evidence(attestor=node_attestor.name, evidence=evidence, answer=answer)
+        return Evidence(attestor=node_attestor.name, evidence=evidence, answer=answer, node_name=self.node_name)
 
     async def _resume(self, node: Node) -> Node:
         await self.client.use(node)
@@ -100,7 +112,7 @@ class JoinIssuer:
             troubles=self.around.troubles,
             trouble="join",
             over="issuer reached",
-            failure=Failure(event="issuer not reached, trying again", again=_BACKOFF),
+            failure=partial(_failure, invite),
             jitter=self.around.jitter,
         )
         while True:
@@ -118,3 +130,8 @@ class JoinIssuer:
                 clock.hear(credential.issued_at, asked_at=asked_at)
                 return credential
             await attempts.rest()
+
+
+def _failure(invite: Invite, refused: Refused) -> Failure:
+    hint = refused.hint or way_around(invite)
+    return Failure(event="issuer not reached, trying again", again=_BACKOFF, hint=hint)

@@ -148,6 +148,7 @@ class GRPCIssuerClient:
             evidence=evidence.evidence,
             public_key=public_key_to_der(key.public_key()),
             key_signature=_possession(key, Purpose.JOIN, invite.trust_domain, evidence.evidence),
+            node_name=evidence.node_name,
         )
         try:
             async with _asking(invite.join_address, invite.bundle):

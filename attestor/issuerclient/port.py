@@ -33,11 +33,16 @@ MAX_BATCH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a node attestor presents, and how it answers a challenge."""
+    """What a node attestor presents, and how it answers a challenge.
+
+    Args:
+        node_name: what the node calls itself, for people; empty: it does not say.
+    """
 
     attestor: str
     evidence: bytes = field(repr=False)
     answer: Callable[[bytes], Awaitable[bytes]]
+    node_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ _HELPS = {
     "state_dir": "The node's key, SVID and bundle; mode 0700.",
     "workload_socket": "Where workloads reach the Workload API.",
     "node_attestor": "How this node proves itself when it joins.",
+    "node_name": "What people call this node.  [default: its host name]",
     "workload_attestors": "What identifies callers: names, comma-separated.",
     "connections_per_uid": "Connections of one user to the workload socket at one time.",
     "health_address": "HOST:PORT on loopback for /live, /ready and /metrics.  [default: none]",

@@ -27,7 +27,7 @@ FILTERS = [
     click.Option(
         ["--subject"], default="", help="The SPIFFE ID or id it is about; with / at the end, all that begin with it."
     ),
-    click.Option(["--node"], default="", metavar="ID", help="Rows that name this node: its id or SPIFFE ID."),
+    click.Option(["--node"], default="", metavar="ID", help="Rows that name this node: its id, name or SPIFFE ID."),
     click.Option(["--entry", "entry_id"], default="", metavar="ID", help="Changes of this entry."),
     click.Option(["--credential"], default="", metavar="SERIAL", help="Rows about this serial or jti."),
     click.Option(["--decision"], type=click.Choice(["allowed", "refused"]), help="Only those."),

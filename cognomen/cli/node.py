@@ -1,4 +1,4 @@
-"""`cognomen node`: invite nodes, list those that joined, evict, ban and unban them."""
+"""`cognomen node`: invite nodes, list those that joined, rename, evict, ban and unban them."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,12 +28,15 @@ from cognomen.wire.pb import admin_pb2 as pb
 
 __all__ = ["node"]
 
-_COLUMNS = ("id", "spiffe_id", "state", "connected", "svid_not_after", "selectors")
+_COLUMNS = ("name", "id", "state", "connected", "address", "last_seen", "svid_not_after", "selectors")
 
 
 @click.group()
 def node() -> None:
-    """Invite nodes, list those that joined, evict, ban and unban them."""
+    """Invite nodes, list those that joined, rename, evict, ban and unban them.
+
+    Where a command takes a NODE, give its id, its name, its SPIFFE ID or its path.
+    """
 
 
 @node.command()
@@ -47,7 +50,9 @@ def node() -> None:
     help="A label for the node, which becomes a selector; repeatable.",
 )
 @click.option("--ttl", type=duration, help="How long the invite is valid, such as 10m.  [default: the issuer's]")
-@click.option("--node", "node_id", default="", metavar="ID", help="Invite a node that joined before, as the same node.")
+@click.option(
+    "--node", "node_id", default="", metavar="NODE", help="Invite a node that joined before, as the same node."
+)
 @click.option(
     "--without-token",
     is_flag=True,
@@ -84,7 +89,7 @@ def invite(
     Examples:
       cognomen node invite --label team=travel | ssh node cognomen attestor run \\
         --invite -
-      cognomen node invite --node ID | ssh node cognomen attestor rejoin \\
+      cognomen node invite --node web-1 | ssh node cognomen attestor rejoin \\
         --invite -
     """  # noqa: D301 - \b is click's mark
     request = pb.CreateInviteRequest(labels=dict(labels), without_token=without_token, comment=comment)
@@ -93,7 +98,7 @@ def invite(
     with ExitStack() as leaving:
         write = leaving.enter_context(private_writer(file)) if file is not None else None
         with connect(socket) as admin:
-            request.node_id = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
+            request.node_id = _whole(admin, node_id)
             made = admin.create_invite(request)
         if file is not None and file.exists():
             warn(f"{file}: replaced; an invite that was in it stays valid until it expires, but nobody has it any more")
@@ -130,6 +135,13 @@ def _warn_of_loopback(made: Invite) -> None:
 def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, socket: Path) -> None:
     """List the nodes that joined.
 
+    The state is active, banned, or lost: the last SVID of a lost node expired while it was
+    away. Until returns_until (in JSON), a lost node comes back on its own once its attestor
+    runs and reaches the issuer. After that, it needs an invite: cognomen node invite --node.
+
+    A node is named after its host, or as node_name in the attestor's configuration says; -2,
+    -3 and so on keep names apart. The address and the time are those of its last call.
+
     \b
     Example:
       cognomen node list --output json \\
@@ -143,24 +155,46 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
 
 
 @node.command()
-@click.argument("node_id", metavar="ID")
+@click.argument("node_id", metavar="NODE")
 @output_option
 @admin_socket_option
 def show(node_id: str, output: str, socket: Path) -> None:
-    """Show one node, by its id, its SPIFFE ID or its path.
+    """Show one node, by its id, its name, its SPIFFE ID or its path.
 
     \b
-    Example:
+    Examples:
+      cognomen node show web-1
       cognomen node show spiffe://example.org/cognomen/node/join_token/ID
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        name = str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
-        document = document_from_message(admin.get_node(pb.GetNodeRequest(id=name)))
+        document = document_from_message(admin.get_node(pb.GetNodeRequest(id=_whole(admin, node_id))))
     (print_json if output == "json" else print_document)(document)
 
 
 @node.command()
-@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("node_id", metavar="NODE")
+@click.argument("name", metavar="NEW-NAME")
+@comment_option
+@output_option
+@admin_socket_option
+def rename(node_id: str, name: str, comment: str, output: str, socket: Path) -> None:
+    """Give a node another name: letters, digits, dots, dashes and underscores.
+
+    Names are for people: nothing that the issuer decides depends on one. The node keeps it
+    when it joins again as the same node.
+
+    \b
+    Example:
+      cognomen node rename localhost build-7
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        request = pb.RenameNodeRequest(id=_whole(admin, node_id), name=name, comment=comment)
+        document = document_from_message(admin.rename_node(request))
+    (print_json if output == "json" else print_document)(document)
+
+
+@node.command()
+@click.argument("node_ids", metavar="NODE...", nargs=-1, required=True)
 @comment_option
 @output_option
 @admin_socket_option
@@ -173,13 +207,13 @@ def evict(node_ids: tuple[str, ...], comment: str, output: str, socket: Path) ->
 
     \b
     Example:
-      cognomen node evict ID
+      cognomen node evict web-1
     """  # noqa: D301 - \b is click's mark
     _send_away(node_ids, Admin.evict_node, comment, output, socket)
 
 
 @node.command()
-@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("node_ids", metavar="NODE...", nargs=-1, required=True)
 @comment_option
 @output_option
 @admin_socket_option
@@ -192,13 +226,13 @@ def ban(node_ids: tuple[str, ...], comment: str, output: str, socket: Path) -> N
 
     \b
     Example:
-      cognomen node ban ID
+      cognomen node ban web-1
     """  # noqa: D301 - \b is click's mark
     _send_away(node_ids, Admin.ban_node, comment, output, socket)
 
 
 @node.command()
-@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("node_ids", metavar="NODE...", nargs=-1, required=True)
 @comment_option
 @output_option
 @admin_socket_option
@@ -209,7 +243,7 @@ def unban(node_ids: tuple[str, ...], comment: str, output: str, socket: Path) ->
 
     \b
     Example:
-      cognomen node unban ID
+      cognomen node unban web-1
     """  # noqa: D301 - \b is click's mark
     _send_away(node_ids, Admin.unban_node, comment, output, socket)
 
@@ -249,6 +283,11 @@ def _send_away(
     socket: Path,
 ) -> None:
     with connect(socket) as admin:
-        names = [str(admin.complete_id(name)) if name.startswith("/") else name for name in node_ids]
+        names = [_whole(admin, name) for name in node_ids]
         gone = [document_from_message(send(admin, pb.GetNodeRequest(id=name, comment=comment))) for name in names]
     print_page("nodes", _COLUMNS, gone, "", output)
+
+
+def _whole(admin: Admin, node_id: str) -> str:
+    """What somebody calls a node; a path becomes the SPIFFE ID."""
+    return str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id

@@ -72,8 +72,8 @@ def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
     "node_ids",
     multiple=True,
     type=not_empty,
-    metavar="ID",
-    help="Only what was signed for this node; repeatable.",
+    metavar="NODE",
+    help="Only what was signed for this node: its id, name or SPIFFE ID; repeatable.",
 )
 @click.option(
     "--spiffe-id",
@@ -136,16 +136,18 @@ def _selector(named: Selector) -> pb.RevocationTarget:
 
 
 @ends(revoke, "node")
-@click.argument("node_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("node_ids", metavar="NODE...", nargs=-1, required=True)
 def _node(node_ids: tuple[str, ...]) -> pb.RevocationTarget:
     """Ban nodes, and revoke their SVIDs and all that was signed for their workloads.
+
+    A NODE is its id, its name or its SPIFFE ID.
 
     Their feeds and calls end at once, and they cannot come back as these nodes; cognomen node
     ban --help says what their machines can do.
 
     \b
     Example:
-      cognomen revoke node ID --reason keyCompromise --comment "stolen disk"
+      cognomen revoke node web-1 --reason keyCompromise --comment "stolen disk"
     """  # noqa: D301 - \b is click's mark
     return pb.RevocationTarget(kind="node", node_ids=node_ids)
 

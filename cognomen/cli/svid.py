@@ -37,7 +37,7 @@ def svid() -> None:
 @svid.command("list")
 @click.option("--spiffe-id", default="", help="Only those with this SPIFFE ID; /PATH is one in the trust domain.")
 @click.option("--entry-id", default="", help="Only those signed for this entry.")
-@click.option("--node-id", default="", help="Only those of this node.")
+@click.option("--node-id", default="", help="Only those of this node: its id, name or SPIFFE ID.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Only those of this kind.")
 @click.option("--state", type=click.Choice(_STATES), help="Only those whose signing got this far.")
 @click.option("--revoked", is_flag=True, help="Only those that a revocation ended.")

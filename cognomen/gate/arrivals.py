@@ -86,6 +86,16 @@ class Arrivals:
             arrival.sock.close()
         self._owing.clear()
 
+    def move_to(self, listener: socket.socket) -> None:
+        """Accept on another listener from now on; what has arrived at the old one is accepted first, and its owner then closes it."""
+        if not self._is_open:
+            self._listener = listener
+            return
+        self._accept()
+        self._loop.remove_reader(self._listener)
+        self._listener = listener
+        self.open()
+
     async def some(self) -> None:
         """Return once a connection waits."""
         await self._arrived.wait()

@@ -124,6 +124,10 @@ class Gate:
         async with asyncio.TaskGroup() as connections:
             self._accepting = connections.create_task(self._admit(connections))
 
+    def move_to(self, listener: socket.socket) -> None:
+        """Accept on another listener from now on; the existing connections stay. Its owner closes the old one."""
+        self._arrivals.move_to(listener)
+
     def stop_accepting(self) -> None:
         """Admit no more connections; the existing ones stay."""
         if self._accepting is not None:

@@ -122,6 +122,12 @@ class Server:
         await self.close()
         await self._group.__aexit__(None, None, None)  # what the block raised propagates unchanged
 
+    def move_to(self, listener: socket.socket) -> None:
+        """Serve another listener from now on, which is then owned, and close the one before; the existing connections stay."""
+        before, self._listener = self._listener, listener
+        self._gate.move_to(listener)
+        before.close()
+
     async def close(self, grace: float = _GRACE_SECONDS) -> None:
         """Stop accepting, give unary calls some seconds to end, then end every connection."""
         self._closing = True

@@ -3,15 +3,29 @@
 Who may have any other ID is decided in issuer/decisions/registration.
 """
 
+import re
 from typing import NewType
 
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["NodeID", "is_issuer", "is_reserved", "issuer_id", "node_id_of", "node_spiffe_id"]
+__all__ = [
+    "MAX_NODE_NAME_BYTES",
+    "NodeID",
+    "is_issuer",
+    "is_node_name",
+    "is_reserved",
+    "issuer_id",
+    "node_id_of",
+    "node_spiffe_id",
+]
 
 NodeID = NewType("NodeID", str)
 """The issuer's name for a node: the last segment of its SPIFFE ID."""
 
+MAX_NODE_NAME_BYTES = 253
+"""As many as a host name may have."""
+
+_NODE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NODE_NAME_BYTES - 1}}}")  # no option, path or SPIFFE ID
 _RESERVED = ("/cognomen", "/spire")
 """Nobody else may have one of these paths or a path below one."""
 
@@ -44,3 +58,8 @@ def node_id_of(spiffe_id: SpiffeID) -> NodeID | None:
 def is_reserved(spiffe_id: SpiffeID) -> bool:
     """Whether this ID is reserved, so that no entry may claim it."""
     return any(spiffe_id.path == path or spiffe_id.is_below(path) for path in _RESERVED)
+
+
+def is_node_name(text: str) -> bool:
+    """Whether a node may have this name, which is for people: letters, digits, dots, dashes and underscores."""
+    return _NODE_NAME.fullmatch(text) is not None

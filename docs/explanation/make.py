@@ -54,6 +54,9 @@ Drawn from `NODE_LIFE` in [issuer/decisions/admission.py](../../issuer/decisions
 code looks up the steps *given an SVID*, *confirmed* and *banned* there before it takes them. A new
 SVID of a node is pending until the node uses it, and is its current one from then on. What an
 operator may do: [Add a node](../how-to/add-a-node.md), [Revoke](../how-to/revoke.md).
+
+`cognomen node list` also shows `lost`, which is not stored: an active node is lost while its last SVID
+has expired and it is not connected.
 """
 
 Arrows = Mapping[str, frozenset[str]]

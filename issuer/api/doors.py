@@ -28,6 +28,7 @@ from issuer.api.passage import Proof
 from issuer.api.peers import node_of
 from issuer.decisions.identity import IssuerIdentity
 from issuer.flows.admit_call import AdmitCall
+from issuer.keepers.node_sightings import NodeSightings
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.metrics import Metrics
 
@@ -170,9 +171,11 @@ def join_server(service: JoinService, proof: Callable[[str], Proof | None], refu
     return server
 
 
-def node_server(service: NodeService, admit: AdmitCall, front: Front, refusals: RefusalRecord) -> grpc.aio.Server:
+def node_server(
+    service: NodeService, admit: AdmitCall, front: Front, refusals: RefusalRecord, sightings: NodeSightings
+) -> grpc.aio.Server:
     """A server for nodes."""
-    interceptor = AdmitNodes(admit, front.proof, refusals, used=front.note_use)
+    interceptor = AdmitNodes(admit, front.proof, refusals, used=front.note_use, seen=sightings.note)
     server = grpc.aio.server(interceptors=[interceptor], options=[*_COMMON, *_NODE])
     add_NodeServicer_to_server(cast("NodeServicer", service), server)  # as above
     return server

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from structlog.contextvars import bound_contextvars
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
 from issuer.api.passage import Proof
 from issuer.api.peers import shown
 from issuer.api.status import answering
@@ -166,6 +167,7 @@ class AdmitNodes(AnswerRefusals):
 
     Args:
         used: called with each peer whose call was admitted.
+        seen: called with the node and the host it called from.
     """
 
     def __init__(
@@ -175,16 +177,21 @@ class AdmitNodes(AnswerRefusals):
         refusals: RefusalRecord,
         *,
         used: Callable[[str], None],
+        seen: Callable[[NodeID, str], None],
     ) -> None:
         super().__init__(proof, refusals)
         self._admit = admit
         self._used = used
+        self._seen = seen
 
     async def enter(self, context: _Context) -> None:
         """Admit the caller, or refuse it."""
-        peer = _peer(self.proved(context))
-        _ADMITTED.set(Admitted(node=await self._admit(peer), not_after=peer.not_after))
+        proof = self.proved(context)
+        peer = _peer(proof)
+        node = await self._admit(peer)
+        _ADMITTED.set(Admitted(node=node, not_after=peer.not_after))
         self._used(context.peer())
+        self._seen(node.id, proof.address.rpartition(":")[0].strip("[]"))
 
 
 def _peer(proof: Proof) -> Peer:

@@ -116,6 +116,7 @@ def _evidence(first: pb.AttestNodeRequest) -> Evidence:
         evidence=shown.evidence,
         public_key=shown.public_key,
         key_signature=shown.key_signature,
+        node_name=shown.node_name,
     )
 
 

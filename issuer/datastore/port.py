@@ -89,8 +89,11 @@ class Nodes(Protocol):
     def get(self, node_id: NodeID) -> Node | None:
         """One node."""
 
+    def named(self, name: str) -> Node | None:
+        """The node with that name; none has the empty name."""
+
     def put(self, node: Node) -> None:
-        """Add a node, or overwrite it."""
+        """Add a node, or overwrite it; no other node has its name, if it has one."""
 
     def delete(self, node_id: NodeID) -> None:
         """Remove a node, if it exists."""

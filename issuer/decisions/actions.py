@@ -25,6 +25,7 @@ class Action(StrEnum):
     NODE_BANNED = "node banned"
     NODE_UNBANNED = "node unbanned"
     NODE_PURGED = "node purged"
+    NODE_RENAMED = "node renamed"
     ENTRY_CREATED = "entry created"
     ENTRY_UPDATED = "entry updated"
     ENTRY_DELETED = "entry deleted"

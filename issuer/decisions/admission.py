@@ -31,6 +31,7 @@ __all__ = [
     "check_tls",
     "confirmed",
     "is_of_node",
+    "state_of",
     "superseded",
     "was_replaced",
     "with_pending",
@@ -142,6 +143,9 @@ class Node:
         is_unconfirmed: the store was restored from a backup, after which the node may have been given another SVID.
         current_since: when the current SVID was first used; None: not known.
         replaced: the serials that were current or pending until a moment ago, and until when: no longer than a call may take.
+        name: for people; unique among the nodes, or empty: none was given yet.
+        address: the host that its attestor last called from, as noted last; empty: none was noted.
+        seen_at: when its attestor last called, as noted last; None: none was noted.
     """
 
     id: NodeID
@@ -157,6 +161,14 @@ class Node:
     is_unconfirmed: bool = False
     current_since: datetime | None = None
     replaced: Mapping[str, datetime] = field(default_factory=dict)
+    name: str = ""
+    address: str = ""
+    seen_at: datetime | None = None
+
+    @property
+    def shown_name(self) -> str:
+        """Its name; its id as long as it has none."""
+        return self.name or self.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +230,15 @@ def confirmed(node: Node, serial: str, *, now: datetime) -> Node:
 def banned(node: Node) -> Node:
     """The row once the node is banned."""
     return replace(node, state=_after("banned", node))
+
+
+def state_of(node: Node, *, connected: bool, now: datetime) -> str:
+    """The state as people see it: `lost` for an active node whose last SVID expired while it was away.
+
+    A lost node may still return without an invite, as long as its return window lasts (readmission).
+    """
+    is_lost = node.state is NodeState.ACTIVE and not connected and now >= node.svid_not_after
+    return "lost" if is_lost else node.state.value
 
 
 def _after(step: str, node: Node) -> NodeState:

@@ -16,7 +16,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import node_id_of
 from cognomen.protocol.possession import MAX_SIGNATURE_BYTES
 from cognomen.protocol.readmission import readmission_bytes
-from issuer.decisions.admission import Node, check_not_banned, confirmed, is_of_node, superseded
+from issuer.decisions.admission import Node, NodeState, check_not_banned, confirmed, is_of_node, superseded
 from issuer.decisions.authority import Authority
 from issuer.decisions.profile import serial_to_text
 from svid.encoding import certificate_from_der
@@ -25,7 +25,7 @@ from svid.keys import PublicKey, hash_of, kind_of, public_key_to_der, thumbprint
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import check_leaf
 
-__all__ = ["Claim", "check_certified", "check_claim", "check_return", "parse_claim"]
+__all__ = ["Claim", "check_certified", "check_claim", "check_return", "parse_claim", "returns_until"]
 
 _MAX_CERTIFICATE_BYTES = 8 * 1024
 _HINT = (
@@ -148,6 +148,11 @@ def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: 
             Kind.DENIED, f"return: too late, it was possible until {over.isoformat()}", hint=_HINT, node=node.id
         )
     return confirmed(node, claim.serial, now=now)
+
+
+def returns_until(node: Node, *, window: timedelta) -> datetime | None:
+    """Until when an operator can expect the node to return without an invite; None: it is banned, or nodes never return."""
+    return node.svid_not_after + window if window and node.state is NodeState.ACTIVE else None
 
 
 def _signed(leaf: x509.Certificate, authority: Authority) -> bool:

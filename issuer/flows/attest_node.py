@@ -31,6 +31,7 @@ from issuer.keepers.node_svids import NodeCredential, NodeIntent, NodeSVIDs
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.nodeattestor.port import Challenge, NodeAttestor
 from issuer.surroundings import Surroundings
+from issuer.works.nodes import named_in
 from svid.keys import PublicKey, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
 
@@ -41,12 +42,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a joiner shows; `public_key` is a SubjectPublicKeyInfo, and its private key made `key_signature`."""
+    """What a joiner shows; `public_key` is a SubjectPublicKeyInfo, and its private key made `key_signature`.
+
+    Args:
+        node_name: what the node calls itself, which may be any text; empty: it does not say.
+    """
 
     attestor: str
     evidence: bytes = field(repr=False)
     public_key: bytes
     key_signature: bytes = field(repr=False)
+    node_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +83,7 @@ class AttestNode:
             # 2. Have the named attestor judge the evidence.
             attestor = self._attestor(shown.attestor)
             proof = await self._proof(attestor, shown.evidence, challenge)
-            proved = _Proved(attestor=attestor.name, proof=proof, key=key)
+            proved = _Proved(attestor=attestor.name, proof=proof, key=key, node_name=shown.node_name)
             # 3. Would we let it in? A joiner that we would refuse must not take a turn at writing.
             await self.datastore.read(lambda tx: self._admitted(tx, proved))
             self.node_svids.check_budget(*_whose(proved))
@@ -144,7 +150,7 @@ class AttestNode:
 
     def _admit(self, tx: Transaction, proved: "_Proved") -> NodeIntent:
         admitted = self._admitted(tx, proved)
-        node = admitted.node
+        node = named_in(tx, admitted.node, proved.node_name)
         intent = self.node_svids.record(tx, node, proved.key)
         if admitted.token is not None:
             tx.tokens.put(admitted.token)
@@ -155,7 +161,11 @@ class AttestNode:
             actor=str(node.spiffe_id),
             action=Action.NODE_ATTESTED,
             subject=str(node.spiffe_id),
-            facts={"attestor": proved.attestor, "selectors": " ".join(sorted(map(str, node.selectors)))},
+            facts={
+                "attestor": proved.attestor,
+                "name": node.name,
+                "selectors": " ".join(sorted(map(str, node.selectors))),
+            },
         )
         tx.audit.append([event])
         return intent
@@ -207,11 +217,12 @@ def _not_proved(refused: Refused, attestor: str) -> NotProved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Proved:
-    """What a joiner proved, through which attestor, and the key that it has."""
+    """What a joiner proved, through which attestor, and the key that it has; and what it calls itself."""
 
     attestor: str
     proof: Proof
     key: PublicKey
+    node_name: str
 
     @property
     def key_hash(self) -> str:

@@ -83,6 +83,7 @@ class FeedAttestors:
 
     Attributes:
         connected: the open feeds of each node, each as the timeout that ends it, oldest first.
+        over: called when the last feed of a node ended.
         word_seconds: after that time without news, a feed says that it is alive, and checks whether the wall clock was set.
     """
 
@@ -94,6 +95,7 @@ class FeedAttestors:
         watch: EnforcementWatch,
         around: Surroundings,
         trust_domain: TrustDomain,
+        over: Callable[[NodeID], None] = lambda _: None,
         word_seconds: float = 5.0,
     ) -> None:
         self.datastore = datastore
@@ -101,6 +103,7 @@ class FeedAttestors:
         self.watch = watch
         self.clock = around.clock
         self.trust_domain = trust_domain
+        self.over = over
         self.word_seconds = word_seconds
         self.connected: dict[NodeID, list[asyncio.Timeout]] = {}
         self._told: tuple[tuple[int, ...], tuple[Denial, ...]] = ((), ())
@@ -153,6 +156,7 @@ class FeedAttestors:
         if not feeds:
             del self.connected[node_id]
             self.watch.end(node_id)
+            self.over(node_id)
 
     @property
     def open(self) -> int:

@@ -1,4 +1,6 @@
-"""Send nodes away: evict one, ban one until the ban is lifted, purge those that never came back. The change ends an open feed at once.
+"""Rename nodes, and send them away: evict one, ban one until the ban is lifted, purge those that never came back.
+
+A node that is sent away hears of it at once, and its open feed ends.
 
 What was signed for them and their workloads also ends (issuer/works/denials).
 """
@@ -16,7 +18,7 @@ from issuer.decisions.revocation import Revocation
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
-from issuer.works.nodes import Order, ban_in, send_away_in
+from issuer.works.nodes import Order, ban_in, rename_in, send_away_in
 from issuer.works.reads import all_nodes_in, named_node_in
 
 __all__ = ["ManageNodes"]
@@ -27,14 +29,29 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManageNodes:
-    """Sends nodes away on behalf of an operator."""
+    """Renames nodes and sends them away, on behalf of an operator."""
 
     datastore: Datastore
     around: Surroundings
     watch: EnforcementWatch
 
+    async def rename(self, name: str, to: str, *, actor: str) -> Node:
+        """Give a node another name. What it calls itself when it attests again does not change it.
+
+        Returns:
+            The row as stored.
+
+        Raises:
+            Refused: NOT_FOUND; INVALID, EXISTS for that name; it is recorded first.
+        """
+
+        def work(tx: Transaction, node: Node) -> tuple[Node, Sequence[Revocation]]:
+            return rename_in(tx, node, to, actor=actor, at=self.around.clock.now()), ()
+
+        return await self._change(name, work, Action.NODE_RENAMED, actor)
+
     async def evict(self, name: str, *, actor: str) -> Node:
-        """Forget a node, named by its id or SPIFFE ID. It may join again with a new invite, as a new node.
+        """Forget a node, named by its id, SPIFFE ID or name. It may join again with a new invite, as a new node.
 
         Returns:
             The row as it was.
@@ -58,7 +75,7 @@ class ManageNodes:
         return await self._change(name, work, Action.NODE_EVICTED, actor)
 
     async def ban(self, name: str, *, actor: str) -> Node:
-        """Ban a node, named by its id or SPIFFE ID: it can no longer call, return, or join with any invite for it.
+        """Ban a node, named by its id, SPIFFE ID or name: it can no longer call, return, or join with any invite for it.
 
         If its machine joins by token, a new invite lets it in as a new node; a machine that proves an identity of its own is kept out.
 

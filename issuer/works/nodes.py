@@ -1,18 +1,21 @@
-"""Send a node away, inside the deciding transaction: void its tokens, end what was signed for it and its workloads."""
+"""What happens to a node inside the deciding transaction: it gets a name that is free, or is sent away with all that was signed for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.admission import Node, banned
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.nodename import check_name, looks_like_id, names_for
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.works.denials import all_of_nodes, end_in
 
-__all__ = ["Order", "ban_in", "send_away_in"]
+__all__ = ["Order", "ban_in", "named_in", "rename_in", "send_away_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,52 @@ def ban_in(tx: Transaction, node: Node, order: Order) -> tuple[Node, Sequence[Re
     after = banned(node)
     tx.nodes.put(after)
     return after, send_away_in(tx, node, order)
+
+
+def named_in(tx: Transaction, node: Node, asked: str) -> Node:
+    """The node with a name, if it has none yet; this does not store it.
+
+    Args:
+        asked: what it calls itself, as it said it.
+    """
+    if node.name:
+        return node
+    free = (name for name in names_for(asked, node.id) if not _is_taken(tx, name, node))
+    return replace(node, name=next(free, ""))
+
+
+def rename_in(tx: Transaction, node: Node, name: str, *, actor: str, at: datetime) -> Node:
+    """Give a node another name, with the audit row; returns the row as stored.
+
+    Raises:
+        Refused: INVALID for a name that no node may have; EXISTS for one that belongs to another node.
+    """
+    check_name(name)
+    if node.name == name:
+        return node
+    if _is_taken(tx, name, node):
+        raise Refused(
+            Kind.EXISTS, f"name: another node has the name or id {name}", hint="list the nodes: cognomen node list"
+        )
+    after = replace(node, name=name)
+    tx.nodes.put(after)
+    event = AuditEvent(
+        at=at,
+        actor=actor,
+        action=Action.NODE_RENAMED,
+        subject=str(node.spiffe_id),
+        facts={"before": node.name, "after": name},
+    )
+    tx.audit.append([event])
+    return after
+
+
+def _is_taken(tx: Transaction, name: str, node: Node) -> bool:
+    """Whether people could mean another node by that name: it is its name, its id, or what its id begins with."""
+    found = [tx.nodes.named(name), tx.nodes.get(NodeID(name))]
+    if looks_like_id(name):
+        found += [one for one in tx.nodes.find(after=name, limit=2) if one.id.startswith(name)]
+    return any(one is not None and one.id != node.id for one in found)
 
 
 def send_away_in(tx: Transaction, node: Node, order: Order) -> Sequence[Revocation]:

@@ -25,6 +25,7 @@ __all__ = [
     "crls_in",
     "entries_in",
     "groups_in",
+    "meant_node_id_in",
     "named_node_in",
     "own_keys_in",
     "parents_in",
@@ -97,26 +98,54 @@ def active_node_in(tx: Transaction, node_id: NodeID) -> Node:
     return node
 
 
-def named_node_in(tx: Transaction, name: str) -> Node:
-    """One node, by its id or SPIFFE ID.
+def named_node_in(tx: Transaction, text: str) -> Node:
+    """One node, by its id, SPIFFE ID or name.
 
     Raises:
-        Refused: NOT_FOUND; INVALID for a SPIFFE ID that is not a node's.
+        Refused: NOT_FOUND; INVALID for a SPIFFE ID that is not a node's; CONFLICT for the id of one node that is another's name.
     """
-    node_id: NodeID | None = NodeID(name)
-    if name.startswith("spiffe://"):
+    node_id, found = _node_id_in(text), tx.nodes.named(text)
+    by_id = tx.nodes.get(node_id)
+    if found is not None and by_id is not None and found.id != by_id.id:
+        raise Refused(
+            Kind.CONFLICT,
+            f"node: {text} is the id of one node and the name of another",
+            hint=f"name it by its SPIFFE ID, or give the other a new name: cognomen node rename {found.id} NEW-NAME",
+        )
+    one = by_id or found
+    if one is None:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"node: no node has the id, SPIFFE ID or name {text}",
+            hint="list the nodes: cognomen node list",
+        )
+    return one
+
+
+def meant_node_id_in(tx: Transaction, text: str) -> NodeID:
+    """The id that somebody means by a node's id, SPIFFE ID or name; that node may be gone, and then only its id or SPIFFE ID says so.
+
+    Raises:
+        Refused: INVALID, CONFLICT as named_node_in.
+    """
+    try:
+        return named_node_in(tx, text).id
+    except Refused as refused:
+        if refused.kind is not Kind.NOT_FOUND:
+            raise
+        return _node_id_in(text)
+
+
+def _node_id_in(text: str) -> NodeID:
+    node_id: NodeID | None = NodeID(text)
+    if text.startswith("spiffe://"):
         try:
-            node_id = node_id_of(SpiffeID.parse(name))
+            node_id = node_id_of(SpiffeID.parse(text))
         except SpiffeIDError as e:
             raise Refused(Kind.INVALID, f"id: {e}") from e
     if not node_id:
-        raise Refused(Kind.INVALID, f"id: expected a node's id or SPIFFE ID, found {name!r}")
-    found = tx.nodes.get(node_id)
-    if found is None:
-        raise Refused(
-            Kind.NOT_FOUND, f"node: no node has the id or SPIFFE ID {name}", hint="list the nodes: cognomen node list"
-        )
-    return found
+        raise Refused(Kind.INVALID, f"id: expected a node's id, SPIFFE ID or name, found {text!r}")
+    return node_id
 
 
 def all_nodes_in(tx: Transaction) -> Iterator[Node]:

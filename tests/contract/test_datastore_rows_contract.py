@@ -37,6 +37,25 @@ async def test_nodes_are_counted_until_they_are_deleted(store: Datastore) -> Non
     assert await store.read(lambda tx: tx.nodes.get(NodeID("n1"))) is None
 
 
+async def test_a_node_is_found_by_its_name_and_no_other_has_it(store: Datastore) -> None:
+    web = replace(a_node("n1"), name="web", address="10.0.0.1", seen_at=NOW)
+    nameless = [a_node("n2"), a_node("n3")]
+
+    def work(tx: Transaction) -> None:
+        for node in (web, *nameless):
+            tx.nodes.put(node)
+
+    await store.write(work)
+    assert await store.read(lambda tx: tx.nodes.named("web")) == web
+    assert await store.read(lambda tx: tx.nodes.find(after="", limit=9)) == [web, *nameless]
+    assert await store.read(lambda tx: tx.nodes.named("WEB")) is None
+    assert await store.read(lambda tx: tx.nodes.named("")) is None
+    with pytest.raises(Exception, match=r"(?i)unique|exists"):  # a fault of ours: works/nodes gives names that are free
+        await store.write(lambda tx: tx.nodes.put(replace(a_node("n2"), name="web")))
+    await store.write(lambda tx: tx.nodes.put(replace(web, name="db")))
+    assert await store.read(lambda tx: tx.nodes.named("web")) is None
+
+
 async def test_the_tokens_of_a_node_are_void_together_and_those_that_are_over_are_forgotten(store: Datastore) -> None:
     tokens = [
         replace(a_token(), hash=name, node_id=NodeID(node), expires_at=NOW + hours * HOUR)

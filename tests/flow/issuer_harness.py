@@ -212,6 +212,7 @@ async def attest(
     evidence: bytes | None = None,
     public_key: bytes | None = None,
     key_signature: bytes | None = None,
+    node_name: str = "",
 ) -> node_pb2.NodeCredential:
     """Show evidence at the join door."""
     evidence = invite.token.encode() if evidence is None else evidence
@@ -220,6 +221,7 @@ async def attest(
         evidence=evidence,
         public_key=public_key or public_der(key),
         key_signature=possession(key, Purpose.JOIN, evidence) if key_signature is None else key_signature,
+        node_name=node_name,
     )
     async with secure_channel(invite.join_address, invite.bundle.to_pem()) as channel:
         stream = channel.stream_stream(

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from attestor.decisions.node import Node
 from attestor.flows.join_issuer import JoinIssuer
@@ -121,6 +123,27 @@ async def test_a_lost_reply_is_repeated_with_the_same_key(
     assert joining.result() == client.node
     assert len(issuer.joined_keys) == 3
     assert len(set(issuer.joined_keys)) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "issuer.example.org"])
+async def test_an_invite_that_names_loopback_is_told_of_if_nobody_answers_there(
+    issuer: IssuerInMemory, clock: FakeClock, host: str
+) -> None:
+    issuer.set_reachable(reachable=False)
+    invite = replace(issuer.invite(), node_address=f"{host}:8443", join_address=f"{host}:8444")
+    around, client = surroundings(clock), issuer.client()
+    flow = JoinIssuer(trust_domain=None, state=MemoryState(), door=client, client=client, around=around)
+    with capture_logs() as logs:
+        async with asyncio.TaskGroup() as group:
+            joining = group.create_task(flow.run(invite, JoinToken(invite)))
+            await until(lambda: clock.sleepers == 1)
+            (trouble,) = around.troubles.all()
+            issuer.set_reachable(reachable=True)
+            clock.advance(5)
+            await joining
+    said = "the invite names 127.0.0.1:8443 and 127.0.0.1:8444, which is this machine itself; if the issuer runs on another machine"
+    assert (said in trouble.reason) is (said in str(logs[0]["hint"])) is (host == "127.0.0.1")
+    assert list(around.troubles.all()) == []
 
 
 async def test_a_crash_after_a_lost_reply_repeats_with_the_same_key(issuer: IssuerInMemory, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Admin"]
 WRITES = {
     "ActivateAuthority", "AwaitRevocation", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries", "EvictNode",
     "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RevokeAuthority", "Revoke", "RotateAuthority", "TaintAuthority", "UnbanNode",
-    "UpdateEntries",
+    "UpdateEntries", "RenameNode",
 }  # fmt: skip
 """What changes something; AwaitRevocation puts on record what came of it."""
 

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, word for word but for its port, and docs/how-to/audit.md: what they say is typed, what they show is compared."""
+"""docs/tutorial.md, word for word but for its port, and two pages of docs/how-to: what they say is typed, what they show is compared."""
 
 import os
 import re
@@ -105,6 +105,52 @@ def test_the_tutorial_does_what_it_says(home: Path) -> None:
 @pytest.mark.timeout(SECONDS + 10)
 def test_the_page_for_auditors_does_what_it_says(home: Path) -> None:
     does_what_it_says(PRELUDE + (ROOT / "docs" / "how-to" / "audit.md").read_text(), home)
+
+
+A_NODE = r"""
+```console
+$ mkdir -p /etc/cognomen && cd "$HOME"
+$ scp() { :; }; rm() { :; }  # the node is this machine
+$ leave() { { kill %2; wait %2 || true; } 2> /dev/null; }
+$ systemctl() { if [ "$1" = stop ]; then leave; else cognomen attestor run --config /etc/cognomen/attestor.toml & fi; }
+$ cat > /etc/cognomen/issuer.toml <<'END'
+trust_domain = "example.org"
+state_dir = "/state/issuer"
+admin_socket = "/run/admin/issuer.sock"
+TOML
+END
+$ cat > /etc/cognomen/attestor.toml <<'END'
+state_dir = "/state/attestor"
+workload_socket = "/run/cognomen/api.sock"
+node_name = "web-1"
+END
+$ export COGNOMEN_ADMIN_SOCKET=/run/admin/issuer.sock
+```
+```console terminal
+$ cognomen issuer run --config /etc/cognomen/issuer.toml
+…
+```
+```console
+$ until cognomen issuer healthcheck; do sleep 0.1; done
+…
+serving
+```
+"""  # both machines of the page
+
+
+@pytest.mark.timeout(SECONDS + 10)
+def test_the_page_about_nodes_does_what_it_says(home: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "add-a-node.md").read_text()
+    (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    text = A_NODE.replace("TOML\n", settings) + page
+    for port in ("8443", "8444"):
+        free = free_port()
+        text = text.replace(f"issuer.example.org:{port}", f"localhost:{free}").replace(
+            f"0.0.0.0:{port}", f"127.0.0.1:{free}"
+        )
+    for directory in ("/etc/", "/state/", "/run/"):
+        text = text.replace(directory, f"{home}{directory}")
+    does_what_it_says(text, home)
 
 
 def does_what_it_says(text: str, home: Path) -> None:

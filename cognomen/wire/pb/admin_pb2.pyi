@@ -123,10 +123,15 @@ class Node(_message.Message):
     SVID_NOT_AFTER_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_FIELD_NUMBER: _builtins.int
+    RETURNS_UNTIL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     spiffe_id: _builtins.str
     attestor: _builtins.str
     state: _builtins.str
+    """active, lost (active once, but its last SVID has expired and it is not connected) or banned"""
     current_serial: _builtins.str
     """lower-case hexadecimal"""
     pending_serial: _builtins.str
@@ -135,12 +140,24 @@ class Node(_message.Message):
     """the change number the attestor last acknowledged"""
     connected: _builtins.bool
     """its feed is open now"""
+    name: _builtins.str
+    """for people; unique"""
+    address: _builtins.str
+    """the host that its attestor last called from; empty: not known"""
     @_builtins.property
     def selectors(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Selector]: ...
     @_builtins.property
     def attested_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def svid_not_after(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_seen(self) -> _timestamp_pb2.Timestamp:
+        """when its attestor last called; absent: not known"""
+
+    @_builtins.property
+    def returns_until(self) -> _timestamp_pb2.Timestamp:
+        """until when it can come back without an invite; absent: it cannot"""
+
     def __init__(
         self,
         *,
@@ -155,10 +172,14 @@ class Node(_message.Message):
         svid_not_after: _timestamp_pb2.Timestamp | None = ...,
         acknowledged: _builtins.int = ...,
         connected: _builtins.bool = ...,
+        name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        last_seen: _timestamp_pb2.Timestamp | None = ...,
+        returns_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attested_at", b"attested_at", "svid_not_after", b"svid_not_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attested_at", b"attested_at", "last_seen", b"last_seen", "returns_until", b"returns_until", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "attested_at", b"attested_at", "attestor", b"attestor", "connected", b"connected", "current_serial", b"current_serial", "id", b"id", "pending_serial", b"pending_serial", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "state", b"state", "svid_not_after", b"svid_not_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "address", b"address", "attested_at", b"attested_at", "attestor", b"attestor", "connected", b"connected", "current_serial", b"current_serial", "id", b"id", "last_seen", b"last_seen", "name", b"name", "pending_serial", b"pending_serial", "returns_until", b"returns_until", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "state", b"state", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,7 +238,7 @@ class GetNodeRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """node id or SPIFFE ID"""
+    """node id, SPIFFE ID or name"""
     comment: _builtins.str
     """for EvictNode, BanNode and UnbanNode: why, for the audit record"""
     def __init__(
@@ -651,6 +672,34 @@ class ListCredentialsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCredentialsResponse: _TypeAlias = ListCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class RenameNodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """node id, SPIFFE ID or name"""
+    name: _builtins.str
+    """its new name"""
+    comment: _builtins.str
+    """why, for the audit record"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameNodeRequest: _TypeAlias = RenameNodeRequest  # noqa: Y015
 
 @_typing.final
 class PurgeNodesRequest(_message.Message):

@@ -67,6 +67,10 @@ class AdminServicer(ABC):
         """Lift the ban of a node, and forget the node."""
 
     @abstractmethod
+    async def rename_node(self, request: admin_pb2.RenameNodeRequest) -> admin_pb2.Node:
+        """Give a node another name."""
+
+    @abstractmethod
     async def purge_nodes(self, request: admin_pb2.PurgeNodesRequest) -> admin_pb2.PurgeNodesResponse:
         """Forget nodes that have not come back."""
 
@@ -166,6 +170,7 @@ class AdminServicer(ABC):
             "/cognomen.admin.v1.Admin/EvictNode": unary(self.evict_node, admin_pb2.GetNodeRequest, admin_pb2.Node),
             "/cognomen.admin.v1.Admin/BanNode": unary(self.ban_node, admin_pb2.GetNodeRequest, admin_pb2.Node),
             "/cognomen.admin.v1.Admin/UnbanNode": unary(self.unban_node, admin_pb2.GetNodeRequest, admin_pb2.Node),
+            "/cognomen.admin.v1.Admin/RenameNode": unary(self.rename_node, admin_pb2.RenameNodeRequest, admin_pb2.Node),
             "/cognomen.admin.v1.Admin/PurgeNodes": unary(
                 self.purge_nodes, admin_pb2.PurgeNodesRequest, admin_pb2.PurgeNodesResponse
             ),
@@ -277,6 +282,10 @@ class AdminClient:
     def unban_node(self, request: admin_pb2.GetNodeRequest) -> admin_pb2.Node:
         """Lift the ban of a node, and forget the node."""
         return self._ask("/cognomen.admin.v1.Admin/UnbanNode", request, admin_pb2.Node)
+
+    def rename_node(self, request: admin_pb2.RenameNodeRequest) -> admin_pb2.Node:
+        """Give a node another name."""
+        return self._ask("/cognomen.admin.v1.Admin/RenameNode", request, admin_pb2.Node)
 
     def purge_nodes(self, request: admin_pb2.PurgeNodesRequest) -> admin_pb2.PurgeNodesResponse:
         """Forget nodes that have not come back."""

@@ -176,12 +176,15 @@ class Evidence(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     KEY_SIGNATURE_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
     attestor: _builtins.str
     """"join_token" """
     evidence: _builtins.bytes
     public_key: _builtins.bytes
     key_signature: _builtins.bytes
     """by that key, over context, purpose, trust domain, the hash of the evidence and the hash of the key itself"""
+    node_name: _builtins.str
+    """what the node calls itself, its host name unless it was told another; the issuer may give it another"""
     def __init__(
         self,
         *,
@@ -189,10 +192,11 @@ class Evidence(_message.Message):
         evidence: _builtins.bytes = ...,
         public_key: _builtins.bytes = ...,
         key_signature: _builtins.bytes = ...,
+        node_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestor", b"attestor", "evidence", b"evidence", "key_signature", b"key_signature", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestor", b"attestor", "evidence", b"evidence", "key_signature", b"key_signature", "node_name", b"node_name", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,8 @@ from cognomen.wire.node import duration_from_pb, selector_to_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.fields import page_size
 from issuer.api.admin.part import Part
-from issuer.decisions.admission import Node
+from issuer.decisions.admission import Node, state_of
+from issuer.decisions.readmission import returns_until
 from issuer.flows.create_invite import CreatedInvite
 
 __all__ = ["NodesPart"]
@@ -44,25 +45,38 @@ class NodesPart(Part):
     async def unban_node(self, request: pb.GetNodeRequest) -> pb.Node:
         return self._node(await self._flows.nodes.unban(request.id, actor=self._by(request)))
 
+    async def rename_node(self, request: pb.RenameNodeRequest) -> pb.Node:
+        return self._node(await self._flows.nodes.rename(request.id, request.name, actor=self._by(request)))
+
     async def purge_nodes(self, request: pb.PurgeNodesRequest) -> pb.PurgeNodesResponse:
         expired_for = duration_from_pb(request.expired_for, "expired_for")
         purged = await self._flows.nodes.purge(expired_for, dry_run=request.dry_run, actor=self._by(request))
         return pb.PurgeNodesResponse(nodes=[self._node(node) for node in purged])
 
-    def _node(self, node: Node) -> pb.Node:
-        return pb.Node(
+    def _node(self, row: Node) -> pb.Node:
+        node = self._flows.sightings.seen(row)
+        connected, now = node.id in self._flows.feed.connected, self._flows.clock.now()
+        message = pb.Node(
             id=node.id,
             spiffe_id=str(node.spiffe_id),
             attestor=node.attestor,
             selectors=[selector_to_pb(selector) for selector in sorted(node.selectors)],
-            state=node.state.value,
+            state=state_of(node, connected=connected, now=now),
             attested_at=time_to_pb(node.attested_at),
             current_serial=node.current_serial,
             pending_serial=node.pending_serial,
             svid_not_after=time_to_pb(node.svid_not_after),
             acknowledged=node.acknowledged,
-            connected=node.id in self._flows.feed.connected,
+            connected=connected,
+            name=node.shown_name,
+            address=node.address,
         )
+        if node.seen_at is not None:
+            message.last_seen.FromDatetime(node.seen_at)
+        until = returns_until(node, window=self._flows.return_window)
+        if until is not None and until > now:
+            message.returns_until.FromDatetime(until)
+        return message
 
 
 def _invite(made: CreatedInvite) -> pb.CreateInviteResponse:

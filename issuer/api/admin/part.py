@@ -1,10 +1,12 @@
 """The basis of each part of the admin door."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from google.protobuf.message import Message
 
 from cognomen.gate.caller import Caller, login_uid
+from cognomen.protocol.names import NodeID
 from cognomen.wire.pb.admin_rpc import AdminServicer
 from issuer.decisions.operator import Operator
 from issuer.decisions.revocation import check_comment
@@ -18,6 +20,7 @@ from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.record_refusals import RecordRefusals
 from issuer.flows.revoke import Revoke
 from issuer.keepers.clock_guard import ClockGuard
+from issuer.keepers.node_sightings import NodeSightings
 from issuer.queries import Queries
 from svid.clock import Clock
 from svid.spiffeid import TrustDomain
@@ -27,13 +30,19 @@ __all__ = ["AdminFlows", "Part"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminFlows:
-    """The flows that the admin door calls."""
+    """The flows that the admin door calls.
+
+    Args:
+        return_window: how long after its SVID expired a node may return; zero: never.
+    """
 
     queries: Queries
     clock: Clock
     invites: CreateInvite
     entries: ChangeEntries
     nodes: ManageNodes
+    sightings: NodeSightings
+    return_window: timedelta
     feed: FeedAttestors
     authorities: CommandAuthorities
     revoke: Revoke
@@ -68,3 +77,7 @@ class Part(AdminServicer):
         comment = str(getattr(command, "comment", ""))
         check_comment(comment)
         return Operator(self._operator, login=self._operator.login, comment=comment)
+
+    async def _meant_node(self, text: str) -> NodeID | None:
+        """The node that a filter names by id, SPIFFE ID or name; None: any."""
+        return (await self._flows.queries.meant_node_ids([text]))[0] if text else None

@@ -26,6 +26,8 @@ class RevocationsPart(Part):
     """The methods for revocations."""
 
     async def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
+        if all(request.target.node_ids):
+            request.target.node_ids[:] = await self._flows.queries.meant_node_ids(request.target.node_ids)
         return await revoke(self._flows.revoke, request, trust_domain=self._flows.trust_domain, actor=self._by(request))
 
     async def lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:

@@ -32,6 +32,7 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         "ban_node": Action.NODE_BANNED,
         "unban_node": Action.NODE_UNBANNED,
         "purge_nodes": Action.NODE_PURGED,
+        "rename_node": Action.NODE_RENAMED,
         "create_entries": Action.ENTRY_CREATED,
         "update_entries": Action.ENTRY_UPDATED,
         "delete_entries": Action.ENTRY_DELETED,

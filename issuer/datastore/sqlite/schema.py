@@ -19,7 +19,7 @@ _READER_CACHE_KIB = 2 * 1024
 # Allocated as needed; with 2 MiB, adding 10,000 entries to 100,000 takes twice as long.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005"})
+_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
 
 _migrations = Migrations("issuer")
 
@@ -321,6 +321,28 @@ _FIFTH = (
 @_migrations(name="0005")
 def _fifth(database: Database) -> None:
     for statement in _FIFTH:
+        database.execute(statement)
+
+
+_SIXTH = (
+    # Empty: none yet, as for a node that an earlier release wrote.
+    "ALTER TABLE node ADD COLUMN name TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE node ADD COLUMN address TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE node ADD COLUMN seen_at INTEGER",
+    # A short id; the whole id where two nodes would have the same; none where even that is too long to tell them apart.
+    "UPDATE node SET name = substr(id, 1, 8)",
+    """
+    UPDATE node SET name = substr(id, 1, 253)
+        WHERE name IN (SELECT name FROM node GROUP BY name HAVING count(*) > 1) OR name IN (SELECT id FROM node)
+    """,
+    "UPDATE node SET name = '' WHERE name IN (SELECT name FROM node GROUP BY name HAVING count(*) > 1)",
+    "CREATE UNIQUE INDEX node_by_name ON node (name) WHERE name <> ''",
+)
+
+
+@_migrations(name="0006")
+def _sixth(database: Database) -> None:
+    for statement in _SIXTH:
         database.execute(statement)
 
 

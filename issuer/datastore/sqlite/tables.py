@@ -34,7 +34,7 @@ class SQLiteNodes:
 
     _SELECT = (
         "SELECT id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial, pending_serial,"
-        " acknowledged, unconfirmed, current_since, replaced FROM node"
+        " acknowledged, unconfirmed, current_since, replaced, name, address, seen_at FROM node"
     )
 
     def __init__(self, database: Database) -> None:
@@ -45,8 +45,13 @@ class SQLiteNodes:
         rows = self._database.query(f"{self._SELECT} WHERE id = ?", [node_id])
         return next(map(self._from_row, rows), None)
 
+    def named(self, name: str) -> Node | None:
+        """The node with that name; none has the empty name."""
+        rows = self._database.query(f"{self._SELECT} WHERE name = ? AND name <> ''", [name])
+        return next(map(self._from_row, rows), None)
+
     def put(self, node: Node) -> None:
-        """Add a node, or overwrite it."""
+        """Add a node, or overwrite it; no other node has its name, if it has one."""
         row: _NewRow = {
             "id": node.id,
             "spiffe_id": str(node.spiffe_id),
@@ -61,6 +66,9 @@ class SQLiteNodes:
             "unconfirmed": node.is_unconfirmed,
             "current_since": codec.optional_micros(node.current_since),
             "replaced": codec.map_to_json({serial: str(codec.to_micros(at)) for serial, at in node.replaced.items()}),
+            "name": node.name,
+            "address": node.address,
+            "seen_at": codec.optional_micros(node.seen_at),
         }
         _put(self._database, "node", "id", row)
 
@@ -95,6 +103,9 @@ class SQLiteNodes:
             replaced={
                 serial: codec.from_micros(int(at)) for serial, at in codec.map_from_json(row["replaced"]).items()
             },
+            name=row["name"],
+            address=row["address"],
+            seen_at=codec.optional_moment(int(row["seen_at"] or 0) or None),
         )
 
 

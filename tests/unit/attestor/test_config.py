@@ -26,3 +26,10 @@ def test_a_misspelt_key_is_refused_with_the_one_meant(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="workload_sockt: ") as refused:
         load(tmp_path / "attestor.toml", AttestorConfig, {})
     assert "workload_socket" in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["-x", "a b", "a" * 254])
+def test_a_name_that_no_node_may_have_is_refused(name: str) -> None:
+    assert load(None, AttestorConfig, {"node_name": "rack-7.example.org"}).node_name == "rack-7.example.org"
+    with pytest.raises(Refused, match="node_name: expected 1 to 253 of a-z A-Z 0-9"):
+        load(None, AttestorConfig, {"node_name": name})

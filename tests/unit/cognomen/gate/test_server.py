@@ -389,3 +389,20 @@ async def test_what_the_block_raises_comes_out_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine"):
         async with served(tmp_path / "s"):
             raise ValueError("mine")
+
+
+async def test_a_server_moves_to_another_listener_and_keeps_whoever_came_to_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with served(path) as server, grpc.aio.insecure_channel(f"unix:{path}") as kept:
+        message = HealthCheckRequest().SerializeToString()
+        await kept.unary_unary("/test.Doing/Do")(message, timeout=10)
+        with socket.socket(socket.AF_UNIX) as early:
+            early.connect(str(path))  # still in the kernel's queue
+            path.unlink()
+            server.move_to(listen(path, 0o600))
+            early.setblocking(False)
+            async with asyncio.timeout(5):
+                await asyncio.get_running_loop().sock_sendall(early, greeting)
+                assert await asyncio.get_running_loop().sock_recv(early, 9)
+        await kept.unary_unary("/test.Doing/Do")(message, timeout=10)
+        assert HealthCheckResponse.FromString(await call(path)).status == HealthCheckResponse.SERVING

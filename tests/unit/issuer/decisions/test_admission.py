@@ -9,6 +9,7 @@ from issuer.decisions.admission import (
     NodeState,
     Peer,
     admit_call,
+    state_of,
     with_pending,
 )
 from issuer.decisions.ledger import Credential, CredentialKind
@@ -121,3 +122,12 @@ def test_after_a_restore_the_current_serial_confirms_the_row() -> None:
         PEER, replace(a_node(), is_unconfirmed=True), recorded=RECORDED, trust_domain=TRUST_DOMAIN, now=NOW
     )
     assert node == a_node()
+
+
+def test_a_node_is_lost_once_its_last_svid_expired_while_it_was_away() -> None:
+    node, end = a_node(), a_node().svid_not_after
+    before = end - timedelta(microseconds=1)
+    assert state_of(node, connected=False, now=before) == "active"
+    assert state_of(node, connected=False, now=end) == "lost"
+    assert state_of(node, connected=True, now=end) == "active"
+    assert state_of(replace(node, state=NodeState.BANNED), connected=False, now=end) == "banned"

@@ -16,7 +16,7 @@ from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.authority import replaced, tainted
 from issuer.decisions.certificate import LeafForm
 from issuer.decisions.profile import X509Draft, serial_to_text
-from issuer.decisions.readmission import Claim, check_certified, check_claim, check_return, parse_claim
+from issuer.decisions.readmission import Claim, check_certified, check_claim, check_return, parse_claim, returns_until
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_to_der, thumbprint
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, Signing, a_node, x509_authority
@@ -256,6 +256,12 @@ async def test_every_other_return_is_denied_for_its_own_reason(ours: Signing, ro
     with pytest.raises(Refused, match=row.reason) as refused:
         check_return(claim, row.node, is_recorded=row.is_recorded, window=row.window, now=NOW + row.late)
     assert refused.value.kind is Kind.DENIED
+
+
+def test_how_long_a_node_can_be_expected_back() -> None:
+    assert returns_until(a_node(), window=WINDOW) == a_node().svid_not_after + WINDOW
+    assert returns_until(a_node(), window=timedelta()) is None
+    assert returns_until(replace(a_node(), state=NodeState.BANNED), window=WINDOW) is None
 
 
 async def test_a_certificate_of_an_authority_that_is_over_still_proves_the_claim(ours: Signing) -> None:

@@ -25,3 +25,42 @@ def test_changes_of_entries_that_were_recorded_before_are_found(tmp_path: Path) 
     migrate(database)
     assert database.execute("SELECT entry_id, number FROM entry_change").fetchall() == [("e1", 1), ("e2", 5)]
     database.conn.close()
+
+
+def test_nodes_of_an_earlier_release_get_their_short_ids_as_names(tmp_path: Path) -> None:
+    path = tmp_path / "issuer.db"
+    path.touch()
+    database = connect(path)
+    migrate(database)
+    database.execute("DROP INDEX node_by_name")
+    for column in ("name", "address", "seen_at"):
+        database.execute(f"ALTER TABLE node DROP COLUMN {column}")
+    database.execute("DELETE FROM _sqlite_migrations WHERE name = '0006'")
+    long = "n" * 253
+    for node_id in (
+        "0123456789abcdef",
+        "machine-1",
+        "machine-2",
+        "web",
+        "0fedcba9",
+        "0fedcba98",
+        f"{long}-1",
+        f"{long}-2",
+    ):
+        database.execute(
+            "INSERT INTO node (id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial,"
+            " pending_serial, acknowledged) VALUES (?1, 'spiffe://example.org/' || ?1, 'a', '[]', 1, 1, 'active', '', '', 0)",
+            [node_id],
+        )
+    migrate(database)
+    assert dict(database.execute("SELECT id, name FROM node").fetchall()) == {
+        "0123456789abcdef": "01234567",
+        "machine-1": "machine-1",
+        "machine-2": "machine-2",
+        "web": "web",
+        "0fedcba9": "0fedcba9",
+        "0fedcba98": "0fedcba98",
+        f"{long}-1": "",
+        f"{long}-2": "",
+    }
+    database.conn.close()
