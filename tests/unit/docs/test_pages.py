@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -46,6 +47,16 @@ def test_the_generated_pages_are_up_to_date(folder: str, tmp_path: Path) -> None
     assert pages
     for page in pages:
         assert page.read_text() == (ROOT / folder / page.name).read_text(), "run make reference"
+
+
+INSTALLED = re.compile(r"pip3? install (.*?)[`\n]")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pip_is_given_files_and_never_a_name_that_a_stranger_may_publish(page: Path) -> None:
+    for arguments in INSTALLED.findall(page.read_text()):
+        for one in shlex.split(arguments):
+            assert one.startswith(("-", "./", "dist/", "/")), arguments
 
 
 PROTECT = (ROOT / "docs" / "how-to" / "protect-a-service.md").read_text()
