@@ -1,10 +1,12 @@
 """SPIFFE identities for Python: IDs, SVIDs, bundles, the Workload API, and mTLS that follows every rotation.
 
 Import everything public from here. A name is loaded when it is first used: `from svid import SpiffeID` does not load gRPC.
+`from svid import *` loads everything, except what needs a library that is not installed.
 Inside this project, import from the module that defines the name.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -126,8 +128,14 @@ _MODULES = {
     "svid.workloadapi.sources": ("JWTSource", "X509Source"),
     "svid.x509svid": ("X509SVID",),
 }
-_EXTRAS = ("httpx", "requests", "uvicorn")  # each is named after its library
+_EXTRAS = {  # the libraries that not every installation has; an extra is named after its library
+    "svid.integrations.httpx_client": "httpx",
+    "svid.integrations.requests_session": "requests",
+    "svid.integrations.uvicorn_server": "uvicorn",
+}
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
+_MISSING = {module for module, library in _EXTRAS.items() if find_spec(library) is None}
+__all__[:] = [name for name in __all__ if _HOME[name] not in _MISSING]  # what `from svid import *` can give
 
 
 def __getattr__(name: str) -> object:
@@ -138,9 +146,11 @@ def __getattr__(name: str) -> object:
         return getattr(import_module(_HOME[name]), name)
     except ModuleNotFoundError as e:
         library = (e.name or "").partition(".")[0]
-        if library not in _EXTRAS:
+        if library not in _EXTRAS.values():
             raise
-        raise ImportError(f"svid.{name}: {library} is not installed; install the extra svid[{library}]") from e
+        raise ImportError(
+            f"svid.{name}: {library} is not installed; install it, or svid's own wheel with its extra [{library}] (svid is not on PyPI)"
+        ) from e
 
 
 def __dir__() -> list[str]:

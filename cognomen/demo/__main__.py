@@ -5,10 +5,8 @@ Exit codes: 0 everything happened and no call failed · 1 something did not happ
 
 import argparse
 import contextlib
-import io
 import math
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from cognomen.demo.picture import drawn
 from cognomen.demo.scene import AGENT, DAEMONS, REPLACED, ROLES, Event, Scene, SceneError
 from cognomen.demo.tally import LATE, Tally
 from cognomen.demo.transcript import paragraph, sentence, told
@@ -29,7 +28,7 @@ from svid.clock import Clock, SystemClock
 _SECONDS = 80
 _COUNT_SECONDS = 10
 _LOG_LINES = 20
-_COLUMNS, _ROWS = 80, 24
+_COLUMNS, _ROWS = 100, 24
 _PATIENCE_SECONDS = 2.0  # with a terminal that was stopped: the scene continues, and can be ended
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
@@ -48,7 +47,7 @@ class _Show:
 
     def __init__(self, scene: Scene, clock: Clock, *, is_live: bool) -> None:
         self._scene = scene
-        self._clock = clock
+        self.clock = clock
         self._is_live = is_live
         self.view = View()
         self._start = clock.monotonic()
@@ -73,7 +72,7 @@ class _Show:
 
     def go_on(self) -> None:
         """Let the components work; give one another identity, revoke it, replace it, and have all that the authority signed replaced."""
-        self._count_at = self._clock.monotonic() + _COUNT_SECONDS
+        self._count_at = self.clock.monotonic() + _COUNT_SECONDS
         while not self.tally.everything_happened:
             self._hear()
             if self.tally.created_at is None and self.tally.rotations.total() >= len(ROLES):
@@ -115,7 +114,7 @@ class _Show:
         _say()
         if self.tally.latency is not None:
             _say(f"Entry created → the connector's open stream held it: {_milliseconds(self.tally.latency)}.")
-        _say(f"Total time: {self._clock.monotonic() - self._start:.1f} s.")
+        _say(f"Total time: {self.clock.monotonic() - self._start:.1f} s.")
         _say(
             paragraph(
                 f"One uid ({os.getuid()}) runs all three here, so only convention separates them; in production, each has"
@@ -135,7 +134,7 @@ class _Show:
 
     def _note(self, event: Event) -> None:
         self.tally.note(event)
-        self.view.note(event, self._clock.now())
+        self.view.note(event, self.clock.now())
         if text := sentence(event):
             self._tell(event.who, text, at=event.at)
         if event.name == "gained" and self.tally.latency is not None:
@@ -149,7 +148,7 @@ class _Show:
             self._tell(event.who, f"did so {_milliseconds(self.tally.ends[event.name])} after the command", at=event.at)
 
     def _tell(self, who: str, text: str, *, at: float | None = None) -> None:
-        seconds = (self._clock.monotonic() if at is None else at) - self._start
+        seconds = (self.clock.monotonic() if at is None else at) - self._start
         self.view.tell(seconds, who, text)
         if not self._is_live:
             _say(told(seconds, who, text))
@@ -158,7 +157,7 @@ class _Show:
         """The current view, for that terminal."""
         width, height = console.size
         is_ascii = not console.encoding.lower().startswith("utf")
-        return render(self.view, width=width, height=height, now=self._clock.now(), is_ascii=is_ascii)
+        return render(self.view, width=width, height=height, now=self.clock.now(), is_ascii=is_ascii)
 
 
 def _milliseconds(latency: timedelta) -> str:
@@ -202,13 +201,9 @@ def _end_on_signals() -> None:
 
 
 def _record(show: _Show, path: Path) -> None:
-    """Draw the view as on a terminal of 80 × 24."""
-    console = Console(
-        record=True, file=io.StringIO(), width=_COLUMNS, height=_ROWS, force_terminal=True, color_system="truecolor"
-    )
-    console.print(show.picture(console))
-    picture = console.export_svg(title="make demo")
-    path.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL))  # no font from a remote server
+    """Draw the view as on a terminal of 100 × 24."""
+    picture = render(show.view, width=_COLUMNS, height=_ROWS, now=show.clock.now())
+    path.write_text(drawn(picture, columns=_COLUMNS, rows=_ROWS, title="make demo"))
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ import msgspec
 
 from svid.clock import Clock
 
-__all__ = ["AGENT", "DAEMONS", "REPLACED", "REPLACEMENT", "ROLES", "Event", "Scene", "SceneError"]
+__all__ = ["AGENT", "DAEMONS", "REPLACED", "REPLACEMENT", "ROLES", "Event", "Scene", "SceneError", "make_interpreter"]
 
 AGENT = "concierge"
 DAEMONS = "daemons"
@@ -127,7 +127,7 @@ class Scene:
             f"--jwt-ttl={_TTL}",
         ]
         for who in (*ROLES, REPLACEMENT):
-            self._interpreters[who] = _make_interpreter(self._directory / who)
+            self._interpreters[who] = make_interpreter(self._directory / who)
         for role in ROLES:
             arguments += [
                 "--entry",
@@ -263,7 +263,7 @@ def _stop(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def _make_interpreter(directory: Path) -> Path:
+def make_interpreter(directory: Path) -> Path:
     """Make a Python with its own executable file, so that `unix:path` differs, and with the import path of this one."""
     venv.EnvBuilder(symlinks=False, with_pip=False).create(directory)
     (packages,) = directory.glob("lib/python3.*/site-packages")

@@ -3,6 +3,7 @@
 `View` keeps the contents of the events, `render` lays it out for a terminal of a given size. cognomen/demo/__main__ shows it.
 """
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ _MOST_LINES = 200
 _BAR_CELLS = 10
 _FEW_COLUMNS, _VERY_FEW_COLUMNS = 110, 75
 _WIDTH_OF_SERIAL = 8
+_TRUST_DOMAIN = re.compile(r"spiffe://[^/\s]+(?=/)")
 _SHORT = 0.25  # of its life left
 _ABOVE_EVENTS = 4  # title, blank, header, blank
 
@@ -77,7 +79,7 @@ def render(view: View, *, width: int, height: int, now: datetime, is_ascii: bool
         ("Cognomen", "bold"), f"  the agent {AGENT}: ", f"{made} calls, ", (f"{failed} failed", "red" if failed else "green"),
         f", {view.rotations} rotations", no_wrap=True, overflow="crop",
     )  # fmt: skip
-    return Group(title, Text(), table, Text(), *_events(view, width=width, lines=space))
+    return Group(title, Text(), table, Text(), *_events(view, width=width, lines=space, is_ascii=is_ascii))
 
 
 def _identities(view: View, *, width: int, now: datetime, is_ascii: bool) -> Table:
@@ -127,10 +129,21 @@ def _bar(held: _Identity, now: datetime, *, is_ascii: bool) -> Text:
     return Text.assemble((full * filled, style), (empty * (_BAR_CELLS - filled), "dim"), seconds)
 
 
-def _events(view: View, *, width: int, lines: int) -> list[Text]:
+def _events(view: View, *, width: int, lines: int, is_ascii: bool) -> list[Text]:
     """The last events, one line each, newest at the bottom."""
-    shown = list(view.lines)[-lines:]
-    return [
-        Text.assemble((moment, "dim"), "  ", (f"{who:<12}", "cyan"), "  ", text, no_wrap=True, overflow="crop")[:width]
-        for moment, who, text in shown
-    ]
+    more = " .." if is_ascii else " …"
+    shown = []
+    for moment, who, text in list(view.lines)[-lines:]:
+        head = Text.assemble((moment, "dim"), "  ", (f"{who:<12}", "cyan"), "  ")
+        said = text if width >= _FEW_COLUMNS else _TRUST_DOMAIN.sub("", text)
+        head.append(_shortened(said, max(width - len(head), 1), more))
+        head.no_wrap, head.overflow = True, "crop"
+        shown.append(head)
+    return shown
+
+
+def _shortened(text: str, width: int, more: str) -> str:
+    """As many whole words as fit, and a sign that there are more."""
+    if len(text) <= width:
+        return text
+    return text[: max(width - len(more) + 1, 0)].rpartition(" ")[0] + more

@@ -1,6 +1,7 @@
 """Write the pages of docs/reference that can be generated: `python docs/reference/make.py [FOLDER]`.
 
-command.md is what each `--help` says, api.md the services of proto/ with their methods. Nothing of them is written by hand.
+command.md is what each `--help` says, api.md the services of proto/ with their methods, sdk.md the public names of `svid` with examples
+(docs/reference/sdk_page). Nothing of them is written by hand.
 """
 
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from sdk_page import sdk_page
 
 from cognomen.cli.main import cognomen
 
@@ -46,6 +48,7 @@ def write_pages(folder: Path) -> None:
     """Write all generated pages into that folder."""
     (folder / "command.md").write_text(_command_page())
     (folder / "api.md").write_text(_api_page())
+    (folder / "sdk.md").write_text(sdk_page(_MADE))
 
 
 def _command_page() -> str:

@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,17 +16,12 @@ import pytest
 from h2.connection import H2Connection
 from h2.events import ResponseReceived, TrailersReceived
 
-from bench.rig.loops import accepting, in_own_loop
-from svid.integrations.grpc_checks import PeerCheck
-from svid.integrations.grpc_client import grpc_aio_channel, grpc_channel
-from svid.integrations.grpc_server import grpc_aio_server, grpc_server
 from svid.tls.authorize import exactly
-from svid.tls.context import client_context, server_context
-from tests.contract.tls_clients import CLIENTS, How, World
-from tests.doubles.grpcrunning import running
-from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity
+from svid.tls.context import client_context
+from tests.contract.tls_clients import CLIENTS, GRPC_CLIENTS, How, World
+from tests.contract.tls_servers import Served, blocking, by_asyncio, by_grpc, by_grpc_aio, by_uvicorn
+from tests.doubles.identity import SERVER, Identity, KnowingIdentity
 from tests.doubles.stocktls import StockContext, stock_context
-from tests.doubles.uvicornrunning import uvicorn_on
 from tests.doubles.webserver import web_server
 
 _SECONDS = 10
@@ -50,95 +43,7 @@ UNAUTHENTICATED = (b"16", b"unauthenticated")
 REFUSED = (OSError, EOFError, CallRefusedError)
 
 
-@dataclass(slots=True, kw_only=True)
-class Served:
-    """Where a server listens, and how often its application was asked."""
-
-    port: int = 0
-    asked: list[str] = field(default_factory=list)
-
-
 # servers
-
-
-@contextlib.contextmanager
-def blocking(server: Identity) -> Iterator[Served]:
-    with web_server(server_context(server, exactly(CLIENT))) as seen:
-        yield Served(port=seen.port, asked=seen.heads)
-
-
-@contextlib.contextmanager
-def in_a_loop(serving: Callable[[Served], contextlib.AbstractAsyncContextManager[None]]) -> Iterator[Served]:
-    """Serve in a thread of its own."""
-    served = Served()
-    with in_own_loop(lambda: serving(served)):
-        yield served
-
-
-@contextlib.contextmanager
-def by_asyncio(server: Identity) -> Iterator[Served]:
-    @contextlib.asynccontextmanager
-    async def serving(served: Served) -> AsyncIterator[None]:
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.closing(writer), contextlib.suppress(OSError, EOFError):
-                served.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
-
-        context = server_context(server, exactly(CLIENT))
-        async with accepting(await asyncio.start_server(answer, "127.0.0.1", ssl=context)) as served.port:
-            yield
-
-    with in_a_loop(serving) as served:
-        yield served
-
-
-@contextlib.contextmanager
-def by_uvicorn(server: Identity) -> Iterator[Served]:
-    served = Served()
-
-    async def app(scope: dict[str, object], _: object, send: Callable[[dict[str, object]], object]) -> None:
-        if scope["type"] == "http":
-            served.asked.append(str(scope["path"]))
-            await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[misc]  # ASGI
-            await send({"type": "http.response.body", "body": b"hello"})  # type: ignore[misc]  # ASGI
-
-    with uvicorn_on(app, server, exactly(CLIENT)) as served.port:
-        yield served
-
-
-@contextlib.contextmanager
-def by_grpc(server: Identity) -> Iterator[Served]:
-    served = Served()
-
-    def say(_: bytes, __: grpc.ServicerContext) -> bytes:
-        served.asked.append("Say")
-        return b""
-
-    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Say": grpc.unary_unary_rpc_method_handler(say)}
-    check, workers = PeerCheck(server, exactly(CLIENT)), ThreadPoolExecutor(2)
-    handlers = [grpc.method_handlers_generic_handler("test.Who", methods)]
-    door, served.port = grpc_server("127.0.0.1:0", check, workers, handlers=handlers)
-    with running(door):
-        yield served
-
-
-@contextlib.contextmanager
-def by_grpc_aio(server: Identity) -> Iterator[Served]:
-    @contextlib.asynccontextmanager
-    async def serving(served: Served) -> AsyncIterator[None]:
-        async def say(_: bytes, __: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
-            served.asked.append("Say")
-            return b""
-
-        methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Say": grpc.unary_unary_rpc_method_handler(say)}
-        handlers = [grpc.method_handlers_generic_handler("test.Who", methods)]
-        door, served.port = grpc_aio_server("127.0.0.1:0", PeerCheck(server, exactly(CLIENT)), handlers=handlers)
-        await door.start()
-        yield
-        await door.stop(0)
-
-    with in_a_loop(serving) as served:
-        yield served
 
 
 def ask_http(port: int, context: StockContext) -> None:
@@ -251,28 +156,12 @@ def test_a_session_does_not_outlive_a_revocation(
 # clients
 
 
-def by_grpc_channel(client: Identity, url: str, _: How) -> str:
-    with grpc_channel(url.removeprefix("https://").rstrip("/"), client, exactly(SERVER)) as channel:
-        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Who/Say")
-        return method(b"", timeout=_SECONDS).decode()
-
-
-def by_grpc_aio_channel(client: Identity, url: str, _: How) -> str:
-    async def ask() -> str:
-        target = url.removeprefix("https://").rstrip("/")
-        async with grpc_aio_channel(target, client, exactly(SERVER)) as channel:
-            method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Who/Say")
-            return (await method(b"", timeout=_SECONDS)).decode()
-
-    return asyncio.run(ask())
-
-
 HTTP_CLIENTS = [pytest.param(one.ask, id=name) for name, one in CLIENTS.items()]
-GRPC_CLIENTS = [pytest.param(one, id=one.__name__) for one in (by_grpc_channel, by_grpc_aio_channel)]
+GRPC = [pytest.param(ask, id=name) for name, ask in GRPC_CLIENTS.items()]
 AskWorld: TypeAlias = Callable[[Identity, str, How], str]
 
 
-@pytest.mark.parametrize("ask", [*HTTP_CLIENTS, *GRPC_CLIENTS])
+@pytest.mark.parametrize("ask", [*HTTP_CLIENTS, *GRPC])
 def test_a_server_below_tls_1_3_is_asked_nothing(ask: AskWorld, world: World, tmp_path: Path) -> None:
     context = stock_context(world.server, tmp_path, server_side=True)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -293,7 +182,7 @@ def test_a_client_resumes_no_session_that_a_server_offers(ask: AskWorld, world: 
     assert (stats["accept_good"], stats["hits"]) == (2, 0)
 
 
-@pytest.mark.parametrize("ask", GRPC_CLIENTS)
+@pytest.mark.parametrize("ask", GRPC)
 def test_a_channel_resumes_no_session_that_a_server_offers(ask: AskWorld, world: World, tmp_path: Path) -> None:
     """The server speaks no gRPC; what counts is how often hands are shaken."""
     context = stock_context(world.server, tmp_path, server_side=True)

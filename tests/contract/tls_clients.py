@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import grpc
 import httpx
 import pytest
 
 from bench.rig.loops import leave_nothing_open
+from svid.integrations.grpc_client import grpc_aio_channel, grpc_channel
 from svid.integrations.httpx_client import httpx_async_client, httpx_client
 from svid.integrations.requests_session import requests_session
 from svid.integrations.urllib_opener import urllib_opener
@@ -21,7 +23,7 @@ from tests.doubles.identity import SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
 from tests.doubles.webca import WebAuthority
 
-__all__ = ["AUTHORITIES", "CLIENTS", "SECRET", "Client", "How", "World", "trust"]
+__all__ = ["AUTHORITIES", "CLIENTS", "GRPC_CLIENTS", "SECRET", "Client", "How", "World", "trust"]
 
 SECRET = {"authorization": "Bearer secret"}
 VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "GRPC_PROXY")
@@ -176,3 +178,22 @@ CLIENTS = {
     "http.client": Client(ask=by_http_client, redirects=False),
     "asyncio": Client(ask=by_asyncio, redirects=False),
 }
+
+
+def by_grpc_channel(client: Identity, url: str, _: How) -> str:
+    with grpc_channel(url.removeprefix("https://").rstrip("/"), client, exactly(SERVER)) as channel:
+        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Who/Say")
+        return method(b"", timeout=10).decode()
+
+
+def by_grpc_aio_channel(client: Identity, url: str, _: How) -> str:
+    async def ask() -> str:
+        target = url.removeprefix("https://").rstrip("/")
+        async with grpc_aio_channel(target, client, exactly(SERVER)) as channel:
+            method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Who/Say")
+            return (await method(b"", timeout=10)).decode()
+
+    return asyncio.run(ask())
+
+
+GRPC_CLIENTS = {one.__name__: one for one in (by_grpc_channel, by_grpc_aio_channel)}

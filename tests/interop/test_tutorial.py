@@ -1,4 +1,4 @@
-"""docs/tutorial.md, word for word but for its port, and two pages of docs/how-to: what they say is typed, what they show is compared."""
+"""The pages that readers type (tutorial, audit, add a node, three scripts): what they say is typed, what they show is compared."""
 
 import os
 import re
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.rig.daemons import free_port
+from cognomen.demo.scene import make_interpreter
 from tests.doubles.project import ROOT
 
 SECONDS = 90
@@ -48,8 +49,11 @@ def script(found: Sequence[Step]) -> str:
     for number, step in enumerate(found):
         output = f'"$OUTPUTS/{number}"'
         if step.is_terminal:
-            typed.append(f"{{ {step.command}\n}} > {output} 2>&1 < /dev/null &")
-            typed.append(f"until [ -s {output} ]; do sleep 0.02; done")
+            ended = f'"$OUTPUTS/{number}.ended"'
+            typed.append(f"{{ {step.command}\ntouch {ended}\n}} > {output} 2>&1 < /dev/null &")
+            is_ready = f'[ "$(wc -l < {output})" -ge {len(step.shown)} ]'  # it has said as much as is shown
+            typed.append(f"until [ -e {output} ]; do sleep 0.02; done")
+            typed.append(f"until {is_ready} || [ -e {ended} ]; do sleep 0.02; done")
         else:
             typed.append(
                 f"{{ {step.command}\n}} > {output} 2>&1 < /dev/null || {{ echo 'failed: {number}' >&2; exit 1; }}"
@@ -151,6 +155,45 @@ def test_the_page_about_nodes_does_what_it_says(home: Path) -> None:
     for directory in ("/etc/", "/state/", "/run/"):
         text = text.replace(directory, f"{home}{directory}")
     does_what_it_says(text, home)
+
+
+THREE = (ROOT / "docs" / "how-to" / "three-scripts-three-users.md").read_text()
+AS_ANOTHER = re.compile(r"setpriv --reuid (\d+) --regid \d+ --clear-groups python")
+MAY_READ = (
+    "--inh-caps +dac_read_search --ambient-caps +dac_read_search"  # the interpreter and the code, wherever they are
+)
+
+
+def as_its_own_user(text: str) -> str:
+    """As root: each script has its own uid."""
+    return AS_ANOTHER.sub(rf"setpriv --reuid \1 --regid \1 --clear-groups {MAY_READ} python", text)
+
+
+def as_one_user(text: str, home: Path) -> str:
+    """As anybody else: each script has its own interpreter, by which the attestor tells it apart."""
+    for uid in sorted(set(AS_ANOTHER.findall(text))):
+        interpreter = make_interpreter(home / uid)
+        text = text.replace(f"unix:uid:{uid}", f"unix:uid:{os.getuid()},unix:path:{interpreter}")
+        text = text.replace(f"setpriv --reuid {uid} --regid {uid} --clear-groups python", f"{home}/{uid}/bin/python")
+    return text
+
+
+@pytest.mark.timeout(SECONDS + 10)
+@pytest.mark.parametrize("users", ["several", "one"])
+def test_three_scripts_do_what_they_say(users: str, home: Path) -> None:
+    if users == "several" and os.getuid() != 0:
+        pytest.skip("needs root")
+    home.chmod(0o755)  # the scripts and the socket are for other users too
+    text = as_its_own_user(THREE) if users == "several" else as_one_user(THREE, home)
+    for port in ("9443", "9444", "9445"):
+        text = text.replace(port, str(free_port()))
+    does_what_it_says(text.replace("/srv/concierge", f"{home}/concierge"), home)
+
+
+def test_three_scripts_are_as_short_as_they_are_said_to_be() -> None:
+    scripts = re.findall(r"<<'END'\n(.*?)^END$", THREE, re.DOTALL | re.MULTILINE)
+    assert len(scripts) == 4
+    assert sum(bool(line.strip()) for script in scripts for line in script.splitlines()) <= 64
 
 
 def does_what_it_says(text: str, home: Path) -> None:

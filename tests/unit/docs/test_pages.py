@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -48,6 +49,16 @@ def test_the_generated_pages_are_up_to_date(folder: str, tmp_path: Path) -> None
         assert page.read_text() == (ROOT / folder / page.name).read_text(), "run make reference"
 
 
+INSTALLED = re.compile(r"pip3? install (.*?)[`\n]")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pip_is_given_files_and_never_a_name_that_a_stranger_may_publish(page: Path) -> None:
+    for arguments in INSTALLED.findall(page.read_text()):
+        for one in shlex.split(arguments):
+            assert one.startswith(("-", "./", "dist/", "/")), arguments
+
+
 PROTECT = (ROOT / "docs" / "how-to" / "protect-a-service.md").read_text()
 
 
@@ -81,7 +92,8 @@ def test_the_page_of_the_audit_record_names_each_field_and_action() -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "pages"), [("docs/README.md", "docs/*/*.md"), ("docs/adr/README.md", "docs/adr/0*.md")]
+    ("index", "pages"),
+    [("docs/README.md", "docs/[!R]*.md"), ("docs/README.md", "docs/*/*.md"), ("docs/adr/README.md", "docs/adr/0*.md")],
 )
 def test_an_index_names_every_page(index: str, pages: str) -> None:
     links = {(ROOT / index).parent / link.partition("#")[0] for link in LINK.findall((ROOT / index).read_text())}
@@ -89,3 +101,11 @@ def test_an_index_names_every_page(index: str, pages: str) -> None:
     apart = {ROOT / "docs/adr" / name for name in ("0000-template.md",)}
     found = set(ROOT.glob(pages)) - apart - (set() if "adr" in index else set((ROOT / "docs/adr").glob("*.md")))
     assert sorted(found - named) == []
+
+
+def test_the_glossary_is_in_order_and_says_each_word_once() -> None:
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text()
+    words = [word.replace("`", "").lower() for word in re.findall(r"^\| \*\*(.+?)\*\* \| \S", text, re.MULTILINE)]
+    assert words == sorted(set(words))
+    standard = {"trust domain", "spiffe id", "x509-svid", "jwt-svid", "workload api", "workload", "selector", "peer"}
+    assert standard <= set(words)

@@ -36,10 +36,23 @@ def test_values_and_tls_do_not_load_grpc(names: str) -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "library"), [("httpx_client", "httpx"), ("requests_session", "requests"), ("uvicorn_mtls", "uvicorn")]
-)
-def test_a_library_that_is_missing_is_named_with_its_extra(name: str, library: str) -> None:
+EXTRAS = [("httpx_client", "httpx"), ("requests_session", "requests"), ("uvicorn_mtls", "uvicorn")]
+
+
+@pytest.mark.parametrize(("name", "library"), EXTRAS)
+def test_a_library_that_is_missing_is_named_and_nobody_is_sent_to_pypi_for_svid(name: str, library: str) -> None:
     code = f"import sys; sys.modules[{library!r}] = None; from svid import {name}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
-    assert f"svid.{name}: {library} is not installed; install the extra svid[{library}]" in done.stderr
+    assert f"svid.{name}: {library} is not installed; install it, or" in done.stderr
+    assert "svid is not on PyPI" in done.stderr
+
+
+@pytest.mark.parametrize("missing", [(), ("httpx",), ("httpx", "requests", "uvicorn")])
+def test_everything_can_be_imported_at_once_whatever_is_installed(missing: tuple[str, ...]) -> None:
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\nfrom svid import *\nimport svid\n"
+        "assert set(svid.__all__) == set(dir(svid)) <= set(globals())\nprint(*svid.__all__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    left_out = set(svid.__all__) - set(done.stdout.split())
+    assert left_out == {one for one in svid.__all__ for library in missing if one.startswith(f"{library}_")}
