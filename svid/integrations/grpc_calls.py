@@ -148,6 +148,8 @@ def guarded(behaviour: Behaviour, admit: Admit, enforcement: Enforcement, kind: 
         if not isinstance(call, _OpenCall):
             servicer.abort(*call)
         enforcement.hold(call)
+        if not servicer.add_callback(lambda: enforcement.release(call)):
+            enforcement.release(call)  # it is over already
 
         def demand() -> None:
             refusal = call.refusal()
@@ -269,6 +271,7 @@ async def _guarding(context: object, admit: Admit, enforcement: Enforcement) -> 
         await servicer.abort(*ended[0])
     finally:
         guards.clear()
+        enforcement.release(call)
 
 
 def _admitted(

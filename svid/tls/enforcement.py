@@ -125,6 +125,10 @@ class Enforcement:
             one.revoke()
             self.open.tell(one)
 
+    def release(self, one: Held) -> None:
+        """Forget what is over: nothing more is said about its peer, even if an error still refers to it."""
+        self.open.forget(one)
+
     def demand_fresh(self) -> None:
         """Refuse to accept anybody if our revocation data is too old.
 
@@ -169,6 +173,11 @@ class Open:
         """Add one."""
         with self._lock:
             self._held.add(one)
+
+    def forget(self, one: Held) -> None:
+        """Forget one, if it is there."""
+        with self._lock:
+            self._held.discard(one)
 
     def all(self) -> list[Held]:
         """All that are open now."""

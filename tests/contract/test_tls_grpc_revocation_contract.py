@@ -28,6 +28,7 @@ from svid.integrations.grpc_server import (
 )
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import exactly
+from svid.tls.reports import Refusal
 from tests.doubles.clock import FakeClock
 from tests.doubles.grpcrunning import running
 from tests.doubles.identity import CLIENT, SERVER, Identity, KnowingIdentity, KnowingTokens
@@ -540,6 +541,28 @@ async def test_a_denial_that_comes_while_a_call_begins_to_answer_ends_it_with_a_
     await server.start()
     assert await asyncio.to_thread(call, port) is grpc.StatusCode.UNAUTHENTICATED
     await server.stop(0)
+
+
+@SERVERS
+def test_a_call_that_is_over_is_not_refused_any_more(
+    serve: Serve, domain: TrustDomainDouble, client: Identity, knowing: KnowingIdentity
+) -> None:
+    """Not in the log, nor in the counts, even while the garbage collector has not seen it yet."""
+    told: list[Refusal] = []
+    check = PeerCheck(knowing, exactly(CLIENT), on_refused=told.append)
+    bearer = BearerCheck(KnowingTokens(domain.bundle), audience="db", authorize=exactly(CLIENT))
+    gc.disable()
+    try:
+        with (
+            serve(check, bearer) as served,
+            grpc_channel(f"localhost:{served.port}", client, exactly(SERVER)) as channel,
+        ):
+            assert Talking(channel, "Talk").status() is grpc.StatusCode.UNAUTHENTICATED  # it has no token
+        knowing.change(domain.svid("/server"))  # without a bundle
+        knowing.revoke_svid(client.svid)
+    finally:
+        gc.enable()
+    assert told == []
 
 
 def test_a_check_that_nobody_uses_hears_of_no_changes(knowing: KnowingIdentity) -> None:
