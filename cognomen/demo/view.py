@@ -18,7 +18,7 @@ __all__ = ["View", "render"]
 
 _MOST_LINES = 200
 _BAR_CELLS = 10
-_FEW_COLUMNS, _VERY_FEW_COLUMNS = 110, 75
+_FEW_COLUMNS, _VERY_FEW_COLUMNS = 112, 78
 _WIDTH_OF_SERIAL = 8
 _TRUST_DOMAIN = re.compile(r"spiffe://[^/\s]+(?=/)")
 _SHORT = 0.25  # of its life left
@@ -77,9 +77,15 @@ def render(view: View, *, width: int, height: int, now: datetime, is_ascii: bool
     failed = sum(count[2] for count in view.counts.values())
     title = Text.assemble(
         ("Cognomen", "bold"), f"  the agent {AGENT}: ", f"{made} calls, ", (f"{failed} failed", "red" if failed else "green"),
-        f", {view.rotations} rotations", no_wrap=True, overflow="crop",
+        f", {view.rotations} rotations",
     )  # fmt: skip
-    return Group(title, Text(), table, Text(), *_events(view, width=width, lines=space, is_ascii=is_ascii))
+    return Group(
+        _fitting(title, width, is_ascii=is_ascii),
+        Text(),
+        table,
+        Text(),
+        *_events(view, width=width, lines=space, is_ascii=is_ascii),
+    )
 
 
 def _identities(view: View, *, width: int, now: datetime, is_ascii: bool) -> Table:
@@ -89,10 +95,11 @@ def _identities(view: View, *, width: int, now: datetime, is_ascii: bool) -> Tab
         columns.remove("component")
     if width < _VERY_FEW_COLUMNS:
         columns.remove("serial")
+    numbers = ("made", "done", "failed") if width >= _VERY_FEW_COLUMNS else ("made", "failed")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, no_wrap=True, overflow="crop")
-    for column in ("made", "done", "failed"):
+    for column in numbers:
         table.add_column(column, justify="right", no_wrap=True, overflow="crop")
     order = {role: number for number, role in enumerate((*reversed(ROLES), REPLACEMENT))}
     shown: set[str] = set()
@@ -106,14 +113,15 @@ def _identities(view: View, *, width: int, now: datetime, is_ascii: bool) -> Tab
         )  # a component's own identity before what it gained
 
     for (who, _), held in sorted(view.identities.items(), key=place):
-        counts = [f"{count}" for count in view.counts.get(who, (0, 0, 0))] if who not in shown else ["", "", ""]
+        counts = dict(zip(("made", "done", "failed"), view.counts.get(who, (0, 0, 0)), strict=True))
         cells: dict[str, str | Text] = {
             "component": who if who not in shown else "",
             "SPIFFE ID": held.spiffe_id if width >= _FEW_COLUMNS else f"/{held.spiffe_id.split('/', 3)[-1]}",
             "serial": f"{'..' if is_ascii else '…'}{held.serial[-_WIDTH_OF_SERIAL:]}",
             "time left": _bar(held, now, is_ascii=is_ascii),
         }
-        table.add_row(*(cells[column] for column in columns), *counts)
+        numbered = ("" if who in shown else str(counts[column]) for column in numbers)
+        table.add_row(*(cells[column] for column in columns), *numbered)
         shown.add(who)
     return table
 
@@ -131,19 +139,18 @@ def _bar(held: _Identity, now: datetime, *, is_ascii: bool) -> Text:
 
 def _events(view: View, *, width: int, lines: int, is_ascii: bool) -> list[Text]:
     """The last events, one line each, newest at the bottom."""
-    more = " .." if is_ascii else " …"
     shown = []
     for moment, who, text in list(view.lines)[-lines:]:
-        head = Text.assemble((moment, "dim"), "  ", (f"{who:<12}", "cyan"), "  ")
         said = text if width >= _FEW_COLUMNS else _TRUST_DOMAIN.sub("", text)
-        head.append(_shortened(said, max(width - len(head), 1), more))
-        head.no_wrap, head.overflow = True, "crop"
-        shown.append(head)
+        line = Text.assemble((moment, "dim"), "  ", (f"{who:<12}", "cyan"), "  ", said)
+        shown.append(_fitting(line, width, is_ascii=is_ascii))
     return shown
 
 
-def _shortened(text: str, width: int, more: str) -> str:
+def _fitting(line: Text, width: int, *, is_ascii: bool) -> Text:
     """As many whole words as fit, and a sign that there are more."""
-    if len(text) <= width:
-        return text
-    return text[: max(width - len(more) + 1, 0)].rpartition(" ")[0] + more
+    if len(line) > width:
+        more = " .." if is_ascii else " …"
+        line = line[: max(line.plain.rfind(" ", 0, width - len(more) + 1), 0)].append(more)
+    line.no_wrap, line.overflow = True, "crop"
+    return line

@@ -83,6 +83,14 @@ def test_the_time_left_runs_out(view: View) -> None:
     assert "░░░░░░░░░░  0 s" in "\n".join(over)
 
 
+@pytest.mark.parametrize("width", [60, 77, 78, 80, 100, 111, 112, 120])
+def test_no_word_is_cut(view: View, width: int) -> None:
+    view.tell(41.0, "orchestrator", "called spiffe://example.org/agent/concierge/connector over mTLS with a JWT-SVID")
+    whole = {word for line in shown(view, 300) for word in line.split()} | {"…", "…deadbeef"}
+    whole |= {word.removeprefix("spiffe://example.org") for word in whole}
+    assert {word for line in shown(view, width) for word in line.split()} <= whole
+
+
 def test_the_newest_events_are_at_the_bottom(view: View) -> None:
     lines = shown(view)
     assert "did number 39" in lines[-1]
