@@ -159,14 +159,21 @@ def test_the_page_about_nodes_does_what_it_says(home: Path) -> None:
 
 THREE = (ROOT / "docs" / "how-to" / "three-scripts-three-users.md").read_text()
 AS_ANOTHER = re.compile(r"setpriv --reuid (\d+) --regid \d+ --clear-groups python")
-MAY_READ = (
-    "--inh-caps +dac_read_search --ambient-caps +dac_read_search"  # the interpreter and the code, wherever they are
-)
+WAYS_TO_READ: tuple[list[str], ...] = (
+    [],
+    ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"],
+)  # the second reads what is below /root
 
 
 def as_its_own_user(text: str) -> str:
     """As root: each script has its own uid."""
-    return AS_ANOTHER.sub(rf"setpriv --reuid \1 --regid \1 --clear-groups {MAY_READ} python", text)
+    for way in WAYS_TO_READ if os.getuid() == 0 else ():
+        another = ["setpriv", "--reuid", "2001", "--regid", "2001", "--clear-groups", *way]
+        code = f"import fastapi, os, svid; assert os.__file__ == {os.__file__!r}"  # and not that of another Python
+        trial = subprocess.run([*another, sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+        if trial.returncode == 0:
+            return text.replace("--clear-groups python", " ".join(["--clear-groups", *way, "python"]))
+    pytest.skip("needs root, and a Python that other users can read")
 
 
 def as_one_user(text: str, home: Path) -> str:
@@ -181,8 +188,6 @@ def as_one_user(text: str, home: Path) -> str:
 @pytest.mark.timeout(SECONDS + 10)
 @pytest.mark.parametrize("users", ["several", "one"])
 def test_three_scripts_do_what_they_say(users: str, home: Path) -> None:
-    if users == "several" and os.getuid() != 0:
-        pytest.skip("needs root")
     home.chmod(0o755)  # the scripts and the socket are for other users too
     text = as_its_own_user(THREE) if users == "several" else as_one_user(THREE, home)
     for port in ("9443", "9444", "9445"):
