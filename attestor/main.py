@@ -232,11 +232,11 @@ class _Attestor:
         attestors = self._adapters.workload_attestors
         workloads = ServeWorkload(flows.cache, attestors=attestors, minter=flows.jwts, around=self.around)
         self._workloads = workloads
-        listener = held or self._bind()
+        listener = held or self._bind(waits=True)
         server = self._door(workloads, flows, health, listener)
 
         def bind_again() -> socket.socket:
-            again = self._bind()
+            again = self._bind(waits=False)
             server.move_to(again)
             return again
 
@@ -261,10 +261,10 @@ class _Attestor:
             self._systemd.stopping()
             health.set_serving(serving=False)
 
-    def _bind(self) -> socket.socket:
+    def _bind(self, *, waits: bool) -> socket.socket:
         path = self._config.workload_socket
         _make_directory_of(path)
-        return gate.listen(path, _WORKLOAD_MODE)
+        return gate.listen(path, _WORKLOAD_MODE, waits=waits)
 
     def _door(
         self, workloads: ServeWorkload, flows: Flows, health: HealthState, listener: socket.socket

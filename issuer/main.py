@@ -302,12 +302,12 @@ async def _open_admin_door(
         served: list[unixrpc.Service] = [AdminService(flows, caller), Health(health)]
         return [*served, Reflection(served)]
 
-    listener = held or _bind_admin(config)
+    listener = held or _bind_admin(config, waits=True)
     server = unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate)
     await leaving.enter_async_context(server)
 
     def bind_again() -> socket.socket:
-        again = _bind_admin(config)
+        again = _bind_admin(config, waits=False)
         server.move_to(again)
         return again
 
@@ -322,9 +322,9 @@ async def _open_admin_door(
     return health, watches[0]
 
 
-def _bind_admin(config: IssuerConfig) -> socket.socket:
+def _bind_admin(config: IssuerConfig, *, waits: bool) -> socket.socket:
     private_directory(config.admin_socket.parent)
-    return gate.listen(config.admin_socket, _ADMIN_MODE)
+    return gate.listen(config.admin_socket, _ADMIN_MODE, waits=waits)
 
 
 def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlows:

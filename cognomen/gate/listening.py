@@ -36,23 +36,25 @@ def check_free(path: Path) -> None:
     _is_dead(path)
 
 
-def listen(path: Path, mode: int, *, held: socket.socket | None = None) -> socket.socket:
+def listen(path: Path, mode: int, *, held: socket.socket | None = None, waits: bool = True) -> socket.socket:
     """Bind a Unix socket and listen on it; replaces a dead socket at the path, but not a live one.
 
     When the socket is closed, its path stays, because clients look for it.
 
     Args:
         held: a socket that already listens at the path; used instead of a new one, if it admits nobody whom the mode would not.
+        waits: whether to wait while another of our processes binds it; an event loop must not.
 
     Raises:
-        Refused: INVALID when others could replace the socket or something else is there, EXISTS when somebody serves it.
+        Refused: INVALID when others could replace the socket or something else is there, EXISTS when somebody serves it, UNAVAILABLE when
+            another of our processes is about to bind it.
     """
     _check_directory(path.parent)
     if held is not None:
         _check_held(path, mode)
         _take_no_descriptors(held)
         return held
-    with _locked(path):
+    with _locked(path, waits=waits):
         _remove_dead(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.ExitStack() as unless_bound:
@@ -80,7 +82,7 @@ def _take_no_descriptors(listener: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, *, waits: bool) -> Iterator[None]:
     """Let only one of our processes at a time check and replace that socket; nobody else can open the lock file, and so hold it."""
     try:
         opened = os.open(
@@ -89,7 +91,10 @@ def _locked(path: Path) -> Iterator[None]:
     except OSError as err:
         raise Refused(Kind.INVALID, f"socket path: cannot bind {path}: {err.strerror}") from err
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise Refused(Kind.UNAVAILABLE, f"socket path: another process is about to bind {path}") from err
         yield
     finally:
         os.close(opened)

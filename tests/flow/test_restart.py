@@ -1,5 +1,6 @@
 """Daemons restarted by a supervisor that holds their Unix sockets, as systemd does: nobody's connection is refused."""
 
+import http.client
 import os
 import signal
 import socket
@@ -128,6 +129,15 @@ def connecting(path: Path) -> Callable[[], None]:
     return ask
 
 
+def ready(address: str) -> str:
+    """What /ready says, whatever its status."""
+    connection = http.client.HTTPConnection(address, timeout=READY_SECONDS)
+    connection.request("GET", "/ready")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return text
+
+
 @pytest.fixture
 def issuer(tmp_path: Path) -> Iterator[Supervisor]:
     admin = tmp_path / "admin" / "s"
@@ -186,6 +196,21 @@ def test_an_attestor_that_joined_is_ready_while_its_issuer_is_away(issuer: Super
     attestor.stop(signal.SIGTERM)
     attestor.start()
     connecting(attestor.path)()
+
+
+def test_an_issuer_whose_socket_is_gone_from_its_place_says_which_unit_brings_it_back(issuer: Supervisor) -> None:
+    page = f"127.0.0.1:{free_port()}"
+    issuer.stop(signal.SIGTERM)
+    issuer.start(f"--health-address={page}")
+    assert ready(page) == "ok\n"
+    issuer.path.rename(aside := issuer.path.with_name("aside"))
+    while (said := ready(page)) == "ok\n":
+        pass
+    restart = "restart the unit that holds it: systemctl restart cognomen-issuer.socket"
+    assert said == f"admin socket: {issuer.path} was removed: {restart}\n"
+    aside.rename(issuer.path)
+    while ready(page) != "ok\n":
+        pass
 
 
 def test_a_socket_that_the_configuration_does_not_name_is_refused(tmp_path: Path) -> None:

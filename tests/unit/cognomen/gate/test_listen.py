@@ -161,3 +161,13 @@ def test_descriptors_that_a_peer_sends_along_are_refused(tmp_path: Path, handed_
         with pytest.raises(PermissionError):
             socket.send_fds(client, [b"P"], [client.fileno()])
         assert client.send(b"P") == 1
+
+
+def test_an_event_loop_waits_for_nobody_who_is_about_to_bind_it(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with (tmp_path / ".s.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Refused, match=f"^socket path: another process is about to bind {path}$") as refused:
+            listen(path, 0o600, waits=False)
+    assert refused.value.kind is Kind.UNAVAILABLE
+    listen(path, 0o600, waits=False).close()
