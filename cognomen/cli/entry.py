@@ -59,6 +59,11 @@ _FIELDS = [
         ["--dns", "dns_names"], multiple=True, metavar="NAME", help="A DNS name to put into the X509-SVID; repeatable."
     ),
     click.Option(["--hint"], help="Tells a workload with several identities which is which."),
+    click.Option(
+        ["--default/--no-default"],
+        default=None,
+        help="Whether it comes before others in a program's list, whose first is its default identity.  [default: no]",
+    ),
     click.Option(["--owner"], help="Who is responsible for this identity."),
     click.Option(
         ["--label", "labels"],
@@ -282,6 +287,8 @@ def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
 
 def _written(key: str, value: object) -> JSON:
     match value:
+        case bool():
+            return value
         case timedelta():
             return f"{int(value.total_seconds())}s"
         case datetime():

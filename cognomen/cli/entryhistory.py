@@ -164,7 +164,10 @@ def _steps(admin: Admin, entry_id: str) -> Iterator[_Step]:
 
 
 def _entry(document: JSON) -> Mapping[str, JSON] | None:
-    return document if isinstance(document, dict) else None
+    """The entry of a row, with the field that the record leaves out (cognomen/protocol/entry)."""
+    if not isinstance(document, dict):
+        return None
+    return document if is_digest(document) else {**document, "default": document.get("default", False)}
 
 
 def _text(value: JSON) -> str:
