@@ -149,8 +149,10 @@ def test_a_list_that_is_whole_is_sorted_by_name(command: Command) -> None:
 def test_what_was_listed_can_be_created_and_updated_again(command: Command, path: str, tmp_path: Path) -> None:
     entry = create(command, path)
     file = tmp_path / "listed.json"
-    file.write_text(command("entry", "list", "--spiffe-id", path, "--output", "json").out)
-    assert command("entry", "update", "--from", str(file), "--output", "json").rows("entries")[0]["revision"] == 2
+    listed = command("entry", "list", "--spiffe-id", path, "--output", "json").out
+    file.write_text(listed.replace('"owner": ""', '"owner": "ann"'))
+    done = command("entry", "update", "--from", str(file), "--output", "json")
+    assert done.rows("entries")[0]["revision"] == 2
     command("entry", "delete", str(entry["id"]))
     again = command("entry", "create", "--from", str(file), "--output", "json").rows("entries")[0]
     assert again["id"] != entry["id"]
