@@ -243,8 +243,8 @@ def test_a_bad_field_is_named(command: Command, flags: list[str], message: str) 
         (["entry", "create", "--label", "a"], "expected key=value, found 'a'"),
         (["entry", "create"], "expected --spiffe-id, --parent-id and --selector, or --from"),
         (
-            ["entry", "create", "--from", "f", "--owner", "a"],
-            "expected either --from, with --parent-id at most, or the flags",
+            ["entry", "create", "--from", "f", "--selector", "unix:uid:1"],
+            "expected either --from, with --parent-id, --owner, ",
         ),
         (["entry", "create", "--from", "/no/file"], "/no/file: no such file or directory"),
         (["entry", "update"], "expected either an ID and the flags to change, or --from"),

@@ -31,6 +31,7 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         "create_entries": Action.ENTRY_CREATED,
         "update_entries": Action.ENTRY_UPDATED,
         "delete_entries": Action.ENTRY_DELETED,
+        "apply_entries": Action.ENTRIES_APPLIED,
         "revoke": Action.REVOKED,
         "lift_revocation": Action.REVOCATION_LIFTED,
         "rotate_authority": Action.AUTHORITY_ROTATION_ASKED,
@@ -72,7 +73,7 @@ class AdminService(
             return unary(answer, request, reply)
 
         async def recording(asked: _RequestT) -> _ReplyT:
-            if isinstance(asked, pb.PurgeNodesRequest | pb.RevokeRequest) and asked.dry_run:
+            if isinstance(asked, pb.PurgeNodesRequest | pb.RevokeRequest | pb.ApplyEntriesRequest) and asked.dry_run:
                 return await answer(asked)
             async with self._flows.record_refusals(action, actor=self._operator):
                 return await answer(asked)
