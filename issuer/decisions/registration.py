@@ -5,7 +5,7 @@ entitlement decides which nodes get a stored entry; changes decides what a chang
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ __all__ = [
     "MOST_ALIKE",
     "Alike",
     "alike",
+    "changes",
     "check_entry",
     "check_no_twins",
     "created",
@@ -35,6 +36,7 @@ __all__ = [
 MOST_ALIKE = 1000
 """How many entries of one parent may share their selectors before adding one gives a warning: 4 MiB hold some 2,000 SVIDs."""
 
+_CHOSEN = tuple(one.name for one in fields(RegistrationEntry) if one.name not in {"id", "revision", "created_at"})
 _BINARY_FACTS = ("path:", "sha256:")
 _USER_FACTS = ("uid:", "user:")
 
@@ -169,6 +171,11 @@ def rivals(entry: RegistrationEntry, others: Iterable[RegistrationEntry]) -> Ite
 def created(entry: RegistrationEntry, *, entry_id: EntryID, now: datetime) -> RegistrationEntry:
     """Complete a new entry with the fields that the issuer sets."""
     return replace(entry, id=entry_id, revision=1, created_at=now)
+
+
+def changes(entry: RegistrationEntry, stored: RegistrationEntry) -> bool:
+    """Whether replacing a stored entry by this one changes anything that an operator chooses."""
+    return any(getattr(entry, name) != getattr(stored, name) for name in _CHOSEN)
 
 
 def updated(entry: RegistrationEntry, stored: RegistrationEntry) -> RegistrationEntry:

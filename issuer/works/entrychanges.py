@@ -73,7 +73,7 @@ class Step:
     """What became of one entry of a batch.
 
     Args:
-        before, after: the entry; None: it did not exist. They are the same if the batch does not change it.
+        before, after: the entry; None: it did not exist. They are one object if the batch does not change it.
     """
 
     before: RegistrationEntry | None
@@ -89,7 +89,7 @@ class Step:
     @property
     def action(self) -> Action | None:
         """What was done; None: nothing."""
-        if self.before == self.after:
+        if self.before is self.after:
             return None
         if self.before is None:
             return Action.ENTRY_CREATED
@@ -204,8 +204,8 @@ def _created(batch: Batch, ids: Sequence[EntryID], now: datetime) -> Iterator[Re
 
 
 def _update(entry: RegistrationEntry, stored: RegistrationEntry) -> Step:
-    after = registration.updated(entry, stored)
-    return Step(before=stored, after=stored if replace(after, revision=stored.revision) == stored else after)
+    changes = registration.changes(entry, stored)
+    return Step(before=stored, after=registration.updated(entry, stored) if changes else stored)
 
 
 def _check(entries: Sequence[tuple[str, RegistrationEntry]], asked: Asked) -> list[str]:

@@ -1,4 +1,5 @@
-from dataclasses import replace
+from copy import copy
+from dataclasses import fields, replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from issuer.decisions.profile import ISSUER_DNS_NAME
 from issuer.decisions.registration import (
     MOST_ALIKE,
     alike,
+    changes,
     check_entry,
     check_no_twins,
     created,
@@ -177,6 +179,19 @@ def test_an_updated_entry_keeps_id_and_birthday_and_counts_on() -> None:
     stored = created(an_entry(), entry_id=EntryID("e1"), now=NOW)
     entry = updated(replace(an_entry("/new"), hint="x", created_at=NOW + timedelta(days=1)), stored)
     assert (entry.id, entry.revision, entry.created_at, entry.hint) == ("e1", 2, NOW, "x")
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(RegistrationEntry)])
+def test_an_update_changes_something_if_it_changes_what_an_operator_chooses(name: str) -> None:
+    stored = created(an_entry(), entry_id=EntryID("e1"), now=NOW)
+    other = replace(
+        created(an_entry("/x", parent="/y", of="unix:uid:7"), entry_id=EntryID("e2"), now=NOW + timedelta(days=1)),
+        x509_svid_ttl=timedelta(minutes=1), jwt_svid_ttl=timedelta(minutes=1), expires_at=NOW, dns_names=("a.example",),
+        revision=2, hint="h", owner="ann", labels={"a": "b"}, default=True,
+    )  # fmt: skip
+    entry = copy(stored)
+    object.__setattr__(entry, name, getattr(other, name) or True)  # what is not built yet cannot be made otherwise
+    assert changes(entry, stored) == (name not in {"id", "revision", "created_at"})
 
 
 def test_the_fingerprint_names_id_parent_and_selectors_and_nothing_else() -> None:

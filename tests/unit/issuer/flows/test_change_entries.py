@@ -152,6 +152,17 @@ async def test_a_dry_run_finds_what_the_batch_would_do_and_leaves_nothing(house:
     assert [entry.spiffe_id for entry in tried.entries] == [entry.spiffe_id for entry in done.entries]
 
 
+async def test_an_entry_with_a_selector_that_an_earlier_release_accepted_is_deleted_as_any_other(house: House) -> None:
+    old = replace(an_entry("/old", of="unix:uid:007"), id=EntryID("old"), revision=1, created_at=NOW)
+    await house.store.write(lambda tx: tx.entries.insert([old]))
+    assert await house.stored() == {"/old": old}
+    assert (await house.entries.update([old], actor=ACTOR)).entries == (old,)
+    with pytest.raises(Refused, match="unix:uid:007"):
+        await house.entries.update([replace(old, owner="ann")], actor=ACTOR)
+    await house.entries.delete([old.id], actor=ACTOR)
+    assert await house.stored() == {}
+
+
 async def test_a_batch_has_a_size(house: House) -> None:
     for count in (0, MAX_BATCH + 1):
         with pytest.raises(Refused, match=f"entries: expected 1 to 100000, found {count}"):
