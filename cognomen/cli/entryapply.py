@@ -168,7 +168,7 @@ def _lines(difference: Difference) -> Iterator[str]:
     """The differences, sorted by path."""
     lines = [(entry.spiffe_id.path, f"+ {entry.spiffe_id.path}  {_said(entry)}") for entry in difference.create]
     for before, after in difference.update:
-        changes = in_words(_as_document(before), _as_document(after))
+        changes = in_words(_shown(before), _shown(after))
         lines.append((before.spiffe_id.path, f"~ {_named(before)}  {changes}"))
     lines += [(entry.spiffe_id.path, f"- {_named(entry)}  {_said(entry)}") for entry in difference.delete]
     return (line for _, line in sorted(lines))
@@ -179,8 +179,12 @@ def _named(entry: RegistrationEntry) -> str:
 
 
 def _said(entry: RegistrationEntry) -> str:
-    document = _as_document(entry)
-    return in_words(None, {key: document[key] for key in document if key != "spiffe_id"})
+    return in_words(None, {key: value for key, value in _shown(entry).items() if key != "spiffe_id"})
+
+
+def _shown(entry: RegistrationEntry) -> dict[str, JSON]:
+    """An entry with paths for its SPIFFE IDs: the issuer accepts those of its own trust domain only."""
+    return _as_document(entry) | {"spiffe_id": entry.spiffe_id.path, "parent_id": entry.parent_id.path}
 
 
 def _summary(difference: Difference, *, dry_run: bool) -> str:

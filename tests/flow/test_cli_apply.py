@@ -11,8 +11,6 @@ from bench.rig.daemons import Daemon
 from cognomen.cli.main import run
 from tests.flow.test_cli_issuer import NODE, Command, Done
 
-PARENT = f"spiffe://example.org{NODE}"
-
 
 @pytest.fixture(scope="module")
 def admin_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -78,8 +76,8 @@ def test_a_file_is_applied_with_a_diff_and_again_there_is_nothing_to_do(
     assert first.code == 0, first.err
     lines = first.out.splitlines()
     assert lines == [
-        f"+ {path}/a  parent_id: {PARENT}; selectors: unix:uid:1",
-        f"+ {path}/b  parent_id: {PARENT}; selectors: unix:uid:1; owner: ann",
+        f"+ {path}/a  parent_id: {NODE}; selectors: unix:uid:1",
+        f"+ {path}/b  parent_id: {NODE}; selectors: unix:uid:1; owner: ann",
         "2 created, 0 updated, 0 deleted, 0 unchanged",
     ]
     recorded, stored = rows_of_record(command), below(command, path)
