@@ -15,11 +15,13 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def in_match_order(entries: Iterable[RegistrationEntry]) -> tuple[RegistrationEntry, ...]:
-    """Sort oldest first, then by ID: the first is a caller's default identity, and no newer entry takes its place.
+    """Sort the entries marked as default first, then oldest first, then by ID: the first is a caller's default identity.
+
+    No newer entry takes its place, unless an operator marks one.
 
     Source: SPIFFE Workload API 8
     """
-    return tuple(sorted(entries, key=lambda entry: (entry.created_at or _LAST, entry.id)))
+    return tuple(sorted(entries, key=lambda entry: (not entry.default, entry.created_at or _LAST, entry.id)))
 
 
 class Index:

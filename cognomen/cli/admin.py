@@ -56,7 +56,9 @@ class Admin(AdminClient):
 def _seconds(request: Message) -> float:
     """How long a call may take: longer for a batch."""
     match request:
-        case pb.EntriesRequest() | pb.DeleteEntriesRequest() | pb.PurgeNodesRequest() | pb.RevokeRequest():
+        case pb.EntriesRequest() | pb.DeleteEntriesRequest() | pb.ApplyEntriesRequest():
+            return _BATCH_SECONDS
+        case pb.PurgeNodesRequest() | pb.RevokeRequest():
             return _BATCH_SECONDS
         case pb.AwaitRevocationRequest():
             return request.longest.ToTimedelta().total_seconds() + _SECONDS

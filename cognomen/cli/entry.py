@@ -1,6 +1,5 @@
 """`cognomen entry`: manage registration entries, one by flags or many from a file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,6 +8,8 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.entryapply import apply
+from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
 from cognomen.cli.options import (
     admin_socket_option,
@@ -21,23 +22,18 @@ from cognomen.cli.options import (
     output_option,
     page_size_option,
     page_token_option,
-    read_source,
     selector,
+    strict_option,
 )
-from cognomen.cli.output import print_document, print_json, print_page, print_table, warn
-from cognomen.cli.spireentries import from_spire, is_from_spire
+from cognomen.cli.output import print_document, print_json, print_page
 from cognomen.protocol.entry import EntryID, RegistrationEntry
-from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.selector import Selector
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
-from svid.errors import SVIDError
 
 __all__ = ["entry"]
-
-_COLUMNS = ("id", "spiffe_id", "parent_id", "selectors", "owner", "revision")
 
 _FIELDS = [
     click.Option(["--spiffe-id"], help="The workload's SPIFFE ID; /PATH is one in the issuer's trust domain."),
@@ -59,6 +55,11 @@ _FIELDS = [
         ["--dns", "dns_names"], multiple=True, metavar="NAME", help="A DNS name to put into the X509-SVID; repeatable."
     ),
     click.Option(["--hint"], help="Tells a workload with several identities which is which."),
+    click.Option(
+        ["--default/--no-default"],
+        default=None,
+        help="Whether it comes before others in a program's list, whose first is its default identity.  [default: no]",
+    ),
     click.Option(["--owner"], help="Who is responsible for this identity."),
     click.Option(
         ["--label", "labels"],
@@ -70,6 +71,7 @@ _FIELDS = [
     ),
     click.Option(["--expires-at"], type=moment, help="When the entry expires, such as 2026-12-31T00:00:00Z."),
 ]
+_FOR_ALL = frozenset({"parent_id", "owner", "labels", "x509_svid_ttl", "jwt_svid_ttl", "expires_at"})
 _source_option = click.option(
     "--from", "source", metavar="FILE|-", help="Read many: JSON as printed by `entry list --output json`."
 )
@@ -86,16 +88,19 @@ def entry() -> None:
 
 @entry.command(params=[*_FIELDS])
 @_source_option
+@strict_option
 @comment_option
 @output_option
 @admin_socket_option
-def create(source: str | None, comment: str, output: str, socket: Path, **fields: object) -> None:
+def create(source: str | None, *, strict: bool, comment: str, output: str, socket: Path, **fields: object) -> None:
     """Create one entry by flags, or many from a file: all or none.
 
     The issuer chooses the ids. An entry with the parent /cognomen/issuer and node selectors
     is a node group, which other entries can have as their parent. The file may also be the
-    output of SPIRE's `entry show -output json`; --parent-id then replaces the parents in the
-    file by a node or group here.
+    output of SPIRE's `entry show -output json`.
+
+    With --from, the options --parent-id, --owner, --label, --x509-svid-ttl, --jwt-svid-ttl and
+    --expires-at replace what the file says, in all of its entries; --label replaces all labels.
 
     \b
     Examples:
@@ -106,17 +111,14 @@ def create(source: str | None, comment: str, output: str, socket: Path, **fields
         --parent-id /travel-nodes
     """  # noqa: D301 - \b is click's mark
     given = _given(fields)
-    if source is not None and given.keys() - {"parent_id"}:
-        raise click.UsageError(
-            "expected either --from, with --parent-id at most, or the flags of one entry, found both"
-        )
+    if source is not None:
+        _check_for_all(given)
     if source is None and not {"spiffe_id", "parent_id", "selectors"} <= given.keys():
         raise click.UsageError("expected --spiffe-id, --parent-id and --selector, or --from")
     with connect(socket) as admin:
-        parent = given.get("parent_id")
-        entries = [_entry(given, admin)] if source is None else _entries_from(source, admin, parent_id=parent)
+        entries = [_entry(given, admin)] if source is None else entries_from(source, admin, given)
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
-        _print_changed(admin.create_entries(_request(fresh, comment)), output)
+        print_changed(admin.create_entries(_request(fresh, comment, strict=strict)), output)
 
 
 @entry.command("list")
@@ -182,7 +184,7 @@ def list_entries(
     entries = [document_from_message(one) for page in found for one in page.entries]
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
         entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
-    print_page("entries", _COLUMNS, entries, found[-1].next_page_token, output)
+    print_page("entries", COLUMNS, entries, found[-1].next_page_token, output)
 
 
 @entry.command()
@@ -207,11 +209,13 @@ def show(entry_id: str, revision: int | None, output: str, socket: Path) -> None
 
 
 entry.add_command(history)
+entry.add_command(apply)
 
 
 @entry.command(params=[*_FIELDS])
 @click.argument("entry_id", metavar="[ID]", required=False)
 @_source_option
+@strict_option
 @click.option("--let-expire", is_flag=True, help="Leave what was signed before valid until it expires.")
 @comment_option
 @output_option
@@ -220,6 +224,7 @@ def update(
     entry_id: str | None,
     source: str | None,
     *,
+    strict: bool,
     let_expire: bool,
     comment: str,
     output: str,
@@ -229,7 +234,8 @@ def update(
     """Change the given fields of one entry, or replace many entries from a file: all or none.
 
     The update is refused if the entry has changed since it was read. In a file, revision 0
-    means: replace it whatever its revision is.
+    means: replace it whatever its revision is. The options that go with --from replace what
+    the file says, as for `entry create`. What changes nothing leaves the entry as it is.
 
     A change that takes something away (another SPIFFE ID, parent or selectors, one DNS name
     fewer, an earlier expiry) revokes what was signed before: once the replacement has reached
@@ -242,16 +248,18 @@ def update(
         | cognomen entry update --from -
     """  # noqa: D301 - \b is click's mark
     given = _given(fields)
-    if (entry_id is None) == (source is None) or bool(given) == (entry_id is None):
+    if (entry_id is None) == (source is None) or (entry_id is not None and not given):
         raise click.UsageError("expected either an ID and the flags to change, or --from")
+    if source is not None:
+        _check_for_all(given)
     with connect(socket) as admin:
         if entry_id is not None:
             entries = [_entry(document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id))) | given, admin)]
         else:
-            entries = _entries_from(source or "", admin)
-        request = _request(entries, comment)
+            entries = entries_from(source or "", admin, given)
+        request = _request(entries, comment, strict=strict)
         request.let_expire = let_expire
-        _print_changed(admin.update_entries(request), output)
+        print_changed(admin.update_entries(request), output)
 
 
 @entry.command()
@@ -272,7 +280,7 @@ def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, so
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         request = pb.DeleteEntriesRequest(ids=ids, let_expire=let_expire, comment=comment)
-        _print_changed(admin.delete_entries(request), output)
+        print_changed(admin.delete_entries(request), output)
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
@@ -282,6 +290,8 @@ def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
 
 def _written(key: str, value: object) -> JSON:
     match value:
+        case bool():
+            return value
         case timedelta():
             return f"{int(value.total_seconds())}s"
         case datetime():
@@ -297,51 +307,14 @@ def _entry(document: object, admin: Admin) -> RegistrationEntry:
     return entry_from_document(document, admin.complete_id)
 
 
-def _entries_from(source: str, admin: Admin, *, parent_id: JSON = None) -> list[RegistrationEntry]:
-    """Read an array of entries, or an object with that array under "entries"; SPIRE's entries are accepted as well.
-
-    Args:
-        parent_id: the parent of all of them, instead of those in the file.
-    """
-    try:
-        document: object = json.loads(read_source(source))
-    except (ValueError, RecursionError) as e:
-        raise Refused(Kind.INVALID, f"{source}: expected JSON: {e}") from e
-    if isinstance(document, dict):
-        document = document.get("entries")
-    if document == []:
-        raise Refused(Kind.INVALID, f"{source}: expected at least 1 entry, found 0")
-    if not isinstance(document, list):
-        raise Refused(Kind.INVALID, f'{source}: expected an array of entries, or {{"entries": […]}}')
-    entries = []
-    for number, item in enumerate(document):
-        try:
-            ours = from_spire(item) if isinstance(item, dict) and is_from_spire(item) else item
-            entries.append(
-                _entry(ours | {"parent_id": parent_id} if parent_id and isinstance(ours, dict) else ours, admin)
-            )
-        except SVIDError as e:
-            raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
-    return entries
+def _check_for_all(given: Mapping[str, JSON]) -> None:
+    """Check the flags beside --from."""
+    if given.keys() - _FOR_ALL:
+        raise click.UsageError(
+            "expected either --from, with --parent-id, --owner, --label, --x509-svid-ttl, --jwt-svid-ttl and --expires-at at most, "
+            "or the flags of one entry, found both"
+        )
 
 
-def _request(entries: Sequence[RegistrationEntry], comment: str) -> pb.EntriesRequest:
-    return pb.EntriesRequest(entries=[entry_to_pb(one) for one in entries], comment=comment)
-
-
-def _print_changed(response: pb.EntriesResponse, output: str) -> None:
-    for warning in response.warnings:
-        warn(warning)
-    document = document_from_message(response)
-    if output == "json":
-        print_json(document)
-        return
-    print_table(_COLUMNS, [[one[key] for key in _COLUMNS] for one in map(document_from_message, response.entries)])
-    if response.ended:
-        click.echo(f"revoked: {_credentials(response.ended)}")
-    if response.superseded:
-        click.echo(f"revoked once replaced, at most 30 s from now: {_credentials(response.superseded)}")
-
-
-def _credentials(count: int) -> str:
-    return "1 credential" if count == 1 else f"{count} credentials"
+def _request(entries: Sequence[RegistrationEntry], comment: str, *, strict: bool) -> pb.EntriesRequest:
+    return pb.EntriesRequest(entries=[entry_to_pb(one) for one in entries], comment=comment, strict=strict)

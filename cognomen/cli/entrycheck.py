@@ -31,6 +31,9 @@ def same_entry(one: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
 def _digest(entry: Mapping[str, JSON]) -> str:
     if is_digest(entry):
         return str(entry[_SHA256])
+    entry = {
+        key: value for key, value in entry.items() if (key, value) != ("default", False)
+    }  # as cognomen/protocol/entry
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 

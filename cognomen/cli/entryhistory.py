@@ -9,6 +9,7 @@ import click
 from cognomen.cli.admin import Admin, connect
 from cognomen.cli.auditrows import event_of, rows_of
 from cognomen.cli.entrycheck import is_digest, same_entry
+from cognomen.cli.entrydiff import in_words
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
@@ -20,7 +21,6 @@ __all__ = ["entry_at", "history"]
 
 _COLUMNS = ("revision", "at", "actor", "login", "action", "comment", "changes")
 _DELETED = "entry deleted"
-_NOT_CHANGES = frozenset({"id", "revision", "created_at"})
 
 
 @click.command()
@@ -98,15 +98,7 @@ class _Step:
         """What changed, in words."""
         if self.before is None and self.after is None:
             return "not recorded by the release of that time"
-        before, after = self.before or {}, self.after or {}
-        keys = [key for key in {**before, **after} if key not in _NOT_CHANGES and before.get(key) != after.get(key)]
-        if self.before is None:
-            return "; ".join(
-                f"{key}: {_text(after[key])}" for key in keys if after[key] not in (None, "", [], {}, False)
-            )
-        if self.after is None:
-            return ""
-        return "; ".join(f"{key}: {_text(before.get(key))} → {_text(after.get(key))}" for key in keys)
+        return "" if self.after is None else in_words(self.before, self.after)
 
 
 def _revision_of(admin: Admin, entry_id: str) -> int:
@@ -164,17 +156,7 @@ def _steps(admin: Admin, entry_id: str) -> Iterator[_Step]:
 
 
 def _entry(document: JSON) -> Mapping[str, JSON] | None:
-    return document if isinstance(document, dict) else None
-
-
-def _text(value: JSON) -> str:
-    match value:
-        case None | "" | [] | {}:
-            return "-"
-        case list():
-            return ", ".join(map(_text, value))
-        case dict():
-            return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
-        case bool():
-            return "yes" if value else "no"
-    return str(value)
+    """The entry of a row, with the field that the record leaves out (cognomen/protocol/entry)."""
+    if not isinstance(document, dict):
+        return None
+    return document if is_digest(document) else {**document, "default": document.get("default", False)}

@@ -28,6 +28,7 @@ __all__ = [
     "read_source",
     "reason_option",
     "selector",
+    "strict_option",
     "workload_address",
     "workload_socket_option",
 ]
@@ -108,6 +109,9 @@ reason_option = click.option(
     help=f"The reason, as in RFC 5280: {', '.join(_REASONS)}.",
 )
 comment_option = click.option("--comment", default="", help="A note for the audit record.")
+strict_option = click.option(
+    "--strict", is_flag=True, help="Refuse the entries if the issuer would warn of their selectors."
+)
 every_page_option = click.option("--all", "every_page", is_flag=True, help="Show all pages.")
 
 

@@ -1,6 +1,7 @@
 """`cognomen why`: explain why a process has an identity, or has none."""
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC
 from itertools import islice
@@ -13,12 +14,14 @@ from cognomen.cli.inspect import inspecting
 from cognomen.cli.options import GivenPath, attestor_socket_option, output_option
 from cognomen.cli.output import print_document, print_json, print_table
 from cognomen.protocol.errors import Refused
+from cognomen.protocol.selector import Selector
+from cognomen.protocol.selectorcheck import never_matches
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2, inspect_pb2, node_pb2
 from svid.clock import SystemClock
 from svid.encoding import JSON
 
-__all__ = ["why"]
+__all__ = ["useless", "why"]
 
 _NONE = 1
 _MOST_ELSEWHERE = 100
@@ -102,6 +105,15 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
     return {"blocked": blocked, "expired": expired, "elsewhere": elsewhere}, knows_blocks
 
 
+def useless(near: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
+    """Say which of the lacking selectors no program can have; an earlier release accepted them."""
+    for row in near:
+        lacks = row["lacks"]
+        for text in lacks if isinstance(lacks, list) else []:
+            if expected := never_matches(Selector.parse(str(text))):
+                yield f"{row['spiffe_id']}: expected {expected}, found {text}, which matches nothing"
+
+
 def _row(entry: node_pb2.Entry, columns: tuple[str, ...]) -> JSON:
     row = document_from_message(entry)
     row["entry_id"] = row["id"]
@@ -139,6 +151,8 @@ def _print(document: dict[str, JSON], *, knows_blocks: bool) -> None:
         if rows := _rows(document[key]):
             click.echo(f"\n{title}")
             print_table(columns, [[row[column] for column in columns] for row in rows])
+    for line in useless(_rows(document["near"])):
+        click.echo(f"\n{line}")
     if left_out := document.get("left_out"):
         click.echo(
             f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"

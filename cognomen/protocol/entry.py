@@ -62,6 +62,7 @@ class RegistrationEntry:
         federates_with, admin, downstream, store_svid: refused until they exist.
         expires_at: from then on the entry has no effect; None: it does not expire.
         hint: helps the workload to tell its identities apart.
+        default: comes before entries without it: a program's first identity is the one that it uses if it does not choose.
         owner, labels: for people; they decide nothing.
 
     Raises:
@@ -85,6 +86,7 @@ class RegistrationEntry:
     created_at: datetime | None = None
     owner: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    default: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
@@ -108,11 +110,13 @@ class RegistrationEntry:
 
 
 def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
-    """Write an entry as the command prints it and the audit record keeps it: every field, null where it is absent.
+    """Write an entry as the audit record keeps it: every field, null where it is absent; but `default` only if it is true.
+
+    Rows of earlier releases do not have `default`, and the digest of an unchanged entry must stay the same.
 
     Shape: times as RFC 3339 with Z, TTLs as whole seconds with s ("3600s"), selectors sorted as "type:value".
     """
-    return {
+    document: dict[str, JSON] = {
         "id": entry.id,
         "spiffe_id": str(entry.spiffe_id),
         "parent_id": str(entry.parent_id),
@@ -131,6 +135,7 @@ def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
         "owner": entry.owner,
         "labels": {key: entry.labels[key] for key in sorted(entry.labels)},
     }
+    return document | {"default": True} if entry.default else document
 
 
 def _ttl_to_text(ttl: timedelta | None) -> str | None:

@@ -96,6 +96,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         hint=_text(document, "hint"),
         owner=_text(document, "owner"),
         labels=_labels(document),
+        default=_flag(document, "default"),
     )
 
 

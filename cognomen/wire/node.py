@@ -91,6 +91,7 @@ def write_entry(entry: RegistrationEntry, message: pb.Entry) -> None:
     message.hint = entry.hint
     message.owner = entry.owner
     message.labels.update(entry.labels)
+    message.default = entry.default
     if entry.x509_svid_ttl is not None:
         message.x509_svid_ttl.FromTimedelta(entry.x509_svid_ttl)
     if entry.jwt_svid_ttl is not None:
@@ -126,4 +127,5 @@ def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
         created_at=time_from_pb(message.created_at, "created_at") if has("created_at") else None,
         owner=message.owner,
         labels=dict(message.labels),
+        default=message.default,
     )

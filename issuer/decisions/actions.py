@@ -29,6 +29,7 @@ class Action(StrEnum):
     ENTRY_CREATED = "entry created"
     ENTRY_UPDATED = "entry updated"
     ENTRY_DELETED = "entry deleted"
+    ENTRIES_APPLIED = "entries applied"
     REVOKED = "revoked"
     REVOCATION_LIFTED = "revocation lifted"
     REVOCATION_ENFORCED = "revocation enforced"

@@ -4,7 +4,6 @@ The attestor decides whether evidence proves anything (issuer/nodeattestor). adm
 """
 
 import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from cognomen.protocol.entry import MAX_LABEL_BYTES, MAX_LABELS
 from cognomen.protocol.errors import Kind, Reason, Refused
 from cognomen.protocol.names import NodeID, node_spiffe_id
 from cognomen.protocol.selector import Selector, SelectorError
+from cognomen.protocol.selectorcheck import LABEL_KEY
 from issuer.decisions.admission import Node, Token, check_not_banned
 from issuer.decisions.ledger import Credential
 from issuer.decisions.sampling import Alarm
@@ -34,7 +34,6 @@ __all__ = [
 _MAX_NODE_ID_BYTES = 255
 _MAX_SELECTORS = 64
 _MAX_SELECTOR_BYTES = 512
-_LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ def label_selectors(labels: Mapping[str, str], *, attestor: str) -> frozenset[Se
         raise Refused(Kind.INVALID, f"labels: expected at most {MAX_LABELS}, found {len(labels)}")
     selectors = set()
     for key, value in labels.items():
-        if not _LABEL_KEY.fullmatch(key):
+        if not LABEL_KEY.fullmatch(key):
             raise Refused(Kind.INVALID, f"labels: expected keys of 1 to 63 of a-z A-Z 0-9 . _ / -, found {key[:80]!r}")
         try:
             selectors.add(Selector(attestor, f"label:{key}:{value}"))

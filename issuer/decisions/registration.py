@@ -4,9 +4,8 @@ entitlement decides which nodes get a stored entry; changes decides what a chang
 """
 
 import hashlib
-import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import is_issuer, is_reserved, node_id_of
 from cognomen.protocol.selector import Selector
+from cognomen.protocol.selectorcheck import is_of_ours, never_matches
 from issuer.decisions.profile import ISSUER_DNS_NAME
 from svid.spiffeid import SpiffeID, TrustDomain
 
@@ -21,11 +21,13 @@ __all__ = [
     "MOST_ALIKE",
     "Alike",
     "alike",
+    "changes",
     "check_entry",
     "check_no_twins",
     "created",
     "fingerprint",
     "is_group",
+    "rivals",
     "too_many_alike",
     "unknown_parents",
     "updated",
@@ -34,18 +36,7 @@ __all__ = [
 MOST_ALIKE = 1000
 """How many entries of one parent may share their selectors before adding one gives a warning: 4 MiB hold some 2,000 SVIDs."""
 
-_NUMBER, _NAME = re.compile(r"0|[1-9][0-9]{0,9}"), re.compile(r".+")
-_HIGHEST_NUMBER = 2**32 - 2  # of a uid or gid; the number above it means nobody
-_UNIX_FACTS = {
-    "uid": _NUMBER,
-    "gid": _NUMBER,
-    "supplementary_gid": _NUMBER,
-    "user": _NAME,
-    "group": _NAME,
-    "supplementary_group": _NAME,
-    "path": re.compile(r"/.*"),
-    "sha256": re.compile(r"[0-9a-f]{64}"),
-}
+_CHOSEN = tuple(one.name for one in fields(RegistrationEntry) if one.name not in {"id", "revision", "created_at"})
 _BINARY_FACTS = ("path:", "sha256:")
 _USER_FACTS = ("uid:", "user:")
 
@@ -63,12 +54,18 @@ def is_group(entry: RegistrationEntry) -> bool:
 
 
 def check_entry(
-    entry: RegistrationEntry, *, trust_domain: TrustDomain, node_attestors: Collection[str], now: datetime
+    entry: RegistrationEntry,
+    *,
+    trust_domain: TrustDomain,
+    node_attestors: Collection[str],
+    now: datetime,
+    strict: bool = False,
 ) -> tuple[str, ...]:
     """Check an entry on its own; returns warnings for its author.
 
     Args:
         node_attestors: their names, which are the types of the selectors that describe nodes.
+        strict: what would be a warning of its selectors refuses it.
 
     Raises:
         Refused: INVALID; the detail names the field.
@@ -78,19 +75,14 @@ def check_entry(
         raise Refused(Kind.INVALID, f"dns_names: expected no {ISSUER_DNS_NAME}, which is the issuer's own")
     if entry.expires_at is not None and entry.expires_at <= now:
         raise Refused(Kind.INVALID, f"expires_at: expected a time in the future, found {entry.expires_at.isoformat()}")
-    if is_group(entry):
-        foreign = sorted(str(selector) for selector in entry.selectors if selector.type not in node_attestors)
-        if foreign:
-            expected = ", ".join(sorted(node_attestors))
-            raise Refused(Kind.INVALID, f"selectors: expected node selectors ({expected}), found {foreign[0]!r}")
-        return ()
-    for selector in sorted(entry.selectors):
-        if selector.type == "unix" and _is_beyond(selector.value):
-            raise Refused(
-                Kind.INVALID,
-                f"selectors: expected a user or group number of at most {_HIGHEST_NUMBER}, found {str(selector)!r}",
-            )
-    return tuple(_warnings(entry, node_attestors))
+    _check_selectors(entry, node_attestors)
+    doubts = () if is_group(entry) else tuple(_doubts(entry.selectors, node_attestors))
+    if strict and doubts:
+        raise Refused(Kind.INVALID, doubts[0], hint="it was checked strictly: without --strict, this is only a warning")
+    if entry.spiffe_id.is_below("/agent") and not is_group(entry):
+        path = entry.spiffe_id.path
+        return (f"spiffe_id: {path} is below /agent/, which will belong to the rulebook", *doubts)
+    return doubts
 
 
 def _check_ids(entry: RegistrationEntry, trust_domain: TrustDomain) -> None:
@@ -116,30 +108,30 @@ def _check_ids(entry: RegistrationEntry, trust_domain: TrustDomain) -> None:
         raise Refused(Kind.INVALID, "parent_id: must differ from spiffe_id")
 
 
-def _warnings(entry: RegistrationEntry, node_attestors: Collection[str]) -> Iterable[str]:
-    if entry.spiffe_id.is_below("/agent"):
-        yield f"spiffe_id: {entry.spiffe_id.path} is below /agent/, which will belong to the rulebook"
-    if _has_fact(entry.selectors, _BINARY_FACTS) and not _has_fact(entry.selectors, _USER_FACTS):
-        yield "selectors: unix:path and unix:sha256 separate programs of one uid by convention only; add unix:uid"
-    if any(selector.type in node_attestors for selector in entry.selectors):
-        yield "selectors: a node selector never matches a workload; use a node group as the parent"
+def _check_selectors(entry: RegistrationEntry, node_attestors: Collection[str]) -> None:
     for selector in sorted(entry.selectors):
-        if selector.type == "unix" and not _is_unix_fact(selector.value):
-            yield f"selectors: {str(selector)!r} never matches; the attestor writes {', '.join(_UNIX_FACTS)} as SPIRE does"
+        if is_group(entry) and selector.type not in node_attestors:
+            expected = ", ".join(sorted(node_attestors))
+            raise Refused(Kind.INVALID, f"selectors: expected node selectors ({expected}), found {str(selector)!r}")
+        if expected := never_matches(selector):
+            raise Refused(
+                Kind.INVALID, f"selectors: expected {expected}, found {str(selector)!r}, which matches nothing"
+            )
 
 
-def _is_unix_fact(value: str) -> bool:
-    name, _, fact = value.partition(":")
-    if name not in _UNIX_FACTS or _UNIX_FACTS[name].fullmatch(fact) is None:
-        return False
-    return _UNIX_FACTS[name] is not _NUMBER or int(fact) <= _HIGHEST_NUMBER
-
-
-def _is_beyond(value: str) -> bool:
-    """Whether it is a number that the kernel never gives to a user or group."""
-    name, _, number = value.partition(":")
-    is_number = _UNIX_FACTS.get(name) is _NUMBER and number.isascii() and number.isdigit()
-    return is_number and int(number) > _HIGHEST_NUMBER  # at most 4,096 digits: cognomen/protocol/selector
+def _doubts(selectors: frozenset[Selector], node_attestors: Collection[str]) -> Iterable[str]:
+    """Warn of selectors that say less than their author may think."""
+    if _has_fact(selectors, _BINARY_FACTS) and not _has_fact(selectors, _USER_FACTS):
+        yield "selectors: unix:path and unix:sha256 separate programs of one uid by convention only; add unix:uid"
+    foreign = sorted(selector for selector in selectors if not is_of_ours(selector))
+    if any(selector.type in node_attestors for selector in foreign):
+        yield "selectors: a node selector never matches a workload; use a node group as the parent"
+    for selector in foreign:
+        if selector.type not in node_attestors:
+            yield (
+                f"selectors: {str(selector)!r} matches only where an attestor has a plugin for {selector.type}; "
+                "our own workload attestor writes unix"
+            )
 
 
 def _has_fact(selectors: Iterable[Selector], prefixes: tuple[str, ...]) -> bool:
@@ -166,9 +158,24 @@ def too_many_alike(counted: Mapping[Alike, int]) -> tuple[str, ...]:
     )
 
 
+def rivals(entry: RegistrationEntry, others: Iterable[RegistrationEntry]) -> Iterable[str]:
+    """Warn of other entries for the same programs that are marked as default as well: only one of them can be."""
+    for other in others:
+        if other.default and other.id != entry.id and alike(other) == alike(entry):
+            yield (
+                f"default: {entry.spiffe_id.path} and {other.spiffe_id.path} have the same parent and selectors, and both are marked; "
+                "the older one comes first"
+            )
+
+
 def created(entry: RegistrationEntry, *, entry_id: EntryID, now: datetime) -> RegistrationEntry:
     """Complete a new entry with the fields that the issuer sets."""
     return replace(entry, id=entry_id, revision=1, created_at=now)
+
+
+def changes(entry: RegistrationEntry, stored: RegistrationEntry) -> bool:
+    """Whether replacing a stored entry by this one changes anything that an operator chooses."""
+    return any(getattr(entry, name) != getattr(stored, name) for name in _CHOSEN)
 
 
 def updated(entry: RegistrationEntry, stored: RegistrationEntry) -> RegistrationEntry:

@@ -1,72 +1,52 @@
 """Create, update and delete registration entries: each batch is one transaction, all or nothing."""
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.names import node_id_of
 from issuer.datastore.port import Datastore, Transaction
-from issuer.decisions import registration
 from issuer.decisions.actions import Action
-from issuer.decisions.audit import AuditEvent
-from issuer.decisions.changes import entry_changes
-from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
-from issuer.works.denials import end_in
-from issuer.works.reads import groups_in
-from issuer.works.supersessions import EntriesChanged, Pair, Taken, supersede_in
-from svid.spiffeid import SpiffeID, TrustDomain
+from issuer.works.entrychanges import Asked, Batch, Changed, change_entries_in, record_changes_in
+from svid.spiffeid import TrustDomain
 
-__all__ = ["MAX_BATCH", "ChangeEntries", "Changed"]
+__all__ = ["MAX_BATCH", "Batch", "ChangeEntries", "Changed", "How"]
 
 MAX_BATCH = 100_000
-_MAX_WARNINGS = 100
-_MOST_CROWDS = 20  # that we look for in the store: a large batch must not cost a query for each entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
-    """The result of a batch.
+class How:
+    """How a batch is carried out.
 
     Args:
-        entries: as stored, in the order of the request; if deleted, as they were before.
-        change: the change number with which followers have it.
-        taken: how many of the credentials signed before it ends.
+        let_expire: what it takes away stays valid until it expires.
+        strict: what would be a warning of an entry's selectors refuses the batch.
     """
 
-    entries: tuple[RegistrationEntry, ...]
-    warnings: tuple[str, ...]
-    change: int
-    taken: Taken
+    let_expire: bool = False
+    strict: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
-    """What the audit record and the change log say about a batch.
+_AS_USUAL = How()
 
-    Args:
-        steps: each entry before and after; None: it did not exist.
-    """
 
-    action: Action
-    actor: str
-    steps: Sequence[tuple[RegistrationEntry | None, RegistrationEntry | None]]
-    taken: Taken
+class _Undone(Exception):  # noqa: N818 - no error
+    """Undoes what a dry run wrote; carries what it found."""
 
-    @property
-    def entries(self) -> tuple[RegistrationEntry, ...]:
-        """The entries as they are now; if they were deleted, as they were before."""
-        both = (after or before for before, after in self.steps)
-        return tuple(one for one in both if one is not None)
+    def __init__(self, changed: Changed) -> None:
+        super().__init__("dry run")
+        self.changed = changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeEntries:
-    """Changes entries on behalf of an operator.
+    """Changes entries on behalf of an operator. An update that changes nothing leaves neither a revision nor a trace.
 
     Args:
         node_attestors: the names of the node attestors.
@@ -78,201 +58,92 @@ class ChangeEntries:
     node_attestors: Collection[str]
     watch: EnforcementWatch
 
-    async def create(self, entries: Sequence[RegistrationEntry], *, actor: str) -> Changed:
+    async def create(self, entries: Sequence[RegistrationEntry], *, how: How = _AS_USUAL, actor: str) -> Changed:
         """Add entries. We choose the ids: a request that names one is refused.
 
         Raises:
             Refused: INVALID, EXISTS; the detail says which entry of the batch.
         """
-        ids = [EntryID(secrets.token_hex(16)) for _ in entries]
-        return await self._change(
-            Action.ENTRY_CREATED, actor, len(entries), lambda tx: self._create(tx, entries, ids, actor), expendable=True
-        )
+        return await self._change(Action.ENTRY_CREATED, Batch(create=entries), how, actor)
 
-    async def update(self, entries: Sequence[RegistrationEntry], *, let_expire: bool = False, actor: str) -> Changed:
+    async def update(self, entries: Sequence[RegistrationEntry], *, how: How = _AS_USUAL, actor: str) -> Changed:
         """Replace entries by their ids; a revision other than 0 must equal the stored one. What this takes away ends (works/supersessions).
 
         A full disk refuses it, because it adds whole entries to the record; deleting and revoking still work.
 
-        Args:
-            let_expire: what it takes away stays valid until it expires.
-
         Raises:
             Refused: INVALID, NOT_FOUND, CONFLICT, EXISTS.
         """
-        return await self._change(
-            Action.ENTRY_UPDATED,
-            actor,
-            len(entries),
-            lambda tx: self._update(tx, entries, actor, let_expire=let_expire),
-            expendable=True,
-        )
+        return await self._change(Action.ENTRY_UPDATED, Batch(update=entries), how, actor)
 
-    async def delete(self, ids: Sequence[EntryID], *, let_expire: bool = False, actor: str) -> Changed:
+    async def delete(self, ids: Sequence[EntryID], *, how: How = _AS_USUAL, actor: str) -> Changed:
         """Remove entries by their ids, and end what was signed for them.
-
-        Args:
-            let_expire: what was signed stays valid until it expires.
 
         Raises:
             Refused: INVALID, NOT_FOUND.
         """
-        return await self._change(
-            Action.ENTRY_DELETED, actor, len(ids), lambda tx: self._delete(tx, ids, actor, let_expire=let_expire)
-        )
+        return await self._change(Action.ENTRY_DELETED, Batch(delete=[(one, 0) for one in ids]), how, actor)
 
-    async def _change(
-        self, action: Action, actor: str, size: int, work: Callable[[Transaction], Changed], *, expendable: bool = False
-    ) -> Changed:
-        """Run the work; a refusal leaves nothing behind but an audit row."""
+    async def apply(self, batch: Batch, *, how: How = _AS_USUAL, actor: str) -> Changed:
+        """Create, update and delete entries together.
+
+        Raises:
+            Refused: INVALID, NOT_FOUND, CONFLICT, EXISTS.
+        """
+        return await self._change(Action.ENTRIES_APPLIED, batch, how, actor)
+
+    async def try_out(self, batch: Batch, *, how: How = _AS_USUAL, actor: str) -> Changed:
+        """Do what `apply` does, and undo it in the same transaction: nothing is recorded, a refusal neither.
+
+        Raises:
+            Refused: as apply.
+        """
+        _check_size(batch)
+        ids = _new_ids(batch)
+
+        def work(tx: Transaction) -> None:
+            raise _Undone(change_entries_in(tx, batch, ids, self._asked(how, actor)))
+
+        try:
+            await self.datastore.write(work, expendable=True)
+        except _Undone as undone:
+            return undone.changed
+        raise AssertionError("a dry run ended without a result")
+
+    async def _change(self, action: Action, batch: Batch, how: How, actor: str) -> Changed:
+        """Carry out a batch; a refusal leaves nothing behind but an audit row."""
         async with refusals_on_record(self.datastore, self.around.clock, action, actor=actor):
-            _check_size(size)
-            changed = await self.datastore.write(work, expendable=expendable)
+            _check_size(batch)
+            ids = _new_ids(batch)
+
+            def work(tx: Transaction) -> Changed:
+                asked = self._asked(how, actor)
+                return record_changes_in(tx, change_entries_in(tx, batch, ids, asked), asked)
+
+            changed = await self.datastore.write(work, expendable=bool(batch.create or batch.update))
         for revocation in changed.taken.revocations:
             self.watch.committed(revocation)
-        self.around.metrics.entries_changed.labels(action).inc(len(changed.entries))
+        for done, count in Counter(step.action for step in changed.steps).items():
+            if done is not None:
+                self.around.metrics.entries_changed.labels(done).inc(count)
         return changed
 
-    def _create(
-        self, tx: Transaction, entries: Sequence[RegistrationEntry], ids: Sequence[EntryID], actor: str
-    ) -> Changed:
-        for number, entry in enumerate(entries):
-            if entry.id:
-                raise Refused(Kind.INVALID, f"entries[{number}]: id: expected none, found {entry.id!r}")
-        warnings = self._check(entries)
-        now = self.around.clock.now()
-        stored = [registration.created(entry, entry_id=ids[n], now=now) for n, entry in enumerate(entries)]
-        _check_twins(tx, stored)
-        tx.entries.insert(stored)
-        steps = [(None, entry) for entry in stored]
-        done = _Done(action=Action.ENTRY_CREATED, actor=actor, steps=steps, taken=Taken())
-        return self._record(tx, done, [*warnings, *self._orphans(tx, stored), *_crowds(tx, stored)])
-
-    def _update(
-        self, tx: Transaction, entries: Sequence[RegistrationEntry], actor: str, *, let_expire: bool
-    ) -> Changed:
-        before = _find(tx, [entry.id for entry in entries])
-        for number, entry in enumerate(entries):
-            found = before[entry.id].revision
-            if entry.revision not in {0, found}:
-                raise Refused(Kind.CONFLICT, f"entries[{number}]: revision: expected {found}, found {entry.revision}")
-        warnings = self._check(entries)
-        stored = [registration.updated(entry, before[entry.id]) for entry in entries]
-        _check_twins(tx, stored)
-        tx.entries.replace(stored)
-        pairs = [] if let_expire else [(before[entry.id], entry) for entry in stored]
-        taken = self._supersede(tx, pairs, actor)
-        steps = [(before[entry.id], entry) for entry in stored]
-        done = _Done(action=Action.ENTRY_UPDATED, actor=actor, steps=steps, taken=taken)
-        return self._record(tx, done, [*warnings, *self._orphans(tx, stored), *_crowds(tx, stored)])
-
-    def _delete(self, tx: Transaction, ids: Sequence[EntryID], actor: str, *, let_expire: bool) -> Changed:
-        before = _find(tx, ids)
-        gone = [before[entry_id] for entry_id in ids]
-        tx.entries.delete(ids)
-        taken = Taken()
-        if not let_expire:
-            live = Live(entry_ids=ids)
-            target = Target(kind=RevocationKind.DELETION, entry_ids=tuple(ids))
-            asked = Revocation(
-                target=target, reason=Reason.CESSATION_OF_OPERATION, comment="", actor=actor, at=self.around.clock.now()
-            )
-            ended = tx.denials.falling(live, now=asked.at).count
-            revocation = end_in(tx, asked, live)
-            below = self._supersede(tx, [(entry, None) for entry in gone], actor)
-            revocations = below.revocations if revocation is None else (revocation, *below.revocations)
-            taken = replace(below, at_once=below.at_once + ended, revocations=revocations)
-        steps = [(entry, None) for entry in gone]
-        done = _Done(action=Action.ENTRY_DELETED, actor=actor, steps=steps, taken=taken)
-        return self._record(tx, done)
-
-    def _supersede(self, tx: Transaction, pairs: Sequence[Pair], actor: str) -> Taken:
-        return supersede_in(
-            tx, EntriesChanged(pairs=pairs, trust_domain=self.trust_domain, actor=actor, at=self.around.clock.now())
+    def _asked(self, how: How, actor: str) -> Asked:
+        return Asked(
+            actor=actor,
+            at=self.around.clock.now(),
+            trust_domain=self.trust_domain,
+            node_attestors=self.node_attestors,
+            strict=how.strict,
+            let_expire=how.let_expire,
         )
 
-    def _check(self, entries: Sequence[RegistrationEntry]) -> list[str]:
-        now = self.around.clock.now()
-        warnings: list[str] = []
-        for number, entry in enumerate(entries):
-            try:
-                found = registration.check_entry(
-                    entry, trust_domain=self.trust_domain, node_attestors=self.node_attestors, now=now
-                )
-            except Refused as e:
-                raise Refused(e.kind, f"entries[{number}]: {e.detail}", hint=e.hint) from e
-            warnings += [f"entries[{number}]: {warning}" for warning in found]
-        registration.check_no_twins(entries)
-        return warnings
 
-    def _orphans(self, tx: Transaction, entries: Iterable[RegistrationEntry]) -> tuple[str, ...]:
-        wanted = {entry.parent_id for entry in entries}
-        known = {group.spiffe_id for group in groups_in(tx, self.trust_domain)}
-        known |= {parent for parent in wanted if _is_node(tx, parent)}
-        return registration.unknown_parents(entries, known)
-
-    def _record(self, tx: Transaction, done: _Done, warnings: Sequence[str] = ()) -> Changed:
-        now = self.around.clock.now()
-        entries = done.entries
-        tx.audit.append(
-            [
-                AuditEvent(
-                    at=now,
-                    actor=done.actor,
-                    action=done.action,
-                    subject=str(entry.spiffe_id),
-                    entry_revision=entry.revision,
-                    before=before,
-                    after=after,
-                    facts={"entry": entry.id, "parent": str(entry.parent_id), "owner": entry.owner},
-                )
-                for entry, (before, after) in zip(entries, done.steps, strict=True)
-            ]
-        )
-        shown = tuple(warnings[:_MAX_WARNINGS])
-        if len(warnings) > _MAX_WARNINGS:
-            shown = (*shown, f"{len(warnings) - _MAX_WARNINGS} more warnings")
-        change = tx.changes.append(one for step in done.steps for one in entry_changes(*step))
-        return Changed(entries=entries, warnings=shown, change=change, taken=done.taken)
-
-
-def _crowds(tx: Transaction, entries: Iterable[RegistrationEntry]) -> tuple[str, ...]:
-    """Warn of too many entries for the same programs. If a batch is for many programs, count only the entries in the batch."""
-    crowds: dict[registration.Alike, list[RegistrationEntry]] = {}
-    for entry in entries:
-        crowds.setdefault(registration.alike(entry), []).append(entry)
-    counted = {one: len(some) for one, some in crowds.items()}
-    if len(crowds) <= _MOST_CROWDS:
-        counted |= {one: tx.entries.alike(some[0], most=registration.MOST_ALIKE + 1) for one, some in crowds.items()}
-    return registration.too_many_alike(counted)
-
-
-def _check_size(found: int) -> None:
+def _check_size(batch: Batch) -> None:
+    found = len(batch.create) + len(batch.update) + len(batch.delete)
     if not 1 <= found <= MAX_BATCH:
         raise Refused(Kind.INVALID, f"entries: expected 1 to {MAX_BATCH}, found {found}")
 
 
-def _find(tx: Transaction, ids: Sequence[EntryID]) -> dict[EntryID, RegistrationEntry]:
-    found = dict(tx.entries.get(ids))
-    for number, entry_id in enumerate(ids):
-        if entry_id not in found:
-            raise Refused(Kind.NOT_FOUND, f"entries[{number}]: no entry has the id {entry_id!r}")
-    if len(found) != len(ids):
-        raise Refused(Kind.INVALID, f"entries: expected each id once, found {len(ids) - len(found)} repeated")
-    return found
-
-
-def _check_twins(tx: Transaction, entries: Sequence[RegistrationEntry]) -> None:
-    twins = tx.entries.twins(entries)
-    for number, entry in enumerate(entries):
-        if entry.id in twins:
-            raise Refused(
-                Kind.EXISTS,
-                f"entries[{number}]: expected another spiffe_id, parent_id or selectors, found those of {twins[entry.id]}",
-                hint=f"see it with: cognomen entry show {twins[entry.id]}",
-            )
-
-
-def _is_node(tx: Transaction, parent: SpiffeID) -> bool:
-    node_id = node_id_of(parent)
-    return node_id is not None and tx.nodes.get(node_id) is not None
+def _new_ids(batch: Batch) -> list[EntryID]:
+    return [EntryID(secrets.token_hex(16)) for _ in batch.create]

@@ -19,8 +19,9 @@ from tests.flow.test_issuer_join import refusal
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Admin"]
 WRITES = {
-    "ActivateAuthority", "AwaitRevocation", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries", "EvictNode",
-    "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RevokeAuthority", "Revoke", "RotateAuthority", "TaintAuthority", "UnbanNode",
+    "ActivateAuthority", "ApplyEntries", "AwaitRevocation", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries",
+    "EvictNode", "LiftRevocation", "PrepareAuthority", "PurgeNodes",
+    "RevokeAuthority", "Revoke", "RotateAuthority", "TaintAuthority", "UnbanNode",
     "UpdateEntries", "RenameNode",
 }  # fmt: skip
 """What changes something; AwaitRevocation puts on record what came of it."""

@@ -1,4 +1,4 @@
-"""The pages that readers type (tutorial, audit, add a node, three scripts): what they say is typed, what they show is compared."""
+"""The pages that readers type, word for word but for ports: what they say is typed, what they show is compared."""
 
 import os
 import re
@@ -39,6 +39,8 @@ def steps(text: str) -> Iterator[Step]:
         for typed in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             lines = typed.splitlines()
             end = lines.index("END") + 1 if "<<'END'" in lines[0] else 1
+            while lines[end - 1].endswith("\\"):
+                end += 1
             command = "\n".join(lines[:end])
             yield Step(command=command, shown=tuple(lines[end:]), is_terminal=bool(terminal))
 
@@ -76,7 +78,7 @@ def home() -> Iterator[Path]:
         yield Path(directory)
 
 
-PRELUDE = """
+BEGIN = """
 ```console terminal
 $ cognomen dev
 …
@@ -85,6 +87,10 @@ $ cognomen dev
 $ export SPIFFE_ENDPOINT_SOCKET=unix://$HOME/.local/state/cognomen/dev/run/api.sock
 $ export COGNOMEN_ADMIN_SOCKET=$HOME/.local/state/cognomen/dev/admin/issuer.sock
 $ cd "$HOME"
+```
+"""
+PRELUDE = """
+```console
 $ PARENT=$(cognomen entry list --output json | grep -m 1 -o 'spiffe://[^"]*/cognomen/node/[^"]*')
 $ NEW="cognomen entry create --parent $PARENT"
 $ $NEW --spiffe-id /agent/concierge/reasoning --selector "unix:uid:$(id -u)" --owner travel-team --comment "ticket 4711"
@@ -108,7 +114,14 @@ def test_the_tutorial_does_what_it_says(home: Path) -> None:
 
 @pytest.mark.timeout(SECONDS + 10)
 def test_the_page_for_auditors_does_what_it_says(home: Path) -> None:
-    does_what_it_says(PRELUDE + (ROOT / "docs" / "how-to" / "audit.md").read_text(), home)
+    does_what_it_says(BEGIN + PRELUDE + (ROOT / "docs" / "how-to" / "audit.md").read_text(), home)
+
+
+@pytest.mark.timeout(SECONDS + 10)
+def test_the_page_about_entries_does_what_it_says(home: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "write-an-entry.md").read_text()
+    only = """$(cognomen entry list --spiffe-id /agent/concierge/reasoning --output json | grep -o '"id": "[^"]*"' | cut -d '"' -f 4)"""
+    does_what_it_says(BEGIN + page.replace("update ID", f'update "{only}"'), home)
 
 
 A_NODE = r"""

@@ -264,10 +264,13 @@ class EntriesRequest(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     LET_EXPIRE_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     let_expire: _builtins.bool
     """for UpdateEntries: what was signed before stays valid until its end"""
     comment: _builtins.str
     """why, for the audit record"""
+    strict: _builtins.bool
+    """what would be a warning of an entry's selectors refuses the batch"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
         """at most 100,000"""
@@ -278,10 +281,11 @@ class EntriesRequest(_message.Message):
         entries: _abc.Iterable[_node_pb2.Entry] | None = ...,
         let_expire: _builtins.bool = ...,
         comment: _builtins.str = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "entries", b"entries", "let_expire", b"let_expire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "entries", b"entries", "let_expire", b"let_expire", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,6 +322,79 @@ class DeleteEntriesRequest(_message.Message):
 Global___DeleteEntriesRequest: _TypeAlias = DeleteEntriesRequest  # noqa: Y015
 
 @_typing.final
+class ApplyEntriesRequest(_message.Message):
+    """Refusals and warnings name entries by their paths."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATES_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
+    DELETES_FIELD_NUMBER: _builtins.int
+    LET_EXPIRE_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    let_expire: _builtins.bool
+    """what was signed before stays valid until its end"""
+    comment: _builtins.str
+    """why, for the audit record"""
+    strict: _builtins.bool
+    """what would be a warning of an entry's selectors refuses the batch"""
+    dry_run: _builtins.bool
+    """check and count as if it were carried out, and change nothing; the ids of new entries in the answer mean nothing"""
+    @_builtins.property
+    def creates(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
+        """without ids"""
+
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
+        """each as EntriesRequest has it; with deletes and creates, at most 100,000"""
+
+    @_builtins.property
+    def deletes(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryAt]: ...
+    def __init__(
+        self,
+        *,
+        creates: _abc.Iterable[_node_pb2.Entry] | None = ...,
+        updates: _abc.Iterable[_node_pb2.Entry] | None = ...,
+        deletes: _abc.Iterable[Global___EntryAt] | None = ...,
+        let_expire: _builtins.bool = ...,
+        comment: _builtins.str = ...,
+        strict: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "creates", b"creates", "deletes", b"deletes", "dry_run", b"dry_run", "let_expire", b"let_expire", "strict", b"strict", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyEntriesRequest: _TypeAlias = ApplyEntriesRequest  # noqa: Y015
+
+@_typing.final
+class EntryAt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    revision: _builtins.int
+    """that it must have; 0: any"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryAt: _TypeAlias = EntryAt  # noqa: Y015
+
+@_typing.final
 class EntriesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -326,15 +403,18 @@ class EntriesResponse(_message.Message):
     CHANGE_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     SUPERSEDED_FIELD_NUMBER: _builtins.int
+    SHORTENED_FIELD_NUMBER: _builtins.int
     change: _builtins.int
     """followers that have this change number have the batch"""
     ended: _builtins.int
     """credentials that the batch revoked"""
     superseded: _builtins.int
     """credentials that are revoked once they are replaced, at most 30 s later"""
+    shortened: _builtins.int
+    """so many of the entries, the last ones, have only their ids and revisions, because they are too large for one answer"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
-        """as stored, in the order of the request"""
+        """as stored, in the order of the request; ApplyEntries: created, updated, deleted"""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -346,10 +426,11 @@ class EntriesResponse(_message.Message):
         change: _builtins.int = ...,
         ended: _builtins.int = ...,
         superseded: _builtins.int = ...,
+        shortened: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "ended", b"ended", "entries", b"entries", "superseded", b"superseded", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "ended", b"ended", "entries", b"entries", "shortened", b"shortened", "superseded", b"superseded", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

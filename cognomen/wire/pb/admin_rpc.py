@@ -39,6 +39,10 @@ class AdminServicer(ABC):
         """Delete entries: all of them, or none."""
 
     @abstractmethod
+    async def apply_entries(self, request: admin_pb2.ApplyEntriesRequest) -> admin_pb2.EntriesResponse:
+        """Create, update and delete entries: all of them, or none."""
+
+    @abstractmethod
     async def get_entry(self, request: admin_pb2.GetEntryRequest) -> node_pb2.Entry:
         """One entry."""
 
@@ -157,6 +161,9 @@ class AdminServicer(ABC):
             "/cognomen.admin.v1.Admin/DeleteEntries": unary(
                 self.delete_entries, admin_pb2.DeleteEntriesRequest, admin_pb2.EntriesResponse
             ),
+            "/cognomen.admin.v1.Admin/ApplyEntries": unary(
+                self.apply_entries, admin_pb2.ApplyEntriesRequest, admin_pb2.EntriesResponse
+            ),
             "/cognomen.admin.v1.Admin/GetEntry": unary(self.get_entry, admin_pb2.GetEntryRequest, node_pb2.Entry),
             "/cognomen.admin.v1.Admin/ListEntries": unary(
                 self.list_entries, admin_pb2.ListEntriesRequest, admin_pb2.ListEntriesResponse
@@ -252,6 +259,10 @@ class AdminClient:
     def delete_entries(self, request: admin_pb2.DeleteEntriesRequest) -> admin_pb2.EntriesResponse:
         """Delete entries: all of them, or none."""
         return self._ask("/cognomen.admin.v1.Admin/DeleteEntries", request, admin_pb2.EntriesResponse)
+
+    def apply_entries(self, request: admin_pb2.ApplyEntriesRequest) -> admin_pb2.EntriesResponse:
+        """Create, update and delete entries: all of them, or none."""
+        return self._ask("/cognomen.admin.v1.Admin/ApplyEntries", request, admin_pb2.EntriesResponse)
 
     def get_entry(self, request: admin_pb2.GetEntryRequest) -> node_pb2.Entry:
         """One entry."""

@@ -1,7 +1,7 @@
 """The admin door's messages for registration entries."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
@@ -14,31 +14,46 @@ from cognomen.wire.pb import node_pb2
 from issuer.api.admin.fields import page_size, spiffe_id
 from issuer.api.admin.part import Part
 from issuer.decisions.filters import EntryFilter
-from issuer.flows.change_entries import MAX_BATCH, Changed
+from issuer.flows.change_entries import MAX_BATCH, Batch, Changed, How
 from svid.errors import SVIDError
 
-__all__ = ["EntriesPart"]
+__all__ = ["EntriesPart", "changed_to_pb"]
 
 _SLICE = 256  # entries converted before other calls get a turn
+_MOST_ENTRY_BYTES = (
+    32 << 20
+)  # of whole entries in an answer, which has 64 MiB; the ids of the others have room beside them
 
 
 class EntriesPart(Part):
     """The methods for entries."""
 
     async def create_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
-        return await _changed(await self._flows.entries.create(await _entries(request), actor=self._by(request)))
+        entries = await _entries(request)
+        return await changed_to_pb(
+            await self._flows.entries.create(entries, how=How(strict=request.strict), actor=self._by(request))
+        )
 
     async def update_entries(self, request: pb.EntriesRequest) -> pb.EntriesResponse:
         entries = await _entries(request)
-        return await _changed(
-            await self._flows.entries.update(entries, let_expire=request.let_expire, actor=self._by(request))
-        )
+        how = How(let_expire=request.let_expire, strict=request.strict)
+        return await changed_to_pb(await self._flows.entries.update(entries, how=how, actor=self._by(request)))
 
     async def delete_entries(self, request: pb.DeleteEntriesRequest) -> pb.EntriesResponse:
         ids = [EntryID(entry_id) for entry_id in request.ids]
-        return await _changed(
-            await self._flows.entries.delete(ids, let_expire=request.let_expire, actor=self._by(request))
+        how = How(let_expire=request.let_expire)
+        return await changed_to_pb(await self._flows.entries.delete(ids, how=how, actor=self._by(request)))
+
+    async def apply_entries(self, request: pb.ApplyEntriesRequest) -> pb.EntriesResponse:
+        batch = Batch(
+            create=await _read(request.creates, "creates"),
+            update=await _read(request.updates, "updates"),
+            delete=[(EntryID(one.id), one.revision) for one in request.deletes],
+            by_path=True,
         )
+        how = How(let_expire=request.let_expire, strict=request.strict)
+        work = self._flows.entries.try_out if request.dry_run else self._flows.entries.apply
+        return await changed_to_pb(await work(batch, how=how, actor=self._by(request)))
 
     async def get_entry(self, request: pb.GetEntryRequest) -> node_pb2.Entry:
         return entry_to_pb(await self._flows.queries.get_entry(EntryID(request.id)))
@@ -65,16 +80,20 @@ class EntriesPart(Part):
 
 
 async def _entries(request: pb.EntriesRequest) -> list[RegistrationEntry]:
-    if len(request.entries) > MAX_BATCH:
-        raise Refused(Kind.INVALID, f"entries: expected at most {MAX_BATCH}, found {len(request.entries)}")
+    return await _read(request.entries, "entries")
+
+
+async def _read(messages: Sequence[node_pb2.Entry], field: str) -> list[RegistrationEntry]:
+    if len(messages) > MAX_BATCH:
+        raise Refused(Kind.INVALID, f"{field}: expected at most {MAX_BATCH}, found {len(messages)}")
     entries = []
-    for number, message in enumerate(request.entries):
+    for number, message in enumerate(messages):
         if number % _SLICE == 0:
             await asyncio.sleep(0)
         try:
             entries.append(entry_from_pb(message))
         except SVIDError as e:
-            raise Refused(Kind.INVALID, f"entries[{number}]: {e}") from e
+            raise Refused(Kind.INVALID, f"{field}[{number}]: {e}") from e
     return entries
 
 
@@ -87,12 +106,25 @@ async def _entries_to_pb(entries: Iterable[RegistrationEntry]) -> list[node_pb2.
     return messages
 
 
-async def _changed(changed: Changed) -> pb.EntriesResponse:
-    entries = await _entries_to_pb(changed.entries)
+async def changed_to_pb(changed: Changed, *, room: int = _MOST_ENTRY_BYTES) -> pb.EntriesResponse:
+    """Answer with the entries of a batch; once they are too large for one message, with their ids and revisions alone.
+
+    Args:
+        room: how many bytes of whole entries are enough.
+    """
+    entries, shortened = [], 0
+    for number, entry in enumerate(changed.entries):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        message = entry_to_pb(entry) if room > 0 else node_pb2.Entry(id=entry.id, revision=entry.revision)
+        shortened += room <= 0
+        room -= message.ByteSize()
+        entries.append(message)
     return pb.EntriesResponse(
         entries=entries,
         warnings=changed.warnings,
         change=changed.change,
         ended=changed.taken.at_once,
         superseded=changed.taken.later,
+        shortened=shortened,
     )

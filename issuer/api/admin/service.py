@@ -36,6 +36,7 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         "create_entries": Action.ENTRY_CREATED,
         "update_entries": Action.ENTRY_UPDATED,
         "delete_entries": Action.ENTRY_DELETED,
+        "apply_entries": Action.ENTRIES_APPLIED,
         "revoke": Action.REVOKED,
         "lift_revocation": Action.REVOCATION_LIFTED,
         "rotate_authority": Action.AUTHORITY_ROTATION_ASKED,
@@ -79,7 +80,7 @@ class AdminService(
             return unary(answer, request, reply)
 
         async def recording(asked: _RequestT) -> _ReplyT:
-            if isinstance(asked, pb.PurgeNodesRequest | pb.RevokeRequest) and asked.dry_run:
+            if isinstance(asked, pb.PurgeNodesRequest | pb.RevokeRequest | pb.ApplyEntriesRequest) and asked.dry_run:
                 return await answer(asked)
             by = {"actor": str(self._operator), "login": self._operator.login, "command": action.value}
             try:

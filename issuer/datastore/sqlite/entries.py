@@ -21,16 +21,16 @@ __all__ = ["SQLiteEntries"]
 
 _COLUMNS = (
     "spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, expires_at, dns_names,"
-    " revision, hint, created_at, owner, labels"
+    " revision, hint, created_at, owner, labels, is_default"
 )
 _SELECT = f"SELECT id, {_COLUMNS} FROM entry"  # noqa: S608 - constants only
 _INSERT = (
     f"INSERT INTO entry ({_COLUMNS}, fingerprint, id)"  # noqa: S608 - constants only
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _UPDATE = (
     f"UPDATE entry SET ({_COLUMNS}, fingerprint)"  # noqa: S608 - constants only
-    " = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"
+    " = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"
 )
 _INSERT_SELECTOR = "INSERT INTO entry_selector (selector, entry_id) VALUES (?, ?)"
 _DELETE_SELECTORS = (
@@ -39,7 +39,7 @@ _DELETE_SELECTORS = (
 )
 
 _Row: TypeAlias = tuple[
-    str, str, str, str, int | None, int | None, int | None, str, int, str, int | None, str, str
+    str, str, str, str, int | None, int | None, int | None, str, int, str, int | None, str, str, int
 ]  # id and _COLUMNS
 _Column: TypeAlias = str | int | bytes | None
 
@@ -185,6 +185,7 @@ def _to_row(entry: RegistrationEntry, fingerprint: bytes) -> tuple[_Column, ...]
         None if entry.created_at is None else codec.to_micros(entry.created_at),
         entry.owner,
         codec.map_to_json(entry.labels),
+        int(entry.default),
         fingerprint,
         entry.id,
     )
@@ -205,4 +206,5 @@ def _from_row(row: _Row) -> RegistrationEntry:
         created_at=codec.optional_moment(row[10]),
         owner=row[11],
         labels=codec.map_from_json(row[12]),
+        default=bool(row[13]),
     )

@@ -19,7 +19,7 @@ _READER_CACHE_KIB = 2 * 1024
 # Allocated as needed; with 2 MiB, adding 10,000 entries to 100,000 takes twice as long.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})
+_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007"})
 
 _migrations = Migrations("issuer")
 
@@ -343,6 +343,15 @@ _SIXTH = (
 @_migrations(name="0006")
 def _sixth(database: Database) -> None:
     for statement in _SIXTH:
+        database.execute(statement)
+
+
+_SEVENTH = ("ALTER TABLE entry ADD COLUMN is_default INTEGER NOT NULL DEFAULT 0",)
+
+
+@_migrations(name="0007")
+def _seventh(database: Database) -> None:
+    for statement in _SEVENTH:
         database.execute(statement)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -168,6 +169,21 @@ async def test_a_change_wakes_whom_it_may_concern_and_nobody_else() -> None:
         assert (await is_woken(web), await is_woken(db)) == (True, True)
         cache.apply(change(gone=["web"]))
         assert (await is_woken(web), await is_woken(db)) == (False, True)
+
+
+async def test_an_entry_that_becomes_the_default_comes_first_keeps_its_svid_and_wakes_its_programs() -> None:
+    newer = replace(entry("api"), created_at=WEB.created_at + HOUR if WEB.created_at else None)
+    cache = cache_of(WEB, newer)
+    minted = held(newer)
+    cache.hold([minted])
+    with cache.subscribe(UID_1000, who=SOMEBODY) as subscription:
+        assert cache.view(UID_1000).entries == (WEB, newer)
+        marked = replace(newer, default=True, revision=2)
+        cache.apply(change(marked))
+        assert await is_woken(subscription)
+    view = cache.view(UID_1000)
+    assert view.entries == (marked, WEB)
+    assert view.svids == {marked.id: minted}
 
 
 async def test_an_entry_that_needs_a_fact_that_none_needed_wakes_everybody() -> None:

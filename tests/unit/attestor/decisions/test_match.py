@@ -1,6 +1,7 @@
 """Which entries match a caller, and in which order."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,6 +25,16 @@ def entry(entry_id: str, *selectors: str, created_at: datetime | None = NOON) ->
         selectors=frozenset(map(Selector.parse, selectors)),
         created_at=created_at,
     )
+
+
+def test_entries_marked_as_default_come_first_and_the_oldest_of_them_before_the_others() -> None:
+    old, new = NOON - timedelta(days=1), NOON
+    entries = [
+        entry("a", "unix:uid:1", created_at=old),
+        replace(entry("b", "unix:uid:1", created_at=new), default=True),
+        replace(entry("c", "unix:uid:1", created_at=old), default=True),
+    ]
+    assert ids(in_match_order(entries)) == ["c", "b", "a"]
 
 
 def shown(*selectors: str) -> frozenset[Selector]:

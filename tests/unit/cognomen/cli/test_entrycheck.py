@@ -10,6 +10,8 @@ import pytest
 from cognomen.cli.entrycheck import EntryCheck, is_digest, same_entry
 from cognomen.protocol.auditlog import GENESIS, AuditRow
 from cognomen.protocol.entry import EntryID, RegistrationEntry, entry_to_document
+from cognomen.wire.admin import document_from_message
+from cognomen.wire.node import entry_to_pb
 from issuer.decisions.audit import AuditEvent, chain
 from svid.encoding import JSON
 from tests.doubles.issuer_values import NOW, an_entry
@@ -53,6 +55,17 @@ def bent(rows: list[AuditRow], bend: Callable[[dict[str, JSON]], object]) -> lis
 def without_texts(event: dict[str, JSON]) -> None:
     """As older releases wrote a row."""
     del event["before"], event["after"]
+
+
+def test_an_entry_recorded_before_there_were_defaults_is_as_the_issuer_lists_it_now() -> None:
+    check = EntryCheck()
+    (row,) = check.follow(rows_of(CREATED))
+    listed = document_from_message(entry_to_pb(ONE))
+    assert b'"default"' not in row.body
+    assert listed["default"] is False
+    check.finish([listed], [])
+    with pytest.raises(ValueError, match="it was edited"):
+        check.finish([listed | {"default": True}], [])
 
 
 def check_of(rows: list[AuditRow], *entries: RegistrationEntry, later: list[AuditRow] | None = None) -> EntryCheck:

@@ -59,7 +59,9 @@ def test_a_document_has_every_field_of_the_protocol_under_its_name() -> None:
     ],
 )
 def test_the_record_has_an_entry_as_the_command_prints_it(entry: RegistrationEntry) -> None:
-    assert entry_to_document(entry) == document_from_message(entry_to_pb(entry))
+    assert entry_to_document(entry) | {"default": False} == document_from_message(entry_to_pb(entry))
+    default = replace(entry, default=True)
+    assert entry_to_document(default) == document_from_message(entry_to_pb(default))
 
 
 def test_messages_within_messages_are_documents_too() -> None:

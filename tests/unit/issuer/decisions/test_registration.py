@@ -1,4 +1,5 @@
-from dataclasses import replace
+from copy import copy
+from dataclasses import fields, replace
 from datetime import timedelta
 
 import pytest
@@ -9,11 +10,13 @@ from issuer.decisions.profile import ISSUER_DNS_NAME
 from issuer.decisions.registration import (
     MOST_ALIKE,
     alike,
+    changes,
     check_entry,
     check_no_twins,
     created,
     fingerprint,
     is_group,
+    rivals,
     too_many_alike,
     unknown_parents,
     updated,
@@ -101,7 +104,7 @@ def test_a_group_is_known_by_its_parent_and_holds_node_selectors_only() -> None:
     ("of", "warned"),
     [
         ("unix:path:/bin/x", True),
-        ("unix:sha256:00 unix:gid:1", True),
+        (f"unix:sha256:{'00' * 32} unix:gid:1", True),
         ("unix:path:/bin/x unix:uid:1", False),
         ("unix:path:/bin/x unix:user:web", False),
         ("unix:gid:1", False),
@@ -113,40 +116,39 @@ def test_a_program_without_a_user_is_warned_of(of: str, warned: bool) -> None:  
 
 
 @pytest.mark.parametrize(
-    ("of", "warned"),
+    ("of", "parent", "expected"),
     [
-        ("unix:uid:root", True),
-        ("unix:uid:01", True),
-        ("unix:uid:", True),
-        ("unix:uids:1", True),
-        ("unix:uid", True),
-        ("unix:path:bin/x", True),
-        ("unix:sha256:" + "AB" * 32, True),
-        ("unix:sha256:" + "ab" * 31, True),
-        ("unix:uid:2147483648 unix:gid:4294967294 unix:user:web unix:group:a:b unix:path:/bin/a:b", False),
-        ("unix:supplementary_gid:4 unix:supplementary_group:adm unix:sha256:" + "ab" * 32, False),
-        ("docker:uid:root", False),
+        ("unix:uid:1 unix:uid:007", "/group/travel", "a number from 0 to 4294967294 without leading zeros, found 'unix:uid:007'"),
+        ("uid:1001", "/group/travel", "type:value, such as unix:uid:…, found 'uid:1001'"),
+        ("join_token:team:a", ISSUER, "join_token:label:KEY:VALUE, a label of an invite, found 'join_token:team:a'"),
     ],
-)
-def test_a_unix_selector_that_no_workload_can_have_is_warned_of(of: str, warned: bool) -> None:  # noqa: FBT001 - a column
-    assert any("never matches" in warning for warning in warnings(an_entry(of=of))) is warned
+)  # fmt: skip
+def test_a_selector_that_matches_nothing_is_refused(of: str, parent: str, expected: str) -> None:
+    assert refusal(an_entry(parent=parent, of=of)) == f"selectors: expected {expected}, which matches nothing"
 
 
 @pytest.mark.parametrize(
-    "of",
+    ("of", "doubt"),
     [
-        "unix:uid:4294967295",  # means nobody
-        "unix:gid:4294967296",
-        "unix:supplementary_gid:9999999999",
-        "unix:uid:99999999999999",
-        "unix:uid:0004294967295",
-        "unix:uid:" + "9" * 4000,
-        "unix:uid:1 unix:gid:4294967295",
+        ("unix:uid:1 docker:label:app:web", "'docker:label:app:web' matches only where an attestor has a plugin"),
+        ("unix:uid:1 join_token:label:team:a", "a node selector never matches a workload"),
+        ("unix:path:/bin/x", "by convention only"),
     ],
 )
-def test_a_number_that_no_user_and_no_group_has_is_refused(of: str) -> None:
-    with pytest.raises(Refused, match="selectors: expected a user or group number of at most 4294967294"):
-        warnings(an_entry(of=of))
+def test_what_a_selector_may_not_do_as_its_author_thinks_is_a_warning_and_strictly_a_refusal(
+    of: str, doubt: str
+) -> None:
+    (warning,) = warnings(an_entry(of=of))
+    assert doubt in warning
+    with pytest.raises(Refused) as refused:
+        check_entry(an_entry(of=of), trust_domain=TRUST_DOMAIN, node_attestors=["join_token"], now=NOW, strict=True)
+    assert (refused.value.kind, refused.value.detail) == (Kind.INVALID, warning)
+
+
+def test_strictly_an_entry_below_agent_and_a_group_are_accepted() -> None:
+    group = an_entry("/group/travel", parent=ISSUER, of="join_token:label:team:travel")
+    for entry in (group, an_entry("/agent/concierge/web", of="unix:uid:1")):
+        check_entry(entry, trust_domain=TRUST_DOMAIN, node_attestors=["join_token"], now=NOW, strict=True)
 
 
 def test_the_rulebooks_path_and_useless_node_selectors_are_warned_of() -> None:
@@ -179,11 +181,36 @@ def test_an_updated_entry_keeps_id_and_birthday_and_counts_on() -> None:
     assert (entry.id, entry.revision, entry.created_at, entry.hint) == ("e1", 2, NOW, "x")
 
 
+@pytest.mark.parametrize("name", [field.name for field in fields(RegistrationEntry)])
+def test_an_update_changes_something_if_it_changes_what_an_operator_chooses(name: str) -> None:
+    stored = created(an_entry(), entry_id=EntryID("e1"), now=NOW)
+    other = replace(
+        created(an_entry("/x", parent="/y", of="unix:uid:7"), entry_id=EntryID("e2"), now=NOW + timedelta(days=1)),
+        x509_svid_ttl=timedelta(minutes=1), jwt_svid_ttl=timedelta(minutes=1), expires_at=NOW, dns_names=("a.example",),
+        revision=2, hint="h", owner="ann", labels={"a": "b"}, default=True,
+    )  # fmt: skip
+    entry = copy(stored)
+    object.__setattr__(entry, name, getattr(other, name) or True)  # what is not built yet cannot be made otherwise
+    assert changes(entry, stored) == (name not in {"id", "revision", "created_at"})
+
+
 def test_the_fingerprint_names_id_parent_and_selectors_and_nothing_else() -> None:
     entry = an_entry(of="unix:uid:1 unix:gid:2")
     assert fingerprint(replace(entry, id=EntryID("x"), hint="h", revision=3)) == fingerprint(entry)
     others = [an_entry("/x", of="unix:uid:1 unix:gid:2"), an_entry(parent="/x", of="unix:uid:1 unix:gid:2"), an_entry()]
     assert fingerprint(entry) not in {fingerprint(other) for other in others}
+
+
+def test_another_entry_of_the_same_programs_that_is_marked_as_default_is_named() -> None:
+    entry = replace(an_entry("/a"), id=EntryID("a"), default=True)
+    others = [
+        entry,
+        replace(an_entry("/b"), id=EntryID("b")),
+        replace(an_entry("/c", of="unix:uid:7"), id=EntryID("c"), default=True),
+        replace(an_entry("/d"), id=EntryID("d"), default=True),
+    ]
+    (found,) = rivals(entry, others)
+    assert found.startswith("default: /a and /d have the same parent and selectors")
 
 
 def test_two_of_a_kind_in_one_batch_are_refused() -> None:

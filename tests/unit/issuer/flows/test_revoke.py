@@ -25,7 +25,7 @@ from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.minting import parse_key
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
-from issuer.flows.change_entries import ChangeEntries
+from issuer.flows.change_entries import ChangeEntries, How
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.revoke import Revoke, Revoked
@@ -712,7 +712,7 @@ class TestOtherCommands:
             node_attestors=["join_token"],
             watch=house.revoke.watch,
         )
-        await entries.delete([WEB_API.id], let_expire=True, actor="uid:7")
+        await entries.delete([WEB_API.id], how=How(let_expire=True), actor="uid:7")
         assert await house.ended() == set()
         await entries.delete([WEB.id], actor="uid:7")
         assert await house.ended() == {serials["web leaf"], serials["web token"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cognomen.daemon.troubles import Troubles
-from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node
@@ -18,7 +18,7 @@ from issuer.decisions.budget import Allowance
 from issuer.decisions.filters import LedgerFilter
 from issuer.decisions.ledger import Credential
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind
-from issuer.flows.change_entries import Changed, ChangeEntries
+from issuer.flows.change_entries import Batch, Changed, ChangeEntries, How
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
 from issuer.flows.supersede import EndSuperseded
 from issuer.keepers.budgets import MintBudgets
@@ -80,7 +80,7 @@ class House:
         return answer.credential
 
     async def update(self, entry: RegistrationEntry, *, let_expire: bool = False) -> Changed:
-        return await self.entries.update([replace(entry, revision=0)], let_expire=let_expire, actor="uid:7")
+        return await self.entries.update([replace(entry, revision=0)], how=How(let_expire=let_expire), actor="uid:7")
 
     async def ended(self) -> set[str]:
         where = LedgerFilter(is_revoked=True)
@@ -284,6 +284,19 @@ class TestAtOnce:
         changed = await (house.entries.delete([GROUP.id], actor="uid:7") if after is None else house.update(after))
         assert (changed.taken.at_once, changed.taken.later) == (1, 0)
         assert await house.ended() == {shared.serial}
+
+    async def test_an_entry_that_moves_to_another_group_of_its_nodes_loses_nothing_when_its_group_goes_with_the_same_batch(
+        self, house: House
+    ) -> None:
+        await house.leaf(SHARED)
+        batch = Batch(
+            create=[replace(GROUP, id=EntryID(""), spiffe_id=path("/again"))],
+            update=[replace(SHARED, revision=0, parent_id=path("/again"))],
+            delete=[(GROUP.id, 0)],
+        )
+        changed = await house.entries.apply(batch, actor="uid:7")
+        assert changed.taken.at_once == 0
+        assert await house.ended() == set()
 
     async def test_a_group_that_gets_more_members_ends_nothing(self, house: House) -> None:
         await house.leaf(SHARED)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from cognomen.protocol.entry import EntryID
+from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.schema import connect, migrate
 
 
@@ -63,4 +65,21 @@ def test_nodes_of_an_earlier_release_get_their_short_ids_as_names(tmp_path: Path
         f"{long}-1": "",
         f"{long}-2": "",
     }
+    database.conn.close()
+
+
+def test_entries_of_earlier_releases_are_not_default(tmp_path: Path) -> None:
+    path = tmp_path / "issuer.db"
+    path.touch()
+    database = connect(path)
+    migrate(database)
+    database.execute("ALTER TABLE entry DROP COLUMN is_default")
+    database.execute("DELETE FROM _sqlite_migrations WHERE name = '0007'")
+    database.execute(
+        "INSERT INTO entry (id, spiffe_id, parent_id, selectors, dns_names, revision, hint, owner, labels, fingerprint)"
+        """ VALUES ('e1', 'spiffe://example.org/a', 'spiffe://example.org/b', '["unix:uid:1"]', '[]', 1, '', '', '{}', x'00')"""
+    )
+    migrate(database)
+    (found,) = SQLiteEntries(database).get([EntryID("e1")]).values()
+    assert not found.default
     database.conn.close()

@@ -1,0 +1,152 @@
+"""What a file of entries and the entries of the issuer differ in, and the differences in words."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.selector import Selector
+from svid.encoding import JSON
+from svid.spiffeid import SpiffeID
+
+__all__ = ["Difference", "compare", "in_words"]
+
+_NOT_CHANGES = frozenset({"id", "revision", "created_at"})
+
+
+class _Name(NamedTuple):
+    """What an entry is about; several may have the same."""
+
+    spiffe_id: SpiffeID
+    parent_id: SpiffeID
+
+
+class _Identity(NamedTuple):
+    """What no two entries have both."""
+
+    name: _Name
+    selectors: frozenset[Selector]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What must be done so that the issuer has what the file says.
+
+    Args:
+        create: without ids.
+        update: each as it is, and as it must become; the revision of both is that of the entry as it is.
+        unchanged: how many entries of the file need nothing.
+    """
+
+    create: tuple[RegistrationEntry, ...]
+    update: tuple[tuple[RegistrationEntry, RegistrationEntry], ...]
+    delete: tuple[RegistrationEntry, ...]
+    unchanged: int
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.create or self.update or self.delete)
+
+
+def compare(
+    wanted: Sequence[RegistrationEntry],
+    found: Iterable[RegistrationEntry],
+    *,
+    prune: Callable[[RegistrationEntry], bool] | None = None,
+) -> Difference:
+    """Find for each entry of a file the one that it describes: by its id, else by SPIFFE ID, parent and selectors.
+
+    If one entry of the file and one of the issuer are left that have the same SPIFFE ID and parent, they are the same with other selectors.
+    The rest of the file is new. Revisions in the file mean nothing.
+
+    Args:
+        found: the entries of the issuer.
+        prune: which of them to delete if the file does not have them; None: none.
+
+    Raises:
+        Refused: INVALID when the file has an entry twice.
+    """
+    _check_no_twins(wanted)
+    left = {entry.id: entry for entry in found}
+    pairs: dict[int, RegistrationEntry] = {}
+    for number, entry in enumerate(wanted):
+        if entry.id in left:
+            pairs[number] = left.pop(entry.id)
+    by_identity = {_identity(entry): entry for entry in left.values()}
+    for number, entry in enumerate(wanted):
+        if number not in pairs and (same := by_identity.get(_identity(entry))) is not None:
+            pairs[number] = left.pop(same.id)
+    pairs |= _with_other_selectors({n: entry for n, entry in enumerate(wanted) if n not in pairs}, left)
+    both = [(pairs[n], _as_stored(entry, pairs[n])) for n, entry in enumerate(wanted) if n in pairs]
+    update = tuple((before, after) for before, after in both if before != after)
+    return Difference(
+        create=tuple(replace(entry, id=EntryID(""), revision=0) for n, entry in enumerate(wanted) if n not in pairs),
+        update=update,
+        delete=() if prune is None else tuple(entry for entry in left.values() if prune(entry)),
+        unchanged=len(both) - len(update),
+    )
+
+
+def in_words(before: Mapping[str, JSON] | None, after: Mapping[str, JSON]) -> str:
+    """The fields of an entry that changed: `owner: ann → bob`; of a new one (None), those that say something: `owner: bob`."""
+    if before is None:
+        said = [key for key in after if key not in _NOT_CHANGES and after[key] not in (None, "", [], {}, False)]
+        return "; ".join(f"{key}: {_text(after[key])}" for key in said)
+    keys = [key for key in {**before, **after} if key not in _NOT_CHANGES and before.get(key) != after.get(key)]
+    return "; ".join(f"{key}: {_text(before.get(key))} → {_text(after.get(key))}" for key in keys)
+
+
+def _check_no_twins(wanted: Sequence[RegistrationEntry]) -> None:
+    ids: dict[EntryID, int] = {}
+    identities: dict[_Identity, int] = {}
+    for number, entry in enumerate(wanted):
+        if (first := identities.setdefault(_identity(entry), number)) != number:
+            raise Refused(
+                Kind.INVALID,
+                f"entries[{number}]: expected another spiffe_id, parent_id or selectors, found those of entries[{first}]",
+            )
+        if entry.id and (first := ids.setdefault(entry.id, number)) != number:
+            raise Refused(Kind.INVALID, f"entries[{number}]: id: expected another, found that of entries[{first}]")
+
+
+def _with_other_selectors(
+    wanted: Mapping[int, RegistrationEntry], left: dict[EntryID, RegistrationEntry]
+) -> dict[int, RegistrationEntry]:
+    """Pair what only one on each side has a name of; takes the pairs out of `left`."""
+    wants = Counter(map(_name, wanted.values()))
+    candidates: defaultdict[_Name, list[RegistrationEntry]] = defaultdict(list)
+    for entry in left.values():
+        candidates[_name(entry)].append(entry)
+    return {
+        number: left.pop(candidates[_name(entry)][0].id)
+        for number, entry in wanted.items()
+        if wants[_name(entry)] == 1 and len(candidates[_name(entry)]) == 1
+    }
+
+
+def _as_stored(entry: RegistrationEntry, stored: RegistrationEntry) -> RegistrationEntry:
+    """The entry with what the issuer chooses."""
+    return replace(entry, id=stored.id, revision=stored.revision, created_at=stored.created_at)
+
+
+def _name(entry: RegistrationEntry) -> _Name:
+    return _Name(entry.spiffe_id, entry.parent_id)
+
+
+def _identity(entry: RegistrationEntry) -> _Identity:
+    return _Identity(_name(entry), entry.selectors)
+
+
+def _text(value: JSON) -> str:
+    if value in (None, "", [], {}):
+        return "-"
+    match value:
+        case list():
+            return ", ".join(map(_text, value))
+        case dict():
+            return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
+        case bool():
+            return "yes" if value else "no"
+    return str(value)

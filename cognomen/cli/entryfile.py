@@ -1,0 +1,95 @@
+"""Entries in files: read from those that `entry list -o json` or SPIRE prints. What the issuer did with a batch of them, printed."""
+
+import json
+
+import click
+
+from cognomen.cli.admin import Admin
+from cognomen.cli.options import read_source
+from cognomen.cli.output import print_json, print_table, warn
+from cognomen.cli.spireentries import from_spire, is_from_spire
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.wire.admin import document_from_message, entry_from_document
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.encoding import JSON
+from svid.errors import SVIDError
+
+__all__ = ["COLUMNS", "entries_from", "print_changed", "print_ended", "print_warnings"]
+
+COLUMNS = ("id", "spiffe_id", "parent_id", "selectors", "owner", "revision")
+"""The keys of an entry that a table shows."""
+
+
+def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bool = False) -> list[RegistrationEntry]:
+    """Read an array of entries, or an object with that array under "entries"; SPIRE's entries are accepted as well.
+
+    Args:
+        given: replaces in all of them what the file says.
+        whole: one page of a longer list is refused.
+
+    Raises:
+        Refused: INVALID; the detail says which entry.
+    """
+    try:
+        document: object = json.loads(read_source(source))
+    except (ValueError, RecursionError) as e:
+        raise Refused(Kind.INVALID, f"{source}: expected JSON: {e}") from e
+    if isinstance(document, dict):
+        if whole and document.get("next_page_token"):
+            raise Refused(
+                Kind.INVALID,
+                f"{source}: expected all entries, found one page of them",
+                hint="list them with: cognomen entry list --all --output json",
+            )
+        document = document.get("entries")
+    if document == []:
+        raise Refused(Kind.INVALID, f"{source}: expected at least 1 entry, found 0")
+    if not isinstance(document, list):
+        raise Refused(Kind.INVALID, f'{source}: expected an array of entries, or {{"entries": […]}}')
+    entries = []
+    for number, item in enumerate(document):
+        try:
+            ours = from_spire(item) if isinstance(item, dict) and is_from_spire(item) else item
+            said = ours | given if isinstance(ours, dict) else ours
+            entries.append(entry_from_document(said, admin.complete_id))
+        except SVIDError as e:
+            raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
+    return entries
+
+
+def print_changed(response: pb.EntriesResponse, output: str) -> None:
+    """Print what became of a batch."""
+    print_warnings(response)
+    document = document_from_message(response)
+    if output == "json":
+        print_json(document)
+        return
+    print_table(COLUMNS, [[one[key] for key in COLUMNS] for one in map(document_from_message, response.entries)])
+    if response.shortened:
+        click.echo(
+            f"the last {response.shortened} are too large for one answer: only their ids and revisions are shown"
+        )
+    print_ended(response)
+
+
+def print_warnings(response: pb.EntriesResponse) -> None:
+    """Print the issuer's warnings on standard error."""
+    for warning in response.warnings:
+        warn(warning)
+
+
+def print_ended(response: pb.EntriesResponse, will: str = "") -> None:
+    """Print how many credentials a batch ended.
+
+    Args:
+        will: before "revoked", if it only would end them.
+    """
+    if response.ended:
+        click.echo(f"{will}revoked: {_credentials(response.ended)}")
+    if response.superseded:
+        click.echo(f"{will}revoked once replaced, at most 30 s from now: {_credentials(response.superseded)}")
+
+
+def _credentials(count: int) -> str:
+    return "1 credential" if count == 1 else f"{count} credentials"
