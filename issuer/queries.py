@@ -13,7 +13,9 @@ from issuer.decisions.admission import Node
 from issuer.decisions.entitlement import blocked_by
 from issuer.decisions.filters import AuditFilter, EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential
+from issuer.decisions.meaning import Meaning, Nameable
 from issuer.decisions.revocation import Blocks, Revocation
+from issuer.works.naming import meanings_in
 from issuer.works.reads import blocks_in, bundle_in, entries_in, named_node_in, parents_in
 from svid.bundle import Bundle
 from svid.spiffeid import TrustDomain
@@ -149,6 +151,12 @@ class Queries:
             return found, 0
 
         return await self._datastore.read(work)
+
+    async def resolve(self, kind: Nameable, texts: Sequence[str], *, with_past: bool) -> Sequence[Sequence[Meaning]]:
+        """What each of these texts can mean: nothing, one thing or several."""
+        return await self._datastore.read(
+            lambda tx: [meanings_in(tx, kind, text, self._trust_domain, with_past=with_past) for text in texts]
+        )
 
     async def list_checkpoints(self, *, limit: int) -> Sequence[Checkpoint]:
         """The newest checkpoints, oldest first."""

@@ -10,6 +10,7 @@ import click
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.entryhistory import entry_at, history
+from cognomen.cli.naming import Nameable, full_id, full_ids, with_node
 from cognomen.cli.options import (
     admin_socket_option,
     comment_option,
@@ -24,7 +25,7 @@ from cognomen.cli.options import (
     read_source,
     selector,
 )
-from cognomen.cli.output import print_document, print_json, print_page, print_table, warn
+from cognomen.cli.output import Columns, View, print_document, print_json, print_page, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
@@ -37,7 +38,10 @@ from svid.errors import SVIDError
 
 __all__ = ["entry"]
 
-_COLUMNS = ("id", "spiffe_id", "parent_id", "selectors", "owner", "revision")
+_COLUMNS = Columns(
+    table=("id", "spiffe_id", "parent_id", "selectors"),
+    wide=("id", "spiffe_id", "parent_id", "selectors", "owner", "labels", "expires_at", "revision"),
+)
 
 _FIELDS = [
     click.Option(["--spiffe-id"], help="The workload's SPIFFE ID; /PATH is one in the issuer's trust domain."),
@@ -113,10 +117,11 @@ def create(source: str | None, comment: str, output: str, socket: Path, **fields
     if source is None and not {"spiffe_id", "parent_id", "selectors"} <= given.keys():
         raise click.UsageError("expected --spiffe-id, --parent-id and --selector, or --from")
     with connect(socket) as admin:
+        _name_parent(given, admin)
         parent = given.get("parent_id")
         entries = [_entry(given, admin)] if source is None else _entries_from(source, admin, parent_id=parent)
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
-        _print_changed(admin.create_entries(_request(fresh, comment)), output)
+        _print_changed(admin.create_entries(_request(fresh, comment)), admin.view(output))
 
 
 @entry.command("list")
@@ -177,12 +182,13 @@ def list_entries(
     with connect(socket) as admin:
         named = spiffe_id or below
         request.spiffe_id = str(admin.complete_id(named)) if named else ""
-        request.parent_id = str(admin.complete_id(parent_id)) if parent_id else ""
+        request.parent_id = str(admin.complete_id(with_node(admin, parent_id))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
+        view = admin.view(output)
     entries = [document_from_message(one) for page in found for one in page.entries]
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
         entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
-    print_page("entries", _COLUMNS, entries, found[-1].next_page_token, output)
+    print_page("entries", _COLUMNS, entries, found[-1].next_page_token, view)
 
 
 @entry.command()
@@ -199,6 +205,7 @@ def show(entry_id: str, revision: int | None, output: str, socket: Path) -> None
       cognomen entry show 5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49 --revision 2
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
+        entry_id = full_id(admin, Nameable.ENTRY, entry_id, past=revision is not None)
         if revision is None:
             document = document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id)))
         else:
@@ -246,12 +253,14 @@ def update(
         raise click.UsageError("expected either an ID and the flags to change, or --from")
     with connect(socket) as admin:
         if entry_id is not None:
+            entry_id = full_id(admin, Nameable.ENTRY, entry_id)
+            _name_parent(given, admin)
             entries = [_entry(document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id))) | given, admin)]
         else:
             entries = _entries_from(source or "", admin)
         request = _request(entries, comment)
         request.let_expire = let_expire
-        _print_changed(admin.update_entries(request), output)
+        _print_changed(admin.update_entries(request), admin.view(output))
 
 
 @entry.command()
@@ -271,8 +280,10 @@ def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, so
         --output json | jq -r '.entries[].id')
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        request = pb.DeleteEntriesRequest(ids=ids, let_expire=let_expire, comment=comment)
-        _print_changed(admin.delete_entries(request), output)
+        request = pb.DeleteEntriesRequest(
+            ids=full_ids(admin, Nameable.ENTRY, ids), let_expire=let_expire, comment=comment
+        )
+        _print_changed(admin.delete_entries(request), admin.view(output))
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
@@ -291,6 +302,11 @@ def _written(key: str, value: object) -> JSON:
         case tuple():
             return [str(item) for item in value]
     return str(value)
+
+
+def _name_parent(given: dict[str, JSON], admin: Admin) -> None:
+    if isinstance(parent := given.get("parent_id"), str):
+        given["parent_id"] = with_node(admin, parent)
 
 
 def _entry(document: object, admin: Admin) -> RegistrationEntry:
@@ -329,14 +345,14 @@ def _request(entries: Sequence[RegistrationEntry], comment: str) -> pb.EntriesRe
     return pb.EntriesRequest(entries=[entry_to_pb(one) for one in entries], comment=comment)
 
 
-def _print_changed(response: pb.EntriesResponse, output: str) -> None:
+def _print_changed(response: pb.EntriesResponse, view: View) -> None:
     for warning in response.warnings:
         warn(warning)
     document = document_from_message(response)
-    if output == "json":
+    if view.output == "json":
         print_json(document)
         return
-    print_table(_COLUMNS, [[one[key] for key in _COLUMNS] for one in map(document_from_message, response.entries)])
+    print_table(_COLUMNS, list(map(document_from_message, response.entries)), view)
     if response.ended:
         click.echo(f"revoked: {_credentials(response.ended)}")
     if response.superseded:

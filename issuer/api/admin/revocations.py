@@ -48,7 +48,8 @@ class RevocationsPart(Part):
         node = await self._flows.queries.get_node(request.node_id)
         where = EntryFilter(selector=selector_from_pb(request.selector) if request.HasField("selector") else None)
         now = self._flows.clock.now()
-        return blocked_to_pb(await self._flows.queries.list_blocked(where, node, now=now, limit=_MOST_BLOCKED))
+        found = await self._flows.queries.list_blocked(where, node, now=now, limit=_MOST_BLOCKED + 1)
+        return blocked_to_pb(found[:_MOST_BLOCKED], more=len(found) > _MOST_BLOCKED)
 
 
 async def revoke(
