@@ -65,6 +65,7 @@ def _explanation(found: Explanation) -> pb.Explanation:
             pb.Near(entry_id=one.entry.id, spiffe_id=str(one.entry.spiffe_id), lacks=map(str, one.lacks))
             for one in found.near
         ],
+        near_more=found.is_near_cut,
     )
     for entry, end in found.matches:
         match = message.matches.add(entry_id=entry.id, spiffe_id=str(entry.spiffe_id))

@@ -38,19 +38,27 @@ class Layout:
 
     def lines(self, row: Sequence[Sequence[str]]) -> Iterator[str]:
         """The lines of one row."""
+        whole = [" ".join(cell) for cell in row]
+        wide = [_columns_of(text) for text in whole]
+        if self._width is None or all(map(int.__le__, wide, self._widths)):
+            padded = (text + " " * (to - now) for text, now, to in zip(whole, wide, self._widths, strict=True))
+            return iter([(" " * _GAP).join(padded).rstrip()])
+        return iter(self._broken(row, self._width))
+
+    def _broken(self, row: Sequence[Sequence[str]], room: int) -> list[str]:
         lines: list[str] = []
         top = offset = 0
         for cell, width in zip(row, self._widths, strict=True):
-            texts = _wrapped(cell, width) if self._width is not None else [" ".join(cell)]
+            texts = _wrapped(cell, width)
             widest = max(map(_columns_of, texts))
             at = max([offset, *(_columns_of(line) + _GAP for line in lines[top : top + len(texts)] if line)])
-            if self._width is not None and at + widest > self._width:
-                top, at = len(lines), max(0, min(offset, self._width - widest))
+            if at + widest > room:
+                top, at = len(lines), max(0, min(offset, room - widest))
             _put(lines, texts, top, at)
             if widest > width:  # what follows may stand beside its last line
                 top += len(texts) - 1
             offset += width + _GAP
-        return iter(lines)
+        return [line.rstrip() for line in lines]
 
 
 def _put(lines: list[str], texts: Sequence[str], top: int, offset: int) -> None:

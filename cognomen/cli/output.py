@@ -72,9 +72,8 @@ class Table:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             self._layout = Layout(self._columns, rows, width)
             rows = [[[key] for key in self._columns], *rows]
-        for row in rows:
-            for line in self._layout.lines(row):
-                click.echo(line.rstrip())
+        if rows:
+            click.echo("\n".join(line for row in rows for line in self._layout.lines(row)))
 
 
 def print_json(document: Mapping[str, JSON]) -> None:
