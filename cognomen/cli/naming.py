@@ -5,6 +5,7 @@ from enum import StrEnum
 from itertools import islice
 
 from cognomen.cli.admin import Admin
+from cognomen.cli.asking import is_unknown
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.pb import admin_pb2 as pb
 
@@ -53,11 +54,23 @@ def _meanings(
 ) -> Iterator[tuple[str, pb.Meaning | None]]:
     left = iter(texts)
     while batch := list(islice(left, _MOST_TEXTS)):
-        found = admin.resolve(pb.ResolveRequest(kind=kind, texts=batch, past=past))
+        try:
+            found = admin.resolve(pb.ResolveRequest(kind=kind, texts=batch, past=past))
+        except Refused as e:
+            if not is_unknown(e):
+                raise
+            yield from ((text, _of_old(admin, kind, text)) for text in batch)
+            continue
         for text, each in zip(batch, found.meanings, strict=True):
             if len(each.meanings) > 1:
                 raise _ambiguous(kind, text, each.meanings)
             yield text, next(iter(each.meanings), None)
+
+
+def _of_old(admin: Admin, kind: Nameable, text: str) -> pb.Meaning | None:
+    """What an issuer that was started before this release knows: whole ids, and SPIFFE IDs of nodes."""
+    is_path = kind is Nameable.NODE and text.startswith("/")
+    return pb.Meaning(id=str(admin.complete_id(text))) if is_path else None
 
 
 def _ambiguous(kind: Nameable, text: str, meanings: Sequence[pb.Meaning]) -> Refused:
