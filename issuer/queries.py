@@ -1,21 +1,22 @@
 """The reads that the doors show, each in its own transaction. issuer/works/reads has the reads inside the flows' transactions."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.entitlement import blocked_by
 from issuer.decisions.filters import AuditFilter, EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential
+from issuer.decisions.meaning import Meaning, Nameable
 from issuer.decisions.revocation import Blocks, Revocation
-from issuer.works.reads import blocks_in, bundle_in, entries_in, meant_node_id_in, named_node_in, parents_in
+from issuer.works.naming import meanings_in
+from issuer.works.reads import blocks_in, bundle_in, entries_in, named_node_in, parents_in
 from svid.bundle import Bundle
 from svid.spiffeid import TrustDomain
 
@@ -44,14 +45,6 @@ class Queries:
             Refused: as works/reads.named_node_in.
         """
         return await self._datastore.read(lambda tx: named_node_in(tx, name))
-
-    async def meant_node_ids(self, texts: Iterable[str]) -> Sequence[NodeID]:
-        """The ids of the nodes that somebody names by id, SPIFFE ID or name; those that are gone only by id or SPIFFE ID.
-
-        Raises:
-            Refused: as works/reads.meant_node_id_in.
-        """
-        return await self._datastore.read(lambda tx: [meant_node_id_in(tx, text) for text in texts])
 
     async def list_nodes(self, *, after: str, limit: int) -> Sequence[Node]:
         """A page of nodes in id order."""
@@ -158,6 +151,12 @@ class Queries:
             return found, 0
 
         return await self._datastore.read(work)
+
+    async def resolve(self, kind: Nameable, texts: Sequence[str], *, with_past: bool) -> Sequence[Sequence[Meaning]]:
+        """What each of these texts can mean: nothing, one thing or several."""
+        return await self._datastore.read(
+            lambda tx: [meanings_in(tx, kind, text, self._trust_domain, with_past=with_past) for text in texts]
+        )
 
     async def list_checkpoints(self, *, limit: int) -> Sequence[Checkpoint]:
         """The newest checkpoints, oldest first."""

@@ -65,6 +65,7 @@ def _explanation(found: Explanation) -> pb.Explanation:
             pb.Near(entry_id=one.entry.id, spiffe_id=str(one.entry.spiffe_id), lacks=map(str, one.lacks))
             for one in found.near
         ],
+        near_more=found.is_near_cut,
     )
     for entry, end in found.matches:
         match = message.matches.add(entry_id=entry.id, spiffe_id=str(entry.spiffe_id))
@@ -98,8 +99,10 @@ def _status(seen: Observed) -> pb.AttestorStatus:
         message.next_renewal.FromDatetime(min(seen.due.values()))
     shown = sorted(seen.entries.values(), key=lambda entry: (entry.spiffe_id.path, entry.id))[:_MOST_IDENTITIES]
     message.identities.extend(_identity(entry, seen) for entry in shown)
+    message.identities_more = len(seen.entries) - len(shown)
     for (uid, pid), streams in seen.callers.most_common(_MOST_CALLERS):
         message.callers.add(uid=uid, pid=pid, streams=streams)
+    message.callers_more = len(seen.callers) - len(message.callers)
     for point, epoch in sorted(seen.enforced, key=lambda item: item[1].number)[:_MOST_POINTS]:
         message.enforced.add(
             uid=point.uid,
@@ -108,6 +111,7 @@ def _status(seen: Observed) -> pb.AttestorStatus:
             incarnation=epoch.incarnation,
             change_number=epoch.number,
         )
+    message.enforced_more = len(seen.enforced) - len(message.enforced)
     return message
 
 

@@ -45,7 +45,7 @@ NEW_INVITE = "make a new invite with: cognomen node invite; then start the attes
 """What an operator can do about a node that has never joined."""
 
 REJOIN = (
-    "invite it again: cognomen node invite --node ID (without --node where it was evicted or banned);"
+    "invite it again: cognomen node invite --node-id ID (without --node-id where it was evicted or banned);"
     " then on the node: cognomen attestor rejoin --invite FILE"
 )
 """What an operator can do about a node that the issuer no longer admits."""

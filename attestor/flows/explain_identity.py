@@ -33,6 +33,8 @@ class Explanation:
 
     Args:
         matches: each with the end of its SVID; None: it is not minted yet.
+        near: those that nearly match, the nearest first.
+        is_near_cut: whether there are more of them.
         unseen: which facts that entries ask for it cannot show, and why.
         left_out: how many of the matches do not fit in a message: always the last ones.
     """
@@ -43,6 +45,7 @@ class Explanation:
     selectors: frozenset[Selector]
     matches: Sequence[tuple[RegistrationEntry, datetime | None]]
     near: Sequence[Near]
+    is_near_cut: bool = False
     unseen: Sequence[str] = ()
     left_out: int = 0
 
@@ -95,7 +98,7 @@ class ExplainIdentity:
                 left_out = self._workloads.left_out(view)
                 entries = self._cache.entries.values()
                 told = entries if sees_all else (entry for entry in entries if concerns(entry, selectors))
-                near = nearest(told, selectors, limit=_MOST_NEAR)
+                near = nearest(told, selectors, limit=_MOST_NEAR + 1)
         ends = {entry_id: held.svid.not_after for entry_id, held in view.svids.items()}
         return Explanation(
             node=self._node(),
@@ -103,7 +106,8 @@ class ExplainIdentity:
             uid=process.uid,
             selectors=selectors,
             matches=[(entry, ends.get(entry.id)) for entry in view.entries],
-            near=near,
+            near=near[:_MOST_NEAR],
+            is_near_cut=len(near) > _MOST_NEAR,
             unseen=unseen,
             left_out=left_out,
         )

@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from cognomen.cli.asking import Asking
+from cognomen.cli.cells import View
 from cognomen.cli.reach import check_reachable
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb.admin_rpc import AdminClient
@@ -44,6 +45,10 @@ class Admin(AdminClient):
         if not text.startswith("/"):
             return SpiffeID.parse(text)
         return SpiffeID(trust_domain=self.trust_domain, path=text)
+
+    def view(self, output: str) -> View:
+        """How to show tables: SPIFFE IDs of the issuer's trust domain as their paths, unless they are shown whole."""
+        return View(output=output, trust_domain=self.trust_domain.name if output == "table" else "")
 
     @property
     def trust_domain(self) -> TrustDomain:

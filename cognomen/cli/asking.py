@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.status import kind_of_status
 
-__all__ = ["Asking", "refused"]
+__all__ = ["Asking", "is_unknown", "refused"]
 
 ReplyT = TypeVar("ReplyT", bound=Message)
 
@@ -58,3 +58,9 @@ def refused(error: grpc.RpcError, daemon: str) -> Refused:
         )
     detail, _, hint = said.partition("\n")  # as issuer/api/status writes it
     return Refused(kind_of_status(call.code().name), detail or call.code().name.lower(), hint=hint)
+
+
+def is_unknown(error: Refused) -> bool:
+    """Whether a call failed because the daemon does not know the method, as when it was started before this release."""
+    call: object = error.__cause__
+    return isinstance(call, grpc.Call) and call.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from cognomen.cli.auditfile import FILTERED, checkpoint_line, row_line
 from cognomen.cli.auditrows import FILTERS, Filters, asked, event_of, rows_of
 from cognomen.cli.auditverify import verify
 from cognomen.cli.options import (
+    Renamed,
     admin_socket_option,
     every_page_option,
     moment,
@@ -22,7 +24,7 @@ from cognomen.cli.options import (
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import print_json, print_page, print_table, warn
+from cognomen.cli.output import Columns, Table, print_json, print_page, warn
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
@@ -33,10 +35,16 @@ __all__ = ["audit"]
 
 _PAGE = 1000
 _FOLLOW_SECONDS = 1.0
-_COLUMNS = ("number", "at", "actor", "action", "decision", "subject", "reason")
-_WHO_COLUMNS = (
-    *("kind", "serial", "then", "node_id", "entry_id", "entry_revision"),
-    *("issued_at", "not_after", "ended_at", "revocation", "audiences"),
+_COLUMNS = Columns(
+    table=("number", "at", "actor", "action", "subject", "refused"),
+    wide=(*("number", "at", "actor", "login", "action", "decision"), *("subject", "reason", "comment")),
+)
+_WHO_COLUMNS = Columns(
+    table=("serial", "kind", "then", "node_id", "entry_id", "issued_at", "not_after", "ended_at"),
+    wide=(
+        *("kind", "serial", "then", "node_id", "entry_id", "entry_revision"),
+        *("issued_at", "not_after", "ended_at", "revocation", "audiences"),
+    ),
 )
 
 
@@ -49,11 +57,13 @@ audit.add_command(verify)
 
 
 @audit.command()
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many to show.")
+@click.option(
+    "--page-size", "--limit", cls=Renamed, type=click.IntRange(1, 1000), default=20, show_default=True, help="How many."
+)
 @click.option("--follow", "-f", is_flag=True, help="Keep running, and show each new one until Ctrl-C.")
 @output_option
 @admin_socket_option
-def tail(limit: int, follow: bool, output: str, socket: Path) -> None:
+def tail(page_size: int, follow: bool, output: str, socket: Path) -> None:
     """Show the newest decisions; with -o json, one object a line.
 
     \b
@@ -62,13 +72,16 @@ def tail(limit: int, follow: bool, output: str, socket: Path) -> None:
         | jq 'select(.decision == "refused")'
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        newest = admin.list_audit(pb.ListAuditRequest(page_size=limit, newest=True)).rows
+        newest = admin.list_audit(pb.ListAuditRequest(page_size=page_size, newest=True)).rows
         rows = [AuditRow(number=row.number, body=row.body, hash=row.hash) for row in newest]
-        _print_rows(rows, output, header=True)
+        table = Table(_COLUMNS, replace(admin.view(output), has_moments=follow))
+        _print_rows(rows, output, table)
+    if len(rows) < page_size and rows and rows[0].number > 1:
+        warn(f"these are {len(rows)} and not {page_size}, because rows are large: cognomen audit list has all")
     if follow:
         request = pb.ListAuditRequest(after=rows[-1].number if rows else 0)
         for row in _rows_from(socket, request, follow=True):
-            _print_rows([row], output, header=False)
+            _print_rows([row], output, table)
 
 
 @audit.command("list", params=[*FILTERS])
@@ -80,7 +93,7 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
     """List decisions, oldest first: those that the options name, or all.
 
     The JSON has each decision with its hash, and its body exactly as it was hashed. To go on
-    where a list ended, use --after with the number of its last row.
+    where a list ended, use --page-token with the number of its last row.
 
     \b
     Examples:
@@ -92,16 +105,17 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
         found = rows_of(admin, request)
         rows = list(found if every_page else islice(found, page_size))
         more = next(found, None) is not None
+        table = Table(_COLUMNS, admin.view(output))
     last = rows[-1].number if more else 0
     if output == "json":
         documents = [
             {**event_of(row), "hash": row.hash.hex(), "body": row.body.decode(errors="replace")} for row in rows
         ]
-        print_json({"rows": list(documents), "next_after": last})
+        print_json({"rows": list(documents), "next_page_token": str(last or ""), "next_after": last})
     else:
-        _print_rows(rows, output, header=True)
+        _print_rows(rows, output, table)
     if more:
-        click.echo(f"there are more: use --after {last}, or --all", err=True)
+        click.echo(f"there are more: use --page-token {last}, or --all", err=True)
 
 
 @audit.command(params=[*FILTERS])
@@ -113,13 +127,13 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
     A row is {"number": N, "hash": HEX, "body": TEXT}: the text is exactly what was hashed.
     Without filters, the issuer's checkpoints come first, each as {"checkpoint": TEXT}, so that
     cognomen audit verify --file can check the file anywhere. With filters, the first line says
-    so: such rows do not follow each other, and cannot be checked. To go on later, use --after with
-    the last number: the parts belong together in their order.
+    so: such rows do not follow each other, and cannot be checked. To go on later, use
+    --page-token with the last number: the parts belong together in their order.
 
     \b
     Examples:
       cognomen audit export > audit.jsonl
-      cognomen audit export --after 1200 >> audit.jsonl
+      cognomen audit export --page-token 1200 >> audit.jsonl
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         request = asked(admin, filters)
@@ -166,11 +180,12 @@ def who(
     request.held_at.FromDatetime(held_at)
     with connect(socket) as admin:
         request.spiffe_id = str(admin.complete_id(spiffe_id))
+        view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
     credentials = [_as_of(one, held_at) for page in found for one in page.credentials]
     if output != "json":
         credentials = [{**one, "revocation": one["revocation"] or None} for one in credentials]
-    print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, output)
+    print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, view)
 
 
 def _rows_from(socket: Path, request: pb.ListAuditRequest, *, follow: bool) -> Iterator[AuditRow]:
@@ -216,10 +231,12 @@ def _as_of(one: pb.Credential, moment: datetime) -> dict[str, JSON]:
     return {**document_from_message(one), "then": "revoked" if was_over else "valid"}
 
 
-def _print_rows(rows: Iterable[AuditRow], output: str, *, header: bool) -> None:
+def _print_rows(rows: Iterable[AuditRow], output: str, table: Table) -> None:
     documents = [event_of(row) for row in rows]
     if output == "json":
         for document in documents:
             click.echo(json.dumps(document, ensure_ascii=False))
-    elif documents or header:
-        print_table(_COLUMNS, [[document.get(key) for key in _COLUMNS] for document in documents], header=header)
+    else:
+        table.print(
+            [{**one, "refused": one.get("reason") if one.get("decision") == "refused" else None} for one in documents]
+        )

@@ -76,7 +76,7 @@ def _parsed(line: bytes) -> AuditRow | Checkpoint:
             raise Refused(
                 Kind.INVALID,
                 "file: its rows were chosen by a filter, so they do not follow each other, and cannot be checked",
-                hint="export all of them: cognomen audit export, with --after at most",
+                hint="export all of them: cognomen audit export, with --page-token at most",
             )
     raise ValueError("found another object")
 

@@ -9,7 +9,9 @@ from typing import TypedDict
 import click
 
 from cognomen.cli.admin import Admin
-from cognomen.cli.options import moment
+from cognomen.cli.naming import Nameable, full_id, with_node
+from cognomen.cli.options import Renamed, moment
+from cognomen.cli.serials import serial_from_text
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
@@ -17,26 +19,32 @@ from svid.encoding import JSON
 __all__ = ["FILTERS", "Filters", "asked", "event_of", "rows_of"]
 
 _PAGE = 1000
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}\+00:00")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 FILTERS = [
     click.Option(["--since"], type=moment, metavar="TIME", help="From that moment on, such as 2026-11-23T08:00:00Z."),
     click.Option(["--until"], type=moment, metavar="TIME", help="Before that moment."),
-    click.Option(["--actor"], default="", help="Who asked: uid:1000, a SPIFFE ID, issuer, stranger."),
+    click.Option(["--actor"], default="", help="Who asked: uid:1000, a node, a SPIFFE ID, issuer, stranger."),
     click.Option(["--action", "actions"], multiple=True, help="What was asked or done: entry updated; repeatable."),
     click.Option(
         ["--subject"], default="", help="The SPIFFE ID or id it is about; with / at the end, all that begin with it."
     ),
-    click.Option(["--node"], default="", metavar="ID", help="Rows that name this node: its id, name or SPIFFE ID."),
-    click.Option(["--entry", "entry_id"], default="", metavar="ID", help="Changes of this entry."),
-    click.Option(["--credential"], default="", metavar="SERIAL", help="Rows about this serial or jti."),
+    Renamed(
+        ["--node-id", "--node", "node"],
+        default="",
+        metavar="NODE",
+        help="Rows that name this node: its id, name or SPIFFE ID.",
+    ),
+    Renamed(["--entry-id", "--entry", "entry_id"], default="", metavar="ID", help="Changes of this entry."),
+    click.Option(["--credential"], default="", metavar="SERIAL|JTI", help="Rows about this serial or jti."),
     click.Option(["--decision"], type=click.Choice(["allowed", "refused"]), help="Only those."),
-    click.Option(
-        ["--after"],
+    Renamed(
+        ["--page-token", "--after", "after"],
         type=click.IntRange(0),
         default=0,
         metavar="ROW",
-        help="Only rows after this one, as to go on from it.",
+        help="Only rows after this one, as to go on from it: its number.",
     ),
 ]
 """The options that choose rows, for `params=`; `asked` takes their values."""
@@ -59,15 +67,14 @@ class Filters(TypedDict):
 
 def asked(admin: Admin, filters: Filters) -> pb.ListAuditRequest:
     """The request for what the options say."""
-    actor = filters["actor"]
     request = pb.ListAuditRequest(
         after=filters["after"],
-        actor=str(admin.complete_id(actor)) if actor.startswith("/") else actor,
+        actor=_actor(admin, filters["actor"]),
         actions=filters["actions"],
         subject=_subject(admin, filters["subject"]),
-        node_id=filters["node"].rpartition("/")[2],
-        entry_id=filters["entry_id"],
-        credential=filters["credential"],
+        node_id=full_id(admin, Nameable.NODE, filters["node"], past=True).rpartition("/")[2],
+        entry_id=full_id(admin, Nameable.ENTRY, filters["entry_id"], past=True),
+        credential=full_id(admin, Nameable.CREDENTIAL, serial_from_text(filters["credential"])),
         decision=filters["decision"] or "",
     )
     for moment_of, field in ((filters["since"], request.since), (filters["until"], request.until)):
@@ -89,17 +96,30 @@ def rows_of(admin: Admin, request: pb.ListAuditRequest) -> Iterator[AuditRow]:
 
 
 def event_of(row: AuditRow) -> dict[str, JSON]:
-    """A row's number and its event; a body that is not an event is shown unread, and verify says what is wrong with it."""
+    """A row's number and its event, with its times in the form of all our documents (Z).
+
+    A body that is not an event is shown unread, and verify says what is wrong with it.
+    """
     try:
         event = json.loads(row.body)
         if _SURROGATE.search(row.body):  # which cannot be printed
             event = json.loads(json.dumps(event, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         event = None
-    return {
-        "number": row.number,
-        **(event if isinstance(event, dict) else {"unreadable": row.body.decode(errors="replace")}),
-    }
+    if not isinstance(event, dict):
+        return {"number": row.number, "unreadable": row.body.decode(errors="replace")}
+    facts = event.get("facts")
+    with_z = {"facts": {key: _with_z(fact) for key, fact in facts.items()}} if isinstance(facts, dict) else {}
+    return {"number": row.number, **{key: _with_z(value) for key, value in event.items()}, **with_z}
+
+
+def _with_z(value: JSON) -> JSON:
+    return f"{value[:-6]}Z" if isinstance(value, str) and _MOMENT.fullmatch(value) else value
+
+
+def _actor(admin: Admin, text: str) -> str:
+    """A path belongs to the issuer's trust domain, and an id is a node's."""
+    return str(admin.complete_id(text)) if text.startswith("/") else with_node(admin, text, past=True)
 
 
 def _subject(admin: Admin, text: str) -> str:

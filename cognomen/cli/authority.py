@@ -6,15 +6,19 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect
+from cognomen.cli.naming import Nameable, full_id
 from cognomen.cli.options import admin_socket_option, comment_option, output_option, reason_option
-from cognomen.cli.output import print_json, print_table, warn
+from cognomen.cli.output import Columns, View, print_json, print_table, warn
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
 
 __all__ = ["authority"]
 
-_COLUMNS = ("key_id", "kind", "state", "tainted_at", "live", "unreplaced", "known_by", "not_after", "waits_for")
+_COLUMNS = Columns(
+    table=("key_id", "state", "live", "unreplaced", "known_by", "not_after", "waits_for"),
+    wide=("key_id", "kind", "state", "tainted_at", "live", "unreplaced", "known_by", "not_after", "waits_for"),
+)
 _force_option = click.option(
     "--force",
     "--now",
@@ -101,7 +105,7 @@ def prepare(kind: str, comment: str, output: str, socket: Path) -> None:
 
 
 @authority.command()
-@click.argument("key_id")
+@click.argument("key_id", metavar="ID")
 @_force_option
 @comment_option
 @output_option
@@ -118,6 +122,7 @@ def activate(key_id: str, at_once: bool, comment: str, output: str, socket: Path
       cognomen authority activate x509-2f1c7a90b3d45e68
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
+        key_id = full_id(admin, Nameable.AUTHORITY, key_id)
         found = admin.activate_authority(pb.AuthorityCommand(key_id=key_id, at_once=at_once, comment=comment))
     use = _one(found, key_id).use
     if use.acknowledged < use.attestors:
@@ -126,7 +131,7 @@ def activate(key_id: str, at_once: bool, comment: str, output: str, socket: Path
 
 
 @authority.command()
-@click.argument("key_id")
+@click.argument("key_id", metavar="ID")
 @_force_option
 @reason_option
 @comment_option
@@ -145,13 +150,14 @@ def taint(key_id: str, at_once: bool, reason: str, comment: str, output: str, so
       cognomen authority taint x509-2f1c7a90b3d45e68 --reason keyCompromise
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
+        key_id = full_id(admin, Nameable.AUTHORITY, key_id)
         command = pb.AuthorityCommand(key_id=key_id, reason=reason, comment=comment, at_once=at_once)
         found = admin.taint_authority(command)
     _print_kind(found, _one(found, key_id).kind, output)
 
 
 @authority.command()
-@click.argument("key_id")
+@click.argument("key_id", metavar="ID")
 @click.option(
     "--force",
     "--now",
@@ -175,8 +181,9 @@ def revoke(key_id: str, at_once: bool, reason: str, comment: str, output: str, s
     Example:
       cognomen authority revoke x509-2f1c7a90b3d45e68 --reason keyCompromise
     """  # noqa: D301 - \b is click's mark
-    command = pb.AuthorityCommand(key_id=key_id, reason=reason, comment=comment, at_once=at_once)
     with connect(socket) as admin:
+        key_id = full_id(admin, Nameable.AUTHORITY, key_id)
+        command = pb.AuthorityCommand(key_id=key_id, reason=reason, comment=comment, at_once=at_once)
         found = admin.revoke_authority(command)
     kind, unreplaced = _one(found, key_id).kind, _one(found, key_id).use.unreplaced
     signing = [one.key_id for one in found.authorities if (one.kind, one.state) == (kind, "active")]
@@ -197,7 +204,7 @@ def _print_kind(found: pb.ListAuthoritiesResponse, kind: str, output: str) -> No
         count = (
             f"{len(found.cut_off)} node{'s' if len(found.cut_off) > 1 else ''} that cannot come back without an invite"
         )
-        warn(f"{count}: {' '.join(found.cut_off)}; cognomen node invite --node ID")
+        warn(f"{count}: {' '.join(found.cut_off)}; cognomen node invite --node-id ID")
     _print((one for one in found.authorities if one.kind == kind and one.state != "retired"), output)
 
 
@@ -206,16 +213,17 @@ def _print(authorities: Iterable[pb.Authority], output: str) -> None:
     if output == "json":
         print_json({"authorities": list(documents)})
     else:
-        print_table(_COLUMNS, [[_flat(document)[key] for key in _COLUMNS] for document in documents])
+        print_table(_COLUMNS, [_flat(document, output) for document in documents], View(output=output))
 
 
-def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
+def _flat(document: dict[str, JSON], output: str) -> dict[str, JSON]:
     use = document["use"]
     assert isinstance(use, dict)  # noqa: S101 - narrows the type, as the protocol says
     known_by = f"{use['acknowledged']} of {use['attestors']}{' know the taint' if document['tainted_at'] else ''}"
     return {
         **document,
         **use,
+        "state": f"{document['state']}, tainted" if document["tainted_at"] and output == "table" else document["state"],
         "unreplaced": use["unreplaced"] if document["tainted_at"] else None,
         "known_by": known_by,
     }

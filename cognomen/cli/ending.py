@@ -13,8 +13,9 @@ from typing import ParamSpec
 import click
 
 from cognomen.cli.admin import connect
+from cognomen.cli.naming import Nameable, full_ids
 from cognomen.cli.options import admin_socket_option, comment_option, duration, output_option, reason_option
-from cognomen.cli.output import print_json
+from cognomen.cli.output import View, print_json
 from cognomen.cli.revocations import enforcement_of, is_everywhere, print_fallen, said_of, tell_enforcement
 from cognomen.cli.signals import heed_ctrl_c
 from cognomen.protocol.errors import Kind, Refused
@@ -90,7 +91,7 @@ def _revoke(target: pb.RevocationTarget, order: _Order) -> None:
     if order.wait is not None and order.wait > _LONGEST:  # before anything is revoked
         raise click.UsageError(f"expected a --wait of at most a day, found {order.wait}")
     try:
-        done = _ask(target, order)
+        done, view = _ask(target, order)
     except Refused as refused:
         if order.wait is None or refused.kind is not Kind.UNAVAILABLE:
             raise
@@ -100,16 +101,16 @@ def _revoke(target: pb.RevocationTarget, order: _Order) -> None:
         ) from refused
     if order.wait is not None:
         heed_ctrl_c()  # before anything is told: whoever reads it may interrupt at once
-    _report(done, order)
+    _report(done, order, view)
 
 
-def _report(done: pb.RevokeResponse, order: _Order) -> None:
+def _report(done: pb.RevokeResponse, order: _Order, view: View) -> None:
     document: dict[str, JSON] = document_from_message(done)
     status = None
     try:
-        if order.output == "table":
-            print_fallen(done)
-        if order.output == "table" or order.wait is not None:
+        if order.output != "json":
+            print_fallen(done, view)
+        if order.output != "json" or order.wait is not None:
             click.echo(said_of(done, dry_run=order.dry_run), err=True)
         if order.wait is not None:
             status = _await(done.revocation.number, order.wait, order.socket)
@@ -121,12 +122,17 @@ def _report(done: pb.RevokeResponse, order: _Order) -> None:
         _tell(status, done.revocation.number, order.output)
 
 
-def _ask(target: pb.RevocationTarget, order: _Order) -> pb.RevokeResponse:
+def _ask(target: pb.RevocationTarget, order: _Order) -> tuple[pb.RevokeResponse, View]:
     with connect(order.socket, seconds=_CALL_SECONDS) as admin:
+        view = admin.view(order.output)
+        is_past = target.kind != "node"  # what was signed for others can be revoked after they are gone
+        target.entry_ids[:] = full_ids(admin, Nameable.ENTRY, target.entry_ids, past=is_past)
+        target.node_ids[:] = full_ids(admin, Nameable.NODE, target.node_ids, past=is_past)
+        target.serials[:] = full_ids(admin, Nameable.CREDENTIAL, target.serials)
         if target.HasField("spiffe_id"):
             target.spiffe_id = str(admin.complete_id(target.spiffe_id))
         request = pb.RevokeRequest(target=target, reason=order.reason, comment=order.comment, dry_run=order.dry_run)
-        return admin.revoke(request)
+        return admin.revoke(request), view
 
 
 def _await(number: int, wait: timedelta, socket: Path) -> pb.RevocationStatus:
@@ -138,7 +144,7 @@ def _await(number: int, wait: timedelta, socket: Path) -> pb.RevocationStatus:
 
 def _tell(status: pb.RevocationStatus, number: int, output: str) -> None:
     """Report the outcome of waiting; fail if some do not enforce the revocation."""
-    if output == "table":
+    if output != "json":
         tell_enforcement(status)
     if not is_everywhere(status):
         raise Refused(

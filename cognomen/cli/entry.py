@@ -11,6 +11,7 @@ from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
+from cognomen.cli.naming import Nameable, full_id, full_ids, with_node
 from cognomen.cli.options import (
     admin_socket_option,
     comment_option,
@@ -116,9 +117,10 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
     if source is None and not {"spiffe_id", "parent_id", "selectors"} <= given.keys():
         raise click.UsageError("expected --spiffe-id, --parent-id and --selector, or --from")
     with connect(socket) as admin:
+        _name_parent(given, admin)
         entries = [_entry(given, admin)] if source is None else entries_from(source, admin, given)
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
-        print_changed(admin.create_entries(_request(fresh, comment, strict=strict)), output)
+        print_changed(admin.create_entries(_request(fresh, comment, strict=strict)), admin.view(output))
 
 
 @entry.command("list")
@@ -179,12 +181,13 @@ def list_entries(
     with connect(socket) as admin:
         named = spiffe_id or below
         request.spiffe_id = str(admin.complete_id(named)) if named else ""
-        request.parent_id = str(admin.complete_id(parent_id)) if parent_id else ""
+        request.parent_id = str(admin.complete_id(with_node(admin, parent_id))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
+        view = admin.view(output)
     entries = [document_from_message(one) for page in found for one in page.entries]
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
         entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
-    print_page("entries", COLUMNS, entries, found[-1].next_page_token, output)
+    print_page("entries", COLUMNS, entries, found[-1].next_page_token, view)
 
 
 @entry.command()
@@ -201,6 +204,7 @@ def show(entry_id: str, revision: int | None, output: str, socket: Path) -> None
       cognomen entry show 5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49 --revision 2
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
+        entry_id = full_id(admin, Nameable.ENTRY, entry_id, past=revision is not None)
         if revision is None:
             document = document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id)))
         else:
@@ -254,12 +258,14 @@ def update(
         _check_for_all(given)
     with connect(socket) as admin:
         if entry_id is not None:
+            entry_id = full_id(admin, Nameable.ENTRY, entry_id)
+            _name_parent(given, admin)
             entries = [_entry(document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id))) | given, admin)]
         else:
             entries = entries_from(source or "", admin, given)
         request = _request(entries, comment, strict=strict)
         request.let_expire = let_expire
-        print_changed(admin.update_entries(request), output)
+        print_changed(admin.update_entries(request), admin.view(output))
 
 
 @entry.command()
@@ -279,8 +285,10 @@ def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, so
         --output json | jq -r '.entries[].id')
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        request = pb.DeleteEntriesRequest(ids=ids, let_expire=let_expire, comment=comment)
-        print_changed(admin.delete_entries(request), output)
+        request = pb.DeleteEntriesRequest(
+            ids=full_ids(admin, Nameable.ENTRY, ids), let_expire=let_expire, comment=comment
+        )
+        print_changed(admin.delete_entries(request), admin.view(output))
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
@@ -301,6 +309,11 @@ def _written(key: str, value: object) -> JSON:
         case tuple():
             return [str(item) for item in value]
     return str(value)
+
+
+def _name_parent(given: dict[str, JSON], admin: Admin) -> None:
+    if isinstance(parent := given.get("parent_id"), str):
+        given["parent_id"] = with_node(admin, parent)
 
 
 def _entry(document: object, admin: Admin) -> RegistrationEntry:

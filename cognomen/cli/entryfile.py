@@ -6,7 +6,7 @@ import click
 
 from cognomen.cli.admin import Admin
 from cognomen.cli.options import read_source
-from cognomen.cli.output import print_json, print_table, warn
+from cognomen.cli.output import Columns, View, print_json, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
@@ -17,7 +17,10 @@ from svid.errors import SVIDError
 
 __all__ = ["COLUMNS", "entries_from", "print_changed", "print_ended", "print_warnings"]
 
-COLUMNS = ("id", "spiffe_id", "parent_id", "selectors", "owner", "revision")
+COLUMNS = Columns(
+    table=("id", "spiffe_id", "parent_id", "selectors"),
+    wide=("id", "spiffe_id", "parent_id", "selectors", "owner", "labels", "expires_at", "revision"),
+)
 """The keys of an entry that a table shows."""
 
 
@@ -58,14 +61,14 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
     return entries
 
 
-def print_changed(response: pb.EntriesResponse, output: str) -> None:
+def print_changed(response: pb.EntriesResponse, view: View) -> None:
     """Print what became of a batch."""
     print_warnings(response)
     document = document_from_message(response)
-    if output == "json":
+    if view.output == "json":
         print_json(document)
         return
-    print_table(COLUMNS, [[one[key] for key in COLUMNS] for one in map(document_from_message, response.entries)])
+    print_table(COLUMNS, list(map(document_from_message, response.entries)), view)
     if response.shortened:
         click.echo(
             f"the last {response.shortened} are too large for one answer: only their ids and revisions are shown"

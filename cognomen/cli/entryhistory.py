@@ -10,8 +10,9 @@ from cognomen.cli.admin import Admin, connect
 from cognomen.cli.auditrows import event_of, rows_of
 from cognomen.cli.entrycheck import is_digest, same_entry
 from cognomen.cli.entrydiff import in_words
+from cognomen.cli.naming import Nameable, full_id
 from cognomen.cli.options import admin_socket_option, output_option
-from cognomen.cli.output import print_json, print_table
+from cognomen.cli.output import Columns, print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
 from cognomen.wire.pb import admin_pb2 as pb
@@ -19,7 +20,10 @@ from svid.encoding import JSON
 
 __all__ = ["entry_at", "history"]
 
-_COLUMNS = ("revision", "at", "actor", "login", "action", "comment", "changes")
+_COLUMNS = Columns(
+    table=("revision", "at", "actor", "action", "comment", "changes"),
+    wide=("revision", "at", "actor", "login", "action", "comment", "changes"),
+)
 _DELETED = "entry deleted"
 
 
@@ -37,8 +41,10 @@ def history(entry_id: str, output: str, socket: Path) -> None:
       cognomen entry history 5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
+        entry_id = full_id(admin, Nameable.ENTRY, entry_id, past=True)
         current = _revision_of(admin, entry_id)
         steps = list(_steps(admin, entry_id))
+        view = admin.view(output)
     if not (steps or current):
         raise Refused(
             Kind.NOT_FOUND,
@@ -49,8 +55,10 @@ def history(entry_id: str, output: str, socket: Path) -> None:
     if output == "json":
         print_json({"id": entry_id, "history": list(documents)})
     else:
-        shown = [{**document, "changes": step.changes()} for document, step in zip(documents, steps, strict=True)]
-        print_table(_COLUMNS, [[document[key] for key in _COLUMNS] for document in shown])
+        own = f"spiffe://{view.trust_domain}/"
+        changes = [step.changes().replace(own, "/") if view.trust_domain else step.changes() for step in steps]
+        shown = [{**document, "changes": text} for document, text in zip(documents, changes, strict=True)]
+        print_table(_COLUMNS, shown, view)
     _check_whole(steps, current)
 
 

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from cognomen.cli.hook import exec_option
 from cognomen.cli.keeping import Keeper, WhenDenied
 from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
-from cognomen.cli.output import print_json, print_table, warn
+from cognomen.cli.output import Columns, View, print_json, print_table, same_columns, warn
 from cognomen.cli.reach import check_workload_api
 from cognomen.cli.signals import heed_signals
 from cognomen.cli.svidfiles import Form, Forms, also_option, password_option
@@ -35,6 +35,14 @@ from svid.x509svid import X509SVID
 
 __all__ = ["fetch"]
 
+_X509 = Columns(
+    table=("spiffe_id", "serial", "not_after"), wide=("spiffe_id", "hint", "serial", "not_before", "not_after")
+)
+_JWT = Columns(
+    table=("spiffe_id", "audiences", "expires_at", "svid"),
+    wide=("spiffe_id", "hint", "audiences", "expires_at", "svid"),
+)
+_BUNDLES = same_columns("trust_domain", "x509_authorities", "jwt_authorities")
 _DIGEST_DIGITS = 32
 _MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what privatefile adds to the name while it writes
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
@@ -153,7 +161,7 @@ def x509(
 
             def show(documents: list[dict[str, JSON]] = documents, *, is_new: bool = is_new) -> None:
                 if is_new:
-                    _print_svids(documents, ("serial", "not_before", "not_after"), output)
+                    _print_svids(documents, _X509, output)
 
             keeper.keep(forms.of(held, context), show, until=held.not_after)
     return keeper.code()
@@ -209,7 +217,7 @@ def jwt(
             documents = [_jwt_document(one) for one in svids]
             keeper.keep(
                 ({"jwt_svid.token": svids[0].token.encode()}, {}),
-                partial(_print_svids, documents, ("audiences", "expires_at", "svid"), output),
+                partial(_print_svids, documents, _JWT, output),
             )
         return keeper.code()
 
@@ -277,10 +285,15 @@ def _print_bundles(found: Mapping[TrustDomain, Bundle], output: str) -> None:
     if output == "json":
         print_json({"bundles": {name.name: json.loads(one.to_jwks()) for name, one in found.items()}})
         return
-    columns = ("trust_domain", "x509_authorities", "jwt_authorities")
-    print_table(
-        columns, [[name.name, len(one.x509_authorities), len(one.jwt_authorities)] for name, one in found.items()]
-    )
+    documents: list[dict[str, JSON]] = [
+        {
+            "trust_domain": name.name,
+            "x509_authorities": len(one.x509_authorities),
+            "jwt_authorities": len(one.jwt_authorities),
+        }
+        for name, one in found.items()
+    ]
+    print_table(_BUNDLES, documents, View(output=output))
 
 
 def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
@@ -382,9 +395,8 @@ def _jwt_document(svid: JWTSVID) -> dict[str, JSON]:
     }
 
 
-def _print_svids(documents: list[dict[str, JSON]], columns: tuple[str, ...], output: str) -> None:
+def _print_svids(documents: list[dict[str, JSON]], columns: Columns, output: str) -> None:
     if output == "json":
         print_json({"svids": documents})
         return
-    columns = ("spiffe_id", "hint", *columns)
-    print_table(columns, [[document[key] for key in columns] for document in documents])
+    print_table(columns, documents, View(output=output))  # SPIFFE IDs are whole: peers ask for them so

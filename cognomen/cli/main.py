@@ -93,9 +93,19 @@ def cognomen() -> None:
     The issuer's commands connect to its admin socket: --socket,
     COGNOMEN_ADMIN_SOCKET, or /run/cognomen/admin/issuer.sock. `fetch` and
     `validate` connect to the Workload API: --socket, or
-    SPIFFE_ENDPOINT_SOCKET. Every command that prints data takes
-    --output json. The keys are the field names in proto/cognomen/wire/pb,
-    and will not change.
+    SPIFFE_ENDPOINT_SOCKET.
+
+    \b
+    Where a command takes the ID of an entry, a node, a credential or an
+    authority, its first characters are enough, at least 4, if no other ID
+    begins with them. Entries and nodes can also be named by their SPIFFE ID,
+    or by its path.
+
+    \b
+    Tables show what fits in 80 columns; --output wide shows everything in full.
+    Every command that prints data takes --output json. The keys are the field
+    names in proto/cognomen/wire/pb, and will not change. In a list that is not
+    whole, next_page_token is not empty, or a key that ends in _more says so.
 
     \b
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot

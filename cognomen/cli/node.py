@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.naming import Nameable, full_id, full_ids
 from cognomen.cli.options import (
     GivenPath,
+    Renamed,
     admin_socket_option,
     comment_option,
     duration,
@@ -20,7 +22,7 @@ from cognomen.cli.options import (
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import print_document, print_json, print_page, warn
+from cognomen.cli.output import Columns, print_document, print_json, print_page, warn
 from cognomen.process.privatefile import private_writer
 from cognomen.protocol.invite import Invite
 from cognomen.wire.admin import document_from_message
@@ -28,7 +30,13 @@ from cognomen.wire.pb import admin_pb2 as pb
 
 __all__ = ["node"]
 
-_COLUMNS = ("name", "id", "state", "connected", "address", "last_seen", "svid_not_after", "selectors")
+_COLUMNS = Columns(
+    table=("name", "id", "state", "connected", "address", "last_seen", "selectors"),
+    wide=(
+        *("name", "id", "spiffe_id", "state", "connected", "address", "last_seen"),
+        *("attested_at", "svid_not_after", "acknowledged", "selectors"),
+    ),
+)
 
 
 @click.group()
@@ -51,7 +59,12 @@ def node() -> None:
 )
 @click.option("--ttl", type=duration, help="How long the invite is valid, such as 10m.  [default: the issuer's]")
 @click.option(
-    "--node", "node_id", default="", metavar="NODE", help="Invite a node that joined before, as the same node."
+    "--node-id",
+    "--node",
+    cls=Renamed,
+    default="",
+    metavar="NODE",
+    help="Invite a node that joined before, as the same node.",
 )
 @click.option(
     "--without-token",
@@ -79,8 +92,8 @@ def invite(
     It holds a secret, so pass it on in a file or a pipe. A label team=travel becomes the node
     selector join_token:label:team:travel, which a node group can require.
 
-    --node is for a node that was away for too long: with cognomen attestor rejoin, it comes
-    back as the same node. A node that was evicted joins as a new one: leave out --node.
+    --node-id is for a node that was away for too long: with cognomen attestor rejoin, it comes
+    back as the same node. A node that was evicted joins as a new one: leave out --node-id.
 
     --without-token is for nodes whose node attestor takes no token: the invite admits nobody,
     and any number of nodes can use it.
@@ -89,7 +102,7 @@ def invite(
     Examples:
       cognomen node invite --label team=travel | ssh node cognomen attestor run \\
         --invite -
-      cognomen node invite --node web-1 | ssh node cognomen attestor rejoin \\
+      cognomen node invite --node-id web-1 | ssh node cognomen attestor rejoin \\
         --invite -
     """  # noqa: D301 - \b is click's mark
     request = pb.CreateInviteRequest(labels=dict(labels), without_token=without_token, comment=comment)
@@ -98,7 +111,7 @@ def invite(
     with ExitStack() as leaving:
         write = leaving.enter_context(private_writer(file)) if file is not None else None
         with connect(socket) as admin:
-            request.node_id = _whole(admin, node_id)
+            request.node_id = full_id(admin, Nameable.NODE, node_id)
             made = admin.create_invite(request)
         if file is not None and file.exists():
             warn(f"{file}: replaced; an invite that was in it stays valid until it expires, but nobody has it any more")
@@ -150,8 +163,11 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
     request = pb.ListNodesRequest(page_size=page_size, page_token=page_token)
     with connect(socket) as admin:
         found = list(pages(admin.list_nodes, request, every=every_page))
+        view = admin.view(output)
     nodes = [document_from_message(one) for page in found for one in page.nodes]
-    print_page("nodes", _COLUMNS, nodes, found[-1].next_page_token, output)
+    if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
+        nodes.sort(key=lambda one: (str(one["spiffe_id"]), str(one["id"])))
+    print_page("nodes", _COLUMNS, nodes, found[-1].next_page_token, view)
 
 
 @node.command()
@@ -167,7 +183,8 @@ def show(node_id: str, output: str, socket: Path) -> None:
       cognomen node show spiffe://example.org/cognomen/node/join_token/ID
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        document = document_from_message(admin.get_node(pb.GetNodeRequest(id=_whole(admin, node_id))))
+        name = full_id(admin, Nameable.NODE, node_id)
+        document = document_from_message(admin.get_node(pb.GetNodeRequest(id=name)))
     (print_json if output == "json" else print_document)(document)
 
 
@@ -188,7 +205,7 @@ def rename(node_id: str, name: str, comment: str, output: str, socket: Path) -> 
       cognomen node rename localhost build-7
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        request = pb.RenameNodeRequest(id=_whole(admin, node_id), name=name, comment=comment)
+        request = pb.RenameNodeRequest(id=full_id(admin, Nameable.NODE, node_id), name=name, comment=comment)
         document = document_from_message(admin.rename_node(request))
     (print_json if output == "json" else print_document)(document)
 
@@ -272,7 +289,8 @@ def purge(expired_for: timedelta, dry_run: bool, comment: str, output: str, sock
     request.expired_for.FromTimedelta(expired_for)
     with connect(socket) as admin:
         purged = admin.purge_nodes(request).nodes
-    print_page("nodes", _COLUMNS, [document_from_message(one) for one in purged], "", output)
+        view = admin.view(output)
+    print_page("nodes", _COLUMNS, [document_from_message(one) for one in purged], "", view)
 
 
 def _send_away(
@@ -283,11 +301,7 @@ def _send_away(
     socket: Path,
 ) -> None:
     with connect(socket) as admin:
-        names = [_whole(admin, name) for name in node_ids]
+        names = full_ids(admin, Nameable.NODE, node_ids)
         gone = [document_from_message(send(admin, pb.GetNodeRequest(id=name, comment=comment))) for name in names]
-    print_page("nodes", _COLUMNS, gone, "", output)
-
-
-def _whole(admin: Admin, node_id: str) -> str:
-    """What somebody calls a node; a path becomes the SPIFFE ID."""
-    return str(admin.complete_id(node_id)) if node_id.startswith("/") else node_id
+        view = admin.view(output)
+    print_page("nodes", _COLUMNS, gone, "", view)

@@ -1,6 +1,7 @@
 """Options and types of values that several commands share."""
 
 import os
+from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from svid.errors import AddressError, SVIDError
 
 __all__ = [
     "GivenPath",
+    "Renamed",
     "admin_socket_option",
     "attestor_socket_option",
     "comment_option",
@@ -55,13 +57,23 @@ class GivenPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Renamed(click.Option):
+    """An option with several names, of which help shows the first; the others are those that it had before."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of the help."""
+        shown = copy(self)
+        shown.opts = self.opts[:1]
+        return click.Option.get_help_record(shown, ctx)
+
+
 output_option = click.option(
     "--output",
     "-o",
-    type=click.Choice(["table", "json"]),
+    type=click.Choice(["table", "wide", "json"]),
     default="table",
     show_default=True,
-    help="Print a table, or JSON for programs.",
+    help="Print what matters, everything (wide), or JSON for programs.",
 )
 admin_socket_option = click.option(
     "--socket",
@@ -87,10 +99,21 @@ attestor_socket_option = click.option(
     help="The attestor's workload socket.",
 )
 page_size_option = click.option(
-    "--page-size", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many to show at most."
+    "--page-size",
+    "--limit",
+    cls=Renamed,
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="How many to show at most.",
 )
 page_token_option = click.option(
-    "--page-token", default="", help="Continue after the last page: its next_page_token.", metavar="TOKEN"
+    "--page-token",
+    "--after",
+    cls=Renamed,
+    default="",
+    help="Continue after the last page: its next_page_token.",
+    metavar="TOKEN",
 )
 _REASONS = (
     "unspecified",

@@ -1,17 +1,79 @@
 """What commands print: tables that fit a terminal, plain columns elsewhere, JSON for programs.
 
-The keys of a document are decided by the protocol (cognomen/wire/admin), or by the command that makes it.
+How one value is shown is decided in cells, and where lines are broken in layout. The keys of a document are decided by the
+protocol (cognomen/wire/admin), or by the command that makes it.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import click
 
+from cognomen.cli.cells import View, cell_of, ids_in, short_ids, text_of, with_relative
+from cognomen.cli.layout import Layout
+from svid.clock import SystemClock
 from svid.encoding import JSON
 
-__all__ = ["print_document", "print_json", "print_page", "print_table", "warn"]
+__all__ = [
+    "Columns",
+    "Table",
+    "View",
+    "print_document",
+    "print_json",
+    "print_page",
+    "print_table",
+    "same_columns",
+    "warn",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which keys of documents are the columns of a table.
+
+    Args:
+        table: those that matter, which fit in 80 columns.
+        wide: those of `-o wide`.
+    """
+
+    table: tuple[str, ...]
+    wide: tuple[str, ...]
+
+
+def same_columns(*keys: str) -> Columns:
+    """Columns that are the same in both."""
+    return Columns(table=keys, wide=keys)
+
+
+class Table:
+    """A table on standard output. Its columns keep their widths, so that more rows can follow.
+
+    Piped, a table is neither wrapped nor cut.
+    """
+
+    def __init__(self, columns: Columns, view: View) -> None:
+        self._columns = columns.wide if view.is_wide else columns.table
+        self._view = view
+        self._layout: Layout | None = None
+
+    def print(self, documents: Sequence[Mapping[str, JSON]]) -> None:
+        """Print rows; the first call prints the header above them."""
+        short = {
+            key: short_ids(key, (one for each in documents for one in ids_in(key, each.get(key), self._view)))
+            for key in self._columns
+        }
+        rows = [
+            [cell_of(key, document.get(key), self._view, short[key]) for key in self._columns] for document in documents
+        ]
+        if self._layout is None:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            self._layout = Layout(self._columns, rows, width)
+            rows = [[[key] for key in self._columns], *rows]
+        if rows:
+            click.echo("\n".join(line for row in rows for line in self._layout.lines(row)))
 
 
 def print_json(document: Mapping[str, JSON]) -> None:
@@ -19,32 +81,31 @@ def print_json(document: Mapping[str, JSON]) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]], *, header: bool = True) -> None:
-    """Print rows below a header or, without one, more rows of a table that was begun."""
-    texts = [[_cell(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_rich(columns, texts, header=header)
-        return
-    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    for row in (columns, *texts) if header else texts:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def print_table(columns: Columns, documents: Sequence[Mapping[str, JSON]], view: View) -> None:
+    """Print documents as the rows of a table."""
+    Table(columns, view).print(documents)
 
 
 def print_page(
-    name: str, columns: Sequence[str], documents: Sequence[dict[str, JSON]], next_page_token: str, output: str
+    name: str, columns: Columns, documents: Sequence[dict[str, JSON]], next_page_token: str, view: View
 ) -> None:
-    """Print one page of things called `name`; `columns` are the keys shown in a table."""
-    if output == "json":
+    """Print one page of things called `name`, as a table or as JSON."""
+    if view.output == "json":
         print_json({name: list(documents), "next_page_token": next_page_token})
     else:
-        print_table(columns, [[document[key] for key in columns] for document in documents])
+        print_table(columns, documents, view)
     if next_page_token:
         click.echo(f"there are more: use --page-token {next_page_token}, or --all", err=True)
 
 
 def print_document(document: Mapping[str, JSON]) -> None:
-    """Print one thing, one line for each key that has a value."""
-    known = {key: _cell(value) for key, value in document.items() if value not in (None, "", [], {}, False)}
+    """Print one thing, one line for each key that has a value; beside a time, how far away it is."""
+    now = SystemClock().now()
+    known = {
+        key: text_of(with_relative(value, now))
+        for key, value in document.items()
+        if value not in (None, "", [], {}, False)
+    }
     width = max(map(len, known), default=0)
     for key, value in known.items():
         click.echo(f"{key.ljust(width)}  {value}")
@@ -53,31 +114,3 @@ def print_document(document: Mapping[str, JSON]) -> None:
 def warn(text: str) -> None:
     """Print a warning on standard error; the command continues."""
     click.echo(f"warning: {text}", err=True)
-
-
-def _cell(value: JSON) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            text = "yes" if value else "no"
-        case list():
-            text = ", ".join(map(_cell, value))
-        case dict():
-            text = ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
-        case _:
-            text = str(value)
-    # a stored text must not control the terminal
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "-"
-
-
-def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool) -> None:
-    from rich import box  # noqa: PLC0415 - not loaded for a pipe
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_header=header)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)

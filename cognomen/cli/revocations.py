@@ -1,11 +1,11 @@
 """What `cognomen revoke` prints about revocations and their enforcement, and the commands that list, show and lift them."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from cognomen.cli.admin import connect, pages
+from cognomen.cli.cells import with_relative
 from cognomen.cli.options import (
     admin_socket_option,
     comment_option,
@@ -14,9 +14,10 @@ from cognomen.cli.options import (
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.cli.output import Columns, View, print_document, print_json, print_page, print_table, same_columns
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
 from svid.encoding import JSON
 
 __all__ = [
@@ -30,13 +31,16 @@ __all__ = [
     "tell_enforcement",
 ]
 
-_COLUMNS = ("number", "at", "kind", "what", "reason", "denied", "blocks", "actor", "comment")
-_FALLEN = ("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
+_COLUMNS = Columns(
+    table=("number", "at", "kind", "what", "blocks"),
+    wide=("number", "at", "kind", "what", "reason", "denied", "blocks", "actor", "comment"),
+)
+_FALLEN = same_columns("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
 
 
-def print_fallen(done: pb.RevokeResponse) -> None:
+def print_fallen(done: pb.RevokeResponse, view: View) -> None:
     """Print the table of what was revoked, or would be."""
-    print_page("fallen", _FALLEN, [document_from_message(one) for one in done.fallen], "", "table")
+    print_table(_FALLEN, [document_from_message(one) for one in done.fallen], view)
     if done.more:
         click.echo(f"and {done.more} more like these", err=True)
 
@@ -66,11 +70,11 @@ def tell_enforcement(status: pb.RevocationStatus) -> None:
     is_over = is_everywhere(status)
     last = f"; among the last: {_name(status.slowest)}" if is_over and status.HasField("slowest") else ""
     click.echo(f"{who}, {status.after_milliseconds} ms after the revocation{last}", err=True)
-    _tell_silent(status.silent)
+    _tell_silent(status)
     if status.away:
         click.echo(f"nodes that are away, and will learn of it when they return: {status.away}", err=True)
     if status.HasField("ends_at") and not is_over:
-        until = enforcement_of(status)["ends_at"]
+        until = with_relative(enforcement_of(status)["ends_at"], SystemClock().now())
         click.echo(f"what it revoked can be used there until {until}, open connections a day longer", err=True)
 
 
@@ -104,10 +108,11 @@ def list_revocations(page_size: int, page_token: str, every_page: bool, output: 
     request = pb.ListRevocationsRequest(page_size=page_size, page_token=page_token)
     with connect(socket) as admin:
         found = list(pages(admin.list_revocations, request, every=every_page))
+        view = admin.view(output)
     revocations = [document_from_message(one) for page in found for one in page.revocations]
     if output != "json":
         revocations = [_flat(one) for one in revocations]
-    print_page("revocations", _COLUMNS, revocations, found[-1].next_page_token, output)
+    print_page("revocations", _COLUMNS, revocations, found[-1].next_page_token, view)
 
 
 @click.command()
@@ -158,7 +163,7 @@ def _print_status(status: pb.RevocationStatus, output: str) -> None:
         "ends_at": enforcement["ends_at"],
     }
     print_document({**_flat(document), **lines})
-    _tell_silent(status.silent)
+    _tell_silent(status)
 
 
 def _flat(document: dict[str, JSON]) -> dict[str, JSON]:
@@ -194,9 +199,11 @@ def _said_of_compromised(count: int) -> str:
     return f"; {count} {are} as compromised from now on"
 
 
-def _tell_silent(silent: Iterable[pb.Silent]) -> None:
-    for one in silent:
+def _tell_silent(status: pb.RevocationStatus) -> None:
+    for one in status.silent:
         click.echo(f"does not enforce it: {_name(one)}", err=True)
+    if status.silent_more:
+        click.echo(f"and {status.silent_more} more that do not enforce it", err=True)
 
 
 def _name(one: pb.Silent) -> str:

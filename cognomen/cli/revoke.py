@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 
 from cognomen.cli.ending import ends
-from cognomen.cli.options import moment, not_empty, read_source, selector
+from cognomen.cli.options import Renamed, moment, not_empty, read_source, selector
 from cognomen.cli.output import warn
 from cognomen.cli.revocations import lift, list_revocations, show
 from cognomen.cli.serials import serial_from_text
@@ -62,16 +62,20 @@ def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
 @ends(revoke, "issued-before")
 @click.argument("before", metavar="TIME", type=moment)
 @click.option(
+    "--entry-id",
     "--entry",
     "entry_ids",
+    cls=Renamed,
     multiple=True,
     type=not_empty,
     metavar="ID",
     help="Only what was signed for this entry; repeatable.",
 )
 @click.option(
+    "--node-id",
     "--node",
     "node_ids",
+    cls=Renamed,
     multiple=True,
     type=not_empty,
     metavar="NODE",

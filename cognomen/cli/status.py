@@ -1,6 +1,5 @@
 """`cognomen status`: show the state of a daemon, and its troubles."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,20 +8,24 @@ import click
 from cognomen.cli.admin import connect
 from cognomen.cli.inspect import inspecting
 from cognomen.cli.options import admin_socket_option, attestor_socket_option, output_option
-from cognomen.cli.output import print_document, print_json, print_table
+from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
 from cognomen.wire.admin import document_from_message
 from svid.encoding import JSON
+from svid.errors import SVIDError
+from svid.spiffeid import SpiffeID
 
 __all__ = ["status"]
 
 _TROUBLED = 1
-_BEHIND = ("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
-_AUTHORITIES = ("kind", "state", "key_id", "not_after")
-_IDENTITIES = ("spiffe_id", "not_after", "renew_at")
-_CALLERS = ("pid", "uid", "streams")
-_ENFORCED = ("pid", "uid", "point", "change_number")
-_TROUBLES = ("what", "times", "since", "last", "reason")
-_MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})\.[0-9]{1,9}Z")
+_BEHIND = same_columns("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
+_AUTHORITIES = same_columns("kind", "state", "key_id", "not_after")
+_IDENTITIES = Columns(
+    table=("spiffe_id", "not_after", "renew_at"), wide=("spiffe_id", "entry_id", "serial", "not_after", "renew_at")
+)
+_CALLERS = same_columns("pid", "uid", "streams")
+_ENFORCED = same_columns("pid", "uid", "point", "change_number")
+_TROUBLES = same_columns("what", "times", "since", "last", "reason")
+_MORE = "_more"
 
 
 @click.group(invoke_without_command=True)
@@ -76,7 +79,7 @@ def attestor(socket: str, identities: bool, callers: bool, enforced: bool, outpu
     return _show(document, {"identities": _IDENTITIES, "callers": _CALLERS, "enforced": _ENFORCED}, output)
 
 
-def _show(document: dict[str, JSON], tables: Mapping[str, tuple[str, ...]], output: str) -> int:
+def _show(document: dict[str, JSON], tables: Mapping[str, Columns], output: str) -> int:
     is_well = not document["troubles"] and not document.get("clock")
     if output == "json":
         print_json(document)
@@ -84,22 +87,32 @@ def _show(document: dict[str, JSON], tables: Mapping[str, tuple[str, ...]], outp
     tables = {**tables, "troubles": _TROUBLES}
     if "clock" in document:
         document["clock"] = document["clock"] or "trusted"
-    print_document({key: _brief(value) for key, value in document.items() if key not in tables})
+    shown = {key: value for key, value in document.items() if key not in tables and not key.endswith(_MORE)}
+    print_document({key: _brief(value) for key, value in shown.items()})
+    view = View(output=output, trust_domain=_trust_domain(document))
     for name, columns in tables.items():
         rows = document[name]
         if isinstance(rows, list) and rows:
             click.echo(f"\n{name}:")
-            print_table(columns, [[_brief(row[column]) for column in columns] for row in rows if isinstance(row, dict)])
+            print_table(columns, [row for row in rows if isinstance(row, dict)], view)
+        if (more := document.get(name + _MORE)) and rows:
+            click.echo(f"and {more} more")
     return 0 if is_well else _TROUBLED
 
 
 def _brief(value: JSON) -> JSON:
-    """Drop fractions of seconds, and write 0 and false as texts, because print_document leaves out empty values."""
+    """Write 0 and false as texts, because print_document leaves out empty values."""
     match value:
         case bool():
             return "yes" if value else "no"
         case int():
             return str(value)
-        case str() if found := _MOMENT.fullmatch(value):
-            return f"{found[1]}Z"
     return value
+
+
+def _trust_domain(document: Mapping[str, JSON]) -> str:
+    """The issuer's, or that of the node."""
+    try:
+        return str(document.get("trust_domain") or SpiffeID.parse(str(document.get("spiffe_id"))).trust_domain.name)
+    except SVIDError:
+        return ""

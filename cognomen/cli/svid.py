@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect, pages
+from cognomen.cli.naming import Nameable, full_id
 from cognomen.cli.options import (
+    Renamed,
     admin_socket_option,
     duration,
     every_page_option,
@@ -14,7 +16,7 @@ from cognomen.cli.options import (
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.cli.output import Columns, print_document, print_json, print_page
 from cognomen.cli.serials import serial_from_text
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
@@ -26,7 +28,13 @@ __all__ = ["svid"]
 
 _KINDS = ("x509", "jwt", "node", "issuer", "authority")
 _STATES = ("intended", "issued", "failed")
-_COLUMNS = ("number", "kind", "spiffe_id", "serial", "state", "issued_at", "not_after", "ended_at", "revocation")
+_COLUMNS = Columns(
+    table=("serial", "kind", "spiffe_id", "state", "not_after"),
+    wide=(
+        *("number", "serial", "kind", "spiffe_id", "node_id", "entry_id", "state"),
+        *("issued_at", "not_after", "ended_at", "revocation"),
+    ),
+)
 
 
 @click.group()
@@ -36,8 +44,15 @@ def svid() -> None:
 
 @svid.command("list")
 @click.option("--spiffe-id", default="", help="Only those with this SPIFFE ID; /PATH is one in the trust domain.")
-@click.option("--entry-id", default="", help="Only those signed for this entry.")
-@click.option("--node-id", default="", help="Only those of this node: its id, name or SPIFFE ID.")
+@click.option("--entry-id", "--entry", cls=Renamed, default="", metavar="ID", help="Only those signed for this entry.")
+@click.option(
+    "--node-id",
+    "--node",
+    cls=Renamed,
+    default="",
+    metavar="NODE",
+    help="Only those of this node: its id, name or SPIFFE ID.",
+)
 @click.option("--kind", type=click.Choice(_KINDS), help="Only those of this kind.")
 @click.option("--state", type=click.Choice(_STATES), help="Only those whose signing got this far.")
 @click.option("--revoked", is_flag=True, help="Only those that a revocation ended.")
@@ -83,8 +98,6 @@ def list_svids(
     request = pb.ListCredentialsRequest(
         page_size=page_size,
         page_token=page_token,
-        entry_id=entry_id,
-        node_id=node_id,
         kind=kind or "",
         state=state or "",
         revoked="yes" if revoked else "no" if live else "",
@@ -97,11 +110,14 @@ def list_svids(
     with connect(socket) as admin:
         if spiffe_id:
             request.spiffe_id = str(admin.complete_id(spiffe_id))
+        request.entry_id = full_id(admin, Nameable.ENTRY, entry_id, past=True)
+        request.node_id = full_id(admin, Nameable.NODE, node_id, past=True)
+        view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
     credentials = [document_from_message(one) for page in found for one in page.credentials]
     if output != "json":
         credentials = list(map(_shown, credentials))
-    print_page("credentials", _COLUMNS, credentials, found[-1].next_page_token, output)
+    print_page("credentials", _COLUMNS, credentials, found[-1].next_page_token, view)
 
 
 @svid.command()
@@ -115,8 +131,8 @@ def show(serial: str, output: str, socket: Path) -> None:
     Example:
       cognomen svid show 81a21c36058f7f927323df0b8e9fb56d
     """  # noqa: D301 - \b is click's mark
-    named = serial_from_text(serial)
     with connect(socket) as admin:
+        named = full_id(admin, Nameable.CREDENTIAL, serial_from_text(serial))
         found = admin.list_credentials(pb.ListCredentialsRequest(page_size=1, serial=named)).credentials
     if not found:
         raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial!r}")

@@ -12,7 +12,7 @@ import click
 from cognomen.cli.admin import connect, pages
 from cognomen.cli.inspect import inspecting
 from cognomen.cli.options import GivenPath, attestor_socket_option, output_option
-from cognomen.cli.output import print_document, print_json, print_table
+from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import never_matches
@@ -20,16 +20,20 @@ from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2, inspect_pb2, node_pb2
 from svid.clock import SystemClock
 from svid.encoding import JSON
+from svid.spiffeid import SpiffeID
 
 __all__ = ["useless", "why"]
 
 _NONE = 1
 _MOST_ELSEWHERE = 100
-_MATCHES = ("spiffe_id", "entry_id", "svid_not_after")
-_NEAR = ("spiffe_id", "entry_id", "lacks")
-_ELSEWHERE = ("spiffe_id", "entry_id", "parent_id")
-_EXPIRED = ("spiffe_id", "entry_id", "expires_at")
-_BLOCKED = ("spiffe_id", "entry_id", "revocation", "at", "reason", "comment")
+_MATCHES = same_columns("spiffe_id", "entry_id", "svid_not_after")
+_NEAR = same_columns("spiffe_id", "entry_id", "lacks")
+_ELSEWHERE = same_columns("spiffe_id", "entry_id", "parent_id")
+_EXPIRED = same_columns("spiffe_id", "entry_id", "expires_at")
+_BLOCKED = Columns(
+    table=("spiffe_id", "entry_id", "revocation", "at", "comment"),
+    wide=("spiffe_id", "entry_id", "revocation", "at", "actor", "reason", "comment"),
+)
 
 
 @click.command()
@@ -69,7 +73,7 @@ def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
     if output == "json":
         print_json(document)
     else:
-        _print(document, knows_blocks=knows_blocks)
+        _print(document, output, knows_blocks=knows_blocks)
     return 0 if document["matches"] else _NONE
 
 
@@ -83,16 +87,20 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
     blocked: list[JSON] = []
     expired: list[JSON] = []
     elsewhere: list[JSON] = []
+    blocked_more = elsewhere_more = False
     uid = node_pb2.Selector(type="unix", value=f"uid:{document['uid']}")
     if os.access(admin_socket, os.W_OK):
         with suppress(Refused), connect(admin_socket) as admin:
             asked = admin_pb2.ListBlockedRequest(node_id=str(document["node_spiffe_id"]), selector=uid)
             with suppress(Refused):  # an issuer that does not know this node still knows the entries
-                blocked.extend(map(_blocked, admin.list_blocked(asked).blocked))
+                answer = admin.list_blocked(asked)
+                blocked.extend(map(_blocked, answer.blocked))
+                blocked_more = answer.more
                 knows_blocks = True
             request = admin_pb2.ListEntriesRequest(page_size=_MOST_ELSEWHERE, selector=uid)
             each = (one for page in pages(admin.list_entries, request, every=True) for one in page.entries)
             found = list(islice(each, _MOST_ELSEWHERE))  # a page of large entries is short
+            elsewhere_more = next(each, None) is not None
             told = {row["entry_id"] for key in ("matches", "near") for row in _rows(document[key])}
             told |= {row["entry_id"] for row in _rows(blocked)}
             for one in found:
@@ -102,7 +110,8 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
                     expired.append(_row(one, _EXPIRED))
                 else:
                     elsewhere.append(_row(one, _ELSEWHERE))
-    return {"blocked": blocked, "expired": expired, "elsewhere": elsewhere}, knows_blocks
+    lists: dict[str, JSON] = {"blocked": blocked, "expired": expired, "elsewhere": elsewhere}
+    return {**lists, "blocked_more": blocked_more, "elsewhere_more": elsewhere_more}, knows_blocks
 
 
 def useless(near: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
@@ -114,10 +123,10 @@ def useless(near: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
                 yield f"{row['spiffe_id']}: expected {expected}, found {text}, which matches nothing"
 
 
-def _row(entry: node_pb2.Entry, columns: tuple[str, ...]) -> JSON:
+def _row(entry: node_pb2.Entry, columns: Columns) -> JSON:
     row = document_from_message(entry)
     row["entry_id"] = row["id"]
-    return {column: row[column] for column in columns}
+    return {column: row[column] for column in columns.wide}
 
 
 def _blocked(one: admin_pb2.Blocked) -> JSON:
@@ -126,7 +135,9 @@ def _blocked(one: admin_pb2.Blocked) -> JSON:
     return {"entry_id": one.entry_id, "spiffe_id": one.spiffe_id, "revocation": revocation["number"], **said}
 
 
-def _print(document: dict[str, JSON], *, knows_blocks: bool) -> None:
+def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> None:
+    node = SpiffeID.parse(str(document["node_spiffe_id"]))
+    view = View(output=output, trust_domain=node.trust_domain.name)
     print_document({key: document[key] for key in ("pid", "uid", "selectors", "node_spiffe_id")})
     parts = (
         ("matches", _MATCHES, "its identities, the default one first:"),
@@ -150,7 +161,9 @@ def _print(document: dict[str, JSON], *, knows_blocks: bool) -> None:
     for key, columns, title in parts:
         if rows := _rows(document[key]):
             click.echo(f"\n{title}")
-            print_table(columns, [[row[column] for column in columns] for row in rows])
+            print_table(columns, rows, view)
+        if document.get(f"{key}_more"):
+            click.echo("and more")
     for line in useless(_rows(document["near"])):
         click.echo(f"\n{line}")
     if left_out := document.get("left_out"):

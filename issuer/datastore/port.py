@@ -22,6 +22,7 @@ from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
 from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialState
+from issuer.decisions.meaning import Meaning
 from issuer.decisions.minting import Holder
 from issuer.decisions.restoration import Restored
 from svid.keys import KeyID
@@ -37,6 +38,7 @@ __all__ = [
     "Entries",
     "FoundCredentials",
     "FoundEntries",
+    "Ids",
     "Ledger",
     "Nodes",
     "Times",
@@ -254,6 +256,19 @@ class Audit(Protocol):
         """Those of them that record a change of this entry."""
 
 
+class Ids(Protocol):
+    """Ids on record that begin in some way, in their order, also of entries and nodes that are gone."""
+
+    def entries(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
+        """Entries that ever changed; their SPIFFE IDs are not known here."""
+
+    def nodes(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
+        """Nodes for which something was signed."""
+
+    def credentials(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
+        """Serials and jtis."""
+
+
 class Transaction(Protocol):
     """One transaction, as a collection of small ports."""
 
@@ -312,6 +327,10 @@ class Transaction(Protocol):
     @property
     def audit(self) -> Audit:
         """The record of decisions."""
+
+    @property
+    def ids(self) -> Ids:
+        """Ids by how they begin."""
 
 
 class Datastore(Protocol):

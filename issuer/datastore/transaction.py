@@ -17,6 +17,7 @@ from issuer.datastore.port import (
     Changes,
     Checkpoints,
     Entries,
+    Ids,
     Ledger,
     Nodes,
     Times,
@@ -74,6 +75,7 @@ class TableTransaction:
         times: Times,
         checkpoints: CheckpointTable,
         audit: AuditTable,
+        ids: Ids,
     ) -> None:
         self.entries: Entries = _Entries(entries)
         self.nodes = nodes
@@ -89,6 +91,7 @@ class TableTransaction:
         self.times = times
         self.checkpoints: Checkpoints = _Checkpoints(checkpoints)
         self.audit: Audit = _Audit(audit)
+        self.ids = ids
 
 
 class _Entries:

@@ -308,7 +308,7 @@ def check_key(peer: Peer, node: Node, *, key_hash: str | None, is_tainted: bool)
         raise Refused(
             Kind.DENIED,
             "node SVID: expected one that is on record while an authority is tainted, found an unknown serial",
-            hint="invite it again: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE",
+            hint="invite it again: cognomen node invite --node-id ID; then on the node: cognomen attestor rejoin --invite FILE",
             node=node.id,
         )
     if key_hash not in {None, peer.key_hash}:

@@ -165,7 +165,7 @@ def check_unspent(token: Token, node: Node | None, *, pending: Credential | None
     if node is None or not _is_for(pending, token.key_hash) or was_used_since:
         raise Alarm(
             "join token: already used, and so is the SVID that it gave",
-            hint="is this an attestor with an old copy of its state? invite it again: cognomen node invite --node ID",
+            hint="is this an attestor with an old copy of its state? invite it again: cognomen node invite --node-id ID",
             node=token.node_id,
         )
 

@@ -207,7 +207,7 @@ def check_return(lost: Sequence[NodeID], *, signs: KeyID) -> None:
             f"authority: expected every node that is away to know {signs}, which signs then;"
             f" found {len(lost)} that cannot: {names}",
             hint="wait until they are connected: cognomen node list; or add --force, and each node needs an invite to come"
-            " back: cognomen node invite --node ID; then on the node: cognomen attestor rejoin --invite FILE",
+            " back: cognomen node invite --node-id ID; then on the node: cognomen attestor rejoin --invite FILE",
         )
 
 

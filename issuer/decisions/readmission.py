@@ -29,7 +29,7 @@ __all__ = ["Claim", "check_certified", "check_claim", "check_return", "parse_cla
 
 _MAX_CERTIFICATE_BYTES = 8 * 1024
 _HINT = (
-    "invite it again: cognomen node invite --node ID (without --node if it was evicted);"
+    "invite it again: cognomen node invite --node-id ID (without --node-id if it was evicted);"
     " then on the node: cognomen attestor rejoin --invite FILE"
 )
 

@@ -189,7 +189,7 @@ def _waits_for(authority: Authority, signing: Authority | None, at: Circumstance
     if signing is not None:
         activate_at = min(activate_at, _hands_over_at(signing))
     if at.now < activate_at:
-        return f"its time, {activate_at.isoformat(timespec='seconds')}"
+        return f"its time, {activate_at:%Y-%m-%dT%H:%M:%SZ}"
     known_at = published_at + at.spread
     if at.now < known_at:
         return f"the spread time, until {known_at.isoformat(timespec='seconds')}"

@@ -25,7 +25,6 @@ __all__ = [
     "crls_in",
     "entries_in",
     "groups_in",
-    "meant_node_id_in",
     "named_node_in",
     "own_keys_in",
     "parents_in",
@@ -120,20 +119,6 @@ def named_node_in(tx: Transaction, text: str) -> Node:
             hint="list the nodes: cognomen node list",
         )
     return one
-
-
-def meant_node_id_in(tx: Transaction, text: str) -> NodeID:
-    """The id that somebody means by a node's id, SPIFFE ID or name; that node may be gone, and then only its id or SPIFFE ID says so.
-
-    Raises:
-        Refused: INVALID, CONFLICT as named_node_in.
-    """
-    try:
-        return named_node_in(tx, text).id
-    except Refused as refused:
-        if refused.kind is not Kind.NOT_FOUND:
-            raise
-        return _node_id_in(text)
 
 
 def _node_id_in(text: str) -> NodeID:

@@ -225,3 +225,42 @@ async def test_a_key_that_leaked_is_known_as_that_on_lists_and_in_the_ledger_whe
 async def test_a_store_in_order_lacks_nothing_and_takes_expendable_works(store: Datastore) -> None:
     await store.write(lambda tx: tx.nodes.put(a_node()), expendable=True)
     assert [await store.lacking_room(), await store.missing(), await store.check()] == ["", "", ""]
+
+
+async def test_ids_on_record_are_found_by_how_they_begin(store: Datastore) -> None:
+    def signed(kind: CredentialKind, serial: str, node: str) -> Credential:
+        return Credential(
+            kind=kind,
+            serial=serial,
+            spiffe_id=a_node(node).spiffe_id if kind is CredentialKind.NODE else an_entry().spiffe_id,
+            node_id=NodeID(node),
+            authority_id=KeyID("x509-1"),
+            issued_at=NOW,
+            not_after=NOW + HOUR,
+        )
+
+    def work(tx: Transaction) -> None:
+        rows = [signed(CredentialKind.NODE, "aa10", "n1"), signed(CredentialKind.NODE, "aa20", "n2")]
+        tx.ledger.record([*rows, *(signed(CredentialKind.X509, f"ab{number}", "n1") for number in range(3))])
+        changed = [an_entry(entry_id=name) for name in ("e1", "e1", "e1", "e2", "f1")]
+        tx.audit.append([AuditEvent(at=NOW, actor="uid:0", action="entry updated", after=one) for one in changed])
+
+    await store.write(work)
+
+    def found(tx: Transaction) -> tuple[list[str], ...]:
+        ids = tx.ids
+        return (
+            [one.id for one in ids.entries("e", limit=9)],
+            [one.id for one in ids.entries("e", limit=1)],
+            [one.id for one in ids.entries("e1", limit=9)],
+            [one.id for one in ids.entries("x", limit=9)],
+            [f"{one.id} {one.spiffe_id}" for one in ids.nodes("n", limit=9)],
+            [f"{one.id} {one.spiffe_id}" for one in ids.credentials("ab", limit=2)],
+            [one.id for one in ids.credentials("aa10", limit=2)],
+        )
+
+    nodes = [f"{name} {a_node(name).spiffe_id}" for name in ("n1", "n2")]
+    web = an_entry().spiffe_id
+    assert await store.read(found) == (
+        ["e1", "e2"], ["e1"], ["e1"], [], nodes, [f"ab0 {web}", f"ab1 {web}"], ["aa10"]
+    )  # fmt: skip

@@ -83,11 +83,11 @@ async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran
         with pytest.raises(Refused, match="invite: this node has already joined with it") as refused:
             await joined(config, invite)
     assert refused.value.kind is Kind.INVALID
-    assert "cognomen node invite --node" in refused.value.hint
+    assert "cognomen node invite --node-id" in refused.value.hint
 
 
 async def test_an_evicted_node_follows_the_hint_and_joins_as_a_new_one(tmp_path: Path) -> None:
-    assert "--node ID (without --node where it was evicted or banned)" in REJOIN
+    assert "--node ID (without --node-id where it was evicted or banned)" in REJOIN
     config = AttestorConfig(state_dir=tmp_path / "node")
     async with running(tmp_path) as issuer:
         first = await joined(config, await issuer.invite())

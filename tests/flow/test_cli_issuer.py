@@ -113,7 +113,7 @@ def test_the_issuers_warnings_go_to_standard_error(command: Command, path: str) 
     done = command("entry", "create", "--spiffe-id", path, "--parent", NODE, "--selector", "unix:path:/a")
     assert done.code == 0
     assert "warning: entries[0]: selectors: unix:path and unix:sha256 separate" in done.err
-    assert f"spiffe://example.org{path}" in done.out
+    assert path in done.out
 
 
 def test_entries_are_listed_by_what_they_have(command: Command, path: str) -> None:

@@ -134,7 +134,7 @@ def test_rows_are_found_by_what_they_say_on_as_many_pages_as_it_takes(running: A
     assert numbers("--until=2999-01-01T00:00:00Z", "--after", str(created[0])) == every[every.index(created[0]) + 1 :]
     page = running.json("audit", "list", "--page-size=2")
     assert (len(page["rows"]), page["next_after"]) == (2, 2)  # type: ignore[arg-type]
-    assert "use --after 2" in running.run("audit", "list", "--page-size=2")[2]
+    assert "use --page-token 2" in running.run("audit", "list", "--page-size=2")[2]
     assert running.run("audit", "list", "--subject=/agent//")[0] != 0
 
 

@@ -156,7 +156,7 @@ def test_an_entry_is_ended_and_blocked_until_it_is_lifted_once(
         r"(; among the last: attestor of node .*)?$"
     )
     assert re.search(told, done.err, re.MULTILINE)
-    assert f"spiffe://example.org{path}" in done.out
+    assert path in done.out
     shown = command("revoke", "show", number)
     assert re.search(r"^attestors +1 of 1 enforce it$", shown.out, re.MULTILINE)
     assert re.search(r"^points +0 of 0 enforcement points enforce it$", shown.out, re.MULTILINE)
@@ -193,7 +193,7 @@ def test_a_dry_run_ends_nothing(command: Command, path: str, entry: str) -> None
         0,
         "dry run: 1 credential would end, and nothing more would be signed until it is lifted\n",
     )
-    assert f"spiffe://example.org{path}" in done.out
+    assert path in done.out
     assert len(live(command, path)) == 1
     assert command("revoke", "list", "--all", "--output=json").rows("revocations") == before
 
@@ -347,7 +347,7 @@ def test_whoever_interrupts_the_waiting_knows_what_was_revoked(tmp_path: Path, o
                 waiting.send_signal(signal.SIGINT)
                 out, _ = waiting.communicate(timeout=20)
             assert waiting.returncode == 130
-            assert "spiffe://example.org/web" in out
+            assert "/web" in out
             if output == "json":
                 assert json.loads(out).keys() == {"revocation", "fallen", "more"}
         finally:

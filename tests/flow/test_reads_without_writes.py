@@ -47,6 +47,8 @@ class Held:
                 return pb.GetRevocationRequest(number=self.revocation)
             case "ListBlocked":
                 return pb.ListBlockedRequest(node_id=self.node_id)
+            case "Resolve":
+                return pb.ResolveRequest(kind="entry", texts=[self.entry_id, self.entry_id[:4], "/web"])
             case _:
                 asked: Message = GetMessageClass(SERVICE.methods_by_name[method].input_type)()
                 return asked

@@ -1140,6 +1140,7 @@ class IssuerStatus(_message.Message):
     SVID_NOT_AFTER_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
     OLDEST_TRUTH_FIELD_NUMBER: _builtins.int
+    BEHIND_MORE_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     version: _builtins.str
     incarnation: _builtins.str
@@ -1148,6 +1149,8 @@ class IssuerStatus(_message.Message):
     nodes_connected: _builtins.int
     clock: _builtins.str
     """why nothing is retired or pruned, and until when; empty: the clock is trusted"""
+    behind_more: _builtins.int
+    """how many more nodes are behind than those listed"""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1184,10 +1187,11 @@ class IssuerStatus(_message.Message):
         svid_not_after: _timestamp_pb2.Timestamp | None = ...,
         troubles: _abc.Iterable[Global___Trouble] | None = ...,
         oldest_truth: _duration_pb2.Duration | None = ...,
+        behind_more: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "behind_more", b"behind_more", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1703,6 +1707,7 @@ class RevocationStatus(_message.Message):
     SLOWEST_FIELD_NUMBER: _builtins.int
     AFTER_MILLISECONDS_FIELD_NUMBER: _builtins.int
     AWAY_FIELD_NUMBER: _builtins.int
+    SILENT_MORE_FIELD_NUMBER: _builtins.int
     attestors: _builtins.int
     """attestors that are connected now"""
     enforcing: _builtins.int
@@ -1714,6 +1719,8 @@ class RevocationStatus(_message.Message):
     """for AwaitRevocation: since the revocation"""
     away: _builtins.int
     """nodes with a valid SVID that are not connected and have not acknowledged it: they hear of it when they return; 0 if nothing that it ended is accepted any longer"""
+    silent_more: _builtins.int
+    """how many more are silent than those listed"""
     @_builtins.property
     def revocation(self) -> Global___Revocation: ...
     @_builtins.property
@@ -1741,10 +1748,11 @@ class RevocationStatus(_message.Message):
         slowest: Global___Silent | None = ...,
         after_milliseconds: _builtins.int = ...,
         away: _builtins.int = ...,
+        silent_more: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "revocation", b"revocation", "slowest", b"slowest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_milliseconds", b"after_milliseconds", "attestors", b"attestors", "away", b"away", "ends_at", b"ends_at", "enforcing", b"enforcing", "points", b"points", "points_enforcing", b"points_enforcing", "revocation", b"revocation", "silent", b"silent", "slowest", b"slowest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_milliseconds", b"after_milliseconds", "attestors", b"attestors", "away", b"away", "ends_at", b"ends_at", "enforcing", b"enforcing", "points", b"points", "points_enforcing", b"points_enforcing", "revocation", b"revocation", "silent", b"silent", "silent_more", b"silent_more", "slowest", b"slowest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1843,6 +1851,9 @@ class ListBlockedResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BLOCKED_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """there are more"""
     @_builtins.property
     def blocked(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocked]:
         """at most 100"""
@@ -1851,10 +1862,11 @@ class ListBlockedResponse(_message.Message):
         self,
         *,
         blocked: _abc.Iterable[Global___Blocked] | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked", "more", b"more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1933,3 +1945,102 @@ class ListRevocationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRevocationsResponse: _TypeAlias = ListRevocationsResponse  # noqa: Y015
+
+@_typing.final
+class ResolveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    PAST_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"entry", "node", "credential", "authority" """
+    past: _builtins.bool
+    """also entries and nodes that are gone, but on record"""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """at most 1000: ids, at least the first 4 characters of ids, or for entries and nodes SPIFFE IDs or their paths"""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        past: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "past", b"past", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveRequest: _TypeAlias = ResolveRequest  # noqa: Y015
+
+@_typing.final
+class ResolveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEANINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def meanings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Meanings]:
+        """of each text, in the order of the request"""
+
+    def __init__(
+        self,
+        *,
+        meanings: _abc.Iterable[Global___Meanings] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meanings", b"meanings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveResponse: _TypeAlias = ResolveResponse  # noqa: Y015
+
+@_typing.final
+class Meanings(_message.Message):
+    """What a text can mean: nothing, one thing, or several, and then it is ambiguous."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEANINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def meanings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Meaning]:
+        """at most 11"""
+
+    def __init__(
+        self,
+        *,
+        meanings: _abc.Iterable[Global___Meaning] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meanings", b"meanings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Meanings: _TypeAlias = Meanings  # noqa: Y015
+
+@_typing.final
+class Meaning(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPIFFE_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    spiffe_id: _builtins.str
+    """empty: not known"""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spiffe_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Meaning: _TypeAlias = Meaning  # noqa: Y015

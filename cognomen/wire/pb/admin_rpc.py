@@ -142,6 +142,10 @@ class AdminServicer(ABC):
     async def list_blocked(self, request: admin_pb2.ListBlockedRequest) -> admin_pb2.ListBlockedResponse:
         """Entries that a node would have if a revocation did not block them."""
 
+    @abstractmethod
+    async def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
+        """What short ids mean, and SPIFFE IDs in place of ids."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -226,6 +230,9 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/ListBlocked": unary(
                 self.list_blocked, admin_pb2.ListBlockedRequest, admin_pb2.ListBlockedResponse
+            ),
+            "/cognomen.admin.v1.Admin/Resolve": unary(
+                self.resolve, admin_pb2.ResolveRequest, admin_pb2.ResolveResponse
             ),
         }
 
@@ -369,3 +376,7 @@ class AdminClient:
     def list_blocked(self, request: admin_pb2.ListBlockedRequest) -> admin_pb2.ListBlockedResponse:
         """Entries that a node would have if a revocation did not block them."""
         return self._ask("/cognomen.admin.v1.Admin/ListBlocked", request, admin_pb2.ListBlockedResponse)
+
+    def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
+        """What short ids mean, and SPIFFE IDs in place of ids."""
+        return self._ask("/cognomen.admin.v1.Admin/Resolve", request, admin_pb2.ResolveResponse)

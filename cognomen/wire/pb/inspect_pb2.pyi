@@ -52,11 +52,14 @@ class Explanation(_message.Message):
     MATCHES_FIELD_NUMBER: _builtins.int
     NEAR_FIELD_NUMBER: _builtins.int
     UNSEEN_FIELD_NUMBER: _builtins.int
+    NEAR_MORE_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     node_spiffe_id: _builtins.str
     """an entry belongs to this node if its parent is this ID or a group of the node"""
     pid: _builtins.int
     uid: _builtins.int
+    near_more: _builtins.bool
+    """more entries match less"""
     left_out: _builtins.int
     """how many matches, the last ones, reach no workload because they do not fit in a message"""
     @_builtins.property
@@ -85,11 +88,12 @@ class Explanation(_message.Message):
         matches: _abc.Iterable[Global___Match] | None = ...,
         near: _abc.Iterable[Global___Near] | None = ...,
         unseen: _abc.Iterable[_builtins.str] | None = ...,
+        near_more: _builtins.bool = ...,
         left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_out", b"left_out", "matches", b"matches", "near", b"near", "node_spiffe_id", b"node_spiffe_id", "pid", b"pid", "selectors", b"selectors", "uid", b"uid", "unseen", b"unseen"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_out", b"left_out", "matches", b"matches", "near", b"near", "near_more", b"near_more", "node_spiffe_id", b"node_spiffe_id", "pid", b"pid", "selectors", b"selectors", "uid", b"uid", "unseen", b"unseen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,6 +194,9 @@ class AttestorStatus(_message.Message):
     HEARD_AGO_FIELD_NUMBER: _builtins.int
     DENIALS_FIELD_NUMBER: _builtins.int
     ENFORCED_FIELD_NUMBER: _builtins.int
+    IDENTITIES_MORE_FIELD_NUMBER: _builtins.int
+    CALLERS_MORE_FIELD_NUMBER: _builtins.int
+    ENFORCED_MORE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     spiffe_id: _builtins.str
     synchronised: _builtins.bool
@@ -204,6 +211,10 @@ class AttestorStatus(_message.Message):
     subscribers: _builtins.int
     denials: _builtins.int
     """credentials that are refused because they were revoked"""
+    identities_more: _builtins.int
+    """how many more there are than those listed"""
+    callers_more: _builtins.int
+    enforced_more: _builtins.int
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -261,10 +272,13 @@ class AttestorStatus(_message.Message):
         heard_ago: _duration_pb2.Duration | None = ...,
         denials: _builtins.int = ...,
         enforced: _abc.Iterable[Global___EnforcementPoint] | None = ...,
+        identities_more: _builtins.int = ...,
+        callers_more: _builtins.int = ...,
+        enforced_more: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock_ahead", b"clock_ahead", "heard_ago", b"heard_ago", "next_renewal", b"next_renewal", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "change_number", b"change_number", "clock_ahead", b"clock_ahead", "connected", b"connected", "denials", b"denials", "enforced", b"enforced", "entries", b"entries", "heard_ago", b"heard_ago", "identities", b"identities", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callers", b"callers", "callers_more", b"callers_more", "change_number", b"change_number", "clock_ahead", b"clock_ahead", "connected", b"connected", "denials", b"denials", "enforced", b"enforced", "enforced_more", b"enforced_more", "entries", b"entries", "heard_ago", b"heard_ago", "identities", b"identities", "identities_more", b"identities_more", "incarnation", b"incarnation", "next_renewal", b"next_renewal", "spiffe_id", b"spiffe_id", "started_at", b"started_at", "subscribers", b"subscribers", "svid_not_after", b"svid_not_after", "svid_renew_at", b"svid_renew_at", "svids", b"svids", "synchronised", b"synchronised", "troubles", b"troubles", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.fields import MAX_NUMBER, choice, page_size
@@ -25,7 +26,7 @@ class AuditPart(Part):
             actor=request.actor,
             actions=frozenset(request.actions),
             subject=request.subject,
-            node_id=await self._meant_node(request.node_id),
+            node_id=NodeID(request.node_id) if request.node_id else None,
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
             decision=choice(Decision, request.decision, "decision"),
             credential=request.credential,

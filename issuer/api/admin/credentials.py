@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import starmap
 
 from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
 from cognomen.wire.node import time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.fields import choice, number, page_size, spiffe_id, yes_or_no
@@ -26,7 +27,7 @@ class CredentialsPart(Part):
         where = LedgerFilter(
             spiffe_id=spiffe_id(request.spiffe_id, "spiffe_id"),
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
-            node_id=await self._meant_node(request.node_id),
+            node_id=NodeID(request.node_id) if request.node_id else None,
             held_at=time_from_pb(request.held_at, "held_at") if request.HasField("held_at") else None,
             kind=choice(CredentialKind, request.kind, "kind"),
             state=choice(CredentialState, request.state, "state"),

@@ -6,7 +6,6 @@ from datetime import timedelta
 from google.protobuf.message import Message
 
 from cognomen.gate.caller import Caller, login_uid
-from cognomen.protocol.names import NodeID
 from cognomen.wire.pb.admin_rpc import AdminServicer
 from issuer.decisions.operator import Operator
 from issuer.decisions.revocation import check_comment
@@ -77,7 +76,3 @@ class Part(AdminServicer):
         comment = str(getattr(command, "comment", ""))
         check_comment(comment)
         return Operator(self._operator, login=self._operator.login, comment=comment)
-
-    async def _meant_node(self, text: str) -> NodeID | None:
-        """The node that a filter names by id, SPIFFE ID or name; None: any."""
-        return (await self._flows.queries.meant_node_ids([text]))[0] if text else None

@@ -97,6 +97,7 @@ def revocation_status(seen: Enforced) -> pb.RevocationStatus:
         points_enforcing=how_far.points_enforcing,
         away=seen.away,
         silent=map(_silent_to_pb, how_far.silent[:_MOST_SILENT]),
+        silent_more=max(0, len(how_far.silent) - _MOST_SILENT),
     )
     if seen.ends_at is not None:
         message.ends_at.FromDatetime(seen.ends_at)
@@ -107,13 +108,14 @@ def revocation_status(seen: Enforced) -> pb.RevocationStatus:
     return message
 
 
-def blocked_to_pb(found: Iterable[tuple[RegistrationEntry, Revocation]]) -> pb.ListBlockedResponse:
-    """Translate which entries are blocked, and by what."""
+def blocked_to_pb(found: Iterable[tuple[RegistrationEntry, Revocation]], *, more: bool) -> pb.ListBlockedResponse:
+    """Translate which entries are blocked, and by what, and whether there are more of them."""
     return pb.ListBlockedResponse(
         blocked=[
             pb.Blocked(entry_id=entry.id, spiffe_id=str(entry.spiffe_id), revocation=revocation_to_pb(revocation))
             for entry, revocation in found
-        ]
+        ],
+        more=more,
     )
 
 

@@ -26,8 +26,6 @@ class RevocationsPart(Part):
     """The methods for revocations."""
 
     async def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
-        if all(request.target.node_ids):
-            request.target.node_ids[:] = await self._flows.queries.meant_node_ids(request.target.node_ids)
         return await revoke(self._flows.revoke, request, trust_domain=self._flows.trust_domain, actor=self._by(request))
 
     async def lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
@@ -50,7 +48,8 @@ class RevocationsPart(Part):
         node = await self._flows.queries.get_node(request.node_id)
         where = EntryFilter(selector=selector_from_pb(request.selector) if request.HasField("selector") else None)
         now = self._flows.clock.now()
-        return blocked_to_pb(await self._flows.queries.list_blocked(where, node, now=now, limit=_MOST_BLOCKED))
+        found = await self._flows.queries.list_blocked(where, node, now=now, limit=_MOST_BLOCKED + 1)
+        return blocked_to_pb(found[:_MOST_BLOCKED], more=len(found) > _MOST_BLOCKED)
 
 
 async def revoke(

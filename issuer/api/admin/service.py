@@ -16,6 +16,7 @@ from issuer.api.admin.authorities import AuthoritiesPart
 from issuer.api.admin.bundle import BundlePart
 from issuer.api.admin.credentials import CredentialsPart
 from issuer.api.admin.entries import EntriesPart
+from issuer.api.admin.naming import NamingPart
 from issuer.api.admin.nodes import NodesPart
 from issuer.api.admin.revocations import RevocationsPart
 from issuer.api.admin.status import StatusPart
@@ -61,6 +62,7 @@ class AdminService(
     BundlePart,
     CredentialsPart,
     EntriesPart,
+    NamingPart,
     NodesPart,
     RevocationsPart,
     StatusPart,

@@ -35,6 +35,7 @@ def status_to_pb(seen: Observed) -> pb.IssuerStatus:
         nodes=seen.nodes,
         nodes_connected=seen.nodes_connected,
         behind=map(_lag_to_pb, seen.behind[:_MOST_BEHIND]),
+        behind_more=max(0, len(seen.behind) - _MOST_BEHIND),
         authorities=[authority_to_pb(row, waits) for row, waits in seen.authorities],
         clock=seen.doubt,
         svid_not_after=time_to_pb(seen.svid_not_after),

@@ -5,6 +5,7 @@ from sqlite_utils import Database
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite.crls import SQLiteCRLs
 from issuer.datastore.sqlite.entries import SQLiteEntries
+from issuer.datastore.sqlite.ids import SQLiteIds
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.supersessions import SQLiteSupersessions
@@ -31,4 +32,5 @@ def transaction_over(database: Database) -> Transaction:
         times=SQLiteTimes(database),
         checkpoints=SQLiteCheckpoints(database),
         audit=SQLiteAudit(database),
+        ids=SQLiteIds(database),
     )

@@ -93,14 +93,6 @@ async def test_an_id_that_is_the_name_of_another_node_means_neither(house: House
     assert (await house.queries.get_node(str(a_node("db").spiffe_id))).name == "db-2"
 
 
-async def test_a_node_that_is_gone_can_still_be_meant_by_its_ids(house: House) -> None:
-    await house.join("n1", "web")
-    texts = ["web", "n1", str(a_node("n9").spiffe_id), "n9"]
-    assert await house.queries.meant_node_ids(texts) == ["n1", "n1", "n9", "n9"]
-    with pytest.raises(Refused, match=r"^id: expected a node's id"):
-        await house.queries.meant_node_ids(["spiffe://example.org/web"])
-
-
 async def test_a_renamed_node_is_on_record_with_both_names(house: House) -> None:
     await house.join("n1", "web")
     assert (await house.nodes.rename("web", "db", actor="uid:0")).name == "db"

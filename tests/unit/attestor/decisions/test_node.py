@@ -181,8 +181,8 @@ def test_a_minted_token_must_have_the_name_and_the_audiences_asked_for() -> None
         (Reason.EVICTED, "as a new node: cognomen node invite (without --node)", "unban"),
         (Reason.SUPERSEDED, "end the one that should not be", "for good"),
         (Reason.SVID_EXPIRED, "returns automatically with its key", "invite"),
-        (Reason.ATTESTED_BEFORE, "cognomen node invite --node ID", "for good"),
-        (None, "cognomen node invite --node ID", "for good"),
+        (Reason.ATTESTED_BEFORE, "cognomen node invite --node-id ID", "for good"),
+        (None, "cognomen node invite --node-id ID", "for good"),
     ],
 )
 def test_the_way_back_is_one_that_the_issuer_takes(reason: Reason | None, said: str, not_said: str) -> None:

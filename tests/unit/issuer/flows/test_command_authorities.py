@@ -433,7 +433,7 @@ class TestNodesThatAreAway:
 
         with pytest.raises(Refused, match=words) as refused:
             await do(at_once=False)
-        assert (refused.value.kind, "cognomen node invite --node ID" in refused.value.hint) == (Kind.CONFLICT, True)
+        assert (refused.value.kind, "cognomen node invite --node-id ID" in refused.value.hint) == (Kind.CONFLICT, True)
         assert any('"refused"' in row and "found 1 that cannot" in row for row in await house.audit())
         assert (await house.one(AuthorityState.ACTIVE)).key_id == active.key_id, "nothing was done"
         await do(at_once=True)

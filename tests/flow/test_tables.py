@@ -1,0 +1,105 @@
+"""Tables on a real terminal of 80 and of 120 columns, and in a pipe: nothing is cut."""
+
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator
+from fcntl import ioctl
+
+import pytest
+
+from bench.rig.child import Child, read_all
+from bench.rig.daemons import COGNOMEN, Dev
+
+PATHS = ("/agent/concierge/reasoning", "/agent/concierge/connector-of-bookings42", "/agent/travel-desk/orchestrator")
+SELECTORS = ("unix:path:/opt/agents/concierge/bin/reasoning", f"unix:uid:{os.getuid()}")
+COMMANDS = ("entry list", "node list", "svid list", "status", "audit tail", "authority list", "revoke list")
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    directory = tmp_path_factory.mktemp("t")
+    environment = {"COGNOMEN_ADMIN_SOCKET": str(directory / "state" / "admin" / "issuer.sock")}
+    with Dev(directory, "--entry", f"/web=unix:uid:{os.getuid()}", environment=environment) as running:
+        (node,) = running.admin("node", "list")["nodes"]
+        parent = f"--parent={str(node['id'])[:8]}"
+        for path in PATHS:
+            selectors = [f"--selector={one}" for one in SELECTORS]
+            running.command("entry", "create", f"--spiffe-id={path}", parent, *selectors, "--owner=travel@example.org")
+        running.command("fetch", "x509")
+        running.command("revoke", "spiffe-id", PATHS[1], "--comment=task ended")
+        yield running
+
+
+def on_a_terminal(dev: Dev, columns: int, *arguments: str) -> list[str]:
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {key: value for key, value in dev.environment.items() if key not in {"COLUMNS", "LINES"}}
+    with Child([*COGNOMEN, *arguments], stdout=slave, stdin=slave, env=environment):
+        os.close(slave)
+        return read_all(master).decode().splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_table_fits_the_terminal_and_no_word_is_cut(dev: Dev, name: str, columns: int) -> None:
+    lines = on_a_terminal(dev, columns, *name.split())
+    assert len(lines) > 1
+    assert [line for line in lines if len(line) > columns] == []
+    assert sorted(words(" ".join(lines))) == sorted(words(dev.command(*name.split())))
+
+
+def words(text: str) -> list[str]:
+    """All but numbers, which may have changed meanwhile."""
+    return [word for word in text.split() if not re.fullmatch(r"\(?[0-9]+[smhd]?", word)]
+
+
+def test_selectors_are_wrapped_within_their_cell(dev: Dev) -> None:
+    (header, *rows) = on_a_terminal(dev, 110, "entry", "list", "--below", PATHS[1])
+    assert header.split() == ["id", "spiffe_id", "parent_id", "selectors"]
+    assert re.fullmatch(rf"[0-9a-f]{{8}}  {PATHS[1]}  [0-9a-f]{{8}}   {SELECTORS[0]},", rows[0].rstrip())
+    assert rows[1].strip() == SELECTORS[1]
+
+
+def test_a_piped_table_is_neither_wrapped_nor_cut(dev: Dev) -> None:
+    environment = {**dev.environment, "COLUMNS": "20"}
+    done = subprocess.run(
+        [*COGNOMEN, "entry", "list", "--below", PATHS[1]], env=environment, capture_output=True, text=True, check=True
+    )
+    (_, row) = done.stdout.splitlines()
+    assert row.endswith(f"{SELECTORS[0]}, {SELECTORS[1]}")
+
+
+def test_wide_is_whole(dev: Dev) -> None:
+    entries = dev.command("entry", "list", "--below", PATHS[1], "-o", "wide").splitlines()
+    assert re.match(rf"[0-9a-f]{{32}}  spiffe://example.org{PATHS[1]}  spiffe://example.org/cognomen/node/", entries[1])
+    assert "travel@example.org" in entries[1]
+    nodes = dev.command("node", "list", "-o", "wide")
+    assert re.search(r" 20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z ", nodes)
+    assert "spiffe://example.org/cognomen/node/" in nodes
+
+
+def test_a_document_tells_times_both_ways(dev: Dev) -> None:
+    (entry_id,) = (line.split()[0] for line in dev.command("entry", "list", "--below", PATHS[1]).splitlines()[1:])
+    shown = dev.command("entry", "show", entry_id)
+    assert re.search(r"^created_at +20[0-9-]{8}T[0-9:]{8}Z \([0-9]+[smh] ago\)$", shown, re.MULTILINE)
+    assert re.search(r"^svid_not_after +20[0-9-]{8}T[0-9:]{8}Z \(in [0-9]+m\)$", dev.command("status"), re.MULTILINE)
+
+
+def test_a_record_has_its_times_as_all_documents_have_them(dev: Dev) -> None:
+    rows = dev.command("audit", "list", "--action", "x509 issued", "--page-size=1", "-o", "json")
+    assert re.search(r'"at": "[^"]*Z"', rows)
+    assert re.search(r'"not_after": "[^"]*Z"', rows)
+    assert "+00:00" in rows  # in the body, as it was hashed
+
+
+def test_a_list_that_was_cut_says_so_in_the_data(dev: Dev) -> None:
+    for name in ("entry list", "svid list", "audit list"):
+        cut = json.loads(dev.command(*name.split(), "--page-size=1", "-o", "json"))
+        assert cut["next_page_token"] != "", name
+        assert json.loads(dev.command(*name.split(), "--all", "-o", "json"))["next_page_token"] == "", name
+    assert json.loads(dev.command("status", "-o", "json"))["behind_more"] == 0

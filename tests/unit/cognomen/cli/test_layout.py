@@ -1,0 +1,75 @@
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognomen.cli.layout import Layout
+
+HEADERS = ("id", "path", "selectors")
+SHORT = [["3f2a91bc"], ["/web"], ["unix:uid:1001"]]
+LONG = [["9b1c22d0"], ["/agent/concierge/reasoning"], ["unix:path:/opt/agents/concierge,", "unix:uid:1001"]]
+
+words = st.lists(st.text(alphabet="abc/:", min_size=1, max_size=30), min_size=1, max_size=4)
+tables = st.lists(st.tuples(words, words, words), max_size=5)
+
+
+def laid(rows: Sequence[Sequence[Sequence[str]]], width: int | None) -> list[str]:
+    layout = Layout(HEADERS, rows, width)
+    return [line for row in ([[name] for name in HEADERS], *rows) for line in layout.lines(row)]
+
+
+def test_a_table_that_fits_has_a_line_for_each_row() -> None:
+    for width in (80, None):
+        assert laid([SHORT, SHORT], width) == [
+            "id        path  selectors",
+            "3f2a91bc  /web  unix:uid:1001",
+            "3f2a91bc  /web  unix:uid:1001",
+        ]
+
+
+def test_a_cell_is_broken_between_its_words() -> None:
+    assert laid([SHORT, LONG], 80) == [
+        "id        path                        selectors",
+        "3f2a91bc  /web                        unix:uid:1001",
+        "9b1c22d0  /agent/concierge/reasoning  unix:path:/opt/agents/concierge,",
+        "                                      unix:uid:1001",
+    ]
+
+
+def test_a_word_that_is_too_wide_has_a_line_to_itself() -> None:
+    assert laid([SHORT, LONG], 50) == [
+        "id        path                    selectors",
+        "3f2a91bc  /web                    unix:uid:1001",
+        "9b1c22d0  /agent/concierge/reasoning",
+        "                  unix:path:/opt/agents/concierge,",
+        "                  unix:uid:1001",
+    ]
+
+
+def test_columns_go_on_below_a_word_that_is_too_wide_for_its_own() -> None:
+    assert laid([[["3f2a91bc"], ["/" + "p" * 25], ["yes"]]], 40) == [
+        "id        path                 selectors",
+        "3f2a91bc  /ppppppppppppppppppppppppp",
+        "                               yes",
+    ]
+
+
+def test_a_pipe_has_no_width() -> None:
+    (_, line) = laid([[["x"], ["word"] * 100, ["y"]]], None)
+    assert line == f"x   {' '.join(['word'] * 100)}  y"
+
+
+def test_wide_characters_take_two_columns() -> None:
+    lines = laid([[["東京"], ["a"], ["b"]], [["abcd"], ["a"], ["b"]]], 80)
+    assert lines[1:] == ["東京  a     b", "abcd  a     b"]
+
+
+@given(tables, st.integers(20, 100))
+def test_no_word_is_ever_cut_and_no_line_is_too_wide_unless_a_word_is(
+    rows: list[tuple[list[str], list[str], list[str]]], width: int
+) -> None:
+    lines = laid(rows, width)
+    shown = sorted(word for line in lines for word in line.split())
+    assert shown == sorted([*HEADERS, *(word for row in rows for cell in row for word in cell)])
+    widest = max([width, *(len(word) for row in rows for cell in row for word in cell)])
+    assert all(len(line.rstrip()) <= max(widest, 8 + 2 + 8 + 2 + 9) for line in lines)
