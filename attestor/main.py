@@ -229,7 +229,9 @@ class _Attestor:
             Task(name="watchdog", run=partial(self._systemd.run_watchdog, self.around.clock)),
         ]
         attestors = self._adapters.workload_attestors
-        workloads = ServeWorkload(flows.cache, attestors=attestors, minter=flows.jwts, around=self.around)
+        workloads = ServeWorkload(
+            flows.cache, attestors=attestors, minter=flows.jwts, uses=flows.uses, around=self.around
+        )
         self._workloads = workloads
         async with self._door(workloads, flows, health, held):
             self._systemd.ready()
@@ -237,6 +239,7 @@ class _Attestor:
             await self._supervisor.run(tasks, stop=stop)
             self._systemd.stopping()
             health.set_serving(serving=False)
+        await flows.reports.finish()
 
     def _door(
         self, workloads: ServeWorkload, flows: Flows, health: HealthState, held: socket.socket | None

@@ -37,6 +37,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, entries_gone, entries_put
 from tests.doubles.issuerclient import IssuerInMemory
+from tests.doubles.uses import a_use
 from tests.flow.liveissuer import LiveIssuer
 
 TD = TrustDomain("example.org")
@@ -295,6 +296,14 @@ async def test_a_node_comes_back_by_the_key_of_its_svid_as_itself(world: World) 
     await client.use(back)
     await acknowledge_nothing(client)
     assert back.svid.spiffe_id == node.svid.spiffe_id
+
+
+async def test_reported_uses_are_taken(world: World) -> None:
+    client, node = await joined_client(world)
+    entry = await world.create(entry_below(node))
+    use = a_use(entry_id=entry.id, first_at=world.clock.now(), last_at=world.clock.now())
+    assert await client.report_uses([use, a_use(entry_id=EntryID("none"))])
+    assert await client.report_uses([])
 
 
 async def acknowledge_nothing(client: IssuerClient) -> None:

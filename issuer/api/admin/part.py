@@ -1,6 +1,7 @@
 """The basis of each part of the admin door."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from google.protobuf.message import Message
 
@@ -41,6 +42,7 @@ class AdminFlows:
     guard: ClockGuard
     observe: ObserveIssuer
     trust_domain: TrustDomain
+    uses_kept: timedelta
 
     @property
     def record_refusals(self) -> RecordRefusals:

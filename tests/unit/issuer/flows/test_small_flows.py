@@ -287,7 +287,7 @@ class TestClockGuard:
 
 def pruning(store: SQLiteDatastore, clock: FakeClock, guard: ClockGuard) -> Prune:
     refusals = RefusalRecord(datastore=store, around=around(clock))
-    return Prune(datastore=store, around=around(clock), guard=guard, refusals=refusals)
+    return Prune(datastore=store, around=around(clock), guard=guard, refusals=refusals, uses_kept=timedelta(days=90))
 
 
 class TestPrune:
