@@ -31,11 +31,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[JSON]], *, heade
 
 
 def print_page(
-    name: str, columns: Sequence[str], documents: Sequence[dict[str, JSON]], next_page_token: str, output: str
+    name: str,
+    columns: Sequence[str],
+    documents: Sequence[dict[str, JSON]],
+    next_page_token: str,
+    output: str,
+    **more: JSON,
 ) -> None:
-    """Print one page of things called `name`; `columns` are the keys shown in a table."""
+    """Print one page of things called `name`; `columns` are the keys shown in a table, and `more` is only in the JSON."""
     if output == "json":
-        print_json({name: list(documents), "next_page_token": next_page_token})
+        print_json({name: list(documents), **more, "next_page_token": next_page_token})
     else:
         print_table(columns, [[document[key] for key in columns] for document in documents])
     if next_page_token:

@@ -29,6 +29,8 @@ def uses_of(
 ) -> list[dict[str, JSON]]:
     """The processes that used the entries of these credentials on their nodes while they lived, last used first.
 
+    It warns if it cannot know all of them.
+
     Args:
         until: leave out those whose first use was later.
     """
@@ -74,7 +76,10 @@ def _asked(admin: Admin, entry_ids: Sequence[str], lives: Sequence[_Life]) -> It
         request = pb.ListUsesRequest(page_size=_PAGE, entry_ids=entry_ids[first : first + _PAGE])
         request.since.FromDatetime(min(begin for begin, _ in lives) - _SLACK)
         request.until.FromDatetime(max(end for _, end in lives) + _SLACK)
-        for page in pages(admin.list_uses, request, every=True):
+        found = list(pages(admin.list_uses, request, every=True))
+        if not first:
+            warn_of_start(found[0].uses_since, min(begin for begin, _ in lives))
+        for page in found:
             yield from page.uses
 
 

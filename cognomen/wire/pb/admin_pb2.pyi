@@ -770,7 +770,7 @@ class ListUsesResponse(_message.Message):
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Use]: ...
     @_builtins.property
     def uses_since(self) -> _timestamp_pb2.Timestamp:
-        """no use was recorded before that"""
+        """a use before that was not recorded, or is forgotten"""
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class UsesPart(Part):
             until=time_from_pb(request.until, "until") if request.HasField("until") else None,
         )
         found, since = await self._flows.queries.list_uses(where, after=after, limit=limit)
+        since = max(since, self._flows.clock.now() - self._flows.uses_kept)
         token = str(found[-1].number) if len(found) == limit else ""
         return pb.ListUsesResponse(uses=map(_use, found), next_page_token=token, uses_since=time_to_pb(since))
 
