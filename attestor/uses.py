@@ -97,12 +97,13 @@ class Uses:
     """The uses that the issuer may not have been told of.
 
     Attributes:
-        is_new: set when somebody should look at the programs of new rows.
+        is_new: set when somebody should look at the programs of new rows, which clears it.
+        is_fresh: set when there is a new row; whoever reports clears it.
         lost: how many rows were lost because there was no room, even counted together.
     """
 
     def __init__(self, clock: NodeClock) -> None:
-        self.is_new = asyncio.Event()
+        self.is_new, self.is_fresh = asyncio.Event(), asyncio.Event()
         self.lost = 0
         self._clock = clock
         self._kept: Shelf[_Key, Row] = Shelf(Share.USES, _MOST_ROWS)
@@ -174,6 +175,7 @@ class Uses:
         )
         self._unseen[row.key] = row
         self.is_new.set()
+        self.is_fresh.set()
         self._keep(row)
         return row
 

@@ -1,6 +1,7 @@
-"""Tell the issuer which processes were given SVIDs: twice a minute what is new, and once more at the end.
+"""Tell the issuer which processes were given SVIDs: at least twice a minute what is new, and once more at the end.
 
-What is noted, and what becomes of it if there is too much: attestor/uses. A kill loses what was noted since the last report.
+After a quiet quarter of a minute, a new process is reported within seconds. What is noted, and what becomes of it if there is too much:
+attestor/uses. A kill loses what was noted since the last report.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ __all__ = ["ReportUses"]
 
 log = structlog.get_logger(__name__)
 
-_EVERY = timedelta(seconds=30)
+_PAUSE = timedelta(seconds=15)  # after a report; and how long a use that is not new may then wait
+_GATHER = timedelta(seconds=1)  # programs often start together
 _BACKOFF = Backoff(initial=timedelta(seconds=5), maximum=timedelta(minutes=2))
 _LAST_SECONDS = 2.0  # how long the last report may delay the end
 _SLICE = 16  # processes to look at before the event loop may do something else
@@ -51,9 +53,12 @@ class ReportUses:
             jitter=self._around.jitter,
         )
         while True:
-            await attempts.rest(after=_EVERY)
+            if not attempts.is_failing:
+                await attempts.rest(self._uses.is_fresh.wait, after=_PAUSE)
+                await attempts.rest(after=_GATHER)
             with attempts.trying():
                 await self()
+            await attempts.rest(after=_PAUSE)
 
     async def look(self) -> None:
         """Look at the programs of new processes for ever, as soon as they have been served: many do not live long."""
@@ -73,6 +78,7 @@ class ReportUses:
         Raises:
             Refused: as the issuer client.
         """
+        self._uses.is_fresh.clear()
         for batch in self._uses.batches():
             is_taken = await self._client.report_uses(batch.uses)
             if self._is_taken and not is_taken:

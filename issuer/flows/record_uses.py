@@ -28,7 +28,7 @@ __all__ = ["REPORTS", "RecordUses"]
 log = structlog.get_logger(__name__)
 
 REPORTS = Allowance(burst=20_000, per_second=200)
-"""What one node may report. Units: rows; an attestor reports twice a minute what has changed."""
+"""What one node may report. Units: rows; an attestor reports at most four times a minute what has changed."""
 
 _A_REPORT = 100  # rows that a report costs besides its own: it may make us search the ledger
 _MOST_ROWS = 10_000  # that are kept of one node

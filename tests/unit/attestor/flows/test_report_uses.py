@@ -57,17 +57,32 @@ async def world() -> AsyncIterator[World]:
     world.caller.process.close()
 
 
-async def test_a_use_is_reported_within_half_a_minute_with_its_program(world: World) -> None:
+async def test_the_first_use_is_reported_within_seconds_with_its_program(world: World) -> None:
     async with world.running() as flows:
         world.use(flows)
         await until(lambda: not flows.uses.is_new.is_set())
         assert world.issuer.uses == []
-        await world.pass_time(31)
+        await world.pass_time(2)
         ((use,),) = world.issuer.uses
         assert (use.pid, use.executable) == (os.getpid(), PROGRAM)
         assert use.started > 0
         await world.pass_time(60)
         assert len(world.issuer.uses) == 1  # nothing is new
+
+
+async def test_further_uses_are_reported_together_within_half_a_minute(world: World) -> None:
+    async with world.running() as flows:
+        world.use(flows)
+        await world.pass_time(2)
+        flows.uses.note(world.caller, [WEB, entry("db", "unix:uid:1")], jwt=True)
+        await world.pass_time(10)
+        flows.uses.note(world.caller, [WEB], jwt=True)
+        assert [len(report) for report in world.issuer.uses] == [1]
+        await world.pass_time(8)
+        assert [len(report) for report in world.issuer.uses] == [1, 2]
+        flows.uses.note(world.caller, [WEB], jwt=True)
+        await world.pass_time(31)
+        assert [len(report) for report in world.issuer.uses] == [1, 2, 1]
 
 
 async def test_while_the_issuer_is_away_uses_wait_and_it_is_a_trouble(world: World) -> None:
