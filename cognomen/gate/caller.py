@@ -43,6 +43,7 @@ _MOST_GROUPS = (
 )
 _NO_LOGIN = 2**32 - 1
 _EFFECTIVE = 1  # of the real, effective, saved and file-system one
+_LONGEST_STAT = 4096
 _START_TIME = 19  # field 22 of /proc/PID/stat, counted after the command's closing parenthesis
 
 
@@ -283,8 +284,11 @@ def _started_at(pid: int) -> float:
 
 
 def _started_ticks(pid: int) -> int:
-    after_command = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(after_command[_START_TIME])
+    stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # for each connection: a Path costs twice as much
+    try:
+        return int(os.read(stat, _LONGEST_STAT).rpartition(b")")[2].split()[_START_TIME])
+    finally:
+        os.close(stat)
 
 
 def effective_uid(pid: int) -> int:
