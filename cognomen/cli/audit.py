@@ -137,7 +137,7 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
 @audit.command()
 @click.option("--spiffe-id", help="The SPIFFE ID; /PATH is one in the trust domain.")
 @click.option("--below", help="This SPIFFE ID, and every one below it; /PATH as above.")
-@click.option("--owner", help="Only what was signed for entries that have this owner now.")
+@click.option("--owner", help="Only what was signed for entries that have this owner now; empty: none.")
 @click.option("--at", "held_at", type=moment, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z.")
 @click.option("--since", type=moment, metavar="TIME", help="Instead of --at: at any time from that moment on.")
 @click.option("--until", type=moment, metavar="TIME", help="With --since: before that moment.  [default: now]")
@@ -175,7 +175,7 @@ def who(
       cognomen audit who --below /agent/concierge --since 2026-11-23T08:00:00Z
     """  # noqa: D301 - \b is click's mark
     named = spiffe_id or below
-    if (spiffe_id and below) or not (named or owner):
+    if (spiffe_id and below) or not (named or owner is not None):
         raise click.UsageError("expected one of --spiffe-id and --below, or --owner")
     if (held_at is None) == (since is None) or (until is not None and since is None):
         raise click.UsageError("expected either --at, or --since, with --until if it ended before now")

@@ -9,8 +9,7 @@ from typing import TypeAlias
 import grpc
 
 from cognomen.protocol.entry import EntryID
-from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.uses import MOST_REPORTED
+from cognomen.protocol.errors import Refused
 from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
@@ -85,9 +84,9 @@ class NodeService:
     async def ReportUses(self, request: pb.ReportUsesRequest, context: object) -> pb.ReportUsesResponse:  # noqa: N802 - as above
         """Record which processes were given SVIDs."""
         del context
-        if len(request.uses) > MOST_REPORTED:
-            raise Refused(Kind.INVALID, f"uses: expected at most {MOST_REPORTED}, found {len(request.uses)}")
-        await self.uses(admitted().node, [use_from_pb(one) for one in request.uses])
+        node = admitted().node
+        self.uses.charge(node, len(request.uses))
+        await self.uses(node, [use_from_pb(one) for one in request.uses])
         return pb.ReportUsesResponse()
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.uses import EntryUse
+from cognomen.protocol.uses import MOST_REPORTED, EntryUse
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.budget import Allowance
@@ -49,19 +49,27 @@ class RecordUses:
     kept: timedelta
     _lines: LineLimit = field(default_factory=LineLimit)
 
-    async def __call__(self, node: Node, uses: Sequence[EntryUse]) -> None:
-        """Record a report; it is stored when this returns.
+    def charge(self, node: Node, rows: int) -> None:
+        """Charge a node for a report with that many rows, before they are read.
 
         Raises:
-            Refused: EXHAUSTED when the node reports too much; UNAVAILABLE when it cannot be stored; DENIED when the node is banned or gone.
+            Refused: INVALID when there are too many rows; EXHAUSTED when the node reports too much.
         """
-        # 1. Charge the node before anything is read.
-        if not self.budgets.take(node.id, cost=_A_REPORT + len(uses)):
+        if rows > MOST_REPORTED:
+            raise Refused(Kind.INVALID, f"uses: expected at most {MOST_REPORTED}, found {rows}")
+        if not self.budgets.take(node.id, cost=_A_REPORT + rows):
             raise Refused(
                 Kind.EXHAUSTED,
                 f"uses: at most {REPORTS.per_second:g} a second are taken from one node; try again later",
             )
-        # 2. In one transaction: find the entries that this node has or had, and add what it says about them.
+
+    async def __call__(self, node: Node, uses: Sequence[EntryUse]) -> None:
+        """Record a report that the node was charged for; it is stored when this returns.
+
+        Raises:
+            Refused: UNAVAILABLE when it cannot be stored; DENIED when the node is banned or gone.
+        """
+        # 1. In one transaction: find the entries that this node has or had, and add what it says about them.
         now = self.around.clock.now()
 
         def work(tx: Transaction) -> int:
@@ -71,7 +79,7 @@ class RecordUses:
             return len(uses) - len(theirs)
 
         ignored = await self.datastore.write(work, expendable=True)
-        # 3. Ignore the rest: an entry may have been deleted long ago, and the attestor can do nothing about it.
+        # 2. Ignore the rest: an entry may have been deleted long ago, and the attestor can do nothing about it.
         if ignored and self._lines.left_out(node.id, self.around.clock.monotonic()) is not None:
             log.warning(
                 "uses ignored", node=str(node.spiffe_id), rows=ignored, reason="the node never had these entries"

@@ -105,6 +105,7 @@ def test_who_held_it_then_is_shown_with_the_programs_that_used_it(auditor: Audit
         (["--below=/web", "--since=2020-01-01T00:00:00Z"], 2),
         (["--below=/we", "--since=2020-01-01T00:00:00Z"], 0),
         (["--owner=ann", "--since=2020-01-01T00:00:00Z"], 0),
+        (["--owner=", "--since=2020-01-01T00:00:00Z"], 2),
         (["--owner=", "--spiffe-id=/web", "--since=2020-01-01T00:00:00Z"], 2),
         (["--below=/web", "--since=2020-01-01T00:00:00Z", "--until=2020-01-02T00:00:00Z"], 0),
         (["--below=/web", "--since=2099-01-01T00:00:00Z", "--until=2099-01-02T00:00:00Z"], 0),

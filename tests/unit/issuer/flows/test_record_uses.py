@@ -93,17 +93,27 @@ async def test_times_of_a_clock_that_is_off_are_brought_into_what_is_possible(ho
 
 
 async def test_a_node_that_reports_too_much_is_refused_until_time_has_passed(house: House) -> None:
-    report = [a_use(pid=pid) for pid in range(900)]
     for _ in range(20):
-        await house.record(house.node, report)
+        house.record.charge(house.node, 900)
     with pytest.raises(Refused, match="at most 200 a second are taken from one node") as refused:
-        await house.record(house.node, report)
+        house.record.charge(house.node, 900)
     assert refused.value.kind is Kind.EXHAUSTED
-    other = a_node("n2")
-    await house.store.write(lambda tx: tx.nodes.put(other))
-    await house.record(other, [a_use(entry_id=EntryID("theirs"))])
+    house.record.charge(a_node("n2"), 900)
     house.clock.advance(5)
-    await house.record(house.node, report)
+    house.record.charge(house.node, 900)
+
+
+async def test_reports_without_rows_are_charged_as_well(house: House) -> None:
+    for _ in range(200):
+        house.record.charge(house.node, 0)
+    with pytest.raises(Refused, match="at most 200 a second"):
+        house.record.charge(house.node, 0)
+
+
+async def test_rows_are_counted_before_an_object_is_made_of_any(house: House) -> None:
+    with pytest.raises(Refused, match="uses: expected at most 1000, found 1001") as refused:
+        house.record.charge(house.node, 1001)
+    assert refused.value.kind is Kind.INVALID
 
 
 async def test_a_banned_node_is_refused(house: House) -> None:
