@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 
 from attestor.decisions.clocks import Reading
 from attestor.nodeclock import NodeClock
+from cognomen.gate.accounts import UNNAMED, AccountID
 from cognomen.gate.caller import Caller, Program
 from cognomen.gate.shares import Share, Shelf
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -50,7 +51,7 @@ class Row:
     entry: RegistrationEntry
     uid: int
     gid: int
-    account: int
+    account: AccountID
     first: float
     last: float
     caller: Caller | None = None
@@ -246,6 +247,7 @@ def _use(row: Row, at: Reading) -> EntryUse:
     return EntryUse(
         entry_id=row.entry.id,
         uid=row.uid,
+        account=row.uid if row.account == UNNAMED else row.account,
         gid=row.gid,
         pid=0 if row.caller is None else row.caller.pid,
         started=program.started,

@@ -22,6 +22,7 @@ class EntryUse:
     """A process that was given SVIDs of an entry.
 
     Args:
+        account: the user to whom root gave that uid as a subordinate one; otherwise the uid itself.
         pid: 0: several processes, counted together.
         started: clock ticks from boot to the start of the process, which tells processes with the same pid apart; 0: unknown.
         executable: empty: unknown, or several.
@@ -32,6 +33,7 @@ class EntryUse:
 
     entry_id: EntryID
     uid: int
+    account: int
     gid: int
     pid: int
     started: int

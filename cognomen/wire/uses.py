@@ -18,6 +18,7 @@ def use_to_pb(value: EntryUse) -> pb.Use:
     return pb.Use(
         entry_id=value.entry_id,
         uid=value.uid,
+        account=value.account,
         gid=value.gid,
         pid=value.pid,
         started=value.started,
@@ -51,6 +52,7 @@ def use_from_pb(message: pb.Use) -> EntryUse:
     return EntryUse(
         entry_id=EntryID(message.entry_id),
         uid=message.uid,
+        account=message.account,
         gid=message.gid,
         pid=message.pid,
         started=message.started,

@@ -79,6 +79,16 @@ async def test_of_one_node_the_rows_that_were_used_last_are_kept(store: Datastor
     assert len(await found(store, node_id=N2)) == 1
 
 
+async def test_an_account_that_used_much_lately_leaves_the_others_their_rows(store: Datastore) -> None:
+    quiet = [replace(USE, account=1, uid=1, pid=pid) for pid in range(3)]
+    await store.write(lambda tx: tx.uses.note(N1, quiet, most=6))
+    greedy = [replace(USE, account=2, uid=uid, last_at=NOW + uid * HOUR) for uid in range(2, 22)]
+    await store.write(lambda tx: tx.uses.note(N1, greedy, most=6))
+    kept = [one.use for one in await found(store)]
+    assert [use for use in kept if use.account == 1] == quiet
+    assert [use.uid for use in kept if use.account == 2] == [19, 20, 21]
+
+
 async def test_an_entry_knows_when_it_was_last_used_also_when_the_row_had_to_go(store: Datastore) -> None:
     rows = [replace(USE, last_at=NOW + HOUR), replace(USE, pid=1), replace(USE, entry_id=DB, last_at=NOW + 2 * HOUR)]
     await store.write(lambda tx: tx.uses.note(N1, rows, most=1))

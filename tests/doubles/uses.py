@@ -12,6 +12,7 @@ _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _USE = EntryUse(
     entry_id=EntryID("web"),
     uid=1001,
+    account=1001,
     gid=1002,
     pid=4711,
     started=77,

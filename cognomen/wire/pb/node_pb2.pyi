@@ -1000,6 +1000,7 @@ class Use(_message.Message):
     X509_FIELD_NUMBER: _builtins.int
     JWT_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     uid: _builtins.int
     gid: _builtins.int
@@ -1017,6 +1018,8 @@ class Use(_message.Message):
     """whether it was given JWT-SVIDs"""
     node_id: _builtins.str
     """only in answers of ListUses"""
+    account: _builtins.int
+    """the user to whom root gave that uid as a subordinate one; otherwise the uid itself"""
     @_builtins.property
     def first_at(self) -> _timestamp_pb2.Timestamp:
         """by the issuer's clock, as far as the node knows it"""
@@ -1038,10 +1041,11 @@ class Use(_message.Message):
         x509: _builtins.bool = ...,
         jwt: _builtins.bool = ...,
         node_id: _builtins.str = ...,
+        account: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "executable", b"executable", "first_at", b"first_at", "gid", b"gid", "jwt", b"jwt", "last_at", b"last_at", "node_id", b"node_id", "pid", b"pid", "processes", b"processes", "started", b"started", "uid", b"uid", "x509", b"x509"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "entry_id", b"entry_id", "executable", b"executable", "first_at", b"first_at", "gid", b"gid", "jwt", b"jwt", "last_at", b"last_at", "node_id", b"node_id", "pid", b"pid", "processes", b"processes", "started", b"started", "uid", b"uid", "x509", b"x509"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

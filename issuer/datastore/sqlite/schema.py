@@ -332,6 +332,7 @@ _SIXTH = (
         entry_id TEXT NOT NULL,
         node_id TEXT NOT NULL,
         uid INTEGER NOT NULL,
+        account INTEGER NOT NULL,
         gid INTEGER NOT NULL,
         pid INTEGER NOT NULL,
         started INTEGER NOT NULL,

@@ -15,22 +15,24 @@ from issuer.decisions.uses import NotedUse, UseFilter
 __all__ = ["SQLiteUses"]
 
 _KEY = "entry_id, node_id, uid, gid, pid, started, executable"
-_COLUMNS = f"{_KEY}, processes, first_at, last_at, x509, jwt"
+_COLUMNS = f"{_KEY}, processes, first_at, last_at, x509, jwt, account"
 _VALUES = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_COLUMNS.count(",") + 1))
 _NOTE = (
     f"INSERT INTO entry_use ({_COLUMNS}) SELECT {_VALUES} FROM json_each(?) WHERE true"  # noqa: S608 - our own names
     f" ON CONFLICT ({_KEY}) DO UPDATE SET processes = max(processes, excluded.processes),"
     " first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),"
-    " x509 = max(x509, excluded.x509), jwt = max(jwt, excluded.jwt)"
+    " x509 = max(x509, excluded.x509), jwt = max(jwt, excluded.jwt), account = excluded.account"
 )
 _NOTE_LAST = (
     "INSERT INTO entry_last_use (entry_id, at)"
     " SELECT json_extract(value, '$[0]'), max(json_extract(value, '$[9]')) FROM json_each(?) WHERE true GROUP BY 1"
     " ON CONFLICT (entry_id) DO UPDATE SET at = max(at, excluded.at)"
 )
-_FORGET_OLDEST = (
-    "DELETE FROM entry_use WHERE number IN"
-    " (SELECT number FROM entry_use WHERE node_id = ? ORDER BY last_at DESC, number DESC LIMIT -1 OFFSET ?)"
+_COUNT = "SELECT count(*) FROM entry_use WHERE node_id = ?"
+_FORGET = (
+    "DELETE FROM entry_use WHERE number IN (SELECT number FROM (SELECT number, last_at,"
+    " row_number() OVER (PARTITION BY account ORDER BY last_at DESC, number DESC) AS place FROM entry_use WHERE node_id = ?)"
+    " ORDER BY place, last_at DESC, number DESC LIMIT -1 OFFSET ?)"
 )
 _LEDGER_ROWS = 10_000  # of an entry, the newest: how far we look for a node's
 _HELD = (
@@ -39,7 +41,7 @@ _HELD = (
     " OR EXISTS (SELECT 1 FROM (SELECT node_id FROM credential WHERE entry_id = asked.value"
     " ORDER BY number DESC LIMIT :rows) WHERE node_id = :node_id)"
 )
-_Row: TypeAlias = tuple[int, str, str, int, int, int, int, str, int, int, int, int, int]
+_Row: TypeAlias = tuple[int, str, str, int, int, int, int, str, int, int, int, int, int, int]
 
 
 class SQLiteUses:
@@ -49,7 +51,7 @@ class SQLiteUses:
         self._connection = database.conn
 
     def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int) -> None:
-        """Add what a node reports to what it reported before; of its rows, keep the `most` that were last used."""
+        """Add what a node reports to what it reported before; keep `most` of its rows: the last used ones of each account, in turns."""
         rows = codec.rows_to_json(
             [
                 (
@@ -65,13 +67,16 @@ class SQLiteUses:
                     codec.to_micros(use.last_at),
                     int(use.x509),
                     int(use.jwt),
+                    use.account,
                 )
                 for use in uses
             ]
         )
         self._connection.execute(_NOTE, (rows,))
         self._connection.execute(_NOTE_LAST, (rows,))
-        self._connection.execute(_FORGET_OLDEST, (node_id, most))
+        (count,) = self._connection.execute(_COUNT, (node_id,)).fetchone()
+        if count > most:
+            self._connection.execute(_FORGET, (node_id, most))
 
     def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> frozenset[EntryID]:
         """Those of these entries that a node reported before, or got SVIDs for, among the newest of each entry."""
@@ -126,6 +131,7 @@ def _noted(row: _Row) -> NotedUse:
         use=EntryUse(
             entry_id=EntryID(row[1]),
             uid=row[3],
+            account=row[13],
             gid=row[4],
             pid=row[5],
             started=row[6],

@@ -79,6 +79,7 @@ def test_a_use_says_who_used_what_and_when(node: Node) -> None:
         EntryUse(
             entry_id=WEB.id,
             uid=1001,
+            account=1001,
             gid=1001,
             pid=4711,
             started=47110,

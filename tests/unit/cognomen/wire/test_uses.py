@@ -20,6 +20,7 @@ uses = st.builds(
     EntryUse,
     entry_id=st.text(min_size=1, max_size=64).map(EntryID),
     uid=numbers,
+    account=numbers,
     gid=numbers,
     pid=numbers,
     started=st.integers(0, 2**63 - 1),
