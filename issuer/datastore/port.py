@@ -194,7 +194,10 @@ class Uses(Protocol):
     """Which processes used which identities, as nodes report it. It is no part of the record of decisions."""
 
     def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int) -> None:
-        """Add what a node reports to what it reported before; keep `most` of its rows: the last used ones of each account, in turns."""
+        """Add what a node reports to what it reported before.
+
+        Once it has a tenth more rows than `most`, keep that many: the last used ones of each account, in turns.
+        """
 
     def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> frozenset[EntryID]:
         """Those of these entries that a node reported before, or got SVIDs for, among the newest of each entry."""

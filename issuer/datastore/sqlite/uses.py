@@ -51,7 +51,10 @@ class SQLiteUses:
         self._connection = database.conn
 
     def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int) -> None:
-        """Add what a node reports to what it reported before; keep `most` of its rows: the last used ones of each account, in turns."""
+        """Add what a node reports to what it reported before.
+
+        Once it has a tenth more rows than `most`, keep that many: the last used ones of each account, in turns.
+        """
         rows = codec.rows_to_json(
             [
                 (
@@ -75,7 +78,7 @@ class SQLiteUses:
         self._connection.execute(_NOTE, (rows,))
         self._connection.execute(_NOTE_LAST, (rows,))
         (count,) = self._connection.execute(_COUNT, (node_id,)).fetchone()
-        if count > most:
+        if count > most + most // 10:
             self._connection.execute(_FORGET, (node_id, most))
 
     def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> frozenset[EntryID]:
