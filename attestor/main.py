@@ -230,7 +230,9 @@ class _Attestor:
                     health.set_serving(serving=not flows.cache.withdrawn)
 
         attestors = self._adapters.workload_attestors
-        workloads = ServeWorkload(flows.cache, attestors=attestors, minter=flows.jwts, around=self.around)
+        workloads = ServeWorkload(
+            flows.cache, attestors=attestors, minter=flows.jwts, uses=flows.uses, around=self.around
+        )
         self._workloads = workloads
         listener = held or self._bind(waits=True)
         server = self._door(workloads, flows, health, listener)
@@ -260,6 +262,7 @@ class _Attestor:
             await self._supervisor.run(tasks, stop=stop)
             self._systemd.stopping()
             health.set_serving(serving=False)
+        await flows.reports.finish()
 
     def _bind(self, *, waits: bool) -> socket.socket:
         path = self._config.workload_socket

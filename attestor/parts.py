@@ -16,11 +16,13 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.mint_jwts import MintJWTs
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
+from attestor.flows.report_uses import ReportUses
 from attestor.flows.serve_denials import ServeDenials
 from attestor.issuerclient.port import IssuerClient, JoinDoor
 from attestor.receipts import Receipts
 from attestor.state.port import DenialStore, State
 from attestor.surroundings import Surroundings
+from attestor.uses import Uses
 from cognomen.daemon.supervisor import Task
 
 __all__ = ["Flows", "Ports", "flows_of", "tasks_of"]
@@ -49,6 +51,8 @@ class Flows:
     followers: ServeDenials
     renewals: RenewSVIDs
     jwts: MintJWTs
+    uses: Uses
+    reports: ReportUses
     observe: ObserveAttestor
 
 
@@ -68,6 +72,7 @@ def flows_of(node: Node, ports: Ports, around: Surroundings) -> Flows:
     # 3. What serves it to workloads.
     renewals = RenewSVIDs(cache, client=ports.client, around=around)
     jwts = MintJWTs(client=ports.client, cache=cache, around=around)
+    uses = Uses(around.clock)
     followers = ServeDenials(denied, receipts, age=feed.age, clock=around.clock)
     observe = ObserveAttestor(
         started_at=around.clock.now(),
@@ -90,6 +95,8 @@ def flows_of(node: Node, ports: Ports, around: Surroundings) -> Flows:
         followers=followers,
         renewals=renewals,
         jwts=jwts,
+        uses=uses,
+        reports=ReportUses(uses, client=ports.client, around=around),
         observe=observe,
     )
 
@@ -104,5 +111,7 @@ def tasks_of(flows: Flows) -> Sequence[Task]:
         Task(name="node svid", run=flows.node.run, pulse=flows.node.pulse),
         Task(name="svids", run=flows.renewals.run, pulse=flows.renewals.pulse),
         Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
+        Task(name="programs of workloads", run=flows.reports.look),
+        Task(name="uses", run=flows.reports.run, pulse=flows.reports.pulse),
         Task(name="clocks", run=flows.clocks.run),
     ]

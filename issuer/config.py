@@ -26,6 +26,7 @@ _MAX_RESERVE_MIB = 64 * 1024
 _MOST_SVIDS = 1_000_000_000
 _LEAST_BURST = 10  # enough for one JWT-SVID with the most audiences that it may have
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
+_MAX_USES_KEPT = timedelta(days=3650)
 
 
 _IN_MEMORY = "memory"  # the key manager that keeps nothing
@@ -68,6 +69,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         entry_svids_burst: how many it gets at once after a pause.
         node_svids_per_second: how many all entries of a node get together.
         node_svids_burst: how many they get at once after a pause.
+        uses_kept: for how long it is kept which process used an identity, from its last use on.
 
     Raises:
         ValueError: a duration or a number is out of its bounds, or an address is missing; it names the key.
@@ -104,6 +106,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     entry_svids_burst: int = 50_000
     node_svids_per_second: int = 200
     node_svids_burst: int = 200_000
+    uses_kept: timedelta = timedelta(days=90)
 
     def __post_init__(self) -> None:
         _check_lives(self.datastore, self.key_manager)
@@ -114,6 +117,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         _check_duration("invite_ttl", self.invite_ttl, MAX_INVITE_TTL)
         _check_duration("audit_checkpoint_interval", self.audit_checkpoint_interval, MAX_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
+        _check_duration("uses_kept", self.uses_kept, _MAX_USES_KEPT)
         _check_duration("authority_spread", self.authority_spread, self.authority_lifetime / 4)
         for owner in ("entry", "node"):
             _check_allowance(

@@ -46,11 +46,12 @@ from issuer.flows.issue_svids import IssueSVIDs
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.readmit_node import ReadmitNode
+from issuer.flows.record_uses import REPORTS, RecordUses
 from issuer.flows.renew_issuer_svid import RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
 from issuer.flows.revoke import Revoke
 from issuer.flows.watch_store import WatchStore
-from issuer.keepers.budgets import MintBudgets
+from issuer.keepers.budgets import Budgets, MintBudgets
 from issuer.keepers.node_svids import NodeSVIDs
 from issuer.nodeattestor.join_token import NAME as JOIN_TOKEN
 from issuer.parts import Parts, checkpoints_of, open_parts, tasks_of
@@ -263,6 +264,12 @@ def _node_service(parts: Parts, node_svids: NodeSVIDs) -> NodeService:
         feed=parts.feed,
         svids=svids,
         renew=RenewNode(datastore=parts.datastore, node_svids=node_svids, refusals=parts.refusals),
+        uses=RecordUses(
+            datastore=parts.datastore,
+            budgets=Budgets(REPORTS, parts.around.clock),
+            around=parts.around,
+            kept=config.uses_kept,
+        ),
         clock=parts.around.clock,
     )
 
@@ -358,4 +365,5 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
         guard=parts.guard,
         observe=observe,
         trust_domain=config.trust_domain,
+        uses_kept=config.uses_kept,
     )

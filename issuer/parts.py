@@ -195,7 +195,13 @@ async def _opened(opening: Coroutine[None, None, Datastore], leaving: contextlib
 
 def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
     """The background tasks."""
-    prune = Prune(datastore=parts.datastore, around=parts.around, guard=parts.guard, refusals=parts.refusals)
+    prune = Prune(
+        datastore=parts.datastore,
+        around=parts.around,
+        guard=parts.guard,
+        refusals=parts.refusals,
+        uses_kept=parts.config.uses_kept,
+    )
     relieve = RelieveAuthorities(
         commands=parts.authorities,
         outlook=parts.outlook,

@@ -1,7 +1,7 @@
 """The reads that the doors show, each in its own transaction. issuer/works/reads has the reads inside the flows' transactions."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from issuer.decisions.filters import AuditFilter, EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential
 from issuer.decisions.meaning import Meaning, Nameable
 from issuer.decisions.revocation import Blocks, Revocation
+from issuer.decisions.uses import NotedUse, UseFilter
 from issuer.works.naming import meanings_in
 from issuer.works.reads import blocks_in, bundle_in, entries_in, named_node_in, parents_in
 from svid.bundle import Bundle
@@ -110,6 +111,14 @@ class Queries:
     async def follow_ledger(self, *, after: int, limit: int) -> Sequence[tuple[Credential, datetime | None]]:
         """A page of the ledger in the order in which it was recorded, with the same times."""
         return await self._datastore.read(lambda tx: _with_ends(tx, tx.ledger.after(after, limit=limit)))
+
+    async def list_uses(self, where: UseFilter, *, after: int, limit: int) -> tuple[Sequence[NotedUse], datetime]:
+        """A page of uses in the order in which they were first reported, and when uses began to be recorded."""
+        return await self._datastore.read(lambda tx: (tx.uses.find(where, after=after, limit=limit), tx.uses.since()))
+
+    async def last_used(self, entry_ids: Sequence[EntryID]) -> tuple[Mapping[EntryID, datetime], datetime]:
+        """When those of these entries that were used were last used, and when uses began to be recorded."""
+        return await self._datastore.read(lambda tx: (tx.uses.last(entry_ids), tx.uses.since()))
 
     async def newest_audit(self, *, limit: int) -> Sequence[AuditRow]:
         """The last rows of the record of decisions, oldest first; fewer if they are large."""

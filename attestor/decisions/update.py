@@ -51,10 +51,12 @@ class X509Message:
     """All X509-SVIDs of a caller, the default one first, and what vouches for them.
 
     Args:
+        entries: whose they are, in the same order.
         left_out: how many more the caller is entitled to that do not fit.
     """
 
     svids: tuple[X509SVID, ...]
+    entries: tuple[RegistrationEntry, ...]
     trust: Trust
     left_out: int = 0
 
@@ -95,17 +97,19 @@ def x509_update(
     if not entries:
         return NoMessage.DENIED
     hints = unique_hints(entries)
-    usable = tuple(
-        _with_hint(svids[entry.id], hint)
+    served = [
+        (entry, _with_hint(svids[entry.id], hint))
         for entry, hint in zip(entries, hints, strict=True)
         if entry.id in svids and _is_usable(svids[entry.id], trust.bundle, at)
-    )
+    ]
+    usable = tuple(svid for _, svid in served)
     if not usable or not trust.bundle.x509_authorities:
         return NoMessage.WAIT
     if last is not None and _is_cut_of(last, usable) and _is_same(last.trust, trust):
         return NoMessage.UNCHANGED
     fitting = _fitting(usable, trust)
-    return Send(X509Message(svids=fitting, trust=trust, left_out=len(usable) - len(fitting)))
+    whose = tuple(entry for entry, _ in served[: len(fitting)])
+    return Send(X509Message(svids=fitting, entries=whose, trust=trust, left_out=len(usable) - len(fitting)))
 
 
 def x509_bundle_update(entries: Sequence[RegistrationEntry], trust: Trust, *, last: Trust | None) -> Update[Trust]:

@@ -30,6 +30,7 @@ from attestor.decisions.update import (
 from attestor.deniallog import number_of
 from attestor.issuerclient.port import MintedJWT
 from attestor.surroundings import Surroundings
+from attestor.uses import Uses
 from attestor.workloadattestor.port import WorkloadAttestor
 from cognomen.daemon.plugincalls import PluginCalls
 from cognomen.gate.accounts import AccountID
@@ -92,12 +93,14 @@ class ServeWorkload:
         *,
         attestors: Sequence[WorkloadAttestor],
         minter: JWTMinter,
+        uses: Uses,
         around: Surroundings,
         attest_seconds: float = 5,
     ) -> None:
         self._cache = cache
         self._attestors = attestors
         self._minter = minter
+        self._uses = uses
         self._clock, self._troubles = around.clock, around.troubles
         self._attest_seconds = attest_seconds
         self._lines = LineLimit()
@@ -134,8 +137,12 @@ class ServeWorkload:
                     self._tell_left_out(caller, update.message)
             return update
 
+        async def send_and_note(message: X509Message) -> None:
+            await send(message)
+            self._uses.note(caller, message.entries, x509=True)
+
         try:
-            await self._watch(caller, decide, send)
+            await self._watch(caller, decide, send_and_note)
         finally:
             self._count_short(caller.account, -is_short)
 
@@ -200,7 +207,9 @@ class ServeWorkload:
         # 2. Have them minted, all at once; for kept ones the issuer is not asked.
         self._note_given(caller.account)
         mint = partial(self._minter.jwt_svid, audiences=audiences, whose=caller.account, patience=patience)
-        minted = await _all([entry for entry, _ in identities], mint)
+        entries = [entry for entry, _ in identities]
+        minted = await _all(entries, mint)
+        self._uses.note(caller, entries, jwt=True)
         return [
             IssuedJWT(spiffe_id=entry.spiffe_id, token=jwt.token, hint=hint)
             for (entry, hint), jwt in zip(identities, minted, strict=True)

@@ -27,11 +27,13 @@ from cognomen.protocol.possession import Purpose, possession_bytes
 from cognomen.protocol.readmission import readmission_bytes
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.status import REASON, kind_of_status, reason_of_text
+from cognomen.protocol.uses import EntryUse
 from cognomen.wire.feed import cursor_to_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
 from cognomen.wire.receipts import enforcement_to_pb
+from cognomen.wire.uses import use_to_pb
 from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.keys import KeyID, LocalSigningKey, PrivateKey, public_key_to_der
@@ -236,6 +238,17 @@ class GRPCIssuerClient:
         async with self._link().calling() as stub:
             answer = await stub.MintJWTSVIDs(pb.MintJWTSVIDsRequest(items=items), timeout=_MINT_SECONDS)
         return [jwt_from_pb(item) for item in _as_many(answer.items, len(items))]
+
+    async def report_uses(self, uses: Sequence[EntryUse]) -> bool:
+        """Report which processes were given SVIDs; False if the issuer is an older version."""
+        async with self._link().calling() as stub:
+            try:
+                await stub.ReportUses(pb.ReportUsesRequest(uses=map(use_to_pb, uses)), timeout=_CALL_SECONDS)
+            except grpc.aio.AioRpcError as e:
+                if e.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    return False
+                raise
+        return True
 
     async def _replace(self, silent: _Link) -> None:
         """Use a new connection: this one may be dead although the peer's kernel, or something in between, acknowledges it."""

@@ -14,6 +14,7 @@ from cognomen.protocol.errors import Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
+from cognomen.protocol.uses import EntryUse
 from svid.keys import PrivateKey
 
 __all__ = [
@@ -119,3 +120,9 @@ class IssuerClient(Protocol):
 
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         """Mint a batch, answers in order."""
+
+    async def report_uses(self, uses: Sequence[EntryUse]) -> bool:
+        """Report which processes were given SVIDs, at most MOST_REPORTED; they are stored when this returns.
+
+        Returns False if the issuer is an older version that does not take reports.
+        """

@@ -25,10 +25,12 @@ from cognomen.cli.options import (
     page_token_option,
 )
 from cognomen.cli.output import Columns, Table, print_json, print_page, warn
+from cognomen.cli.uses import print_uses, uses_of
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
 from svid.encoding import JSON
 
 __all__ = ["audit"]
@@ -40,9 +42,9 @@ _COLUMNS = Columns(
     wide=(*("number", "at", "actor", "login", "action", "decision"), *("subject", "reason", "comment")),
 )
 _WHO_COLUMNS = Columns(
-    table=("serial", "kind", "then", "node_id", "entry_id", "issued_at", "not_after", "ended_at"),
+    table=("serial", "kind", "spiffe_id", "then", "node_id", "not_after"),
     wide=(
-        *("kind", "serial", "then", "node_id", "entry_id", "entry_revision"),
+        *("kind", "spiffe_id", "serial", "then", "node_id", "entry_id", "entry_revision"),
         *("issued_at", "not_after", "ended_at", "revocation", "audiences"),
     ),
 )
@@ -147,45 +149,69 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
 
 
 @audit.command()
-@click.option("--spiffe-id", required=True, help="The SPIFFE ID; /PATH is one in the trust domain.")
-@click.option(
-    "--at", "held_at", type=moment, required=True, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z."
-)
+@click.option("--spiffe-id", help="The SPIFFE ID; /PATH is one in the trust domain.")
+@click.option("--below", help="This SPIFFE ID, and every one below it; /PATH as above.")
+@click.option("--owner", help="Only what was signed for entries that have this owner now; empty: none.")
+@click.option("--at", "held_at", type=moment, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z.")
+@click.option("--since", type=moment, metavar="TIME", help="Instead of --at: at any time from that moment on.")
+@click.option("--until", type=moment, metavar="TIME", help="With --since: before that moment.  [default: now]")
 @page_size_option
 @page_token_option
 @every_page_option
 @output_option
 @admin_socket_option
 def who(
-    spiffe_id: str,
-    held_at: datetime,
+    spiffe_id: str | None,
+    below: str | None,
+    owner: str | None,
+    held_at: datetime | None,
+    since: datetime | None,
+    until: datetime | None,
     page_size: int,
     page_token: str,
     every_page: bool,
     output: str,
     socket: Path,
 ) -> None:
-    """Show who held an identity at a moment: every credential whose lifetime includes it.
+    """Show who held an identity at a moment or in a time, and which programs used it.
 
-    The column `then` says whether the credential was valid at that moment, or already
-    revoked: by a revocation, or because its authority had left the bundle. ended_at says
-    when it was revoked, whether before that moment or after.
+    First every credential whose lifetime includes the moment, or a part of the time. The
+    column `then` says whether it was valid at that moment, or already revoked: by a
+    revocation, or because its authority had left the bundle. ended_at says when.
+
+    Then the processes that nodes gave SVIDs of the same entries while those credentials
+    lived, as their attestors reported it. A process keeps an SVID until it ends.
 
     \b
-    Example:
+    Examples:
       cognomen audit who --spiffe-id /agent/concierge/reasoning \\
         --at 2026-11-23T08:00:00Z
+      cognomen audit who --below /agent/concierge --since 2026-11-23T08:00:00Z
     """  # noqa: D301 - \b is click's mark
-    request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token)
-    request.held_at.FromDatetime(held_at)
+    named = spiffe_id or below
+    if (spiffe_id and below) or not (named or owner is not None):
+        raise click.UsageError("expected one of --spiffe-id and --below, or --owner")
+    if (held_at is None) == (since is None) or (until is not None and since is None):
+        raise click.UsageError("expected either --at, or --since, with --until if it ended before now")
+    request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, below=bool(below), owner=owner)
+    end = held_at or until or SystemClock().now()
+    if held_at is not None:
+        request.held_at.FromDatetime(held_at)
+    if since is not None:
+        request.held_since.FromDatetime(since)
+        request.held_until.FromDatetime(end)
     with connect(socket) as admin:
-        request.spiffe_id = str(admin.complete_id(spiffe_id))
+        request.spiffe_id = str(admin.complete_id(named)) if named else ""
         view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
-    credentials = [_as_of(one, held_at) for page in found for one in page.credentials]
+        held = [one for page in found for one in page.credentials]
+        uses = uses_of(admin, held, until=end)
+    credentials = [_as_of(one, held_at or since or end) for one in held]
     if output != "json":
         credentials = [{**one, "revocation": one["revocation"] or None} for one in credentials]
-    print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, view)
+    print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, view, uses=[*uses])
+    if output != "json":
+        print_uses(uses, view)
 
 
 def _rows_from(socket: Path, request: pb.ListAuditRequest, *, follow: bool) -> Iterator[AuditRow]:

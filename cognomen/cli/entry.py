@@ -27,11 +27,13 @@ from cognomen.cli.options import (
     strict_option,
 )
 from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.cli.uses import last_used, warn_of_start
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.selector import Selector
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
 from svid.encoding import JSON
 
 __all__ = ["entry"]
@@ -142,6 +144,11 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
 @click.option(
     "--expiring-within", type=duration, help="Only those that have expired, or will within that time, such as 7d."
 )
+@click.option(
+    "--unused-for",
+    type=duration,
+    help="Only those as old as that, of which no use was reported in that time, such as 30d.",
+)
 @page_size_option
 @page_token_option
 @every_page_option
@@ -156,6 +163,7 @@ def list_entries(
     no_owner: bool,
     labels: tuple[tuple[str, str], ...],
     expiring_within: timedelta | None,
+    unused_for: timedelta | None,
     page_size: int,
     page_token: str,
     every_page: bool,
@@ -163,6 +171,9 @@ def list_entries(
     socket: Path,
 ) -> None:
     """List entries: all, or those that every given option names.
+
+    An entry is used when a program gets an SVID of it; attestors report that within half a
+    minute. The JSON says when each was last used. --unused-for leaves out node groups.
 
     \b
     Examples:
@@ -176,6 +187,8 @@ def list_entries(
         request.owner = owner or ""
     if expiring_within is not None:
         request.expiring_within.FromTimedelta(expiring_within)
+    if unused_for is not None:
+        request.unused_for.FromTimedelta(unused_for)
     if wanted is not None:
         request.selector.CopyFrom(selector_to_pb(wanted))
     with connect(socket) as admin:
@@ -184,7 +197,11 @@ def list_entries(
         request.parent_id = str(admin.complete_id(with_node(admin, parent_id))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
         view = admin.view(output)
-    entries = [document_from_message(one) for page in found for one in page.entries]
+    if unused_for is not None:
+        warn_of_start(found[0].uses_since, SystemClock().now() - unused_for)
+    entries = [
+        document_from_message(one) | {"last_used": last_used(page, one.id)} for page in found for one in page.entries
+    ]
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
         entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
     print_page("entries", COLUMNS, entries, found[-1].next_page_token, view)

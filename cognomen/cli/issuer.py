@@ -56,6 +56,7 @@ _HELPS = {
     "entry_svids_burst": "SVIDs for an entry on one node, in one burst.",
     "node_svids_per_second": "SVIDs for all entries of a node, in the long run.",
     "node_svids_burst": "SVIDs for all entries of a node, in one burst.",
+    "uses_kept": "How long it is kept which process used an identity.",
     "health_address": "HOST:PORT on loopback for /live, /ready and /metrics.  [default: none]",
 }
 

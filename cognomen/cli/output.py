@@ -87,11 +87,16 @@ def print_table(columns: Columns, documents: Sequence[Mapping[str, JSON]], view:
 
 
 def print_page(
-    name: str, columns: Columns, documents: Sequence[dict[str, JSON]], next_page_token: str, view: View
+    name: str,
+    columns: Columns,
+    documents: Sequence[dict[str, JSON]],
+    next_page_token: str,
+    view: View,
+    **more: JSON,
 ) -> None:
-    """Print one page of things called `name`, as a table or as JSON."""
+    """Print one page of things called `name`, as a table or as JSON; `more` is only in the JSON."""
     if view.output == "json":
-        print_json({name: list(documents), "next_page_token": next_page_token})
+        print_json({name: list(documents), **more, "next_page_token": next_page_token})
     else:
         print_table(columns, documents, view)
     if next_page_token:

@@ -18,6 +18,7 @@ from cognomen.cli.options import (
 )
 from cognomen.cli.output import Columns, print_document, print_json, print_page
 from cognomen.cli.serials import serial_from_text
+from cognomen.cli.uses import print_uses, uses_of
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -127,6 +128,9 @@ def list_svids(
 def show(serial: str, output: str, socket: Path) -> None:
     """Show one credential, by its serial number in hexadecimal or its jti.
 
+    Below it are the processes that its node gave SVIDs of the same entry while it lived, as
+    the node's attestor reported it, up to half a minute later.
+
     \b
     Example:
       cognomen svid show 81a21c36058f7f927323df0b8e9fb56d
@@ -134,13 +138,17 @@ def show(serial: str, output: str, socket: Path) -> None:
     with connect(socket) as admin:
         named = full_id(admin, Nameable.CREDENTIAL, serial_from_text(serial))
         found = admin.list_credentials(pb.ListCredentialsRequest(page_size=1, serial=named)).credentials
-    if not found:
-        raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial!r}")
+        if not found:
+            raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial!r}")
+        uses = uses_of(admin, found)
+        view = admin.view(output)
     document = document_from_message(found[0])
     if output == "json":
-        print_json(document)
+        print_json({**document, "uses": [*uses]})
     else:
         print_document(_shown(document))
+        if document["entry_id"]:
+            print_uses(uses, view)
 
 
 def _shown(credential: dict[str, JSON]) -> dict[str, JSON]:

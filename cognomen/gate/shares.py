@@ -5,7 +5,7 @@ tests/flow/test_one_against_the_others.py drills each. An instance belongs to on
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -35,6 +35,7 @@ class Share(StrEnum):
     TOKENS = "JWT-SVIDs that are kept"
     EXPLANATIONS = "turns of explanations"
     DENIALS = "turns of followers of denials"
+    USES = "uses of identities that the issuer may not have been told of"
 
 
 class Room:
@@ -166,25 +167,35 @@ class Shelf(Generic[Key, Item]):
         """Mark what is kept as most recently used."""
         self._keys[self._kept[key][0]].move_to_end(key)
 
-    def put(self, whose: AccountID, key: Key, item: Item) -> None:
-        """Keep an item on this account's share, in place of an earlier one under the key."""
-        self._drop(key)
+    def values(self) -> Iterator[Item]:
+        """All that is kept, of whatever account."""
+        return (item for _, item in self._kept.values())
+
+    def put(self, whose: AccountID, key: Key, item: Item) -> Item | None:
+        """Keep an item on this account's share, in place of an earlier one under the key.
+
+        Returns:
+            What was dropped to make room; None: nothing.
+        """
+        self.drop(key)
         self._kept[key] = whose, item
         self._keys.setdefault(whose, OrderedDict())[key] = None
-        if len(self._kept) > self._most:
-            self._make_room(whose)
+        return self._make_room(whose) if len(self._kept) > self._most else None
 
-    def _make_room(self, newest: AccountID) -> None:
+    def drop(self, key: Key) -> Item | None:
+        """Forget what is kept under the key, and return it; None: nothing is."""
+        if (found := self._kept.pop(key, None)) is None:
+            return None
+        keys = self._keys[found[0]]
+        del keys[key]
+        if not keys:
+            del self._keys[found[0]]
+        return found[1]
+
+    def _make_room(self, newest: AccountID) -> Item | None:
         most = newest
         if len(self._keys[newest]) * len(self._keys) <= len(
             self._kept
         ):  # otherwise the newest has more than its share anyway
             most = max(self._keys, key=lambda whose: len(self._keys[whose]))
-        self._drop(next(iter(self._keys[most])))
-
-    def _drop(self, key: Key) -> None:
-        if (found := self._kept.pop(key, None)) is not None:
-            keys = self._keys[found[0]]
-            del keys[key]
-            if not keys:
-                del self._keys[found[0]]
+        return self.drop(next(iter(self._keys[most])))

@@ -23,7 +23,7 @@ __all__ = ["document_from_message", "entry_from_document", "moment_from_text", "
 
 _SECONDS = re.compile(r"([0-9]{1,12})s?")
 _UINT64 = 2**64
-_ENTRY_KEYS = frozenset(field.name for field in pb.Entry.DESCRIPTOR.fields)
+_ENTRY_KEYS = frozenset({"last_used", *(field.name for field in pb.Entry.DESCRIPTOR.fields)})
 
 
 def document_from_message(message: Message) -> dict[str, JSON]:
@@ -63,7 +63,7 @@ def _plain(value: object) -> JSON:
 
 
 def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -> RegistrationEntry:
-    """Read an entry; created_at is allowed, because printed entries have it, but is ignored.
+    """Read an entry; created_at and last_used are allowed, because printed entries have them, but are ignored.
 
     Shape: as `document_from_message` writes it; a TTL may also be a number of seconds and a selector an object of type and value, as
         SPIRE's users have them; absent keys are empty.

@@ -14,12 +14,14 @@ from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.receipts import enforcement_from_pb
+from cognomen.wire.uses import use_from_pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
 from issuer.decisions.feedsteps import FeedStep
 from issuer.decisions.minting import check_batch
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
+from issuer.flows.record_uses import RecordUses
 from issuer.flows.renew_node import RenewNode
 from svid.clock import Clock
 
@@ -35,6 +37,7 @@ class NodeService:
     feed: FeedAttestors
     svids: IssueSVIDs
     renew: RenewNode
+    uses: RecordUses
     clock: Clock
 
     async def Follow(self, request: pb.FollowRequest, context: _FollowContext) -> None:  # noqa: N802 - the protocol's name
@@ -77,6 +80,14 @@ class NodeService:
         """Return the node's next SVID."""
         del context
         return credential_to_pb(await self.renew(admitted().node, request.public_key, request.key_signature))
+
+    async def ReportUses(self, request: pb.ReportUsesRequest, context: object) -> pb.ReportUsesResponse:  # noqa: N802 - as above
+        """Record which processes were given SVIDs."""
+        del context
+        node = admitted().node
+        self.uses.charge(node, len(request.uses))
+        await self.uses(node, [use_from_pb(one) for one in request.uses])
+        return pb.ReportUsesResponse()
 
 
 def _change(step: FeedStep) -> pb.Change:

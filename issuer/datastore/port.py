@@ -15,6 +15,7 @@ from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.names import NodeID
+from cognomen.protocol.uses import EntryUse
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
 from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent
@@ -25,6 +26,7 @@ from issuer.decisions.ledger import Credential, CredentialState
 from issuer.decisions.meaning import Meaning
 from issuer.decisions.minting import Holder
 from issuer.decisions.restoration import Restored
+from issuer.decisions.uses import NotedUse, UseFilter
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
@@ -45,6 +47,7 @@ __all__ = [
     "Tokens",
     "Transaction",
     "Use",
+    "Uses",
 ]
 
 T = TypeVar("T")
@@ -192,6 +195,31 @@ class Ledger(FoundCredentials, Protocol):
         """Append rows, and note for each authority how long what it signs is valid."""
 
 
+class Uses(Protocol):
+    """Which processes used which identities, as nodes report it. It is no part of the record of decisions."""
+
+    def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int) -> None:
+        """Add what a node reports to what it reported before.
+
+        Once it has a tenth more rows than `most`, keep that many: the last used ones of each account, in turns.
+        """
+
+    def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> frozenset[EntryID]:
+        """Those of these entries that a node reported before, or got SVIDs for, among the newest of each entry."""
+
+    def find(self, where: UseFilter, *, after: int, limit: int) -> Sequence[NotedUse]:
+        """A page in the order of numbers, those that follow that number."""
+
+    def last(self, entry_ids: Collection[EntryID]) -> Mapping[EntryID, datetime]:
+        """When those of these entries that were used were last used."""
+
+    def since(self) -> datetime:
+        """When uses began to be recorded."""
+
+    def prune(self, *, last_before: datetime) -> None:
+        """Forget what was last used before that."""
+
+
 class Changes(Protocol):
     """The change log."""
 
@@ -311,6 +339,10 @@ class Transaction(Protocol):
     @property
     def crls(self) -> CRLs:
         """Certificate revocation lists."""
+
+    @property
+    def uses(self) -> Uses:
+        """Which processes used which identities."""
 
     @property
     def changes(self) -> Changes:

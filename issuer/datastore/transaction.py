@@ -23,6 +23,7 @@ from issuer.datastore.port import (
     Times,
     Tokens,
     Use,
+    Uses,
 )
 from issuer.datastore.revocationport import CRLs, Denials, Denied, Revocations, Supersessions
 from issuer.datastore.tables import (
@@ -71,6 +72,7 @@ class TableTransaction:
         denials: DenialTable,
         supersessions: Supersessions,
         crls: CRLs,
+        uses: Uses,
         changes: Changes,
         times: Times,
         checkpoints: CheckpointTable,
@@ -87,6 +89,7 @@ class TableTransaction:
         self.denials: Denials = _Denials(denials)
         self.supersessions = supersessions
         self.crls = crls
+        self.uses = uses
         self.changes = changes
         self.times = times
         self.checkpoints: Checkpoints = _Checkpoints(checkpoints)

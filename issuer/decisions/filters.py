@@ -26,6 +26,8 @@ class EntryFilter:
         owner: empty: those without an owner.
         labels: those that have all of these labels.
         expires_before: those that expire before that; not those that never do.
+        unused_since: those that were created before that, and of which no use was reported since.
+        not_below: not those with this parent: the issuer is the parent of node groups.
     """
 
     spiffe_id: SpiffeID | None = None
@@ -35,6 +37,8 @@ class EntryFilter:
     owner: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
     expires_before: datetime | None = None
+    unused_since: datetime | None = None
+    not_below: SpiffeID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +46,22 @@ class LedgerFilter:
     """Which credentials to read; a field that is None does not filter.
 
     Args:
+        below: also those of every SPIFFE ID below `spiffe_id`.
+        owner: those signed for entries that have this owner now; empty: for entries without one.
         held_at: those that were valid then, and whose signing did not fail.
+        held_since, held_until: those that were valid at some time from then on, and before then; not those whose signing failed.
         ends_before: those whose not_after is before that.
         is_revoked: those that ended by a revocation, or because their authority left the bundle before they expired.
     """
 
     spiffe_id: SpiffeID | None = None
+    below: bool = False
+    owner: str | None = None
     entry_id: EntryID | None = None
     node_id: NodeID | None = None
     held_at: datetime | None = None
+    held_since: datetime | None = None
+    held_until: datetime | None = None
     kind: CredentialKind | None = None
     state: CredentialState | None = None
     serial: str | None = None

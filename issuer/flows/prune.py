@@ -1,4 +1,4 @@
-"""Forget what nobody needs any more: change log rows that no follower resumes from, expired join tokens, denials that are of no use.
+"""Forget what nobody needs any more: old rows of the change log, expired join tokens, denials that are of no use, old uses of identities.
 
 The same round writes the rows that are owed to the audit record (issuer/keepers/refusal_record).
 
@@ -31,13 +31,20 @@ class Prune:
     """Prunes regularly."""
 
     def __init__(
-        self, *, datastore: Datastore, around: Surroundings, guard: ClockGuard, refusals: RefusalRecord
+        self,
+        *,
+        datastore: Datastore,
+        around: Surroundings,
+        guard: ClockGuard,
+        refusals: RefusalRecord,
+        uses_kept: timedelta,
     ) -> None:
         self.datastore = datastore
         self.clock = around.clock
         self.guard = guard
         self.troubles = around.troubles
         self.refusals = refusals
+        self.uses_kept = uses_kept
         self.pulse = Pulse()
 
     async def __call__(self) -> None:
@@ -54,6 +61,7 @@ class Prune:
             if trusted:
                 tx.tokens.prune(expired_before=now - _TOKENS_KEPT)
                 tx.denials.prune(ended_before=now - KEPT_FOR, now=now)
+                tx.uses.prune(last_before=now - self.uses_kept)
 
         await self.datastore.write(work)
 

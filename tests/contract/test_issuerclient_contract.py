@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import grpc
 import pytest
 
 from attestor.decisions.minted import take_jwt, take_x509
@@ -31,12 +32,14 @@ from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.selector import Selector
+from issuer.api.node import NodeService
 from svid.clock import Clock, SystemClock
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.feed import bundle_told, entries_gone, entries_put
 from tests.doubles.issuerclient import IssuerInMemory
+from tests.doubles.uses import a_use
 from tests.flow.liveissuer import LiveIssuer
 
 TD = TrustDomain("example.org")
@@ -295,6 +298,31 @@ async def test_a_node_comes_back_by_the_key_of_its_svid_as_itself(world: World) 
     await client.use(back)
     await acknowledge_nothing(client)
     assert back.svid.spiffe_id == node.svid.spiffe_id
+
+
+async def test_reported_uses_are_taken(world: World) -> None:
+    client, node = await joined_client(world)
+    entry = await world.create(entry_below(node))
+    use = a_use(entry_id=entry.id, first_at=world.clock.now(), last_at=world.clock.now())
+    assert await client.report_uses([use, a_use(entry_id=EntryID("none"))])
+    assert await client.report_uses([])
+
+
+async def test_an_issuer_that_does_not_know_of_reports_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(_: NodeService, __: object, context: "grpc.aio.ServicerContext[object, object]") -> None:
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "Method not found!"
+        )  # as gRPC answers for an earlier release
+
+    monkeypatch.setattr(NodeService, "ReportUses", unknown)
+    async with LiveIssuer(tmp_path).running() as live:
+        client = GRPCIssuerClient()
+        world = replace(in_memory(), clock=SystemClock(), client=lambda: client, invite=live.invite)
+        await joined_client(world)
+        assert not await client.report_uses([a_use()])
+        await client.close()
 
 
 async def acknowledge_nothing(client: IssuerClient) -> None:

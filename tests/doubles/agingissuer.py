@@ -97,7 +97,11 @@ class AgingIssuer:
         self.identity = await renew()
         refusals = RefusalRecord(datastore=self.store, around=around(clock, metrics=metrics))
         self.prune = Prune(
-            datastore=self.store, around=around(clock, troubles=troubles), guard=self.guard, refusals=refusals
+            datastore=self.store,
+            around=around(clock, troubles=troubles),
+            guard=self.guard,
+            refusals=refusals,
+            uses_kept=timedelta(days=90),
         )
         allowance = Allowance(burst=1000, per_second=1)
         self._svids = IssueSVIDs(

@@ -24,6 +24,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
+from cognomen.protocol.uses import EntryUse
 from issuer.decisions.feedsteps import cut, in_order
 from svid.bundle import Bundle
 from svid.clock import Clock
@@ -161,6 +162,8 @@ class IssuerInMemory:
         refused_node: what every call of a node is refused with.
         refused_return: what a readmission is refused with.
         refused_entries: what minting for an entry is refused with.
+        takes_uses: as an issuer of today does, which knows of reports.
+        uses: the reports so far.
         mints, jwt_mints: the sizes of the batches so far.
     """
 
@@ -186,6 +189,8 @@ class IssuerInMemory:
         self.acknowledged: list[Cursor] = []
         self.enforcements: list[Enforcement] = []
         self.joined_keys: list[bytes] = []
+        self.takes_uses = True
+        self.uses: list[tuple[EntryUse, ...]] = []
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
         self._tainted: list[Authority] = []
@@ -442,6 +447,13 @@ class InMemoryIssuerClient:
         self._issuer.acknowledged.append(cursor)
         self._issuer.enforcements.append(enforcement)
         return self._issuer.clock.now()
+
+    async def report_uses(self, uses: Sequence[EntryUse]) -> bool:
+        self._check_node()
+        await self._travel()
+        if self._issuer.takes_uses:
+            self._issuer.uses.append(tuple(uses))
+        return self._issuer.takes_uses
 
     async def mint_x509(self, requests: Sequence[X509Request]) -> Sequence[MintedX509 | Refused]:
         self._check_node()

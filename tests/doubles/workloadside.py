@@ -28,6 +28,7 @@ from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
 from attestor.receipts import Receipts
+from attestor.uses import Uses
 from attestor.workloadattestor.port import WorkloadAttestor
 from attestor.workloadattestor.unix import UnixAttestor
 from bench.rig.attestorsurroundings import surroundings
@@ -96,6 +97,7 @@ class WorkloadSide:
         self.authorities = [Authority(TRUST_DOMAIN, self.clock)]
         self.cache = Cache(self.bundle, DenialLog())
         self.troubles = Troubles(self.clock)
+        self.uses = Uses(NodeClock(self.clock))
         self._number = 0
 
     @property
@@ -165,6 +167,7 @@ class WorkloadSide:
             self.cache,
             attestors=attestors or [UnixAttestor(self.clock)],
             minter=self,
+            uses=self.uses,
             around=surroundings(self.clock, self.troubles),
             attest_seconds=attest_seconds,
         )

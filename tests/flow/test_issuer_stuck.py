@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 from functools import partial
 
 from cognomen.daemon.supervisor import Supervisor, Task
@@ -26,7 +27,13 @@ async def test_a_store_that_does_not_answer_is_told_and_loses_no_write_that_wait
     deferred = DeferredWrites(datastore=store, around=around(clock, troubles=troubles, metrics=metrics))
     guard = ClockGuard(datastore=store, around=around(clock))
     refusals = RefusalRecord(datastore=store, around=around(clock, metrics=metrics))
-    prune = Prune(datastore=store, around=around(clock, troubles=troubles), guard=guard, refusals=refusals)
+    prune = Prune(
+        datastore=store,
+        around=around(clock, troubles=troubles),
+        guard=guard,
+        refusals=refusals,
+        uses_kept=timedelta(days=90),
+    )
     tasks = [
         Task(name="deferred writes", run=deferred.run, pulse=deferred.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),

@@ -131,17 +131,18 @@ class World:
 
     def join(self) -> None:
         """Let the attestor join the issuer, which runs, and stop it; this user's programs are /web."""
-        with self._joined():
+        with self.joined():
             pass
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Both run, and this user's programs are /web."""
-        with self.issuer, self._joined():
+        with self.issuer, self.joined():
             yield
 
     @contextmanager
-    def _joined(self) -> Iterator[None]:
+    def joined(self) -> Iterator[None]:
+        """The attestor runs and has joined the issuer, which runs; this user's programs are /web."""
         self.command("node", "invite", "--label=a=b", f"--write={self.directory}/invite")
         self.entry("/nodes", "/cognomen/issuer", "join_token:label:a:b")
         self.entry("/web", "/nodes", f"unix:uid:{os.getuid()}")

@@ -1,4 +1,4 @@
-"""Fuzz targets for what strangers send the daemons: frames at the gate, entries, invites, returning nodes, and a damaged state file."""
+"""Fuzz targets for what strangers send the daemons: frames at the gate, entries, uses, invites, returning nodes, damaged state."""
 
 import hashlib
 from contextlib import suppress
@@ -20,6 +20,7 @@ with atheris.instrument_imports(include=["svid", "cognomen", "attestor", "issuer
     from cognomen.protocol.invite import Invite
     from cognomen.wire.node import entry_from_pb, entry_to_pb
     from cognomen.wire.pb import node_pb2 as pb
+    from cognomen.wire.uses import use_from_pb, use_to_pb
     from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
     from issuer.decisions.readmission import check_claim, parse_claim
     from svid.bundle import Bundle
@@ -28,6 +29,7 @@ with atheris.instrument_imports(include=["svid", "cognomen", "attestor", "issuer
     from svid.spiffeid import TrustDomain
 
 from bench.rig.attacks import frame, greeting, request
+from tests.doubles.uses import a_use
 from tests.fuzz.engine import Target, main
 
 _VECTORS = ROOT / "tests" / "vectors"
@@ -64,6 +66,13 @@ def entry(data: bytes) -> None:
     """Read an entry: it is written as it was read."""
     read = entry_from_pb(pb.Entry.FromString(data))
     if entry_from_pb(entry_to_pb(read)) != read:
+        raise AssertionError(data)
+
+
+def use(data: bytes) -> None:
+    """Read what a node reports of a use: it is written as it was read."""
+    read = use_from_pb(pb.Use.FromString(data))
+    if use_from_pb(use_to_pb(read)) != read:
         raise AssertionError(data)
 
 
@@ -127,6 +136,7 @@ TARGETS = {
     "frames": Target(run=frames, seeds=(greeting + request(1) + frame(6, 0, 0, bytes(8)),), answers=(Misbehaved,)),
     "entry": Target(run=entry, seeds=(_ENTRY.SerializeToString(),), answers=(SVIDError, DecodeError)),
     "invite": Target(run=invite, seeds=(str(_INVITE).encode(),), answers=(Refused,)),
+    "use": Target(run=use, seeds=(use_to_pb(a_use()).SerializeToString(),), answers=(SVIDError, DecodeError)),
     "state": Target(run=state, seeds=(_STATE,), answers=()),
 }
 

@@ -16,7 +16,7 @@ RUNS = 5000
     ("module", "target"),
     [
         *(("values", target) for target in ("spiffe_id", "selector", "bundle", "chain", "crl", "jwt", "messages")),
-        *(("daemons", target) for target in ("frames", "entry", "invite", "state", "checkpoint", "claim")),
+        *(("daemons", target) for target in ("frames", "entry", "invite", "state", "checkpoint", "claim", "use")),
     ],
 )
 def test_whatever_the_bytes_the_outcome_is_a_value_or_our_error(module: str, target: str, tmp_path: Path) -> None:

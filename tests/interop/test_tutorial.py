@@ -103,6 +103,7 @@ $ MOMENT=$(date -u -d '1 second' +%FT%TZ)
 $ SERIAL=$(cognomen svid list --spiffe-id /agent/concierge/reasoning --output json | grep -m 1 -o '"serial": "[^"]*"' | cut -d '"' -f 4)
 $ ENTRY=$(cognomen entry list --spiffe-id /agent/concierge/reasoning --output json | grep -m 1 -o '"id": "[^"]*"' | cut -d '"' -f 4)
 $ THUMBPRINT=$(cognomen audit verify | sed -n 's/checkpoint key: //p')
+$ until cognomen svid show "$SERIAL" | grep -q python; do :; done
 ```
 """  # what an auditor finds, and knows
 

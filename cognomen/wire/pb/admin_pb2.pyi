@@ -490,6 +490,7 @@ class ListEntriesRequest(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     EXPIRING_WITHIN_FIELD_NUMBER: _builtins.int
+    UNUSED_FOR_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0: 1000; at most 10,000; a page of large entries has fewer"""
     page_token: _builtins.str
@@ -511,6 +512,10 @@ class ListEntriesRequest(_message.Message):
     def expiring_within(self) -> _duration_pb2.Duration:
         """entries that have expired, or will within that time"""
 
+    @_builtins.property
+    def unused_for(self) -> _duration_pb2.Duration:
+        """entries as old as that, node groups aside, of which no use was reported in that time"""
+
     def __init__(
         self,
         *,
@@ -523,10 +528,11 @@ class ListEntriesRequest(_message.Message):
         owner: _builtins.str | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         expiring_within: _duration_pb2.Duration | None = ...,
+        unused_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "expiring_within", b"expiring_within", "owner", b"owner", "selector", b"selector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "expiring_within", b"expiring_within", "owner", b"owner", "selector", b"selector", "unused_for", b"unused_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "below", b"below", "expiring_within", b"expiring_within", "labels", b"labels", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "selector", b"selector", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "below", b"below", "expiring_within", b"expiring_within", "labels", b"labels", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "selector", b"selector", "spiffe_id", b"spiffe_id", "unused_for", b"unused_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__owner: _TypeAlias = _typing.Literal["owner"]  # noqa: Y015
     _WhichOneofArgType__owner: _TypeAlias = _typing.Literal["_owner", b"_owner"]  # noqa: Y015
@@ -538,20 +544,53 @@ Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
 class ListEntriesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LastUsedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    USES_SINCE_FIELD_NUMBER: _builtins.int
+    LAST_USED_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]: ...
+    @_builtins.property
+    def uses_since(self) -> _timestamp_pb2.Timestamp:
+        """no use was recorded before that"""
+
+    @_builtins.property
+    def last_used(self) -> _containers.MessageMap[_builtins.str, _timestamp_pb2.Timestamp]:
+        """by the id of the entry: when a process was last given an SVID; none: never"""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[_node_pb2.Entry] | None = ...,
         next_page_token: _builtins.str = ...,
+        uses_since: _timestamp_pb2.Timestamp | None = ...,
+        last_used: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["uses_since", b"uses_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "last_used", b"last_used", "next_page_token", b"next_page_token", "uses_since", b"uses_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,6 +650,10 @@ class ListCredentialsRequest(_message.Message):
     ENDS_BEFORE_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
     OLDEST_FIRST_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    HELD_SINCE_FIELD_NUMBER: _builtins.int
+    HELD_UNTIL_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0: 100; at most 1000"""
     page_token: _builtins.str
@@ -627,6 +670,10 @@ class ListCredentialsRequest(_message.Message):
     """"yes": those that a revocation ended; "no": those that no revocation ended; empty: any"""
     oldest_first: _builtins.bool
     """all of the ledger, in the order in which it was recorded; no other field filters then"""
+    below: _builtins.bool
+    """also those of every SPIFFE ID below spiffe_id"""
+    owner: _builtins.str
+    """those signed for entries that have this owner now; empty, but present: for entries without one"""
     @_builtins.property
     def held_at(self) -> _timestamp_pb2.Timestamp:
         """those that were valid at that moment; absent: any"""
@@ -634,6 +681,14 @@ class ListCredentialsRequest(_message.Message):
     @_builtins.property
     def ends_before(self) -> _timestamp_pb2.Timestamp:
         """those whose not_after lies before that moment; absent: any"""
+
+    @_builtins.property
+    def held_since(self) -> _timestamp_pb2.Timestamp:
+        """those that were valid at that moment or later; absent: any"""
+
+    @_builtins.property
+    def held_until(self) -> _timestamp_pb2.Timestamp:
+        """those that were issued before that moment; absent: any"""
 
     def __init__(
         self,
@@ -650,12 +705,18 @@ class ListCredentialsRequest(_message.Message):
         ends_before: _timestamp_pb2.Timestamp | None = ...,
         revoked: _builtins.str = ...,
         oldest_first: _builtins.bool = ...,
+        below: _builtins.bool = ...,
+        owner: _builtins.str | None = ...,
+        held_since: _timestamp_pb2.Timestamp | None = ...,
+        held_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_before", b"ends_before", "held_at", b"held_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "ends_before", b"ends_before", "held_at", b"held_at", "held_since", b"held_since", "held_until", b"held_until", "owner", b"owner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_before", b"ends_before", "entry_id", b"entry_id", "held_at", b"held_at", "kind", b"kind", "node_id", b"node_id", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "revoked", b"revoked", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "below", b"below", "ends_before", b"ends_before", "entry_id", b"entry_id", "held_at", b"held_at", "held_since", b"held_since", "held_until", b"held_until", "kind", b"kind", "node_id", b"node_id", "oldest_first", b"oldest_first", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "revoked", b"revoked", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__owner: _TypeAlias = _typing.Literal["owner"]  # noqa: Y015
+    _WhichOneofArgType__owner: _TypeAlias = _typing.Literal["_owner", b"_owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owner) -> _WhichOneofReturnType__owner | None: ...
 
 Global___ListCredentialsRequest: _TypeAlias = ListCredentialsRequest  # noqa: Y015
 
@@ -781,6 +842,80 @@ class RenameNodeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenameNodeRequest: _TypeAlias = RenameNodeRequest  # noqa: Y015
+
+@_typing.final
+class ListUsesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ENTRY_IDS_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0: 100; at most 1000"""
+    page_token: _builtins.str
+    node_id: _builtins.str
+    """empty: all nodes"""
+    @_builtins.property
+    def entry_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """at most 1000; none: all entries"""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """those that lasted until that moment or later; absent: any"""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """those that had begun by that moment; absent: any"""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        entry_ids: _abc.Iterable[_builtins.str] | None = ...,
+        node_id: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsesRequest: _TypeAlias = ListUsesRequest  # noqa: Y015
+
+@_typing.final
+class ListUsesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    USES_SINCE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Use]: ...
+    @_builtins.property
+    def uses_since(self) -> _timestamp_pb2.Timestamp:
+        """a use before that was not recorded, or is forgotten"""
+
+    def __init__(
+        self,
+        *,
+        uses: _abc.Iterable[_node_pb2.Use] | None = ...,
+        next_page_token: _builtins.str = ...,
+        uses_since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["uses_since", b"uses_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "uses", b"uses", "uses_since", b"uses_since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsesResponse: _TypeAlias = ListUsesResponse  # noqa: Y015
 
 @_typing.final
 class PurgeNodesRequest(_message.Message):

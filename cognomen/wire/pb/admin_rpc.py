@@ -59,6 +59,10 @@ class AdminServicer(ABC):
         """One page of the ledger, newest first."""
 
     @abstractmethod
+    async def list_uses(self, request: admin_pb2.ListUsesRequest) -> admin_pb2.ListUsesResponse:
+        """Which processes were given SVIDs of entries, as their nodes reported it, in the order of the first reports."""
+
+    @abstractmethod
     async def evict_node(self, request: admin_pb2.GetNodeRequest) -> admin_pb2.Node:
         """Forget a node."""
 
@@ -178,6 +182,9 @@ class AdminServicer(ABC):
             "/cognomen.admin.v1.Admin/ListCredentials": unary(
                 self.list_credentials, admin_pb2.ListCredentialsRequest, admin_pb2.ListCredentialsResponse
             ),
+            "/cognomen.admin.v1.Admin/ListUses": unary(
+                self.list_uses, admin_pb2.ListUsesRequest, admin_pb2.ListUsesResponse
+            ),
             "/cognomen.admin.v1.Admin/EvictNode": unary(self.evict_node, admin_pb2.GetNodeRequest, admin_pb2.Node),
             "/cognomen.admin.v1.Admin/BanNode": unary(self.ban_node, admin_pb2.GetNodeRequest, admin_pb2.Node),
             "/cognomen.admin.v1.Admin/UnbanNode": unary(self.unban_node, admin_pb2.GetNodeRequest, admin_pb2.Node),
@@ -288,6 +295,10 @@ class AdminClient:
     def list_credentials(self, request: admin_pb2.ListCredentialsRequest) -> admin_pb2.ListCredentialsResponse:
         """One page of the ledger, newest first."""
         return self._ask("/cognomen.admin.v1.Admin/ListCredentials", request, admin_pb2.ListCredentialsResponse)
+
+    def list_uses(self, request: admin_pb2.ListUsesRequest) -> admin_pb2.ListUsesResponse:
+        """Which processes were given SVIDs of entries, as their nodes reported it, in the order of the first reports."""
+        return self._ask("/cognomen.admin.v1.Admin/ListUses", request, admin_pb2.ListUsesResponse)
 
     def evict_node(self, request: admin_pb2.GetNodeRequest) -> admin_pb2.Node:
         """Forget a node."""

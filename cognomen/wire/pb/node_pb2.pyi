@@ -967,3 +967,109 @@ class RenewNodeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewNodeRequest: _TypeAlias = RenewNodeRequest  # noqa: Y015
+
+@_typing.final
+class ReportUsesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Use]:
+        """at most 1000"""
+
+    def __init__(
+        self,
+        *,
+        uses: _abc.Iterable[Global___Use] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsesRequest: _TypeAlias = ReportUsesRequest  # noqa: Y015
+
+@_typing.final
+class Use(_message.Message):
+    """A process that was given SVIDs of an entry. Reports of the same process, entry and program are one row, which grows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    EXECUTABLE_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    FIRST_AT_FIELD_NUMBER: _builtins.int
+    LAST_AT_FIELD_NUMBER: _builtins.int
+    X509_FIELD_NUMBER: _builtins.int
+    JWT_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    uid: _builtins.int
+    gid: _builtins.int
+    pid: _builtins.int
+    """0: several processes, counted together"""
+    started: _builtins.int
+    """tells processes with the same pid apart: clock ticks from boot to its start, as in /proc/PID/stat; 0: unknown"""
+    executable: _builtins.str
+    """at most 512 characters; empty: unknown, or several"""
+    processes: _builtins.int
+    """how many processes there were at least"""
+    x509: _builtins.bool
+    """whether it was given X509-SVIDs"""
+    jwt: _builtins.bool
+    """whether it was given JWT-SVIDs"""
+    node_id: _builtins.str
+    """only in answers of ListUses"""
+    account: _builtins.int
+    """the user to whom root gave that uid as a subordinate one; otherwise the uid itself"""
+    @_builtins.property
+    def first_at(self) -> _timestamp_pb2.Timestamp:
+        """by the issuer's clock, as far as the node knows it"""
+
+    @_builtins.property
+    def last_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.str = ...,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
+        pid: _builtins.int = ...,
+        started: _builtins.int = ...,
+        executable: _builtins.str = ...,
+        processes: _builtins.int = ...,
+        first_at: _timestamp_pb2.Timestamp | None = ...,
+        last_at: _timestamp_pb2.Timestamp | None = ...,
+        x509: _builtins.bool = ...,
+        jwt: _builtins.bool = ...,
+        node_id: _builtins.str = ...,
+        account: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "entry_id", b"entry_id", "executable", b"executable", "first_at", b"first_at", "gid", b"gid", "jwt", b"jwt", "last_at", b"last_at", "node_id", b"node_id", "pid", b"pid", "processes", b"processes", "started", b"started", "uid", b"uid", "x509", b"x509"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Use: _TypeAlias = Use  # noqa: Y015
+
+@_typing.final
+class ReportUsesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportUsesResponse: _TypeAlias = ReportUsesResponse  # noqa: Y015

@@ -262,6 +262,11 @@ class NodeStub(object):
                 request_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.RenewNodeRequest.SerializeToString,
                 response_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.NodeCredential.FromString,
                 _registered_method=True)
+        self.ReportUses = channel.unary_unary(
+                '/cognomen.node.v1.Node/ReportUses',
+                request_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesRequest.SerializeToString,
+                response_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServicer(object):
@@ -297,6 +302,13 @@ class NodeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportUses(self, request, context):
+        """Which processes were given SVIDs. An issuer of an earlier release does not have this method.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -324,6 +336,11 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.RenewNode,
                     request_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.RenewNodeRequest.FromString,
                     response_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.NodeCredential.SerializeToString,
+            ),
+            'ReportUses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUses,
+                    request_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesRequest.FromString,
+                    response_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -461,6 +478,33 @@ class Node(object):
             '/cognomen.node.v1.Node/RenewNode',
             cognomen_dot_wire_dot_pb_dot_node__pb2.RenewNodeRequest.SerializeToString,
             cognomen_dot_wire_dot_pb_dot_node__pb2.NodeCredential.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportUses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cognomen.node.v1.Node/ReportUses',
+            cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesRequest.SerializeToString,
+            cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -93,6 +93,8 @@ class NodeStub:
     MintX509SVIDs: _grpc.UnaryUnaryMultiCallable[_node_pb2.MintX509SVIDsRequest, _node_pb2.MintX509SVIDsResponse]
     MintJWTSVIDs: _grpc.UnaryUnaryMultiCallable[_node_pb2.MintJWTSVIDsRequest, _node_pb2.MintJWTSVIDsResponse]
     RenewNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.RenewNodeRequest, _node_pb2.NodeCredential]
+    ReportUses: _grpc.UnaryUnaryMultiCallable[_node_pb2.ReportUsesRequest, _node_pb2.ReportUsesResponse]
+    """Which processes were given SVIDs. An issuer of an earlier release does not have this method."""
 
 @_typing.type_check_only
 class NodeAsyncStub(NodeStub):
@@ -102,6 +104,8 @@ class NodeAsyncStub(NodeStub):
     MintX509SVIDs: _aio.UnaryUnaryMultiCallable[_node_pb2.MintX509SVIDsRequest, _node_pb2.MintX509SVIDsResponse]  # type: ignore[assignment]
     MintJWTSVIDs: _aio.UnaryUnaryMultiCallable[_node_pb2.MintJWTSVIDsRequest, _node_pb2.MintJWTSVIDsResponse]  # type: ignore[assignment]
     RenewNode: _aio.UnaryUnaryMultiCallable[_node_pb2.RenewNodeRequest, _node_pb2.NodeCredential]  # type: ignore[assignment]
+    ReportUses: _aio.UnaryUnaryMultiCallable[_node_pb2.ReportUsesRequest, _node_pb2.ReportUsesResponse]  # type: ignore[assignment]
+    """Which processes were given SVIDs. An issuer of an earlier release does not have this method."""
 
 class NodeServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -138,5 +142,13 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.RenewNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.NodeCredential, _abc.Awaitable[_node_pb2.NodeCredential]]: ...
+
+    @_abc_1.abstractmethod
+    def ReportUses(
+        self,
+        request: _node_pb2.ReportUsesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ReportUsesResponse, _abc.Awaitable[_node_pb2.ReportUsesResponse]]:
+        """Which processes were given SVIDs. An issuer of an earlier release does not have this method."""
 
 def add_NodeServicer_to_server(servicer: NodeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,9 +26,13 @@ class CredentialsPart(Part):
             return _page(found, limit)
         where = LedgerFilter(
             spiffe_id=spiffe_id(request.spiffe_id, "spiffe_id"),
+            below=request.below and bool(request.spiffe_id),
+            owner=request.owner if request.HasField("owner") else None,
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
             node_id=NodeID(request.node_id) if request.node_id else None,
             held_at=time_from_pb(request.held_at, "held_at") if request.HasField("held_at") else None,
+            held_since=time_from_pb(request.held_since, "held_since") if request.HasField("held_since") else None,
+            held_until=time_from_pb(request.held_until, "held_until") if request.HasField("held_until") else None,
             kind=choice(CredentialKind, request.kind, "kind"),
             state=choice(CredentialState, request.state, "state"),
             serial=request.serial or None,

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
+from cognomen.daemon.config import format_duration
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.wire.node import entry_from_pb, entry_to_pb, selector_from_pb
+from cognomen.protocol.names import issuer_id
+from cognomen.wire.node import duration_from_pb, entry_from_pb, entry_to_pb, selector_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from issuer.api.admin.fields import page_size, spiffe_id
@@ -69,8 +72,32 @@ class EntriesPart(Part):
             labels=tuple(sorted(request.labels.items())),
             expires_before=self._soon(request.expiring_within) if request.HasField("expiring_within") else None,
         )
+        if request.HasField("unused_for"):
+            groups = issuer_id(self._flows.trust_domain)
+            where = replace(where, unused_since=self._before(request.unused_for), not_below=groups)
         found, token = await self._flows.queries.list_entries(where, after=request.page_token, limit=limit)
-        return pb.ListEntriesResponse(entries=await _entries_to_pb(found), next_page_token=token)
+        used, since = await self._flows.queries.last_used([entry.id for entry in found])
+        return pb.ListEntriesResponse(
+            entries=await _entries_to_pb(found),
+            next_page_token=token,
+            uses_since=time_to_pb(since),
+            last_used={entry_id: time_to_pb(at) for entry_id, at in used.items()},
+        )
+
+    def _before(self, unused_for: Duration) -> datetime:
+        """The moment since which there was no use.
+
+        Raises:
+            Refused: INVALID if uses are not kept for that long: an older one may be forgotten.
+        """
+        length, kept = duration_from_pb(unused_for, "unused_for"), self._flows.uses_kept
+        if not timedelta() <= length <= kept:
+            raise Refused(
+                Kind.INVALID,
+                f"unused_for: expected at most {format_duration(kept)}, for which uses are kept, found {format_duration(length)}",
+                hint="the issuer's setting uses_kept says for how long; it changes nothing for what is forgotten",
+            )
+        return self._flows.clock.now() - length
 
     def _soon(self, within: Duration) -> datetime:
         try:

@@ -49,6 +49,7 @@ class AdminFlows:
     guard: ClockGuard
     observe: ObserveIssuer
     trust_domain: TrustDomain
+    uses_kept: timedelta
 
     @property
     def record_refusals(self) -> RecordRefusals:

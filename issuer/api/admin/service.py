@@ -20,6 +20,7 @@ from issuer.api.admin.naming import NamingPart
 from issuer.api.admin.nodes import NodesPart
 from issuer.api.admin.revocations import RevocationsPart
 from issuer.api.admin.status import StatusPart
+from issuer.api.admin.uses import UsesPart
 from issuer.decisions.actions import Action
 
 __all__ = ["ACTIONS", "AdminService"]
@@ -66,6 +67,7 @@ class AdminService(
     NodesPart,
     RevocationsPart,
     StatusPart,
+    UsesPart,
 ):
     """Serves cognomen.admin.v1.Admin to one caller."""
 

@@ -38,6 +38,11 @@ _DELETE_SELECTORS = (
     " (SELECT json_each.value, entry.id FROM entry, json_each(entry.selectors) WHERE entry.id = ?)"
 )
 
+_UNUSED = (
+    "coalesce(created_at, 0) < ?"
+    " AND NOT EXISTS (SELECT 1 FROM entry_last_use AS used WHERE used.entry_id = entry.id AND used.at >= ?)"
+)
+
 _Row: TypeAlias = tuple[
     str, str, str, str, int | None, int | None, int | None, str, int, str, int | None, str, str, int
 ]  # id and _COLUMNS
@@ -157,6 +162,12 @@ def _conditions(where: EntryFilter, after: str) -> tuple[str, list[str | int]]:
     if where.expires_before is not None:
         conditions.append("expires_at < ?")
         arguments.append(codec.to_micros(where.expires_before))
+    if where.not_below is not None:
+        conditions.append("parent_id <> ?")
+        arguments.append(str(where.not_below))
+    if where.unused_since is not None:
+        conditions.append(_UNUSED)
+        arguments += [codec.to_micros(where.unused_since)] * 2
     return " AND ".join(conditions), arguments
 
 

@@ -113,24 +113,7 @@ class SQLiteLedger:
 
     def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
         """A page, newest first, numbers less than `before` (0 = from the newest)."""
-        conditions = ["number < :before"]
-        arguments: dict[str, str | int] = {"before": before or codec.MAX_NUMBER}
-        for column, value in (
-            ("spiffe_id", where.spiffe_id),
-            ("entry_id", where.entry_id),
-            ("node_id", where.node_id),
-            ("kind", where.kind),
-            ("state", where.state),
-            ("serial", where.serial),
-        ):
-            if value is not None:
-                conditions.append(f"{column} = :{column}")
-                arguments[column] = str(value)
-        if where.is_revoked is not None:
-            conditions.append("revocation > 0" if where.is_revoked else f"revocation = 0 AND NOT {_CUT_OFF}")
-        if where.ends_before is not None:
-            conditions.append("not_after < :ends_before")
-            arguments["ends_before"] = codec.to_micros(where.ends_before)
+        conditions, arguments = _conditions(where, before or codec.MAX_NUMBER)
         if where.held_at is None:
             return self._page(conditions, arguments, limit)
         conditions.append("issued_at <= :now AND not_after > :now AND state <> 'failed'")
@@ -156,6 +139,40 @@ class SQLiteLedger:
             KeyID(key_id): Use(live=live, unreplaced=last.get(key_id, 0) if key_id in tainted else 0)
             for key_id, live in self._connection.execute(_COUNT_LIVE, at)
         }
+
+
+def _conditions(where: LedgerFilter, before: int) -> tuple[list[str], dict[str, str | int]]:
+    """What comes after WHERE, and its arguments; all but held_at."""
+    conditions = ["number < :before"]
+    arguments: dict[str, str | int] = {"before": before}
+    for column, value in (
+        ("spiffe_id", None if where.below else where.spiffe_id),
+        ("entry_id", where.entry_id),
+        ("node_id", where.node_id),
+        ("kind", where.kind),
+        ("state", where.state),
+        ("serial", where.serial),
+    ):
+        if value is not None:
+            conditions.append(f"{column} = :{column}")
+            arguments[column] = str(value)
+    for name, moment, condition in (
+        ("ends_before", where.ends_before, "not_after < :ends_before"),
+        ("held_since", where.held_since, "not_after > :held_since AND state <> 'failed'"),
+        ("held_until", where.held_until, "issued_at < :held_until AND state <> 'failed'"),
+    ):
+        if moment is not None:
+            conditions.append(condition)
+            arguments[name] = codec.to_micros(moment)
+    if where.below:  # `0` follows `/`
+        conditions.append("(spiffe_id = :above OR (spiffe_id > :above || '/' AND spiffe_id < :above || '0'))")
+        arguments["above"] = str(where.spiffe_id)
+    if where.owner is not None:
+        conditions.append("entry_id IN (SELECT id FROM entry WHERE owner = :owner)")
+        arguments["owner"] = where.owner
+    if where.is_revoked is not None:
+        conditions.append("revocation > 0" if where.is_revoked else f"revocation = 0 AND NOT {_CUT_OFF}")
+    return conditions, arguments
 
 
 def _credential(row: _CredentialRow) -> Credential:

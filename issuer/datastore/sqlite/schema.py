@@ -19,7 +19,7 @@ _READER_CACHE_KIB = 2 * 1024
 # Allocated as needed; with 2 MiB, adding 10,000 entries to 100,000 takes twice as long.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007"})
+_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"})
 
 _migrations = Migrations("issuer")
 
@@ -352,6 +352,47 @@ _SEVENTH = ("ALTER TABLE entry ADD COLUMN is_default INTEGER NOT NULL DEFAULT 0"
 @_migrations(name="0007")
 def _seventh(database: Database) -> None:
     for statement in _SEVENTH:
+        database.execute(statement)
+
+
+_EIGHTH = (
+    # What nodes report: which process was given SVIDs of an entry. pid 0: several, counted together.
+    """
+    CREATE TABLE entry_use (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        entry_id TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        uid INTEGER NOT NULL,
+        account INTEGER NOT NULL,
+        gid INTEGER NOT NULL,
+        pid INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        executable TEXT NOT NULL,
+        processes INTEGER NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        x509 INTEGER NOT NULL,
+        jwt INTEGER NOT NULL,
+        UNIQUE (entry_id, node_id, uid, gid, pid, started, executable)
+    ) STRICT
+    """,
+    "CREATE INDEX entry_use_by_node ON entry_use (node_id, last_at)",
+    "CREATE INDEX entry_use_by_end ON entry_use (last_at)",
+    """
+    CREATE TABLE entry_last_use (
+        entry_id TEXT PRIMARY KEY NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX entry_last_use_by_time ON entry_last_use (at)",
+    "ALTER TABLE meta ADD COLUMN uses_since INTEGER NOT NULL DEFAULT 0",
+    "UPDATE meta SET uses_since = unixepoch() * 1000000",
+)
+
+
+@_migrations(name="0008")
+def _eighth(database: Database) -> None:
+    for statement in _EIGHTH:
         database.execute(statement)
 
 

@@ -10,6 +10,7 @@ from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCh
 from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.supersessions import SQLiteSupersessions
 from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
+from issuer.datastore.sqlite.uses import SQLiteUses
 from issuer.datastore.transaction import TableTransaction
 
 __all__ = ["transaction_over"]
@@ -28,6 +29,7 @@ def transaction_over(database: Database) -> Transaction:
         denials=SQLiteDenials(database),
         supersessions=SQLiteSupersessions(database),
         crls=SQLiteCRLs(database),
+        uses=SQLiteUses(database),
         changes=SQLiteChanges(database),
         times=SQLiteTimes(database),
         checkpoints=SQLiteCheckpoints(database),

@@ -8,6 +8,7 @@ import pytest
 from cognomen.protocol.audiences import MAX_AUDIENCE_BYTES, MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.protocol.entry import MAX_HINT_BYTES
 from cognomen.protocol.receipts import MOST_BEHIND
+from cognomen.protocol.uses import MOST_EXECUTABLE, MOST_REPORTED
 from issuer.decisions.crl import LARGE_BYTES, MOST_LISTED
 from issuer.decisions.falling import MOST_GROUPS
 from issuer.decisions.minting import MAX_ITEMS
@@ -34,6 +35,9 @@ TEXTS = [
     Told(ADMIN, f"Entry entries = 1; // at most {MAX_BATCH:,}"),
     Told(ADMIN, f"string ids = 1; // at most {MAX_BATCH:,}"),
     Told(ADMIN, f"or jtis; at most {MAX_SERIALS:,}"),
+    Told(NODE, f"uses = 1; // at most {MOST_REPORTED}"),
+    Told(NODE, f"at most {MOST_EXECUTABLE} characters"),
+    Told("docs/reference/audit.md", f"At most {MOST_EXECUTABLE} characters"),
     Told(ADMIN, f"what it ended, or would end; at most {MOST_GROUPS}"),
     Told(ADMIN, f"once they are replaced, at most {SECONDS} s later"),
     Told(NODE, f"the others, the slowest first; at most {MOST_BEHIND}"),

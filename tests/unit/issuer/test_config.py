@@ -1,5 +1,6 @@
 """What an issuer's store and keys may be beside each other."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,10 @@ def test_a_store_and_keys_of_which_one_outlives_the_other_are_refused_with_the_r
 def test_another_store_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="datastore: expected one of sqlite, memory"):
         read(tmp_path, datastore="mysql")
+
+
+@pytest.mark.parametrize("kept", ["0s", "3651d", "1500ms"])
+def test_uses_are_kept_for_a_time_that_makes_sense(tmp_path: Path, kept: str) -> None:
+    assert read(tmp_path, uses_kept="1d").uses_kept == timedelta(days=1)
+    with pytest.raises((Refused, ValueError), match="uses_kept"):
+        read(tmp_path, uses_kept=kept)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.rig.child import Child
-from cognomen.gate.caller import Caller, peer, process_of
+from cognomen.gate.caller import Caller, Program, peer, process_of, program_of
 from cognomen.protocol.errors import Kind, Refused
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another uid needs root")
@@ -151,6 +151,16 @@ def test_a_uid_is_read_without_a_sign_and_must_still_be_the_process_s(listener: 
         pytest.raises(Refused, match=rf"expected uid {number}, .* found {os.geteuid()}$"),
     ):
         peer(double, accepted_at=boot_seconds())
+
+
+def test_the_program_of_a_caller_is_named_with_its_start_until_it_has_ended(listener: socket.socket) -> None:
+    with connecting(listener) as (process, sock), identified(sock) as caller:
+        program = program_of(caller)
+        assert program.executable == str(Path(sys.executable).resolve())
+        assert 0 < program.started / os.sysconf("SC_CLK_TCK") <= boot_seconds()
+        process.kill()
+        process.wait()
+        assert program_of(caller) == Program(started=0, executable="")
 
 
 @needs_root

@@ -68,7 +68,7 @@ class House:
             datastore=store, issuance=signing, keys=keys, around=parts, trust_domain=TRUST_DOMAIN, outlook=outlook
         )
         refusals = RefusalRecord(datastore=store, around=parts)
-        prune = Prune(datastore=store, around=parts, guard=guard, refusals=refusals)
+        prune = Prune(datastore=store, around=parts, guard=guard, refusals=refusals, uses_kept=timedelta(days=90))
         publish = PublishCRLs(datastore=store, issuance=signing, around=parts, watch=watch)
         supersede = EndSuperseded(datastore=store, around=parts, watch=watch)
         files = WatchStore(datastore=store, around=parts, stop=lambda: None)

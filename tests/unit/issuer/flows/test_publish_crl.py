@@ -99,6 +99,7 @@ class House:
             around=around(self.clock, troubles=self.troubles),
             guard=self.guard,
             refusals=RefusalRecord(datastore=self.store, around=around(self.clock, metrics=self.metrics)),
+            uses_kept=timedelta(days=90),
         )
 
     async def authority(self, state: AuthorityState = AuthorityState.ACTIVE) -> Authority:

@@ -19,6 +19,7 @@ from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
 from issuer.decisions.changes import Change, ChangeKind, has_gap
 from issuer.decisions.filters import LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
+from issuer.decisions.uses import UseFilter
 from issuer.flows.forget_authorities import ForgetAuthorities
 from issuer.flows.prune import Prune
 from issuer.flows.rotate_authority import RotateAuthority
@@ -33,10 +34,11 @@ from issuer.works.authorities import ask_in
 from svid.keys import KeyID, KeyKind, SigningKey
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuances import issuance
-from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_token
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, a_token
 from tests.doubles.issuersurroundings import around
 from tests.doubles.refusingstore import RefusingStore
 from tests.doubles.until import pass_until, until
+from tests.doubles.uses import a_use
 
 
 @pytest.fixture
@@ -287,7 +289,7 @@ class TestClockGuard:
 
 def pruning(store: SQLiteDatastore, clock: FakeClock, guard: ClockGuard) -> Prune:
     refusals = RefusalRecord(datastore=store, around=around(clock))
-    return Prune(datastore=store, around=around(clock), guard=guard, refusals=refusals)
+    return Prune(datastore=store, around=around(clock), guard=guard, refusals=refusals, uses_kept=timedelta(days=90))
 
 
 class TestPrune:
@@ -317,6 +319,23 @@ class TestPrune:
         await guard.confirm(actor="uid:0")
         await prune()
         assert await store.read(lambda tx: tx.tokens.get(token.hash)) is None
+
+    async def test_uses_are_forgotten_90_days_after_the_last_by_a_clock_that_is_trusted(
+        self, store: SQLiteDatastore
+    ) -> None:
+        clock = FakeClock(NOW)
+        used = [a_use(first_at=NOW, last_at=NOW), a_use(pid=1, first_at=NOW, last_at=NOW + timedelta(days=1))]
+        await store.write(lambda tx: tx.uses.note(a_node().id, used, most=10))
+        guard = ClockGuard(datastore=store, around=around(clock))
+        prune = pruning(store, clock, guard)
+        await prune()
+        clock.jump(timedelta(days=90, seconds=1))
+        await prune()
+        assert len(await store.read(lambda tx: tx.uses.find(UseFilter(), after=0, limit=10))) == 2
+        await guard.confirm(actor="uid:0")
+        await prune()
+        (left,) = await store.read(lambda tx: tx.uses.find(UseFilter(), after=0, limit=10))
+        assert left.use.pid == 1
 
 
 class TestRotateAuthority:

@@ -23,6 +23,7 @@ from issuer.decisions.filters import LedgerFilter
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.issue_svids import IssueSVIDs, JWTRequest, X509Request
+from issuer.flows.record_uses import REPORTS, RecordUses
 from issuer.flows.renew_node import RenewNode
 from issuer.keepers.budgets import Budgets, MintBudgets
 from issuer.keepers.deferred_writes import DeferredWrites
@@ -292,7 +293,10 @@ async def test_items_are_counted_before_an_object_is_made_of_any(house: House) -
     feed = FeedAttestors(
         datastore=house.store, deferred=deferred, watch=watch, around=around(house.clock), trust_domain=TRUST_DOMAIN
     )
-    door = NodeService(feed=feed, svids=house.svids, renew=house.renew, clock=house.clock)
+    uses = RecordUses(
+        datastore=house.store, budgets=Budgets(REPORTS, house.clock), around=around(house.clock), kept=HOUR
+    )
+    door = NodeService(feed=feed, svids=house.svids, renew=house.renew, uses=uses, clock=house.clock)
     for mint in (door.MintX509SVIDs, door.MintJWTSVIDs):
         with pytest.raises(Refused, match="items: expected 1 to 1000, found 2000000"):
             await mint(Flood(Unread()), None)  # type: ignore[arg-type]  # looks like the message

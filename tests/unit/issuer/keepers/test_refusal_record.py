@@ -287,7 +287,13 @@ async def test_what_is_owed_is_written_by_the_round_of_every_minute(house: House
     await house.call_as(a_node().spiffe_id, serial="bb")
     house.store.refuses = False
     guard = ClockGuard(datastore=house.store, around=around(house.clock))
-    prune = Prune(datastore=house.store, around=around(house.clock), guard=guard, refusals=house.refusals)
+    prune = Prune(
+        datastore=house.store,
+        around=around(house.clock),
+        guard=guard,
+        refusals=house.refusals,
+        uses_kept=timedelta(days=90),
+    )
     running = asyncio.ensure_future(prune.run())
     async with asyncio.timeout(10):
         while not house.clock.sleepers:

@@ -1,0 +1,106 @@
+"""What commands show of uses: which processes were given SVIDs, as the attestors of their nodes reported it."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import TypeAlias
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cognomen.cli.admin import Admin, pages
+from cognomen.cli.output import View, print_table, same_columns, warn
+from cognomen.wire.admin import document_from_message, moment_to_text
+from cognomen.wire.pb import admin_pb2 as pb
+from cognomen.wire.pb import node_pb2
+from svid.encoding import JSON
+
+__all__ = ["last_used", "print_uses", "uses_of", "warn_of_start"]
+
+_Life: TypeAlias = tuple[datetime, datetime]
+
+_PAGE = 1000
+_SLACK = timedelta(seconds=30)  # a node may know the issuer's time no better
+_COLUMNS = same_columns("uid", "pid", "executable", "given", "first_at", "last_at", "node_id", "entry_id")
+
+
+def uses_of(
+    admin: Admin, credentials: Sequence[pb.Credential], *, until: datetime | None = None
+) -> list[dict[str, JSON]]:
+    """The processes that used the entries of these credentials on their nodes while they lived, last used first.
+
+    It warns if it cannot know all of them.
+
+    Args:
+        until: leave out those whose first use was later.
+    """
+    lives: dict[tuple[str, str], list[_Life]] = {}
+    for one in credentials:
+        if one.entry_id:
+            lives.setdefault((one.entry_id, one.node_id), []).append(_life(one, until))
+    found = [
+        use
+        for use in _asked(admin, sorted({entry_id for entry_id, _ in lives}), [*chain.from_iterable(lives.values())])
+        if any(_overlaps(use, life) for life in lives.get((use.entry_id, use.node_id), ()))
+    ]
+    found.sort(key=lambda use: (use.last_at.ToNanoseconds(), use.first_at.ToNanoseconds()), reverse=True)
+    return [document_from_message(use) for use in found]
+
+
+def print_uses(uses: Sequence[dict[str, JSON]], view: View) -> None:
+    """Print them as a table, below what was printed before."""
+    click.echo()
+    if not uses:
+        click.echo("no use was reported")
+        return
+    print_table(_COLUMNS, list(map(_shown, uses)), view)
+
+
+def last_used(page: pb.ListEntriesResponse, entry_id: str) -> str | None:
+    """When an entry on a page was last used; None: no use was reported."""
+    if entry_id not in page.last_used:
+        return None
+    return moment_to_text(page.last_used[entry_id].ToDatetime(tzinfo=UTC))
+
+
+def warn_of_start(uses_since: Timestamp, since: datetime) -> None:
+    """Warn if uses were not recorded yet at that moment."""
+    began = uses_since.ToDatetime(tzinfo=UTC)
+    if began > since:
+        warn(f"uses are recorded since {moment_to_text(began.replace(microsecond=0))}; what came before is not known")
+
+
+def _asked(admin: Admin, entry_ids: Sequence[str], lives: Sequence[_Life]) -> Iterator[node_pb2.Use]:
+    """Every use of these entries in the time of these lives."""
+    for first in range(0, len(entry_ids), _PAGE):
+        request = pb.ListUsesRequest(page_size=_PAGE, entry_ids=entry_ids[first : first + _PAGE])
+        request.since.FromDatetime(min(begin for begin, _ in lives) - _SLACK)
+        request.until.FromDatetime(max(end for _, end in lives) + _SLACK)
+        found = list(pages(admin.list_uses, request, every=True))
+        if not first:
+            warn_of_start(found[0].uses_since, min(begin for begin, _ in lives))
+        for page in found:
+            yield from page.uses
+
+
+def _life(credential: pb.Credential, until: datetime | None) -> _Life:
+    end = credential.ended_at if credential.HasField("ended_at") else credential.not_after
+    ends_at = end.ToDatetime(tzinfo=UTC)
+    return credential.issued_at.ToDatetime(tzinfo=UTC), ends_at if until is None else min(ends_at, until)
+
+
+def _overlaps(use: node_pb2.Use, life: _Life) -> bool:
+    begin, end = life
+    return use.first_at.ToDatetime(tzinfo=UTC) <= end + _SLACK and use.last_at.ToDatetime(tzinfo=UTC) >= begin - _SLACK
+
+
+def _shown(use: dict[str, JSON]) -> dict[str, JSON]:
+    """The same use in words."""
+    kinds = [name for key, name in (("x509", "X.509"), ("jwt", "JWT")) if use[key]]
+    many = f"{use['processes']} processes"
+    return {
+        **use,
+        "pid": use["pid"] or many,
+        "executable": use["executable"] or "unknown",
+        "given": ", ".join(kinds),
+    }

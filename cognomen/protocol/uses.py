@@ -1,0 +1,45 @@
+"""Which process used an identity, as values that issuer and attestor share: a use is an SVID that was given to a process.
+
+How the attestor notices: attestor/uses. How the issuer keeps it: issuer/flows/record_uses.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cognomen.protocol.entry import EntryID
+
+__all__ = ["MOST_EXECUTABLE", "MOST_REPORTED", "EntryUse"]
+
+MOST_REPORTED = 1000
+"""The most rows in one report."""
+
+MOST_EXECUTABLE = 512
+"""The most characters of an executable's path that are reported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryUse:
+    """A process that was given SVIDs of an entry.
+
+    Args:
+        account: the user to whom root gave that uid as a subordinate one; otherwise the uid itself.
+        pid: 0: several processes, counted together.
+        started: clock ticks from boot to the start of the process, which tells processes with the same pid apart; 0: unknown.
+        executable: empty: unknown, or several.
+        processes: how many processes there were at least.
+        first_at, last_at: when it was first and last given one, by the issuer's clock as far as the node knows it.
+        x509, jwt: which kinds of SVIDs it was given.
+    """
+
+    entry_id: EntryID
+    uid: int
+    account: int
+    gid: int
+    pid: int
+    started: int
+    executable: str
+    processes: int
+    first_at: datetime
+    last_at: datetime
+    x509: bool
+    jwt: bool

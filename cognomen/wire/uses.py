@@ -1,0 +1,65 @@
+"""Convert uses of identities between protobuf and values; here are also the limits of what a node may report."""
+
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse
+from cognomen.wire.node import time_from_pb, time_to_pb
+from cognomen.wire.pb import node_pb2 as pb
+from svid.errors import SVIDError
+
+__all__ = ["use_from_pb", "use_to_pb"]
+
+_MOST_ID = 64
+_MOST_STARTED = 2**63 - 1  # what a store can keep
+_MOST_PROCESSES = 1_000_000_000
+
+
+def use_to_pb(value: EntryUse) -> pb.Use:
+    """Write a use."""
+    return pb.Use(
+        entry_id=value.entry_id,
+        uid=value.uid,
+        account=value.account,
+        gid=value.gid,
+        pid=value.pid,
+        started=value.started,
+        executable=value.executable,
+        processes=value.processes,
+        first_at=time_to_pb(value.first_at),
+        last_at=time_to_pb(value.last_at),
+        x509=value.x509,
+        jwt=value.jwt,
+    )
+
+
+def use_from_pb(message: pb.Use) -> EntryUse:
+    """Read a use.
+
+    Raises:
+        SVIDError: a text is missing, too long or not printable; a number is too large; a time lies outside the calendar; or the last
+            use came before the first.
+    """
+    if not 0 < len(message.entry_id) <= _MOST_ID:
+        raise SVIDError(f"entry_id: expected 1 to {_MOST_ID} characters, found {len(message.entry_id)}")
+    if len(message.executable) > MOST_EXECUTABLE or not message.executable.isprintable():
+        raise SVIDError(f"executable: expected at most {MOST_EXECUTABLE} printable characters")
+    if message.started > _MOST_STARTED:
+        raise SVIDError(f"started: expected at most {_MOST_STARTED}, found {message.started}")
+    if not 1 <= message.processes <= _MOST_PROCESSES:
+        raise SVIDError(f"processes: expected 1 to {_MOST_PROCESSES}, found {message.processes}")
+    first_at, last_at = time_from_pb(message.first_at, "first_at"), time_from_pb(message.last_at, "last_at")
+    if first_at > last_at:
+        raise SVIDError("last_at: expected a time that is not before first_at")
+    return EntryUse(
+        entry_id=EntryID(message.entry_id),
+        uid=message.uid,
+        account=message.account,
+        gid=message.gid,
+        pid=message.pid,
+        started=message.started,
+        executable=message.executable,
+        processes=message.processes,
+        first_at=first_at,
+        last_at=last_at,
+        x509=message.x509,
+        jwt=message.jwt,
+    )

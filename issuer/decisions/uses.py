@@ -1,0 +1,52 @@
+"""Decide what the issuer believes of the uses that a node reports: only times that its own clock allows.
+
+A node can report what it likes about its own processes, and only about entries that it has or had (issuer/flows/record_uses).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.names import NodeID
+from cognomen.protocol.uses import EntryUse
+
+__all__ = ["NotedUse", "UseFilter", "dated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotedUse:
+    """A use as the store has it.
+
+    Args:
+        number: in the order of the first reports.
+    """
+
+    number: int
+    node_id: NodeID
+    use: EntryUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseFilter:
+    """Which uses to read; a field that is None or empty does not filter.
+
+    Args:
+        since: those that lasted until then or later.
+        until: those that had begun by then.
+    """
+
+    entry_ids: frozenset[EntryID] = frozenset()
+    node_id: NodeID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def dated(uses: Iterable[EntryUse], *, now: datetime, kept: timedelta) -> list[EntryUse]:
+    """The uses with times that are possible: nothing is in the future, and nothing is older than what is kept."""
+    oldest = now - kept
+    return [
+        replace(use, first_at=min(max(use.first_at, oldest), now), last_at=min(use.last_at, now))
+        for use in uses
+        if use.last_at >= oldest
+    ]

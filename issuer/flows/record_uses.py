@@ -1,0 +1,95 @@
+"""Record which processes used identities, as a node's attestor reports it: in the store, and not in the record of decisions.
+
+Which times are believed: issuer/decisions/uses. How much a node may report, and about which entries, is decided here.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+
+import structlog
+
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.uses import MOST_REPORTED, EntryUse
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.admission import Node
+from issuer.decisions.budget import Allowance
+from issuer.decisions.entitlement import is_entitled
+from issuer.decisions.uses import dated
+from issuer.keepers.budgets import Budgets
+from issuer.surroundings import Surroundings
+from issuer.works.reads import active_node_in, blocks_in, parents_in
+from svid.linelimit import LineLimit
+
+__all__ = ["REPORTS", "RecordUses"]
+
+log = structlog.get_logger(__name__)
+
+REPORTS = Allowance(burst=20_000, per_second=200)
+"""What one node may report. Units: rows; an attestor reports at most four times a minute what has changed."""
+
+_A_REPORT = 100  # rows that a report costs besides its own: it may make us search the ledger
+_MOST_ROWS = 10_000  # that are kept of one node
+_MOST_SEARCHED = 20  # entries in one report that the node is not entitled to, and may have had
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordUses:
+    """Records what attestors report.
+
+    Args:
+        kept: for how long a use is kept after it was the last one of its process.
+    """
+
+    datastore: Datastore
+    budgets: Budgets
+    around: Surroundings
+    kept: timedelta
+    _lines: LineLimit = field(default_factory=LineLimit)
+
+    def charge(self, node: Node, rows: int) -> None:
+        """Charge a node for a report with that many rows, before they are read.
+
+        Raises:
+            Refused: INVALID when there are too many rows; EXHAUSTED when the node reports too much.
+        """
+        if rows > MOST_REPORTED:
+            raise Refused(Kind.INVALID, f"uses: expected at most {MOST_REPORTED}, found {rows}")
+        if not self.budgets.take(node.id, cost=_A_REPORT + rows):
+            raise Refused(
+                Kind.EXHAUSTED,
+                f"uses: at most {REPORTS.per_second:g} a second are taken from one node; try again later",
+            )
+
+    async def __call__(self, node: Node, uses: Sequence[EntryUse]) -> None:
+        """Record a report that the node was charged for; it is stored when this returns.
+
+        Raises:
+            Refused: UNAVAILABLE when it cannot be stored; DENIED when the node is banned or gone.
+        """
+        # 1. In one transaction: find the entries that this node has or had, and add what it says about them.
+        now = self.around.clock.now()
+
+        def work(tx: Transaction) -> int:
+            own = _own_entries(tx, node, {use.entry_id for use in uses}, now)
+            theirs = [use for use in uses if use.entry_id in own]
+            tx.uses.note(node.id, dated(theirs, now=now, kept=self.kept), most=_MOST_ROWS)
+            return len(uses) - len(theirs)
+
+        ignored = await self.datastore.write(work, expendable=True)
+        # 2. Ignore the rest: an entry may have been deleted long ago, and the attestor can do nothing about it.
+        if ignored and self._lines.left_out(node.id, self.around.clock.monotonic()) is not None:
+            log.warning(
+                "uses ignored", node=str(node.spiffe_id), rows=ignored, reason="the node never had these entries"
+            )
+
+
+def _own_entries(tx: Transaction, caller: Node, ids: Collection[EntryID], now: datetime) -> Collection[EntryID]:
+    """Those of these entries that a node is entitled to now, or was given SVIDs for."""
+    node, blocks = active_node_in(tx, caller.id), blocks_in(tx)
+    parents = parents_in(tx, node, blocks=blocks, now=now)
+    entries = tx.entries.get(ids).values()
+    own = {entry.id for entry in entries if is_entitled(entry, parents, blocks=blocks, now=now)}
+    return own | tx.uses.held(node.id, list(islice((one for one in ids if one not in own), _MOST_SEARCHED)))

@@ -1,0 +1,236 @@
+"""What an attestor notes of uses: a row for each connection and entry, and fewer, wider rows if there is no room."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from attestor.nodeclock import NodeClock
+from attestor.uses import Uses
+from cognomen.gate.caller import Caller, Program
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.uses import EntryUse
+from tests.doubles.clock import FakeClock
+from tests.doubles.workloadside import entry
+
+WEB, DB = entry("web", "unix:uid:1001"), entry("db", "unix:uid:1001", "unix:path:/usr/bin/db")
+MOST = 4096
+
+
+class Held:
+    """A connection's process."""
+
+    is_closed = False
+
+    def is_alive(self) -> bool:
+        return not self.is_closed
+
+    def fileno(self) -> int:
+        return -1 if self.is_closed else 7
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def a_caller(pid: int = 4711, uid: int = 1001) -> Caller:
+    return Caller(pid=pid, uid=uid, gid=uid, groups=frozenset(), process=Held())
+
+
+class Node:
+    """An attestor's memory of uses, and its clock."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.own = NodeClock(self.clock)
+        self.uses = Uses(self.own)
+
+    def look(self, executable: Callable[[Caller], str] = lambda _: "/usr/bin/python3") -> None:
+        while self.uses.is_new.is_set():
+            for row in self.uses.unseen(16):
+                assert row.caller is not None
+                row.program = Program(started=row.caller.pid * 10, executable=executable(row.caller))
+
+    def report(self) -> list[EntryUse]:
+        told: list[EntryUse] = []
+        for batch in self.uses.batches():
+            told += batch.uses
+            self.uses.told(batch)
+        return told
+
+    def use(self, caller: Caller, *entries: RegistrationEntry) -> None:
+        self.uses.note(caller, entries or (WEB,), x509=True)
+        self.look()
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+def test_a_use_says_who_used_what_and_when(node: Node) -> None:
+    caller = a_caller()
+    node.uses.note(caller, [WEB], x509=True)
+    node.look()
+    first = node.clock.now()
+    node.clock.advance(10)
+    node.uses.note(caller, [WEB], jwt=True)
+    node.clock.advance(5)
+    assert node.report() == [
+        EntryUse(
+            entry_id=WEB.id,
+            uid=1001,
+            account=1001,
+            gid=1001,
+            pid=4711,
+            started=47110,
+            executable="/usr/bin/python3",
+            processes=1,
+            first_at=first,
+            last_at=first + timedelta(seconds=10),
+            x509=True,
+            jwt=True,
+        )
+    ]
+
+
+def test_what_was_reported_is_reported_again_only_after_another_use(node: Node) -> None:
+    caller = a_caller()
+    node.use(caller)
+    assert len(node.report()) == 1
+    assert node.report() == []
+    node.clock.advance(1)
+    node.use(caller)
+    (again,) = node.report()
+    assert again.first_at + timedelta(seconds=1) == again.last_at
+
+
+def test_a_use_during_a_report_is_not_lost(node: Node) -> None:
+    caller = a_caller()
+    node.use(caller)
+    (batch,) = node.uses.batches()
+    node.clock.advance(1)
+    node.use(caller)
+    node.uses.told(batch)
+    assert len(node.report()) == 1
+
+
+def test_a_report_that_failed_is_repeated(node: Node) -> None:
+    node.use(a_caller())
+    assert len(list(node.uses.batches())) == 1
+    assert len(node.report()) == 1
+
+
+def test_nothing_is_reported_before_somebody_has_looked_at_the_program(node: Node) -> None:
+    node.uses.note(a_caller(), [WEB], x509=True)
+    assert node.report() == []
+    node.look()
+    assert len(node.report()) == 1
+
+
+def test_a_connection_is_looked_at_once(node: Node) -> None:
+    caller = a_caller()
+    node.use(caller)
+    node.use(caller)
+    assert not node.uses.is_new.is_set()
+    node.uses.note(a_caller(), [WEB], x509=True)
+    assert node.uses.is_new.is_set()
+
+
+def test_the_path_that_an_entry_demands_stands_for_a_program_that_nobody_could_look_at(node: Node) -> None:
+    node.uses.note(a_caller(), [DB, WEB], x509=True)
+    node.look(lambda _: "")
+    assert {use.entry_id: use.executable for use in node.report()} == {"db": "/usr/bin/db", "web": ""}
+
+
+def test_times_are_the_issuers(node: Node) -> None:
+    node.own.hear(node.clock.now() + timedelta(hours=5), asked_at=node.clock.monotonic())
+    node.use(a_caller())
+    (use,) = node.report()
+    assert use.first_at == node.clock.now() + timedelta(hours=5)
+
+
+def test_a_long_or_strange_path_is_made_fit_for_the_report(node: Node) -> None:
+    for pid, path in enumerate(["/x" * 3000, "/a\x1b[2J\udc80"]):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+        node.look(lambda _, path=path: path)  # type: ignore[misc]  # bound at once
+    long, strange = (use.executable for use in node.report())
+    assert len(long) <= 512
+    assert "6000 characters" in long
+    assert strange == "/a\\x1b[2J\\udc80"
+
+
+def test_reports_have_at_most_a_thousand_rows_and_a_quarter_of_a_mebibyte(node: Node) -> None:
+    for pid in range(1500):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+    node.look()
+    assert [len(batch.uses) for batch in node.uses.batches()] == [1000, 500]
+    node.report()
+    for pid in range(1500):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+    node.look(lambda _: "/" + "é" * 400)
+    assert [len(batch.uses) < 300 for batch in node.uses.batches()] == [True] * 6
+
+
+def test_connections_that_have_ended_are_forgotten_once_they_are_reported(node: Node) -> None:
+    kept, ended = a_caller(1), a_caller(2)
+    node.use(kept)
+    node.use(ended)
+    ended.process.close()
+    node.report()
+    node.report()
+    node.clock.advance(1)
+    node.use(kept)
+    assert not node.uses.is_new.is_set()
+    node.uses.note(ended, [WEB], x509=True)
+    assert node.uses.is_new.is_set()
+
+
+def test_without_room_reported_rows_go_first_and_nothing_is_lost(node: Node) -> None:
+    for pid in range(MOST):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+    node.look()
+    node.report()
+    for pid in range(MOST):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+    node.look()
+    assert {use.pid for use in node.report()} == set(range(MOST))
+
+
+def test_without_room_processes_are_counted_together_by_program(node: Node) -> None:
+    for pid in range(MOST + 100):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+        node.look()
+    told = node.report()
+    (together,) = (use for use in told if use.pid == 0 and use.processes > 1)
+    assert (together.executable, together.uid, together.started) == ("/usr/bin/python3", 1001, 0)
+    assert sum(use.processes for use in told) == MOST + 100
+    assert len(told) <= MOST
+    assert node.uses.lost == 0
+
+
+def test_without_room_for_programs_they_are_counted_together_by_uid(node: Node) -> None:
+    for pid in range(3 * MOST):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+        node.look(lambda caller: f"/p{caller.pid}")
+    told = node.report()
+    assert sum(use.processes for use in told) == 3 * MOST
+    assert len(told) <= MOST
+    (together,) = (use for use in told if not use.executable)
+    assert together.processes > MOST
+    assert node.uses.lost == 0
+
+
+def test_what_cannot_be_counted_together_any_more_is_counted_as_lost(node: Node) -> None:
+    for number in range(2 * MOST):
+        node.uses.note(a_caller(number), [entry(f"e{number}", "unix:uid:1001")], x509=True)
+        node.look(lambda _: "")
+    assert node.uses.lost > 0
+    assert len(node.report()) + node.uses.lost == 2 * MOST
+
+
+def test_a_full_memory_leaves_another_account_its_rows(node: Node) -> None:
+    node.use(a_caller(1, uid=1002))
+    for pid in range(2 * MOST):
+        node.uses.note(a_caller(pid), [WEB], x509=True)
+        node.look()
+    assert [use.pid for use in node.report() if use.uid == 1002] == [1]

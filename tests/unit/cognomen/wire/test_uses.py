@@ -1,0 +1,64 @@
+"""Uses on the wire: what a node may report of its processes, and nothing else."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse
+from cognomen.wire.pb import node_pb2 as pb
+from cognomen.wire.uses import use_from_pb, use_to_pb
+from svid.errors import SVIDError
+from tests.doubles.uses import a_use
+
+numbers = st.integers(0, 2**32 - 1)
+moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy adds the zone
+printables = st.text(st.characters().filter(str.isprintable), max_size=MOST_EXECUTABLE)
+uses = st.builds(
+    EntryUse,
+    entry_id=st.text(min_size=1, max_size=64).map(EntryID),
+    uid=numbers,
+    account=numbers,
+    gid=numbers,
+    pid=numbers,
+    started=st.integers(0, 2**63 - 1),
+    executable=printables,
+    processes=st.integers(1, 1_000_000_000),
+    first_at=moments,
+    last_at=moments,
+    x509=st.booleans(),
+    jwt=st.booleans(),
+).filter(lambda use: use.first_at <= use.last_at)
+
+
+@given(uses)
+def test_what_is_written_is_read_again(use: EntryUse) -> None:
+    assert use_from_pb(pb.Use.FromString(use_to_pb(use).SerializeToString())) == use
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"entry_id": EntryID("")}, "entry_id: expected 1 to 64 characters, found 0"),
+        ({"entry_id": EntryID("x" * 65)}, "entry_id: expected 1 to 64 characters, found 65"),
+        ({"executable": "x" * 513}, "executable: expected at most 512 printable characters"),
+        ({"executable": "a\x1b[2J"}, "executable: expected at most 512 printable characters"),
+        ({"started": 2**63}, "started: expected at most"),
+        ({"processes": 0}, "processes: expected 1 to 1000000000, found 0"),
+        ({"processes": 1_000_000_001}, "processes: expected 1 to 1000000000"),
+        ({"first_at": a_use().last_at + timedelta(seconds=1)}, "last_at: expected a time that is not before first_at"),
+    ],
+)
+def test_what_is_out_of_its_limits_is_refused(fields: dict[str, object], found: str) -> None:
+    with pytest.raises(SVIDError, match=found.replace("[", r"\[")):
+        use_from_pb(use_to_pb(a_use(**fields)))
+
+
+@pytest.mark.parametrize("field", ["first_at", "last_at"])
+def test_a_time_outside_the_calendar_is_refused(field: str) -> None:
+    message = use_to_pb(a_use())
+    getattr(message, field).seconds = 2**60
+    with pytest.raises(SVIDError, match=f"{field}: expected a time in the years 1 to 9999"):
+        use_from_pb(message)
