@@ -4,6 +4,7 @@ import os
 from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
 import click
@@ -62,9 +63,16 @@ class Renamed(click.Option):
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The line of the help."""
+        return click.Option.get_help_record(self._shown(), ctx)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Its name in an error message."""
+        return click.Option.get_error_hint(self._shown(), ctx)
+
+    def _shown(self) -> Self:
         shown = copy(self)
         shown.opts = self.opts[:1]
-        return click.Option.get_help_record(shown, ctx)
+        return shown
 
 
 output_option = click.option(

@@ -87,7 +87,7 @@ async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran
 
 
 async def test_an_evicted_node_follows_the_hint_and_joins_as_a_new_one(tmp_path: Path) -> None:
-    assert "--node ID (without --node-id where it was evicted or banned)" in REJOIN
+    assert "--node-id ID (without --node-id where it was evicted or banned)" in REJOIN
     config = AttestorConfig(state_dir=tmp_path / "node")
     async with running(tmp_path) as issuer:
         first = await joined(config, await issuer.invite())

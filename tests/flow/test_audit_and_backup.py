@@ -73,10 +73,13 @@ def test_who_held_an_identity_says_what_was_revoked_by_then(world: World) -> Non
         return next(one["then"] for one in found if one["serial"] == serial)
 
     assert (then(row["issued_at"]), then(ended_at)) == ("valid", "revoked")
-    (line,) = [line for line in world.run("svid", "list").stdout.splitlines() if serial in line]
-    assert line.split()[4:] == ["revoked", row["issued_at"], row["not_after"], ended_at, "1"]
-    others = [line.split() for line in world.run("svid", "list", "--live").stdout.splitlines()[1:]]
-    assert {(line[4], *line[-2:]) for line in others} == {("issued", "-", "-")}
+    (line,) = [line for line in world.run("svid", "list").stdout.splitlines() if serial[:12] in line]
+    assert line.split()[2:4] == ["/web", "revoked"]
+    (line,) = [line for line in world.run("svid", "list", "-o", "wide").stdout.splitlines() if serial in line]
+    moments = [f"{str(at)[:19]}Z" for at in (row["issued_at"], row["not_after"], ended_at)]
+    assert line.split()[6:] == ["revoked", *moments, "1"]
+    others = [line.split() for line in world.run("svid", "list", "--live", "-o", "wide").stdout.splitlines()[1:]]
+    assert {(line[6], *line[-2:]) for line in others} == {("issued", "-", "-")}
 
 
 def test_a_backup_is_restored_and_everybody_goes_on(world: World) -> None:

@@ -82,7 +82,7 @@ def test_a_label_that_is_given_twice_is_wrong_usage(command: Command, noun: list
 
 
 def test_a_node_is_shown_by_its_id_its_spiffe_id_and_its_path(command: Command) -> None:
-    listed = command("node", "list").out.splitlines()[1].split()
+    listed = command("node", "list", "-o", "wide").out.splitlines()[1].split()
     path = listed[1].removeprefix("spiffe://example.org")
     shown = {command("node", "show", name) for name in (listed[0], listed[1], path)}
     assert len(shown) == 1

@@ -32,7 +32,7 @@ def trouble(world: World) -> str:
     """What the attestor says of its feed, once it does."""
     while True:
         told = world.run("status", "attestor", f"--socket={world.workload}").stdout
-        if found := re.search(r"^feed +.*Z +(?P<reason>issuer: .*)$", told, re.MULTILINE):
+        if found := re.search(r"^feed +.* ago +(?P<reason>issuer: .*)$", told, re.MULTILINE):
             return found["reason"]
 
 
@@ -52,7 +52,7 @@ def test_a_node_that_would_be_cut_off_is_named_and_comes_back_as_its_attestor_sa
         with world.attestor_that_waits():
             reason = trouble(world)
         assert "this node does not know its authority" in reason
-        invite, rejoin = re.findall(r"cognomen ([a-z]+ [a-z]+ (?:--[a-z]+ [A-Z]+ ?)+)", reason)
+        invite, rejoin = re.findall(r"cognomen ([a-z]+ [a-z]+ (?:--[a-z-]+ [A-Z]+ ?)+)", reason)
         # 3. Typed as it stands there.
         names = {"ID": node, "FILE": str(tmp_path / "again")}
         made = world.run(*(names.get(word, word) for word in shlex.split(invite)))
