@@ -21,6 +21,7 @@ from svid.spiffeid import SpiffeID
 __all__ = [
     "HINT_OF_A_GROUP",
     "MAX_BLOCKED",
+    "MAX_NODES",
     "MAX_OVER",
     "MAX_SERIALS",
     "Blocks",
@@ -43,6 +44,9 @@ __all__ = [
 MAX_SERIALS = 100_000
 """The most credentials that one command may name."""
 
+MAX_NODES = 1000
+"""The most nodes that one command may name."""
+
 MAX_BLOCKED = 20_000
 """The most targets that the blocks in force may name together: every change of them is read as a whole."""
 
@@ -52,7 +56,7 @@ MAX_OVER = 50_000
 HINT_OF_A_GROUP = "to revoke its members: cognomen revoke selector, or revoke node"
 """What an operator should do instead of naming a node group."""
 
-_MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": 1000}
+_MOST = {"serials": MAX_SERIALS, "entry_ids": 1000, "node_ids": MAX_NODES}
 _MAX_COMMENT = 1024
 _WORKLOADS = frozenset({CredentialKind.X509, CredentialKind.JWT})
 

@@ -14,6 +14,7 @@ from issuer.api.admin.revocationmessages import (
     target_from_pb,
 )
 from issuer.decisions.filters import EntryFilter
+from issuer.decisions.revocation import MAX_NODES
 from issuer.flows.revoke import Revoke
 from svid.spiffeid import TrustDomain
 
@@ -26,8 +27,9 @@ class RevocationsPart(Part):
     """The methods for revocations."""
 
     async def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
-        if all(request.target.node_ids):
-            request.target.node_ids[:] = await self._flows.queries.meant_node_ids(request.target.node_ids)
+        named = request.target.node_ids
+        if len(named) <= MAX_NODES and all(named):  # otherwise it is refused, whatever they mean
+            named[:] = await self._flows.queries.meant_node_ids(named)
         return await revoke(self._flows.revoke, request, trust_domain=self._flows.trust_domain, actor=self._by(request))
 
     async def lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
