@@ -134,8 +134,8 @@ def check(config: Path | None, log_level: str, source: str | None, output: str, 
 def healthcheck(socket: str) -> int:
     """Say whether this node's attestor is serving.
 
-    It serves once it has joined and has a complete snapshot from its issuer. Exit code 0 if
-    it serves, 1 if not yet, 3 if it does not answer.
+    It serves once it has joined and has a complete snapshot from its issuer, until its node
+    is evicted or banned. Exit code 0 if it serves, 1 if not, 3 if it does not answer.
 
     \b
     Example:

@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
 from issuer.api.passage import Proof
-from issuer.api.peers import shown
+from issuer.api.peers import host_of, shown
 from issuer.api.status import answering
 from issuer.decisions.actions import Action
 from issuer.decisions.admission import Node, Peer, check_tls
@@ -191,7 +191,7 @@ class AdmitNodes(AnswerRefusals):
         node = await self._admit(peer)
         _ADMITTED.set(Admitted(node=node, not_after=peer.not_after))
         self._used(context.peer())
-        self._seen(node.id, proof.address.rpartition(":")[0].strip("[]"))
+        self._seen(node.id, host_of(proof.address))
 
 
 def _peer(proof: Proof) -> Peer:

@@ -1,4 +1,4 @@
-"""Read what a certificate says about its holder at a network door. issuer/flows/admit_call decides whether to admit it."""
+"""Read who a peer is at a network door, from its certificate, and where it is. issuer/flows/admit_call decides who is admitted."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +14,9 @@ from svid.keys import thumbprint
 from svid.spiffeid import SpiffeID
 from svid.x509svid import check_leaf
 
-__all__ = ["Shown", "node_of", "shown"]
+__all__ = ["Shown", "host_of", "node_of", "shown"]
 
+_MAPPED = "::ffff:"
 _CERTIFICATES = 1024  # each call on a connection shows the same one
 
 
@@ -52,3 +53,9 @@ def node_of(der: bytes) -> str | None:
     except SVIDError:
         return None
     return None if node_id_of(spiffe_id) is None else str(spiffe_id)
+
+
+def host_of(address: str) -> str:
+    """The host of host:port, as people know it: without brackets, and IPv4 as such where a listener for both shows it in IPv6."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host.removeprefix(_MAPPED) if "." in host else host

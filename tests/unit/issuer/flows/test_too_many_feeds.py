@@ -9,6 +9,7 @@ import pytest
 
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.names import NodeID
 from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
@@ -33,12 +34,14 @@ class House:
 
     def __init__(self, store: SQLiteDatastore) -> None:
         self.clock, metrics = FakeClock(), Metrics()
+        self.over: list[NodeID] = []
         self.feeds = FeedAttestors(
             datastore=store,
             deferred=DeferredWrites(around=around(self.clock, metrics=metrics), datastore=store),
             watch=EnforcementWatch(around=around(self.clock, metrics=metrics)),
             around=around(self.clock),
             trust_domain=TRUST_DOMAIN,
+            over=self.over.append,
             word_seconds=WORD,
         )
         self.told = self.words = 0
@@ -100,6 +103,16 @@ async def test_a_feed_that_is_one_too_many_is_served_and_ends_the_oldest(house: 
     await end(*feeds)
     assert not house.feeds.connected
     assert not house.feeds.watch.standing
+
+
+async def test_the_end_of_the_last_feed_of_a_node_is_told_and_no_other(house: House) -> None:
+    first, second, other = await house.open(), await house.open(), await house.open(OTHER)
+    await end(first)
+    assert house.over == []
+    await end(second)
+    assert house.over == [NODE.id]
+    await end(other)
+    assert house.over == [NODE.id, OTHER.id]
 
 
 async def test_who_opens_feeds_without_rest_is_refused_until_it_rests_and_others_are_served(house: House) -> None:
