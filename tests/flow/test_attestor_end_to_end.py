@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -144,6 +145,23 @@ async def test_an_entry_becomes_an_svid_and_each_change_of_it_is_pushed(tmp_path
         with pytest.raises(grpc.aio.AioRpcError) as denied:
             await says_nothing_but(stream, ["/web"])  # the revocation list of what was deleted before comes, too
         assert denied.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_newer_entry_becomes_the_default_identity_once_it_is_marked(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        issuer = await stack.enter_async_context(LiveIssuer(tmp_path).running())
+        local = LiveAttestor(tmp_path)
+        node = await stack.enter_async_context(local.running(await issuer.invite()))
+        await issuer.create(entry("/web", node))
+        (db,) = await issuer.create(entry("/db", node))
+        stream = await stack.enter_async_context(local.stream())
+        while paths(found := await stream.next()) != ["/web", "/db"]:
+            pass
+        await issuer.update(replace(db, default=True))
+        assert [svid.chain for svid in await stream.next()] == [
+            svid.chain for svid in reversed(found)
+        ]  # the same SVIDs
+        assert (await local.jwt("reasoning")).svids[0].spiffe_id == "spiffe://example.org/db"
 
 
 async def test_the_workload_socket_lists_what_it_serves(tmp_path: Path) -> None:
