@@ -97,19 +97,21 @@ def x509_update(
     if not entries:
         return NoMessage.DENIED
     hints = unique_hints(entries)
-    served = [
-        (entry, _with_hint(svids[entry.id], hint))
+    usable = tuple(
+        _with_hint(svids[entry.id], hint)
         for entry, hint in zip(entries, hints, strict=True)
         if entry.id in svids and _is_usable(svids[entry.id], trust.bundle, at)
-    ]
-    usable = tuple(svid for _, svid in served)
+    )
     if not usable or not trust.bundle.x509_authorities:
         return NoMessage.WAIT
     if last is not None and _is_cut_of(last, usable) and _is_same(last.trust, trust):
         return NoMessage.UNCHANGED
     fitting = _fitting(usable, trust)
-    whose = tuple(entry for entry, _ in served[: len(fitting)])
-    return Send(X509Message(svids=fitting, entries=whose, trust=trust, left_out=len(usable) - len(fitting)))
+    whose = tuple(entries)
+    if len(usable) < len(whose):  # rarely
+        whose = tuple(one for one in whose if one.id in svids and _is_usable(svids[one.id], trust.bundle, at))
+    left_out = len(usable) - len(fitting)
+    return Send(X509Message(svids=fitting, entries=whose[: len(fitting)], trust=trust, left_out=left_out))
 
 
 def x509_bundle_update(entries: Sequence[RegistrationEntry], trust: Trust, *, last: Trust | None) -> Update[Trust]:

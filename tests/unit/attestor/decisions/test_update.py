@@ -142,6 +142,16 @@ def test_an_svid_whose_time_is_over_is_left_out(side: WorkloadSide) -> None:
     assert isinstance(decide(side, now=side.clock.now() - timedelta(days=8), issuer=side.clock.now()), Send)
 
 
+def test_a_message_names_the_entry_of_each_svid_and_of_nothing_else(side: WorkloadSide) -> None:
+    side.put(entry("a", "unix:uid:1", age=timedelta(hours=3)), entry("c", "unix:uid:1"))
+    side.put(entry("b", "unix:uid:1", age=timedelta(hours=2)), mint=False)
+    message = sent(decide(side))
+    assert [one.id for one in message.entries] == ["a", "c"]
+    assert [one.spiffe_id for one in message.entries] == [svid.spiffe_id for svid in message.svids]
+    side.mint(entry("b", "unix:uid:1", age=timedelta(hours=2)))
+    assert [one.id for one in sent(decide(side)).entries] == ["a", "b", "c"]
+
+
 def test_an_svid_of_another_trust_domain_is_left_out(side: WorkloadSide) -> None:
     side.put(entry("a", "unix:uid:1"))
     other = TrustDomain("other.org")
