@@ -6,7 +6,6 @@ Which times are believed: issuer/decisions/uses. How much a node may report, and
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 
 import structlog
 
@@ -32,7 +31,7 @@ REPORTS = Allowance(burst=20_000, per_second=200)
 
 _A_REPORT = 100  # rows that a report costs besides its own: it may make us search the ledger
 _MOST_ROWS = 10_000  # that are kept of one node
-_MOST_SEARCHED = 20  # entries in one report that the node is not entitled to, and may have had
+_MOST_SEARCHED = 10  # entries in one report for which we search the ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,4 +91,4 @@ def _own_entries(tx: Transaction, caller: Node, ids: Collection[EntryID], now: d
     parents = parents_in(tx, node, blocks=blocks, now=now)
     entries = tx.entries.get(ids).values()
     own = {entry.id for entry in entries if is_entitled(entry, parents, blocks=blocks, now=now)}
-    return own | tx.uses.held(node.id, list(islice((one for one in ids if one not in own), _MOST_SEARCHED)))
+    return own | tx.uses.held(node.id, [one for one in ids if one not in own], search=_MOST_SEARCHED)

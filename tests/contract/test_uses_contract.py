@@ -109,10 +109,12 @@ async def test_what_was_used_last_before_a_moment_is_forgotten(store: Datastore)
 async def test_a_node_had_the_entries_that_it_got_svids_for_or_reported_before(store: Datastore) -> None:
     await store.write(lambda tx: tx.ledger.record([row("a1", entry="web"), row("a2", entry="db", node="n2")]))
     await store.write(lambda tx: tx.uses.note(N1, [replace(USE, entry_id=EntryID("old"))], most=10))
-    asked = [WEB, DB, EntryID("old"), EntryID("none")]
-    assert await store.read(lambda tx: tx.uses.held(N1, asked)) == {WEB, EntryID("old")}
-    assert await store.read(lambda tx: tx.uses.held(N2, asked)) == {DB}
-    assert await store.read(lambda tx: tx.uses.held(N1, [])) == frozenset()
+    asked = [WEB, DB, EntryID("none"), EntryID("old")]
+    assert await store.read(lambda tx: tx.uses.held(N1, asked, search=9)) == {WEB, EntryID("old")}
+    assert await store.read(lambda tx: tx.uses.held(N2, asked, search=9)) == {DB}
+    assert await store.read(lambda tx: tx.uses.held(N2, asked, search=1)) == frozenset()
+    assert await store.read(lambda tx: tx.uses.held(N1, asked, search=0)) == {EntryID("old")}
+    assert await store.read(lambda tx: tx.uses.held(N1, [], search=9)) == frozenset()
 
 
 async def test_a_store_knows_since_when_uses_are_recorded(store: Datastore) -> None:

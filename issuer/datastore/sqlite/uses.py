@@ -34,12 +34,15 @@ _FORGET = (
     " row_number() OVER (PARTITION BY account ORDER BY last_at DESC, number DESC) AS place FROM entry_use WHERE node_id = ?)"
     " ORDER BY place, last_at DESC, number DESC LIMIT -1 OFFSET ?)"
 )
-_LEDGER_ROWS = 10_000  # of an entry, the newest: how far we look for a node's
-_HELD = (
+_LEDGER_ROWS = 2000  # of an entry, the newest: how far we look for a node's
+_REPORTED = (
     "SELECT value FROM json_each(:entry_ids) AS asked"
     " WHERE EXISTS (SELECT 1 FROM entry_use WHERE entry_id = asked.value AND node_id = :node_id)"
-    " OR EXISTS (SELECT 1 FROM (SELECT node_id FROM credential WHERE entry_id = asked.value"
-    " ORDER BY number DESC LIMIT :rows) WHERE node_id = :node_id)"
+)
+_SIGNED = (
+    "SELECT value FROM json_each(:entry_ids) AS asked"  # noqa: S608 - our own number
+    " WHERE EXISTS (SELECT 1 FROM (SELECT node_id FROM credential WHERE entry_id = asked.value"
+    f" ORDER BY number DESC LIMIT {_LEDGER_ROWS}) WHERE node_id = :node_id)"
 )
 _Row: TypeAlias = tuple[int, str, str, int, int, int, int, str, int, int, int, int, int, int]
 
@@ -81,10 +84,13 @@ class SQLiteUses:
         if count > most + most // 10:
             self._connection.execute(_FORGET, (node_id, most))
 
-    def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> frozenset[EntryID]:
-        """Those of these entries that a node reported before, or got SVIDs for, among the newest of each entry."""
-        asked = {"node_id": node_id, "entry_ids": codec.texts_to_json(entry_ids), "rows": _LEDGER_ROWS}
-        return frozenset(EntryID(entry_id) for (entry_id,) in self._connection.execute(_HELD, asked))
+    def held(self, node_id: NodeID, entry_ids: Collection[EntryID], *, search: int) -> frozenset[EntryID]:
+        """Those of these entries that a node reported before or, for up to `search` others, got SVIDs for, among the newest of each."""
+        asked = {"node_id": node_id, "entry_ids": codec.texts_to_json(entry_ids)}
+        known = {EntryID(entry_id) for (entry_id,) in self._connection.execute(_REPORTED, asked)}
+        others = [one for one in entry_ids if one not in known][:search]
+        asked["entry_ids"] = codec.texts_to_json(others)
+        return frozenset(known.union(EntryID(entry_id) for (entry_id,) in self._connection.execute(_SIGNED, asked)))
 
     def find(self, where: UseFilter, *, after: int, limit: int) -> Sequence[NotedUse]:
         """A page in the order of numbers, those that follow that number."""
