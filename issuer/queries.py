@@ -8,12 +8,12 @@ from datetime import datetime
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.meaning import Meaning, Nameable
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.entitlement import blocked_by
 from issuer.decisions.filters import AuditFilter, EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential
-from issuer.decisions.meaning import Meaning, Nameable
 from issuer.decisions.revocation import Blocks, Revocation
 from issuer.decisions.uses import NotedUse, UseFilter
 from issuer.works.naming import meanings_in

@@ -9,10 +9,11 @@ from typing import TypedDict
 import click
 
 from cognomen.cli.admin import Admin
-from cognomen.cli.naming import Nameable, full_id, with_node
+from cognomen.cli.naming import full_id, with_node
 from cognomen.cli.options import Renamed, moment
 from cognomen.cli.serials import serial_from_text
 from cognomen.protocol.auditlog import AuditRow
+from cognomen.protocol.meaning import Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
 

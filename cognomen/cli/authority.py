@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect
-from cognomen.cli.naming import Nameable, full_id
+from cognomen.cli.naming import full_id
 from cognomen.cli.options import admin_socket_option, comment_option, output_option, reason_option
 from cognomen.cli.output import Columns, View, print_json, print_table, warn
+from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON

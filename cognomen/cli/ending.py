@@ -13,12 +13,13 @@ from typing import ParamSpec
 import click
 
 from cognomen.cli.admin import connect
-from cognomen.cli.naming import Nameable, full_ids
+from cognomen.cli.naming import full_ids
 from cognomen.cli.options import admin_socket_option, comment_option, duration, output_option, reason_option
 from cognomen.cli.output import View, print_json
 from cognomen.cli.revocations import enforcement_of, is_everywhere, print_fallen, said_of, tell_enforcement
 from cognomen.cli.signals import heed_ctrl_c
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON

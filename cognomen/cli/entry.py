@@ -11,14 +11,13 @@ from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
-from cognomen.cli.naming import Nameable, full_id, full_ids, with_node
+from cognomen.cli.naming import full_id, full_ids, with_node
 from cognomen.cli.options import (
+    Labels,
     admin_socket_option,
     comment_option,
     duration,
-    each_once,
     every_page_option,
-    label,
     moment,
     output_option,
     page_size_option,
@@ -29,6 +28,7 @@ from cognomen.cli.options import (
 from cognomen.cli.output import print_document, print_json, print_page
 from cognomen.cli.uses import last_used, warn_of_start
 from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.selector import Selector
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
@@ -64,14 +64,7 @@ _FIELDS = [
         help="Whether it comes before others in a program's list, whose first is its default identity.  [default: no]",
     ),
     click.Option(["--owner"], help="Who is responsible for this identity."),
-    click.Option(
-        ["--label", "labels"],
-        type=label,
-        multiple=True,
-        callback=each_once,
-        metavar="KEY=VALUE",
-        help="A label of your own; repeatable.",
-    ),
+    Labels(["--label", "labels"], help="A label of your own; repeatable."),
     click.Option(["--expires-at"], type=moment, help="When the entry expires, such as 2026-12-31T00:00:00Z."),
 ]
 _FOR_ALL = frozenset({"parent_id", "owner", "labels", "x509_svid_ttl", "jwt_svid_ttl", "expires_at"})
@@ -132,15 +125,7 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
 @click.option("--below", help="Only those with this SPIFFE ID or one below it; /PATH as above.")
 @click.option("--owner", help="Only those with this owner.")
 @click.option("--no-owner", is_flag=True, help="Only those without an owner.")
-@click.option(
-    "--label",
-    "labels",
-    type=label,
-    multiple=True,
-    callback=each_once,
-    metavar="KEY=VALUE",
-    help="Only those with this label; repeatable: all of them.",
-)
+@click.option("--label", "labels", cls=Labels, help="Only those with this label; repeatable: all of them.")
 @click.option(
     "--expiring-within", type=duration, help="Only those that have expired, or will within that time, such as 7d."
 )

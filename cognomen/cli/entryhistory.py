@@ -10,10 +10,11 @@ from cognomen.cli.admin import Admin, connect
 from cognomen.cli.auditrows import event_of, rows_of
 from cognomen.cli.entrycheck import is_digest, same_entry
 from cognomen.cli.entrydiff import in_words
-from cognomen.cli.naming import Nameable, full_id
+from cognomen.cli.naming import full_id
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import Columns, print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.printable import printable
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON

@@ -1,27 +1,15 @@
 """What people type in place of an id: the beginning of one, a SPIFFE ID or its path. The issuer knows what it means."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
 from itertools import islice
 
 from cognomen.cli.admin import Admin
 from cognomen.cli.asking import is_unknown
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.meaning import MOST_MEANINGS, MOST_TEXTS, Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 
-__all__ = ["Nameable", "full_id", "full_ids", "with_node"]
-
-_MOST_TEXTS = 1000
-_MOST_SHOWN = 10
-
-
-class Nameable(StrEnum):
-    """What an id can be of."""
-
-    ENTRY = "entry"
-    NODE = "node"
-    CREDENTIAL = "credential"
-    AUTHORITY = "authority"
+__all__ = ["full_id", "full_ids", "with_node"]
 
 
 def full_ids(admin: Admin, kind: Nameable, texts: Iterable[str], *, past: bool = False) -> list[str]:
@@ -53,7 +41,7 @@ def _meanings(
     admin: Admin, kind: Nameable, texts: Iterable[str], *, past: bool
 ) -> Iterator[tuple[str, pb.Meaning | None]]:
     left = iter(texts)
-    while batch := list(islice(left, _MOST_TEXTS)):
+    while batch := list(islice(left, MOST_TEXTS)):
         try:
             found = admin.resolve(pb.ResolveRequest(kind=kind, texts=batch, past=past))
         except Refused as e:
@@ -74,8 +62,8 @@ def _of_old(admin: Admin, kind: Nameable, text: str) -> pb.Meaning | None:
 
 
 def _ambiguous(kind: Nameable, text: str, meanings: Sequence[pb.Meaning]) -> Refused:
-    shown = ", ".join(f"{one.id} {one.spiffe_id}".rstrip() for one in meanings[:_MOST_SHOWN])
-    more = " and more" if len(meanings) > _MOST_SHOWN else ""
+    shown = ", ".join(f"{one.id} {one.spiffe_id}".rstrip() for one in meanings[: MOST_MEANINGS - 1])
+    more = " and more" if len(meanings) == MOST_MEANINGS else ""
     return Refused(
         Kind.INVALID,
         f"{kind}: {text!r} can mean {shown}{more}",

@@ -8,16 +8,15 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
-from cognomen.cli.naming import Nameable, full_id, full_ids
+from cognomen.cli.naming import full_id, full_ids
 from cognomen.cli.options import (
     GivenPath,
+    Labels,
     Renamed,
     admin_socket_option,
     comment_option,
     duration,
-    each_once,
     every_page_option,
-    label,
     output_option,
     page_size_option,
     page_token_option,
@@ -25,6 +24,7 @@ from cognomen.cli.options import (
 from cognomen.cli.output import Columns, print_document, print_json, print_page, warn
 from cognomen.process.privatefile import private_writer
 from cognomen.protocol.invite import Invite
+from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 
@@ -48,15 +48,7 @@ def node() -> None:
 
 
 @node.command()
-@click.option(
-    "--label",
-    "labels",
-    type=label,
-    multiple=True,
-    callback=each_once,
-    metavar="KEY=VALUE",
-    help="A label for the node, which becomes a selector; repeatable.",
-)
+@click.option("--label", "labels", cls=Labels, help="A label for the node, which becomes a selector; repeatable.")
 @click.option("--ttl", type=duration, help="How long the invite is valid, such as 10m.  [default: the issuer's]")
 @click.option(
     "--node-id",

@@ -1,6 +1,7 @@
 """Options and types of values that several commands share."""
 
 import os
+from collections.abc import Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,14 +16,13 @@ from svid.errors import AddressError, SVIDError
 
 __all__ = [
     "GivenPath",
+    "Labels",
     "Renamed",
     "admin_socket_option",
     "attestor_socket_option",
     "comment_option",
     "duration",
-    "each_once",
     "every_page_option",
-    "label",
     "moment",
     "not_empty",
     "output_option",
@@ -73,6 +73,32 @@ class Renamed(click.Option):
         shown = copy(self)
         shown.opts = self.opts[:1]
         return shown
+
+
+def _label(text: str) -> tuple[str, str]:
+    """Parse key=value."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"expected key=value, found {text!r}")
+    return key, value
+
+
+def _each_once(
+    _context: click.Context, _parameter: click.Parameter, labels: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Refuse a label that is given twice, because one of the two would be lost."""
+    keys = [key for key, _ in labels]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise click.BadParameter(f"expected each key once, found {twice[0]!r} twice")
+    return labels
+
+
+class Labels(click.Option):
+    """--label, any number of times, each key once."""
+
+    def __init__(self, names: Sequence[str], *, help: str) -> None:  # noqa: A002 - click calls it so
+        super().__init__(names, type=_label, multiple=True, callback=_each_once, metavar="KEY=VALUE", help=help)
 
 
 output_option = click.option(
@@ -173,25 +199,6 @@ def selector(text: str) -> Selector:
         return Selector.parse(text)
     except SVIDError as e:
         raise click.BadParameter(str(e)) from e
-
-
-def label(text: str) -> tuple[str, str]:
-    """Parse key=value."""
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise click.BadParameter(f"expected key=value, found {text!r}")
-    return key, value
-
-
-def each_once(
-    _context: click.Context, _parameter: click.Parameter, labels: tuple[tuple[str, str], ...]
-) -> tuple[tuple[str, str], ...]:
-    """Refuse a label that is given twice, because one of the two would be lost."""
-    keys = [key for key, _ in labels]
-    twice = [key for key in keys if keys.count(key) > 1]
-    if twice:
-        raise click.BadParameter(f"expected each key once, found {twice[0]!r} twice")
-    return labels
 
 
 def moment(text: str) -> datetime:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect, pages
-from cognomen.cli.naming import Nameable, full_id
+from cognomen.cli.naming import full_id
 from cognomen.cli.options import (
     Renamed,
     admin_socket_option,
@@ -20,6 +20,7 @@ from cognomen.cli.output import Columns, print_document, print_json, print_page
 from cognomen.cli.serials import serial_from_text
 from cognomen.cli.uses import print_uses, uses_of
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.meaning import Meaning
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.uses import EntryUse
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
@@ -23,7 +24,6 @@ from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
 from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialState
-from issuer.decisions.meaning import Meaning
 from issuer.decisions.minting import Holder
 from issuer.decisions.restoration import Restored
 from issuer.decisions.uses import NotedUse, UseFilter

@@ -9,10 +9,10 @@ from itertools import takewhile
 from typing import assert_never
 
 from cognomen.protocol.entry import EntryID
+from cognomen.protocol.meaning import LEAST_CHARACTERS, MOST_MEANINGS, Meaning, Nameable
 from cognomen.protocol.names import NodeID, node_id_of
 from issuer.datastore.port import Transaction
 from issuer.decisions.filters import EntryFilter
-from issuer.decisions.meaning import LEAST_CHARACTERS, MOST_MEANINGS, Meaning, Nameable
 from svid.errors import SpiffeIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 

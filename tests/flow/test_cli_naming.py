@@ -142,7 +142,7 @@ def test_the_words_of_earlier_releases_still_work(command: Command, node: str, a
 def test_help_shows_one_word_for_each_thing(command: Command) -> None:
     for name in ("svid list", "audit list", "node invite", "revoke issued-before"):
         shown = command(*name.split(), "--help").out
-        assert "--node-id ID" in shown
+        assert "--node-id NODE" in shown
         assert "--node " not in shown
         assert "--limit" not in shown
         assert "--after" not in shown

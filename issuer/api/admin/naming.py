@@ -1,14 +1,12 @@
 """The admin door's messages for what operators type in place of ids."""
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.meaning import MOST_TEXTS, Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.fields import choice
 from issuer.api.admin.part import Part
-from issuer.decisions.meaning import Nameable
 
 __all__ = ["NamingPart"]
-
-_MOST_TEXTS = 1000
 
 
 class NamingPart(Part):
@@ -18,8 +16,8 @@ class NamingPart(Part):
         kind = choice(Nameable, request.kind, "kind")
         if kind is None:
             raise Refused(Kind.INVALID, f"kind: expected one of {', '.join(Nameable)}, found nothing")
-        if len(request.texts) > _MOST_TEXTS:
-            raise Refused(Kind.INVALID, f"texts: expected at most {_MOST_TEXTS}, found {len(request.texts)}")
+        if len(request.texts) > MOST_TEXTS:
+            raise Refused(Kind.INVALID, f"texts: expected at most {MOST_TEXTS}, found {len(request.texts)}")
         found = await self._flows.queries.resolve(kind, request.texts, with_past=request.past)
         return pb.ResolveResponse(
             meanings=[

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlite_utils import Database
 
-from issuer.decisions.meaning import Meaning
+from cognomen.protocol.meaning import Meaning
 
 __all__ = ["SQLiteIds"]
 

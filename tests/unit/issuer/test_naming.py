@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from cognomen.protocol.meaning import MOST_MEANINGS, Nameable
 from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore, Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.ledger import Credential, CredentialKind
-from issuer.decisions.meaning import MOST_MEANINGS, Nameable
 from issuer.queries import Queries
 from svid.keys import KeyID
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, x509_authority

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from cognomen.cli.admin import Admin, connect
-from cognomen.cli.naming import Nameable, full_id, with_node
+from cognomen.cli.naming import full_id, with_node
+from cognomen.protocol.meaning import Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 
 

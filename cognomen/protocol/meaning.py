@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["LEAST_CHARACTERS", "MOST_MEANINGS", "Meaning", "Nameable"]
+__all__ = ["LEAST_CHARACTERS", "MOST_MEANINGS", "MOST_TEXTS", "Meaning", "Nameable"]
 
 LEAST_CHARACTERS = 4
 """How much of an id is enough, if no other begins so."""
 
 MOST_MEANINGS = 11
 """How many meanings of one text are looked up: ten to show, and one more."""
+
+MOST_TEXTS = 1000
+"""How many texts one call may ask about."""
 
 
 class Nameable(StrEnum):
