@@ -142,7 +142,8 @@ class FollowFeed:
             cursor = self._cache.cursor
             await self._denials.tried(self._cache.denials.place)
             self.acknowledgements_pulse.work()
-            if cursor is None:
+            if cursor is None:  # nothing was applied yet, or the node was sent away: the next step sets it again
+                self._unacknowledged.clear()
                 continue
             asked_at = self._clock.monotonic()
             self._receipts.caught_up.clear()

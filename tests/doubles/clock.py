@@ -27,6 +27,11 @@ class FakeClock:
         """How many are asleep."""
         return sum(not future.done() for _, _, future in self._sleepers)
 
+    @property
+    def sleeps(self) -> int:
+        """How many sleeps have begun so far; a loop that does not rest begins ever more of them."""
+        return self._count
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)

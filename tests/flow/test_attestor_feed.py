@@ -711,6 +711,34 @@ async def test_a_node_that_was_sent_away_gives_nobody_an_identity_until_a_snapsh
     assert not attestor.cache.withdrawn
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Refused(Kind.DENIED, "node: gone").because(Reason.EVICTED),
+        Refused(Kind.DENIED, "node: gone").because(Reason.BANNED),
+        Refused(Kind.DENIED, "node: expected one that attested"),
+        Refused(Kind.UNAVAILABLE, "issuer: cannot be reached"),
+    ],
+    ids=["evicted", "banned", "unknown", "unavailable"],
+)
+async def test_an_attestor_that_the_issuer_refuses_rests_while_no_time_passes(
+    attestor: Attestor, refused: Refused
+) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    refusals = attestor.client.refused_acknowledgements = [refused] * 2
+    attestor.issuer.put(entry("db"))
+    await until(lambda: len(refusals) == 1)
+    attestor.issuer.refused_node = refused  # while there is something that it could not acknowledge
+    attestor.issuer.wake()
+    await attestor.let_pass(timedelta(minutes=2))
+    await settle()
+    before = attestor.clock.sleeps
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert attestor.clock.sleeps == before
+
+
 async def test_a_node_that_is_refused_for_another_reason_keeps_what_it_holds(attestor: Attestor) -> None:
     attestor.issuer.put(entry("web"))
     await until(lambda: attestor.svid("web") is not None)
