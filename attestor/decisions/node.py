@@ -55,11 +55,11 @@ _EVICT = (
     " cognomen node evict ID, where the issuer runs; then start the attestor again"
 )
 _AS_NEW = (
-    "to let this machine in as a new node: cognomen node invite (without --node);"
+    "to let this machine in as a new node: cognomen node invite (without --node-id);"
     " then on the node: cognomen attestor rejoin --invite FILE"
 )
 _BANNED = (
-    "to let this machine in as a new node: cognomen node invite (without --node), or, if it proves an identity of its own,"
+    "to let this machine in as a new node: cognomen node invite (without --node-id), or, if it proves an identity of its own,"
     " cognomen node unban ID and cognomen node invite --without-token;"
     " then on the node: cognomen attestor rejoin --invite FILE"
 )

@@ -152,7 +152,7 @@ class CreateInvite:
     def _may_return(self, node: Node) -> Node:
         if node.state is NodeState.BANNED:
             if node.attestor == self.attestor:
-                hint = "its machine may join as a new node: cognomen node invite (without --node)"
+                hint = "its machine may join as a new node: cognomen node invite (without --node-id)"
             else:
                 hint = (
                     f"its machine proves an identity of its own, so it is kept out until: cognomen node unban {node.id}"

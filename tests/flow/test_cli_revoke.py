@@ -437,4 +437,4 @@ def test_the_attestor_of_a_node_that_was_sent_away_gives_nobody_an_identity_and_
         assert "no identity issued: the issuer sent this node away" in done.stderr
         assert "cognomen status attestor says how it comes back" in done.stderr
         status = world.run("status", "attestor", f"--socket={world.workload}").stdout
-        assert "cognomen node invite (without --node)" in status
+        assert "cognomen node invite (without --node-id)" in status

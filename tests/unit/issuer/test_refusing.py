@@ -250,7 +250,7 @@ async def test_on_a_full_disk_entries_are_not_updated_but_deleted(flows: Flows) 
 @pytest.mark.parametrize(
     ("banned", "hint"),
     [
-        (BANNED, "its machine may join as a new node: cognomen node invite (without --node)"),
+        (BANNED, "its machine may join as a new node: cognomen node invite (without --node-id)"),
         (
             replace(MACHINE, state=NodeState.BANNED),
             "its machine proves an identity of its own, so it is kept out until: cognomen node unban n3",

@@ -176,9 +176,9 @@ def test_a_minted_token_must_have_the_name_and_the_audiences_asked_for() -> None
 @pytest.mark.parametrize(
     ("reason", "said", "not_said"),
     [
-        (Reason.BANNED, "as a new node: cognomen node invite (without --node)", "--node ID"),
-        (Reason.BANNED, "if it proves an identity of its own, cognomen node unban ID", "--node ID"),
-        (Reason.EVICTED, "as a new node: cognomen node invite (without --node)", "unban"),
+        (Reason.BANNED, "as a new node: cognomen node invite (without --node-id)", "--node-id ID"),
+        (Reason.BANNED, "if it proves an identity of its own, cognomen node unban ID", "--node-id ID"),
+        (Reason.EVICTED, "as a new node: cognomen node invite (without --node-id)", "unban"),
         (Reason.SUPERSEDED, "end the one that should not be", "for good"),
         (Reason.SVID_EXPIRED, "returns automatically with its key", "invite"),
         (Reason.ATTESTED_BEFORE, "cognomen node invite --node-id ID", "for good"),
