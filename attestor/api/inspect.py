@@ -61,6 +61,7 @@ def _explanation(found: Explanation) -> pb.Explanation:
         selectors=sorted(map(str, found.selectors)),
         unseen=found.unseen,
         left_out=found.left_out,
+        withdrawn=found.withdrawn,
         near=[
             pb.Near(entry_id=one.entry.id, spiffe_id=str(one.entry.spiffe_id), lacks=map(str, one.lacks))
             for one in found.near

@@ -37,6 +37,7 @@ class Explanation:
         is_near_cut: whether there are more of them.
         unseen: which facts that entries ask for it cannot show, and why.
         left_out: how many of the matches do not fit in a message: always the last ones.
+        withdrawn: why nobody on this node gets an identity; empty: the node was not sent away.
     """
 
     node: SpiffeID
@@ -48,6 +49,7 @@ class Explanation:
     is_near_cut: bool = False
     unseen: Sequence[str] = ()
     left_out: int = 0
+    withdrawn: str = ""
 
 
 class ExplainIdentity:
@@ -110,6 +112,7 @@ class ExplainIdentity:
             is_near_cut=len(near) > _MOST_NEAR,
             unseen=unseen,
             left_out=left_out,
+            withdrawn=self._cache.withdrawn,
         )
 
     async def _shown(self, process: Caller) -> tuple[frozenset[Selector], Sequence[str]]:

@@ -42,6 +42,7 @@ from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import BundleIs, CheckpointIs, EntryGone, EntryPut, Update
+from cognomen.protocol.status import SENT_AWAY
 from svid.backoff import Backoff
 from svid.errors import CRLError
 
@@ -128,9 +129,7 @@ class FollowFeed:
         """What it holds is revoked by then, so that relying parties would refuse whoever is given it."""
         if is_sent_away(refused) and not self._cache.withdrawn:
             log.error("no identities are handed out any more", reason=refused.detail, hint=way_back(refused))
-            self._cache.withdraw(
-                f"the issuer sent this node away ({refused.reason}); cognomen status attestor says how it comes back"
-            )
+            self._cache.withdraw(f"{SENT_AWAY} ({refused.reason}); cognomen status attestor says how it comes back")
 
     async def acknowledge(self) -> None:
         """Tell the issuer forever how far we and our enforcement points have come, and learn its time; the latest answer counts."""

@@ -143,4 +143,7 @@ def healthcheck(socket: str) -> int:
     """  # noqa: D301 - \b is click's mark
     from cognomen.cli.health import tell_health  # noqa: PLC0415 - loads gRPC
 
-    return tell_health(endpoint_target(check_workload_api(workload_address(socket))))
+    return tell_health(
+        endpoint_target(check_workload_api(workload_address(socket))),
+        more=f"cognomen status attestor --socket {socket}",
+    )

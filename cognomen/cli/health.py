@@ -12,10 +12,11 @@ _SECONDS = 5.0
 _NOT_SERVING = 1
 
 
-def tell_health(target: str) -> int:
-    """Print whether it is serving; returns the exit code of the command.
+def tell_health(target: str, *, more: str) -> int:
+    """Print whether it is serving, and how to see why not; returns the exit code of the command.
 
     Args:
+        more: the command that says why.
         target: in gRPC's notation, such as unix:/run/cognomen/api.sock.
 
     Raises:
@@ -33,4 +34,6 @@ def tell_health(target: str) -> int:
         except grpc.RpcError as e:
             raise refused(e, "daemon") from e
     click.echo("serving" if serves else "not serving")
+    if not serves:
+        click.echo(f"hint: {more} says why", err=True)
     return 0 if serves else _NOT_SERVING

@@ -132,7 +132,7 @@ def healthcheck(socket: Path) -> int:
     from cognomen.cli.health import tell_health  # noqa: PLC0415 - loads more of gRPC
 
     check_admin_socket(socket)
-    return tell_health(f"unix://{quote(str(socket.absolute()))}")
+    return tell_health(f"unix://{quote(str(socket.absolute()))}", more=f"cognomen status --socket {socket}")
 
 
 @issuer.command()

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import click
 
-from cognomen.cli.signals import heed_signals_as_first_process
+from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_process
 from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.status import SENT_AWAY
 from svid.errors import AddressError, SVIDError, WorkloadAPIError
 
 __all__ = ["main", "run"]
@@ -50,6 +51,7 @@ _NO_IDENTITY = (
     "no entry matches this process (cognomen why says what is missing), or a revocation blocks it:"
     " ask the operator (cognomen why with the admin socket, cognomen revoke list)"
 )
+_SENT_AWAY = "this concerns every program of this machine, whatever the entries are: tell the operator"
 _WORKLOAD_API = {
     "UNAVAILABLE": (_NO_ANSWER, _UNAVAILABLE),
     "DEADLINE_EXCEEDED": (_NO_ANSWER, _UNAVAILABLE),
@@ -70,7 +72,8 @@ class _LazyGroup(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"cognomen.cli.{cmd_name}"), cmd_name)
+        with ctrl_c_ends_at_once():
+            command = getattr(importlib.import_module(f"cognomen.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - narrows the type; true of every module here
         return command
 
@@ -144,7 +147,7 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
             detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
         case WorkloadAPIError():
             detail, (hint, code) = error.detail, _WORKLOAD_API.get(error.code, ("", _FAILED))
-            hint = error.hint or hint
+            hint = error.hint or (_SENT_AWAY if SENT_AWAY in detail else hint)
         case AddressError():
             detail, hint, code = str(error), "set SPIFFE_ENDPOINT_SOCKET, or give --socket", _USAGE
         case _:

@@ -6,11 +6,31 @@ How daemons end is decided in cognomen/daemon/supervisor.
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["heed_ctrl_c", "heed_signals", "heed_signals_as_first_process", "reap_orphans"]
+__all__ = ["ctrl_c_ends_at_once", "heed_ctrl_c", "heed_signals", "heed_signals_as_first_process", "reap_orphans"]
 
 _FIRST = 1
+
+
+@contextmanager
+def ctrl_c_ends_at_once() -> Iterator[None]:
+    """While the block imports, Ctrl-C ends the process without a traceback; an exception could be lost in the import system.
+
+    If SIGINT is ignored, as in a shell's background, it stays ignored.
+    """
+    is_heeded = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if is_heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    yield
+    if is_heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def heed_ctrl_c() -> None:

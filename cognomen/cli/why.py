@@ -171,7 +171,14 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"
         )
         click.echo("give entries narrower selectors")
-    if not document["matches"]:
+    _print_none(document, knows_blocks=knows_blocks)
+
+
+def _print_none(document: Mapping[str, JSON], *, knows_blocks: bool) -> None:
+    """Say why it has no identity at all, if it has none."""
+    if withdrawn := document.get("withdrawn"):
+        click.echo(f"\nno identity for anybody on this node, whatever the entries are: {withdrawn}")
+    elif not document["matches"]:
         click.echo("\nno identity: an entry matches if the process has all of its selectors, and its parent is this")
         click.echo(f"node ({document['node_spiffe_id']}) or a group that the node belongs to")
         if not knows_blocks:

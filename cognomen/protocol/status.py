@@ -5,10 +5,13 @@ It uses names because grpcio and grpclib each have their own enumeration. What a
 
 from cognomen.protocol.errors import Kind, Reason
 
-__all__ = ["REASON", "kind_of_status", "reason_of_text", "status_of_kind"]
+__all__ = ["REASON", "SENT_AWAY", "kind_of_status", "reason_of_text", "status_of_kind"]
 
 REASON = "cognomen-reason"
 """The key of the trailing metadata that carries the reason of a refusal."""
+
+SENT_AWAY = "the issuer sent this node away"
+"""How the detail goes on with which every program of a node is refused whose node was evicted or banned."""
 
 _STATUSES = {
     Kind.INVALID: "INVALID_ARGUMENT",

@@ -436,5 +436,12 @@ def test_the_attestor_of_a_node_that_was_sent_away_gives_nobody_an_identity_and_
         assert done.returncode == 5
         assert "no identity issued: the issuer sent this node away" in done.stderr
         assert "cognomen status attestor says how it comes back" in done.stderr
+        assert "hint: this concerns every program of this machine" in done.stderr
+        explained = world.run("why", f"--socket={world.workload}")
+        assert explained.returncode == 1
+        assert "no identity for anybody on this node, whatever the entries are: the issuer sent" in explained.stdout
+        health = world.run("attestor", "healthcheck", f"--socket={world.workload}")
+        assert (health.returncode, health.stdout) == (1, "not serving\n")
+        assert health.stderr == f"hint: cognomen status attestor --socket {world.workload} says why\n"
         status = world.run("status", "attestor", f"--socket={world.workload}").stdout
         assert "cognomen node invite (without --node-id)" in status

@@ -53,6 +53,7 @@ class Explanation(_message.Message):
     NEAR_FIELD_NUMBER: _builtins.int
     UNSEEN_FIELD_NUMBER: _builtins.int
     NEAR_MORE_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     node_spiffe_id: _builtins.str
     """an entry belongs to this node if its parent is this ID or a group of the node"""
@@ -60,6 +61,8 @@ class Explanation(_message.Message):
     uid: _builtins.int
     near_more: _builtins.bool
     """more entries match less"""
+    withdrawn: _builtins.str
+    """why nobody on this node gets an identity; empty: the node was not sent away"""
     left_out: _builtins.int
     """how many matches, the last ones, reach no workload because they do not fit in a message"""
     @_builtins.property
@@ -89,11 +92,12 @@ class Explanation(_message.Message):
         near: _abc.Iterable[Global___Near] | None = ...,
         unseen: _abc.Iterable[_builtins.str] | None = ...,
         near_more: _builtins.bool = ...,
+        withdrawn: _builtins.str = ...,
         left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_out", b"left_out", "matches", b"matches", "near", b"near", "near_more", b"near_more", "node_spiffe_id", b"node_spiffe_id", "pid", b"pid", "selectors", b"selectors", "uid", b"uid", "unseen", b"unseen"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_out", b"left_out", "matches", b"matches", "near", b"near", "near_more", b"near_more", "node_spiffe_id", b"node_spiffe_id", "pid", b"pid", "selectors", b"selectors", "uid", b"uid", "unseen", b"unseen", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
