@@ -10,7 +10,7 @@ import msgspec
 
 from cognomen.daemon.config import check_loopback
 from cognomen.daemon.plugins import Settings
-from cognomen.protocol.names import MAX_NODE_NAME_BYTES, is_node_name
+from cognomen.protocol.names import NODE_NAME_RULE, is_node_name
 from svid.spiffeid import TrustDomain
 
 __all__ = ["AttestorConfig"]
@@ -49,9 +49,6 @@ class AttestorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if self.connections_per_uid < 1:
             raise ValueError(f"connections_per_uid: expected at least 1, found {self.connections_per_uid}")
         if self.node_name and not is_node_name(self.node_name):
-            raise ValueError(
-                f"node_name: expected 1 to {MAX_NODE_NAME_BYTES} of a-z A-Z 0-9 . _ - that begin with a letter or digit,"
-                f" found {self.node_name[:80]!r}"
-            )
+            raise ValueError(f"node_name: expected {NODE_NAME_RULE}, found {self.node_name[:80]!r}")
         if self.health_address:
             check_loopback("health_address", self.health_address)

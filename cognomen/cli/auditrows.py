@@ -14,6 +14,7 @@ from cognomen.cli.options import Renamed, moment
 from cognomen.cli.serials import serial_from_text
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.meaning import Nameable
+from cognomen.protocol.names import ACTORS
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
 
@@ -119,7 +120,9 @@ def _with_z(value: JSON) -> JSON:
 
 
 def _actor(admin: Admin, text: str) -> str:
-    """A path belongs to the issuer's trust domain, and an id is a node's."""
+    """A path belongs to the issuer's trust domain, and an id is a node's; the record's own words for who acts mean nothing else."""
+    if text in ACTORS:
+        return text
     return str(admin.complete_id(text)) if text.startswith("/") else with_node(admin, text, past=True)
 
 

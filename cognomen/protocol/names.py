@@ -9,7 +9,9 @@ from typing import NewType
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
+    "ACTORS",
     "MAX_NODE_NAME_BYTES",
+    "NODE_NAME_RULE",
     "NodeID",
     "is_issuer",
     "is_node_name",
@@ -25,7 +27,16 @@ NodeID = NewType("NodeID", str)
 MAX_NODE_NAME_BYTES = 253
 """As many as a host name may have."""
 
+ACTORS = frozenset({"issuer", "many", "stranger"})
+"""Who acts according to the audit record, where it is neither a node nor a uid; no node has one of these names."""
+
 _NODE_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NODE_NAME_BYTES - 1}}}")  # no option, path or SPIFFE ID
+NODE_NAME_RULE = (
+    f"1 to {MAX_NODE_NAME_BYTES} of a-z A-Z 0-9 . _ - that begin with a letter or digit,"
+    f" and none of {', '.join(sorted(ACTORS))}"
+)
+"""What `is_node_name` expects, in words."""
+
 _RESERVED = ("/cognomen", "/spire")
 """Nobody else may have one of these paths or a path below one."""
 
@@ -62,4 +73,4 @@ def is_reserved(spiffe_id: SpiffeID) -> bool:
 
 def is_node_name(text: str) -> bool:
     """Whether a node may have this name, which is for people: letters, digits, dots, dashes and underscores."""
-    return _NODE_NAME.fullmatch(text) is not None
+    return _NODE_NAME.fullmatch(text) is not None and text.lower() not in ACTORS

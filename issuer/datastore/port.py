@@ -95,7 +95,7 @@ class Nodes(Protocol):
         """One node."""
 
     def named(self, name: str) -> Node | None:
-        """The node with that name; none has the empty name."""
+        """The node with that name, in upper or lower case; none has the empty name."""
 
     def put(self, node: Node) -> None:
         """Add a node, or overwrite it; no other node has its name, if it has one."""

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.names import MAX_NODE_NAME_BYTES, NodeID, is_node_name
+from cognomen.protocol.names import MAX_NODE_NAME_BYTES, NODE_NAME_RULE, NodeID, is_node_name
 
 __all__ = ["check_name", "looks_like_id", "names_for"]
 
-_LIKE_AN_ID = re.compile(r"[0-9a-f]{4,}")
+_LIKE_AN_ID = re.compile(r"[0-9a-f]{4,}", re.IGNORECASE)
 _SHORT = 8
 _MOST_NUMBERED = 100  # each costs a look in the store
 
@@ -25,7 +25,7 @@ def check_name(name: str) -> None:
     if not is_node_name(name):
         raise Refused(
             Kind.INVALID,
-            f"name: expected 1 to {MAX_NODE_NAME_BYTES} of a-z A-Z 0-9 . _ - that begin with a letter or digit, found {name[:80]!r}",
+            f"name: expected {NODE_NAME_RULE}, found {name[:80]!r}",
         )
 
 

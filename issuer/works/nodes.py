@@ -79,11 +79,17 @@ def rename_in(tx: Transaction, node: Node, name: str, *, actor: str, at: datetim
 
 
 def _is_taken(tx: Transaction, name: str, node: Node) -> bool:
-    """Whether people could mean another node by that name: it is its name, its id, or what its id begins with."""
+    """Whether people could mean another node by that name: its name or id, or what its id begins with; also of one that is gone."""
     found = [tx.nodes.named(name), tx.nodes.get(NodeID(name))]
+    ids = [one.id for one in found if one is not None] + [
+        one.id for one in tx.ids.nodes(name, limit=1) if one.id == name
+    ]
     if looks_like_id(name):
-        found += [one for one in tx.nodes.find(after=name, limit=2) if one.id.startswith(name)]
-    return any(one is not None and one.id != node.id for one in found)
+        beginning = name.lower()
+        following = (one.id for one in tx.nodes.find(after=beginning, limit=2))
+        ids += [one for one in following if one.startswith(beginning)]
+        ids += [one.id for one in tx.ids.nodes(beginning, limit=2)]
+    return any(one != node.id for one in ids)
 
 
 def send_away_in(tx: Transaction, node: Node, order: Order) -> Sequence[Revocation]:

@@ -333,10 +333,11 @@ _SIXTH = (
     "UPDATE node SET name = substr(id, 1, 8)",
     """
     UPDATE node SET name = substr(id, 1, 253)
-        WHERE name IN (SELECT name FROM node GROUP BY name HAVING count(*) > 1) OR name IN (SELECT id FROM node)
+        WHERE lower(name) IN (SELECT lower(name) FROM node GROUP BY lower(name) HAVING count(*) > 1)
+            OR lower(name) IN (SELECT lower(id) FROM node)
     """,
-    "UPDATE node SET name = '' WHERE name IN (SELECT name FROM node GROUP BY name HAVING count(*) > 1)",
-    "CREATE UNIQUE INDEX node_by_name ON node (name) WHERE name <> ''",
+    "UPDATE node SET name = '' WHERE lower(name) IN (SELECT lower(name) FROM node GROUP BY lower(name) HAVING count(*) > 1)",
+    "CREATE UNIQUE INDEX node_by_name ON node (name COLLATE NOCASE) WHERE name <> ''",
 )
 
 

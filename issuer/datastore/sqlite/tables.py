@@ -46,8 +46,8 @@ class SQLiteNodes:
         return next(map(self._from_row, rows), None)
 
     def named(self, name: str) -> Node | None:
-        """The node with that name; none has the empty name."""
-        rows = self._database.query(f"{self._SELECT} WHERE name = ? AND name <> ''", [name])
+        """The node with that name, in upper or lower case; none has the empty name."""
+        rows = self._database.query(f"{self._SELECT} WHERE name = ? COLLATE NOCASE AND name <> ''", [name])
         return next(map(self._from_row, rows), None)
 
     def put(self, node: Node) -> None:

@@ -11,12 +11,14 @@ from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node
+from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.queries import Queries
 from issuer.works.nodes import named_in
+from svid.keys import KeyID
 from tests.doubles.clock import FakeClock
-from tests.doubles.issuer_values import TRUST_DOMAIN, a_node
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node
 from tests.doubles.issuersurroundings import around
 
 HEX = "0123456789abcdef0123456789abcdef"
@@ -71,6 +73,37 @@ async def test_no_node_can_call_itself_what_means_another_node(house: House) -> 
     assert (await house.join("n2", HEX)).name == f"{HEX}-2"
     assert (await house.join("n3", HEX[:8])).name == f"{HEX[:8]}-2"
     assert (await house.join("n4", "n3")).name == "n3-2"
+
+
+async def test_upper_and_lower_case_are_one_name(house: House) -> None:
+    await house.join("n1", "web")
+    assert (await house.join("n2", "WEB")).name == "WEB-2"
+    assert (await house.queries.get_node("WEB")).id == "n1"
+    with pytest.raises(Refused, match=r"^name: another node has the name or id web-2$"):
+        await house.nodes.rename("n1", "web-2", actor="uid:0")
+
+
+@pytest.mark.parametrize("name", ["issuer", "Stranger", "many"])
+async def test_no_node_has_the_records_own_words_for_who_acts(house: House, name: str) -> None:
+    assert (await house.join(HEX, name)).name == HEX[:8]
+    with pytest.raises(Refused, match=rf"^name: expected 1 to 253 .* none of issuer, many, stranger, found '{name}'$"):
+        await house.nodes.rename(HEX, name, actor="uid:0")
+
+
+@pytest.mark.parametrize("node_id", [HEX, "Machine-1"])
+async def test_no_node_is_called_by_the_id_of_one_that_is_gone(house: House, node_id: str) -> None:
+    signed = Credential(
+        kind=CredentialKind.NODE,
+        serial="aa",
+        spiffe_id=a_node(node_id).spiffe_id,
+        node_id=NodeID(node_id),
+        authority_id=KeyID("x509-1"),
+        issued_at=NOW,
+        not_after=NOW,
+    )
+    await house.store.write(lambda tx: tx.ledger.record([signed]))
+    assert (await house.join("n2", node_id)).name == f"{node_id}-2"
+    assert (await house.join(node_id, node_id)).name == node_id
 
 
 async def test_a_node_is_found_by_id_spiffe_id_and_name(house: House) -> None:
