@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 from attestor.decisions.clocks import Reading
 from attestor.nodeclock import NodeClock
 from cognomen.gate.accounts import UNNAMED, AccountID
-from cognomen.gate.caller import Caller, Program
+from cognomen.gate.caller import Caller, ProcessHandle, Program
 from cognomen.gate.shares import Share, Shelf
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.printable import printable
@@ -40,10 +40,14 @@ _State: TypeAlias = tuple[float, bool, bool, int]
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """Uses of an entry by one connection or, if there is no caller, by several that are counted together.
+    """Uses of an entry by one connection or, if there is no process, by several that are counted together.
+
+    It keeps nothing else of the caller: that may be large.
 
     Args:
         first, last: by the monotonic clock.
+        pid: 0: several processes.
+        process: the handle of the connection's; None: several processes.
         program: None: nobody has looked yet.
         told: what the issuer has been told; None: nothing.
     """
@@ -54,7 +58,8 @@ class Row:
     account: AccountID
     first: float
     last: float
-    caller: Caller | None = None
+    pid: int = 0
+    process: ProcessHandle | None = None
     program: Program | None = None
     processes: int = 1
     x509: bool = False
@@ -69,7 +74,7 @@ class Row:
     @property
     def key(self) -> _Key:
         """Its own connection, or the program that several have."""
-        return self.entry.id, (self.uid, self.gid, self.executable) if self.caller is None else self.caller.process
+        return self.entry.id, (self.uid, self.gid, self.executable) if self.process is None else self.process
 
     @property
     def state(self) -> _State:
@@ -79,7 +84,7 @@ class Row:
     @property
     def is_over(self) -> bool:
         """Whether its connection has ended; one for several connections is used anew each time."""
-        return self.caller is None or self.caller.process.fileno() < 0
+        return self.process is None or self.process.fileno() < 0
 
     @property
     def executable(self) -> str:
@@ -147,7 +152,7 @@ class Uses:
         rows: list[tuple[Row, _State]] = []
         size = 0
         for row in untold:
-            if row.caller is not None and row.program is None:
+            if row.process is not None and row.program is None:
                 continue  # somebody is about to look
             use = _use(row, at)
             size += _FIELDS_BYTES + len(use.executable.encode())
@@ -172,7 +177,8 @@ class Uses:
             account=caller.account,
             first=now,
             last=now,
-            caller=caller,
+            pid=caller.pid,
+            process=caller.process,
         )
         self._unseen[row.key] = row
         self.is_new.set()
@@ -249,7 +255,7 @@ def _use(row: Row, at: Reading) -> EntryUse:
         uid=row.uid,
         account=row.uid if row.account == UNNAMED else row.account,
         gid=row.gid,
-        pid=0 if row.caller is None else row.caller.pid,
+        pid=row.pid,
         started=program.started,
         executable=printable(executable, most=MOST_EXECUTABLE - _ROOM_FOR_LENGTH),
         processes=row.processes,

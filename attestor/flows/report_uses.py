@@ -69,8 +69,8 @@ class ReportUses:
 
     def _look(self, most: int) -> None:
         for row in self._uses.unseen(most):
-            if row.caller is not None:
-                row.program = program_of(row.caller)
+            if row.process is not None:
+                row.program = program_of(row.pid, row.process)
 
     async def __call__(self) -> None:
         """Report what is new now.

@@ -137,12 +137,12 @@ class ServeWorkload:
                     self._tell_left_out(caller, update.message)
             return update
 
-        async def send_and_note(message: X509Message) -> None:
+        async def note_and_send(message: X509Message) -> None:
+            self._uses.note(caller, message.entries, x509=True)  # first: sending may not end, and most be read before
             await send(message)
-            self._uses.note(caller, message.entries, x509=True)
 
         try:
-            await self._watch(caller, decide, send_and_note)
+            await self._watch(caller, decide, note_and_send)
         finally:
             self._count_short(caller.account, -is_short)
 

@@ -142,16 +142,16 @@ class Program(NamedTuple):
     executable: str
 
 
-def program_of(caller: Caller) -> Program:
-    """Find what runs in a caller's process, for the record and not for a decision; no call to the kernel waits for a file system.
+def program_of(pid: int, process: ProcessHandle) -> Program:
+    """Find what runs in a process, for the record and not for a decision; no call to the kernel waits for a file system.
 
     Source: proc_pid_stat(5), proc_pid_exe(5)
     """
     started, executable = 0, ""
     with contextlib.suppress(OSError):
-        started = _started_ticks(caller.pid)
-        executable = os.readlink(f"/proc/{caller.pid}/exe")  # noqa: PTH115 - as in effective_uid
-    return Program(started, executable) if caller.is_alive() else Program(0, "")
+        started = _started_ticks(pid)
+        executable = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - as in effective_uid
+    return Program(started, executable) if process.is_alive() else Program(0, "")
 
 
 def peer(sock: socket.socket, *, accepted_at: float) -> Caller:

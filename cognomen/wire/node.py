@@ -26,6 +26,8 @@ __all__ = [
     "write_entry",
 ]
 
+_SECOND = 1_000_000_000  # in nanoseconds
+
 
 def time_to_pb(moment: datetime) -> Timestamp:
     """Write an aware datetime."""
@@ -35,7 +37,9 @@ def time_to_pb(moment: datetime) -> Timestamp:
 
 
 def time_from_pb(message: Timestamp, field: str) -> datetime:
-    """Read a time, as an aware datetime in UTC; EntryError names the field if it lies outside the calendar."""
+    """Read a time, as an aware datetime in UTC; EntryError names the field if it is none, or lies outside the calendar."""
+    if not 0 <= message.nanos < _SECOND:
+        raise EntryError(f"{field}: expected 0 to {_SECOND - 1} ns after a full second, found {message.nanos}")
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as e:

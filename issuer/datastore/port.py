@@ -204,8 +204,8 @@ class Uses(Protocol):
         Once it has a tenth more rows than `most`, keep that many: the last used ones of each account, in turns.
         """
 
-    def held(self, node_id: NodeID, entry_ids: Collection[EntryID], *, search: int) -> frozenset[EntryID]:
-        """Those of these entries that a node reported before or, for up to `search` others, got SVIDs for, among the newest of each."""
+    def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> Mapping[EntryID, datetime]:
+        """When what a node got of these entries ended, or will end; without those of which it never got an SVID."""
 
     def find(self, where: UseFilter, *, after: int, limit: int) -> Sequence[NotedUse]:
         """A page in the order of numbers, those that follow that number."""

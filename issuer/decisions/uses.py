@@ -1,9 +1,9 @@
-"""Decide what the issuer believes of the uses that a node reports: only times that its own clock allows.
+"""Decide what the issuer believes of the uses that a node reports: only times that its own clock and its ledger allow.
 
 A node can report what it likes about its own processes, and only about entries that it has or had (issuer/flows/record_uses).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -42,11 +42,20 @@ class UseFilter:
     until: datetime | None = None
 
 
-def dated(uses: Iterable[EntryUse], *, now: datetime, kept: timedelta) -> list[EntryUse]:
-    """The uses with times that are possible: nothing is in the future, and nothing is older than what is kept."""
+def dated(
+    uses: Iterable[EntryUse], *, ends: Mapping[EntryID, datetime], now: datetime, kept: timedelta
+) -> list[EntryUse]:
+    """The uses of these entries with times that are possible: nothing is older than what is kept.
+
+    Args:
+        ends: the latest time at which the node can have used each entry; others are left out. `now` bounds it.
+    """
     oldest = now - kept
-    return [
-        replace(use, first_at=min(max(use.first_at, oldest), now), last_at=min(use.last_at, now))
-        for use in uses
-        if use.last_at >= oldest
-    ]
+    found = []
+    for use in uses:
+        if use.entry_id in ends:
+            end = min(ends[use.entry_id], now)
+            last_at = min(use.last_at, end)
+            if last_at >= oldest:
+                found.append(replace(use, first_at=min(max(use.first_at, oldest), end), last_at=last_at))
+    return found

@@ -3,7 +3,7 @@
 Which times are believed: issuer/decisions/uses. How much a node may report, and about which entries, is decided here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -29,9 +29,8 @@ log = structlog.get_logger(__name__)
 REPORTS = Allowance(burst=20_000, per_second=200)
 """What one node may report. Units: rows; an attestor reports at most four times a minute what has changed."""
 
-_A_REPORT = 100  # rows that a report costs besides its own: it may make us search the ledger
+_A_REPORT = 100  # rows that a report costs besides its own
 _MOST_ROWS = 10_000  # that are kept of one node
-_MOST_SEARCHED = 10  # entries in one report for which we search the ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +71,22 @@ class RecordUses:
         now = self.around.clock.now()
 
         def work(tx: Transaction) -> int:
-            own = _own_entries(tx, node, {use.entry_id for use in uses}, now)
-            theirs = [use for use in uses if use.entry_id in own]
-            tx.uses.note(node.id, dated(theirs, now=now, kept=self.kept), most=_MOST_ROWS)
-            return len(uses) - len(theirs)
+            ends = _ends(tx, node, {use.entry_id for use in uses}, now)
+            tx.uses.note(node.id, dated(uses, ends=ends, now=now, kept=self.kept), most=_MOST_ROWS)
+            return sum(use.entry_id not in ends for use in uses)
 
         ignored = await self.datastore.write(work, expendable=True)
-        # 2. Ignore the rest: an entry may have been deleted long ago, and the attestor can do nothing about it.
+        # 2. Ignore the rest: it is none of that node's business, and sending it again changes nothing.
         if ignored and self._lines.left_out(node.id, self.around.clock.monotonic()) is not None:
             log.warning(
                 "uses ignored", node=str(node.spiffe_id), rows=ignored, reason="the node never had these entries"
             )
 
 
-def _own_entries(tx: Transaction, caller: Node, ids: Collection[EntryID], now: datetime) -> Collection[EntryID]:
-    """Those of these entries that a node is entitled to now, or was given SVIDs for."""
+def _ends(tx: Transaction, caller: Node, ids: Collection[EntryID], now: datetime) -> Mapping[EntryID, datetime]:
+    """Until when a node can have used each of these entries: now if it is entitled, or as long as what it was given lasted."""
     node, blocks = active_node_in(tx, caller.id), blocks_in(tx)
     parents = parents_in(tx, node, blocks=blocks, now=now)
     entries = tx.entries.get(ids).values()
-    own = {entry.id for entry in entries if is_entitled(entry, parents, blocks=blocks, now=now)}
-    return own | tx.uses.held(node.id, [one for one in ids if one not in own], search=_MOST_SEARCHED)
+    own = {entry.id: now for entry in entries if is_entitled(entry, parents, blocks=blocks, now=now)}
+    return {**own, **tx.uses.held(node.id, [one for one in ids if one not in own])}

@@ -7,10 +7,12 @@ import pytest
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Datastore
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.ledger import CredentialKind
+from issuer.decisions.revocation import Live
 from issuer.decisions.uses import NotedUse, UseFilter
+from tests.contract.test_revocations_contract import said
 from tests.contract.test_supersessions_contract import row
 from tests.doubles.issuer_values import NOW, an_entry
 from tests.doubles.uses import a_use
@@ -106,15 +108,30 @@ async def test_what_was_used_last_before_a_moment_is_forgotten(store: Datastore)
     assert await store.read(lambda tx: tx.uses.last([WEB, DB])) == {DB: NOW + HOUR}
 
 
-async def test_a_node_had_the_entries_that_it_got_svids_for_or_reported_before(store: Datastore) -> None:
+async def test_a_node_had_the_entries_that_it_got_svids_for(store: Datastore) -> None:
     await store.write(lambda tx: tx.ledger.record([row("a1", entry="web"), row("a2", entry="db", node="n2")]))
-    await store.write(lambda tx: tx.uses.note(N1, [replace(USE, entry_id=EntryID("old"))], most=10))
-    asked = [WEB, DB, EntryID("none"), EntryID("old")]
-    assert await store.read(lambda tx: tx.uses.held(N1, asked, search=9)) == {WEB, EntryID("old")}
-    assert await store.read(lambda tx: tx.uses.held(N2, asked, search=9)) == {DB}
-    assert await store.read(lambda tx: tx.uses.held(N2, asked, search=1)) == frozenset()
-    assert await store.read(lambda tx: tx.uses.held(N1, asked, search=0)) == {EntryID("old")}
-    assert await store.read(lambda tx: tx.uses.held(N1, [], search=9)) == frozenset()
+    await store.write(lambda tx: tx.uses.note(N1, [replace(USE, entry_id=EntryID("told"))], most=10))
+    asked = [WEB, DB, EntryID("none"), EntryID("told")]
+    assert await store.read(lambda tx: tx.uses.held(N1, asked)) == {WEB: NOW + HOUR}
+    assert await store.read(lambda tx: tx.uses.held(N2, asked)) == {DB: NOW + HOUR}
+    assert await store.read(lambda tx: tx.uses.held(N1, [])) == {}
+
+
+async def test_what_a_node_got_ends_with_the_last_of_it_and_with_its_revocation(store: Datastore) -> None:
+    def end(tx: Transaction) -> object:
+        return tx.uses.held(N1, [WEB]).get(WEB)
+
+    def revoke(tx: Transaction) -> None:
+        number = tx.revocations.add(said(at=NOW + 2 * HOUR))
+        assert tx.denials.deny(Live(serials=("a4",)), revocation=number, now=NOW + 2 * HOUR) == (1, 0)
+
+    token = row("a2", kind=CredentialKind.JWT, issued_at=NOW + HOUR / 2, not_after=NOW + HOUR / 2)
+    await store.write(lambda tx: tx.ledger.record([row("a1"), token, row("a3", node="n2", not_after=NOW + 9 * HOUR)]))
+    assert await store.read(end) == NOW + HOUR
+    await store.write(lambda tx: tx.ledger.record([row("a4", not_after=NOW + 5 * HOUR)]))
+    assert await store.read(end) == NOW + 5 * HOUR
+    await store.write(revoke)
+    assert await store.read(end) == NOW + 2 * HOUR
 
 
 async def test_a_store_knows_since_when_uses_are_recorded(store: Datastore) -> None:

@@ -386,6 +386,7 @@ _EIGHTH = (
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE INDEX entry_last_use_by_time ON entry_last_use (at)",
+    "CREATE INDEX credential_by_holder ON credential (entry_id, node_id, not_after) WHERE entry_id IS NOT NULL",
     "ALTER TABLE meta ADD COLUMN uses_since INTEGER NOT NULL DEFAULT 0",
     "UPDATE meta SET uses_since = unixepoch() * 1000000",
 )

@@ -34,15 +34,15 @@ _FORGET = (
     " row_number() OVER (PARTITION BY account ORDER BY last_at DESC, number DESC) AS place FROM entry_use WHERE node_id = ?)"
     " ORDER BY place, last_at DESC, number DESC LIMIT -1 OFFSET ?)"
 )
-_LEDGER_ROWS = 2000  # of an entry, the newest: how far we look for a node's
-_REPORTED = (
-    "SELECT value FROM json_each(:entry_ids) AS asked"
-    " WHERE EXISTS (SELECT 1 FROM entry_use WHERE entry_id = asked.value AND node_id = :node_id)"
-)
-_SIGNED = (
-    "SELECT value FROM json_each(:entry_ids) AS asked"  # noqa: S608 - our own number
-    " WHERE EXISTS (SELECT 1 FROM (SELECT node_id FROM credential WHERE entry_id = asked.value"
-    f" ORDER BY number DESC LIMIT {_LEDGER_ROWS}) WHERE node_id = :node_id)"
+_HELD_ROWS = 8  # of an entry on a node, those that end last: the last of them may have been revoked
+_HELD = (
+    "SELECT asked.value, max(min(held.not_after, coalesce(revocation.at, held.not_after),"  # noqa: S608 - our own number
+    " coalesce(authority.retired_at, held.not_after)))"
+    " FROM json_each(:entry_ids) AS asked CROSS JOIN credential AS held ON held.number IN"
+    " (SELECT number FROM credential INDEXED BY credential_by_holder"
+    f" WHERE entry_id = asked.value AND node_id = :node_id ORDER BY not_after DESC LIMIT {_HELD_ROWS})"
+    " LEFT JOIN revocation ON revocation.number = held.revocation"
+    " LEFT JOIN authority ON authority.key_id = held.authority_id GROUP BY 1"
 )
 _Row: TypeAlias = tuple[int, str, str, int, int, int, int, str, int, int, int, int, int, int]
 
@@ -84,13 +84,10 @@ class SQLiteUses:
         if count > most + most // 10:
             self._connection.execute(_FORGET, (node_id, most))
 
-    def held(self, node_id: NodeID, entry_ids: Collection[EntryID], *, search: int) -> frozenset[EntryID]:
-        """Those of these entries that a node reported before or, for up to `search` others, got SVIDs for, among the newest of each."""
+    def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> Mapping[EntryID, datetime]:
+        """When what a node got of these entries ended, or will end; without those of which it never got an SVID."""
         asked = {"node_id": node_id, "entry_ids": codec.texts_to_json(entry_ids)}
-        known = {EntryID(entry_id) for (entry_id,) in self._connection.execute(_REPORTED, asked)}
-        others = [one for one in entry_ids if one not in known][:search]
-        asked["entry_ids"] = codec.texts_to_json(others)
-        return frozenset(known.union(EntryID(entry_id) for (entry_id,) in self._connection.execute(_SIGNED, asked)))
+        return {EntryID(entry_id): codec.from_micros(end) for entry_id, end in self._connection.execute(_HELD, asked)}
 
     def find(self, where: UseFilter, *, after: int, limit: int) -> Sequence[NotedUse]:
         """A page in the order of numbers, those that follow that number."""

@@ -1,6 +1,8 @@
 """What an attestor notes of uses: a row for each connection and entry, and fewer, wider rows if there is no room."""
 
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -44,11 +46,10 @@ class Node:
         self.own = NodeClock(self.clock)
         self.uses = Uses(self.own)
 
-    def look(self, executable: Callable[[Caller], str] = lambda _: "/usr/bin/python3") -> None:
+    def look(self, executable: Callable[[int], str] = lambda _: "/usr/bin/python3") -> None:
         while self.uses.is_new.is_set():
             for row in self.uses.unseen(16):
-                assert row.caller is not None
-                row.program = Program(started=row.caller.pid * 10, executable=executable(row.caller))
+                row.program = Program(started=row.pid * 10, executable=executable(row.pid))
 
     def report(self) -> list[EntryUse]:
         told: list[EntryUse] = []
@@ -91,6 +92,16 @@ def test_a_use_says_who_used_what_and_when(node: Node) -> None:
             jwt=True,
         )
     ]
+
+
+def test_a_row_does_not_keep_the_groups_of_its_caller(node: Node) -> None:
+    groups = frozenset(range(200_000, 201_000))
+    kept, caller = weakref.ref(groups), replace(a_caller(), groups=groups)
+    node.uses.note(caller, [WEB], x509=True)
+    del groups, caller
+    assert kept() is None
+    node.look()
+    assert len(node.report()) == 1
 
 
 def test_what_was_reported_is_reported_again_only_after_another_use(node: Node) -> None:
@@ -211,7 +222,7 @@ def test_without_room_processes_are_counted_together_by_program(node: Node) -> N
 def test_without_room_for_programs_they_are_counted_together_by_uid(node: Node) -> None:
     for pid in range(3 * MOST):
         node.uses.note(a_caller(pid), [WEB], x509=True)
-        node.look(lambda caller: f"/p{caller.pid}")
+        node.look(lambda pid: f"/p{pid}")
     told = node.report()
     assert sum(use.processes for use in told) == 3 * MOST
     assert len(told) <= MOST

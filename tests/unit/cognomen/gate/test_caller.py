@@ -155,12 +155,12 @@ def test_a_uid_is_read_without_a_sign_and_must_still_be_the_process_s(listener: 
 
 def test_the_program_of_a_caller_is_named_with_its_start_until_it_has_ended(listener: socket.socket) -> None:
     with connecting(listener) as (process, sock), identified(sock) as caller:
-        program = program_of(caller)
+        program = program_of(caller.pid, caller.process)
         assert program.executable == str(Path(sys.executable).resolve())
         assert 0 < program.started / os.sysconf("SC_CLK_TCK") <= boot_seconds()
         process.kill()
         process.wait()
-        assert program_of(caller) == Program(started=0, executable="")
+        assert program_of(caller.pid, caller.process) == Program(started=0, executable="")
 
 
 @needs_root

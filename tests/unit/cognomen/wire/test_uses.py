@@ -56,6 +56,14 @@ def test_what_is_out_of_its_limits_is_refused(fields: dict[str, object], found: 
         use_from_pb(use_to_pb(a_use(**fields)))
 
 
+@pytest.mark.parametrize("nanos", [-1, 1_000_000_000])
+def test_more_than_a_second_beside_the_seconds_is_refused(nanos: int) -> None:
+    message = use_to_pb(a_use())
+    message.first_at.nanos = nanos
+    with pytest.raises(SVIDError, match=f"first_at: expected 0 to 999999999 ns after a full second, found {nanos}"):
+        use_from_pb(message)
+
+
 @pytest.mark.parametrize("field", ["first_at", "last_at"])
 def test_a_time_outside_the_calendar_is_refused(field: str) -> None:
     message = use_to_pb(a_use())
