@@ -63,7 +63,12 @@ def _explanation(found: Explanation) -> pb.Explanation:
         left_out=found.left_out,
         withdrawn=found.withdrawn,
         near=[
-            pb.Near(entry_id=one.entry.id, spiffe_id=str(one.entry.spiffe_id), lacks=map(str, one.lacks))
+            pb.Near(
+                entry_id=one.entry.id,
+                spiffe_id=str(one.entry.spiffe_id),
+                lacks=map(str, one.lacks),
+                selectors=map(str, sorted(one.entry.selectors)),
+            )
             for one in found.near
         ],
         near_more=found.is_near_cut,

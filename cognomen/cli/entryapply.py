@@ -83,7 +83,8 @@ def apply(
     meanwhile, it is refused: run it again.
 
     Without --prune, nothing is deleted. With it, say which entries the file is the whole list
-    of: by --below, --owner and --label together, or by --all. The file may have no others.
+    of: by --below, --owner and --label together, or by --all. The file may have no others,
+    and no others are changed.
     A file without entries is refused, because it is more often a mistake: use `entry delete`.
 
     Exit code 0 also if --dry-run finds differences: scripts read --output json.

@@ -63,10 +63,10 @@ def compare(
 
     Args:
         found: the entries of the issuer.
-        prune: which of them to delete if the file does not have them; None: none.
+        prune: the scope: which of them may change, and are deleted if the file does not have them; None: all may, and none is deleted.
 
     Raises:
-        Refused: INVALID when the file has an entry twice.
+        Refused: INVALID when the file has an entry twice, or would change one outside the scope.
     """
     _check_no_twins(wanted)
     left = {entry.id: entry for entry in found}
@@ -78,13 +78,18 @@ def compare(
     for number, entry in enumerate(wanted):
         if number not in pairs and (same := by_identity.get(_identity(entry))) is not None:
             pairs[number] = left.pop(same.id)
+    if prune is not None:
+        left = {entry.id: entry for entry in left.values() if prune(entry)}
     pairs |= _with_other_selectors({n: entry for n, entry in enumerate(wanted) if n not in pairs}, left)
-    both = [(pairs[n], _as_stored(entry, pairs[n])) for n, entry in enumerate(wanted) if n in pairs]
-    update = tuple((before, after) for before, after in both if before != after)
+    both = [(n, pairs[n], _as_stored(entry, pairs[n])) for n, entry in enumerate(wanted) if n in pairs]
+    update = [(n, before, after) for n, before, after in both if before != after]
+    if prune is not None:
+        for number, before, _ in update:
+            _check_in_scope(number, before, prune)
     return Difference(
         create=tuple(replace(entry, id=EntryID(""), revision=0) for n, entry in enumerate(wanted) if n not in pairs),
-        update=update,
-        delete=() if prune is None else tuple(entry for entry in left.values() if prune(entry)),
+        update=tuple((before, after) for _, before, after in update),
+        delete=() if prune is None else tuple(left.values()),
         unchanged=len(both) - len(update),
     )
 
@@ -109,6 +114,18 @@ def _check_no_twins(wanted: Sequence[RegistrationEntry]) -> None:
             )
         if entry.id and (first := ids.setdefault(entry.id, number)) != number:
             raise Refused(Kind.INVALID, f"entries[{number}]: id: expected another, found that of entries[{first}]")
+
+
+def _check_in_scope(number: int, entry: RegistrationEntry, scope: Callable[[RegistrationEntry], bool]) -> None:
+    """Refuse to change an entry of others, which the file describes by its id, or by its SPIFFE ID, parent and selectors."""
+    if not scope(entry):
+        owner = f" of owner {entry.owner!r}" if entry.owner else ""
+        raise Refused(
+            Kind.INVALID,
+            f"entries[{number}]: expected to change only entries of what --below, --owner and --label name, "
+            f"found that it would change {entry.spiffe_id}{owner} (id {entry.id})",
+            hint="use a wider scope, or change that entry with: cognomen entry update",
+        )
 
 
 def _with_other_selectors(

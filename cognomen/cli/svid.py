@@ -1,6 +1,6 @@
 """`cognomen svid`: show the ledger of every credential that the issuer signed."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -19,6 +19,7 @@ from cognomen.cli.options import (
 from cognomen.cli.output import Columns, print_document, print_json, print_page
 from cognomen.cli.serials import serial_from_text
 from cognomen.cli.uses import print_uses, uses_of
+from cognomen.daemon.config import format_duration
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
@@ -108,7 +109,7 @@ def list_svids(
     if live or valid or expiring_within is not None:
         request.held_at.FromDatetime(now)
     if expiring_within is not None:
-        request.ends_before.FromDatetime(now + expiring_within)
+        request.ends_before.FromDatetime(_later(now, expiring_within))
     with connect(socket) as admin:
         if spiffe_id:
             request.spiffe_id = str(admin.complete_id(spiffe_id))
@@ -120,6 +121,15 @@ def list_svids(
     if output != "json":
         credentials = list(map(_shown, credentials))
     print_page("credentials", _COLUMNS, credentials, found[-1].next_page_token, view)
+
+
+def _later(now: datetime, within: timedelta) -> datetime:
+    try:
+        return now + within
+    except OverflowError as e:
+        raise Refused(
+            Kind.INVALID, f"expiring_within: expected an end before the year 10000, found {format_duration(within)}"
+        ) from e
 
 
 @svid.command()

@@ -15,7 +15,7 @@ from cognomen.cli.options import GivenPath, attestor_socket_option, output_optio
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.selector import Selector
-from cognomen.protocol.selectorcheck import never_matches
+from cognomen.protocol.selectorcheck import never_match_together, never_matches
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2, inspect_pb2, node_pb2
 from svid.clock import SystemClock
@@ -115,12 +115,18 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
 
 
 def useless(near: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
-    """Say which of the lacking selectors no program can have; an earlier release accepted them."""
+    """Say which of the nearly matching entries no program can match, and why; an earlier release accepted them."""
     for row in near:
-        lacks = row["lacks"]
-        for text in lacks if isinstance(lacks, list) else []:
-            if expected := never_matches(Selector.parse(str(text))):
-                yield f"{row['spiffe_id']}: expected {expected}, found {text}, which matches nothing"
+        lacks = _selectors(row["lacks"])
+        for lacking in lacks:
+            if expected := never_matches(lacking):
+                yield f"{row['spiffe_id']}: expected {expected}, found {lacking}, which matches nothing"
+        if expected := never_match_together(_selectors(row.get("selectors")) or lacks):
+            yield f"{row['spiffe_id']}: expected {expected}"
+
+
+def _selectors(texts: JSON) -> list[Selector]:
+    return [Selector.parse(str(text)) for text in texts] if isinstance(texts, list) else []
 
 
 def _row(entry: node_pb2.Entry, columns: Columns) -> JSON:

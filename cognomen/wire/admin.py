@@ -109,7 +109,7 @@ def moment_from_text(text: str) -> datetime:
     """Read an RFC 3339 time, which has a time zone.
 
     Raises:
-        ValueError: the text is not such a time.
+        ValueError: the text is not such a time, or in UTC it lies outside the calendar.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -117,7 +117,10 @@ def moment_from_text(text: str) -> datetime:
         raise ValueError(f"expected a time such as 2026-11-23T08:00:00Z, found {text!r}") from e
     if moment.tzinfo is None:
         raise ValueError(f"expected a time with a time zone such as 2026-11-23T08:00:00Z, found {text!r}")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as e:
+        raise ValueError(f"expected a time in the years 1 to 9999 of UTC, found {text!r}") from e
 
 
 def _text(document: Mapping[str, object], key: str) -> str:

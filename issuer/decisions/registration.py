@@ -13,7 +13,7 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import is_issuer, is_reserved, node_id_of
 from cognomen.protocol.selector import Selector
-from cognomen.protocol.selectorcheck import is_of_ours, never_matches
+from cognomen.protocol.selectorcheck import is_of_ours, never_match_together, never_matches
 from issuer.decisions.profile import ISSUER_DNS_NAME
 from svid.spiffeid import SpiffeID, TrustDomain
 
@@ -117,6 +117,8 @@ def _check_selectors(entry: RegistrationEntry, node_attestors: Collection[str]) 
             raise Refused(
                 Kind.INVALID, f"selectors: expected {expected}, found {str(selector)!r}, which matches nothing"
             )
+    if expected := never_match_together(entry.selectors):
+        raise Refused(Kind.INVALID, f"selectors: expected {expected}")
 
 
 def _doubts(selectors: frozenset[Selector], node_attestors: Collection[str]) -> Iterable[str]:

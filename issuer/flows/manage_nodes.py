@@ -7,9 +7,10 @@ What was signed for them and their workloads also ends (issuer/works/denials).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
+from cognomen.daemon.config import format_duration
 from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
@@ -116,9 +117,7 @@ class ManageNodes:
         """
 
         def look(tx: Transaction) -> Sequence[Node]:
-            if expired_for < timedelta():
-                raise Refused(Kind.INVALID, "expired_for: expected a duration of at least 0s, found a negative one")
-            over = self.around.clock.now() - expired_for
+            over = self._before(expired_for)
             return [node for node in all_nodes_in(tx) if node.state is NodeState.ACTIVE and node.svid_not_after < over]
 
         def work(tx: Transaction) -> tuple[Sequence[Node], Sequence[Revocation]]:
@@ -133,6 +132,15 @@ class ManageNodes:
         if dry_run:
             return await self.datastore.read(look)
         return await self._write(work, Action.NODE_PURGED, actor=actor)
+
+    def _before(self, expired_for: timedelta) -> datetime:
+        if expired_for < timedelta():
+            raise Refused(Kind.INVALID, "expired_for: expected a duration of at least 0s, found a negative one")
+        try:
+            return self.around.clock.now() - expired_for
+        except OverflowError as e:
+            found = format_duration(expired_for)
+            raise Refused(Kind.INVALID, f"expired_for: expected a duration since the year 1, found {found}") from e
 
     async def _change(
         self,

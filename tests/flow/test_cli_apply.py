@@ -158,6 +158,20 @@ def test_prune_leaves_alone_what_the_scope_does_not_name(command: Command, path:
     assert below(command, f"{path}er").keys() == {""}
 
 
+def test_prune_takes_no_entry_of_others(command: Command, path: str, file: File) -> None:
+    command("entry", "apply", file(entry(f"{path}/b/y", owner="b"), entry(f"{path}/shared", owner="b")))
+    before = below(command, path)
+    by_id = file(entry(f"{path}/a/x", id=before["/b/y"]["id"]))
+    refused = command("entry", "apply", by_id, "--prune", "--below", f"{path}/a")
+    assert (refused.code, refused.out) == (1, "")
+    assert f"it would change spiffe://example.org{path}/b/y of owner 'b'" in refused.err
+    assert below(command, path) == before
+    by_name = file(entry(f"{path}/shared", "unix:uid:2", owner=f"{path} a"))
+    assert command("entry", "apply", by_name, "--prune", "--owner", f"{path} a").out.splitlines()[-1].startswith("1 cr")
+    rows = command("entry", "list", "--below", path, "--owner", "b", "--output", "json").rows("entries")
+    assert {row["id"]: row["revision"] for row in rows} == {row["id"]: 1 for row in before.values()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -138,11 +138,16 @@ class Near(_message.Message):
     ENTRY_ID_FIELD_NUMBER: _builtins.int
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     LACKS_FIELD_NUMBER: _builtins.int
+    SELECTORS_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     spiffe_id: _builtins.str
     @_builtins.property
     def lacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """the selectors of the entry that the process does not show"""
+
+    @_builtins.property
+    def selectors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """all selectors of the entry; none: the attestor is of an earlier release"""
 
     def __init__(
         self,
@@ -150,10 +155,11 @@ class Near(_message.Message):
         entry_id: _builtins.str = ...,
         spiffe_id: _builtins.str = ...,
         lacks: _abc.Iterable[_builtins.str] | None = ...,
+        selectors: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "lacks", b"lacks", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "lacks", b"lacks", "selectors", b"selectors", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -161,6 +161,10 @@ REFUSED: dict[str, tuple[Ask, tuple[str, str, Kind]]] = {
         lambda of: of.nodes.purge(-HOUR, dry_run=False, actor=ACTOR),
         ("node purged", "", Kind.INVALID),
     ),
+    "a purge of what was before the calendar": (
+        lambda of: of.nodes.purge(timedelta.max, dry_run=False, actor=ACTOR),
+        ("node purged", "", Kind.INVALID),
+    ),
     "no entries": (lambda of: of.entries.create([], actor=ACTOR), ("entry created", "", Kind.INVALID)),
     "an entry that has an id": (
         lambda of: of.entries.create([replace(an_entry(), id=EntryID("e"))], actor=ACTOR),

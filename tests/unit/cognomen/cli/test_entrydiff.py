@@ -89,6 +89,37 @@ def test_a_file_with_an_entry_twice_is_refused(entries: list[RegistrationEntry],
     assert refused.value.detail.startswith(detail)
 
 
+def mine(entry: RegistrationEntry) -> bool:
+    return entry.owner == "ann"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        replace(an_entry("/mine", entry_id="a"), owner="ann"),
+        wanted(ONE, owner="ann"),
+    ],
+    ids=["by id", "by path, parent and selectors"],
+)
+def test_an_entry_outside_the_scope_is_not_changed(entry: RegistrationEntry) -> None:
+    others = replace(ONE, owner="bob")
+    with pytest.raises(Refused) as refused:
+        compare([wanted(TWO, owner="ann"), entry], [others, TWO], prune=lambda one: mine(one) or one == TWO)
+    assert refused.value.kind is Kind.INVALID
+    assert refused.value.detail.startswith("entries[1]: expected to change only entries of what --below, --owner and")
+    assert refused.value.detail.endswith("would change spiffe://example.org/one of owner 'bob' (id a)")
+
+
+def test_only_an_entry_of_the_scope_gets_other_selectors() -> None:
+    others = replace(ONE, owner="bob")
+    new = wanted(an_entry("/one", of="unix:uid:9"), owner="ann")
+    assert compare([new], [others], prune=mine) == Difference(create=(new,), update=(), delete=(), unchanged=0)
+    own = replace(stored("/one", "c", of="unix:uid:8"), owner="ann")
+    difference = compare([new], [others, own], prune=mine)
+    assert difference.update == ((own, replace(own, selectors=new.selectors)),)
+    assert not difference.create + difference.delete
+
+
 _ENTRIES = st.lists(
     st.builds(
         lambda path, uid, owner: replace(an_entry(f"/{path}", of=f"unix:uid:{uid}"), owner=owner),

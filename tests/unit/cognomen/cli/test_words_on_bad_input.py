@@ -35,6 +35,29 @@ def test_when_denied_needs_files_that_are_watched(
     assert f"--when-denied: expected --watch and --write, found {found}" in said(capsys)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit", "list", "--since"],
+        ["audit", "list", "--until"],
+        ["audit", "who", "/x", "--at"],
+        ["entry", "create", "--expires-at"],
+        ["revoke", "issued-before"],
+    ],
+    ids=" ".join,
+)
+def test_a_time_outside_the_calendar_of_utc_is_wrong_usage(arguments: list[str], text: str, capsys: Printed) -> None:
+    assert run([*arguments, text]) == 2
+    assert f"expected a time in the years 1 to 9999 of UTC, found '{text}'" in said(capsys)
+
+
+@pytest.mark.parametrize("days", [3_000_000, 999_999_999])
+def test_a_duration_to_the_end_of_the_calendar_is_refused(days: int, capsys: Printed) -> None:
+    assert run(["svid", "list", "--expiring-within", f"{days}d"]) == 1
+    assert said(capsys) == f"error: expiring_within: expected an end before the year 10000, found {days}d "
+
+
 def test_a_token_from_no_file_is_refused_as_an_empty_text(capsys: Printed) -> None:
     assert run(["validate", "jwt", "--audience", "a", "--socket", "/nowhere", ""]) == 2
     assert "expected a file or -, found an empty string" in said(capsys)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognomen.protocol.selector import Selector
-from cognomen.protocol.selectorcheck import is_of_ours, never_matches
+from cognomen.protocol.selectorcheck import is_of_ours, never_match_together, never_matches
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from cognomen.protocol.selectorcheck import is_of_ours, never_matches
         "unix:supplementary_gid:4",
         "unix:user:web",
         "unix:user:1001",
-        "unix:group:a:b",
+        "unix:user:CORP\\ann.o'neil@example.org",
         "unix:supplementary_group:domain users",
         "unix:path:/bin/a:b",
         "unix:path:/opt/..a/.b/c (deleted)",
@@ -42,7 +42,11 @@ def test_what_an_attestor_may_write_can_match(text: str) -> None:
             for number in ("4294967295", "4294967296", "99999999999", "-1", "+1", "007", "00", "root", "", "1 ", "٣")
         ),
         ("unix:uid:" + "9" * 4000, "a number from 0"),
-        *((f"unix:{key}:", "a name") for key in ("user", "group", "supplementary_group")),
+        *(
+            (f"unix:{key}:{name}", "a name without a colon")
+            for key in ("user", "group", "supplementary_group")
+            for name in ("", "no:such", ":", "web:")
+        ),
         *(
             (f"unix:path:{path}", "an absolute path without empty, . or .. segments")
             for path in ("", "/", "bin/sh", "./sh", "/usr/bin/../bin/sh", "/usr/./bin", "//bin/sh", "/bin//sh", "/bin/", "/..")
@@ -71,3 +75,40 @@ def test_a_number_can_match_if_it_is_one_of_a_user(number: int) -> None:
 def test_only_unix_is_written_by_an_attestor_of_ours() -> None:
     assert is_of_ours(Selector("unix", "uid:1"))
     assert not is_of_ours(Selector("k8s", "ns:web"))
+
+
+@pytest.mark.parametrize(
+    ("texts", "fact"),
+    [
+        (["unix:uid:1", "unix:uid:2"], "unix:uid"),
+        (["unix:uid:1", "unix:gid:1", "unix:gid:2"], "unix:gid"),
+        (["unix:user:a", "unix:user:b"], "unix:user"),
+        (["unix:group:a", "unix:group:b"], "unix:group"),
+        (["unix:path:/a", "unix:path:/b"], "unix:path"),
+        ([f"unix:sha256:{'0' * 64}", f"unix:sha256:{'1' * 64}"], "unix:sha256"),
+        (["join_token:label:team:a", "join_token:label:team:b"], "join_token:label:team"),
+    ],
+)
+def test_two_values_of_a_fact_with_one_value_never_match_together(texts: list[str], fact: str) -> None:
+    found = f"found {texts[-2]!r} and {texts[-1]!r}"
+    expected = f"at most one {fact}, because all selectors of an entry must match, {found}"
+    assert never_match_together(map(Selector.parse, reversed(texts))) == expected
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [],
+        ["unix:uid:1", "unix:uid:1", "unix:gid:2", "unix:user:a", "unix:group:b", "unix:path:/bin/a"],
+        ["unix:supplementary_gid:1", "unix:supplementary_gid:2", "unix:gid:3"],
+        ["unix:supplementary_group:a", "unix:supplementary_group:b"],
+        ["join_token:label:team:a", "join_token:label:site:b"],
+        ["k8s:ns:a", "k8s:ns:b", "docker:uid:1", "docker:uid:2"],
+    ],
+)
+def test_what_a_program_or_a_node_may_have_together_can_match(texts: list[str]) -> None:
+    assert never_match_together(map(Selector.parse, texts)) == ""
+
+
+def test_what_never_matches_together_is_told_at_limited_length() -> None:
+    assert len(never_match_together([Selector("unix", f"path:/{letter * 4000}") for letter in "ab"])) < 800

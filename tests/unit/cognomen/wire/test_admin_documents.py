@@ -111,6 +111,7 @@ def test_an_entry_as_spires_users_write_it_is_read() -> None:
         ({"expires_at": 1}, "expires_at: expected a time such as 2026-11-23T08:00:00Z, found the number 1"),
         ({"expires_at": "soon"}, "expires_at: expected a time such as 2026-11-23T08:00:00Z, found 'soon'"),
         ({"expires_at": "2026-11-23"}, "expires_at: expected a time with a time zone"),
+        ({"expires_at": "9999-12-31T23:59:59-01:00"}, "expires_at: expected a time in the years 1 to 9999 of UTC"),
         ({"hint": None}, "hint: expected a string, found nothing"),
         ({"hint": {}}, "hint: expected a string, found an object"),
     ],

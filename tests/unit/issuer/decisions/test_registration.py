@@ -128,6 +128,20 @@ def test_a_selector_that_matches_nothing_is_refused(of: str, parent: str, expect
 
 
 @pytest.mark.parametrize(
+    ("of", "parent", "fact"),
+    [
+        ("unix:uid:1 unix:uid:2", "/group/travel", "unix:uid"),
+        ("join_token:label:team:a join_token:label:team:b", ISSUER, "join_token:label:team"),
+    ],
+)
+def test_selectors_that_nothing_can_have_together_are_refused(of: str, parent: str, fact: str) -> None:
+    first, second = of.split()
+    assert refusal(an_entry(parent=parent, of=of)) == (
+        f"selectors: expected at most one {fact}, because all selectors of an entry must match, found {first!r} and {second!r}"
+    )
+
+
+@pytest.mark.parametrize(
     ("of", "doubt"),
     [
         ("unix:uid:1 docker:label:app:web", "'docker:label:app:web' matches only where an attestor has a plugin"),
