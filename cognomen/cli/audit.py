@@ -15,6 +15,7 @@ from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.auditfile import FILTERED, checkpoint_line, row_line
 from cognomen.cli.auditrows import FILTERS, Filters, asked, event_of, rows_of
 from cognomen.cli.auditverify import verify
+from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.options import (
     Renamed,
     admin_socket_option,
@@ -151,7 +152,9 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
 @audit.command()
 @click.option("--spiffe-id", help="The SPIFFE ID; /PATH is one in the trust domain.")
 @click.option("--below", help="This SPIFFE ID, and every one below it; /PATH as above.")
-@click.option("--owner", help="Only what was signed for entries that have this owner now; empty: none.")
+@click.option(
+    "--owner", type=MAY_BE_EMPTY, help="Only what was signed for entries that have this owner now; empty: none."
+)
 @click.option("--at", "held_at", type=moment, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z.")
 @click.option("--since", type=moment, metavar="TIME", help="Instead of --at: at any time from that moment on.")
 @click.option("--until", type=moment, metavar="TIME", help="With --since: before that moment.  [default: now]")

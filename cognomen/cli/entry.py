@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
@@ -57,13 +58,13 @@ _FIELDS = [
     click.Option(
         ["--dns", "dns_names"], multiple=True, metavar="NAME", help="A DNS name to put into the X509-SVID; repeatable."
     ),
-    click.Option(["--hint"], help="Tells a workload with several identities which is which."),
+    click.Option(["--hint"], type=MAY_BE_EMPTY, help="Tells a workload with several identities which is which."),
     click.Option(
         ["--default/--no-default"],
         default=None,
         help="Whether it comes before others in a program's list, whose first is its default identity.  [default: no]",
     ),
-    click.Option(["--owner"], help="Who is responsible for this identity."),
+    click.Option(["--owner"], type=MAY_BE_EMPTY, help="Who is responsible for this identity."),
     Labels(["--label", "labels"], help="A label of your own; repeatable."),
     click.Option(["--expires-at"], type=moment, help="When the entry expires, such as 2026-12-31T00:00:00Z."),
 ]

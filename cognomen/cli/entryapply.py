@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.entrydiff import Difference, compare, in_words
 from cognomen.cli.entryfile import entries_from, print_ended, print_warnings
 from cognomen.cli.options import Labels, admin_socket_option, comment_option, output_option, strict_option
@@ -48,7 +49,7 @@ class _Scope:
 @click.option("--dry-run", is_flag=True, help="Show what would change, checked by the issuer, and change nothing.")
 @click.option("--prune", is_flag=True, help="Delete the entries that the file does not have, among those of:")
 @click.option("--below", help="With --prune: this SPIFFE ID and those below it; /PATH is one in the trust domain.")
-@click.option("--owner", help="With --prune: this owner; empty: no owner.")
+@click.option("--owner", type=MAY_BE_EMPTY, help="With --prune: this owner; empty: no owner.")
 @click.option("--label", "labels", cls=Labels, help="With --prune: this label; repeatable: all of them.")
 @click.option("--all", "every", is_flag=True, help="With --prune: everybody, node groups as well.")
 @click.option("--let-expire", is_flag=True, help="Leave what was signed before valid until it expires.")

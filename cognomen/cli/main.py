@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from cognomen.cli.emptytext import refuse_empty
 from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_process
 from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
@@ -75,6 +76,7 @@ class _LazyGroup(click.Group):
         with ctrl_c_ends_at_once():
             command = getattr(importlib.import_module(f"cognomen.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - narrows the type; true of every module here
+        refuse_empty(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

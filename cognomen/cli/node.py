@@ -27,6 +27,7 @@ from cognomen.protocol.invite import Invite
 from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.encoding import JSON
 
 __all__ = ["node"]
 
@@ -292,8 +293,16 @@ def _send_away(
     output: str,
     socket: Path,
 ) -> None:
+    gone: list[dict[str, JSON]] = []
     with connect(socket) as admin:
-        names = full_ids(admin, Nameable.NODE, node_ids)
-        gone = [document_from_message(send(admin, pb.GetNodeRequest(id=name, comment=comment))) for name in names]
         view = admin.view(output)
-    print_page("nodes", _COLUMNS, gone, "", view)
+        names = list(dict.fromkeys(full_ids(admin, Nameable.NODE, node_ids)))
+        for name in names if len(names) > 1 else ():  # nothing is done if one of several is unknown
+            admin.get_node(pb.GetNodeRequest(id=name))
+        try:
+            for name in names:
+                sent = send(admin, pb.GetNodeRequest(id=name, comment=comment))
+                gone.append(document_from_message(sent))
+        finally:  # what was done is said, also if the next one is refused
+            if gone:
+                print_page("nodes", _COLUMNS, gone, "", view)

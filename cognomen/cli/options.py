@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import click
 
+from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.daemon.config import parse_duration
 from cognomen.protocol.selector import Selector
 from svid.errors import AddressError, SVIDError
@@ -24,7 +25,6 @@ __all__ = [
     "duration",
     "every_page_option",
     "moment",
-    "not_empty",
     "output_option",
     "page_size_option",
     "page_token_option",
@@ -145,6 +145,7 @@ page_token_option = click.option(
     "--page-token",
     "--after",
     cls=Renamed,
+    type=MAY_BE_EMPTY,
     default="",
     help="Continue after the last page: its next_page_token.",
     metavar="TOKEN",
@@ -165,7 +166,7 @@ reason_option = click.option(
     show_default=True,
     help=f"The reason, as in RFC 5280: {', '.join(_REASONS)}.",
 )
-comment_option = click.option("--comment", default="", help="A note for the audit record.")
+comment_option = click.option("--comment", type=MAY_BE_EMPTY, default="", help="A note for the audit record.")
 strict_option = click.option(
     "--strict", is_flag=True, help="Refuse the entries if the issuer would warn of their selectors."
 )
@@ -211,17 +212,8 @@ def moment(text: str) -> datetime:
         raise click.BadParameter(str(e)) from e
 
 
-def not_empty(text: str) -> str:
-    """Refuse an empty text, as from an unset shell variable: it would name nothing, or everything."""
-    if not text:
-        raise click.BadParameter("expected a value, found an empty string")
-    return text
-
-
 def read_source(name: str) -> str:
     """Read a text from a file, or from standard input if the name is `-`."""
-    if not name:
-        raise click.UsageError("expected a file or -, found an empty string")
     try:
         with click.open_file(name, "rb") as file:
             data = bytes(file.read(_MAX_SOURCE_BYTES + 1))

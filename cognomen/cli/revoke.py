@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 
 from cognomen.cli.ending import ends
-from cognomen.cli.options import Renamed, moment, not_empty, read_source, selector
+from cognomen.cli.options import Renamed, moment, read_source, selector
 from cognomen.cli.output import warn
 from cognomen.cli.revocations import lift, list_revocations, show
 from cognomen.cli.serials import serial_from_text
@@ -48,7 +48,7 @@ def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
     Examples:
       cognomen revoke svid 81a21c36058f7f927323df0b8e9fb56d \\
         --reason keyCompromise --wait
-      cognomen svid list --node-id ID --live --all -o json \\
+      cognomen svid list --node-id ID --kind x509 --live --all -o json \\
         | jq -r .credentials[].serial \\
         | cognomen revoke svid --from -
     """  # noqa: D301 - \b is click's mark
@@ -67,7 +67,6 @@ def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
     "entry_ids",
     cls=Renamed,
     multiple=True,
-    type=not_empty,
     metavar="ID",
     help="Only what was signed for this entry; repeatable.",
 )
@@ -77,13 +76,11 @@ def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
     "node_ids",
     cls=Renamed,
     multiple=True,
-    type=not_empty,
     metavar="NODE",
     help="Only what was signed for this node: its id, name or SPIFFE ID; repeatable.",
 )
 @click.option(
     "--spiffe-id",
-    type=not_empty,
     metavar="ID|/PATH",
     help="Only what has this SPIFFE ID; /PATH is one in the trust domain.",
 )

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.options import GivenPath
 from cognomen.cli.output import print_document, print_json, warn
 from cognomen.daemon.config import format_duration, is_table
@@ -66,7 +67,8 @@ def config_options(
             field.name,
         ]
         default = f"  [default: {_shown(field.default)}]" if field.default not in {"", msgspec.NODEFAULT} else ""
-        kind_of_value = field.type if field.type in {int, bool} else str
+        of_text = MAY_BE_EMPTY if field.default == "" else str  # as a key of the file, it can be turned off
+        kind_of_value = field.type if field.type in {int, bool} else of_text
         options.append(click.Option(flags, type=kind_of_value, help=f"{helps[field.name]}{default}"))
     return options
 

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-__all__ = ["Operator"]
+__all__ = ["Operator", "comment_of"]
 
 
 class Operator(str):
@@ -24,3 +24,8 @@ class Operator(str):
         operator.login = login
         operator.comment = comment
         return operator
+
+
+def comment_of(actor: str) -> str:
+    """What an actor gave as the reason; empty: nothing, or it is no operator."""
+    return actor.comment if isinstance(actor, Operator) else ""

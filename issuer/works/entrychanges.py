@@ -17,6 +17,7 @@ from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import entry_changes
 from issuer.decisions.filters import EntryFilter
+from issuer.decisions.operator import comment_of
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.works.denials import end_in
 from issuer.works.reads import groups_in
@@ -245,7 +246,8 @@ def _end(tx: Transaction, pairs: Sequence[Pair], gone: Sequence[RegistrationEntr
         live = Live(entry_ids=ids)
         target = Target(kind=RevocationKind.DELETION, entry_ids=ids)
         reason = Reason.CESSATION_OF_OPERATION
-        order = Revocation(target=target, reason=reason, comment="", actor=asked.actor, at=asked.at)
+        comment = comment_of(asked.actor)
+        order = Revocation(target=target, reason=reason, comment=comment, actor=asked.actor, at=asked.at)
         ended = tx.denials.falling(live, now=asked.at).count
         revocation = end_in(tx, order, live)
     changed = [*pairs, *((entry, None) for entry in gone)]

@@ -12,6 +12,7 @@ from issuer.decisions.admission import Node, banned
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.nodename import check_name, looks_like_id, names_for
+from issuer.decisions.operator import comment_of
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.works.denials import all_of_nodes, end_in
 
@@ -107,7 +108,8 @@ def send_away_in(tx: Transaction, node: Node, order: Order) -> Sequence[Revocati
     )
     tx.audit.append([event])
     target = Target(kind=RevocationKind.NODE, node_ids=(node.id,))
-    comment = f"{order.action}: {order.why}" if order.why else order.action
+    said = f"{order.action}: {order.why}" if order.why else order.action
+    comment = comment_of(order.actor) or said
     asked = Revocation(target=target, reason=order.reason, comment=comment, actor=order.actor, at=order.at)
     revocation = end_in(tx, asked, all_of_nodes([node.id]))
     return [] if revocation is None else [revocation]

@@ -106,15 +106,21 @@ SOCKETS = [
 ]
 
 
-@pytest.mark.parametrize("text", ["", "run/api.sock"])
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("", "expected a value, found an empty string"),
+        ("run/api.sock", "expected unix:///PATH, tcp://IP:PORT or an absolute path, found 'run/api.sock'"),
+    ],
+)
 @pytest.mark.parametrize("call", SOCKETS, ids=" ".join)
 def test_a_socket_by_a_relative_path_is_wrong_usage(
-    command: Command, call: list[str], text: str, monkeypatch: pytest.MonkeyPatch
+    command: Command, call: list[str], text: str, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     done = command(*call, "--socket", text)
     assert (done.code, done.out) == (2, "")
-    assert f"expected unix:///PATH, tcp://IP:PORT or an absolute path, found {text!r}" in done.err
+    assert trouble in done.err
 
 
 @pytest.mark.parametrize(
@@ -140,10 +146,10 @@ def test_an_empty_path_is_wrong_usage(command: Command, call: list[str]) -> None
 
 
 @pytest.mark.parametrize("flag", ["--state", "--admin-socket"])
-def test_an_empty_path_of_a_daemon_is_refused_by_its_key(command: Command, flag: str) -> None:
+def test_an_empty_path_of_a_daemon_is_wrong_usage(command: Command, flag: str) -> None:
     done = command("issuer", "check", "--trust-domain", "example.org", flag, "")
-    assert done.code == 1
-    assert "expected a path, found an empty string" in done.err
+    assert done.code == 2
+    assert "expected a value, found an empty string" in done.err
 
 
 def test_under_a_umask_that_leaves_the_owner_nothing_a_daemon_can_use_what_it_makes(tmp_path: Path) -> None:

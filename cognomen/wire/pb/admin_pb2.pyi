@@ -131,7 +131,9 @@ class Node(_message.Message):
     spiffe_id: _builtins.str
     attestor: _builtins.str
     state: _builtins.str
-    """active, lost (active once, but its last SVID has expired and it is not connected) or banned"""
+    """active, lost (active once, but its last SVID has expired and it is not connected) or banned; for one that this call sent away:
+    evicted, banned, unbanned or purged
+    """
     current_serial: _builtins.str
     """lower-case hexadecimal"""
     pending_serial: _builtins.str

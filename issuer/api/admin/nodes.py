@@ -37,13 +37,13 @@ class NodesPart(Part):
         return self._node(await self._flows.queries.get_node(request.id))
 
     async def evict_node(self, request: pb.GetNodeRequest) -> pb.Node:
-        return self._node(await self._flows.nodes.evict(request.id, actor=self._by(request)))
+        return self._sent_away(await self._flows.nodes.evict(request.id, actor=self._by(request)), "evicted")
 
     async def ban_node(self, request: pb.GetNodeRequest) -> pb.Node:
-        return self._node(await self._flows.nodes.ban(request.id, actor=self._by(request)))
+        return self._sent_away(await self._flows.nodes.ban(request.id, actor=self._by(request)), "banned")
 
     async def unban_node(self, request: pb.GetNodeRequest) -> pb.Node:
-        return self._node(await self._flows.nodes.unban(request.id, actor=self._by(request)))
+        return self._sent_away(await self._flows.nodes.unban(request.id, actor=self._by(request)), "unbanned")
 
     async def rename_node(self, request: pb.RenameNodeRequest) -> pb.Node:
         return self._node(await self._flows.nodes.rename(request.id, request.name, actor=self._by(request)))
@@ -51,7 +51,15 @@ class NodesPart(Part):
     async def purge_nodes(self, request: pb.PurgeNodesRequest) -> pb.PurgeNodesResponse:
         expired_for = duration_from_pb(request.expired_for, "expired_for")
         purged = await self._flows.nodes.purge(expired_for, dry_run=request.dry_run, actor=self._by(request))
-        return pb.PurgeNodesResponse(nodes=[self._node(node) for node in purged])
+        nodes = [self._node(one) if request.dry_run else self._sent_away(one, "purged") for one in purged]
+        return pb.PurgeNodesResponse(nodes=nodes)
+
+    def _sent_away(self, row: Node, became: str) -> pb.Node:
+        """The row as it was, with what became of the node: its feed ends, and it does not come back on its own."""
+        message = self._node(row)
+        message.state, message.connected = became, False
+        message.ClearField("returns_until")
+        return message
 
     def _node(self, row: Node) -> pb.Node:
         node = self._flows.sightings.seen(row)

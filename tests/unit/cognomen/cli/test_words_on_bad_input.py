@@ -60,7 +60,7 @@ def test_a_duration_to_the_end_of_the_calendar_is_refused(days: int, capsys: Pri
 
 def test_a_token_from_no_file_is_refused_as_an_empty_text(capsys: Printed) -> None:
     assert run(["validate", "jwt", "--audience", "a", "--socket", "/nowhere", ""]) == 2
-    assert "expected a file or -, found an empty string" in said(capsys)
+    assert "expected a value, found an empty string" in said(capsys)
 
 
 def test_a_file_that_is_no_socket_is_called_that_also_where_it_may_not_be_written(tmp_path: Path) -> None:

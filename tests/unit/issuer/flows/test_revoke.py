@@ -24,6 +24,7 @@ from issuer.decisions.falling import Falling
 from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.minting import parse_key
+from issuer.decisions.operator import Operator
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.flows.change_entries import ChangeEntries, How
 from issuer.flows.issue_svids import Issued, IssueSVIDs, JWTRequest, X509Request
@@ -714,12 +715,13 @@ class TestOtherCommands:
         )
         await entries.delete([WEB_API.id], how=How(let_expire=True), actor="uid:7")
         assert await house.ended() == set()
-        await entries.delete([WEB.id], actor="uid:7")
+        await entries.delete([WEB.id], actor=Operator("uid:7", comment="task ended"))
         assert await house.ended() == {serials["web leaf"], serials["web token"]}
         assert house.measured() == 1
         said = await house.said(1)
         assert said.target == Target(kind=RevocationKind.DELETION, entry_ids=(WEB.id,))
         assert (said.reason, said.actor, said.denied) == (Reason.CESSATION_OF_OPERATION, "uid:7", 2)
+        assert said.comment == "task ended"
         assert [kind for kind, _ in (await house.changes())[-2:]] == ["denial", "entry"]
         assert [row["action"] for row in (await house.audit())[-2:]] == ["revoked", "entry deleted"]
         with pytest.raises(Refused, match="found one of deletion"):
