@@ -96,7 +96,12 @@ def flows_of(node: Node, ports: Ports, around: Surroundings) -> Flows:
         renewals=renewals,
         jwts=jwts,
         uses=uses,
-        reports=ReportUses(uses, client=ports.client, around=around),
+        reports=ReportUses(
+            uses,
+            client=ports.client,
+            around=around,
+            incarnation=lambda: "" if cache.cursor is None else cache.cursor.incarnation,
+        ),
         observe=observe,
     )
 

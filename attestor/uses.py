@@ -164,6 +164,16 @@ class Uses:
         if uses:
             yield Batch(uses, rows)
 
+    @property
+    def untold(self) -> int:
+        """How many rows the issuer has not been told of as they are now."""
+        return sum(row.told != row.state for row in self._kept.values())
+
+    def tell_again(self) -> None:
+        """The issuer came back from a backup, and may know nothing of what it was told."""
+        for row in self._kept.values():
+            row.told = None
+
     def told(self, batch: Batch) -> None:
         """The issuer has stored a report."""
         for row, state in batch.rows:

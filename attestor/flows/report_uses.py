@@ -5,6 +5,7 @@ attestor/uses. A kill loses what was noted since the last report.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -24,16 +25,24 @@ log = structlog.get_logger(__name__)
 
 _PAUSE = timedelta(seconds=15)  # after a report; and how long a use that is not new may then wait
 _GATHER = timedelta(seconds=1)  # programs often start together
-_BACKOFF = Backoff(initial=timedelta(seconds=5), maximum=timedelta(minutes=2))
+_BACKOFF = Backoff(initial=timedelta(seconds=5), maximum=timedelta(seconds=30))
 _LAST_SECONDS = 2.0  # how long the last report may delay the end
 _SLICE = 16  # processes to look at before the event loop may do something else
 
 
 class ReportUses:
-    """The flow."""
+    """The flow.
 
-    def __init__(self, uses: Uses, *, client: IssuerClient, around: Surroundings) -> None:
+    Args:
+        incarnation: that of the issuer's store, as the feed said; empty: it has not yet.
+    """
+
+    def __init__(
+        self, uses: Uses, *, client: IssuerClient, around: Surroundings, incarnation: Callable[[], str]
+    ) -> None:
         self._uses = uses
+        self._incarnation = incarnation
+        self._told = ""  # the incarnation that was told
         self._client = client
         self._around = around
         self._is_taken = True  # whether the issuer took the last report
@@ -79,6 +88,11 @@ class ReportUses:
             Refused: as the issuer client.
         """
         self._uses.is_fresh.clear()
+        incarnation = self._incarnation()
+        if incarnation and incarnation != self._told:
+            if self._told:
+                self._uses.tell_again()
+            self._told = incarnation
         for batch in self._uses.batches():
             is_taken = await self._client.report_uses(batch.uses)
             if self._is_taken and not is_taken:
@@ -99,4 +113,4 @@ class ReportUses:
             async with asyncio.timeout(_LAST_SECONDS):
                 await self()
         except (Refused, TimeoutError):
-            log.warning("last uses not reported", reason="the issuer could not be reached")
+            log.warning("last uses not reported", count=self._uses.untold, reason="the issuer could not be reached")

@@ -67,7 +67,9 @@ def warn_of_start(uses_since: Timestamp, since: datetime) -> None:
     """Warn if uses were not recorded yet at that moment."""
     began = uses_since.ToDatetime(tzinfo=UTC)
     if began > since:
-        warn(f"uses are recorded since {moment_to_text(began.replace(microsecond=0))}; what came before is not known")
+        warn(
+            f"uses are recorded since {moment_to_text(began.replace(microsecond=0))}; what came before may be incomplete"
+        )
 
 
 def _asked(admin: Admin, entry_ids: Sequence[str], lives: Sequence[_Life]) -> Iterator[node_pb2.Use]:

@@ -214,7 +214,10 @@ class Uses(Protocol):
         """When those of these entries that were used were last used."""
 
     def since(self) -> datetime:
-        """When uses began to be recorded."""
+        """Since when uses are recorded without a gap."""
+
+    def begin_anew(self, at: datetime) -> None:
+        """Note a gap that ended then; what was recorded before stays."""
 
     def prune(self, *, last_before: datetime) -> None:
         """Forget what was last used before that."""

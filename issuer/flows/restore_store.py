@@ -46,6 +46,7 @@ class RestoreStore:
                 for node in page:
                     tx.nodes.put(replace(node, is_unconfirmed=True))
                 after = page[-1].id
+            tx.uses.begin_anew(now)
             # 3. Nor what was signed: treat the authorities as if they had signed until now, and have a new next one made.
             for row in tx.authorities.list():
                 tx.authorities.put(restored_authority(row, now=now))

@@ -137,6 +137,8 @@ async def test_what_a_node_got_ends_with_the_last_of_it_and_with_its_revocation(
 async def test_a_store_knows_since_when_uses_are_recorded(store: Datastore) -> None:
     since = await store.read(lambda tx: tx.uses.since())
     assert since > NOW  # the tests' time is in the past of the store's
+    await store.write(lambda tx: tx.uses.begin_anew(NOW))
+    assert await store.read(lambda tx: tx.uses.since()) == NOW
 
 
 async def test_entries_that_nobody_used_are_found_and_new_ones_and_groups_are_not_among_them(store: Datastore) -> None:

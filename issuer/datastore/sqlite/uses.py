@@ -119,9 +119,13 @@ class SQLiteUses:
         return {EntryID(entry_id): codec.from_micros(at) for entry_id, at in rows}
 
     def since(self) -> datetime:
-        """When uses began to be recorded."""
+        """Since when uses are recorded without a gap."""
         (micros,) = self._connection.execute("SELECT uses_since FROM meta").fetchone()
         return codec.from_micros(int(micros))
+
+    def begin_anew(self, at: datetime) -> None:
+        """Note a gap that ended then; what was recorded before stays."""
+        self._connection.execute("UPDATE meta SET uses_since = ?", (codec.to_micros(at),))
 
     def prune(self, *, last_before: datetime) -> None:
         """Forget what was last used before that."""

@@ -92,9 +92,20 @@ async def test_while_the_issuer_is_away_uses_wait_and_it_is_a_trouble(world: Wor
         await world.pass_time(40)
         assert "uses of identities" in {one.what for one in flows.around.troubles.all()}
         world.issuer.set_reachable(reachable=True)
-        await world.pass_time(150)
+        await world.pass_time(31)
         assert len(world.issuer.uses) == 1
         assert "uses of identities" not in {one.what for one in flows.around.troubles.all()}
+
+
+async def test_an_issuer_that_came_back_from_a_backup_is_told_again(world: World) -> None:
+    async with world.running() as flows:
+        await until(lambda: flows.cache.synchronised)
+        world.use(flows)
+        await world.pass_time(2)
+        world.issuer.restore()
+        await until(lambda: flows.cache.cursor is not None and flows.cache.cursor.incarnation == "2")
+        await world.pass_time(31)
+        assert [len(report) for report in world.issuer.uses] == [1, 1]
 
 
 async def test_an_issuer_of_an_earlier_release_is_named_once_and_asked_again_later(world: World) -> None:
@@ -124,7 +135,7 @@ async def test_an_end_without_an_issuer_is_not_delayed(world: World) -> None:
     world.issuer.set_reachable(reachable=False)
     with capture_logs() as lines:
         await flows.reports.finish()
-    assert [line["event"] for line in lines] == ["last uses not reported"]
+    assert [(line["event"], line["count"]) for line in lines] == [("last uses not reported", 1)]
 
 
 async def test_rows_that_are_lost_are_logged(world: World) -> None:

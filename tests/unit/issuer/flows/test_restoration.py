@@ -126,3 +126,9 @@ class TestForgotten:
     async def test_a_store_that_came_from_no_backup_has_forgotten_nothing(self, store: SQLiteDatastore) -> None:
         one = replace(await authority(AuthorityState.ACTIVE), published_at=NOW)
         assert forgotten(await store.read(lambda tx: tx.changes.restored()), [one]) is None
+
+
+async def test_uses_are_recorded_without_a_gap_only_since_the_restore(store: SQLiteDatastore) -> None:
+    clock = FakeClock(LATER)
+    await RestoreStore(datastore=store, clock=clock)(actor="uid:0", made_at=NOW)
+    assert await store.read(lambda tx: tx.uses.since()) == LATER
