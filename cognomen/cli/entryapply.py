@@ -23,6 +23,7 @@ from svid.spiffeid import SpiffeID
 __all__ = ["apply"]
 
 _PAGE = 10_000
+_MOST_ASKED_SINGLY = 500  # of ids and SPIFFE IDs; for more of them, all entries are read
 _SHOWN_ID = 8  # of the characters of an id
 _CHANGED_MEANWHILE = (Kind.CONFLICT, Kind.NOT_FOUND, Kind.EXISTS)
 
@@ -42,6 +43,17 @@ class _Scope:
             and (self.owner is None or entry.owner == self.owner)
             and all(entry.labels.get(key) == value for key, value in self.labels)
         )
+
+    def request(self) -> pb.ListEntriesRequest:
+        """Asks for them."""
+        asked = pb.ListEntriesRequest(
+            spiffe_id="" if self.below is None else str(self.below),
+            below=self.below is not None,
+            labels=dict(self.labels),
+        )
+        if self.owner is not None:
+            asked.owner = self.owner
+        return asked
 
 
 @click.command()
@@ -105,7 +117,10 @@ def apply(
         wanted = entries_from(source, admin, {}, whole=True)
         scope = _Scope(below=admin.complete_id(below) if below else None, owner=owner, labels=labels)
         _check_scope(wanted, scope)
-        difference = compare(wanted, _every_entry(admin), prune=scope.has if prune else None)
+        found = (
+            _entries(admin, pb.ListEntriesRequest()) if every else _concerned(admin, wanted, scope if prune else None)
+        )
+        difference = compare(wanted, found, prune=scope.has if prune else None)
         request = _request(difference)
         request.dry_run, request.let_expire, request.strict, request.comment = dry_run, let_expire, strict, comment
         response = _apply(admin, request) if difference else pb.EntriesResponse()
@@ -119,8 +134,27 @@ def apply(
     print_ended(response, "would be " if dry_run else "")
 
 
-def _every_entry(admin: Admin) -> Iterator[RegistrationEntry]:
-    for page in pages(admin.list_entries, pb.ListEntriesRequest(page_size=_PAGE), every=True):
+def _concerned(admin: Admin, wanted: Sequence[RegistrationEntry], scope: _Scope | None) -> Iterator[RegistrationEntry]:
+    """The issuer's entries that a file can be about: those with its ids or SPIFFE IDs, and all of the scope; a long file is about all."""
+    ids, names = {entry.id for entry in wanted if entry.id}, {entry.spiffe_id for entry in wanted}
+    if len(ids) + len(names) > _MOST_ASKED_SINGLY:
+        yield from _entries(admin, pb.ListEntriesRequest())
+        return
+    for entry_id in ids:
+        try:
+            yield entry_from_pb(admin.get_entry(pb.GetEntryRequest(id=entry_id)))
+        except Refused as e:
+            if e.kind is not Kind.NOT_FOUND:
+                raise
+    for name in names:
+        yield from _entries(admin, pb.ListEntriesRequest(spiffe_id=str(name)))
+    if scope is not None:
+        yield from _entries(admin, scope.request())
+
+
+def _entries(admin: Admin, request: pb.ListEntriesRequest) -> Iterator[RegistrationEntry]:
+    request.page_size = _PAGE
+    for page in pages(admin.list_entries, request, every=True):
         yield from map(entry_from_pb, page.entries)
 
 

@@ -101,6 +101,24 @@ def test_what_is_printed_can_be_changed_and_applied_again_and_again(command: Com
     assert ")  owner: ann → bob" in done.out
 
 
+@pytest.mark.parametrize("asked_singly", [0, 500])
+def test_a_short_file_reads_what_it_is_about_and_a_long_one_everything(
+    command: Command, path: str, file: File, monkeypatch: pytest.MonkeyPatch, asked_singly: int
+) -> None:
+    monkeypatch.setattr("cognomen.cli.entryapply._MOST_ASKED_SINGLY", asked_singly)
+    command("entry", "apply", file(entry(f"{path}/a"), entry(f"{path}/b"), entry(f"{path}/c"), entry(f"{path}x")))
+    known = below(command, path)
+    moved = {**known["/b"], "spiffe_id": f"spiffe://example.org{path}/d"}
+    other = {**entry(f"{path}/a"), "selectors": ["unix:uid:2"]}
+    done = command("entry", "apply", file(moved, other), "--prune", "--below", path)
+    assert done.out.splitlines()[-1] == "0 created, 2 updated, 1 deleted, 0 unchanged", done.err
+    after = below(command, path)
+    assert {name: (row["id"], row["selectors"]) for name, row in after.items()} == {
+        "/a": (known["/a"]["id"], ["unix:uid:2"]),
+        "/d": (known["/b"]["id"], ["unix:uid:1"]),
+    }
+
+
 def test_a_dry_run_shows_the_same_and_changes_nothing(command: Command, path: str, file: File) -> None:
     command("entry", "apply", file(entry(f"{path}/old"), entry(f"{path}/a")))
     before, recorded = below(command, path), rows_of_record(command)
