@@ -21,8 +21,7 @@ from cognomen.gate.accounts import UNNAMED, AccountID
 from cognomen.gate.caller import Caller, ProcessHandle, Program
 from cognomen.gate.shares import Share, Shelf
 from cognomen.protocol.entry import EntryID, RegistrationEntry
-from cognomen.protocol.printable import printable
-from cognomen.protocol.uses import MOST_EXECUTABLE, MOST_REPORTED, EntryUse
+from cognomen.protocol.uses import MOST_REPORTED, EntryUse, short_path
 
 __all__ = ["Batch", "Row", "Uses"]
 
@@ -31,7 +30,6 @@ _MOST_BATCH_BYTES = 256 * 1024  # half of what the issuer's door accepts
 _MOST_COMPARED = 64  # rows, to find one with the same program
 _FIELDS_BYTES = 128  # at most, of a use without its executable
 _UNKNOWN = Program(started=0, executable="")
-_ROOM_FOR_LENGTH = 32  # characters in which `printable` says how long a text was
 
 _Key: TypeAlias = tuple[EntryID, object]
 _Group: TypeAlias = tuple[EntryID, int, int]
@@ -259,7 +257,6 @@ def _merge(into: Row, row: Row) -> None:
 
 def _use(row: Row, at: Reading) -> EntryUse:
     program = row.program or _UNKNOWN
-    executable = program.executable or _named(row)
     return EntryUse(
         entry_id=row.entry.id,
         uid=row.uid,
@@ -267,7 +264,7 @@ def _use(row: Row, at: Reading) -> EntryUse:
         gid=row.gid,
         pid=row.pid,
         started=program.started,
-        executable=printable(executable, most=MOST_EXECUTABLE - _ROOM_FOR_LENGTH),
+        executable=short_path(program.executable or _named(row)),
         processes=row.processes,
         first_at=at.issuer - timedelta(seconds=at.monotonic - row.first),
         last_at=at.issuer - timedelta(seconds=at.monotonic - row.last),

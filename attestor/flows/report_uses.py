@@ -17,6 +17,7 @@ from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
 from cognomen.gate.caller import program_of
 from cognomen.protocol.errors import Refused
+from cognomen.protocol.uses import short_path
 from svid.backoff import Backoff
 
 __all__ = ["ReportUses"]
@@ -79,7 +80,8 @@ class ReportUses:
     def _look(self, most: int) -> None:
         for row in self._uses.unseen(most):
             if row.process is not None:
-                row.program = program_of(row.pid, row.process)
+                found = program_of(row.pid, row.process)
+                row.program = found._replace(executable=short_path(found.executable))
 
     async def __call__(self) -> None:
         """Report what is new now.

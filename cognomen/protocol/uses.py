@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cognomen.protocol.entry import EntryID
+from cognomen.protocol.printable import printable
 
-__all__ = ["MOST_EXECUTABLE", "MOST_REPORTED", "EntryUse"]
+__all__ = ["MOST_EXECUTABLE", "MOST_REPORTED", "EntryUse", "short_path"]
 
 MOST_REPORTED = 1000
 """The most rows in one report."""
 
 MOST_EXECUTABLE = 512
-"""The most characters of an executable's path that are reported."""
+"""The most bytes of an executable's path, as UTF-8, that are reported and kept."""
+
+_ROOM_FOR_LENGTH = 32  # bytes, in which we say how long it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +46,13 @@ class EntryUse:
     last_at: datetime
     x509: bool
     jwt: bool
+
+
+def short_path(path: str) -> str:
+    """A path as it is reported: printable, with at most MOST_EXECUTABLE bytes as UTF-8; a longer one says how long it was."""
+    if path.isprintable() and len(path.encode()) <= MOST_EXECUTABLE:
+        return path
+    shown = printable(path, most=MOST_EXECUTABLE)
+    if len(shown.encode()) <= MOST_EXECUTABLE:
+        return shown
+    return f"{shown.encode()[: MOST_EXECUTABLE - _ROOM_FOR_LENGTH].decode(errors='ignore')}… ({len(path)} characters)"

@@ -1,7 +1,7 @@
 """Convert uses of identities between protobuf and values; here are also the limits of what a node may report."""
 
 from cognomen.protocol.entry import EntryID
-from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse
+from cognomen.protocol.uses import EntryUse, short_path
 from cognomen.wire.node import time_from_pb, time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.errors import SVIDError
@@ -9,6 +9,7 @@ from svid.errors import SVIDError
 __all__ = ["use_from_pb", "use_to_pb"]
 
 _MOST_ID = 64
+_MOST_PATH = 512  # characters; what is longer than MOST_EXECUTABLE bytes is cut, and not refused
 _MOST_STARTED = 2**63 - 1  # what a store can keep
 _MOST_PROCESSES = 1_000_000_000
 
@@ -40,8 +41,8 @@ def use_from_pb(message: pb.Use) -> EntryUse:
     """
     if not 0 < len(message.entry_id) <= _MOST_ID:
         raise SVIDError(f"entry_id: expected 1 to {_MOST_ID} characters, found {len(message.entry_id)}")
-    if len(message.executable) > MOST_EXECUTABLE or not message.executable.isprintable():
-        raise SVIDError(f"executable: expected at most {MOST_EXECUTABLE} printable characters")
+    if len(message.executable) > _MOST_PATH or not message.executable.isprintable():
+        raise SVIDError(f"executable: expected at most {_MOST_PATH} printable characters")
     if message.started > _MOST_STARTED:
         raise SVIDError(f"started: expected at most {_MOST_STARTED}, found {message.started}")
     if not 1 <= message.processes <= _MOST_PROCESSES:
@@ -56,7 +57,7 @@ def use_from_pb(message: pb.Use) -> EntryUse:
         gid=message.gid,
         pid=message.pid,
         started=message.started,
-        executable=message.executable,
+        executable=short_path(message.executable),
         processes=message.processes,
         first_at=first_at,
         last_at=last_at,

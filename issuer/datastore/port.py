@@ -198,10 +198,10 @@ class Ledger(FoundCredentials, Protocol):
 class Uses(Protocol):
     """Which processes used which identities, as nodes report it. It is no part of the record of decisions."""
 
-    def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int) -> None:
+    def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int, most_bytes: int) -> None:
         """Add what a node reports to what it reported before.
 
-        Once it has a tenth more rows than `most`, keep that many: the last used ones of each account, in turns.
+        Once it has a tenth more rows or bytes than that, keep as many: the last used ones of each account, in turns of equal bytes.
         """
 
     def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> Mapping[EntryID, datetime]:

@@ -31,6 +31,7 @@ REPORTS = Allowance(burst=20_000, per_second=200)
 
 _A_REPORT = 100  # rows that a report costs besides its own
 _MOST_ROWS = 10_000  # that are kept of one node
+_MOST_BYTES = 4 * 1024 * 1024  # as above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ class RecordUses:
 
         def work(tx: Transaction) -> int:
             ends = _ends(tx, node, {use.entry_id for use in uses}, now)
-            tx.uses.note(node.id, dated(uses, ends=ends, now=now, kept=self.kept), most=_MOST_ROWS)
+            theirs = dated(uses, ends=ends, now=now, kept=self.kept)
+            tx.uses.note(node.id, theirs, most=_MOST_ROWS, most_bytes=_MOST_BYTES)
             return sum(use.entry_id not in ends for use in uses)
 
         ignored = await self.datastore.write(work, expendable=True)

@@ -20,6 +20,7 @@ from tests.doubles.uses import a_use
 HOUR = timedelta(hours=1)
 N1, N2, WEB, DB = NodeID("n1"), NodeID("n2"), EntryID("web"), EntryID("db")
 USE = a_use(first_at=NOW, last_at=NOW)
+MANY = 1_000_000
 PLACES = ("entry_id", "uid", "gid", "pid", "started", "executable")
 
 
@@ -29,7 +30,7 @@ async def found(store: Datastore, **fields: object) -> list[NotedUse]:
 
 
 async def test_a_use_is_read_as_it_was_noted(store: Datastore) -> None:
-    await store.write(lambda tx: tx.uses.note(N1, [USE], most=10))
+    await store.write(lambda tx: tx.uses.note(N1, [USE], most=10, most_bytes=MANY))
     assert await found(store) == [NotedUse(number=1, node_id=N1, use=USE)]
 
 
@@ -37,7 +38,7 @@ async def test_reports_of_one_process_become_one_row_that_only_grows(store: Data
     later = replace(USE, first_at=NOW + HOUR, last_at=NOW + 2 * HOUR, x509=False, jwt=True, processes=3)
     earlier = replace(USE, first_at=NOW - HOUR)
     for use in (later, USE, earlier):
-        await store.write(lambda tx, use=use: tx.uses.note(N1, [use], most=10))  # type: ignore[misc]  # bound at once
+        await store.write(lambda tx, use=use: tx.uses.note(N1, [use], most=10, most_bytes=MANY))  # type: ignore[misc]  # bound at once
     (one,) = await found(store)
     assert one.use == replace(later, first_at=NOW - HOUR, x509=True)
 
@@ -46,15 +47,15 @@ async def test_reports_of_one_process_become_one_row_that_only_grows(store: Data
 async def test_whatever_differs_in_this_is_another_row(store: Datastore, place: str) -> None:
     before = getattr(USE, place)
     other = replace(USE, **{place: f"{before}x" if isinstance(before, str) else before + 1})  # type: ignore[arg-type]
-    await store.write(lambda tx: tx.uses.note(N1, [USE, other], most=10))
-    await store.write(lambda tx: tx.uses.note(N2, [USE], most=10))
+    await store.write(lambda tx: tx.uses.note(N1, [USE, other], most=10, most_bytes=MANY))
+    await store.write(lambda tx: tx.uses.note(N2, [USE], most=10, most_bytes=MANY))
     assert {(one.node_id, one.use) for one in await found(store)} == {(N1, USE), (N1, other), (N2, USE)}
 
 
 async def test_filters_name_entries_nodes_and_a_time(store: Datastore) -> None:
     late = replace(USE, entry_id=DB, first_at=NOW + HOUR, last_at=NOW + 2 * HOUR)
-    await store.write(lambda tx: tx.uses.note(N1, [USE, late], most=10))
-    await store.write(lambda tx: tx.uses.note(N2, [USE], most=10))
+    await store.write(lambda tx: tx.uses.note(N1, [USE, late], most=10, most_bytes=MANY))
+    await store.write(lambda tx: tx.uses.note(N2, [USE], most=10, most_bytes=MANY))
     for fields, expected in (
         ({"entry_ids": frozenset({DB})}, [(N1, late)]),
         ({"node_id": N2}, [(N2, USE)]),
@@ -67,33 +68,58 @@ async def test_filters_name_entries_nodes_and_a_time(store: Datastore) -> None:
 
 
 async def test_pages_follow_the_numbers(store: Datastore) -> None:
-    await store.write(lambda tx: tx.uses.note(N1, [replace(USE, pid=pid) for pid in range(5)], most=10))
+    await store.write(
+        lambda tx: tx.uses.note(N1, [replace(USE, pid=pid) for pid in range(5)], most=10, most_bytes=MANY)
+    )
     first = await store.read(lambda tx: tx.uses.find(UseFilter(), after=0, limit=2))
     rest = await store.read(lambda tx: tx.uses.find(UseFilter(), after=first[-1].number, limit=10))
     assert [one.use.pid for one in (*first, *rest)] == [0, 1, 2, 3, 4]
 
 
 async def test_of_one_node_the_rows_that_were_used_last_are_kept(store: Datastore) -> None:
-    await store.write(lambda tx: tx.uses.note(N2, [USE], most=3))
+    await store.write(lambda tx: tx.uses.note(N2, [USE], most=3, most_bytes=MANY))
     rows = [replace(USE, pid=pid, last_at=NOW + pid * HOUR) for pid in (3, 1, 4, 2, 5)]
-    await store.write(lambda tx: tx.uses.note(N1, rows, most=3))
+    await store.write(lambda tx: tx.uses.note(N1, rows, most=3, most_bytes=MANY))
     assert {one.use.pid for one in await found(store, node_id=N1)} == {3, 4, 5}
     assert len(await found(store, node_id=N2)) == 1
 
 
 async def test_an_account_that_used_much_lately_leaves_the_others_their_rows(store: Datastore) -> None:
     quiet = [replace(USE, account=1, uid=1, pid=pid) for pid in range(3)]
-    await store.write(lambda tx: tx.uses.note(N1, quiet, most=6))
+    await store.write(lambda tx: tx.uses.note(N1, quiet, most=6, most_bytes=MANY))
     greedy = [replace(USE, account=2, uid=uid, last_at=NOW + uid * HOUR) for uid in range(2, 22)]
-    await store.write(lambda tx: tx.uses.note(N1, greedy, most=6))
+    await store.write(lambda tx: tx.uses.note(N1, greedy, most=6, most_bytes=MANY))
     kept = [one.use for one in await found(store)]
     assert [use for use in kept if use.account == 1] == quiet
     assert [use.uid for use in kept if use.account == 2] == [19, 20, 21]
 
 
+async def test_long_paths_take_the_room_of_many_rows(store: Datastore) -> None:
+    rows = [replace(USE, pid=pid, last_at=NOW + pid * HOUR) for pid in range(100)]
+    long = [replace(use, pid=use.pid + 1000, executable=f"/{use.pid:02}" + "x" * 509) for use in rows]
+    await store.write(lambda tx: tx.uses.note(N1, rows, most=1000, most_bytes=20_000))
+    short = {one.use.pid for one in await found(store)}
+    assert len(short) > 60
+    assert short == set(range(100 - len(short), 100))
+    await store.write(lambda tx: tx.uses.note(N2, long, most=1000, most_bytes=20_000))
+    assert len(short) > 2 * len(await found(store, node_id=N2)) > 0
+
+
+async def test_an_account_with_long_paths_leaves_the_others_as_many_bytes(store: Datastore) -> None:
+    plain = [replace(USE, account=1, uid=1, pid=pid) for pid in range(30)]
+    greedy = [
+        replace(USE, account=2, uid=2, pid=pid, last_at=NOW + HOUR, executable=f"/{pid}" + "x" * 400)
+        for pid in range(99)
+    ]
+    await store.write(lambda tx: tx.uses.note(N1, [*greedy, *plain], most=1000, most_bytes=20_000))
+    kept = [one.use for one in await found(store)]
+    assert [use for use in kept if use.account == 1] == plain
+    assert 10 < len([use for use in kept if use.account == 2]) < 30
+
+
 async def test_an_entry_knows_when_it_was_last_used_also_when_the_row_had_to_go(store: Datastore) -> None:
     rows = [replace(USE, last_at=NOW + HOUR), replace(USE, pid=1), replace(USE, entry_id=DB, last_at=NOW + 2 * HOUR)]
-    await store.write(lambda tx: tx.uses.note(N1, rows, most=1))
+    await store.write(lambda tx: tx.uses.note(N1, rows, most=1, most_bytes=MANY))
     assert await store.read(lambda tx: tx.uses.last([WEB, DB, EntryID("none")])) == {
         WEB: NOW + HOUR,
         DB: NOW + 2 * HOUR,
@@ -102,7 +128,7 @@ async def test_an_entry_knows_when_it_was_last_used_also_when_the_row_had_to_go(
 
 async def test_what_was_used_last_before_a_moment_is_forgotten(store: Datastore) -> None:
     rows = [USE, replace(USE, entry_id=DB, last_at=NOW + HOUR)]
-    await store.write(lambda tx: tx.uses.note(N1, rows, most=10))
+    await store.write(lambda tx: tx.uses.note(N1, rows, most=10, most_bytes=MANY))
     await store.write(lambda tx: tx.uses.prune(last_before=NOW + HOUR))
     assert [one.use.entry_id for one in await found(store)] == [DB]
     assert await store.read(lambda tx: tx.uses.last([WEB, DB])) == {DB: NOW + HOUR}
@@ -110,7 +136,7 @@ async def test_what_was_used_last_before_a_moment_is_forgotten(store: Datastore)
 
 async def test_a_node_had_the_entries_that_it_got_svids_for(store: Datastore) -> None:
     await store.write(lambda tx: tx.ledger.record([row("a1", entry="web"), row("a2", entry="db", node="n2")]))
-    await store.write(lambda tx: tx.uses.note(N1, [replace(USE, entry_id=EntryID("told"))], most=10))
+    await store.write(lambda tx: tx.uses.note(N1, [replace(USE, entry_id=EntryID("told"))], most=10, most_bytes=MANY))
     asked = [WEB, DB, EntryID("none"), EntryID("told")]
     assert await store.read(lambda tx: tx.uses.held(N1, asked)) == {WEB: NOW + HOUR}
     assert await store.read(lambda tx: tx.uses.held(N2, asked)) == {DB: NOW + HOUR}
@@ -147,7 +173,9 @@ async def test_entries_that_nobody_used_are_found_and_new_ones_and_groups_are_no
     undated = replace(an_entry("/undated", entry_id="undated", of="unix:uid:2"), created_at=None)
     group = replace(an_entry("/g", entry_id="g", parent="/cognomen/issuer"), created_at=NOW)
     await store.write(lambda tx: tx.entries.insert([old, new, used, undated, group]))
-    await store.write(lambda tx: tx.uses.note(N1, [replace(USE, entry_id=used.id, last_at=NOW + HOUR)], most=10))
+    await store.write(
+        lambda tx: tx.uses.note(N1, [replace(USE, entry_id=used.id, last_at=NOW + HOUR)], most=10, most_bytes=MANY)
+    )
     for since, expected in ((NOW + HOUR, {"old", "undated"}), (NOW + 2 * HOUR, {"old", "undated", "new", "used"})):
         where = EntryFilter(unused_since=since, not_below=group.parent_id)
         entries = await store.read(lambda tx, where=where: tx.entries.find(where, after="", limit=10))  # type: ignore[misc]  # bound at once

@@ -1017,7 +1017,7 @@ class Use(_message.Message):
     started: _builtins.int
     """tells processes with the same pid apart: clock ticks from boot to its start, as in /proc/PID/stat; 0: unknown"""
     executable: _builtins.str
-    """at most 512 characters; empty: unknown, or several"""
+    """at most 512 bytes as UTF-8; empty: unknown, or several"""
     processes: _builtins.int
     """how many processes there were at least"""
     x509: _builtins.bool

@@ -357,7 +357,8 @@ def _seventh(database: Database) -> None:
 
 
 _EIGHTH = (
-    # What nodes report: which process was given SVIDs of an entry. pid 0: several, counted together.
+    # What nodes report: which process was given SVIDs of an entry. pid 0: several, counted together. program: 63 bits of the SHA-256 of the
+    # executable, which keep it out of the index. size: bytes that the row counts for.
     """
     CREATE TABLE entry_use (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -369,15 +370,17 @@ _EIGHTH = (
         pid INTEGER NOT NULL,
         started INTEGER NOT NULL,
         executable TEXT NOT NULL,
+        program INTEGER NOT NULL,
+        size INTEGER NOT NULL,
         processes INTEGER NOT NULL,
         first_at INTEGER NOT NULL,
         last_at INTEGER NOT NULL,
         x509 INTEGER NOT NULL,
         jwt INTEGER NOT NULL,
-        UNIQUE (entry_id, node_id, uid, gid, pid, started, executable)
+        UNIQUE (entry_id, node_id, uid, gid, pid, started, program)
     ) STRICT
     """,
-    "CREATE INDEX entry_use_by_node ON entry_use (node_id, last_at)",
+    "CREATE INDEX entry_use_by_node ON entry_use (node_id, size)",
     "CREATE INDEX entry_use_by_end ON entry_use (last_at)",
     """
     CREATE TABLE entry_last_use (

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import TypeAlias
 
 from sqlite_utils import Database
@@ -14,11 +15,12 @@ from issuer.decisions.uses import NotedUse, UseFilter
 
 __all__ = ["SQLiteUses"]
 
-_KEY = "entry_id, node_id, uid, gid, pid, started, executable"
-_COLUMNS = f"{_KEY}, processes, first_at, last_at, x509, jwt, account"
-_VALUES = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_COLUMNS.count(",") + 1))
+_KEY = "entry_id, node_id, uid, gid, pid, started, program"
+_COLUMNS = "entry_id, node_id, uid, gid, pid, started, executable, processes, first_at, last_at, x509, jwt, account"
+_WRITTEN = f"{_COLUMNS}, program, size"
+_VALUES = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_WRITTEN.count(",") + 1))
 _NOTE = (
-    f"INSERT INTO entry_use ({_COLUMNS}) SELECT {_VALUES} FROM json_each(?) WHERE true"  # noqa: S608 - our own names
+    f"INSERT INTO entry_use ({_WRITTEN}) SELECT {_VALUES} FROM json_each(?) WHERE true"  # noqa: S608 - our own names
     f" ON CONFLICT ({_KEY}) DO UPDATE SET processes = max(processes, excluded.processes),"
     " first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),"
     " x509 = max(x509, excluded.x509), jwt = max(jwt, excluded.jwt), account = excluded.account"
@@ -28,11 +30,15 @@ _NOTE_LAST = (
     " SELECT json_extract(value, '$[0]'), max(json_extract(value, '$[9]')) FROM json_each(?) WHERE true GROUP BY 1"
     " ON CONFLICT (entry_id) DO UPDATE SET at = max(at, excluded.at)"
 )
-_COUNT = "SELECT count(*) FROM entry_use WHERE node_id = ?"
+_COUNT = "SELECT count(*), coalesce(sum(size), 0) FROM entry_use WHERE node_id = ?"
+_ROW_BYTES = 256  # of a row without its executable, with its places in the indexes
 _FORGET = (
-    "DELETE FROM entry_use WHERE number IN (SELECT number FROM (SELECT number, last_at,"
-    " row_number() OVER (PARTITION BY account ORDER BY last_at DESC, number DESC) AS place FROM entry_use WHERE node_id = ?)"
-    " ORDER BY place, last_at DESC, number DESC LIMIT -1 OFFSET ?)"
+    "DELETE FROM entry_use WHERE number IN (SELECT number FROM (SELECT number, count(*) OVER taken AS rows, sum(size) OVER taken AS bytes"
+    " FROM (SELECT number, size, last_at, sum(size) OVER"
+    " (PARTITION BY account ORDER BY last_at DESC, number DESC ROWS UNBOUNDED PRECEDING) AS place"
+    " FROM entry_use WHERE node_id = :node_id)"
+    " WINDOW taken AS (ORDER BY place, last_at DESC, number DESC ROWS UNBOUNDED PRECEDING))"
+    " WHERE rows > :most OR bytes > :most_bytes)"
 )
 _HELD_ROWS = 8  # of an entry on a node, those that end last: the last of them may have been revoked
 _HELD = (
@@ -53,10 +59,10 @@ class SQLiteUses:
     def __init__(self, database: Database) -> None:
         self._connection = database.conn
 
-    def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int) -> None:
+    def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int, most_bytes: int) -> None:
         """Add what a node reports to what it reported before.
 
-        Once it has a tenth more rows than `most`, keep that many: the last used ones of each account, in turns.
+        Once it has a tenth more rows or bytes than that, keep as many: the last used ones of each account, in turns of equal bytes.
         """
         rows = codec.rows_to_json(
             [
@@ -74,15 +80,17 @@ class SQLiteUses:
                     int(use.x509),
                     int(use.jwt),
                     use.account,
+                    _program(use.executable),
+                    _ROW_BYTES + len(use.executable.encode()),
                 )
                 for use in uses
             ]
         )
         self._connection.execute(_NOTE, (rows,))
         self._connection.execute(_NOTE_LAST, (rows,))
-        (count,) = self._connection.execute(_COUNT, (node_id,)).fetchone()
-        if count > most + most // 10:
-            self._connection.execute(_FORGET, (node_id, most))
+        count, size = self._connection.execute(_COUNT, (node_id,)).fetchone()
+        if count > most + most // 10 or size > most_bytes + most_bytes // 10:
+            self._connection.execute(_FORGET, {"node_id": node_id, "most": most, "most_bytes": most_bytes})
 
     def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> Mapping[EntryID, datetime]:
         """When what a node got of these entries ended, or will end; without those of which it never got an SVID."""
@@ -132,6 +140,11 @@ class SQLiteUses:
         before = (codec.to_micros(last_before),)
         self._connection.execute("DELETE FROM entry_use WHERE last_at < ?", before)
         self._connection.execute("DELETE FROM entry_last_use WHERE at < ?", before)
+
+
+def _program(executable: str) -> int:
+    """A number for a path, which tells it from the others of a node."""
+    return int.from_bytes(sha256(executable.encode()).digest()[:8]) >> 1
 
 
 def _noted(row: _Row) -> NotedUse:

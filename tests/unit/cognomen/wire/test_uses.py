@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognomen.protocol.entry import EntryID
-from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse
+from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse, short_path
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.uses import use_from_pb, use_to_pb
 from svid.errors import SVIDError
@@ -15,7 +15,7 @@ from tests.doubles.uses import a_use
 
 numbers = st.integers(0, 2**32 - 1)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy adds the zone
-printables = st.text(st.characters().filter(str.isprintable), max_size=MOST_EXECUTABLE)
+paths = st.text(st.characters().filter(str.isprintable), max_size=600).map(short_path)
 uses = st.builds(
     EntryUse,
     entry_id=st.text(min_size=1, max_size=64).map(EntryID),
@@ -24,7 +24,7 @@ uses = st.builds(
     gid=numbers,
     pid=numbers,
     started=st.integers(0, 2**63 - 1),
-    executable=printables,
+    executable=paths,
     processes=st.integers(1, 1_000_000_000),
     first_at=moments,
     last_at=moments,
@@ -54,6 +54,23 @@ def test_what_is_written_is_read_again(use: EntryUse) -> None:
 def test_what_is_out_of_its_limits_is_refused(fields: dict[str, object], found: str) -> None:
     with pytest.raises(SVIDError, match=found.replace("[", r"\[")):
         use_from_pb(use_to_pb(a_use(**fields)))
+
+
+@given(st.text(st.characters(), max_size=2000))
+def test_a_path_is_made_to_fit_and_then_stays_as_it_is(path: str) -> None:
+    shown = short_path(path)
+    assert shown.isprintable()
+    assert len(shown.encode()) <= MOST_EXECUTABLE
+    assert short_path(shown) == shown
+    assert shown == path or "\\" in shown or f"({len(path)} characters)" in shown
+
+
+def test_a_path_with_more_bytes_than_characters_is_cut_and_not_refused() -> None:
+    use = a_use(executable="/" + "\U00020000" * 500)
+    found = use_from_pb(use_to_pb(use)).executable
+    assert found.startswith("/\U00020000\U00020000")
+    assert found.endswith("… (501 characters)")
+    assert len(found.encode()) <= MOST_EXECUTABLE
 
 
 @pytest.mark.parametrize("nanos", [-1, 1_000_000_000])

@@ -325,7 +325,7 @@ class TestPrune:
     ) -> None:
         clock = FakeClock(NOW)
         used = [a_use(first_at=NOW, last_at=NOW), a_use(pid=1, first_at=NOW, last_at=NOW + timedelta(days=1))]
-        await store.write(lambda tx: tx.uses.note(a_node().id, used, most=10))
+        await store.write(lambda tx: tx.uses.note(a_node().id, used, most=10, most_bytes=10_000))
         guard = ClockGuard(datastore=store, around=around(clock))
         prune = pruning(store, clock, guard)
         await prune()
