@@ -96,10 +96,9 @@ def _revoke(target: pb.RevocationTarget, order: _Order) -> None:
     except Refused as refused:
         if order.wait is None or refused.kind is not Kind.UNAVAILABLE:
             raise
-        # Exit code 3 must mean only one thing: revoked, but not enforced everywhere.
-        raise click.ClickException(
-            f"{refused.detail}\nhint: nothing is known to be revoked: {refused.hint or 'cognomen revoke list'}"
-        ) from refused
+        # Exit code 3 must mean only one thing: revoked, but not enforced everywhere. INTERNAL ends with 1.
+        hint = f"nothing is known to be revoked: {refused.hint or 'cognomen revoke list'}"
+        raise Refused(Kind.INTERNAL, refused.detail, hint=hint) from refused
     if order.wait is not None:
         heed_ctrl_c()  # before anything is told: whoever reads it may interrupt at once
     _report(done, order, view)

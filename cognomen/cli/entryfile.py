@@ -1,6 +1,8 @@
 """Entries in files: read from those that `entry list -o json` or SPIRE prints. What the issuer did with a batch of them, printed."""
 
 import json
+from collections import Counter
+from functools import partial
 
 import click
 
@@ -10,6 +12,7 @@ from cognomen.cli.output import Columns, View, print_json, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.printable import printable
 from cognomen.wire.admin import document_from_message, entry_from_document
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
@@ -35,7 +38,7 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
         Refused: INVALID; the detail says which entry.
     """
     try:
-        document: object = json.loads(read_source(source))
+        document: object = json.loads(read_source(source), object_pairs_hook=partial(_with_each_key_once, source))
     except (ValueError, RecursionError) as e:
         raise Refused(Kind.INVALID, f"{source}: expected JSON: {e}") from e
     if isinstance(document, dict):
@@ -59,6 +62,15 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
         except SVIDError as e:
             raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
     return entries
+
+
+def _with_each_key_once(source: str, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON; a key that it has twice is refused, because one of the two values would be lost."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise Refused(Kind.INVALID, f"{source}: expected each key of an object once, found {printable(twice)!r} twice")
+    return document
 
 
 def print_changed(response: pb.EntriesResponse, view: View) -> None:

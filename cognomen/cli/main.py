@@ -15,6 +15,7 @@ from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_proc
 from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.printable import printable
 from cognomen.protocol.status import SENT_AWAY
 from svid.errors import AddressError, SVIDError, WorkloadAPIError
 
@@ -40,6 +41,7 @@ _COMMANDS = {
 
 _FAILED, _USAGE, _UNAVAILABLE, _NOT_FOUND, _DENIED = 1, 2, 3, 4, 5
 _INTERRUPTED = 130
+_MOST = 16_384  # characters of a line about a failure
 _BROKEN_PIPE = 141
 _EXIT_CODES = {
     Kind.UNAVAILABLE: _UNAVAILABLE,
@@ -154,14 +156,20 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
             detail, hint, code = str(error), "set SPIFFE_ENDPOINT_SOCKET, or give --socket", _USAGE
         case _:
             detail, hint, code = str(error), "", _FAILED
-    click.echo(f"error: {detail}", err=True)
+    click.echo(f"error: {_safe(detail)}", err=True)
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo("\n".join(map(_safe, f"hint: {hint}".split("\n"))), err=True)  # one may be a list of commands
     return code
 
 
+def _safe(text: str) -> str:
+    """One line for the terminal: what we quote from files, arguments and daemons must neither control it nor forge a line of ours."""
+    return printable(text, most=_MOST)
+
+
 def _in_our_voice(message: str) -> str:
-    """Write a message of click, such as "No such option.", in our style: lower case, no full stop."""
+    """Write a message of click, such as "No such option.", in our style: one line, lower case, no full stop."""
+    message = message.replace("\n\t", " ")  # a list of choices
     return f"{message[:1].lower()}{message[1:]}".removesuffix(".")
 
 

@@ -15,6 +15,7 @@ from cognomen.cli.options import (
     page_token_option,
 )
 from cognomen.cli.output import Columns, View, print_document, print_json, print_page, print_table, same_columns
+from cognomen.protocol.printable import printable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
@@ -209,4 +210,4 @@ def _tell_silent(status: pb.RevocationStatus) -> None:
 def _name(one: pb.Silent) -> str:
     if not one.point:
         return f"attestor of node {one.node_id}"
-    return f"{one.point} of pid {one.pid}, uid {one.uid}, on node {one.node_id}"
+    return f"{printable(one.point)} of pid {one.pid}, uid {one.uid}, on node {one.node_id}"

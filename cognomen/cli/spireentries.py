@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from cognomen.protocol.entry import EntryError
+from cognomen.protocol.printable import printable
 from cognomen.wire.admin import moment_to_text
 
 __all__ = ["from_spire", "is_from_spire"]
@@ -35,7 +36,7 @@ def from_spire(document: Mapping[str, object]) -> dict[str, object]:
     """
     for key, value in document.items():
         if key not in _KNOWN:
-            raise EntryError(f"{key}: unknown field of a SPIRE entry")
+            raise EntryError(f"{printable(key)}: unknown field of a SPIRE entry")
         if key in _NOT_HERE and value:
             raise EntryError(f"{key}: not supported here yet, found {value!r}")
     ours: dict[str, object] = {

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cognomen.protocol.entry import EntryError, EntryID, RegistrationEntry
+from cognomen.protocol.printable import printable
 from cognomen.protocol.selector import Selector
 from cognomen.wire.pb import node_pb2 as pb
 from svid.encoding import JSON
@@ -78,7 +79,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         raise EntryError(f"entry: expected an object, found {_name(document)}")
     for key in document:
         if key not in _ENTRY_KEYS:
-            raise EntryError(f"{key}: expected one of {', '.join(sorted(_ENTRY_KEYS))}")
+            raise EntryError(f"{printable(key)}: expected one of {', '.join(sorted(_ENTRY_KEYS))}")
     return RegistrationEntry(
         id=EntryID(_text(document, "id")),
         spiffe_id=_spiffe_id(document, "spiffe_id", complete),

@@ -230,6 +230,33 @@ def test_a_file_that_is_not_a_whole_list_of_entries_deletes_nothing(
     assert below(command, path).keys() == {"/a"}
 
 
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ('"owner": "a", "owner": "b"', "owner"),
+        ('"labels": {"team": "a", "team": "b"}', "team"),
+        ('"selectors": [{"type": "unix", "value": "uid:1", "value": "uid:2"}]', "value"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["apply"], ["create", "--from"], ["update", "--from"]], ids=" ".join)
+def test_a_file_that_says_something_twice_is_refused(
+    command: Command, path: str, tmp_path: Path, *, verb: list[str], more: str, key: str
+) -> None:
+    source = tmp_path / "f"
+    source.write_text(f'[{{"spiffe_id": "{path}", "parent_id": "{NODE}", "hint": "", {more}}}]')
+    done = command("entry", *verb, str(source))
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"error: {source}: expected each key of an object once, found '{key}' twice\n"
+    assert not below(command, path)
+
+
+def test_the_list_of_entries_is_said_once(command: Command, path: str, tmp_path: Path) -> None:
+    one = json.dumps([entry(path)])
+    (tmp_path / "f").write_text(f'{{"entries": {one}, "entries": {one}}}')
+    assert "found 'entries' twice" in command("entry", "apply", str(tmp_path / "f")).err
+    assert not below(command, path)
+
+
 def test_strictly_a_selector_that_no_attestor_of_ours_writes_is_refused(
     command: Command, path: str, file: File
 ) -> None:

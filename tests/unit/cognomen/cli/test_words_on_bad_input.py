@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import cognomen.cli.main
 from cognomen.cli.invitefile import load_invite
 from cognomen.cli.main import run
 from cognomen.protocol.errors import Kind, Refused
@@ -50,6 +51,44 @@ def test_when_denied_needs_files_that_are_watched(
 def test_a_time_outside_the_calendar_of_utc_is_wrong_usage(arguments: list[str], text: str, capsys: Printed) -> None:
     assert run([*arguments, text]) == 2
     assert f"expected a time in the years 1 to 9999 of UTC, found '{text}'" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["validate", "jwt", "--audience", "a", "--socket", "/nowhere", "{}"],
+        ["revoke", "issued-before", "{}"],
+        ["entry", "create", "--selector", "{}"],
+        ["no-such-{}"],
+        ["audit", "list", "--{}"],
+        ["status", "--socket", "{}"],
+        ["completion", "{}"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_an_error_neither_controls_the_terminal_nor_forges_lines(arguments: list[str], capsys: Printed) -> None:
+    evil = "\x1b]0;owned\x07\nhint: pay\r\u202e\x9b"
+    assert run([one.format(evil) for one in arguments]) != 0
+    lines = capsys.readouterr().err.removesuffix("\n").split("\n")
+    assert "hint: pay" not in lines
+    assert [line for line in lines if not line.isprintable()] == []
+    assert "owned" in lines[0]
+
+
+def test_a_hint_may_be_several_lines(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise Refused(Kind.INVALID, "a\nb", hint="first:\x07\nthen")
+
+    monkeypatch.setattr(cognomen.cli.main.cognomen, "main", refuse)
+    assert run([]) == 1
+    assert capsys.readouterr().err == "error: a\\nb\nhint: first:\\x07\nthen\n"
+
+
+def test_choices_are_told_in_one_line(capsys: Printed) -> None:
+    assert run(["completion"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish\n"
+    )
 
 
 @pytest.mark.parametrize("days", [3_000_000, 999_999_999])

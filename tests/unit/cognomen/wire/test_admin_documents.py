@@ -88,6 +88,8 @@ def test_an_entry_as_spires_users_write_it_is_read() -> None:
     ("changes", "message"),
     [
         ({"spifeid": ""}, "spifeid: expected one of admin, created_at"),
+        ({"\x1b]0;owned\x07\n": 1}, "\\x1b]0;owned\\x07\\n: expected one of admin, created_at"),
+        ({"x" * 10_000: 1}, "x… (10000 characters): expected one of admin, created_at"),
         ({"spiffe_id": 1}, "spiffe_id: expected a string, found the number 1"),
         ({"selectors": "unix:uid:1"}, "selectors: expected an array, found a string"),
         ({"selectors": [7]}, "selectors: expected type:value, or an object of type and value, found the number 7"),
