@@ -19,6 +19,7 @@ __all__ = [
     "GivenPath",
     "Labels",
     "Renamed",
+    "SocketPath",
     "admin_socket_option",
     "attestor_socket_option",
     "comment_option",
@@ -56,6 +57,16 @@ class GivenPath(click.Path):
         if value == "":
             self.fail("expected a path, found an empty string", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class SocketPath(GivenPath):
+    """The path of a Unix socket, also in the form of SPIFFE_ENDPOINT_SOCKET: unix:///PATH."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Accept either form."""
+        return super().convert(value.removeprefix("unix://") if isinstance(value, str) else value, param, ctx)
 
 
 class Renamed(click.Option):
@@ -111,7 +122,7 @@ output_option = click.option(
 )
 admin_socket_option = click.option(
     "--socket",
-    type=GivenPath(),
+    type=SocketPath(),
     envvar="COGNOMEN_ADMIN_SOCKET",
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",

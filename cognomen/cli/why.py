@@ -11,7 +11,7 @@ import click
 
 from cognomen.cli.admin import connect, pages
 from cognomen.cli.inspect import inspecting
-from cognomen.cli.options import GivenPath, attestor_socket_option, output_option
+from cognomen.cli.options import SocketPath, attestor_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.selector import Selector
@@ -42,7 +42,7 @@ _BLOCKED = Columns(
 )
 @click.option(
     "--admin-socket",
-    type=GivenPath(),
+    type=SocketPath(),
     envvar="COGNOMEN_ADMIN_SOCKET",
     show_envvar=True,
     default="/run/cognomen/admin/issuer.sock",

@@ -123,6 +123,15 @@ def test_a_socket_by_a_relative_path_is_wrong_usage(
     assert trouble in done.err
 
 
+def test_the_admin_socket_is_also_taken_in_the_form_of_the_workload_apis(
+    dev: Dev, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = f"unix://{dev.state}/admin/issuer.sock"
+    assert command("node", "list", "--socket", socket).code == 0
+    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", socket)
+    assert command("node", "list").code == 0
+
+
 @pytest.mark.parametrize(
     "call",
     [
