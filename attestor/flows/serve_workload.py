@@ -34,7 +34,7 @@ from attestor.uses import Uses
 from attestor.workloadattestor.port import WorkloadAttestor
 from cognomen.daemon.plugincalls import PluginCalls
 from cognomen.gate.accounts import AccountID
-from cognomen.gate.caller import Caller
+from cognomen.gate.caller import Caller, program_of
 from cognomen.process.exceptions import forget_frames
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
@@ -267,7 +267,9 @@ class ServeWorkload:
         left_out = self._denied_lines.left_out(str(caller.account), self._clock.monotonic())
         if left_out is not None:
             hint = f"cognomen why --pid {caller.pid}"
-            log.info("no identity issued", uid=caller.uid, pid=caller.pid, reason=why, hint=hint, left_out=left_out)
+            program = printable(program_of(caller.pid, caller.process).executable)
+            facts = {"uid": caller.uid, "pid": caller.pid, "program": program, "reason": why}
+            log.info("no identity issued", **facts, hint=hint, left_out=left_out)
         detail = f"no identity issued: {why}" if why else "no identity issued"
         return Refused(Kind.DENIED, detail, uid=caller.uid, pid=caller.pid)
 

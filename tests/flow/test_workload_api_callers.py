@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from tests.doubles.until import until
 from tests.doubles.workloadattestor import WorkloadAttestorDouble
 from tests.doubles.workloadside import WorkloadSide, entry, open_stream, serving
 
+PROGRAM = os.path.realpath(sys.executable)
 A, B = "spiffe://example.org/w/a", "spiffe://example.org/w/b"
 
 
@@ -355,3 +357,4 @@ async def test_the_log_says_once_a_minute_who_has_no_identity_and_how_to_see_why
         (caller.uid, caller.pid, 2),
     ]
     assert lines[0]["hint"] == f"cognomen why --pid {caller.pid}"
+    assert lines[0]["program"] == PROGRAM
