@@ -117,6 +117,12 @@ def _check_selectors(entry: RegistrationEntry, node_attestors: Collection[str]) 
             raise Refused(
                 Kind.INVALID, f"selectors: expected {expected}, found {str(selector)!r}, which matches nothing"
             )
+    if is_group(entry) and len(types := {selector.type for selector in entry.selectors}) > 1:
+        found = " and ".join(sorted(types))
+        raise Refused(
+            Kind.INVALID,
+            f"selectors: expected those of one node attestor, because a node has only these and all must match, found {found}",
+        )
     if expected := never_match_together(entry.selectors):
         raise Refused(Kind.INVALID, f"selectors: expected {expected}")
 

@@ -91,6 +91,7 @@ def test_a_process_is_told_what_it_is_what_it_lacks_and_what_belongs_to_other_no
         ("spiffe://example.org/near", ["unix:path:/bin/db"]),
         ("spiffe://example.org/nobody", [f"unix:uid:{NOBODY}"]),  # shares nothing, so it comes last
     ]
+    assert [one["selectors"] for one in found["near"]] == [["unix:path:/bin/db", ME], [f"unix:uid:{NOBODY}"]]
     assert [(one["spiffe_id"], one["parent_id"]) for one in found["elsewhere"]] == [
         ("spiffe://example.org/elsewhere", "spiffe://example.org/other-nodes")
     ]

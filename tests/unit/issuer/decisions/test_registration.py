@@ -141,6 +141,12 @@ def test_selectors_that_nothing_can_have_together_are_refused(of: str, parent: s
     )
 
 
+def test_a_group_of_nodes_that_joined_in_two_ways_is_refused() -> None:
+    group = an_entry(parent=ISSUER, of="join_token:label:team:a hardware:board:b")
+    with pytest.raises(Refused, match=r"expected those of one node attestor, .* found hardware and join_token$"):
+        check_entry(group, trust_domain=TRUST_DOMAIN, node_attestors=["join_token", "hardware"], now=NOW)
+
+
 @pytest.mark.parametrize(
     ("of", "doubt"),
     [
