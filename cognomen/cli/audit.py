@@ -212,7 +212,7 @@ def who(
     credentials = [_as_of(one, held_at or since or end) for one in held]
     if output != "json":
         credentials = [{**one, "revocation": one["revocation"] or None} for one in credentials]
-    print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, view, uses=[*uses])
+    print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, view, **uses.as_json())
     if output != "json":
         print_uses(uses, view)
 

@@ -155,7 +155,7 @@ def show(serial: str, output: str, socket: Path) -> None:
         view = admin.view(output)
     document = document_from_message(found[0])
     if output == "json":
-        print_json({**document, "uses": [*uses]})
+        print_json({**document, **uses.as_json()})
     else:
         print_document(_shown(document))
         if document["entry_id"]:

@@ -1,9 +1,10 @@
 """What commands show of uses: which processes were given SVIDs, as the attestors of their nodes reported it."""
 
+import heapq
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,19 +16,34 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from svid.encoding import JSON
 
-__all__ = ["last_used", "print_uses", "uses_of", "warn_of_start"]
+__all__ = ["FoundUses", "last_used", "print_uses", "uses_of", "warn_of_start"]
 
 _Life: TypeAlias = tuple[datetime, datetime]
+_Ranked: TypeAlias = tuple[int, int, int, node_pb2.Use]
 
 _PAGE = 1000
+_MOST = 1000  # that are shown: nodes report what they like
 _SLACK = timedelta(seconds=30)  # a node may know the issuer's time no better
 _COLUMNS = same_columns("uid", "pid", "executable", "given", "first_at", "last_at", "node_id", "entry_id")
 
 
-def uses_of(
-    admin: Admin, credentials: Sequence[pb.Credential], *, until: datetime | None = None
-) -> list[dict[str, JSON]]:
-    """The processes that used the entries of these credentials on their nodes while they lived, last used first.
+class FoundUses(NamedTuple):
+    """Processes that used identities, last used first.
+
+    Args:
+        more: how many others there are, which used them last before these.
+    """
+
+    uses: Sequence[dict[str, JSON]]
+    more: int
+
+    def as_json(self) -> dict[str, JSON]:
+        """What the JSON of a command says of them."""
+        return {"uses": [*self.uses], "uses_more": self.more}
+
+
+def uses_of(admin: Admin, credentials: Sequence[pb.Credential], *, until: datetime | None = None) -> FoundUses:
+    """The processes that used the entries of these credentials on their nodes while they lived; the last thousand.
 
     It warns if it cannot know all of them.
 
@@ -38,22 +54,28 @@ def uses_of(
     for one in credentials:
         if one.entry_id:
             lives.setdefault((one.entry_id, one.node_id), []).append(_life(one, until))
-    found = [
-        use
-        for use in _asked(admin, sorted({entry_id for entry_id, _ in lives}), [*chain.from_iterable(lives.values())])
-        if any(_overlaps(use, life) for life in lives.get((use.entry_id, use.node_id), ()))
-    ]
-    found.sort(key=lambda use: (use.last_at.ToNanoseconds(), use.first_at.ToNanoseconds()), reverse=True)
-    return [document_from_message(use) for use in found]
+    newest: list[_Ranked] = []  # a heap: of what nodes report, no more than we show is held in memory
+    count = 0
+    entry_ids, all_lives = sorted({entry_id for entry_id, _ in lives}), [*chain.from_iterable(lives.values())]
+    for use in _asked(admin, entry_ids, all_lives):
+        if any(_overlaps(use, life) for life in lives.get((use.entry_id, use.node_id), ())):
+            count += 1
+            ranked = (use.last_at.ToNanoseconds(), use.first_at.ToNanoseconds(), -count, use)
+            (heapq.heappush if count <= _MOST else heapq.heappushpop)(newest, ranked)
+    newest.sort(reverse=True)
+    return FoundUses([document_from_message(use) for *_, use in newest], more=count - len(newest))
 
 
-def print_uses(uses: Sequence[dict[str, JSON]], view: View) -> None:
+def print_uses(found: FoundUses, view: View) -> None:
     """Print them as a table, below what was printed before."""
+    uses, more = found
     click.echo()
     if not uses:
         click.echo("no use was reported")
         return
     print_table(_COLUMNS, list(map(_shown, uses)), view)
+    if more:
+        click.echo(f"and {more:,} more, which were used earlier", err=True)
 
 
 def last_used(page: pb.ListEntriesResponse, entry_id: str) -> str | None:
@@ -78,10 +100,9 @@ def _asked(admin: Admin, entry_ids: Sequence[str], lives: Sequence[_Life]) -> It
         request = pb.ListUsesRequest(page_size=_PAGE, entry_ids=entry_ids[first : first + _PAGE])
         request.since.FromDatetime(min(begin for begin, _ in lives) - _SLACK)
         request.until.FromDatetime(max(end for _, end in lives) + _SLACK)
-        found = list(pages(admin.list_uses, request, every=True))
-        if not first:
-            warn_of_start(found[0].uses_since, min(begin for begin, _ in lives))
-        for page in found:
+        for number, page in enumerate(pages(admin.list_uses, request, every=True)):
+            if first == number == 0:
+                warn_of_start(page.uses_since, min(begin for begin, _ in lives))
             yield from page.uses
 
 

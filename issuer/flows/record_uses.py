@@ -81,7 +81,10 @@ class RecordUses:
         # 2. Ignore the rest: it is none of that node's business, and sending it again changes nothing.
         if ignored and self._lines.left_out(node.id, self.around.clock.monotonic()) is not None:
             log.warning(
-                "uses ignored", node=str(node.spiffe_id), rows=ignored, reason="the node never had these entries"
+                "uses ignored",
+                node=str(node.spiffe_id),
+                rows=ignored,
+                reason="by the ledger, the node never had these entries",
             )
 
 
