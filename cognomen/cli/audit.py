@@ -96,7 +96,8 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
     """List decisions, oldest first: those that the options name, or all.
 
     The JSON has each decision with its hash, and its body exactly as it was hashed. To go on
-    where a list ended, use --page-token with the number of its last row.
+    where a list ended, use --page-token with its next_page_token, the number of its last row;
+    next_after is the old name of that key.
 
     \b
     Examples:

@@ -1,6 +1,7 @@
 """Entries in files: read from those that `entry list -o json` or SPIRE prints. What the issuer did with a batch of them, printed."""
 
 import json
+from contextlib import suppress
 
 import click
 
@@ -8,7 +9,8 @@ from cognomen.cli.admin import Admin
 from cognomen.cli.options import read_source
 from cognomen.cli.output import Columns, View, print_json, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
-from cognomen.protocol.entry import RegistrationEntry
+from cognomen.daemon.config import parse_duration
+from cognomen.protocol.entry import EntryError, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message, entry_from_document
 from cognomen.wire.pb import admin_pb2 as pb
@@ -35,7 +37,9 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
         Refused: INVALID; the detail says which entry.
     """
     try:
-        document: object = json.loads(read_source(source))
+        document: object = json.loads(read_source(source), object_pairs_hook=_each_key_once)
+    except EntryError as e:
+        raise Refused(Kind.INVALID, f"{source}: {e}") from e
     except (ValueError, RecursionError) as e:
         raise Refused(Kind.INVALID, f"{source}: expected JSON: {e}") from e
     if isinstance(document, dict):
@@ -54,11 +58,32 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
     for number, item in enumerate(document):
         try:
             ours = from_spire(item) if isinstance(item, dict) and is_from_spire(item) else item
-            said = ours | given if isinstance(ours, dict) else ours
+            said = _in_seconds(ours) | given if isinstance(ours, dict) else ours
             entries.append(entry_from_document(said, admin.complete_id))
         except SVIDError as e:
             raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
     return entries
+
+
+def _in_seconds(document: dict[str, object]) -> dict[str, object]:
+    """The same entry, with lifetimes such as 30m as seconds; what is no duration is left to the reader of entries, which says so."""
+    found = dict(document)
+    for key in ("x509_svid_ttl", "jwt_svid_ttl"):
+        text = document.get(key)
+        if isinstance(text, str):
+            with suppress(ValueError):
+                found[key] = f"{int(parse_duration(text).total_seconds())}s"
+    return found
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse an object that has a key twice, because one of the two values would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise EntryError(f"expected each key once, found {twice!r} twice")
+    return found
 
 
 def print_changed(response: pb.EntriesResponse, view: View) -> None:
