@@ -9,6 +9,7 @@ from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Meaning, Nameable
+from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.entitlement import blocked_by
@@ -46,6 +47,10 @@ class Queries:
             Refused: as works/reads.named_node_in.
         """
         return await self._datastore.read(lambda tx: named_node_in(tx, name))
+
+    async def has_node(self, node_id: NodeID) -> bool:
+        """Whether there is a node with that id."""
+        return await self._datastore.read(lambda tx: tx.nodes.get(node_id)) is not None
 
     async def list_nodes(self, *, after: str, limit: int) -> Sequence[Node]:
         """A page of nodes in id order."""

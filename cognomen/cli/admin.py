@@ -41,10 +41,10 @@ class Admin(AdminClient):
         self._trust_domain: TrustDomain | None = None
 
     def complete_id(self, text: str) -> SpiffeID:
-        """Parse a SPIFFE ID; a bare path such as `/web` belongs to the issuer's trust domain, which we ask for once."""
+        """Parse a SPIFFE ID; a path such as `/web` belongs to the issuer's trust domain, which we ask for once; `/` is all of it."""
         if not text.startswith("/"):
             return SpiffeID.parse(text)
-        return SpiffeID(trust_domain=self.trust_domain, path=text)
+        return SpiffeID(trust_domain=self.trust_domain, path=text if text != "/" else "")
 
     def view(self, output: str) -> View:
         """How to show tables: SPIFFE IDs of the issuer's trust domain as their paths, unless they are shown whole."""

@@ -81,12 +81,12 @@ def run_attestor(config: Path | None, log_level: str, source: str | None, **flag
     "source",
     metavar="FILE|-",
     required=True,
-    help="The invite, made by cognomen node invite, with --node ID to rejoin.",
+    help="The invite, made by cognomen node invite, with --node-id ID to rejoin.",
 )
 def rejoin(config: Path | None, log_level: str, source: str, **flags: object) -> None:
     """Join with an invite, without running the attestor: again, or for the first time.
 
-    Stop the attestor first. With an invite for a node (--node ID), a node that was away for
+    Stop the attestor first. With an invite for a node (--node-id ID), a node that was away for
     too long comes back as the same node; with any other invite, this machine joins as a new
     node. The command prints the node's SPIFFE ID and exits. A node whose SVID expired within
     the issuer's return window does not need this: it comes back automatically.

@@ -13,7 +13,7 @@ import click
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.auditfile import FILTERED, checkpoint_line, row_line
-from cognomen.cli.auditrows import FILTERS, Filters, asked, event_of, rows_of
+from cognomen.cli.auditrows import FILTERS, Filters, asked, check_order, event_of, rows_of
 from cognomen.cli.auditverify import verify
 from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.options import (
@@ -40,7 +40,7 @@ _PAGE = 1000
 _FOLLOW_SECONDS = 1.0
 _COLUMNS = Columns(
     table=("number", "at", "actor", "action", "subject", "refused"),
-    wide=(*("number", "at", "actor", "login", "action", "decision"), *("subject", "reason", "comment")),
+    wide=(*("number", "at", "actor", "login", "action", "decision"), *("subject", "entry", "reason", "comment")),
 )
 _WHO_COLUMNS = Columns(
     table=("serial", "kind", "spiffe_id", "then", "node_id", "not_after"),
@@ -96,7 +96,8 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
     """List decisions, oldest first: those that the options name, or all.
 
     The JSON has each decision with its hash, and its body exactly as it was hashed. To go on
-    where a list ended, use --page-token with the number of its last row.
+    where a list ended, use --page-token with its next_page_token, the number of its last row;
+    next_after is the old name of that key.
 
     \b
     Examples:
@@ -105,6 +106,7 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         request = asked(admin, filters)
+        _check_length(admin, request.after)
         found = rows_of(admin, request)
         rows = list(found if every_page else islice(found, page_size))
         more = next(found, None) is not None
@@ -196,6 +198,7 @@ def who(
         raise click.UsageError("expected one of --spiffe-id and --below, or --owner")
     if (held_at is None) == (since is None) or (until is not None and since is None):
         raise click.UsageError("expected either --at, or --since, with --until if it ended before now")
+    check_order(since, until)
     request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, below=bool(below), owner=owner)
     end = held_at or until or SystemClock().now()
     if held_at is not None:
@@ -266,6 +269,14 @@ def _print_rows(rows: Iterable[AuditRow], output: str, table: Table) -> None:
         for document in documents:
             click.echo(json.dumps(document, ensure_ascii=False))
     else:
-        table.print(
-            [{**one, "refused": one.get("reason") if one.get("decision") == "refused" else None} for one in documents]
-        )
+        table.print([_shown(one) for one in documents])
+
+
+def _shown(event: dict[str, JSON]) -> dict[str, JSON]:
+    """The same event, with what a column of its own shows."""
+    facts = event.get("facts")
+    return {
+        **event,
+        "refused": event.get("reason") if event.get("decision") == "refused" else None,
+        "entry": facts.get("entry") if isinstance(facts, dict) else None,
+    }

@@ -9,16 +9,17 @@ from typing import TypedDict
 import click
 
 from cognomen.cli.admin import Admin
-from cognomen.cli.naming import full_id, with_node
+from cognomen.cli.naming import known_id, with_node
 from cognomen.cli.options import Renamed, moment
 from cognomen.cli.serials import serial_from_text
 from cognomen.protocol.auditlog import AuditRow
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.names import ACTORS
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
 
-__all__ = ["FILTERS", "Filters", "asked", "event_of", "rows_of"]
+__all__ = ["FILTERS", "Filters", "asked", "check_order", "event_of", "rows_of"]
 
 _PAGE = 1000
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}\+00:00")
@@ -68,21 +69,32 @@ class Filters(TypedDict):
 
 
 def asked(admin: Admin, filters: Filters) -> pb.ListAuditRequest:
-    """The request for what the options say."""
+    """The request for what the options say.
+
+    Raises:
+        Refused: NOT_FOUND for a name or an id that neither exists nor is on record.
+    """
+    check_order(filters["since"], filters["until"])
     request = pb.ListAuditRequest(
         after=filters["after"],
         actor=_actor(admin, filters["actor"]),
         actions=filters["actions"],
         subject=_subject(admin, filters["subject"]),
-        node_id=full_id(admin, Nameable.NODE, filters["node"], past=True).rpartition("/")[2],
-        entry_id=full_id(admin, Nameable.ENTRY, filters["entry_id"], past=True),
-        credential=full_id(admin, Nameable.CREDENTIAL, serial_from_text(filters["credential"])),
+        node_id=_on_record(admin, Nameable.NODE, filters["node"]),
+        entry_id=_on_record(admin, Nameable.ENTRY, filters["entry_id"]),
+        credential=_on_record(admin, Nameable.CREDENTIAL, serial_from_text(filters["credential"])),
         decision=filters["decision"] or "",
     )
     for moment_of, field in ((filters["since"], request.since), (filters["until"], request.until)):
         if moment_of is not None:
             field.FromDatetime(moment_of)
     return request
+
+
+def check_order(since: datetime | None, until: datetime | None) -> None:
+    """Refuse a time that ends before it begins: no row could be in it."""
+    if since is not None and until is not None and since > until:
+        raise click.UsageError("expected a --since that is not after --until")
 
 
 def rows_of(admin: Admin, request: pb.ListAuditRequest) -> Iterator[AuditRow]:
@@ -124,6 +136,27 @@ def _actor(admin: Admin, text: str) -> str:
     if text in ACTORS:
         return text
     return str(admin.complete_id(text)) if text.startswith("/") else with_node(admin, text, past=True)
+
+
+def _on_record(admin: Admin, kind: Nameable, text: str) -> str:
+    """The id that a text means. One that no table knows any more, or not yet, is taken if there is a row that names it."""
+    try:
+        return known_id(admin, kind, text, past=True).rpartition("/")[2]
+    except Refused as e:
+        last = text.rpartition("/")[2]
+        if e.kind is not Kind.NOT_FOUND or next(rows_of(admin, _naming(kind, last)), None) is None:
+            raise
+        return last
+
+
+def _naming(kind: Nameable, text: str) -> pb.ListAuditRequest:
+    match kind:
+        case Nameable.NODE:
+            return pb.ListAuditRequest(node_id=text)
+        case Nameable.ENTRY:
+            return pb.ListAuditRequest(entry_id=text)
+        case _:
+            return pb.ListAuditRequest(credential=text)
 
 
 def _subject(admin: Admin, text: str) -> str:

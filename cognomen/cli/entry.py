@@ -34,6 +34,7 @@ from cognomen.protocol.selector import Selector
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
 from cognomen.wire.node import entry_to_pb, selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
+from cognomen.wire.pb import node_pb2
 from svid.clock import SystemClock
 from svid.encoding import JSON
 
@@ -41,7 +42,10 @@ __all__ = ["entry"]
 
 _FIELDS = [
     click.Option(["--spiffe-id"], help="The workload's SPIFFE ID; /PATH is one in the issuer's trust domain."),
-    click.Option(["--parent-id", "--parent", "parent_id"], help="The node or node group; /PATH as above."),
+    click.Option(
+        ["--parent-id", "--parent", "parent_id"],
+        help="The node, by its name, id or SPIFFE ID, or the node group; /PATH as above.",
+    ),
     click.Option(
         ["--selector", "selectors"],
         type=selector,
@@ -121,7 +125,12 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
 
 @entry.command("list")
 @click.option("--spiffe-id", help="Only those with this SPIFFE ID; /PATH is one in the issuer's trust domain.")
-@click.option("--parent-id", "--parent", "parent_id", help="Only those with this parent; /PATH as above.")
+@click.option(
+    "--parent-id",
+    "--parent",
+    "parent_id",
+    help="Only those with this parent: a node's name or id, a SPIFFE ID, or /PATH as above.",
+)
 @click.option("--selector", "wanted", type=selector, metavar="TYPE:VALUE", help="Only those with this selector.")
 @click.option("--below", help="Only those with this SPIFFE ID or one below it; /PATH as above.")
 @click.option("--owner", help="Only those with this owner.")
@@ -211,7 +220,8 @@ def show(entry_id: str, revision: int | None, output: str, socket: Path) -> None
         if revision is None:
             document = document_from_message(admin.get_entry(pb.GetEntryRequest(id=entry_id)))
         else:
-            document = dict(entry_at(admin, entry_id, revision))
+            recorded, order = entry_at(admin, entry_id, revision), document_from_message(node_pb2.Entry())
+            document = {key: recorded[key] for key in (*order, *recorded) if key in recorded}
     (print_json if output == "json" else print_document)(document)
 
 

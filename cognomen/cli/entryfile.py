@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 
 import click
@@ -10,6 +11,7 @@ from cognomen.cli.admin import Admin
 from cognomen.cli.options import read_source
 from cognomen.cli.output import Columns, View, print_json, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
+from cognomen.daemon.config import parse_duration
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
@@ -57,7 +59,7 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
     for number, item in enumerate(document):
         try:
             ours = from_spire(item) if isinstance(item, dict) and is_from_spire(item) else item
-            said = ours | given if isinstance(ours, dict) else ours
+            said = _in_seconds(ours) | given if isinstance(ours, dict) else ours
             entries.append(entry_from_document(said, admin.complete_id))
         except SVIDError as e:
             raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
@@ -69,8 +71,19 @@ def _with_each_key_once(source: str, pairs: list[tuple[str, object]]) -> dict[st
     document = dict(pairs)
     if len(document) != len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise Refused(Kind.INVALID, f"{source}: expected each key of an object once, found {printable(twice)!r} twice")
+        raise Refused(Kind.INVALID, f"{source}: expected each key once, found {printable(twice)!r} twice")
     return document
+
+
+def _in_seconds(document: dict[str, object]) -> dict[str, object]:
+    """The same entry, with lifetimes such as 30m as seconds; what is no duration is left to the reader of entries, which says so."""
+    found = dict(document)
+    for key in ("x509_svid_ttl", "jwt_svid_ttl"):
+        text = document.get(key)
+        if isinstance(text, str):
+            with suppress(ValueError):
+                found[key] = f"{int(parse_duration(text).total_seconds())}s"
+    return found
 
 
 def print_changed(response: pb.EntriesResponse, view: View) -> None:

@@ -50,7 +50,8 @@ def history(entry_id: str, output: str, socket: Path) -> None:
         raise Refused(
             Kind.NOT_FOUND,
             f"entry: no entry has had the id {entry_id!r}",
-            hint="list the entries: cognomen entry list",
+            hint="list the entries: cognomen entry list; for the id of one that is gone:"
+            f" cognomen audit list --subject {entry_id if '/' in entry_id else '/PATH'} -o wide",
         )
     documents = [step.document() for step in steps]
     if output == "json":

@@ -5,6 +5,7 @@ Each command is imported when it is called, so that `--help` does not wait for g
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -112,7 +113,8 @@ def cognomen() -> None:
     Tables show what fits in 80 columns; --output wide shows everything in full.
     Every command that prints data takes --output json. The keys are the field
     names in proto/cognomen/wire/pb, and will not change. In a list that is not
-    whole, next_page_token is not empty, or a key that ends in _more says so.
+    whole, next_page_token is not empty, or a key says so that is named more or
+    ends in _more.
 
     \b
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot
@@ -168,8 +170,9 @@ def _safe(text: str) -> str:
 
 
 def _in_our_voice(message: str) -> str:
-    """Write a message of click, such as "No such option.", in our style: one line, lower case, no full stop."""
+    """Write a message of click, such as "No such option.", in our style: one line, lower case, no full stop, what was expected."""
     message = message.replace("\n\t", " ")  # a list of choices
+    message = re.sub(r": ('.*') is not a valid integer(?: range)?\.$", r": expected a whole number, found \1", message)
     return f"{message[:1].lower()}{message[1:]}".removesuffix(".")
 
 

@@ -9,7 +9,23 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import MOST_MEANINGS, MOST_TEXTS, Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 
-__all__ = ["full_id", "full_ids", "with_node"]
+__all__ = ["full_id", "full_ids", "known_id", "with_node"]
+
+_UNKNOWN = {
+    Nameable.NODE: (
+        "no node has the id, SPIFFE ID or name {text!r}",
+        "list the nodes: cognomen node list; of one that is gone, only the id and the SPIFFE ID are known",
+    ),
+    Nameable.ENTRY: (
+        "no entry has had the id or SPIFFE ID {text!r}",
+        "list the entries: cognomen entry list; for the id of one that is gone: cognomen audit list --subject /PATH -o wide",
+    ),
+    Nameable.CREDENTIAL: (
+        "none with the serial or jti {text!r} was signed",
+        "list them: cognomen svid list",
+    ),
+    Nameable.AUTHORITY: ("none has the id {text!r}", "list them: cognomen authority list"),
+}
 
 
 def full_ids(admin: Admin, kind: Nameable, texts: Iterable[str], *, past: bool = False) -> list[str]:
@@ -29,12 +45,32 @@ def full_id(admin: Admin, kind: Nameable, text: str, *, past: bool = False) -> s
     return full_ids(admin, kind, [text], past=past)[0] if text else ""
 
 
+def known_id(admin: Admin, kind: Nameable, text: str, *, past: bool = False) -> str:
+    """The id that a text means, as `full_id`, of something that there is.
+
+    Raises:
+        Refused: NOT_FOUND for a text that means nothing; INVALID for one that can mean several things.
+    """
+    return _known(admin, kind, text, past=past).id if text else ""
+
+
 def with_node(admin: Admin, text: str, *, past: bool = False) -> str:
-    """The SPIFFE ID of the node that a text means by an id; every other text as it is."""
+    """The SPIFFE ID of the node that a text means by an id or a name; a SPIFFE ID, a path or an actor with a colon as it is.
+
+    Raises:
+        Refused: as `known_id`.
+    """
     if not text or ":" in text or text.startswith("/"):
         return text
-    ((_, found),) = _meanings(admin, Nameable.NODE, [text], past=past)
-    return found.spiffe_id if found is not None and found.spiffe_id else text
+    return _known(admin, Nameable.NODE, text, past=past).spiffe_id or text
+
+
+def _known(admin: Admin, kind: Nameable, text: str, *, past: bool) -> pb.Meaning:
+    ((_, found),) = _meanings(admin, kind, [text], past=past)
+    if found is None:
+        detail, hint = _UNKNOWN[kind]
+        raise Refused(Kind.NOT_FOUND, f"{kind}: {detail.format(text=text)}", hint=hint)
+    return found
 
 
 def _meanings(
@@ -55,10 +91,10 @@ def _meanings(
             yield text, next(iter(each.meanings), None)
 
 
-def _of_old(admin: Admin, kind: Nameable, text: str) -> pb.Meaning | None:
+def _of_old(admin: Admin, kind: Nameable, text: str) -> pb.Meaning:
     """What an issuer that was started before this release knows: whole ids, and SPIFFE IDs of nodes."""
     is_path = kind is Nameable.NODE and text.startswith("/")
-    return pb.Meaning(id=str(admin.complete_id(text))) if is_path else None
+    return pb.Meaning(id=str(admin.complete_id(text)) if is_path else text)
 
 
 def _ambiguous(kind: Nameable, text: str, meanings: Sequence[pb.Meaning]) -> Refused:

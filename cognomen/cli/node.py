@@ -143,7 +143,7 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
 
     The state is active, banned, or lost: the last SVID of a lost node expired while it was
     away. Until returns_until (in JSON), a lost node comes back on its own once its attestor
-    runs and reaches the issuer. After that, it needs an invite: cognomen node invite --node.
+    runs and reaches the issuer. After that, it needs an invite: cognomen node invite --node-id.
 
     A node is named after its host, or as node_name in the attestor's configuration says; -2,
     -3 and so on keep names apart. The address and the time are those of its last call.

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect, pages
-from cognomen.cli.naming import full_id
+from cognomen.cli.naming import full_id, known_id
 from cognomen.cli.options import (
     Renamed,
     admin_socket_option,
@@ -113,8 +113,8 @@ def list_svids(
     with connect(socket) as admin:
         if spiffe_id:
             request.spiffe_id = str(admin.complete_id(spiffe_id))
-        request.entry_id = full_id(admin, Nameable.ENTRY, entry_id, past=True)
-        request.node_id = full_id(admin, Nameable.NODE, node_id, past=True)
+        request.entry_id = known_id(admin, Nameable.ENTRY, entry_id, past=True)
+        request.node_id = known_id(admin, Nameable.NODE, node_id, past=True)
         view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
     credentials = [document_from_message(one) for page in found for one in page.credentials]

@@ -1,13 +1,14 @@
 """The names of actions in the audit record: what was asked for, or what happened. docs/reference/audit.md says what each means.
 
-If something was signed, the name is made from its kind (issuer/decisions/audit.issued).
+If something was signed, the name is made from its kind (issued).
 """
 
 from enum import StrEnum
 
 from cognomen.protocol.auditlog import RESTORED
+from issuer.decisions.ledger import CredentialKind
 
-__all__ = ["Action"]
+__all__ = ["Action", "is_action", "issued"]
 
 
 class Action(StrEnum):
@@ -52,3 +53,13 @@ class Action(StrEnum):
     JWT_MINTED = "jwt minted"
     MANY_REFUSED = "many refused"
     STORE_RESTORED = RESTORED
+
+
+def issued(kind: CredentialKind) -> str:
+    """The name of what happened when a credential of that kind was signed."""
+    return f"{kind} issued"
+
+
+def is_action(name: str) -> bool:
+    """Whether a row can have that action."""
+    return name in {*Action, *map(issued, CredentialKind)}

@@ -15,6 +15,7 @@ from cognomen.protocol.auditlog import AuditRow, link
 from cognomen.protocol.entry import EntryID, RegistrationEntry, entry_to_document
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.printable import printable
+from issuer.decisions import actions
 from issuer.decisions.ledger import Credential
 from issuer.decisions.operator import Operator
 from svid.encoding import JSON
@@ -129,7 +130,7 @@ def issued(credential: Credential, *, actor: str) -> AuditEvent:
     return AuditEvent(
         at=credential.issued_at,
         actor=actor,
-        action=f"{credential.kind} issued",
+        action=actions.issued(credential.kind),
         subject=str(credential.spiffe_id),
         entry_revision=credential.entry_revision,
         credential=credential.serial,

@@ -203,7 +203,7 @@ def _check_nodes(tx: Transaction, node_ids: Iterable[NodeID]) -> None:
             raise Refused(
                 Kind.NOT_FOUND,
                 f"node: no node has the id {node_id!r}",
-                hint="to revoke what was signed for a node that is gone: cognomen revoke issued-before --node",
+                hint="to revoke what was signed for a node that is gone, give its id: cognomen revoke issued-before TIME --node-id ID",
             )
 
 
@@ -214,7 +214,7 @@ def _check_entries(tx: Transaction, entry_ids: Sequence[EntryID]) -> None:
             raise Refused(
                 Kind.NOT_FOUND,
                 f"entry: no entry has the id {entry_id!r}",
-                hint="to revoke what was signed for an entry that is gone: cognomen revoke issued-before --entry",
+                hint="to revoke what was signed for an entry that is gone, give its id: cognomen revoke issued-before TIME --entry-id ID",
             )
         if is_group(found[entry_id]):
             raise Refused(

@@ -182,7 +182,11 @@ def _find(tx: Transaction, batch: Batch) -> Mapping[EntryID, RegistrationEntry]:
     for number, entry_id in enumerate(ids):
         if entry_id not in found:
             place = "entry" if batch.by_path else f"entries[{number}]"
-            raise Refused(Kind.NOT_FOUND, f"{place}: no entry has the id {entry_id!r}")
+            raise Refused(
+                Kind.NOT_FOUND,
+                f"{place}: no entry has the id {entry_id!r}",
+                hint="list the entries: cognomen entry list",
+            )
     if len(found) != len(ids):
         raise Refused(Kind.INVALID, f"entries: expected each id once, found {len(ids) - len(found)} repeated")
     return found

@@ -64,6 +64,8 @@ def test_a_command_without_its_verb_shows_the_help_as_wrong_usage(command: Comma
     [
         (["issuer", "run", "--bogus"], "error: no such option '--bogus'\n"),
         (["svid", "list", "--page-size", "0"], "error: invalid value for '--page-size': 0 is not in the range 1<=x<=1000\n"),
+        (["revoke", "show", "x"], "error: invalid value for 'NUMBER': expected a whole number, found 'x'\n"),
+        (["svid", "list", "--page-size", "x"], "error: invalid value for '--page-size': expected a whole number, found 'x'\n"),
         (["fetch", "jwt"], "error: missing option '--audience'\n"),
     ],
 )  # fmt: skip

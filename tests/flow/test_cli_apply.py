@@ -246,7 +246,7 @@ def test_a_file_that_says_something_twice_is_refused(
     source.write_text(f'[{{"spiffe_id": "{path}", "parent_id": "{NODE}", "hint": "", {more}}}]')
     done = command("entry", *verb, str(source))
     assert (done.code, done.out) == (1, "")
-    assert done.err == f"error: {source}: expected each key of an object once, found '{key}' twice\n"
+    assert done.err == f"error: {source}: expected each key once, found '{key}' twice\n"
     assert not below(command, path)
 
 

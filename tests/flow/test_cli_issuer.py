@@ -375,3 +375,37 @@ def test_a_reader_that_goes_away_is_no_error_worth_a_word(admin_socket: Path) ->
     script = f"{sys.executable} -m cognomen svid list --all --socket {admin_socket} | true"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert done.stderr == ""
+
+
+def test_a_key_that_a_file_has_twice_is_refused(command: Command, path: str, tmp_path: Path) -> None:
+    file = tmp_path / "entries.json"
+    file.write_text(json.dumps([entry_of(path)]).replace('"parent_id"', '"spiffe_id": "/other", "parent_id"'))
+    for verb in (("create", "--from"), ("apply",)):
+        done = command("entry", *verb, str(file))
+        assert (done.code, done.out) == (1, "")
+        assert "expected each key once, found 'spiffe_id' twice" in done.err
+
+
+def test_a_file_takes_lifetimes_as_the_flags_do(command: Command, path: str, tmp_path: Path) -> None:
+    done = create_from(command, tmp_path / "e", [entry_of(path, x509_svid_ttl="30m", jwt_svid_ttl="1m30s")])
+    assert [(one["x509_svid_ttl"], one["jwt_svid_ttl"]) for one in done.rows("entries")] == [("1800s", "90s")]
+    done = create_from(command, tmp_path / "e", [entry_of(path, x509_svid_ttl="soon")])
+    assert (done.code, "x509_svid_ttl: expected seconds" in done.err) == (1, True)
+
+
+def test_a_slash_is_all_of_the_trust_domain(command: Command, path: str) -> None:
+    create(command, path)
+    every = {
+        str(one["spiffe_id"]) for one in command("entry", "list", "--below=/", "--all", "-o", "json").rows("entries")
+    }
+    assert f"spiffe://example.org{path}" in every
+    assert command("audit", "who", "--below=/", "--since=2020-01-01T00:00:00Z").code == 0
+    assert command("revoke", "spiffe-id", "/", "--below", "--dry-run").code == 0
+    done = command("entry", "create", "--spiffe-id=/", f"--parent={NODE}", "--selector=unix:uid:1")
+    assert (done.code, done.out) == (1, "")
+
+
+def test_an_entry_is_shown_in_the_same_order_as_it_was_and_as_it_is(command: Command, path: str) -> None:
+    entry_id = str(create(command, path)["id"])
+    now = list(command("entry", "show", entry_id, "-o", "json").document)
+    assert list(command("entry", "show", entry_id, "--revision=1", "-o", "json").document) == now

@@ -465,7 +465,7 @@ def test_rows_that_a_filter_chose_are_told_from_rows_that_are_missing(running: A
 
 
 def test_a_list_of_nothing_has_a_header(running: Auditor) -> None:
-    assert running.said("audit", "list", "--action=nothing").startswith("number")
+    assert running.said("audit", "list", "--action=node banned").startswith("number")
 
 
 def test_an_attestors_contradictions_are_checkpoints_too(auditor: Auditor) -> None:

@@ -1,12 +1,16 @@
 """The admin door's messages for the record of decisions and its checkpoints."""
 
+from collections.abc import Iterable
+
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.fields import MAX_NUMBER, choice, page_size
 from issuer.api.admin.part import Part
+from issuer.decisions.actions import is_action
 from issuer.decisions.audit import Decision
 from issuer.decisions.filters import AuditFilter
 
@@ -24,7 +28,7 @@ class AuditPart(Part):
             since=time_from_pb(request.since, "since") if request.HasField("since") else None,
             until=time_from_pb(request.until, "until") if request.HasField("until") else None,
             actor=request.actor,
-            actions=frozenset(request.actions),
+            actions=_actions(request.actions),
             subject=request.subject,
             node_id=NodeID(request.node_id) if request.node_id else None,
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
@@ -39,6 +43,22 @@ class AuditPart(Part):
         limit = page_size(request.page_size)
         found = await self._flows.queries.list_checkpoints(limit=limit)
         return pb.ListCheckpointsResponse(checkpoints=[checkpoint.to_json() for checkpoint in found])
+
+
+def _actions(names: Iterable[str]) -> frozenset[str]:
+    """Read the names of actions.
+
+    Raises:
+        Refused: NOT_FOUND for a name that no row can have.
+    """
+    known = frozenset(names)
+    for unknown in sorted(one for one in known if not is_action(one)):
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"action: no action is called {unknown!r}",
+            hint="docs/reference/audit.md lists them, such as: entry updated, x509 issued, node evicted",
+        )
+    return known
 
 
 def _row(row: AuditRow) -> pb.AuditRow:

@@ -14,7 +14,7 @@ from cognomen.protocol.names import issuer_id
 from cognomen.wire.node import duration_from_pb, entry_from_pb, entry_to_pb, selector_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
-from issuer.api.admin.fields import page_size, spiffe_id
+from issuer.api.admin.fields import entry_token, page_size, spiffe_id
 from issuer.api.admin.part import Part
 from issuer.decisions.filters import EntryFilter
 from issuer.flows.change_entries import MAX_BATCH, Batch, Changed, How
@@ -75,7 +75,7 @@ class EntriesPart(Part):
         if request.HasField("unused_for"):
             groups = issuer_id(self._flows.trust_domain)
             where = replace(where, unused_since=self._before(request.unused_for), not_below=groups)
-        found, token = await self._flows.queries.list_entries(where, after=request.page_token, limit=limit)
+        found, token = await self._flows.queries.list_entries(where, after=entry_token(request.page_token), limit=limit)
         used, since = await self._flows.queries.last_used([entry.id for entry in found])
         return pb.ListEntriesResponse(
             entries=await _entries_to_pb(found),

@@ -1,5 +1,6 @@
 """Read the fields that several requests have."""
 
+import re
 from enum import StrEnum
 from typing import TypeVar
 
@@ -8,10 +9,22 @@ from cognomen.wire.node import spiffe_id_from_pb
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID
 
-__all__ = ["MAX_NUMBER", "choice", "number", "page_size", "spiffe_id", "yes_or_no"]
+__all__ = [
+    "MAX_NUMBER",
+    "choice",
+    "entry_token",
+    "invalid_token",
+    "is_made_id",
+    "number",
+    "page_size",
+    "spiffe_id",
+    "yes_or_no",
+]
 
 MAX_NUMBER = 2**63 - 1
 """The largest number that a store can keep."""
+
+_MADE_ID = re.compile("[0-9a-f]{32}")
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -57,8 +70,29 @@ def number(token: str) -> int:
         Refused: INVALID
     """
     if token and not (token.isascii() and token.isdigit() and len(token) <= 18):  # noqa: PLR2004 - fits SQLite's integers
-        raise Refused(Kind.INVALID, "page_token: invalid, use the one from an earlier page")
+        raise invalid_token()
     return int(token or 0)
+
+
+def entry_token(token: str) -> str:
+    """Read the page token of a list in the order of entries' ids; empty: from the start.
+
+    Raises:
+        Refused: INVALID
+    """
+    if token and not is_made_id(token):
+        raise invalid_token()
+    return token
+
+
+def is_made_id(text: str) -> bool:
+    """Whether we could have made that id, of an entry or a node."""
+    return _MADE_ID.fullmatch(text) is not None
+
+
+def invalid_token() -> Refused:
+    """The refusal of a page token that we did not give."""
+    return Refused(Kind.INVALID, "page_token: invalid, use the one from an earlier page")
 
 
 def spiffe_id(text: str, field: str) -> SpiffeID | None:

@@ -1,9 +1,10 @@
 """The admin door's messages for nodes and the invites with which they join."""
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
 from cognomen.wire.node import duration_from_pb, selector_to_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from issuer.api.admin.fields import page_size
+from issuer.api.admin.fields import invalid_token, is_made_id, page_size
 from issuer.api.admin.part import Part
 from issuer.decisions.admission import Node, state_of
 from issuer.decisions.readmission import returns_until
@@ -29,7 +30,10 @@ class NodesPart(Part):
 
     async def list_nodes(self, request: pb.ListNodesRequest) -> pb.ListNodesResponse:
         limit = page_size(request.page_size)
-        found = await self._flows.queries.list_nodes(after=request.page_token, limit=limit)
+        after = request.page_token
+        if after and not is_made_id(after) and not await self._flows.queries.has_node(NodeID(after)):
+            raise invalid_token()
+        found = await self._flows.queries.list_nodes(after=after, limit=limit)
         token = found[-1].id if len(found) == limit else ""
         return pb.ListNodesResponse(nodes=[self._node(node) for node in found], next_page_token=token)
 
