@@ -10,6 +10,7 @@ from attestor.decisions.clocks import is_valid
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.metrics import Metrics
 from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
+from cognomen.protocol.moments import moment_in_words
 
 __all__ = ["health_pages"]
 
@@ -34,7 +35,9 @@ def health_pages(
         missing = [] if seen.synchronised else ["snapshot: none from the issuer since the start"]
         svid = seen.node.svid
         if not is_valid(svid.not_before, svid.not_after, seen.at):
-            missing.append(f"node svid: valid from {svid.not_before.isoformat()} to {svid.not_after.isoformat()}")
+            missing.append(
+                f"node svid: valid from {moment_in_words(svid.not_before)} to {moment_in_words(svid.not_after)}"
+            )
         if seen.apart:
             missing.append(f"clock: {seen.apart}")
         if seen.lag > _MOST_LAG:

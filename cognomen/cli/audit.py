@@ -40,13 +40,16 @@ _PAGE = 1000
 _FOLLOW_SECONDS = 1.0
 _COLUMNS = Columns(
     table=("number", "at", "actor", "action", "subject", "refused"),
-    wide=(*("number", "at", "actor", "login", "action", "decision"), *("subject", "entry", "reason", "comment")),
+    wide=(
+        *("number", "at", "actor", "login", "action", "decision", "subject", "entry"),
+        *("entry_revision", "credential", "reason", "comment", "facts"),
+    ),
 )
 _WHO_COLUMNS = Columns(
-    table=("serial", "kind", "spiffe_id", "then", "node_id", "not_after"),
+    table=("serial", "kind", "spiffe_id", "node_id", "until", "then"),
     wide=(
-        *("kind", "spiffe_id", "serial", "then", "node_id", "entry_id", "entry_revision"),
-        *("issued_at", "not_after", "ended_at", "revocation", "audiences"),
+        *("number", "kind", "spiffe_id", "serial", "then", "node_id", "entry_id", "entry_revision", "authority_id"),
+        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences"),
     ),
 )
 
@@ -181,8 +184,9 @@ def who(
     """Show who held an identity at a moment or in a time, and which programs used it.
 
     First every credential whose lifetime includes the moment, or a part of the time. The
-    column `then` says whether it was valid at that moment, or already revoked: by a
-    revocation, or because its authority had left the bundle. ended_at says when.
+    column `then` says whether it was valid, already revoked (by a revocation, or because its
+    authority had left the bundle), or, within a time, revoked meanwhile. The column `until`
+    says when it was revoked, or else when it expires: in JSON, ended_at and not_after.
 
     Then the processes that nodes gave SVIDs of the same entries while those credentials
     lived, as their attestors reported it. A process keeps an SVID until it ends.
@@ -212,9 +216,12 @@ def who(
         found = list(pages(admin.list_credentials, request, every=every_page))
         held = [one for page in found for one in page.credentials]
         uses = uses_of(admin, held, until=end)
-    credentials = [_as_of(one, held_at or since or end) for one in held]
+    credentials = [_as_of(one, held_at or since or end, end) for one in held]
     if output != "json":
-        credentials = [{**one, "revocation": one["revocation"] or None} for one in credentials]
+        credentials = [
+            {**one, "revocation": one["revocation"] or None, "until": one["ended_at"] or one["not_after"]}
+            for one in credentials
+        ]
     print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, view, **uses.as_json())
     if output != "json":
         print_uses(uses, view)
@@ -258,9 +265,13 @@ def _check_length(admin: Admin, after: int) -> None:
         )
 
 
-def _as_of(one: pb.Credential, moment: datetime) -> dict[str, JSON]:
-    was_over = one.HasField("ended_at") and one.ended_at.ToDatetime(tzinfo=UTC) <= moment
-    return {**document_from_message(one), "then": "revoked" if was_over else "valid"}
+def _as_of(one: pb.Credential, since: datetime, until: datetime) -> dict[str, JSON]:
+    """A credential's document, with what it was in that time."""
+    ended_at = one.ended_at.ToDatetime(tzinfo=UTC) if one.HasField("ended_at") else None
+    then = "valid"
+    if ended_at is not None and ended_at <= until:
+        then = "revoked" if ended_at <= since else "revoked meanwhile"
+    return {**document_from_message(one), "then": then}
 
 
 def _print_rows(rows: Iterable[AuditRow], output: str, table: Table) -> None:

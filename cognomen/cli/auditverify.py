@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 from itertools import chain
 from pathlib import Path
 
@@ -23,10 +22,11 @@ from cognomen.cli.auditrows import rows_of
 from cognomen.cli.entrycheck import EntryCheck
 from cognomen.cli.ledgercheck import LedgerCheck
 from cognomen.cli.options import GivenPath, admin_socket_option, output_option, read_source
-from cognomen.cli.output import print_json
+from cognomen.cli.output import counted, print_json
 from cognomen.protocol.auditlog import AuditRow, ChainCheck, Checkpoint, Restore
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.wire.admin import document_from_message
+from cognomen.protocol.moments import moment_in_words
+from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
 from svid.keys import thumbprint
@@ -238,7 +238,8 @@ def _begin(first: AuditRow | None, checkpoints: Iterable[Checkpoint]) -> Checkpo
 
 def _compared(check: ChainCheck, checkpoints: Iterable[Checkpoint]) -> list[tuple[Checkpoint, str]]:
     try:
-        return [(one, check.compare(one)) for one in sorted(checkpoints, key=lambda one: one.count)]
+        each = dict.fromkeys(checkpoints)  # the parts of an export repeat them
+        return [(one, check.compare(one)) for one in sorted(each, key=lambda one: one.count)]
     except ValueError as e:
         raise _changed(str(e)) from e
 
@@ -299,7 +300,7 @@ def _check_restores(check: ChainCheck, shown: list[tuple[Checkpoint, str]], acce
         if row and row not in accepted:
             raise Refused(
                 Kind.CONFLICT,
-                f"checkpoint of {one.at.isoformat()}: {text}",
+                f"checkpoint of {moment_in_words(one.at)}: {text}",
                 hint=f"if you restored that backup, add --accept-restore {row}; if nobody did, the record was cut off there",
             )
 
@@ -340,8 +341,8 @@ class _Verified:
         else:
             yield "of credentials in the ledger: state, key and revocation, which are not on record with them, and node and audiences"
             if self.store.entries.without_text:
-                old = self.store.entries.without_text
-                yield f"{old} entries of older releases: no row holds their text, so only their revisions were compared"
+                old = counted(self.store.entries.without_text, "entry", "entries")
+                yield f"{old} of older releases: no row holds the text, so only the revision was compared"
         if not self.own and not self.is_pinned:
             yield _UNKNOWN_KEY if self.keys else _NO_KEY
         if self.own:
@@ -351,7 +352,7 @@ class _Verified:
 def _print_verified(found: _Verified, output: str) -> None:
     check = found.check
     checkpoints: list[dict[str, JSON]] = [
-        {"at": one.at.astimezone(UTC).isoformat(), "count": one.count, "shows": text} for one, text in found.shown
+        {"at": moment_to_text(one.at), "count": one.count, "shows": text} for one, text in found.shown
     ]
     restores: list[dict[str, JSON]] = [
         {"number": one.number, "at": one.at, "backup_of": one.backup_of} for one in check.restores
@@ -365,15 +366,17 @@ def _print_verified(found: _Verified, output: str) -> None:
         document |= {"key": "".join(found.keys), "checkpoints": list(checkpoints), "restores": list(restores)}
         print_json({**document, "not_proved": list(limits)})
         return
-    rows = f"{check.count} rows" if not check.begin else f"rows {check.begin + 1} to {check.count}"
-    click.echo(f"{rows}, each follows from the one before it")
+    rows = (
+        f"{counted(check.count, 'row')}, each" if not check.begin else f"rows {check.begin + 1} to {check.count}, each"
+    )
+    click.echo(f"{rows} follows from the one before it")
     if store is not None:
-        click.echo(f"{store.ledger.compared} credentials in the ledger, each as it is on record")
-        click.echo(f"{store.entries.compared} entries, each as its last change is on record")
+        click.echo(f"{counted(store.ledger.compared, 'credential')} in the ledger, each as it is on record")
+        click.echo(f"{counted(store.entries.compared, 'entry', 'entries')}, each as its last change is on record")
     for restore in check.restores:
         click.echo(f"row {restore.number}: {_restore_text(restore)}")
-    for one in checkpoints:
-        click.echo(f"checkpoint of {one['at']}: {one['shows']}")
+    for one, text in found.shown:
+        click.echo(f"checkpoint of {moment_in_words(one.at)}: {text}")
     for key in found.keys:
         click.echo(f"checkpoint key: {key}")
     click.echo("not proved:")

@@ -18,7 +18,10 @@ __all__ = ["authority"]
 
 _COLUMNS = Columns(
     table=("key_id", "state", "live", "unreplaced", "known_by", "not_after", "waits_for"),
-    wide=("key_id", "kind", "state", "tainted_at", "live", "unreplaced", "known_by", "not_after", "waits_for"),
+    wide=(
+        *("key_id", "kind", "state", "tainted_at", "live", "unreplaced", "known_by", "published_at", "activate_at"),
+        *("activated_at", "not_before", "not_after", "last_not_after", "waits_for"),
+    ),
 )
 _force_option = click.option(
     "--force",

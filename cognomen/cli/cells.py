@@ -7,20 +7,27 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import groupby, pairwise
 
+from cognomen.daemon.config import format_duration
 from svid.clock import SystemClock
 from svid.encoding import JSON
 
-__all__ = ["View", "cell_of", "ids_in", "relative", "short_ids", "text_of", "with_relative"]
+__all__ = ["View", "cell_of", "ids_in", "relative", "short_ids", "text_of", "with_relative", "with_unit"]
 
 _SHORT = 8
-_SHORT_SERIAL = 12  # serials begin with the time: 8 digits last 16 s
+_SHORT_SERIAL = 16  # 12 digits are the time, in milliseconds; those of a batch differ only after them
 _IDS = frozenset({"id", "entry_id", "node_id", "serial", "key_id"})
 _HOLDERS = frozenset({"parent_id", "actor"})  # a node there is shown by its id; every command takes one there
+_SUBJECTS = frozenset({"subject", "what"})  # what begins with an id there is shown with a short one
 _NODE = re.compile(r"/cognomen/node/[^/]+/([^/]+)")
+_ABOUT = re.compile(r"((?:x509-|jwt-)?[0-9a-f]{16,})((?: and [0-9]+ more)?)")
+_SERIAL = re.compile(r"8[1-3][0-9a-f]{30}")  # one that was made between 2004 and 2109
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?(?:Z|\+00:00)")
-_KEY = re.compile(r"(?:x509|jwt)-")
+_KIND = re.compile(r"(?:x509|jwt)-|")
+_LENGTH = re.compile(r"(-?)([0-9]{1,12})s")
+_LENGTHS = frozenset({"x509_svid_ttl", "jwt_svid_ttl", "clock_ahead"})
+_AGES = frozenset({"heard_ago", "oldest_truth"})  # nobody needs them exactly
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -59,34 +66,41 @@ def cell_of(key: str, value: JSON, view: View, short: Mapping[str, str]) -> Sequ
     if isinstance(value, str) and (moment := _moment_in(value)):
         is_whole = view.is_wide or view.has_moments
         return [f"{moment:%Y-%m-%dT%H:%M:%SZ}" if is_whole else relative(moment, view.now)]
-    return text_of(_brief(key, value, view, short)).split(" ")
+    return text_of(_brief(key, with_unit(key, value), view, short)).split(" ")
 
 
 def _brief(key: str, value: JSON, view: View, short: Mapping[str, str]) -> JSON:
     if view.is_wide or not isinstance(value, str):
         return value
-    if key in _IDS:
-        return short.get(value, value)
-    path = _path(value, view.trust_domain)
-    node = _NODE.fullmatch(path) if key in _HOLDERS else None
-    return path if node is None else short.get(node[1], node[1])
+    for one, after in _id_in(key, value, view):
+        return short.get(one, one) + after
+    return value if key in _IDS else _path(value, view.trust_domain)
 
 
 def ids_in(key: str, value: JSON, view: View) -> Iterator[str]:
     """The ids in a cell, which can be shown short."""
-    if key in _IDS and isinstance(value, str):
-        yield value
-    elif key in _HOLDERS and isinstance(value, str) and (node := _NODE.fullmatch(_path(value, view.trust_domain))):
-        yield node[1]
+    if isinstance(value, str):
+        yield from (one for one, _ in _id_in(key, value, view))
+
+
+def _id_in(key: str, value: str, view: View) -> Iterator[tuple[str, str]]:
+    """The id that a cell is about, and the text after it."""
+    if key in _IDS:
+        yield value, ""
+    elif key in _SUBJECTS and (found := _ABOUT.fullmatch(value)):
+        yield found[1], found[2]
+    elif key in _HOLDERS | _SUBJECTS and (node := _NODE.fullmatch(_path(value, view.trust_domain))):
+        yield node[1], ""
 
 
 def short_ids(key: str, ids: Iterable[str]) -> dict[str, str]:
-    """The shortest beginning of each id that no other of these ids has; at least 8 characters, after the kind of an authority's key.
+    """What begins each id and no other of these: as many characters for all of a kind, and at least 8 (of a serial 16).
+
+    The kind of an authority's key comes before them.
 
     Args:
-        key: the column; serials have at least 12 characters.
+        key: the column; among subjects, serials are told by how they begin.
     """
-    shortest = _SHORT_SERIAL if key == "serial" else _SHORT
     known = sorted({one for one in ids if one})
     needed = dict.fromkeys(known, 0)
     for one, other in pairwise(known):
@@ -94,10 +108,19 @@ def short_ids(key: str, ids: Iterable[str]) -> dict[str, str]:
             (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
         )
         needed[one], needed[other] = max(needed[one], same + 1), max(needed[other], same + 1)
-    return {
-        one: one[: max(count, shortest + (kind.end() if (kind := _KEY.match(one)) else 0))]
-        for one, count in needed.items()
-    }
+
+    def kind_of(one: str) -> tuple[int, int]:
+        """Where the characters that count begin, and how many there are at least."""
+        found = _KIND.match(one)
+        is_serial = key == "serial" or (key in _SUBJECTS and _SERIAL.fullmatch(one))
+        return found.end() if found else 0, _SHORT_SERIAL if is_serial else _SHORT
+
+    short: dict[str, str] = {}
+    for (begin, least), group in groupby(sorted(known, key=kind_of), kind_of):
+        alike = list(group)
+        length = max(begin + least, *(needed[one] for one in alike))
+        short |= {one: one[:length] for one in alike}
+    return short
 
 
 def text_of(value: JSON) -> str:
@@ -121,16 +144,31 @@ def text_of(value: JSON) -> str:
 
 def relative(moment: datetime, now: datetime) -> str:
     """How far away a moment is, in its largest unit: in 43m, 3h ago."""
-    seconds = int(abs((moment - now) / timedelta(seconds=1)))
-    if seconds < _MINUTE:
-        text = f"{seconds}s"
-    elif seconds < _HOUR:
-        text = f"{seconds // _MINUTE}m"
-    elif seconds < 2 * _DAY:
-        text = f"{seconds // _HOUR}h"
-    else:
-        text = f"{seconds // _DAY}d"
+    text = _in_unit(int(abs((moment - now) / timedelta(seconds=1))))
     return f"in {text}" if moment > now else f"{text} ago"
+
+
+def with_unit(key: str, value: JSON) -> JSON:
+    """A duration ("5400s") in the unit in which options take it: 90m; everything else as it is.
+
+    Args:
+        key: which key of a document it is; only ages are rounded.
+    """
+    if key not in _LENGTHS | _AGES or not isinstance(value, str) or not (found := _LENGTH.fullmatch(value)):
+        return value
+    seconds = int(found[2])
+    if key in _AGES:
+        return _in_unit(seconds)
+    return found[1] + format_duration(timedelta(seconds=seconds))
+
+
+def _in_unit(seconds: int) -> str:
+    """A time in its largest unit."""
+    if seconds < _MINUTE:
+        return f"{seconds}s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE}m"
+    return f"{seconds // _HOUR}h" if seconds < 2 * _DAY else f"{seconds // _DAY}d"
 
 
 def with_relative(value: JSON, now: datetime) -> JSON:

@@ -26,7 +26,7 @@ from cognomen.cli.options import (
     selector,
     strict_option,
 )
-from cognomen.cli.output import print_document, print_json, print_page
+from cognomen.cli.output import Columns, print_document, print_json, print_page
 from cognomen.cli.uses import last_used, warn_of_start
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.meaning import Nameable
@@ -72,6 +72,7 @@ _FIELDS = [
     Labels(["--label", "labels"], help="A label of your own; repeatable."),
     click.Option(["--expires-at"], type=moment, help="When the entry expires, such as 2026-12-31T00:00:00Z."),
 ]
+_LISTED = Columns(table=COLUMNS.table, wide=(*COLUMNS.wide, "last_used"))
 _FOR_ALL = frozenset({"parent_id", "owner", "labels", "x509_svid_ttl", "jwt_svid_ttl", "expires_at"})
 _source_option = click.option(
     "--from", "source", metavar="FILE|-", help="Read many: JSON as printed by `entry list --output json`."
@@ -168,7 +169,7 @@ def list_entries(
     """List entries: all, or those that every given option names.
 
     An entry is used when a program gets an SVID of it; attestors report that within half a
-    minute. The JSON says when each was last used. --unused-for leaves out node groups.
+    minute. -o wide and the JSON say when each was last used. --unused-for leaves out node groups.
 
     \b
     Examples:
@@ -199,7 +200,7 @@ def list_entries(
     ]
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
         entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
-    print_page("entries", COLUMNS, entries, found[-1].next_page_token, view)
+    print_page("entries", _LISTED, entries, found[-1].next_page_token, view)
 
 
 @entry.command()

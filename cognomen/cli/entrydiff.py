@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from cognomen.cli.cells import with_unit
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.selector import Selector
@@ -98,9 +99,10 @@ def in_words(before: Mapping[str, JSON] | None, after: Mapping[str, JSON]) -> st
     """The fields of an entry that changed: `owner: ann → bob`; of a new one (None), those that say something: `owner: bob`."""
     if before is None:
         said = [key for key in after if key not in _NOT_CHANGES and after[key] not in (None, "", [], {}, False)]
-        return "; ".join(f"{key}: {_text(after[key])}" for key in said)
+        return "; ".join(f"{key}: {_text(with_unit(key, after[key]))}" for key in said)
     keys = [key for key in {**before, **after} if key not in _NOT_CHANGES and before.get(key) != after.get(key)]
-    return "; ".join(f"{key}: {_text(before.get(key))} → {_text(after.get(key))}" for key in keys)
+    both = ((key, *(_text(with_unit(key, each.get(key))) for each in (before, after))) for key in keys)
+    return "; ".join(f"{key}: {old} → {new}" for key, old, new in both)
 
 
 def _check_no_twins(wanted: Sequence[RegistrationEntry]) -> None:

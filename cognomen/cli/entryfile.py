@@ -9,7 +9,7 @@ import click
 
 from cognomen.cli.admin import Admin
 from cognomen.cli.options import read_source
-from cognomen.cli.output import Columns, View, print_json, print_table, warn
+from cognomen.cli.output import Columns, View, counted, print_json, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
 from cognomen.daemon.config import parse_duration
 from cognomen.protocol.entry import RegistrationEntry
@@ -24,7 +24,11 @@ __all__ = ["COLUMNS", "entries_from", "print_changed", "print_ended", "print_war
 
 COLUMNS = Columns(
     table=("id", "spiffe_id", "parent_id", "selectors"),
-    wide=("id", "spiffe_id", "parent_id", "selectors", "owner", "labels", "expires_at", "revision"),
+    wide=(
+        *("id", "spiffe_id", "parent_id", "selectors", "owner", "labels", "default", "hint", "dns_names"),
+        *("x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream", "store_svid"),
+        *("revision", "created_at", "expires_at"),
+    ),
 )
 """The keys of an entry that a table shows."""
 
@@ -114,10 +118,6 @@ def print_ended(response: pb.EntriesResponse, will: str = "") -> None:
         will: before "revoked", if it only would end them.
     """
     if response.ended:
-        click.echo(f"{will}revoked: {_credentials(response.ended)}")
+        click.echo(f"{will}revoked: {counted(response.ended, 'credential')}")
     if response.superseded:
-        click.echo(f"{will}revoked once replaced, at most 30 s from now: {_credentials(response.superseded)}")
-
-
-def _credentials(count: int) -> str:
-    return "1 credential" if count == 1 else f"{count} credentials"
+        click.echo(f"{will}revoked once replaced, at most 30 s from now: {counted(response.superseded, 'credential')}")

@@ -23,7 +23,7 @@ __all__ = ["entry_at", "history"]
 
 _COLUMNS = Columns(
     table=("revision", "at", "actor", "action", "comment", "changes"),
-    wide=("revision", "at", "actor", "login", "action", "comment", "changes"),
+    wide=("number", "revision", "at", "actor", "login", "action", "comment", "changes"),
 )
 _DELETED = "entry deleted"
 

@@ -1,6 +1,6 @@
 """`cognomen node`: invite nodes, list those that joined, rename, evict, ban and unban them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -34,8 +34,8 @@ __all__ = ["node"]
 _COLUMNS = Columns(
     table=("name", "id", "state", "connected", "address", "last_seen", "selectors"),
     wide=(
-        *("name", "id", "spiffe_id", "state", "connected", "address", "last_seen"),
-        *("attested_at", "svid_not_after", "acknowledged", "selectors"),
+        *("name", "id", "spiffe_id", "attestor", "state", "connected", "address", "last_seen", "attested_at"),
+        *("current_serial", "pending_serial", "svid_not_after", "returns_until", "acknowledged", "selectors"),
     ),
 )
 
@@ -142,8 +142,9 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
     """List the nodes that joined.
 
     The state is active, banned, or lost: the last SVID of a lost node expired while it was
-    away. Until returns_until (in JSON), a lost node comes back on its own once its attestor
-    runs and reaches the issuer. After that, it needs an invite: cognomen node invite --node-id.
+    away. Until returns_until (with -o wide), a lost node comes back on its own once its attestor
+    runs and reaches the issuer. After that, it needs an invite:
+    cognomen node invite --node-id.
 
     A node is named after its host, or as node_name in the attestor's configuration says; -2,
     -3 and so on keep names apart. The address and the time are those of its last call.
@@ -159,7 +160,7 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
         view = admin.view(output)
     nodes = [document_from_message(one) for page in found for one in page.nodes]
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
-        nodes.sort(key=lambda one: (str(one["spiffe_id"]), str(one["id"])))
+        nodes.sort(key=_by_name)
     print_page("nodes", _COLUMNS, nodes, found[-1].next_page_token, view)
 
 
@@ -283,7 +284,11 @@ def purge(expired_for: timedelta, dry_run: bool, comment: str, output: str, sock
     with connect(socket) as admin:
         purged = admin.purge_nodes(request).nodes
         view = admin.view(output)
-    print_page("nodes", _COLUMNS, [document_from_message(one) for one in purged], "", view)
+    print_page("nodes", _COLUMNS, sorted(map(document_from_message, purged), key=_by_name), "", view)
+
+
+def _by_name(node: Mapping[str, JSON]) -> tuple[str, str]:
+    return str(node["name"]), str(node["id"])
 
 
 def _send_away(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import click
 
-from cognomen.cli.cells import View, cell_of, ids_in, short_ids, text_of, with_relative
+from cognomen.cli.cells import View, cell_of, ids_in, short_ids, text_of, with_relative, with_unit
 from cognomen.cli.layout import Layout
 from svid.clock import SystemClock
 from svid.encoding import JSON
@@ -21,6 +21,7 @@ __all__ = [
     "Columns",
     "Table",
     "View",
+    "counted",
     "print_document",
     "print_json",
     "print_page",
@@ -107,13 +108,22 @@ def print_document(document: Mapping[str, JSON]) -> None:
     """Print one thing, one line for each key that has a value; beside a time, how far away it is."""
     now = SystemClock().now()
     known = {
-        key: text_of(with_relative(value, now))
+        key: text_of(with_relative(with_unit(key, value), now))
         for key, value in document.items()
         if value not in (None, "", [], {}, False)
     }
     width = max(map(len, known), default=0)
     for key, value in known.items():
         click.echo(f"{key.ljust(width)}  {value}")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """How many there are: 1 row, 2 rows.
+
+    Args:
+        many: if it is not `one` with an s.
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def warn(text: str) -> None:

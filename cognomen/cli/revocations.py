@@ -34,7 +34,10 @@ __all__ = [
 
 _COLUMNS = Columns(
     table=("number", "at", "kind", "what", "blocks"),
-    wide=("number", "at", "kind", "what", "reason", "denied", "blocks", "actor", "comment"),
+    wide=(
+        *("number", "at", "kind", "what", "reason", "denied", "over", "compromised", "blocks"),
+        *("lifted_at", "lifted_by", "change", "actor", "comment"),
+    ),
 )
 _FALLEN = same_columns("kind", "spiffe_id", "node_id", "count", "ends_at", "audiences")
 

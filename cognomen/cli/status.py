@@ -18,12 +18,20 @@ __all__ = ["status"]
 
 _TROUBLED = 1
 _BEHIND = same_columns("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
-_AUTHORITIES = same_columns("kind", "state", "key_id", "not_after")
+_AUTHORITIES = Columns(
+    table=("kind", "state", "key_id", "not_after"),
+    wide=(
+        *("kind", "state", "key_id", "tainted_at", "published_at", "activate_at", "activated_at"),
+        *("not_before", "not_after", "last_not_after", "waits_for"),
+    ),
+)
 _IDENTITIES = Columns(
     table=("spiffe_id", "not_after", "renew_at"), wide=("spiffe_id", "entry_id", "serial", "not_after", "renew_at")
 )
 _CALLERS = same_columns("pid", "uid", "streams")
-_ENFORCED = same_columns("pid", "uid", "point", "change_number")
+_ENFORCED = Columns(
+    table=("pid", "uid", "point", "change_number"), wide=("pid", "uid", "point", "incarnation", "change_number")
+)
 _TROUBLES = same_columns("what", "times", "since", "last", "reason")
 _MORE = "_more"
 

@@ -10,7 +10,7 @@ import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cognomen.cli.admin import Admin, pages
-from cognomen.cli.output import View, print_table, same_columns, warn
+from cognomen.cli.output import Columns, View, print_table, warn
 from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
@@ -24,7 +24,13 @@ _Ranked: TypeAlias = tuple[int, int, int, node_pb2.Use]
 _PAGE = 1000
 _MOST = 1000  # that are shown: nodes report what they like
 _SLACK = timedelta(seconds=30)  # a node may know the issuer's time no better
-_COLUMNS = same_columns("uid", "pid", "executable", "given", "first_at", "last_at", "node_id", "entry_id")
+_COLUMNS = Columns(
+    table=("uid", "pid", "executable", "given", "first_at", "last_at", "node_id", "entry_id"),
+    wide=(
+        *("uid", "account", "gid", "pid", "started", "executable", "processes", "given"),
+        *("first_at", "last_at", "node_id", "entry_id"),
+    ),
+)
 
 
 class FoundUses(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.printable import printable
 from svid.encoding import JSON
 from svid.errors import SVIDError
@@ -270,14 +271,14 @@ class ChainCheck:
             )
         if checkpoint.count > self.count:
             raise ValueError(
-                f"checkpoint of {checkpoint.at.isoformat()}: expected {checkpoint.count} rows, found {self.count}:"
+                f"checkpoint of {moment_in_words(checkpoint.at)}: expected {checkpoint.count} rows, found {self.count}:"
                 f" the end was cut off, from row {self.count + 1} on"
             )
         if not self._agrees(checkpoint):
             below = (one.count for one in self._checkpoints if one.count < checkpoint.count and self._agrees(one))
             agreed = max(below, default=self.begin)
             raise ValueError(
-                f"checkpoint of {checkpoint.at.isoformat()}: row {checkpoint.count} is a different one now:"
+                f"checkpoint of {moment_in_words(checkpoint.at)}: row {checkpoint.count} is a different one now:"
                 f" the chain was rewritten, from a row between {agreed + 1} and {checkpoint.count} on"
             )
         return f"rows {self.begin + 1} to {checkpoint.count} are as they were then"

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from cognomen.protocol.errors import Kind, Reason, Refused
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID, node_id_of
 from cognomen.protocol.selector import Selector
 from issuer.decisions.ledger import Credential, CredentialKind
@@ -280,7 +281,7 @@ def admit_call(
     """
     check_tls(peer.tls_version, session_reused=peer.session_reused)
     if now >= peer.not_after:
-        expired = Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {peer.not_after.isoformat()}")
+        expired = Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {moment_in_words(peer.not_after)}")
         raise expired.because(Reason.SVID_EXPIRED)
     if not peer.spiffe_id.is_member_of(trust_domain) or node_id_of(peer.spiffe_id) is None:
         raise Refused(Kind.DENIED, f"node SVID: expected the ID of a node of {trust_domain}, found {peer.spiffe_id}")

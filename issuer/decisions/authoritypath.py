@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
+from cognomen.protocol.moments import moment_in_words
 from issuer.decisions.profile import CADraft
 from svid.errors import SVIDError
 from svid.x509svid import check_intermediate
@@ -79,4 +80,4 @@ def _faults_of_path(
     try:
         builder.build_client_verifier().verify(chain[0], list(chain[1:]))
     except VerificationError as e:
-        yield f"authority: verifiers refuse its chain at {moment.isoformat()}: {e}"
+        yield f"authority: verifiers refuse its chain at {moment_in_words(moment)}: {e}"

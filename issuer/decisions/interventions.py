@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
@@ -78,7 +79,7 @@ def check_activation(authority: Authority, *, has_key: bool, now: datetime) -> N
         raise Refused(
             Kind.CONFLICT,
             f"authority: expected one that is valid now, found {authority.key_id}, which is valid from"
-            f" {authority.not_before.isoformat()} to {authority.not_after.isoformat()}",
+            f" {moment_in_words(authority.not_before)} to {moment_in_words(authority.not_after)}",
             hint=f"make another: cognomen authority prepare {authority.kind}",
         )
     if not has_key:
@@ -100,7 +101,7 @@ def check_taint(authority: Authority) -> None:
         raise Refused(
             Kind.CONFLICT,
             f"authority: expected one that is not tainted, found {authority.key_id}, tainted at"
-            f" {authority.tainted_at.isoformat()}",
+            f" {moment_in_words(authority.tainted_at)}",
             hint=f"take it out of the bundle: cognomen authority revoke {authority.key_id}",
         )
 

@@ -10,6 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID, issuer_id
 from cognomen.protocol.validity import BACKDATE
 from issuer.decisions.authority import Authority
@@ -173,7 +174,7 @@ def validity(now: datetime, ttl: timedelta, authority: Authority) -> Validity:
     if not_after <= now:
         raise Refused(
             Kind.UNAVAILABLE,
-            f"validity: expected an end in the future, found {not_after.isoformat()}",
+            f"validity: expected an end in the future, found {moment_in_words(not_after)}",
             hint="has the authority expired, or is the clock wrong?",
             authority=authority.key_id,
         )

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import node_id_of
 from cognomen.protocol.possession import MAX_SIGNATURE_BYTES
 from cognomen.protocol.readmission import readmission_bytes
@@ -145,7 +146,7 @@ def check_return(claim: Claim, node: Node | None, *, is_recorded: bool, window: 
     over = max(claim.leaf.not_valid_after_utc, node.svid_not_after) + window
     if now >= over:
         raise Refused(
-            Kind.DENIED, f"return: too late, it was possible until {over.isoformat()}", hint=_HINT, node=node.id
+            Kind.DENIED, f"return: too late, it was possible until {moment_in_words(over)}", hint=_HINT, node=node.id
         )
     return confirmed(node, claim.serial, now=now)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import is_issuer, is_reserved, node_id_of
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import is_of_ours, never_match_together, never_matches
@@ -74,7 +75,9 @@ def check_entry(
     if ISSUER_DNS_NAME in {name.lower().rstrip(".") for name in entry.dns_names}:
         raise Refused(Kind.INVALID, f"dns_names: expected no {ISSUER_DNS_NAME}, which is the issuer's own")
     if entry.expires_at is not None and entry.expires_at <= now:
-        raise Refused(Kind.INVALID, f"expires_at: expected a time in the future, found {entry.expires_at.isoformat()}")
+        raise Refused(
+            Kind.INVALID, f"expires_at: expected a time in the future, found {moment_in_words(entry.expires_at)}"
+        )
     _check_selectors(entry, node_attestors)
     doubts = () if is_group(entry) else tuple(_doubts(entry.selectors, node_attestors))
     if strict and doubts:

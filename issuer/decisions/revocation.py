@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID, is_reserved, node_id_of
 from cognomen.protocol.selector import Selector
 from issuer.decisions.admission import Node
@@ -309,7 +310,7 @@ def check_target(target: Target, *, now: datetime) -> None:
     if target.before is not None and target.before > now:
         raise Refused(
             Kind.INVALID,
-            f"before: expected a time in the past, found {target.before.isoformat()} at {now.isoformat()}",
+            f"before: expected a time in the past, found {moment_in_words(target.before)} at {moment_in_words(now)}",
         )
 
 
@@ -381,6 +382,6 @@ def lifted(revocation: Revocation, *, by: str, now: datetime) -> Revocation:
         raise Refused(
             Kind.CONFLICT,
             f"number: expected a block in force, found one that {revocation.lifted_by} lifted"
-            f" at {revocation.lifted_at.isoformat()}",
+            f" at {moment_in_words(revocation.lifted_at)}",
         )
     return replace(revocation, lifted_at=now, lifted_by=by)

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.validity import BACKDATE
 from issuer.decisions.authority import (
     Authority,
@@ -183,19 +184,19 @@ def why_not_yet(authority: Authority, authorities: Iterable[Authority], at: Circ
 
 def _waits_for(authority: Authority, signing: Authority | None, at: Circumstances) -> str:
     if at.now < authority.not_before:
-        return f"its beginning, {authority.not_before.isoformat(timespec='seconds')}"
+        return f"its beginning, {moment_in_words(authority.not_before)}"
     published_at = authority.published_at or authority.not_before
     activate_at = authority.activate_at or published_at
     if signing is not None:
         activate_at = min(activate_at, _hands_over_at(signing))
     if at.now < activate_at:
-        return f"its time, {activate_at:%Y-%m-%dT%H:%M:%SZ}"
+        return f"its time, {moment_in_words(activate_at)}"
     known_at = published_at + at.spread
     if at.now < known_at:
-        return f"the spread time, until {known_at.isoformat(timespec='seconds')}"
+        return f"the spread time, until {moment_in_words(known_at)}"
     latest = max(activate_at, known_at) + lifetime_of(authority) * _PATIENCE
     if at.acknowledged is not None and at.acknowledged < authority.published_change and at.now < latest:
-        return f"every connected attestor to acknowledge it, until {latest.isoformat(timespec='seconds')} at the latest"
+        return f"every connected attestor to acknowledge it, until {moment_in_words(latest)} at the latest"
     return ""
 
 
@@ -211,7 +212,7 @@ def _hands_over_at(signing: Authority) -> datetime:
 def _stays_for(authority: Authority, at: Circumstances) -> str:
     if not _is_over(authority, at.now):
         end = authority.last_not_after or authority.not_after
-        return f"what it signed, until {(end + BACKDATE).isoformat(timespec='seconds')}"
+        return f"what it signed, until {moment_in_words(end + BACKDATE)}"
     return "" if at.is_clock_trusted else "a clock that is trusted, as status says; nothing is lost by waiting"
 
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.receipts import Enforcement
 from issuer.datastore.port import Datastore, Transaction
@@ -314,4 +315,4 @@ class FeedAttestors:
 
 
 def _over(not_after: datetime) -> Refused:
-    return Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {not_after.isoformat()}")
+    return Refused(Kind.UNAUTHENTICATED, f"node SVID: expired at {moment_in_words(not_after)}")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from cognomen.daemon.troubles import Trouble
 from cognomen.protocol.feed import Cursor
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
@@ -205,5 +206,5 @@ def _invalid(rows: Sequence[tuple[Authority, str]], svid: IssuerIdentity, now: d
         if not any(is_valid(row, now=now) for row in signing):
             yield f"{kind.value} authority: none is active and valid"
     if not svid.is_valid(now):
-        span = f"from {svid.not_before.isoformat()} to {svid.not_after.isoformat()}"
-        yield f"issuer svid: valid {span}, and it is {now.isoformat(timespec='seconds')}"
+        span = f"from {moment_in_words(svid.not_before)} to {moment_in_words(svid.not_after)}"
+        yield f"issuer svid: valid {span}, and it is {moment_in_words(now)}"

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from cognomen.protocol.moments import moment_in_words
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent, Decision
@@ -35,7 +36,7 @@ class ClockGuard:
         """Why the clock was not trusted at the last look, what waits because of that, and until when; empty: it was trusted."""
         if self._doubt is None:
             return ""
-        end = ends_at(self._doubt, self._read()).isoformat(timespec="seconds")
+        end = moment_in_words(ends_at(self._doubt, self._read()))
         return f"{self._doubt.reason}; nothing is retired or pruned until {end}, or until you run: cognomen issuer confirm-clock"
 
     async def look(self) -> bool:

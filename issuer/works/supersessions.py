@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Transaction
 from issuer.decisions.entitlement import parent_ends, parents_of
@@ -86,7 +87,7 @@ def end_due_in(tx: Transaction, now: datetime) -> Sequence[Revocation]:
         numbers = [one.number for one in due]
         serials = tx.supersessions.serials(numbers, now=now)
         target = Target(kind=RevocationKind.UPDATE, entry_ids=tuple(dict.fromkeys(one.entry_id for one in due)))
-        comment = f"changed at {at.isoformat(timespec='seconds')}"
+        comment = f"changed at {moment_in_words(at)}"
         asked = Revocation(target=target, reason=Reason.SUPERSEDED, comment=comment, actor=actor, at=now)
         revocation = end_in(tx, asked, Live(serials=serials))
         ended += [] if revocation is None else [revocation]

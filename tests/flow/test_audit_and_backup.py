@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import tarfile
 from collections.abc import Iterator
@@ -67,19 +68,22 @@ def test_who_held_an_identity_says_what_was_revoked_by_then(world: World) -> Non
     row = world.command("svid", "show", serial)
     ended_at = str(row["ended_at"])
 
-    def then(moment: object) -> object:
-        found = world.command("audit", "who", "--spiffe-id=/web", f"--at={moment}")["credentials"]
+    def then(moment: object, option: str = "--at") -> object:
+        found = world.command("audit", "who", "--spiffe-id=/web", f"{option}={moment}")["credentials"]
         assert isinstance(found, list)
         return next(one["then"] for one in found if one["serial"] == serial)
 
     assert (then(row["issued_at"]), then(ended_at)) == ("valid", "revoked")
+    assert (then(row["issued_at"], "--since"), then(ended_at, "--since")) == ("revoked meanwhile", "revoked")
+    shown = world.run("audit", "who", "--spiffe-id=/web", f"--since={row['issued_at']}").stdout
+    assert re.search(rf"^{serial[:16]} .* [0-9]+s ago +revoked meanwhile$", shown, re.MULTILINE)
     (line,) = [line for line in world.run("svid", "list").stdout.splitlines() if serial[:12] in line]
     assert line.split()[2:4] == ["/web", "revoked"]
     (line,) = [line for line in world.run("svid", "list", "-o", "wide").stdout.splitlines() if serial in line]
     moments = [f"{str(at)[:19]}Z" for at in (row["issued_at"], row["not_after"], ended_at)]
-    assert line.split()[6:] == ["revoked", *moments, "1"]
+    assert line.split()[8:] == ["revoked", *moments, "1", "-"]
     others = [line.split() for line in world.run("svid", "list", "--live", "-o", "wide").stdout.splitlines()[1:]]
-    assert {(line[6], *line[-2:]) for line in others} == {("issued", "-", "-")}
+    assert {(line[8], *line[-3:-1]) for line in others} == {("issued", "-", "-")}
 
 
 def test_a_backup_is_restored_and_everybody_goes_on(world: World) -> None:

@@ -180,6 +180,11 @@ def test_a_file_is_checked_without_an_issuer_whole_and_in_parts(
     both = auditor.json("audit", "verify", "--file", str(whole), "--file", str(more), key)
     assert both["rows"] > last  # type: ignore[operator]
     assert len(both["checkpoints"]) > len(found["checkpoints"])  # type: ignore[arg-type]
+    moments = [one["at"] for one in both["checkpoints"]]  # type: ignore[union-attr, call-overload, index]  # as the command prints it
+    assert len(set(moments)) == len(moments)
+    assert all(str(moment).endswith("Z") for moment in moments)
+    shown = auditor.said("audit", "verify", "--file", str(whole), key)
+    assert re.search(r"^checkpoint of 20[0-9-]{8}T[0-9:]{8}Z: ", shown, re.MULTILINE)
     alone = auditor.json("audit", "verify", "--file", str(part), key)
     assert (alone["first"], alone["rows"]) == (covered + 1, both["rows"])
     code, _, told = auditor.run("audit", "verify", "--file", str(late))
@@ -355,6 +360,7 @@ def test_what_a_restore_in_a_file_says_does_not_reach_the_terminal(auditor: Audi
     file.write_text(f"{checkpoint_line(checkpoint.to_json())}\n{row_line(row)}\n")
     shown = auditor.said("audit", "verify", f"--file={file}", f"--output={output}")
     assert "x1b[2J" in shown
+    assert output == "json" or shown.startswith("1 row, each follows from the one before it\n")
     assert all(character.isprintable() for character in shown.replace("\n", ""))
     assert "\nall fine" not in shown
 

@@ -115,6 +115,9 @@ def test_a_node_whose_svid_expired_while_it_was_away_is_lost(tmp_path: Path) -> 
         database.commit()
     with dev:
         nodes = {str(node["id"]): node for node in dev.admin("node", "list")["nodes"]}
+        dev.command("node", "rename", str(only["id"]), "zoe", "--socket", str(dev.state / "admin" / "issuer.sock"))
+        listed = [node["name"] for node in dev.admin("node", "list")["nodes"]]
+    assert listed == ["forgotten", "returns", "zoe"]
     assert {node_id: (node["state"], node["name"]) for node_id, node in nodes.items()} == {
         str(only["id"]): ("active", only["name"]),
         "returns": ("lost", "returns"),

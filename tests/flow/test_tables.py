@@ -17,7 +17,12 @@ from bench.rig.daemons import COGNOMEN, Dev
 
 PATHS = ("/agent/concierge/reasoning", "/agent/concierge/connector-of-bookings42", "/agent/travel-desk/orchestrator")
 SELECTORS = ("unix:path:/opt/agents/concierge/bin/reasoning", f"unix:uid:{os.getuid()}")
-COMMANDS = ("entry list", "node list", "svid list", "status", "audit tail", "authority list", "revoke list")
+COMMIT = "3f2a91bc0d5e6f708192a3b4c5d6e7f809112233: owners of the travel desk changed"
+COMMANDS = (
+    *("entry list", "node list", "svid list", "status", "audit tail", "authority list", "revoke list"),
+    *("audit list --page-size 40", "audit list --decision refused", "audit list --action revoked"),
+    *(f"entry history {PATHS[0]}", "audit who --below /agent --since 2026-01-01T00:00:00Z"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,10 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
             running.command("entry", "create", f"--spiffe-id={path}", parent, *selectors, "--owner=travel@example.org")
         running.command("fetch", "x509")
         running.command("revoke", "spiffe-id", PATHS[1], "--comment=task ended")
+        running.command("entry", "update", PATHS[0], "--x509-svid-ttl=90m", f"--comment={COMMIT}")
+        (serial, *_) = [str(one["serial"]) for one in running.admin("svid", "list", "--kind=x509")["credentials"]]
+        running.command("revoke", "svid", serial, "--comment=leaked")
+        assert running.run("entry", "delete", "0" * 32).returncode == 4
         yield running
 
 
@@ -51,6 +60,42 @@ def test_a_table_fits_the_terminal_and_no_word_is_cut(dev: Dev, name: str, colum
     assert len(lines) > 1
     assert [line for line in lines if len(line) > columns] == []
     assert sorted(words(" ".join(lines))) == sorted(words(dev.command(*name.split())))
+
+
+def test_an_action_is_not_broken_where_texts_can_give_way(dev: Dev) -> None:
+    (node,) = dev.admin("node", "list")["nodes"]
+    for filters in ("--decision=refused", f"--node-id={node['id']}", "--action=entry updated"):
+        (_, *lines) = on_a_terminal(dev, 80, "audit", "list", filters, "--page-size=12")
+        rows = [line for line in lines if re.match("[0-9]", line)]
+        short = ("entry created", "entry updated", "entry deleted", "x509 issued", "node issued", "node attested")
+        assert [row for row in rows if not re.search(f"{'|'.join(short)}|invite created|revoked|node svid", row)] == []
+
+
+def test_a_subject_is_short_as_an_actor_is(dev: Dev) -> None:
+    (node,) = dev.admin("node", "list")["nodes"]
+    shown = dev.command("audit", "list", "--action", "node issued").splitlines()
+    assert [line.split()[-4:] for line in shown[1:]] == [["node", "issued", str(node["id"])[:8], "-"]]
+    whole = dev.command("audit", "list", "--action", "node issued", "-o", "wide")
+    assert f" spiffe://example.org/cognomen/node/join_token/{node['id']} " in whole
+
+
+def test_each_serial_of_a_table_means_one_credential(dev: Dev) -> None:
+    shown = [line.split()[0] for line in dev.command("svid", "list", "--all").splitlines()[1:]]
+    assert {len(one) for one in shown} == {16}
+    for serial in shown:
+        assert dev.run("svid", "show", serial).returncode == 0
+
+
+def test_a_list_of_credentials_has_a_line_for_each_within_80_columns(dev: Dev) -> None:
+    lines = on_a_terminal(dev, 80, "svid", "list", "--kind=x509", "--spiffe-id", PATHS[2])
+    assert len(PATHS[2]) >= 30
+    assert len(lines) == len(dev.admin("svid", "list", "--kind=x509", "--spiffe-id", PATHS[2])["credentials"]) + 1
+
+
+def test_durations_are_written_as_options_take_them(dev: Dev) -> None:
+    assert re.search(r"^x509_svid_ttl +90m$", dev.command("entry", "show", PATHS[0]), re.MULTILINE)
+    assert "x509_svid_ttl: - → 90m" in dev.command("entry", "history", PATHS[0])
+    assert " 90m " in dev.command("entry", "list", "-o", "wide", "--below", PATHS[0])
 
 
 def words(text: str) -> list[str]:
@@ -81,6 +126,26 @@ def test_wide_is_whole(dev: Dev) -> None:
     nodes = dev.command("node", "list", "-o", "wide")
     assert re.search(r" 20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z ", nodes)
     assert "spiffe://example.org/cognomen/node/" in nodes
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "otherwise"),
+    [
+        ("entry list", "entries", set()),
+        ("node list", "nodes", set()),
+        ("svid list", "credentials", set()),
+        ("revoke list", "revocations", {"target"}),  # as kind and what
+        ("authority list", "authorities", {"use"}),  # as live, unreplaced and known_by
+        ("status", "authorities", {"use"}),  # which is empty there
+        ("audit who --below /agent --since 2026-01-01T00:00:00Z", "credentials", set()),
+        ("audit list", "rows", {"body", "hash", "before", "after"}),  # no line can hold two entries
+    ],
+)
+def test_wide_has_every_field_of_the_json(dev: Dev, name: str, key: str, otherwise: set[str]) -> None:
+    fields = {field for one in dev.admin(*name.split())[key] for field in one}
+    lines = dev.command(*name.split(), "-o", "wide").splitlines()
+    header = lines[lines.index("authorities:") + 1] if name == "status" else lines[0]
+    assert fields - set(header.split()) == otherwise
 
 
 def test_a_document_tells_times_both_ways(dev: Dev) -> None:

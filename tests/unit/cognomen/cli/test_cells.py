@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.cli.cells import View, cell_of, relative, short_ids, text_of, with_relative
+from cognomen.cli.cells import View, cell_of, ids_in, relative, short_ids, text_of, with_relative, with_unit
+from issuer.decisions.profile import serials
 from svid.encoding import JSON
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -80,19 +81,21 @@ def test_ids_are_short_only_in_columns_of_ids() -> None:
     assert shown("id", "0123456789ab", WIDE) == "0123456789ab"
 
 
-def test_ids_that_begin_alike_are_shown_as_far_as_they_differ() -> None:
+def test_all_ids_of_a_column_are_as_long_as_those_that_begin_alike_need() -> None:
     assert short_ids("id", ["0123456789ab", "0123456789cd", "f" * 32]) == {
         "0123456789ab": "0123456789a",
         "0123456789cd": "0123456789c",
-        "f" * 32: "f" * 8,
+        "f" * 32: "f" * 11,
     }
     assert short_ids("id", ["aaaa", "aaaabbbbcccc", ""]) == {"aaaa": "aaaa", "aaaabbbbcccc": "aaaabbbb"}
 
 
-def test_serials_are_long_enough_to_tell_moments_apart() -> None:
-    assert short_ids("serial", ["81a21c36058f7f927323df0b8e9fb56d"]) == {
-        "81a21c36058f7f927323df0b8e9fb56d": "81a21c36058f"
-    }
+def test_serials_are_longer_than_the_time_that_they_begin_with() -> None:
+    (serial, of_the_same_batch) = serials(b"0123456789ABCDEFGHIJ", at=NOW)
+    for one in (f"{serial:x}", f"{of_the_same_batch:x}"):
+        for key in ("serial", "subject", "what"):
+            assert short_ids(key, [one]) == {one: one[:16]}
+    assert f"{serial:x}"[:12] == f"{of_the_same_batch:x}"[:12]
 
 
 def test_the_kind_of_an_authority_does_not_count() -> None:
@@ -100,6 +103,44 @@ def test_the_kind_of_an_authority_does_not_count() -> None:
         "x509-2f1c7a90b3d45e68": "x509-2f1c7a90",
         "jwt-2f1c7a90b3d45e68": "jwt-2f1c7a90",
     }
+
+
+def test_a_subject_that_is_an_id_or_a_node_is_short() -> None:
+    entry, authority = "01" * 16, "x509-2f1c7a90b3d45e68"
+    node = f"spiffe://example.org/cognomen/node/join_token/{entry}"
+    for subject, text in (
+        (entry, "01010101"),
+        (f"{entry} and 12 more", "01010101 and 12 more"),
+        (node, "01010101"),
+        (authority, "x509-2f1c7a90"),
+        ("spiffe://example.org/web", "/web"),
+        ("unix:uid:0", "unix:uid:0"),
+        ("what nobody has", "what nobody has"),
+        ("7", "7"),
+    ):
+        for key in ("subject", "what"):
+            short = short_ids(key, ids_in(key, subject, VIEW))
+            assert " ".join(cell_of(key, subject, VIEW, short)) == text
+            assert list(cell_of(key, subject, WIDE, {})) == subject.split(" ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("x509_svid_ttl", "3600s", "1h"),
+        ("jwt_svid_ttl", "5400s", "90m"),
+        ("jwt_svid_ttl", "0s", "0s"),
+        ("clock_ahead", "-75s", "-75s"),
+        ("heard_ago", "819s", "13m"),
+        ("oldest_truth", "59s", "59s"),
+        ("hint", "3600s", "3600s"),
+        ("x509_svid_ttl", None, "-"),
+    ],
+)
+def test_a_duration_has_a_unit_as_options_take_it(key: str, value: JSON, text: str) -> None:
+    assert shown(key, value) == text
+    assert shown(key, value, WIDE) == text
+    assert text_of(with_unit(key, value)) == text
 
 
 @given(st.sets(st.text(alphabet="01ab-", min_size=1, max_size=12), max_size=12))
@@ -118,7 +159,9 @@ def test_a_list_is_broken_between_its_items() -> None:
 def test_no_stored_text_controls_the_terminal(text: str) -> None:
     for view in (VIEW, WIDE):
         assert all(
-            word.isprintable() for key in ("id", "comment", "parent_id") for word in cell_of(key, text, view, {})
+            word.isprintable()
+            for key in ("id", "comment", "parent_id", "subject", "heard_ago")
+            for word in cell_of(key, text, view, {})
         )
         assert all(word.isprintable() for word in cell_of("selectors", [text], view, {}))
     assert text_of(text).isprintable()

@@ -38,11 +38,63 @@ def test_a_cell_is_broken_between_its_words() -> None:
 
 def test_a_word_that_is_too_wide_has_a_line_to_itself() -> None:
     assert laid([SHORT, LONG], 50) == [
-        "id        path                    selectors",
-        "3f2a91bc  /web                    unix:uid:1001",
+        "id        path                        selectors",
+        "3f2a91bc  /web",
+        "                                     unix:uid:1001",
         "9b1c22d0  /agent/concierge/reasoning",
-        "                  unix:path:/opt/agents/concierge,",
-        "                  unix:uid:1001",
+        "    unix:path:/opt/agents/concierge, unix:uid:1001",
+    ]
+
+
+RECORD = ("number", "at", "actor", "action", "subject", "refused")
+
+
+def record(*rows: str) -> list[str]:
+    """A record of 80 columns; two spaces are between cells."""
+    cells = [[_moment(cell) for cell in row.split("  ")] for row in rows]
+    layout = Layout(RECORD, cells, 80)
+    return [line for row in cells for line in layout.lines(row)]
+
+
+def _moment(cell: str) -> list[str]:
+    return [cell] if cell.endswith(" ago") else cell.split(" ")
+
+
+def test_an_action_stays_together_while_texts_and_paths_can_give_way() -> None:
+    assert record(
+        "1021  13m ago  fff9472e  entry created  /agent/concierge/reasoning  -",
+        "1022  13m ago  fff9472e  node svid first used  fff9472e  -",
+        "1023  13m ago  fff9472e  x509 issued  /agent/concierge/connector-of-bookings  -",
+    ) == [
+        "1021    13m ago  fff9472e  entry created   /agent/concierge/reasoning    -",
+        "1022    13m ago  fff9472e  node svid       fff9472e                      -",
+        "                           first used",
+        "1023    13m ago  fff9472e  x509 issued",
+        "                                 /agent/concierge/connector-of-bookings  -",
+    ]
+
+
+def test_a_text_that_does_not_fit_beside_the_rest_has_the_lines_below() -> None:
+    id_of_nothing = "5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49"
+    assert record(
+        f"1024  13m ago  uid:1000  entry deleted  -  entries[0]: no entry has the id '{id_of_nothing}'",
+        "1025  13m ago  uid:1000  entry created  /agent/concierge/reasoning  owner: too long",
+    ) == [
+        "1024    13m ago  uid:1000  entry deleted  -",
+        f"              entries[0]: no entry has the id '{id_of_nothing}'",
+        "1025    13m ago  uid:1000  entry created  /agent/concierge/reasoning",
+        "                                                                 owner: too long",
+    ]
+
+
+def test_a_comment_gives_way_before_what_was_done() -> None:
+    headers = ("revision", "at", "actor", "action", "comment", "changes")
+    comment = f"{'3f2a91bc' * 5}: the owners of the travel desk changed"
+    row = [["2"], ["13m ago"], ["uid:1000"], ["entry", "updated"], comment.split(" "), ["owner:", "ann", "→", "bob"]]
+    assert list(Layout(headers, [row], 80).lines(row)) == [
+        "2         13m ago  uid:1000  entry updated",
+        f"    {comment}".removesuffix(" changed"),
+        "    changed                                                     owner: ann → bob",
     ]
 
 

@@ -190,8 +190,8 @@ class TestTargets:
             check_target(replace(GOOD[kind], **{name: texts}), now=NOW)  # type: ignore[arg-type]  # a field by its name
 
     def test_a_moment_of_the_future_is_refused_naming_both(self) -> None:
-        target = replace(GOOD[RevocationKind.ISSUED_BEFORE], before=NOW + timedelta(microseconds=1))
-        with pytest.raises(Refused, match=r"found 2026-01-01T12:00:00.000001\+00:00 at 2026-01-01T12:00:00\+00:00"):
+        target = replace(GOOD[RevocationKind.ISSUED_BEFORE], before=NOW + SECOND)
+        with pytest.raises(Refused, match="found 2026-01-01T12:00:01Z at 2026-01-01T12:00:00Z"):
             check_target(target, now=NOW)
 
 
@@ -255,7 +255,7 @@ class TestLifts:
         before = revocation(GOOD[kind], denied=3, change=9)
         after = lifted(before, by="uid:7", now=NOW + SECOND)
         assert after == replace(before, lifted_at=NOW + SECOND, lifted_by="uid:7")
-        with pytest.raises(Refused, match=r"found one that uid:7 lifted at 2026-01-01T12:00:01\+00:00") as refused:
+        with pytest.raises(Refused, match=r"found one that uid:7 lifted at 2026-01-01T12:00:01Z") as refused:
             lifted(after, by="uid:8", now=NOW + 2 * SECOND)
         assert refused.value.kind is Kind.CONFLICT
 
