@@ -111,6 +111,21 @@ def test_an_svid_ends_by_its_serial_as_openssl_writes_it(command: Command, path:
     assert [row["serial"] for row in revoked] == [serial]
 
 
+def test_the_example_of_the_help_names_what_can_be_revoked(
+    command: Command, path: str, entry: str, tmp_path: Path
+) -> None:
+    del entry
+    (serial,) = live(command, path)
+    (node,) = command("node", "list", "-o", "json").rows("nodes")
+    example = re.search(r"cognomen (svid list --node-id ID .*-o json) ", command("revoke", "svid", "--help").out)
+    assert example is not None
+    listed = command(*example[1].replace("ID", str(node["id"])).split()).rows("credentials")
+    serials = tmp_path / "serials"
+    serials.write_text("".join(f"{one['serial']}\n" for one in listed))
+    assert serial in serials.read_text()
+    assert command("revoke", "svid", f"--from={serials}", "--dry-run").code == 0
+
+
 def test_serials_are_read_from_a_file(command: Command, path: str, entry: str, tmp_path: Path) -> None:
     del entry
     (serial,) = live(command, path)
