@@ -141,7 +141,7 @@ def test_a_shell_that_completes_is_told_the_commands() -> None:
 def test_a_credential_is_shown_by_its_serial(world: World) -> None:
     (newest,) = listed(world, "--kind=x509", "--page-size=1")
     for written in (newest["serial"], str(newest["serial"]).upper(), f"0x{newest['serial']}"):
-        assert world.command("svid", "show", str(written)) == {**newest, "uses": []}
+        assert world.command("svid", "show", str(written)) == {**newest, "uses": [], "uses_more": 0}
     done = world.run("svid", "show", "abc")
     assert (done.returncode, done.stderr) == (4, "error: serial: expected one that we signed, found 'abc'\n")
 
