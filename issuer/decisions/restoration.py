@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cognomen.protocol.entry import MAX_TTL
-from cognomen.protocol.moments import moment_in_words
 from issuer.decisions.authority import Authority, AuthorityState, replaced, retired, suspected
 from issuer.decisions.crl import SignedCRL, number_at
 
@@ -80,7 +79,9 @@ def forgotten(restored: Restored | None, authorities: Iterable[Authority]) -> Fo
     left = [a for a in authorities if a.is_published and a.published_at is not None and a.published_at <= restored.at]
     if not left:
         return None
-    moment = moment_in_words(restored.backup_of)
+    moment = restored.backup_of.isoformat().replace(
+        "+00:00", "Z"
+    )  # to the microsecond: it is typed as what was signed until then
     return Forgotten(
         reason=f"revocations since the backup of {moment} are forgotten: attestors that heard of one still refuse what it ended,"
         " new nodes and verifiers that read lists do not",

@@ -127,7 +127,7 @@ async def test_only_unban_ends_a_ban_and_the_node_joins_as_a_new_one(tmp_path: P
             await issuer.admin("EvictNode", named, admin_pb2.Node)
         was = await issuer.admin("UnbanNode", named, admin_pb2.Node)
         assert isinstance(was, admin_pb2.Node)
-        assert was.state == "banned"
+        assert was.state == "unbanned"
         with pytest.raises(grpc.aio.AioRpcError, match="no node has the id"):
             await issuer.admin("GetNode", named, admin_pb2.Node)
         again = await joined(config, await issuer.invite())

@@ -84,7 +84,8 @@ def test_a_watch_goes_on_when_the_command_fails(dev: Dev, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("command", "found"),
     [
-        ("", "expected a command, found nothing"),
+        ("", "expected a value, found an empty string"),
+        (" ", "expected a command, found nothing"),
         ("'a", "no closing quotation"),
         ("/no/such/program --now", "expected a program that can be run, found '/no/such/program'"),
     ],

@@ -117,6 +117,13 @@ class TestForgotten:
             "cognomen authority revoke x509-2",
         )
 
+    async def test_its_commands_name_the_backup_to_the_microsecond(self) -> None:
+        one = replace(await authority(AuthorityState.ACTIVE), published_at=NOW)
+        exact = replace(self.RESTORED, backup_of=NOW + timedelta(microseconds=123_456))
+        found = forgotten(exact, [one])
+        assert found is not None
+        assert f"cognomen revoke issued-before {NOW:%Y-%m-%dT%H:%M:%S}.123456Z --wait" in found.remedy
+
     async def test_it_is_over_once_no_authority_of_before_is_in_the_bundle(self) -> None:
         one = replace(await authority(AuthorityState.ACTIVE), published_at=NOW)
         new = replace(one, published_at=LATER + timedelta(microseconds=1))
