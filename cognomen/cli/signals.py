@@ -26,10 +26,13 @@ def ctrl_c_ends_at_once() -> Iterator[None]:
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
-    if is_heeded:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    yield
-    if is_heeded:
+    if not is_heeded:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
