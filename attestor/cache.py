@@ -25,7 +25,7 @@ key. The minter makes a new SVID, which wakes only the streams of uid 1001.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -107,6 +107,7 @@ class Cache:
         """Why nobody is given an identity, although a snapshot arrived; empty: the issuer did not send this node away."""
         self.cursor: Cursor | None = None
         self._synchronised = asyncio.Event()
+        self._tell_serving: Callable[[bool], None] = lambda _serving: None
         self.changed = asyncio.Event()
         """Set whenever entries or SVIDs change; the minter waits for it and clears it."""
         self._entries: dict[EntryID, RegistrationEntry] = {}
@@ -127,6 +128,16 @@ class Cache:
     async def wait_synchronised(self) -> None:
         """Return as soon as a complete snapshot has arrived."""
         await self._synchronised.wait()
+
+    @property
+    def serving(self) -> bool:
+        """Whether callers are given identities: a snapshot arrived, and the issuer has not sent this node away since."""
+        return self.synchronised and not self.withdrawn
+
+    def tell_serving(self, tell: Callable[[bool], None]) -> None:
+        """Call `tell` with `serving` now and after each change, in the step that changes it: no caller sees one without the other."""
+        self._tell_serving = tell
+        tell(self.serving)
 
     @property
     def bundle(self) -> Bundle:
@@ -216,8 +227,11 @@ class Cache:
             self._svids.pop(entry_id, None)
         # Callers were not checked for a fact that no entry needed, so an entry that needs it may concern any of them.
         concerns_all = not self.synchronised or not self.needed_facts() <= needed
-        self.cursor, self.withdrawn = change.cursor, ""
-        self._synchronised.set()
+        self.cursor = change.cursor
+        if not self.serving:
+            self.withdrawn = ""
+            self._synchronised.set()
+            self._tell_serving(self.serving)
         if step.tainted is not None:
             self.tainted = step.tainted
         if step.bundle is not None and step.bundle != self.bundle:
@@ -229,6 +243,7 @@ class Cache:
     def withdraw(self, why: str) -> None:
         """Give nobody an identity any more, because the issuer sent this node away; the next snapshot ends this."""
         self.withdrawn = why
+        self._tell_serving(self.serving)
         for entry in list(self._entries.values()):
             self._remove(entry)
         self.cursor = None

@@ -59,7 +59,6 @@ __all__ = ["rejoin", "run"]
 log = structlog.get_logger(__name__)
 
 _WORKLOAD_MODE = 0o666
-_LOOK_SECONDS = 1.0
 
 
 async def run(
@@ -217,17 +216,14 @@ class _Attestor:
         """
         self._flows = flows = flows_of(node, self._ports, self.around)
         health = HealthState(SERVICE)
+        flows.cache.tell_serving(lambda serving: health.set_serving(serving=serving))
 
         async def tell_when_ready() -> None:
             await flows.cache.wait_synchronised()
-            health.set_serving(serving=True)
             log.info("attestor ready", spiffe_id=str(node.svid.spiffe_id), socket=str(self._config.workload_socket))
             self._ready(node.svid.spiffe_id)
             self._systemd.status(f"serving as {node.svid.spiffe_id}")
-            while True:
-                await self.around.clock.sleep(_LOOK_SECONDS)
-                if health.of("") == bool(flows.cache.withdrawn):
-                    health.set_serving(serving=not flows.cache.withdrawn)
+            await asyncio.Event().wait()  # a task ends only when it is stopped
 
         attestors = self._adapters.workload_attestors
         workloads = ServeWorkload(

@@ -73,6 +73,20 @@ async def is_woken(subscription: Subscription) -> bool:
     return True
 
 
+def test_whoever_asks_to_be_told_hears_in_the_same_step_whether_callers_are_served() -> None:
+    cache, told = empty(), list[bool]()
+    cache.tell_serving(told.append)
+    assert told == [False]
+    cache.apply(change(entry("web"), snapshot=True))
+    assert told == [False, True]
+    cache.apply(change(entry("api")))
+    assert told == [False, True]
+    cache.withdraw("sent away")
+    assert told == [False, True, False]
+    cache.apply(change(entry("web"), snapshot=True))
+    assert told == [False, True, False, True]
+
+
 def test_before_the_first_snapshot_there_is_no_view() -> None:
     with pytest.raises(Refused) as refused:
         empty().view(UID_1000)
