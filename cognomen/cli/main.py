@@ -50,7 +50,7 @@ _EXIT_CODES = {
     Kind.DENIED: _DENIED,
     Kind.UNAUTHENTICATED: _DENIED,
 }
-_NO_ANSWER = "has the attestor joined, and can it reach its issuer? see its log; to try one at once: cognomen dev"
+_NO_ANSWER = "has the attestor joined, and can it reach its issuer? see its log, or, as its user or root: cognomen status attestor"
 _NO_IDENTITY = (
     "no entry matches this process (cognomen why says what is missing), or a revocation blocks it:"
     " ask the operator (cognomen why with the admin socket, cognomen revoke list)"
@@ -99,9 +99,9 @@ def cognomen() -> None:
 
     \b
     The issuer's commands connect to its admin socket: --socket,
-    COGNOMEN_ADMIN_SOCKET, or /run/cognomen/admin/issuer.sock. `fetch` and
-    `validate` connect to the Workload API: --socket, or
-    SPIFFE_ENDPOINT_SOCKET.
+    COGNOMEN_ADMIN_SOCKET, or /run/cognomen/admin/issuer.sock. `fetch`,
+    `validate`, `why`, `status attestor` and `attestor healthcheck` connect to
+    the Workload API: --socket, or SPIFFE_ENDPOINT_SOCKET.
 
     \b
     Where a command takes the ID of an entry, a node, a credential or an

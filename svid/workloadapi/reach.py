@@ -18,7 +18,7 @@ from svid.errors import WorkloadAPIError
 
 __all__ = ["NO_ATTESTOR", "Trouble", "explained", "is_nobodys_answer", "socket_trouble", "workload_trouble"]
 
-NO_ATTESTOR = "is an attestor running there, and has it joined? to start one for a trial: cognomen dev"
+NO_ATTESTOR = "is an attestor running there, and has it joined? if it serves another socket, set SPIFFE_ENDPOINT_SOCKET=unix:///PATH"
 _STUCK = "is the attestor stopped or stuck? to check it: cognomen attestor healthcheck"
 _ALIVE = "the attestor runs, but has nothing valid for this process yet; to see why: cognomen status attestor"
 _WHAT = "workload socket"

@@ -156,6 +156,18 @@ def test_a_socket_that_this_user_may_not_use_names_what_keeps_it_out(closed: str
     assert (trouble.is_denied, trouble.hint) == (True, expected.format(directory))
 
 
+@pytest.mark.parametrize(
+    "command", [("status", "attestor"), ("attestor", "healthcheck"), ("fetch", "x509"), ("why",)], ids=" ".join
+)
+def test_a_command_that_finds_no_attestor_says_how_to_name_another_socket(
+    command: tuple[str, ...], tmp_path: Path, capsys: Printed
+) -> None:
+    assert run([*command, f"--socket=unix://{tmp_path}/none"]) == 3
+    found = said(capsys)
+    assert ("--socket unix:///PATH" in found, "SPIFFE_ENDPOINT_SOCKET=unix:///PATH" in found) == (True, True)
+    assert "cognomen dev" not in found
+
+
 def test_an_invite_that_is_not_there_is_made_where_the_hint_says(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
         load_invite(str(tmp_path / "none"))
