@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_the_code_of_how_to_protect_a_service_names_what_is_there(block: str) ->
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom) and node.module == "svid":
             assert {alias.name for alias in node.names} <= set(svid.__all__)
+
+
+def test_how_to_protect_a_service_says_what_else_must_be_installed_for_each_program() -> None:
+    project = tomllib.loads((ROOT / "packaging" / "svid" / "pyproject.toml").read_text())["project"]
+    extras = " ".join(one for group in project["optional-dependencies"].values() for one in group)
+    for section in re.split(r"^## ", PROTECT, flags=re.MULTILINE):
+        for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+            names = {one.partition(".")[0] for one in re.findall(r"^(?:from|import) ([\w.]+)", block, re.MULTILINE)}
+            for name in names - set(sys.stdlib_module_names) - {"svid"}:
+                said = section.partition("```")[0].lower()
+                assert name in extras or f"needs {name} installed" in " ".join(said.split()), name
 
 
 RPC = (ROOT / "docs" / "contributing" / "add-an-admin-rpc.md").read_text()
