@@ -22,7 +22,7 @@ from svid.clock import SystemClock
 from svid.encoding import JSON
 from svid.spiffeid import SpiffeID
 
-__all__ = ["useless", "why"]
+__all__ = ["none_because", "useless", "why"]
 
 _NONE = 1
 _MOST_ELSEWHERE = 100
@@ -177,20 +177,31 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"
         )
         click.echo("give entries narrower selectors")
-    _print_none(document, knows_blocks=knows_blocks)
+    if lines := list(none_because(document, knows_blocks=knows_blocks)):
+        click.echo("\n" + "\n".join(lines))
 
 
-def _print_none(document: Mapping[str, JSON], *, knows_blocks: bool) -> None:
-    """Say why it has no identity at all, if it has none."""
+def none_because(document: Mapping[str, JSON], *, knows_blocks: bool) -> Iterator[str]:
+    """Say why it has no identity at all, if it has none.
+
+    Args:
+        knows_blocks: whether the issuer said which entries are blocked.
+    """
     if withdrawn := document.get("withdrawn"):
-        click.echo(f"\nno identity for anybody on this node, whatever the entries are: {withdrawn}")
-    elif not document["matches"]:
-        click.echo("\nno identity: an entry matches if the process has all of its selectors, and its parent is this")
-        click.echo(f"node ({document['node_spiffe_id']}) or a group that the node belongs to")
-        if not knows_blocks:
-            click.echo(
-                "or a revocation blocks it: ask the operator (cognomen why with the admin socket, cognomen revoke list)"
-            )
+        yield f"no identity for anybody on this node, whatever the entries are: {withdrawn}"
+        return
+    if document["matches"]:
+        return
+    here = f"its parent is this node ({document['node_spiffe_id']}) or a group that the node belongs to"
+    if document.get("blocked"):
+        yield "no identity: the blocked entries above give none until their revocations are lifted;"
+        yield f"another entry would match if the process had all of its selectors, and {here}"
+    else:
+        yield "no identity: an entry matches if the process has all of its selectors, and"
+        yield here
+    if not knows_blocks:
+        yield "an entry that matches may still be blocked by a revocation:"
+        yield "ask the operator (cognomen why with the admin socket, cognomen revoke list)"
 
 
 def _rows(found: JSON) -> list[dict[str, JSON]]:

@@ -128,7 +128,7 @@ def test_every_block_is_named(world: World) -> None:
         rows = [row for row in ask(world)["blocked"] if row["spiffe_id"] == "spiffe://example.org/near"]
         assert [row["revocation"] for row in rows] == numbers
         told = world.run("why", f"--socket={world.workload}", f"--admin-socket={world.directory}/none").stdout
-        assert "or a revocation blocks it: ask the operator" in told
+        assert "may still be blocked by a revocation:\nask the operator" in told
     finally:
         for number in numbers:
             assert world.run("revoke", "lift", str(number)).returncode == 0
@@ -253,7 +253,7 @@ def test_an_operator_whose_issuer_answered_is_not_sent_to_ask_it(world: World) -
     assert (answered.returncode, alone.returncode) == (1, 1)
     assert "no identity: an entry matches if" in answered.stdout
     assert "ask the operator" not in answered.stdout
-    assert "or a revocation blocks it: ask the operator" in alone.stdout
+    assert "may still be blocked by a revocation:\nask the operator" in alone.stdout
 
 
 def ask_as_nobody(world: World, *arguments: str, uid: int = NOBODY) -> "subprocess.CompletedProcess[str]":
