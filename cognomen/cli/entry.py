@@ -95,11 +95,14 @@ def entry() -> None:
 @output_option
 @admin_socket_option
 def create(source: str | None, *, strict: bool, comment: str, output: str, socket: Path, **fields: object) -> None:
-    """Create one entry by flags, or many from a file: all or none.
+    """Create one entry by flags, or many from a file.
 
     The issuer chooses the ids. An entry with the parent /cognomen/issuer and node selectors
     is a node group, which other entries can have as their parent. The file may also be the
     output of SPIRE's `entry show -output json`.
+
+    Up to 500 entries (1 MiB) are one step: all or none. More are checked as a whole, then
+    carried out in several steps, so that other changes need not wait.
 
     With --from, the options --parent-id, --owner, --label, --x509-svid-ttl, --jwt-svid-ttl and
     --expires-at replace what the file says, in all of its entries; --label replaces all labels.
@@ -249,11 +252,14 @@ def update(
     socket: Path,
     **fields: object,
 ) -> None:
-    """Change the given fields of one entry, or replace many entries from a file: all or none.
+    """Change the given fields of one entry, or replace many entries from a file.
 
     The update is refused if the entry has changed since it was read. In a file, revision 0
     means: replace it whatever its revision is. The options that go with --from replace what
     the file says, as for `entry create`. What changes nothing leaves the entry as it is.
+
+    Up to 500 entries (1 MiB) are one step: all or none. More are checked as a whole, then
+    carried out in several steps, so that other changes need not wait.
 
     A change that takes something away (another SPIFFE ID, parent or selectors, one DNS name
     fewer, an earlier expiry) revokes what was signed before: once the replacement has reached
@@ -289,9 +295,10 @@ def update(
 @output_option
 @admin_socket_option
 def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, socket: Path) -> None:
-    """Delete entries: all or none. Their workloads lose these identities at once.
+    """Delete entries. Their workloads lose these identities at once.
 
-    What was signed for the entries is revoked, so verifiers refuse it.
+    What was signed for the entries is revoked, so verifiers refuse it. Up to 500 entries are
+    one step: all or none. More are checked as a whole, then deleted in several steps.
 
     \b
     Example:
