@@ -101,7 +101,7 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
     is a node group, which other entries can have as their parent. The file may also be the
     output of SPIRE's `entry show -output json`.
 
-    Up to 500 entries (1 MiB) are one step: all or none. More are checked as a whole, then
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
     carried out in several steps, so that other changes need not wait.
 
     With --from, the options --parent-id, --owner, --label, --x509-svid-ttl, --jwt-svid-ttl and
@@ -258,7 +258,7 @@ def update(
     means: replace it whatever its revision is. The options that go with --from replace what
     the file says, as for `entry create`. What changes nothing leaves the entry as it is.
 
-    Up to 500 entries (1 MiB) are one step: all or none. More are checked as a whole, then
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
     carried out in several steps, so that other changes need not wait.
 
     A change that takes something away (another SPIFFE ID, parent or selectors, one DNS name
