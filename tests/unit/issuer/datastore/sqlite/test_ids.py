@@ -1,7 +1,8 @@
 """Ids are found by steps in an index, whatever the tables hold."""
 
+from issuer.datastore.sqlite.connection import connect
 from issuer.datastore.sqlite.ids import SQLiteIds
-from issuer.datastore.sqlite.schema import connect, migrate
+from issuer.datastore.sqlite.migrations import migrate
 
 
 def test_no_table_is_scanned_for_an_id() -> None:

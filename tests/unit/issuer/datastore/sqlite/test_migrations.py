@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from cognomen.protocol.entry import EntryID
+from issuer.datastore.sqlite.connection import connect
 from issuer.datastore.sqlite.entries import SQLiteEntries
-from issuer.datastore.sqlite.schema import connect, migrate
+from issuer.datastore.sqlite.migrations import migrate
 
 
 def test_changes_of_entries_that_were_recorded_before_are_found(tmp_path: Path) -> None:
