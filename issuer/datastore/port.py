@@ -288,10 +288,13 @@ class Audit(Protocol):
 
 
 class Ids(Protocol):
-    """Ids on record that begin in some way, in their order, also of entries and nodes that are gone."""
+    """Ids on record, in their order, also of entries and nodes that are gone: those that begin in some way, and those of a SPIFFE ID."""
 
     def entries(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
         """Entries that ever changed; their SPIFFE IDs are not known here."""
+
+    def deleted_entries(self, spiffe_id: SpiffeID, *, limit: int) -> Sequence[Meaning]:
+        """Entries that are gone and once had this SPIFFE ID."""
 
     def nodes(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
         """Nodes for which something was signed."""

@@ -17,6 +17,7 @@ from issuer.decisions.falling import Falling
 from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.revocation import Deniable, Live
 from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
 
 __all__ = [
     "AuditTable",
@@ -39,10 +40,11 @@ class EntryRow(NamedTuple):
 
 
 class ChangeOfEntry(NamedTuple):
-    """Which row of the audit chain records a change of an entry."""
+    """Which row of the audit chain records a change of an entry, and the SPIFFE ID that it then had."""
 
     entry_id: EntryID
     number: int
+    spiffe_id: SpiffeID
 
 
 class EntryTable(FoundEntries, Protocol):

@@ -245,7 +245,7 @@ class _Audit:
         number, head = self.head()
         rows = list(chain(events, number=number, head=head))
         changed = ((event.changed_entry, row.number) for event, row in zip(events, rows, strict=True))
-        self._table.add(rows, [ChangeOfEntry(entry_id, at) for entry_id, at in changed if entry_id is not None])
+        self._table.add(rows, [ChangeOfEntry(one.id, at, one.spiffe_id) for one, at in changed if one is not None])
 
     def head(self) -> tuple[int, bytes]:
         return self._table.head() or (0, GENESIS)

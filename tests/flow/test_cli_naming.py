@@ -85,6 +85,27 @@ def test_one_of_several_texts_that_is_ambiguous_means_that_nothing_is_done(comma
     assert command("entry", "show", kept).code == 0
 
 
+def test_an_entry_that_is_gone_is_meant_by_the_spiffe_id_that_it_had(command: Command, node: str) -> None:
+    first = create(command, "/naming/gone", node)
+    assert command("entry", "update", first, "--spiffe-id=/naming/moved").code == 0
+    for text in ("/naming/gone", "spiffe://example.org/naming/gone"):
+        told = command("entry", "history", text)  # it is there, and has another one
+        assert (told.code, f"no entry has the id or SPIFFE ID '{text}'" in told.err) == (4, True)
+    assert command("revoke", "entry", "/naming/gone", "--dry-run").code == 4
+    assert command("entry", "delete", first).code == 0
+    for text in ("/naming/gone", "/naming/moved", "spiffe://example.org/naming/moved"):
+        assert command("entry", "history", text, "-o", "json").document["id"] == first
+        assert command("entry", "show", text, "--revision=1", "-o", "json").document["id"] == first
+        assert command("svid", "list", f"--entry-id={text}", "-o", "json").code == 0
+        assert command("audit", "list", f"--entry-id={text}", "-o", "json").rows("rows")
+        assert command("entry", "show", text).code == 4
+    second = create(command, "/naming/gone", node)
+    assert command("entry", "history", "/naming/gone", "-o", "json").document["id"] == second
+    assert command("entry", "delete", second).code == 0
+    told = command("entry", "history", "/naming/gone")
+    assert (told.code, first in told.err, second in told.err) == (1, True, True)
+
+
 def test_too_little_of_an_id_means_nothing(command: Command, node: str) -> None:
     entry_id = create(command, "/naming/short", node)
     assert command("entry", "show", entry_id[:3]).code == 4

@@ -102,11 +102,11 @@ UNKNOWN = [
     (("audit", "list", "--node-id=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
     (("audit", "export", f"--node-id={NOWHERE}"), "node: no node has the id, SPIFFE ID or name"),
     (("audit", "list", "--actor=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
-    (("audit", "list", f"--entry-id={NOWHERE[:8]}"), "entry: no entry has had the id or SPIFFE ID"),
+    (("audit", "list", f"--entry-id={NOWHERE[:8]}"), "entry: no entry has the id or SPIFFE ID"),
     (("audit", "list", f"--credential={NOWHERE[:8]}"), "credential: none with the serial or jti"),
     (("audit", "list", "--action=nosuch"), "action: no action is called 'nosuch'"),
     (("svid", "list", "--node-id=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
-    (("svid", "list", "--entry-id=/nosuch"), "entry: no entry has had the id or SPIFFE ID '/nosuch'"),
+    (("svid", "list", "--entry-id=/nosuch"), "entry: no entry has the id or SPIFFE ID '/nosuch'"),
     (("entry", "list", "--parent-id=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
     (
         ("entry", "create", "--spiffe-id=/a", "--parent-id=nosuch", "--selector=unix:uid:1"),
@@ -176,7 +176,9 @@ def test_a_time_that_ends_before_it_begins_is_wrong_usage(command: Command, argu
     assert "expected a --since that is not after --until" in done.err
 
 
-def test_an_entry_that_is_gone_is_found_in_the_record_as_the_hint_says(command: Command, join: Join) -> None:
+def test_an_entry_that_has_another_spiffe_id_now_is_found_in_the_record_as_the_hint_says(
+    command: Command, join: Join
+) -> None:
     arguments = (
         "entry",
         "create",
@@ -187,7 +189,7 @@ def test_an_entry_that_is_gone_is_found_in_the_record_as_the_hint_says(command: 
         "json",
     )
     (entry,) = command(*arguments).rows("entries")
-    command("entry", "delete", "/concierge")
+    command("entry", "update", "/concierge", "--spiffe-id=/porter")
     done = command("entry", "history", "/concierge")
     hint = "cognomen audit list --subject /concierge -o wide"
     assert (done.code, hint in done.err) == (4, True)

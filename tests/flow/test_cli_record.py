@@ -108,7 +108,7 @@ def test_a_rule_that_was_changed_and_changed_back_is_on_record_with_both_texts_a
     assert running.json("entry", "show", entry, "--revision=3") == current
     assert running.run("entry", "show", entry, "--revision=4")[0] == 4
     code, _, told = running.run("entry", "history", "nobody")
-    assert (code, "no entry has had the id 'nobody'" in told) == (4, True)
+    assert (code, "no entry has the id or SPIFFE ID 'nobody'" in told) == (4, True)
 
 
 def test_rows_are_found_by_what_they_say_on_as_many_pages_as_it_takes(running: Auditor) -> None:

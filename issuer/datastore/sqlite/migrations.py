@@ -219,6 +219,26 @@ _EIGHTH = (
     "UPDATE meta SET uses_since = unixepoch() * 1000000",
 )
 
+_NINTH = (
+    # Which SPIFFE IDs an entry ever had, so that one that is gone is found by them.
+    """
+    CREATE TABLE entry_spiffe_id (
+        spiffe_id TEXT NOT NULL,
+        entry_id TEXT NOT NULL,
+        PRIMARY KEY (spiffe_id, entry_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT OR IGNORE INTO entry_spiffe_id (spiffe_id, entry_id)
+        SELECT json_extract(event, '$.subject'), entry_id
+        FROM (
+            SELECT entry_id, CAST(body AS TEXT) AS event
+            FROM entry_change CROSS JOIN audit ON audit.number = entry_change.number
+        )
+        WHERE json_valid(event) AND json_type(event, '$.subject') = 'text'
+    """,
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -227,6 +247,7 @@ _LATER = {
     "0006": _SIXTH,
     "0007": _SEVENTH,
     "0008": _EIGHTH,
+    "0009": _NINTH,
 }
 
 

@@ -267,10 +267,16 @@ class SQLiteAudit:
             (rows[0].number, digests, len(GENESIS), bodies),
         )
         if changes:
+            changed = codec.rows_to_json((entry_id, number, str(spiffe_id)) for entry_id, number, spiffe_id in changes)
             self._connection.execute(
                 "INSERT INTO entry_change (entry_id, number)"
                 " SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)",
-                (codec.rows_to_json(changes),),
+                (changed,),
+            )
+            self._connection.execute(
+                "INSERT OR IGNORE INTO entry_spiffe_id (spiffe_id, entry_id)"
+                " SELECT json_extract(value, '$[2]'), json_extract(value, '$[0]') FROM json_each(?)",
+                (changed,),
             )
 
     def head(self) -> tuple[int, bytes] | None:

@@ -30,6 +30,35 @@ def test_changes_of_entries_that_were_recorded_before_are_found(tmp_path: Path) 
     database.conn.close()
 
 
+def test_spiffe_ids_that_entries_had_before_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "issuer.db"
+    path.touch()
+    database = connect(path)
+    migrate(database)
+    database.execute("DROP TABLE entry_spiffe_id")
+    database.execute("DELETE FROM _sqlite_migrations WHERE name = '0009'")
+    bodies = [
+        ("e1", json.dumps({"subject": "spiffe://example.org/a"})),
+        ("e1", json.dumps({"subject": "spiffe://example.org/b"})),
+        ("e1", json.dumps({"subject": "spiffe://example.org/b"})),
+        ("e2", "["),
+        ("e2", json.dumps({"subject": 7})),
+        ("e2", json.dumps({"subject": "spiffe://example.org/a"})),
+        (None, json.dumps({"subject": "spiffe://example.org/c"})),
+    ]
+    for number, (entry_id, body) in enumerate(bodies, start=1):
+        database.execute("INSERT INTO audit (number, body, hash) VALUES (?, ?, x'')", (number, body.encode()))
+        if entry_id is not None:
+            database.execute("INSERT INTO entry_change (entry_id, number) VALUES (?, ?)", (entry_id, number))
+    migrate(database)
+    assert database.execute("SELECT entry_id, spiffe_id FROM entry_spiffe_id ORDER BY 1, 2").fetchall() == [
+        ("e1", "spiffe://example.org/a"),
+        ("e1", "spiffe://example.org/b"),
+        ("e2", "spiffe://example.org/a"),
+    ]
+    database.conn.close()
+
+
 def test_nodes_of_an_earlier_release_get_their_short_ids_as_names(tmp_path: Path) -> None:
     path = tmp_path / "issuer.db"
     path.touch()
