@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
-from issuer.datastore.port import FoundCredentials, FoundEntries
+from issuer.datastore.ledgerport import FoundCredentials
+from issuer.datastore.port import FoundEntries
 from issuer.datastore.revocationport import Denied, FoundDenials
 from issuer.decisions.authority import Authority
 from issuer.decisions.falling import Falling

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.witness import Heard, thinned
+from issuer.datastore.ledgerport import Ledger, Use, Uses
 from issuer.datastore.port import (
     Audit,
     Authorities,
@@ -18,12 +19,9 @@ from issuer.datastore.port import (
     Checkpoints,
     Entries,
     Ids,
-    Ledger,
     Nodes,
     Times,
     Tokens,
-    Use,
-    Uses,
 )
 from issuer.datastore.revocationport import CRLs, Denials, Denied, Revocations, Supersessions
 from issuer.datastore.tables import (

@@ -15,7 +15,7 @@ from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Use
+from issuer.datastore.ledgerport import Use
 from issuer.datastore.sqlite import codec
 from issuer.datastore.sqlite.marks import LIVE, LIVE_FROM
 from issuer.datastore.tables import ChangeOfEntry

@@ -13,7 +13,8 @@ from cognomen.protocol.auditlog import broken_link
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Transaction, Use
+from issuer.datastore.ledgerport import Use
+from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
