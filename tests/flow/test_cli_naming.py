@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bench.rig.daemons import Dev
-from cognomen.cli.main import run
-from tests.flow.test_cli_issuer import Command, Done
+from tests.flow.commandline import Command, Done
 
 ME = f"unix:uid:{os.getuid()}"
 NODE = "/cognomen/node/join_token/"
@@ -20,15 +20,9 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield running
 
 
-@pytest.fixture
-def command(dev: Dev, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(dev.state / "admin" / "issuer.sock"))
-
-    def call(*arguments: str) -> Done:
-        code = run(arguments)
-        return Done(code, *capsys.readouterr())
-
-    return call
+@pytest.fixture(scope="module")
+def admin_socket(dev: Dev) -> Path:
+    return dev.state / "admin" / "issuer.sock"
 
 
 @pytest.fixture

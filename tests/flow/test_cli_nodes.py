@@ -3,34 +3,14 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from bench.rig.daemons import Daemon
-from cognomen.cli.main import run
 from cognomen.protocol.invite import Invite
+from tests.flow.commandline import Command, Done
 from tests.flow.issuer_harness import attest, new_key
-from tests.flow.test_cli_issuer import Command, Done
 
 Join = Callable[[], str]
-
-
-@pytest.fixture(scope="module")
-def admin_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    directory = tmp_path_factory.mktemp("i")
-    arguments = [
-        "issuer", "run", "--trust-domain=example.org", f"--state={directory}/state", f"--admin-socket={directory}/a/s",
-        "--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0",
-    ]  # fmt: skip
-    with Daemon(arguments, log=directory / "log", ready="COGNOMEN_ADMIN_SOCKET="):
-        yield directory / "a" / "s"
-
-
-@pytest.fixture
-def command(admin_socket: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(admin_socket))
-    return lambda *arguments: Done(run(arguments), *capsys.readouterr())
 
 
 @pytest.fixture(scope="module")
