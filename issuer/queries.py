@@ -40,6 +40,10 @@ class Queries:
         """Our own bundle."""
         return await self._datastore.read(lambda tx: bundle_in(tx, self._trust_domain))
 
+    async def wait_for_change(self, after: int) -> int:
+        """As Datastore.wait_for_change."""
+        return await self._datastore.wait_for_change(after)
+
     async def get_node(self, name: str) -> Node:
         """One node, by its id, SPIFFE ID or name.
 

@@ -619,18 +619,22 @@ class GetBundleResponse(_message.Message):
 
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
+    JWT_ISSUER_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     bundle: _builtins.bytes
     """SPIFFE bundle, JWKS"""
+    jwt_issuer: _builtins.str
+    """what JWT-SVIDs name as their issuer; empty: nothing"""
     def __init__(
         self,
         *,
         trust_domain: _builtins.str = ...,
         bundle: _builtins.bytes = ...,
+        jwt_issuer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "trust_domain", b"trust_domain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "jwt_issuer", b"jwt_issuer", "trust_domain", b"trust_domain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
