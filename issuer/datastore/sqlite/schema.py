@@ -19,7 +19,7 @@ _READER_CACHE_KIB = 2 * 1024
 # Allocated as needed; with 2 MiB, adding 10,000 entries to 100,000 takes twice as long.
 WRITER_CACHE_KIB = 32 * 1024
 _BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"})
+_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009"})
 
 _migrations = Migrations("issuer")
 
@@ -398,6 +398,19 @@ _EIGHTH = (
 @_migrations(name="0008")
 def _eighth(database: Database) -> None:
     for statement in _EIGHTH:
+        database.execute(statement)
+
+
+_NINTH = (
+    # The time of which the attestor reported every use. Both NULL: it reports none; uses_until NULL: it ended after its last report.
+    "ALTER TABLE node ADD COLUMN uses_since INTEGER",
+    "ALTER TABLE node ADD COLUMN uses_until INTEGER",
+)
+
+
+@_migrations(name="0009")
+def _ninth(database: Database) -> None:
+    for statement in _NINTH:
         database.execute(statement)
 
 
