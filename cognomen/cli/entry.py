@@ -223,7 +223,7 @@ def _warn_of(not_known: Sequence[dict[str, JSON]], silent: Sequence[pb.SilentNod
     """Warn of entries that are not in the table although no use of them was reported."""
     names = some(" ".join(cell_of("spiffe_id", one["spiffe_id"], view, {})) for one in not_known)
     count = counted(len(not_known), "entry", "entries")
-    warn_of_silence(silent, f"{count} not listed, because it is not known whether they were used: {names}")
+    warn_of_silence(silent, f"{count} not listed, because a use may not have been reported: {names}")
 
 
 @entry.command()

@@ -80,7 +80,7 @@ def test_the_table_has_what_nobody_used_and_a_warning_names_the_rest(
     shown, warned = capsys.readouterr()
     assert [line.split()[1] for line in shown.splitlines()[1:]] == ["/nobodys", "/own"]
     assert (
-        "warning: 2 entries not listed, because it is not known whether they were used: /theirs, /web;"
+        "warning: 2 entries not listed, because a use may not have been reported: /theirs, /web;"
         " nodes that did not report all uses in that time: old (none)"
     ) in warned
 

@@ -95,9 +95,9 @@ class EntriesPart(Part):
         self, where: EntryFilter, unused: Sequence[RegistrationEntry]
     ) -> Sequence[tuple[Node, frozenset[SpiffeID]]]:
         """The nodes that may have used these entries without a report, and which of their parents each has."""
-        if where.unused_since is None:
-            return ()
         parents = {entry.parent_id for entry in unused}
+        if where.unused_since is None or not parents:  # otherwise every node is read
+            return ()
         now, seen = self._flows.clock.now(), self._flows.sightings.seen
         return await self._flows.queries.silent_below(parents, since=where.unused_since, now=now, seen=seen)
 
