@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.rig.daemons import Daemon
 from cognomen.cli.admin import connect
 from cognomen.wire.pb import admin_pb2 as pb
-from tests.flow.test_cli_issuer import NODE
+from tests.flow.commandline import NODE
 
 COUNT = 2500  # five slices
 
