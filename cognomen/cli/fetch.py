@@ -206,7 +206,7 @@ def jwt(
     \b
     Examples:
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid'
-      cognomen fetch jwt --watch --write /run/agent/tokens \
+      cognomen fetch jwt --watch --write /run/agent/tokens \\
         --token model=https://api.example.com --token cloud=sts.example.com
     """  # noqa: D301 - \b is click's mark
     asked = _asked(audiences, named, directory)
