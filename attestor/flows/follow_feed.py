@@ -37,6 +37,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from attestor.receipts import Receipts
 from attestor.surroundings import Surroundings
+from attestor.uses import Uses
 from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.waiting import first_of
@@ -72,6 +73,7 @@ class FollowFeed:
         receipts: Receipts,
         *,
         client: IssuerClient,
+        uses: Uses,
         around: Surroundings,
     ) -> None:
         self.is_connected = False
@@ -87,6 +89,7 @@ class FollowFeed:
         self._denials = denials
         self._receipts = receipts
         self._client = client
+        self._uses = uses
         node.tell_refused(self._withdraw_if_sent_away)  # one whose SVID has expired opens no feed
         at = self._clock.read()
         # Until the first message since the start, the last thing that we know came from the issuer is this node's SVID.
@@ -138,7 +141,7 @@ class FollowFeed:
                 self._withdraw_if_sent_away(Refused(Kind.DENIED, SENT_AWAY).because(update.reason))
 
     async def acknowledge(self) -> None:
-        """Tell the issuer forever how far we and our enforcement points have come, and learn its time; the latest answer counts."""
+        """Tell the issuer forever how far we, our enforcement points and our reports are, and learn its time; the latest answer counts."""
         while True:
             self.acknowledgements_pulse.rest()
             await first_of(
@@ -154,7 +157,7 @@ class FollowFeed:
             self._receipts.caught_up.clear()
             self._receipts.changed.clear()
             try:
-                says = await self._client.acknowledge(cursor, self._receipts.up_to(cursor))
+                says = await self._client.acknowledge(cursor, self._receipts.up_to(cursor), self._uses.reported())
             except Refused as e:
                 log.debug("not acknowledged, trying again", reason=e.detail)
                 self._clock.hear_nothing()
