@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,14 +11,14 @@ from typing import TypeVar
 import click
 from click.core import ParameterSource
 
+from cognomen.cli.answers import bundle_sets, checked_address, x509_contexts
 from cognomen.cli.hook import exec_option
 from cognomen.cli.keeping import Keeper, WhenDenied
 from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
 from cognomen.cli.output import Columns, View, print_json, print_table, same_columns, warn
-from cognomen.cli.reach import check_workload_api
 from cognomen.cli.signals import heed_signals
 from cognomen.cli.svidfiles import Form, Forms, also_option, password_option
-from cognomen.cli.watching import Absence, changes, tokens
+from cognomen.cli.watching import tokens
 from cognomen.protocol.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
@@ -30,7 +29,6 @@ from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.workload import X509Context
 from svid.workloadapi.client import WorkloadAPIClient
-from svid.workloadapi.sources import JWTSource, X509Source
 from svid.x509svid import X509SVID
 
 __all__ = ["fetch"]
@@ -44,7 +42,7 @@ _JWT = Columns(
 )
 _BUNDLES = same_columns("trust_domain", "x509_authorities", "jwt_authorities")
 _DIGEST_DIGITS = 32
-_MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what privatefile adds to the name while it writes
+_MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what wholefile adds to the name while it writes
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
 _AUDIENCE = f"Whom the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
 
@@ -140,7 +138,7 @@ def x509(
     keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
     shown, held = list[dict[str, JSON]](), None
     with closing(
-        _x509_contexts(workload_address(socket), keeper, watch=watch)
+        x509_contexts(workload_address(socket), keeper, watch=watch)
     ) as contexts:  # so that Ctrl-C always ends its thread
         for context in contexts:
             if isinstance(context, WorkloadAPIError):
@@ -199,7 +197,7 @@ def jwt(
     """  # noqa: D301 - \b is click's mark
     wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
     keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
-    with WorkloadAPIClient(_checked(workload_address(socket), watch=watch)) as client:
+    with WorkloadAPIClient(checked_address(workload_address(socket), watch=watch)) as client:
 
         def found() -> Sequence[JWTSVID]:
             tokens_now = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
@@ -244,7 +242,7 @@ def bundles(
     """  # noqa: D301 - \b is click's mark
     keeper = _keeper(directory, command, shared=shared, watch=watch)
     with closing(
-        _bundle_sets(workload_address(socket), keeper, watch=watch)
+        bundle_sets(workload_address(socket), keeper, watch=watch)
     ) as sets:  # so that Ctrl-C always ends its thread
         for found in sets:
             pem = {f"{_file_name(name)}.pem": one.to_pem() for name, one in found.items()}
@@ -307,70 +305,6 @@ def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
             hint="cognomen why says what this process lacks for others; a revocation may block one: cognomen revoke list",
         )
     return chosen
-
-
-def _x509_contexts(
-    address: str | None, keeper: Keeper, *, watch: bool
-) -> Generator[X509Context | WorkloadAPIError, None, None]:
-    """The current answer and, with `watch`, each one after it."""
-    if not watch:
-        with WorkloadAPIClient(check_workload_api(address)) as client:
-            yield client.fetch_x509_context()
-        return
-    absence = _absence(address)
-
-    def at_rest() -> None:
-        absence.look()
-        keeper.look()
-
-    with X509Source(address, timeout=None) as source:
-        for found in changes(lambda: (source.context,), source.subscribe, is_due=keeper.is_due, at_rest=at_rest):
-            yield found if isinstance(found, WorkloadAPIError) else found[0]
-
-
-def _bundle_sets(
-    address: str | None, keeper: Keeper, *, watch: bool
-) -> Generator[Mapping[TrustDomain, Bundle], None, None]:
-    if not watch:
-        with WorkloadAPIClient(check_workload_api(address)) as client:
-            yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
-        return
-    absence = _absence(address)
-    with X509Source(address, timeout=None) as x509_source, JWTSource(address, timeout=None) as jwt_source:
-        for found in changes(
-            lambda: (x509_source.bundles, jwt_source.bundles),
-            x509_source.subscribe,
-            jwt_source.subscribe,
-            is_due=keeper.is_due,
-            at_rest=absence.look,
-        ):
-            if not isinstance(found, WorkloadAPIError):  # what was trusted stays
-                yield _joined(*found)
-
-
-def _absence(address: str | None) -> Absence:
-    absence = Absence(address)
-    absence.tell()
-    return absence
-
-
-def _checked(address: str | None, *, watch: bool) -> str | None:
-    """Check the address, and return it; with `watch`, only warn if nobody listens there yet."""
-    if not watch:
-        return check_workload_api(address)
-    _absence(address)
-    return address
-
-
-def _joined(
-    x509_bundles: Mapping[TrustDomain, Bundle], jwt_bundles: Mapping[TrustDomain, Bundle]
-) -> dict[TrustDomain, Bundle]:
-    """One bundle for each trust domain, merged from the answers of the two calls."""
-    joined = dict(jwt_bundles)
-    for name, one in x509_bundles.items():
-        jwt_authorities = jwt_bundles[name].jwt_authorities if name in jwt_bundles else {}
-        joined[name] = replace(one, jwt_authorities=jwt_authorities)
-    return joined
 
 
 def _x509_document(svid: X509SVID, context: X509Context) -> dict[str, JSON]:
