@@ -128,8 +128,9 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
 
 @audit.command(params=[*FILTERS])
 @click.option("--follow", "-f", is_flag=True, help="Keep running, and write each new row until Ctrl-C.")
+@click.option("--output", "-o", type=click.Choice(["json"]), default="json", help="JSON, which it writes in any case.")
 @admin_socket_option
-def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
+def export(follow: bool, output: str, socket: Path, **filters: Unpack[Filters]) -> None:
     """Write decisions to standard output, one JSON object a line, for a SIEM or an auditor.
 
     A row is {"number": N, "hash": HEX, "body": TEXT}: the text is exactly what was hashed.
@@ -143,6 +144,7 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
       cognomen audit export > audit.jsonl
       cognomen audit export --page-token 1200 >> audit.jsonl
     """  # noqa: D301 - \b is click's mark
+    del output  # other commands take it, and so may a script for all of them
     with connect(socket) as admin:
         request = asked(admin, filters)
         if request == pb.ListAuditRequest(after=request.after):
@@ -160,7 +162,7 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
 @click.option(
     "--owner", type=MAY_BE_EMPTY, help="Only what was signed for entries that have this owner now; empty: none."
 )
-@click.option("--at", "held_at", type=moment, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z.")
+@click.option("--at", "held_at", type=moment, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z, or now.")
 @click.option("--since", type=moment, metavar="TIME", help="Instead of --at: at any time from that moment on.")
 @click.option("--until", type=moment, metavar="TIME", help="With --since: before that moment.  [default: now]")
 @page_size_option

@@ -17,7 +17,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.names import ACTORS
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.encoding import JSON
+from svid.encoding import JSON, json_value
 
 __all__ = ["FILTERS", "Filters", "asked", "check_order", "event_of", "rows_of"]
 
@@ -115,10 +115,10 @@ def event_of(row: AuditRow) -> dict[str, JSON]:
     A body that is not an event is shown unread, and verify says what is wrong with it.
     """
     try:
-        event = json.loads(row.body)
+        event = json_value(row.body)
         if _SURROGATE.search(row.body):  # which cannot be printed
             event = json.loads(json.dumps(event, ensure_ascii=False).encode(errors="replace"))
-    except (ValueError, RecursionError):
+    except ValueError:
         event = None
     if not isinstance(event, dict):
         return {"number": row.number, "unreadable": row.body.decode(errors="replace")}

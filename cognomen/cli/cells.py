@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 
 from cognomen.daemon.config import format_duration
+from cognomen.protocol.printable import unmistakable
 from svid.clock import SystemClock
 from svid.encoding import JSON
 
@@ -136,10 +137,7 @@ def text_of(value: JSON) -> str:
             text = ", ".join(f"{key}={text_of(item)}" for key, item in value.items())
         case _:
             text = str(value)
-    if text.isprintable():
-        return text or "-"
-    # a stored text must not control the terminal
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return unmistakable(text) or "-"  # a stored text must not control the terminal, or forge a cell
 
 
 def relative(moment: datetime, now: datetime) -> str:

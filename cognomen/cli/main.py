@@ -137,11 +137,17 @@ def run(arguments: Sequence[str]) -> int:
         return _USAGE
     except LostOutputError as e:
         return _BROKEN_PIPE if e.is_hangup else _tell(click.ClickException(str(e)))
-    except UnicodeEncodeError as e:  # an argument that is not UTF-8, noticed when it is encoded
-        return _tell(click.UsageError(f"expected arguments in UTF-8, found {e.object!r}"))
+    except (MemoryError, UnicodeEncodeError) as e:
+        return _tell(_as_ours(e))
     except (click.ClickException, Refused, SVIDError) as e:
         return _tell(e)
     return result if isinstance(result, int) else 0
+
+
+def _as_ours(error: MemoryError | UnicodeEncodeError) -> click.ClickException:
+    if isinstance(error, MemoryError):
+        return click.ClickException("not enough memory for what it was to read")
+    return click.UsageError(f"expected arguments in UTF-8, found {error.object!r}")  # noticed when one is encoded
 
 
 def _tell(error: click.ClickException | Refused | SVIDError) -> int:

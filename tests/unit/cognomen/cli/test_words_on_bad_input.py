@@ -3,6 +3,8 @@
 import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +80,15 @@ def test_an_error_neither_controls_the_terminal_nor_forges_lines(arguments: list
     assert "hint: pay" not in lines
     assert [line for line in lines if not line.isprintable()] == []
     assert "owned" in lines[0]
+
+
+@pytest.mark.timeout(60)
+def test_a_file_without_end_is_more_than_there_is_memory_for() -> None:
+    command = [sys.executable, "-m", "cognomen", "audit", "verify", "--checkpoint", "/dev/zero"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -v 500000; exec "$@"', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "error: not enough memory for what it was to read\n")
 
 
 def test_a_hint_may_be_several_lines(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
