@@ -2,15 +2,17 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from cognomen.cli.admin import Admin
 from cognomen.cli.asking import is_unknown
+from cognomen.cli.cells import View
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import MOST_MEANINGS, MOST_TEXTS, Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 
-__all__ = ["full_id", "full_ids", "known_id", "unknown", "with_node"]
+__all__ = ["full_id", "full_ids", "known_id", "unknown", "view_of", "with_node"]
 
 _UNKNOWN = {
     Nameable.NODE: (
@@ -64,6 +66,24 @@ def with_node(admin: Admin, text: str, *, past: bool = False) -> str:
     if not text or ":" in text or text.startswith("/"):
         return text
     return _known(admin, Nameable.NODE, text, past=past).spiffe_id or text
+
+
+def view_of(admin: Admin, output: str, holders: Iterable[str]) -> View:
+    """How to show a table whose cells name these parents or actors: only SPIFFE IDs of nodes that there are, or were, become short ids."""
+    view = admin.view(output)
+    if not view.trust_domain:
+        return view
+    begin = f"spiffe://{view.trust_domain}/cognomen/node/"
+    left, nodes = iter({one for one in holders if one.startswith(begin)}), set[str]()
+    while batch := list(islice(left, MOST_TEXTS)):
+        try:
+            found = admin.resolve(pb.ResolveRequest(kind=Nameable.NODE, texts=batch, past=True))
+        except Refused as e:
+            if not is_unknown(e):
+                raise
+            return view
+        nodes.update(one.spiffe_id for each in found.meanings for one in each.meanings)
+    return replace(view, nodes=frozenset(nodes))
 
 
 def unknown(kind: Nameable, text: str) -> Refused:

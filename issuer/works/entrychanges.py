@@ -10,7 +10,6 @@ from itertools import islice
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.names import node_id_of
 from issuer.datastore.port import Transaction
 from issuer.decisions import registration
 from issuer.decisions.actions import Action
@@ -20,9 +19,9 @@ from issuer.decisions.filters import EntryFilter
 from issuer.decisions.operator import comment_of
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.works.denials import end_in
-from issuer.works.reads import groups_in
+from issuer.works.reads import groups_in, node_of_in
 from issuer.works.supersessions import EntriesChanged, Pair, Taken, supersede_in
-from svid.spiffeid import SpiffeID, TrustDomain
+from svid.spiffeid import TrustDomain
 
 __all__ = ["Asked", "Batch", "Changed", "Step", "change_entries_in", "record_changes_in"]
 
@@ -267,7 +266,7 @@ def _orphans(tx: Transaction, entries: Iterable[RegistrationEntry], trust_domain
     if not wanted:
         return ()
     known = {group.spiffe_id for group in groups_in(tx, trust_domain)}
-    known |= {parent for parent in wanted if _is_node(tx, parent)}
+    known |= {parent for parent in wanted if node_of_in(tx, parent) is not None}
     return registration.unknown_parents(entries, known)
 
 
@@ -288,8 +287,3 @@ def _rivals(tx: Transaction, entries: Iterable[RegistrationEntry]) -> Iterator[s
         where = EntryFilter(parent_id=entry.parent_id, selector=min(entry.selectors))
         near = tx.entries.each(where, after="", limit=registration.MOST_ALIKE)
         yield from islice(registration.rivals(entry, near), 1)
-
-
-def _is_node(tx: Transaction, parent: SpiffeID) -> bool:
-    node_id = node_id_of(parent)
-    return node_id is not None and tx.nodes.get(node_id) is not None

@@ -61,6 +61,19 @@ def test_no_command_takes_it_for_the_node(command: Command, node: str, like: str
     assert (after["id"], after["name"], after["state"]) == (before["id"], before["name"], "active")
 
 
+def test_an_entry_with_such_a_parent_is_warned_of_and_its_parent_is_shown_as_it_is(command: Command, node: str) -> None:
+    like, real = LIKE[2].format(node), f"/cognomen/node/join_token/{node}"
+    selector = "--selector=unix:uid:4294967290"
+    done = command("entry", "create", "--spiffe-id=/like", f"--parent={like}", selector)
+    assert f"no node or node group is spiffe://example.org{like} yet" in done.err
+    assert like in done.out
+    assert like in command("entry", "list", "--below=/like").out
+    assert not command("entry", "create", "--spiffe-id=/like/not", f"--parent={real}", selector).err
+    (row,) = (line for line in command("entry", "list", "--below=/like").out.splitlines() if "/like/not" in line)
+    assert node[:8] in row
+    assert real not in row
+
+
 def test_what_was_refused_for_it_is_no_row_of_the_node(command: Command, node: str) -> None:
     other = LIKE[0].format(node)
     command("node", "evict", other, "--comment", "not ours")
