@@ -16,6 +16,7 @@ from cognomen.cli.auditfile import FILTERED, checkpoint_line, row_line
 from cognomen.cli.auditrows import FILTERS, Filters, asked, check_order, event_of, rows_of
 from cognomen.cli.auditverify import verify
 from cognomen.cli.emptytext import MAY_BE_EMPTY
+from cognomen.cli.named import check_holders, check_not_future, warn_of_beginnings
 from cognomen.cli.naming import view_of
 from cognomen.cli.options import (
     Renamed,
@@ -205,6 +206,7 @@ def who(
     if (held_at is None) == (since is None) or (until is not None and since is None):
         raise click.UsageError("expected either --at, or --since, with --until if it ended before now")
     check_order(since, until)
+    check_not_future(at=held_at, since=since)
     request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, below=bool(below), owner=owner)
     end = held_at or until or SystemClock().now()
     if held_at is not None:
@@ -217,6 +219,9 @@ def who(
         view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
         held = [one for page in found for one in page.credentials]
+        if not (held or page_token):
+            check_holders(admin, request)
+            warn_of_beginnings(admin, held_at or since or end)
         uses = uses_of(admin, held, until=end)
     credentials = [_as_of(one, held_at or since or end, end) for one in held]
     if output != "json":

@@ -1,6 +1,7 @@
 """Which rows of the record a command asks for: the options that several commands share, and how to fetch all pages."""
 
 import json
+import pwd
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -135,7 +136,27 @@ def _actor(admin: Admin, text: str) -> str:
     """A path belongs to the issuer's trust domain, and an id is a node's; the record's own words for who acts mean nothing else."""
     if text in ACTORS:
         return text
-    return str(admin.complete_id(text)) if text.startswith("/") else with_node(admin, text, past=True)
+    if text.startswith("/"):
+        return str(admin.complete_id(text))
+    try:
+        return with_node(admin, text, past=True)
+    except Refused as e:
+        if e.kind is not Kind.NOT_FOUND:
+            raise
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"actor: expected uid:UID, a node, a SPIFFE ID or one of {', '.join(sorted(ACTORS))}, found {text!r}",
+            hint=_hint_of_uid(text) or "list the nodes: cognomen node list",
+        ) from e
+
+
+def _hint_of_uid(text: str) -> str:
+    """What names the uid that somebody typed, or that of the user with this name on this machine."""
+    try:
+        uid = text if text.isascii() and text.isdecimal() else str(pwd.getpwnam(text).pw_uid)
+    except (KeyError, ValueError):
+        return ""
+    return f"did you mean uid:{uid}?"
 
 
 def _on_record(admin: Admin, kind: Nameable, text: str) -> str:

@@ -91,9 +91,12 @@ def _id_in(key: str, value: str, view: View) -> Iterator[tuple[str, str]]:
         yield value, ""
     elif key in _SUBJECTS and (found := _ABOUT.fullmatch(value)):
         yield found[1], found[2]
-    elif key in _HOLDERS | _SUBJECTS and (node := _NODE.fullmatch(_path(value, view.trust_domain))):
-        if view.nodes is None or value in view.nodes:
-            yield node[1], ""
+    elif (
+        key in _HOLDERS | _SUBJECTS
+        and (node := _NODE.fullmatch(_path(value, view.trust_domain)))
+        and (view.nodes is None or value in view.nodes)
+    ):
+        yield node[1], ""
 
 
 def short_ids(key: str, ids: Iterable[str]) -> dict[str, str]:

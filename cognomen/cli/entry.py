@@ -12,6 +12,7 @@ from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
+from cognomen.cli.named import check_parent, warn_if_never_matches
 from cognomen.cli.naming import full_id, full_ids, view_of, with_node
 from cognomen.cli.options import (
     Labels,
@@ -186,12 +187,15 @@ def list_entries(
     if unused_for is not None:
         request.unused_for.FromTimedelta(unused_for)
     if wanted is not None:
+        warn_if_never_matches(wanted)
         request.selector.CopyFrom(selector_to_pb(wanted))
     with connect(socket) as admin:
         named = spiffe_id or below
         request.spiffe_id = str(admin.complete_id(named)) if named else ""
-        request.parent_id = str(admin.complete_id(with_node(admin, parent_id))) if parent_id else ""
+        request.parent_id = str(admin.complete_id(with_node(admin, parent_id, past=True))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
+        if parent_id and not page_token and not any(page.entries for page in found):
+            check_parent(admin, request.parent_id)
         view = view_of(admin, output, (one.parent_id for page in found for one in page.entries))
     if unused_for is not None:
         warn_of_start(found[0].uses_since, SystemClock().now() - unused_for)
@@ -331,7 +335,7 @@ def _written(key: str, value: object) -> JSON:
 
 def _name_parent(given: dict[str, JSON], admin: Admin) -> None:
     if isinstance(parent := given.get("parent_id"), str):
-        given["parent_id"] = with_node(admin, parent)
+        given["parent_id"] = with_node(admin, parent, past=True)
 
 
 def _entry(document: object, admin: Admin) -> RegistrationEntry:

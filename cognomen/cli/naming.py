@@ -38,9 +38,13 @@ def full_ids(admin: Admin, kind: Nameable, texts: Iterable[str], *, past: bool =
         past: also entries and nodes that are gone, but on record.
 
     Raises:
-        Refused: INVALID for a text that can mean several things.
+        Refused: INVALID for a text that can mean several things; NOT_FOUND for the path of an entry without its slash.
     """
-    return [text if found is None else found.id for text, found in _meanings(admin, kind, texts, past=past)]
+    found = list(_meanings(admin, kind, texts, past=past))
+    for text, one in found:
+        if one is None and kind is Nameable.ENTRY and (hint := _hint_of_path(admin, text)):
+            raise unknown(kind, text, hint)
+    return [text if one is None else one.id for text, one in found]
 
 
 def full_id(admin: Admin, kind: Nameable, text: str, *, past: bool = False) -> str:
@@ -86,10 +90,12 @@ def view_of(admin: Admin, output: str, holders: Iterable[str]) -> View:
     return replace(view, nodes=frozenset(nodes))
 
 
-def unknown(kind: Nameable, text: str) -> Refused:
+def unknown(kind: Nameable, text: str, better_hint: str = "") -> Refused:
     """The refusal of a text that means nothing."""
     detail, hint = _UNKNOWN[kind]
-    if "/" in text:
+    if better_hint:
+        hint = better_hint
+    elif "/" in text:
         hint = hint.replace("/PATH", shlex.quote(text))
     return Refused(Kind.NOT_FOUND, f"{kind}: {detail.format(text=text)}", hint=hint)
 
@@ -97,8 +103,21 @@ def unknown(kind: Nameable, text: str) -> Refused:
 def _known(admin: Admin, kind: Nameable, text: str, *, past: bool) -> pb.Meaning:
     ((_, found),) = _meanings(admin, kind, [text], past=past)
     if found is None:
-        raise unknown(kind, text)
+        raise unknown(kind, text, _hint_of_path(admin, text))
     return found
+
+
+def _hint_of_path(admin: Admin, text: str) -> str:
+    """The path that somebody meant who left out the slash, if there is an entry or a node group with it; else nothing."""
+    if "/" in text or ":" in text:
+        return ""
+    try:
+        found = admin.resolve(pb.ResolveRequest(kind=Nameable.ENTRY, texts=[f"/{text}"])).meanings
+    except Refused as e:
+        if not is_unknown(e):
+            raise
+        return ""
+    return f"did you mean /{text}?" if any(each.meanings for each in found) else ""
 
 
 def _meanings(
