@@ -1,13 +1,15 @@
 """`cognomen entry`: manage registration entries, one by flags or many from a file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.cells import View, cell_of
 from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
@@ -27,8 +29,8 @@ from cognomen.cli.options import (
     selector,
     strict_option,
 )
-from cognomen.cli.output import Columns, print_document, print_json, print_page
-from cognomen.cli.uses import last_used, warn_of_start
+from cognomen.cli.output import Columns, counted, print_document, print_json, print_page
+from cognomen.cli.uses import last_used, silent_nodes, some, warn_of_silence, warn_of_start
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.selector import Selector
@@ -96,11 +98,14 @@ def entry() -> None:
 @output_option
 @admin_socket_option
 def create(source: str | None, *, strict: bool, comment: str, output: str, socket: Path, **fields: object) -> None:
-    """Create one entry by flags, or many from a file: all or none.
+    """Create one entry by flags, or many from a file.
 
     The issuer chooses the ids. An entry with the parent /cognomen/issuer and node selectors
     is a node group, which other entries can have as their parent. The file may also be the
     output of SPIRE's `entry show -output json`.
+
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
+    carried out in several steps, so that other changes need not wait.
 
     With --from, the options --parent-id, --owner, --label, --x509-svid-ttl, --jwt-svid-ttl and
     --expires-at replace what the file says, in all of its entries; --label replaces all labels.
@@ -171,6 +176,8 @@ def list_entries(
 
     An entry is used when a program gets an SVID of it; attestors report that within half a
     minute. -o wide and the JSON say when each was last used. --unused-for leaves out node groups.
+    If a node did not report its uses in all of that time, a warning names it, and the entries that
+    it may have used: they are not in the table (in JSON, they are in not_known).
 
     \b
     Examples:
@@ -194,17 +201,36 @@ def list_entries(
         request.spiffe_id = str(admin.complete_id(named)) if named else ""
         request.parent_id = str(admin.complete_id(with_node(admin, parent_id, past=True))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
-        if parent_id and not page_token and not any(page.entries for page in found):
+        if parent_id and not page_token and not any(page.entries or page.not_known for page in found):
             check_parent(admin, request.parent_id)
         view = view_of(admin, output, (one.parent_id for page in found for one in page.entries))
+    entries, not_known = ([*_listed(found, field)] for field in ("entries", "not_known"))
+    if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
+        for each in (entries, not_known):
+            each.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
+    more: dict[str, JSON] = {}
     if unused_for is not None:
         warn_of_start(found[0].uses_since, SystemClock().now() - unused_for)
-    entries = [
-        document_from_message(one) | {"last_used": last_used(page, one.id)} for page in found for one in page.entries
-    ]
-    if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
-        entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
-    print_page("entries", _LISTED, entries, found[-1].next_page_token, view)
+        silent = silent_nodes(one for page in found for one in page.not_reporting)
+        _warn_of(not_known, silent, view)
+        more = {"not_known": [*not_known], "not_reporting": [document_from_message(one) for one in silent]}
+    print_page("entries", _LISTED, entries, found[-1].next_page_token, view, **more)
+
+
+def _listed(
+    pages: Sequence[pb.ListEntriesResponse], field: Literal["entries", "not_known"]
+) -> Iterator[dict[str, JSON]]:
+    """The entries in a field of these pages, with the time when each was last used."""
+    for page in pages:
+        for one in page.entries if field == "entries" else page.not_known:
+            yield document_from_message(one) | {"last_used": last_used(page, one.id)}
+
+
+def _warn_of(not_known: Sequence[dict[str, JSON]], silent: Sequence[pb.SilentNode], view: View) -> None:
+    """Warn of entries that are not in the table although no use of them was reported."""
+    names = some(" ".join(cell_of("spiffe_id", one["spiffe_id"], view, {})) for one in not_known)
+    count = counted(len(not_known), "entry", "entries")
+    warn_of_silence(silent, f"{count} not listed, because a use may not have been reported: {names}")
 
 
 @entry.command()
@@ -253,11 +279,14 @@ def update(
     socket: Path,
     **fields: object,
 ) -> None:
-    """Change the given fields of one entry, or replace many entries from a file: all or none.
+    """Change the given fields of one entry, or replace many entries from a file.
 
     The update is refused if the entry has changed since it was read. In a file, revision 0
     means: replace it whatever its revision is. The options that go with --from replace what
     the file says, as for `entry create`. What changes nothing leaves the entry as it is.
+
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
+    carried out in several steps, so that other changes need not wait.
 
     A change that takes something away (another SPIFFE ID, parent or selectors, one DNS name
     fewer, an earlier expiry) revokes what was signed before: once the replacement has reached
@@ -293,9 +322,10 @@ def update(
 @output_option
 @admin_socket_option
 def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, socket: Path) -> None:
-    """Delete entries: all or none. Their workloads lose these identities at once.
+    """Delete entries. Their workloads lose these identities at once.
 
-    What was signed for the entries is revoked, so verifiers refuse it.
+    What was signed for the entries is revoked, so verifiers refuse it. Up to 500 entries are
+    one step: all or none. More are checked as a whole, then deleted in several steps.
 
     \b
     Example:
