@@ -77,6 +77,10 @@ def test_an_update_of_an_entry_that_has_changed_since_is_refused(command: Comman
     done = command("entry", "update", "--from", str(tmp_path / "entries.json"))
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: entries[0]: revision: expected 2, found 1")
+    assert (
+        f"hint: {path} was changed after it was read: see who did it with cognomen entry history {entry['id']}"
+        in done.err
+    )
 
 
 def test_a_list_that_is_whole_is_sorted_by_name(command: Command) -> None:
