@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect, pages
+from cognomen.cli.named import check_holders
 from cognomen.cli.naming import full_id, known_id
 from cognomen.cli.options import (
     Renamed,
@@ -132,6 +133,8 @@ def list_svids(
         request.node_id = known_id(admin, Nameable.NODE, node_id, past=True)
         view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
+        if not page_token and not any(page.credentials for page in found):
+            check_holders(admin, request)
     credentials = [document_from_message(one) for page in found for one in page.credentials]
     if output != "json":
         credentials = list(map(_shown, credentials))

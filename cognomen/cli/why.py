@@ -11,6 +11,7 @@ import click
 
 from cognomen.cli.admin import connect, pages
 from cognomen.cli.inspect import inspecting
+from cognomen.cli.nodeparents import Place, Whose
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
 from cognomen.protocol.errors import Refused
@@ -86,7 +87,7 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
     knows_blocks = False
     blocked: list[JSON] = []
     expired: list[JSON] = []
-    elsewhere: list[JSON] = []
+    lists: dict[str, list[JSON]] = {place: [] for place in Place}
     blocked_more = elsewhere_more = False
     uid = node_pb2.Selector(type="unix", value=f"uid:{document['uid']}")
     if os.access(admin_socket, os.W_OK):
@@ -103,15 +104,20 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
             elsewhere_more = next(each, None) is not None
             told = {row["entry_id"] for key in ("matches", "near") for row in _rows(document[key])}
             told |= {row["entry_id"] for row in _rows(blocked)}
+            whose = Whose(admin, str(document["node_spiffe_id"]))
             for one in found:
                 if one.id in told:
                     continue
                 if one.HasField("expires_at") and one.expires_at.ToDatetime(tzinfo=UTC) <= SystemClock().now():
                     expired.append(_row(one, _EXPIRED))
                 else:
-                    elsewhere.append(_row(one, _ELSEWHERE))
-    lists: dict[str, JSON] = {"blocked": blocked, "expired": expired, "elsewhere": elsewhere}
-    return {**lists, "blocked_more": blocked_more, "elsewhere_more": elsewhere_more}, knows_blocks
+                    lists[whose.parent(one.parent_id)].append(_row(one, _ELSEWHERE))
+    lists |= {"blocked": blocked, "expired": expired}
+    return {
+        **{key: [*rows] for key, rows in lists.items()},
+        "blocked_more": blocked_more,
+        "elsewhere_more": elsewhere_more,
+    }, knows_blocks
 
 
 def useless(near: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
@@ -154,11 +160,13 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             "blocked by a revocation, until it is lifted (cognomen revoke lift NUMBER):",
         ),
         ("expired", _EXPIRED, "of its uid, but expired:"),
+        (Place.HERE, _ELSEWHERE, "of its uid and this node, but not among those above:"),
         (
-            "elsewhere",
+            Place.ELSEWHERE,
             _ELSEWHERE,
             "of its uid, but on other nodes (the parent is neither this node nor a group of it):",
         ),
+        (Place.NOWHERE, _ELSEWHERE, "of its uid, but on no node (no node or node group is the parent):"),
     )
     if unseen := document.get("unseen"):
         click.echo("\nsome selectors that entries require cannot be determined:")
