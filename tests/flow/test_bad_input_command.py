@@ -55,7 +55,7 @@ def test_a_command_without_its_verb_shows_the_help_as_wrong_usage(command: Comma
         (["svid", "list", "--page-size", "0"], "error: invalid value for '--page-size': 0 is not in the range 1<=x<=1000\n"),
         (["revoke", "show", "x"], "error: invalid value for 'NUMBER': expected a whole number, found 'x'\n"),
         (["svid", "list", "--page-size", "x"], "error: invalid value for '--page-size': expected a whole number, found 'x'\n"),
-        (["fetch", "jwt"], "error: missing option '--audience'\n"),
+        (["fetch", "jwt"], "error: expected --audience or --token, found neither\n"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_told_in_our_voice(command: Command, arguments: list[str], message: str) -> None:
