@@ -3,12 +3,15 @@
 The daemons have their own errors: cognomen.protocol.errors.
 """
 
+from datetime import datetime
+
 __all__ = [
     "AddressError",
     "AuthorizationError",
     "BundleError",
     "CRLError",
     "DenialError",
+    "ExchangeError",
     "JWTSVIDError",
     "RevokedError",
     "SVIDError",
@@ -87,3 +90,35 @@ class WorkloadAPIError(SVIDError):
 
 class DenialError(SVIDError):
     """Denials cannot be read."""
+
+
+class ExchangeError(SVIDError):
+    """A JWT-SVID was not exchanged for a provider's token. No text of it contains a part of either.
+
+    Attributes:
+        status: the HTTP status of the provider's answer; None if there was no answer.
+        code: the provider's own name of the error, such as `invalid_grant`; empty if it gave none.
+        is_temporary: whether the same exchange may succeed later, without a change by anybody.
+        retry_at: before that moment no new attempt is made, because the provider said so; None if it did not.
+        hint: what to look at, or empty; `str()` of the error ends with it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        is_temporary: bool = False,
+        retry_at: datetime | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.is_temporary = is_temporary
+        self.retry_at = retry_at
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; {self.hint}" if self.hint else str(self.args[0])

@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 
 from svid.bundle import Bundle
 from svid.jwtsvid import JWTSVID
-from svid.spiffeid import TrustDomain
+from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
 
-__all__ = ["KnowsDenials", "TokenVerifier", "X509Identity", "demand_source"]
+__all__ = ["FreshTokens", "KnowsDenials", "TokenVerifier", "X509Identity", "demand_source"]
 
 
 class X509Identity(Protocol):
@@ -58,6 +58,22 @@ class KnowsDenials(Protocol):
 
     def denials_age(self) -> timedelta | None:
         """How old the issuer's data behind `is_denied` is; None if nobody reports denials."""
+
+
+class FreshTokens(Protocol):
+    """What gives JWT-SVIDs to present to somebody who accepts each only once; a JWTSource does."""
+
+    def fetch(
+        self, audience: str | Collection[str], *, spiffe_id: SpiffeID | str | None = None, fresh: bool = False
+    ) -> JWTSVID:
+        """Fetch a JWT-SVID for that audience, of the default identity or of `spiffe_id`.
+
+        Args:
+            fresh: ask for one that nobody else has received or will receive.
+
+        Raises:
+            SVIDError: there is none.
+        """
 
 
 class TokenVerifier(Protocol):

@@ -31,6 +31,8 @@ from svid.wire.pb import workload_pb2 as pb
 
 __all__ = ["SERVICE", "WorkloadAPI", "X509Writer"]
 
+_FRESH = "cognomen-fresh"  # ours; other attestors ignore it
+
 SERVICE = "SpiffeWorkloadAPI"
 """The service's full name: the standard's file has no package."""
 
@@ -121,7 +123,11 @@ class WorkloadAPI:
         check_audiences(request.audience, field="audience")
         patience = math.inf if stream.deadline is None else stream.deadline.time_remaining()
         issued = await self._flow.fetch_jwts(
-            self._caller, request.audience, _spiffe_id(request.spiffe_id), patience=patience
+            self._caller,
+            request.audience,
+            _spiffe_id(request.spiffe_id),
+            patience=patience,
+            fresh=stream.metadata is not None and stream.metadata.get(_FRESH) == "true",
         )
         await stream.send_message(wire.write_jwt_svids((one.spiffe_id, one.token, one.hint) for one in issued))
 

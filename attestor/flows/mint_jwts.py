@@ -1,6 +1,7 @@
 """Mint JWT-SVIDs on demand; keep each until half-life, or until it is denied or tainted.
 
-Callers that want the same token share one mint, and one call to the issuer carries several mints.
+Callers that want the same token share one mint, and one call to the issuer carries several mints. A fresh token is neither
+shared nor kept: nobody but its caller ever gets it.
 
 When half-life is: attestor/decisions/renewal. Whether a token is good: attestor/decisions/minted, and valid now: attestor/decisions/clocks.
 
@@ -23,6 +24,7 @@ settled or taken, and is skipped. If that call fails, its wishes are refused and
 """
 
 import asyncio
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -67,11 +69,16 @@ _HALF_LIFE = 0.5  # the jitter that changes nothing: tokens are renewed when som
 
 
 class _Wish(NamedTuple):
-    """What makes two requests the same."""
+    """What makes two requests the same.
+
+    Args:
+        alone: sets a wish for a fresh token apart from all others; 0: it may be shared and kept.
+    """
 
     entry_id: EntryID
     revision: int
     audiences: tuple[str, ...]
+    alone: int = 0
 
 
 @dataclass(slots=True)
@@ -128,6 +135,7 @@ class MintJWTs:
         self._rests: dict[EntryID, float] = {}
         self._wanted = asyncio.Event()
         self._limit = MAX_BATCH
+        self._alone = itertools.count(1)
         self._lines = RetryLines("JWT-SVIDs minted again")
 
     async def jwt_svid(
@@ -137,18 +145,20 @@ class MintJWTs:
         *,
         whose: AccountID = UNNAMED,
         patience: float = math.inf,
+        fresh: bool = False,
     ) -> MintedJWT:
         """Get a JWT-SVID of this entry for these audiences; mint one unless a kept one still has half its life.
 
         Args:
             whose: the account that asks.
             patience: how many seconds that caller waits for an answer.
+            fresh: mint one that nobody else gets, now or later.
 
         Raises:
             Refused: INVALID or EXHAUSTED if the issuer says so, otherwise UNAVAILABLE; only if no kept token is still valid.
         """
-        wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))))
-        kept = self._kept.get(wish)
+        wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))), next(self._alone) if fresh else 0)
+        kept = None if fresh else self._kept.get(wish)
         if kept is not None and self._is_fresh(kept, self._clock.read()):
             self._kept.use(wish)
             return kept.minted
@@ -263,6 +273,8 @@ class MintJWTs:
         except SVIDError as e:
             log.warning("JWT-SVID rejected", entry_id=entry.id, reason=str(e))
             return _not_minted()
+        if wish.alone:
+            return minted
         at = self._clock.read()
         life, left = minted.expires_at - minted.issued_at, minted.expires_at - at.own
         wait = renew_in(life, left=left, jitter=_HALF_LIFE).total_seconds()

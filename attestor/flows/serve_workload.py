@@ -65,7 +65,7 @@ class JWTMinter(Protocol):
     """Has JWT-SVIDs minted, and keeps them."""
 
     async def jwt_svid(
-        self, entry: RegistrationEntry, audiences: Collection[str], *, whose: AccountID, patience: float
+        self, entry: RegistrationEntry, audiences: Collection[str], *, whose: AccountID, patience: float, fresh: bool
     ) -> MintedJWT:
         """Get a JWT-SVID of this entry for these audiences, on behalf of that account; raise Refused if there is none."""
 
@@ -187,12 +187,19 @@ class ServeWorkload:
         )
 
     async def fetch_jwts(
-        self, caller: Caller, audiences: Collection[str], spiffe_id: SpiffeID | None, *, patience: float = math.inf
+        self,
+        caller: Caller,
+        audiences: Collection[str],
+        spiffe_id: SpiffeID | None,
+        *,
+        patience: float = math.inf,
+        fresh: bool = False,
     ) -> Sequence[IssuedJWT]:
         """Give a caller a JWT-SVID of each of its identities, or of one of them.
 
         Args:
             patience: how many seconds the caller waits.
+            fresh: give tokens that nobody else gets.
 
         Raises:
             Refused: DENIED when nothing matches; what the issuer refuses; as watch_x509.
@@ -206,9 +213,9 @@ class ServeWorkload:
             raise self._denied(caller)
         # 2. Have them minted, all at once; for kept ones the issuer is not asked.
         self._note_given(caller.account)
-        mint = partial(self._minter.jwt_svid, audiences=audiences, whose=caller.account, patience=patience)
+        wanted = partial(self._minter.jwt_svid, audiences=audiences, patience=patience, fresh=fresh)
         entries = [entry for entry, _ in identities]
-        minted = await _all(entries, mint)
+        minted = await _all(entries, partial(wanted, whose=caller.account))
         self._uses.note(caller, entries, jwt=True)
         return [
             IssuedJWT(spiffe_id=entry.spiffe_id, token=jwt.token, hint=hint)

@@ -22,7 +22,8 @@ _MADE = "<!-- made by docs/reference/make.py (make reference) -->"
 _SERVICES = {
     "proto/svid/wire/pb/workload.proto": (
         "The SPIFFE Workload API, on the attestor's workload socket. Every call carries the metadata"
-        " `workload.spiffe.io: true`; the kernel identifies the caller. The two `FetchWIT…` answer UNIMPLEMENTED."
+        " `workload.spiffe.io: true`; the kernel identifies the caller. With"
+        " `cognomen-fresh: true`, FetchJWTSVID gives tokens that nobody else gets. The two `FetchWIT…` answer UNIMPLEMENTED."
     ),
     "proto/svid/wire/pb/denials.proto": (
         "Which credentials were revoked, on the attestor's workload socket, with the same metadata; for our own library, which says"

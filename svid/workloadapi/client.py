@@ -41,6 +41,7 @@ __all__ = ["Stream", "WorkloadAPIClient"]
 _SERVICE = "/SpiffeWorkloadAPI"
 _DENIALS = "/cognomen.workload.v1.Denials"
 _HEADER = (("workload.spiffe.io", "true"),)
+_FRESH = (*_HEADER, ("cognomen-fresh", "true"))
 _MAX_MESSAGE_BYTES = 16 << 20
 _ANSWERS_SECONDS = 0.5
 _OPTIONS = (
@@ -186,11 +187,13 @@ class WorkloadAPIClient:
         *,
         spiffe_id: SpiffeID | str | None = None,
         timeout: timedelta | None = None,
+        fresh: bool = False,
     ) -> tuple[JWTSVID, ...]:
         """Fetch a JWT-SVID for each identity of this process, the default one first, or only for `spiffe_id`.
 
         Args:
             timeout: how long the call may take; None means the client's own timeout.
+            fresh: ask for tokens that nobody else has received or will receive; an attestor other than ours may ignore it.
 
         Raises:
             SpiffeIDError: the text is not a SPIFFE ID.
@@ -201,7 +204,9 @@ class WorkloadAPIClient:
         if isinstance(spiffe_id, str):
             spiffe_id = SpiffeID.parse(spiffe_id)
         request = pb.JWTSVIDRequest(audience=audiences, spiffe_id=str(spiffe_id or ""))
-        svids = read_jwt_svids(self._call(f"{_SERVICE}/FetchJWTSVID", request, pb.JWTSVIDResponse, timeout))
+        metadata = _FRESH if fresh else _HEADER
+        answer = self._call(f"{_SERVICE}/FetchJWTSVID", request, pb.JWTSVIDResponse, timeout, metadata=metadata)
+        svids = read_jwt_svids(answer)
         for svid in svids:
             if not set(audiences) <= set(svid.audiences):
                 raise JWTSVIDError(f"aud: expected {audiences}, found {list(svid.audiences)}", clause="JWT-SVID 3.2")
@@ -215,9 +220,10 @@ class WorkloadAPIClient:
         *,
         spiffe_id: SpiffeID | str | None = None,
         timeout: timedelta | None = None,
+        fresh: bool = False,
     ) -> JWTSVID:
         """Fetch the JWT-SVID of the default identity, or of `spiffe_id`; arguments and errors are those of fetch_jwt_svids."""
-        return self.fetch_jwt_svids(audience, spiffe_id=spiffe_id, timeout=timeout)[0]
+        return self.fetch_jwt_svids(audience, spiffe_id=spiffe_id, timeout=timeout, fresh=fresh)[0]
 
     def validate_jwt_svid(self, token: str, audience: str) -> ValidatedToken:
         """Let the Workload API check a token, and return its identity and claims.
@@ -312,7 +318,13 @@ class WorkloadAPIClient:
         raise WorkloadAPIError(f"{method}: expected a message, found the end of the stream", code="OK")
 
     def _call(
-        self, method: str, request: Message, response: type[_Response], timeout: timedelta | None = None
+        self,
+        method: str,
+        request: Message,
+        response: type[_Response],
+        timeout: timedelta | None = None,
+        *,
+        metadata: tuple[tuple[str, str], ...] = _HEADER,
     ) -> _Response:
         timeout = self._timeout if timeout is None else timeout
         try:
@@ -320,7 +332,7 @@ class WorkloadAPIClient:
                 stub = channel.unary_unary(
                     method, request_serializer=_serialize, response_deserializer=response.FromString
                 )
-                return stub(request, metadata=_HEADER, timeout=timeout.total_seconds())
+                return stub(request, metadata=metadata, timeout=timeout.total_seconds())
         except grpc.RpcError as e:
             raise explained(_error(e), self.target, timeout, answers=self.answers) from e
 

@@ -175,12 +175,18 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
         source = cls(socket, timeout=None, clock=clock)
         return await source._connected(timeout)
 
-    def fetch(self, audience: str | Collection[str], *, spiffe_id: SpiffeID | str | None = None) -> JWTSVID:
+    def fetch(
+        self, audience: str | Collection[str], *, spiffe_id: SpiffeID | str | None = None, fresh: bool = False
+    ) -> JWTSVID:
         """Fetch a JWT-SVID for that audience, of the default identity or of `spiffe_id`.
 
         It asks the Workload API, which caches tokens that are still fresh; in asyncio: `await asyncio.to_thread(source.fetch, audience)`.
         If the Workload API cannot be reached, it returns the token that it fetched last, if that was not revoked, its authority is still
         in the bundle, and a tenth of its lifetime, 30 s at most, is left.
+
+        Args:
+            fresh: ask for a token that nobody else has received or will receive, for somebody who accepts each only once; nothing cached
+                is returned. An attestor other than ours may ignore it and return one that it has cached.
 
         Raises:
             WorkloadAPIError: PERMISSION_DENIED if this process has no such identity; or any other status.
@@ -195,8 +201,10 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
         wanted = audience if isinstance(audience, str) else tuple(audience)
 
         def ask(longest: timedelta | None) -> JWTSVID:
-            return self._client.fetch_jwt_svid(wanted, spiffe_id=spiffe_id, timeout=longest)
+            return self._client.fetch_jwt_svid(wanted, spiffe_id=spiffe_id, timeout=longest, fresh=fresh)
 
+        if fresh:
+            return ask(None)
         return self._tokens.fetch(token_key(wanted, spiffe_id), ask)
 
     def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:

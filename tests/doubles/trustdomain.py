@@ -86,9 +86,17 @@ class TrustDomainDouble:
             hint=hint,
         )
 
-    def token(self, path: str, *audiences: str, lifetime: timedelta = _HOUR, jti: str | None = None) -> str:
-        """A JWT-SVID, with a name of its own if it is given one."""
+    def token(
+        self,
+        path: str,
+        *audiences: str,
+        lifetime: timedelta = _HOUR,
+        jti: str | None = None,
+        issuer: str | None = None,
+    ) -> str:
+        """A JWT-SVID, with a name and an issuer of its own if it is given them."""
         claims: dict[str, object] = {} if jti is None else {"jti": jti}
+        claims |= {} if issuer is None else {"iss": issuer}
         claims |= {
             "sub": f"spiffe://{self.name}{path}",
             "aud": list(audiences),

@@ -85,6 +85,7 @@ class WorkloadSide:
         refuses_tokens: what asking for a token is refused with.
         tokens: how many were asked for.
         patience: for how many seconds whoever asked for the last one waits.
+        is_fresh: whether the last one was to be fresh.
         troubles: of the flows over it.
     """
 
@@ -92,6 +93,7 @@ class WorkloadSide:
     refuses_tokens: Refused | None = None
     tokens: int = 0
     patience: float = math.inf
+    is_fresh: bool = False
 
     def __post_init__(self) -> None:
         self.authorities = [Authority(TRUST_DOMAIN, self.clock)]
@@ -148,11 +150,12 @@ class WorkloadSide:
         return HeldX509(entry=entry, svid=svid, issued_at=self.clock.now())
 
     async def jwt_svid(
-        self, entry: RegistrationEntry, audiences: Collection[str], *, whose: AccountID, patience: float
+        self, entry: RegistrationEntry, audiences: Collection[str], *, whose: AccountID, patience: float, fresh: bool
     ) -> MintedJWT:
         """Sign a token: this is the flow's JWTMinter."""
         del whose
         self.patience = patience
+        self.is_fresh = fresh
         await asyncio.sleep(0)
         self.tokens += 1
         if self.refuses_tokens is not None:

@@ -182,6 +182,26 @@ async def test_without_the_issuer_the_old_token_is_served_while_it_is_valid(mint
     assert refused.value.kind is Kind.UNAVAILABLE
 
 
+async def test_a_fresh_token_is_shared_with_nobody_and_kept_for_nobody(minting: Minting) -> None:
+    kept = await minting.jwts.jwt_svid(WEB, ["a"])
+    fresh = await asyncio.gather(*(minting.jwts.jwt_svid(WEB, ["a"], fresh=True) for _ in range(3)))
+    assert len({kept.token, *(one.token for one in fresh)}) == 4
+    assert minting.issuer.jwt_mints == [1, 3]
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is kept
+    assert minting.jwts.kept == 1
+
+
+async def test_fresh_tokens_are_within_the_limits_of_all_others(minting: Minting) -> None:
+    kept = await minting.jwts.jwt_svid(WEB, ["a"])
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.EXHAUSTED, "budget: expected at most 20 SVIDs a second")
+    for _ in range(50):
+        with pytest.raises(Refused) as refused:
+            await minting.jwts.jwt_svid(WEB, ["a"], fresh=True)
+        assert refused.value.kind is Kind.EXHAUSTED
+    assert minting.issuer.jwt_mints == [1, 1]  # the first of the fifty asked the issuer
+    assert await minting.jwts.jwt_svid(WEB, ["a"]) is kept
+
+
 async def test_a_refusal_of_the_request_is_told_as_it_is(minting: Minting) -> None:
     minting.issuer.refused_entries[WEB.id] = Refused(Kind.INVALID, "audiences: expected at most 16")
     with pytest.raises(Refused, match="expected at most 16"):
@@ -253,6 +273,18 @@ async def test_only_so_many_may_be_minted_at_the_same_time_and_one_uid_leaves_ro
         with pytest.raises(Refused) as refused:
             await minting.jwts.jwt_svid(WEB, ["one more"])
         assert isinstance(await minting.jwts.jwt_svid(DB, ["a"], whose=2), MintedJWT)
+        for task in tasks:
+            task.cancel()
+    assert refused.value.kind is Kind.EXHAUSTED
+
+
+async def test_fresh_tokens_have_no_more_room_than_others(minting: Minting) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(minting.jwts.jwt_svid(WEB, ["a"], fresh=True)) for _ in range(2048)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refused) as refused:
+            await minting.jwts.jwt_svid(WEB, ["a"], fresh=True)
+        assert isinstance(await minting.jwts.jwt_svid(DB, ["a"], whose=2, fresh=True), MintedJWT)
         for task in tasks:
             task.cancel()
     assert refused.value.kind is Kind.EXHAUSTED

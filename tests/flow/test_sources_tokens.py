@@ -108,3 +108,16 @@ def test_a_closed_source_gives_none(api: WorkloadAPIDouble) -> None:
     source.close()
     with pytest.raises(WorkloadAPIError, match="already closed"):
         source.fetch("db")
+
+
+def test_a_fresh_token_is_asked_for_as_such_and_never_comes_from_the_cache(
+    api: WorkloadAPIDouble, domain: TrustDomainDouble
+) -> None:
+    with JWTSource(api.socket) as source:
+        source.fetch("db")
+        api.say("FetchJWTSVID", answer(domain), Fail(grpc.StatusCode.UNAVAILABLE, "not now"))
+        source.fetch("db", fresh=True)
+        with pytest.raises(WorkloadAPIError, match="not now"):
+            source.fetch("db", fresh=True)
+    asked = [dict(call.metadata) for call in api.calls if call.method == "FetchJWTSVID"]
+    assert [one.get("cognomen-fresh") for one in asked] == [None, "true", "true"]

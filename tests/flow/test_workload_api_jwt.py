@@ -18,7 +18,7 @@ from svid.spiffeid import SpiffeID
 from svid.wire.pb import workload_pb2 as pb
 from svid.wire.workload import read_jwt_svids, read_validation
 from tests.doubles.issuerclient import Authority
-from tests.doubles.workloadside import TRUST_DOMAIN, WorkloadSide, call, entry, serving
+from tests.doubles.workloadside import HEADER, TRUST_DOMAIN, WorkloadSide, call, entry, serving
 
 UID = f"unix:uid:{os.getuid()}"
 MINUTE = timedelta(minutes=1)
@@ -51,6 +51,14 @@ async def validate_refused(channel: Channel, token: str, audience: str) -> GRPCE
     with pytest.raises(GRPCError) as caught:
         await call(channel, "ValidateJWTSVID", request, pb.ValidateJWTSVIDResponse)
     return caught.value
+
+
+@pytest.mark.parametrize("value", ["true", "false", "TRUE", "1"])
+async def test_a_caller_may_ask_for_a_fresh_token(value: str, side: WorkloadSide, channel: Channel) -> None:
+    side.synchronise(entry("a", UID))
+    metadata = (*HEADER, ("cognomen-fresh", value))
+    await call(channel, "FetchJWTSVID", pb.JWTSVIDRequest(audience=["db"]), pb.JWTSVIDResponse, metadata=metadata)
+    assert side.is_fresh is (value == "true")
 
 
 @pytest.mark.clause("WA-01", "WA-27", "WA-29")

@@ -15,7 +15,10 @@ RUNS = 5000
 @pytest.mark.parametrize(
     ("module", "target"),
     [
-        *(("values", target) for target in ("spiffe_id", "selector", "bundle", "chain", "crl", "jwt", "messages")),
+        *(
+            ("values", target)
+            for target in ("spiffe_id", "selector", "bundle", "chain", "crl", "jwt", "answers", "messages")
+        ),
         *(("daemons", target) for target in ("frames", "entry", "invite", "state", "checkpoint", "claim", "use")),
     ],
 )

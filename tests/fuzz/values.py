@@ -19,6 +19,7 @@ with atheris.instrument_imports(include=["svid"]):
     from svid.crl import CRL
     from svid.denials import SERIAL_BYTES
     from svid.errors import SVIDError
+    from svid.integrations import exchange_answers
     from svid.jwtsvid import JWTSVID
     from svid.spiffeid import SpiffeID, TrustDomain
     from svid.wire import denials, workload
@@ -115,6 +116,16 @@ def messages(data: bytes) -> None:
             read()
 
 
+def answers(data: bytes) -> None:
+    """Read an answer of a provider in each of its forms, and show what may be shown: never a part of the answer's token."""
+    for text in exchange_answers.refusal(data):
+        exchange_answers.shown(text, ("eyJhbGciOiJFUzI1NiJ9",)).encode()
+    for read in (exchange_answers.read_oauth, exchange_answers.read_vault, exchange_answers.read_aws):
+        with suppress(ValueError):
+            if (answer := read(data)).value in repr(answer) and len(answer.value) > _LONG:
+                raise AssertionError(data)
+
+
 def _chains() -> Iterator[bytes]:
     for path in (_VECTORS / "x509svid").glob("*.pem"):
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
@@ -149,6 +160,18 @@ def _crls() -> Iterator[bytes]:
         yield make_crl(make_authority("authority-1"), Listed(serials=(1, 2**127), of_entries=of_entries))
 
 
+_LONG = 40  # no other part of the text is as long
+_ANSWERS = (
+    b'{"access_token":"a","token_type":"Bearer","expires_in":60}',
+    b'{"auth":{"client_token":"a","lease_duration":60}}',
+    b'{"error":"invalid_grant","error_description":"eyJhbGciOiJFUzI1NiJ9"}',
+    b'{"error":{"type":"a","message":"b"},"errors":["c"]}',
+    (
+        b'<a xmlns="b"><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>a</AccessKeyId><SecretAccessKey>b</SecretAccessKey>'
+        b"<SessionToken>c</SessionToken><Expiration>2026-01-01T00:00:00Z</Expiration></Credentials>"
+        b"</AssumeRoleWithWebIdentityResult><Error><Code>d</Code></Error></a>"
+    ),
+)
 _IDS = (b"spiffe://example.org/agent/concierge/reasoning", b"spiffe://127.0.0.1", b"spiffe://a/%2e")
 _SELECTORS = (b"unix:uid:1000", b"join_token:label:team:travel")
 
@@ -161,6 +184,7 @@ TARGETS = {
     "chain": Target(run=chain, seeds=_chains(), answers=(SVIDError,)),
     "crl": Target(run=crl, seeds=_crls(), answers=(SVIDError,)),
     "jwt": Target(run=jwt, seeds=_tokens(), answers=(SVIDError,)),
+    "answers": Target(run=answers, seeds=_ANSWERS, answers=()),
     "messages": Target(run=messages, seeds=_messages(), answers=()),
 }
 

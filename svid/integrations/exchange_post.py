@@ -1,0 +1,247 @@
+"""One POST to a provider's token endpoint: no redirect is followed, the answer is small, and everything ends in time.
+
+Only https, except on loopback; a proxy of the environment is used as a tunnel, never for plain http. What an answer means:
+svid/integrations/exchange.
+"""
+
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from email.message import Message
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
+from typing import NamedTuple, Self
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+
+from svid.errors import ExchangeError
+
+__all__ = ["MAX_ANSWER_BYTES", "NotSentError", "Reply", "check_context", "check_url", "post"]
+
+MAX_ANSWER_BYTES = 1 << 16
+_MAX_URL = 1024
+
+
+class NotSentError(ExchangeError):
+    """No connection was made: nothing left this process."""
+
+
+class Reply(NamedTuple):
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+
+def check_url(url: str) -> None:
+    """Check the URL of a token endpoint.
+
+    Raises:
+        ExchangeError: it is neither https nor on loopback, or has a user, a query or a fragment.
+    """
+    if len(url) > _MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
+        raise ExchangeError(f"url: expected at most {_MAX_URL} printable ASCII characters without spaces")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host:
+        raise ExchangeError("url: expected https://, a host and a path")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise ExchangeError("url: expected no user, no query and no fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise ExchangeError(f"url: expected https, or http on loopback, found {parts.scheme}://{host}")
+
+
+def check_context(context: ssl.SSLContext) -> None:
+    """Refuse a context that would send the assertion to anybody; a LiveContext checks the SPIFFE ID in place of a host name.
+
+    Raises:
+        ExchangeError: it does not check the server.
+    """
+    from svid.tls.context import LiveContext  # noqa: PLC0415 - who gives no context need not load it
+
+    if isinstance(context, LiveContext):
+        return
+    if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+        raise ExchangeError("context: expected one that checks the server's certificate and host name")
+
+
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], *, context: ssl.SSLContext | None, timeout: timedelta
+) -> Reply:
+    """Send a body, and return the answer, whatever its status.
+
+    Args:
+        context: the TLS to https; None means the system's authorities.
+        timeout: how long everything together may take, once the host's address is known.
+
+    Raises:
+        NotSentError: there is no connection.
+        ExchangeError: no whole answer came in time, or it is too long.
+    """
+    seconds = timeout.total_seconds()
+    request = Request(url, data=body, headers=dict(headers), method="POST")  # noqa: S310 - `check_url` has seen it
+    with _Deadline(seconds) as deadline:
+        try:
+            with _opener(url, context, deadline).open(request, timeout=seconds) as response:
+                reply = _read(response)
+        except (OSError, HTTPException) as e:
+            reason = _reason(e)
+        else:
+            if not deadline.is_over:  # or what was read may have been cut off
+                return reply
+            reason = ""
+    where = urlsplit(url).netloc
+    kind = ExchangeError if deadline.is_connected else NotSentError
+    if deadline.is_over or reason == "timed out":
+        raise kind(f"{where}: no answer within {seconds:g} s", is_temporary=True)
+    raise kind(f"{where}: {reason}", is_temporary=True)
+
+
+def _read(response: HTTPResponse) -> Reply:
+    body = response.read(MAX_ANSWER_BYTES + 1)
+    if len(body) > MAX_ANSWER_BYTES:
+        status = response.status
+        raise ExchangeError(f"answer: expected at most {MAX_ANSWER_BYTES} bytes, found more", status=status)
+    if response.length:  # of the Content-Length, so much did not come
+        raise IncompleteRead(b"", response.length)
+    return Reply(response.status, response.headers, body)
+
+
+def _reason(error: OSError | HTTPException) -> str:
+    """Why there is no answer; the text of an HTTPException may be a part of what came, and is left out."""
+    inner = error.reason if isinstance(error, URLError) else error
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {inner.verify_message}"
+    if isinstance(inner, HTTPException):  # some are also an OSError
+        return "expected an answer of HTTP, found none"
+    if isinstance(inner, TimeoutError):
+        return "timed out"
+    if str(inner).startswith("Tunnel connection failed"):
+        return "the proxy refuses to connect us"
+    if isinstance(inner, OSError):
+        return (inner.strerror or type(inner).__name__).lower()
+    return "the request failed"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Deadline:
+    """Shuts a connection down when the time is over, even if bytes still trickle in.
+
+    Attributes:
+        is_over: whether the time was over before the end.
+        is_connected: whether the connection was ready, so that the request may have left.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self.is_connected = False
+        self._socket: socket.socket | None = None
+        self._connection: HTTPConnection | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def follow(self, connection: HTTPConnection) -> None:
+        """Shut down what this connection has until `watch` is called: a proxy may take its time."""
+        self._connection = connection
+
+    def watch(self, one: socket.socket) -> None:
+        """Shut down this socket."""
+        self._socket = one
+        if self.is_over:
+            self._shut_down(one)
+
+    def _end(self) -> None:
+        self.is_over = True
+        one = self._socket or (None if self._connection is None else self._connection.sock)
+        if one is not None:
+            self._shut_down(one)
+
+    @staticmethod
+    def _shut_down(one: socket.socket) -> None:
+        try:
+            socket.socket.shutdown(one, socket.SHUT_RDWR)  # not TLS's own: another thread may be within it
+        except OSError:  # it is closed already
+            return
+
+
+class _Plain(HTTPConnection):
+    def __init__(self, host: str, *, timeout: float, deadline: _Deadline) -> None:
+        super().__init__(host, timeout=timeout)
+        self._deadline = deadline
+
+    def connect(self) -> None:
+        super().connect()
+        self._deadline.watch(self.sock)
+        self._deadline.is_connected = True
+
+
+class _TLS(HTTPSConnection):
+    def __init__(self, host: str, *, timeout: float, context: ssl.SSLContext, deadline: _Deadline) -> None:
+        super().__init__(host, timeout=timeout, context=context)
+        self._deadline, self._tls, self._server = deadline, context, self.host
+        deadline.follow(self)
+
+    def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().set_tunnel(host, port, None if headers is None else dict(headers))
+        self._server = urlsplit(f"//{host}").hostname or host
+
+    def connect(self) -> None:
+        HTTPConnection.connect(self)  # the way to the server, through a tunnel if there is a proxy
+        tls = self._tls.wrap_socket(self.sock, server_hostname=self._server, do_handshake_on_connect=False)
+        self.sock = tls
+        self._deadline.watch(tls)
+        tls.do_handshake()
+        self._deadline.is_connected = True
+
+
+class _PlainHandler(HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_Plain, req, deadline=self._deadline)  # type: ignore[arg-type]  # the protocol has more parameters
+
+
+class _TLSHandler(HTTPSHandler):
+    def __init__(self, context: ssl.SSLContext, deadline: _Deadline) -> None:
+        super().__init__(context=context)
+        self._tls, self._deadline = context, deadline
+
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_TLS, req, context=self._tls, deadline=self._deadline)  # type: ignore[arg-type]  # as above
+
+
+def _opener(url: str, context: ssl.SSLContext | None, deadline: _Deadline) -> OpenerDirector:
+    """An opener that returns every answer as it is: nothing in it follows a redirect or makes an error of a status."""
+    parts = urlsplit(url)
+    opener = OpenerDirector()
+    if parts.scheme == "http":
+        opener.add_handler(_PlainHandler(deadline))
+        return opener
+    if not _is_loopback(parts.hostname or ""):
+        opener.add_handler(ProxyHandler())
+    opener.add_handler(_TLSHandler(context or ssl.create_default_context(), deadline))
+    return opener

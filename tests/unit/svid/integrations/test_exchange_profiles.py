@@ -1,0 +1,158 @@
+"""svid/integrations/exchange_profiles: what may be sent where."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from svid.errors import ExchangeError
+from svid.integrations.exchange_profiles import (
+    Profile,
+    anthropic_profile,
+    aws_sts_profile,
+    azure_profile,
+    gcp_sts_profile,
+    generic_profile,
+    openai_profile,
+    vault_profile,
+)
+
+URL = "https://sts.example.org/token"
+PROVIDER = "projects/1/locations/global/workloadIdentityPools/pool/providers/own"
+ADDRESSES = [
+    (anthropic_profile("r", "o"), "https://api.anthropic.com/v1/oauth/token", "https://api.anthropic.com"),
+    (openai_profile("i", "s"), "https://auth.openai.com/oauth/token", "https://api.openai.com/v1"),
+    (gcp_sts_profile(PROVIDER), "https://sts.googleapis.com/v1/token", f"https://iam.googleapis.com/{PROVIDER}"),
+    (
+        azure_profile("t/x", "c", "s"),
+        "https://login.microsoftonline.com/t%2Fx/oauth2/v2.0/token",
+        "api://AzureADTokenExchange",
+    ),
+    (vault_profile("https://v:8200/", "r", "a", mount="/x/y/"), "https://v:8200/v1/auth/x/y/login", "a"),
+    (aws_sts_profile("arn", "s", region="eu-west-1"), "https://sts.eu-west-1.amazonaws.com/", "sts.amazonaws.com"),
+    (generic_profile(URL, "a"), URL, "a"),
+]
+
+
+@pytest.mark.parametrize(("profile", "url", "audience"), ADDRESSES, ids=lambda one: getattr(one, "name", None))
+def test_a_profile_knows_where_and_for_whom(profile: Profile, url: str, audience: str) -> None:
+    assert (profile.url, profile.audience) == (url, audience)
+
+
+KNOWN = [profile.audience for profile, _, _ in ADDRESSES if profile.name not in {"vault", "generic"}]
+MAKERS: dict[str, Callable[[str], Profile]] = {
+    "anthropic": lambda audience: anthropic_profile("r", "o", audience=audience),
+    "openai": lambda audience: openai_profile("i", "s", audience=audience),
+    "gcp_sts": lambda audience: gcp_sts_profile(PROVIDER, audience=audience),
+    "azure": lambda audience: azure_profile("t", "c", "s", audience=audience),
+    "vault": lambda audience: vault_profile("https://v", "r", audience),
+    "aws_sts": lambda audience: aws_sts_profile("arn", "s", audience=audience),
+    "generic": lambda audience: generic_profile(URL, audience),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_an_audience_of_another_provider_is_refused_before_anything_leaves(maker: str) -> None:
+    for owner, audience in zip(("anthropic", "openai", "gcp_sts", "azure", "aws_sts"), KNOWN, strict=True):
+        if owner == maker:
+            assert MAKERS[maker](audience).audience == audience
+        else:
+            with pytest.raises(ExchangeError, match=f"audience {audience} is that of {owner}"):
+                MAKERS[maker](audience)
+    assert MAKERS[maker]("https://own.example.org").audience == "https://own.example.org"
+
+
+OTHERS = [
+    "https://api.anthropic.com/",
+    "https://platform.claude.com",
+    "https://api.openai.com",
+    "//iam.googleapis.com/x",
+    "api://azureadtokenexchange",
+    "api://AzureADTokenExchangeUSGov",
+    "sts.eu-west-1.amazonaws.com",
+    "sts.amazonaws.com.cn",
+]
+
+
+@pytest.mark.parametrize("audience", OTHERS)
+def test_each_way_to_write_a_known_audience_is_known(audience: str) -> None:
+    with pytest.raises(ExchangeError, match="is that of"):
+        generic_profile(URL, audience)
+
+
+BAD_URLS = [
+    "",
+    "sts.example.org",
+    "http://sts.example.org/token",
+    "http://127.0.0.1.example.org/",
+    "http://localhost.example.org/",
+    "ftp://localhost/",
+    "file:///etc/passwd",
+    "https://",
+    "https:///token",
+    "https://user:secret@sts.example.org/",
+    "https://sts.example.org/?a=b",
+    "https://sts.example.org/#a",
+    "https://sts.example.org:99999/",
+    "https://sts.example.org/a b",
+    "https://sts.example.org/\r\nX: y",
+    "https://stß.example.org/",
+    "https://[::1/",
+    f"https://{'a' * 1100}/",
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_only_https_is_taken(url: str) -> None:
+    with pytest.raises(ExchangeError, match="url: expected") as caught:
+        generic_profile(url, "a")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1/", "http://127.0.0.5/x", "http://[::1]:80/", URL])
+def test_http_is_taken_on_loopback(url: str) -> None:
+    assert generic_profile(url, "a").url == url
+
+
+@pytest.mark.parametrize("audience", ["", "a\nb", "é", "a\0"])
+def test_an_audience_is_printable(audience: str) -> None:
+    with pytest.raises(ExchangeError, match="audience: expected printable ASCII"):
+        generic_profile(URL, audience)
+
+
+@pytest.mark.parametrize("fields", [{"grant_type": "x"}, {"assertion": "x"}, {"a": "\ud800"}, {"a": 1}])
+def test_fields_are_texts_beside_those_of_the_grant(fields: dict[str, str]) -> None:
+    with pytest.raises(ExchangeError, match="generic: field"):
+        generic_profile(URL, "a", fields=fields)
+
+
+def test_an_unknown_grant_is_refused() -> None:
+    with pytest.raises(ExchangeError, match="expected jwt-bearer or token-exchange, found 'password'"):
+        generic_profile(URL, "a", grant="password")  # type: ignore[arg-type]  # the test
+
+
+@pytest.mark.parametrize("namespace", ["a\r\nX-Evil: b", "", "é"])
+def test_a_header_cannot_smuggle_another(namespace: str) -> None:
+    with pytest.raises(ExchangeError, match="header 'X-Vault-Namespace'"):
+        vault_profile("https://v", "r", "a", namespace=namespace)
+
+
+@pytest.mark.parametrize("provider", ["", "own", f"//iam.googleapis.com/{PROVIDER}", f"{PROVIDER}/../other"])
+def test_a_provider_of_google_has_one_form(provider: str) -> None:
+    with pytest.raises(ExchangeError, match="gcp_sts: provider: expected projects/NUMBER"):
+        gcp_sts_profile(provider)
+
+
+def test_a_life_of_nothing_is_refused() -> None:
+    with pytest.raises(ExchangeError, match="default_life"):
+        generic_profile(URL, "a", default_life=timedelta())
+
+
+def test_what_a_profile_sends_cannot_be_changed_later_and_is_in_no_text() -> None:
+    fields = {"assertion_of_another": "hid den"}
+    profile = generic_profile(URL, "a", fields=fields)
+    fields["assertion_of_another"] = "changed"
+    assert profile.fields["assertion_of_another"] == "hid den"
+    assert "hid den" not in repr(profile)
+    with pytest.raises(TypeError):
+        profile.fields["assertion_of_another"] = "changed"  # type: ignore[index]  # the test
