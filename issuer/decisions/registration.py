@@ -32,6 +32,7 @@ __all__ = [
     "too_many_alike",
     "unknown_parents",
     "updated",
+    "without_parent",
 ]
 
 MOST_ALIKE = 1000
@@ -153,6 +154,26 @@ def unknown_parents(entries: Iterable[RegistrationEntry], known: Collection[Spif
     """Warn of parents that are now neither a node nor a node group: their entries reach nobody until one exists."""
     unknown = {str(entry.parent_id) for entry in entries if entry.parent_id not in known and not is_group(entry)}
     return tuple(f"parent_id: no node or node group is {parent} yet" for parent in sorted(unknown))
+
+
+def without_parent(counted: Mapping[SpiffeID, int]) -> tuple[str, ...]:
+    """Warn of entries whose node group a batch takes away: they stay, and reach nobody.
+
+    Args:
+        counted: how many entries have each as their parent, up to one more than `MOST_ALIKE`.
+    """
+    return tuple(
+        f"{parent.path}: {_counted(count)} it as {'its' if count == 1 else 'their'} parent, and reach{'es' if count == 1 else ''} "
+        "no node without it"
+        for parent, count in counted.items()
+        if count
+    )
+
+
+def _counted(count: int) -> str:
+    if count == 1:
+        return "1 entry has"
+    return f"more than {MOST_ALIKE} entries have" if count > MOST_ALIKE else f"{count} entries have"
 
 
 def too_many_alike(counted: Mapping[Alike, int]) -> tuple[str, ...]:
