@@ -90,19 +90,21 @@ def _in_seconds(document: dict[str, object]) -> dict[str, object]:
     return found
 
 
-def print_changed(response: pb.EntriesResponse, view: View) -> None:
-    """Print what became of a batch."""
+def print_changed(response: pb.EntriesResponse, view: View, *, dry_run: bool = False) -> None:
+    """Print what became of a batch, or would become of it."""
     print_warnings(response)
     document = document_from_message(response)
     if view.output == "json":
-        print_json(document)
+        print_json({"dry_run": True, **document} if dry_run else document)
         return
     print_table(COLUMNS, list(map(document_from_message, response.entries)), view)
     if response.shortened:
         click.echo(
             f"the last {response.shortened} are too large for one answer: only their ids and revisions are shown"
         )
-    print_ended(response)
+    print_ended(response, "would be " if dry_run else "")
+    if dry_run:
+        click.echo("dry run: nothing was changed")
 
 
 def print_warnings(response: pb.EntriesResponse) -> None:
