@@ -75,7 +75,7 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
     is a node group, which other entries can have as their parent. The file may also be the
     output of SPIRE's `entry show -output json`.
 
-    Up to 500 entries (1 MiB) are one step: all or none. More are checked as a whole, then
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
     carried out in several steps, so that other changes need not wait.
 
     With --from, the options --parent-id, --owner, --label, --x509-svid-ttl, --jwt-svid-ttl and
@@ -241,7 +241,7 @@ def update(
     An empty --owner, --hint, --dns, --label or --expires-at takes away what the entry has, and
     a lifetime of 0s is the issuer's.
 
-    Up to 500 entries (1 MiB) are one step: all or none. More are checked as a whole, then
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
     carried out in several steps, so that other changes need not wait.
 
     A change that takes something away (another SPIFFE ID, parent or selectors, one DNS name

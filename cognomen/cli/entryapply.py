@@ -101,7 +101,7 @@ def apply(
     and no others are changed.
     A file without entries is refused, because it is more often a mistake: use `entry delete`.
 
-    Up to 500 changes (1 MiB) are one step: all or none. More are checked as a whole, then
+    Up to 500 changes (4 MiB) are one step: all or none. More are checked as a whole, then
     carried out in several steps, so that other changes need not wait. If it stops in the
     middle, the same command goes on with the rest.
 

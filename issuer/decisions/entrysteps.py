@@ -26,9 +26,10 @@ __all__ = ["MOST_BYTES", "MOST_STEPS", "Step", "are_few", "slices"]
 MOST_STEPS = 500
 """How many entries one transaction changes."""
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 4 << 20
 """How many bytes of text the entries of one transaction have, together, if it changes more than one."""
 
+_MOST_UNREAD = 16  # entries, each of at most some 400 kB
 _FIXED_BYTES = 64  # of an entry, beside its texts
 _Part: TypeAlias = list[int]  # the steps that stay together, in their order
 
@@ -93,13 +94,15 @@ class _Concerned:
     entries: list[tuple[int, _Way]] = field(default_factory=list)
 
 
-def are_few(entries: Sequence[RegistrationEntry], deleted: int, *, most: int = MOST_STEPS) -> bool:
-    """Whether a batch fits in one slice, whatever is stored: these entries are created or updated, and so many deleted.
+def are_few(entries: Sequence[RegistrationEntry], replaced: int, *, most: int = MOST_STEPS) -> bool:
+    """Whether a batch fits in one slice, whatever is stored: these entries are created or updated.
 
-    An updated entry counts twice, because what is stored may be as long.
+    Args:
+        replaced: how many stored entries it updates or deletes, whose length nobody has looked at.
     """
-    count = len(entries) + deleted
-    return count <= most and (count == 1 or 2 * sum(map(_length, entries)) <= MOST_BYTES)
+    return replaced <= 1 >= len(entries) or (
+        len(entries) <= most and replaced <= min(most, _MOST_UNREAD) and sum(map(_length, entries)) <= MOST_BYTES
+    )
 
 
 def slices(steps: Sequence[Step], *, most: int = MOST_STEPS, most_bytes: int = MOST_BYTES) -> Iterator[Sequence[int]]:

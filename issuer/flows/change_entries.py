@@ -8,6 +8,7 @@ run is the same check.
 import asyncio
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -74,7 +75,7 @@ class _Checked:
 class ChangeEntries:
     """Changes entries on behalf of an operator. An update that changes nothing leaves neither a revision nor a trace.
 
-    Large batches and dry runs come one after the other, so that they never keep all readers of the store busy.
+    Large batches come one after the other, dry runs too, so that they never keep all readers of the store busy.
 
     Args:
         node_attestors: the names of the node attestors.
@@ -137,7 +138,7 @@ class ChangeEntries:
             warnings = advice_in(tx, plan, self.trust_domain)
             return Changed(entries=plan.entries, taken=plan.taken, warnings=warnings)
 
-        async with self._turn:
+        async with self._turn_of(batch):
             return await self.datastore.read(work)
 
     async def _change(self, action: Action, batch: Batch, how: How, actor: str) -> Changed:
@@ -145,9 +146,9 @@ class ChangeEntries:
         async with refusals_on_record(self.datastore, self.around.clock, action, actor=actor):
             _check_size(batch)
             ids = _new_ids(batch)
-            if are_few([*batch.create, *batch.update], len(batch.delete), most=self.most):
+            if are_few([*batch.create, *batch.update], len(batch.update) + len(batch.delete), most=self.most):
                 return await self._at_once(batch, ids, how, actor, advise=True)
-            async with self._turn:
+            async with self._turn_of(batch):
                 return await self._in_slices(action, batch, ids, how, actor)
 
     async def _at_once(
@@ -192,6 +193,10 @@ class ChangeEntries:
             taken, change, done = taken.plus(changed.taken), changed.change, done + len(part)
         every = tuple(entries[number] for number in range(len(batch)))
         return Changed(entries=every, taken=taken, warnings=checked.warnings, change=change)
+
+    def _turn_of(self, batch: Batch) -> AbstractAsyncContextManager[None]:
+        """What a batch waits for: a large one, until no other is checked or carried out."""
+        return self._turn if len(batch) > self.most else nullcontext()
 
     def _asked(self, how: How, actor: str) -> Asked:
         return Asked(

@@ -109,12 +109,15 @@ def test_a_slice_has_so_many_bytes_but_one_step_at_least() -> None:
 
 def test_few_are_one_transaction_and_so_is_one_entry_of_any_length() -> None:
     one = app("/a")
-    assert are_few([one] * MOST_STEPS, 0)
-    assert are_few([one], MOST_STEPS - 1)
-    assert not are_few([one], MOST_STEPS)
-    assert are_few([long("/b", selectors=99)], 0)
-    assert are_few([long("/b", selectors=20)] * 2, 1)
-    assert not are_few([long("/b", selectors=99)] * 2, 0)
+    assert are_few([one] * MOST_STEPS, 16)
+    assert not are_few([one] * (MOST_STEPS + 1), 0)
+    assert not are_few([one] * 17, 17)
+    assert not are_few([], 17)
+    assert not are_few([one], 2, most=1)
+    assert are_few([one], 1, most=1)
+    assert are_few([long("/b", selectors=99)], 1)
+    assert are_few([long("/b", selectors=99)] * 10, 1)
+    assert not are_few([long("/b", selectors=99)] * 11, 0)
 
 
 def grants(stored: Iterable[RegistrationEntry]) -> set[tuple[object, ...]]:

@@ -293,3 +293,25 @@ async def fill(house: House) -> None:
         for number, node_id in enumerate(("n1", "n3"))
     ]
     await house.store.write(lambda tx: tx.ledger.record(rows))
+
+
+async def test_a_small_batch_does_not_wait_for_a_large_one(house: House) -> None:
+    (one, *_) = (await house.entries.create([an_entry("/one"), an_entry("/two")], actor=ACTOR)).entries
+    waits, begun = threading.Event(), house.store.begins(1)
+    begins, number = house.store.before, house.store.written + 1
+
+    def before(now: int) -> None:
+        begins(now)
+        if now == number:
+            assert waits.wait(10)
+
+    house.store.before = before
+    applied = asyncio.create_task(house.entries.create(apps(9), actor=ACTOR))
+    await begun.wait()
+    tried = await house.entries.try_out(Batch(delete=[(one.id, 0)]), actor=ACTOR)
+    another = asyncio.create_task(house.entries.try_out(Batch(create=apps(9)), actor=ACTOR))
+    assert tried.entries == (one,)
+    waits.set()
+    await applied
+    with pytest.raises(Refused):  # it waited for its turn, and found what was created
+        await another
