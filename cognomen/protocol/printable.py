@@ -1,8 +1,11 @@
 """Turn text from outside into one line of limited length, for records and logs: it must neither fill them nor forge lines in them."""
 
-__all__ = ["printable"]
+import unicodedata
+
+__all__ = ["is_visible", "printable"]
 
 _MOST = 256
+_BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a symbol that are drawn as nothing
 
 
 def printable(text: str, *, most: int = _MOST) -> str:
@@ -15,6 +18,14 @@ def printable(text: str, *, most: int = _MOST) -> str:
         return text
     escaped = "".join(map(_escaped, text[:most]))
     return escaped if max(len(text), len(escaped)) <= most else f"{escaped[:most]}… ({len(text)} characters)"
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text shows anything: a character that is neither a space, nor a mark on another character, nor drawn as nothing."""
+    return any(
+        character.isprintable() and character not in _BLANKS and unicodedata.category(character)[0] not in {"M", "Z"}
+        for character in text
+    )
 
 
 def _escaped(character: str) -> str:
