@@ -18,7 +18,7 @@ from cognomen.protocol.printable import printable
 from cognomen.wire.admin import document_from_message, entry_from_document
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
-from svid.errors import SVIDError
+from svid.errors import SpiffeIDError, SVIDError
 
 __all__ = ["COLUMNS", "entries_from", "print_changed", "print_ended", "print_warnings"]
 
@@ -66,8 +66,19 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
             said = _in_seconds(ours) | given if isinstance(ours, dict) else ours
             entries.append(entry_from_document(said, admin.complete_id))
         except SVIDError as e:
-            raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
+            hint = _hint(item) if isinstance(e, SpiffeIDError) else ""
+            raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}", hint=hint) from e
     return entries
+
+
+def _hint(item: object) -> str:
+    """What to write where an entry has a text that is neither a SPIFFE ID nor a path."""
+    for key in ("spiffe_id", "parent_id"):
+        text = item.get(key) if isinstance(item, dict) else None
+        if isinstance(text, str) and text and not text.startswith(("/", "spiffe:")):
+            also = "; the SPIFFE ID of a node: cognomen node show NAME" if key == "parent_id" else ""
+            return f"in a file, {key} is a SPIFFE ID, or a path such as /web{also}"
+    return ""
 
 
 def _with_each_key_once(source: str, pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -297,3 +297,16 @@ def test_a_revocation_of_a_selector_that_matches_nothing_is_a_warning(command: C
     done = command("revoke", "selector", "unix:uid:007", "--dry-run")
     assert done.code == 0
     assert "warning: selector: expected a number from 0 to 4294967294 without leading zeros" in done.err
+
+
+def test_a_node_by_its_name_in_a_file_is_refused_with_what_to_write(command: Command, path: str, file: File) -> None:
+    done = command("entry", "apply", file(entry(path, parent_id="vm")))
+    assert done.code == 1
+    assert (
+        "hint: in a file, parent_id is a SPIFFE ID, or a path such as /web; the SPIFFE ID of a node: cognomen node show NAME"
+        in done.err
+    )
+    assert (
+        "hint: in a file, spiffe_id is a SPIFFE ID, or a path such as /web\n"
+        in command("entry", "apply", file(entry("web"))).err
+    )
