@@ -55,6 +55,9 @@ class Layout:
         headers: the names of the columns.
         rows: the cells of the rows to fit, each as its words.
         width: of the terminal; None: it has no width, and no line is broken.
+
+    Attributes:
+        fits: whether no line of these rows has to be broken.
     """
 
     def __init__(self, headers: Sequence[str], rows: Sequence[Sequence[Sequence[str]]], width: int | None) -> None:
@@ -65,6 +68,7 @@ class Layout:
             max([len(header), *(_columns_of(" ".join(cell)) for cell in cells)])
             for header, cells in zip(headers, columns, strict=True)
         ]
+        self.fits = width is None or sum(self._widths) + _GAP * (len(headers) - 1) <= width
         if width is not None:
             known = [
                 _Column(

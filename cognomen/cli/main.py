@@ -107,10 +107,11 @@ def cognomen() -> None:
     Where a command takes the ID of an entry, a node, a credential or an
     authority, its first characters are enough, at least 4, if no other ID
     begins with them. Entries and nodes can also be named by their SPIFFE ID,
-    or by its path.
+    or by its path, and nodes by their names.
 
     \b
-    Tables show what fits in 80 columns; --output wide shows everything in full.
+    Tables show what fits in 80 columns; --output wide shows everything in full,
+    on a narrow terminal with a line for each field.
     Every command that prints data takes --output json. The keys are the field
     names in proto/cognomen/wire/pb, and will not change. In a list that is not
     whole, next_page_token is not empty, or a key says so that is named more or
