@@ -42,6 +42,7 @@ _COMMANDS = {
 
 _FAILED, _USAGE, _UNAVAILABLE, _NOT_FOUND, _DENIED = 1, 2, 3, 4, 5
 _INTERRUPTED = 130
+_SIMILAR = re.compile(r"(No such (?:command|option) '.*'\.) \(?Did you mean .*", re.DOTALL)  # the hint knows better
 _MOST = 16_384  # characters of a line about a failure
 _BROKEN_PIPE = 141
 _EXIT_CODES = {
@@ -173,13 +174,20 @@ def _safe(text: str) -> str:
 def _in_our_voice(message: str) -> str:
     """Write a message of click, such as "No such option.", in our style: one line, lower case, no full stop, what was expected."""
     message = message.replace("\n\t", " ")  # a list of choices
+    message = _SIMILAR.sub(r"\1", message)
     message = re.sub(r": ('.*') is not a valid integer(?: range)?\.$", r": expected a whole number, found \1", message)
     return f"{message[:1].lower()}{message[1:]}".removesuffix(".")
 
 
 def _usage_hint(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"{context.command_path} --help" if context is not None else ""
+    if context is None:
+        return ""
+    from cognomen.cli.suggesting import similar  # noqa: PLC0415 - a command that is typed well need not wait for it
+
+    found = similar(error)
+    help_of = f"{context.command_path} --help"
+    return f"did you mean {' or '.join(found)}? see: {help_of}" if found else help_of
 
 
 def main() -> None:
