@@ -176,6 +176,9 @@ def _in_our_voice(message: str) -> str:
     message = message.replace("\n\t", " ")  # a list of choices
     message = _SIMILAR.sub(r"\1", message)
     message = re.sub(r": ('.*') is not a valid integer(?: range)?\.$", r": expected a whole number, found \1", message)
+    message = re.sub(
+        r": ('.*') is not a valid boolean\..*$", r": expected true or false, found \1", message, flags=re.DOTALL
+    )
     return f"{message[:1].lower()}{message[1:]}".removesuffix(".")
 
 

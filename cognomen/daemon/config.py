@@ -262,7 +262,7 @@ def _value(value: object, kind: object, key: str) -> object:
             _, inner = typing.get_args(choice) or (str, object)
             return {name: _value(one, inner, f"{key}.{name}") for name, one in _table(value, key).items()}
         if choice in _FROM_TEXT:
-            return _from_text(value, _FROM_TEXT[choice], key)
+            return _from_text(value, choice, key)
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as e:
@@ -280,11 +280,11 @@ def _table(value: object, key: str) -> Mapping[str, object]:
     return value
 
 
-def _from_text(value: object, parse: Callable[[str], object], key: str) -> object:
+def _from_text(value: object, kind: object, key: str) -> object:
     if not isinstance(value, str):
-        raise _refusal(key, "a string", value)
+        raise _refusal(key, 'a duration such as "90s", "30m" or "1h"' if kind is timedelta else "a string", value)
     try:
-        return parse(value)
+        return _FROM_TEXT[kind](value)
     except (ValueError, SVIDError) as e:
         raise Refused(Kind.INVALID, f"{_shown_key(key)}: {e}") from e
 

@@ -189,3 +189,17 @@ def test_what_is_not_alike_or_not_in_the_help_is_not_suggested(
 ) -> None:
     assert run(typed) == 2
     assert "id you mean" not in capsys.readouterr().err
+
+
+def test_the_help_of_a_daemon_says_what_each_option_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["issuer", "run", "--help"]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "--x509-svid-ttl DURATION",
+        "--on-clone [alarm|ban]",
+        "--audit-checkpoint-syslog true|false",
+        "--state PATH",
+    ):
+        assert line in told
+    assert run(["issuer", "run", "--audit-checkpoint-syslog=maybe"]) == 2
+    assert "'--audit-checkpoint-syslog': expected true or false, found 'maybe'\n" in capsys.readouterr().err
