@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cognomen.daemon.config import expand_home
+from cognomen.daemon.plugincalls import PluginCalls
 from cognomen.daemon.plugins import PluginContext, check_read, names_of
 from issuer.checkpointsink.file import FileSink
 from issuer.checkpointsink.port import CheckpointSink
 from issuer.checkpointsink.syslog import SyslogSink
 from issuer.config import IssuerConfig
+from issuer.keymanager.guarded import GuardedKeyManager
 from issuer.keymanager.port import KEY_MANAGERS, KeyManager
 from issuer.nodeattestor.port import NODE_ATTESTORS, NodeAttestor
 from issuer.upstream.port import UPSTREAM_AUTHORITIES, UpstreamAuthority
@@ -57,7 +59,11 @@ def make_adapters(config: IssuerConfig, clock: Clock) -> Adapters:
     return Adapters(
         node_attestors={name: NODE_ATTESTORS.find(name, config.plugins)(place) for name in attestors},
         upstream=UPSTREAM_AUTHORITIES.find(config.upstream_authority, config.plugins)(place),
-        keys=KEY_MANAGERS.find(config.key_manager, config.plugins)(place),
+        keys=GuardedKeyManager(
+            inner=KEY_MANAGERS.find(config.key_manager, config.plugins)(place),
+            name=config.key_manager,
+            calls=PluginCalls(clock),
+        ),
         sinks=_sinks(config),
     )
 

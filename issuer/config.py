@@ -14,6 +14,8 @@ from cognomen.daemon.plugins import Settings
 from cognomen.protocol.addresses import host_and_port
 from cognomen.protocol.entry import MAX_TTL
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.openid import check_issuer_url
+from svid.keys import KeyKind
 from svid.spiffeid import TrustDomain
 
 __all__ = ["MAX_INVITE_TTL", "DatastoreChoice", "IssuerConfig", "OnClone"]
@@ -56,6 +58,11 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         join_address: host:port to listen on for joiners.
         advertised_node_address: the address in an invite; empty: the address bound, which must then be one that nodes can use.
         advertised_join_address: as above.
+        jwt_issuer: an https URL that JWT-SVIDs name as their issuer, for relying parties of OpenID Connect; empty: they name none.
+        jwt_authority_key: the kind of key that JWT authorities made from now on sign with.
+        web_address: host:port on which relying parties find the keys of jwt_issuer, and nothing else; empty: nowhere.
+        web_certificate_file, web_key_file: PEM; the listener serves HTTPS with them, and reads them again when they change.
+        web_behind_proxy: the listener serves HTTP to a proxy that serves HTTPS, and says so with each request.
         key_manager, upstream_authority: the name of an installed one.
         node_attestors: the names of those that let nodes in, separated by commas.
         plugins: tables of settings, by the key that names a plugin and by its name.
@@ -87,6 +94,12 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key_manager: str = "disk"
     node_attestors: str = "join_token"
     upstream_authority: str = "self_signed"
+    jwt_issuer: str = ""
+    jwt_authority_key: KeyKind = KeyKind.EC_P256
+    web_address: str = ""
+    web_certificate_file: str = ""
+    web_key_file: str = ""
+    web_behind_proxy: bool = False
     plugins: Settings = msgspec.field(default_factory=dict)
     x509_svid_ttl: timedelta = timedelta(hours=1)
     jwt_svid_ttl: timedelta = timedelta(minutes=5)
@@ -125,6 +138,9 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             )
         if not 0 <= self.disk_reserve_mib <= _MAX_RESERVE_MIB:
             raise ValueError(f"disk_reserve_mib: expected 0 to {_MAX_RESERVE_MIB}, found {self.disk_reserve_mib}")
+        if self.jwt_issuer:
+            _check_issuer(self.jwt_issuer)
+        self._check_web()
         if self.health_address:
             check_loopback("health_address", self.health_address)
         for name in ("node_address", "join_address"):
@@ -136,6 +152,30 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise ValueError(
                     f"advertised_{name}: expected host:port that nodes can reach, because {name} is {host}"
                 )
+
+    def _check_web(self) -> None:
+        """Check that whoever is pointed to our keys can reach them over HTTPS."""
+        files = (self.web_certificate_file, self.web_key_file)
+        if not self.web_address:
+            for name in ("web_certificate_file", "web_key_file", "web_behind_proxy"):
+                if getattr(self, name):
+                    raise ValueError(f"{name}: expected nothing without web_address, found {getattr(self, name)}")
+            return
+        _check_address("web_address", self.web_address, least_port=0)
+        if not self.jwt_issuer:
+            raise ValueError("web_address: expected jwt_issuer too: the URL under which relying parties look for it")
+        if all(files) == self.web_behind_proxy or any(files) != all(files):
+            raise ValueError(
+                "web_address: expected either web_certificate_file and web_key_file, or web_behind_proxy,"
+                " because relying parties come over HTTPS"
+            )
+
+
+def _check_issuer(url: str) -> None:
+    try:
+        check_issuer_url(url)
+    except ValueError as e:
+        raise ValueError(f"jwt_issuer: {e}") from e
 
 
 def _check_address(name: str, address: str, *, least_port: int) -> None:

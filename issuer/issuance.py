@@ -28,6 +28,8 @@ from svid.keys import KeyID, SigningKey, public_key_to_der
 
 __all__ = ["Issuance", "has_key"]
 
+_RESTORED_APART = "was the store restored without the keys? restore both from one backup"
+
 DraftT = TypeVar("DraftT", bound=Draft)
 SignedT = TypeVar("SignedT")
 
@@ -127,13 +129,8 @@ class Issuance:
     async def _sign_ca(self, recorded: Recorded[CADraft], key: SigningKey) -> SignedCA:
         draft = recorded.spend(key.id)
         plugin = f"upstream authority {type(self.upstream).__name__}"
-        try:
-            async with asyncio.timeout(self.upstream_seconds):
-                with self.calls.calling(plugin):
-                    signed: object = await self.upstream.sign_ca(draft, key)
-        except TimeoutError as e:
-            detail = f"upstream authority: no answer within {self.upstream_seconds:g} s"
-            raise Refused(Kind.UNAVAILABLE, detail, hint="is it reachable?") from e
+        async with self.calls.within(plugin, self.upstream_seconds):
+            signed: object = await self.upstream.sign_ca(draft, key)
         if not isinstance(signed, SignedCA):
             raise Refused(Kind.UNAVAILABLE, f"{plugin}: expected a SignedCA, found {type(signed).__name__}")
         lint_ca(signed.chain, signed.roots, draft, key=key.public_key)
@@ -143,7 +140,7 @@ class Issuance:
         try:
             return await self.keys.get(authority.key_id)
         except Refused as refused:
-            hint = refused.hint or "was the store restored without the keys? restore both from one backup"
+            hint = f"{refused.detail}: {refused.hint or _RESTORED_APART}"
             raise Refused(
                 Kind.UNAVAILABLE, "authority: its key is not available", hint=hint, key=authority.key_id
             ) from refused

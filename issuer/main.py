@@ -56,6 +56,7 @@ from issuer.keepers.node_svids import NodeSVIDs
 from issuer.nodeattestor.join_token import NAME as JOIN_TOKEN
 from issuer.parts import Parts, checkpoints_of, open_parts, tasks_of
 from issuer.web.health import health_pages
+from issuer.web.openid import ServeRelyingParties, listen_for_relying_parties
 from svid.clock import SystemClock
 
 __all__ = ["Bound", "run"]
@@ -148,6 +149,8 @@ def _check_places(config: IssuerConfig, systemd: Systemd) -> socket.socket | Non
     """
     check_addresses_free({"join_address": config.join_address, "node_address": config.node_address})
     check_address_free("health_address", config.health_address)
+    if (listener := listen_for_relying_parties(config)) is not None:
+        listener.close()
     held = systemd.take(config.admin_socket)
     systemd.check_taken()
     if held is not None:
@@ -165,7 +168,17 @@ async def _open_doors(parts: Parts, held: socket.socket | None, leaving: context
     bound = await _open_network_doors(parts, credentials, leaving)
     health, watch = await _open_admin_door(parts, bound, credentials[0], leaving, held)
     looking = Task(name="admin socket", run=watch.run, pulse=watch.pulse)
-    return _Doors(bound=bound, health=health, tasks=[own_svid, looking, *tasks_of(parts, checkpoints)])
+    tasks = [own_svid, looking, *_web_tasks(parts, leaving), *tasks_of(parts, checkpoints)]
+    return _Doors(bound=bound, health=health, tasks=tasks)
+
+
+def _web_tasks(parts: Parts, leaving: contextlib.AsyncExitStack) -> Sequence[Task]:
+    listener = listen_for_relying_parties(parts.config)
+    if listener is None:
+        return ()
+    leaving.callback(listener.close)
+    web = ServeRelyingParties(listener=listener, config=parts.config, queries=parts.queries, around=parts.around)
+    return [Task(name="keys for relying parties", run=web.run, pulse=web.pulse)]
 
 
 async def _open_credentials(parts: Parts) -> tuple[Sequence[DoorCredentials], Task]:
@@ -259,6 +272,7 @@ def _node_service(parts: Parts, node_svids: NodeSVIDs) -> NodeService:
         trust_domain=config.trust_domain,
         x509_ttl=config.x509_svid_ttl,
         jwt_ttl=config.jwt_svid_ttl,
+        jwt_issuer=config.jwt_issuer,
     )
     return NodeService(
         feed=parts.feed,
@@ -267,6 +281,7 @@ def _node_service(parts: Parts, node_svids: NodeSVIDs) -> NodeService:
         uses=RecordUses(
             datastore=parts.datastore,
             budgets=Budgets(REPORTS, parts.around.clock),
+            sightings=parts.sightings,
             around=parts.around,
             kept=config.uses_kept,
         ),
@@ -366,4 +381,5 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
         observe=observe,
         trust_domain=config.trust_domain,
         uses_kept=config.uses_kept,
+        jwt_issuer=config.jwt_issuer,
     )

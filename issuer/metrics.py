@@ -44,6 +44,14 @@ class Metrics:
         self.handshakes_failed = family.counter(
             "handshakes_failed", "TLS handshakes that failed at a network door.", door=("join", "node")
         )
+        self.web_answers = family.counter(
+            "web_answers",
+            "Requests of relying parties that were answered.",
+            status=("200", "304", "400", "403", "404", "405", "421", "431"),
+        )
+        self.web_connections_refused = family.counter(
+            "web_connections_refused", "Connections of relying parties that were ended because there was no room."
+        )
         self.alarms = family.counter(
             "alarms",
             "Refused calls that raised an alarm: a superseded SVID, a banned node, a token that another key used.",

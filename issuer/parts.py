@@ -113,6 +113,7 @@ async def open_parts(
         around=around,
         outlook=outlook,
         trust_domain=config.trust_domain,
+        jwt_key=config.jwt_authority_key,
     )
     await rotate()
     if lost := await datastore.read(lambda tx: forgotten(tx.changes.restored(), tx.authorities.list())):

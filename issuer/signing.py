@@ -16,7 +16,7 @@ from issuer.decisions.crl import CRLDraft, ListForm
 from issuer.decisions.lint import lint_crl_der, lint_token, lint_x509_der
 from issuer.decisions.profile import JWTDraft, X509Draft, claims_of
 from issuer.recording import OnRecord, Recorded
-from svid.keys import KeyKind, SigningKey, as_private_key
+from svid.keys import SigningKey, as_private_key, jws_algorithm
 
 __all__ = ["JWTSigner", "X509Signer", "sign_many"]
 
@@ -24,12 +24,6 @@ RecordedT = TypeVar("RecordedT")
 SignedT = TypeVar("SignedT")
 
 _SLICE = 16  # signatures before the event loop gets a turn: about 3 ms
-_JOSE = {
-    KeyKind.EC_P256: "ES256",
-    KeyKind.EC_P384: "ES384",
-    KeyKind.RSA_2048: "RS256",
-    KeyKind.RSA_4096: "RS256",
-}
 
 
 class X509Signer:
@@ -83,7 +77,7 @@ class JWTSigner:
     def __init__(self, key: SigningKey) -> None:
         self._key = as_private_key(key)
         self._id = key.id
-        self._algorithm = _JOSE[key.kind]
+        self._algorithm = jws_algorithm(key.public_key)
 
     def sign(self, recorded: Recorded[JWTDraft]) -> str:
         """Sign a draft; raises what X509Signer.sign raises.

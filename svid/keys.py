@@ -28,6 +28,7 @@ __all__ = [
     "check_trustworthy",
     "generate_private_key",
     "hash_of",
+    "jws_algorithm",
     "kind_of",
     "private_key_from_der",
     "private_key_to_der",
@@ -61,6 +62,14 @@ class KeyKind(StrEnum):
     EC_P384 = "ec-p384"
     RSA_2048 = "rsa-2048"
     RSA_4096 = "rsa-4096"
+
+
+_JWS = {
+    KeyKind.EC_P256: "ES256",
+    KeyKind.EC_P384: "ES384",
+    KeyKind.RSA_2048: "RS256",
+    KeyKind.RSA_4096: "RS256",
+}
 
 
 class SigningKey(Protocol):
@@ -181,6 +190,17 @@ def as_private_key(key: SigningKey) -> PrivateKey:
 def hash_of(kind: KeyKind) -> hashes.SHA256 | hashes.SHA384:
     """The hash that keys of this kind sign with."""
     return hashes.SHA384() if kind is KeyKind.EC_P384 else hashes.SHA256()
+
+
+def jws_algorithm(key: PublicKey) -> str:
+    """The JWS algorithm of a key that is of a kind that we make.
+
+    Raises:
+        UnusableKeyError: as kind_of.
+
+    Source: RFC 7518 3.1
+    """
+    return _JWS[kind_of(key)]
 
 
 def generate_private_key(kind: KeyKind) -> PrivateKey:

@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from attestor.decisions.node import Joining, Node
-from cognomen.process.privatefile import private_directory, read_private, sweep, write_private
+from cognomen.process.privatefile import private_directory, read_private, write_private
+from cognomen.process.wholefile import sweep
 from cognomen.protocol.auditlog import Checkpoint
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.witness import Heard, contradiction, thinned

@@ -9,7 +9,8 @@ from datetime import timedelta
 from attestor.decisions.clocks import is_valid
 from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.metrics import Metrics
-from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
+from cognomen.daemon.httpserver import Page
+from cognomen.daemon.webserver import MakePage, WantsJSON, alive, metrics_page, readiness
 from cognomen.protocol.moments import moment_in_words
 
 __all__ = ["health_pages"]

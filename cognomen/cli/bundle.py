@@ -8,6 +8,9 @@ import click
 from cognomen.cli.admin import connect
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import print_json
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.openid import discovery_document, keys_document
+from cognomen.wire.pb import admin_pb2 as pb
 from svid.bundle import Bundle
 from svid.spiffeid import TrustDomain
 
@@ -23,10 +26,11 @@ def bundle() -> None:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["pem", "spiffe"]),
+    type=click.Choice(["pem", "spiffe", "jwks", "oidc-discovery"]),
     default="pem",
     show_default=True,
-    help="pem: the X.509 authorities; spiffe: the whole SPIFFE bundle (JWKS).",
+    help="pem: the X.509 authorities; spiffe: the whole SPIFFE bundle (JWKS); jwks: the keys of JWT-SVIDs,"
+    " as relying parties of OpenID Connect take them; oidc-discovery: what they look for under jwt_issuer.",
 )
 @output_option
 @admin_socket_option
@@ -36,14 +40,33 @@ def show(kind: str, output: str, socket: Path) -> None:
     --output json prints an object with the bundle and its trust_domain.
 
     \b
-    Example:
+    Examples:
       cognomen bundle show --format pem > bundle.pem
+      cognomen bundle show --format jwks > jwks.json
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         found = admin.get_bundle()
-    pem = Bundle.from_jwks(TrustDomain(found.trust_domain), found.bundle).to_pem().decode() if kind == "pem" else None
+    text = _text(found, kind)
     if output == "json":
-        bundle = json.loads(found.bundle) if pem is None else pem
-        print_json({"trust_domain": found.trust_domain, "bundle": bundle})
+        print_json({"trust_domain": found.trust_domain, "bundle": text if kind == "pem" else json.loads(text)})
     else:
-        click.echo(pem.rstrip() if pem is not None else found.bundle)
+        click.echo(text.rstrip())
+
+
+def _text(found: pb.GetBundleResponse, kind: str) -> str:
+    own = Bundle.from_jwks(TrustDomain(found.trust_domain), found.bundle)
+    match kind:
+        case "pem":
+            return own.to_pem().decode()
+        case "jwks":
+            return keys_document(own).decode()
+        case "oidc-discovery" if not found.jwt_issuer:
+            raise Refused(
+                Kind.NOT_FOUND,
+                "bundle: the issuer's JWT-SVIDs name no issuer",
+                hint="set jwt_issuer in the issuer's configuration",
+            )
+        case "oidc-discovery":
+            return discovery_document(found.jwt_issuer, own).decode()
+        case _:
+            return found.bundle.decode()

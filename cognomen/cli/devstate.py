@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from cognomen.process.privatefile import alone_in, private_directory, read_private, sweep, write_private
+from cognomen.process.privatefile import alone_in, private_directory, read_private, write_private
+from cognomen.process.wholefile import sweep
 from cognomen.protocol.errors import Kind, Refused
 
 __all__ = ["DevState", "Kept"]

@@ -10,7 +10,7 @@ from cognomen.cli.admin import Admin, connect
 from cognomen.cli.auditrows import event_of, rows_of
 from cognomen.cli.entrycheck import is_digest, same_entry
 from cognomen.cli.entrydiff import in_words
-from cognomen.cli.naming import full_id
+from cognomen.cli.naming import full_id, unknown
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import Columns, print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
@@ -35,11 +35,15 @@ _DELETED = "entry deleted"
 def history(entry_id: str, output: str, socket: Path) -> None:
     """Show who changed an entry, when and how, also after it was deleted.
 
+    A SPIFFE ID or path means the entry that has it or, if there is none, the deleted one that
+    had it. If there are several, they are named, and nothing is shown.
+
     Exit code 1 if rows are missing between those that are shown, or after them.
 
     \b
-    Example:
+    Examples:
       cognomen entry history 5f0c0f3a6c1d4e5b8a7f9e2d1c0b3a49
+      cognomen entry history /agent/billing
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         entry_id = full_id(admin, Nameable.ENTRY, entry_id, past=True)
@@ -47,12 +51,7 @@ def history(entry_id: str, output: str, socket: Path) -> None:
         steps = list(_steps(admin, entry_id))
         view = admin.view(output)
     if not (steps or current):
-        raise Refused(
-            Kind.NOT_FOUND,
-            f"entry: no entry has had the id {entry_id!r}",
-            hint="list the entries: cognomen entry list; for the id of one that is gone:"
-            f" cognomen audit list --subject {entry_id if '/' in entry_id else '/PATH'} -o wide",
-        )
+        raise unknown(Nameable.ENTRY, entry_id)
     documents = [step.document() for step in steps]
     if output == "json":
         print_json({"id": entry_id, "history": list(documents)})

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,14 +11,14 @@ from typing import TypeVar
 import click
 from click.core import ParameterSource
 
+from cognomen.cli.answers import bundle_sets, checked_address, x509_contexts
 from cognomen.cli.hook import exec_option
 from cognomen.cli.keeping import Keeper, WhenDenied
-from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
+from cognomen.cli.options import GivenPath, named_audience, output_option, workload_address, workload_socket_option
 from cognomen.cli.output import Columns, View, print_json, print_table, same_columns, warn
-from cognomen.cli.reach import check_workload_api
 from cognomen.cli.signals import heed_signals
 from cognomen.cli.svidfiles import Form, Forms, also_option, password_option
-from cognomen.cli.watching import Absence, changes, tokens
+from cognomen.cli.watching import Tokens, tokens
 from cognomen.protocol.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
@@ -30,7 +29,6 @@ from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.workload import X509Context
 from svid.workloadapi.client import WorkloadAPIClient
-from svid.workloadapi.sources import JWTSource, X509Source
 from svid.x509svid import X509SVID
 
 __all__ = ["fetch"]
@@ -43,8 +41,9 @@ _JWT = Columns(
     wide=("spiffe_id", "hint", "audiences", "expires_at", "svid"),
 )
 _BUNDLES = same_columns("trust_domain", "x509_authorities", "jwt_authorities")
+_ALL_AUDIENCES_FILE = "jwt_svid.token"
 _DIGEST_DIGITS = 32
-_MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what privatefile adds to the name while it writes
+_MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what wholefile adds to the name while it writes
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
 _AUDIENCE = f"Whom the token is for; repeatable up to {MAX_AUDIENCES} times, {MAX_SUM_BYTES} bytes together."
 
@@ -140,7 +139,7 @@ def x509(
     keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
     shown, held = list[dict[str, JSON]](), None
     with closing(
-        _x509_contexts(workload_address(socket), keeper, watch=watch)
+        x509_contexts(workload_address(socket), keeper, watch=watch)
     ) as contexts:  # so that Ctrl-C always ends its thread
         for context in contexts:
             if isinstance(context, WorkloadAPIError):
@@ -168,7 +167,15 @@ def x509(
 
 
 @fetch.command()
-@click.option("--audience", "audiences", multiple=True, required=True, help=_AUDIENCE)
+@click.option("--audience", "audiences", multiple=True, help=_AUDIENCE)
+@click.option(
+    "--token",
+    "named",
+    multiple=True,
+    type=named_audience,
+    metavar="NAME=AUDIENCE",
+    help="Write a token for that audience alone into the file NAME of the --write directory; repeatable.",
+)
 @click.option("--spiffe-id", help="Only the token of this identity, by SPIFFE ID or path.")
 @_watch_option
 @_write_option
@@ -179,6 +186,7 @@ def x509(
 @workload_socket_option
 def jwt(
     audiences: tuple[str, ...],
+    named: tuple[tuple[str, str], ...],
     spiffe_id: str | None,
     watch: bool,
     directory: Path | None,
@@ -190,21 +198,26 @@ def jwt(
 ) -> int:
     """Fetch JWT-SVIDs.
 
-    --write writes jwt_svid.token (mode 0600) for the first identity. --watch fetches a new
-    token at half of its life, and --exec runs each time.
+    --write writes jwt_svid.token (mode 0600) for the first identity: one token for all
+    --audience. --token writes one more file, for one audience, for programs that read their
+    token from a file. --watch fetches new tokens at half of their life, and --exec runs each
+    time.
 
     \b
-    Example:
+    Examples:
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid'
+      cognomen fetch jwt --watch --write /run/agent/tokens \\
+        --token model=https://api.example.com --token cloud=sts.example.com
     """  # noqa: D301 - \b is click's mark
+    asked = _asked(audiences, named, directory)
     wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
     keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
-    with WorkloadAPIClient(_checked(workload_address(socket), watch=watch)) as client:
+    with WorkloadAPIClient(checked_address(workload_address(socket), watch=watch)) as client:
 
-        def found() -> Sequence[JWTSVID]:
-            tokens_now = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
+        def found() -> Tokens:
+            tokens_now = {name: client.fetch_jwt_svids(whom, spiffe_id=wanted) for name, whom in asked.items()}
             try:
-                return _chosen(tokens_now, spiffe_id)
+                return {name: _chosen(each, spiffe_id) for name, each in tokens_now.items()}
             except Refused as e:
                 if not watch:
                     raise
@@ -214,12 +227,26 @@ def jwt(
             if isinstance(svids, WorkloadAPIError):
                 keeper.deny(str(svids))
                 continue
-            documents = [_jwt_document(one) for one in svids]
-            keeper.keep(
-                ({"jwt_svid.token": svids[0].token.encode()}, {}),
-                partial(_print_svids, documents, _JWT, output),
-            )
+            documents = [_jwt_document(one) for each in svids.values() for one in each]
+            files = {name: each[0].token.encode() for name, each in svids.items()}
+            keeper.keep((files, {}), partial(_print_svids, documents, _JWT, output))
         return keeper.code()
+
+
+def _asked(
+    audiences: tuple[str, ...], named: tuple[tuple[str, str], ...], directory: Path | None
+) -> Mapping[str, Sequence[str]]:
+    """Whom each file's token is for."""
+    if not audiences and not named:
+        raise click.UsageError("expected --audience or --token, found neither")
+    if named and directory is None:
+        raise click.UsageError("--token needs --write")
+    asked: dict[str, Sequence[str]] = {_ALL_AUDIENCES_FILE: audiences} if audiences else {}
+    for name, audience in named:
+        if name in asked:
+            raise click.UsageError(f"--token: expected another file for each audience, found {name} twice")
+        asked[name] = (audience,)
+    return asked
 
 
 @fetch.command()
@@ -244,7 +271,7 @@ def bundles(
     """  # noqa: D301 - \b is click's mark
     keeper = _keeper(directory, command, shared=shared, watch=watch)
     with closing(
-        _bundle_sets(workload_address(socket), keeper, watch=watch)
+        bundle_sets(workload_address(socket), keeper, watch=watch)
     ) as sets:  # so that Ctrl-C always ends its thread
         for found in sets:
             pem = {f"{_file_name(name)}.pem": one.to_pem() for name, one in found.items()}
@@ -307,70 +334,6 @@ def _chosen(svids: Sequence[_SVID], spiffe_id: str | None) -> Sequence[_SVID]:
             hint="cognomen why says what this process lacks for others; a revocation may block one: cognomen revoke list",
         )
     return chosen
-
-
-def _x509_contexts(
-    address: str | None, keeper: Keeper, *, watch: bool
-) -> Generator[X509Context | WorkloadAPIError, None, None]:
-    """The current answer and, with `watch`, each one after it."""
-    if not watch:
-        with WorkloadAPIClient(check_workload_api(address)) as client:
-            yield client.fetch_x509_context()
-        return
-    absence = _absence(address)
-
-    def at_rest() -> None:
-        absence.look()
-        keeper.look()
-
-    with X509Source(address, timeout=None) as source:
-        for found in changes(lambda: (source.context,), source.subscribe, is_due=keeper.is_due, at_rest=at_rest):
-            yield found if isinstance(found, WorkloadAPIError) else found[0]
-
-
-def _bundle_sets(
-    address: str | None, keeper: Keeper, *, watch: bool
-) -> Generator[Mapping[TrustDomain, Bundle], None, None]:
-    if not watch:
-        with WorkloadAPIClient(check_workload_api(address)) as client:
-            yield _joined(client.fetch_x509_bundles(), client.fetch_jwt_bundles())
-        return
-    absence = _absence(address)
-    with X509Source(address, timeout=None) as x509_source, JWTSource(address, timeout=None) as jwt_source:
-        for found in changes(
-            lambda: (x509_source.bundles, jwt_source.bundles),
-            x509_source.subscribe,
-            jwt_source.subscribe,
-            is_due=keeper.is_due,
-            at_rest=absence.look,
-        ):
-            if not isinstance(found, WorkloadAPIError):  # what was trusted stays
-                yield _joined(*found)
-
-
-def _absence(address: str | None) -> Absence:
-    absence = Absence(address)
-    absence.tell()
-    return absence
-
-
-def _checked(address: str | None, *, watch: bool) -> str | None:
-    """Check the address, and return it; with `watch`, only warn if nobody listens there yet."""
-    if not watch:
-        return check_workload_api(address)
-    _absence(address)
-    return address
-
-
-def _joined(
-    x509_bundles: Mapping[TrustDomain, Bundle], jwt_bundles: Mapping[TrustDomain, Bundle]
-) -> dict[TrustDomain, Bundle]:
-    """One bundle for each trust domain, merged from the answers of the two calls."""
-    joined = dict(jwt_bundles)
-    for name, one in x509_bundles.items():
-        jwt_authorities = jwt_bundles[name].jwt_authorities if name in jwt_bundles else {}
-        joined[name] = replace(one, jwt_authorities=jwt_authorities)
-    return joined
 
 
 def _x509_document(svid: X509SVID, context: X509Context) -> dict[str, JSON]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cognomen.process.ownpath import listed, own_directory, sync
-from cognomen.process.privatefile import replace_file
+from cognomen.process.wholefile import replace_file
 from cognomen.protocol.errors import Kind, Refused
 
 __all__ = ["add_to_set", "check_set", "write_set"]

@@ -1,5 +1,6 @@
 """What people type in place of an id: the beginning of one, a SPIFFE ID or its path. The issuer knows what it means."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -9,7 +10,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import MOST_MEANINGS, MOST_TEXTS, Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 
-__all__ = ["full_id", "full_ids", "known_id", "with_node"]
+__all__ = ["full_id", "full_ids", "known_id", "unknown", "with_node"]
 
 _UNKNOWN = {
     Nameable.NODE: (
@@ -17,8 +18,8 @@ _UNKNOWN = {
         "list the nodes: cognomen node list; of one that is gone, only the id and the SPIFFE ID are known",
     ),
     Nameable.ENTRY: (
-        "no entry has had the id or SPIFFE ID {text!r}",
-        "list the entries: cognomen entry list; for the id of one that is gone: cognomen audit list --subject /PATH -o wide",
+        "no entry has the id or SPIFFE ID {text!r}, and no deleted one had it",
+        "list the entries: cognomen entry list; for one that has another SPIFFE ID now: cognomen audit list --subject /PATH -o wide",
     ),
     Nameable.CREDENTIAL: (
         "none with the serial or jti {text!r} was signed",
@@ -65,11 +66,18 @@ def with_node(admin: Admin, text: str, *, past: bool = False) -> str:
     return _known(admin, Nameable.NODE, text, past=past).spiffe_id or text
 
 
+def unknown(kind: Nameable, text: str) -> Refused:
+    """The refusal of a text that means nothing."""
+    detail, hint = _UNKNOWN[kind]
+    if "/" in text:
+        hint = hint.replace("/PATH", shlex.quote(text))
+    return Refused(Kind.NOT_FOUND, f"{kind}: {detail.format(text=text)}", hint=hint)
+
+
 def _known(admin: Admin, kind: Nameable, text: str, *, past: bool) -> pb.Meaning:
     ((_, found),) = _meanings(admin, kind, [text], past=past)
     if found is None:
-        detail, hint = _UNKNOWN[kind]
-        raise Refused(Kind.NOT_FOUND, f"{kind}: {detail.format(text=text)}", hint=hint)
+        raise unknown(kind, text)
     return found
 
 

@@ -1,6 +1,7 @@
 """Options and types of values that several commands share."""
 
 import os
+import re
 from collections.abc import Sequence
 from copy import copy
 from datetime import datetime, timedelta
@@ -26,6 +27,7 @@ __all__ = [
     "duration",
     "every_page_option",
     "moment",
+    "named_audience",
     "output_option",
     "page_size_option",
     "page_token_option",
@@ -37,6 +39,8 @@ __all__ = [
     "workload_socket_option",
 ]
 
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MARK = "denied"  # what `fetch` writes beside the files of an identity that was taken away
 _MAX_SOURCE_BYTES = 256 * 1024 * 1024
 
 
@@ -120,6 +124,18 @@ class Labels(click.Option):
     def __init__(self, names: Sequence[str], *, help: str, may_be_empty: bool = False) -> None:  # noqa: A002 - click calls it so
         of_text = _label_or_none if may_be_empty else _label
         super().__init__(names, type=of_text, multiple=True, callback=_each_once, metavar="KEY=VALUE", help=help)
+
+
+def named_audience(text: str) -> tuple[str, str]:
+    """Parse NAME=AUDIENCE: a file, without its directory, and whom its token is for."""
+    name, equals, audience = text.partition("=")
+    if not equals or not _FILE.fullmatch(name) or name == _MARK:
+        raise click.BadParameter(
+            f"expected NAME=AUDIENCE, with a NAME of at most 64 of A-Z a-z 0-9 . _ -, found {text!r}"
+        )
+    if not audience:
+        raise click.BadParameter(f"expected an audience after {name}=, found an empty text: {text!r}")
+    return name, audience
 
 
 output_option = click.option(

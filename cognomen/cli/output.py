@@ -148,5 +148,5 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def warn(text: str) -> None:
-    """Print a warning on standard error; the command continues."""
-    click.echo(f"warning: {text}", err=True)
+    """Print a warning on standard error, in one line in which nothing controls the terminal; the command continues."""
+    click.echo(f"warning: {text_of(text)}", err=True)

@@ -5,19 +5,23 @@ How plugins are found and made: plugins.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 
-from cognomen.process.exceptions import telling_cancellations_apart
+from cognomen.process.exceptions import is_being_cancelled, telling_cancellations_apart
 from cognomen.protocol.errors import Kind, Refused
 from svid.clock import Clock, SystemClock
 from svid.linelimit import LineLimit
 
-__all__ = ["PluginCalls"]
+__all__ = ["NoAnswer", "PluginCalls"]
 
 log = structlog.get_logger(__name__)
+
+
+class NoAnswer(Refused):
+    """A refusal because a plugin gave no answer in time."""
 
 
 class PluginCalls:
@@ -48,8 +52,7 @@ class PluginCalls:
         except (Refused, asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as err:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # otherwise this task would go on although somebody ended it
+            if is_being_cancelled():  # otherwise this task would go on although somebody ended it
                 raise asyncio.CancelledError from err
             self._tell(plugin, err)
             raise Refused(
@@ -58,8 +61,31 @@ class PluginCalls:
                 hint="the log has its traceback, at the event: plugin failed",
             ) from err
 
+    @asynccontextmanager
+    async def within(self, plugin: str, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+        """Call the plugin in the block as `calling` does, for a limited time; the block may put off the deadline.
+
+        Raises:
+            Refused: as calling; UNAVAILABLE when there is no answer by then, which is logged once a minute with what it waited for.
+        """
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                with self.calling(plugin):
+                    yield deadline
+        except TimeoutError as err:
+            left_out = self._left_out(plugin)
+            if left_out is not None:
+                log.exception("plugin gave no answer", plugin=plugin, seconds=seconds, left_out=left_out)
+            raise NoAnswer(
+                Kind.UNAVAILABLE,
+                f"{plugin}: no answer within {seconds:g} s",
+                hint="can it reach what it asks? the log shows where it waited, at the event: plugin gave no answer",
+            ) from err
+
     def _tell(self, plugin: str, err: BaseException) -> None:
-        failure = f"{plugin}: {type(err).__name__}"
-        left_out = self._lines.left_out(failure, self._clock.monotonic())
+        left_out = self._left_out(f"{plugin}: {type(err).__name__}")
         if left_out is not None:
             log.error("plugin failed", plugin=plugin, left_out=left_out, exc_info=err)
+
+    def _left_out(self, failure: str) -> int | None:
+        return self._lines.left_out(failure, self._clock.monotonic())

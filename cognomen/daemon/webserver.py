@@ -1,6 +1,6 @@
 """A few pages over HTTP/1.1 for probes and collectors: GET and HEAD, one request for each connection, on loopback only.
 
-The pages and their contents are in the daemons' web/. h11 parses the requests.
+The pages and their contents are in the daemons' web/.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import h11
@@ -19,27 +19,17 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from cognomen.daemon.config import check_loopback
+from cognomen.daemon.httpserver import REQUEST_BYTES, MakeAnswer, Page, answer_requests, fault
 from cognomen.protocol.errors import Kind, Refused
 
-__all__ = ["MakePage", "Page", "WantsJSON", "alive", "check_address_free", "metrics_page", "readiness", "serve_pages"]
+__all__ = ["MakePage", "WantsJSON", "alive", "check_address_free", "metrics_page", "readiness", "serve_pages"]
 
 log = structlog.get_logger(__name__)
 
-_REQUEST_BYTES = 8 * 1024
 _SECONDS = 5.0
 _MOST_CONNECTIONS = 16
 _TURNS_TO_HAND_ON = 3  # turns of the loop from an accepted connection to `came`, at most
 _HOST = re.compile(r"(\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]+))(:[0-9]{0,5})?")
-_TEXT = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """One answer."""
-
-    status: HTTPStatus = HTTPStatus.OK
-    content_type: str = _TEXT
-    body: bytes = b""
 
 
 WantsJSON = bool
@@ -103,6 +93,7 @@ async def serve_pages(
         yield
         return
     host, port = check_loopback(key, address)
+    make = partial(_page, pages=pages, seconds=seconds)
     open_now: dict[asyncio.Task[None], None] = {}  # oldest first
 
     def came(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +101,7 @@ async def serve_pages(
             oldest = next(iter(open_now))
             del open_now[oldest]
             oldest.cancel()
-        task = asyncio.create_task(_answer_or_leave(reader, writer, pages, seconds))
+        task = asyncio.create_task(_answer_or_leave(reader, writer, make, seconds))
         open_now[task] = None
 
         def gone(task: asyncio.Task[None]) -> None:  # also called for a task that was cancelled before it began
@@ -120,7 +111,7 @@ async def serve_pages(
         task.add_done_callback(gone)
 
     try:
-        server = await asyncio.start_server(came, host, port, limit=_REQUEST_BYTES)
+        server = await asyncio.start_server(came, host, port, limit=REQUEST_BYTES)
     except OSError as e:
         raise _taken(key, address, e) from e
     try:
@@ -153,67 +144,29 @@ def _taken(key: str, address: str, error: OSError) -> Refused:
 
 
 async def _answer_or_leave(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pages: Mapping[str, MakePage], seconds: float
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, make: MakeAnswer, seconds: float
 ) -> None:
     with contextlib.suppress(OSError, TimeoutError):  # the peer has gone, or is too slow
-        await _answer(reader, writer, pages, seconds)
-
-
-async def _answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pages: Mapping[str, MakePage], seconds: float
-) -> None:
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_REQUEST_BYTES)
-    async with asyncio.timeout(seconds):
-        request = await _request(connection, reader)
-    if connection.our_state is h11.MUST_CLOSE:  # the peer connected and left, like a TCP probe
-        return
-    page = request if isinstance(request, Page) else await _page(request, pages, seconds)
-    headers = [
-        ("content-type", page.content_type),
-        ("content-length", str(len(page.body))),
-        ("cache-control", "no-store"),
-        ("connection", "close"),
-    ]
-    if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers.append(("allow", "GET, HEAD"))
-    writer.write(
-        connection.send(h11.Response(status_code=page.status, headers=headers, reason=page.status.phrase)) or b""
-    )
-    if isinstance(request, Page) or request.method != b"HEAD":
-        writer.write(connection.send(h11.Data(data=page.body)) or b"")
-    async with asyncio.timeout(seconds):
-        await writer.drain()
-
-
-async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | Page:
-    """Read the head of a request, and nothing after it; returns an error page if the request is invalid."""
-    try:
-        while (event := connection.next_event()) is h11.NEED_DATA:
-            connection.receive_data(await reader.read(_REQUEST_BYTES))
-    except h11.RemoteProtocolError as e:
-        return _fault(HTTPStatus(e.error_status_hint))
-    return event if isinstance(event, h11.Request) else _fault(HTTPStatus.BAD_REQUEST)
+        await answer_requests(reader, writer, make, seconds=seconds)
 
 
 async def _page(request: h11.Request, pages: Mapping[str, MakePage], seconds: float) -> Page:
-    if request.method not in {b"GET", b"HEAD"}:
-        return _fault(HTTPStatus.METHOD_NOT_ALLOWED)
     if not all(_is_loopback(value) for name, value in request.headers if name == b"host"):
-        return _fault(HTTPStatus.MISDIRECTED_REQUEST)
+        return fault(HTTPStatus.MISDIRECTED_REQUEST)
     path = request.target.decode("latin-1").partition("?")[0]
     make = pages.get(path)
     if make is None:
-        return _fault(HTTPStatus.NOT_FOUND)
+        return fault(HTTPStatus.NOT_FOUND)
     accepted = b",".join(value for name, value in request.headers if name == b"accept")
     try:
         async with asyncio.timeout(seconds):
             return await make(b"application/json" in accepted)
     except TimeoutError:
         log.warning("page took too long", path=path, seconds=seconds)
-        return _fault(HTTPStatus.SERVICE_UNAVAILABLE)
+        return fault(HTTPStatus.SERVICE_UNAVAILABLE)
     except Exception:  # as at every door: logged here, and not shown to the peer
         log.exception("page failed", path=path)
-        return _fault(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return fault(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _is_loopback(host: bytes) -> bool:
@@ -228,7 +181,3 @@ def _is_loopback(host: bytes) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _fault(status: HTTPStatus) -> Page:
-    return Page(status=status, body=f"{status.phrase.lower()}\n".encode())

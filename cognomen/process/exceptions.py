@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["CancelledByAnotherError", "forget_frames", "telling_cancellations_apart"]
+__all__ = ["CancelledByAnotherError", "forget_frames", "is_being_cancelled", "telling_cancellations_apart"]
 
 
 class CancelledByAnotherError(Exception):
@@ -30,6 +30,15 @@ def forget_frames(err: BaseException) -> None:
             left += one.exceptions
 
 
+def is_being_cancelled() -> bool:
+    """Whether somebody cancels the current task; outside of tasks and in other threads there is nothing to cancel."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return False
+    return task is not None and task.cancelling() > 0
+
+
 @contextmanager
 def telling_cancellations_apart() -> Iterator[None]:
     """Let a CancelledError leave the block only if this task is cancelled; otherwise nobody would see it as a failure.
@@ -40,7 +49,6 @@ def telling_cancellations_apart() -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError as e:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if is_being_cancelled():
             raise
         raise CancelledByAnotherError("cancelled by what it waited for") from e

@@ -1,21 +1,20 @@
 """Files and directories that only their owner may read: keys, state, tokens.
 
-Decided here: what counts as private, that a file is replaced completely or not at all, and what happens to a file whose writer was killed.
-Who must own the directories above: ownpath. The contents of the files are decided by the callers.
+Decided here: what counts as private. How a file is replaced: wholefile. Who must own the directories above: ownpath. The contents of the
+files are decided by the callers.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
-import secrets
 import shlex
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cognomen.process.ownpath import check_makeable, listed, own_directory, own_way, sync
+from cognomen.process.ownpath import check_makeable, own_directory, own_way, sync
+from cognomen.process.wholefile import check_replaceable, new_file, put, sweep_in
 from cognomen.protocol.errors import Kind, Refused
 
 __all__ = [
@@ -28,8 +27,6 @@ __all__ = [
     "read_given",
     "read_private",
     "remove_private",
-    "replace_file",
-    "sweep",
     "sync_directory",
     "write_private",
 ]
@@ -37,7 +34,6 @@ __all__ = [
 _MAX_PRIVATE_BYTES = 16 * 1024 * 1024
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_LEFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}", re.DOTALL)
 _INHERITED = re.compile(r"/dev/(stdin|fd/[0-9]{1,9})")
 
 
@@ -158,15 +154,15 @@ def private_writer(path: Path) -> Iterator[Callable[[bytes], None]]:
     with contextlib.ExitStack() as leaving:
         try:
             directory = leaving.enter_context(own_directory(path.parent, shared=True))
-            _sweep(directory, path.name)
-            _check_replaceable(directory, path.name)
-            descriptor, temporary = leaving.enter_context(_new_file(directory, path.name))
+            sweep_in(directory, path.name)
+            check_replaceable(directory, path.name)
+            descriptor, temporary = leaving.enter_context(new_file(directory, path.name))
         except OSError as e:
             raise _system_refusal(f"file {path}", e) from e
 
         def write(data: bytes) -> None:
             try:
-                _put(descriptor, data, mode=0o600)
+                put(descriptor, data, mode=0o600)
                 os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
                 sync(directory)
             except OSError as e:
@@ -260,83 +256,6 @@ def sync_directory(path: Path) -> None:
             sync(directory)
     except OSError as e:
         raise _system_refusal(f"directory {path}", e) from e
-
-
-def sweep(path: Path) -> None:
-    """Remove what writers left in a directory when they were killed in `write_private`; files of living writers stay.
-
-    Best effort: what cannot be removed stays.
-
-    Raises:
-        Refused: INVALID when somebody else may write the directory or one above.
-    """
-    with contextlib.suppress(OSError), own_directory(path) as directory:
-        _sweep(directory)
-
-
-def replace_file(directory: int, name: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace a file of an open directory completely; the caller makes that durable (`ownpath.sync`).
-
-    Raises:
-        OSError: it cannot be written; its old contents then stay.
-    """
-    with _new_file(directory, name) as (descriptor, temporary):
-        _put(descriptor, data, mode=mode)
-        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-
-
-def _put(descriptor: int, data: bytes, *, mode: int) -> None:
-    with os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(data)
-    os.fchmod(descriptor, mode)
-    os.fsync(descriptor)
-
-
-def _check_replaceable(directory: int, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-
-
-@contextlib.contextmanager
-def _new_file(directory: int, name: str) -> Iterator[tuple[int, str]]:
-    """Make a file that is locked while its writer lives, so that nobody sweeps it; removed at the end if it still has that name."""
-    while True:
-        temporary = f".{name}.{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
-        if _is_locked_by_us(descriptor) and os.fstat(descriptor).st_nlink:
-            break
-        os.close(descriptor)  # somebody just swept it
-    try:
-        yield descriptor, temporary
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
-        os.close(descriptor)
-
-
-def _sweep(directory: int, name: str | None = None) -> None:
-    for left in listed(directory):
-        found = _LEFT.fullmatch(left)
-        if found is None or (name is not None and found["name"] != name):
-            continue
-        with contextlib.suppress(OSError):
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(left, flags, dir_fd=directory)
-            try:
-                if os.fstat(descriptor).st_uid == os.geteuid() and _is_locked_by_us(descriptor):
-                    os.unlink(left, dir_fd=directory)
-            finally:
-                os.close(descriptor)
-
-
-def _is_locked_by_us(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _SECOND = 1_000_000_000  # in nanoseconds
+_LONGEST = 315_576_000_000  # in seconds: 10,000 years, the longest that a Duration may be
 
 
 def time_to_pb(moment: datetime) -> Timestamp:
@@ -48,10 +49,14 @@ def time_from_pb(message: Timestamp, field: str) -> datetime:
 
 def duration_from_pb(message: Duration, field: str) -> timedelta:
     """Read a duration; EntryError names the field if it is out of range."""
-    try:
-        return message.ToTimedelta()
-    except (ValueError, OverflowError) as e:
-        raise EntryError(f"{field}: expected a duration, found {message.seconds} s") from e
+    seconds, nanos = message.seconds, message.nanos
+    if abs(seconds) > _LONGEST:
+        raise EntryError(f"{field}: expected at most {_LONGEST} s in either direction, found {seconds} s")
+    if abs(nanos) >= _SECOND:
+        raise EntryError(f"{field}: expected less than {_SECOND} ns beside its seconds, found {nanos} ns")
+    if seconds * nanos < 0:
+        raise EntryError(f"{field}: expected seconds and ns of the same sign, found {seconds} s and {nanos} ns")
+    return message.ToTimedelta()
 
 
 def selector_to_pb(selector: Selector) -> pb.Selector:

@@ -1,13 +1,13 @@
 """What the issuer asks of its datastore: transactions over small ports, and a wake-up when the log grows.
 
-The revocation ports are in revocationport. tables says what an adapter provides for a transaction.
+The ports of what was signed are in ledgerport, those of revocation in revocationport; tables says what an adapter provides for a
+transaction.
 
 `work` is a plain function that reads, decides and writes inside one transaction. The store may run it again, so it must have no effect
 elsewhere. It runs outside the loop's thread. If it raises, its writes are undone; a separate write records a refusal (issuer/refusing).
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -16,18 +16,14 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.meaning import Meaning
 from cognomen.protocol.names import NodeID
-from cognomen.protocol.uses import EntryUse
+from issuer.datastore.ledgerport import Ledger, Uses
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
 from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
-from issuer.decisions.filters import EntryFilter, LedgerFilter
-from issuer.decisions.ledger import Credential, CredentialState
-from issuer.decisions.minting import Holder
+from issuer.decisions.filters import EntryFilter
 from issuer.decisions.restoration import Restored
-from issuer.decisions.uses import NotedUse, UseFilter
-from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 
 __all__ = [
@@ -38,16 +34,12 @@ __all__ = [
     "Checkpoints",
     "Datastore",
     "Entries",
-    "FoundCredentials",
     "FoundEntries",
     "Ids",
-    "Ledger",
     "Nodes",
     "Times",
     "Tokens",
     "Transaction",
-    "Use",
-    "Uses",
 ]
 
 T = TypeVar("T")
@@ -146,83 +138,6 @@ class Authorities(Protocol):
         """Add an authority, or overwrite it, but its last_not_after never becomes earlier."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
-    """How much of what an authority signed is still in use.
-
-    Args:
-        live: how many credentials are neither expired nor denied.
-        unreplaced: how many of them have no later replacement for the same purpose, if that was asked.
-    """
-
-    live: int = 0
-    unreplaced: int = 0
-
-
-class FoundCredentials(Protocol):
-    """Every credential that we signed or were about to sign, for reading and resolving."""
-
-    def resolve(self, serials: Collection[str], state: CredentialState) -> None:
-        """Note what became of these credentials."""
-
-    def get(self, serial: str) -> Credential | None:
-        """One credential, by its serial or jti."""
-
-    def among(self, serials: Collection[str]) -> Iterator[Credential]:
-        """Those of these serials and jtis that are in the ledger."""
-
-    def holders(self, key_hashes: Collection[str]) -> Mapping[str, Holder]:
-        """What those of these keys that were certified before were certified for, by key hash."""
-
-    def find(self, where: LedgerFilter, *, before: int, limit: int) -> Sequence[Credential]:
-        """A page, newest first, numbers less than `before` (0 = from the newest)."""
-
-    def after(self, number: int, *, limit: int) -> Sequence[Credential]:
-        """A page of all of them, in the order in which they were recorded: those that follow that number."""
-
-    def uses(self, *, tainted: Collection[KeyID], now: datetime) -> Mapping[KeyID, Use]:
-        """How much of what each authority signed is in use, for authorities with any; certificates of authorities do not count.
-
-        Args:
-            tainted: the authorities for which to count what was not replaced, which takes several times as long.
-        """
-
-
-class Ledger(FoundCredentials, Protocol):
-    """Every credential that we signed or were about to sign."""
-
-    def record(self, credentials: Sequence[Credential]) -> None:
-        """Append rows, and note for each authority how long what it signs is valid."""
-
-
-class Uses(Protocol):
-    """Which processes used which identities, as nodes report it. It is no part of the record of decisions."""
-
-    def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int, most_bytes: int) -> None:
-        """Add what a node reports to what it reported before.
-
-        Once it has a tenth more rows or bytes than that, keep as many: the last used ones of each account, in turns of equal bytes.
-        """
-
-    def held(self, node_id: NodeID, entry_ids: Collection[EntryID]) -> Mapping[EntryID, datetime]:
-        """When what a node got of these entries ended, or will end; without those of which it never got an SVID."""
-
-    def find(self, where: UseFilter, *, after: int, limit: int) -> Sequence[NotedUse]:
-        """A page in the order of numbers, those that follow that number."""
-
-    def last(self, entry_ids: Collection[EntryID]) -> Mapping[EntryID, datetime]:
-        """When those of these entries that were used were last used."""
-
-    def since(self) -> datetime:
-        """Since when uses are recorded without a gap."""
-
-    def begin_anew(self, at: datetime) -> None:
-        """Note a gap that ended then; what was recorded before stays."""
-
-    def prune(self, *, last_before: datetime) -> None:
-        """Forget what was last used before that."""
-
-
 class Changes(Protocol):
     """The change log."""
 
@@ -288,10 +203,13 @@ class Audit(Protocol):
 
 
 class Ids(Protocol):
-    """Ids on record that begin in some way, in their order, also of entries and nodes that are gone."""
+    """Ids on record, in their order, also of entries and nodes that are gone: those that begin in some way, and those of a SPIFFE ID."""
 
     def entries(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
         """Entries that ever changed; their SPIFFE IDs are not known here."""
+
+    def deleted_entries(self, spiffe_id: SpiffeID, *, limit: int) -> Sequence[Meaning]:
+        """Entries that are gone and once had this SPIFFE ID."""
 
     def nodes(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
         """Nodes for which something was signed."""

@@ -10,13 +10,15 @@ from typing import NamedTuple, Protocol
 
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
-from issuer.datastore.port import FoundCredentials, FoundEntries
+from issuer.datastore.ledgerport import FoundCredentials
+from issuer.datastore.port import FoundEntries
 from issuer.datastore.revocationport import Denied, FoundDenials
 from issuer.decisions.authority import Authority
 from issuer.decisions.falling import Falling
 from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.revocation import Deniable, Live
 from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
 
 __all__ = [
     "AuditTable",
@@ -39,10 +41,11 @@ class EntryRow(NamedTuple):
 
 
 class ChangeOfEntry(NamedTuple):
-    """Which row of the audit chain records a change of an entry."""
+    """Which row of the audit chain records a change of an entry, and the SPIFFE ID that it then had."""
 
     entry_id: EntryID
     number: int
+    spiffe_id: SpiffeID
 
 
 class EntryTable(FoundEntries, Protocol):

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.witness import Heard, thinned
+from issuer.datastore.ledgerport import Ledger, Use, Uses
 from issuer.datastore.port import (
     Audit,
     Authorities,
@@ -18,12 +19,9 @@ from issuer.datastore.port import (
     Checkpoints,
     Entries,
     Ids,
-    Ledger,
     Nodes,
     Times,
     Tokens,
-    Use,
-    Uses,
 )
 from issuer.datastore.revocationport import CRLs, Denials, Denied, Revocations, Supersessions
 from issuer.datastore.tables import (
@@ -245,7 +243,7 @@ class _Audit:
         number, head = self.head()
         rows = list(chain(events, number=number, head=head))
         changed = ((event.changed_entry, row.number) for event, row in zip(events, rows, strict=True))
-        self._table.add(rows, [ChangeOfEntry(entry_id, at) for entry_id, at in changed if entry_id is not None])
+        self._table.add(rows, [ChangeOfEntry(one.id, at, one.spiffe_id) for one, at in changed if one is not None])
 
     def head(self) -> tuple[int, bytes]:
         return self._table.head() or (0, GENESIS)

@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from cognomen.protocol.auditlog import AuditRow, link
-from cognomen.protocol.entry import EntryID, RegistrationEntry, entry_to_document
+from cognomen.protocol.entry import RegistrationEntry, entry_to_document
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.printable import printable
 from issuer.decisions import actions
@@ -66,10 +66,9 @@ class AuditEvent:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def changed_entry(self) -> EntryID | None:
-        """The entry that changed, if one did."""
-        entry = self.after or self.before
-        return None if entry is None else entry.id
+    def changed_entry(self) -> RegistrationEntry | None:
+        """The entry that changed, if one did: as it is after that or, if it is gone, as it was."""
+        return self.after or self.before
 
 
 _MOST_FACT = 4096

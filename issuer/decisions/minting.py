@@ -79,6 +79,7 @@ class Granting:
         holders: what those of the batch's keys that were certified before were certified for.
         shared: those of the batch's keys that it names under several entries.
         own_keys: the thumbprints of the keys that we sign with.
+        jwt_issuer: what JWT-SVIDs name as their issuer; empty: nothing.
     """
 
     node_id: NodeID
@@ -92,6 +93,7 @@ class Granting:
     holders: Mapping[str, Holder]
     shared: Collection[str]
     own_keys: Collection[str]
+    jwt_issuer: str = ""
 
     def validity(self, entry: RegistrationEntry, ttl: timedelta) -> Validity:
         """How long an SVID of that entry may be valid.
@@ -162,7 +164,7 @@ class JWTWish:
         """As Wish."""
         ttl = entry.jwt_svid_ttl or by.ttl
         validity = by.validity(entry, ttl)
-        draft = profile.build_jwt(entry, self.audiences, jti=self.jti, validity=validity)
+        draft = profile.build_jwt(entry, self.audiences, jti=self.jti, validity=validity, issuer=by.jwt_issuer)
         return Intent(kind=CredentialKind.JWT, draft=draft, entry=entry, node_id=by.node_id)
 
 

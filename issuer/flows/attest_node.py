@@ -1,12 +1,15 @@
 """Attest a node: a stranger that shows evidence becomes a node with its own X509-SVID."""
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import assert_never
 
 import structlog
 
-from cognomen.daemon.plugincalls import PluginCalls
+from cognomen.daemon.plugincalls import NoAnswer, PluginCalls
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.possession import Purpose
 from issuer.datastore.port import Datastore, Transaction
@@ -39,6 +42,8 @@ __all__ = ["AttestNode", "Evidence"]
 
 log = structlog.get_logger(__name__)
 
+_SHOWN_FOR = timedelta(hours=1)  # perhaps nobody joins for days, and so nothing would say that it answers again
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -61,6 +66,7 @@ class AttestNode:
 
     Args:
         attestors: the node attestors, by name.
+        judge_seconds: how long one may judge, less than a join may take (issuer/api/joinroom): otherwise nobody would know what was slow.
     """
 
     datastore: Datastore
@@ -69,6 +75,7 @@ class AttestNode:
     refusals: RefusalRecord
     around: Surroundings
     trust_domain: TrustDomain
+    judge_seconds: float = 8.0
     calls: PluginCalls = field(default_factory=PluginCalls)
 
     async def __call__(self, shown: Evidence, challenge: Challenge) -> NodeCredential:
@@ -102,14 +109,15 @@ class AttestNode:
         """Have it judge the evidence, whatever its code raises or returns.
 
         Raises:
-            NotProved: the attestor refuses; UNAVAILABLE when it fails, or returns what no attestor may prove.
+            NotProved: the attestor refuses; UNAVAILABLE when it fails, gives no answer, or returns what no attestor may prove.
             Refused: the joiner gives no answer.
         """
         of_the_door: list[Refused] = []
 
         async def ask(question: bytes) -> bytes:
             try:
-                return await challenge(question)
+                with _stopped(deadline):
+                    return await challenge(question)
             except Refused as refused:
                 of_the_door.append(refused)
                 raise
@@ -119,14 +127,21 @@ class AttestNode:
 
         plugin = f"node attestor {attestor.name}"
         try:
-            with self.calls.calling(plugin):
+            async with self.calls.within(plugin, self.judge_seconds) as deadline:
                 proof: object = await attestor.attest(evidence, ask)
+        except NoAnswer as late:
+            self.around.troubles.note(
+                plugin, late.detail.removeprefix(f"{plugin}: "), hint=late.hint, kept_for=_SHOWN_FOR
+            )
+            raise _not_proved(late, attestor.name) from late
         except Refused as refused:
             if refused in of_the_door:
                 raise
+            self.around.troubles.over(plugin)
             raise _not_proved(refused, attestor.name) from refused
         finally:
             of_the_door.clear()  # a refusal's frames refer to it
+        self.around.troubles.over(plugin)
         try:
             return check_proof(proof, attestor=attestor.name, trust_domain=self.trust_domain)
         except Refused as unfit:
@@ -201,6 +216,24 @@ class AttestNode:
             now=self.around.clock.now(),
         )
         return _Admitted(node=node, is_changed=known is None or known.selectors != node.selectors)
+
+
+@contextlib.contextmanager
+def _stopped(deadline: asyncio.Timeout) -> Iterator[None]:
+    """Stop the time of a node attestor while the joiner owes an answer."""
+    loop, ends = asyncio.get_running_loop(), deadline.when()
+    if ends is None:  # it asks twice at once, which the door refuses
+        yield
+        return
+    left = ends - loop.time()
+    is_over = contextlib.suppress(RuntimeError)  # a task that the attestor left behind asks
+    with is_over:
+        deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        with is_over:
+            deadline.reschedule(loop.time() + left)
 
 
 def _not_proved(refused: Refused, attestor: str) -> NotProved:

@@ -186,6 +186,8 @@ class ChangeEntries:
         for part in checked.parts:
             own = [ids[number] for number in part if number < len(ids)]
             try:
+                if done:
+                    await self.datastore.write(_nothing)  # whoever waits need not share the commit of the next slice
                 changed = await self._at_once(batch.part(part), own, how, actor)
             except Refused as e:
                 raise _unfinished(e, action, done, sum(map(len, checked.parts))) from e
@@ -207,6 +209,10 @@ class ChangeEntries:
             strict=how.strict,
             let_expire=how.let_expire,
         )
+
+
+def _nothing(_: Transaction) -> None:
+    pass
 
 
 def _unfinished(refusal: Refused, action: Action, done: int, of: int) -> Refused:

@@ -11,7 +11,8 @@ from datetime import timedelta
 import structlog
 
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Datastore, Transaction, Use
+from issuer.datastore.ledgerport import Use
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import authority
 from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent

@@ -71,6 +71,7 @@ class IssueSVIDs:
 
     Args:
         x509_ttl, jwt_ttl: the defaults for entries that name no TTL.
+        jwt_issuer: what JWT-SVIDs name as their issuer; empty: nothing.
     """
 
     datastore: Datastore
@@ -81,6 +82,7 @@ class IssueSVIDs:
     trust_domain: TrustDomain
     x509_ttl: timedelta
     jwt_ttl: timedelta
+    jwt_issuer: str = ""
 
     async def x509(self, node: Node, requests: Sequence[X509Request]) -> Sequence[Issued[tuple[bytes, ...]] | Refused]:
         """Mint a batch of certificates with their chains in DER, leaf first; the answers are in order.
@@ -152,6 +154,7 @@ class IssueSVIDs:
             holders=tx.ledger.holders({key_hash for _, key_hash in keys}) if keys else {},
             shared=shared_keys(keys),
             own_keys=own_keys_in(tx) if keys else frozenset(),
+            jwt_issuer=self.jwt_issuer,
         )
         outcomes = [wish if isinstance(wish, Refused) else judge(wish, granting) for wish in wishes]
         intents = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]

@@ -34,7 +34,7 @@ from issuer.surroundings import Surroundings
 from issuer.works.authorities import activate_in, new_key_id, retire_in
 from svid.backoff import Backoff
 from svid.errors import X509SVIDError
-from svid.keys import KeyID, KeyKind, SigningKey, public_key_to_der
+from svid.keys import KeyKind, SigningKey, public_key_to_der
 from svid.spiffeid import TrustDomain
 from svid.x509svid import check_signing
 
@@ -67,6 +67,7 @@ class RotateAuthority:
         around: Surroundings,
         outlook: AuthorityOutlook,
         trust_domain: TrustDomain,
+        jwt_key: KeyKind = KeyKind.EC_P256,
     ) -> None:
         self.datastore = datastore
         self.issuance = issuance
@@ -74,6 +75,7 @@ class RotateAuthority:
         self.clock = around.clock
         self.outlook = outlook
         self.trust_domain = trust_domain
+        self._key_kinds = {AuthorityKind.X509: KeyKind.EC_P256, AuthorityKind.JWT: jwt_key}
         self.jitter = around.jitter
         self.troubles = around.troubles
         self.metrics = around.metrics
@@ -199,7 +201,7 @@ class RotateAuthority:
 
     async def _prepare(self, step: Step, row: Authority, at: Circumstances) -> None:
         # 1. Make the key, unless an earlier attempt has.
-        key = await self._key(row.key_id)
+        key = await self._key(row)
         public_key = public_key_to_der(key.public_key)
         if row.kind is AuthorityKind.JWT:
             after = authority.prepared(row, public_key=public_key)
@@ -225,13 +227,13 @@ class RotateAuthority:
         (recorded,) = record(tx, [intent], row, trust_domain=self.trust_domain, now=now, actor=_ACTOR)
         return recorded
 
-    async def _key(self, key_id: KeyID) -> SigningKey:
+    async def _key(self, row: Authority) -> SigningKey:
         try:
-            return await self.keys.get(key_id)
+            return await self.keys.get(row.key_id)
         except Refused as refused:
             if refused.kind is not Kind.NOT_FOUND:
                 raise
-            return await self.keys.generate(key_id, KeyKind.EC_P256)
+            return await self.keys.generate(row.key_id, self._key_kinds[row.kind])
 
     def _publish(self, tx: Transaction, row: Authority) -> AuditEvent:
         tx.bundles.advance()

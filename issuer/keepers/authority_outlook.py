@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from issuer.datastore.port import Datastore, Use
+from issuer.datastore.ledgerport import Use
+from issuer.datastore.port import Datastore
 from issuer.decisions import rotation
 from issuer.decisions.authority import Authority
 from issuer.decisions.rotation import Circumstances

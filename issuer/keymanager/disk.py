@@ -1,6 +1,6 @@
 """Keys on disk: one file each, `<name>.key`, PKCS #8 in DER, mode 0600, in a directory of mode 0700.
 
-cognomen.process.privatefile decides what counts as private, and replaces a file as a whole.
+cognomen.process.privatefile decides what counts as private, and wholefile how a file is replaced.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from cognomen.process.privatefile import (
     private_directory,
     read_private,
     remove_private,
-    sweep,
     sync_directory,
     write_private,
 )
+from cognomen.process.wholefile import sweep
 from cognomen.protocol.errors import Kind, Refused
 from issuer.archive import KEYS, MAX_KEY_BYTES
 from issuer.keymanager.port import check_key_id

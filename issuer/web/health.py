@@ -5,7 +5,8 @@ This decides what "ready" means. cognomen/daemon/webserver serves the pages.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from cognomen.daemon.webserver import MakePage, Page, WantsJSON, alive, metrics_page, readiness
+from cognomen.daemon.httpserver import Page
+from cognomen.daemon.webserver import MakePage, WantsJSON, alive, metrics_page, readiness
 from cognomen.gate.health import HealthState
 from cognomen.protocol.errors import Refused
 from issuer.flows.observe_issuer import ObserveIssuer

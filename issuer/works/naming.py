@@ -1,6 +1,8 @@
 """What operators mean by a text in place of an id: an id, the beginning of one, a SPIFFE ID or its path, or the name of a node.
 
-An exact id means only itself. A name that is also the beginning of another node's id can mean both.
+An exact id means only itself. A name that is also the beginning of another node's id can mean both. A SPIFFE ID means the entries that have
+it. Only if there are none, it means those that are gone and once had it, and never an entry that has another one now: what is done to that
+entry would not be what was asked.
 Everything else is read through an index: ids that begin with a text follow it in their order.
 """
 
@@ -46,6 +48,8 @@ def meanings_in(
 def _entries(tx: Transaction, text: str, trust_domain: TrustDomain, *, with_past: bool) -> Sequence[Meaning]:
     if (named := _spiffe_id(text, trust_domain)) is not None:
         same = tx.entries.find(EntryFilter(spiffe_id=named), after="", limit=MOST_MEANINGS)
+        if with_past and not same:
+            return tx.ids.deleted_entries(named, limit=MOST_MEANINGS)
         return [Meaning(id=one.id, spiffe_id=str(one.spiffe_id)) for one in same]
     found = list(tx.entries.get([EntryID(text)]).values())
     if _is_enough(text) and not found:

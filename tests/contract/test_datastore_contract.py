@@ -13,7 +13,8 @@ from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.selector import Selector
-from issuer.datastore.port import Datastore, Transaction, Use
+from issuer.datastore.ledgerport import Use
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import NodeState
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import replaced, tainted

@@ -17,7 +17,9 @@ from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.restoration import Restored
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
+from issuer.decisions.uses import Reported
 from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
 from tests.contract.datastores import DATASTORES, Adapter
 from tests.doubles.issuer_values import NOW, a_node, a_token, an_entry
 
@@ -38,7 +40,7 @@ async def test_nodes_are_counted_until_they_are_deleted(store: Datastore) -> Non
 
 
 async def test_a_node_is_found_by_its_name_and_no_other_has_it(store: Datastore) -> None:
-    web = replace(a_node("n1"), name="web", address="10.0.0.1", seen_at=NOW)
+    web = replace(a_node("n1"), name="web", address="10.0.0.1", seen_at=NOW, reported=Reported(since=NOW, until=None))
     nameless = [a_node("n2"), a_node("n3")]
 
     def work(tx: Transaction) -> None:
@@ -264,3 +266,26 @@ async def test_ids_on_record_are_found_by_how_they_begin(store: Datastore) -> No
     assert await store.read(found) == (
         ["e1", "e2"], ["e1"], ["e1"], [], nodes, [f"ab0 {web}", f"ab1 {web}"], ["aa10"]
     )  # fmt: skip
+
+
+async def test_entries_that_are_gone_are_found_by_each_spiffe_id_that_they_had(store: Datastore) -> None:
+    web, db = an_entry().spiffe_id, SpiffeID.parse("spiffe://example.org/db")
+
+    def work(tx: Transaction) -> None:
+        one, other, live = (an_entry(entry_id=name) for name in ("e1", "e2", "e3"))
+        moved = replace(one, spiffe_id=db, revision=2)
+        tx.entries.insert([replace(live, spiffe_id=db)])
+        changes = [(None, one), (one, moved), (moved, None), (None, other), (other, None), (None, live)]
+        tx.audit.append(
+            [AuditEvent(at=NOW, actor="uid:0", action="x", before=before, after=after) for before, after in changes]
+        )
+
+    await store.write(work)
+
+    def found(tx: Transaction) -> list[list[str]]:
+        return [
+            [f"{one.id} {one.spiffe_id}" for one in tx.ids.deleted_entries(name, limit=limit)]
+            for name, limit in ((web, 9), (web, 1), (db, 9), (SpiffeID.parse("spiffe://example.org/none"), 9))
+        ]
+
+    assert await store.read(found) == [[f"e1 {web}", f"e2 {web}"], [f"e1 {web}"], [f"e1 {db}"], []]

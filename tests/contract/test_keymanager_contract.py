@@ -1,4 +1,4 @@
-"""What every key manager promises: in memory, and on disk."""
+"""What every key manager promises: in memory, on disk, and one of another package behind its guard."""
 
 from pathlib import Path
 
@@ -7,16 +7,24 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from cognomen.protocol.errors import Kind, Refused
 from issuer.keymanager.disk import DiskKeyManager
+from issuer.keymanager.guarded import GuardedKeyManager
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.keymanager.port import KeyManager
 from svid.keys import KeyID, KeyKind, SigningKey, hash_of
+from tests.doubles.oddkeys import HandledKeys
 
 KEY = KeyID("x509-1")
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", "guarded"])
 def keys(request: pytest.FixtureRequest, tmp_path: Path) -> KeyManager:
-    return MemoryKeyManager() if request.param == "memory" else DiskKeyManager(tmp_path / "keys")
+    match request.param:
+        case "memory":
+            return MemoryKeyManager()
+        case "disk":
+            return DiskKeyManager(tmp_path / "keys")
+        case _:
+            return GuardedKeyManager(inner=HandledKeys(), name="handled")
 
 
 def verify(key: SigningKey, signature: bytes, data: bytes) -> None:

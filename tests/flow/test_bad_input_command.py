@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -18,18 +17,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from bench.rig.child import Child
 from bench.rig.daemons import COGNOMEN, Dev
 from cognomen.cli.admin import connect
-from cognomen.cli.main import run
 from cognomen.protocol.errors import Kind, Refused
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Command(Protocol):
-    def __call__(self, *arguments: str) -> Done: ...
+from tests.flow.commandline import Command
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +28,15 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def admin_socket(dev: Dev) -> Path:
+    return dev.state / "admin" / "issuer.sock"
+
+
 @pytest.fixture
-def command(dev: Dev, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(dev.state / "admin" / "issuer.sock"))
+def command(command: Command, dev: Dev, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", dev.environment["SPIFFE_ENDPOINT_SOCKET"])
-
-    def call(*arguments: str) -> Done:
-        return Done(run(arguments), *capsys.readouterr())
-
-    return call
+    return command
 
 
 @pytest.mark.parametrize("arguments", [[], ["entry"], ["issuer"]], ids=str)

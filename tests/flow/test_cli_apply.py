@@ -1,42 +1,11 @@
 """`cognomen entry apply` and the other ways to write many entries, against an issuer in a process of its own."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench.rig.daemons import Daemon
-from cognomen.cli.main import run
-from tests.flow.test_cli_issuer import NODE, Command, Done
-
-
-@pytest.fixture(scope="module")
-def admin_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    directory = tmp_path_factory.mktemp("a")
-    socket = directory / "admin" / "s"
-    arguments = ["issuer", "run", "--trust-domain", "example.org", "--state", f"{directory}/state"]
-    arguments += ["--admin-socket", str(socket), "--node-address", "127.0.0.1:0", "--join-address", "127.0.0.1:0"]
-    with Daemon(arguments, log=directory / "log", ready="COGNOMEN_ADMIN_SOCKET="):
-        yield socket
-
-
-@pytest.fixture
-def command(admin_socket: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(admin_socket))
-
-    def call(*arguments: str) -> Done:
-        code = run(arguments)
-        return Done(code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    """A path that no other test uses."""
-    return f"/test/{os.getpid()}/{tmp_path.name}"
+from tests.flow.commandline import NODE, Command
 
 
 def entry(path: str, *selectors: str, **more: object) -> dict[str, object]:

@@ -12,8 +12,7 @@ from bench.rig.daemons import Daemon
 from cognomen.cli.main import run
 from cognomen.protocol.auditlog import Checkpoint
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key, public_key_from_der
-
-NODE = "/cognomen/node/join_token/0123456789abcdef0123456789abcdef"
+from tests.flow.commandline import NODE, issuer_at, socket_at
 
 
 class World:
@@ -25,12 +24,8 @@ class World:
         self._capsys = capsys
 
     def issuer_on(self, state: str) -> Daemon:
-        arguments = [
-            "issuer", "run", "--trust-domain=example.org", f"--state={self.directory / state}", f"--admin-socket={self.directory}/a/s",
-            "--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0", "--audit-checkpoint-interval=1d",
-            f"--audit-checkpoint-file={self.file}",
-        ]  # fmt: skip
-        return Daemon(arguments, log=self.directory / "log", ready="COGNOMEN_ADMIN_SOCKET=")
+        options = ("--audit-checkpoint-interval=1d", f"--audit-checkpoint-file={self.file}")
+        return issuer_at(self.directory, *options, state=state)
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         code = run(arguments)
@@ -52,7 +47,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(tmp_path / "a" / "s"))
+    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(socket_at(tmp_path)))
     return World(tmp_path, capsys)
 
 

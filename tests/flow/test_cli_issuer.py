@@ -3,74 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import pytest
 
-from bench.rig.daemons import COGNOMEN, Daemon
-from cognomen.cli.main import run
+from bench.rig.daemons import COGNOMEN
 from cognomen.protocol.invite import Invite
-
-NODE = "/cognomen/node/join_token/0123456789abcdef0123456789abcdef"
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, object]:
-        assert self.code == 0, self.err
-        found: dict[str, object] = json.loads(self.out)
-        return found
-
-    def rows(self, name: str) -> list[dict[str, object]]:
-        found = self.document[name]
-        assert isinstance(found, list)
-        return found
-
-
-class Command(Protocol):
-    def __call__(self, *arguments: str) -> Done: ...
-
-
-@pytest.fixture(scope="module")
-def admin_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    directory = tmp_path_factory.mktemp("i")
-    socket = directory / "admin" / "s"
-    arguments = [
-        "issuer",
-        "run",
-        "--trust-domain",
-        "example.org",
-        "--state",
-        directory / "state",
-        "--admin-socket",
-        socket,
-    ]
-    arguments += ["--node-address", "127.0.0.1:0", "--join-address", "127.0.0.1:0"]
-    with Daemon([str(argument) for argument in arguments], log=directory / "log", ready="COGNOMEN_ADMIN_SOCKET="):
-        yield socket
-
-
-@pytest.fixture
-def command(admin_socket: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(admin_socket))
-
-    def call(*arguments: str) -> Done:
-        code = run(arguments)
-        return Done(code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def path(request: pytest.FixtureRequest) -> str:
-    """A path that no other test uses."""
-    return f"/test/{abs(hash(request.node.nodeid))}"
+from tests.flow.commandline import NODE, Command, Done
 
 
 def create(command: Command, path: str, *more: str) -> Mapping[str, object]:

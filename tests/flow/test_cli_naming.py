@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bench.rig.daemons import Dev
-from cognomen.cli.main import run
-from tests.flow.test_cli_issuer import Command, Done
+from tests.flow.commandline import Command, Done
 
 ME = f"unix:uid:{os.getuid()}"
 NODE = "/cognomen/node/join_token/"
@@ -20,15 +20,9 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield running
 
 
-@pytest.fixture
-def command(dev: Dev, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(dev.state / "admin" / "issuer.sock"))
-
-    def call(*arguments: str) -> Done:
-        code = run(arguments)
-        return Done(code, *capsys.readouterr())
-
-    return call
+@pytest.fixture(scope="module")
+def admin_socket(dev: Dev) -> Path:
+    return dev.state / "admin" / "issuer.sock"
 
 
 @pytest.fixture
@@ -83,6 +77,27 @@ def test_one_of_several_texts_that_is_ambiguous_means_that_nothing_is_done(comma
         create(command, "/naming/many", node, f"--selector=unix:path:/{name}")
     assert command("entry", "delete", kept, "/naming/many").code == 1
     assert command("entry", "show", kept).code == 0
+
+
+def test_an_entry_that_is_gone_is_meant_by_the_spiffe_id_that_it_had(command: Command, node: str) -> None:
+    first = create(command, "/naming/gone", node)
+    assert command("entry", "update", first, "--spiffe-id=/naming/moved").code == 0
+    for text in ("/naming/gone", "spiffe://example.org/naming/gone"):
+        told = command("entry", "history", text)  # it is there, and has another one
+        assert (told.code, f"no entry has the id or SPIFFE ID '{text}'" in told.err) == (4, True)
+    assert command("revoke", "entry", "/naming/gone", "--dry-run").code == 4
+    assert command("entry", "delete", first).code == 0
+    for text in ("/naming/gone", "/naming/moved", "spiffe://example.org/naming/moved"):
+        assert command("entry", "history", text, "-o", "json").document["id"] == first
+        assert command("entry", "show", text, "--revision=1", "-o", "json").document["id"] == first
+        assert command("svid", "list", f"--entry-id={text}", "-o", "json").code == 0
+        assert command("audit", "list", f"--entry-id={text}", "-o", "json").rows("rows")
+        assert command("entry", "show", text).code == 4
+    second = create(command, "/naming/gone", node)
+    assert command("entry", "history", "/naming/gone", "-o", "json").document["id"] == second
+    assert command("entry", "delete", second).code == 0
+    told = command("entry", "history", "/naming/gone")
+    assert (told.code, first in told.err, second in told.err) == (1, True, True)
 
 
 def test_too_little_of_an_id_means_nothing(command: Command, node: str) -> None:

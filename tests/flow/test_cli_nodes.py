@@ -3,34 +3,14 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from bench.rig.daemons import Daemon
-from cognomen.cli.main import run
 from cognomen.protocol.invite import Invite
+from tests.flow.commandline import Command, Done
 from tests.flow.issuer_harness import attest, new_key
-from tests.flow.test_cli_issuer import Command, Done
 
 Join = Callable[[], str]
-
-
-@pytest.fixture(scope="module")
-def admin_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    directory = tmp_path_factory.mktemp("i")
-    arguments = [
-        "issuer", "run", "--trust-domain=example.org", f"--state={directory}/state", f"--admin-socket={directory}/a/s",
-        "--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0",
-    ]  # fmt: skip
-    with Daemon(arguments, log=directory / "log", ready="COGNOMEN_ADMIN_SOCKET="):
-        yield directory / "a" / "s"
-
-
-@pytest.fixture
-def command(admin_socket: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(admin_socket))
-    return lambda *arguments: Done(run(arguments), *capsys.readouterr())
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +82,11 @@ UNKNOWN = [
     (("audit", "list", "--node-id=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
     (("audit", "export", f"--node-id={NOWHERE}"), "node: no node has the id, SPIFFE ID or name"),
     (("audit", "list", "--actor=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
-    (("audit", "list", f"--entry-id={NOWHERE[:8]}"), "entry: no entry has had the id or SPIFFE ID"),
+    (("audit", "list", f"--entry-id={NOWHERE[:8]}"), "entry: no entry has the id or SPIFFE ID"),
     (("audit", "list", f"--credential={NOWHERE[:8]}"), "credential: none with the serial or jti"),
     (("audit", "list", "--action=nosuch"), "action: no action is called 'nosuch'"),
     (("svid", "list", "--node-id=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
-    (("svid", "list", "--entry-id=/nosuch"), "entry: no entry has had the id or SPIFFE ID '/nosuch'"),
+    (("svid", "list", "--entry-id=/nosuch"), "entry: no entry has the id or SPIFFE ID '/nosuch'"),
     (("entry", "list", "--parent-id=nosuch"), "node: no node has the id, SPIFFE ID or name 'nosuch'"),
     (
         ("entry", "create", "--spiffe-id=/a", "--parent-id=nosuch", "--selector=unix:uid:1"),
@@ -176,7 +156,9 @@ def test_a_time_that_ends_before_it_begins_is_wrong_usage(command: Command, argu
     assert "expected a --since that is not after --until" in done.err
 
 
-def test_an_entry_that_is_gone_is_found_in_the_record_as_the_hint_says(command: Command, join: Join) -> None:
+def test_an_entry_that_has_another_spiffe_id_now_is_found_in_the_record_as_the_hint_says(
+    command: Command, join: Join
+) -> None:
     arguments = (
         "entry",
         "create",
@@ -187,7 +169,7 @@ def test_an_entry_that_is_gone_is_found_in_the_record_as_the_hint_says(command: 
         "json",
     )
     (entry,) = command(*arguments).rows("entries")
-    command("entry", "delete", "/concierge")
+    command("entry", "update", "/concierge", "--spiffe-id=/porter")
     done = command("entry", "history", "/concierge")
     hint = "cognomen audit list --subject /concierge -o wide"
     assert (done.code, hint in done.err) == (4, True)

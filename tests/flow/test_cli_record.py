@@ -19,9 +19,9 @@ from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint, link
 from svid.encoding import JSON
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
 from svid.spiffeid import TrustDomain
+from tests.flow.commandline import NODE, issuer_at, socket_at
 
 COLUMNS = "kind, spiffe_id, entry_revision, authority_id, audiences, issued_at, not_after, state"
-NODE = "/cognomen/node/join_token/0123456789abcdef0123456789abcdef"
 
 
 class Auditor:
@@ -32,11 +32,7 @@ class Auditor:
         self._capsys = capsys
 
     def issuer(self) -> Daemon:
-        arguments = [
-            "issuer", "run", "--trust-domain=example.org", f"--state={self.directory}/state", f"--admin-socket={self.directory}/a/s",
-            "--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0", "--audit-checkpoint-interval=1d",
-        ]  # fmt: skip
-        return Daemon(arguments, log=self.directory / "log", ready="COGNOMEN_ADMIN_SOCKET=")
+        return issuer_at(self.directory, "--audit-checkpoint-interval=1d")
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         code = run(arguments)
@@ -69,7 +65,7 @@ class Auditor:
 
 @pytest.fixture
 def auditor(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Auditor:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(tmp_path / "a" / "s"))
+    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(socket_at(tmp_path)))
     return Auditor(tmp_path, capsys)
 
 
@@ -108,7 +104,7 @@ def test_a_rule_that_was_changed_and_changed_back_is_on_record_with_both_texts_a
     assert running.json("entry", "show", entry, "--revision=3") == current
     assert running.run("entry", "show", entry, "--revision=4")[0] == 4
     code, _, told = running.run("entry", "history", "nobody")
-    assert (code, "no entry has had the id 'nobody'" in told) == (4, True)
+    assert (code, "no entry has the id or SPIFFE ID 'nobody'" in told) == (4, True)
 
 
 def test_rows_are_found_by_what_they_say_on_as_many_pages_as_it_takes(running: Auditor) -> None:

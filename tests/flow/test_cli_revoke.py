@@ -18,7 +18,7 @@ from cognomen.cli.main import run
 from svid.tls.authorize import exactly
 from svid.tls.context import server_context
 from svid.workloadapi.sources import X509Source
-from tests.flow.test_cli_issuer import Command, Done
+from tests.flow.commandline import Command, Done
 from tests.flow.test_status import following
 from tests.flow.twodaemons import World
 
@@ -33,21 +33,9 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield running
 
 
-@pytest.fixture
-def command(dev: Dev, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    monkeypatch.setenv("COGNOMEN_ADMIN_SOCKET", str(dev.state / "admin" / "issuer.sock"))
-
-    def call(*arguments: str) -> Done:
-        code = run(arguments)
-        return Done(code, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def path(request: pytest.FixtureRequest) -> str:
-    """A path that no other test uses."""
-    return f"/test/{abs(hash(request.node.nodeid))}"
+@pytest.fixture(scope="module")
+def admin_socket(dev: Dev) -> Path:
+    return dev.state / "admin" / "issuer.sock"
 
 
 @pytest.fixture

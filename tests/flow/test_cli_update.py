@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.test_cli_issuer import NODE, Command, admin_socket, command, create, path
-
-__all__ = ["admin_socket", "command", "path"]
+from tests.flow.commandline import NODE, Command
+from tests.flow.test_cli_issuer import create
 
 
 def shown(command: Command, entry_id: str) -> dict[str, object]:

@@ -12,4 +12,6 @@ class BundlePart(Part):
     async def get_bundle(self, request: pb.GetBundleRequest) -> pb.GetBundleResponse:
         del request
         bundle = await self._flows.queries.get_bundle()
-        return pb.GetBundleResponse(trust_domain=bundle.trust_domain.name, bundle=bundle.to_jwks())
+        return pb.GetBundleResponse(
+            trust_domain=bundle.trust_domain.name, bundle=bundle.to_jwks(), jwt_issuer=self._flows.jwt_issuer
+        )

@@ -33,6 +33,7 @@ class AdminFlows:
 
     Args:
         return_window: how long after its SVID expired a node may return; zero: never.
+        jwt_issuer: what JWT-SVIDs name as their issuer; empty: nothing.
     """
 
     queries: Queries
@@ -50,6 +51,7 @@ class AdminFlows:
     observe: ObserveIssuer
     trust_domain: TrustDomain
     uses_kept: timedelta
+    jwt_issuer: str = ""
 
     @property
     def record_refusals(self) -> RecordRefusals:

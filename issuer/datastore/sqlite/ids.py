@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlite_utils import Database
 
 from cognomen.protocol.meaning import Meaning
+from svid.spiffeid import SpiffeID
 
 __all__ = ["SQLiteIds"]
 
@@ -20,6 +21,15 @@ class SQLiteIds:
     def entries(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
         """Entries that ever changed; their SPIFFE IDs are not known here."""
         return [Meaning(id=one) for one in self._ids("entry_change", "entry_id", beginning, limit)]
+
+    def deleted_entries(self, spiffe_id: SpiffeID, *, limit: int) -> Sequence[Meaning]:
+        """Entries that are gone and once had this SPIFFE ID."""
+        rows = self._connection.execute(
+            "SELECT entry_id FROM entry_spiffe_id WHERE spiffe_id = ?"
+            " AND NOT EXISTS (SELECT 1 FROM entry WHERE id = entry_id) ORDER BY entry_id LIMIT ?",
+            (str(spiffe_id), limit),
+        )
+        return [Meaning(id=one, spiffe_id=str(spiffe_id)) for (one,) in rows]
 
     def nodes(self, beginning: str, *, limit: int) -> Sequence[Meaning]:
         """Nodes for which something was signed."""

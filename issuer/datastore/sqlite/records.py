@@ -15,7 +15,7 @@ from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Use
+from issuer.datastore.ledgerport import Use
 from issuer.datastore.sqlite import codec
 from issuer.datastore.sqlite.marks import LIVE, LIVE_FROM
 from issuer.datastore.tables import ChangeOfEntry
@@ -267,10 +267,16 @@ class SQLiteAudit:
             (rows[0].number, digests, len(GENESIS), bodies),
         )
         if changes:
+            changed = codec.rows_to_json((entry_id, number, str(spiffe_id)) for entry_id, number, spiffe_id in changes)
             self._connection.execute(
                 "INSERT INTO entry_change (entry_id, number)"
                 " SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)",
-                (codec.rows_to_json(changes),),
+                (changed,),
+            )
+            self._connection.execute(
+                "INSERT OR IGNORE INTO entry_spiffe_id (spiffe_id, entry_id)"
+                " SELECT json_extract(value, '$[2]'), json_extract(value, '$[0]') FROM json_each(?)",
+                (changed,),
             )
 
     def head(self) -> tuple[int, bytes] | None:

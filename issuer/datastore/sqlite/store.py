@@ -14,11 +14,12 @@ from sqlite_utils import Database
 
 from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Transaction
+from issuer.datastore.sqlite.connection import WRITER_CACHE_KIB, connect
 from issuer.datastore.sqlite.damage import damage
 from issuer.datastore.sqlite.faults import is_full, refusing, unreadable
 from issuer.datastore.sqlite.files import StoreFiles, log_of
+from issuer.datastore.sqlite.migrations import migrate
 from issuer.datastore.sqlite.reserve import Reserve
-from issuer.datastore.sqlite.schema import WRITER_CACHE_KIB, connect, migrate
 from issuer.datastore.sqlite.worker import Readers, Writer
 
 __all__ = ["SQLiteDatastore"]

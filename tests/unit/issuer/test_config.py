@@ -8,6 +8,7 @@ import pytest
 from cognomen.daemon.config import load
 from cognomen.protocol.errors import Kind, Refused
 from issuer.config import DatastoreChoice, IssuerConfig
+from svid.keys import KeyKind
 
 
 def read(tmp_path: Path, **keys: str) -> IssuerConfig:
@@ -60,3 +61,23 @@ def test_uses_are_kept_for_a_time_that_makes_sense(tmp_path: Path, kept: str) ->
     assert read(tmp_path, uses_kept="1d").uses_kept == timedelta(days=1)
     with pytest.raises((Refused, ValueError), match="uses_kept"):
         read(tmp_path, uses_kept=kept)
+
+
+def test_tokens_name_no_issuer_unless_the_operator_says_which(tmp_path: Path) -> None:
+    assert read(tmp_path).jwt_issuer == ""
+    assert read(tmp_path, jwt_issuer="https://oidc.example.org").jwt_issuer == "https://oidc.example.org"
+
+
+def test_what_cannot_be_an_issuers_url_is_refused_by_the_name_of_its_key(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="jwt_issuer: expected an https URL such as"):
+        read(tmp_path, jwt_issuer="http://oidc.example.org")
+
+
+@pytest.mark.parametrize("kind", KeyKind)
+def test_jwt_authorities_may_have_each_kind_of_key_that_we_make(tmp_path: Path, kind: KeyKind) -> None:
+    assert read(tmp_path, jwt_authority_key=kind.value).jwt_authority_key is kind
+
+
+def test_another_kind_of_key_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="one of ec-p256, ec-p384, rsa-2048, rsa-4096"):
+        read(tmp_path, jwt_authority_key="ed25519")

@@ -212,7 +212,7 @@ class Silent(SelfSigned):
 async def test_an_upstream_authority_that_does_not_answer_is_waited_for_no_longer_than_that(house: House) -> None:
     (recorded,) = await house.record(CredentialKind.AUTHORITY, house.x509, ca_draft(house.x509))
     waiting = replace(house.issuance, upstream=Silent(), upstream_seconds=0.01)
-    with pytest.raises(Refused, match=r"upstream authority: no answer within 0\.01 s") as refused:
+    with pytest.raises(Refused, match=r"upstream authority Silent: no answer within 0\.01 s") as refused:
         await waiting.release_ca(recorded, house.x509.key)
     assert refused.value.kind is Kind.UNAVAILABLE
     assert await house.state(recorded) is CredentialState.FAILED

@@ -13,7 +13,8 @@ import pytest
 import structlog
 
 from bench.rig.daemons import free_port
-from cognomen.daemon.webserver import Page, WantsJSON, serve_pages
+from cognomen.daemon.httpserver import Page
+from cognomen.daemon.webserver import WantsJSON, serve_pages
 
 
 async def fine(wants_json: WantsJSON) -> Page:

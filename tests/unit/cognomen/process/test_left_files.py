@@ -11,7 +11,8 @@ import pytest
 
 from attestor.state.disk import DiskState
 from cognomen.cli.devstate import DevState
-from cognomen.process.privatefile import private_directory, read_private, sweep, write_private
+from cognomen.process.privatefile import private_directory, read_private, write_private
+from cognomen.process.wholefile import sweep
 from cognomen.protocol.errors import Kind, Refused
 from issuer.keymanager.disk import DiskKeyManager
 from svid.keys import KeyID, KeyKind

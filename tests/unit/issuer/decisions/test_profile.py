@@ -102,6 +102,14 @@ def test_a_token_is_drafted_in_whole_seconds_and_not_back_dated() -> None:
     )
 
 
+@pytest.mark.parametrize("issuer", ["", "https://oidc.example.org"])
+def test_a_token_names_its_issuer_only_if_there_is_one(issuer: str) -> None:
+    times = validity(NOW, HOUR, AUTHORITY)
+    claims = profile.claims_of(profile.build_jwt(an_entry(), ("b",), jti="j", validity=times, issuer=issuer))
+    assert claims.pop("iss", "") == issuer
+    assert claims == profile.claims_of(profile.build_jwt(an_entry(), ("b",), jti="j", validity=times))
+
+
 def test_a_signing_certificates_name_holds_its_serial_and_fits() -> None:
     serial = 2**128 - 1
     draft = profile.build_ca(AUTHORITY, trust_domain=TRUST_DOMAIN, serial=serial)

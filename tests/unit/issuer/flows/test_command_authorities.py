@@ -11,7 +11,7 @@ from cognomen.daemon.troubles import Troubles
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Use
+from issuer.datastore.ledgerport import Use
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import NodeState
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState

@@ -8,9 +8,10 @@ import pytest
 
 from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Transaction
+from issuer.datastore.sqlite.connection import connect
 from issuer.datastore.sqlite.files import open_private
+from issuer.datastore.sqlite.migrations import migrate
 from issuer.datastore.sqlite.reserve import Reserve
-from issuer.datastore.sqlite.schema import connect, migrate
 from issuer.datastore.sqlite.worker import Writer
 from issuer.decisions.audit import AuditEvent
 from tests.doubles.issuer_values import NOW

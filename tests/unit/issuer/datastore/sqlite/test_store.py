@@ -13,7 +13,8 @@ from cognomen.protocol.auditlog import broken_link
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Transaction, Use
+from issuer.datastore.ledgerport import Use
+from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
@@ -216,7 +217,7 @@ async def test_the_tables_are_strict_and_the_log_is_written_ahead_and_synced(pat
     ours = {name for name in strict if not name.startswith(("sqlite_", "_sqlite"))}
     assert ours == {
         "audit", "authority", "change", "checkpoint", "credential", "crl", "denial", "entry", "entry_change", "entry_last_use",
-        "entry_selector", "entry_use", "meta", "node", "revocation", "supersession", "token",
+        "entry_selector", "entry_spiffe_id", "entry_use", "meta", "node", "revocation", "supersession", "token",
     }  # fmt: skip
     assert all(strict[name] for name in ours)
 

@@ -1,151 +1,18 @@
-"""The tables, as numbered migrations, and how to open a connection to them.
+"""How each release changed the tables of the one before, as numbered migrations. A released migration never changes; new ones only add.
 
-Times are microseconds since 1970, UTC; lists and maps are JSON. A released migration never changes; new ones only add.
+Times are microseconds since 1970, UTC; lists and maps are JSON.
 """
 
 import secrets
-import sqlite3
-from pathlib import Path
-from urllib.parse import quote
+from collections.abc import Callable, Sequence
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from cognomen.protocol.errors import Kind, Refused
+from issuer.datastore.sqlite.firsttables import FIRST_TABLES
 
-__all__ = ["WRITER_CACHE_KIB", "connect", "migrate"]
-
-_READER_CACHE_KIB = 2 * 1024
-# Allocated as needed; with 2 MiB, adding 10,000 entries to 100,000 takes twice as long.
-WRITER_CACHE_KIB = 32 * 1024
-_BUSY_SECONDS = 2.0
-_KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"})
-
-_migrations = Migrations("issuer")
-
-_TABLES = (
-    """
-    CREATE TABLE meta (
-        id INTEGER PRIMARY KEY CHECK (id = 1),
-        incarnation TEXT NOT NULL,
-        change_number INTEGER NOT NULL,
-        bundle_sequence INTEGER NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE entry (
-        id TEXT PRIMARY KEY NOT NULL,
-        spiffe_id TEXT NOT NULL,
-        parent_id TEXT NOT NULL,
-        selectors TEXT NOT NULL,
-        x509_svid_ttl INTEGER,
-        jwt_svid_ttl INTEGER,
-        expires_at INTEGER,
-        dns_names TEXT NOT NULL,
-        revision INTEGER NOT NULL,
-        hint TEXT NOT NULL,
-        created_at INTEGER,
-        owner TEXT NOT NULL,
-        labels TEXT NOT NULL,
-        fingerprint BLOB NOT NULL UNIQUE
-    ) STRICT
-    """,
-    "CREATE INDEX entry_by_parent ON entry (parent_id, id)",
-    "CREATE INDEX entry_by_spiffe_id ON entry (spiffe_id, id)",
-    """
-    CREATE TABLE entry_selector (
-        selector TEXT NOT NULL,
-        entry_id TEXT NOT NULL,
-        PRIMARY KEY (selector, entry_id)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE node (
-        id TEXT PRIMARY KEY NOT NULL,
-        spiffe_id TEXT NOT NULL UNIQUE,
-        attestor TEXT NOT NULL,
-        selectors TEXT NOT NULL,
-        attested_at INTEGER NOT NULL,
-        svid_not_after INTEGER NOT NULL,
-        state TEXT NOT NULL,
-        current_serial TEXT NOT NULL,
-        pending_serial TEXT NOT NULL,
-        acknowledged INTEGER NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE token (
-        hash TEXT PRIMARY KEY NOT NULL,
-        node_id TEXT NOT NULL UNIQUE,
-        labels TEXT NOT NULL,
-        created_at INTEGER NOT NULL,
-        expires_at INTEGER NOT NULL,
-        key_hash TEXT NOT NULL,
-        used_at INTEGER
-    ) STRICT
-    """,
-    """
-    CREATE TABLE authority (
-        number INTEGER PRIMARY KEY,
-        key_id TEXT NOT NULL UNIQUE,
-        kind TEXT NOT NULL,
-        state TEXT NOT NULL,
-        public_key BLOB NOT NULL,
-        certificate BLOB NOT NULL,
-        not_before INTEGER NOT NULL,
-        not_after INTEGER NOT NULL,
-        published_at INTEGER,
-        activated_at INTEGER
-    ) STRICT
-    """,
-    """
-    CREATE TABLE credential (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        serial TEXT NOT NULL UNIQUE,
-        spiffe_id TEXT NOT NULL,
-        entry_id TEXT,
-        entry_revision INTEGER NOT NULL,
-        node_id TEXT,
-        key_hash TEXT,
-        authority_id TEXT NOT NULL,
-        audiences TEXT NOT NULL,
-        issued_at INTEGER NOT NULL,
-        not_after INTEGER NOT NULL,
-        state TEXT NOT NULL
-    ) STRICT
-    """,
-    "CREATE INDEX credential_by_key ON credential (key_hash) WHERE key_hash IS NOT NULL",
-    "CREATE INDEX credential_by_spiffe_id ON credential (spiffe_id)",
-    "CREATE INDEX credential_by_entry ON credential (entry_id) WHERE entry_id IS NOT NULL",
-    "CREATE INDEX credential_by_node ON credential (node_id) WHERE node_id IS NOT NULL",
-    """
-    CREATE TABLE change (
-        number INTEGER PRIMARY KEY,
-        kind TEXT NOT NULL,
-        subject TEXT NOT NULL,
-        parents TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE audit (
-        number INTEGER PRIMARY KEY,
-        body BLOB NOT NULL,
-        hash BLOB NOT NULL
-    ) STRICT
-    """,
-)
-
-
-@_migrations(name="0001")
-def _first(database: Database) -> None:
-    for statement in _TABLES:
-        database.execute(statement)
-    database.execute(
-        "INSERT INTO meta (id, incarnation, change_number, bundle_sequence) VALUES (1, ?, 0, 0)",
-        [secrets.token_hex(16)],
-    )
-
+__all__ = ["migrate"]
 
 _SECOND = (
     "ALTER TABLE meta ADD COLUMN clock_mark INTEGER NOT NULL DEFAULT 0",
@@ -187,13 +54,6 @@ _SECOND = (
     ) STRICT
     """,
 )
-
-
-@_migrations(name="0002")
-def _second(database: Database) -> None:
-    for statement in _SECOND:
-        database.execute(statement)
-
 
 _THIRD = (
     "ALTER TABLE node ADD COLUMN current_since INTEGER",
@@ -278,25 +138,11 @@ _THIRD = (
     """,
 )
 
-
-@_migrations(name="0003")
-def _third(database: Database) -> None:
-    for statement in _THIRD:
-        database.execute(statement)
-
-
 _FOURTH = (
     # DER back to back; empty: the authority is a root itself.
     "ALTER TABLE authority ADD COLUMN above BLOB NOT NULL DEFAULT x''",
     "ALTER TABLE authority ADD COLUMN roots BLOB NOT NULL DEFAULT x''",
 )
-
-
-@_migrations(name="0004")
-def _fourth(database: Database) -> None:
-    for statement in _FOURTH:
-        database.execute(statement)
-
 
 _FIFTH = (
     # Which rows of the chain record changes of an entry. Rows that nobody can read are left to the check of the chain.
@@ -317,13 +163,6 @@ _FIFTH = (
     """,
 )
 
-
-@_migrations(name="0005")
-def _fifth(database: Database) -> None:
-    for statement in _FIFTH:
-        database.execute(statement)
-
-
 _SIXTH = (
     # Empty: none yet, as for a node that an earlier release wrote.
     "ALTER TABLE node ADD COLUMN name TEXT NOT NULL DEFAULT ''",
@@ -340,21 +179,7 @@ _SIXTH = (
     "CREATE UNIQUE INDEX node_by_name ON node (name COLLATE NOCASE) WHERE name <> ''",
 )
 
-
-@_migrations(name="0006")
-def _sixth(database: Database) -> None:
-    for statement in _SIXTH:
-        database.execute(statement)
-
-
 _SEVENTH = ("ALTER TABLE entry ADD COLUMN is_default INTEGER NOT NULL DEFAULT 0",)
-
-
-@_migrations(name="0007")
-def _seventh(database: Database) -> None:
-    for statement in _SEVENTH:
-        database.execute(statement)
-
 
 _EIGHTH = (
     # What nodes report: which process was given SVIDs of an entry. pid 0: several, counted together. program: 63 bits of the SHA-256 of the
@@ -394,26 +219,43 @@ _EIGHTH = (
     "UPDATE meta SET uses_since = unixepoch() * 1000000",
 )
 
+_NINTH = (
+    # Which SPIFFE IDs an entry ever had, so that one that is gone is found by them.
+    """
+    CREATE TABLE entry_spiffe_id (
+        spiffe_id TEXT NOT NULL,
+        entry_id TEXT NOT NULL,
+        PRIMARY KEY (spiffe_id, entry_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT OR IGNORE INTO entry_spiffe_id (spiffe_id, entry_id)
+        SELECT json_extract(event, '$.subject'), entry_id
+        FROM (
+            SELECT entry_id, CAST(body AS TEXT) AS event
+            FROM entry_change CROSS JOIN audit ON audit.number = entry_change.number
+        )
+        WHERE json_valid(event) AND json_type(event, '$.subject') = 'text'
+    """,
+)
 
-@_migrations(name="0008")
-def _eighth(database: Database) -> None:
-    for statement in _EIGHTH:
-        database.execute(statement)
+_TENTH = (
+    # The time of which the attestor reported every use. Both NULL: it reports none; uses_until NULL: it ended after its last report.
+    "ALTER TABLE node ADD COLUMN uses_since INTEGER",
+    "ALTER TABLE node ADD COLUMN uses_until INTEGER",
+)
 
-
-def connect(path: Path | None, *, cache_kib: int = _READER_CACHE_KIB, max_pages: int | None = None) -> Database:
-    """Open a connection for one thread at a time, to an existing file; None: in memory."""
-    name = ":memory:" if path is None else f"file:{quote(str(path))}?mode=rw"
-    connection = sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
-    database = Database(connection, execute_plugins=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute(f"PRAGMA cache_size = -{cache_kib:d}")
-    if max_pages is not None:
-        connection.execute(f"PRAGMA max_page_count = {max_pages:d}")
-    return database
+_LATER = {
+    "0002": _SECOND,
+    "0003": _THIRD,
+    "0004": _FOURTH,
+    "0005": _FIFTH,
+    "0006": _SIXTH,
+    "0007": _SEVENTH,
+    "0008": _EIGHTH,
+    "0009": _NINTH,
+    "0010": _TENTH,
+}
 
 
 def migrate(database: Database) -> None:
@@ -422,11 +264,36 @@ def migrate(database: Database) -> None:
     Raises:
         Refused: CONFLICT when a later release wrote this file.
     """
-    unknown = sorted({migration.name for migration in _migrations.applied(database)} - _KNOWN)
+    ours = _all()
+    unknown = sorted({migration.name for migration in ours.applied(database)} - {"0001", *_LATER})
     if unknown:
         raise Refused(
             Kind.CONFLICT,
             f"datastore: expected the schema of this release, found that of a later one ({', '.join(unknown)})",
             hint="run the release that wrote it, or restore an earlier backup",
         )
-    _migrations.apply(database)
+    ours.apply(database)
+
+
+def _all() -> Migrations:
+    found = Migrations("issuer")
+    found(name="0001")(_first)
+    for name, statements in _LATER.items():
+        found(name=name)(_executing(statements))
+    return found
+
+
+def _first(database: Database) -> None:
+    _executing(FIRST_TABLES)(database)
+    database.execute(
+        "INSERT INTO meta (id, incarnation, change_number, bundle_sequence) VALUES (1, ?, 0, 0)",
+        [secrets.token_hex(16)],
+    )
+
+
+def _executing(statements: Sequence[str]) -> Callable[[Database], None]:
+    def execute(database: Database) -> None:
+        for statement in statements:
+            database.execute(statement)
+
+    return execute

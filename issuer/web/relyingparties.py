@@ -1,0 +1,294 @@
+"""The process that answers relying parties of OpenID Connect: it serves a few documents, and holds no key that signs.
+
+Strangers of the whole Internet come here, so that they cost the issuer's own process nothing, and find nothing there that they could use.
+issuer/web/openid starts this process, gives it the listener and the documents, and reads from it what it has to tell.
+
+Standard input: one JSON object (`Site`) a line; each replaces the one before. At its end the process ends.
+Standard output: one JSON object (`Word`) a line.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections import Counter
+from functools import partial
+from http import HTTPStatus
+from typing import NoReturn
+
+import h11
+import msgspec
+
+from cognomen.daemon.httpserver import REQUEST_BYTES, Page, answer_requests, fault
+from issuer.api.crowd import address_of
+
+__all__ = ["MAX_LINE_BYTES", "Document", "Site", "Word", "tls_context"]
+
+MAX_LINE_BYTES = 8 * 1024 * 1024
+"""The longest line between the two processes."""
+
+_SECONDS = 5.0
+_IDLE_SECONDS = 20.0
+_CONNECTIONS = 512
+_PER_ADDRESS = 64
+_TELL_SECONDS = 1.0
+_REST_SECONDS = 0.1
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """What one path answers."""
+
+    body: str
+    etag: str
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is served.
+
+    Args:
+        documents: by path.
+        host: the only one whose documents these are, with its port if it is not 443.
+        max_age: how long a relying party may keep them, in seconds.
+        behind_proxy: who connects is a proxy, which says for each request that it came over HTTPS.
+        certificate, key: paths of PEM files; empty: no TLS.
+    """
+
+    documents: dict[str, Document]
+    host: str
+    max_age: int
+    behind_proxy: bool = False
+    certificate: str = ""
+    key: str = ""
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process tells the issuer.
+
+    Args:
+        answers: how many since the last word, by status.
+        unread: why the certificate that was there last is still served; empty: it is the one in the files.
+        turned_away: how many connections found no room since the last word.
+    """
+
+    answers: dict[str, int] = {}
+    unread: str = ""
+    turned_away: int = 0
+
+
+class _Server:
+    """Everything that one connection shares with the others."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.answers: Counter[str] = Counter()
+        self.turned_away = 0
+        self.tls = _Certificate(site.certificate, site.key) if site.certificate else None
+        self._room = _Room(_CONNECTIONS, of_one=_CONNECTIONS if site.behind_proxy else _PER_ADDRESS)
+
+        self._unserved: set[socket.socket] = set()
+
+    async def accept(self, listener: socket.socket) -> NoReturn:
+        """Serve who connects, forever. Each counts from the moment it connects, before TLS costs anything."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, (host, *_) = await loop.sock_accept(listener)
+            except OSError:  # it has gone already, or there is no descriptor for it
+                await asyncio.sleep(_REST_SECONDS)
+                continue
+            self._unserved.add(connection)
+            task = loop.create_task(self._serve(connection))
+            task.add_done_callback(self._room.leave)
+            task.add_done_callback(partial(self._close_unserved, connection))
+            if (gone := self._room.enter(task, address_of(host))) is not None:
+                self.turned_away += 1
+                gone.cancel()
+            await asyncio.sleep(0)  # the others' turn: an accept that finds somebody does not wait
+
+    def _close_unserved(self, connection: socket.socket, _: asyncio.Task[None]) -> None:
+        """Close a connection whose task was cancelled before it began; any other belongs to a transport, which alone may close it."""
+        if connection in self._unserved:
+            self._unserved.remove(connection)
+            connection.close()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        self._unserved.remove(connection)
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=REQUEST_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        tls = None if self.tls is None else self.tls.context
+        with contextlib.suppress(OSError, TimeoutError):  # the peer has gone, is too slow, or speaks no TLS
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else _SECONDS,
+                ssl_shutdown_timeout=None if tls is None else _REST_SECONDS,
+            )
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            try:
+                await answer_requests(reader, writer, self._answer, seconds=_SECONDS, idle_seconds=_IDLE_SECONDS)
+            finally:
+                transport.abort() if transport.get_write_buffer_size() else transport.close()
+
+    async def _answer(self, request: h11.Request) -> Page:
+        page = _page(request, self.site)
+        self.answers[str(page.status.value)] += 1
+        return page
+
+    def word(self) -> Word:
+        """What there is to tell since the last word."""
+        word = Word(
+            answers=dict(self.answers),
+            unread="" if self.tls is None else self.tls.unread,
+            turned_away=self.turned_away,
+        )
+        self.answers.clear()
+        self.turned_away = 0
+        return word
+
+
+class _Room:
+    """Who is connected. One more than there is room for ends the oldest of the same address, or of the address with the most.
+
+    Args:
+        of_one: how many of one address.
+    """
+
+    def __init__(self, most: int, *, of_one: int) -> None:
+        self._most = most
+        self._of_one = of_one
+        self._of: dict[bytes, dict[asyncio.Task[None], None]] = {}  # the oldest first
+        self._addresses: dict[asyncio.Task[None], bytes] = {}
+
+    def enter(self, one: asyncio.Task[None], address: bytes) -> asyncio.Task[None] | None:
+        """Let it in; returns the one that has to go for it."""
+        own = self._of.get(address, {})
+        crowded = own if len(own) >= self._of_one else None
+        if crowded is None and len(self._addresses) >= self._most:
+            crowded = max(self._of.values(), key=len)
+        gone = None if crowded is None else next(iter(crowded))
+        if gone is not None:
+            self.leave(gone)
+        self._of.setdefault(address, {})[one] = None
+        self._addresses[one] = address
+        return gone
+
+    def leave(self, one: asyncio.Task[None]) -> None:
+        """Forget it, if it is there."""
+        if (address := self._addresses.pop(one, None)) is not None:
+            own = self._of[address]
+            del own[one]
+            if not own:
+                del self._of[address]
+
+
+def _page(request: h11.Request, site: Site) -> Page:
+    headers = dict(request.headers)
+    if site.behind_proxy and headers.get(b"x-forwarded-proto", b"").lower() != b"https":
+        return fault(HTTPStatus.FORBIDDEN)
+    if headers.get(b"host", b"").decode("latin-1").lower().removesuffix(":443") != site.host:
+        return fault(HTTPStatus.MISDIRECTED_REQUEST)
+    document = site.documents.get(request.target.decode("latin-1").partition("?")[0])
+    if document is None:
+        return fault(HTTPStatus.NOT_FOUND)
+    caching = (("cache-control", f"public, max-age={site.max_age}"), ("etag", document.etag))
+    wanted = headers.get(b"if-none-match", b"").decode("latin-1")
+    if wanted.strip() == "*" or document.etag in {one.strip().removeprefix("W/") for one in wanted.split(",")}:
+        return Page(status=HTTPStatus.NOT_MODIFIED, headers=caching)
+    return Page(
+        content_type="application/json",
+        body=document.body.encode(),
+        headers=(*caching, ("x-content-type-options", "nosniff")),
+    )
+
+
+class _Certificate:
+    """The certificate of the listener, as it is in its files; while they are half-written, the one before."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._files = (certificate, key)
+        self._seen: object = None
+        self._now: ssl.SSLContext | None = None
+        self.unread = ""
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.sni_callback = self._choose
+        self.look()
+
+    def _choose(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
+    ) -> int | None:
+        if self._now is None:
+            return ssl.AlertDescription.ALERT_DESCRIPTION_INTERNAL_ERROR
+        connection.context = self._now
+        return None
+
+    def look(self) -> None:
+        """Read the files if they have changed since they were last read well."""
+        try:
+            seen = [(one.st_ino, one.st_size, one.st_mtime_ns) for one in map(os.stat, self._files)]
+            if seen != self._seen:
+                self._now = tls_context(*self._files)
+                self._seen = seen
+            self.unread = ""
+        except OSError as e:
+            self.unread = (getattr(e, "reason", None) or e.strerror or str(e)).lower()
+
+
+def tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """A server's context for these PEM files.
+
+    Raises:
+        OSError: they cannot be read, or are not what they should be (ssl.SSLError).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # relying parties are other people's programs
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(certificate, key, password=_no_password)
+    return context
+
+
+def _no_password() -> str:
+    """Otherwise OpenSSL asks the terminal."""
+    return ""
+
+
+async def _serve(listener: socket.socket, own: asyncio.StreamReader) -> None:
+    server = _Server(msgspec.json.decode(await own.readline(), type=Site))
+    async with asyncio.TaskGroup() as tasks:
+        helpers = [tasks.create_task(server.accept(listener)), tasks.create_task(_tell(server))]
+        while line := await own.readline():
+            server.site = msgspec.json.decode(line, type=Site)
+        for one in helpers:
+            one.cancel()
+
+
+async def _tell(server: _Server) -> NoReturn:
+    told = None
+    while True:
+        if server.tls is not None:
+            server.tls.look()
+        word = server.word()
+        if word != told:
+            sys.stdout.buffer.write(msgspec.json.encode(word) + b"\n")
+            sys.stdout.buffer.flush()
+            told = word
+        await asyncio.sleep(_TELL_SECONDS)
+
+
+async def _main() -> None:
+    own = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(own), sys.stdin.buffer)
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        listener.setblocking(False)
+        await _serve(listener, own)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the issuer decides when this process ends
+        signal.signal(number, signal.SIG_IGN)
+    asyncio.run(_main())
