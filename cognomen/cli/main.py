@@ -15,7 +15,7 @@ from cognomen.cli.emptytext import refuse_empty
 from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_process
 from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.protocol.printable import printable
 from cognomen.protocol.status import SENT_AWAY
 from svid.errors import AddressError, SVIDError, WorkloadAPIError
@@ -119,10 +119,11 @@ def cognomen() -> None:
     ends in _more.
 
     \b
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot
-    be reached or cannot answer now (for revoke --wait: revoked, but not
-    enforced everywhere), 4 not found, 5 denied, 130 interrupted, 141 the
-    reader of the output has gone, 143 ended by SIGTERM.
+    Exit codes: 0 done, 1 refused or failed (also: a file cannot be read or
+    written), 2 wrong usage (also: no such file), 3 the daemon cannot be
+    reached or cannot answer now (for revoke --wait: revoked, but not enforced
+    everywhere), 4 not found, 5 denied, 130 interrupted, 141 the reader of the
+    output has gone, 143 ended by SIGTERM.
     """  # noqa: D301 - \b tells click to keep the lines of the paragraph
 
 
@@ -151,6 +152,8 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
     match error:
         case click.ClickException():
             detail, hint, code = _in_our_voice(error.format_message()), _usage_hint(error), error.exit_code
+        case FileRefused():
+            detail, hint, code = error.detail, error.hint, _USAGE if error.kind is Kind.NOT_FOUND else _FAILED
         case Refused():
             detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
         case WorkloadAPIError():

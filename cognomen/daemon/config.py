@@ -21,7 +21,7 @@ import msgspec
 
 from cognomen.process.localids import PrivateGroups
 from cognomen.process.ownpath import check_not_others
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.protocol.printable import printable
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -172,9 +172,9 @@ def _read(path: Path, groups: PrivateGroups) -> dict[str, object]:
             _check_writers(path, file.fileno(), groups)
             data = file.read(_MAX_CONFIG_BYTES + 1)
     except FileNotFoundError as e:
-        raise Refused(Kind.NOT_FOUND, f"config {path}: no such file") from e
+        raise FileRefused(Kind.NOT_FOUND, f"config {path}: no such file") from e
     except OSError as e:
-        raise Refused(Kind.UNAVAILABLE, f"config {path}: {(e.strerror or str(e)).lower()}") from e
+        raise FileRefused(Kind.UNAVAILABLE, f"config {path}: {(e.strerror or str(e)).lower()}") from e
     if len(data) > _MAX_CONFIG_BYTES:
         raise Refused(Kind.INVALID, f"config {path}: expected at most {_MAX_CONFIG_BYTES} bytes, found more")
     try:
