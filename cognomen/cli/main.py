@@ -119,11 +119,11 @@ def cognomen() -> None:
     ends in _more.
 
     \b
-    Exit codes: 0 done, 1 refused or failed (also: a file cannot be read or
-    written), 2 wrong usage (also: no such file), 3 the daemon cannot be
-    reached or cannot answer now (for revoke --wait: revoked, but not enforced
-    everywhere), 4 not found, 5 denied, 130 interrupted, 141 the reader of the
-    output has gone, 143 ended by SIGTERM.
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot
+    be reached or cannot answer now (for revoke --wait: revoked, but not
+    enforced everywhere), 4 not found, 5 denied, 130 interrupted, 141 the
+    reader of the output has gone, 143 ended by SIGTERM. A file that is named
+    and missing is 2, one that cannot be read or written is 1.
     """  # noqa: D301 - \b tells click to keep the lines of the paragraph
 
 

@@ -181,6 +181,9 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
 def show(node_id: str, output: str, socket: Path) -> None:
     """Show one node, by its id, its name, its SPIFFE ID or its path.
 
+    acknowledged is the number of the last change, such as a revocation or an entry, that its
+    attestor is known to have; cognomen status has the nodes that are behind.
+
     \b
     Examples:
       cognomen node show web-1

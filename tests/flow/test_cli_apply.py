@@ -164,8 +164,8 @@ def test_prune_takes_no_entry_of_others(command: Command, path: str, file: File)
     [
         (["--prune"], 2, "expected --prune with --below, --owner or --label, or with --all"),
         (["--prune", "--all", "--owner", "ann"], 2, "expected --prune with --below, --owner or --label, or with --all"),
-        (["--owner", "ann"], 2, "expected --below, --owner, --label and --all with --prune"),
-        (["--all"], 2, "expected --below, --owner, --label and --all with --prune"),
+        (["--owner", "ann"], 2, "--below, --owner, --label and --all need --prune"),
+        (["--all"], 2, "--below, --owner, --label and --all need --prune"),
         (["--prune", "--owner", "ann"], 1, "entries[0]: expected an entry of what --below, --owner and --label name"),
         (["--prune", "--below", "/tes"], 1, "entries[0]: expected an entry of what --below, --owner and --label name"),
     ],
