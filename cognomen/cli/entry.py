@@ -278,7 +278,7 @@ def update(
       cognomen entry list --all --output json | jq '.entries[].owner = "ann"' \\
         | cognomen entry update --from -
     """  # noqa: D301 - \b is click's mark
-    given = given_fields(fields)
+    given = given_fields(fields, change=True)
     if (entry_id is None) == (source is None) or (entry_id is not None and not given):
         raise click.UsageError("expected either an ID and the flags to change, or --from")
     if source is not None:

@@ -19,11 +19,7 @@ _ONLY_EMPTY = {"dns_names": "--dns", "labels": "--label"}
 
 
 def _moment_or_never(text: str) -> datetime | str:
-    return _NEVER if text == _NEVER else moment(text)
-
-
-def _moment_if_any(text: str) -> datetime | str:
-    return _moment_or_never(text or _NEVER)
+    return _NEVER if text in {"", _NEVER} else moment(text)
 
 
 def _fields(*, change: bool) -> Sequence[click.Option]:
@@ -33,6 +29,7 @@ def _fields(*, change: bool) -> Sequence[click.Option]:
         change: whether the entry exists, and an empty text takes back what a field has.
     """
     none = ", or an empty text for none" if change else ""
+    usual = ", or 0s for the issuer's." if change else ".  [default: the issuer's]"
     return [
         click.Option(["--spiffe-id"], help="The workload's SPIFFE ID; /PATH is one in the issuer's trust domain."),
         click.Option(
@@ -49,11 +46,9 @@ def _fields(*, change: bool) -> Sequence[click.Option]:
         click.Option(
             ["--x509-svid-ttl"],
             type=duration,
-            help="X509-SVID lifetime, such as 1h; at most 1d, or 0s for the issuer's.",
+            help=f"X509-SVID lifetime, such as 1h; at most 1d{usual}",
         ),
-        click.Option(
-            ["--jwt-svid-ttl"], type=duration, help="JWT-SVID lifetime, such as 5m; at most 1d, or 0s for the issuer's."
-        ),
+        click.Option(["--jwt-svid-ttl"], type=duration, help=f"JWT-SVID lifetime, such as 5m; at most 1d{usual}"),
         click.Option(
             ["--dns", "dns_names"],
             type=MAY_BE_EMPTY if change else str,
@@ -73,9 +68,9 @@ def _fields(*, change: bool) -> Sequence[click.Option]:
         Labels(["--label", "labels"], help=f"A label of your own; repeatable{none}.", may_be_empty=change),
         click.Option(
             ["--expires-at"],
-            type=_moment_if_any if change else _moment_or_never,
+            type=_moment_or_never if change else moment,
             metavar="TIME",
-            help="When the entry expires, such as 2026-12-31T00:00:00Z, or never.",
+            help=f"When the entry expires, such as 2026-12-31T00:00:00Z{', or never' if change else ''}.",
         ),
     ]
 
@@ -87,13 +82,17 @@ FIELDS_TO_CHANGE = _fields(change=True)
 """Those of an entry that exists."""
 
 
-def given_fields(fields: Mapping[str, object]) -> dict[str, JSON]:
+def given_fields(fields: Mapping[str, object], *, change: bool = False) -> dict[str, JSON]:
     """Write the given fields as in a JSON document; null is what takes a field back.
+
+    Args:
+        change: whether a lifetime of 0s takes back what a field has.
 
     Raises:
         click.UsageError: an empty text is given together with others.
     """
-    return {key: _written(key, value) for key, value in fields.items() if value not in (None, ())}
+    given = {key: _written(key, value) for key, value in fields.items() if value not in (None, ())}
+    return {key: None if change and value == "0s" and key.endswith("_ttl") else value for key, value in given.items()}
 
 
 def _written(key: str, value: object) -> JSON:
@@ -101,7 +100,7 @@ def _written(key: str, value: object) -> JSON:
         case bool():
             return value
         case timedelta():
-            return f"{int(value.total_seconds())}s" if value else None
+            return f"{int(value.total_seconds())}s"
         case datetime():
             from cognomen.wire.admin import moment_to_text  # noqa: PLC0415 - loads protobuf, which --help need not
 

@@ -75,12 +75,11 @@ def test_an_update_takes_fields_back(command: Command, path: str) -> None:
 
 
 def test_never_and_0s_replace_what_a_file_says(command: Command, path: str, tmp_path: Path) -> None:
-    entry = {"spiffe_id": path, "parent_id": NODE, "selectors": ["unix:uid:1"]}
-    file = tmp_path / "entries.json"
-    file.write_text(json.dumps([entry | {"expires_at": "2099-12-31T00:00:00Z", "x509_svid_ttl": "60s"}]))
+    made = create(command, path, "--expires-at", "2099-12-31T00:00:00Z", "--x509-svid-ttl", "60s")
+    (tmp_path / "entries.json").write_text(json.dumps([made]))
     options = ("--expires-at", "never", "--x509-svid-ttl", "0s", "--output", "json")
-    (made,) = command("entry", "create", "--from", str(file), *options).rows("entries")
-    assert (made["expires_at"], made["x509_svid_ttl"]) == (None, None)
+    (now,) = command("entry", "update", "--from", str(tmp_path / "entries.json"), *options).rows("entries")
+    assert (now["expires_at"], now["x509_svid_ttl"]) == (None, None)
 
 
 @pytest.mark.parametrize("values", [("--dns=", "--dns=a.example"), ("--label=", "--label=a=b")])
