@@ -16,6 +16,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    SentAwayIs,
     TaintedIs,
     Update,
 )
@@ -81,8 +82,8 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
                 bundle = update.bundle
             case TaintedIs():
                 tainted = update.authority_ids
-            case CRLIs() | CheckpointIs():
-                pass  # handled elsewhere: decisions/crls, flows/keep_node
+            case CRLIs() | CheckpointIs() | SentAwayIs():
+                pass  # handled elsewhere: decisions/crls, flows/keep_node, flows/follow_feed
             case _:
                 assert_never(update)
     put = tuple(entry for entry in said.values() if entry is not None and known.get(entry.id) != entry)

@@ -16,7 +16,8 @@ from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfields import FIELDS, FIELDS_TO_CHANGE, given_fields
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
-from cognomen.cli.naming import full_id, full_ids, with_node
+from cognomen.cli.named import check_parent, warn_if_never_matches
+from cognomen.cli.naming import full_id, full_ids, view_of, with_node
 from cognomen.cli.options import (
     Labels,
     admin_socket_option,
@@ -102,7 +103,7 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
         with _in_words_of(source):
             created = admin.create_entries(_request(fresh, comment, strict=strict))
-        print_changed(_as_asked(created, source), admin.view(output))
+        _print_changed(admin, _as_asked(created, source), output)
 
 
 @entry.command("list")
@@ -159,10 +160,8 @@ def list_entries(
       cognomen entry list --selector unix:uid:1001
       cognomen entry list --below /agent --no-owner
     """  # noqa: D301 - \b is click's mark
-    if spiffe_id and below:
-        raise click.UsageError("expected --spiffe-id or --below, found both")
-    if owner is not None and no_owner:
-        raise click.UsageError("expected --owner or --no-owner, found both")
+    _check_not_both(("--spiffe-id", bool(spiffe_id)), ("--below", bool(below)))
+    _check_not_both(("--owner", owner is not None), ("--no-owner", no_owner))
     request = pb.ListEntriesRequest(page_size=page_size, page_token=page_token, labels=dict(labels), below=bool(below))
     if owner is not None or no_owner:
         request.owner = owner or ""
@@ -171,13 +170,16 @@ def list_entries(
     if unused_for is not None:
         request.unused_for.FromTimedelta(unused_for)
     if wanted is not None:
+        warn_if_never_matches(wanted)
         request.selector.CopyFrom(selector_to_pb(wanted))
     with connect(socket) as admin:
         named = spiffe_id or below
         request.spiffe_id = str(admin.complete_id(named)) if named else ""
-        request.parent_id = str(admin.complete_id(with_node(admin, parent_id))) if parent_id else ""
+        request.parent_id = str(admin.complete_id(with_node(admin, parent_id, past=True))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
-        view = admin.view(output)
+        if parent_id and not page_token and not any(page.entries or page.not_known for page in found):
+            check_parent(admin, request.parent_id)
+        view = view_of(admin, output, (one.parent_id for page in found for one in page.entries))
     entries, not_known = ([*_listed(found, field)] for field in ("entries", "not_known"))
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
         for each in (entries, not_known):
@@ -294,7 +296,7 @@ def update(
         request.let_expire = let_expire
         with _in_words_of(source):
             changed = admin.apply_entries(_trial_of(request)) if dry_run else admin.update_entries(request)
-        print_changed(_as_asked(changed, source), admin.view(output), dry_run=dry_run)
+        _print_changed(admin, _as_asked(changed, source), output, dry_run=dry_run)
 
 
 @entry.command()
@@ -324,12 +326,22 @@ def delete(ids: tuple[str, ...], let_expire: bool, dry_run: bool, comment: str, 
             else:
                 request = pb.DeleteEntriesRequest(ids=named, let_expire=let_expire, comment=comment)
                 gone = admin.delete_entries(request)
-        print_changed(gone, admin.view(output), dry_run=dry_run)
+        _print_changed(admin, gone, output, dry_run=dry_run)
+
+
+def _print_changed(admin: Admin, response: pb.EntriesResponse, output: str, *, dry_run: bool = False) -> None:
+    print_changed(response, view_of(admin, output, (one.parent_id for one in response.entries)), dry_run=dry_run)
+
+
+def _check_not_both(one: tuple[str, bool], other: tuple[str, bool]) -> None:
+    """Refuse two options of which each is given, and which exclude each other."""
+    if one[1] and other[1]:
+        raise click.UsageError(f"expected {one[0]} or {other[0]}, found both")
 
 
 def _name_parent(given: dict[str, JSON], admin: Admin) -> None:
     if isinstance(parent := given.get("parent_id"), str):
-        given["parent_id"] = with_node(admin, parent)
+        given["parent_id"] = with_node(admin, parent, past=True)
 
 
 def _entry(document: object, admin: Admin) -> RegistrationEntry:

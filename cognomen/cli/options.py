@@ -14,6 +14,7 @@ import click
 from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.daemon.config import parse_duration
 from cognomen.protocol.selector import Selector
+from svid.clock import SystemClock
 from svid.errors import AddressError, SVIDError
 
 __all__ = [
@@ -240,7 +241,9 @@ def selector(text: str) -> Selector:
 
 
 def moment(text: str) -> datetime:
-    """Parse a moment such as 2026-11-23T08:00:00Z."""
+    """Parse a moment such as 2026-11-23T08:00:00Z, or now."""
+    if text == "now":
+        return SystemClock().now()
     from cognomen.wire.admin import moment_from_text  # noqa: PLC0415 - loads protobuf, which --help need not
 
     try:

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from cognomen.protocol.entry import RegistrationEntry
-from cognomen.protocol.names import node_id_of
 from issuer.datastore.port import Transaction
 from issuer.decisions import registration
 from issuer.decisions.filters import EntryFilter
 from issuer.works.entriesafter import EntriesAfter
 from issuer.works.entryplans import Plan
-from svid.spiffeid import SpiffeID, TrustDomain
+from issuer.works.reads import node_of_in
+from svid.spiffeid import TrustDomain
 
 __all__ = ["advice_in"]
 
@@ -38,7 +38,7 @@ def _orphans(tx: Transaction, after: EntriesAfter, trust_domain: TrustDomain) ->
     if not wanted:
         return ()
     known = {group.spiffe_id for group in after.groups(trust_domain)}
-    known |= {parent for parent in wanted if _is_node(tx, parent)}
+    known |= {parent for parent in wanted if node_of_in(tx, parent) is not None}
     return registration.unknown_parents(after.fresh, known)
 
 
@@ -72,8 +72,3 @@ def _rivals(after: EntriesAfter, entries: Sequence[RegistrationEntry]) -> Iterat
         where = EntryFilter(parent_id=entry.parent_id, selector=min(entry.selectors))
         near = after.each(where, limit=registration.MOST_ALIKE)
         yield from islice(registration.rivals(entry, near), 1)
-
-
-def _is_node(tx: Transaction, parent: SpiffeID) -> bool:
-    node_id = node_id_of(parent)
-    return node_id is not None and tx.nodes.get(node_id) is not None

@@ -153,8 +153,13 @@ def _check_revisions(batch: Batch, before: Mapping[EntryID, RegistrationEntry]) 
     for number, (entry_id, revision) in enumerate(asked):
         found = before[entry_id].revision
         if revision not in {0, found}:
-            place = batch.place(number, before[entry_id])
-            raise Refused(Kind.CONFLICT, f"{place}: revision: expected {found}, found {revision}")
+            place, path = batch.place(number, before[entry_id]), before[entry_id].spiffe_id.path
+            raise Refused(
+                Kind.CONFLICT,
+                f"{place}: revision: expected {found}, found {revision}",
+                hint=f"{path} was changed after it was read: see who did it with cognomen entry history {entry_id},"
+                " and begin with the entry as it is now: cognomen entry list -o json",
+            )
 
 
 def _created(batch: Batch, ids: Sequence[EntryID], now: datetime) -> Iterator[RegistrationEntry]:
