@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from cognomen.process.ownpath import own_directory, own_way
 from cognomen.process.privatefile import alone_in, private_directory, read_private, sync_directory, write_private
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 from issuer.archive import DATABASE, KEYS, MAX_KEY_BYTES, Backup, pack, unpack
 from issuer.datastore.fileport import Contents, Progress
 from issuer.decisions.restoration import Forgotten
@@ -42,7 +42,7 @@ def back_up(state_dir: Path, file: Path, *, progress: Progress = lambda _done, _
             may write a directory above the file; UNAVAILABLE on a system error, or when the key of an authority that signs is missing.
     """
     if not (state_dir / DATABASE).exists():
-        raise Refused(
+        raise FileRefused(
             Kind.NOT_FOUND, f"state_dir: not an issuer's, there is no {DATABASE} in {state_dir}", hint=_NAME_IT
         )
     try:
@@ -173,7 +173,7 @@ def _taken(file: Path) -> Refused:
 
 def _failed(what: str, error: OSError | ValueError) -> Refused:
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
-    return Refused(Kind.UNAVAILABLE, f"{what}: {reason.lower()}", hint="check the path and the free space")
+    return FileRefused(Kind.UNAVAILABLE, f"{what}: {reason.lower()}", hint="check the path and the free space")
 
 
 @contextlib.contextmanager
@@ -268,7 +268,7 @@ def _opened(path: Path) -> BinaryIO:
         with own_way(path) as way:
             file = os.fdopen(os.open(f"/proc/self/fd/{way}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as e:  # also for a directory, which fdopen refuses
-        raise Refused(
+        raise FileRefused(
             Kind.NOT_FOUND if isinstance(e, FileNotFoundError) else Kind.INVALID,
             f"backup {path}: {(e.strerror or str(e)).lower()}",
             hint="name a file that cognomen issuer backup wrote and that this user may read",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cognomen.process.privatefile import alone_in, private_directory
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 from issuer.backup import DATABASE, KEYS, sweep_state
 from issuer.datastore.port import Datastore
 from issuer.flows.forget_authorities import ForgetAuthorities
@@ -67,7 +67,7 @@ def forget_authorities(state_dir: Path, *, actor: str) -> Sequence[KeyID]:
         Refused: NOT_FOUND without a database; EXISTS when an issuer runs on it; CONFLICT when every key exists.
     """
     if not (state_dir / DATABASE).exists():
-        raise Refused(Kind.NOT_FOUND, f"state_dir: not an issuer's, there is no {DATABASE} in {state_dir}")
+        raise FileRefused(Kind.NOT_FOUND, f"state_dir: not an issuer's, there is no {DATABASE} in {state_dir}")
     with alone_in(private_directory(state_dir), "issuer"):
         return asyncio.run(_forget(state_dir, actor))
 

@@ -124,7 +124,9 @@ def verify(
     if not_before is not None and not_before - at > leeway:
         raise _fault(f"nbf: not valid before {not_before.isoformat()}, checked at {at.isoformat()}", "4")
     if wanted.isdisjoint(svid.audiences):
-        raise _fault(f"aud: expected one of {sorted(wanted)}, found {sorted(svid.audiences)}", "3.2")
+        one_of = "one of " if len(wanted) > 1 else ""
+        expected, found = (", ".join(map(repr, sorted(texts))) for texts in (wanted, svid.audiences))
+        raise _fault(f"aud: expected {one_of}{expected}, found {found}", "3.2")
     return svid
 
 

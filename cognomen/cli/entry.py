@@ -1,8 +1,10 @@
 """`cognomen entry`: manage registration entries, one by flags or many from a file."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +12,8 @@ import click
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.cells import View, cell_of
-from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.entryapply import apply
+from cognomen.cli.entryfields import FIELDS, FIELDS_TO_CHANGE, given_fields
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
 from cognomen.cli.named import check_parent, warn_if_never_matches
@@ -22,7 +24,6 @@ from cognomen.cli.options import (
     comment_option,
     duration,
     every_page_option,
-    moment,
     output_option,
     page_size_option,
     page_token_option,
@@ -32,9 +33,10 @@ from cognomen.cli.options import (
 from cognomen.cli.output import Columns, counted, print_document, print_json, print_page
 from cognomen.cli.uses import last_used, silent_nodes, some, warn_of_silence, warn_of_start
 from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.selector import Selector
-from cognomen.wire.admin import document_from_message, entry_from_document, moment_to_text
+from cognomen.wire.admin import document_from_message, entry_from_document
 from cognomen.wire.node import entry_to_pb, selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
@@ -43,43 +45,15 @@ from svid.encoding import JSON
 
 __all__ = ["entry"]
 
-_FIELDS = [
-    click.Option(["--spiffe-id"], help="The workload's SPIFFE ID; /PATH is one in the issuer's trust domain."),
-    click.Option(
-        ["--parent-id", "--parent", "parent_id"],
-        help="The node, by its name, id or SPIFFE ID, or the node group; /PATH as above.",
-    ),
-    click.Option(
-        ["--selector", "selectors"],
-        type=selector,
-        multiple=True,
-        metavar="TYPE:VALUE",
-        help="What a workload must have; repeatable: all must match.",
-    ),
-    click.Option(
-        ["--x509-svid-ttl"], type=duration, help="X509-SVID lifetime, such as 1h; at most 1d.  [default: the issuer's]"
-    ),
-    click.Option(
-        ["--jwt-svid-ttl"], type=duration, help="JWT-SVID lifetime, such as 5m; at most 1d.  [default: the issuer's]"
-    ),
-    click.Option(
-        ["--dns", "dns_names"], multiple=True, metavar="NAME", help="A DNS name to put into the X509-SVID; repeatable."
-    ),
-    click.Option(["--hint"], type=MAY_BE_EMPTY, help="Tells a workload with several identities which is which."),
-    click.Option(
-        ["--default/--no-default"],
-        default=None,
-        help="Whether it comes before others in a program's list, whose first is its default identity.  [default: no]",
-    ),
-    click.Option(["--owner"], type=MAY_BE_EMPTY, help="Who is responsible for this identity."),
-    Labels(["--label", "labels"], help="A label of your own; repeatable."),
-    click.Option(["--expires-at"], type=moment, help="When the entry expires, such as 2026-12-31T00:00:00Z."),
-]
 _LISTED = Columns(table=COLUMNS.table, wide=(*COLUMNS.wide, "last_used"))
 _FOR_ALL = frozenset({"parent_id", "owner", "labels", "x509_svid_ttl", "jwt_svid_ttl", "expires_at"})
 _source_option = click.option(
     "--from", "source", metavar="FILE|-", help="Read many: JSON as printed by `entry list --output json`."
 )
+_dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Show what would be done, checked by the issuer, and change nothing."
+)
+_PLACE = re.compile(r"entries\[[0-9]+\]: ")
 
 
 @click.group()
@@ -91,7 +65,7 @@ def entry() -> None:
     """
 
 
-@entry.command(params=[*_FIELDS])
+@entry.command(params=[*FIELDS])
 @_source_option
 @strict_option
 @comment_option
@@ -118,7 +92,7 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
       spire-server entry show -output json | cognomen entry create --from - \\
         --parent-id /travel-nodes
     """  # noqa: D301 - \b is click's mark
-    given = _given(fields)
+    given = given_fields(fields)
     if source is not None:
         _check_for_all(given)
     if source is None and not {"spiffe_id", "parent_id", "selectors"} <= given.keys():
@@ -127,7 +101,9 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
         _name_parent(given, admin)
         entries = [_entry(given, admin)] if source is None else entries_from(source, admin, given)
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
-        _print_changed(admin, admin.create_entries(_request(fresh, comment, strict=strict)), output)
+        with _in_words_of(source):
+            created = admin.create_entries(_request(fresh, comment, strict=strict))
+        _print_changed(admin, _as_asked(created, source), output)
 
 
 @entry.command("list")
@@ -184,8 +160,8 @@ def list_entries(
       cognomen entry list --selector unix:uid:1001
       cognomen entry list --below /agent --no-owner
     """  # noqa: D301 - \b is click's mark
-    if (spiffe_id and below) or (owner is not None and no_owner):
-        raise click.UsageError("expected --spiffe-id or --below, and --owner or --no-owner, found both")
+    _check_not_both(("--spiffe-id", bool(spiffe_id)), ("--below", bool(below)))
+    _check_not_both(("--owner", owner is not None), ("--no-owner", no_owner))
     request = pb.ListEntriesRequest(page_size=page_size, page_token=page_token, labels=dict(labels), below=bool(below))
     if owner is not None or no_owner:
         request.owner = owner or ""
@@ -260,11 +236,12 @@ entry.add_command(history)
 entry.add_command(apply)
 
 
-@entry.command(params=[*_FIELDS])
+@entry.command(params=[*FIELDS_TO_CHANGE])
 @click.argument("entry_id", metavar="[ID]", required=False)
 @_source_option
 @strict_option
 @click.option("--let-expire", is_flag=True, help="Leave what was signed before valid until it expires.")
+@_dry_run_option
 @comment_option
 @output_option
 @admin_socket_option
@@ -274,6 +251,7 @@ def update(
     *,
     strict: bool,
     let_expire: bool,
+    dry_run: bool,
     comment: str,
     output: str,
     socket: Path,
@@ -285,6 +263,9 @@ def update(
     means: replace it whatever its revision is. The options that go with --from replace what
     the file says, as for `entry create`. What changes nothing leaves the entry as it is.
 
+    An empty --owner, --hint, --dns, --label or --expires-at takes away what the entry has, and
+    a lifetime of 0s is the issuer's.
+
     Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
     carried out in several steps, so that other changes need not wait.
 
@@ -295,10 +276,11 @@ def update(
     \b
     Examples:
       cognomen entry update ID --x509-svid-ttl 30m --owner ann@example.org
+      cognomen entry update ID --dns "" --expires-at never --dry-run
       cognomen entry list --all --output json | jq '.entries[].owner = "ann"' \\
         | cognomen entry update --from -
     """  # noqa: D301 - \b is click's mark
-    given = _given(fields)
+    given = given_fields(fields, change=True)
     if (entry_id is None) == (source is None) or (entry_id is not None and not given):
         raise click.UsageError("expected either an ID and the flags to change, or --from")
     if source is not None:
@@ -312,16 +294,19 @@ def update(
             entries = entries_from(source or "", admin, given)
         request = _request(entries, comment, strict=strict)
         request.let_expire = let_expire
-        _print_changed(admin, admin.update_entries(request), output)
+        with _in_words_of(source):
+            changed = admin.apply_entries(_trial_of(request)) if dry_run else admin.update_entries(request)
+        _print_changed(admin, _as_asked(changed, source), output, dry_run=dry_run)
 
 
 @entry.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--let-expire", is_flag=True, help="Leave what was signed for them valid until it expires.")
+@_dry_run_option
 @comment_option
 @output_option
 @admin_socket_option
-def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, socket: Path) -> None:
+def delete(ids: tuple[str, ...], let_expire: bool, dry_run: bool, comment: str, output: str, socket: Path) -> None:
     """Delete entries. Their workloads lose these identities at once.
 
     What was signed for the entries is revoked, so verifiers refuse it. Up to 500 entries are
@@ -333,34 +318,25 @@ def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, so
         --output json | jq -r '.entries[].id')
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
-        request = pb.DeleteEntriesRequest(
-            ids=full_ids(admin, Nameable.ENTRY, ids), let_expire=let_expire, comment=comment
-        )
-        _print_changed(admin, admin.delete_entries(request), output)
+        named = full_ids(admin, Nameable.ENTRY, ids)
+        with _in_words_of(None):
+            if dry_run:
+                deletes = [pb.EntryAt(id=one) for one in named]
+                gone = admin.apply_entries(pb.ApplyEntriesRequest(deletes=deletes, let_expire=let_expire, dry_run=True))
+            else:
+                request = pb.DeleteEntriesRequest(ids=named, let_expire=let_expire, comment=comment)
+                gone = admin.delete_entries(request)
+        _print_changed(admin, gone, output, dry_run=dry_run)
 
 
-def _print_changed(admin: Admin, response: pb.EntriesResponse, output: str) -> None:
-    print_changed(response, view_of(admin, output, (one.parent_id for one in response.entries)))
+def _print_changed(admin: Admin, response: pb.EntriesResponse, output: str, *, dry_run: bool = False) -> None:
+    print_changed(response, view_of(admin, output, (one.parent_id for one in response.entries)), dry_run=dry_run)
 
 
-def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
-    """Write the given fields as in a JSON document."""
-    return {key: _written(key, value) for key, value in fields.items() if value not in (None, ())}
-
-
-def _written(key: str, value: object) -> JSON:
-    match value:
-        case bool():
-            return value
-        case timedelta():
-            return f"{int(value.total_seconds())}s"
-        case datetime():
-            return moment_to_text(value)
-        case tuple() if key == "labels":
-            return {str(name): str(text) for name, text in value}
-        case tuple():
-            return [str(item) for item in value]
-    return str(value)
+def _check_not_both(one: tuple[str, bool], other: tuple[str, bool]) -> None:
+    """Refuse two options of which each is given, and which exclude each other."""
+    if one[1] and other[1]:
+        raise click.UsageError(f"expected {one[0]} or {other[0]}, found both")
 
 
 def _name_parent(given: dict[str, JSON], admin: Admin) -> None:
@@ -383,3 +359,28 @@ def _check_for_all(given: Mapping[str, JSON]) -> None:
 
 def _request(entries: Sequence[RegistrationEntry], comment: str, *, strict: bool) -> pb.EntriesRequest:
     return pb.EntriesRequest(entries=[entry_to_pb(one) for one in entries], comment=comment, strict=strict)
+
+
+def _trial_of(request: pb.EntriesRequest) -> pb.ApplyEntriesRequest:
+    """Asks what an update would do."""
+    return pb.ApplyEntriesRequest(
+        updates=request.entries, let_expire=request.let_expire, strict=request.strict, dry_run=True
+    )
+
+
+@contextmanager
+def _in_words_of(source: str | None) -> Iterator[None]:
+    """Refusals as their reader knows the entry: by its place in a file, if it is in one."""
+    try:
+        yield
+    except Refused as e:
+        if source is not None:
+            raise
+        raise Refused(e.kind, _PLACE.sub("", e.detail, count=1), hint=e.hint).because(e.reason) from e
+
+
+def _as_asked(response: pb.EntriesResponse, source: str | None) -> pb.EntriesResponse:
+    """Warnings as their reader knows the entry."""
+    if source is None:
+        response.warnings[:] = [_PLACE.sub("", warning, count=1) for warning in response.warnings]
+    return response

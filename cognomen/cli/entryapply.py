@@ -64,7 +64,7 @@ class _Scope:
 @click.option("--below", help="With --prune: this SPIFFE ID and those below it; /PATH is one in the trust domain.")
 @click.option("--owner", type=MAY_BE_EMPTY, help="With --prune: this owner; empty: no owner.")
 @click.option("--label", "labels", cls=Labels, help="With --prune: this label; repeatable: all of them.")
-@click.option("--all", "every", is_flag=True, help="With --prune: everybody, node groups as well.")
+@click.option("--all", "every", is_flag=True, help="With --prune: all entries, node groups included.")
 @click.option("--let-expire", is_flag=True, help="Leave what was signed before valid until it expires.")
 @strict_option
 @comment_option
@@ -117,7 +117,7 @@ def apply(
     if prune and every == is_scoped:
         raise click.UsageError("expected --prune with --below, --owner or --label, or with --all")
     if not prune and (every or is_scoped):
-        raise click.UsageError("expected --below, --owner, --label and --all with --prune")
+        raise click.UsageError("--below, --owner, --label and --all need --prune")
     with connect(socket) as admin:
         wanted = entries_from(source, admin, {}, whole=True)
         scope = _Scope(below=admin.complete_id(below) if below else None, owner=owner, labels=labels)

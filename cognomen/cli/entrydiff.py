@@ -67,10 +67,11 @@ def compare(
         prune: the scope: which of them may change, and are deleted if the file does not have them; None: all may, and none is deleted.
 
     Raises:
-        Refused: INVALID when the file has an entry twice, or would change one outside the scope.
+        Refused: INVALID when the file has an entry twice, would change one outside the scope, or gives one what makes another the same.
     """
     _check_no_twins(wanted)
     left = {entry.id: entry for entry in found}
+    holders = {_identity(entry): entry.id for entry in left.values()}
     pairs: dict[int, RegistrationEntry] = {}
     for number, entry in enumerate(wanted):
         if entry.id in left:
@@ -87,10 +88,14 @@ def compare(
     if prune is not None:
         for number, before, _ in update:
             _check_in_scope(number, before, prune)
+    delete = () if prune is None else tuple(left.values())
+    for entry in delete:
+        del holders[_identity(entry)]
+    _check_free(wanted, update, holders)
     return Difference(
         create=tuple(replace(entry, id=EntryID(""), revision=0) for n, entry in enumerate(wanted) if n not in pairs),
         update=tuple((before, after) for _, before, after in update),
-        delete=() if prune is None else tuple(left.values()),
+        delete=delete,
         unchanged=len(both) - len(update),
     )
 
@@ -128,6 +133,31 @@ def _check_in_scope(number: int, entry: RegistrationEntry, scope: Callable[[Regi
             f"found that it would change {entry.spiffe_id}{owner} (id {entry.id})",
             hint="use a wider scope, or change that entry with: cognomen entry update",
         )
+
+
+def _check_free(
+    wanted: Sequence[RegistrationEntry],
+    update: Iterable[tuple[int, RegistrationEntry, RegistrationEntry]],
+    holders: Mapping[_Identity, EntryID],
+) -> None:
+    """Refuse an update that makes an entry the same as another: so would the issuer, even if that one is changed as well.
+
+    Args:
+        holders: which entries there are and stay.
+    """
+    for number, before, after in update:
+        holder = holders.get(_identity(after), before.id)
+        if holder == before.id:
+            continue
+        if wanted[number].id:
+            detail = f"id: expected {holder}, which has this spiffe_id, parent_id and selectors, found that of {before.spiffe_id}"
+            hint = "leave out the ids in the file: entries are also found by SPIFFE ID, parent and selectors"
+        else:
+            detail = (
+                f"expected another spiffe_id, parent_id or selectors, found those of {holder}, which the file changes"
+            )
+            hint = "apply the file without this entry first"
+        raise Refused(Kind.INVALID, f"entries[{number}]: {detail}", hint=hint)
 
 
 def _with_other_selectors(

@@ -14,7 +14,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message, entry_from_document
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON, json_value
-from svid.errors import SVIDError
+from svid.errors import SpiffeIDError, SVIDError
 
 __all__ = ["COLUMNS", "entries_from", "print_changed", "print_ended", "print_warnings"]
 
@@ -62,8 +62,19 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
             said = _in_seconds(ours) | given if isinstance(ours, dict) else ours
             entries.append(entry_from_document(said, admin.complete_id))
         except SVIDError as e:
-            raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}") from e
+            hint = _hint(item) if isinstance(e, SpiffeIDError) else ""
+            raise Refused(Kind.INVALID, f"{source}: entries[{number}]: {e}", hint=hint) from e
     return entries
+
+
+def _hint(item: object) -> str:
+    """What to write where an entry has a text that is neither a SPIFFE ID nor a path."""
+    for key in ("spiffe_id", "parent_id"):
+        text = item.get(key) if isinstance(item, dict) else None
+        if isinstance(text, str) and text and not text.startswith(("/", "spiffe:")):
+            also = "; the SPIFFE ID of a node: cognomen node show NAME" if key == "parent_id" else ""
+            return f"in a file, {key} is a SPIFFE ID, or a path such as /web{also}"
+    return ""
 
 
 def _in_seconds(document: Mapping[str, object]) -> dict[str, object]:
@@ -83,19 +94,21 @@ def _in_seconds(document: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
-def print_changed(response: pb.EntriesResponse, view: View) -> None:
-    """Print what became of a batch."""
+def print_changed(response: pb.EntriesResponse, view: View, *, dry_run: bool = False) -> None:
+    """Print what became of a batch, or would become of it."""
     print_warnings(response)
     document = document_from_message(response)
     if view.output == "json":
-        print_json(document)
+        print_json({"dry_run": True, **document} if dry_run else document)
         return
     print_table(COLUMNS, list(map(document_from_message, response.entries)), view)
     if response.shortened:
         click.echo(
             f"the last {response.shortened} are too large for one answer: only their ids and revisions are shown"
         )
-    print_ended(response)
+    print_ended(response, "would be " if dry_run else "")
+    if dry_run:
+        click.echo("dry run: nothing was changed")
 
 
 def print_warnings(response: pb.EntriesResponse) -> None:

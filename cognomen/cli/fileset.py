@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cognomen.process.ownpath import listed, own_directory, sync
 from cognomen.process.wholefile import replace_file
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 
 __all__ = ["add_to_set", "check_set", "write_set"]
 
@@ -107,7 +107,7 @@ def _one_writer(directory: Path, *, shared: bool) -> Iterator[int]:
             yield here
             sync(here)
     except OSError as e:
-        raise Refused(
+        raise FileRefused(
             Kind.UNAVAILABLE,
             f"directory {directory}: {(e.strerror or str(e)).lower()}",
             hint="name a directory that you can write, on a disk with free space",

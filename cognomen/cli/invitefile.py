@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from cognomen.process.privatefile import read_given
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.protocol.invite import MAX_BYTES, Invite, is_like_invite
 
 __all__ = ["load_invite"]
@@ -32,5 +32,5 @@ def load_invite(source: str) -> Invite:
         except Refused as e:
             if e.kind is not Kind.NOT_FOUND:
                 raise
-            raise Refused(e.kind, e.detail, hint=_MAKE_ONE) from e
+            raise FileRefused(e.kind, e.detail, hint=_MAKE_ONE) from e
     return Invite.parse(data.decode(errors="replace"))

@@ -76,9 +76,9 @@ def issuer() -> None:
 def run_issuer(config: Path | None, log_level: str, **flags: object) -> None:
     """Run the issuer until SIGTERM or Ctrl-C.
 
-    Each key of the TOML file is also a flag. When the issuer is ready, it prints
-    COGNOMEN_ADMIN_SOCKET=PATH. It logs to standard error, in JSON lines unless that is a
-    terminal.
+    Each key of the TOML file is also a flag. A DURATION is such as 90s, 30m, 1h or 14d, in the
+    file as a string. When the issuer is ready, it prints COGNOMEN_ADMIN_SOCKET=PATH. It logs to
+    standard error, in JSON lines unless that is a terminal.
 
     \b
     Example:

@@ -57,6 +57,9 @@ class Layout:
         headers: the names of the columns.
         rows: the cells of the rows to fit, each as its words.
         width: of the terminal; None: it has no width, and no line is broken; a very long cell then pushes only its own row to the right.
+
+    Attributes:
+        fits: whether no line of these rows has to be broken.
     """
 
     def __init__(self, headers: Sequence[str], rows: Sequence[Sequence[Sequence[str]]], width: int | None) -> None:
@@ -68,6 +71,7 @@ class Layout:
             max([len(header), *(wide for cell in cells if (wide := _columns_of(" ".join(cell))) <= widest)])
             for header, cells in zip(headers, columns, strict=True)
         ]
+        self.fits = width is None or sum(self._widths) + _GAP * (len(headers) - 1) <= width
         if width is not None:
             known = [
                 _Column(

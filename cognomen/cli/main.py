@@ -15,7 +15,7 @@ from cognomen.cli.emptytext import refuse_empty
 from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_process
 from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.protocol.printable import printable
 from cognomen.protocol.status import SENT_AWAY
 from svid.errors import AddressError, SVIDError, WorkloadAPIError
@@ -42,6 +42,7 @@ _COMMANDS = {
 
 _FAILED, _USAGE, _UNAVAILABLE, _NOT_FOUND, _DENIED = 1, 2, 3, 4, 5
 _INTERRUPTED = 130
+_SIMILAR = re.compile(r"(No such (?:command|option) '.*'\.) \(?Did you mean .*", re.DOTALL)  # the hint knows better
 _MOST = 16_384  # characters of a line about a failure
 _BROKEN_PIPE = 141
 _EXIT_CODES = {
@@ -107,10 +108,11 @@ def cognomen() -> None:
     Where a command takes the ID of an entry, a node, a credential or an
     authority, its first characters are enough, at least 4, if no other ID
     begins with them. Entries and nodes can also be named by their SPIFFE ID,
-    or by its path.
+    or by its path, and nodes by their names.
 
     \b
-    Tables show what fits in 80 columns; --output wide shows everything in full.
+    Tables show what fits in 80 columns; --output wide shows everything in full,
+    on a narrow terminal with a line for each field.
     Every command that prints data takes --output json. The keys are the field
     names in proto/cognomen/wire/pb, and will not change. In a list that is not
     whole, next_page_token is not empty, or a key says so that is named more or
@@ -120,7 +122,8 @@ def cognomen() -> None:
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the daemon cannot
     be reached or cannot answer now (for revoke --wait: revoked, but not
     enforced everywhere), 4 not found, 5 denied, 130 interrupted, 141 the
-    reader of the output has gone, 143 ended by SIGTERM.
+    reader of the output has gone, 143 ended by SIGTERM. A file that is named
+    and missing is 2, one that cannot be read or written is 1.
     """  # noqa: D301 - \b tells click to keep the lines of the paragraph
 
 
@@ -155,6 +158,8 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
     match error:
         case click.ClickException():
             detail, hint, code = _in_our_voice(error.format_message()), _usage_hint(error), error.exit_code
+        case FileRefused():
+            detail, hint, code = error.detail, error.hint, _USAGE if error.kind is Kind.NOT_FOUND else _FAILED
         case Refused():
             detail, hint, code = error.detail, error.hint, _EXIT_CODES.get(error.kind, _FAILED)
         case WorkloadAPIError():
@@ -178,13 +183,23 @@ def _safe(text: str) -> str:
 def _in_our_voice(message: str) -> str:
     """Write a message of click, such as "No such option.", in our style: one line, lower case, no full stop, what was expected."""
     message = message.replace("\n\t", " ")  # a list of choices
+    message = _SIMILAR.sub(r"\1", message)
     message = re.sub(r": ('.*') is not a valid integer(?: range)?\.$", r": expected a whole number, found \1", message)
+    message = re.sub(
+        r": ('.*') is not a valid boolean\..*$", r": expected true or false, found \1", message, flags=re.DOTALL
+    )
     return f"{message[:1].lower()}{message[1:]}".removesuffix(".")
 
 
 def _usage_hint(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"{context.command_path} --help" if context is not None else ""
+    if context is None:
+        return ""
+    from cognomen.cli.suggesting import similar  # noqa: PLC0415 - a command that is typed well need not wait for it
+
+    found = similar(error)
+    help_of = f"{context.command_path} --help"
+    return f"did you mean {' or '.join(found)}? see: {help_of}" if found else help_of
 
 
 def main() -> None:

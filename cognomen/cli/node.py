@@ -47,6 +47,7 @@ _COLUMNS = Columns(
         ),
     ),
 )
+_MOST_COUNTED = 1000
 
 
 @click.group()
@@ -180,6 +181,9 @@ def list_nodes(page_size: int, page_token: str, every_page: bool, output: str, s
 def show(node_id: str, output: str, socket: Path) -> None:
     """Show one node, by its id, its name, its SPIFFE ID or its path.
 
+    acknowledged is the number of the last change, such as a revocation or an entry, that its
+    attestor is known to have; cognomen status has the nodes that are behind.
+
     \b
     Examples:
       cognomen node show web-1
@@ -293,6 +297,8 @@ def purge(expired_for: timedelta, dry_run: bool, comment: str, output: str, sock
     with connect(socket) as admin:
         purged = admin.purge_nodes(request).nodes
         view = admin.view(output)
+        for one in purged:
+            _warn_of_entries(admin, one)
     print_page("nodes", _COLUMNS, sorted(map(document_from_message, purged), key=_by_name), "", view)
 
 
@@ -317,6 +323,19 @@ def _send_away(
             for name in names:
                 sent = send(admin, pb.GetNodeRequest(id=name, comment=comment))
                 gone.append(document_from_message(sent))
+                _warn_of_entries(admin, sent)
         finally:  # what was done is said, also if the next one is refused
             if gone:
                 print_page("nodes", _COLUMNS, gone, "", view)
+
+
+def _warn_of_entries(admin: Admin, gone: pb.Node) -> None:
+    """Warn of entries that only this node could use: the machine may come back as another node, which they do not reach."""
+    found = admin.list_entries(pb.ListEntriesRequest(parent_id=gone.spiffe_id, page_size=_MOST_COUNTED))
+    if found.entries:
+        many = "more than " if found.next_page_token else ""
+        have = "entry has" if len(found.entries) == 1 else "entries have"
+        warn(
+            f"{gone.name or gone.id}: {many}{len(found.entries)} {have} it as parent, and no other node gets them: "
+            f"cognomen entry list --parent {gone.spiffe_id}"
+        )

@@ -110,11 +110,21 @@ def _each_once(
     return labels
 
 
-class Labels(click.Option):
-    """--label, any number of times, each key once."""
+def _label_or_none(text: str) -> tuple[str, str]:
+    """Parse key=value; an empty text is a label without a key, of which the caller makes no labels."""
+    return _label(text) if text else ("", "")
 
-    def __init__(self, names: Sequence[str], *, help: str) -> None:  # noqa: A002 - click calls it so
-        super().__init__(names, type=_label, multiple=True, callback=_each_once, metavar="KEY=VALUE", help=help)
+
+class Labels(click.Option):
+    """--label, any number of times, each key once.
+
+    Args:
+        may_be_empty: whether an empty text means no labels; it is then the label ("", "").
+    """
+
+    def __init__(self, names: Sequence[str], *, help: str, may_be_empty: bool = False) -> None:  # noqa: A002 - click calls it so
+        of_text = _label_or_none if may_be_empty else _label
+        super().__init__(names, type=of_text, multiple=True, callback=_each_once, metavar="KEY=VALUE", help=help)
 
 
 def named_audience(text: str) -> tuple[str, str]:

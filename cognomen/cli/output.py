@@ -30,6 +30,8 @@ __all__ = [
     "warn",
 ]
 
+_NOTHING = "-"  # as cells write a value that is not there
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -52,13 +54,14 @@ def same_columns(*keys: str) -> Columns:
 class Table:
     """A table on standard output. Its columns keep their widths, so that more rows can follow.
 
-    Piped, a table is neither wrapped nor cut.
+    Piped, a table is neither wrapped nor cut. A wide one that is wider than the terminal has a line for each field instead.
     """
 
     def __init__(self, columns: Columns, view: View) -> None:
         self._columns = columns.wide if view.is_wide else columns.table
         self._view = view
         self._layout: Layout | None = None
+        self._is_by_field = False
 
     def print(self, documents: Sequence[Mapping[str, JSON]]) -> None:
         """Print rows; the first call prints the header above them."""
@@ -69,12 +72,25 @@ class Table:
         rows = [
             [cell_of(key, document.get(key), self._view, short[key]) for key in self._columns] for document in documents
         ]
+        is_first = self._layout is None
         if self._layout is None:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             self._layout = Layout(self._columns, rows, width)
+            self._is_by_field = self._view.is_wide and not self._layout.fits
+        if self._is_by_field and rows:
+            self._print_by_field(rows, is_first=is_first)
+            return
+        if is_first:
             rows = [[[key] for key in self._columns], *rows]
         if rows:
             click.echo("\n".join(line for row in rows for line in self._layout.lines(row)))
+
+    def _print_by_field(self, rows: Sequence[Sequence[Sequence[str]]], *, is_first: bool) -> None:
+        for number, row in enumerate(rows):
+            if number or not is_first:
+                click.echo()
+            texts = zip(self._columns, map(" ".join, row), strict=True)
+            _print_fields({key: text for key, text in texts if text != _NOTHING})
 
 
 def print_json(document: Mapping[str, JSON]) -> None:
@@ -112,9 +128,14 @@ def print_document(document: Mapping[str, JSON]) -> None:
         for key, value in document.items()
         if value not in (None, "", [], {}, False)
     }
-    width = max(map(len, known), default=0)
-    for key, value in known.items():
-        click.echo(f"{key.ljust(width)}  {value}")
+    _print_fields(known)
+
+
+def _print_fields(texts: Mapping[str, str]) -> None:
+    """Print a line for each key."""
+    width = max(map(len, texts), default=0)
+    for key, text in texts.items():
+        click.echo(f"{key.ljust(width)}  {text}")
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -54,14 +54,17 @@ def said_of(done: pb.RevokeResponse, *, dry_run: bool) -> str:
     revocation = done.revocation
     what = f"{revocation.denied} {'credential' if revocation.denied == 1 else 'credentials'}"
     if dry_run:
-        return f"dry run: {what} would end{_said_of_block(revocation, 'would be')}"
+        return f"dry run: {what} would end{_said_of_block(revocation, dry_run=True)}"
     beside = f"{_said_of_over(revocation.over)}{_said_of_compromised(revocation.compromised)}"
-    return f"revocation {revocation.number}: {what} ended{_said_of_block(revocation, 'is')}{beside}"
+    return f"revocation {revocation.number}: {what} ended{_said_of_block(revocation)}{beside}"
 
 
-def _said_of_block(revocation: pb.Revocation, verb: str) -> str:
+def _said_of_block(revocation: pb.Revocation, *, dry_run: bool = False) -> str:
     if revocation.target.kind == "node":
-        return f", and who they were for {verb} banned"
+        count = len(revocation.target.node_ids)
+        nodes = "the node" if count == 1 else f"the {count} nodes"
+        return f", and {nodes} {'would be' if dry_run else 'is' if count == 1 else 'are'} banned"
+    verb = "would be" if dry_run else "is"
     return f", and nothing more {verb} signed until it is lifted" if revocation.blocks else ""
 
 

@@ -12,6 +12,7 @@ from cognomen.cli.named import warn_if_never_matches
 from cognomen.cli.options import Renamed, moment, read_source, selector
 from cognomen.cli.revocations import lift, list_revocations, show
 from cognomen.cli.serials import serial_from_text
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.selector import Selector
 from cognomen.wire.node import selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
@@ -55,6 +56,8 @@ def _svid(serials: tuple[str, ...], source: str | None) -> pb.RevocationTarget:
         raise click.UsageError(f"expected serials or --from, found {'both' if serials else 'neither'}")
     if source is not None:
         serials = tuple(line for line in map(str.strip, read_source(source).splitlines()) if line)
+        if not serials:
+            raise Refused(Kind.INVALID, f"{source}: expected at least 1 serial or jti, one a line, found none")
     return pb.RevocationTarget(kind="svid", serials=map(serial_from_text, serials))
 
 

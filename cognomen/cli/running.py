@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
 
@@ -66,11 +67,21 @@ def config_options(
             *([aliases[field.name]] if field.name in aliases else []),
             field.name,
         ]
-        default = f"  [default: {_shown(field.default)}]" if field.default not in {"", msgspec.NODEFAULT} else ""
+        shown = str(_shown(field.default)).lower() if field.type is bool else _shown(field.default)
+        default = f"  [default: {shown}]" if field.default not in {"", msgspec.NODEFAULT} else ""
         of_text = MAY_BE_EMPTY if field.default == "" else str  # as a key of the file, it can be turned off
         kind_of_value = field.type if field.type in {int, bool} else of_text
-        options.append(click.Option(flags, type=kind_of_value, help=f"{helps[field.name]}{default}"))
+        options.append(
+            click.Option(flags, type=kind_of_value, metavar=_metavar(field.type), help=f"{helps[field.name]}{default}")
+        )
     return options
+
+
+def _metavar(kind: object) -> str | None:
+    """What help shows for the value of a key; None: what click shows."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"[{'|'.join(str(choice.value) for choice in kind)}]"
+    return {timedelta: "DURATION", Path: "PATH", bool: "true|false"}.get(kind) if isinstance(kind, type) else None
 
 
 def print_config(loaded: msgspec.Struct, output: str) -> None:

@@ -47,6 +47,11 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
     SVID is not valid now, or if the clock is in doubt. `authority list` says what a next or an
     old authority waits for.
 
+    oldest_truth is the time since the issuer last heard from the connected attestor that has
+    been silent for longest: each reports every 15 s. The table `behind` has the nodes that lack
+    changes, such as revocations: acknowledged is the number of the last change that a node has,
+    behind how many it lacks, and heard_ago the time since it last reported.
+
     \b
     Examples:
       cognomen status
@@ -71,6 +76,10 @@ def attestor(socket: str, identities: bool, callers: bool, enforced: bool, outpu
     """Show how this node's attestor is doing. Only its own user and root may ask.
 
     Exit code 1 if something fails and is being retried.
+
+    heard_ago is the time since the issuer last sent something, every 5 s, and so how old this
+    node's knowledge of revocations is. clock_ahead is how far its clock is ahead of the issuer's;
+    it is negative if it is behind.
 
     \b
     Example:

@@ -1,7 +1,8 @@
 """The files of one X509-SVID, in the forms that servers read: PEM in two files, in one, beside each other, or PKCS #12."""
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -40,9 +41,9 @@ also_option = click.option(
 )
 password_option = click.option(
     "--password-file",
-    type=GivenPath(),
-    metavar="FILE",
-    help="The password of svid.p12 on one line, in a file that only you can read.",
+    type=GivenPath(allow_dash=True),
+    metavar="FILE|-",
+    help="The password of svid.p12 on one line, in a file that only you can read, or on standard input.",
 )
 
 
@@ -56,7 +57,7 @@ class Forms:
     """
 
     also: Collection[Form] = ()
-    password: bytes = b""
+    password: bytes = field(default=b"", repr=False)
 
     @classmethod
     def asked(cls, also: Sequence[Form], password_file: Path | None) -> "Forms":
@@ -102,10 +103,23 @@ _MAKERS: Mapping[Form, Callable[[X509SVID, Forms], bytes]] = {
 
 
 def _password(file: Path) -> bytes:
-    password = read_given(file, "password file", max_bytes=_MAX_PASSWORD_BYTES).removesuffix(b"\n").removesuffix(b"\r")
+    password = _text_of(file).removesuffix(b"\n").removesuffix(b"\r")
     if not password or b"\n" in password or b"\0" in password:
         raise Refused(Kind.INVALID, f"password file {file}: expected a password on one line")
+    try:
+        password.decode()
+    except UnicodeDecodeError as e:  # PKCS #12 has passwords in Unicode
+        raise Refused(Kind.INVALID, f"password file {file}: expected UTF-8 text") from e
     return password
+
+
+def _text_of(file: Path) -> bytes:
+    if file != Path("-"):
+        return read_given(file, "password file", max_bytes=_MAX_PASSWORD_BYTES)
+    data = sys.stdin.buffer.read(_MAX_PASSWORD_BYTES + 1)
+    if len(data) > _MAX_PASSWORD_BYTES:
+        raise Refused(Kind.INVALID, f"password file -: expected at most {_MAX_PASSWORD_BYTES} bytes, found more")
+    return data
 
 
 def _crl_file(crls: Sequence[CRL], bundle: Bundle) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ import msgspec
 
 from cognomen.process.localids import PrivateGroups
 from cognomen.process.ownpath import check_not_others
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.protocol.printable import printable
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
@@ -172,9 +172,9 @@ def _read(path: Path, groups: PrivateGroups) -> dict[str, object]:
             _check_writers(path, file.fileno(), groups)
             data = file.read(_MAX_CONFIG_BYTES + 1)
     except FileNotFoundError as e:
-        raise Refused(Kind.NOT_FOUND, f"config {path}: no such file") from e
+        raise FileRefused(Kind.NOT_FOUND, f"config {path}: no such file") from e
     except OSError as e:
-        raise Refused(Kind.UNAVAILABLE, f"config {path}: {(e.strerror or str(e)).lower()}") from e
+        raise FileRefused(Kind.UNAVAILABLE, f"config {path}: {(e.strerror or str(e)).lower()}") from e
     if len(data) > _MAX_CONFIG_BYTES:
         raise Refused(Kind.INVALID, f"config {path}: expected at most {_MAX_CONFIG_BYTES} bytes, found more")
     try:
@@ -274,7 +274,7 @@ def _value(value: object, kind: object, key: str) -> object:
             _, inner = typing.get_args(choice) or (str, object)
             return {name: _value(one, inner, f"{key}.{name}") for name, one in _table(value, key).items()}
         if choice in _FROM_TEXT:
-            return _from_text(value, _FROM_TEXT[choice], key)
+            return _from_text(value, choice, key)
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as e:
@@ -292,11 +292,11 @@ def _table(value: object, key: str) -> Mapping[str, object]:
     return value
 
 
-def _from_text(value: object, parse: Callable[[str], object], key: str) -> object:
+def _from_text(value: object, kind: object, key: str) -> object:
     if not isinstance(value, str):
-        raise _refusal(key, "a string", value)
+        raise _refusal(key, 'a duration such as "90s", "30m" or "1h"' if kind is timedelta else "a string", value)
     try:
-        return parse(value)
+        return _FROM_TEXT[kind](value)
     except (ValueError, SVIDError) as e:
         raise Refused(Kind.INVALID, f"{_shown_key(key)}: {e}") from e
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cognomen.process.ownpath import check_makeable, own_directory, own_way, sync
 from cognomen.process.wholefile import check_replaceable, new_file, put, sweep_in
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 
 __all__ = [
     "alone_in",
@@ -197,7 +197,7 @@ def read_private(path: Path, *, max_bytes: int = _MAX_PRIVATE_BYTES) -> bytes:
         with _opened(path, os.O_RDONLY) as descriptor:
             return _read(descriptor, f"file {path}", max_bytes)
     except FileNotFoundError as e:
-        raise Refused(Kind.NOT_FOUND, f"file {path}: no such file") from e
+        raise FileRefused(Kind.NOT_FOUND, f"file {path}: no such file") from e
     except OSError as e:
         raise _system_refusal(f"file {path}", e) from e
 
@@ -225,7 +225,7 @@ def read_given(path: Path, what: str, *, max_bytes: int) -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError as e:
-        raise Refused(Kind.NOT_FOUND, f"{what} {path}: no such file") from e
+        raise FileRefused(Kind.NOT_FOUND, f"{what} {path}: no such file") from e
     except OSError as e:
         raise _system_refusal(f"{what} {path}", e) from e
 
@@ -331,7 +331,7 @@ def _type_name(mode: int) -> str:
 
 
 def _system_refusal(what: str, error: OSError) -> Refused:
-    return Refused(
+    return FileRefused(
         Kind.UNAVAILABLE,
         f"{what}: {(error.strerror or str(error)).lower()}",
         hint="check the path, its permissions and the free space",

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Self
 
-__all__ = ["Kind", "Reason", "Refused"]
+__all__ = ["FileRefused", "Kind", "Reason", "Refused"]
 
 
 class Kind(StrEnum):
@@ -57,3 +57,7 @@ class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error
         """Give the reason; returns the refusal itself."""
         self.reason = reason
         return self
+
+
+class FileRefused(Refused):
+    """A file or a directory of this machine is missing, or the system refuses it: no daemon was asked."""

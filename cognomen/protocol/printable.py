@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-__all__ = ["printable", "unmistakable"]
+__all__ = ["is_visible", "printable", "unmistakable"]
 
 _MOST = 256
 _BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # printable, and shown as nothing or as a blank
@@ -21,6 +21,14 @@ def printable(text: str, *, most: int = _MOST) -> str:
         return text
     escaped = "".join(map(_escaped, text[:most]))
     return escaped if max(len(text), len(escaped)) <= most else f"{escaped[:most]}… ({len(text)} characters)"
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text shows anything: a character that is neither a space, nor a mark on another character, nor drawn as nothing."""
+    return any(
+        character.isprintable() and character not in _BLANK and unicodedata.category(character)[0] not in {"M", "Z"}
+        for character in text
+    )
 
 
 def unmistakable(text: str, *, marks: bool = False) -> str:

@@ -13,6 +13,7 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import is_issuer, is_reserved, node_id_of
+from cognomen.protocol.printable import is_visible
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import is_of_ours, never_match_together, never_matches
 from issuer.decisions.profile import ISSUER_DNS_NAME
@@ -32,6 +33,7 @@ __all__ = [
     "too_many_alike",
     "unknown_parents",
     "updated",
+    "without_parent",
 ]
 
 MOST_ALIKE = 1000
@@ -78,6 +80,7 @@ def check_entry(
         raise Refused(
             Kind.INVALID, f"expires_at: expected a time in the future, found {moment_in_words(entry.expires_at)}"
         )
+    _check_visible(entry)
     _check_selectors(entry, node_attestors)
     doubts = () if is_group(entry) else tuple(_doubts(entry.selectors, node_attestors))
     if strict and doubts:
@@ -109,6 +112,15 @@ def _check_ids(entry: RegistrationEntry, trust_domain: TrustDomain) -> None:
         )
     if parent == entry.spiffe_id:
         raise Refused(Kind.INVALID, "parent_id: must differ from spiffe_id")
+
+
+def _check_visible(entry: RegistrationEntry) -> None:
+    """Refuse texts for people that show nothing; entries that are stored may have some."""
+    labels = [("labels", text) for label in entry.labels.items() for text in label]
+    for field, text in (("owner", entry.owner), ("hint", entry.hint), *labels):
+        if text and not is_visible(text):
+            shown = text.encode("unicode_escape").decode()
+            raise Refused(Kind.INVALID, f"{field}: expected a text that shows something, found '{shown}'")
 
 
 def _check_selectors(entry: RegistrationEntry, node_attestors: Collection[str]) -> None:
@@ -153,6 +165,26 @@ def unknown_parents(entries: Iterable[RegistrationEntry], known: Collection[Spif
     """Warn of parents that are now neither a node nor a node group: their entries reach nobody until one exists."""
     unknown = {str(entry.parent_id) for entry in entries if entry.parent_id not in known and not is_group(entry)}
     return tuple(f"parent_id: no node or node group is {parent} yet" for parent in sorted(unknown))
+
+
+def without_parent(counted: Mapping[SpiffeID, int]) -> tuple[str, ...]:
+    """Warn of entries whose node group a batch takes away: they stay, and reach nobody.
+
+    Args:
+        counted: how many entries have each as their parent, up to one more than `MOST_ALIKE`.
+    """
+    return tuple(
+        f"{parent.path}: {_counted(count)} it as {'its' if count == 1 else 'their'} parent, and reach{'es' if count == 1 else ''} "
+        "no node without it"
+        for parent, count in counted.items()
+        if count
+    )
+
+
+def _counted(count: int) -> str:
+    if count == 1:
+        return "1 entry has"
+    return f"more than {MOST_ALIKE} entries have" if count > MOST_ALIKE else f"{count} entries have"
 
 
 def too_many_alike(counted: Mapping[Alike, int]) -> tuple[str, ...]:

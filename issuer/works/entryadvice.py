@@ -24,6 +24,7 @@ def advice_in(tx: Transaction, plan: Plan, trust_domain: TrustDomain) -> tuple[s
     warnings = [
         *plan.warnings,
         *_orphans(tx, after, trust_domain),
+        *_without_parent(plan, after, trust_domain),
         *_crowds(after, after.fresh),
         *_rivals(after, after.fresh),
     ]
@@ -39,6 +40,19 @@ def _orphans(tx: Transaction, after: EntriesAfter, trust_domain: TrustDomain) ->
     known = {group.spiffe_id for group in after.groups(trust_domain)}
     known |= {parent for parent in wanted if node_of_in(tx, parent) is not None}
     return registration.unknown_parents(after.fresh, known)
+
+
+def _without_parent(plan: Plan, after: EntriesAfter, trust_domain: TrustDomain) -> tuple[str, ...]:
+    """Warn of entries that stay below the node groups that the batch takes away."""
+    changed = (step for step in plan.steps if step.action is not None and step.before is not None)
+    gone = {step.before.spiffe_id for step in changed if step.before is not None and registration.is_group(step.before)}
+    if not gone:
+        return ()
+    gone -= {group.spiffe_id for group in after.groups(trust_domain)}
+    most = registration.MOST_ALIKE + 1
+    return registration.without_parent(
+        {parent: sum(1 for _ in islice(after.below([parent]), most)) for parent in sorted(gone, key=str)}
+    )
 
 
 def _crowds(after: EntriesAfter, entries: Iterable[RegistrationEntry]) -> tuple[str, ...]:

@@ -261,3 +261,38 @@ def test_two_devs_on_one_state_at_once_are_one(dev: Dev) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: state {dev.state}: already in use by another run\nhint: ")
     assert "/dev/self" in dev.command("fetch", "x509")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "issuer run --config {}/none",
+        "issuer check --config {}/none",
+        "attestor run --config {}/none",
+        "attestor run --state {}/state --invite {}/none",
+        "entry create --from {}/none",
+        "audit verify --file {}/none",
+        "issuer restore {}/none --state {}/state",
+        "issuer backup {}/backup --state {}/none",
+        "issuer forget-authorities --state {}/none",
+        "fetch x509 --write {}/files --also pkcs12 --password-file {}/none",
+    ],
+)
+def test_a_file_that_is_named_and_missing_is_wrong_usage(command: Command, tmp_path: Path, arguments: str) -> None:
+    done = command(*arguments.replace("{}", str(tmp_path)).split())
+    assert (done.code, "error: " in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "fetch x509 --write {}/file/a",
+        "node invite --write {}/file/a",
+    ],
+)
+def test_a_file_that_the_system_refuses_is_no_daemon_that_does_not_answer(
+    command: Command, tmp_path: Path, arguments: str
+) -> None:
+    (tmp_path / "file").touch(0o600)
+    done = command(*arguments.replace("{}", str(tmp_path)).split())
+    assert (done.code, "not a directory" in done.err) == (1, True), done.err

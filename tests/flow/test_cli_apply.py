@@ -164,8 +164,8 @@ def test_prune_takes_no_entry_of_others(command: Command, path: str, file: File)
     [
         (["--prune"], 2, "expected --prune with --below, --owner or --label, or with --all"),
         (["--prune", "--all", "--owner", "ann"], 2, "expected --prune with --below, --owner or --label, or with --all"),
-        (["--owner", "ann"], 2, "expected --below, --owner, --label and --all with --prune"),
-        (["--all"], 2, "expected --below, --owner, --label and --all with --prune"),
+        (["--owner", "ann"], 2, "--below, --owner, --label and --all need --prune"),
+        (["--all"], 2, "--below, --owner, --label and --all need --prune"),
         (["--prune", "--owner", "ann"], 1, "entries[0]: expected an entry of what --below, --owner and --label name"),
         (["--prune", "--below", "/tes"], 1, "entries[0]: expected an entry of what --below, --owner and --label name"),
     ],
@@ -289,3 +289,16 @@ def test_a_revocation_of_a_selector_that_matches_nothing_is_a_warning(command: C
     done = command("revoke", "selector", "unix:uid:007", "--dry-run")
     assert done.code == 0
     assert "warning: selector: expected a number from 0 to 4294967294 without leading zeros" in done.err
+
+
+def test_a_node_by_its_name_in_a_file_is_refused_with_what_to_write(command: Command, path: str, file: File) -> None:
+    done = command("entry", "apply", file(entry(path, parent_id="vm")))
+    assert done.code == 1
+    assert (
+        "hint: in a file, parent_id is a SPIFFE ID, or a path such as /web; the SPIFFE ID of a node: cognomen node show NAME"
+        in done.err
+    )
+    assert (
+        "hint: in a file, spiffe_id is a SPIFFE ID, or a path such as /web\n"
+        in command("entry", "apply", file(entry("web"))).err
+    )

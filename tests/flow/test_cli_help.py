@@ -161,3 +161,45 @@ def test_arguments_that_are_no_text_are_wrong_usage(tmp_path: Path, capsys: pyte
 def test_a_stored_text_cannot_speak_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(same_columns("a", "b"), [{"a": "\x1b[31mred", "b": True}, {"a": ["x", "y"], "b": {"k": "v"}}], View())
     assert capsys.readouterr().out.splitlines() == ["a            b", r"\x1b[31mred  yes", "x, y         k=v"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["statsu"], "status"),
+        (["nodes", "list"], "node"),
+        (["entry", "lst"], "list"),
+        (["entry", "list", "--spifeid=/a"], "--spiffe-id"),
+        (["entry", "list", "--page=3"], "--page-size or --page-token"),
+        (["entry", "create", "--no-defualt"], "--no-default or --default"),
+    ],
+)
+def test_what_is_alike_is_suggested(typed: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(typed) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert hint.startswith(f"hint: did you mean {meant}? see: cognomen ")
+    assert "id you mean" not in error
+
+
+@pytest.mark.parametrize(
+    "typed", [["reboot"], ["status", "--last=3"], ["entry", "list", "--last=3"], ["audit", "verify", "--owner=a"]]
+)
+def test_what_is_not_alike_or_not_in_the_help_is_not_suggested(
+    typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(typed) == 2
+    assert "id you mean" not in capsys.readouterr().err
+
+
+def test_the_help_of_a_daemon_says_what_each_option_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["issuer", "run", "--help"]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "--x509-svid-ttl DURATION",
+        "--on-clone [alarm|ban]",
+        "--audit-checkpoint-syslog true|false",
+        "--state PATH",
+    ):
+        assert line in told
+    assert run(["issuer", "run", "--audit-checkpoint-syslog=maybe"]) == 2
+    assert "'--audit-checkpoint-syslog': expected true or false, found 'maybe'\n" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_an_entry_is_shown_by_its_id(command: Command, path: str) -> None:
 def test_the_issuers_warnings_go_to_standard_error(command: Command, path: str) -> None:
     done = command("entry", "create", "--spiffe-id", path, "--parent", NODE, "--selector", "unix:path:/a")
     assert done.code == 0
-    assert "warning: entries[0]: selectors: unix:path and unix:sha256 separate" in done.err
+    assert "warning: selectors: unix:path and unix:sha256 separate" in done.err
     assert path in done.out
 
 

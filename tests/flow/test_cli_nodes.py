@@ -176,3 +176,21 @@ def test_an_entry_that_has_another_spiffe_id_now_is_found_in_the_record_as_the_h
     shown = command(*hint.split()[1:]).out
     assert str(entry["id"]) in shown
     assert command("entry", "history", str(entry["id"])).code == 0
+
+
+@pytest.mark.parametrize("verb", ["evict", "ban"])
+def test_entries_of_a_node_that_is_sent_away_are_told(command: Command, join: Join, verb: str) -> None:
+    name = join()
+    parent = ("--parent", name, "--selector", "unix:uid:1")
+    spiffe_id = str(command("node", "show", name, "-o", "json").document["spiffe_id"])
+    for path in (f"/{name}/a", f"/{name}/b"):
+        assert command("entry", "create", "--spiffe-id", path, *parent).code == 0
+    told = f"warning: {name}: 2 entries have it as parent, and no other node gets them: cognomen entry list --parent {spiffe_id}\n"
+    assert command("node", verb, name).err == told
+    if verb == "ban":
+        assert command("node", "unban", name).err == told
+    assert len(command("entry", "list", "--parent", spiffe_id, "-o", "json").rows("entries")) == 2
+
+
+def test_a_node_without_entries_is_sent_away_without_a_word(command: Command, join: Join) -> None:
+    assert command("node", "evict", join()).err == ""

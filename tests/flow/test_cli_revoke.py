@@ -225,7 +225,11 @@ def test_revocations_are_listed_newest_first_page_by_page(command: Command) -> N
         ),
         (["svid"], 2, "error: expected serials or --from, found neither"),
         (["svid", UNKNOWN, "--from=/dev/null"], 2, "error: expected serials or --from, found both"),
-        (["svid", "--from=/dev/null"], 1, "error: serials: expected 1 to 100000 for a target of kind svid, found 0"),
+        (
+            ["svid", "--from=/dev/null"],
+            1,
+            "error: /dev/null: expected at least 1 serial or jti, one a line, found none",
+        ),
         (["issued-before", "2020-01-01T00:00:00Z", "--spiffe-id="], 2, "expected a value, found an empty string"),
         (["issued-before", "2020-01-01T00:00:00Z", "--entry="], 2, "expected a value, found an empty string"),
         (["issued-before", "2020-01-01T00:00:00Z", "--node="], 2, "expected a value, found an empty string"),

@@ -2,6 +2,8 @@
 
 import os
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from bench.rig.daemons import Dev
 from cognomen.cli.main import run
+from cognomen.cli.svidfiles import Form, Forms
 from svid.jwtsvid import JWTSVID
 
 ME = f"unix:uid:{os.geteuid()}"
@@ -56,22 +59,52 @@ def test_each_form_holds_the_same_key_and_chain_and_nobody_else_can_read_it(tmp_
         (["--also=haproxy"], 2, "--also and --password-file need --write"),
         (["--write={}/files", "--also=pkcs12"], 2, "--also pkcs12 and --password-file together"),
         (["--write={}/files", "--password-file={}/none"], 2, "--also pkcs12 and --password-file together"),
-        (["--write={}/files", "--also=pkcs12", "--password-file={}/none"], 4, "password file"),
+        (["--write={}/files", "--also=pkcs12", "--password-file={}/none"], 2, "password file"),
         (["--write={}/files", "--also=pkcs12", "--password-file={}/empty"], 1, "expected a password on one line"),
         (["--write={}/files", "--also=pkcs12", "--password-file={}/two"], 1, "expected a password on one line"),
         (["--write={}/files", "--also=pkcs12", "--password-file={}/open"], 1, "password file"),
+        (["--write={}/files", "--also=pkcs12", "--password-file={}/latin"], 1, "expected UTF-8 text"),
         (["--write={}/files", "--also=jks"], 2, "'jks' is not one of"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, told: str
 ) -> None:
-    for name, text, mode in (("empty", "\n", 0o600), ("two", "a\nb\n", 0o600), ("open", "a\n", 0o644)):
-        (tmp_path / name).write_text(text)
+    files = (
+        ("empty", b"\n", 0o600),
+        ("two", b"a\nb\n", 0o600),
+        ("open", b"a\n", 0o644),
+        ("latin", b"h\xf6ren\n", 0o600),
+    )
+    for name, data, mode in files:
+        (tmp_path / name).write_bytes(data)
         (tmp_path / name).chmod(mode)
     assert run(["fetch", "x509", *(option.replace("{}", str(tmp_path)) for option in options)]) == code
     assert told in capsys.readouterr().err
     assert not (tmp_path / "files").exists()
+
+
+def test_a_password_comes_from_standard_input_as_the_hint_about_a_pipe_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    asked = ["fetch", "x509", f"--write={tmp_path}/files", "--also=pkcs12"]
+    assert run([*asked, f"--password-file={tmp_path}/pipe"]) == 1
+    assert f"pass it on standard input: - < {tmp_path}/pipe" in capsys.readouterr().err
+    (tmp_path / "password").write_text("secret\n")
+    with (tmp_path / "password").open("rb") as password:
+        done = subprocess.run(
+            [sys.executable, "-m", "cognomen", *asked, "--password-file", "-"],
+            stdin=password,
+            capture_output=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert load_key_and_certificates((tmp_path / "files" / "svid.p12").read_bytes(), b"secret")[0] is not None
+
+
+def test_what_is_logged_of_the_forms_does_not_show_the_password() -> None:
+    assert "secret" not in repr(Forms(also=[Form.PKCS12], password=b"secret"))
 
 
 def test_each_audience_has_a_file_with_a_token_for_it_alone(tmp_path: Path) -> None:

@@ -169,3 +169,20 @@ def test_a_list_that_was_cut_says_so_in_the_data(dev: Dev) -> None:
         assert cut["next_page_token"] != "", name
         assert json.loads(dev.command(*name.split(), "--all", "-o", "json"))["next_page_token"] == "", name
     assert json.loads(dev.command("status", "-o", "json"))["behind_more"] == 0
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_wide_on_a_terminal_that_is_too_narrow_has_a_line_for_each_field(dev: Dev, columns: int) -> None:
+    lines = on_a_terminal(dev, columns, "entry", "list", "--below", "/agent", "-o", "wide")
+    parts = [part.splitlines() for part in "\n".join(lines).split("\n\n")]
+    assert len(parts) == len(PATHS)
+    fields = [dict(line.split(maxsplit=1) for line in part) for part in parts]
+    assert [one["spiffe_id"] for one in fields] == sorted(f"spiffe://example.org{path}" for path in PATHS)
+    assert all(one["owner"] == "travel@example.org" and ", ".join(SELECTORS) == one["selectors"] for one in fields)
+    assert "-" not in {text for one in fields for text in one.values()}
+
+
+def test_wide_is_a_table_where_it_fits(dev: Dev) -> None:
+    header, *rows = on_a_terminal(dev, 1000, "entry", "list", "--below", "/agent", "-o", "wide")
+    assert header.split()[:2] == ["id", "spiffe_id"]
+    assert len(rows) == len(PATHS)

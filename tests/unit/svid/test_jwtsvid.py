@@ -133,8 +133,10 @@ def test_a_verifier_without_audience_accepts_nothing() -> None:
 
 def test_an_audience_is_a_whole_value() -> None:
     for audience in ("conn", "c", "CONNECTOR", ""):
-        with pytest.raises(JWTSVIDError, match="aud: expected one of"):
+        with pytest.raises(JWTSVIDError, match=f"aud: expected '{audience}', found '"):
             checked(TOKEN, audience=audience)
+    with pytest.raises(JWTSVIDError, match="aud: expected one of 'a', 'b', found '"):
+        verify(TOKEN, bundle_for, audience=["b", "a"], at=NOW)
 
 
 def test_only_the_bundle_of_the_subjects_trust_domain_is_asked_for() -> None:

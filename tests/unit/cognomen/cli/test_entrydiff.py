@@ -156,3 +156,34 @@ def test_changes_are_told_field_by_field_without_what_the_issuer_chooses() -> No
     changed = in_words(entry_to_document(ONE), entry_to_document(after))
     assert changed == "owner: - → ann; labels: - → team=x; default: - → yes"
     assert in_words(None, entry_to_document(TWO)).startswith("spiffe_id: spiffe://example.org/two; parent_id: ")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        [replace(ONE, id=TWO.id)],
+        [replace(ONE, id=TWO.id), replace(TWO, id=ONE.id)],
+        [replace(ONE, id=TWO.id), replace(an_entry("/three"), id=ONE.id)],
+    ],
+)
+def test_an_id_of_another_entry_is_refused_as_that_and_not_as_a_change_meanwhile(file: list[RegistrationEntry]) -> None:
+    with pytest.raises(Refused) as refused:
+        compare(file, [ONE, TWO])
+    assert refused.value.kind is Kind.INVALID
+    assert refused.value.detail == (
+        f"entries[0]: id: expected a, which has this spiffe_id, parent_id and selectors, found that of {TWO.spiffe_id}"
+    )
+    assert "leave out the ids" in refused.value.hint
+
+
+def test_what_another_entry_gives_up_in_the_same_file_is_refused() -> None:
+    near = stored("/one", "c", of="unix:uid:9")
+    moved = replace(ONE, spiffe_id=an_entry("/moved").spiffe_id)
+    with pytest.raises(Refused, match="those of a, which the file changes"):
+        compare([moved, wanted(ONE)], [ONE, near])
+
+
+def test_what_a_deleted_entry_had_can_be_taken() -> None:
+    difference = compare([replace(ONE, id=TWO.id)], [ONE, TWO], prune=lambda _: True)
+    assert difference.delete == (ONE,)
+    assert difference.update == ((TWO, replace(TWO, spiffe_id=ONE.spiffe_id)),)

@@ -238,3 +238,16 @@ def test_two_of_a_kind_in_one_batch_are_refused() -> None:
     with pytest.raises(Refused) as refused:
         check_no_twins([an_entry("/a"), an_entry("/b"), replace(an_entry("/a"), hint="x")])
     assert refused.value.kind is Kind.EXISTS
+
+
+@pytest.mark.parametrize("field", ["owner", "hint"])
+def test_a_text_for_people_that_shows_nothing_is_refused(field: str) -> None:
+    hidden = replace(an_entry(), **{field: "\u3164"})  # type: ignore[arg-type]  # both are texts
+    assert refusal(hidden) == rf"{field}: expected a text that shows something, found '\u3164'"
+    assert not warnings(replace(an_entry(), **{field: ""}))  # type: ignore[arg-type]  # both are texts
+
+
+@pytest.mark.parametrize("labels", [{"\u2800": "a"}, {"a": " "}])
+def test_a_label_that_shows_nothing_is_refused(labels: dict[str, str]) -> None:
+    assert refusal(replace(an_entry(), labels=labels)).startswith("labels: expected a text that shows something")
+    assert not warnings(replace(an_entry(), labels={"a": ""}))
