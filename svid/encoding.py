@@ -197,7 +197,7 @@ def json_value(document: bytes) -> JSON:
     except json.JSONDecodeError as e:
         raise ValueError(f"expected JSON: {e}") from e
     except RecursionError as e:
-        raise ValueError("JSON is nested too deeply") from e
+        raise ValueError("expected JSON with fewer levels of nesting") from e
     return value
 
 

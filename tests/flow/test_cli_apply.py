@@ -222,7 +222,7 @@ def test_a_file_that_says_something_twice_is_refused(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[" * 100_000, "JSON is nested too deeply"),
+        ("[" * 100_000, "expected JSON with fewer levels of nesting"),
         ('[{"revision": ' + "1" * 5000 + "}]", "a number has too many digits: 5000"),
         ("\ufeff[]", "expected UTF-8 text without a byte order mark"),
         ('[{"x509_svid_ttl": "999999999999999d"}]', "x509_svid_ttl: expected a duration of at most 999999999 days"),

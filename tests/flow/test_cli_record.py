@@ -198,7 +198,7 @@ def test_a_file_is_checked_without_an_issuer_whole_and_in_parts(
         (lambda lines: [line for line in lines if line.startswith(('{"checkpoint', '{"number":1,'))], "cut off"),
         (lambda lines: [*lines, '{"number": true, "hash": "", "body": ""}'], "expected a row or a checkpoint"),
         (lambda lines: [*lines, '{"number": 1'], "expected a row or a checkpoint"),
-        (lambda lines: ["[" * 100_000, *lines], "JSON is nested too deeply"),
+        (lambda lines: ["[" * 100_000, *lines], "expected JSON with fewer levels of nesting"),
         (lambda lines: [*lines, '{"number":' + "1" * 5000 + "}"], "a number has too many digits"),
         (lambda lines: [*lines, '{"number":1,"hash":"AB","body":""}'], "hash: expected 32 bytes in lower-case hex"),
         (lambda lines: [*lines, '{"checkpoint":"\\ud800"}'], "half a surrogate pair"),
