@@ -68,11 +68,11 @@ def flows_of(node: Node, ports: Ports, around: Surroundings) -> Flows:
     # 2. What keeps it up to date with the issuer.
     keep = KeepNode(node, state=ports.state, door=ports.door, client=ports.client, around=around)
     denials = KeepDenials(denied, store=ports.denials, around=around)
-    feed = FollowFeed(cache, keep, denials, receipts, client=ports.client, around=around)
+    uses = Uses(around.clock)
+    feed = FollowFeed(cache, keep, denials, receipts, client=ports.client, uses=uses, around=around)
     # 3. What serves it to workloads.
     renewals = RenewSVIDs(cache, client=ports.client, around=around)
     jwts = MintJWTs(client=ports.client, cache=cache, around=around)
-    uses = Uses(around.clock)
     followers = ServeDenials(denied, receipts, age=feed.age, clock=around.clock)
     observe = ObserveAttestor(
         started_at=around.clock.now(),

@@ -21,7 +21,7 @@ from cognomen.gate.accounts import UNNAMED, AccountID
 from cognomen.gate.caller import Caller, ProcessHandle, Program
 from cognomen.gate.shares import Share, Shelf
 from cognomen.protocol.entry import EntryID, RegistrationEntry
-from cognomen.protocol.uses import MOST_REPORTED, EntryUse, short_path
+from cognomen.protocol.uses import MOST_REPORTED, MOST_UNREPORTED, EntryUse, ReportedUses, short_path
 
 __all__ = ["Batch", "Row", "Uses"]
 
@@ -110,6 +110,7 @@ class Uses:
         self.is_new, self.is_fresh = asyncio.Event(), asyncio.Event()
         self.lost = 0
         self._clock = clock
+        self._since = self._until = clock.monotonic()  # the issuer has stored every use between them
         self._kept: Shelf[_Key, Row] = Shelf(Share.USES, _MOST_ROWS)
         self._unseen: dict[_Key, Row] = {}
         self._groups: dict[_Group, dict[_Key, Row]] = {}
@@ -166,6 +167,21 @@ class Uses:
     def untold(self) -> int:
         """How many rows the issuer has not been told of as they are now."""
         return sum(row.told != row.state for row in self._kept.values())
+
+    def mark(self) -> float:
+        """The moment, by the monotonic clock, up to which `batches` would now report everything: what nobody has looked at waits."""
+        return min((row.first for row in self._unseen.values()), default=self._clock.monotonic())
+
+    def told_until(self, mark: float) -> None:
+        """The issuer has stored everything up to that mark."""
+        self._until = mark
+
+    def reported(self) -> ReportedUses | None:
+        """The time of which the issuer has stored every use; None: it has to learn that there is a gap."""
+        now = self._clock.monotonic()
+        if self._since > self._until:
+            return None
+        return ReportedUses(since=timedelta(seconds=now - self._since), until=timedelta(seconds=now - self._until))
 
     def tell_again(self) -> None:
         """The issuer came back from a backup, and may know nothing of what it was told."""
@@ -230,6 +246,8 @@ class Uses:
                 self._keep(wide)
                 return
         self.lost += 1
+        # Only a time that begins so much later shows the issuer that this is a gap, and not a short restart.
+        self._since = self._clock.monotonic() + 2 * MOST_UNREPORTED.total_seconds()
 
 
 def _wide(row: Row, executable: str) -> Row:

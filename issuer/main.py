@@ -281,6 +281,7 @@ def _node_service(parts: Parts, node_svids: NodeSVIDs) -> NodeService:
         uses=RecordUses(
             datastore=parts.datastore,
             budgets=Budgets(REPORTS, parts.around.clock),
+            sightings=parts.sightings,
             around=parts.around,
             kept=config.uses_kept,
         ),

@@ -1,7 +1,7 @@
 """The reads that the doors show, each in its own transaction. issuer/works/reads has the reads inside the flows' transactions."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,15 +12,16 @@ from cognomen.protocol.meaning import Meaning, Nameable
 from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
-from issuer.decisions.entitlement import blocked_by
+from issuer.decisions.coverage import silent_nodes
+from issuer.decisions.entitlement import blocked_by, parents_of
 from issuer.decisions.filters import AuditFilter, EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential
 from issuer.decisions.revocation import Blocks, Revocation
 from issuer.decisions.uses import NotedUse, UseFilter
 from issuer.works.naming import meanings_in
-from issuer.works.reads import blocks_in, bundle_in, entries_in, named_node_in, parents_in
+from issuer.works.reads import all_nodes_in, blocks_in, bundle_in, entries_in, groups_in, named_node_in, parents_in
 from svid.bundle import Bundle
-from svid.spiffeid import TrustDomain
+from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["Queries"]
 
@@ -128,6 +129,34 @@ class Queries:
     async def last_used(self, entry_ids: Sequence[EntryID]) -> tuple[Mapping[EntryID, datetime], datetime]:
         """When those of these entries that were used were last used, and when uses began to be recorded."""
         return await self._datastore.read(lambda tx: (tx.uses.last(entry_ids), tx.uses.since()))
+
+    async def silent_below(
+        self, parents: Collection[SpiffeID], *, since: datetime, now: datetime, seen: Callable[[Node], Node]
+    ) -> Sequence[tuple[Node, frozenset[SpiffeID]]]:
+        """The nodes that did not report all uses since then, and which of these parents each has; without those that have none.
+
+        Args:
+            seen: returns a node's row with what is known of it, but not stored yet.
+        """
+
+        def work(tx: Transaction) -> Sequence[tuple[Node, frozenset[SpiffeID]]]:
+            groups, blocks, began = groups_in(tx, self._trust_domain), blocks_in(tx), tx.uses.since()
+            silent = silent_nodes(map(seen, all_nodes_in(tx)), recorded_since=began, since=since, until=now)
+            found = ((node, parents_of(node, groups, blocks=blocks, now=now).intersection(parents)) for node in silent)
+            return [(node, theirs) for node, theirs in found if theirs]
+
+        return await self._datastore.read(work)
+
+    async def silent_among(
+        self, node_ids: Collection[NodeID], *, since: datetime, until: datetime, seen: Callable[[Node], Node]
+    ) -> Sequence[Node]:
+        """Those of these nodes that exist and did not report all uses in that time; `seen` as above."""
+
+        def work(tx: Transaction) -> Sequence[Node]:
+            nodes = [seen(node) for node in map(tx.nodes.get, node_ids) if node is not None]
+            return silent_nodes(nodes, recorded_since=tx.uses.since(), since=since, until=until)
+
+        return await self._datastore.read(work)
 
     async def newest_audit(self, *, limit: int) -> Sequence[AuditRow]:
         """The last rows of the record of decisions, oldest first; fewer if they are large."""

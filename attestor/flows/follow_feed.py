@@ -37,6 +37,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
 from attestor.receipts import Receipts
 from attestor.surroundings import Surroundings
+from attestor.uses import Uses
 from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.waiting import first_of
@@ -72,6 +73,7 @@ class FollowFeed:
         receipts: Receipts,
         *,
         client: IssuerClient,
+        uses: Uses,
         around: Surroundings,
     ) -> None:
         self.is_connected = False
@@ -87,6 +89,7 @@ class FollowFeed:
         self._denials = denials
         self._receipts = receipts
         self._client = client
+        self._uses = uses
         at = self._clock.read()
         # Until the first message since the start, the last thing that we know came from the issuer is this node's SVID.
         self._heard_at = at.monotonic - max((at.issuer - node.node.issued_at).total_seconds(), 0.0)
@@ -132,7 +135,7 @@ class FollowFeed:
             self._cache.withdraw(f"{SENT_AWAY} ({refused.reason}); cognomen status attestor says how it comes back")
 
     async def acknowledge(self) -> None:
-        """Tell the issuer forever how far we and our enforcement points have come, and learn its time; the latest answer counts."""
+        """Tell the issuer forever how far we, our enforcement points and our reports are, and learn its time; the latest answer counts."""
         while True:
             self.acknowledgements_pulse.rest()
             await first_of(
@@ -148,7 +151,7 @@ class FollowFeed:
             self._receipts.caught_up.clear()
             self._receipts.changed.clear()
             try:
-                says = await self._client.acknowledge(cursor, self._receipts.up_to(cursor))
+                says = await self._client.acknowledge(cursor, self._receipts.up_to(cursor), self._uses.reported())
             except Refused as e:
                 log.debug("not acknowledged, trying again", reason=e.detail)
                 self._clock.hear_nothing()

@@ -95,6 +95,7 @@ class ReportUses:
             if self._told:
                 self._uses.tell_again()
             self._told = incarnation
+        mark = self._uses.mark()
         for batch in self._uses.batches():
             is_taken = await self._client.report_uses(batch.uses)
             if self._is_taken and not is_taken:
@@ -103,16 +104,19 @@ class ReportUses:
             if not is_taken:
                 return
             self._uses.told(batch)
+        self._uses.told_until(mark)
         if self._uses.lost > self._lost:
             log.warning("uses lost", count=self._uses.lost - self._lost, reason="too many until they could be reported")
             self._lost = self._uses.lost
 
     async def finish(self) -> None:
-        """Report once more, if that is possible at once."""
+        """Report once more, if that is possible at once, and say that it was the last time: from now on, nobody is given an SVID."""
         while self._uses.is_new.is_set():
             self._look(_SLICE)
         try:
             async with asyncio.timeout(_LAST_SECONDS):
                 await self()
+                if (reported := self._uses.reported()) is not None:
+                    await self._client.report_uses((), last=reported)
         except (Refused, TimeoutError):
             log.warning("last uses not reported", count=self._uses.untold, reason="the issuer could not be reached")

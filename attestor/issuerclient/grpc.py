@@ -27,13 +27,13 @@ from cognomen.protocol.possession import Purpose, possession_bytes
 from cognomen.protocol.readmission import readmission_bytes
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.status import REASON, kind_of_status, reason_of_text
-from cognomen.protocol.uses import EntryUse
+from cognomen.protocol.uses import EntryUse, ReportedUses
 from cognomen.wire.feed import cursor_to_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
 from cognomen.wire.receipts import enforcement_to_pb
-from cognomen.wire.uses import use_to_pb
+from cognomen.wire.uses import reported_to_pb, use_to_pb
 from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.keys import KeyID, LocalSigningKey, PrivateKey, public_key_to_der
@@ -218,10 +218,16 @@ class GRPCIssuerClient:
                 await self._replace(link)
                 raise
 
-    async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
-        """Report what has been applied and how far the enforcement points have come; return the issuer's time."""
+    async def acknowledge(
+        self, cursor: Cursor, enforcement: Enforcement, reported: ReportedUses | None = None
+    ) -> datetime | None:
+        """Report what has been applied, how far the enforcement points have come, and of which time every use was reported."""
         async with self._link().calling() as stub:
-            request = pb.AcknowledgeRequest(cursor=cursor_to_pb(cursor), enforcement=enforcement_to_pb(enforcement))
+            request = pb.AcknowledgeRequest(
+                cursor=cursor_to_pb(cursor),
+                enforcement=enforcement_to_pb(enforcement),
+                uses=None if reported is None else reported_to_pb(reported),
+            )
             answer = await stub.Acknowledge(request, timeout=_CALL_SECONDS)
             return time_from_pb(answer.now, "now") if answer.HasField("now") else None
 
@@ -239,11 +245,12 @@ class GRPCIssuerClient:
             answer = await stub.MintJWTSVIDs(pb.MintJWTSVIDsRequest(items=items), timeout=_MINT_SECONDS)
         return [jwt_from_pb(item) for item in _as_many(answer.items, len(items))]
 
-    async def report_uses(self, uses: Sequence[EntryUse]) -> bool:
+    async def report_uses(self, uses: Sequence[EntryUse], *, last: ReportedUses | None = None) -> bool:
         """Report which processes were given SVIDs; False if the issuer is an older version."""
+        request = pb.ReportUsesRequest(uses=map(use_to_pb, uses), last=None if last is None else reported_to_pb(last))
         async with self._link().calling() as stub:
             try:
-                await stub.ReportUses(pb.ReportUsesRequest(uses=map(use_to_pb, uses)), timeout=_CALL_SECONDS)
+                await stub.ReportUses(request, timeout=_CALL_SECONDS)
             except grpc.aio.AioRpcError as e:
                 if e.code() is grpc.StatusCode.UNIMPLEMENTED:
                     return False

@@ -14,7 +14,7 @@ from cognomen.protocol.errors import Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
-from cognomen.protocol.uses import EntryUse
+from cognomen.protocol.uses import EntryUse, ReportedUses
 from svid.keys import PrivateKey
 
 __all__ = [
@@ -109,8 +109,10 @@ class IssuerClient(Protocol):
     def follow(self, cursor: Cursor | None) -> AsyncGenerator[Change, None]:
         """Follow the feed from that cursor, in whole steps; Refused (UNAVAILABLE) also if nothing arrives for 30 s."""
 
-    async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
-        """Report what has been applied, and how far the enforcement points have come.
+    async def acknowledge(
+        self, cursor: Cursor, enforcement: Enforcement, reported: ReportedUses | None = None
+    ) -> datetime | None:
+        """Report what has been applied, how far the enforcement points have come, and of which time every use was reported.
 
         Returns the issuer's time; None if the issuer is an older version that does not send it.
         """
@@ -121,8 +123,10 @@ class IssuerClient(Protocol):
     async def mint_jwt(self, requests: Sequence[JWTRequest]) -> Sequence[MintedJWT | Refused]:
         """Mint a batch, answers in order."""
 
-    async def report_uses(self, uses: Sequence[EntryUse]) -> bool:
+    async def report_uses(self, uses: Sequence[EntryUse], *, last: ReportedUses | None = None) -> bool:
         """Report which processes were given SVIDs, at most MOST_REPORTED; they are stored when this returns.
+
+        With `last`, it is the last report of an attestor that gives nobody an SVID any more.
 
         Returns False if the issuer is an older version that does not take reports.
         """

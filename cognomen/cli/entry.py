@@ -1,13 +1,15 @@
 """`cognomen entry`: manage registration entries, one by flags or many from a file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.cells import View, cell_of
 from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
@@ -26,8 +28,8 @@ from cognomen.cli.options import (
     selector,
     strict_option,
 )
-from cognomen.cli.output import Columns, print_document, print_json, print_page
-from cognomen.cli.uses import last_used, warn_of_start
+from cognomen.cli.output import Columns, counted, print_document, print_json, print_page
+from cognomen.cli.uses import last_used, silent_nodes, some, warn_of_silence, warn_of_start
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.selector import Selector
@@ -170,6 +172,8 @@ def list_entries(
 
     An entry is used when a program gets an SVID of it; attestors report that within half a
     minute. -o wide and the JSON say when each was last used. --unused-for leaves out node groups.
+    If a node did not report its uses in all of that time, a warning names it, and the entries that
+    it may have used: they are not in the table (in JSON, they are in not_known).
 
     \b
     Examples:
@@ -193,14 +197,33 @@ def list_entries(
         request.parent_id = str(admin.complete_id(with_node(admin, parent_id))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
         view = admin.view(output)
+    entries, not_known = ([*_listed(found, field)] for field in ("entries", "not_known"))
+    if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
+        for each in (entries, not_known):
+            each.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
+    more: dict[str, JSON] = {}
     if unused_for is not None:
         warn_of_start(found[0].uses_since, SystemClock().now() - unused_for)
-    entries = [
-        document_from_message(one) | {"last_used": last_used(page, one.id)} for page in found for one in page.entries
-    ]
-    if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
-        entries.sort(key=lambda one: (str(one["spiffe_id"]), str(one["parent_id"]), str(one["id"])))
-    print_page("entries", _LISTED, entries, found[-1].next_page_token, view)
+        silent = silent_nodes(one for page in found for one in page.not_reporting)
+        _warn_of(not_known, silent, view)
+        more = {"not_known": [*not_known], "not_reporting": [document_from_message(one) for one in silent]}
+    print_page("entries", _LISTED, entries, found[-1].next_page_token, view, **more)
+
+
+def _listed(
+    pages: Sequence[pb.ListEntriesResponse], field: Literal["entries", "not_known"]
+) -> Iterator[dict[str, JSON]]:
+    """The entries in a field of these pages, with the time when each was last used."""
+    for page in pages:
+        for one in page.entries if field == "entries" else page.not_known:
+            yield document_from_message(one) | {"last_used": last_used(page, one.id)}
+
+
+def _warn_of(not_known: Sequence[dict[str, JSON]], silent: Sequence[pb.SilentNode], view: View) -> None:
+    """Warn of entries that are not in the table although no use of them was reported."""
+    names = some(" ".join(cell_of("spiffe_id", one["spiffe_id"], view, {})) for one in not_known)
+    count = counted(len(not_known), "entry", "entries")
+    warn_of_silence(silent, f"{count} not listed, because a use may not have been reported: {names}")
 
 
 @entry.command()

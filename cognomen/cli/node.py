@@ -35,7 +35,16 @@ _COLUMNS = Columns(
     table=("name", "id", "state", "connected", "address", "last_seen", "selectors"),
     wide=(
         *("name", "id", "spiffe_id", "attestor", "state", "connected", "address", "last_seen", "attested_at"),
-        *("current_serial", "pending_serial", "svid_not_after", "returns_until", "acknowledged", "selectors"),
+        *(
+            "current_serial",
+            "pending_serial",
+            "svid_not_after",
+            "returns_until",
+            "acknowledged",
+            "uses_since",
+            "uses_until",
+            "selectors",
+        ),
     ),
 )
 

@@ -1,7 +1,7 @@
 """What commands show of uses: which processes were given SVIDs, as the attestors of their nodes reported it."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import NamedTuple, TypeAlias
@@ -16,13 +16,23 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from svid.encoding import JSON
 
-__all__ = ["FoundUses", "last_used", "print_uses", "uses_of", "warn_of_start"]
+__all__ = [
+    "FoundUses",
+    "last_used",
+    "print_uses",
+    "silent_nodes",
+    "some",
+    "uses_of",
+    "warn_of_silence",
+    "warn_of_start",
+]
 
 _Life: TypeAlias = tuple[datetime, datetime]
 _Ranked: TypeAlias = tuple[int, int, int, node_pb2.Use]
 
 _PAGE = 1000
 _MOST = 1000  # that are shown: nodes report what they like
+_MOST_NAMED = 10  # in a warning
 _SLACK = timedelta(seconds=30)  # a node may know the issuer's time no better
 _COLUMNS = Columns(
     table=("uid", "pid", "executable", "given", "first_at", "last_at", "node_id", "entry_id"),
@@ -38,14 +48,17 @@ class FoundUses(NamedTuple):
 
     Args:
         more: how many others there are, which used them last before these.
+        silent: nodes that did not report all uses in the time that was asked for.
     """
 
     uses: Sequence[dict[str, JSON]]
     more: int
+    silent: Sequence[pb.SilentNode] = ()
 
     def as_json(self) -> dict[str, JSON]:
         """What the JSON of a command says of them."""
-        return {"uses": [*self.uses], "uses_more": self.more}
+        silent = [document_from_message(one) for one in self.silent]
+        return {"uses": [*self.uses], "uses_more": self.more, "not_reporting": silent}
 
 
 def uses_of(admin: Admin, credentials: Sequence[pb.Credential], *, until: datetime | None = None) -> FoundUses:
@@ -69,12 +82,14 @@ def uses_of(admin: Admin, credentials: Sequence[pb.Credential], *, until: dateti
             ranked = (use.last_at.ToNanoseconds(), use.first_at.ToNanoseconds(), -count, use)
             (heapq.heappush if count <= _MOST else heapq.heappushpop)(newest, ranked)
     newest.sort(reverse=True)
-    return FoundUses([document_from_message(use) for *_, use in newest], more=count - len(newest))
+    silent = silent_nodes(_silent_of(admin, sorted({node_id for _, node_id in lives}), all_lives))
+    warn_of_silence(silent, "uses may be missing")
+    return FoundUses([document_from_message(use) for *_, use in newest], more=count - len(newest), silent=silent)
 
 
 def print_uses(found: FoundUses, view: View) -> None:
     """Print them as a table, below what was printed before."""
-    uses, more = found
+    uses, more, _ = found
     click.echo()
     if not uses:
         click.echo("no use was reported")
@@ -100,16 +115,62 @@ def warn_of_start(uses_since: Timestamp, since: datetime) -> None:
         )
 
 
+def silent_nodes(messages: Iterable[pb.SilentNode]) -> list[pb.SilentNode]:
+    """The nodes that pages say did not report all uses: each once, sorted by name."""
+    return sorted({one.id: one for one in messages}.values(), key=lambda one: one.name)
+
+
+def warn_of_silence(silent: Sequence[pb.SilentNode], what: str) -> None:
+    """Warn of what is not known because these nodes did not report all uses; if there are none, say nothing."""
+    if silent:
+        named = some(f"{one.name} ({_reported(one)})" for one in silent)
+        warn(f"{what}; nodes that did not report all uses in that time: {named}")
+
+
+def some(texts: Iterable[str]) -> str:
+    """The first of these texts, and how many more there are."""
+    every = list(texts)
+    more = f", and {len(every) - _MOST_NAMED:,} more" if len(every) > _MOST_NAMED else ""
+    return ", ".join(every[:_MOST_NAMED]) + more
+
+
+def _reported(node: pb.SilentNode) -> str:
+    """Of which time it reported them."""
+    if not node.HasField("uses_since"):
+        return "none"
+    until = f" until {_to_second(node.uses_until)}" if node.HasField("uses_until") else ""
+    return f"only from {_to_second(node.uses_since)}{until}"
+
+
+def _to_second(moment: Timestamp) -> str:
+    return moment_to_text(moment.ToDatetime(tzinfo=UTC).replace(microsecond=0))
+
+
 def _asked(admin: Admin, entry_ids: Sequence[str], lives: Sequence[_Life]) -> Iterator[node_pb2.Use]:
     """Every use of these entries in the time of these lives."""
     for first in range(0, len(entry_ids), _PAGE):
-        request = pb.ListUsesRequest(page_size=_PAGE, entry_ids=entry_ids[first : first + _PAGE])
-        request.since.FromDatetime(min(begin for begin, _ in lives) - _SLACK)
-        request.until.FromDatetime(max(end for _, end in lives) + _SLACK)
+        request = _request(lives, page_size=_PAGE, entry_ids=entry_ids[first : first + _PAGE])
         for number, page in enumerate(pages(admin.list_uses, request, every=True)):
             if first == number == 0:
                 warn_of_start(page.uses_since, min(begin for begin, _ in lives))
             yield from page.uses
+
+
+def _silent_of(admin: Admin, node_ids: Sequence[str], lives: Sequence[_Life]) -> Iterator[pb.SilentNode]:
+    """Those of these nodes that did not report all uses in the time of these lives."""
+    for first in range(0, len(node_ids), _PAGE):
+        request = _request(lives, page_size=1, node_ids=node_ids[first : first + _PAGE])
+        yield from admin.list_uses(request).not_reporting
+
+
+def _request(
+    lives: Sequence[_Life], *, page_size: int, entry_ids: Sequence[str] = (), node_ids: Sequence[str] = ()
+) -> pb.ListUsesRequest:
+    """Ask for the time of these lives."""
+    request = pb.ListUsesRequest(page_size=page_size, entry_ids=entry_ids, node_ids=node_ids)
+    request.since.FromDatetime(min(begin for begin, _ in lives) - _SLACK)
+    request.until.FromDatetime(max(end for _, end in lives) + _SLACK)
+    return request
 
 
 def _life(credential: pb.Credential, until: datetime | None) -> _Life:

@@ -4,18 +4,24 @@ How the attestor notices: attestor/uses. How the issuer keeps it: issuer/flows/r
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.printable import printable
 
-__all__ = ["MOST_EXECUTABLE", "MOST_REPORTED", "EntryUse", "short_path"]
+__all__ = ["MOST_EXECUTABLE", "MOST_REPORTED", "MOST_UNREPORTED", "EntryUse", "ReportedUses", "short_path"]
 
 MOST_REPORTED = 1000
 """The most rows in one report."""
 
 MOST_EXECUTABLE = 512
 """The most bytes of an executable's path, as UTF-8, that are reported and kept."""
+
+MOST_UNREPORTED = timedelta(minutes=2)
+"""How late reports may be, and how long after the last one an attestor may start again, before the time counts as not reported.
+
+An attestor reports twice a minute. One that was killed has lost at most what it had not reported.
+"""
 
 _ROOM_FOR_LENGTH = 32  # bytes, in which we say how long it was
 
@@ -46,6 +52,18 @@ class EntryUse:
     last_at: datetime
     x509: bool
     jwt: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedUses:
+    """The time of which an attestor has reported every use, and the issuer has stored it.
+
+    Args:
+        since, until: how long ago it began and ended, by a clock that nobody sets.
+    """
+
+    since: timedelta
+    until: timedelta
 
 
 def short_path(path: str) -> str:

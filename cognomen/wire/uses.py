@@ -1,13 +1,16 @@
 """Convert uses of identities between protobuf and values; here are also the limits of what a node may report."""
 
+from datetime import timedelta
+
 from cognomen.protocol.entry import EntryID
-from cognomen.protocol.uses import EntryUse, short_path
-from cognomen.wire.node import time_from_pb, time_to_pb
+from cognomen.protocol.uses import EntryUse, ReportedUses, short_path
+from cognomen.wire.node import duration_from_pb, time_from_pb, time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.errors import SVIDError
 
-__all__ = ["use_from_pb", "use_to_pb"]
+__all__ = ["reported_from_pb", "reported_to_pb", "use_from_pb", "use_to_pb"]
 
+_LONGEST = timedelta(days=36_500)
 _MOST_ID = 64
 _MOST_PATH = 512  # characters; what is longer than MOST_EXECUTABLE bytes is cut, and not refused
 _MOST_STARTED = 2**63 - 1  # what a store can keep
@@ -64,3 +67,23 @@ def use_from_pb(message: pb.Use) -> EntryUse:
         x509=message.x509,
         jwt=message.jwt,
     )
+
+
+def reported_to_pb(value: ReportedUses) -> pb.ReportedUses:
+    """Write the time of which every use was reported."""
+    message = pb.ReportedUses()
+    message.since.FromTimedelta(value.since)
+    message.until.FromTimedelta(value.until)
+    return message
+
+
+def reported_from_pb(message: pb.ReportedUses) -> ReportedUses:
+    """Read the time of which every use was reported.
+
+    Raises:
+        SVIDError: it ends before it begins or in the future, or began more than a century ago.
+    """
+    since, until = duration_from_pb(message.since, "since"), duration_from_pb(message.until, "until")
+    if not timedelta() <= until <= since <= _LONGEST:
+        raise SVIDError(f"uses: expected until and then since, each from 0 to {_LONGEST.days} days ago")
+    return ReportedUses(since=since, until=until)

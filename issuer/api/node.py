@@ -14,7 +14,7 @@ from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.receipts import enforcement_from_pb
-from cognomen.wire.uses import use_from_pb
+from cognomen.wire.uses import reported_from_pb, use_from_pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
 from issuer.decisions.feedsteps import FeedStep
@@ -51,11 +51,12 @@ class NodeService:
         await self.feed.follow(caller.node, not_after=caller.not_after, cursor=cursor, send=send)
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
-        """Note how far the attestor and its enforcement points are."""
+        """Note how far the attestor, its enforcement points and its reports of uses are."""
         del context
-        cursor = cursor_from_pb(request.cursor)
+        node, cursor = admitted().node, cursor_from_pb(request.cursor)
         enforcement = enforcement_from_pb(request.enforcement, cursor.number)
-        await self.feed.acknowledge(admitted().node, cursor, enforcement)
+        self.uses.tell(node, reported_from_pb(request.uses) if request.HasField("uses") else None)
+        await self.feed.acknowledge(node, cursor, enforcement)
         return pb.AcknowledgeResponse(now=time_to_pb(self.clock.now()))
 
     async def MintX509SVIDs(self, request: pb.MintX509SVIDsRequest, context: object) -> pb.MintX509SVIDsResponse:  # noqa: N802 - as above
@@ -86,7 +87,8 @@ class NodeService:
         del context
         node = admitted().node
         self.uses.charge(node, len(request.uses))
-        await self.uses(node, [use_from_pb(one) for one in request.uses])
+        last = reported_from_pb(request.last) if request.HasField("last") else None
+        await self.uses(node, [use_from_pb(one) for one in request.uses], last=last)
         return pb.ReportUsesResponse()
 
 

@@ -16,6 +16,7 @@ from cognomen.protocol.selector import Selector
 from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.sampling import Alarm
 from issuer.decisions.transition import Life, Transition
+from issuer.decisions.uses import Reported
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
@@ -147,6 +148,7 @@ class Node:
         name: for people; unique among the nodes, or empty: none was given yet.
         address: the host that its attestor last called from, as noted last; empty: none was noted.
         seen_at: when its attestor last called, as noted last; None: none was noted.
+        reported: the time of which its attestor reported every use, as noted last; None: it reports none.
     """
 
     id: NodeID
@@ -165,6 +167,12 @@ class Node:
     name: str = ""
     address: str = ""
     seen_at: datetime | None = None
+    reported: Reported | None = None
+
+    @property
+    def known_uses(self) -> Reported:
+        """The time of which every use is known: that it reported, or the moment at which it joined."""
+        return self.reported or Reported(since=self.attested_at, until=self.attested_at)
 
     @property
     def shown_name(self) -> str:

@@ -11,7 +11,7 @@ from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.uses import EntryUse
 
-__all__ = ["NotedUse", "UseFilter", "dated"]
+__all__ = ["NotedUse", "Reported", "UseFilter", "dated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,18 @@ class NotedUse:
     number: int
     node_id: NodeID
     use: EntryUse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """The time of which a node has reported every use.
+
+    Args:
+        until: None: until its attestor ended, and there was none until it started again.
+    """
+
+    since: datetime
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,14 @@ import structlog
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.uses import MOST_REPORTED, EntryUse
+from cognomen.protocol.uses import MOST_REPORTED, EntryUse, ReportedUses
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.budget import Allowance
 from issuer.decisions.entitlement import is_entitled
-from issuer.decisions.uses import dated
+from issuer.decisions.uses import Reported, dated
 from issuer.keepers.budgets import Budgets
+from issuer.keepers.node_sightings import NodeSightings
 from issuer.surroundings import Surroundings
 from issuer.works.reads import active_node_in, blocks_in, parents_in
 from svid.linelimit import LineLimit
@@ -44,6 +45,7 @@ class RecordUses:
 
     datastore: Datastore
     budgets: Budgets
+    sightings: NodeSightings
     around: Surroundings
     kept: timedelta
     _lines: LineLimit = field(default_factory=LineLimit)
@@ -62,8 +64,18 @@ class RecordUses:
                 f"uses: at most {REPORTS.per_second:g} a second are taken from one node; try again later",
             )
 
-    async def __call__(self, node: Node, uses: Sequence[EntryUse]) -> None:
+    def tell(self, node: Node, reported: ReportedUses | None) -> None:
+        """Note of which time a node has reported every use; None: it does not say."""
+        now, known = self.around.clock.now(), None
+        if reported is not None:
+            known = Reported(since=now - reported.since, until=now - reported.until)
+        self.sightings.tell(node.id, known)
+
+    async def __call__(self, node: Node, uses: Sequence[EntryUse], *, last: ReportedUses | None = None) -> None:
         """Record a report that the node was charged for; it is stored when this returns.
+
+        Args:
+            last: it is the last one of an attestor that ends.
 
         Raises:
             Refused: UNAVAILABLE when it cannot be stored; DENIED when the node is banned or gone.
@@ -86,6 +98,9 @@ class RecordUses:
                 rows=ignored,
                 reason="by the ledger, the node never had these entries",
             )
+        # 3. Until the node starts again, it uses nothing.
+        if last is not None:
+            self.sightings.tell(node.id, Reported(since=now - last.since, until=None))
 
 
 def _ends(tx: Transaction, caller: Node, ids: Collection[EntryID], now: datetime) -> Mapping[EntryID, datetime]:

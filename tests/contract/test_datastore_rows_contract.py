@@ -17,6 +17,7 @@ from issuer.decisions.changes import Change, ChangeKind
 from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.restoration import Restored
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
+from issuer.decisions.uses import Reported
 from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.contract.datastores import DATASTORES, Adapter
@@ -39,7 +40,7 @@ async def test_nodes_are_counted_until_they_are_deleted(store: Datastore) -> Non
 
 
 async def test_a_node_is_found_by_its_name_and_no_other_has_it(store: Datastore) -> None:
-    web = replace(a_node("n1"), name="web", address="10.0.0.1", seen_at=NOW)
+    web = replace(a_node("n1"), name="web", address="10.0.0.1", seen_at=NOW, reported=Reported(since=NOW, until=None))
     nameless = [a_node("n2"), a_node("n3")]
 
     def work(tx: Transaction) -> None:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.selector import Selector
+from cognomen.protocol.uses import ReportedUses
 from issuer.api.node import NodeService
 from svid.clock import Clock, SystemClock
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
@@ -306,6 +308,9 @@ async def test_reported_uses_are_taken(world: World) -> None:
     use = a_use(entry_id=entry.id, first_at=world.clock.now(), last_at=world.clock.now())
     assert await client.report_uses([use, a_use(entry_id=EntryID("none"))])
     assert await client.report_uses([])
+    reported = ReportedUses(since=timedelta(seconds=1), until=timedelta())
+    await client.acknowledge(Cursor(incarnation="none", number=0), Enforcement(number=0), reported)
+    assert await client.report_uses([], last=reported)
 
 
 async def test_an_issuer_that_does_not_know_of_reports_is_no_failure(

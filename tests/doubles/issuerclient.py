@@ -24,7 +24,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.receipts import Enforcement
-from cognomen.protocol.uses import EntryUse
+from cognomen.protocol.uses import EntryUse, ReportedUses
 from issuer.decisions.feedsteps import cut, in_order
 from svid.bundle import Bundle
 from svid.clock import Clock
@@ -163,7 +163,10 @@ class IssuerInMemory:
         refused_return: what a readmission is refused with.
         refused_entries: what minting for an entry is refused with.
         takes_uses: as an issuer of today does, which knows of reports.
+        refuses_uses: as one whose disk is full.
         uses: the reports so far.
+        reported: the time of which it was told last that every use was reported.
+        last: the same, in the last report of an attestor that ended.
         mints, jwt_mints: the sizes of the batches so far.
     """
 
@@ -190,7 +193,10 @@ class IssuerInMemory:
         self.enforcements: list[Enforcement] = []
         self.joined_keys: list[bytes] = []
         self.takes_uses = True
+        self.refuses_uses = False
         self.uses: list[tuple[EntryUse, ...]] = []
+        self.reported: ReportedUses | None = None
+        self.last: ReportedUses | None = None
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
         self._tainted: list[Authority] = []
@@ -439,19 +445,26 @@ class InMemoryIssuerClient:
                 await self._issuer.wait()
                 self._check_node()
 
-    async def acknowledge(self, cursor: Cursor, enforcement: Enforcement) -> datetime | None:
+    async def acknowledge(
+        self, cursor: Cursor, enforcement: Enforcement, reported: ReportedUses | None = None
+    ) -> datetime | None:
         self._check_node()
         await self._travel()
         if self.refused_acknowledgements:
             raise self.refused_acknowledgements.pop()
         self._issuer.acknowledged.append(cursor)
         self._issuer.enforcements.append(enforcement)
+        self._issuer.reported = reported
         return self._issuer.clock.now()
 
-    async def report_uses(self, uses: Sequence[EntryUse]) -> bool:
+    async def report_uses(self, uses: Sequence[EntryUse], *, last: ReportedUses | None = None) -> bool:
         self._check_node()
         await self._travel()
-        if self._issuer.takes_uses:
+        if self._issuer.refuses_uses:
+            raise Refused(Kind.UNAVAILABLE, "store: full")
+        if self._issuer.takes_uses and last is not None:
+            self._issuer.last = last
+        elif self._issuer.takes_uses:
             self._issuer.uses.append(tuple(uses))
         return self._issuer.takes_uses
 

@@ -21,6 +21,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.receipts import Follower, Receipts
+from attestor.uses import Uses
 from bench.rig.attestorsurroundings import surroundings
 from cognomen.daemon.troubles import Troubles
 from cognomen.gate.caller import process_of
@@ -104,7 +105,8 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     troubles, store = around.troubles, MemoryDenials()
     denials = KeepDenials(cache.denials, store=store, around=around)
     receipts = Receipts(cache.denials)
-    feed = FollowFeed(cache, keeper, denials, receipts, client=client, around=surroundings(clock, jitter=0.0))
+    steady, uses = surroundings(clock, jitter=0.0), Uses(around.clock)
+    feed = FollowFeed(cache, keeper, denials, receipts, client=client, uses=uses, around=steady)
     renew = RenewSVIDs(cache, client=client, around=around)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, denials.run, renew.run)]
@@ -474,6 +476,7 @@ async def test_before_the_first_word_the_truth_is_as_old_as_the_node_svid(
         flows.denials,
         flows.followers.receipts,
         client=issuer.client(),
+        uses=flows.uses,
         around=surroundings(clock),
     )
     assert feed.age() == timedelta(minutes=7)

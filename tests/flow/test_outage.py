@@ -17,6 +17,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.receipts import Receipts
+from attestor.uses import Uses
 from bench.rig.attestorsurroundings import surroundings
 from cognomen.protocol.entry import EntryID
 from svid.spiffeid import TrustDomain
@@ -50,6 +51,7 @@ async def test_ten_hours_without_the_issuer_cost_no_valid_svid_and_the_node_retu
         denials,
         Receipts(cache.denials),
         client=client,
+        uses=Uses(around.clock),
         around=around,
     )
     renew = RenewSVIDs(cache, client=client, around=around)

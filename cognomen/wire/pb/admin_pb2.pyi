@@ -127,6 +127,8 @@ class Node(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     RETURNS_UNTIL_FIELD_NUMBER: _builtins.int
+    USES_SINCE_FIELD_NUMBER: _builtins.int
+    USES_UNTIL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     spiffe_id: _builtins.str
     attestor: _builtins.str
@@ -160,6 +162,14 @@ class Node(_message.Message):
     def returns_until(self) -> _timestamp_pb2.Timestamp:
         """until when it can come back without an invite; absent: it cannot"""
 
+    @_builtins.property
+    def uses_since(self) -> _timestamp_pb2.Timestamp:
+        """since when its attestor reports every use; absent: it reports none"""
+
+    @_builtins.property
+    def uses_until(self) -> _timestamp_pb2.Timestamp:
+        """until when it has; absent, if it reports: its attestor ended after its last report"""
+
     def __init__(
         self,
         *,
@@ -178,10 +188,12 @@ class Node(_message.Message):
         address: _builtins.str = ...,
         last_seen: _timestamp_pb2.Timestamp | None = ...,
         returns_until: _timestamp_pb2.Timestamp | None = ...,
+        uses_since: _timestamp_pb2.Timestamp | None = ...,
+        uses_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attested_at", b"attested_at", "last_seen", b"last_seen", "returns_until", b"returns_until", "svid_not_after", b"svid_not_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attested_at", b"attested_at", "last_seen", b"last_seen", "returns_until", b"returns_until", "svid_not_after", b"svid_not_after", "uses_since", b"uses_since", "uses_until", b"uses_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "address", b"address", "attested_at", b"attested_at", "attestor", b"attestor", "connected", b"connected", "current_serial", b"current_serial", "id", b"id", "last_seen", b"last_seen", "name", b"name", "pending_serial", b"pending_serial", "returns_until", b"returns_until", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "state", b"state", "svid_not_after", b"svid_not_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "address", b"address", "attested_at", b"attested_at", "attestor", b"attestor", "connected", b"connected", "current_serial", b"current_serial", "id", b"id", "last_seen", b"last_seen", "name", b"name", "pending_serial", b"pending_serial", "returns_until", b"returns_until", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "state", b"state", "svid_not_after", b"svid_not_after", "uses_since", b"uses_since", "uses_until", b"uses_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -571,6 +583,8 @@ class ListEntriesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     USES_SINCE_FIELD_NUMBER: _builtins.int
     LAST_USED_FIELD_NUMBER: _builtins.int
+    NOT_KNOWN_FIELD_NUMBER: _builtins.int
+    NOT_REPORTING_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]: ...
@@ -582,6 +596,14 @@ class ListEntriesResponse(_message.Message):
     def last_used(self) -> _containers.MessageMap[_builtins.str, _timestamp_pb2.Timestamp]:
         """by the id of the entry: when a process was last given an SVID; none: never"""
 
+    @_builtins.property
+    def not_known(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Entry]:
+        """only for unused_for: entries of which no use was reported, and which a node has that did not report all of that time; they are not in entries"""
+
+    @_builtins.property
+    def not_reporting(self) -> _containers.RepeatedCompositeFieldContainer[Global___SilentNode]:
+        """those nodes"""
+
     def __init__(
         self,
         *,
@@ -589,14 +611,50 @@ class ListEntriesResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         uses_since: _timestamp_pb2.Timestamp | None = ...,
         last_used: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
+        not_known: _abc.Iterable[_node_pb2.Entry] | None = ...,
+        not_reporting: _abc.Iterable[Global___SilentNode] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uses_since", b"uses_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "last_used", b"last_used", "next_page_token", b"next_page_token", "uses_since", b"uses_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "last_used", b"last_used", "next_page_token", b"next_page_token", "not_known", b"not_known", "not_reporting", b"not_reporting", "uses_since", b"uses_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
+
+@_typing.final
+class SilentNode(_message.Message):
+    """A node that did not report all uses in the time that was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    USES_SINCE_FIELD_NUMBER: _builtins.int
+    USES_UNTIL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    @_builtins.property
+    def uses_since(self) -> _timestamp_pb2.Timestamp:
+        """as in Node"""
+
+    @_builtins.property
+    def uses_until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        uses_since: _timestamp_pb2.Timestamp | None = ...,
+        uses_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["uses_since", b"uses_since", "uses_until", b"uses_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "uses_since", b"uses_since", "uses_until", b"uses_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SilentNode: _TypeAlias = SilentNode  # noqa: Y015
 
 @_typing.final
 class GetBundleRequest(_message.Message):
@@ -859,6 +917,7 @@ class ListUsesRequest(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    NODE_IDS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0: 100; at most 1000"""
     page_token: _builtins.str
@@ -876,6 +935,10 @@ class ListUsesRequest(_message.Message):
     def until(self) -> _timestamp_pb2.Timestamp:
         """those that had begun by that moment; absent: any"""
 
+    @_builtins.property
+    def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """nodes of which to say if they did not report all of that time; at most 1000"""
+
     def __init__(
         self,
         *,
@@ -885,10 +948,11 @@ class ListUsesRequest(_message.Message):
         node_id: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
+        node_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "node_id", b"node_id", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_ids", b"entry_ids", "node_id", b"node_id", "node_ids", b"node_ids", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -901,6 +965,7 @@ class ListUsesResponse(_message.Message):
     USES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     USES_SINCE_FIELD_NUMBER: _builtins.int
+    NOT_REPORTING_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Use]: ...
@@ -908,16 +973,21 @@ class ListUsesResponse(_message.Message):
     def uses_since(self) -> _timestamp_pb2.Timestamp:
         """a use before that was not recorded, or is forgotten"""
 
+    @_builtins.property
+    def not_reporting(self) -> _containers.RepeatedCompositeFieldContainer[Global___SilentNode]:
+        """those of node_ids that did not report all of that time"""
+
     def __init__(
         self,
         *,
         uses: _abc.Iterable[_node_pb2.Use] | None = ...,
         next_page_token: _builtins.str = ...,
         uses_since: _timestamp_pb2.Timestamp | None = ...,
+        not_reporting: _abc.Iterable[Global___SilentNode] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["uses_since", b"uses_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "uses", b"uses", "uses_since", b"uses_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "not_reporting", b"not_reporting", "uses", b"uses", "uses_since", b"uses_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -579,25 +579,57 @@ class AcknowledgeRequest(_message.Message):
 
     CURSOR_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cursor(self) -> Global___Cursor: ...
     @_builtins.property
     def enforcement(self) -> Global___Enforcement:
         """absent: the attestor is an older version"""
 
+    @_builtins.property
+    def uses(self) -> Global___ReportedUses:
+        """absent: the attestor is an older version, or has lost uses a moment ago"""
+
     def __init__(
         self,
         *,
         cursor: Global___Cursor | None = ...,
         enforcement: Global___Enforcement | None = ...,
+        uses: Global___ReportedUses | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement", "uses", b"uses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "enforcement", b"enforcement", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgeRequest: _TypeAlias = AcknowledgeRequest  # noqa: Y015
+
+@_typing.final
+class ReportedUses(_message.Message):
+    """The time of which an attestor has reported every use, and the issuer has stored it. Both ends by a clock that nobody sets: how long ago."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def since(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def until(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        since: _duration_pb2.Duration | None = ...,
+        until: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportedUses: _TypeAlias = ReportedUses  # noqa: Y015
 
 @_typing.final
 class Enforcement(_message.Message):
@@ -973,18 +1005,24 @@ class ReportUsesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USES_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Use]:
         """at most 1000"""
+
+    @_builtins.property
+    def last(self) -> Global___ReportedUses:
+        """only in the last report of an attestor, which gives nobody an SVID after it"""
 
     def __init__(
         self,
         *,
         uses: _abc.Iterable[Global___Use] | None = ...,
+        last: Global___ReportedUses | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,9 +16,12 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from issuer.api.admin.fields import entry_token, page_size, spiffe_id
 from issuer.api.admin.part import Part
+from issuer.api.admin.uses import silent_to_pb
+from issuer.decisions.admission import Node
 from issuer.decisions.filters import EntryFilter
 from issuer.flows.change_entries import MAX_BATCH, Batch, Changed, How
 from svid.errors import SVIDError
+from svid.spiffeid import SpiffeID
 
 __all__ = ["EntriesPart", "changed_to_pb"]
 
@@ -77,12 +80,26 @@ class EntriesPart(Part):
             where = replace(where, unused_since=self._before(request.unused_for), not_below=groups)
         found, token = await self._flows.queries.list_entries(where, after=entry_token(request.page_token), limit=limit)
         used, since = await self._flows.queries.last_used([entry.id for entry in found])
+        silent = await self._silent(where, found)
+        theirs = frozenset[SpiffeID]().union(*(parents for _, parents in silent))
         return pb.ListEntriesResponse(
-            entries=await _entries_to_pb(found),
+            entries=await _entries_to_pb(entry for entry in found if entry.parent_id not in theirs),
             next_page_token=token,
             uses_since=time_to_pb(since),
             last_used={entry_id: time_to_pb(at) for entry_id, at in used.items()},
+            not_known=await _entries_to_pb(entry for entry in found if entry.parent_id in theirs),
+            not_reporting=[silent_to_pb(node) for node, _ in silent],
         )
+
+    async def _silent(
+        self, where: EntryFilter, unused: Sequence[RegistrationEntry]
+    ) -> Sequence[tuple[Node, frozenset[SpiffeID]]]:
+        """The nodes that may have used these entries without a report, and which of their parents each has."""
+        parents = {entry.parent_id for entry in unused}
+        if where.unused_since is None or not parents:  # otherwise every node is read
+            return ()
+        now, seen = self._flows.clock.now(), self._flows.sightings.seen
+        return await self._flows.queries.silent_below(parents, since=where.unused_since, now=now, seen=seen)
 
     def _before(self, unused_for: Duration) -> datetime:
         """The moment since which there was no use.

@@ -85,6 +85,10 @@ class NodesPart(Part):
         )
         if node.seen_at is not None:
             message.last_seen.FromDatetime(node.seen_at)
+        if node.reported is not None:
+            message.uses_since.FromDatetime(node.reported.since)
+            if node.reported.until is not None:
+                message.uses_until.FromDatetime(node.reported.until)
         until = returns_until(node, window=self._flows.return_window)
         if until is not None and until > now:
             message.returns_until.FromDatetime(until)

@@ -239,6 +239,12 @@ _NINTH = (
     """,
 )
 
+_TENTH = (
+    # The time of which the attestor reported every use. Both NULL: it reports none; uses_until NULL: it ended after its last report.
+    "ALTER TABLE node ADD COLUMN uses_since INTEGER",
+    "ALTER TABLE node ADD COLUMN uses_until INTEGER",
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -248,6 +254,7 @@ _LATER = {
     "0007": _SEVENTH,
     "0008": _EIGHTH,
     "0009": _NINTH,
+    "0010": _TENTH,
 }
 
 

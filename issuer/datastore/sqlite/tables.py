@@ -10,6 +10,7 @@ from cognomen.protocol.names import NodeID
 from issuer.datastore.sqlite import codec
 from issuer.decisions.admission import Node, NodeState, Token
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+from issuer.decisions.uses import Reported
 from svid.keys import KeyID
 
 __all__ = ["SQLiteAuthorities", "SQLiteBundles", "SQLiteNodes", "SQLiteTimes", "SQLiteTokens"]
@@ -34,7 +35,7 @@ class SQLiteNodes:
 
     _SELECT = (
         "SELECT id, spiffe_id, attestor, selectors, attested_at, svid_not_after, state, current_serial, pending_serial,"
-        " acknowledged, unconfirmed, current_since, replaced, name, address, seen_at FROM node"
+        " acknowledged, unconfirmed, current_since, replaced, name, address, seen_at, uses_since, uses_until FROM node"
     )
 
     def __init__(self, database: Database) -> None:
@@ -52,6 +53,7 @@ class SQLiteNodes:
 
     def put(self, node: Node) -> None:
         """Add a node, or overwrite it; no other node has its name, if it has one."""
+        reported = node.reported
         row: _NewRow = {
             "id": node.id,
             "spiffe_id": str(node.spiffe_id),
@@ -69,6 +71,8 @@ class SQLiteNodes:
             "name": node.name,
             "address": node.address,
             "seen_at": codec.optional_micros(node.seen_at),
+            "uses_since": None if reported is None else codec.to_micros(reported.since),
+            "uses_until": None if reported is None else codec.optional_micros(reported.until),
         }
         _put(self._database, "node", "id", row)
 
@@ -106,7 +110,14 @@ class SQLiteNodes:
             name=row["name"],
             address=row["address"],
             seen_at=codec.optional_moment(int(row["seen_at"] or 0) or None),
+            reported=_reported(row),
         )
+
+
+def _reported(row: Mapping[str, str]) -> Reported | None:
+    since = codec.optional_moment(int(row["uses_since"] or 0) or None)
+    until = codec.optional_moment(int(row["uses_until"] or 0) or None)
+    return None if since is None else Reported(since=since, until=until)
 
 
 class SQLiteTokens:

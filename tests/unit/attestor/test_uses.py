@@ -245,3 +245,59 @@ def test_a_full_memory_leaves_another_account_its_rows(node: Node) -> None:
         node.uses.note(a_caller(pid), [WEB], x509=True)
         node.look()
     assert [use.pid for use in node.report() if use.uid == 1002] == [1]
+
+
+def reported(node: Node) -> tuple[float, float] | None:
+    """How many seconds ago the time began and ended of which every use was reported."""
+    found = node.uses.reported()
+    return None if found is None else (found.since.total_seconds(), found.until.total_seconds())
+
+
+def report_all(node: Node) -> None:
+    mark = node.uses.mark()
+    node.report()
+    node.uses.told_until(mark)
+
+
+def test_everything_is_reported_up_to_the_mark_of_the_last_report_that_was_stored(node: Node) -> None:
+    assert reported(node) == (0, 0)
+    node.clock.advance(60)
+    assert reported(node) == (60, 60)
+    node.use(a_caller())
+    report_all(node)
+    node.clock.advance(5)
+    assert reported(node) == (65, 5)
+    assert [*node.uses.batches()] == []
+    report_all(node)  # without a row
+    assert reported(node) == (65, 0)
+
+
+def test_what_nobody_has_looked_at_is_not_reported_yet(node: Node) -> None:
+    node.clock.advance(10)
+    node.uses.note(a_caller(1), [WEB], x509=True)
+    node.clock.advance(3)
+    node.uses.note(a_caller(2), [WEB], x509=True)
+    node.clock.advance(2)
+    report_all(node)
+    assert reported(node) == (15, 5)
+    node.look()
+    report_all(node)
+    assert reported(node) == (15, 0)
+
+
+def test_after_a_loss_a_new_time_begins_so_late_that_the_issuer_sees_the_gap(node: Node) -> None:
+    for pid in range(MOST):
+        node.uses.note(a_caller(pid, uid=pid), [entry(f"e{pid}", "unix:uid:1")], x509=True)
+        node.look()
+    report_all(node)
+    assert reported(node) == (0, 0)
+    for pid in range(MOST, 2 * MOST + 1):
+        node.uses.note(a_caller(pid, uid=pid), [entry(f"e{pid}", "unix:uid:1")], x509=True)
+        node.look()
+    assert node.uses.lost > 0
+    report_all(node)
+    assert reported(node) is None
+    node.clock.advance(241)
+    assert reported(node) is None
+    report_all(node)
+    assert reported(node) == (1, 0)

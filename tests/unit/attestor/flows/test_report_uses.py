@@ -145,3 +145,50 @@ async def test_rows_that_are_lost_are_logged(world: World) -> None:
         await flows.reports()
         await flows.reports()
     assert [(line["event"], line["count"]) for line in lines] == [("uses lost", 3)]
+
+
+def ages(world: World) -> tuple[float, float]:
+    """How many seconds before it was told the time began and ended of which the issuer has every use."""
+    assert world.issuer.reported is not None
+    return world.issuer.reported.since.total_seconds(), world.issuer.reported.until.total_seconds()
+
+
+async def test_a_node_that_uses_nothing_says_so_with_its_acknowledgements(world: World) -> None:
+    async with world.running():
+        await world.pass_time(100)
+        since, until_ = ages(world)
+        assert since > 80
+        assert until_ < 46
+        assert world.issuer.uses == []
+
+
+async def test_what_the_issuer_could_not_store_is_not_reported(world: World) -> None:
+    async with world.running() as flows:
+        await world.pass_time(40)
+        world.issuer.refuses_uses = True
+        world.use(flows)
+        await world.pass_time(300)
+        assert ages(world)[1] > 290
+        assert world.issuer.uses == []
+        world.issuer.refuses_uses = False
+        await world.pass_time(50)
+        assert ages(world)[0] > 350
+        assert ages(world)[1] < 46
+        assert len(world.issuer.uses) == 1
+
+
+async def test_an_issuer_that_takes_no_reports_is_not_told_that_it_has_them(world: World) -> None:
+    world.issuer.takes_uses = False
+    async with world.running() as flows:
+        world.use(flows)
+        await world.pass_time(300)
+        assert ages(world)[1] > 280
+
+
+async def test_the_last_report_says_that_it_is_the_last(world: World) -> None:
+    flows = await joined_flows(world.issuer, world.clock)
+    world.clock.advance(70)
+    await flows.reports.finish()
+    assert world.issuer.last is not None
+    assert (world.issuer.last.since.total_seconds(), world.issuer.last.until.total_seconds()) == (70, 0)
+    assert world.issuer.uses == []

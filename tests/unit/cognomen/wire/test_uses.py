@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognomen.protocol.entry import EntryID
-from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse, short_path
+from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse, ReportedUses, short_path
 from cognomen.wire.pb import node_pb2 as pb
-from cognomen.wire.uses import use_from_pb, use_to_pb
+from cognomen.wire.uses import reported_from_pb, reported_to_pb, use_from_pb, use_to_pb
 from svid.errors import SVIDError
 from tests.doubles.uses import a_use
 
@@ -54,6 +54,23 @@ def test_what_is_written_is_read_again(use: EntryUse) -> None:
 def test_what_is_out_of_its_limits_is_refused(fields: dict[str, object], found: str) -> None:
     with pytest.raises(SVIDError, match=found.replace("[", r"\[")):
         use_from_pb(use_to_pb(a_use(**fields)))
+
+
+@given(st.tuples(*[st.timedeltas(timedelta(), timedelta(days=36_500))] * 2).map(sorted))
+def test_the_time_of_which_every_use_was_reported_is_read_again(ends: list[timedelta]) -> None:
+    reported = ReportedUses(since=ends[1], until=ends[0])
+    assert reported_from_pb(pb.ReportedUses.FromString(reported_to_pb(reported).SerializeToString())) == reported
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [(1, 2), (1, -1), (-1, -1), (36_500 * 86_400 + 1, 0), (2**63 - 1, 0), (2**63 - 1, 2**63 - 1), (0, -(2**63))],
+)
+def test_a_time_that_cannot_be_is_refused(since: int, until: int) -> None:
+    message = pb.ReportedUses()
+    message.since.seconds, message.until.seconds = since, until
+    with pytest.raises(SVIDError, match="expected"):
+        reported_from_pb(message)
 
 
 @given(st.text(st.characters(), max_size=2000))

@@ -10,16 +10,19 @@ from structlog.testing import capture_logs
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
-from cognomen.protocol.uses import EntryUse
+from cognomen.protocol.uses import EntryUse, ReportedUses
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.admission import Node, NodeState
-from issuer.decisions.uses import UseFilter
+from issuer.decisions.uses import Reported, UseFilter
 from issuer.flows.record_uses import REPORTS, RecordUses
 from issuer.keepers.budgets import Budgets
+from issuer.keepers.deferred_writes import DeferredWrites
+from issuer.keepers.node_sightings import NodeSightings
 from tests.contract.test_supersessions_contract import row
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuer_values import NOW, a_node, an_entry
 from tests.doubles.issuersurroundings import around
+from tests.doubles.refusingstore import RefusingStore
 from tests.doubles.uses import a_use
 
 DAY = timedelta(days=1)
@@ -49,7 +52,12 @@ async def house() -> AsyncIterator[House]:
     ]
     await store.write(lambda tx: tx.nodes.put(node))
     await store.write(lambda tx: tx.entries.insert(entries))
-    record = RecordUses(datastore=store, budgets=Budgets(REPORTS, clock), around=around(clock), kept=DAY)
+    deferred = DeferredWrites(datastore=store, around=around(clock))
+    sightings = NodeSightings(deferred=deferred, around=around(clock))
+    sightings.note(node.id, "")
+    record = RecordUses(
+        datastore=store, budgets=Budgets(REPORTS, clock), sightings=sightings, around=around(clock), kept=DAY
+    )
     yield House(clock, store, record, node)
     await store.close()
 
@@ -130,3 +138,29 @@ async def test_a_banned_node_is_refused(house: House) -> None:
     with pytest.raises(Refused, match="banned or gone"):
         await house.record(house.node, [a_use()])
     assert await house.noted() == []
+
+
+def reported(house: House) -> Reported | None:
+    return house.record.sightings.seen(house.node).reported
+
+
+async def test_the_time_of_which_every_use_was_reported_is_noted_by_the_issuers_clock(house: House) -> None:
+    house.record.tell(house.node, None)
+    assert reported(house) is None
+    house.clock.advance(3600)
+    house.record.tell(house.node, ReportedUses(since=timedelta(minutes=9), until=timedelta(seconds=9)))
+    now = house.clock.now()
+    assert reported(house) == Reported(since=now - timedelta(minutes=9), until=now - timedelta(seconds=9))
+
+
+async def test_a_last_report_counts_once_it_is_stored(house: House) -> None:
+    house.clock.advance(3600)
+    store = RefusingStore(house.store)
+    record, last = replace(house.record, datastore=store), ReportedUses(since=timedelta(minutes=9), until=timedelta())
+    store.is_full = True
+    with pytest.raises(Refused, match="full"):
+        await record(house.node, [a_use()], last=last)
+    assert reported(house) is None
+    store.is_full = False
+    await record(house.node, [a_use()], last=last)
+    assert reported(house) == Reported(since=house.clock.now() - timedelta(minutes=9), until=None)

@@ -28,6 +28,7 @@ from issuer.flows.renew_node import RenewNode
 from issuer.keepers.budgets import Budgets, MintBudgets
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.keepers.node_sightings import NodeSightings
 from issuer.keepers.node_svids import NodeSVIDs
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.metrics import Metrics
@@ -294,7 +295,11 @@ async def test_items_are_counted_before_an_object_is_made_of_any(house: House) -
         datastore=house.store, deferred=deferred, watch=watch, around=around(house.clock), trust_domain=TRUST_DOMAIN
     )
     uses = RecordUses(
-        datastore=house.store, budgets=Budgets(REPORTS, house.clock), around=around(house.clock), kept=HOUR
+        datastore=house.store,
+        budgets=Budgets(REPORTS, house.clock),
+        sightings=NodeSightings(deferred=deferred, around=around(house.clock)),
+        around=around(house.clock),
+        kept=HOUR,
     )
     door = NodeService(feed=feed, svids=house.svids, renew=house.renew, uses=uses, clock=house.clock)
     for mint in (door.MintX509SVIDs, door.MintJWTSVIDs):
