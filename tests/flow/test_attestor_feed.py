@@ -714,6 +714,13 @@ async def test_a_node_that_was_sent_away_gives_nobody_an_identity_until_a_snapsh
     assert not attestor.cache.withdrawn
 
 
+async def test_a_node_whose_ban_is_lifted_is_no_longer_said_to_be_banned(attestor: Attestor) -> None:
+    for reason in (Reason.BANNED, Reason.EVICTED):
+        attestor.issuer.refused_node = Refused(Kind.DENIED, "node: gone").because(reason)
+        attestor.issuer.wake()
+        await pass_until(attestor.clock, lambda: f"({reason})" in attestor.cache.withdrawn)  # noqa: B023 - awaited here
+
+
 @pytest.mark.parametrize(
     "refused",
     [
