@@ -4,7 +4,7 @@ The issuer client receives the steps; the cache wakes those that wait for them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -22,7 +22,7 @@ from cognomen.protocol.feed import (
 from svid.bundle import Bundle
 from svid.denials import Denial
 
-__all__ = ["Change", "Diff", "diff", "keeps_svid"]
+__all__ = ["Change", "Diff", "diff", "keeps_svid", "needs_svid"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,3 +102,22 @@ def keeps_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
     It may not if the names in it changed, or if other workloads get the entry from now on: they get a key that nobody else has had.
     """
     return (old.spiffe_id, old.dns_names, old.selectors) == (new.spiffe_id, new.dns_names, new.selectors)
+
+
+def needs_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
+    """Whether an SVID minted under `old` must be replaced now that the entry is `new`, although it may be served until then (keeps_svid).
+
+    It need not if the issuer would sign the same for the same workloads: only what is for people, for tokens, or for the order of
+    identities has changed. It must if the entry changed more than once: what was changed and then changed back has ended what was signed
+    before.
+    """
+    same = replace(
+        old,
+        revision=old.revision + 1,
+        jwt_svid_ttl=new.jwt_svid_ttl,
+        hint=new.hint,
+        owner=new.owner,
+        labels=new.labels,
+        default=new.default,
+    )
+    return same != new
