@@ -49,6 +49,7 @@ from svid.x509svid import X509SVID
 
 __all__ = ["Cache", "HeldX509", "Subscription", "View"]
 
+_NOT_SYNCHRONISED = "not synchronised with the issuer yet"
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _WAKE_COMPARISONS = 10_000  # above this, wake every stream instead of comparing each
 _LEAST_AT_ONCE, _MOST_TURNS = 8, 50  # for the streams that a revocation list wakes
@@ -112,7 +113,7 @@ class Cache:
         self.tainted = frozenset[str]()
         """The authorities whose SVIDs must be replaced, by the names that the SVIDs use."""
         self.withdrawn = ""
-        """Why nobody is given an identity, although a snapshot arrived; empty: the issuer did not send this node away."""
+        """Why nobody is given an identity, whether or not a snapshot arrived; empty: the issuer did not send this node away."""
         self.cursor: Cursor | None = None
         self._synchronised = asyncio.Event()
         self._tell_serving: Callable[[bool], None] = lambda _serving: None
@@ -173,16 +174,27 @@ class Cache:
         return MappingProxyType(self._svids)
 
     def view(self, selectors: frozenset[Selector]) -> View:
-        """Find what matches these selectors.
+        """Find what matches these selectors: nothing if the issuer sent this node away, also before the first snapshot.
 
         Raises:
             Refused: UNAVAILABLE before the first complete snapshot.
         """
-        if not self.synchronised:
-            raise Refused(Kind.UNAVAILABLE, "not synchronised with the issuer yet")
+        if not self.synchronised and not self.withdrawn:
+            raise Refused(Kind.UNAVAILABLE, _NOT_SYNCHRONISED)
         entries = self._index.match(selectors)
         svids = {entry.id: self._svids[entry.id] for entry in entries if entry.id in self._svids}
         return View(entries=entries, svids=svids, trust=self._trust)
+
+    def bundle_to_check_with(self) -> Bundle:
+        """The bundle that vouches for what others present.
+
+        Raises:
+            Refused: UNAVAILABLE before the first complete snapshot: what was revoked meanwhile is unknown.
+        """
+        if not self.synchronised:
+            why = f"{_NOT_SYNCHRONISED}: {self.withdrawn}" if self.withdrawn else _NOT_SYNCHRONISED
+            raise Refused(Kind.UNAVAILABLE, why)
+        return self._trust.bundle
 
     def needed_facts(self) -> frozenset[str]:
         """The keys of selectors that any entry uses, as `type:key` (`unix:sha256`)."""

@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from svid.encoding import json_value
+
 __all__ = ["DATABASE", "KEYS", "MAX_KEY_BYTES", "Backup", "pack", "unpack"]
 
 DATABASE, KEYS = "issuer.db", "keys"
@@ -153,7 +155,7 @@ def unpack(file: BinaryIO, database: Path) -> tuple[Backup, dict[str, bytes]]:
 def _manifest(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> dict[str, object]:
     if member is None or member.name != _MANIFEST or not member.isreg():
         raise ValueError(f"expected {_MANIFEST} first, found another file")
-    found = json.loads(_content(tar, member, _MAX_MANIFEST_BYTES))
+    found = json_value(_content(tar, member, _MAX_MANIFEST_BYTES))
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (_FORMAT, 1):
         raise ValueError(f"unknown format, expected {_FORMAT} 1")
     return found

@@ -6,6 +6,7 @@ The modules bundle, x509svid and jwtsvid decide what the parts mean.
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NoReturn, TypeAlias
 
@@ -27,6 +28,7 @@ __all__ = [
     "certificates_to_der",
     "certificates_to_pem",
     "json_object",
+    "json_value",
 ]
 
 JSON: TypeAlias = str | int | float | bool | Sequence["JSON"] | Mapping[str, "JSON"] | None
@@ -50,6 +52,7 @@ UNREADABLE: Final = (
 TypeError: a bit string in place of a name's text.
 """
 
+_MOST_SHOWN = 64  # characters of a name, in a message
 _SEQUENCE = 0x30
 _LONG_FORM = 0x80
 _MAX_LENGTH_BYTES = 3
@@ -167,13 +170,34 @@ def json_object(document: bytes) -> dict[str, JSON]:
 
     Source: RFC 8259; duplicate names: RFC 7515 4, SPIFFE Trust Domain and Bundle 6.3; strings and numbers: RFC 7493 2.1, 2.2
     """
-    try:
-        value: JSON = json.loads(document.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
-    except RecursionError as e:
-        raise ValueError("JSON is nested too deeply") from e
+    value = json_value(document)
     if not isinstance(value, dict):
         raise ValueError("expected a JSON object")  # noqa: TRY004 - callers handle only one error
     _check_values(value)
+    return value
+
+
+def json_value(document: bytes) -> JSON:
+    """Parse JSON that has one meaning only; its depth and the range of its numbers are left to the caller.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, a duplicate name, a number with more digits than Python reads, or nested deeper than it reads;
+            the message is in words that do not presume Python.
+    """
+    try:
+        text = document.decode()
+    except UnicodeDecodeError as e:
+        raise ValueError("expected UTF-8 text") from e
+    if text.startswith("\ufeff"):
+        raise ValueError("expected UTF-8 text without a byte order mark")
+    try:
+        value: JSON = json.loads(
+            text, object_pairs_hook=_unique_names, parse_int=_integer, parse_constant=_refuse_constant
+        )
+    except json.JSONDecodeError as e:
+        raise ValueError(f"expected JSON: {e}") from e
+    except RecursionError as e:
+        raise ValueError("JSON is nested too deeply") from e
     return value
 
 
@@ -184,7 +208,7 @@ def _check_values(document: JSON) -> None:
         within: list[JSON] = []
         for value in level:
             if isinstance(value, str):
-                value.encode()  # a UnicodeEncodeError is a ValueError
+                _check_text(value)
             elif isinstance(value, int | float):
                 _check_number(value)
             elif value is not None:
@@ -195,6 +219,13 @@ def _check_values(document: JSON) -> None:
                     within.extend(value.values())
         level = within
         depth += 1
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise ValueError("a string has half a surrogate pair") from e
 
 
 def _check_number(number: float) -> None:
@@ -209,8 +240,16 @@ def _check_number(number: float) -> None:
 def _unique_names(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     names = dict(pairs)
     if len(names) != len(pairs):
-        raise ValueError("duplicate name in a JSON object")
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"expected each key once, found {twice[:_MOST_SHOWN]!r} twice")
     return names
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError as e:  # Python reads 4,300 digits
+        raise ValueError(f"a number has too many digits: {len(digits)}") from e
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -16,6 +16,7 @@ from attestor.decisions.minted import take_x509
 from cognomen.protocol.errors import Kind, Reason, Refused
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.names import node_id_of
+from cognomen.protocol.readmission import THEN_REJOIN
 from svid.bundle import Bundle
 from svid.errors import SVIDError
 from svid.keys import PrivateKey
@@ -25,6 +26,7 @@ from svid.x509svid import X509SVID
 __all__ = [
     "NEW_INVITE",
     "REJOIN",
+    "RETURNS",
     "SET_CLOCKS",
     "Joining",
     "Node",
@@ -45,8 +47,8 @@ NEW_INVITE = "make a new invite with: cognomen node invite; then start the attes
 """What an operator can do about a node that has never joined."""
 
 REJOIN = (
-    "invite it again: cognomen node invite --node-id ID (without --node-id where it was evicted or banned);"
-    " then on the node: cognomen attestor rejoin --invite FILE"
+    "invite it again: cognomen node invite --node-id ID (without --node-id where it was evicted or banned); "
+    + THEN_REJOIN
 )
 """What an operator can do about a node that the issuer no longer admits."""
 
@@ -56,20 +58,17 @@ _EVICT = (
     "its proof is good for one admission only; if this machine has lost its state, let it join as a new node:"
     " cognomen node evict ID, where the issuer runs; then start the attestor again"
 )
-_AS_NEW = (
-    "to let this machine in as a new node: cognomen node invite (without --node-id);"
-    " then on the node: cognomen attestor rejoin --invite FILE"
-)
+_AS_NEW = f"to let this machine in as a new node: cognomen node invite (without --node-id); {THEN_REJOIN}"
 _BANNED = (
     "to let this machine in as a new node: cognomen node invite (without --node-id), or, if it proves an identity of its own,"
-    " cognomen node unban ID and cognomen node invite --without-token;"
-    " then on the node: cognomen attestor rejoin --invite FILE"
+    f" cognomen node unban ID and cognomen node invite --without-token; {THEN_REJOIN}"
 )
 _CLONE = (
     "if another attestor runs on this node's state or on a copy of it, end the one that should not be there"
     " (if nobody knows it: cognomen revoke node ID); if this is the only one, "
 )
-_RETURNS = "it returns automatically with its key; if it does not, compare this node's clock with the issuer's"
+RETURNS = "it returns automatically with its key; if it does not, compare this node's clock with the issuer's"
+"""What becomes of a node whose SVID has expired."""
 
 SET_CLOCKS = "correct the clocks; everything else recovers automatically"
 """What an operator can do about clocks that are apart."""
@@ -124,7 +123,7 @@ def way_back(refused: Refused) -> str:
         case Reason.EVICTED:
             return _AS_NEW
         case Reason.SVID_EXPIRED:  # if it is too late to return, it hears so when it tries
-            return _RETURNS
+            return RETURNS
         case Reason.SUPERSEDED:
             return _CLONE + REJOIN
         case Reason.ATTESTED_BEFORE | None:

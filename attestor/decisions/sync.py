@@ -4,7 +4,8 @@ The issuer client receives the steps; the cache wakes those that wait for them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import assert_never
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -16,6 +17,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    SentAwayIs,
     TaintedIs,
     Update,
 )
@@ -23,6 +25,10 @@ from svid.bundle import Bundle
 from svid.denials import Denial
 
 __all__ = ["Change", "Diff", "diff", "keeps_svid", "needs_svid"]
+
+_UNSIGNED = frozenset({"revision", "jwt_svid_ttl", "hint", "owner", "labels", "default"})
+_signed = attrgetter(*(one.name for one in fields(RegistrationEntry) if one.name not in _UNSIGNED))
+"""What decides about an X509-SVID of an entry: all that is not known to decide nothing about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +87,8 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
                 bundle = update.bundle
             case TaintedIs():
                 tainted = update.authority_ids
-            case CRLIs() | CheckpointIs():
-                pass  # handled elsewhere: decisions/crls, flows/keep_node
+            case CRLIs() | CheckpointIs() | SentAwayIs():
+                pass  # handled elsewhere: decisions/crls, flows/keep_node, flows/follow_feed
             case _:
                 assert_never(update)
     put = tuple(entry for entry in said.values() if entry is not None and known.get(entry.id) != entry)
@@ -111,13 +117,4 @@ def needs_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
     identities has changed. It must if the entry changed more than once: what was changed and then changed back has ended what was signed
     before.
     """
-    same = replace(
-        old,
-        revision=old.revision + 1,
-        jwt_svid_ttl=new.jwt_svid_ttl,
-        hint=new.hint,
-        owner=new.owner,
-        labels=new.labels,
-        default=new.default,
-    )
-    return same != new
+    return new.revision != old.revision + 1 or _signed(new) != _signed(old)

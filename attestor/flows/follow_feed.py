@@ -42,7 +42,7 @@ from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.waiting import first_of
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.feed import BundleIs, CheckpointIs, EntryGone, EntryPut, Update
+from cognomen.protocol.feed import BundleIs, CheckpointIs, EntryGone, EntryPut, SentAwayIs, Update
 from cognomen.protocol.status import SENT_AWAY
 from svid.backoff import Backoff
 from svid.errors import CRLError
@@ -90,6 +90,7 @@ class FollowFeed:
         self._receipts = receipts
         self._client = client
         self._uses = uses
+        node.tell_refused(self._withdraw_if_sent_away)  # one whose SVID has expired opens no feed
         at = self._clock.read()
         # Until the first message since the start, the last thing that we know came from the issuer is this node's SVID.
         self._heard_at = at.monotonic - max((at.issuer - node.node.issued_at).total_seconds(), 0.0)
@@ -139,6 +140,11 @@ class FollowFeed:
         if why != self._cache.withdrawn:
             log.error("no identities are handed out any more", reason=refused.detail, hint=way_back(refused))
             self._cache.withdraw(why)
+
+    def _heed_sending_away(self, updates: Iterable[Update]) -> None:
+        for update in updates:
+            if isinstance(update, SentAwayIs):
+                self._withdraw_if_sent_away(Refused(Kind.DENIED, SENT_AWAY).because(update.reason))
 
     async def acknowledge(self) -> None:
         """Tell the issuer forever how far we, our enforcement points and our reports are, and learn its time; the latest answer counts."""
@@ -198,6 +204,7 @@ class FollowFeed:
                 # 1. Workloads first.
                 self._cache.apply(change)
                 self._take_crls(change.updates)  # before any await: the cursor already claims that we have them
+                self._heed_sending_away(change.updates)  # as well: whoever wakes now is told why
                 self.is_connected, self.last_step_at = True, self._clock.now()
                 self._metrics.feed_steps.labels("snapshot" if change.snapshot else "change").inc()
                 self._attempts.well()

@@ -5,6 +5,7 @@ attestor/decisions/node. Which clock counts for what: attestor/decisions/clocks.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -87,6 +88,7 @@ class KeepNode:
         self._client = client
         self._changing = asyncio.Lock()
         self._node_lines, self._checkpoint_lines = RetryLines("node kept again"), RetryLines("checkpoint kept again")
+        self._tell_refused: Callable[[Refused], None] = lambda _: None
         self._is_kept = True
         """Whether the last save of the node succeeded."""
         self._unkept_checkpoints: list[Checkpoint] = []
@@ -100,6 +102,10 @@ class KeepNode:
     def renew_at(self) -> datetime:
         """When its SVID is renewed next, by this node's clock."""
         return self._clock.now() + timedelta(seconds=self._due - self._clock.monotonic())
+
+    def tell_refused(self, tell: Callable[[Refused], None]) -> None:
+        """Call `tell` with each refusal of a renewal or a return."""
+        self._tell_refused = tell
 
     async def trust(self, bundle: Bundle) -> None:
         """Trust this bundle from now on, even if it cannot be saved; that is then reported and tried again until it succeeds."""
@@ -148,7 +154,11 @@ class KeepNode:
         while True:
             await self._wait_until_due()
             with self._attempts.trying(not_after=self.node.svid.not_after.isoformat()):
-                await self._renew()
+                try:
+                    await self._renew()
+                except Refused as refused:
+                    self._tell_refused(refused)
+                    raise
             await self._attempts.rest()
 
     @property

@@ -221,7 +221,7 @@ class ServeWorkload:
         Raises:
             Refused: INVALID when the token proves nothing to that audience, or was revoked; UNAVAILABLE before the first complete snapshot.
         """
-        bundle = self._cache.view(frozenset()).trust.bundle
+        bundle = self._cache.bundle_to_check_with()
         try:
             svid = verify(
                 token,

@@ -11,7 +11,7 @@ import os
 import ssl
 from datetime import datetime
 
-from attestor.decisions.node import SET_CLOCKS
+from attestor.decisions.node import RETURNS, SET_CLOCKS
 from cognomen.protocol.errors import Kind, Refused
 from svid.bundle import Bundle
 from svid.clock import SystemClock
@@ -75,7 +75,7 @@ async def tell_clocks(address: str, bundle: Bundle, host_name: str) -> Refused |
 
 
 async def tell_own_clocks(address: str, bundle: Bundle, host_name: str, svid: X509SVID) -> Refused | None:
-    """Report that this node's SVID is expired or not valid yet by the issuer's clock; None if the issuer's door does not say so.
+    """Report that this node's SVID is expired, or not valid yet by the issuer's clock; None if the issuer's door does not say so.
 
     Args:
         address: host:port of the node door.
@@ -85,7 +85,10 @@ async def tell_own_clocks(address: str, bundle: Bundle, host_name: str, svid: X5
     now = SystemClock().now()
     if _NOT_YET in said:
         which = "not valid yet by the issuer's clock"
-    elif _OVER in said and now < svid.not_after:  # otherwise it has expired, and the clocks may agree on that
+    elif _OVER in said and now >= svid.not_after:  # the clocks agree on that
+        expired = f"issuer: this node's SVID expired at {svid.not_after:{_FORMAT}}"
+        return Refused(Kind.UNAVAILABLE, expired, hint=RETURNS)
+    elif _OVER in said:
         which = "expired by the issuer's clock"
     else:
         return None

@@ -14,6 +14,7 @@ from cognomen.cli.cells import View
 from cognomen.cli.reach import check_reachable
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb.admin_rpc import AdminClient
+from svid.errors import SpiffeIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["Admin", "check_admin_socket", "connect", "pages"]
@@ -42,6 +43,8 @@ class Admin(AdminClient):
 
     def complete_id(self, text: str) -> SpiffeID:
         """Parse a SPIFFE ID; a path such as `/web` belongs to the issuer's trust domain, which we ask for once; `/` is all of it."""
+        if "://" not in text and not text.startswith("/"):
+            raise SpiffeIDError(f"expected spiffe://… or a path such as /{text}, found {text!r}", clause="SPIFFE-ID 2")
         if not text.startswith("/"):
             return SpiffeID.parse(text)
         return SpiffeID(trust_domain=self.trust_domain, path=text if text != "/" else "")

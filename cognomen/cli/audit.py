@@ -16,6 +16,8 @@ from cognomen.cli.auditfile import FILTERED, checkpoint_line, row_line
 from cognomen.cli.auditrows import FILTERS, Filters, asked, check_order, event_of, rows_of
 from cognomen.cli.auditverify import verify
 from cognomen.cli.emptytext import MAY_BE_EMPTY
+from cognomen.cli.named import check_holders, check_not_future, warn_of_beginnings
+from cognomen.cli.naming import view_of
 from cognomen.cli.options import (
     Renamed,
     admin_socket_option,
@@ -81,7 +83,8 @@ def tail(page_size: int, follow: bool, output: str, socket: Path) -> None:
     with connect(socket) as admin:
         newest = admin.list_audit(pb.ListAuditRequest(page_size=page_size, newest=True)).rows
         rows = [AuditRow(number=row.number, body=row.body, hash=row.hash) for row in newest]
-        table = Table(_COLUMNS, replace(admin.view(output), has_moments=follow))
+        view = admin.view(output) if follow else view_of(admin, output, _holders(rows))  # later rows name other nodes
+        table = Table(_COLUMNS, replace(view, has_moments=follow))
         _print_rows(rows, output, table)
     if len(rows) < page_size and rows and rows[0].number > 1:
         warn(f"these are {len(rows)} and not {page_size}, because rows are large: cognomen audit list has all")
@@ -114,7 +117,7 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
         found = rows_of(admin, request)
         rows = list(found if every_page else islice(found, page_size))
         more = next(found, None) is not None
-        table = Table(_COLUMNS, admin.view(output))
+        table = Table(_COLUMNS, view_of(admin, output, _holders(rows)))
     last = rows[-1].number if more else 0
     if output == "json":
         documents = [
@@ -129,8 +132,9 @@ def list_rows(page_size: int, every_page: bool, output: str, socket: Path, **fil
 
 @audit.command(params=[*FILTERS])
 @click.option("--follow", "-f", is_flag=True, help="Keep running, and write each new row until Ctrl-C.")
+@click.option("--output", "-o", type=click.Choice(["json"]), default="json", help="JSON, which it writes in any case.")
 @admin_socket_option
-def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
+def export(follow: bool, output: str, socket: Path, **filters: Unpack[Filters]) -> None:
     """Write decisions to standard output, one JSON object a line, for a SIEM or an auditor.
 
     A row is {"number": N, "hash": HEX, "body": TEXT}: the text is exactly what was hashed.
@@ -144,6 +148,7 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
       cognomen audit export > audit.jsonl
       cognomen audit export --page-token 1200 >> audit.jsonl
     """  # noqa: D301 - \b is click's mark
+    del output  # other commands take it, and so may a script for all of them
     with connect(socket) as admin:
         request = asked(admin, filters)
         first = [FILTERED]
@@ -170,7 +175,7 @@ def export(follow: bool, socket: Path, **filters: Unpack[Filters]) -> None:
 @click.option(
     "--owner", type=MAY_BE_EMPTY, help="Only what was signed for entries that have this owner now; empty: none."
 )
-@click.option("--at", "held_at", type=moment, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z.")
+@click.option("--at", "held_at", type=moment, metavar="TIME", help="The moment, such as 2026-11-23T08:00:00Z, or now.")
 @click.option("--since", type=moment, metavar="TIME", help="Instead of --at: at any time from that moment on.")
 @click.option("--until", type=moment, metavar="TIME", help="With --since: before that moment.  [default: now]")
 @page_size_option
@@ -213,6 +218,7 @@ def who(
     if (held_at is None) == (since is None) or (until is not None and since is None):
         raise click.UsageError("expected either --at, or --since, with --until if it ended before now")
     check_order(since, until)
+    check_not_future(at=held_at, since=since)
     request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, below=bool(below), owner=owner)
     end = held_at or until or SystemClock().now()
     if held_at is not None:
@@ -225,6 +231,9 @@ def who(
         view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
         held = [one for page in found for one in page.credentials]
+        if not (held or page_token):
+            check_holders(admin, request)
+            warn_of_beginnings(admin, held_at or since or end)
         uses = uses_of(admin, held, until=end)
     credentials = [_as_of(one, held_at or since or end, end) for one in held]
     if output != "json":
@@ -235,6 +244,12 @@ def who(
     print_page("credentials", _WHO_COLUMNS, credentials, found[-1].next_page_token, view, **uses.as_json())
     if output != "json":
         print_uses(uses, view)
+
+
+def _holders(rows: Iterable[AuditRow]) -> Iterator[str]:
+    """The SPIFFE IDs in rows that can be those of nodes."""
+    for event in map(event_of, rows):
+        yield from (str(event.get(key)) for key in ("actor", "subject"))
 
 
 def _rows_from(socket: Path, request: pb.ListAuditRequest, *, follow: bool) -> Iterator[AuditRow]:

@@ -6,6 +6,7 @@ filter chose come after the line {"filtered": true}.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.errors import Kind, Refused
+from svid.encoding import json_value
 
 __all__ = ["FILTERED", "REST_OF_FILE", "checkpoint_line", "read_export", "row_line"]
 
@@ -26,7 +28,7 @@ REST_OF_FILE = "if the file is not whole, fetch what it lacks: cognomen audit ex
 """What to do about a file without the rows after that number."""
 
 _MAX_LINE_BYTES = 4 * 1024 * 1024
-_HASH_BYTES = 32
+_HASH = re.compile(r"[0-9a-f]{64}")
 _BEGINS = (b'{"number":', b'{"checkpoint":')
 
 
@@ -56,13 +58,13 @@ def read_export(files: Iterable[Path]) -> Iterator[AuditRow | Checkpoint]:
                     continue
                 try:
                     item = _parsed(line)
-                except (ValueError, RecursionError) as e:
+                except ValueError as e:
                     raise _unreadable(file, number, line, e, last) from e
                 last = item.number if isinstance(item, AuditRow) else last
                 yield item
 
 
-def _unreadable(file: Path, number: int, line: bytes, error: Exception, last: int) -> Refused:
+def _unreadable(file: Path, number: int, line: bytes, error: ValueError, last: int) -> Refused:
     """What is wrong with a line that cannot be read.
 
     Args:
@@ -88,16 +90,15 @@ def _line(document: dict[str, str | int]) -> str:
 
 
 def _parsed(line: bytes) -> AuditRow | Checkpoint:
-    match json.loads(line):
+    match json_value(line):
         case {"number": int(number), "hash": str(digest), "body": str(body), **rest} if (
             not rest and number is not True and number > 0
         ):
-            found = bytes.fromhex(digest)
-            if len(found) != _HASH_BYTES:
-                raise ValueError(f"hash: expected {_HASH_BYTES} bytes in hexadecimal, found {len(found)}")
-            return AuditRow(number=number, body=body.encode(errors="surrogateescape"), hash=found)
+            if not _HASH.fullmatch(digest):
+                raise ValueError("hash: expected 32 bytes in lower-case hexadecimal")
+            return AuditRow(number=number, body=_bytes(body, "surrogateescape"), hash=bytes.fromhex(digest))
         case {"checkpoint": str(text), **rest} if not rest:
-            return Checkpoint.parse(text.encode())
+            return Checkpoint.parse(_bytes(text, "strict"))
         case {"filtered": True, **rest} if not rest:
             raise Refused(
                 Kind.INVALID,
@@ -105,6 +106,13 @@ def _parsed(line: bytes) -> AuditRow | Checkpoint:
                 hint="export all of them: cognomen audit export, with --page-token at most",
             )
     raise ValueError("found another object")
+
+
+def _bytes(text: str, errors: str) -> bytes:
+    try:
+        return text.encode(errors=errors)
+    except UnicodeEncodeError as e:
+        raise ValueError("found half a surrogate pair, which stands for no byte") from e
 
 
 def _opened(file: Path) -> AbstractContextManager[IO[bytes]]:

@@ -1,6 +1,7 @@
 """Which rows of the record a command asks for: the options that several commands share, and how to fetch all pages."""
 
 import json
+import pwd
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,9 +16,9 @@ from cognomen.cli.serials import serial_from_text
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Nameable
-from cognomen.protocol.names import ACTORS
+from cognomen.protocol.names import ACTORS, node_id_of
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.encoding import JSON
+from svid.encoding import JSON, json_value
 
 __all__ = ["FILTERS", "Filters", "asked", "check_order", "event_of", "rows_of"]
 
@@ -115,10 +116,10 @@ def event_of(row: AuditRow) -> dict[str, JSON]:
     A body that is not an event is shown unread, and verify says what is wrong with it.
     """
     try:
-        event = json.loads(row.body)
+        event = json_value(row.body)
         if _SURROGATE.search(row.body):  # which cannot be printed
             event = json.loads(json.dumps(event, ensure_ascii=False).encode(errors="replace"))
-    except (ValueError, RecursionError):
+    except ValueError:
         event = None
     if not isinstance(event, dict):
         return {"number": row.number, "unreadable": row.body.decode(errors="replace")}
@@ -135,18 +136,67 @@ def _actor(admin: Admin, text: str) -> str:
     """A path belongs to the issuer's trust domain, and an id is a node's; the record's own words for who acts mean nothing else."""
     if text in ACTORS:
         return text
-    return str(admin.complete_id(text)) if text.startswith("/") else with_node(admin, text, past=True)
+    if text.startswith("/"):
+        return str(admin.complete_id(text))
+    try:
+        return with_node(admin, text, past=True)
+    except Refused as e:
+        if e.kind is not Kind.NOT_FOUND:
+            raise
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"actor: expected uid:UID, a node, a SPIFFE ID or one of {', '.join(sorted(ACTORS))}, found {text!r}",
+            hint=_hint_of_uid(text) or "list the nodes: cognomen node list",
+        ) from e
+
+
+def _hint_of_uid(text: str) -> str:
+    """What names the uid that somebody typed, or that of the user with this name on this machine."""
+    try:
+        uid = text if text.isascii() and text.isdecimal() else str(pwd.getpwnam(text).pw_uid)
+    except (KeyError, ValueError):
+        return ""
+    return f"did you mean uid:{uid}?"
 
 
 def _on_record(admin: Admin, kind: Nameable, text: str) -> str:
     """The id that a text means. One that no table knows any more, or not yet, is taken if there is a row that names it."""
     try:
-        return known_id(admin, kind, text, past=True).rpartition("/")[2]
+        return _bare(admin, kind, known_id(admin, kind, text, past=True))
     except Refused as e:
-        last = text.rpartition("/")[2]
-        if e.kind is not Kind.NOT_FOUND or next(rows_of(admin, _naming(kind, last)), None) is None:
+        if e.kind is not Kind.NOT_FOUND or not (found := _named_in_a_row(admin, kind, text)):
             raise
-        return last
+        return found
+
+
+def _named_in_a_row(admin: Admin, kind: Nameable, text: str) -> str:
+    """The id that a text is, if there is a row that names it; else nothing.
+
+    An id that is known belongs to what the tables know: in a SPIFFE ID that they do not know, it is the id of something else.
+    """
+    bare = _bare(admin, kind, text)
+    if not bare or (bare != text and _is_known(admin, kind, bare)):
+        return ""
+    return bare if next(rows_of(admin, _naming(kind, bare)), None) is not None else ""
+
+
+def _is_known(admin: Admin, kind: Nameable, text: str) -> bool:
+    try:
+        return bool(known_id(admin, kind, text, past=True))
+    except Refused as e:
+        if e.kind is not Kind.NOT_FOUND:
+            raise
+        return False
+
+
+def _bare(admin: Admin, kind: Nameable, text: str) -> str:
+    """The id in the SPIFFE ID of a node of ours, or in its path; nothing in any other SPIFFE ID or path; any other text as it is."""
+    if "/" not in text:
+        return text
+    if kind is not Nameable.NODE:
+        return ""
+    spiffe_id = admin.complete_id(text)
+    return (node_id_of(spiffe_id) or "") if spiffe_id.is_member_of(admin.trust_domain) else ""
 
 
 def _naming(kind: Nameable, text: str) -> pb.ListAuditRequest:

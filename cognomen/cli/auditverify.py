@@ -1,24 +1,16 @@
 """`cognomen audit verify`: check the record of decisions, at the issuer or in files that were exported from it."""
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-    load_pem_public_key,
-)
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.auditfile import REST_OF_FILE, read_export
 from cognomen.cli.auditrows import rows_of
+from cognomen.cli.checkpointkey import key_thumbprint
 from cognomen.cli.entrycheck import EntryCheck
 from cognomen.cli.ledgercheck import LedgerCheck
 from cognomen.cli.options import GivenPath, admin_socket_option, output_option, read_source
@@ -28,8 +20,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.moments import moment_in_words
 from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.encoding import JSON
-from svid.keys import thumbprint
+from svid.encoding import JSON, json_value
 
 __all__ = ["verify"]
 
@@ -37,7 +28,6 @@ _PAGE = 1000
 _UNKNOWN_KEY = "that the checkpoint key above is the issuer's: only --key compares it with one that you know"
 _NO_KEY = "that the rows are the issuer's: there is no checkpoint, so no key signed anything"
 _KEYS_LOST = "if the issuer lost its keys (issuer forget-authorities, or a new start), name each key that you know: --key, repeated"
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(kw_only=True)
@@ -143,7 +133,7 @@ def verify(
         | cognomen audit verify --checkpoint -
       cognomen audit verify --file audit.jsonl --key SHA256
     """  # noqa: D301 - \b is click's mark
-    shown = _Shown(pinned=frozenset(map(_thumbprint, key)))
+    shown = _Shown(pinned=frozenset(map(key_thumbprint, key)))
     given = [_parsed(text) for file in files for text in _lines(file)]
     store = None
     if exports:
@@ -275,25 +265,12 @@ def _lines(file: Path) -> list[bytes]:
 def _unwrapped(line: bytes) -> bytes:
     """A line of an attestor's contradictions.jsonl, or of an export, holds the checkpoint's text."""
     try:
-        match json.loads(line):
+        match json_value(line):
             case {"checkpoint": str(text)}:
                 return text.encode()
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     return line
-
-
-def _thumbprint(text: str) -> str:
-    if _SHA256.fullmatch(text):
-        return text.lower()
-    try:
-        data = Path(text).read_bytes()
-        load = load_pem_public_key if data.startswith(b"-----BEGIN") else load_der_public_key
-        return thumbprint(load(data).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-    except (OSError, ValueError, UnsupportedAlgorithm) as e:
-        raise click.BadParameter(
-            f"expected 64 hexadecimal digits or a public key's file, found {text}", param_hint="--key"
-        ) from e
 
 
 def _check_restores(check: ChainCheck, shown: list[tuple[Checkpoint, str]], accepted: tuple[int, ...]) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 
 from cognomen.daemon.config import format_duration
+from cognomen.protocol.printable import unmistakable
 from svid.clock import SystemClock
 from svid.encoding import JSON
 
@@ -40,12 +41,14 @@ class View:
         trust_domain: the name of our own, whose SPIFFE IDs are shown as their paths; empty: all are shown whole.
         has_moments: whether times are shown as such, as where a table goes on while time passes.
         now: what relative times count from.
+        nodes: the SPIFFE IDs of nodes, which are shown by their short ids; None: all that look like one.
     """
 
     output: str = "table"
     trust_domain: str = ""
     has_moments: bool = False
     now: datetime = field(default_factory=lambda: SystemClock().now())
+    nodes: frozenset[str] | None = None
 
     @property
     def is_wide(self) -> bool:
@@ -89,7 +92,11 @@ def _id_in(key: str, value: str, view: View) -> Iterator[tuple[str, str]]:
         yield value, ""
     elif key in _SUBJECTS and (found := _ABOUT.fullmatch(value)):
         yield found[1], found[2]
-    elif key in _HOLDERS | _SUBJECTS and (node := _NODE.fullmatch(_path(value, view.trust_domain))):
+    elif (
+        key in _HOLDERS | _SUBJECTS
+        and (node := _NODE.fullmatch(_path(value, view.trust_domain)))
+        and (view.nodes is None or value in view.nodes)
+    ):
         yield node[1], ""
 
 
@@ -136,10 +143,7 @@ def text_of(value: JSON) -> str:
             text = ", ".join(f"{key}={text_of(item)}" for key, item in value.items())
         case _:
             text = str(value)
-    if text.isprintable():
-        return text or "-"
-    # a stored text must not control the terminal
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return unmistakable(text) or "-"  # a stored text must not control the terminal, or forge a cell
 
 
 def relative(moment: datetime, now: datetime) -> str:

@@ -12,10 +12,11 @@ from typing import ParamSpec
 
 import click
 
-from cognomen.cli.admin import connect
+from cognomen.cli.admin import Admin, connect
+from cognomen.cli.named import unknown_holder
 from cognomen.cli.naming import full_ids
 from cognomen.cli.options import admin_socket_option, comment_option, duration, output_option, reason_option
-from cognomen.cli.output import View, print_json
+from cognomen.cli.output import View, counted, print_json, warn
 from cognomen.cli.revocations import enforcement_of, is_everywhere, print_fallen, said_of, tell_enforcement
 from cognomen.cli.signals import heed_ctrl_c
 from cognomen.protocol.errors import Kind, Refused
@@ -132,7 +133,24 @@ def _ask(target: pb.RevocationTarget, order: _Order) -> tuple[pb.RevokeResponse,
         if target.HasField("spiffe_id"):
             target.spiffe_id = str(admin.complete_id(target.spiffe_id))
         request = pb.RevokeRequest(target=target, reason=order.reason, comment=order.comment, dry_run=order.dry_run)
+        _warn_of_narrow(admin, target)
         return admin.revoke(request), view
+
+
+def _warn_of_narrow(admin: Admin, target: pb.RevocationTarget) -> None:
+    """Warn of a SPIFFE ID that nobody has alone: somebody may mean those below it, or another one. It is blocked all the same."""
+    if target.kind != "spiffe-id" or _count(admin, target):
+        return
+    wider = pb.RevocationTarget(kind=target.kind, spiffe_id=target.spiffe_id, below=True)
+    if not target.below and (count := _count(admin, wider)):
+        warn(f"nothing valid has this SPIFFE ID alone; with --below, {counted(count, 'credential')} would be revoked")
+    elif refusal := unknown_holder(admin, target.spiffe_id, below=target.below):
+        warn(f"{refusal.detail} ({refusal.hint})")
+
+
+def _count(admin: Admin, target: pb.RevocationTarget) -> int:
+    """How many credentials a target would end now."""
+    return admin.revoke(pb.RevokeRequest(target=target, dry_run=True)).revocation.denied
 
 
 def _await(number: int, wait: timedelta, socket: Path) -> pb.RevocationStatus:

@@ -14,7 +14,8 @@ from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.entryapply import apply
 from cognomen.cli.entryfile import COLUMNS, entries_from, print_changed
 from cognomen.cli.entryhistory import entry_at, history
-from cognomen.cli.naming import full_id, full_ids, with_node
+from cognomen.cli.named import check_parent, warn_if_never_matches
+from cognomen.cli.naming import full_id, full_ids, view_of, with_node
 from cognomen.cli.options import (
     Labels,
     admin_socket_option,
@@ -97,11 +98,14 @@ def entry() -> None:
 @output_option
 @admin_socket_option
 def create(source: str | None, *, strict: bool, comment: str, output: str, socket: Path, **fields: object) -> None:
-    """Create one entry by flags, or many from a file: all or none.
+    """Create one entry by flags, or many from a file.
 
     The issuer chooses the ids. An entry with the parent /cognomen/issuer and node selectors
     is a node group, which other entries can have as their parent. The file may also be the
     output of SPIRE's `entry show -output json`.
+
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
+    carried out in several steps, so that other changes need not wait.
 
     With --from, the options --parent-id, --owner, --label, --x509-svid-ttl, --jwt-svid-ttl and
     --expires-at replace what the file says, in all of its entries; --label replaces all labels.
@@ -123,7 +127,7 @@ def create(source: str | None, *, strict: bool, comment: str, output: str, socke
         _name_parent(given, admin)
         entries = [_entry(given, admin)] if source is None else entries_from(source, admin, given)
         fresh = [replace(one, id=EntryID(""), revision=0) for one in entries]
-        print_changed(admin.create_entries(_request(fresh, comment, strict=strict)), admin.view(output))
+        _print_changed(admin, admin.create_entries(_request(fresh, comment, strict=strict)), output)
 
 
 @entry.command("list")
@@ -190,13 +194,16 @@ def list_entries(
     if unused_for is not None:
         request.unused_for.FromTimedelta(unused_for)
     if wanted is not None:
+        warn_if_never_matches(wanted)
         request.selector.CopyFrom(selector_to_pb(wanted))
     with connect(socket) as admin:
         named = spiffe_id or below
         request.spiffe_id = str(admin.complete_id(named)) if named else ""
-        request.parent_id = str(admin.complete_id(with_node(admin, parent_id))) if parent_id else ""
+        request.parent_id = str(admin.complete_id(with_node(admin, parent_id, past=True))) if parent_id else ""
         found = list(pages(admin.list_entries, request, every=every_page))
-        view = admin.view(output)
+        if parent_id and not page_token and not any(page.entries or page.not_known for page in found):
+            check_parent(admin, request.parent_id)
+        view = view_of(admin, output, (one.parent_id for page in found for one in page.entries))
     entries, not_known = ([*_listed(found, field)] for field in ("entries", "not_known"))
     if not page_token and not found[-1].next_page_token:  # pages are in the order of ids, which nobody reads
         for each in (entries, not_known):
@@ -272,11 +279,14 @@ def update(
     socket: Path,
     **fields: object,
 ) -> None:
-    """Change the given fields of one entry, or replace many entries from a file: all or none.
+    """Change the given fields of one entry, or replace many entries from a file.
 
     The update is refused if the entry has changed since it was read. In a file, revision 0
     means: replace it whatever its revision is. The options that go with --from replace what
     the file says, as for `entry create`. What changes nothing leaves the entry as it is.
+
+    Up to 500 entries (4 MiB) are one step: all or none. More are checked as a whole, then
+    carried out in several steps, so that other changes need not wait.
 
     A change that takes something away (another SPIFFE ID, parent or selectors, one DNS name
     fewer, an earlier expiry) revokes what was signed before: once the replacement has reached
@@ -302,7 +312,7 @@ def update(
             entries = entries_from(source or "", admin, given)
         request = _request(entries, comment, strict=strict)
         request.let_expire = let_expire
-        print_changed(admin.update_entries(request), admin.view(output))
+        _print_changed(admin, admin.update_entries(request), output)
 
 
 @entry.command()
@@ -312,9 +322,10 @@ def update(
 @output_option
 @admin_socket_option
 def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, socket: Path) -> None:
-    """Delete entries: all or none. Their workloads lose these identities at once.
+    """Delete entries. Their workloads lose these identities at once.
 
-    What was signed for the entries is revoked, so verifiers refuse it.
+    What was signed for the entries is revoked, so verifiers refuse it. Up to 500 entries are
+    one step: all or none. More are checked as a whole, then deleted in several steps.
 
     \b
     Example:
@@ -325,7 +336,11 @@ def delete(ids: tuple[str, ...], let_expire: bool, comment: str, output: str, so
         request = pb.DeleteEntriesRequest(
             ids=full_ids(admin, Nameable.ENTRY, ids), let_expire=let_expire, comment=comment
         )
-        print_changed(admin.delete_entries(request), admin.view(output))
+        _print_changed(admin, admin.delete_entries(request), output)
+
+
+def _print_changed(admin: Admin, response: pb.EntriesResponse, output: str) -> None:
+    print_changed(response, view_of(admin, output, (one.parent_id for one in response.entries)))
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, JSON]:
@@ -350,7 +365,7 @@ def _written(key: str, value: object) -> JSON:
 
 def _name_parent(given: dict[str, JSON], admin: Admin) -> None:
     if isinstance(parent := given.get("parent_id"), str):
-        given["parent_id"] = with_node(admin, parent)
+        given["parent_id"] = with_node(admin, parent, past=True)
 
 
 def _entry(document: object, admin: Admin) -> RegistrationEntry:

@@ -1,4 +1,4 @@
-"""`cognomen entry apply`: make the issuer's entries those of a file, in one step, and show what changes."""
+"""`cognomen entry apply`: make the issuer's entries those of a file, and show what changes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ __all__ = ["apply"]
 _PAGE = 10_000
 _MOST_ASKED_SINGLY = 500  # of ids and SPIFFE IDs; for more of them, all entries are read
 _SHOWN_ID = 8  # of the characters of an id
+_GOES_ON = "a part of a long file may be done: the same command goes on with the rest"
 _CHANGED_MEANWHILE = (Kind.CONFLICT, Kind.NOT_FOUND, Kind.EXISTS)
 
 
@@ -84,7 +85,7 @@ def apply(
     output: str,
     socket: Path,
 ) -> None:
-    """Make the entries those of a file, in one step: all of it, or nothing.
+    """Make the entries those of a file, and show what changes.
 
     The file is what `entry list --all --output json` prints; ids and revisions may be left
     out, and revisions mean nothing. An entry of the file is the one that has its id, else the
@@ -99,6 +100,10 @@ def apply(
     of: by --below, --owner and --label together, or by --all. The file may have no others,
     and no others are changed.
     A file without entries is refused, because it is more often a mistake: use `entry delete`.
+
+    Up to 500 changes (4 MiB) are one step: all or none. More are checked as a whole, then
+    carried out in several steps, so that other changes need not wait. If it stops in the
+    middle, the same command goes on with the rest.
 
     Exit code 0 also if --dry-run finds differences: scripts read --output json.
 
@@ -186,9 +191,12 @@ def _apply(admin: Admin, request: pb.ApplyEntriesRequest) -> pb.EntriesResponse:
     try:
         return admin.apply_entries(request)
     except Refused as e:
-        if e.kind not in _CHANGED_MEANWHILE:
+        if e.kind is Kind.UNAVAILABLE and not request.dry_run:
+            hint = "; ".join(filter(None, (e.hint, _GOES_ON)))
+        elif e.kind in _CHANGED_MEANWHILE:
+            hint = "entries were changed since they were compared with the file: run it again"
+        else:
             raise
-        hint = "entries were changed since they were compared with the file: run it again"
         raise Refused(e.kind, e.detail, hint=hint) from e
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.printable import printable
-from svid.encoding import JSON
+from svid.encoding import JSON, json_value
 
 __all__ = ["EntryCheck", "is_digest", "same_entry"]
 
@@ -164,11 +164,11 @@ def _changed(row: AuditRow) -> _Change | None:
     if b"entry " not in row.body:
         return None
     try:
-        event = json.loads(row.body)
+        event = json_value(row.body)
         if not isinstance(event, dict):
             return None
         before, after = (_digest(one) if isinstance(one, dict) else "" for one in map(event.get, ("before", "after")))
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     match event:
         case {

@@ -1,9 +1,6 @@
 """Entries in files: read from those that `entry list -o json` or SPIRE prints. What the issuer did with a batch of them, printed."""
 
-import json
-from collections import Counter
-from contextlib import suppress
-from functools import partial
+from collections.abc import Mapping
 
 import click
 
@@ -12,12 +9,11 @@ from cognomen.cli.options import read_source
 from cognomen.cli.output import Columns, View, counted, print_json, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
 from cognomen.daemon.config import parse_duration
-from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.entry import EntryError, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.printable import printable
 from cognomen.wire.admin import document_from_message, entry_from_document
 from cognomen.wire.pb import admin_pb2 as pb
-from svid.encoding import JSON
+from svid.encoding import JSON, json_value
 from svid.errors import SVIDError
 
 __all__ = ["COLUMNS", "entries_from", "print_changed", "print_ended", "print_warnings"]
@@ -44,9 +40,9 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
         Refused: INVALID; the detail says which entry.
     """
     try:
-        document: object = json.loads(read_source(source), object_pairs_hook=partial(_with_each_key_once, source))
-    except (ValueError, RecursionError) as e:
-        raise Refused(Kind.INVALID, f"{source}: expected JSON: {e}") from e
+        document: object = json_value(read_source(source).encode())
+    except ValueError as e:
+        raise Refused(Kind.INVALID, f"{source}: {e}") from e
     if isinstance(document, dict):
         if whole and document.get("next_page_token"):
             raise Refused(
@@ -70,23 +66,20 @@ def entries_from(source: str, admin: Admin, given: dict[str, JSON], *, whole: bo
     return entries
 
 
-def _with_each_key_once(source: str, pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON; a key that it has twice is refused, because one of the two values would be lost."""
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise Refused(Kind.INVALID, f"{source}: expected each key once, found {printable(twice)!r} twice")
-    return document
+def _in_seconds(document: Mapping[str, object]) -> dict[str, object]:
+    """The same entry, with lifetimes such as 30m as seconds.
 
-
-def _in_seconds(document: dict[str, object]) -> dict[str, object]:
-    """The same entry, with lifetimes such as 30m as seconds; what is no duration is left to the reader of entries, which says so."""
+    Raises:
+        EntryError: a text is neither a duration nor seconds.
+    """
     found = dict(document)
     for key in ("x509_svid_ttl", "jwt_svid_ttl"):
         text = document.get(key)
-        if isinstance(text, str):
-            with suppress(ValueError):
+        if isinstance(text, str) and not text.isdecimal():  # seconds without a unit are for the reader of entries
+            try:
                 found[key] = f"{int(parse_duration(text).total_seconds())}s"
+            except ValueError as e:
+                raise EntryError(f"{key}: {e}") from e
     return found
 
 

@@ -14,11 +14,11 @@ from click.core import ParameterSource
 from cognomen.cli.answers import bundle_sets, checked_address, x509_contexts
 from cognomen.cli.hook import exec_option
 from cognomen.cli.keeping import Keeper, WhenDenied
-from cognomen.cli.options import GivenPath, output_option, workload_address, workload_socket_option
+from cognomen.cli.options import GivenPath, named_audience, output_option, workload_address, workload_socket_option
 from cognomen.cli.output import Columns, View, print_json, print_table, same_columns, warn
 from cognomen.cli.signals import heed_signals
 from cognomen.cli.svidfiles import Form, Forms, also_option, password_option
-from cognomen.cli.watching import tokens
+from cognomen.cli.watching import Tokens, tokens
 from cognomen.protocol.audiences import MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import moment_to_text
@@ -41,6 +41,7 @@ _JWT = Columns(
     wide=("spiffe_id", "hint", "audiences", "expires_at", "svid"),
 )
 _BUNDLES = same_columns("trust_domain", "x509_authorities", "jwt_authorities")
+_ALL_AUDIENCES_FILE = "jwt_svid.token"
 _DIGEST_DIGITS = 32
 _MOST_NAME_BYTES = 232  # NAME_MAX is 255; less .json, and what wholefile adds to the name while it writes
 _SVID = TypeVar("_SVID", X509SVID, JWTSVID)
@@ -166,7 +167,15 @@ def x509(
 
 
 @fetch.command()
-@click.option("--audience", "audiences", multiple=True, required=True, help=_AUDIENCE)
+@click.option("--audience", "audiences", multiple=True, help=_AUDIENCE)
+@click.option(
+    "--token",
+    "named",
+    multiple=True,
+    type=named_audience,
+    metavar="NAME=AUDIENCE",
+    help="Write a token for that audience alone into the file NAME of the --write directory; repeatable.",
+)
 @click.option("--spiffe-id", help="Only the token of this identity, by SPIFFE ID or path.")
 @_watch_option
 @_write_option
@@ -177,6 +186,7 @@ def x509(
 @workload_socket_option
 def jwt(
     audiences: tuple[str, ...],
+    named: tuple[tuple[str, str], ...],
     spiffe_id: str | None,
     watch: bool,
     directory: Path | None,
@@ -188,21 +198,26 @@ def jwt(
 ) -> int:
     """Fetch JWT-SVIDs.
 
-    --write writes jwt_svid.token (mode 0600) for the first identity. --watch fetches a new
-    token at half of its life, and --exec runs each time.
+    --write writes jwt_svid.token (mode 0600) for the first identity: one token for all
+    --audience. --token writes one more file, for one audience, for programs that read their
+    token from a file. --watch fetches new tokens at half of their life, and --exec runs each
+    time.
 
     \b
-    Example:
+    Examples:
       cognomen fetch jwt --audience db --output json | jq -r '.svids[0].svid'
+      cognomen fetch jwt --watch --write /run/agent/tokens \\
+        --token model=https://api.example.com --token cloud=sts.example.com
     """  # noqa: D301 - \b is click's mark
+    asked = _asked(audiences, named, directory)
     wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
     keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
     with WorkloadAPIClient(checked_address(workload_address(socket), watch=watch)) as client:
 
-        def found() -> Sequence[JWTSVID]:
-            tokens_now = client.fetch_jwt_svids(audiences, spiffe_id=wanted)
+        def found() -> Tokens:
+            tokens_now = {name: client.fetch_jwt_svids(whom, spiffe_id=wanted) for name, whom in asked.items()}
             try:
-                return _chosen(tokens_now, spiffe_id)
+                return {name: _chosen(each, spiffe_id) for name, each in tokens_now.items()}
             except Refused as e:
                 if not watch:
                     raise
@@ -212,12 +227,26 @@ def jwt(
             if isinstance(svids, WorkloadAPIError):
                 keeper.deny(str(svids))
                 continue
-            documents = [_jwt_document(one) for one in svids]
-            keeper.keep(
-                ({"jwt_svid.token": svids[0].token.encode()}, {}),
-                partial(_print_svids, documents, _JWT, output),
-            )
+            documents = [_jwt_document(one) for each in svids.values() for one in each]
+            files = {name: each[0].token.encode() for name, each in svids.items()}
+            keeper.keep((files, {}), partial(_print_svids, documents, _JWT, output))
         return keeper.code()
+
+
+def _asked(
+    audiences: tuple[str, ...], named: tuple[tuple[str, str], ...], directory: Path | None
+) -> Mapping[str, Sequence[str]]:
+    """Whom each file's token is for."""
+    if not audiences and not named:
+        raise click.UsageError("expected --audience or --token, found neither")
+    if named and directory is None:
+        raise click.UsageError("--token needs --write")
+    asked: dict[str, Sequence[str]] = {_ALL_AUDIENCES_FILE: audiences} if audiences else {}
+    for name, audience in named:
+        if name in asked:
+            raise click.UsageError(f"--token: expected another file for each audience, found {name} twice")
+        asked[name] = (audience,)
+    return asked
 
 
 @fetch.command()

@@ -4,6 +4,7 @@ A line is broken only between the words of a cell. A word that is wider than its
 is no room, to a line below: nothing that somebody might copy is cut. Texts give way before names do, such as that of an action.
 """
 
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ _TEXTS = frozenset(
 )  # the first to give way
 _NAME, _ID = 14, 28  # "entry created" stays together, and most paths do
 _COMFORT, _LEAST = 16, 6  # columns are made narrower than that only if they must
+_MOST_PADDED = 100  # a node may choose a name of 253 characters, and a path has up to 2048: that widens no other row
 _INDENT = 4  # of a cell on lines of its own
 
 
@@ -54,15 +56,16 @@ class Layout:
     Args:
         headers: the names of the columns.
         rows: the cells of the rows to fit, each as its words.
-        width: of the terminal; None: it has no width, and no line is broken.
+        width: of the terminal; None: it has no width, and no line is broken; a very long cell then pushes only its own row to the right.
     """
 
     def __init__(self, headers: Sequence[str], rows: Sequence[Sequence[Sequence[str]]], width: int | None) -> None:
         columns = list(zip(*rows, strict=True)) or [()] * len(headers)
         self._width = width
+        widest = _MOST_PADDED if width is None else math.inf
         self._texts = [header in _TEXTS for header in headers]
         self._widths = [
-            max([len(header), *(_columns_of(" ".join(cell)) for cell in cells)])
+            max([len(header), *(wide for cell in cells if (wide := _columns_of(" ".join(cell))) <= widest)])
             for header, cells in zip(headers, columns, strict=True)
         ]
         if width is not None:

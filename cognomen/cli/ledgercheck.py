@@ -1,12 +1,12 @@
 """Compare the ledger with the record of decisions: each credential in one must be in the other, and say the same."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC
 
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.printable import printable
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.encoding import json_value
 
 __all__ = ["LedgerCheck"]
 
@@ -109,8 +109,8 @@ def _issued(row: AuditRow) -> tuple[str, _Facts] | None:
     if _ISSUED.encode() not in row.body:
         return None
     try:
-        event = json.loads(row.body)
-    except (ValueError, RecursionError):
+        event = json_value(row.body)
+    except ValueError:
         return None
     match event:
         case {

@@ -51,7 +51,7 @@ _EXIT_CODES = {
     Kind.DENIED: _DENIED,
     Kind.UNAUTHENTICATED: _DENIED,
 }
-_NO_ANSWER = "has the attestor joined, and can it reach its issuer? see its log; to try one at once: cognomen dev"
+_NO_ANSWER = "has the attestor joined, and can it reach its issuer? see its log, or, as its user or root: cognomen status attestor"
 _NO_IDENTITY = (
     "no entry matches this process (cognomen why says what is missing), or a revocation blocks it:"
     " ask the operator (cognomen why with the admin socket, cognomen revoke list)"
@@ -100,9 +100,9 @@ def cognomen() -> None:
 
     \b
     The issuer's commands connect to its admin socket: --socket,
-    COGNOMEN_ADMIN_SOCKET, or /run/cognomen/admin/issuer.sock. `fetch` and
-    `validate` connect to the Workload API: --socket, or
-    SPIFFE_ENDPOINT_SOCKET.
+    COGNOMEN_ADMIN_SOCKET, or /run/cognomen/admin/issuer.sock. `fetch`,
+    `validate`, `why`, `status attestor` and `attestor healthcheck` connect to
+    the Workload API: --socket, or SPIFFE_ENDPOINT_SOCKET.
 
     \b
     Where a command takes the ID of an entry, a node, a credential or an
@@ -141,11 +141,17 @@ def run(arguments: Sequence[str]) -> int:
         return _USAGE
     except LostOutputError as e:
         return _BROKEN_PIPE if e.is_hangup else _tell_lost_output(e, changes)
-    except UnicodeEncodeError as e:  # an argument that is not UTF-8, noticed when it is encoded
-        return _tell(click.UsageError(f"expected arguments in UTF-8, found {e.object!r}"))
+    except (MemoryError, UnicodeEncodeError) as e:
+        return _tell(_as_ours(e))
     except (click.ClickException, Refused, SVIDError) as e:
         return _tell(e)
     return result if isinstance(result, int) else 0
+
+
+def _as_ours(error: MemoryError | UnicodeEncodeError) -> click.ClickException:
+    if isinstance(error, MemoryError):
+        return click.ClickException("not enough memory for what it was to read")
+    return click.UsageError(f"expected arguments in UTF-8, found {error.object!r}")  # noticed when one is encoded
 
 
 def _tell(error: click.ClickException | Refused | SVIDError) -> int:

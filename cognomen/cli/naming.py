@@ -2,15 +2,17 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from cognomen.cli.admin import Admin
 from cognomen.cli.asking import is_unknown
+from cognomen.cli.cells import View
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import MOST_MEANINGS, MOST_TEXTS, Nameable
 from cognomen.wire.pb import admin_pb2 as pb
 
-__all__ = ["full_id", "full_ids", "known_id", "unknown", "with_node"]
+__all__ = ["full_id", "full_ids", "known_id", "unknown", "view_of", "with_node"]
 
 _UNKNOWN = {
     Nameable.NODE: (
@@ -36,9 +38,13 @@ def full_ids(admin: Admin, kind: Nameable, texts: Iterable[str], *, past: bool =
         past: also entries and nodes that are gone, but on record.
 
     Raises:
-        Refused: INVALID for a text that can mean several things.
+        Refused: INVALID for a text that can mean several things; NOT_FOUND for the path of an entry without its slash.
     """
-    return [text if found is None else found.id for text, found in _meanings(admin, kind, texts, past=past)]
+    found = list(_meanings(admin, kind, texts, past=past))
+    for text, one in found:
+        if one is None and kind is Nameable.ENTRY and (hint := _hint_of_path(admin, text)):
+            raise unknown(kind, text, hint)
+    return [text if one is None else one.id for text, one in found]
 
 
 def full_id(admin: Admin, kind: Nameable, text: str, *, past: bool = False) -> str:
@@ -66,10 +72,30 @@ def with_node(admin: Admin, text: str, *, past: bool = False) -> str:
     return _known(admin, Nameable.NODE, text, past=past).spiffe_id or text
 
 
-def unknown(kind: Nameable, text: str) -> Refused:
+def view_of(admin: Admin, output: str, holders: Iterable[str]) -> View:
+    """How to show a table whose cells name these parents or actors: only SPIFFE IDs of nodes that there are, or were, become short ids."""
+    view = admin.view(output)
+    if not view.trust_domain:
+        return view
+    begin = f"spiffe://{view.trust_domain}/cognomen/node/"
+    left, nodes = iter({one for one in holders if one.startswith(begin)}), set[str]()
+    while batch := list(islice(left, MOST_TEXTS)):
+        try:
+            found = admin.resolve(pb.ResolveRequest(kind=Nameable.NODE, texts=batch, past=True))
+        except Refused as e:
+            if not is_unknown(e):
+                raise
+            return view
+        nodes.update(one.spiffe_id for each in found.meanings for one in each.meanings)
+    return replace(view, nodes=frozenset(nodes))
+
+
+def unknown(kind: Nameable, text: str, better_hint: str = "") -> Refused:
     """The refusal of a text that means nothing."""
     detail, hint = _UNKNOWN[kind]
-    if "/" in text:
+    if better_hint:
+        hint = better_hint
+    elif "/" in text:
         hint = hint.replace("/PATH", shlex.quote(text))
     return Refused(Kind.NOT_FOUND, f"{kind}: {detail.format(text=text)}", hint=hint)
 
@@ -77,8 +103,21 @@ def unknown(kind: Nameable, text: str) -> Refused:
 def _known(admin: Admin, kind: Nameable, text: str, *, past: bool) -> pb.Meaning:
     ((_, found),) = _meanings(admin, kind, [text], past=past)
     if found is None:
-        raise unknown(kind, text)
+        raise unknown(kind, text, _hint_of_path(admin, text))
     return found
+
+
+def _hint_of_path(admin: Admin, text: str) -> str:
+    """The path that somebody meant who left out the slash, if there is an entry or a node group with it; else nothing."""
+    if "/" in text or ":" in text:
+        return ""
+    try:
+        found = admin.resolve(pb.ResolveRequest(kind=Nameable.ENTRY, texts=[f"/{text}"])).meanings
+    except Refused as e:
+        if not is_unknown(e):
+            raise
+        return ""
+    return f"did you mean /{text}?" if any(each.meanings for each in found) else ""
 
 
 def _meanings(

@@ -1,6 +1,7 @@
 """Options and types of values that several commands share."""
 
 import os
+import re
 from collections.abc import Sequence
 from copy import copy
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ import click
 from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.daemon.config import parse_duration
 from cognomen.protocol.selector import Selector
+from svid.clock import SystemClock
 from svid.errors import AddressError, SVIDError
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "duration",
     "every_page_option",
     "moment",
+    "named_audience",
     "output_option",
     "page_size_option",
     "page_token_option",
@@ -37,6 +40,8 @@ __all__ = [
     "workload_socket_option",
 ]
 
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MARK = "denied"  # what `fetch` writes beside the files of an identity that was taken away
 _MAX_SOURCE_BYTES = 256 * 1024 * 1024
 
 
@@ -110,6 +115,18 @@ class Labels(click.Option):
 
     def __init__(self, names: Sequence[str], *, help: str) -> None:  # noqa: A002 - click calls it so
         super().__init__(names, type=_label, multiple=True, callback=_each_once, metavar="KEY=VALUE", help=help)
+
+
+def named_audience(text: str) -> tuple[str, str]:
+    """Parse NAME=AUDIENCE: a file, without its directory, and whom its token is for."""
+    name, equals, audience = text.partition("=")
+    if not equals or not _FILE.fullmatch(name) or name == _MARK:
+        raise click.BadParameter(
+            f"expected NAME=AUDIENCE, with a NAME of at most 64 of A-Z a-z 0-9 . _ -, found {text!r}"
+        )
+    if not audience:
+        raise click.BadParameter(f"expected an audience after {name}=, found an empty text: {text!r}")
+    return name, audience
 
 
 output_option = click.option(
@@ -214,7 +231,9 @@ def selector(text: str) -> Selector:
 
 
 def moment(text: str) -> datetime:
-    """Parse a moment such as 2026-11-23T08:00:00Z."""
+    """Parse a moment such as 2026-11-23T08:00:00Z, or now."""
+    if text == "now":
+        return SystemClock().now()
     from cognomen.wire.admin import moment_from_text  # noqa: PLC0415 - loads protobuf, which --help need not
 
     try:

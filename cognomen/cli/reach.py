@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
 from svid.workloadapi.address import endpoint_target
-from svid.workloadapi.reach import Trouble, socket_trouble, workload_trouble
+from svid.workloadapi.reach import NO_ATTESTOR, Trouble, socket_trouble, workload_trouble
 
 __all__ = ["check_reachable", "check_workload_api"]
 
@@ -81,4 +81,5 @@ def check_workload_api(address: str | None) -> str | None:
 def _refuse(trouble: Trouble | None) -> None:
     if trouble is not None:
         kind = Kind.DENIED if trouble.is_denied else Kind.UNAVAILABLE
-        raise Refused(kind, trouble.detail, hint=trouble.hint)
+        hint = f"{NO_ATTESTOR}, or add --socket unix:///PATH" if trouble.hint == NO_ATTESTOR else trouble.hint
+        raise Refused(kind, trouble.detail, hint=hint)

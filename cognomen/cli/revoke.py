@@ -8,12 +8,11 @@ from datetime import datetime
 import click
 
 from cognomen.cli.ending import ends
+from cognomen.cli.named import warn_if_never_matches
 from cognomen.cli.options import Renamed, moment, read_source, selector
-from cognomen.cli.output import warn
 from cognomen.cli.revocations import lift, list_revocations, show
 from cognomen.cli.serials import serial_from_text
 from cognomen.protocol.selector import Selector
-from cognomen.protocol.selectorcheck import never_matches
 from cognomen.wire.node import selector_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 
@@ -135,8 +134,7 @@ def _selector(named: Selector) -> pb.RevocationTarget:
     Example:
       cognomen revoke selector unix:path:/opt/agents/browser
     """  # noqa: D301 - \b is click's mark
-    if expected := never_matches(named):
-        warn(f"selector: expected {expected}, found {str(named)!r}, which matches nothing")
+    warn_if_never_matches(named)
     return pb.RevocationTarget(kind="selector", selector=selector_to_pb(named))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect, pages
+from cognomen.cli.named import check_holders
 from cognomen.cli.naming import full_id, known_id
 from cognomen.cli.options import (
     Renamed,
@@ -47,6 +48,9 @@ def svid() -> None:
 
 @svid.command("list")
 @click.option("--spiffe-id", default="", help="Only those with this SPIFFE ID; /PATH is one in the trust domain.")
+@click.option("--below", help="Only those with this SPIFFE ID or one below it; /PATH as above.")
+@click.option("--owner", help="Only those that were signed for entries that have this owner now.")
+@click.option("--no-owner", is_flag=True, help="Only those that were signed for entries without an owner now.")
 @click.option("--entry-id", "--entry", cls=Renamed, default="", metavar="ID", help="Only those signed for this entry.")
 @click.option(
     "--node-id",
@@ -59,10 +63,14 @@ def svid() -> None:
 @click.option("--kind", type=click.Choice(_KINDS), help="Only those of this kind.")
 @click.option("--state", type=click.Choice(_STATES), help="Only those whose signing got this far.")
 @click.option("--revoked", is_flag=True, help="Only those that a revocation ended.")
-@click.option("--live", is_flag=True, help="Only those that are valid now, and that nothing ended before their time.")
-@click.option("--valid", is_flag=True, help="Only those that are valid now.")
 @click.option(
-    "--expiring-within", type=duration, help="Only those that are valid and expire within that time, such as 10m."
+    "--live", is_flag=True, help="Only those that have not expired, and that nothing ended before their time."
+)
+@click.option("--valid", is_flag=True, help="Only those that have not expired, also if they were revoked.")
+@click.option(
+    "--expiring-within",
+    type=duration,
+    help="Only those that expire within that time, such as 10m, also if they were revoked; add --live.",
 )
 @page_size_option
 @page_token_option
@@ -71,6 +79,9 @@ def svid() -> None:
 @admin_socket_option
 def list_svids(
     spiffe_id: str,
+    below: str | None,
+    owner: str | None,
+    no_owner: bool,
     entry_id: str,
     node_id: str,
     kind: str | None,
@@ -94,16 +105,21 @@ def list_svids(
     \b
     Examples:
       cognomen svid list --spiffe-id /agent/concierge/reasoning --page-size 10
-      cognomen svid list --kind x509 --expiring-within 10m
+      cognomen svid list --below /agent --owner travel-team --live
+      cognomen svid list --kind x509 --expiring-within 10m --live
     """  # noqa: D301 - \b is click's mark
     if revoked and live:
         raise click.UsageError("expected --revoked or --live, found both")
+    if (spiffe_id and below) or (owner is not None and no_owner):
+        raise click.UsageError("expected --spiffe-id or --below, and --owner or --no-owner, found both")
     request = pb.ListCredentialsRequest(
         page_size=page_size,
         page_token=page_token,
         kind=kind or "",
         state=state or "",
         revoked="yes" if revoked else "no" if live else "",
+        below=bool(below),
+        owner="" if no_owner else owner,
     )
     now = SystemClock().now()
     if live or valid or expiring_within is not None:
@@ -111,12 +127,14 @@ def list_svids(
     if expiring_within is not None:
         request.ends_before.FromDatetime(_later(now, expiring_within))
     with connect(socket) as admin:
-        if spiffe_id:
-            request.spiffe_id = str(admin.complete_id(spiffe_id))
+        named = spiffe_id or below
+        request.spiffe_id = str(admin.complete_id(named)) if named else ""
         request.entry_id = known_id(admin, Nameable.ENTRY, entry_id, past=True)
         request.node_id = known_id(admin, Nameable.NODE, node_id, past=True)
         view = admin.view(output)
         found = list(pages(admin.list_credentials, request, every=every_page))
+        if not page_token and not any(page.credentials for page in found):
+            check_holders(admin, request)
     credentials = [document_from_message(one) for page in found for one in page.credentials]
     if output != "json":
         credentials = list(map(_shown, credentials))

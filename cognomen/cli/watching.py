@@ -2,10 +2,11 @@
 
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
+from itertools import chain
+from typing import TypeAlias, TypeVar
 
 from cognomen.cli.output import warn
 from cognomen.cli.reach import check_workload_api
@@ -15,9 +16,12 @@ from svid.clock import Clock, SystemClock
 from svid.errors import WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 
-__all__ = ["Absence", "Waiting", "changes", "refetch_in", "tokens"]
+__all__ = ["Absence", "Tokens", "Waiting", "changes", "refetch_in", "tokens"]
 
 _Found = TypeVar("_Found", bound=tuple[object, ...])
+
+Tokens: TypeAlias = Mapping[str, Sequence[JWTSVID]]
+"""The tokens of all identities, by what they were asked for."""
 
 _SHORTEST_WAIT = timedelta(seconds=1)
 _LOOK_SECONDS = 15.0  # between two checks whether somebody listens
@@ -147,8 +151,8 @@ def _is_news(found: _Found | WorkloadAPIError, seen: _Found | WorkloadAPIError |
 
 
 def tokens(
-    fetch: Callable[[], Sequence[JWTSVID]], *, is_due: Callable[[], bool] = lambda: False
-) -> Iterator[Sequence[JWTSVID] | WorkloadAPIError]:
+    fetch: Callable[[], Tokens], *, is_due: Callable[[], bool] = lambda: False
+) -> Iterator[Tokens | WorkloadAPIError]:
     """Yield tokens now, and new ones at half of their life; if they cannot be fetched for now (WorkloadAPIError), wait.
 
     If there is no identity any more (PERMISSION_DENIED), that error is yielded.
@@ -175,7 +179,7 @@ def tokens(
         waiting.over()
         is_denied = False
         yield found
-        end = clock.monotonic() + refetch_in(found, now=clock.now()).total_seconds()
+        end = clock.monotonic() + refetch_in(list(chain(*found.values())), now=clock.now()).total_seconds()
         while (left := end - clock.monotonic()) > 0:
             _rest(timedelta(seconds=min(left, _LOOK_UP_SECONDS)))
             if is_due():

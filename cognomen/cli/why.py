@@ -11,6 +11,7 @@ import click
 
 from cognomen.cli.admin import connect, pages
 from cognomen.cli.inspect import inspecting
+from cognomen.cli.nodeparents import Place, Whose
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
 from cognomen.protocol.errors import Refused
@@ -22,7 +23,7 @@ from svid.clock import SystemClock
 from svid.encoding import JSON
 from svid.spiffeid import SpiffeID
 
-__all__ = ["useless", "why"]
+__all__ = ["none_because", "useless", "why"]
 
 _NONE = 1
 _MOST_ELSEWHERE = 100
@@ -86,7 +87,7 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
     knows_blocks = False
     blocked: list[JSON] = []
     expired: list[JSON] = []
-    elsewhere: list[JSON] = []
+    lists: dict[str, list[JSON]] = {place: [] for place in Place}
     blocked_more = elsewhere_more = False
     uid = node_pb2.Selector(type="unix", value=f"uid:{document['uid']}")
     if os.access(admin_socket, os.W_OK):
@@ -103,15 +104,20 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
             elsewhere_more = next(each, None) is not None
             told = {row["entry_id"] for key in ("matches", "near") for row in _rows(document[key])}
             told |= {row["entry_id"] for row in _rows(blocked)}
+            whose = Whose(admin, str(document["node_spiffe_id"]))
             for one in found:
                 if one.id in told:
                     continue
                 if one.HasField("expires_at") and one.expires_at.ToDatetime(tzinfo=UTC) <= SystemClock().now():
                     expired.append(_row(one, _EXPIRED))
                 else:
-                    elsewhere.append(_row(one, _ELSEWHERE))
-    lists: dict[str, JSON] = {"blocked": blocked, "expired": expired, "elsewhere": elsewhere}
-    return {**lists, "blocked_more": blocked_more, "elsewhere_more": elsewhere_more}, knows_blocks
+                    lists[whose.parent(one.parent_id)].append(_row(one, _ELSEWHERE))
+    lists |= {"blocked": blocked, "expired": expired}
+    return {
+        **{key: [*rows] for key, rows in lists.items()},
+        "blocked_more": blocked_more,
+        "elsewhere_more": elsewhere_more,
+    }, knows_blocks
 
 
 def useless(near: Iterable[Mapping[str, JSON]]) -> Iterator[str]:
@@ -154,11 +160,13 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             "blocked by a revocation, until it is lifted (cognomen revoke lift NUMBER):",
         ),
         ("expired", _EXPIRED, "of its uid, but expired:"),
+        (Place.HERE, _ELSEWHERE, "of its uid and this node, but not among those above:"),
         (
-            "elsewhere",
+            Place.ELSEWHERE,
             _ELSEWHERE,
             "of its uid, but on other nodes (the parent is neither this node nor a group of it):",
         ),
+        (Place.NOWHERE, _ELSEWHERE, "of its uid, but on no node (no node or node group is the parent):"),
     )
     if unseen := document.get("unseen"):
         click.echo("\nsome selectors that entries require cannot be determined:")
@@ -177,20 +185,31 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
             f"\nthe last {left_out} of its identities reach no workload, because clients accept messages of at most 4 MiB:"
         )
         click.echo("give entries narrower selectors")
-    _print_none(document, knows_blocks=knows_blocks)
+    if lines := list(none_because(document, knows_blocks=knows_blocks)):
+        click.echo("\n" + "\n".join(lines))
 
 
-def _print_none(document: Mapping[str, JSON], *, knows_blocks: bool) -> None:
-    """Say why it has no identity at all, if it has none."""
+def none_because(document: Mapping[str, JSON], *, knows_blocks: bool) -> Iterator[str]:
+    """Say why it has no identity at all, if it has none.
+
+    Args:
+        knows_blocks: whether the issuer said which entries are blocked.
+    """
     if withdrawn := document.get("withdrawn"):
-        click.echo(f"\nno identity for anybody on this node, whatever the entries are: {withdrawn}")
-    elif not document["matches"]:
-        click.echo("\nno identity: an entry matches if the process has all of its selectors, and its parent is this")
-        click.echo(f"node ({document['node_spiffe_id']}) or a group that the node belongs to")
-        if not knows_blocks:
-            click.echo(
-                "or a revocation blocks it: ask the operator (cognomen why with the admin socket, cognomen revoke list)"
-            )
+        yield f"no identity for anybody on this node, whatever the entries are: {withdrawn}"
+        return
+    if document["matches"]:
+        return
+    here = f"its parent is this node ({document['node_spiffe_id']}) or a group that the node belongs to"
+    if document.get("blocked"):
+        yield "no identity: the blocked entries above give none until their revocations are lifted;"
+        yield f"another entry would match if the process had all of its selectors, and {here}"
+    else:
+        yield "no identity: an entry matches if the process has all of its selectors, and"
+        yield here
+    if not knows_blocks:
+        yield "an entry that matches may still be blocked by a revocation:"
+        yield "ask the operator (cognomen why with the admin socket, cognomen revoke list)"
 
 
 def _rows(found: JSON) -> list[dict[str, JSON]]:

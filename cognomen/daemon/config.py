@@ -45,7 +45,7 @@ _LONGEST_KEY = 200  # that a message shows
 _INTEGERS = range(-(2**63), 2**63)
 _GROUPS = PrivateGroups()
 _UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
-_DURATION = re.compile(r"(?:[0-9]{1,9}[dhms])+")
+_DURATION = re.compile(r"(?:[0-9]+[dhms])+")
 
 
 def load(path: Path | None, kind: type[T], overrides: Mapping[str, object], *, groups: PrivateGroups = _GROUPS) -> T:
@@ -98,11 +98,11 @@ def parse_duration(text: str) -> timedelta:
         ValueError: the text is not a duration, or exceeds what a timedelta holds.
     """
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"expected a duration such as 90s, 30m, 1h or 1d, found {text!r}")
+        raise ValueError(f"expected a duration such as 90s, 30m, 1h or 1d, found {printable(text)!r}")
     try:
         return sum((int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([dhms])", text)), timedelta())
-    except OverflowError as e:
-        raise ValueError(f"expected a duration of at most 999999999 days, found {text!r}") from e
+    except (ValueError, OverflowError) as e:  # a ValueError for more digits than Python reads
+        raise ValueError(f"expected a duration of at most 999999999 days, found {printable(text)!r}") from e
 
 
 def format_duration(duration: timedelta) -> str:
@@ -179,10 +179,22 @@ def _read(path: Path, groups: PrivateGroups) -> dict[str, object]:
         raise Refused(Kind.INVALID, f"config {path}: expected at most {_MAX_CONFIG_BYTES} bytes, found more")
     try:
         document = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as e:  # a ValueError also for a number of more digits than Python reads
-        raise Refused(Kind.INVALID, f"config {path}: expected TOML: {e}") from e
+    except (ValueError, RecursionError) as e:
+        raise Refused(Kind.INVALID, f"config {path}: expected TOML: {_in_words(e)}") from e
     _check_values(document)
     return document
+
+
+def _in_words(error: ValueError | RecursionError) -> str:
+    """What is wrong with a text, without words that presume Python."""
+    match error:
+        case tomllib.TOMLDecodeError():
+            return str(error)
+        case UnicodeDecodeError():
+            return "expected UTF-8 text"
+        case RecursionError():
+            return "it is nested too deeply"
+    return "a number has too many digits"
 
 
 def _check_values(document: Mapping[str, object]) -> None:

@@ -1,7 +1,8 @@
 """Watches whether clients that connect to the path of a Unix socket of ours reach us, because a server does not notice when they do not.
 
 Decided here: what is ours, and when to bind it again. If nobody serves the path any more, we do; if another process serves it, we say which
-one and do not fight. How a socket is bound: cognomen/gate/listening.
+one and do not fight. A link in its place is not followed, and permissions that somebody changed stay: both are reported. How a socket is
+bound: cognomen/gate/listening.
 """
 
 import errno
@@ -50,11 +51,18 @@ class WatchedSocket:
 
 
 class _File(NamedTuple):
-    """Which file is at a path, and whether it is a socket."""
+    """Which file is at a path itself, what kind, and whom its permissions admit."""
 
     device: int
     inode: int
-    is_socket: bool
+    mode: int
+
+    @property
+    def permissions(self) -> int:
+        return stat.S_IMODE(self.mode)
+
+    def is_same(self, other: "_File | None") -> bool:
+        return other is not None and (self.device, self.inode) == (other.device, other.inode)
 
 
 class _Server(NamedTuple):
@@ -87,6 +95,8 @@ class SocketWatch:
         self._troubles = troubles
         self._ours = _server(watched.listener)
         self._file = _file(watched.path)
+        self._permissions = 0 if self._file is None else self._file.permissions
+        """As the socket was bound: what is added later counts for nothing."""
         self._wrong: _Wrong | None = None
 
     def missing(self) -> Sequence[str]:
@@ -116,11 +126,25 @@ class SocketWatch:
         return None
 
     def _judge(self) -> _Wrong | None:
-        path, found = self._watched.path, _file(self._watched.path)
+        found = _file(self._watched.path)
         if found is None:
-            return self._free(f"{path} was removed")
-        if not found.is_socket:
+            return self._free(f"{self._watched.path} was removed")
+        return self._judge_file(found) or self._judge_server(found)
+
+    def _judge_file(self, found: _File) -> _Wrong | None:
+        path = self._watched.path
+        if stat.S_ISLNK(found.mode):
+            return _Wrong(reason=f"{path} was replaced by a link", hint=self._once("remove that link"))
+        if not stat.S_ISSOCK(found.mode):
             return _Wrong(reason=f"{path} was replaced by another file", hint=self._once("remove that file"))
+        if found.is_same(self._file) and self._permissions & ~found.permissions:
+            expected = f"{self._permissions:04o}"
+            reason = f"{path} admits fewer users than before: expected mode {expected}, found {found.permissions:04o}"
+            return _Wrong(reason=reason, hint=f"to admit them again: chmod {expected} {path}")
+        return None
+
+    def _judge_server(self, found: _File) -> _Wrong | None:
+        path = self._watched.path
         failed, server = _connect(path)
         if failed in _NOBODY:
             return self._free(f"nobody serves {path} any more")
@@ -135,7 +159,7 @@ class SocketWatch:
     def _is_ours(self, found: _File, server: _Server | None) -> bool:
         """Whether this is our socket; what systemd binds always has the same server, so there the file decides as well."""
         if server is None or self._watched.bind is None:
-            return found == self._file and server in {None, self._ours}
+            return found.is_same(self._file) and server in {None, self._ours}
         return server == self._ours
 
     def _free(self, reason: str) -> _Wrong:
@@ -165,10 +189,10 @@ class SocketWatch:
 def _file(path: Path) -> _File | None:
     """Which file is there; None if there is none that we can see."""
     try:
-        found = path.stat()
+        found = path.lstat()
     except OSError:
         return None
-    return _File(found.st_dev, found.st_ino, stat.S_ISSOCK(found.st_mode))
+    return _File(found.st_dev, found.st_ino, found.st_mode)
 
 
 def _connect(path: Path) -> tuple[int, _Server | None]:

@@ -31,6 +31,28 @@ log = structlog.get_logger(__name__)
 _BACKOFF = Backoff(initial=timedelta(milliseconds=200), maximum=timedelta(seconds=30))
 _HEALTHY_SECONDS = 60.0  # a task that ran that long, and makes progress, has recovered
 _LOOK_SECONDS = 30.0
+_FIRST = 1
+_LEFT_ALONE = frozenset(
+    {
+        *(signal.SIGKILL, signal.SIGSTOP),  # nobody can handle them
+        *(
+            signal.SIGTSTP,
+            signal.SIGTTIN,
+            signal.SIGTTOU,
+            signal.SIGCONT,
+        ),  # they stop it and let it go on, as a shell does
+        *(signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),  # they end nothing
+        *(
+            signal.SIGABRT,
+            signal.SIGBUS,
+            signal.SIGFPE,
+            signal.SIGILL,
+            signal.SIGSEGV,
+            signal.SIGSYS,
+            signal.SIGTRAP,
+        ),  # a crash
+    }
+)
 _MOST_LOOKS = 4  # at the same step of its work; together longer than every deadline in a task
 
 
@@ -137,23 +159,34 @@ def _fresh_delays() -> Iterator[timedelta]:
 def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     """Set `stop` at SIGTERM and SIGINT instead of being killed.
 
+    So does any other signal that would kill us, such as SIGQUIT, SIGUSR1 or SIGXCPU; after the block it does kill us, so that our parent
+    sees the cause. Left alone are those of a crash, those that something else handles or ignores, and, in the first process of a container,
+    those that the kernel ignores for it.
+
     SIGHUP stops a daemon only if it was started from a terminal, which then has gone away. Otherwise it is a request to read the
     configuration again, which we do not: it is logged and ignored. Where it is ignored already, as under nohup, it stays ignored.
     """
     loop = asyncio.get_running_loop()
-    signals: dict[signal.Signals, Callable[[], None]] = {
+    signals: dict[int, Callable[[], None]] = {
         signal.SIGTERM: partial(_stop, stop, signal.SIGTERM),
         signal.SIGINT: partial(_stop, stop, signal.SIGINT),
     }
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signals[signal.SIGHUP] = partial(_stop, stop, signal.SIGHUP) if has_terminal() else _refuse_to_reload
-    for number, handle in signals.items():
+    killed_by: list[int] = []
+    handlers: dict[int, Callable[[], None]] = {
+        **{number: partial(_stop_and_die, stop, number, killed_by) for number in _deadly()},
+        **signals,
+    }
+    for number, handle in handlers.items():
         loop.add_signal_handler(number, handle)
     try:
         yield
     finally:
-        for number in signals:
+        for number in handlers:
             loop.remove_signal_handler(number)
+    if killed_by:
+        signal.raise_signal(killed_by[0])
 
 
 def has_terminal() -> bool:
@@ -168,6 +201,31 @@ def has_terminal() -> bool:
 def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
     log.info("asked to stop", signal=number.name)
     stop.set()
+
+
+def _deadly() -> Iterator[int]:
+    """The signals that would kill this process without a word."""
+    for number in signal.valid_signals() - _LEFT_ALONE:
+        # SIGQUIT ends the first process of a container: cognomen/cli/signals
+        if number == signal.SIGQUIT:
+            is_deadly = signal.getsignal(number) is not signal.SIG_IGN
+        else:
+            is_deadly = signal.getsignal(number) is signal.SIG_DFL and os.getpid() != _FIRST
+        if is_deadly:
+            yield number
+
+
+def _stop_and_die(stop: asyncio.Event, number: int, killed_by: list[int]) -> None:
+    log.error("killed by a signal, stopping in order first", signal=_name(number))
+    killed_by.append(number)
+    stop.set()
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name of their own
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
 def _refuse_to_reload() -> None:

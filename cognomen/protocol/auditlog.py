@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.printable import printable
-from svid.encoding import JSON
+from svid.encoding import JSON, json_value
 from svid.errors import SVIDError
 from svid.keys import PublicKey, SigningKey, hash_of, kind_of, public_key_from_der, public_key_to_der, thumbprint
 from svid.spiffeid import TrustDomain
@@ -45,6 +45,7 @@ MAX_CHECKPOINT_BYTES = 4096
 
 _MAX_COUNT = 2**63
 _HASH = re.compile(r"[0-9a-f]{64}")
+_BYTES = re.compile(r"(?:[0-9a-f]{2})*")
 _CONTEXT = b"cognomen audit checkpoint 1\n"
 
 
@@ -116,12 +117,12 @@ class Checkpoint:
         """Read a checkpoint without checking its signature.
 
         Raises:
-            ValueError: the text is not a checkpoint.
+            ValueError: the text is not a checkpoint, or has a key twice: two programs could read two checkpoints in it.
         """
         if len(text) > MAX_CHECKPOINT_BYTES:
             raise ValueError(f"checkpoint: expected at most {MAX_CHECKPOINT_BYTES} bytes, found {len(text)}")
         try:
-            match json.loads(text):
+            match json_value(text):
                 case {
                     "trust_domain": str(trust_domain),
                     "incarnation": str(incarnation),
@@ -137,12 +138,12 @@ class Checkpoint:
                         incarnation=incarnation,
                         count=count,
                         head=bytes.fromhex(head),
-                        at=datetime.fromisoformat(at).astimezone(UTC),
-                        public_key=bytes.fromhex(public_key),
+                        at=_moment(at),
+                        public_key=_bytes(public_key, "public_key"),
                         previous=_mark(rest["previous"]) if "previous" in rest else None,
-                        signature=bytes.fromhex(signature),
+                        signature=_bytes(signature, "signature"),
                     )
-        except (ValueError, OverflowError, RecursionError, SVIDError) as e:
+        except (ValueError, SVIDError) as e:
             raise ValueError(f"checkpoint: expected a JSON object as the issuer writes it: {e}") from e
         raise ValueError("checkpoint: expected trust_domain, incarnation, count, head, at, public_key and signature")
 
@@ -193,6 +194,19 @@ def _mark(document: object) -> Mark:
         case {"count": int(count), "head": str(head), **rest} if not rest and _is_mark(count, head):
             return Mark(count=count, head=bytes.fromhex(head))
     raise ValueError("previous: expected count and head")
+
+
+def _bytes(text: str, key: str) -> bytes:
+    if not _BYTES.fullmatch(text):
+        raise ValueError(f"{key}: expected bytes in lower-case hexadecimal")
+    return bytes.fromhex(text)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as e:
+        raise ValueError("at: expected a time such as 2026-11-23T08:00:00Z, in the years 1 to 9999 of UTC") from e
 
 
 def _encode(document: dict[str, JSON]) -> bytes:
@@ -306,6 +320,8 @@ class ChainCheck:
                 f"checkpoint of {moment_in_words(checkpoint.at)}: row {checkpoint.count} is a different one now:"
                 f" the chain was rewritten, from a row between {agreed + 1} and {checkpoint.count} on"
             )
+        if checkpoint.count == self.begin:
+            return f"row {self.begin + 1} follows from its last row" if self.begin else "it covers no row"
         return f"rows {self.begin + 1} to {checkpoint.count} are as they were then"
 
     def lost_by(self, checkpoint: Checkpoint) -> int:
@@ -337,8 +353,8 @@ class ChainCheck:
 
     def _note_restore(self, row: AuditRow) -> None:
         try:
-            event = json.loads(row.body)
-        except (ValueError, RecursionError) as e:
+            event = json_value(row.body)
+        except ValueError as e:
             raise ValueError(f"row {row.number}: expected an event as the issuer writes it: {e}") from e
         match event:
             case {"action": action, "at": str(at), "facts": {"incarnation": str(ended), **facts}} if action == RESTORED:

@@ -8,10 +8,22 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Reason
 from svid.bundle import Bundle
 from svid.denials import Denial
 
-__all__ = ["BundleIs", "CRLIs", "CheckpointIs", "Cursor", "DenialsPut", "EntryGone", "EntryPut", "TaintedIs", "Update"]
+__all__ = [
+    "BundleIs",
+    "CRLIs",
+    "CheckpointIs",
+    "Cursor",
+    "DenialsPut",
+    "EntryGone",
+    "EntryPut",
+    "SentAwayIs",
+    "TaintedIs",
+    "Update",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,5 +99,12 @@ class CheckpointIs:
     document: bytes
 
 
-Update: TypeAlias = DenialsPut | BundleIs | TaintedIs | CRLIs | EntryGone | EntryPut | CheckpointIs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentAwayIs:
+    """The issuer admits this node no more; this is in the last step of its feed, so that its programs hear at once why they lose theirs."""
+
+    reason: Reason
+
+
+Update: TypeAlias = DenialsPut | BundleIs | TaintedIs | CRLIs | EntryGone | EntryPut | CheckpointIs | SentAwayIs
 """One piece of news."""

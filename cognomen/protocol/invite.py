@@ -12,6 +12,7 @@ from typing import Self
 
 from cognomen.protocol.errors import Kind, Refused
 from svid.bundle import Bundle
+from svid.encoding import json_value
 from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
 
@@ -69,8 +70,8 @@ class Invite:
             )
         encoded = text.removeprefix(_PREFIX)
         try:
-            document = json.loads(base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True))
-        except (binascii.Error, ValueError, RecursionError) as e:
+            document = json_value(base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True))
+        except (binascii.Error, ValueError) as e:
             raise Refused(Kind.INVALID, "invite: expected base64url of a JSON object; was it cut off?") from e
         return cls._from_document(document)
 

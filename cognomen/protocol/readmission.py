@@ -1,10 +1,16 @@
-"""What a node signs to come back: both daemons must build the same bytes."""
+"""What a node signs to come back, and how it is invited again: both daemons must build the same bytes, and say the same."""
 
 import hashlib
 
 from svid.spiffeid import TrustDomain
 
-__all__ = ["readmission_bytes"]
+__all__ = ["THEN_REJOIN", "readmission_bytes"]
+
+THEN_REJOIN = (
+    "then on the node, while its attestor is stopped: cognomen attestor rejoin --config FILE --invite FILE"
+    " (without a configuration file: --state DIR); then start the attestor again"
+)
+"""What an operator does with a new invite for a node that has joined before; the end of a hint."""
 
 _CONTEXT = b"cognomen readmission 1"
 

@@ -70,7 +70,9 @@ def contradiction(held: Iterable[Checkpoint], heard: Checkpoint) -> str:
 
     Of one record and one incarnation, equally many rows end with the same hash, the rows become more with time, and each checkpoint
     but the first names the one before it. A restore begins a new incarnation, which may have fewer rows: its first checkpoint names the
-    last one in the backup, up to which it is the record that was backed up. An incarnation that ended does not come back.
+    last one in the backup, up to which it is the record that was backed up. An incarnation that ended does not come back. Because each
+    names the one before, none lies between the two: a restore from a row there, or from before the first, is made up. One from a row
+    after the newest, or between two that are not neighbours, may be honest: others were signed while nobody listened.
 
     Args:
         held: in the order in which they were heard, signatures checked.
@@ -97,6 +99,8 @@ def _contradictions(known: Sequence[Checkpoint], heard: Checkpoint) -> Iterator[
         heads = {mark.head for one in known for mark in _marks(one) if mark.count == before.count}
         if heads and before.head not in heads:
             yield f"row {before.count}, from which a restored record goes on, had another hash before: it was rewritten"
+        elif not heads and not _may_have_signed(known, before.count):
+            yield f"row {before.count}, from which a restored record goes on, had no checkpoint before: it was made up"
     if before is None and any(one.previous is not None for one in known):
         yield "expected the checkpoint before it by name, found none: the issuer's checkpoints were removed"
 
@@ -109,12 +113,44 @@ def _of_its_incarnation(same: Sequence[Checkpoint], heard: Checkpoint) -> Iterat
         yield f"row {heard.count} had another hash before: the record was rewritten"
     if before is not None and heads.get(before.count, before.head) != before.head:
         yield f"row {before.count}, of the checkpoint before, had another hash before: the record was rewritten"
+    if before is not None and _is_between(same, before.count):
+        yield f"row {before.count}, of the checkpoint before, had no checkpoint before: the record was rewritten"
     earlier = same[: bisect.bisect_left([one.count for one in same], heard.count)]
     if earlier and before is not None and before.count < earlier[-1].count:
         yield f"the checkpoint of {earlier[-1].count} rows is not known any more: the record was cut off or rewritten"
     # One that arrives late is named by a later one, and older by its own account.
     if same[-1].count > heard.count and (same[-1].at < heard.at or heard.count not in heads):
         yield f"{heard.count} rows, after {same[-1].count} before: the record was cut off"
+
+
+def _may_have_signed(known: Iterable[Checkpoint], count: int) -> bool:
+    """Whether an incarnation of those that are held may have signed a checkpoint of so many rows that is not held.
+
+    The first ones of an incarnation may be missing, too, unless its first one is held: that names the last one of an earlier incarnation.
+    """
+    incarnations: dict[str, list[Checkpoint]] = {}
+    for one in known:
+        incarnations.setdefault(one.incarnation, []).append(one)
+    earlier: set[Mark] = set()
+    for own in incarnations.values():
+        begin = min(own, key=lambda one: one.count).previous
+        comes_before = begin is not None and count < begin.count
+        if not _is_between(own, count) and not (comes_before and begin in earlier):
+            return True
+        earlier.update(mark for one in own for mark in _marks(one))
+    return False
+
+
+def _is_between(same: Sequence[Checkpoint], count: int) -> bool:
+    """Whether a row lies between two neighbours of an incarnation, or before its first one, so that no checkpoint ended there.
+
+    A release that did not name the one before left several without it, of which one may be the first.
+    """
+    unnamed = sum(one.previous is None for one in same)
+    return any(
+        one.previous.count < count < one.count if one.previous is not None else unnamed == 1 and count < one.count
+        for one in same
+    )
 
 
 def _marks(checkpoint: Checkpoint) -> Iterator[Mark]:

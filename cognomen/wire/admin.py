@@ -194,7 +194,9 @@ def _ttl(document: Mapping[str, object], key: str) -> timedelta | None:
             raise EntryError(f"{key}: expected seconds such as 3600 or 3600s, found {_name(other)}")
     found = _SECONDS.fullmatch(text)
     if not found:
-        raise EntryError(f"{key}: expected seconds such as 3600 or 3600s, found {text!r}")
+        if text.isdecimal():
+            raise EntryError(f"{key}: expected at most 999999999999 seconds, found {printable(text)!r}")
+        raise EntryError(f"{key}: expected seconds such as 3600 or 3600s, found {printable(text)!r}")
     return timedelta(seconds=int(found[1]))
 
 

@@ -11,9 +11,11 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    SentAwayIs,
     TaintedIs,
     Update,
 )
+from cognomen.protocol.status import reason_of_text
 from cognomen.wire.node import entry_from_pb, write_entry
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
@@ -53,12 +55,14 @@ def write_update(update: Update, message: pb.Update) -> None:
             message.crl.part, message.crl.more = document, more
         case CheckpointIs(document=document):
             message.checkpoint = document
+        case SentAwayIs(reason=reason):
+            message.sent_away = reason
         case _:
             assert_never(update)
 
 
 def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | None:  # noqa: PLR0911 - one for each kind
-    """Read an update; None: this version does not know its kind.
+    """Read an update; None: this version does not know its kind, or the reason that it gives.
 
     Raises:
         SVIDError: an entry breaks a rule; a bundle is invalid, or holds no X.509 authority.
@@ -78,6 +82,9 @@ def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | No
             return CRLIs(document=message.crl.part, more=message.crl.more)
         case "checkpoint":
             return CheckpointIs(document=message.checkpoint)
+        case "sent_away":
+            reason = reason_of_text(message.sent_away)
+            return None if reason is None else SentAwayIs(reason=reason)
         case None:
             return None
         case _:

@@ -15,6 +15,8 @@ _MOST_ID = 64
 _MOST_PATH = 512  # characters; what is longer than MOST_EXECUTABLE bytes is cut, and not refused
 _MOST_STARTED = 2**63 - 1  # what a store can keep
 _MOST_PROCESSES = 1_000_000_000
+_HIGHEST_PID = 2**31 - 1  # a pid_t has a sign
+_NOBODY = 2**32 - 1  # in place of a uid or gid: none
 
 
 def use_to_pb(value: EntryUse) -> pb.Use:
@@ -39,17 +41,16 @@ def use_from_pb(message: pb.Use) -> EntryUse:
     """Read a use.
 
     Raises:
-        SVIDError: a text is missing, too long or not printable; a number is too large; a time lies outside the calendar; or the last
-            use came before the first.
+        SVIDError: a text is missing, too long or not printable; a number is too large, or no uid, gid or pid; one process is said to
+            be several; no kind of SVID was given; a time lies outside the calendar; or the last use came before the first.
     """
     if not 0 < len(message.entry_id) <= _MOST_ID:
         raise SVIDError(f"entry_id: expected 1 to {_MOST_ID} characters, found {len(message.entry_id)}")
     if len(message.executable) > _MOST_PATH or not message.executable.isprintable():
         raise SVIDError(f"executable: expected at most {_MOST_PATH} printable characters")
-    if message.started > _MOST_STARTED:
-        raise SVIDError(f"started: expected at most {_MOST_STARTED}, found {message.started}")
-    if not 1 <= message.processes <= _MOST_PROCESSES:
-        raise SVIDError(f"processes: expected 1 to {_MOST_PROCESSES}, found {message.processes}")
+    if not (message.x509 or message.jwt):
+        raise SVIDError("x509, jwt: expected at least one kind that was given, found neither")
+    _check_process(message)
     first_at, last_at = time_from_pb(message.first_at, "first_at"), time_from_pb(message.last_at, "last_at")
     if first_at > last_at:
         raise SVIDError("last_at: expected a time that is not before first_at")
@@ -67,6 +68,20 @@ def use_from_pb(message: pb.Use) -> EntryUse:
         x509=message.x509,
         jwt=message.jwt,
     )
+
+
+def _check_process(message: pb.Use) -> None:
+    for name, number in (("uid", message.uid), ("account", message.account), ("gid", message.gid)):
+        if number == _NOBODY:
+            raise SVIDError(f"{name}: expected at most {_NOBODY - 1}, found {number}")
+    if message.pid > _HIGHEST_PID:
+        raise SVIDError(f"pid: expected at most {_HIGHEST_PID}, found {message.pid}")
+    if message.started > _MOST_STARTED:
+        raise SVIDError(f"started: expected at most {_MOST_STARTED}, found {message.started}")
+    most = 1 if message.pid else _MOST_PROCESSES
+    if not 1 <= message.processes <= most:
+        of = f" with the pid {message.pid}" if message.pid else ""
+        raise SVIDError(f"processes: expected 1 to {most}{of}, found {message.processes}")
 
 
 def reported_to_pb(value: ReportedUses) -> pb.ReportedUses:

@@ -100,6 +100,9 @@ class Supersessions(Protocol):
     def holdings(self, entry_ids: Collection[EntryID], *, now: datetime) -> Sequence[Holding]:
         """What nodes hold for these entries, by entry and node."""
 
+    def live(self, supersessions: Sequence[Supersession], *, now: datetime) -> int:
+        """How many live credentials these would supersede, if they were added now."""
+
     def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
         """Add some, which apply to what the ledger has now; returns their numbers."""
 

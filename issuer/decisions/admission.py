@@ -12,6 +12,7 @@ from typing import Final
 from cognomen.protocol.errors import Kind, Reason, Refused
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID, node_id_of
+from cognomen.protocol.readmission import THEN_REJOIN
 from cognomen.protocol.selector import Selector
 from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.sampling import Alarm
@@ -317,7 +318,7 @@ def check_key(peer: Peer, node: Node, *, key_hash: str | None, is_tainted: bool)
         raise Refused(
             Kind.DENIED,
             "node SVID: expected one that is on record while an authority is tainted, found an unknown serial",
-            hint="invite it again: cognomen node invite --node-id ID; then on the node: cognomen attestor rejoin --invite FILE",
+            hint=f"invite it again: cognomen node invite --node-id ID; {THEN_REJOIN}",
             node=node.id,
         )
     if key_hash not in {None, peer.key_hash}:

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from cognomen.protocol.auditlog import Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.errors import Reason
 from cognomen.protocol.feed import (
     BundleIs,
     CheckpointIs,
@@ -18,6 +19,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    SentAwayIs,
     TaintedIs,
     Update,
 )
@@ -60,6 +62,7 @@ def in_order(
     gone: Iterable[EntryID] = (),
     entries: Iterable[RegistrationEntry] = (),
     checkpoint: Checkpoint | None = None,
+    sent_away: Reason | None = None,
 ) -> Iterator[Update]:
     """Put news in the order in which it is sent: what must be applied first comes first.
 
@@ -68,7 +71,8 @@ def in_order(
     3. The authorities in it that are tainted: by then the bundle vouches for what replaces their SVIDs.
     4. The revocation lists of its authorities, DER: a node takes no others.
     5. What the node loses, before what it gets.
-    6. Last the checkpoint, which changes nothing that the node serves.
+    6. The checkpoint, which changes nothing that the node serves.
+    7. Last why the node is admitted no more, if it is not.
     """
     left = iter(denials)
     while some := tuple(itertools.islice(left, _UPDATE_DENIALS)):
@@ -85,6 +89,8 @@ def in_order(
         yield EntryPut(entry=entry)
     if checkpoint is not None:
         yield CheckpointIs(document=checkpoint.to_json())
+    if sent_away is not None:
+        yield SentAwayIs(reason=sent_away)
 
 
 def cut(updates: Iterable[Update], *, before: Cursor | None, after: Cursor) -> list[FeedStep]:
@@ -106,7 +112,7 @@ def cut(updates: Iterable[Update], *, before: Cursor | None, after: Cursor) -> l
     return [*steps, FeedStep(cursor=after, snapshot=snapshot, updates=tail)]
 
 
-def weight(update: Update) -> int:
+def weight(update: Update) -> int:  # noqa: PLR0911 - one for each kind
     """Estimate how many bytes of a message an update takes; for an entry, more than almost any takes."""
     match update:
         case DenialsPut(denials=denials):
@@ -122,6 +128,8 @@ def weight(update: Update) -> int:
             return _FRAME_BYTES + sum(_ID_FRAME_BYTES + len(one) for one in ids)
         case CRLIs(document=document) | CheckpointIs(document=document):
             return _FRAME_BYTES + len(document)
+        case SentAwayIs(reason=reason):
+            return _FRAME_BYTES + len(reason)
         case _:
             assert_never(update)
 

@@ -12,7 +12,7 @@ from cognomen.protocol.selector import Selector
 from issuer.decisions.audit import Decision
 from issuer.decisions.ledger import CredentialKind, CredentialState
 from svid.errors import SpiffeIDError
-from svid.spiffeid import SpiffeID
+from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["AuditFilter", "EntryFilter", "LedgerFilter"]
 
@@ -92,6 +92,7 @@ class AuditFilter:
         since, until: those decided from then on, and before then.
         subject: that text; one that ends with / also matches everything that begins with it.
         node_id: those whose actor, subject or facts name that node.
+        node_of: the trust domain of that node; an actor or a subject of another one is not it.
         entry_id: those that record a change of that entry; the store finds them.
     """
 
@@ -101,6 +102,7 @@ class AuditFilter:
     actions: frozenset[str] = frozenset()
     subject: str = ""
     node_id: NodeID | None = None
+    node_of: TrustDomain | None = None
     entry_id: EntryID | None = None
     decision: Decision | None = None
     credential: str = ""
@@ -124,7 +126,7 @@ class AuditFilter:
             and self.actor in {"", event.actor}
             and (not self.actions or event.action in self.actions)
             and (self.subject in {"", event.subject} or self._is_above(event.subject))
-            and (self.node_id is None or self.node_id in _nodes_in(event))
+            and (self.node_id is None or self.node_id in _nodes_in(event, self.node_of))
             and self.decision in {None, event.decision}
             and self.credential in {"", event.credential}
         )
@@ -133,11 +135,13 @@ class AuditFilter:
         return self.subject.endswith("/") and subject.startswith(self.subject)
 
 
-def _nodes_in(event: _Event) -> set[str]:
+def _nodes_in(event: _Event, trust_domain: TrustDomain | None) -> set[str]:
     named = {event.facts.get("node", "")}
     for text in (event.actor, event.subject):
         try:
-            named.add(node_id_of(SpiffeID.parse(text)) or "")
+            spiffe_id = SpiffeID.parse(text)
         except SpiffeIDError:  # a uid, an entry's id
             continue
+        if trust_domain is None or spiffe_id.is_member_of(trust_domain):
+            named.add(node_id_of(spiffe_id) or "")
     return named

@@ -9,6 +9,7 @@ from datetime import datetime
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
+from cognomen.protocol.readmission import THEN_REJOIN
 from issuer.decisions.admission import Node, NodeState
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
 from issuer.decisions.rotation import successor
@@ -208,7 +209,7 @@ def check_return(lost: Sequence[NodeID], *, signs: KeyID) -> None:
             f"authority: expected every node that is away to know {signs}, which signs then;"
             f" found {len(lost)} that cannot: {names}",
             hint="wait until they are connected: cognomen node list; or add --force, and each node needs an invite to come"
-            " back: cognomen node invite --node-id ID; then on the node: cognomen attestor rejoin --invite FILE",
+            f" back: cognomen node invite --node-id ID; {THEN_REJOIN}",
         )
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import MAX_NODE_NAME_BYTES, NODE_NAME_RULE, NodeID, is_node_name
 
-__all__ = ["check_name", "looks_like_id", "names_for"]
+__all__ = ["check_name", "looks_like_id", "names_for", "posed_as"]
 
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{4,}", re.IGNORECASE)
+_WORD = re.compile(r"[._-]")
 _SHORT = 8
 _MOST_NUMBERED = 100  # each costs a look in the store
 
@@ -32,6 +33,12 @@ def check_name(name: str) -> None:
 def looks_like_id(name: str) -> bool:
     """Whether people could take this name for the beginning of another node's id."""
     return _LIKE_AN_ID.fullmatch(name) is not None
+
+
+def posed_as(name: str) -> str:
+    """The beginning of an id for which people could take this name whatever follows it (`65995ced-2`); empty: there is none."""
+    word = _WORD.split(name, maxsplit=1)[0].lower()
+    return word if len(word) >= _SHORT and looks_like_id(word) else ""
 
 
 def names_for(asked: str, node_id: NodeID) -> Iterator[str]:

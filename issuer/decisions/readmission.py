@@ -16,7 +16,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import node_id_of
 from cognomen.protocol.possession import MAX_SIGNATURE_BYTES
-from cognomen.protocol.readmission import readmission_bytes
+from cognomen.protocol.readmission import THEN_REJOIN, readmission_bytes
 from issuer.decisions.admission import Node, NodeState, check_not_banned, confirmed, is_of_node, superseded
 from issuer.decisions.authority import Authority
 from issuer.decisions.profile import serial_to_text
@@ -29,10 +29,7 @@ from svid.x509svid import check_leaf
 __all__ = ["Claim", "check_certified", "check_claim", "check_return", "parse_claim", "returns_until"]
 
 _MAX_CERTIFICATE_BYTES = 8 * 1024
-_HINT = (
-    "invite it again: cognomen node invite --node-id ID (without --node-id if it was evicted);"
-    " then on the node: cognomen attestor rejoin --invite FILE"
-)
+_HINT = f"invite it again: cognomen node invite --node-id ID (without --node-id if it was evicted); {THEN_REJOIN}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -324,12 +324,8 @@ def check_spiffe_id(spiffe_id: SpiffeID, *, is_group: bool) -> None:
         Refused: INVALID
     """
     if is_reserved(spiffe_id):
-        node_id = node_id_of(spiffe_id)
-        hint = (
-            "this is the issuer's own, see: cognomen authority"
-            if node_id is None
-            else f"cognomen revoke node {node_id}"
-        )
+        is_node = node_id_of(spiffe_id) is not None
+        hint = f"cognomen revoke node {spiffe_id}" if is_node else "this is the issuer's own, see: cognomen authority"
         raise Refused(Kind.INVALID, f"spiffe_id: expected a workload's SPIFFE ID, found {spiffe_id}", hint=hint)
     if is_group:
         raise Refused(

@@ -6,12 +6,13 @@ A node can report what it likes about its own processes, and only about entries 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.uses import EntryUse
 
-__all__ = ["NotedUse", "Reported", "UseFilter", "dated"]
+__all__ = ["NotedUse", "Reported", "Times", "UseFilter", "dated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +55,34 @@ class UseFilter:
     until: datetime | None = None
 
 
-def dated(
-    uses: Iterable[EntryUse], *, ends: Mapping[EntryID, datetime], now: datetime, kept: timedelta
-) -> list[EntryUse]:
-    """The uses of these entries with times that are possible: nothing is older than what is kept.
+class Times(NamedTuple):
+    """When a node can have used an entry at all: from the first moment to the last, both included.
 
     Args:
-        ends: the latest time at which the node can have used each entry; others are left out. `now` bounds it.
+        begin: both the node and the entry existed.
+        end: what it had of the entry ended; `now` bounds it.
+    """
+
+    begin: datetime
+    end: datetime
+
+
+def dated(
+    uses: Iterable[EntryUse], *, times: Mapping[EntryID, Times], now: datetime, kept: timedelta
+) -> list[EntryUse]:
+    """The uses of these entries with times that are possible: nothing is older than what is kept, or than the node and the entry.
+
+    Args:
+        times: when the node can have used each entry; others are left out.
     """
     oldest = now - kept
     found = []
     for use in uses:
-        if use.entry_id in ends:
-            end = min(ends[use.entry_id], now)
-            last_at = min(use.last_at, end)
+        possible = times.get(use.entry_id)
+        if possible is not None:
+            end = min(possible.end, now)
+            last_at = min(max(use.last_at, possible.begin), end)
             if last_at >= oldest:
-                found.append(replace(use, first_at=min(max(use.first_at, oldest), end), last_at=last_at))
+                first_at = min(max(use.first_at, oldest, possible.begin), end)
+                found.append(replace(use, first_at=first_at, last_at=last_at))
     return found

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.names import NodeID, node_spiffe_id
+from cognomen.protocol.readmission import THEN_REJOIN
 from issuer.config import MAX_INVITE_TTL
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
@@ -162,8 +163,8 @@ class CreateInvite:
             raise Refused(
                 Kind.CONFLICT,
                 f"node: expected one that {self.attestor} attested, found one of {node.attestor}",
-                hint="it proves itself again: cognomen node invite --without-token; then on the node: cognomen attestor rejoin"
-                f" --invite FILE (if its attestor vouches for it only once, run first: cognomen node evict {node.id})",
+                hint=f"it proves itself again: cognomen node invite --without-token; {THEN_REJOIN};"
+                f" if its attestor vouches for it only once, run first: cognomen node evict {node.id}",
                 node=node.id,
             )
         return node

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.errors import Kind, Reason, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
@@ -261,11 +261,9 @@ class FeedAttestors:
         if has_lapsed or may_regroup(changes, place.node_id):
             try:
                 place, _ = self._stand(tx, place.node_id, place.cursor)
-            except (
-                Refused
-            ) as refused:  # sent away: the last it hears is that it has no entries any more, and what ended with them
+            except Refused as refused:  # sent away: the last it hears is why, and what ended with its entries
                 place = replace(place, parents=frozenset(), cursor=tx.changes.head(), over=refused)
-                return self._snapshot(tx, place), place
+                return self._snapshot(tx, place, sent_away=refused.reason), place
         what = meaning(changes, had=before.parents, has=place.parents)
         if what.snapshot or has_gap(changes, before.cursor, tx.changes.head()):
             place = replace(place, cursor=tx.changes.head())
@@ -300,7 +298,7 @@ class FeedAttestors:
             self._told = (revocations, denials)
         return denials
 
-    def _snapshot(self, tx: Transaction, place: _Place) -> list[FeedStep]:
+    def _snapshot(self, tx: Transaction, place: _Place, *, sent_away: Reason | None = None) -> list[FeedStep]:
         now, blocks = self.clock.now(), blocks_in(tx)
         below = tx.entries.below(place.parents)
         updates = in_order(
@@ -310,6 +308,7 @@ class FeedAttestors:
             crls=crls_in(tx),
             entries=(entry for entry in below if is_entitled(entry, place.parents, blocks=blocks, now=now)),
             checkpoint=tx.checkpoints.latest(),
+            sent_away=sent_away,
         )
         return cut(updates, before=None, after=place.cursor)
 

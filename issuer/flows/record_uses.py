@@ -16,7 +16,7 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import Node
 from issuer.decisions.budget import Allowance
 from issuer.decisions.entitlement import is_entitled
-from issuer.decisions.uses import Reported, dated
+from issuer.decisions.uses import Reported, Times, dated
 from issuer.keepers.budgets import Budgets
 from issuer.keepers.node_sightings import NodeSightings
 from issuer.surroundings import Surroundings
@@ -84,10 +84,10 @@ class RecordUses:
         now = self.around.clock.now()
 
         def work(tx: Transaction) -> int:
-            ends = _ends(tx, node, {use.entry_id for use in uses}, now)
-            theirs = dated(uses, ends=ends, now=now, kept=self.kept)
+            times = _times(tx, node, {use.entry_id for use in uses}, now)
+            theirs = dated(uses, times=times, now=now, kept=self.kept)
             tx.uses.note(node.id, theirs, most=_MOST_ROWS, most_bytes=_MOST_BYTES)
-            return sum(use.entry_id not in ends for use in uses)
+            return sum(use.entry_id not in times for use in uses)
 
         ignored = await self.datastore.write(work, expendable=True)
         # 2. Ignore the rest: it is none of that node's business, and sending it again changes nothing.
@@ -103,10 +103,14 @@ class RecordUses:
             self.sightings.tell(node.id, Reported(since=now - last.since, until=None))
 
 
-def _ends(tx: Transaction, caller: Node, ids: Collection[EntryID], now: datetime) -> Mapping[EntryID, datetime]:
-    """Until when a node can have used each of these entries: now if it is entitled, or as long as what it was given lasted."""
+def _times(tx: Transaction, caller: Node, ids: Collection[EntryID], now: datetime) -> Mapping[EntryID, Times]:
+    """When a node can have used each of these entries: until now if it is entitled, or as long as what it was given lasted."""
     node, blocks = active_node_in(tx, caller.id), blocks_in(tx)
     parents = parents_in(tx, node, blocks=blocks, now=now)
     entries = tx.entries.get(ids).values()
-    own = {entry.id: now for entry in entries if is_entitled(entry, parents, blocks=blocks, now=now)}
-    return {**own, **tx.uses.held(node.id, [one for one in ids if one not in own])}
+    own = {entry.id for entry in entries if is_entitled(entry, parents, blocks=blocks, now=now)}
+    ends = {**dict.fromkeys(own, now), **tx.uses.held(node.id, [one for one in ids if one not in own])}
+    made = {entry.id: entry.created_at or node.attested_at for entry in entries}
+    return {
+        one: Times(begin=max(node.attested_at, made.get(one, node.attested_at)), end=end) for one, end in ends.items()
+    }

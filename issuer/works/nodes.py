@@ -1,17 +1,17 @@
 """What happens to a node inside the deciding transaction: it gets a name that is free, or is sent away with all that was signed for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.names import NodeID
+from cognomen.protocol.names import NodeID, is_node_name
 from issuer.datastore.port import Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.admission import Node, banned
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
-from issuer.decisions.nodename import check_name, looks_like_id, names_for
+from issuer.decisions.nodename import check_name, looks_like_id, names_for, posed_as
 from issuer.decisions.operator import comment_of
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.works.denials import all_of_nodes, end_in
@@ -45,10 +45,12 @@ def named_in(tx: Transaction, node: Node, asked: str) -> Node:
     """The node with a name, if it has none yet; this does not store it.
 
     Args:
-        asked: what it calls itself, as it said it.
+        asked: what it calls itself, as it said it; if people could take that for the id of another node, it is named after its own id.
     """
     if node.name:
         return node
+    if is_node_name(asked) and _is_id_of_another(tx, asked, node):
+        asked = ""
     free = (name for name in names_for(asked, node.id) if not _is_taken(tx, name, node))
     return replace(node, name=next(free, ""))
 
@@ -79,18 +81,30 @@ def rename_in(tx: Transaction, node: Node, name: str, *, actor: str, at: datetim
     return after
 
 
+def _is_id_of_another(tx: Transaction, name: str, node: Node) -> bool:
+    """Whether a name is another node's id, or its short id with or without something after it; also of one that is gone."""
+    exact = (one for one in _beginning_with(tx, name) if one == name)
+    beginning = posed_as(name)
+    return any(one != node.id for one in (*exact, *_beginning_with(tx, beginning)))
+
+
+def _beginning_with(tx: Transaction, beginning: str) -> Iterator[str]:
+    """The ids that begin with a text: itself, and at most two of nodes and two of the record."""
+    if not beginning:
+        return
+    if tx.nodes.get(NodeID(beginning)) is not None:
+        yield beginning
+    following = (one.id for one in tx.nodes.find(after=beginning, limit=2))
+    yield from (one for one in following if one.startswith(beginning))
+    yield from (one.id for one in tx.ids.nodes(beginning, limit=2))
+
+
 def _is_taken(tx: Transaction, name: str, node: Node) -> bool:
     """Whether people could mean another node by that name: its name or id, or what its id begins with; also of one that is gone."""
-    found = [tx.nodes.named(name), tx.nodes.get(NodeID(name))]
-    ids = [one.id for one in found if one is not None] + [
-        one.id for one in tx.ids.nodes(name, limit=1) if one.id == name
-    ]
-    if looks_like_id(name):
-        beginning = name.lower()
-        following = (one.id for one in tx.nodes.find(after=beginning, limit=2))
-        ids += [one for one in following if one.startswith(beginning)]
-        ids += [one.id for one in tx.ids.nodes(beginning, limit=2)]
-    return any(one != node.id for one in ids)
+    named = tx.nodes.named(name)
+    if (named is not None and named.id != node.id) or _is_id_of_another(tx, name, node):
+        return True
+    return looks_like_id(name) and any(one != node.id for one in _beginning_with(tx, name.lower()))
 
 
 def send_away_in(tx: Transaction, node: Node, order: Order) -> Sequence[Revocation]:

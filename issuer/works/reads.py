@@ -26,6 +26,7 @@ __all__ = [
     "entries_in",
     "groups_in",
     "named_node_in",
+    "node_of_in",
     "own_keys_in",
     "parents_in",
     "tainted_in",
@@ -98,20 +99,12 @@ def active_node_in(tx: Transaction, node_id: NodeID) -> Node:
 
 
 def named_node_in(tx: Transaction, text: str) -> Node:
-    """One node, by its id, SPIFFE ID or name.
+    """One node, by its id, SPIFFE ID or name; a SPIFFE ID means only the node that has exactly this one.
 
     Raises:
         Refused: NOT_FOUND; INVALID for a SPIFFE ID that is not a node's; CONFLICT for the id of one node that is another's name.
     """
-    node_id, found = _node_id_in(text), tx.nodes.named(text)
-    by_id = tx.nodes.get(node_id)
-    if found is not None and by_id is not None and found.id != by_id.id:
-        raise Refused(
-            Kind.CONFLICT,
-            f"node: {text} is the id of one node and the name of another",
-            hint=f"name it by its SPIFFE ID, or give the other a new name: cognomen node rename {found.id} NEW-NAME",
-        )
-    one = by_id or found
+    one = _with_spiffe_id_in(tx, text) if text.startswith("spiffe://") else _with_id_or_name_in(tx, text)
     if one is None:
         raise Refused(
             Kind.NOT_FOUND,
@@ -121,16 +114,34 @@ def named_node_in(tx: Transaction, text: str) -> Node:
     return one
 
 
-def _node_id_in(text: str) -> NodeID:
-    node_id: NodeID | None = NodeID(text)
-    if text.startswith("spiffe://"):
-        try:
-            node_id = node_id_of(SpiffeID.parse(text))
-        except SpiffeIDError as e:
-            raise Refused(Kind.INVALID, f"id: {e}") from e
-    if not node_id:
+def node_of_in(tx: Transaction, spiffe_id: SpiffeID) -> Node | None:
+    """The node that has this SPIFFE ID; its id alone would also be part of IDs of another trust domain or node attestor."""
+    node_id = node_id_of(spiffe_id)
+    found = None if node_id is None else tx.nodes.get(node_id)
+    return found if found is not None and found.spiffe_id == spiffe_id else None
+
+
+def _with_spiffe_id_in(tx: Transaction, text: str) -> Node | None:
+    try:
+        spiffe_id = SpiffeID.parse(text)
+    except SpiffeIDError as e:
+        raise Refused(Kind.INVALID, f"id: {e}") from e
+    if node_id_of(spiffe_id) is None:
         raise Refused(Kind.INVALID, f"id: expected a node's id, SPIFFE ID or name, found {text!r}")
-    return node_id
+    return node_of_in(tx, spiffe_id)
+
+
+def _with_id_or_name_in(tx: Transaction, text: str) -> Node | None:
+    if not text:
+        raise Refused(Kind.INVALID, "id: expected a node's id, SPIFFE ID or name, found ''")
+    by_id, named = tx.nodes.get(NodeID(text)), tx.nodes.named(text)
+    if named is not None and by_id is not None and named.id != by_id.id:
+        raise Refused(
+            Kind.CONFLICT,
+            f"node: {text} is the id of one node and the name of another",
+            hint=f"name it by its SPIFFE ID, or give the other a new name: cognomen node rename {named.id} NEW-NAME",
+        )
+    return by_id or named
 
 
 def all_nodes_in(tx: Transaction) -> Iterator[Node]:

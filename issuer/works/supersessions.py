@@ -1,13 +1,13 @@
-"""Note what a change of entries took away, and end what is due, inside a transaction.
+"""Find what a change of entries takes away, and end what is due, inside a transaction.
 
 issuer/decisions/supersession decides what a change takes away. What nothing will replace ends in the transaction of the change.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.moments import moment_in_words
@@ -18,10 +18,10 @@ from issuer.decisions.registration import is_group
 from issuer.decisions.revocation import Blocks, Live, Reason, Revocation, RevocationKind, Target
 from issuer.decisions.supersession import PUSHED_WITHIN, Supersession, Takes, loses_identity, may_lose
 from issuer.works.denials import end_in
-from issuer.works.reads import groups_in
+from issuer.works.entriesafter import EntriesAfter
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["EntriesChanged", "Pair", "Taken", "due_in", "end_due_in", "supersede_in"]
+__all__ = ["EntriesChanged", "Pair", "Taken", "due_in", "end_due_in", "superseded_in"]
 
 
 Pair: TypeAlias = tuple[RegistrationEntry, RegistrationEntry | None]
@@ -30,7 +30,7 @@ Pair: TypeAlias = tuple[RegistrationEntry, RegistrationEntry | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntriesChanged:
-    """What an operator changed; the transaction has already written it."""
+    """What an operator changes."""
 
     pairs: Sequence[Pair]
     trust_domain: TrustDomain
@@ -51,25 +51,33 @@ class Taken:
     later: int = 0
     revocations: tuple[Revocation, ...] = ()
 
+    def plus(self, other: Self) -> Self:
+        """What both end."""
+        return replace(
+            self,
+            at_once=self.at_once + other.at_once,
+            later=self.later + other.later,
+            revocations=(*self.revocations, *other.revocations),
+        )
 
-def supersede_in(tx: Transaction, changed: EntriesChanged) -> Taken:
-    """Note what a change took away, and end what nothing will replace."""
+
+def superseded_in(tx: Transaction, after: EntriesAfter, changed: EntriesChanged) -> Sequence[Supersession]:
+    """What a change takes away from whom. This writes nothing; what comes of it is to be added, and `end_due_in` then ends what is due.
+
+    Args:
+        after: the entries as the change leaves them.
+    """
     # 1. Find the entries concerned: the changed ones, and those below changed groups.
     pairs = [(old, new) for old, new in changed.pairs if new is None or may_lose(old, new)]
     entries = {new.id: new for old, new in pairs if new is not None and not is_group(old)}
     groups = {old.spiffe_id for old, _ in pairs if is_group(old)}
-    entries |= {entry.id: entry for entry in tx.entries.below(groups) if entry.id not in entries}
+    entries |= {entry.id: entry for entry in after.below(groups) if entry.id not in entries}
     if not entries:
-        return Taken()
+        return ()
     # 2. Find who holds credentials for them, and what is taken away.
     losing = frozenset(new.id for old, new in pairs if new is not None and loses_identity(old, new))
     takes = Takes(losing=losing, actor=changed.actor, at=changed.at)
-    numbers = tx.supersessions.add(list(_superseded(tx, entries, takes, groups_in(tx, changed.trust_domain))))
-    taken = len(tx.supersessions.serials(numbers, now=changed.at))
-    # 3. End at once what nothing will replace.
-    ended = end_due_in(tx, changed.at)
-    later = len(tx.supersessions.serials(numbers, now=changed.at))
-    return Taken(at_once=taken - later, later=later, revocations=tuple(ended))
+    return list(_superseded(tx, entries, takes, after.groups(changed.trust_domain)))
 
 
 def due_in(tx: Transaction, now: datetime) -> Sequence[Supersession]:

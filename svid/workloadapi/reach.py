@@ -6,8 +6,10 @@ The caller decides what to do about it: a source keeps trying, a command ends.
 import errno
 import os
 import socket
+import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,7 +18,7 @@ from svid.errors import WorkloadAPIError
 
 __all__ = ["NO_ATTESTOR", "Trouble", "explained", "is_nobodys_answer", "socket_trouble", "workload_trouble"]
 
-NO_ATTESTOR = "is an attestor running there, and has it joined? to start one for a trial: cognomen dev"
+NO_ATTESTOR = "is an attestor running there, and has it joined? if it serves another socket, set SPIFFE_ENDPOINT_SOCKET=unix:///PATH"
 _STUCK = "is the attestor stopped or stuck? to check it: cognomen attestor healthcheck"
 _ALIVE = "the attestor runs, but has nothing valid for this process yet; to see why: cognomen status attestor"
 _WHAT = "workload socket"
@@ -66,16 +68,24 @@ def socket_trouble(path: Path, what: str, *, expected: str, hint: str, denied_hi
 
 def workload_trouble(target: str) -> Trouble | None:
     """Probe the Workload API at a gRPC target; None if somebody listens, or if it is not a Unix socket."""
-    scheme, _, path = target.partition(":")
+    scheme, _, quoted = target.partition(":")
     if scheme != "unix":
         return None
-    return socket_trouble(
-        Path(unquote(path)),
-        _WHAT,
-        expected="an attestor that listens",
-        hint=NO_ATTESTOR,
-        denied_hint="the directories above it must let this user enter",
-    )
+    path = Path(unquote(quoted))
+    trouble = socket_trouble(path, _WHAT, expected="an attestor that listens", hint=NO_ATTESTOR, denied_hint="")
+    return replace(trouble, hint=_way_in(path)) if trouble is not None and trouble.is_denied else trouble
+
+
+def _way_in(path: Path) -> str:
+    """What must change for this user to reach a socket: a directory above it, or its own permissions."""
+    for directory in reversed(path.absolute().parents):
+        if not os.access(directory, os.X_OK, effective_ids=True):
+            return f"the directory {directory} must let this user enter"
+    with suppress(OSError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not os.access(path, os.W_OK, effective_ids=True):
+            return f"its own permissions must let this user write: an attestor makes it with mode 0666, and it has {mode:04o}"
+    return "something other than permissions, such as a security module, must let this user connect"
 
 
 def is_nobodys_answer(error: WorkloadAPIError) -> bool:

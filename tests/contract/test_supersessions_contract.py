@@ -113,6 +113,19 @@ async def test_it_is_due_once_an_svid_of_the_same_entry_and_node_has_replaced_th
     assert [await due(store, seconds) for seconds in (5.9, 6)] == [[], [number]]
 
 
+async def test_what_they_would_supersede_is_counted_before_they_are_added(store: Datastore) -> None:
+    far = NOW + 2 * HOUR
+    await record(
+        store, *OTHERS, row("b1"), row("b2", not_after=far), row("b3", kind=CredentialKind.JWT), row("b4", node="n2")
+    )
+    other, beyond = replace(WEB, node_id=NodeID("n2")), replace(WEB, beyond=NOW + HOUR)
+    for asked, expected in (([], 0), ([WEB], 3), ([beyond], 1), ([beyond, other], 2), ([beyond, WEB], 3)):
+        counted = await store.read(lambda tx, asked=asked: tx.supersessions.live(asked, now=NOW))  # type: ignore[misc]  # bound at once
+        assert counted == expected
+    numbers = await add(store, beyond, other)
+    assert len(await store.read(lambda tx: tx.supersessions.serials(numbers, now=NOW))) == 2
+
+
 async def test_they_are_counted_until_they_are_deleted(store: Datastore) -> None:
     first, second = await add(store, WEB, replace(WEB, node_id=NodeID("n2")))
     assert await store.read(lambda tx: tx.supersessions.count()) == 2

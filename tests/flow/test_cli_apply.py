@@ -219,6 +219,29 @@ def test_a_file_that_says_something_twice_is_refused(
     assert not below(command, path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "JSON is nested too deeply"),
+        ('[{"revision": ' + "1" * 5000 + "}]", "a number has too many digits: 5000"),
+        ("\ufeff[]", "expected UTF-8 text without a byte order mark"),
+        ('[{"x509_svid_ttl": "999999999999999d"}]', "x509_svid_ttl: expected a duration of at most 999999999 days"),
+        ('[{"x509_svid_ttl": "1 h"}]', "x509_svid_ttl: expected a duration such as 90s, 30m, 1h or 1d, found '1 h'"),
+        ('[{"jwt_svid_ttl": 9999999999999}]', "jwt_svid_ttl: expected at most 999999999999 seconds"),
+    ],
+    ids=["deep", "digits", "mark", "long", "space", "seconds"],
+)
+def test_a_file_that_cannot_be_read_is_refused_in_words(
+    command: Command, path: str, tmp_path: Path, *, text: str, words: str
+) -> None:
+    source = tmp_path / "f"
+    source.write_text(
+        text.replace("[{", f'[{{"spiffe_id": "{path}", "parent_id": "{NODE}", "selectors": ["unix:uid:1"], ')
+    )
+    done = command("entry", "create", "--from", str(source))
+    assert (done.code, words in done.err) == (1, True), done.err
+
+
 def test_the_list_of_entries_is_said_once(command: Command, path: str, tmp_path: Path) -> None:
     one = json.dumps([entry(path)])
     (tmp_path / "f").write_text(f'{{"entries": {one}, "entries": {one}}}')

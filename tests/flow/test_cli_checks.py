@@ -154,6 +154,47 @@ def test_credentials_are_listed_by_kind_state_and_end(world: World) -> None:
     assert len(listed(world, "--valid")) == len(listed(world))
 
 
+def test_credentials_are_listed_by_path_and_by_whose_they_are(world: World) -> None:
+    (newest,) = listed(world, "--kind=x509", "--page-size=1")
+    path = str(newest["spiffe_id"]).removeprefix("spiffe://example.org")
+    own = listed(world, f"--spiffe-id={path}")
+    assert newest in own
+    assert listed(world, f"--below={path}") == own
+    everything = listed(world, "--below=/", "--all")
+    assert {row["kind"] for row in everything} >= {"node", "x509"}
+    assert everything == listed(world, "--all")
+    assert listed(world, f"--below={path}/x") == []
+    assert newest in listed(world, "--no-owner", "--live")
+    assert listed(world, "--owner=nobody-has-it") == []
+    world.command("entry", "update", str(newest["entry_id"]), "--owner=travel-team")
+    try:
+        assert newest["serial"] in {row["serial"] for row in listed(world, "--owner=travel-team")}
+        assert listed(world, "--no-owner") == []
+        assert listed(world, "--owner=travel-team", f"--below={path}/x") == []
+    finally:
+        world.command("entry", "update", str(newest["entry_id"]), "--owner=")
+    for both in (["--spiffe-id=/a", "--below=/b"], ["--owner=a", "--no-owner"]):
+        done = world.run("svid", "list", *both)
+        assert (done.returncode, "found both" in done.stderr) == (2, True)
+
+
+def test_now_is_a_time(world: World) -> None:
+    (newest,) = listed(world, "--kind=x509", "--page-size=1")
+    found = world.command("audit", "who", f"--spiffe-id={newest['spiffe_id']}", "--at=now")["credentials"]
+    assert isinstance(found, list)
+    assert newest["serial"] in {one["serial"] for one in found}
+    assert world.command("audit", "list", "--since=now")["rows"] == []
+    assert world.command("audit", "who", "--below=/", "--since=now")["credentials"]
+    assert world.run("revoke", "issued-before", "now", "--spiffe-id=/nobody", "--dry-run").returncode == 0
+    assert world.run("audit", "who", "--spiffe-id=/a", "--at=Now").returncode == 2
+
+
+def test_an_export_is_json_also_if_it_is_asked_for(world: World) -> None:
+    plain, asked = world.run("audit", "export"), world.run("audit", "export", "-o", "json")
+    assert (asked.returncode, asked.stdout.splitlines()[:3]) == (0, plain.stdout.splitlines()[:3])
+    assert world.run("audit", "export", "-o", "table").returncode == 2
+
+
 def listed(world: World, *filters: str) -> list[dict[str, object]]:
     found = world.command("svid", "list", *filters)["credentials"]
     assert isinstance(found, list)

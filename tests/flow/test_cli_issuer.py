@@ -61,7 +61,7 @@ def test_entries_are_listed_by_what_they_have(command: Command, path: str) -> No
     for flags in (["--spiffe-id", path], ["--selector", f"unix:path:{path}"]):
         listed = command("entry", "list", *flags, "--output", "json").rows("entries")
         assert [one["spiffe_id"] for one in listed] == [f"spiffe://example.org{path}"]
-    assert command("entry", "list", "--parent", "/nobody", "--output", "json").rows("entries") == []
+    assert command("entry", "list", "--owner", "nobody", "--output", "json").rows("entries") == []
 
 
 def test_an_update_changes_what_the_flags_name_and_nothing_else(command: Command, path: str) -> None:
@@ -77,6 +77,10 @@ def test_an_update_of_an_entry_that_has_changed_since_is_refused(command: Comman
     done = command("entry", "update", "--from", str(tmp_path / "entries.json"))
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: entries[0]: revision: expected 2, found 1")
+    assert (
+        f"hint: {path} was changed after it was read: see who did it with cognomen entry history {entry['id']}"
+        in done.err
+    )
 
 
 def test_a_list_that_is_whole_is_sorted_by_name(command: Command) -> None:
@@ -161,7 +165,7 @@ def test_the_same_entry_twice_is_refused_with_a_next_step(command: Command, path
         (["--spiffe-id", "spiffe://example.com/a"], "spiffe_id: expected the trust domain example.org"),
         (["--spiffe-id", "/a/../b"], "spiffe_id: path: expected no empty, . or .. segment"),
         (["--spiffe-id", "/" + "a" * 2048], "spiffe_id: SPIFFE ID: expected at most 2048 bytes"),
-        (["--spiffe-id", "web"], "spiffe_id: SPIFFE ID: expected the scheme spiffe://"),
+        (["--spiffe-id", "web"], "spiffe_id: expected spiffe://… or a path such as /web, found 'web'"),
         (["--x509-svid-ttl", "0s"], "x509_svid_ttl: expected"),
         (["--x509-svid-ttl", "25h"], "x509_svid_ttl: expected"),
         (["--hint", "a\tb"], "hint: expected"),

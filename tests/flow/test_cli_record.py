@@ -182,6 +182,8 @@ def test_a_file_is_checked_without_an_issuer_whole_and_in_parts(
     assert all(str(moment).endswith("Z") for moment in moments)
     shown = auditor.said("audit", "verify", "--file", str(whole), key)
     assert re.search(r"^checkpoint of 20[0-9-]{8}T[0-9:]{8}Z: ", shown, re.MULTILINE)
+    assert f"row {covered + 1} follows from its last row" in auditor.said("audit", "verify", "--file", str(part), key)
+    assert f"rows {covered + 1} to {covered} " not in auditor.said("audit", "verify", "--file", str(part), key)
     alone = auditor.json("audit", "verify", "--file", str(part), key)
     assert (alone["first"], alone["rows"]) == (covered + 1, both["rows"])
     code, _, told = auditor.run("audit", "verify", "--file", str(late))
@@ -245,7 +247,18 @@ def test_an_export_to_a_full_disk_says_how_to_go_on() -> None:
         (lambda lines: [line for line in lines if line.startswith(('{"checkpoint', '{"number":1,'))], "cut off"),
         (lambda lines: [*lines, '{"number": true, "hash": "", "body": ""}'], "expected a row or a checkpoint"),
         (lambda lines: [*lines, '{"number": 1'], "expected a row or a checkpoint"),
-        (lambda lines: ["[" * 100_000, *lines], "expected a row or a checkpoint"),
+        (lambda lines: ["[" * 100_000, *lines], "JSON is nested too deeply"),
+        (lambda lines: [*lines, '{"number":' + "1" * 5000 + "}"], "a number has too many digits"),
+        (lambda lines: [*lines, '{"number":1,"hash":"AB","body":""}'], "hash: expected 32 bytes in lower-case hex"),
+        (lambda lines: [*lines, '{"checkpoint":"\\ud800"}'], "half a surrogate pair"),
+        (
+            lambda lines: [line.replace('"body":', '"body":"forged","body":') for line in lines],
+            "found 'body' twice",
+        ),
+        (
+            lambda lines: [line.replace(r"{\"at", r"{\"count\":0,\"at") for line in lines],
+            "found 'count' twice",
+        ),
     ],
 )
 def test_a_file_that_was_changed_is_found_out(

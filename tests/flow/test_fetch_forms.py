@@ -12,6 +12,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from bench.rig.daemons import Dev
 from cognomen.cli.main import run
+from svid.jwtsvid import JWTSVID
 
 ME = f"unix:uid:{os.geteuid()}"
 
@@ -69,5 +70,45 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode)
     assert run(["fetch", "x509", *(option.replace("{}", str(tmp_path)) for option in options)]) == code
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "files").exists()
+
+
+def test_each_audience_has_a_file_with_a_token_for_it_alone(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    named = ("--token=model=https://api.example.com/a=b", "--token=cloud.jwt=sts.example.com")
+    assert run(["fetch", "jwt", f"--write={files}", "--audience=one", "--audience=two", *named]) == 0
+    found = {path.name: path for path in files.iterdir() if not path.name.startswith("..")}
+    assert {name: JWTSVID.parse_insecure(path.read_text()).audiences for name, path in found.items()} == {
+        "jwt_svid.token": ("one", "two"),
+        "model": ("https://api.example.com/a=b",),
+        "cloud.jwt": ("sts.example.com",),
+    }
+    assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
+    assert run(["fetch", "jwt", f"--write={files}", named[0]]) == 0
+    assert [path.name for path in files.iterdir() if not path.name.startswith("..")] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "expected --audience or --token, found neither"),
+        (["--token=a=b"], "--token needs --write"),
+        (["--write={}/files", "--token=a"], "expected NAME=AUDIENCE"),
+        (["--write={}/files", "--token="], "expected NAME=AUDIENCE"),
+        (["--write={}/files", "--token==b"], "expected NAME=AUDIENCE"),
+        (["--write={}/files", "--token=../a=b"], "expected NAME=AUDIENCE"),
+        (["--write={}/files", "--token=..data=b"], "expected NAME=AUDIENCE"),
+        (["--write={}/files", "--token=denied=b"], "expected NAME=AUDIENCE"),
+        (["--write={}/files", f"--token={'a' * 65}=b"], "expected NAME=AUDIENCE"),
+        (["--write={}/files", "--token=a="], "expected an audience after a="),
+        (["--write={}/files", "--token=a=b", "--token=a=c"], "found a twice"),
+        (["--write={}/files", "--token=jwt_svid.token=b", "--audience=c"], "found jwt_svid.token twice"),
+    ],
+)
+def test_a_token_that_has_no_file_or_no_audience_of_its_own_is_refused(
+    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["fetch", "jwt", *(option.format(tmp_path) for option in options)]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "files").exists()

@@ -121,7 +121,9 @@ async def test_an_update_of_an_older_revision_is_a_conflict(tmp_path: Path) -> N
         await issuer.update(changed(made, hint="other"))
         refused = await refusal(issuer.update(changed(made, hint="mine")))
         assert refused.code() is grpc.StatusCode.ABORTED
-        assert refused.details() == "entries[0]: revision: expected 2, found 1"
+        detail, hint = (refused.details() or "").split("\n", 1)
+        assert detail == "entries[0]: revision: expected 2, found 1"
+        assert "/web was changed after it was read" in hint
 
 
 async def test_an_unknown_id_spoils_the_batch(tmp_path: Path) -> None:

@@ -90,13 +90,30 @@ def test_a_node_is_called_as_its_attestor_was_told(tmp_path: Path) -> None:
 
 async def test_what_a_joiner_calls_itself_is_only_believed_if_a_node_may_have_that_name(tmp_path: Path) -> None:
     async with running(tmp_path) as issuer:
-        for said in ("web", "", "-x\n", "web"):
+        for said in ("web", "", "-x\n", "\0", "web"):
             await attest(await issuer.invite(), new_key(), node_name=said)
         listed = await issuer.admin("ListNodes", admin_pb2.ListNodesRequest(), admin_pb2.ListNodesResponse)
         assert isinstance(listed, admin_pb2.ListNodesResponse)
         named = [node for node in listed.nodes if not node.name.startswith("web")]
         assert {node.name for node in listed.nodes if node not in named} == {"web", "web-2"}
         assert [node.name for node in named] == [node.id[:8] for node in named]
+
+
+async def test_a_joiner_cannot_pass_for_another_node_by_its_id(tmp_path: Path) -> None:
+    async with running(tmp_path) as issuer:
+
+        async def names() -> dict[str, str]:
+            listed = await issuer.admin("ListNodes", admin_pb2.ListNodesRequest(), admin_pb2.ListNodesResponse)
+            assert isinstance(listed, admin_pb2.ListNodesResponse)
+            return {node.id: node.name for node in listed.nodes}
+
+        await attest(await issuer.invite(), new_key(), node_name="web")
+        (web,) = await names()
+        for said in (web, web[:8], web[:8].upper(), web[:12], f"{web[:8]}-2", f"{web}.example.org", f"{web[:8]}_"):
+            known = await names()
+            await attest(await issuer.invite(), new_key(), node_name=said)
+            ((node_id, name),) = (await names()).items() - known.items()
+            assert name == node_id[:8], said
 
 
 def test_a_node_whose_svid_expired_while_it_was_away_is_lost(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from bench.rig.daemons import COGNOMEN, free_port
+from cognomen.protocol.readmission import THEN_REJOIN
 from svid.bundle import Bundle
 from svid.clock import SystemClock
 from svid.spiffeid import TrustDomain
@@ -143,7 +144,7 @@ def test_a_machine_that_proves_an_identity_comes_back_as_the_hint_says(
         before = house.node()
         refused = house.world.run("node", "invite", "--node=machine-1")
         assert refused.returncode != 0
-        assert "cognomen node invite --without-token; then on the node: cognomen attestor rejoin" in refused.stderr
+        assert f"cognomen node invite --without-token; {THEN_REJOIN}" in refused.stderr
         house.world.attestor.stop()
         (tmp_path / "invite").unlink()
         house.invite()

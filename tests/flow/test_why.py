@@ -48,7 +48,9 @@ def world() -> Iterator[World]:
                 "--selector=unix:path:/bin/db",
             )
             world.entry("/nobody", "/nodes", f"unix:uid:{NOBODY}")
+            world.entry("/other-nodes", "/cognomen/issuer", "join_token:label:other:nodes")
             world.entry("/elsewhere", "/other-nodes", ME)
+            world.entry("/stray", "/no-nodes", ME)
             while len(why(world)["near"]) < 1:  # until the feed has brought it
                 pass
             yield world
@@ -63,7 +65,9 @@ class Document(TypedDict):
     near: list[dict[str, object]]
     blocked: list[dict[str, object]]
     expired: list[dict[str, object]]
+    here: list[dict[str, object]]
     elsewhere: list[dict[str, object]]
+    nowhere: list[dict[str, object]]
     unseen: list[str]
     near_more: bool
     blocked_more: bool
@@ -95,7 +99,32 @@ def test_a_process_is_told_what_it_is_what_it_lacks_and_what_belongs_to_other_no
     assert [(one["spiffe_id"], one["parent_id"]) for one in found["elsewhere"]] == [
         ("spiffe://example.org/elsewhere", "spiffe://example.org/other-nodes")
     ]
-    assert found["blocked"] == []
+    assert [one["spiffe_id"] for one in found["nowhere"]] == ["spiffe://example.org/stray"]
+    assert (found["here"], found["blocked"]) == ([], [])
+
+
+def test_what_is_of_a_banned_node_is_not_called_that_of_others() -> None:
+    with passable_directory() as directory:
+        world = World(directory)
+        with world.running():
+            (node,) = world.listed("node", "nodes")
+            world.entry("/its", str(node["spiffe_id"]), ME)
+            world.entry("/of-its-group", "/nodes", ME)
+            world.command("node", "ban", str(node["id"]))
+
+            def told() -> tuple[int, Document]:
+                done = world.run("why", f"--socket={world.workload}", "--output=json")
+                return done.returncode, json.loads(done.stdout)
+
+            while (found := told())[0] == 0:
+                pass  # until the attestor has heard of it
+            here = {one["spiffe_id"] for one in found[1]["here"]}
+            assert {"spiffe://example.org/its", "spiffe://example.org/of-its-group"} <= here
+            assert (found[1]["elsewhere"], found[1]["nowhere"]) == ([], [])
+            assert (
+                "of its uid and this node, but not among those above:"
+                in world.run("why", f"--socket={world.workload}").stdout
+            )
 
 
 @pytest.mark.parametrize("target", [["spiffe-id", "/near"], ["selector", ME], ["selector", "join_token:label:a:b"]])
@@ -128,7 +157,7 @@ def test_every_block_is_named(world: World) -> None:
         rows = [row for row in ask(world)["blocked"] if row["spiffe_id"] == "spiffe://example.org/near"]
         assert [row["revocation"] for row in rows] == numbers
         told = world.run("why", f"--socket={world.workload}", f"--admin-socket={world.directory}/none").stdout
-        assert "or a revocation blocks it: ask the operator" in told
+        assert "may still be blocked by a revocation:\nask the operator" in told
     finally:
         for number in numbers:
             assert world.run("revoke", "lift", str(number)).returncode == 0
@@ -253,7 +282,7 @@ def test_an_operator_whose_issuer_answered_is_not_sent_to_ask_it(world: World) -
     assert (answered.returncode, alone.returncode) == (1, 1)
     assert "no identity: an entry matches if" in answered.stdout
     assert "ask the operator" not in answered.stdout
-    assert "or a revocation blocks it: ask the operator" in alone.stdout
+    assert "may still be blocked by a revocation:\nask the operator" in alone.stdout
 
 
 def ask_as_nobody(world: World, *arguments: str, uid: int = NOBODY) -> "subprocess.CompletedProcess[str]":

@@ -28,19 +28,19 @@ class AdminServicer(ABC):
 
     @abstractmethod
     async def create_entries(self, request: admin_pb2.EntriesRequest) -> admin_pb2.EntriesResponse:
-        """Create entries: all of them, or none."""
+        """Create entries: all of them, or none, if they are few; see ApplyEntries."""
 
     @abstractmethod
     async def update_entries(self, request: admin_pb2.EntriesRequest) -> admin_pb2.EntriesResponse:
-        """Replace entries: all of them, or none."""
+        """Replace entries, likewise."""
 
     @abstractmethod
     async def delete_entries(self, request: admin_pb2.DeleteEntriesRequest) -> admin_pb2.EntriesResponse:
-        """Delete entries: all of them, or none."""
+        """Delete entries, likewise."""
 
     @abstractmethod
     async def apply_entries(self, request: admin_pb2.ApplyEntriesRequest) -> admin_pb2.EntriesResponse:
-        """Create, update and delete entries: all of them, or none."""
+        """Create, update and delete entries. At most 500 are one transaction; more are checked as a whole, then carried out in several."""
 
     @abstractmethod
     async def get_entry(self, request: admin_pb2.GetEntryRequest) -> node_pb2.Entry:
@@ -263,19 +263,19 @@ class AdminClient:
         return self._ask("/cognomen.admin.v1.Admin/GetNode", request, admin_pb2.Node)
 
     def create_entries(self, request: admin_pb2.EntriesRequest) -> admin_pb2.EntriesResponse:
-        """Create entries: all of them, or none."""
+        """Create entries: all of them, or none, if they are few; see ApplyEntries."""
         return self._ask("/cognomen.admin.v1.Admin/CreateEntries", request, admin_pb2.EntriesResponse)
 
     def update_entries(self, request: admin_pb2.EntriesRequest) -> admin_pb2.EntriesResponse:
-        """Replace entries: all of them, or none."""
+        """Replace entries, likewise."""
         return self._ask("/cognomen.admin.v1.Admin/UpdateEntries", request, admin_pb2.EntriesResponse)
 
     def delete_entries(self, request: admin_pb2.DeleteEntriesRequest) -> admin_pb2.EntriesResponse:
-        """Delete entries: all of them, or none."""
+        """Delete entries, likewise."""
         return self._ask("/cognomen.admin.v1.Admin/DeleteEntries", request, admin_pb2.EntriesResponse)
 
     def apply_entries(self, request: admin_pb2.ApplyEntriesRequest) -> admin_pb2.EntriesResponse:
-        """Create, update and delete entries: all of them, or none."""
+        """Create, update and delete entries. At most 500 are one transaction; more are checked as a whole, then carried out in several."""
         return self._ask("/cognomen.admin.v1.Admin/ApplyEntries", request, admin_pb2.EntriesResponse)
 
     def get_entry(self, request: admin_pb2.GetEntryRequest) -> node_pb2.Entry:

@@ -460,12 +460,15 @@ class Update(_message.Message):
     DENIALS_PUT_FIELD_NUMBER: _builtins.int
     CRL_FIELD_NUMBER: _builtins.int
     TAINTED_FIELD_NUMBER: _builtins.int
+    SENT_AWAY_FIELD_NUMBER: _builtins.int
     entry_gone: _builtins.str
     """the id of an entry this node is no longer entitled to"""
     bundle: _builtins.bytes
     """SPIFFE bundle, JWKS"""
     checkpoint: _builtins.bytes
     """the latest signed checkpoint of the audit chain, JSON"""
+    sent_away: _builtins.str
+    """why the issuer admits this node no more: "banned" or "evicted"; the last step of its feed has it"""
     @_builtins.property
     def entry_put(self) -> Global___Entry: ...
     @_builtins.property
@@ -484,12 +487,13 @@ class Update(_message.Message):
         denials_put: Global___Denials | None = ...,
         crl: Global___CRL | None = ...,
         tainted: Global___TaintedAuthorities | None = ...,
+        sent_away: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "sent_away", b"sent_away", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "sent_away", b"sent_away", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "crl", "tainted"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "crl", "tainted", "sent_away"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 

@@ -8,7 +8,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from issuer.api.admin.fields import MAX_NUMBER, choice, page_size
+from issuer.api.admin.fields import MAX_NUMBER, choice, own_spiffe_id, page_size
 from issuer.api.admin.part import Part
 from issuer.decisions.actions import is_action
 from issuer.decisions.audit import Decision
@@ -27,10 +27,11 @@ class AuditPart(Part):
         where = AuditFilter(
             since=time_from_pb(request.since, "since") if request.HasField("since") else None,
             until=time_from_pb(request.until, "until") if request.HasField("until") else None,
-            actor=request.actor,
+            actor=self._actor(request.actor),
             actions=_actions(request.actions),
             subject=request.subject,
             node_id=NodeID(request.node_id) if request.node_id else None,
+            node_of=self._flows.trust_domain if request.node_id else None,
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
             decision=choice(Decision, request.decision, "decision"),
             credential=request.credential,
@@ -38,6 +39,12 @@ class AuditPart(Part):
         after = min(request.after, MAX_NUMBER)
         rows, next_after = await self._flows.queries.list_audit(where, after=after, limit=limit)
         return pb.ListAuditResponse(rows=map(_row, rows), next_after=next_after)
+
+    def _actor(self, text: str) -> str:
+        """Who asked; if it is a SPIFFE ID, one that can ask here."""
+        if text.startswith("spiffe://"):
+            own_spiffe_id(text, "actor", self._flows.trust_domain)
+        return text
 
     async def list_checkpoints(self, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
         limit = page_size(request.page_size)

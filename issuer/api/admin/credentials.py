@@ -8,7 +8,7 @@ from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
 from cognomen.wire.node import time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from issuer.api.admin.fields import choice, number, page_size, spiffe_id, yes_or_no
+from issuer.api.admin.fields import choice, number, own_spiffe_id, page_size, yes_or_no
 from issuer.api.admin.part import Part
 from issuer.decisions.filters import LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
@@ -25,7 +25,7 @@ class CredentialsPart(Part):
             found = await self._flows.queries.follow_ledger(after=start, limit=limit)
             return _page(found, limit)
         where = LedgerFilter(
-            spiffe_id=spiffe_id(request.spiffe_id, "spiffe_id"),
+            spiffe_id=own_spiffe_id(request.spiffe_id, "spiffe_id", self._flows.trust_domain),
             below=request.below and bool(request.spiffe_id),
             owner=request.owner if request.HasField("owner") else None,
             entry_id=EntryID(request.entry_id) if request.entry_id else None,

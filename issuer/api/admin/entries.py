@@ -14,7 +14,7 @@ from cognomen.protocol.names import issuer_id
 from cognomen.wire.node import duration_from_pb, entry_from_pb, entry_to_pb, selector_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
-from issuer.api.admin.fields import entry_token, page_size, spiffe_id
+from issuer.api.admin.fields import entry_token, own_spiffe_id, page_size
 from issuer.api.admin.part import Part
 from issuer.api.admin.uses import silent_to_pb
 from issuer.decisions.admission import Node
@@ -67,8 +67,8 @@ class EntriesPart(Part):
     async def list_entries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
         limit = page_size(request.page_size, default=1000, most=10_000)
         where = EntryFilter(
-            spiffe_id=spiffe_id(request.spiffe_id, "spiffe_id"),
-            parent_id=spiffe_id(request.parent_id, "parent_id"),
+            spiffe_id=own_spiffe_id(request.spiffe_id, "spiffe_id", self._flows.trust_domain),
+            parent_id=own_spiffe_id(request.parent_id, "parent_id", self._flows.trust_domain),
             selector=selector_from_pb(request.selector) if request.HasField("selector") else None,
             below=request.below,
             owner=request.owner if request.HasField("owner") else None,

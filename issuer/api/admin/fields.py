@@ -7,7 +7,7 @@ from typing import TypeVar
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.node import spiffe_id_from_pb
 from svid.errors import SVIDError
-from svid.spiffeid import SpiffeID
+from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
     "MAX_NUMBER",
@@ -16,8 +16,8 @@ __all__ = [
     "invalid_token",
     "is_made_id",
     "number",
+    "own_spiffe_id",
     "page_size",
-    "spiffe_id",
     "yes_or_no",
 ]
 
@@ -95,13 +95,16 @@ def invalid_token() -> Refused:
     return Refused(Kind.INVALID, "page_token: invalid, use the one from an earlier page")
 
 
-def spiffe_id(text: str, field: str) -> SpiffeID | None:
-    """Read a SPIFFE ID; empty: any.
+def own_spiffe_id(text: str, field: str, trust_domain: TrustDomain) -> SpiffeID | None:
+    """Read a SPIFFE ID that can exist here; empty: any.
 
     Raises:
-        Refused: INVALID
+        Refused: INVALID, also for one of another trust domain: the answer would be empty whatever is stored.
     """
     try:
-        return spiffe_id_from_pb(text, field) if text else None
+        found = spiffe_id_from_pb(text, field) if text else None
     except SVIDError as e:
         raise Refused(Kind.INVALID, str(e)) from e
+    if found is not None and not found.is_member_of(trust_domain):
+        raise Refused(Kind.INVALID, f"{field}: expected one of {trust_domain}, found {found}")
+    return found

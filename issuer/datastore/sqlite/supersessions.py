@@ -22,6 +22,7 @@ _LIVE = (
     f"held.number >= {LIVE_FROM} AND held.not_after > :now AND held.state <> 'failed' AND held.revocation = 0"
     " AND held.kind IN ('x509', 'jwt')"
 )
+_ALWAYS = -1  # before every end of a credential
 _NUMBERS = "(SELECT value FROM json_each(:numbers))"
 
 
@@ -42,6 +43,21 @@ class SQLiteSupersessions:
             Holding(entry_id=EntryID(entry_id), node_id=NodeID(node_id), ends_at=codec.from_micros(ends_at))
             for entry_id, node_id, ends_at in rows
         ]
+
+    def live(self, supersessions: Sequence[Supersession], *, now: datetime) -> int:
+        """How many live credentials these would supersede, if they were added now."""
+        beyond: dict[tuple[str, str], int] = {}
+        for one in supersessions:
+            key = one.entry_id, one.node_id
+            end = codec.to_micros(one.beyond) if one.beyond is not None else _ALWAYS
+            beyond[key] = min(end, beyond.get(key, end))
+        rows = self._connection.execute(
+            "SELECT entry_id, node_id, not_after FROM credential AS held"  # noqa: S608 - our own texts
+            f" WHERE {_LIVE} AND entry_id IN (SELECT value FROM json_each(:entry_ids))",
+            {"now": codec.to_micros(now), "entry_ids": codec.texts_to_json({one.entry_id for one in supersessions})},
+        )
+        never = codec.MAX_NUMBER
+        return sum(ends_at > beyond.get((entry_id, node_id), never) for entry_id, node_id, ends_at in rows)
 
     def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
         """Add some, which apply to what the ledger has now; returns their numbers."""

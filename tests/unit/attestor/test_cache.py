@@ -93,6 +93,19 @@ def test_before_the_first_snapshot_there_is_no_view() -> None:
     assert refused.value.kind is Kind.UNAVAILABLE
 
 
+def test_a_node_that_was_sent_away_before_the_first_snapshot_gives_nobody_anything_and_checks_nothing() -> None:
+    cache, told = empty(), list[bool]()
+    cache.tell_serving(told.append)
+    cache.withdraw("sent away")
+    assert (cache.view(UID_1000).entries, cache.serving, any(told)) == ((), False, False)
+    with pytest.raises(Refused, match="not synchronised with the issuer yet: sent away") as refused:
+        cache.bundle_to_check_with()
+    assert refused.value.kind is Kind.UNAVAILABLE
+    cache.apply(change(WEB, snapshot=True))
+    assert (cache.view(UID_1000).entries, cache.serving) == ((WEB,), True)
+    assert cache.bundle_to_check_with() is cache.bundle
+
+
 def test_a_view_has_what_matches_and_the_svids_that_are_there() -> None:
     cache = cache_of(WEB, DB, entry("api"))
     web = held(WEB)

@@ -10,6 +10,7 @@ from cognomen.protocol.entry import MAX_HINT_BYTES
 from cognomen.protocol.receipts import MOST_BEHIND
 from cognomen.protocol.uses import MOST_EXECUTABLE, MOST_REPORTED
 from issuer.decisions.crl import LARGE_BYTES, MOST_LISTED
+from issuer.decisions.entrysteps import MOST_BYTES, MOST_STEPS
 from issuer.decisions.falling import MOST_GROUPS
 from issuer.decisions.minting import MAX_ITEMS
 from issuer.decisions.revocation import MAX_BLOCKED, MAX_OVER, MAX_SERIALS
@@ -34,6 +35,13 @@ class Told:
 TEXTS = [
     Told(ADMIN, f"Entry entries = 1; // at most {MAX_BATCH:,}"),
     Told(ADMIN, f"string ids = 1; // at most {MAX_BATCH:,}"),
+    Told(ADMIN, f"At most {MOST_STEPS} are one transaction"),
+    Told(
+        "docs/how-to/write-an-entry.md", f"Up to {MOST_STEPS} changes whose entries have at most {MOST_BYTES >> 20} MiB"
+    ),
+    Told("docs/reference/command.md", f"Up to {MOST_STEPS} entries ({MOST_BYTES >> 20} MiB) are one step", times=2),
+    Told("docs/reference/command.md", f"Up to {MOST_STEPS} changes ({MOST_BYTES >> 20} MiB) are one step"),
+    Told("docs/reference/command.md", f"Up to {MOST_STEPS} entries are one step"),
     Told(ADMIN, f"or jtis; at most {MAX_SERIALS:,}"),
     Told(NODE, f"uses = 1; // at most {MOST_REPORTED}"),
     Told(NODE, f"at most {MOST_EXECUTABLE} bytes as UTF-8"),

@@ -7,11 +7,16 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 import svid
+from cognomen.cli.auditfile import checkpoint_line, row_line
+from cognomen.cli.main import cognomen
+from cognomen.protocol.auditlog import AuditRow
 from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.ledger import CredentialKind
@@ -69,6 +74,17 @@ def test_the_code_of_how_to_protect_a_service_names_what_is_there(block: str) ->
             assert {alias.name for alias in node.names} <= set(svid.__all__)
 
 
+def test_how_to_protect_a_service_says_what_else_must_be_installed_for_each_program() -> None:
+    project = tomllib.loads((ROOT / "packaging" / "svid" / "pyproject.toml").read_text())["project"]
+    extras = " ".join(one for group in project["optional-dependencies"].values() for one in group)
+    for section in re.split(r"^## ", PROTECT, flags=re.MULTILINE):
+        for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+            names = {one.partition(".")[0] for one in re.findall(r"^(?:from|import) ([\w.]+)", block, re.MULTILINE)}
+            for name in names - set(sys.stdlib_module_names) - {"svid"}:
+                said = section.partition("```")[0].lower()
+                assert name in extras or f"needs {name} installed" in " ".join(said.split()), name
+
+
 RPC = (ROOT / "docs" / "contributing" / "add-an-admin-rpc.md").read_text()
 
 
@@ -109,3 +125,23 @@ def test_the_glossary_is_in_order_and_says_each_word_once() -> None:
     assert words == sorted(set(words))
     standard = {"trust domain", "spiffe id", "x509-svid", "jwt-svid", "workload api", "workload", "selector", "peer"}
     assert standard <= set(words)
+
+
+def test_every_command_of_the_auditors_page_takes_output_json() -> None:
+    page = (ROOT / "docs" / "how-to" / "audit.md").read_text()
+    assert "Every command also takes `--output json`" in page
+    for line in re.findall(r"^\$ cognomen (.*)", page, re.MULTILINE):
+        group, name, *_ = line.split()
+        command = cognomen.get_command(click.Context(cognomen), group)
+        assert isinstance(command, click.Group)
+        leaf = command.get_command(click.Context(command), name)
+        assert leaf is not None
+        (output,) = [one for one in leaf.params if one.name == "output"]
+        assert "json" in output.to_info_dict()["type"]["choices"], line
+
+
+def test_the_row_of_the_reference_is_written_as_export_writes_it() -> None:
+    assert '\n    {"number":7,"hash":"…","body":"…"}\n' in AUDIT
+    assert row_line(AuditRow(number=7, body=b"b", hash=b"\0")) == '{"number":7,"hash":"00","body":"b"}'
+    assert checkpoint_line(b"x") == '{"checkpoint":"x"}'
+    assert '`{"checkpoint":"…"}`' in AUDIT

@@ -1,4 +1,5 @@
 import base64
+import re
 from contextlib import suppress
 
 import pytest
@@ -16,6 +17,7 @@ from svid.encoding import (
     certificates_to_der,
     certificates_to_pem,
     json_object,
+    json_value,
 )
 from svid.errors import BundleError, SVIDError, X509SVIDError
 
@@ -130,6 +132,36 @@ def test_other_forms_of_base64_are_refused(text: str) -> None:
 def test_what_is_no_strict_json_object_is_refused(document: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message is the library's, in part
         json_object(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (b'{"a":1,"a":2}', "expected each key once, found 'a' twice"),
+        (b'[{"a\\n":1,"a\\n":2}]', r"expected each key once, found 'a\n' twice"),
+        (b'"\xff"', "expected UTF-8 text"),
+        ('{"a":1}'.encode("utf-16"), "expected UTF-8 text"),
+        (b"\xef\xbb\xbf1", "expected UTF-8 text without a byte order mark"),
+        (b"[" * 100_000, "JSON is nested too deeply"),
+        (b'{"a":' * 100_000, "JSON is nested too deeply"),
+        (b"1" * 5000, "a number has too many digits: 5000"),
+        (b"[NaN]", "expected JSON, found NaN"),
+        (b"", "expected JSON: "),
+    ],
+)
+def test_json_with_more_than_one_meaning_or_none_is_refused_in_words(document: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}") as refused:
+        json_value(document)
+    assert not re.search(r"codec|recursion|sys\.|BOM", str(refused.value))
+
+
+def test_any_json_value_is_read() -> None:
+    assert json_value('["\\ud800",1e999,"é",{"a":{"a":null}}]'.encode()) == [
+        "\ud800",
+        float("inf"),
+        "é",
+        {"a": {"a": None}},
+    ]
 
 
 def test_a_json_object_is_a_dict() -> None:

@@ -23,11 +23,13 @@ from attestor.decisions.node import (
 )
 from attestor.nodeclock import NodeClock
 from cognomen.protocol.errors import Kind, Reason, Refused
+from cognomen.protocol.readmission import THEN_REJOIN
 from svid.errors import JWTSVIDError, X509SVIDError
 from svid.keys import KeyKind, PrivateKey, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID, TrustDomain
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuerclient import Authority, IssuerInMemory
+from tests.doubles.project import ROOT
 
 TD, OTHER = TrustDomain("example.org"), TrustDomain("example.net")
 CLOCK = FakeClock()
@@ -189,6 +191,15 @@ def test_the_way_back_is_one_that_the_issuer_takes(reason: Reason | None, said: 
     hint = way_back(Refused(Kind.DENIED, "in the issuer's words").because(reason))
     assert said in hint
     assert not_said not in hint
+
+
+def test_every_hint_that_leads_to_rejoin_says_all_that_it_needs() -> None:
+    assert "while its attestor is stopped" in THEN_REJOIN
+    assert "--config FILE --invite FILE (without a configuration file: --state DIR)" in THEN_REJOIN
+    hints = [way_back(Refused(Kind.DENIED, "no").because(reason)) for reason in (*Reason, None)]
+    assert [THEN_REJOIN in hint for hint in hints] == ["attestor rejoin" in hint for hint in hints]
+    places = [*ROOT.glob("attestor/**/*.py"), *ROOT.glob("issuer/**/*.py")]
+    assert not [str(one) for one in places if "cognomen attestor rejoin" in one.read_text()]
 
 
 def test_the_issuers_words_choose_no_hint() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -165,3 +166,12 @@ def test_no_stored_text_controls_the_terminal(text: str) -> None:
         )
         assert all(word.isprintable() for word in cell_of("selectors", [text], view, {}))
     assert text_of(text).isprintable()
+
+
+def test_only_the_spiffe_id_of_a_node_becomes_a_short_id_if_the_nodes_are_known() -> None:
+    node, like = (f"spiffe://example.org/cognomen/node/{attestor}/0123456789ab" for attestor in ("join_token", "zzz"))
+    known = replace(VIEW, nodes=frozenset({node}))
+    for key in ("parent_id", "actor", "subject"):
+        assert list(ids_in(key, node, known)) == ["0123456789ab"]
+        assert list(ids_in(key, like, known)) == []
+        assert shown(key, like, known) == "/cognomen/node/zzz/0123456789ab"

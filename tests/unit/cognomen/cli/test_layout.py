@@ -106,6 +106,15 @@ def test_columns_go_on_below_a_word_that_is_too_wide_for_its_own() -> None:
     ]
 
 
+def test_in_a_pipe_a_very_long_cell_pushes_its_own_row_only() -> None:
+    long = [["3f2a91bc"], ["/" + "x" * 252], ["unix:uid:1001"]]
+    assert laid([SHORT, long], None) == [
+        "id        path  selectors",
+        "3f2a91bc  /web  unix:uid:1001",
+        f"3f2a91bc  /{'x' * 252}  unix:uid:1001",
+    ]
+
+
 def test_a_pipe_has_no_width() -> None:
     (_, line) = laid([[["x"], ["word"] * 100, ["y"]]], None)
     assert line == f"x   {' '.join(['word'] * 100)}  y"

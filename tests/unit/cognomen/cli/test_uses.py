@@ -1,6 +1,7 @@
 """What commands show of very many uses: the last ones, and how many more there are."""
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 from cognomen.cli.admin import Admin, connect
 from cognomen.cli.cells import View
 from cognomen.cli.uses import FoundUses, print_uses, uses_of, warn_of_silence
-from cognomen.wire.admin import moment_to_text
+from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
@@ -56,6 +57,15 @@ def admin(tmp_path: Path) -> Iterator[Admin]:
             yield admin
     finally:
         server.stop(None).wait()
+
+
+def test_a_path_forges_no_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    use = {**document_from_message(use_to_pb(a_use(executable="/x  X.509  1m ago\u0338\u3164"))), "node_id": "n1"}
+    print_uses(FoundUses([use], more=0), View())
+    lines = capsys.readouterr().out.splitlines()
+    header, cells = (re.split(" {2,}", line.strip()) for line in lines if line)
+    assert len(cells) == len(header)
+    assert r"/x\x20 X.509\x20 1m ago\u0338\u3164" in cells
 
 
 def asked(admin: Admin) -> FoundUses:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cognomen.cli.reach import check_workload_api
-from cognomen.cli.watching import Absence, Waiting, changes, refetch_in, tokens
+from cognomen.cli.watching import Absence, Tokens, Waiting, changes, refetch_in, tokens
 from svid.errors import WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID
@@ -100,17 +100,17 @@ def test_what_was_not_done_with_is_yielded_again() -> None:
 
 def test_tokens_are_yielded_again_while_they_are_due_and_a_refusal_is_yielded_once() -> None:
     denied = WorkloadAPIError("no identity issued", code="PERMISSION_DENIED")
-    answers: Iterator[WorkloadAPIError | list[JWTSVID]] = iter([denied, denied, [TOKEN]])
+    answers: Iterator[WorkloadAPIError | Tokens] = iter([denied, denied, {"a": [TOKEN]}])
     due = iter([False, True])
 
-    def fetch() -> list[JWTSVID]:
+    def fetch() -> Tokens:
         found = next(answers)
         if isinstance(found, WorkloadAPIError):
             raise found
         return found
 
     told = tokens(fetch, is_due=lambda: next(due))
-    assert [next(told), next(told), next(told)] == [denied, [TOKEN], [TOKEN]]
+    assert [next(told), next(told), next(told)] == [denied, {"a": [TOKEN]}, {"a": [TOKEN]}]
 
 
 def test_a_listener_that_accepts_nobody_holds_nobody_up(tmp_path: Path) -> None:

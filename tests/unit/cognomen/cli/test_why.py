@@ -1,6 +1,7 @@
 """What `cognomen why` says about entries that nothing can match."""
 
-from cognomen.cli.why import useless
+from cognomen.cli.why import none_because, useless
+from svid.encoding import JSON
 
 
 def test_a_lacking_selector_that_no_program_can_have_is_named() -> None:
@@ -26,3 +27,22 @@ def test_an_entry_whose_selectors_no_program_can_have_all_is_named() -> None:
         "found 'unix:uid:1' and 'unix:uid:2'"
     )
     assert of_c.startswith("spiffe://example.org/c: expected at most one unix:path, ")
+
+
+def because(*, matches: list[JSON] | None = None, blocked: list[JSON] | None = None, knows_blocks: bool = True) -> str:
+    document: dict[str, JSON] = {
+        "node_spiffe_id": "spiffe://example.org/n",
+        "matches": matches or [],
+        "blocked": blocked or [],
+    }
+    return " ".join(none_because(document, knows_blocks=knows_blocks))
+
+
+def test_why_there_is_no_identity_tells_blocked_entries_from_those_that_do_not_match() -> None:
+    here = "its parent is this node (spiffe://example.org/n) or a group that the node belongs to"
+    assert because(matches=[{"entry_id": "e"}]) == ""
+    assert because() == f"no identity: an entry matches if the process has all of its selectors, and {here}"
+    blocked = because(blocked=[{"entry_id": "e"}])
+    assert blocked.startswith("no identity: the blocked entries above give none until their revocations are lifted;")
+    assert "an entry matches if" not in blocked
+    assert "an entry that matches may still be blocked by a revocation: ask" in because(knows_blocks=False)

@@ -1,6 +1,12 @@
 """What the command says to bad input: what was wrong, and what to do next."""
 
+import os
 import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,7 @@ from cognomen.cli.main import run
 from cognomen.protocol.errors import Kind, Refused
 from issuer.backup import back_up
 from svid.workloadapi.reach import workload_trouble
+from tests.doubles.passable import passable_directory
 
 Printed = pytest.CaptureFixture[str]
 
@@ -75,6 +82,15 @@ def test_an_error_neither_controls_the_terminal_nor_forges_lines(arguments: list
     assert "owned" in lines[0]
 
 
+@pytest.mark.timeout(60)
+def test_a_file_without_end_is_more_than_there_is_memory_for() -> None:
+    command = [sys.executable, "-m", "cognomen", "audit", "verify", "--checkpoint", "/dev/zero"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -v 500000; exec "$@"', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "error: not enough memory for what it was to read\n")
+
+
 def test_a_hint_may_be_several_lines(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise Refused(Kind.INVALID, "a\nb", hint="first:\x07\nthen")
@@ -111,6 +127,56 @@ def test_a_file_that_is_no_socket_is_called_that_also_where_it_may_not_be_writte
         assert trouble.detail == (
             f"workload socket {path}: expected an attestor that listens, found a file that is not a socket"
         )
+
+
+@contextmanager
+def as_somebody_else() -> Iterator[None]:
+    """Become nobody special, for a while."""
+    before = os.geteuid()
+    if before != 0:
+        pytest.skip("needs root, to become somebody else")
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize(
+    ("closed", "mode", "expected"),
+    [
+        ("d", 0o700, "the directory {}/d must let this user enter"),
+        (
+            "d/s",
+            0o600,
+            "its own permissions must let this user write: an attestor makes it with mode 0666, and it has 0600",
+        ),
+    ],
+)
+def test_a_socket_that_this_user_may_not_use_names_what_keeps_it_out(closed: str, mode: int, expected: str) -> None:
+    with passable_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        (directory / "d").mkdir()
+        (directory / "d").chmod(0o755)
+        listener.bind(str(directory / "d" / "s"))
+        listener.listen()
+        (directory / "d" / "s").chmod(0o666)
+        (directory / closed).chmod(mode)
+        with as_somebody_else():
+            trouble = workload_trouble(f"unix:{directory}/d/s")
+    assert trouble is not None
+    assert (trouble.is_denied, trouble.hint) == (True, expected.format(directory))
+
+
+@pytest.mark.parametrize(
+    "command", [("status", "attestor"), ("attestor", "healthcheck"), ("fetch", "x509"), ("why",)], ids=" ".join
+)
+def test_a_command_that_finds_no_attestor_says_how_to_name_another_socket(
+    command: tuple[str, ...], tmp_path: Path, capsys: Printed
+) -> None:
+    assert run([*command, f"--socket=unix://{tmp_path}/none"]) == 3
+    found = said(capsys)
+    assert ("--socket unix:///PATH" in found, "SPIFFE_ENDPOINT_SOCKET=unix:///PATH" in found) == (True, True)
+    assert "cognomen dev" not in found
 
 
 def test_an_invite_that_is_not_there_is_made_where_the_hint_says(tmp_path: Path) -> None:

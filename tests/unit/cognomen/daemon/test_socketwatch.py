@@ -149,6 +149,37 @@ async def test_another_file_in_its_place_is_not_ours_to_remove(tmp_path: Path) -
         assert await house.told(lambda said: not said) == ""
 
 
+@pytest.mark.parametrize("target", ["somebody's", "missing"])
+async def test_a_link_in_its_place_is_named_and_not_followed(tmp_path: Path, target: str) -> None:
+    house = House(tmp_path / "s")
+    with house.looking(), thief(tmp_path / "somebody's"):
+        house.path.unlink()
+        house.path.symlink_to(tmp_path / target)
+        assert await house.told(bool) == (
+            f"workload socket: {house.path} was replaced by a link: remove that link; then it is bound again automatically"
+        )
+        house.path.unlink()
+        assert await house.told(lambda said: not said) == ""
+        assert house.is_reached()
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+async def test_permissions_that_were_taken_away_are_told_until_they_are_back(tmp_path: Path, *, is_held: bool) -> None:
+    house = House(tmp_path / "s", is_held=is_held)
+    with house.looking():
+        house.path.chmod(0o666)
+        assert await house.passed() == ""
+        for mode in (0o400, 0):
+            house.path.chmod(mode)
+            assert await house.passed() == (
+                f"workload socket: {house.path} admits fewer users than before: expected mode 0600, found {mode:04o}:"
+                f" to admit them again: chmod 0600 {house.path}"
+            )
+        house.path.chmod(0o600)
+        assert await house.told(lambda said: not said) == ""
+        assert len(house.bound) == 1
+
+
 async def test_what_keeps_it_from_being_bound_again_is_told(tmp_path: Path) -> None:
     house = House(tmp_path / "s")
     house.refusal = Refused(Kind.INVALID, "socket directory: not ours", hint="make it ours")

@@ -230,6 +230,51 @@ async def test_a_signal_asks_to_stop(number: signal.Signals, monkeypatch: pytest
     assert [(line["event"], line["signal"]) for line in logs] == [("asked to stop", number.name)]
 
 
+DIES = (
+    "import asyncio, os, signal, sys\n"
+    "from cognomen.daemon.supervisor import stop_on_signals\n"
+    "async def main():\n"
+    "    stop = asyncio.Event()\n"
+    "    with stop_on_signals(stop):\n"
+    "        os.kill(os.getpid(), int(sys.argv[1]))\n"
+    "        await stop.wait()\n"
+    "    print('not reached')\n"
+    "asyncio.run(main())"
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        *((one, one.name) for one in (signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM, signal.SIGXCPU, signal.SIGPROF)),
+        *((one, one.name) for one in (signal.SIGUSR2, signal.SIGVTALRM, signal.SIGIO, signal.SIGPWR, signal.SIGRTMIN)),
+        (signal.SIGRTMIN + 3, "SIGRTMIN+3"),
+        (signal.SIGRTMAX, "SIGRTMAX"),
+    ],
+)
+def test_any_other_signal_that_kills_is_told_before_it_does(number: int, name: str) -> None:
+    command = [sys.executable, "-c", DIES, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == -number
+    assert ("killed by a signal" in done.stdout, name in done.stdout, "not reached" in done.stdout) == (
+        True,
+        True,
+        False,
+    )
+
+
+async def test_a_signal_that_something_else_handles_stays_with_it() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        with stop_on_signals(stop := asyncio.Event()):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await until(lambda: bool(heard))
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 async def test_a_daemon_without_a_terminal_goes_on_at_sighup_and_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -78,12 +78,44 @@ def test_what_is_no_checkpoint_is_refused_and_nothing_else(text: bytes) -> None:
         ("head", "ab"),
         ("head", "AB" * 32),
         ("at", "0001-01-01T00:00:00+23:00"),
+        ("at", "yesterday"),
+        ("public_key", "AB"),
+        ("public_key", "a b0"),
+        ("signature", "x"),
     ],
 )
 def test_a_checkpoint_with_a_strange_value_is_refused(key: str, value: object) -> None:
     document = json.loads(checkpoint_at(a_chain(1), 1).to_json()) | {key: value}
     with pytest.raises(ValueError, match="checkpoint: expected"):
         Checkpoint.parse(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("key", ["count", "head", "signature", "previous"])
+def test_a_checkpoint_that_says_something_twice_is_refused(key: str) -> None:
+    text = checkpoint_at(a_chain(2), 2).to_json().decode()
+    value = json.dumps(json.loads(text).get(key, {"count": 1, "head": "ab" * 32}))
+    with pytest.raises(ValueError, match=f"expected each key once, found '{key}' twice"):
+        Checkpoint.parse(f'{{"{key}":{value},"{key}":{value},{text[1:]}'.encode())
+
+
+def test_a_restore_in_a_row_that_says_something_twice_is_refused() -> None:
+    body = f'{{"action":"{RESTORED}","action":"entry created"}}'.encode()
+    with pytest.raises(ValueError, match="row 1: expected an event as the issuer writes it: expected each key once"):
+        compared([AuditRow(number=1, body=body, hash=link(GENESIS, body))])
+
+
+def test_the_checkpoint_where_a_file_begins_says_what_follows_from_it() -> None:
+    rows = a_chain(5)
+    check = ChainCheck([], begin=checkpoint_at(rows, 3))
+    check.read(rows[3:])
+    shown = [check.compare(checkpoint_at(rows, count)) for count in (0, 3, 5)]
+    assert shown == [
+        "only about rows before 4, which were not read",
+        "row 4 follows from its last row",
+        "rows 4 to 5 are as they were then",
+    ]
+    with pytest.raises(ValueError, match="row 3 is a different one now"):
+        check.compare(replace(checkpoint_at(rows, 3), head=bytes(32)))
 
 
 @pytest.mark.parametrize("text", [b"x" * 5000, b"[" * 4000, b"{}", b'{"count": true}'])
@@ -95,7 +127,7 @@ def test_strange_texts_are_refused(text: bytes) -> None:
 def test_a_whole_chain_is_as_it_was_at_every_checkpoint() -> None:
     rows = a_chain(5)
     assert compared(rows, checkpoint_at(rows, 2), checkpoint_at(rows, 5), checkpoint_at(rows, 0)) == [
-        "rows 1 to 2 are as they were then", "rows 1 to 5 are as they were then", "rows 1 to 0 are as they were then",
+        "rows 1 to 2 are as they were then", "rows 1 to 5 are as they were then", "it covers no row",
     ]  # fmt: skip
 
 

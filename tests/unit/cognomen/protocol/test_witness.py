@@ -32,7 +32,7 @@ def a_checkpoint(count: int, *, at: datetime = NOW, incarnation: str = "a", afte
     )
 
 
-HELD = [a_checkpoint(10, at=NOW), a_checkpoint(20, at=NOW + MINUTE, after=10)]
+HELD = [a_checkpoint(10, at=NOW, after=9), a_checkpoint(20, at=NOW + MINUTE, after=10)]
 LATER = NOW + HOUR
 
 
@@ -44,7 +44,9 @@ LATER = NOW + HOUR
         a_checkpoint(20, at=LATER, after=10),
         a_checkpoint(30, at=NOW - HOUR, after=20),  # the clock was set back
         a_checkpoint(5, at=LATER, incarnation="b", after=4),  # a restore
-        a_checkpoint(20, at=LATER, incarnation="b", after=15),
+        a_checkpoint(300, at=LATER, incarnation="b", after=25),  # one that was signed while we were away
+        a_checkpoint(20, at=LATER, incarnation="b", after=10),
+        a_checkpoint(20, at=LATER, incarnation="b", after=9),
         replace(a_checkpoint(20, at=LATER, incarnation="b", after=10), head=head(1)),  # other rows since the backup
         a_checkpoint(10, at=NOW, after=9),  # late: the one of 20 rows names it
     ],
@@ -84,6 +86,8 @@ def test_what_goes_on_from_what_is_held_contradicts_nothing(heard: Checkpoint) -
             replace(a_checkpoint(30, at=LATER, incarnation="b"), previous=Mark(count=10, head=head(1))),
             "row 10, from which a restored record goes on",
         ),
+        (a_checkpoint(20, at=LATER, incarnation="b", after=15), "row 15, from which a restored record goes on, had no"),
+        (a_checkpoint(20, at=LATER, after=15), "row 15, of the checkpoint before, had no checkpoint before"),
         (replace(a_checkpoint(30), public_key=public_key_to_der(OTHER.public_key)), "expected the checkpoint key"),
     ],
 )
@@ -103,6 +107,48 @@ def test_an_incarnation_that_a_restore_ended_does_not_come_back() -> None:
 def test_a_second_restore_from_a_backup_of_the_first_incarnation_contradicts_nothing() -> None:
     held = [*HELD, replace(a_checkpoint(20, at=LATER, incarnation="b", after=10), head=head(1))]
     assert contradiction(held, a_checkpoint(21, at=LATER + HOUR, incarnation="c", after=20)) == ""
+
+
+FROM_THE_FIRST = [a_checkpoint(20), *(a_checkpoint(count, after=count - 10) for count in range(30, 200, 10))]
+
+
+@pytest.mark.parametrize("row", [0, 1, 15, 19, 21, 25, 185, 189])
+def test_a_restore_from_a_row_that_never_had_a_checkpoint_is_made_up(row: int) -> None:
+    heard = replace(
+        a_checkpoint(300, at=LATER, incarnation="b"), previous=Mark(count=row, head=bytes.fromhex("5a" * 32))
+    )
+    assert f"row {row}, from which a restored record goes on, had no checkpoint" in contradiction(FROM_THE_FIRST, heard)
+
+
+@pytest.mark.parametrize("row", [20, 30, 180, 190, 191, 250])
+def test_a_restore_from_a_row_that_may_have_had_a_checkpoint_contradicts_nothing(row: int) -> None:
+    assert contradiction(FROM_THE_FIRST, a_checkpoint(300, at=LATER, incarnation="b", after=row)) == ""
+
+
+@pytest.mark.parametrize("row", [105, 115, 125, 135])
+def test_a_restore_from_one_of_two_incarnations_may_be_of_either(row: int) -> None:
+    second = [a_checkpoint(106, incarnation="b", after=100), a_checkpoint(136, incarnation="b", after=126)]
+    third = a_checkpoint(300, at=LATER, incarnation="c", after=row)
+    assert bool(contradiction([*FROM_THE_FIRST, *second], third)) is (row in {105, 135})
+    assert contradiction(FROM_THE_FIRST, third), "neighbours of the first"
+
+
+@pytest.mark.parametrize(("began", "is_made_up"), [(100, True), (200, False)])
+def test_what_an_incarnation_signed_before_it_was_heard_is_not_made_up(*, began: int, is_made_up: bool) -> None:
+    second = [a_checkpoint(210, incarnation="b", after=began)]  # it began with row 100, or nobody heard how
+    third = a_checkpoint(300, at=LATER, incarnation="c", after=95)
+    assert bool(contradiction([*FROM_THE_FIRST, *second], third)) is is_made_up
+
+
+def test_those_that_were_thinned_out_are_not_made_up() -> None:
+    held = [one for one in FROM_THE_FIRST if one.count not in {50, 60, 70}]
+    assert contradiction(held, a_checkpoint(300, at=LATER, incarnation="b", after=60)) == ""
+    assert contradiction(held, a_checkpoint(300, at=LATER, incarnation="b", after=75)), "80 names 70"
+
+
+def test_several_of_a_release_that_did_not_name_the_one_before_leave_room_for_others() -> None:
+    held = [a_checkpoint(10), a_checkpoint(20), a_checkpoint(30, after=20)]
+    assert contradiction(held, a_checkpoint(300, at=LATER, incarnation="b", after=15)) == ""
 
 
 def heard_one_by_one(every: Iterable[Heard], *, before: Sequence[Heard] = (), newest: int = 100) -> list[Heard]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cognomen.protocol.entry import MAX_TTL, EntryError, EntryID, RegistrationEntry
+from cognomen.protocol.errors import Reason
 from cognomen.protocol.feed import (
     BundleIs,
     CheckpointIs,
@@ -16,6 +17,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    SentAwayIs,
     TaintedIs,
     Update,
 )
@@ -77,6 +79,7 @@ KINDS: dict[type[Update], st.SearchStrategy[Update]] = {
     TaintedIs: st.builds(TaintedIs, authority_ids=st.frozensets(texts)),
     CRLIs: st.builds(CRLIs, document=st.binary(), more=st.booleans()),
     CheckpointIs: st.builds(CheckpointIs, document=st.binary()),
+    SentAwayIs: st.builds(SentAwayIs, reason=st.sampled_from(Reason)),
 }
 
 
@@ -97,6 +100,7 @@ def test_a_cursor_is_read_as_it_was_written(cursor: Cursor) -> None:
 
 def test_a_kind_that_we_do_not_know_is_no_update() -> None:
     assert update_from_pb(pb.Update(), TD) is None
+    assert update_from_pb(pb.Update(sent_away="by a newer issuer"), TD) is None
 
 
 def test_an_entry_that_breaks_a_rule_is_refused() -> None:

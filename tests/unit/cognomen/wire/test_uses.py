@@ -13,7 +13,7 @@ from cognomen.wire.uses import reported_from_pb, reported_to_pb, use_from_pb, us
 from svid.errors import SVIDError
 from tests.doubles.uses import a_use
 
-numbers = st.integers(0, 2**32 - 1)
+numbers = st.integers(0, 2**32 - 2)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy adds the zone
 paths = st.text(st.characters().filter(str.isprintable), max_size=600).map(short_path)
 uses = st.builds(
@@ -22,15 +22,15 @@ uses = st.builds(
     uid=numbers,
     account=numbers,
     gid=numbers,
-    pid=numbers,
+    pid=st.integers(0, 2**31 - 1),
     started=st.integers(0, 2**63 - 1),
     executable=paths,
-    processes=st.integers(1, 1_000_000_000),
+    processes=st.just(1) | st.integers(1, 1_000_000_000),
     first_at=moments,
     last_at=moments,
     x509=st.booleans(),
     jwt=st.booleans(),
-).filter(lambda use: use.first_at <= use.last_at)
+).filter(lambda use: use.first_at <= use.last_at and (use.x509 or use.jwt) and (use.pid == 0 or use.processes == 1))
 
 
 @given(uses)
@@ -46,8 +46,15 @@ def test_what_is_written_is_read_again(use: EntryUse) -> None:
         ({"executable": "x" * 513}, "executable: expected at most 512 printable characters"),
         ({"executable": "a\x1b[2J"}, "executable: expected at most 512 printable characters"),
         ({"started": 2**63}, "started: expected at most"),
-        ({"processes": 0}, "processes: expected 1 to 1000000000, found 0"),
-        ({"processes": 1_000_000_001}, "processes: expected 1 to 1000000000"),
+        ({"processes": 0}, "processes: expected 1 to 1 with the pid 4711, found 0"),
+        ({"processes": 2}, "processes: expected 1 to 1 with the pid 4711, found 2"),
+        ({"pid": 0, "processes": 0}, "processes: expected 1 to 1000000000, found 0"),
+        ({"pid": 0, "processes": 1_000_000_001}, "processes: expected 1 to 1000000000"),
+        ({"x509": False}, "x509, jwt: expected at least one kind that was given, found neither"),
+        ({"uid": 2**32 - 1}, "uid: expected at most 4294967294, found 4294967295"),
+        ({"gid": 2**32 - 1}, "gid: expected at most 4294967294, found 4294967295"),
+        ({"account": 2**32 - 1}, "account: expected at most 4294967294, found 4294967295"),
+        ({"pid": 2**31}, "pid: expected at most 2147483647, found 2147483648"),
         ({"first_at": a_use().last_at + timedelta(seconds=1)}, "last_at: expected a time that is not before first_at"),
     ],
 )

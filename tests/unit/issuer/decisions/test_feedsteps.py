@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from attestor.decisions.crls import documents_of
 from cognomen.protocol.auditlog import Checkpoint
 from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Reason
 from cognomen.protocol.feed import (
     BundleIs,
     CheckpointIs,
@@ -19,6 +20,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    SentAwayIs,
     TaintedIs,
     Update,
 )
@@ -44,11 +46,19 @@ ENTRY = replace(
 )
 
 
-def test_the_bundle_comes_first_with_what_is_tainted_and_its_lists_then_what_is_lost_then_what_is_got_and_last_the_checkpoint() -> (
+def test_the_bundle_comes_first_with_what_is_tainted_and_its_lists_then_what_is_lost_what_is_got_the_checkpoint_and_why_it_ends() -> (
     None
 ):
     gone = [EntryID("g1"), EntryID("g2")]
-    news = in_order(checkpoint=CHECKPOINT, entries=[ENTRY], gone=gone, crls=[b"c"], bundle=BUNDLE, tainted=["ab"])
+    news = in_order(
+        checkpoint=CHECKPOINT,
+        entries=[ENTRY],
+        gone=gone,
+        crls=[b"c"],
+        bundle=BUNDLE,
+        tainted=["ab"],
+        sent_away=Reason.BANNED,
+    )
     assert list(news) == [
         BundleIs(bundle=BUNDLE),
         TaintedIs(authority_ids=frozenset({"ab"})),
@@ -56,6 +66,7 @@ def test_the_bundle_comes_first_with_what_is_tainted_and_its_lists_then_what_is_
         *(EntryGone(entry_id=entry_id) for entry_id in gone),
         EntryPut(entry=ENTRY),
         CheckpointIs(document=CHECKPOINT.to_json()),
+        SentAwayIs(reason=Reason.BANNED),
     ]
 
 
@@ -84,6 +95,7 @@ def test_without_news_there_is_nothing_to_tell() -> None:
             gone=[EntryID("g" * 255)],
             entries=[ENTRY, an_entry()],
             checkpoint=CHECKPOINT,
+            sent_away=Reason.EVICTED,
         ),
         *(DenialsPut(denials=(Denial(2**128 - 1, LATEST),) * count) for count in (1, 2, MOST_DENIALS)),
     ],

@@ -10,6 +10,7 @@ from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
 from issuer.decisions.audit import AuditEvent, Decision, chain
 from issuer.decisions.filters import AuditFilter
+from svid.spiffeid import TrustDomain
 from tests.doubles.issuer_values import NOW
 
 EVENT = AuditEvent(
@@ -71,6 +72,15 @@ def test_a_row_that_lacks_it_is_not(where: AuditFilter) -> None:
 def test_a_node_is_found_wherever_a_row_names_it(event: AuditEvent) -> None:
     assert AuditFilter(node_id=NodeID("n2")).admits(row_of(event))
     assert not AuditFilter(node_id=NodeID("n1")).admits(row_of(event))
+
+
+@pytest.mark.parametrize("key", ["actor", "subject"])
+def test_a_node_of_another_trust_domain_is_not_this_one(key: str) -> None:
+    other = "spiffe://evil.org/cognomen/node/join_token/n2"
+    event = replace(EVENT, actor=other if key == "actor" else "uid:0", subject=other if key == "subject" else "")
+    ours, theirs = TrustDomain("example.org"), TrustDomain("evil.org")
+    assert not AuditFilter(node_id=NodeID("n2"), node_of=ours).admits(row_of(event))
+    assert AuditFilter(node_id=NodeID("n2"), node_of=theirs).admits(row_of(event))
 
 
 def test_a_row_that_is_no_event_is_read_only_where_nothing_is_asked_of_it() -> None:

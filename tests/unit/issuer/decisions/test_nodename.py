@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID, is_node_name
-from issuer.decisions.nodename import check_name, looks_like_id, names_for
+from issuer.decisions.nodename import check_name, looks_like_id, names_for, posed_as
 
 NODE = NodeID("0123456789abcdef0123456789abcdef")
 
@@ -33,6 +33,21 @@ def test_whatever_a_node_says_each_of_its_names_is_one_that_it_may_have(said: st
     assert all(map(is_node_name, names))
     assert len(names) == 101
     assert len(set(names[:-1])) == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        ("65995ced", "65995ced"),
+        ("65995CED-2", "65995ced"),
+        (f"{NODE}.example.org", NODE),
+        ("db01.example.org", ""),
+        ("web-65995ced", ""),
+        ("65995ced1x", ""),
+    ],
+)
+def test_a_name_that_begins_as_a_short_id_could_pass_for_it(name: str, beginning: str) -> None:
+    assert posed_as(name) == beginning
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class House:
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
-    clock, store, node = FakeClock(NOW), await SQLiteDatastore.open(None), a_node()
+    clock, store, node = FakeClock(NOW), await SQLiteDatastore.open(None), replace(a_node(), attested_at=NOW - 9 * DAY)
     entries = [
         an_entry(entry_id="web"),
         an_entry("/theirs", entry_id="theirs", parent="/cognomen/node/join_token/n2"),
@@ -107,6 +107,17 @@ async def test_times_of_a_clock_that_is_off_are_brought_into_what_is_possible(ho
     use = a_use(first_at=NOW - 3 * DAY, last_at=NOW + 3 * DAY)
     await house.record(house.node, [use])
     assert await house.noted() == [("n1", replace(use, first_at=NOW - DAY, last_at=NOW))]
+
+
+async def test_a_use_is_not_older_than_its_entry_and_its_node(house: House) -> None:
+    record = replace(house.record, kept=90 * DAY)
+    young = replace(an_entry("/young", entry_id="young"), created_at=NOW - 2 * DAY)
+    await house.store.write(lambda tx: tx.entries.insert([young]))
+    await house.store.write(lambda tx: tx.ledger.record([row("a1", entry="gone")]))
+    begins = {"young": NOW - 2 * DAY, "web": NOW - 9 * DAY, "gone": NOW - 9 * DAY}
+    uses = [a_use(entry_id=EntryID(name), first_at=NOW - 3000 * DAY, last_at=NOW) for name in begins]
+    await record(house.node, uses)
+    assert {use.entry_id: use.first_at for _, use in await house.noted()} == begins
 
 
 async def test_a_node_that_reports_too_much_is_refused_until_time_has_passed(house: House) -> None:

@@ -355,7 +355,7 @@ class TestOneTransaction:
     async def test_a_nodes_own_id_is_answered_by_the_command_that_ends_it(self, house: House) -> None:
         with pytest.raises(Refused) as refused:
             await house.end(replace(WEB_ALONE, spiffe_id=N2.spiffe_id))
-        assert refused.value.hint == "cognomen revoke node n2"
+        assert refused.value.hint == f"cognomen revoke node {N2.spiffe_id}"
 
     @pytest.mark.parametrize(
         "message",
