@@ -229,7 +229,7 @@ class FollowFeed:
         elif documents:
             self._troubles.over(_CRL)
         if lacking := left_out(self._cache.crls, self._cache.handed_crls):
-            self._troubles.note(_CRL_SIZE, lacking)
+            self._troubles.note_lasting(_CRL_SIZE, lacking)
         else:
             self._troubles.over(_CRL_SIZE)
 
