@@ -27,15 +27,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from typing import Self
 
 from attestor.decisions.clocks import Reading
 from attestor.decisions.crls import fits, fitting, of_bundle, with_newest
 from attestor.decisions.match import Index
 from attestor.decisions.minted import authority_of_x509
-from attestor.decisions.sync import Change, diff, keeps_svid
+from attestor.decisions.sync import Change, diff, keeps_svid, needs_svid
 from attestor.decisions.update import Trust
 from attestor.deniallog import DenialLog
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -62,6 +63,13 @@ class HeldX509:
     entry: RegistrationEntry
     svid: X509SVID
     issued_at: datetime
+
+    def under(self, entry: RegistrationEntry) -> Self:
+        """This identity under the entry as it is now, with its hint; the same, if the entry needs another SVID."""
+        if needs_svid(self.entry, entry):
+            return self
+        svid = self.svid if self.svid.hint == entry.hint else replace(self.svid, hint=entry.hint)
+        return replace(self, entry=entry, svid=svid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +245,7 @@ class Cache:
             self._put_entry(entry)
         for entry_id in step.stale:
             self._svids.pop(entry_id, None)
+        self._carry_on(step.put)
         # Callers were not checked for a fact that no entry needed, so an entry that needs it may concern any of them.
         concerns_all = not self.synchronised or not self.needed_facts() <= needed
         self.cursor = change.cursor
@@ -281,7 +290,7 @@ class Cache:
             if held.svid.serial in self.denials:
                 self._denied.add(held.entry.id)
             elif entry is not None and keeps_svid(held.entry, entry):
-                self._svids[entry.id] = held
+                self._svids[entry.id] = held.under(entry)
                 self._denied.discard(entry.id)
                 self._svids_end = min(self._svids_end, held.svid.not_after)
                 taken.append(entry)
@@ -345,6 +354,12 @@ class Cache:
         self._index.add(entry)  # instead of the old one
         self._facts += _facts(entry)
         self._needed = None
+
+    def _carry_on(self, entries: Iterable[RegistrationEntry]) -> None:
+        """Serve the SVIDs that need no replacement as those of the entries as they are now."""
+        for entry in entries:
+            if (held := self._svids.get(entry.id)) is not None:
+                self._svids[entry.id] = held.under(entry)
 
     def _remove(self, entry: RegistrationEntry) -> None:
         del self._entries[entry.id]

@@ -52,6 +52,8 @@ REJOIN = (
 )
 """What an operator can do about a node that the issuer no longer admits."""
 
+_BELONGS = "this state belongs to {}, which joined with another invite: to go on as that node, start without --invite"
+
 _EVICT = (
     "its proof is good for one admission only; if this machine has lost its state, let it join as a new node:"
     " cognomen node evict ID, where the issuer runs; then start the attestor again"
@@ -135,9 +137,18 @@ def is_sent_away(refused: Refused) -> bool:
     return refused.reason in {Reason.BANNED, Reason.EVICTED}
 
 
-def way_in(refused: Refused) -> str:
-    """What an operator can do about a node that the issuer did not let join."""
-    return _EVICT if refused.reason is Reason.ATTESTED_BEFORE else refused.hint or NEW_INVITE
+def way_in(refused: Refused, before: Node | None = None) -> str:
+    """What an operator can do about a node that the issuer did not let join.
+
+    Args:
+        before: the node that the state belongs to, because it joined with another invite; None: there is none.
+    """
+    if refused.reason is Reason.ATTESTED_BEFORE:
+        return _EVICT
+    way = refused.hint or NEW_INVITE
+    if before is None:
+        return way
+    return f"{_BELONGS.format(before.svid.spiffe_id)}; to join as another node, {way}"
 
 
 def way_around(invite: Invite) -> str:

@@ -4,7 +4,8 @@ The issuer client receives the steps; the cache wakes those that wait for them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import assert_never
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -23,7 +24,11 @@ from cognomen.protocol.feed import (
 from svid.bundle import Bundle
 from svid.denials import Denial
 
-__all__ = ["Change", "Diff", "diff", "keeps_svid"]
+__all__ = ["Change", "Diff", "diff", "keeps_svid", "needs_svid"]
+
+_UNSIGNED = frozenset({"revision", "jwt_svid_ttl", "hint", "owner", "labels", "default"})
+_signed = attrgetter(*(one.name for one in fields(RegistrationEntry) if one.name not in _UNSIGNED))
+"""What decides about an X509-SVID of an entry: all that is not known to decide nothing about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,3 +108,13 @@ def keeps_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
     It may not if the names in it changed, or if other workloads get the entry from now on: they get a key that nobody else has had.
     """
     return (old.spiffe_id, old.dns_names, old.selectors) == (new.spiffe_id, new.dns_names, new.selectors)
+
+
+def needs_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
+    """Whether an SVID minted under `old` must be replaced now that the entry is `new`, although it may be served until then (keeps_svid).
+
+    It need not if the issuer would sign the same for the same workloads: only what is for people, for tokens, or for the order of
+    identities has changed. It must if the entry changed more than once: what was changed and then changed back has ended what was signed
+    before.
+    """
+    return new.revision != old.revision + 1 or _signed(new) != _signed(old)

@@ -31,7 +31,7 @@ class CompareClocks:
         """Compare now; return a text that names both clocks, or an empty one if they agree."""
         wrong = apart(self._clock.read())
         if wrong:
-            self._troubles.note(_TROUBLE, wrong)
+            self._troubles.note_lasting(_TROUBLE, wrong)
         else:
             self._troubles.over(_TROUBLE)
         if bool(wrong) != self._told:

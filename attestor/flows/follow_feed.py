@@ -130,10 +130,16 @@ class FollowFeed:
             await self._attempts.rest(self._node.renewed.wait)
 
     def _withdraw_if_sent_away(self, refused: Refused) -> None:
-        """What it holds is revoked by then, so that relying parties would refuse whoever is given it."""
-        if is_sent_away(refused) and not self._cache.withdrawn:
+        """What it holds is revoked by then, so that relying parties would refuse whoever is given it.
+
+        The reason may change meanwhile: a node whose ban is lifted is forgotten, and then it is no longer banned.
+        """
+        if not is_sent_away(refused):
+            return
+        why = f"{SENT_AWAY} ({refused.reason}); cognomen status attestor says how it comes back"
+        if why != self._cache.withdrawn:
             log.error("no identities are handed out any more", reason=refused.detail, hint=way_back(refused))
-            self._cache.withdraw(f"{SENT_AWAY} ({refused.reason}); cognomen status attestor says how it comes back")
+            self._cache.withdraw(why)
 
     def _heed_sending_away(self, updates: Iterable[Update]) -> None:
         for update in updates:
@@ -223,7 +229,7 @@ class FollowFeed:
         elif documents:
             self._troubles.over(_CRL)
         if lacking := left_out(self._cache.crls, self._cache.handed_crls):
-            self._troubles.note(_CRL_SIZE, lacking)
+            self._troubles.note_lasting(_CRL_SIZE, lacking)
         else:
             self._troubles.over(_CRL_SIZE)
 

@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from attestor.decisions.node import (
+    Joining,
     Node,
     NodeCredential,
     check_trust_domain,
@@ -30,7 +31,7 @@ from cognomen.process.ownthreads import in_own_thread
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.invite import Invite
 from svid.backoff import Backoff
-from svid.keys import KeyKind, PrivateKey, generate_private_key
+from svid.keys import KeyKind, generate_private_key
 from svid.spiffeid import TrustDomain
 
 __all__ = ["JoinIssuer"]
@@ -78,7 +79,7 @@ class JoinIssuer:
         start = joining(saved, invite, generate_private_key(KeyKind.EC_P256))
         await in_own_thread(self.state.save, start)
         # 3. Ask until there is an answer, and check it.
-        credential = await self._join(invite, await self._evidence(node_attestor), start.private_key)
+        credential = await self._join(invite, await self._evidence(node_attestor), start)
         node = joined(invite, credential, start, at=self.around.clock.read())
         # 4. Save it, then use it.
         await in_own_thread(self.state.save, node)
@@ -103,7 +104,7 @@ class JoinIssuer:
         log.info("node resumed", spiffe_id=str(node.svid.spiffe_id), not_after=node.svid.not_after.isoformat())
         return node
 
-    async def _join(self, invite: Invite, evidence: Evidence, key: PrivateKey) -> NodeCredential:
+    async def _join(self, invite: Invite, evidence: Evidence, start: Joining) -> NodeCredential:
         clock = self.around.clock
         attempts = Attempts(
             log,
@@ -118,10 +119,10 @@ class JoinIssuer:
         while True:
             asked_at = clock.monotonic()
             try:
-                credential = await self.door.join(invite, evidence, key)
+                credential = await self.door.join(invite, evidence, start.private_key)
             except Refused as e:
                 if e.kind in {Kind.UNAUTHENTICATED, Kind.DENIED}:
-                    raise Refused(e.kind, e.detail, hint=way_in(e)).because(e.reason) from e
+                    raise Refused(e.kind, e.detail, hint=way_in(e, start.before)).because(e.reason) from e
                 if e.kind is not Kind.UNAVAILABLE:
                     raise
                 attempts.failed(e, address=invite.join_address)

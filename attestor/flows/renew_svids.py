@@ -1,8 +1,8 @@
 """Mint X509-SVIDs for all entries, in batches.
 
-Each is minted when its entry arrives, and again at half-life, when it is denied, and when its authority is tainted.
-What is due when: attestor/decisions/renewal. Whether an answer is good: attestor/decisions/minted. Which clock counts for what:
-attestor/decisions/clocks.
+Each is minted when its entry arrives, and again at half-life, when it is denied, when its authority is tainted, and when the entry changes
+what is signed (attestor/decisions/sync). What is due when: attestor/decisions/renewal. Whether an answer is good:
+attestor/decisions/minted. Which clock counts for what: attestor/decisions/clocks.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from attestor.cache import Cache, HeldX509
 from attestor.decisions.clocks import MOST_APART, Reading, apart, is_valid
 from attestor.decisions.minted import authority_of_x509, is_vouched_for, take_x509
 from attestor.decisions.renewal import due_now, next_limit, renew_in, retry_in
+from attestor.decisions.sync import needs_svid
 from attestor.issuerclient.port import IssuerClient, MintedX509, X509Request
 from attestor.metrics import FAILED, OK
 from attestor.surroundings import Surroundings
@@ -129,11 +130,14 @@ class RenewSVIDs:
         return {entry_id: now + timedelta(seconds=plan.due - monotonic) for entry_id, plan in self._plans.items()}
 
     def _plan(self, at: Reading) -> None:
-        entries = self._cache.entries
+        entries, held = self._cache.entries, self._cache.svids
         for entry_id, entry in entries.items():
             plan = self._plans.get(entry_id)
             if plan is None or plan.entry is not entry:
-                self._plans[entry_id] = _Plan(entry, at.monotonic)
+                if plan is not None and entry_id in held and not needs_svid(plan.entry, entry):
+                    plan.entry = entry
+                else:
+                    self._plans[entry_id] = _Plan(entry, at.monotonic)
         for entry_id in self._plans.keys() - entries.keys():
             del self._plans[entry_id]
             self._troubles.over(_RENEWAL, subject=_named(entry_id))

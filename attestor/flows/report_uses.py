@@ -24,7 +24,9 @@ __all__ = ["ReportUses"]
 
 log = structlog.get_logger(__name__)
 
-_PAUSE = timedelta(seconds=15)  # after a report; and how long a use that is not new may then wait
+_PAUSE = timedelta(
+    seconds=15
+)  # after a report, if there was something to say; and how long a use that is not new may then wait
 _GATHER = timedelta(seconds=1)  # programs often start together
 _BACKOFF = Backoff(initial=timedelta(seconds=5), maximum=timedelta(seconds=30))
 _LAST_SECONDS = 2.0  # how long the last report may delay the end
@@ -66,9 +68,11 @@ class ReportUses:
             if not attempts.is_failing:
                 await attempts.rest(self._uses.is_fresh.wait, after=_PAUSE)
                 await attempts.rest(after=_GATHER)
+            has_asked = True  # also if it fails
             with attempts.trying():
-                await self()
-            await attempts.rest(after=_PAUSE)
+                has_asked = await self()
+            if has_asked:
+                await attempts.rest(after=_PAUSE)
 
     async def look(self) -> None:
         """Look at the programs of new processes for ever, as soon as they have been served: many do not live long."""
@@ -83,12 +87,16 @@ class ReportUses:
                 found = program_of(row.pid, row.process)
                 row.program = found._replace(executable=short_path(found.executable))
 
-    async def __call__(self) -> None:
+    async def __call__(self) -> bool:
         """Report what is new now.
+
+        Returns:
+            Whether there was anything to ask the issuer for.
 
         Raises:
             Refused: as the issuer client.
         """
+        has_asked = False
         self._uses.is_fresh.clear()
         incarnation = self._incarnation()
         if incarnation and incarnation != self._told:
@@ -97,17 +105,19 @@ class ReportUses:
             self._told = incarnation
         mark = self._uses.mark()
         for batch in self._uses.batches():
+            has_asked = True
             is_taken = await self._client.report_uses(batch.uses)
             if self._is_taken and not is_taken:
                 log.warning("uses not taken", reason="the issuer is an older version", hint="logged only once")
             self._is_taken = is_taken
             if not is_taken:
-                return
+                return has_asked
             self._uses.told(batch)
         self._uses.told_until(mark)
         if self._uses.lost > self._lost:
             log.warning("uses lost", count=self._uses.lost - self._lost, reason="too many until they could be reported")
             self._lost = self._uses.lost
+        return has_asked
 
     async def finish(self) -> None:
         """Report once more, if that is possible at once, and say that it was the last time: from now on, nobody is given an SVID."""
@@ -118,5 +128,8 @@ class ReportUses:
                 await self()
                 if (reported := self._uses.reported()) is not None:
                     await self._client.report_uses((), last=reported)
-        except (Refused, TimeoutError):
-            log.warning("last uses not reported", count=self._uses.untold, reason="the issuer could not be reached")
+        except Refused as e:
+            log.warning("last uses not reported", count=self._uses.untold, reason=e.detail)
+        except TimeoutError:
+            reason = f"the issuer did not answer within {_LAST_SECONDS:g} s"
+            log.warning("last uses not reported", count=self._uses.untold, reason=reason)

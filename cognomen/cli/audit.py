@@ -29,6 +29,7 @@ from cognomen.cli.options import (
 )
 from cognomen.cli.output import Columns, Table, print_json, print_page, warn
 from cognomen.cli.uses import print_uses, uses_of
+from cognomen.process.standardstreams import LostOutputError
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
@@ -150,13 +151,22 @@ def export(follow: bool, output: str, socket: Path, **filters: Unpack[Filters]) 
     del output  # other commands take it, and so may a script for all of them
     with connect(socket) as admin:
         request = asked(admin, filters)
+        first = [FILTERED]
         if request == pb.ListAuditRequest(after=request.after):
-            for text in admin.list_checkpoints(pb.ListCheckpointsRequest(page_size=_PAGE)).checkpoints:
-                click.echo(checkpoint_line(text))
-        else:
-            click.echo(FILTERED)
-    for row in _rows_from(socket, request, follow=follow):
-        click.echo(row_line(row))
+            made = admin.list_checkpoints(pb.ListCheckpointsRequest(page_size=_PAGE)).checkpoints
+            first = [checkpoint_line(text) for text in made]
+    last = request.after
+    try:
+        for line in first:
+            click.echo(line)
+        for row in _rows_from(socket, request, follow=follow):
+            click.echo(row_line(row))
+            last = row.number
+    except LostOutputError as e:
+        if e.is_hangup:
+            raise
+        hint = f"the last line may be incomplete: remove it, and go on with the same command and --page-token {last}"
+        raise Refused(Kind.INTERNAL, str(e), hint=hint) from e
 
 
 @audit.command()

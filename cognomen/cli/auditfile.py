@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 import click
@@ -18,13 +19,17 @@ from cognomen.protocol.auditlog import AuditRow, Checkpoint
 from cognomen.protocol.errors import Kind, Refused
 from svid.encoding import json_value
 
-__all__ = ["FILTERED", "checkpoint_line", "read_export", "row_line"]
+__all__ = ["FILTERED", "REST_OF_FILE", "checkpoint_line", "read_export", "row_line"]
 
 FILTERED = '{"filtered":true}'
 """The first line of rows that a filter chose: they do not follow each other."""
 
+REST_OF_FILE = "if the file is not whole, fetch what it lacks: cognomen audit export --page-token {}"
+"""What to do about a file without the rows after that number."""
+
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _HASH = re.compile(r"[0-9a-f]{64}")
+_BEGINS = (b'{"number":', b'{"checkpoint":')
 
 
 def row_line(row: AuditRow) -> str:
@@ -43,6 +48,7 @@ def read_export(files: Iterable[Path]) -> Iterator[AuditRow | Checkpoint]:
     Raises:
         Refused: INVALID, naming the file and the line.
     """
+    last = 0
     for file in files:
         with _opened(file) as lines:
             number = 0
@@ -51,12 +57,32 @@ def read_export(files: Iterable[Path]) -> Iterator[AuditRow | Checkpoint]:
                 if not line.strip():
                     continue
                 try:
-                    yield _parsed(line)
+                    item = _parsed(line)
                 except ValueError as e:
-                    raise Refused(
-                        Kind.INVALID,
-                        f"{file} line {number}: expected a row or a checkpoint as cognomen audit export writes them: {e}",
-                    ) from e
+                    raise _unreadable(file, number, line, e, last) from e
+                last = item.number if isinstance(item, AuditRow) else last
+                yield item
+
+
+def _unreadable(file: Path, number: int, line: bytes, error: ValueError, last: int) -> Refused:
+    """What is wrong with a line that cannot be read.
+
+    Args:
+        last: the number of the last row before it.
+    """
+    is_written_on = any(line.find(begin, 1) > 0 for begin in _BEGINS)  # within a text, it would have backslashes
+    if is_written_on or (len(line) < _MAX_LINE_BYTES and not line.endswith(b"\n")):
+        more = ", and another one begins on it" if is_written_on else ""
+        keep = f"head -n {number - 1} {quote(str(file))} > NEW"
+        return Refused(
+            Kind.INVALID,
+            f"{file} line {number}: the line is incomplete{more}: what wrote it was cut off, as by a full disk",
+            hint=f"keep the lines before it ({keep}), and go on: cognomen audit export --page-token {last} >> NEW",
+        )
+    return Refused(
+        Kind.INVALID,
+        f"{file} line {number}: expected a row or a checkpoint as cognomen audit export writes them: {error}",
+    )
 
 
 def _line(document: dict[str, str | int]) -> str:

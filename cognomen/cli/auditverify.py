@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
-from cognomen.cli.auditfile import read_export
+from cognomen.cli.auditfile import REST_OF_FILE, read_export
 from cognomen.cli.auditrows import rows_of
 from cognomen.cli.checkpointkey import key_thumbprint
 from cognomen.cli.entrycheck import EntryCheck
 from cognomen.cli.ledgercheck import LedgerCheck
 from cognomen.cli.options import GivenPath, admin_socket_option, output_option, read_source
-from cognomen.cli.output import counted, print_json
-from cognomen.protocol.auditlog import AuditRow, ChainCheck, Checkpoint, Restore
+from cognomen.cli.output import counted, print_json, print_prose
+from cognomen.protocol.auditlog import AuditRow, ChainCheck, Checkpoint, MissingRowsError, Restore
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.moments import moment_in_words
 from cognomen.wire.admin import document_from_message, moment_to_text
@@ -138,7 +138,7 @@ def verify(
     store = None
     if exports:
         check = _check_exports(exports, given, shown)
-        compared = _compared(check, shown.checkpoints)
+        compared = _compared(check, shown.checkpoints, in_file=True)
     else:
         with connect(socket) as admin:
             store = _Store(ledger=LedgerCheck(lambda after: _ledger(admin, after)), entries=EntryCheck())
@@ -201,7 +201,7 @@ def _check_exports(exports: Sequence[Path], given: Sequence[Checkpoint], shown: 
                 shown.add(item)
                 check.expect(item)
     except ValueError as e:
-        raise _changed(str(e)) from e
+        raise _changed(str(e), _rest_of_file(e)) from e
     if not any(one.count > check.begin for one in shown.checkpoints):
         raise Refused(
             Kind.INVALID,
@@ -226,12 +226,14 @@ def _begin(first: AuditRow | None, checkpoints: Iterable[Checkpoint]) -> Checkpo
     return begin
 
 
-def _compared(check: ChainCheck, checkpoints: Iterable[Checkpoint]) -> list[tuple[Checkpoint, str]]:
+def _compared(
+    check: ChainCheck, checkpoints: Iterable[Checkpoint], *, in_file: bool = False
+) -> list[tuple[Checkpoint, str]]:
     try:
         each = dict.fromkeys(checkpoints)  # the parts of an export repeat them
         return [(one, check.compare(one)) for one in sorted(each, key=lambda one: one.count)]
     except ValueError as e:
-        raise _changed(str(e)) from e
+        raise _changed(str(e), _rest_of_file(e) if in_file else "") from e
 
 
 def _own_checkpoints(admin: Admin) -> Sequence[bytes]:
@@ -287,6 +289,12 @@ def _changed(what: str, hint: str = "") -> Refused:
     return Refused(Kind.CONFLICT, what, hint=f"{hint}; otherwise {investigate}" if hint else investigate)
 
 
+def _rest_of_file(error: ValueError) -> str:
+    if not isinstance(error, MissingRowsError):
+        return ""
+    return f"{REST_OF_FILE.format(error.after)} > PART, and name the files in order"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Verified:
     """What was found: nothing that was changed.
@@ -337,7 +345,7 @@ def _print_verified(found: _Verified, output: str) -> None:
     store = found.store
     limits = list(found.limits())
     if output == "json":
-        document: dict[str, JSON] = {"rows": check.count, "first": check.begin + 1}
+        document: dict[str, JSON] = {"rows": check.count, "first": check.begin + 1, "repeated": check.repeated}
         document["ledger"] = None if store is None else store.ledger.compared
         document["entries"] = None if store is None else store.entries.compared
         document |= {"key": "".join(found.keys), "checkpoints": list(checkpoints), "restores": list(restores)}
@@ -347,18 +355,20 @@ def _print_verified(found: _Verified, output: str) -> None:
         f"{counted(check.count, 'row')}, each" if not check.begin else f"rows {check.begin + 1} to {check.count}, each"
     )
     click.echo(f"{rows} follows from the one before it")
+    if check.repeated:
+        click.echo(f"{counted(check.repeated, 'row')} came again, with the same bytes")
     if store is not None:
         click.echo(f"{counted(store.ledger.compared, 'credential')} in the ledger, each as it is on record")
         click.echo(f"{counted(store.entries.compared, 'entry', 'entries')}, each as its last change is on record")
     for restore in check.restores:
-        click.echo(f"row {restore.number}: {_restore_text(restore)}")
+        print_prose(f"row {restore.number}: {_restore_text(restore)}")
     for one, text in found.shown:
-        click.echo(f"checkpoint of {moment_in_words(one.at)}: {text}")
+        print_prose(f"checkpoint of {moment_in_words(one.at)}: {text}")
     for key in found.keys:
         click.echo(f"checkpoint key: {key}")
     click.echo("not proved:")
     for limit in limits:
-        click.echo(f"  {limit}")
+        print_prose(limit, indent="  ")
 
 
 def _restore_text(restore: Restore) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import click
 
+from cognomen.cli.changes import Changes
 from cognomen.cli.emptytext import refuse_empty
 from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_process
 from cognomen.process.privatefile import own_what_we_make
@@ -129,17 +130,20 @@ def cognomen() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command, and report a failure on standard error; returns the exit code."""
+    changes = Changes()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would write to standard error; we report what failed
     try:
-        result: object = cognomen.main(list(arguments), prog_name="cognomen", standalone_mode=False)
+        result: object = cognomen.main(list(arguments), prog_name="cognomen", standalone_mode=False, obj=changes)
         sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
+        if changes.is_open:
+            _say("interrupted", "the request was sent, so the change may have been carried out", changes.hint)
         return _INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as e:
         click.echo(e.format_message(), err=True)
         return _USAGE
     except LostOutputError as e:
-        return _BROKEN_PIPE if e.is_hangup else _tell(click.ClickException(str(e)))
+        return _BROKEN_PIPE if e.is_hangup else _tell_lost_output(e, changes)
     except (MemoryError, UnicodeEncodeError) as e:
         return _tell(_as_ours(e))
     except (click.ClickException, Refused, SVIDError) as e:
@@ -169,10 +173,22 @@ def _tell(error: click.ClickException | Refused | SVIDError) -> int:
             detail, hint, code = str(error), "set SPIFFE_ENDPOINT_SOCKET, or give --socket", _USAGE
         case _:
             detail, hint, code = str(error), "", _FAILED
-    click.echo(f"error: {_safe(detail)}", err=True)
+    _say("error", detail, hint)
+    return code
+
+
+def _tell_lost_output(error: LostOutputError, changes: Changes) -> int:
+    if changes.is_done:
+        _say("error", f"the change was carried out, but its answer could not be written: {error}", changes.hint)
+    else:
+        _say("error", str(error), "")
+    return _FAILED
+
+
+def _say(what: str, detail: str, hint: str) -> None:
+    click.echo(f"{what}: {_safe(detail)}", err=True)
     if hint:
         click.echo("\n".join(map(_safe, f"hint: {hint}".split("\n"))), err=True)  # one may be a list of commands
-    return code
 
 
 def _safe(text: str) -> str:

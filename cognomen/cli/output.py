@@ -7,6 +7,7 @@ protocol (cognomen/wire/admin), or by the command that makes it.
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ __all__ = [
     "print_document",
     "print_json",
     "print_page",
+    "print_prose",
     "print_table",
     "same_columns",
     "warn",
@@ -136,6 +138,14 @@ def _print_fields(texts: Mapping[str, str]) -> None:
     width = max(map(len, texts), default=0)
     for key, text in texts.items():
         click.echo(f"{key.ljust(width)}  {text}")
+
+
+def print_prose(text: str, *, indent: str = "") -> None:
+    """Print a sentence, each line of it after the indent; a terminal gets lines that fit it, a file one line."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width - len(indent), break_long_words=False, break_on_hyphens=False)
+    click.echo(textwrap.indent(text, indent))
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -71,6 +71,13 @@ class Troubles:
         if kept_for is not None and (what, subject) in self._now:
             self._ends[what, subject] = self._clock.monotonic() + kept_for.total_seconds()
 
+    def note_lasting(self, what: str, reason: str, *, hint: str = "", subject: str = "") -> None:
+        """Note what was found in a look, and lasts until it is over: looking again does not make it another failure."""
+        known = self._now.get((what, subject))
+        self.note(what, reason, hint=hint, subject=subject)
+        if known is not None:
+            self._now[what, subject] = replace(self._now[what, subject], times=known.times)
+
     def over(self, what: str, *, subject: str = "") -> None:
         """Note that it works again; a second call changes nothing."""
         self._now.pop((what, subject), None)

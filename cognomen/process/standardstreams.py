@@ -6,6 +6,7 @@ full disk did not accept stays in a buffer, and fails again when the process end
 """
 
 import errno
+import fcntl
 import io
 import os
 import select
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["LostOutputError", "own_streams", "standard_error"]
+__all__ = ["LostOutputError", "check_output", "own_streams", "standard_error"]
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _LOG_PATIENCE_SECONDS = 0.2  # the event loop waits meanwhile
@@ -96,6 +97,20 @@ def own_streams(*, patience_seconds: float | None = None) -> None:
         sys.stdin = open(_STDIN, closefd=False)  # noqa: SIM115 - it is open for as long as the process
     sys.stdout = _text(_Output(_STDOUT, patience_seconds=patience_seconds, raises=True), like=sys.stdout)
     sys.stderr = standard_error()
+
+
+def check_output() -> None:
+    """Check that standard output is open; a full disk shows only when something is written.
+
+    Raises:
+        LostOutputError: it is closed.
+    """
+    try:
+        flags = fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL)
+    except (OSError, ValueError):  # it is no file, as in a program that catches what a command prints
+        return
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise LostOutputError(OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
 
 def standard_error() -> TextIO:

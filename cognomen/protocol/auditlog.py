@@ -29,6 +29,7 @@ __all__ = [
     "ChainCheck",
     "Checkpoint",
     "Mark",
+    "MissingRowsError",
     "Restore",
     "broken_link",
     "link",
@@ -233,12 +234,27 @@ class Restore:
     backup_of: str
 
 
+class MissingRowsError(ValueError):
+    """Rows are missing: they were deleted, or whoever passed them on left them out.
+
+    Args:
+        after: the number of the row that they follow.
+    """
+
+    def __init__(self, message: str, *, after: int) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 class ChainCheck:
     """Reads a chain from its first row on, or from the row that follows a checkpoint, and compares it with checkpoints.
 
     Args:
         checkpoints: those whose signatures are already checked.
         begin: the checkpoint whose rows were checked before; None: from the first row on.
+
+    Attributes:
+        repeated: how many rows came again, with the same bytes, as from a log server that took an answer twice.
     """
 
     def __init__(self, checkpoints: Iterable[Checkpoint], *, begin: Checkpoint | None = None) -> None:
@@ -248,6 +264,7 @@ class ChainCheck:
         self._first = self._head
         self._heads = bytearray()  # of each row: a checkpoint may come after its row
         self.restores: list[Restore] = []
+        self.repeated = 0
 
     def expect(self, checkpoint: Checkpoint) -> None:
         """Compare with one more checkpoint, also if its row was read already."""
@@ -257,12 +274,18 @@ class ChainCheck:
         """Read the next rows.
 
         Raises:
-            ValueError: a row does not follow from those before it, or one that seems to record a restore is not an event.
+            MissingRowsError: a row is missing.
+            ValueError: a row does not follow from those before it, comes again with other bytes, or seems to record a restore and is
+                not an event.
         """
         for row in rows:
+            if row.number <= self.count:
+                self._read_again(row)
+                continue
             head = link(self._head, row.body)
             if row.number != self.count + 1:
-                raise ValueError(f"row {self.count + 1} is missing, found row {row.number}: rows were deleted")
+                message = f"row {self.count + 1} is missing, found row {row.number}: rows were deleted"
+                raise MissingRowsError(message, after=self.count)
             if row.hash != head:
                 raise ValueError(f"row {row.number} does not follow from the rows before it: a row was edited")
             if RESTORED.encode() in row.body:
@@ -274,7 +297,8 @@ class ChainCheck:
         """Say what a checkpoint shows about the rows that were read.
 
         Raises:
-            ValueError: rows were edited or cut off since it was signed.
+            MissingRowsError: the end was cut off since it was signed.
+            ValueError: rows were edited since.
         """
         if checkpoint.count < self.begin:
             return f"only about rows before {self.begin + 1}, which were not read"
@@ -284,10 +308,11 @@ class ChainCheck:
                 f"rows {restore} to {checkpoint.count} of that time were lost in the restore that row {restore} records"
             )
         if checkpoint.count > self.count:
-            raise ValueError(
+            message = (
                 f"checkpoint of {moment_in_words(checkpoint.at)}: expected {checkpoint.count} rows, found {self.count}:"
                 f" the end was cut off, from row {self.count + 1} on"
             )
+            raise MissingRowsError(message, after=self.count)
         if not self._agrees(checkpoint):
             below = (one.count for one in self._checkpoints if one.count < checkpoint.count and self._agrees(one))
             agreed = max(below, default=self.begin)
@@ -306,6 +331,16 @@ class ChainCheck:
         """
         rows = (one.number for one in self.restores if one.ended == checkpoint.incarnation)
         return next((row for row in rows if row <= checkpoint.count), 0)
+
+    def _read_again(self, row: AuditRow) -> None:
+        before, head = self._head_at(row.number - 1), self._head_at(row.number)
+        if before is None or head is None or row.number <= self.begin:
+            raise ValueError(
+                f"row {row.number} comes after row {self.count}, and nothing before row {self.begin + 1} was read"
+            )
+        if row.hash != head or link(before, row.body) != head:
+            raise ValueError(f"row {row.number} comes twice, with different bytes: a row was edited")
+        self.repeated += 1
 
     def _head_at(self, count: int) -> bytes | None:
         if count == self.begin:

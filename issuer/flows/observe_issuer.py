@@ -122,14 +122,14 @@ class ObserveIssuer:
         rows = await self.outlook.rows()
         if lost := forgotten(restored, [row for row, _ in rows]):
             remedy = "; ".join(lost.remedy)
-            self.around.troubles.note(
+            self.around.troubles.note_lasting(
                 _RESTORED, lost.reason, hint=f"repeat them, or, once every node is connected, in this order: {remedy}"
             )
         else:
             self.around.troubles.over(_RESTORED)
         lacking = await self.datastore.lacking_room()
         if lacking:
-            self.around.troubles.note(
+            self.around.troubles.note_lasting(
                 _ROOM,
                 f"{lacking}: nothing is issued until there is space, or disk_reserve_mib is lower; entries and nodes can be removed,"
                 " and credentials revoked",

@@ -91,7 +91,7 @@ class RelieveAuthorities:
                 await self._take(relief.step, key_id, why_full(denied[key_id]))
             self._full.add(key_id)
             next_step = relief.waits_for or "the next step"
-            self.troubles.note(
+            self.troubles.note_lasting(
                 _SIZE, f"{why_full(denied[key_id])}: being replaced, waiting for {next_step}", subject=key_id
             )
 

@@ -96,7 +96,7 @@ class CheckStore:
             return False
         self.damage = found
         if found:
-            self.troubles.note(_SOUND, f"damaged: {found}")
+            self.troubles.note_lasting(_SOUND, f"damaged: {found}")
             log.error(
                 "datastore damaged",
                 reason=found,

@@ -57,6 +57,7 @@ class Attestor:
     node: KeepNode
     feed: FollowFeed
     receipts: Receipts
+    renewals: RenewSVIDs
     store: MemoryDenials
     troubles: Troubles
 
@@ -118,6 +119,7 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
             node=keeper,
             feed=feed,
             receipts=receipts,
+            renewals=renew,
             store=store,
             troubles=troubles,
         )
@@ -140,6 +142,26 @@ async def test_an_entry_that_comes_is_minted_without_the_time_passing(attestor: 
     assert held.svid.spiffe_id == SpiffeID.parse("spiffe://example.org/web")
     assert held.svid.hint == "main"
     assert held.svid.leaf.public_key() == held.svid.private_key.public_key()
+
+
+async def test_a_change_of_what_is_not_signed_mints_nothing_and_renews_when_it_was_due(attestor: Attestor) -> None:
+    attestor.issuer.put(entry("web"))
+    await until(lambda: attestor.svid("web") is not None)
+    first, due = attestor.svid("web"), attestor.renewals.due()
+    changed: list[dict[str, object]] = [{"owner": "a"}, {"owner": "b"}, {"labels": {"x": "y"}}, {"hint": "main"}]
+    for revision, changes in enumerate(changed, start=1):
+        attestor.issuer.put(entry("web", revision=revision, **changes))
+        await until(lambda: attestor.cache.entries[EntryID("web")].revision == revision)  # noqa: B023 - awaited here
+        attestor.clock.advance(1)
+        await settle()
+    now = attestor.svid("web")
+    assert first is not None
+    assert now is not None
+    assert (now.svid.hint, now.svid.serial) == ("main", first.svid.serial)
+    assert attestor.issuer.mints == [1]
+    assert attestor.renewals.due() == due
+    attestor.issuer.put(entry("web", revision=5, hint="main", x509_svid_ttl=timedelta(minutes=5)))
+    await until(lambda: attestor.issuer.mints == [1, 1])
 
 
 async def test_an_empty_snapshot_synchronises(attestor: Attestor) -> None:
@@ -712,6 +734,13 @@ async def test_a_node_that_was_sent_away_gives_nobody_an_identity_until_a_snapsh
     attestor.issuer.refused_node = None
     await pass_until(attestor.clock, lambda: attestor.svid("web") is not None)
     assert not attestor.cache.withdrawn
+
+
+async def test_a_node_whose_ban_is_lifted_is_no_longer_said_to_be_banned(attestor: Attestor) -> None:
+    for reason in (Reason.BANNED, Reason.EVICTED):
+        attestor.issuer.refused_node = Refused(Kind.DENIED, "node: gone").because(reason)
+        attestor.issuer.wake()
+        await pass_until(attestor.clock, lambda: f"({reason})" in attestor.cache.withdrawn)  # noqa: B023 - awaited here
 
 
 @pytest.mark.parametrize(

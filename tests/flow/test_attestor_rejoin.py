@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from attestor.config import AttestorConfig
-from attestor.decisions.node import REJOIN, Node
+from attestor.decisions.node import REJOIN, Node, resumable
 from attestor.main import rejoin
 from attestor.state.disk import DiskState
 from cognomen.process.privatefile import alone_in, private_directory
@@ -84,6 +84,21 @@ async def test_the_invite_of_before_is_not_taken_for_a_new_one_once_the_svid_ran
             await joined(config, invite)
     assert refused.value.kind is Kind.INVALID
     assert "cognomen node invite --node-id" in refused.value.hint
+
+
+async def test_an_invite_of_before_a_rejoin_is_refused_with_the_node_that_goes_on_without_it(tmp_path: Path) -> None:
+    config = AttestorConfig(state_dir=tmp_path / "node")
+    async with running(tmp_path) as issuer:
+        old = await issuer.invite()
+        first = await joined(config, old)
+        assert await joined(config, await invite_again(issuer, first)) == first
+        with pytest.raises(Refused) as refused:
+            await joined(config, old)
+        kept = DiskState(config.state_dir).load()
+    assert refused.value.hint.startswith(f"this state belongs to {first}, which joined with another invite")
+    resumed = resumable(kept, None)
+    assert resumed is not None
+    assert resumed.svid.spiffe_id == first
 
 
 async def test_an_evicted_node_follows_the_hint_and_joins_as_a_new_one(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.rig.daemons import Daemon
+from bench.rig.daemons import COGNOMEN, Daemon
 from cognomen.cli.auditfile import checkpoint_line, row_line
 from cognomen.cli.main import run
 from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint, link
@@ -188,6 +189,54 @@ def test_a_file_is_checked_without_an_issuer_whole_and_in_parts(
     code, _, told = auditor.run("audit", "verify", "--file", str(late))
     assert (code, "expected row 1 first, found row 2" in told) == (1, True)
     assert auditor.run("audit", "verify", "--file", str(whole), f"--key={'0' * 64}")[0] == 1
+
+
+def test_parts_of_a_file_may_overlap_and_what_is_missing_or_torn_is_told_with_what_to_do(auditor: Auditor) -> None:
+    with auditor.issuer():
+        auditor.new_entry("/agent/a")
+    with auditor.issuer():
+        before = auditor.exported("before")
+        auditor.new_entry("/agent/b")
+    with auditor.issuer():
+        after = auditor.exported("after")
+    both = ("audit", "verify", "--file", str(before), "--file", str(after))
+    rows = [line for line in before.read_text().splitlines() if line.startswith('{"number":')]
+    assert auditor.json(*both)["repeated"] == len(rows)
+    assert f"{len(rows)} rows came again, with the same bytes" in auditor.said(*both)
+
+    later = auditor.directory / "later"
+    later.write_text("".join(line + "\n" for line in after.read_text().splitlines() if "checkpoint" in line[:20]))
+    _, _, told = auditor.run("audit", "verify", "--file", str(before), "--checkpoint", str(later))
+    assert "the end was cut off" in told
+    assert f"if the file is not whole, fetch what it lacks: cognomen audit export --page-token {len(rows)} >" in told
+
+    text = before.read_text()
+    torn = auditor.directory / "torn"
+    number = len(text.splitlines())
+    for said, tail in (
+        ("the line is incomplete:", ""),
+        ("the line is incomplete, and another one begins", rows[-1] + "\n"),
+    ):
+        torn.write_text(text[:-20] + tail)
+        code, _, told = auditor.run("audit", "verify", "--file", str(torn))
+        assert (code, f"line {number}: {said}" in told) == (1, True), told
+        assert (
+            f"(head -n {number - 1} {torn} > NEW), and go on: cognomen audit export --page-token {len(rows) - 1} >> NEW"
+            in told
+        )
+
+
+@pytest.mark.usefixtures("running")
+def test_an_export_to_a_full_disk_says_how_to_go_on() -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$@" > /dev/full', "bash", *COGNOMEN, "audit", "export", "--page-token=1"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: standard output: no space left on device\n"
+        "hint: the last line may be incomplete: remove it, and go on with the same command and --page-token 1\n"
+    )
 
 
 @pytest.mark.parametrize(

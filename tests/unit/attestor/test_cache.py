@@ -1,7 +1,7 @@
 """attestor/cache: what is held, and who is woken."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -205,12 +205,23 @@ async def test_an_entry_that_becomes_the_default_comes_first_keeps_its_svid_and_
     cache.hold([minted])
     with cache.subscribe(UID_1000, who=SOMEBODY) as subscription:
         assert cache.view(UID_1000).entries == (WEB, newer)
-        marked = replace(newer, default=True, revision=2)
+        marked = replace(newer, default=True, revision=newer.revision + 1)
         cache.apply(change(marked))
         assert await is_woken(subscription)
     view = cache.view(UID_1000)
     assert view.entries == (marked, WEB)
-    assert view.svids == {marked.id: minted}
+    assert view.svids == {marked.id: replace(minted, entry=marked)}
+
+
+@pytest.mark.parametrize("is_held", [True, False], ids=["held", "on its way"])
+def test_an_svid_that_needs_no_replacement_gets_the_hint_of_now(*, is_held: bool) -> None:
+    cache, minted = cache_of(WEB), held(WEB)
+    hinted = replace(WEB, hint="main", revision=WEB.revision + 1)
+    steps: list[Callable[[], None]] = [lambda: cache.hold([minted]), lambda: cache.apply(change(hinted))]
+    for step in steps if is_held else reversed(steps):
+        step()
+    found = cache.svids[WEB.id]
+    assert (found.svid.hint, found.svid.serial, found.entry) == ("main", minted.svid.serial, hinted)
 
 
 async def test_an_entry_that_needs_a_fact_that_none_needed_wakes_everybody() -> None:

@@ -213,3 +213,12 @@ def test_a_machine_whose_proof_is_good_once_hears_how_it_is_let_in_again() -> No
     hint = way_in(refused.because(Reason.ATTESTED_BEFORE))
     assert "cognomen node evict ID" in hint
     assert "invite" not in hint
+
+
+def test_a_state_of_another_node_hears_that_this_node_goes_on_without_the_invite() -> None:
+    before = a_node()
+    for refused in (Refused(Kind.UNAUTHENTICATED, "join token: unknown"), Refused(Kind.DENIED, "no", hint="ask")):
+        hint = way_in(refused, before)
+        assert hint.startswith(f"this state belongs to {before.svid.spiffe_id}, which joined with another invite")
+        assert "start without --invite" in hint
+        assert hint.endswith(f"to join as another node, {way_in(refused)}")

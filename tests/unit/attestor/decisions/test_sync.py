@@ -1,12 +1,13 @@
 """attestor/decisions/sync: what a step of the feed changes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestor.decisions.sync import Change, diff, keeps_svid
+from attestor.decisions.sync import Change, diff, keeps_svid, needs_svid
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import BundleIs, CheckpointIs, Cursor, EntryGone, EntryPut, TaintedIs, Update
 from cognomen.protocol.selector import Selector
@@ -111,6 +112,45 @@ ROWS = [
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_an_svid_is_kept_when_neither_its_names_nor_its_holders_change(row: Row) -> None:
     assert keeps_svid(A, entry("a", **row.changes)) is row.keeps
+
+
+NODE_2 = SpiffeID.parse("spiffe://example.org/cognomen/node/join_token/2")
+BEFORE = entry("a", revision=3)
+NEXT = BEFORE.revision + 1
+SIGNED = [  # `keeps`: whether the SVID of before is as good as a new one
+    Row(name="nothing", changes={}, keeps=True),
+    Row(name="owner", changes={"owner": "x"}, keeps=True),
+    Row(name="labels", changes={"labels": {"team": "x"}}, keeps=True),
+    Row(name="hint", changes={"hint": "x"}, keeps=True),
+    Row(name="default", changes={"default": True}, keeps=True),
+    Row(name="ttl of tokens", changes={"jwt_svid_ttl": timedelta(minutes=1)}, keeps=True),
+    Row(name="ttl", changes={"x509_svid_ttl": timedelta(minutes=1)}, keeps=False),
+    Row(name="end", changes={"expires_at": datetime(2027, 1, 1, tzinfo=UTC)}, keeps=False),
+    Row(name="spiffe id", changes={"spiffe_id": SpiffeID.parse("spiffe://example.org/x")}, keeps=False),
+    Row(name="parent", changes={"parent_id": NODE_2}, keeps=False),
+    Row(name="selectors", changes={"selectors": frozenset({Selector("unix", "uid:1")})}, keeps=False),
+    Row(name="dns names", changes={"dns_names": ("x",)}, keeps=False),
+    Row(name="made anew", changes={"created_at": datetime(2025, 1, 1, tzinfo=UTC)}, keeps=False),
+    Row(name="changed twice", changes={"revision": BEFORE.revision + 2}, keeps=False),
+    Row(name="an earlier revision", changes={"revision": BEFORE.revision - 1}, keeps=False),
+    Row(
+        name="the same revision, from another issuer", changes={"revision": BEFORE.revision, "owner": "x"}, keeps=False
+    ),
+]
+
+
+@pytest.mark.parametrize("row", SIGNED, ids=lambda row: row.name)
+def test_an_svid_is_replaced_when_the_issuer_would_sign_another_or_may_have_ended_this_one(row: Row) -> None:
+    assert needs_svid(BEFORE, entry("a", **{"revision": NEXT, **row.changes})) is not row.keeps
+
+
+def test_every_field_that_nobody_said_is_not_signed_needs_another_svid() -> None:
+    unsigned = {row.name for row in SIGNED if row.keeps} - {"nothing"}
+    assert len(unsigned) == 5
+    assert {one.name for one in fields(RegistrationEntry)} == {
+        "id", "spiffe_id", "parent_id", "selectors", "x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream",
+        "expires_at", "dns_names", "revision", "store_svid", "hint", "created_at", "owner", "labels", "default",
+    }, "is the new field signed into an X509-SVID, or does it choose who gets one? add a row"  # fmt: skip
 
 
 NAMES = st.lists(st.sampled_from("abcdef"), unique=True)

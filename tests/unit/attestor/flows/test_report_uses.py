@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from attestor.parts import Flows
 from cognomen.gate.caller import Caller, Process
+from cognomen.protocol.errors import Kind, Reason, Refused
 from tests.doubles.attestorflows import joined_flows, running_flows
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuerclient import IssuerInMemory
@@ -68,6 +69,18 @@ async def test_the_first_use_is_reported_within_seconds_with_its_program(world: 
         assert use.started > 0
         await world.pass_time(60)
         assert len(world.issuer.uses) == 1  # nothing is new
+
+
+@pytest.mark.parametrize("seconds", [16, 20, 25, 31, 40])
+async def test_after_a_quiet_quarter_of_a_minute_a_new_process_is_reported_within_seconds(
+    world: World, seconds: int
+) -> None:
+    async with world.running() as flows:
+        await world.pass_time(seconds)
+        world.use(flows)
+        await until(lambda: not flows.uses.is_new.is_set())
+        await world.pass_time(2)
+        assert len(world.issuer.uses) == 1
 
 
 async def test_further_uses_are_reported_together_within_half_a_minute(world: World) -> None:
@@ -136,6 +149,15 @@ async def test_an_end_without_an_issuer_is_not_delayed(world: World) -> None:
     with capture_logs() as lines:
         await flows.reports.finish()
     assert [(line["event"], line["count"]) for line in lines] == [("last uses not reported", 1)]
+
+
+async def test_a_last_report_that_the_issuer_refuses_is_logged_with_its_reason(world: World) -> None:
+    flows = await joined_flows(world.issuer, world.clock)
+    world.use(flows)
+    world.issuer.refused_node = Refused(Kind.DENIED, "node: banned").because(Reason.BANNED)
+    with capture_logs() as lines:
+        await flows.reports.finish()
+    assert [(line["event"], line["reason"]) for line in lines] == [("last uses not reported", "node: banned")]
 
 
 async def test_rows_that_are_lost_are_logged(world: World) -> None:

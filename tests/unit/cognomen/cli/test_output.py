@@ -1,6 +1,8 @@
+import sys
+
 import pytest
 
-from cognomen.cli.output import warn
+from cognomen.cli.output import print_prose, warn
 
 Printed = pytest.CaptureFixture[str]
 
@@ -23,3 +25,17 @@ def test_a_long_warning_is_whole(capsys: Printed) -> None:
     text = " ".join(["0123456789abcdef"] * 1000)
     warn(text)
     assert capsys.readouterr().err == f"warning: {text}\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_prose_fits_a_terminal_and_is_one_line_in_a_file(
+    *, is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    text = " ".join(["checkpoint-key"] * 20)
+    print_prose(text, indent="  ")
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(line.strip() for line in lines) == text
+    assert all(line.startswith("  ") for line in lines)
+    assert (max(map(len, lines)) <= 80) is is_terminal

@@ -21,6 +21,19 @@ def test_what_fails_again_and_again_is_one_trouble_with_its_last_reason() -> Non
     ]
 
 
+def test_what_lasts_is_one_trouble_however_often_somebody_looks() -> None:
+    clock = FakeClock()
+    troubles, start = Troubles(clock), clock.now()
+    for reason in ("one", "two", "three"):
+        troubles.note_lasting("backup", reason)
+        clock.advance(5)
+    assert troubles.all() == [
+        Trouble(what="backup", reason="three", since=start, last=start + timedelta(seconds=10), times=1)
+    ]
+    troubles.over("backup")
+    assert troubles.all() == []
+
+
 def test_what_went_well_is_forgotten_and_nothing_else() -> None:
     troubles = Troubles(FakeClock())
     troubles.note("feed", "no")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.protocol.auditlog import GENESIS, RESTORED, AuditRow, ChainCheck, Checkpoint, link
+from cognomen.protocol.auditlog import GENESIS, RESTORED, AuditRow, ChainCheck, Checkpoint, MissingRowsError, link
 from issuer.decisions.audit import AuditEvent, chain
 from svid.keys import KeyID, KeyKind, LocalSigningKey, generate_private_key
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
@@ -143,6 +143,40 @@ def test_a_deleted_row_is_found() -> None:
     del rows[2]
     with pytest.raises(ValueError, match="row 3 is missing, found row 4"):
         compared(rows)
+
+
+@given(st.lists(st.integers(1, 5), max_size=12))
+def test_rows_that_come_again_with_the_same_bytes_change_nothing(again: list[int]) -> None:
+    rows = a_chain(6)
+    check = ChainCheck([whole := checkpoint_at(rows, 6)])
+    check.read([*rows[:5], *(rows[number - 1] for number in again), rows[5]])
+    assert (check.count, check.repeated) == (6, len(again))
+    assert check.compare(whole) == "rows 1 to 6 are as they were then"
+
+
+def test_a_row_that_comes_again_with_other_bytes_is_found() -> None:
+    rows, others = a_chain(5), a_chain(5, actions=(AuditEvent(at=NOW, actor="uid:0", action="x"),))
+    edited = replace(rows[2], body=rows[2].body.replace(b"uid:0", b"uid:1"))
+    rehashed = replace(edited, hash=link(rows[1].hash, edited.body))
+    for other in (edited, rehashed, replace(rows[2], hash=others[3].hash)):
+        with pytest.raises(ValueError, match="row 3 comes twice, with different bytes"):
+            ChainCheck([]).read([*rows, other])
+
+
+def test_a_row_before_those_that_were_read_cannot_be_checked() -> None:
+    rows = a_chain(5)
+    for again in (1, 2):
+        with pytest.raises(ValueError, match=f"row {again} comes after row 5, and nothing before row 3 was read"):
+            ChainCheck([], begin=checkpoint_at(rows, 2)).read([*rows[2:], rows[again - 1]])
+
+
+def test_what_is_missing_is_told_with_the_row_that_it_follows() -> None:
+    rows = a_chain(5)
+    with pytest.raises(MissingRowsError) as gap:
+        compared([*rows[:2], *rows[3:]])
+    with pytest.raises(MissingRowsError) as end:
+        compared(rows[:3], checkpoint_at(rows, 5))
+    assert (gap.value.after, end.value.after) == (2, 3)
 
 
 def test_a_cut_end_is_found_by_a_checkpoint_only() -> None:
