@@ -543,7 +543,8 @@ def test_an_attestors_contradictions_are_checkpoints_too(auditor: Auditor) -> No
         ]
         kept = auditor.directory / "contradictions.jsonl"
         kept.write_text("".join(json.dumps({**one, "why": "row 7 had another hash before"}) + "\n" for one in genuine))
-        assert auditor.run("audit", "verify", f"--checkpoint={kept}")[0] == 0
+        assert genuine
+        auditor.said("audit", "verify", f"--checkpoint={kept}")
 
 
 def test_a_key_that_was_made_after_the_first_was_lost_is_named_too(auditor: Auditor) -> None:

@@ -101,7 +101,7 @@ def test_durations_are_written_as_options_take_them(dev: Dev) -> None:
 
 def words(text: str) -> list[str]:
     """All but numbers, which may have changed meanwhile."""
-    return [word for word in text.split() if not re.fullmatch(r"\(?[0-9]+[smhd]?", word)]
+    return [word for word in text.split() if not re.fullmatch(r"\(?[0-9]+[smhd]?\)?", word)]
 
 
 def test_selectors_are_wrapped_within_their_cell(dev: Dev) -> None:
