@@ -13,7 +13,8 @@ from cognomen.cli.admin import connect, pages
 from cognomen.cli.inspect import inspecting
 from cognomen.cli.nodeparents import Place, Whose
 from cognomen.cli.options import SocketPath, attestor_socket_option, output_option
-from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns
+from cognomen.cli.output import Columns, View, print_document, print_json, print_table, same_columns, warn
+from cognomen.cli.storedkeys import environment_of, winning
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import never_match_together, never_matches
@@ -60,6 +61,9 @@ def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
     processes of the same uid, and sees entries that name that uid; the attestor's user and
     root may ask about all.
 
+    A warning names an API key in the environment of the process, if the provider's SDK would
+    take that instead of the identity.
+
     Exit code 1 if nothing matches.
 
     \b
@@ -71,10 +75,14 @@ def why(pid: int | None, admin_socket: Path, socket: str, output: str) -> int:
         document = document_from_message(inspect.explain(inspect_pb2.ExplainRequest(pid=pid or 0)))
     found, knows_blocks = _at_the_issuer(admin_socket, document)
     document |= found
+    winning_keys = dict(winning(environment_of(pid or 0)))
+    document["winning_keys"] = [*winning_keys]
     if output == "json":
         print_json(document)
     else:
         _print(document, output, knows_blocks=knows_blocks)
+        for key, identity in winning_keys.items():
+            warn(f"{key} is in the environment of this process, and wins over {identity}: remove it there")
     return 0 if document["matches"] else _NONE
 
 

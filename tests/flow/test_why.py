@@ -213,6 +213,22 @@ def test_another_process_of_ones_own_is_looked_at_by_its_pid(world: World) -> No
     assert f"unix:path:{Path('/bin/sleep').resolve()}" in found["selectors"]
 
 
+def test_a_key_that_wins_over_the_identity_is_named_and_not_shown(world: World) -> None:
+    identity = {"ANTHROPIC_IDENTITY_TOKEN_FILE": "/run/agent/tokens/claude", "AWS_WEB_IDENTITY_TOKEN_FILE": ""}
+    keys = {"ANTHROPIC_API_KEY": "sk-of-mine", "AWS_ACCESS_KEY_ID": "AKIA-of-mine"}
+    with Child(["sleep", "60"], env={**os.environ, **identity, **keys}) as agent:
+        arguments = ("why", f"--pid={agent.pid}", f"--socket={world.workload}")
+        assert world.command(*arguments)["winning_keys"] == ["ANTHROPIC_API_KEY"]
+        told = world.run(*arguments)
+    assert (
+        "warning: ANTHROPIC_API_KEY is in the environment of this process, and wins over ANTHROPIC_IDENTITY"
+        in told.stderr
+    )
+    assert "of-mine" not in told.stdout + told.stderr
+    with Child(["sleep", "60"], env={**os.environ, **keys}) as agent:
+        assert world.command("why", f"--pid={agent.pid}", f"--socket={world.workload}")["winning_keys"] == []
+
+
 def test_people_read_the_same_in_tables(world: World) -> None:
     done = world.run("why", f"--socket={world.workload}")
     assert done.returncode == 0
