@@ -3,6 +3,7 @@
 cognomen/daemon/config makes this struct from a file and flags; issuer/decisions/profile defines what the TTLs mean.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -12,13 +13,14 @@ import msgspec
 from cognomen.daemon.config import check_loopback, format_duration
 from cognomen.daemon.plugins import Settings
 from cognomen.protocol.addresses import host_and_port
+from cognomen.protocol.audiences import check_audiences
 from cognomen.protocol.entry import MAX_TTL
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.openid import check_issuer_url
 from svid.keys import KeyKind
 from svid.spiffeid import TrustDomain
 
-__all__ = ["MAX_INVITE_TTL", "DatastoreChoice", "IssuerConfig", "OnClone"]
+__all__ = ["MAX_INVITE_TTL", "DatastoreChoice", "IssuerConfig", "OnClone", "Provider", "longest_lives"]
 
 MAX_INVITE_TTL = timedelta(days=1)
 
@@ -28,6 +30,7 @@ _MAX_RESERVE_MIB = 64 * 1024
 _MOST_SVIDS = 1_000_000_000
 _LEAST_BURST = 10  # enough for one JWT-SVID with the most audiences that it may have
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
+_MAX_LIFE_OF_A_PROVIDERS_TOKEN = timedelta(days=365)
 _MAX_USES_KEPT = timedelta(days=3650)
 
 
@@ -48,6 +51,33 @@ class OnClone(StrEnum):
     BAN = "ban"
 
 
+class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A relying party that trades JWT-SVIDs for tokens of its own, which no revocation of ours reaches.
+
+    Args:
+        audience: that of the JWT-SVIDs.
+        longest_life: how long its own token lives at most.
+
+    Raises:
+        ValueError: it names the key.
+    """
+
+    audience: str
+    longest_life: timedelta
+
+    def __post_init__(self) -> None:
+        try:
+            check_audiences([self.audience], field="audience")
+        except Refused as refused:
+            raise ValueError(refused.detail) from refused
+        _check_duration("longest_life", self.longest_life, _MAX_LIFE_OF_A_PROVIDERS_TOKEN)
+
+
+def longest_lives(providers: Iterable[Provider]) -> Mapping[str, timedelta]:
+    """How long the tokens of providers live, by audience; of two with the same audience the longer."""
+    return {one.audience: one.longest_life for one in sorted(providers, key=lambda one: one.longest_life)}
+
+
 class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings with which an issuer starts.
 
@@ -60,6 +90,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         advertised_join_address: as above.
         jwt_issuer: an https URL that JWT-SVIDs name as their issuer, for relying parties of OpenID Connect; empty: they name none.
         jwt_authority_key: the kind of key that JWT authorities made from now on sign with.
+        providers: by name, those that trade JWT-SVIDs for tokens of their own, so that we can say how long these live.
         web_address: host:port on which relying parties find the keys of jwt_issuer, and nothing else; empty: nowhere.
         web_certificate_file, web_key_file: PEM; the listener serves HTTPS with them, and reads them again when they change.
         web_behind_proxy: the listener serves HTTP to a proxy that serves HTTPS, and says so with each request.
@@ -96,6 +127,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     upstream_authority: str = "self_signed"
     jwt_issuer: str = ""
     jwt_authority_key: KeyKind = KeyKind.EC_P256
+    providers: dict[str, Provider] = msgspec.field(default_factory=dict)
     web_address: str = ""
     web_certificate_file: str = ""
     web_key_file: str = ""

@@ -34,7 +34,7 @@ from issuer.api.join import JoinService
 from issuer.api.joinroom import JoinRoom
 from issuer.api.node import NodeService
 from issuer.api.status import translate
-from issuer.config import IssuerConfig
+from issuer.config import IssuerConfig, longest_lives
 from issuer.decisions.budget import Allowance
 from issuer.decisions.identity import IssuerIdentity
 from issuer.flows.admit_call import AdmitCall
@@ -382,4 +382,5 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
         trust_domain=config.trust_domain,
         uses_kept=config.uses_kept,
         jwt_issuer=config.jwt_issuer,
+        longest_lives=longest_lives(config.providers.values()),
     )

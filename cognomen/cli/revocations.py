@@ -1,5 +1,6 @@
 """What `cognomen revoke` prints about revocations and their enforcement, and the commands that list, show and lift them."""
 
+from datetime import UTC
 from pathlib import Path
 
 import click
@@ -14,9 +15,9 @@ from cognomen.cli.options import (
     page_size_option,
     page_token_option,
 )
-from cognomen.cli.output import Columns, View, print_document, print_json, print_page, print_table, same_columns
+from cognomen.cli.output import Columns, View, print_document, print_json, print_page, print_table, same_columns, warn
 from cognomen.protocol.printable import printable
-from cognomen.wire.admin import document_from_message
+from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
 from svid.encoding import JSON
@@ -45,6 +46,10 @@ _FALLEN = same_columns("kind", "spiffe_id", "node_id", "count", "ends_at", "audi
 def print_fallen(done: pb.RevokeResponse, view: View) -> None:
     """Print the table of what was revoked, or would be."""
     print_table(_FALLEN, [document_from_message(one) for one in done.fallen], view)
+    if exchanged := [one for one in done.fallen if one.HasField("exchanged_until")]:
+        last = max(one.exchanged_until.ToDatetime(tzinfo=UTC) for one in exchanged)
+        whom = ", ".join(sorted({audience for one in exchanged for audience in one.audiences}))
+        warn(f"tokens that were exchanged live until at most {moment_to_text(last)}, at {whom}: end them there")
     if done.more:
         click.echo(f"and {done.more} more like these", err=True)
 

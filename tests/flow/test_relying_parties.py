@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import jwt
@@ -113,6 +114,26 @@ def test_the_next_authority_is_there_before_it_signs_and_the_last_one_while_its_
     fresh = world.token("--audience=another")
     assert jwt.get_unverified_header(fresh)["kid"] == now
     assert world.verify(fresh)["sub"] == world.verify(old)["sub"]
+
+
+def test_what_a_revocation_does_not_reach_is_said_before_it_is_made(tmp_path: Path) -> None:
+    config = tmp_path / "issuer.toml"
+    config.write_text(f'[providers.model]\naudience = "{_AUDIENCE}"\nlongest_life = "1h"\n')
+    config.chmod(0o600)
+    world = World(tmp_path, f"--config={config}")
+    with world.running():
+        for audience in ("db", _AUDIENCE):
+            assert world.run("fetch", "jwt", f"--audience={audience}", f"--socket={world.workload}").returncode == 0
+        rows = world.command("svid", "list", "--kind=jwt")["credentials"]
+        assert isinstance(rows, list)
+        (own,) = [row for row in rows if row["audiences"] == ["db"]]
+        (model,) = [row for row in rows if row["audiences"] == [_AUDIENCE]]
+        assert not own["exchanged_until"]
+        lives = datetime.fromisoformat(model["exchanged_until"]) - datetime.fromisoformat(model["not_after"])
+        assert lives == timedelta(hours=1)
+        told = world.run("revoke", "spiffe-id", "/web", "--dry-run").stderr
+        assert f"tokens that were exchanged live until at most {model['exchanged_until']}, at {_AUDIENCE}" in told
+        assert "exchanged" not in world.run("revoke", "svid", str(own["serial"]), "--dry-run").stderr
 
 
 def test_our_own_validators_take_tokens_with_an_issuer_and_never_ask_it(world: Published) -> None:

@@ -804,6 +804,7 @@ class Credential(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REVOCATION_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
+    EXCHANGED_UNTIL_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     kind: _builtins.str
     """"x509", "jwt", "node", "issuer", "authority" """
@@ -828,6 +829,10 @@ class Credential(_message.Message):
     def ended_at(self) -> _timestamp_pb2.Timestamp:
         """when it was revoked or its authority left the bundle, before not_after; absent: neither happened"""
 
+    @_builtins.property
+    def exchanged_until(self) -> _timestamp_pb2.Timestamp:
+        """until when a token may live that a declared provider gave for it, whatever is revoked; absent: no audience is one's"""
+
     def __init__(
         self,
         *,
@@ -845,10 +850,11 @@ class Credential(_message.Message):
         state: _builtins.str = ...,
         revocation: _builtins.int = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
+        exchanged_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "issued_at", b"issued_at", "not_after", b"not_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "exchanged_until", b"exchanged_until", "issued_at", b"issued_at", "not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "ended_at", b"ended_at", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "revocation", b"revocation", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "ended_at", b"ended_at", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "exchanged_until", b"exchanged_until", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "revocation", b"revocation", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1818,6 +1824,7 @@ class Fallen(_message.Message):
     AUDIENCES_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     ENDS_AT_FIELD_NUMBER: _builtins.int
+    EXCHANGED_UNTIL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """as in Credential"""
     spiffe_id: _builtins.str
@@ -1831,6 +1838,10 @@ class Fallen(_message.Message):
     def ends_at(self) -> _timestamp_pb2.Timestamp:
         """the latest end among them"""
 
+    @_builtins.property
+    def exchanged_until(self) -> _timestamp_pb2.Timestamp:
+        """as in Credential, of the one that lives longest"""
+
     def __init__(
         self,
         *,
@@ -1840,10 +1851,11 @@ class Fallen(_message.Message):
         audiences: _abc.Iterable[_builtins.str] | None = ...,
         count: _builtins.int = ...,
         ends_at: _timestamp_pb2.Timestamp | None = ...,
+        exchanged_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "exchanged_until", b"exchanged_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "count", b"count", "ends_at", b"ends_at", "kind", b"kind", "node_id", b"node_id", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "count", b"count", "ends_at", b"ends_at", "exchanged_until", b"exchanged_until", "kind", b"kind", "node_id", b"node_id", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,8 +1,7 @@
 """The admin door's messages for the ledger of what was issued."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from itertools import starmap
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
@@ -10,6 +9,7 @@ from cognomen.wire.node import time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.fields import choice, number, own_spiffe_id, page_size, yes_or_no
 from issuer.api.admin.part import Part
+from issuer.decisions.exchanged import exchanged_until
 from issuer.decisions.filters import LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 
@@ -23,7 +23,7 @@ class CredentialsPart(Part):
         limit, start = page_size(request.page_size), number(request.page_token)
         if request.oldest_first:
             found = await self._flows.queries.follow_ledger(after=start, limit=limit)
-            return _page(found, limit)
+            return self._page(found, limit)
         where = LedgerFilter(
             spiffe_id=own_spiffe_id(request.spiffe_id, "spiffe_id", self._flows.trust_domain),
             below=request.below and bool(request.spiffe_id),
@@ -39,15 +39,17 @@ class CredentialsPart(Part):
             is_revoked=yes_or_no(request.revoked, "revoked"),
             ends_before=time_from_pb(request.ends_before, "ends_before") if request.HasField("ends_before") else None,
         )
-        return _page(await self._flows.queries.list_credentials(where, before=start, limit=limit), limit)
+        return self._page(await self._flows.queries.list_credentials(where, before=start, limit=limit), limit)
+
+    def _page(self, found: Sequence[tuple[Credential, datetime | None]], limit: int) -> pb.ListCredentialsResponse:
+        token = str(found[-1][0].number) if len(found) == limit else ""
+        rows = (_credential(one, ended_at, self._flows.longest_lives) for one, ended_at in found)
+        return pb.ListCredentialsResponse(credentials=rows, next_page_token=token)
 
 
-def _page(found: Sequence[tuple[Credential, datetime | None]], limit: int) -> pb.ListCredentialsResponse:
-    token = str(found[-1][0].number) if len(found) == limit else ""
-    return pb.ListCredentialsResponse(credentials=starmap(_credential, found), next_page_token=token)
-
-
-def _credential(credential: Credential, ended_at: datetime | None) -> pb.Credential:
+def _credential(
+    credential: Credential, ended_at: datetime | None, longest_lives: Mapping[str, timedelta]
+) -> pb.Credential:
     message = pb.Credential(
         number=credential.number,
         kind=credential.kind.value,
@@ -65,4 +67,6 @@ def _credential(credential: Credential, ended_at: datetime | None) -> pb.Credent
     )
     if ended_at is not None:
         message.ended_at.FromDatetime(ended_at)
+    if (until := exchanged_until(credential.audiences, credential.not_after, longest_lives)) is not None:
+        message.exchanged_until.FromDatetime(until)
     return message

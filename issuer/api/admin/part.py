@@ -1,6 +1,7 @@
 """The basis of each part of the admin door."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from google.protobuf.message import Message
@@ -34,6 +35,7 @@ class AdminFlows:
     Args:
         return_window: how long after its SVID expired a node may return; zero: never.
         jwt_issuer: what JWT-SVIDs name as their issuer; empty: nothing.
+        longest_lives: by audience, how long the tokens live that declared providers give for JWT-SVIDs.
     """
 
     queries: Queries
@@ -52,6 +54,7 @@ class AdminFlows:
     trust_domain: TrustDomain
     uses_kept: timedelta
     jwt_issuer: str = ""
+    longest_lives: Mapping[str, timedelta] = field(default_factory=dict)
 
     @property
     def record_refusals(self) -> RecordRefusals:

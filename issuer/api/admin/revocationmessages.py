@@ -1,6 +1,6 @@
 """Translate revocations to and from the admin door's messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -9,6 +9,7 @@ from cognomen.protocol.names import NodeID
 from cognomen.protocol.printable import printable
 from cognomen.wire.node import selector_from_pb, selector_to_pb, spiffe_id_from_pb, time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
+from issuer.decisions.exchanged import exchanged_until
 from issuer.decisions.falling import Fallen
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.flows.await_enforcement import Enforced
@@ -119,9 +120,13 @@ def blocked_to_pb(found: Iterable[tuple[RegistrationEntry, Revocation]], *, more
     )
 
 
-def fallen_to_pb(fallen: Fallen) -> pb.Fallen:
-    """Translate what ended, or would end."""
-    return pb.Fallen(
+def fallen_to_pb(fallen: Fallen, longest_lives: Mapping[str, timedelta]) -> pb.Fallen:
+    """Translate what ended, or would end.
+
+    Args:
+        longest_lives: by audience, as in decisions/exchanged.
+    """
+    message = pb.Fallen(
         kind=fallen.kind.value,
         spiffe_id=str(fallen.spiffe_id),
         node_id=fallen.node_id or "",
@@ -129,6 +134,9 @@ def fallen_to_pb(fallen: Fallen) -> pb.Fallen:
         count=fallen.count,
         ends_at=time_to_pb(fallen.ends_at),
     )
+    if (until := exchanged_until(fallen.audiences, fallen.ends_at, longest_lives)) is not None:
+        message.exchanged_until.FromDatetime(until)
+    return message
 
 
 def _silent_to_pb(silent: Silent) -> pb.Silent:

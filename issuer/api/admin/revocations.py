@@ -1,5 +1,8 @@
 """The admin door's methods for revocations."""
 
+from collections.abc import Mapping
+from datetime import timedelta
+
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.node import duration_from_pb, selector_from_pb
 from cognomen.wire.pb import admin_pb2 as pb
@@ -26,7 +29,13 @@ class RevocationsPart(Part):
     """The methods for revocations."""
 
     async def revoke(self, request: pb.RevokeRequest) -> pb.RevokeResponse:
-        return await revoke(self._flows.revoke, request, trust_domain=self._flows.trust_domain, actor=self._by(request))
+        return await revoke(
+            self._flows.revoke,
+            request,
+            trust_domain=self._flows.trust_domain,
+            longest_lives=self._flows.longest_lives,
+            actor=self._by(request),
+        )
 
     async def lift_revocation(self, request: pb.GetRevocationRequest) -> pb.RevocationStatus:
         lifted = await self._flows.revoke.lift(min(request.number, MAX_NUMBER), actor=self._by(request))
@@ -53,7 +62,12 @@ class RevocationsPart(Part):
 
 
 async def revoke(
-    flow: Revoke, request: pb.RevokeRequest, *, trust_domain: TrustDomain, actor: str
+    flow: Revoke,
+    request: pb.RevokeRequest,
+    *,
+    trust_domain: TrustDomain,
+    longest_lives: Mapping[str, timedelta],
+    actor: str,
 ) -> pb.RevokeResponse:
     """Revoke, or only return what would end."""
     reason = reason_from_text(request.reason)
@@ -63,7 +77,7 @@ async def revoke(
     done = await flow(target, reason=reason, comment=request.comment, dry_run=request.dry_run, actor=actor)
     return pb.RevokeResponse(
         revocation=revocation_to_pb(done.revocation),
-        fallen=map(fallen_to_pb, done.falling.groups),
+        fallen=(fallen_to_pb(one, longest_lives) for one in done.falling.groups),
         more=done.falling.more,
     )
 

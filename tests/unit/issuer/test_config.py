@@ -1,5 +1,6 @@
 """What an issuer's store and keys may be beside each other."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from cognomen.daemon.config import load
 from cognomen.protocol.errors import Kind, Refused
-from issuer.config import DatastoreChoice, IssuerConfig
+from issuer.config import DatastoreChoice, IssuerConfig, longest_lives
 from svid.keys import KeyKind
 
 
@@ -81,3 +82,37 @@ def test_jwt_authorities_may_have_each_kind_of_key_that_we_make(tmp_path: Path, 
 def test_another_kind_of_key_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="one of ec-p256, ec-p384, rsa-2048, rsa-4096"):
         read(tmp_path, jwt_authority_key="ed25519")
+
+
+def of_providers(tmp_path: Path, *lines: str) -> IssuerConfig:
+    path = tmp_path / "issuer.toml"
+    path.write_text("\n".join(['trust_domain = "example.org"', *lines]))
+    return load(path, IssuerConfig, {})
+
+
+def test_of_two_providers_with_one_audience_the_longer_life_counts(tmp_path: Path) -> None:
+    found = of_providers(
+        tmp_path,
+        *("[providers.b]", 'audience = "x"', 'longest_life = "2h"'),
+        *("[providers.a]", 'audience = "x"', 'longest_life = "1h"'),
+        *("[providers.c]", 'audience = "y"', 'longest_life = "10m"'),
+    )
+    assert longest_lives(found.providers.values()) == {"x": timedelta(hours=2), "y": timedelta(minutes=10)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (['audience = "x"'], "providers.a.longest_life: expected a value, found none"),
+        (['longest_life = "1h"'], "providers.a.audience: expected a value, found none"),
+        (['audience = ""', 'longest_life = "1h"'], "providers.a.audience"),
+        (['audience = "x"', 'longest_life = "366d"'], "providers.a.longest_life: expected whole seconds from 1s to 365d"),
+        (['audience = "x"', "longest_life = 3600"], "providers.a.longest_life: expected a duration"),
+        (['audience = "x"', 'longest_life = "1h"', 'url = "y"'], "providers.a.url"),
+    ],
+)  # fmt: skip
+def test_a_provider_that_says_too_little_or_too_much_is_refused(
+    tmp_path: Path, lines: list[str], expected: str
+) -> None:
+    with pytest.raises(Refused, match=re.escape(expected)):
+        of_providers(tmp_path, "[providers.a]", *lines)
