@@ -7,7 +7,7 @@ from svid.spiffeid import TrustDomain
 __all__ = ["THEN_REJOIN", "readmission_bytes"]
 
 THEN_REJOIN = (
-    "then on the node, while its attestor is stopped: cognomen attestor rejoin --config FILE --invite FILE"
+    "then on the node, while its attestor is stopped: cognomen attestor rejoin --config CONFIG --invite FILE"
     " (without a configuration file: --state DIR); then start the attestor again"
 )
 """What an operator does with a new invite for a node that has joined before; the end of a hint."""

@@ -93,7 +93,7 @@ async def test_a_token_whose_mint_was_cancelled_is_refused_and_the_next_one_mint
 
 async def test_an_acknowledgement_that_was_cancelled_is_made_up_for(house: House) -> None:
     house.issuer.cancels = 2  # the mint for the entry, too
-    house.issuer.put(entry("web", hint="another"))
+    house.issuer.put(entry("web", dns_names=("another",)))
     await until(lambda: house.failing() == {"task acknowledgements", "task svids"})
     await house.pass_until(lambda: house.issuer.acknowledged[-1] == house.cache.cursor != house.issuer.acknowledged[0])
     assert house.clock.monotonic() < 60, "it does not take the next feed's first step"

@@ -42,7 +42,11 @@ def test_ctrl_c_says_whether_a_change_may_have_been_carried_out(
 ) -> None:
     with (
         silent_issuer(tmp_path / "s") as listening,
-        Child([*COGNOMEN, *change, "--socket", str(tmp_path / "s")], stderr=subprocess.PIPE, text=True) as child,
+        Child(
+            ["env", "--default-signal=INT", *COGNOMEN, *change, "--socket", str(tmp_path / "s")],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as child,
     ):
         for _ in range(2):  # the command looks whether somebody is there, and lets it in
             listening.accept()[0].close()

@@ -54,12 +54,14 @@ def test_a_node_that_would_be_cut_off_is_named_and_comes_back_as_its_attestor_sa
         assert "this node does not know its authority" in reason
         invite, rejoin = re.findall(r"cognomen ([a-z]+ [a-z]+ (?:--[a-z-]+ [A-Z]+ ?)+)", reason)
         # 3. Typed as it stands there.
-        names = {"ID": node, "FILE": str(tmp_path / "again")}
+        names = {"ID": node, "FILE": str(tmp_path / "again"), "CONFIG": str(tmp_path / "attestor.toml")}
+        (tmp_path / "attestor.toml").write_text(f'state_dir = "{tmp_path}/attestor"\n')
+        (tmp_path / "attestor.toml").chmod(0o600)
         made = world.run(*(names.get(word, word) for word in shlex.split(invite)))
         assert made.returncode == 0, made.stderr
         (tmp_path / "again").write_text(made.stdout)
         (tmp_path / "again").chmod(0o600)
-        joined = world.run(*(names.get(word, word) for word in shlex.split(rejoin)), f"--state={tmp_path}/attestor")
+        joined = world.run(*(names.get(word, word) for word in shlex.split(rejoin)))
         assert joined.returncode == 0, joined.stderr
         assert joined.stdout.strip().endswith(node), "it is the same node"
         with world.attestor_that_waits(), X509Source(f"unix://{world.workload}") as source:

@@ -70,9 +70,9 @@ async def test_beyond_a_hundred_of_one_name_a_node_has_its_id(house: House) -> N
 
 async def test_no_node_can_call_itself_what_means_another_node(house: House) -> None:
     await house.join(HEX, "web")
-    assert (await house.join("n2", HEX)).name == f"{HEX}-2"
-    assert (await house.join("n3", HEX[:8])).name == f"{HEX[:8]}-2"
-    assert (await house.join("n4", "n3")).name == "n3-2"
+    assert (await house.join("n2", HEX)).name == "n2"
+    assert (await house.join("n3", HEX[:8])).name == "n3"
+    assert (await house.join("n4", "n3")).name == "n4"
 
 
 async def test_upper_and_lower_case_are_one_name(house: House) -> None:
@@ -102,7 +102,7 @@ async def test_no_node_is_called_by_the_id_of_one_that_is_gone(house: House, nod
         not_after=NOW,
     )
     await house.store.write(lambda tx: tx.ledger.record([signed]))
-    assert (await house.join("n2", node_id)).name == f"{node_id}-2"
+    assert (await house.join("n2", node_id)).name == "n2"
     assert (await house.join(node_id, node_id)).name == node_id
 
 

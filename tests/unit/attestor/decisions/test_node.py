@@ -195,7 +195,7 @@ def test_the_way_back_is_one_that_the_issuer_takes(reason: Reason | None, said: 
 
 def test_every_hint_that_leads_to_rejoin_says_all_that_it_needs() -> None:
     assert "while its attestor is stopped" in THEN_REJOIN
-    assert "--config FILE --invite FILE (without a configuration file: --state DIR)" in THEN_REJOIN
+    assert "--config CONFIG --invite FILE (without a configuration file: --state DIR)" in THEN_REJOIN
     hints = [way_back(Refused(Kind.DENIED, "no").because(reason)) for reason in (*Reason, None)]
     assert [THEN_REJOIN in hint for hint in hints] == ["attestor rejoin" in hint for hint in hints]
     places = [*ROOT.glob("attestor/**/*.py"), *ROOT.glob("issuer/**/*.py")]

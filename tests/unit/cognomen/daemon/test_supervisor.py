@@ -253,7 +253,14 @@ DIES = (
     ],
 )
 def test_any_other_signal_that_kills_is_told_before_it_does(number: int, name: str) -> None:
-    command = [sys.executable, "-c", DIES, str(int(number))]
+    command = [
+        "env",
+        "--default-signal",
+        sys.executable,
+        "-c",
+        DIES,
+        str(int(number)),
+    ]  # a shell's background ignores some
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == -number
     assert ("killed by a signal" in done.stdout, name in done.stdout, "not reached" in done.stdout) == (
