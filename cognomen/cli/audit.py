@@ -52,7 +52,7 @@ _WHO_COLUMNS = Columns(
     table=("serial", "kind", "spiffe_id", "node_id", "until", "then"),
     wide=(
         *("number", "kind", "spiffe_id", "serial", "then", "node_id", "entry_id", "entry_revision", "authority_id"),
-        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences"),
+        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until"),
     ),
 )
 

@@ -36,7 +36,7 @@ _COLUMNS = Columns(
     table=("serial", "kind", "spiffe_id", "state", "not_after"),
     wide=(
         *("number", "serial", "kind", "spiffe_id", "node_id", "entry_id", "entry_revision", "authority_id"),
-        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences"),
+        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until"),
     ),
 )
 

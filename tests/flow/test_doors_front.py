@@ -42,6 +42,8 @@ class Behind:
         self.metrics = metrics
         self.authority = authority
         self.ended = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        """The flood waits for it after its first message."""
 
     def refused(self) -> float:
         return (
@@ -57,6 +59,7 @@ class Behind:
             ("grpc.ssl_target_name_override", "localhost"),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_receive_message_length", 2 * BIG),
+            ("grpc.http2.lookahead_bytes", 8 * BIG),  # more than all buffers on the way hold
         ]
         return grpc.aio.secure_channel(address or self.address, grpc.ssl_channel_credentials(roots, own, own), options)
 
@@ -97,6 +100,8 @@ async def door(
     async def flood(request: bytes, call: object) -> AsyncIterator[bytes]:
         del call
         try:
+            yield request
+            await behind.goes_on.wait()
             while True:
                 yield request
         finally:
@@ -261,6 +266,7 @@ async def test_a_node_that_takes_nothing_of_what_waits_for_it_is_let_go(tmp_path
                 await call.read()
                 assert not behind.ended.is_set()
                 road.is_held = True
+                behind.goes_on.set()
                 await behind.ended.wait()
                 road.is_held = False
         assert await behind.echo(b"still here") == b"still here"
