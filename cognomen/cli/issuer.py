@@ -117,8 +117,11 @@ def check(config: Path | None, log_level: str, output: str, **flags: object) -> 
 
     from issuer.adapters import make_adapters  # noqa: PLC0415 - loads each adapter that the configuration names
     from issuer.api.front import check_names  # noqa: PLC0415 - loads gRPC
+    from issuer.web.openid import check_certificate  # noqa: PLC0415 - loads structlog
 
     check_names({"node_address": loaded.node_address, "join_address": loaded.join_address})
+    if loaded.web_certificate_file:
+        check_certificate(loaded)
     make_adapters(loaded, SystemClock())
     warn_of_relative_paths(loaded)
     print_config(loaded, output)

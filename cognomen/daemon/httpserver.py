@@ -48,12 +48,14 @@ async def answer_requests(
     *,
     seconds: float,
     idle_seconds: float = 0,
+    tell: Callable[[HTTPStatus], None] = lambda _: None,
 ) -> None:
     """Answer one request after the other, until either side has had enough; the caller closes the connection.
 
     Args:
         seconds: how long a peer may take to send its first request, and to read an answer.
         idle_seconds: how long it may take from an answer to the end of its next request; 0: one request for each connection.
+        tell: called with the status of each answer.
 
     Raises:
         OSError, TimeoutError: the peer has gone, or is too slow.
@@ -66,6 +68,7 @@ async def answer_requests(
         if request is None:
             return
         page = request if isinstance(request, Page) else await _made(request, make)
+        tell(page.status)
         lasts = bool(idle_seconds) and _is_over(connection)
         writer.write(_answer(connection, request, page, lasts=lasts))
         async with asyncio.timeout(seconds):

@@ -129,14 +129,17 @@ class _Server:
             )
             writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             try:
-                await answer_requests(reader, writer, self._answer, seconds=_SECONDS, idle_seconds=_IDLE_SECONDS)
+                await answer_requests(
+                    reader, writer, self._answer, seconds=_SECONDS, idle_seconds=_IDLE_SECONDS, tell=self._count
+                )
             finally:
                 transport.abort() if transport.get_write_buffer_size() else transport.close()
 
     async def _answer(self, request: h11.Request) -> Page:
-        page = _page(request, self.site)
-        self.answers[str(page.status.value)] += 1
-        return page
+        return _page(request, self.site)
+
+    def _count(self, status: HTTPStatus) -> None:
+        self.answers[str(status.value)] += 1
 
     def word(self) -> Word:
         """What there is to tell since the last word."""

@@ -30,6 +30,13 @@ def command(admin_socket: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 @pytest.fixture
+def node(command: Command) -> str:
+    """The id of the only node, where there is one."""
+    (found,) = command("node", "list", "-o", "json").rows("nodes")
+    return str(found["id"])
+
+
+@pytest.fixture
 def path(request: pytest.FixtureRequest) -> str:
     """A path that no other test uses."""
     return f"/test/{abs(hash(request.node.nodeid))}"

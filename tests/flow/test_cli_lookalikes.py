@@ -43,12 +43,6 @@ def admin_socket(dev: Dev) -> Path:
     return dev.state / "admin" / "issuer.sock"
 
 
-@pytest.fixture
-def node(command: Command) -> str:
-    (found,) = command("node", "list", "-o", "json").rows("nodes")
-    return str(found["id"])
-
-
 @pytest.mark.parametrize("like", LIKE)
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_no_command_takes_it_for_the_node(command: Command, node: str, like: str, arguments: tuple[str, ...]) -> None:

@@ -25,12 +25,6 @@ def admin_socket(dev: Dev) -> Path:
     return dev.state / "admin" / "issuer.sock"
 
 
-@pytest.fixture
-def node(command: Command) -> str:
-    (found,) = command("node", "list", "-o", "json").rows("nodes")
-    return str(found["id"])
-
-
 def create(command: Command, path: str, node: str, *more: str) -> str:
     made = command(
         "entry", "create", f"--spiffe-id={path}", f"--parent={node}", "--selector=unix:uid:4294967290", *more, "-o", "json"

@@ -26,12 +26,6 @@ def admin_socket(dev: Dev) -> Path:
     return dev.state / "admin" / "issuer.sock"
 
 
-@pytest.fixture
-def node(command: Command) -> str:
-    (found,) = command("node", "list", "-o", "json").rows("nodes")
-    return str(found["id"])
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

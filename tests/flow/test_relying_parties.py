@@ -259,13 +259,13 @@ def test_its_process_is_started_again_and_ends_with_the_issuer(tmp_path: Path) -
 
 
 def test_behind_a_proxy_only_what_came_over_https_is_answered(tmp_path: Path) -> None:
-    port = free_port()
+    port, pages = free_port(), free_port()
     options = (f"--web-address=127.0.0.1:{port}", "--web-behind-proxy=true", "--jwt-issuer=https://oidc.example.org/a")
-    world = World(tmp_path, *options)
+    world = World(tmp_path, f"--health-address=127.0.0.1:{pages}", *options)
 
-    def ask(path: str, headers: dict[str, str]) -> int:
+    def ask(path: str, headers: dict[str, str], method: str = "GET") -> int:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        connection.request("GET", path, headers={"host": "oidc.example.org", **headers})
+        connection.request(method, path, headers={"host": "oidc.example.org", **headers})
         status = connection.getresponse().status
         connection.close()
         return status
@@ -276,6 +276,11 @@ def test_behind_a_proxy_only_what_came_over_https_is_answered(tmp_path: Path) ->
         assert ask("/keys", {"x-forwarded-proto": "https"}) == 404
         assert ask("/a/keys", {"x-forwarded-proto": "http"}) == 403
         assert ask("/a/keys", {}) == 403
+        assert ask("/a/keys", {}, "POST") == 405
+        counted = {"200": 2, "403": 2, "404": 1, "405": 1}
+        lines = [f'cognomen_issuer_web_answers_total{{status="{key}"}} {number}.0' for key, number in counted.items()]
+        while not all(line in world.page(pages, "/metrics") for line in lines):  # pytest's timeout ends it
+            pass
 
 
 def test_without_an_issuer_there_is_nothing_to_discover_but_the_keys_can_be_uploaded(tmp_path: Path) -> None:
@@ -286,6 +291,18 @@ def test_without_an_issuer_there_is_nothing_to_discover_but_the_keys_can_be_uplo
     assert done.returncode != 0
     assert "the issuer's JWT-SVIDs name no issuer" in done.stderr
     assert "set jwt_issuer" in done.stderr
+
+
+def test_a_check_of_the_configuration_reads_the_certificate(tmp_path: Path) -> None:
+    world = Published(tmp_path)
+    arguments = ("issuer", "check", *world.issuer_arguments[2:])
+    assert world.run(*arguments).returncode == 0
+    world.identity.write_text("none")
+    done = world.run(*arguments)
+    assert done.returncode == 1
+    assert f"web_certificate_file: cannot serve {world.identity}" in done.stderr
+    world.identity.chmod(0o644)
+    assert "web_key_file" in world.run(*arguments).stderr
 
 
 @pytest.mark.parametrize(
