@@ -10,6 +10,7 @@ from bench import (
     door_rows,
     fairness_rows,
     issuer_rows,
+    keyless_rows,
     motion_rows,
     revocation_rows,
     sdk_rows,
@@ -211,5 +212,11 @@ ROWS: Mapping[str, Row] = {
         measure=sdk_rows.open_connection,
         goals={"times plain": at_least(0.97)},
         spire="checks no open connection",
+    ),
+    "keys_served": Row(
+        what="keys of JWT-SVIDs over HTTPS, 8 kept connections, requests per CPU-second of the process that answers",
+        measure=keyless_rows.keys_served,
+        goals={"per CPU-second": at_least(2000), "MB more": at_most(30)},
+        needs_h2load=True,
     ),
 }

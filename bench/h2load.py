@@ -6,10 +6,11 @@ It counts HTTP statuses and does not know those of gRPC, so the caller says how 
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Load", "MissingProgram", "check_present", "run"]
+__all__ = ["Load", "MissingProgram", "check_present", "run", "run_https"]
 
 _FIGURES = re.compile(
     r"(?P<rate>[\d.]+) req/s.*?requests: \d+ total, \d+ started, (?P<done>\d+) done, \d+ succeeded, (?P<failed>\d+) failed, "
@@ -18,6 +19,7 @@ _FIGURES = re.compile(
 )
 _CONNECTIONS = _STREAMS = 8
 _SPARE_SECONDS = 30
+_LONGEST_SECONDS = 120
 
 
 class MissingProgram(Exception):  # noqa: N818 - says what is missing
@@ -57,16 +59,32 @@ def run(socket: Path, method: str, body: bytes, *, answer_bytes: int, seconds: f
         answer_bytes: how many bytes of body a good answer has, framed.
         seconds: for how long, after a fifth of that to warm up.
     """
-    data, log = directory / "body", directory / "h2load.log"
+    data = directory / "body"
     data.write_bytes(body)
     whole = max(1, round(seconds))
-    command = [
-        *("h2load", "-c", str(_CONNECTIONS), "-m", str(_STREAMS), "-t", "1", "-D", str(whole)),
-        *("--warm-up-time", f"{max(200, whole * 200)}ms", "-d", str(data), "--log-file", str(log)),
+    options = [
+        *("-D", str(whole), "--warm-up-time", f"{max(200, whole * 200)}ms"),
+        *("-m", str(_STREAMS), "-d", str(data)),
         *("-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "workload.spiffe.io: true"),
         *(f"--base-uri=unix:{socket}", f"http://localhost/SpiffeWorkloadAPI/{method}"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=whole * 2 + _SPARE_SECONDS, check=True)
+    return _load(options, answer_bytes=answer_bytes, limit=whole * 2 + _SPARE_SECONDS, directory=directory)
+
+
+def run_https(url: str, *, answer_bytes: int, requests: int, directory: Path) -> Load:
+    """Get a document that often over HTTP/1.1 and TLS, from 8 connections that are kept, one request after the other on each.
+
+    Args:
+        answer_bytes: how many bytes of body a good answer has.
+    """
+    options = ["-n", str(requests), "--h1", url]
+    return _load(options, answer_bytes=answer_bytes, limit=_LONGEST_SECONDS, directory=directory)
+
+
+def _load(options: Sequence[str], *, answer_bytes: int, limit: float, directory: Path) -> Load:
+    log = directory / "h2load.log"
+    command = ["h2load", "-c", str(_CONNECTIONS), "-t", "1", "--log-file", str(log), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
     found = _FIGURES.search(done.stdout)
     if found is None:
         raise ValueError(f"h2load: expected its figures, found {done.stdout[-300:]!r}")

@@ -29,9 +29,9 @@ _STEP_SECONDS = 120.0
 
 
 class House:
-    """An issuer and an attestor in a directory, which do not run yet; both end with the block."""
+    """An issuer, with these options more, and an attestor in a directory, which do not run yet; both end with the block."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.admin_socket = directory / "admin" / "issuer.sock"
         self.socket = directory / "run" / "api.sock"
         self.directory = directory
@@ -40,6 +40,7 @@ class House:
                 *("issuer", "run", "--trust-domain", str(_TRUST_DOMAIN.name), "--state", str(directory / "issuer")),
                 *("--admin-socket", str(self.admin_socket)),
                 *("--node-address", f"127.0.0.1:{free_port()}", "--join-address", f"127.0.0.1:{free_port()}"),
+                *options,
             ],
             log=directory / "issuer.log",
             ready="COGNOMEN_ADMIN_SOCKET=",
@@ -53,10 +54,10 @@ class House:
 
     @classmethod
     @contextmanager
-    def running(cls, directory: Path) -> Iterator["House"]:
+    def running(cls, directory: Path, *options: str) -> Iterator["House"]:
         """A house whose issuer runs."""
         directory.mkdir()
-        house = cls(directory)
+        house = cls(directory, *options)
         try:
             house.issuer.start()
             yield house
@@ -66,9 +67,9 @@ class House:
 
     @classmethod
     @contextmanager
-    def serving(cls, directory: Path) -> Iterator["House"]:
+    def serving(cls, directory: Path, *options: str) -> Iterator["House"]:
         """A house whose attestor has also joined; its entries belong to that node."""
-        with cls.running(directory) as house:
+        with cls.running(directory, *options) as house:
             house.invite()
             house.joining.start()
             yield house

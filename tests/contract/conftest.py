@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.rig.webca import WebAuthority
 from issuer.datastore.port import Datastore
 from tests.contract.datastores import DATASTORES, Adapter
 from tests.contract.refusals import Told
 from tests.contract.tls_clients import World, trust
 from tests.doubles.identity import Identity
 from tests.doubles.trustdomain import TrustDomainDouble
-from tests.doubles.webca import WebAuthority
 
 
 @pytest.fixture(params=DATASTORES, ids=lambda adapter: adapter.name)

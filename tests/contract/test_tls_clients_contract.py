@@ -14,6 +14,7 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from bench.rig.webca import WebAuthority
 from svid.integrations.httpx_client import httpx_async_client, httpx_client
 from svid.integrations.requests_session import requests_session
 from svid.integrations.urllib_opener import urllib_opener
@@ -23,7 +24,6 @@ from svid.tls.context import server_context
 from tests.contract.tls_clients import AUTHORITIES, CLIENTS, Client, How, World
 from tests.doubles.identity import SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
-from tests.doubles.webca import WebAuthority
 from tests.doubles.webserver import Seen, proxy, web_server
 
 REFUSED = (OSError, requests.RequestException, httpx.TransportError, http.client.HTTPException)

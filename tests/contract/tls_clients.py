@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from bench.rig.loops import leave_nothing_open
+from bench.rig.webca import WebAuthority
 from svid.integrations.grpc_client import grpc_aio_channel, grpc_channel
 from svid.integrations.httpx_client import httpx_async_client, httpx_client
 from svid.integrations.requests_session import requests_session
@@ -21,7 +22,6 @@ from svid.tls.authorize import exactly
 from svid.tls.context import client_context
 from tests.doubles.identity import SERVER, Identity
 from tests.doubles.trustdomain import TrustDomainDouble
-from tests.doubles.webca import WebAuthority
 
 __all__ = ["AUTHORITIES", "CLIENTS", "GRPC_CLIENTS", "SECRET", "Client", "How", "World", "trust"]
 

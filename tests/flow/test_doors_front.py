@@ -15,10 +15,10 @@ import pytest
 
 from bench.rig.network import network
 from bench.rig.strangers import client_hello, half_open
+from bench.rig.webca import WebAuthority
 from issuer.api.crowd import CrowdLimits, KnownAddresses
 from issuer.api.front import Front, FrontLimits
 from issuer.metrics import Metrics
-from tests.doubles.webca import WebAuthority
 from tests.flow.issuer_harness import Node, running
 from tests.flow.test_issuer_node_door import empty_mint
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.webca import WebAuthority
+from bench.rig.webca import WebAuthority
 from tests.flow.issuer_harness import Issuer, Node, running
 from tests.flow.test_issuer_node_door import tls
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.rig.webca import WebAuthority
 from svid.integrations.exchange import TokenExchange
 from svid.integrations.exchange_profiles import generic_profile
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource
 from tests.doubles.provider import AUDIENCE, ISSUER, ProviderDouble, error_of, provider
-from tests.doubles.webca import WebAuthority
 from tests.flow.twodaemons import World
 
 

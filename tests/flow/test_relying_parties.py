@@ -16,7 +16,7 @@ import jwt
 import pytest
 
 from bench.rig.daemons import COGNOMEN, free_port
-from tests.doubles.webca import WebAuthority
+from bench.rig.webca import WebAuthority
 from tests.flow.twodaemons import World
 
 _AUDIENCE = "https://api.example.com"

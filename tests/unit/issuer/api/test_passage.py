@@ -7,9 +7,9 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.rig.webca import WebAuthority
 from issuer.api.passage import Passage, Proof, Stage
 from tests.doubles.until import until
-from tests.doubles.webca import WebAuthority
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.rig.webca import WebAuthority
 from cognomen.protocol.openid import keys_document
 from svid.clock import SystemClock
 from svid.integrations.exchange import TokenExchange
@@ -13,7 +14,6 @@ from tests.doubles.clock import FakeClock
 from tests.doubles.freshtokens import FreshTokensDouble
 from tests.doubles.provider import AUDIENCE, ProviderDouble, provider
 from tests.doubles.trustdomain import TrustDomainDouble
-from tests.doubles.webca import WebAuthority
 
 
 @pytest.fixture(scope="module")
