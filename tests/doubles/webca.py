@@ -17,10 +17,12 @@ _HOUR = timedelta(hours=1)
 class WebAuthority:
     """Its certificate is in the file `path`, as `verify=` and variables of the environment name one.
 
-    What it vouches for is in `identity`.
+    What it vouches for is in `identity`: this host, from an hour ago until `ends_in`.
     """
 
-    def __init__(self, folder: Path, *, name: str = "web authority") -> None:
+    def __init__(
+        self, folder: Path, *, name: str = "web authority", host: str = "localhost", ends_in: timedelta = _HOUR
+    ) -> None:
         now = SystemClock().now()
         authority = make_authority(
             Draft(
@@ -40,10 +42,10 @@ class WebAuthority:
                 name=f"localhost by {name}",
                 subject="localhost",
                 uris=(),
-                dns_names=("localhost",),
+                dns_names=(host,),
                 san_critical=False,
                 not_before=now - _HOUR,
-                not_after=now + _HOUR,
+                not_after=now + ends_in,
             ),
             authority,
         )
