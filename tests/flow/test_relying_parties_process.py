@@ -63,7 +63,10 @@ def until_gone(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        assert select.select([descriptor], [], [], 20)[0], "it still runs"
+        is_gone = bool(select.select([descriptor], [], [], 20)[0])
+        if not is_gone:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        assert is_gone, "it still ran"
     finally:
         os.close(descriptor)
 
