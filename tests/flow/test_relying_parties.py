@@ -240,7 +240,7 @@ def test_a_certificate_that_relying_parties_refuse_is_served_and_told(tmp_path: 
     world = Published(tmp_path)
     for name in ("other", "short"):
         (tmp_path / name).mkdir()
-    world.present(WebAuthority(tmp_path / "other", name="other", host="other.example"))
+    world.present(WebAuthority(tmp_path / "other", name="other", hosts=("other.example",)))
     with world.issuer:
         told = world.until_told("certificate served at web_address")
         assert "names: expected localhost, the host of jwt_issuer, found other.example" in told

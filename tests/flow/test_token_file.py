@@ -111,7 +111,7 @@ def test_half_of_its_life_later_another_token_is_in_the_file(api: WorkloadAPIDou
     with JWTSource(api.socket) as source:
         source.fetch("cloud")
         with source.file("cloud") as path:
-            while path.read_text() != token_of(second):  # it is never absent; pytest's timeout ends it
+            while until_there(path) != token_of(second):
                 pass
 
 
