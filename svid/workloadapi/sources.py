@@ -25,9 +25,11 @@ from svid.wire.workload import X509Context, read_jwt_bundles, read_x509_context
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.filekeeper import FileKeeper
 from svid.workloadapi.followedsource import FollowedSource
+from svid.workloadapi.follower import Follower
 from svid.workloadapi.keptfile import KeptFile
 from svid.workloadapi.kepttokens import KeptTokens, token_key
 from svid.workloadapi.listed import Listed
+from svid.workloadapi.shareddenials import DenialsShare
 from svid.workloadapi.tokenfile import TokenFile
 from svid.x509svid import X509SVID
 
@@ -168,6 +170,7 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
         """Drop the parent's tokens and files: a child may have a different identity."""
         super().renew()
         self._files: set[FileKeeper] = set()
+        self._is_of_no_use = partial(_is_of_no_use, self._follower, self._share)
         self._tokens = KeptTokens(self._clock, self._is_of_no_use)
 
     @classmethod
@@ -261,20 +264,9 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
             WorkloadAPIError: as `bundles`.
         """
         svid = verify_jwt(token, self.bundles.get, audience=audience, at=self._clock.now())
-        if self._is_revoked(svid):
+        if _is_revoked(self._share, svid):
             raise _RevokedJWTSVIDError(f"jti: {svid.jti} of {svid.spiffe_id} was revoked")
         return svid
-
-    def _is_of_no_use(self, svid: JWTSVID) -> bool:
-        """Whether verifiers refuse a token: it was revoked, or its authority has left the bundle."""
-        if self._is_revoked(svid):
-            return True
-        bundle = self._follower.latest.get(svid.spiffe_id.trust_domain) if self._follower.has_value else None
-        return bundle is not None and svid.key_id is not None and svid.key_id not in bundle.jwt_authorities
-
-    def _is_revoked(self, svid: JWTSVID) -> bool:
-        number = number_of_jti(svid.jti)
-        return number is not None and self.is_denied(svid.spiffe_id.trust_domain, number)
 
     @property
     def bundles(self) -> Mapping[TrustDomain, Bundle]:
@@ -288,3 +280,21 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
         bundles = self._follower.latest
         self._denials.demand()
         return bundles
+
+
+def _is_of_no_use(
+    follower: Follower[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]], share: DenialsShare, svid: JWTSVID
+) -> bool:
+    """Whether verifiers refuse a token: it was revoked, or its authority has left the bundle.
+
+    It does not take the source, whose caches hold it: that would be a reference cycle.
+    """
+    if _is_revoked(share, svid):
+        return True
+    bundle = follower.latest.get(svid.spiffe_id.trust_domain) if follower.has_value else None
+    return bundle is not None and svid.key_id is not None and svid.key_id not in bundle.jwt_authorities
+
+
+def _is_revoked(share: DenialsShare, svid: JWTSVID) -> bool:
+    number = number_of_jti(svid.jti)
+    return number is not None and share.followed.is_denied(svid.spiffe_id.trust_domain, number)

@@ -1,17 +1,21 @@
 """svid/workloadapi/keptfile: when the token in the file is replaced, and when it goes."""
 
 import logging
-from collections.abc import Iterator
+import os
+import queue
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from svid.errors import JWTSVIDError, WorkloadAPIError
+from svid.errors import JWTSVIDError, SVIDError, WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID
+from svid.workloadapi.filekeeper import FileKeeper
 from svid.workloadapi.keptfile import KeptFile
 from tests.doubles.clock import FakeClock
+from tests.doubles.filesize import full_disk
 
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 LIFE = 4 * MINUTE
@@ -29,9 +33,11 @@ class World:
         self.made = 0
         self.revoked: set[str] = set()
         self.is_unknown = False
+        self.at_fetch: Callable[[], object] = lambda: None
         self.kept = KeptFile(self.fetch, self.is_of_no_use, self.clock, "cloud")
 
     def fetch(self) -> JWTSVID:
+        self.at_fetch()
         if self.error is not None:
             raise self.error
         self.made += 1
@@ -231,15 +237,49 @@ def test_a_file_that_cannot_be_removed_is_told_to_who_revoked(world: World, capl
     assert world.text() not in {"", "token-1"}
 
 
-def test_a_file_that_cannot_be_written_is_tried_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    path = world.kept.path
-    path.unlink()
-    path.mkdir()
-    world.clock.advance(LIFE / 2)
-    world.kept.step()
-    assert "token file for cloud" in told(caplog)[0]
-    path.rmdir()
-    assert world.after(5 * SECOND) != ""
+def test_while_the_disk_is_full_the_last_token_stays(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with full_disk(os.getpid()):
+        assert world.after(LIFE / 2) == "token-1"
+    assert told(caplog) == ["token file for cloud not renewed: file too large"]
+    assert world.after(5 * SECOND) == "token-3"
+    assert names(world.kept.path.parent) == ["token"]
+
+
+def test_on_a_full_disk_no_file_is_made(world: World, place: Path) -> None:
+    before = names(place)
+    with full_disk(os.getpid()), pytest.raises(SVIDError, match="token file: cannot be written: file too large"):
+        KeptFile(world.fetch, world.is_of_no_use, world.clock, "cloud")
+    assert names(place) == before
+
+
+def test_a_token_that_comes_after_the_end_is_not_written(world: World) -> None:
+    world.at_fetch = world.kept.close
+    assert world.after(LIFE / 2) == ""
+    assert not world.kept.path.parent.exists()
+
+
+def test_a_refusal_that_comes_after_the_end_is_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.at_fetch = world.kept.close
+    world.fail()
+    assert world.after(LIFE / 2) == ""
+    assert told(caplog) == []
+
+
+def test_a_fault_of_ours_does_not_end_the_thread(world: World) -> None:
+    asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+    world.at_fetch = lambda: asked.put(None)
+    keeper = FileKeeper(world.kept, lambda _: None)
+    keeper.follow()
+    world.error = ZeroDivisionError()
+    keeper.change(is_gone=True)
+    asked.get(timeout=20)
+    world.error = None
+    keeper.change(is_gone=True)
+    while world.text() != "token-2":  # pytest's timeout ends it
+        pass
+    keeper.close()
+    keeper.join()
+    assert world.text() == ""
 
 
 def test_after_its_end_nothing_is_written(world: World) -> None:
