@@ -52,6 +52,10 @@ class Metrics:
         self.web_connections_refused = family.counter(
             "web_connections_refused", "Connections of relying parties that were ended because there was no room."
         )
+        self.web_restarts = family.counter(
+            "web_restarts",
+            "Times that the process that answers relying parties had ended or hung, and was started again.",
+        )
         self.alarms = family.counter(
             "alarms",
             "Refused calls that raised an alarm: a superseded SVID, a banned node, a token that another key used.",

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from svid.wire.workload import X509Context
     from svid.workloadapi.client import WorkloadAPIClient
     from svid.workloadapi.sources import JWTSource, X509Source
+    from svid.workloadapi.tokenfile import TokenFile
     from svid.x509svid import X509SVID
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "SpiffeID",
     "SpiffeIDError",
     "TokenExchange",
+    "TokenFile",
     "TrustDomain",
     "WorkloadAPIClient",
     "WorkloadAPIError",
@@ -161,6 +163,7 @@ _MODULES = {
     "svid.wire.workload": ("X509Context",),
     "svid.workloadapi.client": ("WorkloadAPIClient",),
     "svid.workloadapi.sources": ("JWTSource", "X509Source"),
+    "svid.workloadapi.tokenfile": ("TokenFile",),
     "svid.x509svid": ("X509SVID",),
 }
 _EXTRAS = {  # the libraries that not every installation has; an extra is named after its library

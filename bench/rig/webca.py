@@ -1,4 +1,4 @@
-"""An authority as the web has them: it vouches for the host name `localhost`, and knows nothing of SPIFFE IDs."""
+"""An authority as the web has them: it vouches for host names, `localhost` by default, and knows nothing of SPIFFE IDs."""
 
 import ssl
 from datetime import timedelta
@@ -17,10 +17,17 @@ _HOUR = timedelta(hours=1)
 class WebAuthority:
     """Its certificate is in the file `path`, as `verify=` and variables of the environment name one.
 
-    What it vouches for is in `identity`.
+    What it vouches for is in `identity`, which ends in that time.
     """
 
-    def __init__(self, folder: Path, *, name: str = "web authority") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "web authority",
+        hosts: tuple[str, ...] = ("localhost",),
+        ends_in: timedelta = _HOUR,
+    ) -> None:
         now = SystemClock().now()
         authority = make_authority(
             Draft(
@@ -40,10 +47,10 @@ class WebAuthority:
                 name=f"localhost by {name}",
                 subject="localhost",
                 uris=(),
-                dns_names=("localhost",),
+                dns_names=hosts,
                 san_critical=False,
                 not_before=now - _HOUR,
-                not_after=now + _HOUR,
+                not_after=now + ends_in,
             ),
             authority,
         )
@@ -55,7 +62,7 @@ class WebAuthority:
         )
 
     def server_context(self) -> ssl.SSLContext:
-        """The TLS of a server that is called `localhost`, and asks for no certificate."""
+        """The TLS of a server that has one of the names, and asks for no certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.identity)
         return context

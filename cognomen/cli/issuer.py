@@ -11,7 +11,7 @@ import msgspec
 
 from cognomen.cli.admin import check_admin_socket, connect
 from cognomen.cli.options import GivenPath, admin_socket_option, comment_option, output_option
-from cognomen.cli.output import print_document, print_json
+from cognomen.cli.output import print_document, print_json, warn
 from cognomen.cli.running import announce, check_socket_path, config_options, print_config, run, warn_of_relative_paths
 from cognomen.daemon.config import load
 from cognomen.wire.admin import moment_to_text
@@ -117,13 +117,15 @@ def check(config: Path | None, log_level: str, output: str, **flags: object) -> 
 
     from issuer.adapters import make_adapters  # noqa: PLC0415 - loads each adapter that the configuration names
     from issuer.api.front import check_names  # noqa: PLC0415 - loads gRPC
-    from issuer.web.openid import check_certificate  # noqa: PLC0415 - loads structlog
+    from issuer.web.openid import check_certificate, web_warnings  # noqa: PLC0415 - loads structlog
 
     check_names({"node_address": loaded.node_address, "join_address": loaded.join_address})
     if loaded.web_certificate_file:
         check_certificate(loaded)
     make_adapters(loaded, SystemClock())
     warn_of_relative_paths(loaded)
+    for line in web_warnings(loaded, now=SystemClock().now()):
+        warn(line)
     print_config(loaded, output)
 
 

@@ -97,7 +97,8 @@ def _parameters(node: ast.ClassDef) -> list[str]:
         if isinstance(one, ast.FunctionDef) and one.name == "__init__":
             return _arguments(one.args)[1:]
     fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
-    return [f"{ast.unparse(one.target)}: {ast.unparse(one.annotation)}" for one in fields]
+    shown = [f"{ast.unparse(one.target)}: {ast.unparse(one.annotation)}" for one in fields]
+    return [one for one in shown if not one.startswith("_")]
 
 
 def _arguments(arguments: ast.arguments) -> list[str]:

@@ -10,9 +10,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import structlog
@@ -20,18 +21,20 @@ import structlog
 import issuer
 from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
+from cognomen.daemon.waiting import first_of
 from cognomen.process.privatefile import read_given
 from cognomen.protocol.addresses import host_and_port
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.openid import DISCOVERY_PATH, KEYS_PATH, check_issuer_url, discovery_document, keys_document
 from issuer.config import IssuerConfig
+from issuer.decisions.webcertificate import certificate_faults
 from issuer.queries import Queries
 from issuer.surroundings import Surroundings
-from issuer.web.relyingparties import MAX_LINE_BYTES, Document, Site, Word, tls_context
+from issuer.web.relyingparties import MAX_LINE_BYTES, Document, Site, Word, own_certificate, tls_context
 from svid.backoff import Backoff
 from svid.bundle import Bundle
 
-__all__ = ["ServeRelyingParties", "check_certificate", "listen_for_relying_parties"]
+__all__ = ["ServeRelyingParties", "check_certificate", "listen_for_relying_parties", "web_warnings"]
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +45,16 @@ _END_SECONDS = 2.0
 _MAX_PEM_BYTES = 64 * 1024
 _PROGRAM = "issuer.web.relyingparties"
 _OWN_CODE = os.pathsep.join(filter(None, [str(Path(issuer.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+_LOOK_SECONDS = 10.0
+_MOST_LOOKS = 4  # without a word, which comes every 5 s: a busy machine may delay some
+_HEALTHY_SECONDS = 60.0
 _UNREAD = "certificate of web_address"
+_UNFIT = "certificate served at web_address"
+_NO_KEYS = (
+    "jwt_issuer: without web_address, relying parties find no keys unless you upload what `cognomen bundle show --format jwks` prints,"
+    " again before each next authority signs"
+)
+_UNFIT_HINT = "put one for the host of jwt_issuer into web_certificate_file; it is served from then on"
 
 
 def listen_for_relying_parties(config: IssuerConfig) -> socket.socket | None:
@@ -85,6 +97,24 @@ def check_certificate(config: IssuerConfig) -> None:
         ) from e
 
 
+def web_warnings(config: IssuerConfig, *, now: datetime) -> Sequence[str]:
+    """What is allowed, and leaves relying parties without keys.
+
+    Raises:
+        OSError: the certificate cannot be read.
+    """
+    if config.jwt_issuer and not config.web_address:
+        return [_NO_KEYS]
+    if not config.web_certificate_file:
+        return []
+    served = own_certificate(config.web_certificate_file)
+    return [f"web_certificate_file: {fault}" for fault in _faults(served, config, now)]
+
+
+def _faults(served: bytes, config: IssuerConfig, now: datetime) -> Sequence[str]:
+    return certificate_faults(served, check_issuer_url(config.jwt_issuer).hostname or "", now=now) if served else []
+
+
 class ServeRelyingParties:
     """Keeps that process running, and tells it what to serve.
 
@@ -109,7 +139,10 @@ class ServeRelyingParties:
             over="keys served to relying parties again",
             failure=Failure(event="keys not served to relying parties", again=_BACKOFF),
             jitter=around.jitter,
+            failures=around.metrics.web_restarts,
         )
+        self._words = 0
+        self._told: tuple[str, ...] = ()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -119,17 +152,14 @@ class ServeRelyingParties:
             await self._attempts.rest()
 
     async def _serve(self) -> None:
-        """Serve until that process ends.
+        """Serve until that process ends, or hangs.
 
         Raises:
-            Refused: UNAVAILABLE when it has ended.
+            Refused: UNAVAILABLE then.
         """
-        async with self._process() as process, asyncio.TaskGroup() as group:
-            feeding = group.create_task(self._feed(process))
-            hearing = group.create_task(self._hear(process))
+        async with self._process() as process:
             self.pulse.rest()
-            await hearing
-            feeding.cancel()
+            await first_of(self._feed(process), self._hear(process), self._until_silent(process))
         raise Refused(Kind.UNAVAILABLE, f"its process ended with {process.returncode}")
 
     @contextlib.asynccontextmanager
@@ -196,17 +226,62 @@ class ServeRelyingParties:
         )
 
     async def _hear(self, process: asyncio.subprocess.Process) -> None:
+        """Take its words until it ends.
+
+        Raises:
+            Refused: UNAVAILABLE when it says something else.
+        """
         assert process.stdout is not None  # noqa: S101 - it was started with a pipe
-        metrics, troubles = self._around.metrics, self._around.troubles
+        metrics = self._around.metrics
         while line := await process.stdout.readline():
-            word = msgspec.json.decode(line, type=Word)
+            try:
+                word = msgspec.json.decode(line, type=Word)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+                raise Refused(Kind.UNAVAILABLE, f"its process said something that is no word: {e}") from e
+            self._words += 1
+            self._attempts.well()
             for status, count in word.answers.items():
                 metrics.web_answers.labels(status).inc(count)
             metrics.web_connections_refused.inc(word.turned_away)
-            if word.unread:
-                troubles.note(_UNREAD, word.unread, hint="the one that was there before is still served")
+            self._tell_of_certificate(word)
+
+    def _tell_of_certificate(self, word: Word) -> None:
+        troubles = self._around.troubles
+        if word.unread:
+            troubles.note_lasting(_UNREAD, word.unread, hint="the one that was there before is still served")
+        else:
+            troubles.over(_UNREAD)
+        faults = tuple(_faults(word.served, self._config, self._around.clock.now()))
+        if faults:
+            troubles.note_lasting(_UNFIT, "; ".join(faults), hint=_UNFIT_HINT)
+        else:
+            troubles.over(_UNFIT)
+        if faults != self._told:
+            self._told = faults
+            if faults:
+                log.warning("relying parties may refuse the certificate", faults=faults, hint=_UNFIT_HINT)
             else:
-                troubles.over(_UNREAD)
+                log.info("certificate for relying parties is good again")
+
+    async def _until_silent(self, process: asyncio.subprocess.Process) -> NoReturn:
+        """Wait until that process says nothing for too long, and end it then.
+
+        We count looks rather than time, so that it gets its full time after this process was stopped, or after the machine slept.
+
+        Raises:
+            Refused: UNAVAILABLE
+        """
+        clock = self._around.clock
+        began, words, looks = clock.monotonic(), self._words, 0
+        while looks < _MOST_LOOKS:
+            await clock.sleep(_LOOK_SECONDS)
+            before, words = words, self._words
+            looks = looks + 1 if words == before else 0
+            if not looks and clock.monotonic() - began >= _HEALTHY_SECONDS:
+                self._attempts.begin_anew()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()  # it may be stopped, and would not notice that its standard input ends
+        raise Refused(Kind.UNAVAILABLE, f"its process was silent for {looks * _LOOK_SECONDS:.0f} s")
 
 
 def _document(body: bytes) -> Document:

@@ -4,12 +4,15 @@ Strangers of the whole Internet come here, so that they cost the issuer's own pr
 issuer/web/openid starts this process, gives it the listener and the documents, and reads from it what it has to tell.
 
 Standard input: one JSON object (`Site`) a line; each replaces the one before. At its end the process ends.
-Standard output: one JSON object (`Word`) a line.
+Standard output: one JSON object (`Word`) a line, at least every few seconds, so that the issuer notices if this process hangs. While nobody
+reads them, what they would count is kept for the next one.
 """
 
 import asyncio
 import contextlib
+import ctypes
 import os
+import re
 import signal
 import socket
 import ssl
@@ -17,6 +20,7 @@ import sys
 from collections import Counter
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import NoReturn
 
 import h11
@@ -24,11 +28,15 @@ import msgspec
 
 from cognomen.daemon.httpserver import REQUEST_BYTES, Page, answer_requests, fault
 from issuer.api.crowd import address_of
+from svid.clock import SystemClock
 
-__all__ = ["MAX_LINE_BYTES", "Document", "Site", "Word", "tls_context"]
+__all__ = ["MAX_LINE_BYTES", "MAX_SILENCE_SECONDS", "Document", "Site", "Word", "own_certificate", "tls_context"]
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 """The longest line between the two processes."""
+
+MAX_SILENCE_SECONDS = 5.0
+"""How long this process waits for something to tell; then it says a word all the same, as a sign of life."""
 
 _SECONDS = 5.0
 _IDLE_SECONDS = 20.0
@@ -36,6 +44,8 @@ _CONNECTIONS = 512
 _PER_ADDRESS = 64
 _TELL_SECONDS = 1.0
 _REST_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,11 +81,18 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
         answers: how many since the last word, by status.
         unread: why the certificate that was there last is still served; empty: it is the one in the files.
         turned_away: how many connections found no room since the last word.
+        served: the certificate that is served, DER, the listener's own; empty: none, or one that we cannot take out of its file.
     """
 
     answers: dict[str, int] = {}
     unread: str = ""
     turned_away: int = 0
+    served: bytes = b""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts anything, so that an equal one would not say the same again."""
+        return bool(self.answers or self.turned_away)
 
 
 class _Server:
@@ -147,6 +164,7 @@ class _Server:
             answers=dict(self.answers),
             unread="" if self.tls is None else self.tls.unread,
             turned_away=self.turned_away,
+            served=b"" if self.tls is None else self.tls.served,
         )
         self.answers.clear()
         self.turned_away = 0
@@ -216,6 +234,7 @@ class _Certificate:
         self._seen: object = None
         self._now: ssl.SSLContext | None = None
         self.unread = ""
+        self.served = b""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.sni_callback = self._choose
         self.look()
@@ -234,6 +253,7 @@ class _Certificate:
             seen = [(one.st_ino, one.st_size, one.st_mtime_ns) for one in map(os.stat, self._files)]
             if seen != self._seen:
                 self._now = tls_context(*self._files)
+                self.served = own_certificate(self._files[0])
                 self._seen = seen
             self.unread = ""
         except OSError as e:
@@ -255,43 +275,65 @@ def tls_context(certificate: str, key: str) -> ssl.SSLContext:
     return context
 
 
+def own_certificate(path: str) -> bytes:
+    """The first certificate of a PEM file, DER; empty: there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = _CERTIFICATE.search(Path(path).read_text(encoding="latin-1"))
+    try:
+        return ssl.PEM_cert_to_DER_cert(found[0]) if found else b""
+    except ValueError:  # no base64, which OpenSSL read differently
+        return b""
+
+
 def _no_password() -> str:
     """Otherwise OpenSSL asks the terminal."""
     return ""
 
 
-async def _serve(listener: socket.socket, own: asyncio.StreamReader) -> None:
+async def _serve(listener: socket.socket, own: asyncio.StreamReader, issuer: asyncio.WriteTransport) -> None:
     server = _Server(msgspec.json.decode(await own.readline(), type=Site))
     async with asyncio.TaskGroup() as tasks:
-        helpers = [tasks.create_task(server.accept(listener)), tasks.create_task(_tell(server))]
+        helpers = [tasks.create_task(server.accept(listener)), tasks.create_task(_tell(server, issuer))]
         while line := await own.readline():
             server.site = msgspec.json.decode(line, type=Site)
         for one in helpers:
             one.cancel()
 
 
-async def _tell(server: _Server) -> NoReturn:
-    told = None
+async def _tell(server: _Server, issuer: asyncio.WriteTransport) -> NoReturn:
+    clock, told, told_at = SystemClock(), None, 0.0
     while True:
         if server.tls is not None:
             server.tls.look()
-        word = server.word()
-        if word != told:
-            sys.stdout.buffer.write(msgspec.json.encode(word) + b"\n")
-            sys.stdout.buffer.flush()
-            told = word
+        if (
+            not issuer.get_write_buffer_size()
+        ):  # else the issuer has stopped reading, and relying parties must not wait for it
+            word, now = server.word(), clock.monotonic()
+            if word.counts or word != told or now - told_at >= MAX_SILENCE_SECONDS:
+                issuer.write(msgspec.json.encode(word) + b"\n")
+                told, told_at = word, now
         await asyncio.sleep(_TELL_SECONDS)
 
 
 async def _main() -> None:
-    own = asyncio.StreamReader(limit=MAX_LINE_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(own), sys.stdin.buffer)
+    own, loop = asyncio.StreamReader(limit=MAX_LINE_BYTES), asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(own), sys.stdin.buffer)
+    issuer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout.buffer)
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         listener.setblocking(False)
-        await _serve(listener, own)
+        await _serve(listener, own, issuer)
+
+
+def _die_with_the_issuer() -> None:
+    """Otherwise, if the issuer is killed while this process is stopped, it would keep the address from the next issuer."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 if __name__ == "__main__":
+    _die_with_the_issuer()
     for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the issuer decides when this process ends
         signal.signal(number, signal.SIG_IGN)
     asyncio.run(_main())

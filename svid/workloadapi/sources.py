@@ -6,8 +6,11 @@ use, because the child may have a different identity. This module does not decid
 (the attestor).
 """
 
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Self
 
 from svid.bundle import Bundle
@@ -20,9 +23,14 @@ from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.pb import workload_pb2 as pb
 from svid.wire.workload import X509Context, read_jwt_bundles, read_x509_context
 from svid.workloadapi.client import WorkloadAPIClient
+from svid.workloadapi.filekeeper import FileKeeper
 from svid.workloadapi.followedsource import FollowedSource
+from svid.workloadapi.follower import Follower
+from svid.workloadapi.keptfile import KeptFile
 from svid.workloadapi.kepttokens import KeptTokens, token_key
 from svid.workloadapi.listed import Listed
+from svid.workloadapi.shareddenials import DenialsShare
+from svid.workloadapi.tokenfile import TokenFile
 from svid.x509svid import X509SVID
 
 __all__ = ["JWTSource", "X509Source"]
@@ -159,8 +167,10 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
         super().__init__(socket, timeout, clock, WorkloadAPIClient.open_jwt_bundles, read_jwt_bundles)
 
     def renew(self) -> None:
-        """Drop the parent's tokens: a child may have a different identity."""
+        """Drop the parent's tokens and files: a child may have a different identity."""
         super().renew()
+        self._files: set[FileKeeper] = set()
+        self._is_of_no_use = partial(_is_of_no_use, self._follower, self._share)
         self._tokens = KeptTokens(self._clock, self._is_of_no_use)
 
     @classmethod
@@ -207,6 +217,42 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
             return ask(None)
         return self._tokens.fetch(token_key(wanted, spiffe_id), ask)
 
+    def file(self, audience: str, *, spiffe_id: SpiffeID | str | None = None) -> TokenFile:
+        """Keep a file with a token for that audience, for a library that takes its token only from a file.
+
+        The file holds tokens that nobody else gets, as `fetch` with `fresh`. It is there when this returns, and is kept up to date until
+        it or the source is closed; in asyncio: `await asyncio.to_thread(source.file, audience)`. Each call makes another file, with a
+        thread of its own.
+
+        Raises:
+            SVIDError: there is no token, as `fetch`, or the file cannot be written.
+        """
+        if isinstance(spiffe_id, str):
+            spiffe_id = SpiffeID.parse(spiffe_id)
+        fetch = partial(self.fetch, audience, spiffe_id=spiffe_id, fresh=True)
+        kept = KeptFile(fetch, self._is_of_no_use, self._clock, audience)
+        keeper = FileKeeper(kept, self._files.discard)
+        with ExitStack() as on_error:
+            on_error.callback(keeper.close)
+            self._files.add(keeper)
+            self._follower.demand_open()  # otherwise `close` has not seen the file
+            keeper.follow(
+                self.subscribe(lambda: keeper.change(is_gone=not self._follower.has_value)),
+                self.on_denied(lambda _, __: keeper.look(), point="token file"),
+            )
+            on_error.pop_all()
+        return TokenFile(path=kept.path, _close=keeper.close)
+
+    def close(self) -> None:
+        """End the streams and their threads, and remove the files; the source must not be used afterwards. A callback may call this."""
+        files = tuple(self._files)
+        for file in files:
+            file.close()
+        super().close()
+        if threading.current_thread() not in (self._follower.thread, *self._denials.threads):
+            for file in files:
+                file.join()
+
     def verify(self, token: str, audience: str | Collection[str]) -> JWTSVID:
         """Check a token that we received, and return it parsed.
 
@@ -218,20 +264,9 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
             WorkloadAPIError: as `bundles`.
         """
         svid = verify_jwt(token, self.bundles.get, audience=audience, at=self._clock.now())
-        if self._is_revoked(svid):
+        if _is_revoked(self._share, svid):
             raise _RevokedJWTSVIDError(f"jti: {svid.jti} of {svid.spiffe_id} was revoked")
         return svid
-
-    def _is_of_no_use(self, svid: JWTSVID) -> bool:
-        """Whether verifiers refuse a token: it was revoked, or its authority has left the bundle."""
-        if self._is_revoked(svid):
-            return True
-        bundle = self._follower.latest.get(svid.spiffe_id.trust_domain) if self._follower.has_value else None
-        return bundle is not None and svid.key_id is not None and svid.key_id not in bundle.jwt_authorities
-
-    def _is_revoked(self, svid: JWTSVID) -> bool:
-        number = number_of_jti(svid.jti)
-        return number is not None and self.is_denied(svid.spiffe_id.trust_domain, number)
 
     @property
     def bundles(self) -> Mapping[TrustDomain, Bundle]:
@@ -245,3 +280,21 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
         bundles = self._follower.latest
         self._denials.demand()
         return bundles
+
+
+def _is_of_no_use(
+    follower: Follower[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundle]], share: DenialsShare, svid: JWTSVID
+) -> bool:
+    """Whether verifiers refuse a token: it was revoked, or its authority has left the bundle.
+
+    It does not take the source, whose caches hold it: that would be a reference cycle.
+    """
+    if _is_revoked(share, svid):
+        return True
+    bundle = follower.latest.get(svid.spiffe_id.trust_domain) if follower.has_value else None
+    return bundle is not None and svid.key_id is not None and svid.key_id not in bundle.jwt_authorities
+
+
+def _is_revoked(share: DenialsShare, svid: JWTSVID) -> bool:
+    number = number_of_jti(svid.jti)
+    return number is not None and share.followed.is_denied(svid.spiffe_id.trust_domain, number)

@@ -111,6 +111,26 @@ def workers(address: str) -> None:
     say("done")
 
 
+def file(address: str) -> None:
+    """A child reads its parent's file of a token, but neither renews nor removes it; it may have its own."""
+    with JWTSource(address) as source:
+        parents = source.file("db")
+        token = parents.path.read_text()
+
+        def child() -> None:
+            assert parents.path.read_text() == token
+            with source.file("db") as own:
+                assert own.read_text() != token
+            parents.close()
+            source.close()
+            assert [one for one in threading.enumerate() if one.name.startswith("svid-")] == []
+
+        assert [in_a_child(child), in_a_child(lambda: None)] == [0, 0]
+        assert parents.path.read_text() == token
+    assert not parents.path.parent.exists()
+    say("done")
+
+
 def denied(address: str) -> None:
     """What was denied before the fork stays denied, and a point that was registered there is told in the child."""
     told: list[int] = []

@@ -10,10 +10,23 @@ import pytest
 
 from svid.errors import WorkloadAPIError
 from svid.workloadapi.client import WorkloadAPIClient
-from svid.workloadapi.sources import X509Source
+from svid.workloadapi.sources import JWTSource, X509Source
 from tests.doubles.garbage import garbage_of
 from tests.doubles.workloadside import WorkloadSide, entry, served
 
+OURS = (
+    "X509Source",
+    "Follower",
+    "FollowedDenials",
+    "KeptStream",
+    "Stream",
+    "X509SVID",
+    "WorkloadAPIError",
+    "JWTSource",
+    "JWTSVID",
+    "KeptFile",
+    "FileKeeper",
+)
 CALLS = 100
 
 
@@ -61,5 +74,24 @@ async def test_a_source_that_is_closed_leaves_nothing_of_ours_nor_a_key(tmp_path
 
     async with served(side.flow(), tmp_path / "s"):
         left = await garbage_of(lambda count: asyncio.to_thread(make, min(count, 3)), 3)
-    ours = ("X509Source", "Follower", "FollowedDenials", "KeptStream", "Stream", "X509SVID", "WorkloadAPIError")
-    assert not [name for name in ours if left[name]], left
+    assert not [name for name in OURS if left[name]], left
+
+
+@pytest.mark.parametrize("has_file", [False, True])
+async def test_a_source_of_tokens_that_is_closed_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_file: bool
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    side = WorkloadSide()
+    side.synchronise(entry("a", f"unix:uid:{os.getuid()}"))
+
+    def make(count: int) -> None:
+        for _ in range(count):
+            with JWTSource(f"unix://{tmp_path / 's'}") as source:
+                source.fetch("db")
+                if has_file:
+                    source.file("db")
+
+    async with served(side.flow(), tmp_path / "s"):
+        left = await garbage_of(lambda count: asyncio.to_thread(make, min(count, 3)), 3)
+    assert not [name for name in OURS if left[name]], left

@@ -81,7 +81,7 @@ async def test_what_is_denied_before_and_after_a_fork_is_denied_in_the_child(tmp
         assert [await running.line(), await running.line()] == ["told", "done"]
 
 
-@pytest.mark.parametrize("name", ["workers", "closed", "client", "busy", "channel"])
+@pytest.mark.parametrize("name", ["workers", "closed", "client", "busy", "channel", "file"])
 async def test_a_program_that_forks(name: str, tmp_path: Path) -> None:
     said = []
     async with program(name, WorkloadSide(), tmp_path) as running:

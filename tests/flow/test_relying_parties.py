@@ -236,6 +236,27 @@ def test_a_certificate_is_served_as_soon_as_its_files_hold_it_and_not_while_they
             pass
 
 
+def test_a_certificate_that_relying_parties_refuse_is_served_and_told(tmp_path: Path) -> None:
+    world = Published(tmp_path)
+    for name in ("other", "short"):
+        (tmp_path / name).mkdir()
+    world.present(WebAuthority(tmp_path / "other", name="other", hosts=("other.example",)))
+    with world.issuer:
+        told = world.until_told("certificate served at web_address")
+        assert "names: expected localhost, the host of jwt_issuer, found other.example" in told
+        short = WebAuthority(tmp_path / "short", name="short", ends_in=timedelta(minutes=5))
+        world.present(short)
+        while "it expires soon, at 20" not in world.until_told("certificate served at web_address"):
+            pass  # pytest's timeout ends it
+        assert world.ask("/keys", context=world.trusting(short))[0] == 200
+        world.present(world.authority)
+        while json.loads(world.run("status", "--output=json").stdout)["troubles"]:
+            pass
+        warned = [line for line in world.issuer.log().splitlines() if "relying parties may refuse" in line]
+        assert [len(json.loads(line)["faults"]) for line in warned] == [1, 1]
+        assert "certificate for relying parties is good again" in world.issuer.log()
+
+
 def _process(world: Published) -> int:
     """The pid of the process that answers relying parties."""
     found = subprocess.run(
@@ -303,6 +324,27 @@ def test_a_check_of_the_configuration_reads_the_certificate(tmp_path: Path) -> N
     assert f"web_certificate_file: cannot serve {world.identity}" in done.stderr
     world.identity.chmod(0o644)
     assert "web_key_file" in world.run(*arguments).stderr
+
+
+def test_a_check_of_the_configuration_warns_of_what_leaves_relying_parties_without_keys(tmp_path: Path) -> None:
+    world = Published(tmp_path)
+    arguments = ("issuer", "check", *world.issuer_arguments[2:])
+    assert world.run(*arguments).stderr == ""
+    done = world.run(*arguments, "--jwt-issuer=https://oidc.example.org")
+    expected = "names: expected oidc.example.org, the host of jwt_issuer, found localhost"
+    assert (done.returncode, done.stderr) == (0, f"warning: web_certificate_file: {expected}\n")
+    (tmp_path / "over").mkdir()
+    world.present(WebAuthority(tmp_path / "over", name="over", ends_in=timedelta(minutes=-1)))
+    assert "warning: web_certificate_file: it expired at 20" in world.run(*arguments).stderr
+
+
+def test_a_check_says_that_nobody_finds_the_keys_of_an_issuer_that_serves_none(tmp_path: Path) -> None:
+    check = ("issuer", "check", "--trust-domain=example.org", f"--state={tmp_path}", "--jwt-issuer=https://a.example")
+    done = World(tmp_path).run(*check)
+    assert done.returncode == 0
+    assert "without web_address, relying parties find no keys unless you upload what" in done.stderr
+    proxied = World(tmp_path).run(*check, "--web-address=127.0.0.1:0", "--web-behind-proxy=true")
+    assert (proxied.returncode, proxied.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
