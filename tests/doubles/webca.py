@@ -1,4 +1,4 @@
-"""An authority as the web has them: it vouches for the host name `localhost`, and knows nothing of SPIFFE IDs."""
+"""An authority as the web has them: it vouches for host names, `localhost` by default, and knows nothing of SPIFFE IDs."""
 
 import ssl
 from datetime import timedelta
@@ -20,7 +20,7 @@ class WebAuthority:
     What it vouches for is in `identity`.
     """
 
-    def __init__(self, folder: Path, *, name: str = "web authority") -> None:
+    def __init__(self, folder: Path, *, name: str = "web authority", hosts: tuple[str, ...] = ("localhost",)) -> None:
         now = SystemClock().now()
         authority = make_authority(
             Draft(
@@ -40,7 +40,7 @@ class WebAuthority:
                 name=f"localhost by {name}",
                 subject="localhost",
                 uris=(),
-                dns_names=("localhost",),
+                dns_names=hosts,
                 san_critical=False,
                 not_before=now - _HOUR,
                 not_after=now + _HOUR,
@@ -55,7 +55,7 @@ class WebAuthority:
         )
 
     def server_context(self) -> ssl.SSLContext:
-        """The TLS of a server that is called `localhost`, and asks for no certificate."""
+        """The TLS of a server that has one of the names, and asks for no certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.identity)
         return context
