@@ -7,9 +7,10 @@ import contextlib
 import json
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from email.message import Message
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 
@@ -74,7 +75,7 @@ class OpenAIDouble:
         granted = {"access_token": token, "token_type": "Bearer", "expires_in": 3600}
         return Scripted(status=200, body=json.dumps(granted).encode())
 
-    def call(self, headers: Mapping[str, str]) -> Scripted:
+    def call(self, headers: "Message[str, str]") -> Scripted:
         """One completion of a chat."""
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         with self._lock:
