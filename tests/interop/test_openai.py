@@ -12,7 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import openai
+import openai.auth
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from svid.errors import WorkloadAPIError
 from svid.workloadapi.sources import JWTSource
@@ -26,6 +28,7 @@ from tests.flow.published import Published
 _PAGE = ROOT / "docs" / "how-to" / "no-more-api-keys.md"
 _IDP, _ACCOUNT = "idp_1", "svac_1"
 _SUBJECT = "spiffe://example.org/web"
+_MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello?"}]
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -52,26 +55,28 @@ def api(world: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     with ExitStack() as stack:
         port = stack.enter_context(openai_double(double, authority.server_context()))
         way = stack.enter_context(proxy(to=port))
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{way.port}")
-        monkeypatch.setenv("NO_PROXY", "localhost")
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{way.port}")
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
         monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", f"unix://{world.workload}")
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         yield double
 
 
+def identity_of(token: Callable[[], str]) -> openai.auth.WorkloadIdentity:
+    return {
+        "identity_provider_id": _IDP,
+        "service_account_id": _ACCOUNT,
+        "provider": {"token_type": "jwt", "get_token": token},
+    }
+
+
 def client_of(token: Callable[[], str]) -> openai.OpenAI:
-    return openai.OpenAI(
-        workload_identity={
-            "identity_provider_id": _IDP,
-            "service_account_id": _ACCOUNT,
-            "provider": {"token_type": "jwt", "get_token": token},
-        },
-    )
+    return openai.OpenAI(workload_identity=identity_of(token))
 
 
 def said(client: openai.OpenAI) -> str | None:
-    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello?"}])
+    answer = client.chat.completions.create(model="m", messages=_MESSAGES)
     return answer.choices[0].message.content
 
 
@@ -104,6 +109,24 @@ def test_calls_succeed_through_a_rotation(api: OpenAIDouble, world: Published, s
     first, *_, last = api.demands.kids
     assert (len(api.exchanged), len(set(api.demands.kids)), first != last) == (4, 2, True)
     assert len(api.calls) == 7
+
+
+async def test_the_client_for_asyncio_calls_a_model_as_well(api: OpenAIDouble, source: JWTSource) -> None:
+    client = openai.AsyncOpenAI(workload_identity=identity_of(fresh(source)))
+    async with client:
+        answers = [await client.chat.completions.create(model="m", messages=_MESSAGES) for _ in range(2)]
+    assert [answer.choices[0].message.content for answer in answers] == ["hello"] * 2
+    assert len(api.exchanged) == 1
+
+
+def test_the_sdk_reads_the_file_that_the_command_keeps(api: OpenAIDouble, world: Published, tmp_path: Path) -> None:
+    options = (f"--write={tmp_path}/tokens", f"--token=openai={AUDIENCE}", f"--socket={world.workload}")
+    done = world.run("fetch", "jwt", *options)
+    assert done.returncode == 0, done.stderr
+    provider = openai.auth.k8s_service_account_token_provider(tmp_path / "tokens" / "openai")
+    with client_of(provider["get_token"]) as client:
+        assert said(client) == "hello"
+    assert len(api.exchanged) == 1
 
 
 def test_a_key_in_the_environment_is_not_sent(
