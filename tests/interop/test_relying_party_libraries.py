@@ -8,6 +8,7 @@ import jwt
 import pytest
 
 from svid.clock import SystemClock
+from svid.errors import WorkloadAPIError
 from svid.workloadapi.sources import JWTSource
 from tests.doubles.joseparty import HAS_JOSE, NO_JOSE, jose
 from tests.doubles.relyingparty import Discovered, Joserfc, PyJWT, RelyingParty, UntrustedTokenError
@@ -57,6 +58,40 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield Story(tokens=(tokens[0], tokens[1], tokens[2]), other=other, stubborn=parties[0], reading=parties[1])
 
 
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mapping[str, RelyingParty], str]]:
+    """Parties that read the discovery document while only EC keys were there, and a token that an RSA key signed since."""
+    directory = tmp_path_factory.mktemp("c")
+    config = directory / "issuer.toml"
+    config.write_text('jwt_authority_key = "ec-p256"\n')
+    config.chmod(0o600)
+    world = Published(directory, f"--config={config}", *_ISSUER)
+    with ExitStack() as stack:
+        stack.enter_context(world.running())
+        source = stack.enter_context(JWTSource(f"unix://{world.workload}"))
+        parties = _parties(world, stack, None)
+        for party in parties.values():
+            verified(party, source.fetch(AUDIENCE).token)
+        world.issuer.stop()
+        config.write_text('jwt_authority_key = "rsa-2048"\n')
+        world.issuer.start()
+        while not _is_connected(source):  # pytest's timeout ends it
+            pass
+        for _ in range(2):  # the next one was made before
+            token = world.rotate_jwt(source, AUDIENCE)
+        assert jwt.get_unverified_header(token)["alg"] == "RS256"
+        yield parties, token
+
+
+def _is_connected(source: JWTSource) -> bool:
+    """Whether the attestor has found the issuer again."""
+    try:
+        source.fetch(AUDIENCE, fresh=True)
+    except WorkloadAPIError:
+        return False
+    return True
+
+
 def _parties(world: Published, stack: ExitStack, keeps: float | None) -> dict[str, RelyingParty]:
     """Parties that fetch keys only when those that they have are older than `keeps` seconds; None: than the answer allows."""
     discovered, context = Discovered(world.url, world.trusting()), world.trusting()
@@ -103,3 +138,11 @@ def test_a_token_with_the_claims_of_another_one_is_refused(story: Story, library
     head, _, signature = story.other.split(".")
     with pytest.raises(UntrustedTokenError, match=r"(?i)signature"):
         verified(story.reading[library], f"{head}.{story.tokens[2].split('.')[1]}.{signature}")
+
+
+@pytest.mark.parametrize("library", _LIBRARIES)
+def test_a_party_that_knows_the_document_of_before_takes_another_kind_of_key(
+    changed: tuple[Mapping[str, RelyingParty], str], library: str
+) -> None:
+    parties, token = changed
+    assert verified(parties[library], token) == "spiffe://example.org/web"
