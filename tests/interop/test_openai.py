@@ -17,6 +17,8 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from svid.errors import WorkloadAPIError
+from svid.integrations.exchange import TokenExchange
+from svid.integrations.exchange_profiles import openai_profile
 from svid.workloadapi.sources import JWTSource
 from tests.doubles.openaiapi import API_HOST, AUDIENCE, AUTH_HOST, OpenAIDouble, Scripted, openai_double
 from tests.doubles.project import ROOT
@@ -136,6 +138,14 @@ def test_a_key_in_the_environment_is_not_sent(
     with client_of(fresh(source)) as client:
         assert said(client) == "hello"
     assert api.calls == ["access-1"]
+
+
+def test_our_own_exchange_sends_what_the_sdk_sends(api: OpenAIDouble, source: JWTSource) -> None:
+    with client_of(fresh(source)) as client:
+        assert said(client) == "hello"
+    assert TokenExchange(openai_profile(_IDP, _ACCOUNT), source).token().value in api.good
+    theirs, ours = ({**body, "subject_token": ""} for body in api.exchanged)
+    assert theirs == ours
 
 
 def test_a_token_that_is_not_fresh_is_refused_as_soon_as_a_second_one_is_needed(
