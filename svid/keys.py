@@ -17,6 +17,7 @@ from cryptography.utils import Buffer
 from svid.errors import UnusableKeyError
 
 __all__ = [
+    "JWS_ALGORITHMS",
     "KeyID",
     "KeyKind",
     "LocalSigningKey",
@@ -70,6 +71,8 @@ _JWS = {
     KeyKind.RSA_2048: "RS256",
     KeyKind.RSA_4096: "RS256",
 }
+JWS_ALGORITHMS = frozenset(_JWS.values())
+"""What keys of the kinds that we make sign JWTs with."""
 
 
 class SigningKey(Protocol):

@@ -67,6 +67,6 @@ def _text(found: pb.GetBundleResponse, kind: str) -> str:
                 hint="set jwt_issuer in the issuer's configuration",
             )
         case "oidc-discovery":
-            return discovery_document(found.jwt_issuer, own).decode()
+            return discovery_document(found.jwt_issuer).decode()
         case _:
             return found.bundle.decode()

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from cognomen.protocol.addresses import host_and_port
 from svid.bundle import Bundle
-from svid.keys import jws_algorithm
+from svid.keys import JWS_ALGORITHMS, jws_algorithm
 
 __all__ = ["DISCOVERY_PATH", "KEYS_PATH", "check_issuer_url", "discovery_document", "keys_document"]
 
@@ -51,21 +51,22 @@ def check_issuer_url(url: str) -> SplitResult:
     return parts
 
 
-def discovery_document(issuer: str, bundle: Bundle) -> bytes:
-    """The metadata of the issuer with this URL; equal contents give the same text.
+def discovery_document(issuer: str) -> bytes:
+    """The metadata of the issuer with this URL.
+
+    All algorithms that an authority may ever sign with are in it: a relying party may read it once, and keep it for as long as it runs.
 
     Shape: `issuer`, `jwks_uri`, and what else Discovery demands of an issuer that has no authorization endpoint.
 
     Source: OpenID Connect Discovery 3
     """
-    algorithms = sorted({jws_algorithm(key) for key in bundle.jwt_authorities.values()})
     return _encode(
         {
             "issuer": issuer,
             "jwks_uri": f"{issuer}{KEYS_PATH}",
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": algorithms,
+            "id_token_signing_alg_values_supported": sorted(JWS_ALGORITHMS),
             "claims_supported": ["iss", "sub", "aud", "exp", "iat", "jti"],
         }
     )

@@ -213,7 +213,7 @@ class ServeRelyingParties:
     def _site(self, bundle: Bundle) -> Site:
         config, parts = self._config, check_issuer_url(self._config.jwt_issuer)
         documents = {
-            f"{parts.path}{DISCOVERY_PATH}": discovery_document(config.jwt_issuer, bundle),
+            f"{parts.path}{DISCOVERY_PATH}": discovery_document(config.jwt_issuer),
             f"{parts.path}{KEYS_PATH}": keys_document(bundle),
         }
         return Site(

