@@ -39,6 +39,7 @@ _MAX_DOCUMENT = 64 * 1024
 _ALGORITHMS = frozenset({"ES256", "ES384", "ES512", "RS256"})
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _OF_EXCHANGES, _OF_TOKENS = "oidc-federation-2026-04-01", "oauth-2025-04-20"
+_ACCESS_TOKEN, _API_KEY = "sk-ant-oat01-", "sk-ant-api"  # how they begin
 _PLAN = "Book a train, reserve a room, and leave early."
 
 
@@ -78,17 +79,19 @@ class Model:
     Args:
         trust: whom to trust for the issuer's HTTPS.
         tell: reports each trade, and the first refusal of each kind.
+        life: how long an access token lives.
 
     Attributes:
         traded: how many access tokens it gave.
         answered: how many calls it answered.
     """
 
-    def __init__(self, rule: Rule, trust: ssl.SSLContext, tell: Tell, clock: Clock) -> None:
+    def __init__(self, rule: Rule, trust: ssl.SSLContext, tell: Tell, clock: Clock, *, life: timedelta = LIFE) -> None:
         self._rule = rule
         self._trust = trust
         self._tell = tell
         self._clock = clock
+        self._life = life
         self._lock = threading.Lock()
         self._keys: jwt.PyJWKClient | None = None
         self._algorithms: list[str] = []
@@ -117,7 +120,7 @@ class Model:
             except (OSError, ValueError, KeyError):
                 return _error_of_exchange(HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "the issuer is not found")
             self.traded += 1
-            seconds = int(LIFE.total_seconds())
+            seconds = int(self._life.total_seconds())
             self._tell("traded", caller=subject, seconds=seconds, number=self.traded)
             return Answer(
                 status=HTTPStatus.OK,
@@ -131,8 +134,8 @@ class Model:
             headers: by name in lower case.
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if "x-api-key" in headers:
-            return error(HTTPStatus.UNAUTHORIZED, "authentication_error", "invalid x-api-key: there are no such keys")
+        if "x-api-key" in headers or token.startswith(_API_KEY):
+            return error(HTTPStatus.UNAUTHORIZED, "authentication_error", "API keys are not taken here")
         if scheme.lower() != "bearer" or not self._is_good(token):
             return error(HTTPStatus.UNAUTHORIZED, "authentication_error", "no access token, or one that is over")
         if _OF_TOKENS not in headers.get("anthropic-beta", "").split(","):
@@ -210,8 +213,8 @@ class Model:
 
     def _token(self) -> str:
         """Make an access token; only its hash is kept, and of the newest tokens alone."""
-        token = f"sk-ant-oat01-{secrets.token_urlsafe(32)}"
-        self._given[_hash(token)] = self._clock.monotonic() + LIFE.total_seconds()
+        token = f"{_ACCESS_TOKEN}{secrets.token_urlsafe(32)}"
+        self._given[_hash(token)] = self._clock.monotonic() + self._life.total_seconds()
         while len(self._given) > _MOST_TOKENS:
             del self._given[next(iter(self._given))]
         return token
