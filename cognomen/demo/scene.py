@@ -53,7 +53,7 @@ THINKER = "reasoning"
 OWNERS: Mapping[str, str] = {"state": "the issuer and the attestor", "web": "the HTTPS servers"}
 """Whose the directories of a scene are that are not the agent's."""
 
-_STOP_SECONDS = 10
+_STOP_SECONDS = 15
 _LOOK_UP_SECONDS = 0.5
 _GOOD_ENDS = {0, -signal.SIGTERM}  # of components that we stop; the second if they had hardly begun
 _TTL = "20s"

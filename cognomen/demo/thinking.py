@@ -5,7 +5,10 @@ provider checks: cognomen/demo/model.
 """
 
 import asyncio
+import importlib
 import os
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cognomen.demo.calls import Counts
@@ -34,7 +37,10 @@ class Thinking:
 
     async def go_on(self, stop: asyncio.Event) -> None:
         """Call until told to stop."""
-        client = await asyncio.to_thread(self._client)
+        await _loaded(stop)
+        if stop.is_set():
+            return
+        client = self._client()
         try:
             while not stop.is_set():
                 await asyncio.to_thread(self._call, client)
@@ -44,7 +50,7 @@ class Thinking:
 
     def _client(self) -> "Anthropic":
         """Make the SDK's client as any user would; ANTHROPIC_BASE_URL, which it reads, is the double's."""
-        from anthropic import Anthropic, WorkloadIdentityCredentials  # noqa: PLC0415 - takes a second or two
+        from anthropic import Anthropic, WorkloadIdentityCredentials  # noqa: PLC0415 - see _loaded
 
         return Anthropic(
             credentials=WorkloadIdentityCredentials(
@@ -56,7 +62,7 @@ class Thinking:
         )
 
     def _call(self, client: "Anthropic") -> None:
-        from anthropic import AnthropicError, __version__  # noqa: PLC0415 - see _client
+        from anthropic import AnthropicError, __version__  # noqa: PLC0415 - see _loaded
 
         try:
             message = client.messages.create(
@@ -71,3 +77,19 @@ class Thinking:
                 said = " ".join(block.text for block in message.content if block.type == "text")
                 self._tell("thought", sdk=f"anthropic {__version__}", what=_QUESTION, said=said)
         self._counts.made += 1
+
+
+async def _loaded(stop: asyncio.Event) -> None:
+    """Load the SDK in a thread, which takes seconds; once told to stop, nobody waits for that."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def load() -> None:
+        importlib.import_module("anthropic")
+        with suppress(RuntimeError):  # the loop may have ended
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=load, daemon=True).start()
+    waiting = [asyncio.create_task(event.wait()) for event in (done, stop)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()

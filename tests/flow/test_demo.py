@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import signal
-import site
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from sysconfig import get_path
 
 import pytest
 
@@ -54,10 +54,9 @@ def test_the_demo_shows_rotations_under_traffic_an_entry_pushed_a_refusal_and_a_
 
 
 def test_without_the_sdk_it_says_what_to_install(tmp_path: Path) -> None:
-    for path in map(Path, site.getsitepackages()):
-        for one in path.iterdir():
-            if one.name != "anthropic" and not (tmp_path / one.name).exists():
-                (tmp_path / one.name).symlink_to(one)
+    for one in {*Path(get_path("purelib")).iterdir(), *Path(get_path("platlib")).iterdir()}:
+        if one.name != "anthropic":
+            (tmp_path / one.name).symlink_to(one)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(
         [sys.executable, "-S", "-m", "cognomen.demo"],
