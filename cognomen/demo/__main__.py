@@ -98,10 +98,13 @@ class _Show:
 
     def scan(self) -> None:
         """Look for static secrets in all files of the scene, and in the processes that are there now."""
+        at = self.clock.monotonic()
         self._scan_processes()
         self._scan.read_files(self._scene.directory, OWNERS)
         self.tally.scan = self._scan
-        self._tell("all", f"{len(self._scan.findings)} static secrets found in files, environments and arguments")
+        self._tell(
+            "all", f"{len(self._scan.findings)} static secrets found in files, environments and arguments", at=at
+        )
 
     def _scan_processes(self) -> None:
         for process in self._scene.processes():

@@ -99,7 +99,7 @@ _SECRET_NAME = re.compile(rf"(?:.*[^A-Za-z])?(?:{_NAMES})(?:s|[_-]?id)?", re.IGN
 _VALUE = re.compile(rb"s?[\"']?\s{0,3}[:=]\s{0,3}[\"']?([\w+/=.~-]{16,512})")
 _NAME = re.compile(rb"[\w-]*\Z")
 _LONGEST_NAME = 64
-_LEAST_BITS = 3.5  # a character of a random text in hexadecimal has more; one of English words, fewer
+_LEAST_BITS = 3.0  # by character; 32 random hexadecimal digits have about 3.6
 
 
 def in_bytes(text: bytes) -> Iterator[str]:

@@ -84,7 +84,7 @@ def _of_model(event: Event) -> str:
         case "traded" if facts["number"] == 1:
             return f"traded a JWT-SVID of {facts['caller']} for an access token of {facts['seconds']} s"
         case "traded":
-            return f"traded another JWT-SVID: {facts['number']} so far, each taken once"
+            return f"traded another JWT-SVID for an access token: {facts['number']} so far, each taken once"
         case "thought":
             return f"called the model through the unchanged {facts['sdk']}, no key stored: {facts['what']}; answer: {facts['said']}"
         case _:

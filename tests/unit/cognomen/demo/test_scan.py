@@ -1,7 +1,7 @@
 """The demo's scan for stored secrets: it finds one in each place where one can be, and never shows it."""
 
+import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,8 @@ from bench.rig.child import Child
 from cognomen.demo.scan import Finding, Process, Scan
 from cognomen.demo.tally import Tally
 
-PLANTED = f"sk-ant-api03-{secrets.token_hex(16)}"
+DIGITS = hashlib.sha256(b"as random as a key").hexdigest()
+PLANTED = f"sk-ant-api03-{DIGITS}"
 PEM = f"-----BEGIN PRIVATE KEY-----\n{'A' * 64}\n-----END PRIVATE KEY-----\n"
 KIND = "an Anthropic key or token (sk-ant-…)"
 OWNERS = {"state": "the issuer"}
@@ -71,7 +72,7 @@ def test_a_process_that_another_started_is_read_as_well() -> None:
 
 
 def test_nothing_that_is_said_holds_a_secret(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text(f'{PLANTED}\n{PEM}\nAPI_TOKEN="{secrets.token_hex(16)}x"')
+    (tmp_path / "a").write_text(f'{PLANTED}\n{PEM}\nAPI_TOKEN="{DIGITS[:32]}"')
     scan = of_files(tmp_path)
     other = of_process(PLANTED, f"--password={PLANTED}", OTHER=PLANTED, PASSWORD="hunter2")  # noqa: S106 - to be found
     scan.findings |= other.findings
