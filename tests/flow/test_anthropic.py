@@ -285,7 +285,7 @@ def test_a_token_of_another_issuer_is_refused_whatever_it_says(site: Site, sourc
         assert "no such key (kid)" in claude.refusal(forged(real, kid="other"))
         assert "no such key (kid)" in claude.refusal(forged(real))
         assert "Signature verification failed" in claude.refusal(forged(real, kid=header["kid"]))
-        unsigned = jwt.encode(claims, None, "none", headers={"kid": header["kid"]})
+        unsigned = jwt.encode(claims, "", "none", headers={"kid": header["kid"]})
         assert "alg" in claude.refusal(unsigned)
         assert "invalid_grant" in claude.refusal("no.token")
         assert claude.model.answered == 0

@@ -39,18 +39,22 @@ class Running:
         return answer.status, found
 
 
+def unheard(event: str, **facts: str | int) -> None:
+    """Nobody listens to its events."""
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     authority = WebAuthority(tmp_path_factory.mktemp("web"), SystemClock())
     trust = ssl.create_default_context(cafile=authority.path)
     rule = Rule(issuer=NOBODY, subject="spiffe://example.org/a")
-    model = Model(rule, trust, lambda _, **__: None, SystemClock())
+    model = Model(rule, trust, unheard, SystemClock())
     with served(model, authority.certify("model")) as url:
         yield Running(port=int(url.rpartition(":")[2]), trust=trust, model=model, rule=rule)
 
 
 @pytest.mark.parametrize("path", ["/v1/oauth/token", "/v1/messages"])
-@pytest.mark.parametrize("body", [b"", b"x", b"[]", b'"a"', b"\xff", b"[" * 50_000, b"{" + b" " * 65_536 + b"}"])
+@pytest.mark.parametrize("body", [b"", b"x", b"[]", b'"a"', b"\xff", b"[" * 50_000])
 def test_what_is_no_small_json_object_is_refused_on_either_path(running: Running, path: str, body: bytes) -> None:
     status, answer = running.post(path, body)
     assert status == 400
@@ -58,7 +62,7 @@ def test_what_is_no_small_json_object_is_refused_on_either_path(running: Running
 
 
 def test_a_body_without_a_good_length_is_refused(running: Running) -> None:
-    for length in ("-1", "x", "1_0", "9" * 5000):
+    for length in ("-1", "x", "1_0", "65537", "9" * 5000):
         assert running.post("/v1/messages", b"", **{"Content-Length": length})[0] == 400
 
 

@@ -13,7 +13,11 @@ from cognomen.demo.shapes import KEY_KINDS, in_arguments, in_bytes, in_environme
 
 DIGITS = hashlib.sha256(b"as random as a key").hexdigest().encode()
 EC = ec.generate_private_key(ec.SECP256R1())
-KEYS = {"ec": EC, "rsa": rsa.generate_private_key(65537, 2048), "ed25519": ed25519.Ed25519PrivateKey.generate()}
+KEYS: Mapping[str, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey] = {
+    "ec": EC,
+    "rsa": rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate(),
+}
 DER = {name: key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) for name, key in KEYS.items()}
 TOKENS = {
     "sk-ant-": b"sk-ant-api03-" + DIGITS[:40],
