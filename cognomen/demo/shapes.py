@@ -70,6 +70,11 @@ _SHAPES = (
         pattern=re.compile(rb"(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
     ),
     _Shape(
+        kind="a password in a URL",
+        starts=(b"://",),
+        pattern=re.compile(rb"://[^\s/:@\"'%{$<]{0,64}:[^\s/:@\"'%{$<]{3,256}@[\w\[]"),
+    ),
+    _Shape(
         kind=_PEM,
         starts=(b"-----BEGIN ",),
         pattern=re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----(?:\s|\\n|\\r)+[A-Za-z0-9+/=:]{8}"),
@@ -95,7 +100,8 @@ _WORDS = (
     *("token", "secret", "passwd", "password", "passphrase"),
 )
 _NAMES = "|".join(map(re.escape, _WORDS))
-_SECRET_NAME = re.compile(rf"(?:.*[^A-Za-z])?(?:{_NAMES})(?:s|[_-]?id)?", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf".*(?:{_NAMES})(?:s|[_-]?id)?", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(rf"{_SECRET_NAME.pattern}|(?:.*_)?key", re.IGNORECASE)
 _VALUE = re.compile(rb"s?[\"']?\s{0,3}[:=]\s{0,3}[\"']?([\w+/=.~-]{16,512})")
 _NAME = re.compile(rb"[\w-]*\Z")
 _LONGEST_NAME = 64
@@ -121,7 +127,7 @@ def in_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The name of each variable that is called as secrets are and has a value, or whose value looks like a secret; and the kind."""
     for name, value in environment.items():
         kinds = list(in_bytes(value.encode(errors="surrogateescape")))
-        if not kinds and value and _SECRET_NAME.fullmatch(name):
+        if not kinds and value and _SECRET_VARIABLE.fullmatch(name):
             kinds = ["a value, under the name of a secret"]
         yield from ((name, kind) for kind in kinds)
 
