@@ -77,7 +77,12 @@ class Scan:
         Args:
             owners: by the name of a directory directly below, whose private keys belong there.
         """
-        for folder, _, names in os.walk(directory, onerror=lambda e: self.unread.add(str(e.filename))):
+
+        def note(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                self.unread.add(str(Path(error.filename).relative_to(directory)))
+
+        for folder, _, names in os.walk(directory, onerror=note):
             for name in names:
                 self._read_file(Path(folder) / name, directory, owners)
 
@@ -87,7 +92,7 @@ class Scan:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode):
                 return
-            kinds = set(in_bytes(path.read_bytes()))
+            kinds = set(self._kinds_in(path.read_bytes()))
         except FileNotFoundError:
             return  # a process has replaced it: those files are there for a moment
         except OSError:

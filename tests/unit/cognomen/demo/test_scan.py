@@ -119,10 +119,17 @@ def test_links_sockets_and_what_is_outside_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_what_cannot_be_read_is_said_and_is_not_clean(tmp_path: Path) -> None:
     (tmp_path / "closed").touch(mode=0)
+    (tmp_path / "folder").mkdir(mode=0)
     scan = of_files(tmp_path)
     scan.files, scan.processes = 1, {1}
     assert not scan.is_clean
-    assert "NOT READ: closed." in Tally(scan=scan).scanned()
+    assert {"NOT READ: closed.", "NOT READ: folder."} <= set(Tally(scan=scan).scanned())
+
+
+def test_the_same_text_in_two_files_is_two_findings(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(PLANTED)
+    assert {finding.where for finding in of_files(tmp_path).findings} == {"a", "b"}
 
 
 def test_an_environment_that_only_root_may_read_is_scanned_as_it_was_given() -> None:
