@@ -30,6 +30,15 @@ class Running:
     model: Model
     rule: Rule
 
+    def exchange(self, assertion: str) -> dict[str, str]:
+        return {
+            "grant_type": GRANT,
+            "assertion": assertion,
+            "federation_rule_id": self.rule.rule_id,
+            "organization_id": self.rule.organization_id,
+            "service_account_id": self.rule.service_account_id,
+        }
+
     def post(self, path: str, body: bytes, **headers: str) -> tuple[int, dict[str, object]]:
         connection = http.client.HTTPSConnection("localhost", self.port, timeout=20, context=self.trust)
         connection.request("POST", path, body, headers)
@@ -80,13 +89,7 @@ def test_a_call_without_anything_is_refused(running: Running) -> None:
 
 
 def test_an_exchange_that_is_not_one_is_refused_with_the_reason(running: Running) -> None:
-    whole = {
-        "grant_type": GRANT,
-        "assertion": "x",
-        "federation_rule_id": running.rule.rule_id,
-        "organization_id": running.rule.organization_id,
-        "service_account_id": running.rule.service_account_id,
-    }
+    whole = running.exchange("x")
     for name in ("grant_type", "federation_rule_id", "organization_id", "service_account_id"):
         status, answer = running.post("/v1/oauth/token", json.dumps({**whole, name: "other"}).encode(), **BETA)
         assert (status, answer["error"]) == (401, "invalid_grant")
@@ -95,14 +98,8 @@ def test_an_exchange_that_is_not_one_is_refused_with_the_reason(running: Running
 
 
 def test_without_an_issuer_nothing_is_traded_and_it_is_no_refusal(running: Running) -> None:
-    asked = {
-        "grant_type": GRANT,
-        "assertion": "a.b.c",
-        "federation_rule_id": running.rule.rule_id,
-        "organization_id": running.rule.organization_id,
-        "service_account_id": running.rule.service_account_id,
-    }
-    status, answer = running.post("/v1/oauth/token", json.dumps(asked).encode(), **BETA)
+    asked = json.dumps(running.exchange("a.b.c")).encode()
+    status, answer = running.post("/v1/oauth/token", asked, **BETA)
     assert (status, answer["error"]) == (503, "server_error")
     assert running.model.traded == 0
 
