@@ -39,6 +39,10 @@ def _trust_domain(text: str) -> TrustDomain:
         raise click.BadParameter(str(e)) from e
 
 
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(expand_home(path).absolute())
+
+
 @click.command()
 @click.option(
     "--state",
@@ -58,6 +62,17 @@ def _trust_domain(text: str) -> TrustDomain:
 )
 @click.option("--x509-ttl", type=duration, help="Lifetime of X509-SVIDs, such as 30s.  [default: 1h]")
 @click.option("--jwt-ttl", type=duration, help="Lifetime of JWT-SVIDs, such as 30s.  [default: 5m]")
+@click.option(
+    "--jwt-issuer",
+    metavar="URL",
+    help="The https URL that JWT-SVIDs name as issuer, for OIDC.  [default: none]",
+)
+@click.option(
+    "--web-address", metavar="HOST:PORT", help="Where the keys of --jwt-issuer are served.  [default: nowhere]"
+)
+@click.option("--web-certificate-file", type=GivenPath(), help="PEM: serve --web-address over HTTPS with this chain.")
+@click.option("--web-key-file", type=GivenPath(), help="PEM: the private key of that certificate.")
+@click.option("--web-behind-proxy", is_flag=True, help="Serve --web-address over HTTP to a proxy that serves HTTPS.")
 @click.option(
     "--entry",
     "identities",
@@ -80,6 +95,11 @@ def dev(
     trust_domain: TrustDomain,
     x509_ttl: timedelta | None,
     jwt_ttl: timedelta | None,
+    jwt_issuer: str | None,
+    web_address: str | None,
+    web_certificate_file: Path | None,
+    web_key_file: Path | None,
+    web_behind_proxy: bool,
     identities: tuple[Identity, ...],
     log_level: str,
 ) -> None:
@@ -93,6 +113,9 @@ def dev(
     No other user can enter the state directory. For programs of other uids, name a --socket
     in a directory that they can enter. For the issuer's commands, use
     --socket STATE/admin/issuer.sock.
+
+    To try relying parties of OpenID Connect, give --jwt-issuer and --web-address, and either
+    a certificate with its key, or --web-behind-proxy.
 
     \b
     Examples:
@@ -119,6 +142,11 @@ def dev(
             "disk_reserve_mib": 1,
             "x509_svid_ttl": None if x509_ttl is None else format_duration(x509_ttl),
             "jwt_svid_ttl": None if jwt_ttl is None else format_duration(jwt_ttl),
+            "jwt_issuer": jwt_issuer,
+            "web_address": web_address,
+            "web_certificate_file": _absolute(web_certificate_file),
+            "web_key_file": _absolute(web_key_file),
+            "web_behind_proxy": web_behind_proxy or None,
         }
         config = load(None, IssuerConfig, flags)
 

@@ -5,11 +5,13 @@ Exit codes: 0 everything happened and no call failed · 1 something did not happ
 
 import argparse
 import contextlib
+import importlib.util
 import math
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from cognomen.demo.picture import drawn
-from cognomen.demo.scene import AGENT, DAEMONS, REPLACED, ROLES, Event, Scene, SceneError
+from cognomen.demo.scan import Scan
+from cognomen.demo.scene import AGENT, DAEMONS, OWNERS, REPLACED, ROLES, Event, Scene, SceneError
+from cognomen.demo.shapes import in_environment
 from cognomen.demo.tally import LATE, Tally
 from cognomen.demo.transcript import paragraph, sentence, told
 from cognomen.demo.view import View, render
@@ -25,11 +29,12 @@ from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
 from svid.clock import Clock, SystemClock
 
-_SECONDS = 80
+_SECONDS = 120  # a run takes a third of it, on a machine that has nothing else to do
 _COUNT_SECONDS = 10
 _LOG_LINES = 20
 _COLUMNS, _ROWS = 100, 24
 _PATIENCE_SECONDS = 2.0  # with a terminal that was stopped: the scene continues, and can be ended
+_SDK = "anthropic"
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
@@ -55,6 +60,7 @@ class _Show:
         self._ports: dict[str, int] = {}
         self._is_replaced = False
         self.tally = Tally()
+        self._scan = Scan()
 
     def begin(self) -> None:
         """Start everything in order, and wait until all are ready."""
@@ -69,6 +75,7 @@ class _Show:
             if event.name == "listening":
                 self._ports[event.who] = int(event.facts["port"])
                 self._scene.start_component(waiting.pop(0), self._ports)
+        self._scan_processes()
 
     def go_on(self) -> None:
         """Let the components work; give one another identity, revoke it, replace it, and have all that the authority signed replaced."""
@@ -88,6 +95,20 @@ class _Show:
             if self.tally.tainted_at is None and self.tally.is_back:
                 self._tell("operator", "distrusts the key that signs: cognomen authority taint x509-…")
                 self.tally.tainted_at = self._scene.taint()
+
+    def scan(self) -> None:
+        """Look for static secrets in all files of the scene, and in the processes that are there now."""
+        at = self.clock.monotonic()
+        self._scan_processes()
+        self._scan.read_files(self._scene.directory, OWNERS)
+        self.tally.scan = self._scan
+        self._tell(
+            "all", f"{len(self._scan.findings)} static secrets found in files, environments and arguments", at=at
+        )
+
+    def _scan_processes(self) -> None:
+        for process in self._scene.processes():
+            self._scan.read_process(process)
 
     def announce(self, text: str) -> None:
         """Show a text that does not come from a process."""
@@ -121,6 +142,9 @@ class _Show:
                 " its own uid."
             )
         )
+        _say()
+        for line in (*_kept_out(), *self.tally.scanned()):
+            _say(paragraph(line))
 
     def _hear(self, *, patiently: bool = False) -> Event:
         event = self._scene.next_event(patiently=patiently)
@@ -160,6 +184,12 @@ class _Show:
         return render(self.view, width=width, height=height, now=self.clock.now(), is_ascii=is_ascii)
 
 
+def _kept_out() -> Iterator[str]:
+    """Say which secrets our own environment holds, by name."""
+    if names := sorted({name for name, _ in in_environment(os.environ)}):
+        yield f"Your own environment holds {', '.join(names)}: no process of the scene was given it."
+
+
 def _milliseconds(latency: timedelta) -> str:
     return f"{latency.total_seconds() * 1000:.0f} ms"
 
@@ -169,6 +199,7 @@ def _play(show: _Show, *, once: bool) -> bool:
     try:
         show.begin()
         show.go_on()
+        show.scan()
         if not once:
             show.announce("Everything has happened. Still running; press Ctrl-C to stop.")
             show.stay()
@@ -210,6 +241,11 @@ def main() -> int:
     """Play the scene; without --once, keep it running until Ctrl-C."""
     options = _options()
     once = options.once or options.record is not None
+    if importlib.util.find_spec(_SDK) is None:
+        sys.stderr.write(
+            f"error: the demo calls a model through the package {_SDK}, which is not installed: pip install {_SDK}\n"
+        )
+        return 1
     _end_on_signals()
     clock, console = SystemClock(), Console()
     is_live = console.is_terminal and not console.is_dumb_terminal

@@ -12,6 +12,7 @@ from typing import Protocol, Self
 
 from cryptography.x509 import load_der_x509_certificate
 
+from cognomen.demo.telling import Tell
 from svid import (
     JWTSVID,
     AuthorizationError,
@@ -29,18 +30,11 @@ from svid.clock import SystemClock
 from svid.source import TokenVerifier, X509Identity
 from svid.tls.refusals import HandshakeRefusedError
 
-__all__ = ["Calls", "Counts", "Peer", "Tell"]
+__all__ = ["Calls", "Counts", "Peer"]
 
 _CALL_SECONDS = 10
 _LINE_BYTES = 64 * 1024
 _RENEWED_BEFORE = timedelta(seconds=3)
-
-
-class Tell(Protocol):
-    """A function that reports an event and its facts."""
-
-    def __call__(self, event: str, **facts: str | int) -> None:
-        """Report it."""
 
 
 class Tokens(TokenVerifier, Protocol):

@@ -5,9 +5,7 @@ It reports what happens as JSON lines on standard output, which cognomen/demo/sc
 
 import argparse
 import asyncio
-import json
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -15,6 +13,8 @@ from cryptography.x509 import AuthorityKeyIdentifier
 
 from cognomen.demo.calls import Calls, Peer
 from cognomen.demo.clinging import Clinging
+from cognomen.demo.telling import tell
+from cognomen.demo.thinking import Thinking
 from svid import X509SVID, JWTSource, SpiffeID, WorkloadAPIError, X509Source
 from svid.clock import SystemClock
 
@@ -27,15 +27,10 @@ _COUNT_SECONDS = 1
 _WORK = {"reasoning": "plan a trip", "connector": "book a train"}
 
 
-def _tell(event: str, **facts: str | int) -> None:
-    sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
-    sys.stdout.flush()
-
-
 def _tell_svid(event: str, svid: X509SVID, **facts: str | int) -> None:
     until = svid.not_after.isoformat(timespec="seconds")
     identifier = svid.leaf.extensions.get_extension_for_class(AuthorityKeyIdentifier).value.key_identifier or b""
-    _tell(
+    tell(
         event,
         spiffe_id=str(svid.spiffe_id),
         serial=f"{svid.serial:x}",
@@ -51,12 +46,13 @@ class Component:
     def __init__(self, role: str, x509: X509Source, jwt: JWTSource) -> None:
         self._role = role
         self._x509 = x509
+        self._jwt = jwt
         self._id = x509.svid.spiffe_id
         if role == "connector":
             clinging = Clinging(x509, jwt, self._id)
-            self._calls = Calls(clinging, clinging, _tell)
+            self._calls = Calls(clinging, clinging, tell)
         else:
-            self._calls = Calls(x509, jwt, _tell)
+            self._calls = Calls(x509, jwt, tell)
         self._held = {svid.spiffe_id: svid.serial for svid in x509.context.svids}
 
     async def play(self, ports: Mapping[str, int]) -> None:
@@ -73,16 +69,17 @@ class Component:
                 case "reasoning":
                     await self._calls.serve(self._id_of("orchestrator"), wants_token=False, port=0)
                     await self._calls.try_once(self._peer("connector", ports))
+                    group.create_task(Thinking(self._jwt, self._calls.counts, tell).go_on(stop))
                 case _:
                     for peer in (self._peer(name, ports) for name in _WORK):
                         for keep, pause in ((False, _PAUSE_BETWEEN_CONNECTIONS), (True, _PAUSE_SECONDS)):
                             group.create_task(self._calls.call_on(peer, keep=keep, pause=pause, stop=stop))
                     telling.append(group.create_task(self._calls.look_again(pause=_PAUSE_BETWEEN_TOKENS)))
-            _tell("ready")
+            tell("ready")
             await stop.wait()
             for task in telling:
                 task.cancel()
-        _tell("counted", **asdict(self._calls.counts))
+        tell("counted", **asdict(self._calls.counts))
 
     def _id_of(self, role: str) -> SpiffeID:
         """The SPIFFE ID of another component of the same agent."""
@@ -97,7 +94,7 @@ class Component:
         try:
             await self._follow()
         except WorkloadAPIError as e:
-            _tell("lost", why=str(e))
+            tell("lost", why=str(e))
 
     async def _follow(self) -> None:
         clock = SystemClock()
@@ -115,7 +112,7 @@ class Component:
     async def _tell_counts(self) -> None:
         while True:
             await asyncio.sleep(_COUNT_SECONDS)
-            _tell("counted", **asdict(self._calls.counts))
+            tell("counted", **asdict(self._calls.counts))
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cognomen.demo.scene import REPLACED, REPLACEMENT, ROLES, Event
+from cognomen.demo.scan import Scan
+from cognomen.demo.scene import MODEL, REPLACED, REPLACEMENT, ROLES, THINKER, Event
 
 __all__ = ["LATE", "Tally"]
 
@@ -14,6 +15,7 @@ LATE = "/agent/concierge/archivist"
 
 _ROTATIONS = 3
 _TOKENS = 3
+_TRADES = 3
 
 _ENDS: Mapping[str, str] = {
     "handshake refused": "next handshake refused",
@@ -30,6 +32,10 @@ _UNDISTURBED: Mapping[str, str] = {
     **{f"{role} rotated": f"{role}'s X509-SVID rotated {_ROTATIONS} times during calls" for role in ROLES},
     "tokens rotated": f"orchestrator's JWT-SVID was renewed at least {_TOKENS - 1} times",
 }
+_THOUGHT: Mapping[str, str] = {
+    "thought": f"{THINKER} called its model through the unchanged SDK of the provider",
+    "traded": f"the model traded JWT-SVIDs for access tokens at least {_TRADES} times",
+}
 _OTHERS_WENT_ON = "others went on"
 _REVOKED: Mapping[str, str] = {
     **{name: f"connector revoked: {text}" for name, text in _ENDS.items()},
@@ -41,10 +47,12 @@ _IS_BACK = f"{REPLACEMENT} answered orchestrator"
 _REMINTED = "reminted"
 _EXPECTED: Mapping[str, str] = {
     **_UNDISTURBED,
+    **_THOUGHT,
     **_REVOKED,
     _IS_BACK: "the connector was replaced: orchestrator called the new one",
     _REMINTED: "authority tainted during calls: every SVID replaced",
 }
+_WENT_ON_CALLING = {"orchestrator", THINKER}
 
 
 @dataclass(slots=True)
@@ -57,6 +65,7 @@ class Tally:
         ends: how long after that each kind of refusal of the connector came.
         tainted_at: when it accepted the command that taints the authority; None: not yet.
         reminted: how long after that each component held an SVID of another authority.
+        scan: the search for stored secrets; None: not yet.
     """
 
     created_at: datetime | None = None
@@ -65,13 +74,15 @@ class Tally:
     ends: dict[str, timedelta] = field(default_factory=dict)
     tainted_at: datetime | None = None
     reminted: dict[str, timedelta] = field(default_factory=dict)
+    scan: Scan | None = None
     _authorities: dict[str, str] = field(default_factory=dict)
     rotations: Counter[str] = field(default_factory=Counter)
     _ids: dict[str, str] = field(default_factory=dict)
     _counts: dict[str, Counter[str]] = field(default_factory=dict)
     _at_rotation: Counter[str] = field(default_factory=Counter)
     _answered_at_end: int | None = None
-    _made_at_remint: int | None = None
+    _made_at_remint: dict[str, int] = field(default_factory=dict)
+    _went_on: set[str] = field(default_factory=set)
     _done: set[str] = field(default_factory=set)
 
     @property
@@ -96,8 +107,8 @@ class Tally:
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything happened, and no call failed; call this when all components have reported their last counts."""
-        return self.everything_happened and self._is_flawless
+        """Whether everything happened, no call failed, and no secret was found; call this when all have reported their last counts."""
+        return self.everything_happened and self._is_flawless and self.scan is not None and self.scan.is_clean
 
     def count(self, name: str) -> int:
         """The sum of all components' counts of that name."""
@@ -111,12 +122,16 @@ class Tally:
             self._counts[event.who] = counts
             if counts["tokens"] >= _TOKENS:
                 self._done.add("tokens rotated")
+            if counts["traded"] >= _TRADES:
+                self._done.add("traded")
             if event.name == "rotated" and counts["own"]:
                 self._note_rotation(event.who, calls=counts["made"] + counts["answered"])
                 self._note_authority(event)
         elif event.name == "identity":
             self._authorities[event.who] = str(event.facts["authority"])
             self._ids[event.who] = str(event.facts["spiffe_id"])
+        elif event.name == "thought":
+            self._done.add(event.name)
         elif event.name == "gained" and self.created_at is not None:
             self.latency = datetime.fromisoformat(str(event.facts["at"])) - self.created_at
         elif event.name in _ENDS and self.revoked_at is not None:
@@ -126,16 +141,16 @@ class Tally:
             self._done.add(achieved)
 
     def _note_progress(self, who: str, counts: Mapping[str, int]) -> None:
-        """Check that reasoning keeps answering once the connector is refused everywhere, and orchestrator keeps calling after a taint."""
+        """Check that reasoning keeps answering once the connector is refused everywhere, and that calls go on after a taint."""
         if who == "reasoning" and set(self.ends) == set(_ENDS):
             if self._answered_at_end is None:
                 self._answered_at_end = counts["answered"]
             elif counts["answered"] > self._answered_at_end:
                 self._done.add(_OTHERS_WENT_ON)
-        if who == "orchestrator" and set(self.reminted) == _AT_WORK:
-            if self._made_at_remint is None:
-                self._made_at_remint = counts["made"]
-            elif counts["made"] > self._made_at_remint:
+        if who in _WENT_ON_CALLING and set(self.reminted) == _AT_WORK:
+            if counts["made"] > self._made_at_remint.setdefault(who, counts["made"]):
+                self._went_on.add(who)
+            if self._went_on == _WENT_ON_CALLING:
                 self._done.add(_REMINTED)
 
     def _note_rotation(self, role: str, *, calls: int) -> None:
@@ -159,6 +174,9 @@ class Tally:
             yield _verdict(text + self._after(key), is_fulfilled=is_fulfilled)
         made, answered, failed = map(self.count, ("made", "answered", "failed"))
         yield _verdict(f"{made} calls made, {answered} answered, {failed} failed", is_fulfilled=self._is_flawless)
+        if self.scan is not None:
+            places = "files, environments and arguments"
+            yield _verdict(f"no static secret in {places}", is_fulfilled=self.scan.is_clean)
 
     def _after(self, key: str) -> str:
         took = max(self.reminted.values(), default=None) if key == _REMINTED else self.ends.get(key)
@@ -170,6 +188,26 @@ class Tally:
         made, answered = self.count("made"), self.count("answered")
         return 0 < made <= answered <= made + self.count("revoked") and self.count("failed") == 0
 
+    def scanned(self) -> Iterator[str]:
+        """What was scanned for static secrets, and what was found, in sentences."""
+        if self.scan is None:
+            return
+        scan = self.scan
+        if scan.private:
+            yield (
+                f"Root alone may read the environment of the {' and '.join(sorted(scan.private))}: the one that they were started with was"
+                " scanned."
+            )
+        if scan.owned:
+            owned = ", ".join(f"{count} of {owner}" for owner, count in sorted(scan.owned.items()))
+            yield f"Not the agent's, in files that their owner alone may read: private keys, {owned}."
+        yield from (f"NOT READ: {name}." for name in sorted(scan.unread))
+        yield from (f"STATIC SECRET: {finding}." for finding in sorted(scan.findings))
+        yield (
+            f"Scan for static secrets: {scan.files} files, and environment and arguments of {len(scan.processes)} processes:"
+            f" {len(scan.findings)} found."
+        )
+
     def table(self) -> Sequence[str]:
         """One line for each component, below a line of headings."""
         heading = f"{'component':<12}  {'SPIFFE ID, in example.org':<29}  rotations  made  answered  failed"
@@ -179,6 +217,10 @@ class Tally:
             path = "/" + spiffe_id.removeprefix("spiffe://").partition("/")[2]
             numbers = f"{self.rotations[role]:>9}  {counts['made']:>4}  {counts['answered']:>8}  {counts['failed']:>6}"
             rows.append(f"{role:<12}  {path:<29}  {numbers}")
+        if MODEL in self._counts:
+            rows.append(
+                f"{MODEL:<12}  {'none: it is the provider':<29}  {'':>9}  {0:>4}  {self._counts[MODEL]['answered']:>8}  {0:>6}"
+            )
         return [heading, *rows]
 
 

@@ -32,7 +32,7 @@ def sentence(event: Event) -> str:
     """Describe an event; empty if a reader need not know it."""
     if event.who == DAEMONS:
         return ""
-    return _of_identity(event) or _of_call(event)
+    return _of_identity(event) or _of_call(event) or _of_model(event)
 
 
 def _of_identity(event: Event) -> str:
@@ -76,6 +76,19 @@ def _of_call(event: Event) -> str:
         case _:
             text = ""
     return text
+
+
+def _of_model(event: Event) -> str:
+    facts = event.facts
+    match event.name:
+        case "traded" if facts["number"] == 1:
+            return f"traded a JWT-SVID of {facts['caller']} for an access token of {facts['seconds']} s"
+        case "traded":
+            return f"traded another JWT-SVID for an access token: {facts['number']} so far, each taken once"
+        case "thought":
+            return f"called the model through the unchanged {facts['sdk']}, no key stored: {facts['what']}; answer: {facts['said']}"
+        case _:
+            return ""
 
 
 def _svid(event: Event) -> str:

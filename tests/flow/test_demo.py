@@ -13,20 +13,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from sysconfig import get_path
 
 import pytest
 
 from bench.rig.child import Child, read_all
+from tests.doubles.project import ROOT
 
 pytestmark = pytest.mark.timeout(
-    120
+    180
 )  # each run starts five interpreters, and one waits for three rotations of SVIDs of 20 s
 LONG_SECONDS = 30
 DEMO = (sys.executable, "-m", "cognomen.demo")
 
 
 def test_the_demo_shows_rotations_under_traffic_an_entry_pushed_a_refusal_and_a_revocation() -> None:
-    done = subprocess.run([*DEMO, "--once"], capture_output=True, text=True, timeout=100, check=False)
+    key = "sk-ant-api03-of-mine"
+    environment = {**os.environ, "ANTHROPIC_API_KEY": key}
+    done = subprocess.run([*DEMO, "--once"], env=environment, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MISSING" not in done.stdout
     assert "REFUSED spiffe://example.org/agent/concierge/reasoning" in done.stdout
@@ -39,6 +43,30 @@ def test_the_demo_shows_rotations_under_traffic_an_entry_pushed_a_refusal_and_a_
     assert re.search(r"ok +authority tainted during calls: every SVID replaced after [0-9]+ ms", done.stdout)
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert "only convention separates" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert re.search(r"model +traded a JWT-SVID of spiffe://example.org/agent/concierge/reasoning for an access", said)
+    assert re.search(r"reasoning +called the model through the unchanged anthropic [0-9.]+, no key stored", said)
+    assert "ok no static secret in files, environments and arguments" in said
+    assert re.search(r"holds ANTHROPIC_API_KEY[^:]*: no process of the scene was given it", said)
+    assert re.search(r"[0-9]+ of the issuer and the attestor", said)
+    assert re.search(r"[0-9]+ files, and environment and arguments of 7 processes: 0 found\.$", said)
+    assert key not in done.stdout + done.stderr
+
+
+def test_without_the_sdk_it_says_what_to_install(tmp_path: Path) -> None:
+    for one in {*Path(get_path("purelib")).iterdir(), *Path(get_path("platlib")).iterdir()}:
+        if one.name != "anthropic":
+            (tmp_path / one.name).symlink_to(one)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "cognomen.demo"],
+        env=environment, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the demo calls a model through the package anthropic, which is not installed: pip install anthropic\n"
+    )
+    assert done.stdout == ""
 
 
 @pytest.fixture
@@ -112,8 +140,8 @@ def test_a_component_that_has_hardly_begun_is_ended_as_well(short_path: Path) ->
     environment = {**os.environ, "TMPDIR": str(short_path)}
     with Child(DEMO, env=environment, stdout=subprocess.PIPE, text=True) as demo:
         while (
-            len(list(Path(f"/proc/{demo.pid}/task").iterdir())) < 3
-        ):  # a thread listens to each child: the daemons, a component
+            len(list(Path(f"/proc/{demo.pid}/task").iterdir())) < 4
+        ):  # a thread listens to each child: the daemons, the model, a component
             assert demo.poll() is None
         demo.send_signal(signal.SIGTERM)
         said, _ = demo.communicate(timeout=LONG_SECONDS)

@@ -4,18 +4,22 @@ import json
 import os
 import signal
 import socket as sockets
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 
 from bench.rig.child import Child
-from bench.rig.daemons import COGNOMEN, Dev
+from bench.rig.daemons import COGNOMEN, Dev, free_port
 from cognomen.cli.admin import connect
 from cognomen.cli.main import run
+from cognomen.demo.webauthority import WebAuthority
 from cognomen.protocol.errors import Kind, Refused
+from svid.clock import SystemClock
 from svid.workloadapi.client import WorkloadAPIClient
 from svid.workloadapi.sources import JWTSource, X509Source
 
@@ -54,6 +58,25 @@ def test_a_call_of_the_admin_socket_ends_after_the_time_that_it_may_take(tmp_pat
 def test_without_entries_programs_of_ones_own_uid_are_dev_self(tmp_path: Path) -> None:
     with Dev(tmp_path) as dev:
         assert ids(dev) == ["spiffe://example.org/dev/self"]
+
+
+def test_relying_parties_find_the_keys_of_its_tokens(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir(mode=0o700)
+    authority, port = WebAuthority(tmp_path / "web", SystemClock()), free_port()
+    url, identity = f"https://localhost:{port}", str(authority.certify("issuer"))
+    files = ("--web-certificate-file", identity, "--web-key-file", identity)
+    with Dev(tmp_path, "--jwt-issuer", url, "--web-address", f"127.0.0.1:{port}", *files) as dev:
+        token = json.loads(dev.command("fetch", "jwt", "--audience=a", "--output=json"))["svids"][0]["svid"]
+        keys = jwt.PyJWKClient(f"{url}/keys", ssl_context=ssl.create_default_context(cafile=authority.path))
+        key = keys.get_signing_key_from_jwt(token)
+        assert jwt.decode(token, key, audience="a", issuer=url)["sub"] == "spiffe://example.org/dev/self"
+
+
+def test_an_address_for_keys_without_an_issuer_is_refused(tmp_path: Path) -> None:
+    options = ("--state", str(tmp_path / "state"), "--web-address=127.0.0.1:0")
+    done = subprocess.run([*COGNOMEN, "dev", *options], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "web_address: expected jwt_issuer too" in done.stderr
 
 
 def test_what_the_issuer_warns_of_is_told(tmp_path: Path) -> None:

@@ -48,8 +48,13 @@ def test_a_taint_counts_once_everybody_has_another_authority_and_calls_go_on() -
         tally.note(_counted(who, "rotated", own=1, made=4, authority=authority, at=taken))
     told = "every SVID"
     assert any(told in line and "MISSING" in line for line in tally.verdicts())
-    tally.note(_counted("orchestrator", made=4))
-    tally.note(_counted("orchestrator", made=5))
+    for made in (4, 5):
+        tally.note(_counted("orchestrator", made=made))
+    assert any(told in line and "MISSING" in line for line in tally.verdicts()), (
+        "reasoning has not called its model yet"
+    )
+    for made in (7, 8):
+        tally.note(_counted("reasoning", made=made))
     assert any(told in line and "ok  " in line and "after 200 ms" in line for line in tally.verdicts())
 
 
@@ -58,6 +63,24 @@ def test_calls_that_were_all_answered_are_flawless() -> None:
     tally.note(_counted("orchestrator", made=8))
     tally.note(_counted("reasoning", answered=8))
     assert _verdict_on_calls(tally) == "  ok       8 calls made, 8 answered, 0 failed"
+
+
+def test_calls_of_the_model_and_its_answers_count_as_well() -> None:
+    tally = Tally()
+    tally.note(_counted("reasoning", made=3))
+    tally.note(_counted("model", answered=3, traded=2))
+    assert _verdict_on_calls(tally) == "  ok       3 calls made, 3 answered, 0 failed"
+    assert tally.table()[-1].split() == ["model", "none:", "it", "is", "the", "provider", "0", "3", "0"]
+
+
+def test_a_model_that_was_called_without_an_api_key_has_traded_several_times() -> None:
+    tally = Tally()
+    for number, verdict in ((2, "MISSING"), (3, "ok")):
+        tally.note(_counted("model", traded=number))
+        (line,) = (line for line in tally.verdicts() if "traded JWT-SVIDs" in line)
+        assert line.split()[0] == verdict
+    tally.note(Event(who="reasoning", at=0, name="thought", facts={"sdk": "", "what": "", "said": ""}))
+    assert any("through the unchanged SDK" in line and "ok  " in line for line in tally.verdicts())
 
 
 def test_a_failed_call_a_lost_answer_and_no_call_at_all_are_not_flawless() -> None:

@@ -76,6 +76,15 @@ def test_calls_are_summed_in_the_title_and_each_component_has_its_own(view: View
     assert orchestrator.split()[-3:] == ["120", "0", "0"]
 
 
+def test_calls_of_the_model_are_in_the_line_of_who_made_them(view: View) -> None:
+    view.note(event("reasoning", "counted", made=7, answered=5, failed=0), NOW)
+    view.note(event("model", "counted", made=0, answered=7, failed=0, traded=2), NOW)
+    lines = shown(view)
+    (reasoning,) = [line for line in lines if line.startswith("/agent/concierge/reasoning")]
+    assert reasoning.split()[-3:] == ["7", "5", "0"]
+    assert "127 calls, 0 failed" in lines[0]
+
+
 def test_the_time_left_runs_out(view: View) -> None:
     full, half, over = (shown(view, now=NOW + seconds * SECOND) for seconds in (0, 10, 30))
     assert "██████████ 20 s" in "\n".join(full)
