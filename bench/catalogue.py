@@ -219,4 +219,14 @@ ROWS: Mapping[str, Row] = {
         goals={"per CPU-second": at_least(2000), "MB more": at_most(30)},
         needs_h2load=True,
     ),
+    "exchanges_rotated": Row(
+        what="JWT-SVIDs exchanged at three relying parties while the JWT authority is rotated; none may fail",
+        measure=keyless_rows.exchanges_rotated,
+        goals={"per second": at_least(50)},
+    ),
+    "first_model_call": Row(
+        what="a new process, imports done → JWT-SVID, exchange, the first answer of a model's double, less its own time",
+        measure=keyless_rows.first_model_call,
+        goals={"TokenExchange, p50 ms": at_most(60), "anthropic, p50 ms": at_most(60)},
+    ),
 }
