@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect
+from cognomen.cli.asking import is_unknown
 from cognomen.cli.naming import full_id
 from cognomen.cli.options import admin_socket_option, comment_option, output_option, reason_option
 from cognomen.cli.output import Columns, View, print_json, print_table, warn
+from cognomen.protocol.errors import Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -216,11 +218,21 @@ def _warn_of_exports(admin: Admin, found: pb.ListAuthoritiesResponse, kind: str)
     now = SystemClock().now()
     signing = {one.key_id for one in found.authorities if one.kind == kind and _signs(one, now)}
     revoked = {one.key_id for one in found.authorities if one.kind == kind and one.state == "retired"}
-    for one in admin.list_exports().exports:
+    for one in _exports(admin):
         if signing.intersection(one.missing):
             warn(f"{one.name}: what was exported lacks the authority that signs; cognomen bundle exports says more")
         if revoked.intersection(one.revoked):
             warn(f"{one.name}: what was exported has a revoked authority; cognomen bundle exports says more")
+
+
+def _exports(admin: Admin) -> Iterable[pb.Export]:
+    """The exports that the issuer knows; one of an earlier release knows none, and the command was carried out all the same."""
+    try:
+        return admin.list_exports().exports
+    except Refused as e:
+        if not is_unknown(e):
+            raise
+        return ()
 
 
 def _signs(authority: pb.Authority, now: datetime) -> bool:

@@ -99,12 +99,14 @@ class ExportStanding:
         missing: the authorities that it lacks and that sign, will sign, or signed what is still valid; first those that sign first.
         breaks_at: when the first of them signs or began to sign; None: nothing is missing.
         revoked: the revoked authorities that it has: the relying party still trusts them.
+        since: since when it is behind; None: it is not.
     """
 
     export: Export
     missing: Sequence[KeyID]
     breaks_at: datetime | None
     revoked: Sequence[KeyID]
+    since: datetime | None
 
     @property
     def is_behind(self) -> bool:
@@ -198,12 +200,15 @@ def standing(export: Export, authorities: Sequence[Authority], *, spread: timede
         spread: how long an authority is in the bundle before it signs.
     """
     lacks = [one for one in authorities if _is_needed(one, now) and not _has(export, one, authorities)]
+    keeps = [one for one in authorities if one.key_id in export.key_ids and _is_revoked(one)]
     times = {one.key_id: signs_at(one, authorities, spread=spread, now=now) for one in lacks}
+    began = [*(one.published_at or export.at for one in lacks), *(one.retired_at or export.at for one in keeps)]
     return ExportStanding(
         export=export,
         missing=sorted(times, key=lambda key_id: (times[key_id], key_id)),
         breaks_at=min(times.values(), default=None),
-        revoked=[one.key_id for one in authorities if one.key_id in export.key_ids and _is_revoked(one)],
+        revoked=[one.key_id for one in keeps],
+        since=max(export.at, min(began)) if began else None,
     )
 
 

@@ -216,7 +216,7 @@ class ObserveIssuer:
 
 def _behind(found: ExportStanding, now: datetime) -> Trouble:
     what = f"{_EXPORT} {found.export.name}"
-    return Trouble(what=what, reason=what_is_behind(found, now=now), since=found.export.at, last=now)
+    return Trouble(what=what, reason=what_is_behind(found, now=now), since=found.since or now, last=now)
 
 
 def _invalid(rows: Sequence[tuple[Authority, str]], svid: IssuerIdentity, now: datetime) -> Iterator[str]:

@@ -77,6 +77,16 @@ def test_a_copy_without_the_next_authority_breaks_when_that_signs() -> None:
     )
 
 
+def test_it_is_behind_since_the_first_change_after_it_was_made() -> None:
+    made_at = replace(export("old", "active", "next"), at=NOW)
+    fresh = replace(NEXT, key_id=KeyID("fresh"), published_at=NOW + DAY)
+    revoked = replace(OLD, state=AuthorityState.RETIRED, tainted_at=NOW, retired_at=NOW + DAY / 2)
+    assert compared(made_at, *BUNDLE).since is None
+    assert compared(made_at, *BUNDLE, fresh).since == NOW + DAY
+    assert compared(made_at, revoked, ACTIVE, NEXT, fresh).since == NOW + DAY / 2
+    assert compared(export(), *BUNDLE).since == NOW, "what was published before cannot have been missed before"
+
+
 def test_a_next_authority_signs_before_its_plan_if_the_one_that_signs_ends_before_and_never_before_the_spread_time() -> (
     None
 ):
@@ -171,7 +181,7 @@ def test_what_no_command_of_ours_says_is_refused(form: str, key_ids: list[str], 
 def test_an_export_names_who_made_it_and_is_alike_whatever_its_time_and_digest() -> None:
     operator = Operator("uid:0", login="uid:1000", comment="by hand")
     one = made("openai", "jwks", ["active"], DIGEST, authorities=BUNDLE, actor=operator, now=NOW)
-    assert (one.actor, one.login, one.key_ids) == ("uid:0", "uid:1000", {"active"})
+    assert (one.actor, one.login, one.key_ids) == ("uid:0", "uid:1000", frozenset({KeyID("active")}))
     assert one.is_like(replace(one, at=NOW + DAY, digest="1" * 64))
     others = (replace(one, key_ids=frozenset()), replace(one, actor="uid:1"), replace(one, login=""), None)
     assert [one.is_like(other) for other in others] == [False] * 4
