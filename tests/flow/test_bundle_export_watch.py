@@ -208,3 +208,19 @@ def test_on_a_full_disk_the_file_before_stays_until_there_is_room(
             assert fresh in file.read_text()
     finally:
         subprocess.run(["/bin/umount", "-l", disk], check=True)
+
+
+def test_after_a_restore_the_same_is_exported_again(command: Command, tmp_path: Path) -> None:
+    runs, backup, directory = tmp_path / "runs", tmp_path / "backup", tmp_path / "i"
+    again = ("bundle", "export", "--name=openai", hook(tmp_path, f"echo run >> {runs}"))
+    with issuer_at(directory):
+        assert command(*again).code == 0
+        assert command("issuer", "backup", str(backup), f"--state={directory / 'state'}").code == 0
+    assert command("issuer", "restore", str(backup), f"--state={directory / 'new'}").code == 0
+    with issuer_at(directory, state="new"):
+        found = export(command)
+        assert (found["key_ids"], found["missing"] != []) == ([], True)
+        assert "export of the bundle openai" in command("status").out
+        assert command(*again).code == 0
+        assert export(command)["missing"] == []
+    assert runs.read_text() == "run\nrun\n"
