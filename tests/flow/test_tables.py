@@ -43,7 +43,6 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         running.command("revoke", "svid", serial, "--comment=leaked")
         assert running.run("entry", "delete", "0" * 32).returncode == 4
         running.command("bundle", "export", "--name=openai", f"--write={directory / 'jwks.json'}")
-        running.command("authority", "prepare", "jwt")  # which that lacks
         yield running
 
 
@@ -63,6 +62,18 @@ def test_a_table_fits_the_terminal_and_no_word_is_cut(dev: Dev, name: str, colum
     assert len(lines) > 1
     assert [line for line in lines if len(line) > columns] == []
     assert sorted(words(" ".join(lines))) == sorted(words(dev.command(*name.split())))
+
+
+def test_an_export_that_is_behind_fits_with_the_longest_name(dev: Dev) -> None:
+    name, file = "n" * 64, dev.state / "long.json"
+    dev.command("bundle", "export", f"--name={name}", f"--write={file}")
+    dev.command("authority", "prepare", "jwt")
+    lines = on_a_terminal(dev, 80, "bundle", "exports")
+    assert [line for line in lines if len(line) > 80] == []
+    assert sorted(words(" ".join(lines))) == sorted(words(dev.command("bundle", "exports")))
+    assert [one["missing"] for one in dev.admin("bundle", "exports")["exports"]].count([]) == 0
+    dev.command("bundle", "forget-export", name)
+    dev.command("bundle", "export", "--name=openai", f"--write={file}")  # other tests find no trouble
 
 
 def test_an_action_is_not_broken_where_texts_can_give_way(dev: Dev) -> None:
