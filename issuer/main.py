@@ -46,6 +46,7 @@ from issuer.flows.issue_svids import IssueSVIDs
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.readmit_node import ReadmitNode
+from issuer.flows.record_exports import RecordExports
 from issuer.flows.record_uses import REPORTS, RecordUses
 from issuer.flows.renew_issuer_svid import RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
@@ -375,6 +376,7 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
         return_window=config.return_window,
         feed=parts.feed,
         authorities=parts.authorities,
+        exports=RecordExports(datastore=parts.datastore, outlook=parts.outlook, around=parts.around),
         revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         enforcement=AwaitEnforcement(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         guard=parts.guard,

@@ -127,6 +127,19 @@ class Metrics:
             "kind",
             "state",
         )
+        self.export_behind = family.gauge(
+            "export_behind", "Whether an export of the bundle lacks an authority, or still has a revoked one.", "name"
+        )
+        self.export_breaks_at = family.gauge(
+            "export_breaks_timestamp_seconds",
+            "When the first authority that an export of the bundle lacks signs, or began to sign; only if it lacks one.",
+            "name",
+        )
+        self.export_revoked = family.gauge(
+            "export_revoked_authorities",
+            "Revoked authorities that an export of the bundle still has, so that its relying party trusts them.",
+            "name",
+        )
         self.clock_trusted = family.gauge(
             "clock_trusted", "Whether the clock is trusted; 0: nothing is retired or pruned."
         )

@@ -21,6 +21,7 @@ from issuer.decisions.uses import NotedUse, UseFilter
 from issuer.works.naming import meanings_in
 from issuer.works.reads import all_nodes_in, blocks_in, bundle_in, entries_in, groups_in, named_node_in, parents_in
 from svid.bundle import Bundle
+from svid.keys import KeyID
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["Queries"]
@@ -40,6 +41,15 @@ class Queries:
     async def get_bundle(self) -> Bundle:
         """Our own bundle."""
         return await self._datastore.read(lambda tx: bundle_in(tx, self._trust_domain))
+
+    async def get_bundle_and_authorities(self) -> tuple[Bundle, Sequence[KeyID]]:
+        """Our own bundle, and which authorities are in it."""
+
+        def work(tx: Transaction) -> tuple[Bundle, Sequence[KeyID]]:
+            listed = [one.key_id for one in tx.authorities.list() if one.is_published]
+            return bundle_in(tx, self._trust_domain), listed
+
+        return await self._datastore.read(work)
 
     async def wait_for_change(self, after: int) -> int:
         """As Datastore.wait_for_change."""

@@ -1,17 +1,21 @@
 """`cognomen authority`: list the keys that sign, replace them, and revoke one that is compromised."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from cognomen.cli.admin import connect
+from cognomen.cli.admin import Admin, connect
+from cognomen.cli.asking import is_unknown
 from cognomen.cli.naming import full_id
 from cognomen.cli.options import admin_socket_option, comment_option, output_option, reason_option
 from cognomen.cli.output import Columns, View, print_json, print_table, warn
+from cognomen.protocol.errors import Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
 from svid.encoding import JSON
 
 __all__ = ["authority"]
@@ -28,7 +32,7 @@ _force_option = click.option(
     "--now",
     "at_once",
     is_flag=True,
-    help="Even if nodes that are away will need an invite to come back.",
+    help="Even if nodes that are away will need an invite to come back, or an export of the bundle lacks what signs then.",
 )
 
 
@@ -77,7 +81,8 @@ def rotate(kind: str, at_once: bool, comment: str, output: str, socket: Path) ->
     That is when the spread time since its publication has passed and every connected
     attestor has acknowledged it; then a new next authority is made. No valid SVID ends early.
     A node that is away and does not know the next authority would need an invite to come
-    back: the command then refuses, and names the node.
+    back: the command then refuses, and names the node. It also refuses if an export of the
+    bundle (`cognomen bundle exports`) lacks the next authority.
 
     \b
     Example:
@@ -85,6 +90,7 @@ def rotate(kind: str, at_once: bool, comment: str, output: str, socket: Path) ->
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         found = admin.rotate_authority(pb.RotateAuthorityRequest(kind=kind, at_once=at_once, comment=comment))
+        _warn_of_exports(admin, found, kind)
     _print_kind(found, kind, output)
 
 
@@ -119,7 +125,8 @@ def activate(key_id: str, at_once: bool, comment: str, output: str, socket: Path
 
     Those who do not know it yet reject what it signs; connected attestors and workloads know
     it within a second. A node that is away and does not know it would need an invite to come
-    back: the command then refuses, and names the node.
+    back: the command then refuses, and names the node. It also refuses if an export of the
+    bundle lacks it.
 
     \b
     Example:
@@ -128,6 +135,7 @@ def activate(key_id: str, at_once: bool, comment: str, output: str, socket: Path
     with connect(socket) as admin:
         key_id = full_id(admin, Nameable.AUTHORITY, key_id)
         found = admin.activate_authority(pb.AuthorityCommand(key_id=key_id, at_once=at_once, comment=comment))
+        _warn_of_exports(admin, found, _one(found, key_id).kind)
     use = _one(found, key_id).use
     if use.acknowledged < use.attestors:
         warn(f"{use.attestors - use.acknowledged} of {use.attestors} connected attestors may not know it yet")
@@ -147,7 +155,8 @@ def taint(key_id: str, at_once: bool, reason: str, comment: str, output: str, so
     Connected attestors immediately replace each SVID that it signed. No call fails, because
     what it signed is accepted until you revoke the authority. If it is the active one, the next
     one takes over at the same moment. A node that is away and does not know that one would
-    need an invite to come back: the command then refuses, and names the node.
+    need an invite to come back: the command then refuses, and names the node. It also refuses
+    if an export of the bundle lacks that one.
 
     \b
     Example:
@@ -157,6 +166,7 @@ def taint(key_id: str, at_once: bool, reason: str, comment: str, output: str, so
         key_id = full_id(admin, Nameable.AUTHORITY, key_id)
         command = pb.AuthorityCommand(key_id=key_id, reason=reason, comment=comment, at_once=at_once)
         found = admin.taint_authority(command)
+        _warn_of_exports(admin, found, _one(found, key_id).kind)
     _print_kind(found, _one(found, key_id).kind, output)
 
 
@@ -167,7 +177,8 @@ def taint(key_id: str, at_once: bool, reason: str, comment: str, output: str, so
     "--now",
     "at_once",
     is_flag=True,
-    help="Even if it is not tainted, some SVIDs are not replaced (they fail at once), or nodes that are away will need an invite.",
+    help="Even if it is not tainted, some SVIDs are not replaced (they fail at once), nodes that are away will need an invite, or"
+    " an export of the bundle lacks what signs then.",
 )
 @reason_option
 @comment_option
@@ -179,7 +190,9 @@ def revoke(key_id: str, at_once: bool, reason: str, comment: str, output: str, s
     Everyone who has the new bundle rejects all that it signed; connected workloads get the
     bundle within a second. Taint the authority first, so that nothing in use was signed by
     it. A node that is away and does not know the authority that signs afterwards would need
-    an invite to come back: the command then refuses, and names the node.
+    an invite to come back: the command then refuses, and names the node. It also refuses if
+    an export of the bundle lacks that authority. An export that has the revoked one must be
+    repeated: until then, its relying party trusts it.
 
     \b
     Example:
@@ -189,6 +202,7 @@ def revoke(key_id: str, at_once: bool, reason: str, comment: str, output: str, s
         key_id = full_id(admin, Nameable.AUTHORITY, key_id)
         command = pb.AuthorityCommand(key_id=key_id, reason=reason, comment=comment, at_once=at_once)
         found = admin.revoke_authority(command)
+        _warn_of_exports(admin, found, _one(found, key_id).kind)
     kind, unreplaced = _one(found, key_id).kind, _one(found, key_id).use.unreplaced
     signing = [one.key_id for one in found.authorities if (one.kind, one.state) == (kind, "active")]
     click.echo(f"{key_id} left the bundle, and its key is destroyed; {' '.join(signing)} signs", err=True)
@@ -197,6 +211,34 @@ def revoke(key_id: str, at_once: bool, reason: str, comment: str, output: str, s
     elif unreplaced:
         warn(f"{unreplaced} credentials that it signed were not replaced, and fail until they are")
     _print_kind(found, kind, output)
+
+
+def _warn_of_exports(admin: Admin, found: pb.ListAuthoritiesResponse, kind: str) -> None:
+    """Warn of the exports of the bundle that need to be repeated after this command."""
+    now = SystemClock().now()
+    signing = {one.key_id for one in found.authorities if one.kind == kind and _signs(one, now)}
+    revoked = {one.key_id for one in found.authorities if one.kind == kind and one.state == "retired"}
+    for one in _exports(admin):
+        if signing.intersection(one.missing):
+            warn(f"{one.name}: what was exported lacks the authority that signs; cognomen bundle exports says more")
+        if revoked.intersection(one.revoked):
+            warn(f"{one.name}: what was exported has a revoked authority; cognomen bundle exports says more")
+
+
+def _exports(admin: Admin) -> Iterable[pb.Export]:
+    """The exports that the issuer knows; one of an earlier release knows none, and the command was carried out all the same."""
+    try:
+        return admin.list_exports().exports
+    except Refused as e:
+        if not is_unknown(e):
+            raise
+        return ()
+
+
+def _signs(authority: pb.Authority, now: datetime) -> bool:
+    """Whether it signs, or will as soon as everybody knows it."""
+    is_asked = authority.state == "next" and authority.activate_at.ToDatetime(tzinfo=UTC) <= now
+    return authority.state == "active" or is_asked
 
 
 def _one(found: pb.ListAuthoritiesResponse, key_id: str) -> pb.Authority:

@@ -64,6 +64,10 @@ _write_option = click.option(
     metavar="DIR",
     help="Write files into this directory, which nobody else may write (but see --shared-directory); all are replaced at once.",
 )
+_exec_option = exec_option(
+    "Run this after each change, without a shell, for a minute at most. COGNOMEN_DIRECTORY is the directory of --write,"
+    " COGNOMEN_IDENTITY is issued or denied."
+)
 _shared_option = click.option(
     "--shared-directory",
     "shared",
@@ -94,7 +98,7 @@ def fetch() -> None:
 @password_option
 @_shared_option
 @_when_denied_option
-@exec_option
+@_exec_option
 @output_option
 @workload_socket_option
 def x509(
@@ -181,7 +185,7 @@ def x509(
 @_write_option
 @_shared_option
 @_when_denied_option
-@exec_option
+@_exec_option
 @output_option
 @workload_socket_option
 def jwt(
@@ -253,7 +257,7 @@ def _asked(
 @_watch_option
 @_write_option
 @_shared_option
-@exec_option
+@_exec_option
 @output_option
 @workload_socket_option
 def bundles(

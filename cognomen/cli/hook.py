@@ -1,4 +1,4 @@
-"""The user's own command, which runs after each change of what was fetched, never twice at once."""
+"""The user's own command, which runs after each change of what was fetched or exported, never twice at once."""
 
 import contextlib
 import os
@@ -6,19 +6,18 @@ import shlex
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import click
+from click.decorators import FC
 
 from cognomen.cli.output import warn
 from cognomen.process.ownpath import check_own_file
 from cognomen.protocol.errors import Refused
 
-__all__ = ["Identity", "exec_option", "run_hook"]
-
-Identity = Literal["issued", "denied"]
+__all__ = ["exec_option", "run_hook"]
 
 _LONGEST_SECONDS = 60.0  # what is fetched in the meantime waits for it
 _END_SECONDS = 2.0
@@ -40,30 +39,31 @@ def _command(_context: click.Context, _parameter: click.Parameter, text: str | N
     return command
 
 
-exec_option = click.option(
-    "--exec",
-    "command",
-    callback=_command,
-    metavar="COMMAND",
-    help="Run this after each change, without a shell, for a minute at most. COGNOMEN_DIRECTORY is the directory of --write,"
-    " COGNOMEN_IDENTITY is issued or denied.",
-)
+def exec_option(help: str) -> Callable[[FC], FC]:  # noqa: A002 - click calls it so
+    """The option that names the command.
+
+    Args:
+        help: when it runs, and what it is told.
+    """
+    return click.option("--exec", "command", callback=_command, metavar="COMMAND", help=help)
 
 
-def run_hook(command: tuple[str, ...], directory: Path | None, identity: Identity = "issued") -> bool:
+def run_hook(command: tuple[str, ...], told: Mapping[str, str], document: bytes = b"") -> bool:
     """Run the command, if there is one, and wait for its end; returns whether it succeeded. A failure is reported on standard error.
 
-    Changes while it runs are fetched and written, and the command runs once more after it. It has its own process group: if it takes too
-    long or is interrupted, the processes that it started end with it.
+    Changes while it runs are noticed after it, and it runs once more. It has its own process group: if it takes too long or is
+    interrupted, the processes that it started end with it.
+
+    Args:
+        told: what it finds in its environment, beside our own.
+        document: what it finds on standard input.
     """
     if not command:
         return True
-    environment = os.environ | {"COGNOMEN_IDENTITY": identity}
-    if directory is not None:
-        environment["COGNOMEN_DIRECTORY"] = str(directory.absolute())
     try:
         _check(command[0])
-        code = _run(command, environment)
+        with _readable(document) as stdin:
+            code = _run(command, os.environ | told, stdin)
     except subprocess.TimeoutExpired:
         warn(f"--exec {command[0]}: stopped, because it ran for more than {_LONGEST_SECONDS:g} s")
         return False
@@ -78,9 +78,22 @@ def run_hook(command: tuple[str, ...], directory: Path | None, identity: Identit
     return code == 0
 
 
-def _run(command: tuple[str, ...], environment: dict[str, str]) -> int:
+@contextlib.contextmanager
+def _readable(document: bytes) -> Iterator[int]:
+    """A file in memory: unlike a pipe, it makes nobody wait, whether or not the command reads it."""
+    descriptor = os.memfd_create("document", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(document)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _run(command: tuple[str, ...], environment: Mapping[str, str], stdin: int) -> int:
     def start() -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603 - the user's own
+        return subprocess.Popen(command, env=environment, stdin=stdin, process_group=0)  # noqa: S603 - the user's own
 
     with ThreadPoolExecutor(
         1

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from cognomen.cli.fileset import add_to_set, check_set, write_set
-from cognomen.cli.hook import Identity, run_hook
+from cognomen.cli.hook import run_hook
 from cognomen.cli.output import warn
 from cognomen.process.standardstreams import LostOutputError
 from cognomen.protocol.errors import Refused
@@ -162,8 +163,11 @@ class Keeper:
             self._is_silent = True
             warn(f"{e}; continuing without it")
 
-    def _run(self, identity: Identity) -> None:
-        self._is_well = run_hook(self._command, self._directory, identity)
+    def _run(self, identity: Literal["issued", "denied"]) -> None:
+        told: dict[str, str] = {"COGNOMEN_IDENTITY": identity}
+        if self._directory is not None:
+            told["COGNOMEN_DIRECTORY"] = str(self._directory.absolute())
+        self._is_well = run_hook(self._command, told)
 
 
 def _may_pass(refused: Refused) -> bool:

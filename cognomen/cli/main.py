@@ -32,7 +32,7 @@ _COMMANDS = {
     "node": "invite nodes, list them, and remove them",
     "entry": "manage registration entries: which workload gets which SPIFFE ID",
     "authority": "list and replace the keys that sign",
-    "bundle": "show the trust bundle",
+    "bundle": "show the trust bundle, or hand copies of it to relying parties",
     "svid": "list every credential that the issuer signed",
     "revoke": "revoke credentials, and block new ones",
     "audit": "show the record of decisions, and verify it",

@@ -22,6 +22,7 @@ from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import Authority
 from issuer.decisions.changes import Change
+from issuer.decisions.exports import Export
 from issuer.decisions.filters import EntryFilter
 from issuer.decisions.restoration import Restored
 from svid.spiffeid import SpiffeID
@@ -34,6 +35,7 @@ __all__ = [
     "Checkpoints",
     "Datastore",
     "Entries",
+    "Exports",
     "FoundEntries",
     "Ids",
     "Nodes",
@@ -138,6 +140,19 @@ class Authorities(Protocol):
         """Add an authority, or overwrite it, but its last_not_after never becomes earlier."""
 
 
+class Exports(Protocol):
+    """Copies of the bundle that relying parties have."""
+
+    def list(self) -> Sequence[Export]:
+        """All of them, by name."""
+
+    def put(self, export: Export) -> None:
+        """Add an export, or overwrite the one with its name."""
+
+    def delete(self, name: str) -> None:
+        """Remove an export, if it exists."""
+
+
 class Changes(Protocol):
     """The change log."""
 
@@ -240,6 +255,10 @@ class Transaction(Protocol):
     @property
     def authorities(self) -> Authorities:
         """Signing authorities."""
+
+    @property
+    def exports(self) -> Exports:
+        """Exports of the bundle."""
 
     @property
     def ledger(self) -> Ledger:

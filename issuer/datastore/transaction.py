@@ -18,6 +18,7 @@ from issuer.datastore.port import (
     Changes,
     Checkpoints,
     Entries,
+    Exports,
     Ids,
     Nodes,
     Times,
@@ -65,6 +66,7 @@ class TableTransaction:
         tokens: Tokens,
         bundles: Bundles,
         authorities: AuthorityTable,
+        exports: Exports,
         ledger: LedgerTable,
         revocations: Revocations,
         denials: DenialTable,
@@ -82,6 +84,7 @@ class TableTransaction:
         self.tokens = tokens
         self.bundles = bundles
         self.authorities: Authorities = _Authorities(authorities)
+        self.exports = exports
         self.ledger: Ledger = _Ledger(ledger, authorities)
         self.revocations = revocations
         self.denials: Denials = _Denials(denials)

@@ -10,8 +10,17 @@ from datetime import datetime
 from cognomen.protocol.entry import MAX_TTL
 from issuer.decisions.authority import Authority, AuthorityState, replaced, retired, suspected
 from issuer.decisions.crl import SignedCRL, number_at
+from issuer.decisions.exports import Export
 
-__all__ = ["SEQUENCE_LEAP", "Forgotten", "Restored", "forgotten", "restored_authority", "restored_crl"]
+__all__ = [
+    "SEQUENCE_LEAP",
+    "Forgotten",
+    "Restored",
+    "forgotten",
+    "restored_authority",
+    "restored_crl",
+    "restored_export",
+]
 
 SEQUENCE_LEAP = 1_000_000
 """How much the bundle's sequence and the numbers of revocation lists grow, so that they exceed anything published after the backup."""
@@ -52,6 +61,11 @@ def restored_crl(crl: SignedCRL, *, now: datetime) -> SignedCRL:
     Numbers follow the clock. The leap is for a clock that was up to 1,000 s ahead when the newest list was signed.
     """
     return replace(crl, number=max(crl.number, number_at(now)) + SEQUENCE_LEAP)
+
+
+def restored_export(export: Export) -> Export:
+    """An export from a backup. A later copy may have been made since, so nobody knows what is in it: it must be made again."""
+    return replace(export, key_ids=frozenset(), digest="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

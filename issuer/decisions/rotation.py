@@ -50,6 +50,7 @@ __all__ = [
     "is_orphan",
     "next_step",
     "signs",
+    "signs_at",
     "successor",
     "why_not_yet",
 ]
@@ -185,19 +186,39 @@ def why_not_yet(authority: Authority, authorities: Iterable[Authority], at: Circ
 def _waits_for(authority: Authority, signing: Authority | None, at: Circumstances) -> str:
     if at.now < authority.not_before:
         return f"its beginning, {moment_in_words(authority.not_before)}"
-    published_at = authority.published_at or authority.not_before
-    activate_at = authority.activate_at or published_at
-    if signing is not None:
-        activate_at = min(activate_at, _hands_over_at(signing))
+    activate_at = _planned_at(authority, signing)
     if at.now < activate_at:
         return f"its time, {moment_in_words(activate_at)}"
-    known_at = published_at + at.spread
+    known_at = _published_at(authority) + at.spread
     if at.now < known_at:
         return f"the spread time, until {moment_in_words(known_at)}"
     latest = max(activate_at, known_at) + lifetime_of(authority) * _PATIENCE
     if at.acknowledged is not None and at.acknowledged < authority.published_change and at.now < latest:
         return f"every connected attestor to acknowledge it, until {moment_in_words(latest)} at the latest"
     return ""
+
+
+def signs_at(authority: Authority, authorities: Iterable[Authority], *, spread: timedelta, now: datetime) -> datetime:
+    """When a published authority signs, if nothing hastens or delays it; if it signs or signed: since when.
+
+    Args:
+        spread: how long an authority is in the bundle before it signs.
+    """
+    if authority.state is not AuthorityState.NEXT:
+        return authority.activated_at or _published_at(authority)
+    usable = (a for a in authorities if a.kind is authority.kind and is_valid(a, now=now))
+    planned_at = _planned_at(authority, _first(usable, AuthorityState.ACTIVE))
+    return max(planned_at, _published_at(authority) + spread, authority.not_before)
+
+
+def _published_at(authority: Authority) -> datetime:
+    return authority.published_at or authority.not_before
+
+
+def _planned_at(authority: Authority, signing: Authority | None) -> datetime:
+    """When a next authority is planned to sign; before that, if the one that signs must hand over before."""
+    activate_at = authority.activate_at or _published_at(authority)
+    return activate_at if signing is None else min(activate_at, _hands_over_at(signing))
 
 
 def _hands_over_at(signing: Authority) -> datetime:

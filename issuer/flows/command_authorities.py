@@ -13,7 +13,7 @@ import structlog
 from cognomen.protocol.names import NodeID
 from issuer.datastore.ledgerport import Use
 from issuer.datastore.port import Datastore, Transaction
-from issuer.decisions import authority
+from issuer.decisions import authority, exports
 from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
@@ -76,7 +76,7 @@ class CommandAuthorities:
         """Have the next one sign as soon as every connected attestor knows it.
 
         Args:
-            at_once: even if a node that is away does not know it.
+            at_once: even if a node that is away does not know it, or an export of the bundle lacks it.
 
         Raises:
             Refused: UNAVAILABLE while no next one is published.
@@ -128,7 +128,7 @@ class CommandAuthorities:
         """Let a next or an old authority sign now, without the spread time.
 
         Args:
-            at_once: even if a node that is away does not know it.
+            at_once: even if a node that is away does not know it, or an export of the bundle lacks it.
         """
         asked = [row for row in await self._rows() if row.key_id == key_id]
         is_able, now = any([await has_key(self.keys, row) for row in asked]), self.around.clock.now()
@@ -146,7 +146,7 @@ class CommandAuthorities:
         """Stop it from signing, and have all that it signed replaced; what it signed is accepted until then.
 
         Args:
-            at_once: even if a node that is away does not know the authority that signs afterwards.
+            at_once: even if a node that is away does not know the authority that signs afterwards, or an export of the bundle lacks it.
         """
         keys, now = await self._keys(), self.around.clock.now()
 
@@ -167,8 +167,8 @@ class CommandAuthorities:
         """Take it out of the bundle and destroy its key: nothing that it signed is valid any more.
 
         Args:
-            at_once: even if something that it signed was not replaced, or a node that is away does not know the authority that signs
-                afterwards.
+            at_once: even if something that it signed was not replaced, or a node that is away or an export of the bundle does not know
+                the authority that signs afterwards.
         """
         keys, now = await self._keys(), self.around.clock.now()
         uses = {} if at_once else await self.datastore.read(lambda tx: tx.ledger.uses(tainted=[KeyID(key_id)], now=now))
@@ -205,24 +205,31 @@ class CommandAuthorities:
     def _cut_off(
         self, tx: Transaction, before: Authority | None, signs: Authority, *, at_once: bool, actor: str
     ) -> Sequence[NodeID]:
-        """Record and return the nodes that need an invite once `signs` signs; refuse if there are any and `at_once` is false."""
+        """Record and return the nodes that need an invite once `signs` signs, and record the exports of the bundle without it.
+
+        If there are any and `at_once` is false, this refuses.
+        """
         away = (node for node in all_nodes_in(tx) if node.id not in self.watch.standing)
         lost = cut_off(away, before=before, signs=signs, since=self.around.clock.now() - self.return_window)
         if not at_once:
             check_return(lost, signs=signs.key_id)
-        if lost:
-            facts = {"count": str(len(lost)), "nodes": " ".join(lost)}
-            tx.audit.append(
-                [
-                    AuditEvent(
-                        at=self.around.clock.now(),
-                        actor=actor,
-                        action=Action.NODES_CUT_OFF,
-                        subject=signs.key_id,
-                        facts=facts,
-                    )
-                ]
-            )
+        without = () if before is None else exports.cut_off(tx.exports.list(), tx.authorities.list(), before, signs)
+        if not at_once:
+            exports.check_known(without, signs=signs.key_id)
+        cut = {Action.NODES_CUT_OFF: ("nodes", lost), Action.EXPORTS_CUT_OFF: ("exports", without)}
+        tx.audit.append(
+            [
+                AuditEvent(
+                    at=self.around.clock.now(),
+                    actor=actor,
+                    action=action,
+                    subject=signs.key_id,
+                    facts={"count": str(len(names)), what: " ".join(names)},
+                )
+                for action, (what, names) in cut.items()
+                if names
+            ]
+        )
         return lost
 
     async def _rows(self) -> Sequence[Authority]:

@@ -11,6 +11,7 @@ from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
+from issuer.decisions.exports import ExportStanding, what_is_behind
 from issuer.decisions.identity import IssuerIdentity
 from issuer.decisions.restoration import forgotten
 from issuer.keepers.authority_outlook import AuthorityOutlook
@@ -25,6 +26,7 @@ __all__ = ["Lag", "ObserveIssuer", "Observed"]
 _ROOM = "room of the datastore"
 _NOT_VALID = "validity"
 _RESTORED = "restored backup"
+_EXPORT = "export of the bundle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Observed:
         behind: the connected nodes whose attestor or enforcement points lack something that was sent, the furthest behind first.
         oldest_truth: how long ago we last heard the connected attestor that has been silent for longest; None: nobody is connected.
         authorities: those that are not retired, oldest first, and what the next and the old ones wait for.
+        exports: copies of the bundle that relying parties have.
         has_room: whether anything can be issued, because the disk is not full.
         damage: what the last check of the whole store found damaged; empty: nothing.
         doubt: why the clock is not trusted; empty: it is trusted.
@@ -79,6 +82,7 @@ class Observed:
     behind: Sequence[Lag]
     oldest_truth: timedelta | None
     authorities: Sequence[tuple[Authority, str]]
+    exports: Sequence[ExportStanding]
     doubt: str
     svid_not_after: datetime
     has_room: bool
@@ -119,7 +123,7 @@ class ObserveIssuer:
         head, nodes, denials, restored = await self.datastore.read(
             lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count(), tx.changes.restored())
         )
-        rows = await self.outlook.rows()
+        rows, exports = await self.outlook.rows(), await self.outlook.exports()
         if lost := forgotten(restored, [row for row, _ in rows]):
             remedy = "; ".join(lost.remedy)
             self.around.troubles.note_lasting(
@@ -151,6 +155,7 @@ class ObserveIssuer:
             behind=sorted((lag for lag in lags if lag.is_behind), key=lambda lag: (-lag.behind, lag.node_id)),
             oldest_truth=max((lag.heard_ago for lag in lags), default=None),
             authorities=[(row, waits) for row, waits in rows if row.state is not AuthorityState.RETIRED],
+            exports=exports,
             doubt=self.guard.doubt,
             svid_not_after=svid.not_after,
             has_room=not lacking,
@@ -159,6 +164,7 @@ class ObserveIssuer:
             troubles=[
                 *self.around.troubles.all(),
                 *(Trouble(what=_NOT_VALID, reason=reason, since=now, last=now) for reason in invalid),
+                *(_behind(one, now) for one in exports if one.is_behind),
             ],
         )
         # 3. Set the gauges.
@@ -192,12 +198,25 @@ class ObserveIssuer:
         metrics.store_is_sound.set(not seen.damage)
         metrics.deferred_writes.set(self.deferred.waiting)
         metrics.troubles.set(len(seen.troubles))
+        for gauge in (metrics.export_behind, metrics.export_breaks_at, metrics.export_revoked):
+            gauge.clear()  # an export that was forgotten must not keep its last state
+        for one in seen.exports:
+            name = one.export.name
+            metrics.export_behind.labels(name).set(one.is_behind)
+            metrics.export_revoked.labels(name).set(len(one.revoked))
+            if one.breaks_at is not None:
+                metrics.export_breaks_at.labels(name).set(one.breaks_at.timestamp())
         ends = defaultdict(list)
         for row, _ in seen.authorities:
             ends[row.kind, row.state].append(row.not_after)
         metrics.authority_not_after.clear()  # a state without an authority must not keep its old end
         for (kind, state), found in ends.items():
             metrics.authority_not_after.labels(kind, state).set(min(found).timestamp())
+
+
+def _behind(found: ExportStanding, now: datetime) -> Trouble:
+    what = f"{_EXPORT} {found.export.name}"
+    return Trouble(what=what, reason=what_is_behind(found, now=now), since=found.since or now, last=now)
 
 
 def _invalid(rows: Sequence[tuple[Authority, str]], svid: IssuerIdentity, now: datetime) -> Iterator[str]:

@@ -11,7 +11,15 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
-from issuer.decisions.restoration import SEQUENCE_LEAP, Forgotten, Restored, forgotten, restored_authority, restored_crl
+from issuer.decisions.restoration import (
+    SEQUENCE_LEAP,
+    Forgotten,
+    Restored,
+    forgotten,
+    restored_authority,
+    restored_crl,
+    restored_export,
+)
 from svid.clock import Clock
 
 __all__ = ["RestoreStore"]
@@ -52,6 +60,8 @@ class RestoreStore:
                 tx.authorities.put(restored_authority(row, now=now))
                 if (crl := tx.crls.get(row.key_id)) is not None:
                     tx.crls.put(restored_crl(crl, now=now))
+            for export in tx.exports.list():  # nor what was exported since
+                tx.exports.put(restored_export(export))
             tx.bundles.advance(by=SEQUENCE_LEAP)
             tx.times.note(now)
             tx.changes.append([Change(kind=ChangeKind.BUNDLE)])

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from issuer.datastore.ledgerport import Use
 from issuer.datastore.port import Datastore
-from issuer.decisions import rotation
+from issuer.decisions import exports, rotation
 from issuer.decisions.authority import Authority
 from issuer.decisions.rotation import Circumstances
 from issuer.keepers.clock_guard import ClockGuard
@@ -87,6 +87,12 @@ class AuthorityOutlook:
         tainted = [row.key_id for row, _ in rows if row.tainted_at and row.last_not_after and row.last_not_after > now]
         uses = await self._datastore.read(lambda tx: tx.ledger.uses(tainted=tainted, now=now))
         return [self._seen(row, waits_for, uses.get(row.key_id, Use())) for row, waits_for in rows]
+
+    async def exports(self) -> Sequence[exports.ExportStanding]:
+        """What was exported, by name, and how it compares with the bundle. This writes nothing."""
+        known, rows = await self._datastore.read(lambda tx: (tx.exports.list(), tx.authorities.list()))
+        now = self._clock.now()
+        return [exports.standing(one, rows, spread=self._policy.spread, now=now) for one in known]
 
     def acknowledged(self) -> int | None:
         """The last change that every connected attestor has; None: nobody is connected."""

@@ -51,7 +51,7 @@ _HEALTHY_SECONDS = 60.0
 _UNREAD = "certificate of web_address"
 _UNFIT = "certificate served at web_address"
 _NO_KEYS = (
-    "jwt_issuer: without web_address, relying parties find no keys unless you upload what `cognomen bundle show --format jwks` prints,"
+    "jwt_issuer: without web_address, relying parties find no keys unless `cognomen bundle export` hands them over,"
     " again before each next authority signs"
 )
 _UNFIT_HINT = "put one for the host of jwt_issuer into web_certificate_file; it is served from then on"

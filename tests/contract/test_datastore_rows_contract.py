@@ -14,6 +14,7 @@ from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind
+from issuer.decisions.exports import Export, ExportFormat
 from issuer.decisions.ledger import Credential, CredentialKind
 from issuer.decisions.restoration import Restored
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
@@ -56,6 +57,30 @@ async def test_a_node_is_found_by_its_name_and_no_other_has_it(store: Datastore)
         await store.write(lambda tx: tx.nodes.put(replace(a_node("n2"), name="Web")))
     await store.write(lambda tx: tx.nodes.put(replace(web, name="db")))
     assert await store.read(lambda tx: tx.nodes.named("web")) is None
+
+
+async def test_an_export_is_kept_under_its_name_until_it_is_deleted(store: Datastore) -> None:
+    first = Export(
+        name="openai",
+        format=ExportFormat.JWKS,
+        key_ids=frozenset({KeyID("jwt-1"), KeyID("jwt-2")}),
+        digest="0" * 64,
+        at=NOW,
+        actor="uid:0",
+        login="uid:1000",
+    )
+    second = replace(first, name="a", format=ExportFormat.DISCOVERY, key_ids=frozenset(), digest="", login="")
+    later = replace(first, key_ids=frozenset({KeyID("jwt-3")}), at=NOW + HOUR, actor="uid:7", login="", digest="1" * 64)
+
+    def work(tx: Transaction) -> None:
+        for export in (first, second, later):
+            tx.exports.put(export)
+
+    await store.write(work)
+    assert await store.read(lambda tx: tx.exports.list()) == [second, later]
+    await store.write(lambda tx: tx.exports.delete("a"))
+    await store.write(lambda tx: tx.exports.delete("not there"))
+    assert await store.read(lambda tx: tx.exports.list()) == [later]
 
 
 async def test_the_tokens_of_a_node_are_void_together_and_those_that_are_over_are_forgotten(store: Datastore) -> None:

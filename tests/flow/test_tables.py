@@ -20,6 +20,7 @@ SELECTORS = ("unix:path:/opt/agents/concierge/bin/reasoning", f"unix:uid:{os.get
 COMMIT = "3f2a91bc0d5e6f708192a3b4c5d6e7f809112233: owners of the travel desk changed"
 COMMANDS = (
     *("entry list", "node list", "svid list", "status", "audit tail", "authority list", "revoke list"),
+    "bundle exports",
     *("audit list --page-size 40", "audit list --decision refused", "audit list --action revoked"),
     *(f"entry history {PATHS[0]}", "audit who --below /agent --since 2026-01-01T00:00:00Z"),
 )
@@ -41,6 +42,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         (serial, *_) = [str(one["serial"]) for one in running.admin("svid", "list", "--kind=x509")["credentials"]]
         running.command("revoke", "svid", serial, "--comment=leaked")
         assert running.run("entry", "delete", "0" * 32).returncode == 4
+        running.command("bundle", "export", "--name=openai", f"--write={directory / 'jwks.json'}")
         yield running
 
 
@@ -60,6 +62,18 @@ def test_a_table_fits_the_terminal_and_no_word_is_cut(dev: Dev, name: str, colum
     assert len(lines) > 1
     assert [line for line in lines if len(line) > columns] == []
     assert sorted(words(" ".join(lines))) == sorted(words(dev.command(*name.split())))
+
+
+def test_an_export_that_is_behind_fits_with_the_longest_name(dev: Dev) -> None:
+    name, file = "n" * 64, dev.state / "long.json"
+    dev.command("bundle", "export", f"--name={name}", f"--write={file}")
+    dev.command("authority", "prepare", "jwt")
+    lines = on_a_terminal(dev, 80, "bundle", "exports")
+    assert [line for line in lines if len(line) > 80] == []
+    assert sorted(words(" ".join(lines))) == sorted(words(dev.command("bundle", "exports")))
+    assert [one["missing"] for one in dev.admin("bundle", "exports")["exports"]].count([]) == 0
+    dev.command("bundle", "forget-export", name)
+    dev.command("bundle", "export", "--name=openai", f"--write={file}")  # other tests find no trouble
 
 
 def test_an_action_is_not_broken_where_texts_can_give_way(dev: Dev) -> None:
@@ -138,6 +152,7 @@ def test_wide_is_whole(dev: Dev) -> None:
         ("revoke list", "revocations", {"target"}),  # as kind and what
         ("authority list", "authorities", {"use"}),  # as live, unreplaced and known_by
         ("status", "authorities", {"use"}),  # which is empty there
+        ("bundle exports", "exports", set()),
         ("audit who --below /agent --since 2026-01-01T00:00:00Z", "credentials", set()),
         ("audit list", "rows", {"body", "hash", "before", "after"}),  # no line can hold two entries
     ],

@@ -678,25 +678,193 @@ class GetBundleResponse(_message.Message):
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
     JWT_ISSUER_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     bundle: _builtins.bytes
     """SPIFFE bundle, JWKS"""
     jwt_issuer: _builtins.str
     """what JWT-SVIDs name as their issuer; empty: nothing"""
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the authorities in the bundle, of both kinds"""
+
     def __init__(
         self,
         *,
         trust_domain: _builtins.str = ...,
         bundle: _builtins.bytes = ...,
         jwt_issuer: _builtins.str = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "jwt_issuer", b"jwt_issuer", "trust_domain", b"trust_domain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "jwt_issuer", b"jwt_issuer", "key_ids", b"key_ids", "trust_domain", b"trust_domain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetBundleResponse: _TypeAlias = GetBundleResponse  # noqa: Y015
+
+@_typing.final
+class ListExportsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExportsRequest: _TypeAlias = ListExportsRequest  # noqa: Y015
+
+@_typing.final
+class ListExportsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPORTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def exports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Export]:
+        """by name; at most 64"""
+
+    def __init__(
+        self,
+        *,
+        exports: _abc.Iterable[Global___Export] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exports", b"exports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExportsResponse: _TypeAlias = ListExportsResponse  # noqa: Y015
+
+@_typing.final
+class Export(_message.Message):
+    """A copy of the bundle that was handed to a relying party, compared with the bundle as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    BREAKS_AT_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    format: _builtins.str
+    """"jwks", "spiffe", "pem", "oidc-discovery" """
+    digest: _builtins.str
+    """SHA-256, in hexadecimal, of the copy and of where it went; empty: not known, as after a restore"""
+    actor: _builtins.str
+    login: _builtins.str
+    """the uid that logged in; empty: not known"""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """when its command last said so"""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """authorities that it lacks, those that sign first before others"""
+
+    @_builtins.property
+    def breaks_at(self) -> _timestamp_pb2.Timestamp:
+        """when the first of them signs or began to sign; absent: nothing is missing"""
+
+    @_builtins.property
+    def revoked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """revoked authorities that it has, and that the relying party still trusts"""
+
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """all authorities that it has; of the kinds that the format holds"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        format: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        breaks_at: _timestamp_pb2.Timestamp | None = ...,
+        revoked: _abc.Iterable[_builtins.str] | None = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
+        digest: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        login: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "breaks_at", b"breaks_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "breaks_at", b"breaks_at", "digest", b"digest", "format", b"format", "key_ids", b"key_ids", "login", b"login", "missing", b"missing", "name", b"name", "revoked", b"revoked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Export: _TypeAlias = Export  # noqa: Y015
+
+@_typing.final
+class RecordExportRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """at most 64 of A-Z a-z 0-9 . _ -"""
+    format: _builtins.str
+    digest: _builtins.str
+    comment: _builtins.str
+    """why, for the audit record"""
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as GetBundle gave them"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        format: _builtins.str = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
+        digest: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "digest", b"digest", "format", b"format", "key_ids", b"key_ids", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordExportRequest: _TypeAlias = RecordExportRequest  # noqa: Y015
+
+@_typing.final
+class ForgetExportRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    comment: _builtins.str
+    """why, for the audit record"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetExportRequest: _TypeAlias = ForgetExportRequest  # noqa: Y015
 
 @_typing.final
 class ListCredentialsRequest(_message.Message):
@@ -1238,7 +1406,7 @@ class AuthorityCommand(_message.Message):
     comment: _builtins.str
     """why, for the audit record"""
     at_once: _builtins.bool
-    """even if nodes that are away cannot come back then; for revoke: even if what it signed was not replaced"""
+    """even if nodes that are away cannot come back then, or exports of the bundle lack what signs then; for revoke: even if what it signed was not replaced"""
     def __init__(
         self,
         *,
@@ -1265,7 +1433,7 @@ class RotateAuthorityRequest(_message.Message):
     kind: _builtins.str
     """"x509", "jwt" """
     at_once: _builtins.bool
-    """even if nodes that are away then need an invite to come back"""
+    """even if nodes that are away then need an invite to come back, or exports of the bundle lack what signs then"""
     comment: _builtins.str
     """why, for the audit record"""
     def __init__(

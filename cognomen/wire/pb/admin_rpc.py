@@ -55,6 +55,18 @@ class AdminServicer(ABC):
         """The trust bundle."""
 
     @abstractmethod
+    async def list_exports(self, request: admin_pb2.ListExportsRequest) -> admin_pb2.ListExportsResponse:
+        """Copies of the bundle that relying parties have, by name."""
+
+    @abstractmethod
+    async def record_export(self, request: admin_pb2.RecordExportRequest) -> admin_pb2.ListExportsResponse:
+        """Record that a relying party has a copy of the bundle; the answer has all of them."""
+
+    @abstractmethod
+    async def forget_export(self, request: admin_pb2.ForgetExportRequest) -> admin_pb2.ListExportsResponse:
+        """Forget a copy whose relying party has ended; the answer has the others."""
+
+    @abstractmethod
     async def list_credentials(self, request: admin_pb2.ListCredentialsRequest) -> admin_pb2.ListCredentialsResponse:
         """One page of the ledger, newest first."""
 
@@ -179,6 +191,15 @@ class AdminServicer(ABC):
             "/cognomen.admin.v1.Admin/GetBundle": unary(
                 self.get_bundle, admin_pb2.GetBundleRequest, admin_pb2.GetBundleResponse
             ),
+            "/cognomen.admin.v1.Admin/ListExports": unary(
+                self.list_exports, admin_pb2.ListExportsRequest, admin_pb2.ListExportsResponse
+            ),
+            "/cognomen.admin.v1.Admin/RecordExport": unary(
+                self.record_export, admin_pb2.RecordExportRequest, admin_pb2.ListExportsResponse
+            ),
+            "/cognomen.admin.v1.Admin/ForgetExport": unary(
+                self.forget_export, admin_pb2.ForgetExportRequest, admin_pb2.ListExportsResponse
+            ),
             "/cognomen.admin.v1.Admin/ListCredentials": unary(
                 self.list_credentials, admin_pb2.ListCredentialsRequest, admin_pb2.ListCredentialsResponse
             ),
@@ -291,6 +312,20 @@ class AdminClient:
         return self._ask(
             "/cognomen.admin.v1.Admin/GetBundle", admin_pb2.GetBundleRequest(), admin_pb2.GetBundleResponse
         )
+
+    def list_exports(self) -> admin_pb2.ListExportsResponse:
+        """Copies of the bundle that relying parties have, by name."""
+        return self._ask(
+            "/cognomen.admin.v1.Admin/ListExports", admin_pb2.ListExportsRequest(), admin_pb2.ListExportsResponse
+        )
+
+    def record_export(self, request: admin_pb2.RecordExportRequest) -> admin_pb2.ListExportsResponse:
+        """Record that a relying party has a copy of the bundle; the answer has all of them."""
+        return self._ask("/cognomen.admin.v1.Admin/RecordExport", request, admin_pb2.ListExportsResponse)
+
+    def forget_export(self, request: admin_pb2.ForgetExportRequest) -> admin_pb2.ListExportsResponse:
+        """Forget a copy whose relying party has ended; the answer has the others."""
+        return self._ask("/cognomen.admin.v1.Admin/ForgetExport", request, admin_pb2.ListExportsResponse)
 
     def list_credentials(self, request: admin_pb2.ListCredentialsRequest) -> admin_pb2.ListCredentialsResponse:
         """One page of the ledger, newest first."""

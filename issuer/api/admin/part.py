@@ -17,6 +17,7 @@ from issuer.flows.create_invite import CreateInvite
 from issuer.flows.feed_attestors import FeedAttestors
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
+from issuer.flows.record_exports import RecordExports
 from issuer.flows.record_refusals import RecordRefusals
 from issuer.flows.revoke import Revoke
 from issuer.keepers.clock_guard import ClockGuard
@@ -47,6 +48,7 @@ class AdminFlows:
     return_window: timedelta
     feed: FeedAttestors
     authorities: CommandAuthorities
+    exports: RecordExports
     revoke: Revoke
     enforcement: AwaitEnforcement
     guard: ClockGuard

@@ -46,6 +46,8 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         "activate_authority": Action.AUTHORITY_ACTIVATED,
         "taint_authority": Action.AUTHORITY_TAINTED,
         "revoke_authority": Action.AUTHORITY_REVOKED,
+        "record_export": Action.BUNDLE_EXPORTED,
+        "forget_export": Action.EXPORT_FORGOTTEN,
         "confirm_clock": Action.CLOCK_CONFIRMED,
     }
 )
@@ -105,12 +107,12 @@ def _about(asked: Message, done: Message) -> Mapping[str, object]:
     match done:
         case pb.EntriesResponse():
             return {"count": len(done.entries), "entries": [one.spiffe_id for one in done.entries[:_MOST_NAMED]]}
-        case pb.Node():
-            return {"node": done.spiffe_id}
+        case pb.Node(spiffe_id=node) | pb.CreateInviteResponse(node_spiffe_id=node):
+            return {"node": node}
         case pb.PurgeNodesResponse():
             return {"count": len(done.nodes), "nodes": [one.spiffe_id for one in done.nodes[:_MOST_NAMED]]}
-        case pb.CreateInviteResponse():
-            return {"node": done.node_spiffe_id}
         case pb.RevokeResponse():
             return {"number": done.revocation.number}
+    if isinstance(asked, pb.RecordExportRequest | pb.ForgetExportRequest):
+        return {"export": asked.name}
     return {"key": asked.key_id} if isinstance(asked, pb.AuthorityCommand) else {}

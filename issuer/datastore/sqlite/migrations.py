@@ -245,6 +245,21 @@ _TENTH = (
     "ALTER TABLE node ADD COLUMN uses_until INTEGER",
 )
 
+_ELEVENTH = (
+    # Copies of the bundle that relying parties have; key_ids: JSON. digest: of the copy and of where it went; empty: not known.
+    """
+    CREATE TABLE bundle_export (
+        name TEXT PRIMARY KEY NOT NULL,
+        format TEXT NOT NULL,
+        key_ids TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        login TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -255,6 +270,7 @@ _LATER = {
     "0008": _EIGHTH,
     "0009": _NINTH,
     "0010": _TENTH,
+    "0011": _ELEVENTH,
 }
 
 

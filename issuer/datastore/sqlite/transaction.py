@@ -5,6 +5,7 @@ from sqlite_utils import Database
 from issuer.datastore.port import Transaction
 from issuer.datastore.sqlite.crls import SQLiteCRLs
 from issuer.datastore.sqlite.entries import SQLiteEntries
+from issuer.datastore.sqlite.exports import SQLiteExports
 from issuer.datastore.sqlite.ids import SQLiteIds
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
@@ -24,6 +25,7 @@ def transaction_over(database: Database) -> Transaction:
         tokens=SQLiteTokens(database),
         bundles=SQLiteBundles(database),
         authorities=SQLiteAuthorities(database),
+        exports=SQLiteExports(database),
         ledger=SQLiteLedger(database),
         revocations=SQLiteRevocations(database),
         denials=SQLiteDenials(database),

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from attestor.config import AttestorConfig
+from cognomen.cli.bundle import export
 from cognomen.daemon.config import load
 from issuer.config import IssuerConfig
 from svid.spiffeid import TrustDomain
@@ -80,6 +81,15 @@ def test_no_service_gives_up_or_takes_its_socket_away(daemon: str) -> None:
     unit = _unit(f"cognomen-{daemon}.service")
     assert (unit["Service"]["Restart"], unit["Unit"]["StartLimitIntervalSec"]) == ("always", "0")
     assert "RuntimeDirectory" not in unit["Service"]
+
+
+def test_the_unit_of_an_export_runs_what_the_command_takes_as_the_user_of_the_admin_socket() -> None:
+    service = _unit("cognomen-export@.service")["Service"]
+    program, *arguments = service["ExecStart"].replace("/etc/cognomen/export-%i", "/bin/true").split()
+    assert (program, arguments[:2]) == ("/opt/cognomen/bin/cognomen", ["bundle", "export"])
+    asked = export.make_context("export", [one.replace("%i", "openai") for one in arguments[2:]]).params
+    assert (asked["name"], asked["watch"], asked["command"]) == ("openai", True, ("/bin/true",))
+    assert service["User"] == _unit("cognomen-issuer.service")["Service"]["User"]
 
 
 def test_only_the_attestor_may_look_at_processes_of_others() -> None:

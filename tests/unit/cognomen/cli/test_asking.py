@@ -14,8 +14,8 @@ from cognomen.wire.pb import inspect_pb2
 
 CHANGES = frozenset({
     "ActivateAuthority", "ApplyEntries", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries", "EvictNode",
-    "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RenameNode", "Revoke", "RevokeAuthority", "RotateAuthority", "TaintAuthority",
-    "UnbanNode", "UpdateEntries",
+    "ForgetExport", "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RecordExport", "RenameNode", "Revoke", "RevokeAuthority",
+    "RotateAuthority", "TaintAuthority", "UnbanNode", "UpdateEntries",
 })  # fmt: skip
 
 

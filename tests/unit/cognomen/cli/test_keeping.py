@@ -195,12 +195,12 @@ def test_a_program_that_others_could_replace_is_not_run_until_the_hint_is_typed(
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert run_hook((str(program),), None)
+    assert run_hook((str(program),), {})
     changed = program if open_to_others == "program" else program.parent
     changed.chmod(0o777)
-    assert not run_hook((str(program),), None)
+    assert not run_hook((str(program),), {})
     assert capsys.readouterr().err.endswith(
         f"{changed}: expected write access for its owner only, found mode 0777; chmod go-w {changed}\n"
     )
     typed(f"chmod go-w {changed}")
-    assert run_hook((str(program),), None)
+    assert run_hook((str(program),), {})

@@ -35,6 +35,7 @@ def test_the_status_says_how_many_more_are_behind(count: int, listed: int, more:
         behind=[lag] * count,
         oldest_truth=None,
         authorities=(),
+        exports=(),
         doubt="",
         svid_not_after=NOW,
         has_room=True,
