@@ -34,4 +34,4 @@ def test_a_revocation_is_enforced_when_the_file_is_gone(world: World) -> None:
         world.command("revoke", "lift", str(revoked[0]["number"]))
         while not path.exists():  # pytest's timeout ends it
             pass
-        assert source.verify(path.read_text(), AUDIENCE)
+        assert source.verify(path.read_text(), AUDIENCE).spiffe_id.path == "/web"
