@@ -132,7 +132,7 @@ def _answering(issuer: int) -> int:
     return int(pid)
 
 
-def _say_nothing(_event: str, **_facts: str | int) -> None:
+def _say_nothing(event: str, **facts: str | int) -> None:
     """The figures say it."""
 
 
