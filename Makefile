@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+unexport PYTHONDONTWRITEBYTECODE # with it, each of the thousands of processes of the tests would compile our modules again
 
 .PHONY: help hooks install demo picture test interop soak check bench wheels proto vectors reference lint types contracts stubs lock clean
 

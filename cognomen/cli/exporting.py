@@ -97,8 +97,8 @@ class Exporter:
             Refused: as the issuer refuses; CONFLICT when the name belongs to another format; as the file cannot be written.
         """
         target = self._target
-        # 1. What is there to export, and what did somebody export before us?
-        found, known = admin.get_bundle(), self._known(admin)
+        # 1. What did somebody export before us, and what is there to export? In this order, so that ours is never older.
+        known, found = self._known(admin), admin.get_bundle()
         document = bundle_text(found, target.form).encode()
         digest = target.digest(document)
         if self._handed_over is None:

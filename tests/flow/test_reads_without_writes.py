@@ -20,7 +20,7 @@ from tests.flow.test_issuer_join import refusal
 SERVICE = pb.DESCRIPTOR.services_by_name["Admin"]
 WRITES = {
     "ActivateAuthority", "ApplyEntries", "AwaitRevocation", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries",
-    "EvictNode", "LiftRevocation", "PrepareAuthority", "PurgeNodes",
+    "EvictNode", "ForgetExport", "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RecordExport",
     "RevokeAuthority", "Revoke", "RotateAuthority", "TaintAuthority", "UnbanNode",
     "UpdateEntries", "RenameNode",
 }  # fmt: skip

@@ -287,7 +287,7 @@ def test_a_check_says_that_nobody_finds_the_keys_of_an_issuer_that_serves_none(t
     check = ("issuer", "check", "--trust-domain=example.org", f"--state={tmp_path}", "--jwt-issuer=https://a.example")
     done = World(tmp_path).run(*check)
     assert done.returncode == 0
-    assert "without web_address, relying parties find no keys unless you upload what" in done.stderr
+    assert "without web_address, relying parties find no keys unless `cognomen bundle export`" in done.stderr
     proxied = World(tmp_path).run(*check, "--web-address=127.0.0.1:0", "--web-behind-proxy=true")
     assert (proxied.returncode, proxied.stderr) == (0, "")
 
