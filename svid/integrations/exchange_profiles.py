@@ -245,7 +245,7 @@ def vault_profile(
         headers={"X-Vault-Request": "true", **_given({"X-Vault-Namespace": namespace})},
         read=read_vault,
         needs_issuer=False,
-        rule="the role: bound_audiences, bound_subject and bound_claims; and bound_issuer of the auth method",
+        rule="the role: bound_audiences, bound_subject, bound_claims; and the auth method: its mount, bound_issuer, the keys that it takes",
     )
 
 
