@@ -40,6 +40,10 @@ _JWT = Columns(
     table=("spiffe_id", "audiences", "expires_at", "svid"),
     wide=("spiffe_id", "hint", "audiences", "expires_at", "svid"),
 )
+_WRITTEN = Columns(
+    table=("spiffe_id", "audiences", "expires_at", "file"),
+    wide=("spiffe_id", "hint", "audiences", "expires_at", "file"),
+)
 _BUNDLES = same_columns("trust_domain", "x509_authorities", "jwt_authorities")
 _ALL_AUDIENCES_FILE = "jwt_svid.token"
 _DIGEST_DIGITS = 32
@@ -204,8 +208,8 @@ def jwt(
 
     --write writes jwt_svid.token (mode 0600) for the first identity: one token for all
     --audience. --token writes one more file, for one audience, for programs that read their
-    token from a file. --watch fetches new tokens at half of their life, and --exec runs each
-    time.
+    token from a file. With --write, no token is printed. --watch fetches new tokens at half of
+    their life, and --exec runs each time.
 
     \b
     Examples:
@@ -231,9 +235,12 @@ def jwt(
             if isinstance(svids, WorkloadAPIError):
                 keeper.deny(str(svids))
                 continue
-            documents = [_jwt_document(one) for each in svids.values() for one in each]
+            if directory is None:
+                shown, columns = [_shown(one) for each in svids.values() for one in each], _JWT
+            else:
+                shown, columns = [one for name, each in svids.items() for one in _written(name, each)], _WRITTEN
             files = {name: each[0].token.encode() for name, each in svids.items()}
-            keeper.keep((files, {}), partial(_print_svids, documents, _JWT, output))
+            keeper.keep((files, {}), partial(_print_svids, shown, columns, output))
         return keeper.code()
 
 
@@ -358,8 +365,16 @@ def _jwt_document(svid: JWTSVID) -> dict[str, JSON]:
         "hint": svid.hint,
         "audiences": list(svid.audiences),
         "expires_at": moment_to_text(svid.expires_at),
-        "svid": svid.token,
     }
+
+
+def _shown(svid: JWTSVID) -> dict[str, JSON]:
+    return {**_jwt_document(svid), "svid": svid.token}
+
+
+def _written(name: str, svids: Sequence[JWTSVID]) -> list[dict[str, JSON]]:
+    """What is said of tokens of which the first is written to that file: a daemon's output goes to a log, so not the tokens."""
+    return [{**_jwt_document(one), "file": "" if number else name} for number, one in enumerate(svids)]
 
 
 def _print_svids(documents: list[dict[str, JSON]], columns: Columns, output: str) -> None:

@@ -1,5 +1,6 @@
 """`fetch x509 --write --also`: the key in the forms that servers read."""
 
+import json
 import os
 import ssl
 import subprocess
@@ -107,7 +108,7 @@ def test_what_is_logged_of_the_forms_does_not_show_the_password() -> None:
     assert "secret" not in repr(Forms(also=[Form.PKCS12], password=b"secret"))
 
 
-def test_each_audience_has_a_file_with_a_token_for_it_alone(tmp_path: Path) -> None:
+def test_each_audience_has_a_file_with_a_token_for_it_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = tmp_path / "files"
     named = ("--token=model=https://api.example.com/a=b", "--token=cloud.jwt=sts.example.com")
     assert run(["fetch", "jwt", f"--write={files}", "--audience=one", "--audience=two", *named]) == 0
@@ -120,6 +121,10 @@ def test_each_audience_has_a_file_with_a_token_for_it_alone(tmp_path: Path) -> N
     assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o600}
     assert run(["fetch", "jwt", f"--write={files}", named[0]]) == 0
     assert [path.name for path in files.iterdir() if not path.name.startswith("..")] == ["model"]
+    assert run(["fetch", "jwt", f"--write={files}", *named, "--output=json"]) == 0
+    told = capsys.readouterr().out
+    assert [row["file"] for row in json.loads(told[told.index("{") :])["svids"]] == ["model", "cloud.jwt"]
+    assert "eyJ" not in told  # no token goes to where a daemon's output goes
 
 
 @pytest.mark.parametrize(
