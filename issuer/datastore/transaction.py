@@ -271,8 +271,8 @@ class _Checkpoints:
         self._table.add(checkpoint)
         known = self._table.newest(_MOST_CHECKPOINTS)
         held = [Heard(checkpoint=one, at=one.at) for one in known]  # the times are of our own clock
-        kept = {one.checkpoint.to_json() for one in thinned(held, newest=_NEWEST_CHECKPOINTS, now=checkpoint.at)}
-        self._table.forget([one for one in known if one.to_json() not in kept])
+        kept = {id(one.checkpoint) for one in thinned(held, newest=_NEWEST_CHECKPOINTS, now=checkpoint.at)}
+        self._table.forget([one for one in known if id(one) not in kept])
 
     def latest(self) -> Checkpoint | None:
         return next(iter(self._table.newest(1)), None)

@@ -6,7 +6,6 @@ import queue
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 
 from bench.rig.child import running
@@ -20,7 +19,6 @@ from tests.flow.twodaemons import World
 SECONDS = 20
 
 
-@pytest.mark.timeout(60)
 def test_a_revoked_svid_is_on_the_list_that_workloads_are_handed(tmp_path: Path) -> None:
     world = World(tmp_path)
     with world.running(), X509Source(f"unix://{world.workload}") as source:
@@ -41,7 +39,6 @@ def test_a_revoked_svid_is_on_the_list_that_workloads_are_handed(tmp_path: Path)
             crl.check(bundle, at=SystemClock().now())
 
 
-@pytest.mark.timeout(60)
 def test_a_kill_between_the_commit_and_the_list_is_healed_at_the_next_start(tmp_path: Path) -> None:
     world = World(tmp_path)
     with world.running(), X509Source(f"unix://{world.workload}") as source:
@@ -58,7 +55,6 @@ def test_a_kill_between_the_commit_and_the_list_is_healed_at_the_next_start(tmp_
         assert set(listed.numbers()) == {serial}
 
 
-@pytest.mark.timeout(120)
 def test_after_the_restore_of_a_backup_from_before_a_revocation_workloads_are_handed_the_lists_of_the_restored_issuer(
     tmp_path: Path,
 ) -> None:
@@ -87,7 +83,6 @@ def newer_than(before: Mapping[bytes, CRL], now: Iterable[CRL]) -> bool:
     return all(key_id in found and found[key_id].is_newer_than(crl) for key_id, crl in before.items())
 
 
-@pytest.mark.timeout(60)
 def test_fetch_keeps_the_lists_beside_the_identity_in_one_set(tmp_path: Path) -> None:
     world, files = World(tmp_path), tmp_path / "files"
     with world.running():

@@ -54,7 +54,6 @@ def commands(notice: str) -> list[str]:
     return [line.strip() for line in notice.splitlines() if line.startswith("  cognomen ")]
 
 
-@pytest.mark.timeout(120)
 def test_what_a_restored_backup_forgot_is_refused_where_it_was_heard_of_and_the_printed_commands_end_all_of_it(
     tmp_path: Path,
 ) -> None:

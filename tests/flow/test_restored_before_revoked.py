@@ -3,8 +3,6 @@
 import threading
 from pathlib import Path
 
-import pytest
-
 from svid.clock import SystemClock
 from svid.spiffeid import TrustDomain
 from svid.workloadapi.sources import X509Source
@@ -25,7 +23,6 @@ def connected(world: World) -> bool:
     return '"nodes_connected": 1' in world.run("status", "--output=json").stdout
 
 
-@pytest.mark.timeout(120)
 def test_the_authority_that_the_nodes_know_is_let_sign_again_and_they_come_back(tmp_path: Path) -> None:
     world, backup = World(tmp_path), tmp_path / "backup.tar"
     with world.running(), X509Source(f"unix://{world.workload}") as source:

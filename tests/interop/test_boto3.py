@@ -25,8 +25,6 @@ from tests.flow.published import Published
 
 _SUBJECT = "spiffe://example.org/web"
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:

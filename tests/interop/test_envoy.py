@@ -121,7 +121,6 @@ def address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-@pytest.mark.timeout(90)
 def test_envoy_takes_each_rotation_and_lets_nobody_else_in(tmp_path: Path) -> None:
     port = free_port()
     with ExitStack() as stack:
@@ -140,7 +139,6 @@ def test_envoy_takes_each_rotation_and_lets_nobody_else_in(tmp_path: Path) -> No
             hello(other, port)
 
 
-@pytest.mark.timeout(90)
 def test_envoy_refuses_a_revoked_certificate_and_goes_on_serving_others(tmp_path: Path) -> None:
     port = free_port()
     with ExitStack() as stack:

@@ -32,8 +32,6 @@ _IDP, _ACCOUNT = "idp_1", "svac_1"
 _SUBJECT = "spiffe://example.org/web"
 _MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello?"}]
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:

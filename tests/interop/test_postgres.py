@@ -28,10 +28,7 @@ CLIENT, OTHER, SERVER = "connector.example.org", "reporter.example.org", "db.exa
 STRANGER = "stranger.example.org"
 SERIALS = 4  # the first, and three rotations
 
-pytestmark = [
-    pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL in .venv-npm: make test installs it"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="no PostgreSQL in .venv-npm: make test installs it")
 
 
 @pytest.fixture

@@ -25,10 +25,7 @@ from tests.doubles.provider import error_of
 from tests.flow.published import Published
 from tests.interop.vaultserver import VAULT, Vault, vault
 
-pytestmark = [
-    pytest.mark.skipif(not VAULT.exists(), reason="Vault: `make interop` builds it, from the Go proxy"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(not VAULT.exists(), reason="Vault: `make interop` builds it, from the Go proxy")
 
 AUDIENCE, ROLE, ME = "vault", "reasoning", "spiffe://example.org/reasoning"
 LOGINS = 3  # at once, while the authority rotates

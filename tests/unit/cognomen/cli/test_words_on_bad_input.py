@@ -82,7 +82,6 @@ def test_an_error_neither_controls_the_terminal_nor_forges_lines(arguments: list
     assert "owned" in lines[0]
 
 
-@pytest.mark.timeout(60)
 def test_a_file_without_end_is_more_than_there_is_memory_for() -> None:
     command = [sys.executable, "-m", "cognomen", "audit", "verify", "--checkpoint", "/dev/zero"]
     done = subprocess.run(
