@@ -63,7 +63,7 @@ def show(kind: str, output: str, socket: Path) -> None:
 
 
 @bundle.command()
-@click.option("--name", help="Of the relying party, such as openai.  [default: the name of the file or of the program]")
+@click.option("--name", required=True, help="Of the relying party, such as openai: one for each.")
 @click.option("--format", "kind", type=FORMS, default="jwks", show_default=True, help="As for show.")
 @click.option("--write", "file", type=GivenPath(), metavar="FILE", help="Replace this file, which everybody may read.")
 @exec_option(
@@ -74,7 +74,7 @@ def show(kind: str, output: str, socket: Path) -> None:
 @comment_option
 @admin_socket_option
 def export(
-    name: str | None,
+    name: str,
     kind: str,
     file: Path | None,
     command: tuple[str, ...],
@@ -100,8 +100,6 @@ def export(
     """  # noqa: D301 - \b is click's mark
     if file is None and not command:
         raise click.UsageError("expected --write or --exec, found neither")
-    if name is None:
-        name = file.name if file is not None else Path(command[0]).name
     if not _NAME.fullmatch(name):
         raise click.UsageError(f"expected a --name of at most 64 of A-Z a-z 0-9 . _ -, found {name!r}")
     target = Target(name=name, form=kind, file=file, command=command, comment=comment)

@@ -107,7 +107,7 @@ class Exporter:
         # 2. Write it, and hand it over.
         if target.file is not None:
             _keep(target.file, document)
-        if digest != self._handed_over and not run_hook(target.command, self._environment(), document):
+        if digest != self._handed_over and not run_hook(target.command, self._environment(), document, of=target.name):
             return Outcome.FAILED
         self._handed_over = digest
         # 3. Tell the issuer, also if it has forgotten.

@@ -48,7 +48,7 @@ def exec_option(help: str) -> Callable[[FC], FC]:  # noqa: A002 - click calls it
     return click.option("--exec", "command", callback=_command, metavar="COMMAND", help=help)
 
 
-def run_hook(command: tuple[str, ...], told: Mapping[str, str], document: bytes = b"") -> bool:
+def run_hook(command: tuple[str, ...], told: Mapping[str, str], document: bytes = b"", *, of: str = "") -> bool:
     """Run the command, if there is one, and wait for its end; returns whether it succeeded. A failure is reported on standard error.
 
     Changes while it runs are noticed after it, and it runs once more. It has its own process group: if it takes too long or is
@@ -57,24 +57,26 @@ def run_hook(command: tuple[str, ...], told: Mapping[str, str], document: bytes 
     Args:
         told: what it finds in its environment, beside our own.
         document: what it finds on standard input.
+        of: what a report begins with.
     """
     if not command:
         return True
+    name = f"{of}: --exec {command[0]}" if of else f"--exec {command[0]}"
     try:
         _check(command[0])
         with _readable(document) as stdin:
             code = _run(command, os.environ | told, stdin)
     except subprocess.TimeoutExpired:
-        warn(f"--exec {command[0]}: stopped, because it ran for more than {_LONGEST_SECONDS:g} s")
+        warn(f"{name}: stopped, because it ran for more than {_LONGEST_SECONDS:g} s")
         return False
     except Refused as e:
-        warn(f"--exec {command[0]}: not run: {e.detail}; {e.hint}")
+        warn(f"{name}: not run: {e.detail}; {e.hint}")
         return False
     except OSError as e:
-        warn(f"--exec {command[0]}: {(e.strerror or str(e)).lower()}")
+        warn(f"{name}: {(e.strerror or str(e)).lower()}")
         return False
     if code:
-        warn(f"--exec {command[0]}: expected exit code 0, found {code}")
+        warn(f"{name}: expected exit code 0, found {code}")
     return code == 0
 
 

@@ -20,7 +20,6 @@ from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.options import GivenPath
 from cognomen.cli.output import print_document, print_json, warn
 from cognomen.daemon.config import format_duration, is_table
-from cognomen.daemon.plugins import Settings
 from cognomen.process.standardstreams import LostOutputError
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
@@ -93,7 +92,7 @@ def print_config(loaded: msgspec.Struct, output: str) -> None:
     for field in msgspec.structs.fields(loaded):
         value = _shown(getattr(loaded, field.name))
         if isinstance(value, Mapping):
-            document |= {f"{field.name}.{name}": keys for name, keys in _keys_of(value).items()}
+            document |= {f"{field.name}.{name}": shown for name, shown in _tables_of(value).items()}
         else:
             document[field.name] = value if isinstance(value, bool | int) else "" if value is None else str(value)
     (print_json if output == "json" else print_document)(document)
@@ -191,13 +190,19 @@ def _leave_after(seconds: float, code: int, why: str) -> threading.Timer:
     return timer
 
 
-def _keys_of(settings: Settings) -> Mapping[str, str]:
-    """The keys of each plugin's table, by `KEY.NAME`."""
-    return {
-        printable(f"{key}.{name}"): ", ".join(printable(one) for one in table) or "none"
-        for key, tables in settings.items()
-        for name, table in tables.items()
-    }
+def _tables_of(tables: Mapping[str, object]) -> Mapping[str, str]:
+    """Of a table of ours the values, of each plugin's the keys, by what stands before them in the file."""
+    found: dict[str, str] = {}
+    for key, table in tables.items():
+        if isinstance(table, msgspec.Struct):
+            found |= {
+                f"{key}.{one.name}": str(_shown(getattr(table, one.name))) for one in msgspec.structs.fields(table)
+            }
+        elif isinstance(table, Mapping):
+            found |= {
+                f"{key}.{name}": ", ".join(printable(one) for one in keys) or "none" for name, keys in table.items()
+            }
+    return {printable(name): printable(shown) for name, shown in found.items()}
 
 
 def _shown(default: object) -> object:

@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> Mapping[str, object]:
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdecimal()) or int(length[:9]) > _MAX_BODY:
+        if not (length.isascii() and length.isdecimal() and len(length) < 9) or int(length) > _MAX_BODY:  # noqa: PLR2004
             raise ValueError(f"expected a body of at most {_MAX_BODY} bytes")
         try:
             found = json.loads(self.rfile.read(int(length)))

@@ -33,14 +33,17 @@ def replace_file(directory: int, name: str, data: bytes, *, mode: int = 0o600) -
 
 
 def check_replaceable(directory: int, name: str) -> None:
-    """Check that no directory has that name.
+    """Check that no directory and no device has that name.
 
     Raises:
-        IsADirectoryError: one has it.
+        OSError: one has it.
     """
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise OSError(errno.EEXIST, "is a device")
 
 
 @contextlib.contextmanager

@@ -48,6 +48,8 @@ def check_issuer_url(url: str) -> SplitResult:
         raise ValueError(f"expected a host in lower case without :{_HTTPS} and without a dot at its end, found {url!r}")
     if not _PATH.fullmatch(parts.path) or {".", ".."} & set(parts.path.split("/")):
         raise ValueError(f"expected a path of /names without / at its end, or none, found {url!r}")
+    if "/.well-known" in parts.path:
+        raise ValueError(f"expected the URL below which /.well-known/openid-configuration is, found {url!r}")
     return parts
 
 

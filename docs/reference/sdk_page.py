@@ -43,7 +43,7 @@ def groups() -> list[Group]:
 def _group(source: str) -> Group:
     title, *text, names = (ast.get_docstring(ast.parse(source)) or "").split("\n\n")
     listed = tuple(name.strip() for name in names.removeprefix("Names:").split(","))
-    code = source.split('"""\n', 2)[1].strip()
+    code = source.split('"""\n', 1)[1].strip()
     return Group(title=title.rstrip("."), text="\n\n".join(text), names=listed, code=code)
 
 

@@ -222,15 +222,20 @@ def what_is_behind(found: ExportStanding, *, now: datetime) -> str:
         said.append(f"it lacks {_listed(found.missing)}; the first {verb} {moment_in_words(found.breaks_at)}")
     if not said:
         return ""
-    remedy = f"repeat its cognomen bundle export --name {name}; if it has ended: cognomen bundle forget-export {name}"
+    remedy = f"repeat the bundle export that has --name {name}, as it was; if it has ended: cognomen bundle forget-export {name}"
     return f"{'; '.join(said)}: {remedy}"
 
 
 def cut_off(
     known: Iterable[Export], authorities: Sequence[Authority], before: Authority, signs: Authority
 ) -> Sequence[str]:
-    """The names of the exports whose relying parties accept what `before` signs now, and would refuse what `signs` signs after it."""
-    return [one.name for one in known if _has(one, before, authorities) and not _has(one, signs, authorities)]
+    """The names of the exports whose relying parties may accept what `before` signs now, and refuse what `signs` signs after it."""
+
+    def may_accept(one: Export) -> bool:
+        is_unknown = not one.key_ids  # since a restore
+        return is_unknown or _has(one, before, authorities)
+
+    return [one.name for one in known if may_accept(one) and not _has(one, signs, authorities)]
 
 
 def check_known(names: Sequence[str], *, signs: KeyID) -> None:

@@ -86,6 +86,9 @@ def check_certificate(config: IssuerConfig) -> None:
         Refused: as listen_for_relying_parties.
     """
     read_given(Path(config.web_key_file), "web_key_file", max_bytes=_MAX_PEM_BYTES)
+    certificate = Path(config.web_certificate_file)
+    if certificate.exists() and not certificate.is_file():  # reading a FIFO would wait for ever
+        raise Refused(Kind.INVALID, f"web_certificate_file: expected a regular file, found another kind: {certificate}")
     try:
         tls_context(config.web_certificate_file, config.web_key_file)
     except OSError as e:

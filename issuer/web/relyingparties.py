@@ -209,7 +209,7 @@ class _Room:
 def _page(request: h11.Request, site: Site) -> Page:
     headers = dict(request.headers)
     if site.behind_proxy and headers.get(b"x-forwarded-proto", b"").lower() != b"https":
-        return fault(HTTPStatus.FORBIDDEN)
+        return Page(status=HTTPStatus.FORBIDDEN, body=b"forbidden: expected X-Forwarded-Proto: https\n")
     if headers.get(b"host", b"").decode("latin-1").lower().removesuffix(":443") != site.host:
         return fault(HTTPStatus.MISDIRECTED_REQUEST)
     document = site.documents.get(request.target.decode("latin-1").partition("?")[0])

@@ -353,3 +353,13 @@ def test_an_entry_is_shown_in_the_same_order_as_it_was_and_as_it_is(command: Com
     entry_id = str(create(command, path)["id"])
     now = list(command("entry", "show", entry_id, "-o", "json").document)
     assert list(command("entry", "show", entry_id, "--revision=1", "-o", "json").document) == now
+
+
+def test_a_configuration_with_providers_can_be_checked(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(
+        'trust_domain = "example.org"\n[providers.claude]\naudience = "https://a.example"\nlongest_life = "1h"\n'
+    )
+    check = [*COGNOMEN, "issuer", "check", "--config", str(tmp_path / "c.toml"), "--output", "json"]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=30, check=True)
+    shown = json.loads(done.stdout)
+    assert (shown["providers.claude.audience"], shown["providers.claude.longest_life"]) == ("https://a.example", "1h")

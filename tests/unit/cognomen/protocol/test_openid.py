@@ -58,6 +58,7 @@ def test_an_https_url_is_an_issuer(url: str) -> None:
         ("https://oidc.example.org.", "a host in lower case"),
         ("https://oidc.example.org/", "a path of /names without / at its end"),
         ("https://oidc.example.org//a", "a path of /names"),
+        ("https://oidc.example.org/.well-known/openid-configuration", "the URL below which"),
         ("https://oidc.example.org/a/../b", "a path of /names"),
         ("https://oidc.example.org/a%2fb", "a path of /names"),
         ("https://oidc.example.org?", "no query"),

@@ -72,7 +72,7 @@ def test_a_copy_without_the_next_authority_breaks_when_that_signs() -> None:
     found = compared(export("old", "active"), *BUNDLE)
     assert (found.missing, found.breaks_at) == (["next"], NOW + 5 * DAY)
     assert what_is_behind(found, now=NOW) == (
-        "it lacks next; the first signs from 2026-01-06T12:00:00Z: repeat its cognomen bundle export --name openai;"
+        "it lacks next; the first signs from 2026-01-06T12:00:00Z: repeat the bundle export that has --name openai, as it was;"
         " if it has ended: cognomen bundle forget-export openai"
     )
 
@@ -119,7 +119,7 @@ def test_a_revoked_authority_in_a_copy_is_named_and_one_that_left_in_peace_is_no
     revoked = replace(peaceful, tainted_at=NOW)
     found = compared(export("old", "active", "next"), revoked, ACTIVE, NEXT)
     assert (found.missing, found.revoked, found.breaks_at) == ([], ["old"], None)
-    assert what_is_behind(found, now=NOW).startswith("it still has old, revoked but trusted there: repeat its")
+    assert what_is_behind(found, now=NOW).startswith("it still has old, revoked but trusted there: repeat the")
     assert not compared(export("active", "next"), revoked, ACTIVE, NEXT).is_behind
 
 
@@ -147,9 +147,10 @@ def test_only_relying_parties_that_accept_what_signs_now_are_cut_off() -> None:
         export("active", "next", name="has"),
         export("old", name="broken"),
         export(form=ExportFormat.PEM, name="other"),
+        export(name="restored"),
     ]
-    assert cut_off(known, BUNDLE, ACTIVE, NEXT) == ["lacks"]
-    assert cut_off(known, BUNDLE, ACTIVE, ACTIVE) == []
+    assert cut_off(known, BUNDLE, ACTIVE, NEXT) == ["lacks", "restored"]
+    assert cut_off(known, BUNDLE, ACTIVE, ACTIVE) == ["restored"]
     check_known([], signs=NEXT.key_id)
     with pytest.raises(Refused, match="found lacks without it") as refused:
         check_known(["lacks"], signs=NEXT.key_id)

@@ -126,7 +126,7 @@ async def test_an_export_of_the_whole_bundle_is_no_trouble_and_one_that_is_behin
     key_id = await house.command.prepare(JWT, actor=ACTOR)
     (trouble,) = await house.troubles()
     assert (trouble.what, key_id in trouble.reason) == ("export of the bundle openai", True)
-    assert trouble.reason.count("cognomen bundle ") == 2
+    assert trouble.reason.count("cognomen bundle ") == 1
     assert house.value("behind") == 1
     planned = (await house.record.all())[0].breaks_at
     assert moment(house.value("breaks_timestamp_seconds")) == planned == house.clock.now() + 14 * DAY * 3 / 7
