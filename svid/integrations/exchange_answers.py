@@ -166,7 +166,7 @@ def _xml(document: bytes) -> ET.Element | None:
         return None
     try:
         return ET.fromstring(document)  # noqa: S314 - at most 64 KiB, without entities
-    except (ET.ParseError, ValueError, LookupError):
+    except (ET.ParseError, ValueError, LookupError, Warning):  # some codecs warn, which a program may make an error
         return None
 
 
