@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from svid.clock import Clock, SystemClock
 from svid.errors import ExchangeError, WorkloadAPIError
-from svid.integrations.exchange_answers import Answer, shown
+from svid.integrations.exchange_answers import LONGEST_LIFE, Answer, shown
 from svid.integrations.exchange_post import NotSentError, Reply, check_context, post
 from svid.integrations.exchange_profiles import Profile
 from svid.integrations.exchange_refusals import REFUSED, apart, date_of, failure
@@ -54,7 +54,7 @@ class AccessToken:
     Attributes:
         value: what an API call carries.
         expires_at: its end, by our clock; None if nobody said.
-        fields: what else came with it, by the provider's names; for AWS the three parts of the credentials.
+        fields: what else came with it, by the provider's names, where it is printable; for AWS the three parts of the credentials.
     """
 
     value: str = field(repr=False)
@@ -310,6 +310,7 @@ class TokenExchange:
             if life <= timedelta():
                 gone = f"{self._profile.name}: the token expired at {answer.ends_at.isoformat()}"
                 raise ExchangeError(gone, status=reply.status, hint=apart(reply.headers, "expired", now=now))
+            life = min(life, LONGEST_LIFE)
         expires_at = None if life is None else now + life
         return AccessToken(value=answer.value, expires_at=expires_at, fields=answer.fields), life
 

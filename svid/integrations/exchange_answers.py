@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from svid.encoding import JSON, json_object
 
-__all__ = ["Answer", "read_aws", "read_oauth", "read_vault", "refusal", "shown"]
+__all__ = ["LONGEST_LIFE", "Answer", "read_aws", "read_oauth", "read_vault", "refusal", "shown"]
 
 _MOST_SHOWN = 256
 _MOST_SEARCHED = 4096
@@ -24,7 +24,7 @@ _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]+)*")
 _RUN = re.compile(r"[A-Za-z0-9_-]{32,}")
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _TOKEN = re.compile(r"[!-~]+")
-_LONGEST_LIFE = timedelta(days=3660)
+LONGEST_LIFE = timedelta(days=3660)
 _MARKUP = (b"<!DOCTYPE", b"<!ENTITY")
 
 
@@ -36,7 +36,7 @@ class Answer:
         value: the token; visible ASCII characters.
         life: how long it lives from now on; None if the answer does not say.
         ends_at: the moment of its end by the provider's clock, where an answer gives that instead of `life`.
-        fields: what else came with it, by the provider's names.
+        fields: what else came with it, by the provider's names; printable texts only.
     """
 
     value: str = field(repr=False)
@@ -48,7 +48,7 @@ class Answer:
 def read_oauth(document: bytes) -> Answer:
     """Read the answer of a token endpoint.
 
-    Shape: a JSON object with `access_token`, `expires_in` in seconds, `token_type` Bearer or N_A; other texts become `fields`.
+    Shape: a JSON object with `access_token`, `expires_in` in seconds, `token_type` Bearer or N_A; other printable texts become `fields`.
 
     Raises:
         ValueError: it is not one.
@@ -166,7 +166,7 @@ def _xml(document: bytes) -> ET.Element | None:
         return None
     try:
         return ET.fromstring(document)  # noqa: S314 - at most 64 KiB, without entities
-    except (ET.ParseError, ValueError, LookupError):
+    except (ET.ParseError, ValueError, LookupError, Warning):  # some codecs warn, which a program may make an error
         return None
 
 
@@ -194,7 +194,7 @@ def _life(members: Mapping[str, JSON], name: str) -> timedelta | None:
         value = int(value)
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
         raise ValueError(f"{name}: expected a positive number of seconds")
-    return timedelta(seconds=min(float(value), _LONGEST_LIFE.total_seconds()))
+    return timedelta(seconds=min(float(value), LONGEST_LIFE.total_seconds()))
 
 
 def _moment(value: JSON) -> datetime:
@@ -210,7 +210,14 @@ def _moment(value: JSON) -> datetime:
 
 
 def _texts(members: Mapping[str, JSON], *, but: str) -> Mapping[str, str]:
-    return MappingProxyType({name: one for name, one in members.items() if isinstance(one, str) and name != but})
+    """What is printable: such texts may end up in a header or a log."""
+    return MappingProxyType(
+        {
+            name: one
+            for name, one in members.items()
+            if isinstance(one, str) and name != but and name.isprintable() and one.isprintable()
+        }
+    )
 
 
 def _first(members: Mapping[str, JSON], *names: str) -> str:

@@ -8,20 +8,27 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
-from typing import NamedTuple, Self
+from io import BufferedReader, RawIOBase
+from typing import TYPE_CHECKING, Self
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
-from svid.errors import ExchangeError
+from svid.errors import ExchangeError, SVIDError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 __all__ = ["MAX_ANSWER_BYTES", "NotSentError", "Reply", "check_context", "check_url", "post"]
 
 MAX_ANSWER_BYTES = 1 << 16
+_MAX_BYTES = 4 * MAX_ANSWER_BYTES  # everything that comes: head, body, the lengths of chunks, trailers
 _MAX_URL = 1024
 
 
@@ -29,12 +36,13 @@ class NotSentError(ExchangeError):
     """No connection was made: nothing left this process."""
 
 
-class Reply(NamedTuple):
-    """What came back, whatever its status."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, whatever its status; head and body may hold credentials, and are in no text of it."""
 
     status: int
-    headers: Message
-    body: bytes
+    headers: Message = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 def check_url(url: str) -> None:
@@ -120,7 +128,8 @@ def _reason(error: OSError | HTTPException) -> str:
     if isinstance(inner, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {inner.verify_message}"
     if isinstance(inner, HTTPException):  # some are also an OSError
-        return "expected an answer of HTTP, found none"
+        too_long = f"expected an answer of at most {_MAX_BYTES} bytes with its head, found more"
+        return too_long if isinstance(inner, _TooLongError) else "expected an answer of HTTP, found none"
     if isinstance(inner, TimeoutError):
         return "timed out"
     if str(inner).startswith("Tunnel connection failed"):
@@ -186,7 +195,65 @@ class _Deadline:
             return
 
 
+class _TooLongError(HTTPException):
+    """More came than `_MAX_BYTES`."""
+
+
+class _Counted(RawIOBase):
+    """Reads from a socket until more came than an answer may have, whatever length a reader asks for."""
+
+    def __init__(self, raw: RawIOBase) -> None:
+        self._raw, self._left = raw, _MAX_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        count = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise _TooLongError
+        return count
+
+    def close(self) -> None:
+        try:
+            self._raw.close()
+        finally:
+            super().close()
+
+
+@contextmanager
+def _only_http_errors() -> Iterator[None]:
+    """Make an HTTPException of what the library's parsers of lengths and headers raise: ValueError, TypeError and others."""
+    try:
+        yield
+    except (OSError, HTTPException, SVIDError):
+        raise
+    except Exception as e:
+        raise HTTPException from e
+
+
+class _Response(HTTPResponse):
+    """Reads a bounded answer; the library alone would read without end for a chunk of the length -1."""
+
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method, url)
+        self.fp = BufferedReader(_Counted(self.fp.detach()))
+
+    def begin(self) -> None:
+        with _only_http_errors():
+            super().begin()
+
+    def read(self, amt: int | None = None) -> bytes:
+        with _only_http_errors():
+            return super().read(amt)
+
+
 class _Plain(HTTPConnection):
+    response_class = _Response
+
     def __init__(self, host: str, *, timeout: float, deadline: _Deadline) -> None:
         super().__init__(host, timeout=timeout)
         self._deadline = deadline
@@ -198,6 +265,8 @@ class _Plain(HTTPConnection):
 
 
 class _TLS(HTTPSConnection):
+    response_class = _Response
+
     def __init__(self, host: str, *, timeout: float, context: ssl.SSLContext, deadline: _Deadline) -> None:
         super().__init__(host, timeout=timeout, context=context)
         self._deadline, self._tls, self._server = deadline, context, self.host

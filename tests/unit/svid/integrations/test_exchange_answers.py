@@ -106,6 +106,14 @@ def test_entities_are_not_even_parsed(document: bytes) -> None:
         read_aws(document)
 
 
+@pytest.mark.parametrize("encoding", ["unicode_escape", "undefined", "idna", "hex", "zlib", "utf-7", "a" * 300])
+def test_an_encoding_that_xml_does_not_have_is_no_answer(encoding: str) -> None:
+    document = f'<?xml version="1.0" encoding="{encoding}"?><E><Error><Code>no</Code></Error></E>'.encode()
+    assert refusal(document) == ("", "")
+    with pytest.raises(ValueError, match="expected XML"):
+        read_aws(document)
+
+
 AWS = '{"AssumeRoleWithWebIdentityResponse": {"AssumeRoleWithWebIdentityResult": {"Credentials": %s}}}'
 CREDENTIALS = '{"AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c", "Expiration": %s}'
 ENDS = ['"2026-01-01T00:00:00Z"', '"2026-01-01T00:00:00"', '"2026-01-01T01:00:00+01:00"', "1767225600", "1.7672256E9"]
