@@ -66,7 +66,8 @@ _write_option = click.option(
     "directory",
     type=GivenPath(),
     metavar="DIR",
-    help="Write files into this directory, which nobody else may write (but see --shared-directory); all are replaced at once.",
+    help="Write files into this directory, which nobody else may write (but see --shared-directory); all are replaced at once, and with"
+    " --watch, no other fetch may write there.",
 )
 _exec_option = exec_option(
     "Run this after each change, without a shell, for a minute at most. COGNOMEN_DIRECTORY is the directory of --write,"
@@ -307,6 +308,7 @@ def _keeper(
         found = "no --watch" if directory is not None else "no --write" if watch else "neither"
         raise click.UsageError(f"--when-denied: expected --watch and --write, found {found}")
     keeper = Keeper(directory, command, watch=watch, shared=shared, when_denied=when_denied)
+    click.get_current_context().call_on_close(keeper.close)
     keeper.check()
     return keeper
 

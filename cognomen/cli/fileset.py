@@ -3,6 +3,8 @@
 A reader that opens the files by their own names, one after the other, may open some before a change and others after it. The command that
 runs after each change (`hook`) can make it read them again.
 
+One writer at a time has the lock of the directory. A watch also holds the directory (`Hold`), so that no other command replaces its files.
+
 In a shared directory, others can replace every name at any moment, and so decide what readers find there. They cannot make us write, change
 or remove anything elsewhere: we follow no link, and make and remove files only in a directory of our own, by its descriptor.
 """
@@ -21,40 +23,82 @@ from cognomen.process.ownpath import listed, own_directory, sync
 from cognomen.process.wholefile import replace_file
 from cognomen.protocol.errors import FileRefused, Kind, Refused
 
-__all__ = ["add_to_set", "check_set", "write_set"]
+__all__ = ["Hold", "add_to_set", "check_set", "write_set"]
 
-_CURRENT, _LOCK = "..data", "..lock"
+_CURRENT, _LOCK, _WATCH = "..data", "..lock", "..watch"
 _GENERATION = re.compile(r"\.\.[0-9a-f]{16}")
 _HALF_MADE = re.compile(r"\.\.[0-9a-f]{16}\.link")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def check_set(directory: Path, *, shared: bool = False) -> None:
+class Hold:
+    """What a watch holds, so that nobody else writes its directory: from its first use until it is closed, or the process ends.
+
+    A command that the process runs does not inherit it. If the directory is replaced, the next use holds the new one.
+    """
+
+    def __init__(self) -> None:
+        self._held: int | None = None
+
+    def close(self) -> None:
+        """Let others write the directory."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def take(self, directory: Path, here: int, *, shared: bool) -> None:
+        """Hold the directory; only for who has its lock.
+
+        Raises:
+            Refused: CONFLICT while another watch holds it.
+            OSError: the system refuses.
+        """
+        found = _open_lock(directory, here, _WATCH, os.O_CREAT, shared=shared)
+        try:
+            if self._held is not None and os.path.sameopenfile(self._held, found):
+                return
+            _check_unwatched(directory, found)
+            self.close()
+            self._held, found = found, -1
+        finally:
+            if found >= 0:
+                os.close(found)
+
+
+def check_set(directory: Path, *, shared: bool = False, hold: Hold | None = None) -> None:
     """Check that a set of files can be written there, before we ask anybody for its contents; makes the directory.
 
     Raises:
         Refused: as write_set.
     """
-    with _one_writer(directory, shared=shared):
+    with _one_writer(directory, shared=shared, hold=hold):
         pass
 
 
 def write_set(
-    directory: Path, private: Mapping[str, bytes], public: Mapping[str, bytes], *, shared: bool = False
-) -> None:
+    directory: Path,
+    private: Mapping[str, bytes],
+    public: Mapping[str, bytes],
+    *,
+    shared: bool = False,
+    hold: Hold | None = None,
+) -> list[str]:
     """Replace a set of files; the private ones have mode 0600, the public ones 0644.
 
     Shape: each file is a link into `..data`, which is a link to the directory of this generation; renaming that one link replaces
-        the set, as Kubernetes does with secrets.
+        the set, as Kubernetes does with secrets. Returns the sorted names of the files that only the set before had: they are gone.
 
     Args:
         shared: others may write the directory, and are trusted not to replace what readers find there.
+        hold: what a watch holds the directory with; None: only for this once.
 
     Raises:
-        Refused: INVALID when somebody else may write the directory or one above; UNAVAILABLE when the files cannot be written. The
-            old files then stay.
+        Refused: INVALID when somebody else may write the directory or one above; CONFLICT while another watch holds it; UNAVAILABLE
+            when the files cannot be written. The old files then stay.
     """
-    with _one_writer(directory, shared=shared) as here:
+    with _one_writer(directory, shared=shared, hold=hold) as here:
+        before = _names(here)
         generation, inside = _new_generation(here)
         try:
             for files, mode in ((private, 0o600), (public, 0o644)):
@@ -66,15 +110,16 @@ def write_set(
         sync(here)  # so that after a crash the link still leads to complete files
         _link(here, _CURRENT, generation)
         _link_files(here, [*private, *public])
+    return sorted(before - {*private, *public})
 
 
-def add_to_set(directory: Path, name: str, data: bytes, *, shared: bool = False) -> None:
+def add_to_set(directory: Path, name: str, data: bytes, *, shared: bool = False, hold: Hold | None = None) -> None:
     """Add one public file, mode 0644, to the current set, or replace it there; the next set will not have it.
 
     Raises:
         Refused: as write_set.
     """
-    with _one_writer(directory, shared=shared) as here:
+    with _one_writer(directory, shared=shared, hold=hold) as here:
         inside = _current(here)
         if inside is None:
             generation, inside = _new_generation(here)
@@ -88,20 +133,23 @@ def add_to_set(directory: Path, name: str, data: bytes, *, shared: bool = False)
 
 
 @contextlib.contextmanager
-def _one_writer(directory: Path, *, shared: bool) -> Iterator[int]:
+def _one_writer(directory: Path, *, shared: bool, hold: Hold | None) -> Iterator[int]:
     """Let one writer in at a time; before and after, remove what is not in the current set: the last set, and leftovers of a failure.
 
-    The lock is a file that nobody else can open, so nobody else can hold it.
+    The lock is a file that nobody else can open, so nobody else can hold it. Only who has it looks whether a watch holds the
+    directory: so it is never another's look that is found.
     """
     try:
         with contextlib.ExitStack() as leaving:
             here = leaving.enter_context(_opened(directory, shared=shared))
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            held = os.open(_LOCK, flags, 0o600, dir_fd=here)
-            leaving.callback(os.close, held)
-            if shared:
-                _check_lock(directory, os.fstat(held))
-            fcntl.flock(held, fcntl.LOCK_EX)
+            lock = _open_lock(directory, here, _LOCK, os.O_CREAT, shared=shared)
+            leaving.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if hold is not None:
+                hold.take(directory, here, shared=shared)
+            elif (watched := _watched(directory, here, shared=shared)) is not None:
+                leaving.callback(os.close, watched)
+                _check_unwatched(directory, watched)
             leaving.callback(_sweep, here)
             _sweep(here)  # makes room on a full disk
             yield here
@@ -137,12 +185,48 @@ def _could_be_shared(directory: Path) -> bool:
     return found.st_uid != os.geteuid() and not found.st_mode & stat.S_ISVTX
 
 
-def _check_lock(directory: Path, found: os.stat_result) -> None:
+def _open_lock(directory: Path, here: int, name: str, flags: int = 0, *, shared: bool) -> int:
+    """Open a file that is locked; the caller closes it."""
+    opened = os.open(name, _LOCK_FILE | flags, 0o600, dir_fd=here)
+    try:
+        if shared:
+            _check_lock(directory / name, os.fstat(opened))
+    except Refused:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _watched(directory: Path, here: int, *, shared: bool) -> int | None:
+    """Open the file that a watch holds; None if there was never a watch."""
+    try:
+        return _open_lock(directory, here, _WATCH, shared=shared)
+    except FileNotFoundError:
+        return None
+
+
+def _check_unwatched(directory: Path, opened: int) -> None:
+    """Lock the file that a watch holds.
+
+    Raises:
+        Refused: CONFLICT when another watch has done so.
+    """
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused(
+            Kind.CONFLICT,
+            f"directory {directory}: another cognomen fetch --watch keeps this directory",
+            hint="give each command a directory of its own, or give one fetch jwt several --token",
+        ) from None  # it does not pass by itself, as other faults of the system may
+
+
+def _check_lock(path: Path, found: os.stat_result) -> None:
     """Refuse a lock that somebody else can hold."""
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not _is_ours(found):
         raise Refused(
             Kind.INVALID,
-            f"file {directory / _LOCK}: expected one of uid {os.geteuid()} alone, found one of uid {found.st_uid}",
+            f"file {path}: expected one of uid {os.geteuid()} alone, found one of uid {found.st_uid}",
             hint="only one user may write a directory; if no other does, remove that file",
         )
 
@@ -175,6 +259,17 @@ def _current(here: int) -> int | None:
         return _open_ours(here, generation)
     except OSError:
         return None
+
+
+def _names(here: int) -> set[str]:
+    """The files of the current generation."""
+    inside = _current(here)
+    if inside is None:
+        return set()
+    try:
+        return set(listed(inside))
+    finally:
+        os.close(inside)
 
 
 def _open_ours(here: int, generation: str) -> int:

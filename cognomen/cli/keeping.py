@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from cognomen.cli.fileset import add_to_set, check_set, write_set
+from cognomen.cli.fileset import Hold, add_to_set, check_set, write_set
 from cognomen.cli.hook import run_hook
 from cognomen.cli.output import warn
 from cognomen.process.standardstreams import LostOutputError
@@ -27,6 +27,7 @@ Files = tuple[Mapping[str, bytes], Mapping[str, bytes]]
 
 _MARK = "denied"
 _HOOK_FAILED = 1
+_MOST_NAMES = 5
 _LATE = timedelta(seconds=30)  # a delay on a busy machine is not worth a warning
 _AGAIN = Backoff(maximum=timedelta(seconds=2))
 _MAY_PASS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -40,7 +41,7 @@ class WhenDenied(StrEnum):
 
 
 class Keeper:
-    """Writes each set of fetched files, and runs the command after each.
+    """Writes each set of fetched files, and runs the command after each. With `watch`, nobody else writes the directory until `close`.
 
     Args:
         directory: where the files go; None: write none.
@@ -63,6 +64,7 @@ class Keeper:
         self._shared = shared
         self._command = command
         self._watch = watch
+        self._hold = Hold() if watch else None
         self._when_denied = when_denied
         self._clock = clock or SystemClock()
         self._delays = _AGAIN.delays(_jitter)
@@ -81,10 +83,15 @@ class Keeper:
         """
         try:
             if self._directory is not None:
-                check_set(self._directory, shared=self._shared)
+                check_set(self._directory, shared=self._shared, hold=self._hold)
         except Refused as e:
             if not (self._watch and _may_pass(e)):
                 raise
+
+    def close(self) -> None:
+        """Let others write the directory."""
+        if self._hold is not None:
+            self._hold.close()
 
     def code(self) -> int:
         """The exit code, which depends on how the last run of the command ended."""
@@ -101,7 +108,13 @@ class Keeper:
             until: when what was fetched expires; None: never.
         """
         self._is_denied, self._until = False, until
-        if self._write(lambda directory: write_set(directory, *files, shared=self._shared)):
+
+        def write(directory: Path) -> None:
+            gone = write_set(directory, *files, shared=self._shared, hold=self._hold)
+            if not self._has_written:  # later sets replace our own
+                _tell_gone(directory, [name for name in gone if name != _MARK])
+
+        if self._write(write):
             self._show(show)
             self._run("issued")
 
@@ -124,11 +137,11 @@ class Keeper:
 
         def write(directory: Path) -> None:
             if self._when_denied is WhenDenied.REMOVE:
-                write_set(directory, {}, mark, shared=self._shared)
+                write_set(directory, {}, mark, shared=self._shared, hold=self._hold)
             elif files is None:
-                add_to_set(directory, _MARK, mark[_MARK], shared=self._shared)
+                add_to_set(directory, _MARK, mark[_MARK], shared=self._shared, hold=self._hold)
             else:
-                write_set(directory, files[0], {**files[1], **mark}, shared=self._shared)
+                write_set(directory, files[0], {**files[1], **mark}, shared=self._shared, hold=self._hold)
 
         if self._write(write):
             self._is_denied = True
@@ -168,6 +181,17 @@ class Keeper:
         if self._directory is not None:
             told["COGNOMEN_DIRECTORY"] = str(self._directory.absolute())
         self._is_well = run_hook(self._command, told)
+
+
+def _tell_gone(directory: Path, names: list[str]) -> None:
+    """Warn that files are gone that an earlier command wrote."""
+    if not names:
+        return
+    shown, more = ", ".join(names[:_MOST_NAMES]), len(names) - _MOST_NAMES
+    warn(
+        f"directory {directory}: removed {shown}{f' and {more} more' if more > 0 else ''}, which an earlier fetch wrote and this"
+        " one does not; give each command a directory of its own, or give one fetch jwt several --token"
+    )
 
 
 def _may_pass(refused: Refused) -> bool:

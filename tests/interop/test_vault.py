@@ -116,7 +116,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     world = Published(directory, f"--jwt-authority-key={request.param}", "--authority-spread=2s")
     with world.running(), vault(directory / "vault") as running:
         world.entry("/reasoning", "/nodes", f"unix:uid:{os.getuid()}")
-        (directory / "agent" / "tokens").mkdir(parents=True)
+        (directory / "agent").mkdir()
         for path in ("agent/model", "others/model"):
             running.write(f"secret/data/{path}", {"data": {"key": path}})
         with JWTSource(f"unix://{world.workload}") as source:
@@ -146,7 +146,7 @@ def test_vaults_own_agent_logs_in_by_the_file(place: Place) -> None:
     kept = place.world.directory / "agent" / "vault-token"
     assert place.reads(kept.read_text(), "agent/model") == 200
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert (place.world.directory / "agent" / "tokens" / "vault").exists()
+    assert (place.world.directory / "agent" / "vault" / "jwt").exists()
 
 
 def test_no_login_fails_while_the_authority_rotates(place: Place) -> None:

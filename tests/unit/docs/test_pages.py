@@ -85,6 +85,16 @@ def test_how_to_protect_a_service_says_what_else_must_be_installed_for_each_prog
                 assert name in extras or f"needs {name} installed" in " ".join(said.split()), name
 
 
+def test_the_commands_of_no_more_api_keys_write_a_directory_each_and_what_reads_a_file_finds_it() -> None:
+    page = (ROOT / "docs" / "how-to" / "no-more-api-keys.md").read_text()
+    written = re.findall(r"--write (/run/\S+)", page)
+    assert len(written) == len(set(written)) >= 2, "a watch keeps its directory"
+    files = {f"{directory}/{name}" for directory in written for name in re.findall(r"--token (\w+)=", page)}
+    read = set(re.findall(r"/run/agent/\w+/\w+", page))
+    assert len(read) >= 5
+    assert read <= files
+
+
 RPC = (ROOT / "docs" / "contributing" / "add-an-admin-rpc.md").read_text()
 
 

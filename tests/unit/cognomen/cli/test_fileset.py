@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cognomen.cli.fileset import add_to_set, write_set
+from cognomen.cli.fileset import Hold, add_to_set, check_set, write_set
 from cognomen.protocol.errors import Kind, Refused
 
 
@@ -143,3 +143,48 @@ def test_a_file_is_added_where_no_set_is(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "denied").read_bytes() == b"why"
     write(tmp_path / "new", "1")
     assert len(hidden(tmp_path / "new")) == 1
+
+
+def test_a_set_tells_which_files_only_the_one_before_had(tmp_path: Path) -> None:
+    assert write_set(tmp_path, private={"b": b"1", "a": b"1"}, public={"c": b"1"}) == []
+    assert write_set(tmp_path, private={}, public={"c": b"2"}) == ["a", "b"]
+
+
+def test_who_holds_a_directory_writes_it_and_nobody_else_until_that_is_closed(tmp_path: Path) -> None:
+    first, second = Hold(), Hold()
+    for generation in (b"1", b"2"):
+        write_set(tmp_path, {}, {"cert": generation}, hold=first)
+    for hold in (None, second):
+        for write_it in (
+            lambda hold=hold: check_set(tmp_path, hold=hold),
+            lambda hold=hold: write_set(tmp_path, {}, {"other": b"3"}, hold=hold),
+            lambda hold=hold: add_to_set(tmp_path, "other", b"3", hold=hold),
+        ):
+            with pytest.raises(Refused, match="another cognomen fetch --watch keeps this directory") as refused:
+                write_it()
+            assert (refused.value.kind, refused.value.__cause__) == (Kind.CONFLICT, None)
+    assert ((tmp_path / "cert").read_bytes(), (tmp_path / "other").exists()) == (b"2", False)
+    first.close()
+    write_set(tmp_path, {}, {"other": b"3"}, hold=second)
+    with pytest.raises(Refused, match="keeps this directory"):
+        write_set(tmp_path, {}, {"cert": b"3"}, hold=first)
+    second.close()
+    write(tmp_path, "4")
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith("..")} == {"cert", "key"}
+
+
+def test_a_directory_that_was_replaced_is_held_again_unless_another_was_faster(tmp_path: Path) -> None:
+    directory, first, second = tmp_path / "set", Hold(), Hold()
+    write_set(directory, {}, {"cert": b"1"}, hold=first)
+    directory.rename(tmp_path / "away")
+    write_set(directory, {}, {"cert": b"2"}, hold=first)
+    with pytest.raises(Refused, match="keeps this directory"):
+        write(directory, "3")
+    write(tmp_path / "away", "3")
+    directory.rename(tmp_path / "again")
+    write_set(directory, {}, {"cert": b"4"}, hold=second)
+    with pytest.raises(Refused, match="keeps this directory"):
+        write_set(directory, {}, {"cert": b"5"}, hold=first)
+    assert (directory / "cert").read_bytes() == b"4"
+    for hold in (first, second):
+        hold.close()

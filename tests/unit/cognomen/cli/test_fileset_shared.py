@@ -1,6 +1,7 @@
 """A set of files in a directory that others write, as an emptyDir of Kubernetes: what they can do there, and that it ends there."""
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -146,10 +147,13 @@ def test_whatever_others_have_put_there_nothing_outside_is_reached(place: Place,
 
 
 @needs_root
-def test_a_lock_that_somebody_else_can_hold_is_not_waited_for(place: Place) -> None:
-    (place.volume / "..lock").touch()
-    (place.volume / "..lock").chmod(0o666)
-    with pytest.raises(Refused, match=rf"\.\.lock: expected one of uid {ANA} alone, found one of uid 0") as refused:
+@pytest.mark.parametrize("name", ["..lock", "..watch"])
+def test_a_lock_that_somebody_else_can_hold_is_not_waited_for(place: Place, name: str) -> None:
+    (place.volume / name).touch()
+    (place.volume / name).chmod(0o666)
+    with pytest.raises(
+        Refused, match=rf"{re.escape(name)}: expected one of uid {ANA} alone, found one of uid 0"
+    ) as refused:
         place.write()
     assert refused.value.kind is Kind.INVALID
 
