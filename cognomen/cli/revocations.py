@@ -46,9 +46,9 @@ _FALLEN = same_columns("kind", "spiffe_id", "node_id", "count", "ends_at", "audi
 def print_fallen(done: pb.RevokeResponse, view: View) -> None:
     """Print the table of what was revoked, or would be."""
     print_table(_FALLEN, [document_from_message(one) for one in done.fallen], view)
-    if exchanged := [one for one in done.fallen if one.HasField("exchanged_until")]:
-        last = max(one.exchanged_until.ToDatetime(tzinfo=UTC) for one in exchanged)
-        whom = ", ".join(sorted({audience for one in exchanged for audience in one.audiences}))
+    if done.exchanged:
+        last = max(one.until.ToDatetime(tzinfo=UTC) for one in done.exchanged)
+        whom = ", ".join(one.audience for one in done.exchanged)
         warn(f"tokens that were exchanged live until at most {moment_to_text(last)}, at {whom}: end them there")
     if done.more:
         click.echo(f"and {done.more} more like these", err=True)

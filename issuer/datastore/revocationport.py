@@ -3,12 +3,13 @@
 These ports belong to one transaction, together with all others: port.Transaction.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from cognomen.protocol.entry import EntryID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.exchanged import Exchanged
 from issuer.decisions.falling import Falling
 from issuer.decisions.revocation import Blocks, Live, Revocation
 from issuer.decisions.supersession import Holding, Supersession
@@ -65,6 +66,13 @@ class Denials(FoundDenials, Protocol):
 
     def falling(self, where: Live, *, now: datetime) -> Falling:
         """Which live credentials `deny` would end."""
+
+    def exchanged(self, where: Live, *, longest_lives: Mapping[str, timedelta], now: datetime) -> Sequence[Exchanged]:
+        """Until when tokens may live that were had for the named JWT-SVIDs, be these live, expired or denied.
+
+        Args:
+            longest_lives: by audience, as in decisions/exchanged; if there are none, nothing is read.
+        """
 
     def is_any(self, where: Live, *, now: datetime, is_leak: bool = False) -> bool:
         """Whether `deny` would deny anything, or in case of a leak, whether `compromise` would find anything."""

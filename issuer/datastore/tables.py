@@ -98,6 +98,14 @@ class DenialTable(FoundDenials, Protocol):
     def falling(self, where: Live, *, now: datetime, most: int) -> Falling:
         """Which live credentials `deny` would end, at most that many groups of them."""
 
+    def last_ends(
+        self, where: Live, *, audiences: Collection[str], since: datetime, now: datetime
+    ) -> Mapping[str, datetime]:
+        """When the last of the named JWT-SVIDs for each of these audiences expires, of those that expire after `since`.
+
+        It does not matter whether they were denied.
+        """
+
     def is_any(self, where: Live, *, when: Deniable, is_leak: bool) -> bool:
         """Whether `deny` would deny anything, or in case of a leak, whether `compromise` would find anything."""
 

@@ -39,6 +39,7 @@ from issuer.datastore.tables import (
 from issuer.decisions.audit import AuditEvent, chain
 from issuer.decisions.authority import Authority
 from issuer.decisions.crl import DeniedCertificate
+from issuer.decisions.exchanged import Exchanged, exchanged_of
 from issuer.decisions.falling import MOST_GROUPS, Falling
 from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
@@ -209,6 +210,13 @@ class _Denials:
 
     def falling(self, where: Live, *, now: datetime) -> Falling:
         return self._table.falling(where, now=now, most=MOST_GROUPS)
+
+    def exchanged(self, where: Live, *, longest_lives: Mapping[str, timedelta], now: datetime) -> Sequence[Exchanged]:
+        if not longest_lives:
+            return ()
+        since = now - max(longest_lives.values())
+        ends = self._table.last_ends(where, audiences=longest_lives.keys(), since=since, now=now)
+        return exchanged_of(ends, longest_lives, now=now)
 
     def is_any(self, where: Live, *, now: datetime, is_leak: bool = False) -> bool:
         return self._table.is_any(where, when=deniable_at(now), is_leak=is_leak)

@@ -4,8 +4,9 @@ issuer/decisions/revocation decides what may be named. feed_attestors tells the 
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import structlog
 
@@ -17,6 +18,7 @@ from issuer.decisions.actions import Action
 from issuer.decisions.admission import banned
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import Change, ChangeKind, entry_changes
+from issuer.decisions.exchanged import Exchanged
 from issuer.decisions.falling import Falling
 from issuer.decisions.filters import EntryFilter, LedgerFilter
 from issuer.decisions.registration import is_group
@@ -113,6 +115,21 @@ class Revoke:
                 hint="connections with these expired SVIDs may still be open: revoke again to deny the next ones",
             )
         return revoked
+
+    async def exchanged(self, target: Target, longest_lives: Mapping[str, timedelta]) -> Sequence[Exchanged]:
+        """What a revocation of this target does not reach, whether or not it was made: tokens that declared providers gave.
+
+        It is asked by itself, so that no revocation waits for it.
+
+        Args:
+            longest_lives: by audience, as in decisions/exchanged; if there are none, nothing is read.
+        """
+        if not longest_lives:
+            return ()
+        now = self.around.clock.now()
+        return await self.datastore.read(
+            lambda tx: tx.denials.exchanged(_named(tx, target).live, longest_lives=longest_lives, now=now)
+        )
 
     async def lift(self, number: int, *, actor: str) -> Revocation:
         """End a block; what was denied stays denied.

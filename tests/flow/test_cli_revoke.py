@@ -356,7 +356,7 @@ def test_whoever_interrupts_the_waiting_knows_what_was_revoked(tmp_path: Path, o
             assert waiting.returncode == 130
             assert "/web" in out
             if output == "json":
-                assert json.loads(out).keys() == {"revocation", "fallen", "more"}
+                assert json.loads(out).keys() == {"revocation", "fallen", "more", "exchanged"}
         finally:
             os.kill(world.attestor.pid, signal.SIGCONT)
 

@@ -16,6 +16,7 @@ import pytest
 
 from bench.rig.daemons import COGNOMEN, free_port
 from bench.rig.webca import WebAuthority
+from svid.clock import SystemClock
 from tests.flow.published import AUDIENCE, Published
 from tests.flow.twodaemons import World
 
@@ -79,6 +80,25 @@ def test_what_a_revocation_does_not_reach_is_said_before_it_is_made(tmp_path: Pa
         told = world.run("revoke", "spiffe-id", "/web", "--dry-run").stderr
         assert f"tokens that were exchanged live until at most {model['exchanged_until']}, at {AUDIENCE}" in told
         assert "exchanged" not in world.run("revoke", "svid", str(own["serial"]), "--dry-run").stderr
+
+
+def test_a_revocation_names_the_declared_providers_whose_tokens_outlive_an_expired_jwt_svid(tmp_path: Path) -> None:
+    config = tmp_path / "issuer.toml"
+    config.write_text(f'[providers.model]\naudience = "{AUDIENCE}"\nlongest_life = "1h"\n')
+    config.chmod(0o600)
+    world = World(tmp_path, f"--config={config}", "--jwt-svid-ttl=1s")
+    with world.running():
+        fetch = ("fetch", "jwt", f"--audience={AUDIENCE}", "--audience=db", f"--socket={world.workload}")
+        assert world.run(*fetch).returncode == 0
+        (row,) = world.listed("svid", "credentials", "--kind=jwt")
+        while datetime.fromisoformat(str(row["not_after"])) > SystemClock().now():  # pytest's timeout ends it
+            world.run("status")  # takes its time
+        expected = f"live until at most {row['exchanged_until']}, at {AUDIENCE}: end them there"
+        for target in (("svid", str(row["serial"])), ("spiffe-id", "/web")):
+            assert expected in world.run("revoke", *target, "--dry-run").stderr
+            assert expected in world.run("revoke", *target).stderr
+        done = world.command("revoke", "spiffe-id", "/web", "--dry-run")
+        assert (done["fallen"], done["exchanged"]) == ([], [{"audience": AUDIENCE, "until": row["exchanged_until"]}])
 
 
 def test_our_own_validators_take_tokens_with_an_issuer_and_never_ask_it(world: Published) -> None:

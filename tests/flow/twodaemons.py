@@ -82,9 +82,9 @@ class World:
         found: dict[str, object] = json.loads(done.stdout)
         return found
 
-    def listed(self, noun: str, key: str) -> list[dict[str, object]]:
+    def listed(self, noun: str, key: str, *options: str) -> list[dict[str, object]]:
         """What `NOUN list` prints."""
-        found = self.command(noun, "list")[key]
+        found = self.command(noun, "list", *options)[key]
         assert isinstance(found, list)
         return found
 

@@ -2036,6 +2036,7 @@ class RevokeResponse(_message.Message):
     REVOCATION_FIELD_NUMBER: _builtins.int
     FALLEN_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    EXCHANGED_FIELD_NUMBER: _builtins.int
     more: _builtins.int
     """how many more of them there are"""
     @_builtins.property
@@ -2044,20 +2045,52 @@ class RevokeResponse(_message.Message):
     def fallen(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallen]:
         """what it ended, or would end; at most 1000"""
 
+    @_builtins.property
+    def exchanged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exchanged]:
+        """what it does not reach, one of each audience, sorted; also for JWT-SVIDs that had ended before"""
+
     def __init__(
         self,
         *,
         revocation: Global___Revocation | None = ...,
         fallen: _abc.Iterable[Global___Fallen] | None = ...,
         more: _builtins.int = ...,
+        exchanged: _abc.Iterable[Global___Exchanged] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revocation", b"revocation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallen", b"fallen", "more", b"more", "revocation", b"revocation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exchanged", b"exchanged", "fallen", b"fallen", "more", b"more", "revocation", b"revocation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeResponse: _TypeAlias = RevokeResponse  # noqa: Y015
+
+@_typing.final
+class Exchanged(_message.Message):
+    """Tokens that a declared provider may have given for JWT-SVIDs with its audience, and that may still live."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    audience: _builtins.str
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """when the last of them ends"""
+
+    def __init__(
+        self,
+        *,
+        audience: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exchanged: _TypeAlias = Exchanged  # noqa: Y015
 
 @_typing.final
 class GetRevocationRequest(_message.Message):

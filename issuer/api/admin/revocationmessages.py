@@ -9,7 +9,7 @@ from cognomen.protocol.names import NodeID
 from cognomen.protocol.printable import printable
 from cognomen.wire.node import selector_from_pb, selector_to_pb, spiffe_id_from_pb, time_from_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
-from issuer.decisions.exchanged import exchanged_until
+from issuer.decisions.exchanged import Exchanged, exchanged_until
 from issuer.decisions.falling import Fallen
 from issuer.decisions.revocation import Reason, Revocation, RevocationKind, Target
 from issuer.flows.await_enforcement import Enforced
@@ -18,6 +18,7 @@ from svid.errors import SVIDError
 
 __all__ = [
     "blocked_to_pb",
+    "exchanged_to_pb",
     "fallen_to_pb",
     "reason_from_text",
     "revocation_status",
@@ -137,6 +138,11 @@ def fallen_to_pb(fallen: Fallen, longest_lives: Mapping[str, timedelta]) -> pb.F
     if (until := exchanged_until(fallen.audiences, fallen.ends_at, longest_lives)) is not None:
         message.exchanged_until.FromDatetime(until)
     return message
+
+
+def exchanged_to_pb(exchanged: Exchanged) -> pb.Exchanged:
+    """Translate what a revocation does not reach."""
+    return pb.Exchanged(audience=exchanged.audience, until=time_to_pb(exchanged.until))
 
 
 def _silent_to_pb(silent: Silent) -> pb.Silent:

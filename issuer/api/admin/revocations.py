@@ -10,6 +10,7 @@ from issuer.api.admin.fields import MAX_NUMBER, number, page_size
 from issuer.api.admin.part import Part
 from issuer.api.admin.revocationmessages import (
     blocked_to_pb,
+    exchanged_to_pb,
     fallen_to_pb,
     reason_from_text,
     revocation_status,
@@ -79,6 +80,7 @@ async def revoke(
         revocation=revocation_to_pb(done.revocation),
         fallen=(fallen_to_pb(one, longest_lives) for one in done.falling.groups),
         more=done.falling.more,
+        exchanged=map(exchanged_to_pb, await flow.exchanged(target, longest_lives)),
     )
 
 

@@ -6,7 +6,7 @@ sqlite/marks says where to look for ledger rows that can be denied.
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from sqlite_utils import Database
@@ -16,7 +16,9 @@ from cognomen.protocol.names import NodeID
 from cognomen.protocol.selector import Selector
 from issuer.datastore.revocationport import Denied
 from issuer.datastore.sqlite import codec
+from issuer.datastore.sqlite.exchanged import last_ends
 from issuer.datastore.sqlite.marks import IS_LONG, LIVE, LIVE_FROM, OPEN_FROM, SHORT_FROM
+from issuer.datastore.sqlite.named import Rows, condition_of
 from issuer.datastore.tables import DenialRow
 from issuer.decisions.crl import DeniedCertificate
 from issuer.decisions.falling import Fallen, Falling
@@ -40,23 +42,10 @@ _REVOCATION = (
     "number, kind, target, reason, comment, actor, at, denied, over, compromised, change, lifted_at, lifted_by"
 )
 _Row: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int, int, int | None, str]
-_Argument: TypeAlias = str | int
 
 
-class _Rows(NamedTuple):
-    """Rows of the ledger: a condition, from which row on they are, and which of them to take if there are too many.
-
-    Args:
-        first: bounds what an index finds by entry, node or SPIFFE ID.
-    """
-
-    condition: str
-    first: str
-    order: str = ""
-
-
-_LIVE = _Rows(f"revocation = 0 AND {LIVE}", LIVE_FROM)
-_OVER = _Rows(
+_LIVE = Rows(f"revocation = 0 AND {LIVE}", LIVE_FROM)
+_OVER = Rows(
     f"revocation = 0 AND {_OF_USE} AND not_after <= :now AND number >= {OPEN_FROM}",
     OPEN_FROM,
     " ORDER BY number DESC LIMIT :most_over",
@@ -66,8 +55,8 @@ _NOT_COMPROMISED = (
     " AND revocation NOT IN (SELECT number FROM revocation WHERE reason = 'keyCompromise')"
 )
 _DAY_FROM = f"min({LIVE_FROM}, {OPEN_FROM})"
-_ENDED = _Rows(f"revocation <> 0 AND not_after > :open AND {_NOT_COMPROMISED} AND number >= {_DAY_FROM}", _DAY_FROM)
-_EVER_ENDED = _Rows(f"(revocation <> 0 OR not_after <= :open) AND {_NOT_COMPROMISED}", "0")
+_ENDED = Rows(f"revocation <> 0 AND not_after > :open AND {_NOT_COMPROMISED} AND number >= {_DAY_FROM}", _DAY_FROM)
+_EVER_ENDED = Rows(f"(revocation <> 0 OR not_after <= :open) AND {_NOT_COMPROMISED}", "0")
 
 
 class _Target(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -179,7 +168,7 @@ class SQLiteDenials:
 
     def falling(self, where: Live, *, now: datetime, most: int) -> Falling:
         """Which live credentials `deny` would end, at most that many groups of them."""
-        condition, arguments = _condition(_LIVE, where, {"now": codec.to_micros(now), "most": most})
+        condition, arguments = condition_of(_LIVE, where, {"now": codec.to_micros(now), "most": most})
         rows = self._connection.execute(
             "SELECT kind, spiffe_id, node_id, audiences, count(*), max(not_after), count(*) OVER (), sum(count(*)) OVER ()"  # noqa: S608 - our own texts
             f" FROM credential WHERE {condition} GROUP BY kind, spiffe_id, node_id, audiences"
@@ -202,10 +191,16 @@ class SQLiteDenials:
         ]
         return Falling(groups=found, more=groups - len(found), count=count)
 
+    def last_ends(
+        self, where: Live, *, audiences: Collection[str], since: datetime, now: datetime
+    ) -> Mapping[str, datetime]:
+        """When the last of the named JWT-SVIDs for each of these audiences expires, of those that expire after `since`."""
+        return last_ends(self._connection, where, audiences=audiences, since=since, now=now)
+
     def is_any(self, where: Live, *, when: Deniable, is_leak: bool) -> bool:
         """Whether `deny` would deny anything, or in case of a leak, whether `compromise` would find anything."""
         given = {**_moments(when), "revocation": 0}
-        looks = (_condition(rows, where, given) for rows in (_LIVE, _OVER, *([_ended(where)] if is_leak else [])))
+        looks = (condition_of(rows, where, given) for rows in (_LIVE, _OVER, *([_ended(where)] if is_leak else [])))
         return any(
             self._connection.execute(
                 f"SELECT 1 FROM credential WHERE {condition} LIMIT 1",  # noqa: S608 - our own texts
@@ -226,7 +221,7 @@ class SQLiteDenials:
 
     def compromise(self, where: Live, *, revocation: int, when: Deniable) -> int:
         """Mark the keys of certificates that had already ended as compromised; returns how many."""
-        condition, arguments = _condition(_ended(where), where, {**_moments(when), "revocation": revocation})
+        condition, arguments = condition_of(_ended(where), where, {**_moments(when), "revocation": revocation})
         found = self._connection.execute(
             f"UPDATE credential SET revocation = :revocation WHERE {condition} RETURNING serial",  # noqa: S608 - our own texts
             arguments,
@@ -307,8 +302,8 @@ class SQLiteDenials:
             _moments(when, earlier=_SET_BACK),
         )
 
-    def _deny(self, rows: _Rows, where: Live, given: Mapping[str, int]) -> int:
-        condition, arguments = _condition(rows, where, given)
+    def _deny(self, rows: Rows, where: Live, given: Mapping[str, int]) -> int:
+        condition, arguments = condition_of(rows, where, given)
         denied = self._connection.execute(
             "INSERT INTO denial (serial, authority_id, kind, revocation, denied_at, ends_at, is_listed)"  # noqa: S608 - our own texts
             " SELECT serial, authority_id, kind, :revocation, :now, not_after, kind <> 'jwt' AND not_after > :lagging"
@@ -323,7 +318,7 @@ class SQLiteDenials:
             yield DenialRow(serial, CredentialKind(kind), codec.from_micros(ends_at))
 
 
-def _ended(where: Live) -> _Rows:
+def _ended(where: Live) -> Rows:
     """Those that had already ended and may be compromised; one that is named by serial is found no matter how old it is."""
     return _ENDED if where.serials is None else _EVER_ENDED
 
@@ -332,39 +327,6 @@ def _moments(when: Deniable, *, earlier: timedelta = timedelta()) -> dict[str, i
     """The times that conditions name."""
     moments = {"now": when.now, "lagging": when.lagging, "open": when.open}
     return {name: codec.to_micros(moment - earlier) for name, moment in moments.items()}
-
-
-def _condition(rows: _Rows, where: Live, given: Mapping[str, int]) -> tuple[str, dict[str, _Argument]]:
-    """The condition for those of these rows that `where` names, with its arguments and those that were given."""
-    conditions = [
-        rows.condition,
-        "state <> 'failed'",
-        "kind IN (SELECT value FROM json_each(:kinds))",
-    ]
-    arguments: dict[str, _Argument] = {**given, "kinds": codec.texts_to_json(sorted(where.kinds))}
-    named = {"serial": where.serials, "entry_id": where.entry_ids, "node_id": where.node_ids}
-    lists = {column: values for column, values in named.items() if values is not None}
-    among = [
-        f"(number >= {rows.first} AND {column} IN (SELECT value FROM json_each(:{column})))"  # noqa: S608 - our own names
-        for column in lists
-    ]  # repeat the bound: an index that serves one part of an OR knows no other condition
-    arguments |= {column: codec.texts_to_json(values) for column, values in lists.items()}
-    conditions += [f"({' OR '.join(among)})"] if where.any_of else among
-    if where.spiffe_id is not None:
-        arguments["spiffe_id"] = str(where.spiffe_id)
-        if where.below:  # `+`: search the rows that may be live, not all that were ever below; `0` follows `/`
-            conditions.append(
-                "(+spiffe_id = :spiffe_id OR (+spiffe_id > :spiffe_id || '/' AND +spiffe_id < :spiffe_id || '0'))"
-            )
-        else:
-            conditions.append(f"number >= {rows.first} AND spiffe_id = :spiffe_id")
-    if where.issued_until is not None:
-        # An iat is in whole seconds. A row from the future was signed before now, while the clock was ahead, and nobody knows when.
-        conditions.append(
-            "(iif(kind = 'jwt', issued_at - issued_at % 1000000, issued_at) <= :issued_until OR issued_at > :now)"
-        )
-        arguments["issued_until"] = codec.to_micros(where.issued_until)
-    return " AND ".join(conditions), arguments
 
 
 def _revocation(row: _Row) -> Revocation:

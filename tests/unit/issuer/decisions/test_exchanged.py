@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from issuer.decisions.exchanged import exchanged_until
+from issuer.decisions.exchanged import exchanged_of, exchanged_until
 
 END = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -25,3 +25,10 @@ def test_a_token_may_have_been_exchanged_in_its_last_moment(
     audiences: tuple[str, ...], expected: datetime | None
 ) -> None:
     assert exchanged_until(audiences, END, LIVES) == expected
+
+
+def test_what_has_ended_at_a_provider_is_left_out() -> None:
+    ends = {"model": END, "cloud": END - HOUR}
+    assert exchanged_of(ends, LIVES, now=END) == [("cloud", END + 11 * HOUR), ("model", END + HOUR)]
+    assert exchanged_of(ends, LIVES, now=END + HOUR) == [("cloud", END + 11 * HOUR)]
+    assert exchanged_of({}, LIVES, now=END) == []
