@@ -11,13 +11,16 @@ reads them, what they would count is kept for the next one.
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import re
 import signal
 import socket
 import ssl
+import stat
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -27,10 +30,22 @@ import h11
 import msgspec
 
 from cognomen.daemon.httpserver import REQUEST_BYTES, Page, answer_requests, fault
+from cognomen.process.privatefile import read_given
+from cognomen.protocol.errors import Kind, Refused
 from issuer.api.crowd import address_of
 from svid.clock import SystemClock
 
-__all__ = ["MAX_LINE_BYTES", "MAX_SILENCE_SECONDS", "Document", "Site", "Word", "own_certificate", "tls_context"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "MAX_SILENCE_SECONDS",
+    "Document",
+    "Site",
+    "Word",
+    "own_certificate",
+    "pem_files",
+    "read_chain",
+    "tls_context",
+]
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 """The longest line between the two processes."""
@@ -44,6 +59,7 @@ _CONNECTIONS = 512
 _PER_ADDRESS = 64
 _TELL_SECONDS = 1.0
 _REST_SECONDS = 0.1
+_MAX_PEM_BYTES = 64 * 1024
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -208,7 +224,8 @@ class _Room:
 
 def _page(request: h11.Request, site: Site) -> Page:
     headers = dict(request.headers)
-    if site.behind_proxy and headers.get(b"x-forwarded-proto", b"").lower() != b"https":
+    schemes = {value.lower() for name, value in request.headers if name == b"x-forwarded-proto"}
+    if site.behind_proxy and schemes != {b"https"}:  # one of two may be the client's own
         return fault(HTTPStatus.FORBIDDEN)
     if headers.get(b"host", b"").decode("latin-1").lower().removesuffix(":443") != site.host:
         return fault(HTTPStatus.MISDIRECTED_REQUEST)
@@ -248,40 +265,86 @@ class _Certificate:
         return None
 
     def look(self) -> None:
-        """Read the files if they have changed since they were last read well."""
+        """Read the files if they have changed, or who may read them, since they were last read well."""
         try:
-            seen = [(one.st_ino, one.st_size, one.st_mtime_ns) for one in map(os.stat, self._files)]
+            seen = [_state(Path(one)) for one in self._files]
             if seen != self._seen:
-                self._now = tls_context(*self._files)
-                self.served = own_certificate(self._files[0])
+                chain, key = pem_files(*self._files)
+                self._now = tls_context(chain, key)
+                self.served = own_certificate(chain)
                 self._seen = seen
             self.unread = ""
         except OSError as e:
             self.unread = (getattr(e, "reason", None) or e.strerror or str(e)).lower()
+        except Refused as e:
+            self.unread = e.detail
 
 
-def tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    """A server's context for these PEM files.
+def _state(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    _check_regular(path, found)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, found.st_uid
+
+
+def _check_regular(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise Refused(Kind.INVALID, f"{path}: expected a regular file")
+
+
+def pem_files(certificate: str, key: str) -> tuple[bytes, bytes]:
+    """Read both; nobody can make us wait by what he puts there.
 
     Raises:
-        OSError: they cannot be read, or are not what they should be (ssl.SSLError).
+        OSError: the certificate cannot be read.
+        Refused: INVALID when one is no regular file or too large, or the key is open to others; and as read_given.
+    """
+    secret = read_given(Path(key), "web_key_file", max_bytes=_MAX_PEM_BYTES)
+    return read_chain(certificate), secret
+
+
+def read_chain(path: str) -> bytes:
+    """Read a file of certificates, which anybody may read.
+
+    Raises:
+        OSError: it cannot be read.
+        Refused: INVALID when it is no regular file, or too large.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+        _check_regular(Path(path), os.fstat(file.fileno()))
+        data = file.read(_MAX_PEM_BYTES + 1)
+    if len(data) > _MAX_PEM_BYTES:
+        raise Refused(Kind.INVALID, f"{path}: expected at most {_MAX_PEM_BYTES} bytes, found more")
+    return data
+
+
+def tls_context(chain: bytes, key: bytes) -> ssl.SSLContext:
+    """A server's context for these contents of PEM files.
+
+    Raises:
+        OSError: they are not what they should be (ssl.SSLError).
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # relying parties are other people's programs
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key, password=_no_password)
+    with _in_memory(chain) as chain_path, _in_memory(key) as key_path:
+        context.load_cert_chain(chain_path, key_path, password=_no_password)
     return context
 
 
-def own_certificate(path: str) -> bytes:
-    """The first certificate of a PEM file, DER; empty: there is none.
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """The path of a file on no disk: OpenSSL wants a path, and at the one that we read there may be another file by now."""
+    with os.fdopen(os.memfd_create("pem", os.MFD_CLOEXEC), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
-    Raises:
-        OSError: it cannot be read.
-    """
-    found = _CERTIFICATE.search(Path(path).read_text(encoding="latin-1"))
+
+def own_certificate(chain: bytes) -> bytes:
+    """The first certificate of a PEM file, DER; empty: there is none."""
+    found = _CERTIFICATE.search(chain.decode("latin-1"))
     try:
         return ssl.PEM_cert_to_DER_cert(found[0]) if found else b""
     except ValueError:  # no base64, which OpenSSL read differently
@@ -336,4 +399,5 @@ if __name__ == "__main__":
     _die_with_the_issuer()
     for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the issuer decides when this process ends
         signal.signal(number, signal.SIG_IGN)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # its warnings are of strangers, and go to the issuer's log
     asyncio.run(_main())

@@ -158,13 +158,16 @@ async def test_a_process_that_ended_is_replaced_and_the_trouble_is_over() -> Non
 
 
 @contextmanager
-def alone(*, output: int = subprocess.PIPE) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def alone(
+    *, output: int = subprocess.PIPE, errors: int | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """That process with nobody but the test; and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
             [sys.executable, "-m", _PROGRAM, str(listener.fileno())],
             stdin=subprocess.PIPE,
             stdout=output,
+            stderr=errors,
             pass_fds=(listener.fileno(),),
         )
         try:
@@ -176,7 +179,7 @@ def alone(*, output: int = subprocess.PIPE) -> Iterator[tuple["subprocess.Popen[
         finally:
             process.kill()
             process.wait()
-            for end in (process.stdin, process.stdout):
+            for end in (process.stdin, process.stdout, process.stderr):
                 if end is not None:
                     end.close()
 
