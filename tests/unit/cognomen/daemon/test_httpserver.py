@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 
 import h11
 import pytest
@@ -87,7 +88,7 @@ async def test_a_request_of_two_lengths_is_refused_and_nothing_after_it_is_read(
 
 
 async def test_nothing_is_written_to_a_peer_that_has_gone() -> None:
-    told = []
+    told: list[HTTPStatus] = []
     reader = asyncio.StreamReader()
     reader.feed_data(_ONE * 3)
 
