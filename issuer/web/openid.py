@@ -29,16 +29,8 @@ from issuer.config import IssuerConfig
 from issuer.decisions.webcertificate import certificate_faults
 from issuer.queries import Queries
 from issuer.surroundings import Surroundings
-from issuer.web.relyingparties import (
-    MAX_LINE_BYTES,
-    Document,
-    Site,
-    Word,
-    own_certificate,
-    pem_files,
-    read_chain,
-    tls_context,
-)
+from issuer.web.pemfiles import own_certificate, pem_files, read_chain, tls_context
+from issuer.web.relyingparties import MAX_LINE_BYTES, Document, Site, Word
 from svid.backoff import Backoff
 from svid.bundle import Bundle
 

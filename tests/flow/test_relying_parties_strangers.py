@@ -12,7 +12,7 @@ import pytest
 
 from bench.rig.webca import WebAuthority
 from cognomen.protocol.errors import Refused
-from issuer.web.relyingparties import pem_files, read_chain
+from issuer.web.pemfiles import pem_files, read_chain
 from tests.flow.published import Published
 from tests.flow.test_relying_parties_process import alone
 
