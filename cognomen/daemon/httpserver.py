@@ -10,10 +10,13 @@ from http import HTTPStatus
 
 import h11
 
-__all__ = ["REQUEST_BYTES", "MakeAnswer", "Page", "answer_requests", "fault"]
+__all__ = ["MOST_REQUESTS", "REQUEST_BYTES", "MakeAnswer", "Page", "answer_requests", "fault"]
 
 REQUEST_BYTES = 8 * 1024
 """The longest head of a request."""
+
+MOST_REQUESTS = 1000
+"""How many requests of one connection are answered; the last answer says that the connection closes."""
 
 _TEXT = "text/plain; charset=utf-8"
 
@@ -52,6 +55,8 @@ async def answer_requests(
 ) -> None:
     """Answer one request after the other, until either side has had enough; the caller closes the connection.
 
+    After each answer all others have their turn, even if the next request is here already.
+
     Args:
         seconds: how long a peer may take to send its first request, and to read an answer.
         idle_seconds: how long it may take from an answer to the end of its next request; 0: one request for each connection.
@@ -62,14 +67,14 @@ async def answer_requests(
     """
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES)
     patience = seconds
-    while True:
+    for left in range(MOST_REQUESTS - 1, -1, -1):
         async with asyncio.timeout(patience):
             request = await _request(connection, reader)
-        if request is None:
+        if request is None or writer.is_closing():  # asyncio logs each write after the peer has gone
             return
         page = request if isinstance(request, Page) else await _made(request, make)
         tell(page.status)
-        lasts = bool(idle_seconds) and _is_over(connection)
+        lasts = bool(left and idle_seconds) and page.status is not HTTPStatus.BAD_REQUEST and _is_over(connection)
         writer.write(_answer(connection, request, page, lasts=lasts))
         async with asyncio.timeout(seconds):
             await writer.drain()
@@ -77,6 +82,7 @@ async def answer_requests(
             return
         connection.start_next_cycle()
         patience = idle_seconds
+        await asyncio.sleep(0)  # neither a read of what is buffered nor a drain with room gives others their turn
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | Page | None:
@@ -91,7 +97,14 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
     return event if isinstance(event, h11.Request) else fault(HTTPStatus.BAD_REQUEST)
 
 
+def _has_two_lengths(request: h11.Request) -> bool:
+    """Whether a proxy before us may take another place for the end of this request than we do (RFC 9112, 6.1)."""
+    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}
+
+
 async def _made(request: h11.Request, make: MakeAnswer) -> Page:
+    if _has_two_lengths(request):
+        return fault(HTTPStatus.BAD_REQUEST)
     if request.method not in {b"GET", b"HEAD"}:
         refused = fault(HTTPStatus.METHOD_NOT_ALLOWED)
         return Page(status=refused.status, body=refused.body, headers=(*refused.headers, ("allow", "GET, HEAD")))

@@ -22,7 +22,6 @@ import issuer
 from cognomen.daemon.attempts import Attempts, Failure
 from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.waiting import first_of
-from cognomen.process.privatefile import read_given
 from cognomen.protocol.addresses import host_and_port
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.openid import DISCOVERY_PATH, KEYS_PATH, check_issuer_url, discovery_document, keys_document
@@ -30,7 +29,8 @@ from issuer.config import IssuerConfig
 from issuer.decisions.webcertificate import certificate_faults
 from issuer.queries import Queries
 from issuer.surroundings import Surroundings
-from issuer.web.relyingparties import MAX_LINE_BYTES, Document, Site, Word, own_certificate, tls_context
+from issuer.web.pemfiles import own_certificate, pem_files, read_chain, tls_context
+from issuer.web.relyingparties import MAX_LINE_BYTES, Document, Site, Word
 from svid.backoff import Backoff
 from svid.bundle import Bundle
 
@@ -42,7 +42,6 @@ _BACKOFF = Backoff(initial=timedelta(milliseconds=100), maximum=timedelta(second
 _LEAST_BETWEEN = 0.25  # seconds between two looks at the bundle: entries change the store far more often
 _LONGEST_KEPT = timedelta(minutes=5)
 _END_SECONDS = 2.0
-_MAX_PEM_BYTES = 64 * 1024
 _PROGRAM = "issuer.web.relyingparties"
 _OWN_CODE = os.pathsep.join(filter(None, [str(Path(issuer.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 _LOOK_SECONDS = 10.0
@@ -85,12 +84,8 @@ def check_certificate(config: IssuerConfig) -> None:
     Raises:
         Refused: as listen_for_relying_parties.
     """
-    read_given(Path(config.web_key_file), "web_key_file", max_bytes=_MAX_PEM_BYTES)
-    certificate = Path(config.web_certificate_file)
-    if certificate.exists() and not certificate.is_file():  # reading a FIFO would wait for ever
-        raise Refused(Kind.INVALID, f"web_certificate_file: expected a regular file, found another kind: {certificate}")
     try:
-        tls_context(config.web_certificate_file, config.web_key_file)
+        tls_context(*pem_files(config.web_certificate_file, config.web_key_file))
     except OSError as e:
         raise Refused(
             Kind.INVALID,
@@ -104,13 +99,13 @@ def web_warnings(config: IssuerConfig, *, now: datetime) -> Sequence[str]:
     """What is allowed, and leaves relying parties without keys.
 
     Raises:
-        OSError: the certificate cannot be read.
+        OSError, Refused: the certificate cannot be read.
     """
     if config.jwt_issuer and not config.web_address:
         return [_NO_KEYS]
     if not config.web_certificate_file:
         return []
-    served = own_certificate(config.web_certificate_file)
+    served = own_certificate(read_chain(config.web_certificate_file))
     return [f"web_certificate_file: {fault}" for fault in _faults(served, config, now)]
 
 

@@ -11,8 +11,7 @@ reads them, what they would count is kept for the next one.
 import asyncio
 import contextlib
 import ctypes
-import os
-import re
+import logging
 import signal
 import socket
 import ssl
@@ -27,10 +26,18 @@ import h11
 import msgspec
 
 from cognomen.daemon.httpserver import REQUEST_BYTES, Page, answer_requests, fault
+from cognomen.protocol.errors import Refused
 from issuer.api.crowd import address_of
+from issuer.web.pemfiles import check_regular, own_certificate, pem_files, tls_context
 from svid.clock import SystemClock
 
-__all__ = ["MAX_LINE_BYTES", "MAX_SILENCE_SECONDS", "Document", "Site", "Word", "own_certificate", "tls_context"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "MAX_SILENCE_SECONDS",
+    "Document",
+    "Site",
+    "Word",
+]
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 """The longest line between the two processes."""
@@ -45,7 +52,6 @@ _PER_ADDRESS = 64
 _TELL_SECONDS = 1.0
 _REST_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +214,8 @@ class _Room:
 
 def _page(request: h11.Request, site: Site) -> Page:
     headers = dict(request.headers)
-    if site.behind_proxy and headers.get(b"x-forwarded-proto", b"").lower() != b"https":
+    schemes = {value.lower() for name, value in request.headers if name == b"x-forwarded-proto"}
+    if site.behind_proxy and schemes != {b"https"}:  # one of two may be the client's own
         return Page(status=HTTPStatus.FORBIDDEN, body=b"forbidden: expected X-Forwarded-Proto: https\n")
     if headers.get(b"host", b"").decode("latin-1").lower().removesuffix(":443") != site.host:
         return fault(HTTPStatus.MISDIRECTED_REQUEST)
@@ -248,49 +255,25 @@ class _Certificate:
         return None
 
     def look(self) -> None:
-        """Read the files if they have changed since they were last read well."""
+        """Read the files if they have changed, or who may read them, since they were last read well."""
         try:
-            seen = [(one.st_ino, one.st_size, one.st_mtime_ns) for one in map(os.stat, self._files)]
+            seen = [_state(Path(one)) for one in self._files]
             if seen != self._seen:
-                self._now = tls_context(*self._files)
-                self.served = own_certificate(self._files[0])
+                chain, key = pem_files(*self._files)
+                self._now = tls_context(chain, key)
+                self.served = own_certificate(chain)
                 self._seen = seen
             self.unread = ""
         except OSError as e:
             self.unread = (getattr(e, "reason", None) or e.strerror or str(e)).lower()
+        except Refused as e:
+            self.unread = e.detail
 
 
-def tls_context(certificate: str, key: str) -> ssl.SSLContext:
-    """A server's context for these PEM files.
-
-    Raises:
-        OSError: they cannot be read, or are not what they should be (ssl.SSLError).
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # relying parties are other people's programs
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key, password=_no_password)
-    return context
-
-
-def own_certificate(path: str) -> bytes:
-    """The first certificate of a PEM file, DER; empty: there is none.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    found = _CERTIFICATE.search(Path(path).read_text(encoding="latin-1"))
-    try:
-        return ssl.PEM_cert_to_DER_cert(found[0]) if found else b""
-    except ValueError:  # no base64, which OpenSSL read differently
-        return b""
-
-
-def _no_password() -> str:
-    """Otherwise OpenSSL asks the terminal."""
-    return ""
+def _state(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    check_regular(path, found)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, found.st_uid
 
 
 async def _serve(listener: socket.socket, own: asyncio.StreamReader, issuer: asyncio.WriteTransport) -> None:
@@ -336,4 +319,5 @@ if __name__ == "__main__":
     _die_with_the_issuer()
     for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the issuer decides when this process ends
         signal.signal(number, signal.SIG_IGN)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # its warnings are of strangers, and go to the issuer's log
     asyncio.run(_main())

@@ -158,18 +158,32 @@ async def test_a_process_that_ended_is_replaced_and_the_trouble_is_over() -> Non
 
 
 @contextmanager
-def alone(*, output: int = subprocess.PIPE) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """That process with nobody but the test; and its port."""
+def alone(
+    *, output: int = subprocess.PIPE, errors: int | None = None, certificate: str = ""
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """That process with nobody but the test; and its port.
+
+    Args:
+        certificate: the PEM file of both its certificate and its key; empty: no TLS.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
             [sys.executable, "-m", _PROGRAM, str(listener.fileno())],
             stdin=subprocess.PIPE,
             stdout=output,
+            stderr=errors,
             pass_fds=(listener.fileno(),),
         )
         try:
             assert process.stdin is not None
-            site = Site(documents={"/keys": Document(body="{}", etag='"1"')}, host=_HOST, max_age=1, behind_proxy=True)
+            site = Site(
+                documents={"/keys": Document(body="{}", etag='"1"')},
+                host=_HOST,
+                max_age=1,
+                behind_proxy=True,
+                certificate=certificate,
+                key=certificate,
+            )
             process.stdin.write(msgspec.json.encode(site) + b"\n")
             process.stdin.flush()
             yield process, listener.getsockname()[1]

@@ -1,0 +1,103 @@
+"""What strangers send to the process that answers relying parties, and what lies where its certificate should be."""
+
+import contextlib
+import json
+import os
+import socket
+import ssl
+import struct
+from pathlib import Path
+
+import pytest
+
+from bench.rig.webca import WebAuthority
+from cognomen.protocol.errors import Refused
+from issuer.web.pemfiles import pem_files, read_chain
+from tests.flow.published import Published
+from tests.flow.test_relying_parties_process import alone
+
+_OWN = b"GET /keys HTTP/1.1\r\nHost: oidc.example.org\r\n"
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends a reset
+
+
+def said(port: int, sent: bytes) -> bytes:
+    """All that is answered until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as one, one.makefile("rb") as answers:
+        one.sendall(sent)
+        return answers.read()
+
+
+@pytest.mark.parametrize(
+    ("schemes", "expected"),
+    [
+        (("https",), b"200"),
+        (("HTTPS", "https"), b"200"),
+        (("http", "https"), b"403"),
+        (("https", "http"), b"403"),
+        (("https, http",), b"403"),
+        (("",), b"403"),
+    ],
+)
+def test_a_proxy_is_believed_only_if_all_that_it_says_is_https(schemes: tuple[str, ...], expected: bytes) -> None:
+    told = b"".join(b"X-Forwarded-Proto: %b\r\n" % one.encode() for one in schemes)
+    with alone() as (_, port):
+        assert said(port, _OWN + told + b"Connection: close\r\n\r\n").split(b" ")[1] == expected
+
+
+def test_two_lengths_end_the_connection() -> None:
+    both = b"X-Forwarded-Proto: https\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with alone() as (_, port):
+        answer = said(port, _OWN + both + _OWN + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_strangers_that_send_many_requests_and_reset_write_nothing_into_the_log(tmp_path: Path) -> None:
+    authority, log = WebAuthority(tmp_path), tmp_path / "log"
+    authority.identity.chmod(0o600)
+    trusting = ssl.create_default_context(cafile=str(authority.path))
+    with log.open("wb") as file, alone(errors=file.fileno(), certificate=str(authority.identity)) as (process, port):
+        for _ in range(50):
+            raw = socket.create_connection(("127.0.0.1", port), timeout=20)
+            with trusting.wrap_socket(raw, server_hostname="localhost") as one, contextlib.suppress(OSError):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 600)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=20) == 0
+    assert log.read_text() == ""
+
+
+def test_a_key_that_all_may_read_or_a_pipe_in_its_place_is_told_and_the_one_before_is_served(tmp_path: Path) -> None:
+    world = Published(tmp_path)
+    with world.issuer:
+        assert world.ask("/keys")[0] == 200
+        world.identity.chmod(0o644)
+        assert "found mode 0644" in world.until_told("certificate of web_address")
+        assert world.ask("/keys")[0] == 200
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe, 0o600)
+        pipe.rename(world.identity)
+        while "expected a regular file" not in world.until_told("certificate of web_address"):
+            pass  # pytest's timeout ends it
+        assert world.ask("/keys")[0] == 200
+        world.present(world.authority)
+        while json.loads(world.run("status", "--output=json").stdout)["troubles"]:
+            pass
+        assert world.ask("/keys")[0] == 200
+
+
+def test_nobody_waits_for_a_pipe_that_is_given_as_a_certificate_or_a_key(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(Refused, match="expected a regular file"):
+        read_chain(str(pipe))
+    with pytest.raises(Refused, match="expected a regular file"):
+        pem_files(str(pipe), str(pipe))
+
+
+def test_a_certificate_file_is_not_read_without_end(tmp_path: Path) -> None:
+    file = tmp_path / "chain.pem"
+    file.write_bytes(b"-" * 70_000)
+    with pytest.raises(Refused, match="expected at most 65536 bytes"):
+        read_chain(str(file))
