@@ -123,10 +123,10 @@ def _locked(directory: Path) -> int:
     Raises:
         OSError: it is not there any more, or somebody removes it.
     """
+    directory.chmod(0o700)  # whatever the umask leaves of it; only its owner can have replaced it
     descriptor = os.open(directory, _DIRECTORY)
     with contextlib.ExitStack() as unless_held:
         unless_held.callback(os.close, descriptor)
-        os.fchmod(descriptor, 0o700)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is(directory, descriptor):
             raise FileNotFoundError(directory)
