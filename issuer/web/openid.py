@@ -44,10 +44,14 @@ _LONGEST_KEPT = timedelta(minutes=5)
 _END_SECONDS = 2.0
 _PROGRAM = "issuer.web.relyingparties"
 _OWN_CODE = os.pathsep.join(filter(None, [str(Path(issuer.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+_KEPT_NAMES = ("LANG", "LC_", "LD_LIBRARY_PATH", "OPENSSL_", "PATH", "PYTHON", "TZ")
 _LOOK_SECONDS = 10.0
 _MOST_LOOKS = 4  # without a word, which comes every 5 s: a busy machine may delay some
 _HEALTHY_SECONDS = 60.0
 _UNREAD = "certificate of web_address"
+_STILL_SERVED = "the one that was there before is still served"
+_NONE_SERVED = "relying parties cannot connect until web_certificate_file and web_key_file can be used"
+_UNABLE = "connections of relying parties"
 _UNFIT = "certificate served at web_address"
 _NO_KEYS = (
     "jwt_issuer: without web_address, relying parties find no keys unless `cognomen bundle export` hands them over,"
@@ -169,7 +173,7 @@ class ServeRelyingParties:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(descriptor,),
-                env={**os.environ, "PYTHONPATH": _OWN_CODE},
+                env=_reduced_environment(),
                 limit=MAX_LINE_BYTES,
             )
         except OSError as e:
@@ -241,12 +245,21 @@ class ServeRelyingParties:
             for status, count in word.answers.items():
                 metrics.web_answers.labels(status).inc(count)
             metrics.web_connections_refused.inc(word.turned_away)
+            self._tell_of_connections(word)
             self._tell_of_certificate(word)
+
+    def _tell_of_connections(self, word: Word) -> None:
+        if word.unable:
+            self._around.troubles.note_lasting(
+                _UNABLE, word.unable, hint="no further one is taken; see the limits of the issuer's unit"
+            )
+        else:
+            self._around.troubles.over(_UNABLE)
 
     def _tell_of_certificate(self, word: Word) -> None:
         troubles = self._around.troubles
         if word.unread:
-            troubles.note_lasting(_UNREAD, word.unread, hint="the one that was there before is still served")
+            troubles.note_lasting(_UNREAD, word.unread, hint=_STILL_SERVED if word.served else _NONE_SERVED)
         else:
             troubles.over(_UNREAD)
         faults = tuple(_faults(word.served, self._config, self._around.clock.now()))
@@ -280,6 +293,12 @@ class ServeRelyingParties:
         with contextlib.suppress(ProcessLookupError):
             process.kill()  # it may be stopped, and would not notice that its standard input ends
         raise Refused(Kind.UNAVAILABLE, f"its process was silent for {looks * _LOOK_SECONDS:.0f} s")
+
+
+def _reduced_environment() -> dict[str, str]:
+    """What Python and OpenSSL need; the issuer's own may hold secrets."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_KEPT_NAMES)}
+    return {**kept, "PYTHONPATH": _OWN_CODE}
 
 
 def _document(body: bytes) -> Document:

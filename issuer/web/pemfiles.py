@@ -14,6 +14,7 @@ from cognomen.protocol.errors import Kind, Refused
 __all__ = ["check_regular", "own_certificate", "pem_files", "read_chain", "tls_context"]
 
 _MAX_PEM_BYTES = 64 * 1024
+_OF_ONE_PROCESS = ("/dev/", "/proc/")
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -32,8 +33,11 @@ def pem_files(certificate: str, key: str) -> tuple[bytes, bytes]:
 
     Raises:
         OSError: the certificate cannot be read.
-        Refused: INVALID when one is no regular file or too large, or the key is open to others; and as read_given.
+        Refused: INVALID when one is a stream, no regular file or too large, or the key is open to others; and as read_given.
     """
+    for name, path in (("web_certificate_file", certificate), ("web_key_file", key)):
+        if path.startswith(_OF_ONE_PROCESS):
+            raise Refused(Kind.INVALID, f"{name}: expected a file that can be read again after a change, found {path}")
     secret = read_given(Path(key), "web_key_file", max_bytes=_MAX_PEM_BYTES)
     return read_chain(certificate), secret
 

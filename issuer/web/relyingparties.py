@@ -11,6 +11,7 @@ reads them, what they would count is kept for the next one.
 import asyncio
 import contextlib
 import ctypes
+import errno
 import logging
 import signal
 import socket
@@ -51,7 +52,8 @@ _CONNECTIONS = 512
 _PER_ADDRESS = 64
 _TELL_SECONDS = 1.0
 _REST_SECONDS = 0.1
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # prctl(2)
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,13 +87,15 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         answers: how many since the last word, by status.
-        unread: why the certificate that was there last is still served; empty: it is the one in the files.
+        unread: why the files of the certificate cannot be used; empty: the certificate that is served is the one in them.
+        unable: why no further connection can be taken; empty: one can.
         turned_away: how many connections found no room since the last word.
         served: the certificate that is served, DER, the listener's own; empty: none, or one that we cannot take out of its file.
     """
 
     answers: dict[str, int] = {}
     unread: str = ""
+    unable: str = ""
     turned_away: int = 0
     served: bytes = b""
 
@@ -108,6 +112,7 @@ class _Server:
         self.site = site
         self.answers: Counter[str] = Counter()
         self.turned_away = 0
+        self.unable = ""
         self.tls = _Certificate(site.certificate, site.key) if site.certificate else None
         self._room = _Room(_CONNECTIONS, of_one=_CONNECTIONS if site.behind_proxy else _PER_ADDRESS)
 
@@ -119,9 +124,11 @@ class _Server:
         while True:
             try:
                 connection, (host, *_) = await loop.sock_accept(listener)
-            except OSError:  # it has gone already, or there is no descriptor for it
+            except OSError as e:  # it has gone already, or there is no descriptor for it
+                self.unable = (e.strerror or str(e)).lower() if e.errno in _EXHAUSTED else ""
                 await asyncio.sleep(_REST_SECONDS)
                 continue
+            self.unable = ""
             self._unserved.add(connection)
             task = loop.create_task(self._serve(connection))
             task.add_done_callback(self._room.leave)
@@ -169,6 +176,7 @@ class _Server:
         word = Word(
             answers=dict(self.answers),
             unread="" if self.tls is None else self.tls.unread,
+            unable=self.unable,
             turned_away=self.turned_away,
             served=b"" if self.tls is None else self.tls.served,
         )
@@ -219,7 +227,7 @@ def _page(request: h11.Request, site: Site) -> Page:
         return Page(status=HTTPStatus.FORBIDDEN, body=b"forbidden: expected X-Forwarded-Proto: https\n")
     if headers.get(b"host", b"").decode("latin-1").lower().removesuffix(":443") != site.host:
         return fault(HTTPStatus.MISDIRECTED_REQUEST)
-    document = site.documents.get(request.target.decode("latin-1").partition("?")[0])
+    document = site.documents.get(_path_of(request.target.decode("latin-1")))
     if document is None:
         return fault(HTTPStatus.NOT_FOUND)
     caching = (("cache-control", f"public, max-age={site.max_age}"), ("etag", document.etag))
@@ -231,6 +239,13 @@ def _page(request: h11.Request, site: Site) -> Page:
         body=document.body.encode(),
         headers=(*caching, ("x-content-type-options", "nosniff")),
     )
+
+
+def _path_of(target: str) -> str:
+    """The path of a request's target, which may also be a whole URL (RFC 9112, section 3.2.2); without the query."""
+    if target.lower().startswith(("http://", "https://")):
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    return target.partition("?")[0]
 
 
 class _Certificate:
@@ -310,13 +325,18 @@ async def _main() -> None:
         await _serve(listener, own, issuer)
 
 
-def _die_with_the_issuer() -> None:
-    """Otherwise, if the issuer is killed while this process is stopped, it would keep the address from the next issuer."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def _restrict_ourselves() -> None:
+    """End with the issuer, and take no privilege from a program that we would start.
+
+    If the issuer were killed while this process is stopped, this process would otherwise keep the address from the next issuer.
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":
-    _die_with_the_issuer()
+    _restrict_ourselves()
     for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the issuer decides when this process ends
         signal.signal(number, signal.SIG_IGN)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # its warnings are of strangers, and go to the issuer's log

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -11,8 +12,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import pytest
@@ -217,6 +219,42 @@ def test_answers_are_counted_although_as_many_were_counted_before() -> None:
             assert ask(port) == 200
             while counted["200"] < number:  # pytest's timeout ends it
                 counted.update(msgspec.json.decode(process.stdout.readline(), type=Word).answers)
+
+
+def test_it_says_when_it_has_no_descriptor_for_another_connection_and_when_it_has_again() -> None:
+    with alone() as (process, port), ExitStack() as held:
+        assert process.stdout is not None
+        assert ask(port) == 200
+        used = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used + 4, used + 4))
+        for _ in range(8):
+            held.callback(socket.create_connection(("127.0.0.1", port)).close)
+        until_word(process.stdout, "too many open files")
+        held.close()
+        until_word(process.stdout, "")
+        assert ask(port) == 200
+
+
+def until_word(words: IO[bytes], unable: str) -> None:
+    """Return at the first word that says this; pytest's timeout ends it."""
+    while msgspec.json.decode(words.readline(), type=Word).unable != unable:
+        pass
+
+
+def test_it_has_only_what_it_needs_of_the_environment_and_can_gain_no_privilege(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "of the issuer alone")
+    port = free_port()
+    world = World(
+        tmp_path, f"--web-address=127.0.0.1:{port}", "--web-behind-proxy=true", f"--jwt-issuer=https://{_HOST}"
+    )
+    with world.issuer:
+        assert ask(port) == 200
+        assert b"PGPASSWORD" in Path(f"/proc/{world.issuer.pid}/environ").read_bytes()
+        (process,) = answering(world.issuer.pid)
+        assert b"PGPASSWORD" not in Path(f"/proc/{process}/environ").read_bytes()
+        assert "NoNewPrivs:\t1\n" in Path(f"/proc/{process}/status").read_text()
 
 
 def fill(pipe: int) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -14,7 +15,7 @@ from bench.rig.webca import WebAuthority
 from cognomen.protocol.errors import Refused
 from issuer.web.pemfiles import pem_files, read_chain
 from tests.flow.published import Published
-from tests.flow.test_relying_parties_process import alone
+from tests.flow.test_relying_parties_process import alone, answering, until_gone
 
 _OWN = b"GET /keys HTTP/1.1\r\nHost: oidc.example.org\r\n"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends a reset
@@ -87,6 +88,22 @@ def test_a_key_that_all_may_read_or_a_pipe_in_its_place_is_told_and_the_one_befo
         assert world.ask("/keys")[0] == 200
 
 
+def test_while_there_is_no_certificate_it_is_told_that_none_is_served(tmp_path: Path) -> None:
+    world = Published(tmp_path)
+    with world.issuer:
+        assert world.ask("/keys")[0] == 200
+        world.identity.unlink()
+        (process,) = answering(world.issuer.pid)
+        os.kill(process, signal.SIGKILL)
+        until_gone(process)
+        while "relying parties cannot connect until" not in world.until_told("certificate of web_address"):
+            pass  # pytest's timeout ends it
+        world.present(world.authority)
+        while json.loads(world.run("status", "--output=json").stdout)["troubles"]:
+            pass
+        assert world.ask("/keys")[0] == 200
+
+
 def test_nobody_waits_for_a_pipe_that_is_given_as_a_certificate_or_a_key(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
@@ -94,6 +111,25 @@ def test_nobody_waits_for_a_pipe_that_is_given_as_a_certificate_or_a_key(tmp_pat
         read_chain(str(pipe))
     with pytest.raises(Refused, match="expected a regular file"):
         pem_files(str(pipe), str(pipe))
+
+
+@pytest.mark.parametrize("stream", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+def test_a_stream_of_one_process_is_no_certificate_and_no_key(stream: str, tmp_path: Path) -> None:
+    identity = WebAuthority(tmp_path).identity
+    identity.chmod(0o600)
+    with pytest.raises(
+        Refused, match=f"web_key_file: expected a file that can be read again after a change, found {stream}"
+    ):
+        pem_files(str(identity), stream)
+    with pytest.raises(Refused, match=f"web_certificate_file: .* found {stream}"):
+        pem_files(stream, str(identity))
+
+
+@pytest.mark.parametrize("target", [b"https://oidc.example.org/keys", b"HTTP://oidc.example.org/keys?x", b"/keys?x"])
+def test_a_target_may_be_a_whole_url(target: bytes) -> None:
+    own = _OWN.replace(b"/keys", target) + b"X-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+    with alone() as (_, port):
+        assert said(port, own).split(b" ")[1] == b"200"
 
 
 def test_a_certificate_file_is_not_read_without_end(tmp_path: Path) -> None:
