@@ -234,7 +234,14 @@ def vault_profile(
     Args:
         address: as VAULT_ADDR.
         mount: where the auth method is mounted.
+
+    Raises:
+        ExchangeError: as Profile; or the address has the path of the login already.
     """
+    if "/v1/" in f"{address}/":
+        raise ExchangeError(
+            f"vault: address: expected one as VAULT_ADDR, without /v1 and what follows, found {address[:200]!r}"
+        )
     return Profile(
         name="vault",
         url=f"{address.rstrip('/')}/v1/auth/{quote(mount.strip('/'))}/login",

@@ -20,6 +20,7 @@ __all__ = ["REFUSED", "apart", "date_of", "failure"]
 
 _REST_SECONDS, _LONGEST_REST_SECONDS = 1.0, 600.0
 _SKEW = timedelta(seconds=30)
+_AHEAD = timedelta(seconds=5)
 _ABOUT_TIME = re.compile(r"expir|not yet|not before|in the future|too old|\b(nbf|iat|exp|clock|skew|lifetime)\b")
 REFUSED = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 """With one of these a provider refuses a JWT-SVID, whatever the time."""
@@ -48,7 +49,9 @@ def failure(profile: Profile, svid: JWTSVID, reply: Reply, *, now: datetime) -> 
         is_temporary = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT
         return ExchangeError(words, status=status, code=code, is_temporary=is_temporary)
     hint = f"look at {profile.rule}; the JWT-SVID has {_claims(svid)}"
-    if clocks := apart(reply.headers, f"{code} {description}", now=now):
+    if ahead := _issuer_ahead(svid, now):
+        hint = f"{hint}; {ahead}"
+    elif clocks := apart(reply.headers, f"{code} {description}", now=now):
         hint = f"{hint}; {clocks}"
     return ExchangeError(words, status=status, code=code, hint=hint)
 
@@ -68,6 +71,13 @@ def apart(headers: Message, words: str, *, now: datetime) -> str:
         return ""
     seconds = round(abs(ahead).total_seconds())
     return f"our clock is {seconds} s {'ahead of' if ahead > timedelta() else 'behind'} the provider's"
+
+
+def _issuer_ahead(svid: JWTSVID, now: datetime) -> str:
+    """By how much the issuer's clock, which wrote `iat`, is at least ahead of ours; empty: it is not."""
+    if svid.issued_at is None or svid.issued_at - now < _AHEAD:
+        return ""
+    return f"its iat is {round((svid.issued_at - now).total_seconds())} s in the future by our clock: the issuer's clock is ahead"
 
 
 def date_of(headers: Message, name: str = "Date") -> datetime | None:

@@ -4,8 +4,8 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -220,11 +220,21 @@ def test_a_pulse_is_woken_only_from_its_rest() -> None:
     assert turns == [None, 1, 1, 2, None]
 
 
+@contextmanager
+def handled_by(handler: Callable[[int, object], None] | signal.Handlers, number: int) -> Iterator[None]:
+    """Have this handler in this process for a while, whatever it was started with: nohup ignores SIGHUP, for example."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_asks_to_stop(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "has_terminal", lambda: True)
     stop = asyncio.Event()
-    with capture_logs() as logs, stop_on_signals(stop):
+    with handled_by(signal.SIG_DFL, number), capture_logs() as logs, stop_on_signals(stop):
         os.kill(os.getpid(), number)
         await asyncio.wait_for(stop.wait(), 5)
     assert [(line["event"], line["signal"]) for line in logs] == [("asked to stop", number.name)]
@@ -272,14 +282,10 @@ def test_any_other_signal_that_kills_is_told_before_it_does(number: int, name: s
 
 async def test_a_signal_that_something_else_handles_stays_with_it() -> None:
     heard: list[int] = []
-    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
-    try:
-        with stop_on_signals(stop := asyncio.Event()):
-            os.kill(os.getpid(), signal.SIGUSR1)
-            await until(lambda: bool(heard))
-            assert not stop.is_set()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with handled_by(lambda number, _: heard.append(number), signal.SIGUSR1), stop_on_signals(stop := asyncio.Event()):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await until(lambda: bool(heard))
+        assert not stop.is_set()
 
 
 async def test_a_daemon_without_a_terminal_goes_on_at_sighup_and_says_what_to_do(
@@ -287,7 +293,7 @@ async def test_a_daemon_without_a_terminal_goes_on_at_sighup_and_says_what_to_do
 ) -> None:
     monkeypatch.setattr(supervisor, "has_terminal", lambda: False)
     stop = asyncio.Event()
-    with capture_logs() as logs, stop_on_signals(stop):
+    with handled_by(signal.SIG_DFL, signal.SIGHUP), capture_logs() as logs, stop_on_signals(stop):
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: bool(logs))
     assert not stop.is_set()

@@ -148,7 +148,9 @@ async def test_there_are_never_more_connections_than_may_be_however_many_come_at
 
 async def test_a_socket_takes_its_share_of_few_descriptors(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))  # three for each connection here, and those of the tests before
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (256, hard)
+    )  # three for each connection here, and those of the tests before
     identify = As()
     identify.uid = 11
     try:

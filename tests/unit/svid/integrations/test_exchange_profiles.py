@@ -156,3 +156,12 @@ def test_what_a_profile_sends_cannot_be_changed_later_and_is_in_no_text() -> Non
     assert "hid den" not in repr(profile)
     with pytest.raises(TypeError):
         profile.fields["assertion_of_another"] = "changed"  # type: ignore[index]  # the test
+
+
+@pytest.mark.parametrize(
+    "address", ["https://v/v1", "https://v/v1/", "https://v:8200/v1/auth/jwt/login", "https://v/proxied/v1/auth"]
+)
+def test_an_address_of_vault_that_has_the_path_of_the_login_is_refused(address: str) -> None:
+    with pytest.raises(ExchangeError, match="expected one as VAULT_ADDR, without /v1"):
+        vault_profile(address, "r", "a")
+    assert vault_profile("https://v/proxied", "r", "a").url == "https://v/proxied/v1/auth/jwt/login"

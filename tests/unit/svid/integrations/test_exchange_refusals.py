@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from cognomen.protocol.openid import keys_document
+from svid.clock import SystemClock
 from svid.errors import ExchangeError
 from svid.integrations.exchange import TokenExchange
 from svid.integrations.exchange_profiles import (
@@ -127,6 +129,17 @@ def test_clocks_that_differ_are_named(ahead: int, words: str, exchange: TokenExc
     seconds = int(text.partition("our clock is ")[2].split()[0])
     assert abs(seconds - abs(ahead)) < 30
     assert words.split(" s ")[1] in text
+
+
+def test_the_clock_of_an_issuer_that_is_ahead_of_us_is_named_and_ours_is_not_blamed(
+    bank: ProviderDouble, tokens: FreshTokensDouble, context: ssl.SSLContext
+) -> None:
+    ours = FakeClock(SystemClock().now() - 90 * SECOND)
+    exchange = TokenExchange(generic_profile(bank.url, AUDIENCE), tokens, context=context, clock=ours)
+    bank.ahead = -90 * SECOND
+    text = str(error_of(exchange, "answered 401 invalid_grant: the assertion"))
+    assert re.search(r"its iat is (8|9)\d s in the future by our clock: the issuer's clock is ahead", text)
+    assert "our clock is" not in text
 
 
 def test_a_provider_that_does_not_say_its_time_is_told_apart(exchange: TokenExchange, bank: ProviderDouble) -> None:
