@@ -8,7 +8,12 @@ from cognomen.wire.pb import admin_pb2 as pb
 from svid.bundle import Bundle
 from svid.spiffeid import TrustDomain
 
-__all__ = ["FORMS", "bundle_text"]
+__all__ = ["FORMS", "NO_ISSUER", "bundle_text"]
+
+NO_ISSUER = (
+    "no iss, without which relying parties of OpenID Connect refuse them: set jwt_issuer in the issuer's configuration"
+)
+"""What tokens lack while jwt_issuer is not set, for a warning."""
 
 FORMS = click.Choice(["pem", "spiffe", "jwks", "oidc-discovery"])
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import Admin, connect
-from cognomen.cli.bundleforms import bundle_text
+from cognomen.cli.bundleforms import NO_ISSUER, bundle_text
 from cognomen.cli.hook import run_hook
 from cognomen.cli.output import counted, warn
 from cognomen.cli.signals import reap_orphans
@@ -88,6 +88,7 @@ class Exporter:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._handed_over: str | None = None  # the digest of the last success; None: nobody has looked yet
+        self._is_warned = False
         self._told: tuple[str, frozenset[str]] = "", frozenset()  # of which digest and authorities the issuer knows
 
     def __call__(self, admin: Admin) -> Outcome:
@@ -138,6 +139,9 @@ class Exporter:
         request = pb.RecordExportRequest(
             name=target.name, format=target.form, key_ids=found.key_ids, digest=digest, comment=target.comment
         )
+        if target.form == "jwks" and not found.jwt_issuer and not self._is_warned:
+            self._is_warned = True
+            warn(f"{target.name}: JWT-SVIDs have {NO_ISSUER}")
         own = next(one for one in admin.record_export(request).exports if one.name == target.name)
         names = f": {' '.join(own.key_ids)}" if own.key_ids else ""
         click.echo(f"{target.name}: exported {counted(len(own.key_ids), 'authority', 'authorities')}{names}", err=True)

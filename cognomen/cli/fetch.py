@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cognomen.cli.answers import bundle_sets, checked_address, x509_contexts
+from cognomen.cli.bundleforms import NO_ISSUER
 from cognomen.cli.hook import exec_option
 from cognomen.cli.keeping import Keeper, WhenDenied
 from cognomen.cli.options import GivenPath, named_audience, output_option, workload_address, workload_socket_option
@@ -220,7 +221,7 @@ def jwt(
     """  # noqa: D301 - \b is click's mark
     asked = _asked(audiences, named, directory)
     wanted = SpiffeID.parse(spiffe_id) if spiffe_id is not None and not spiffe_id.startswith("/") else None
-    keeper = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied)
+    keeper, is_told = _keeper(directory, command, shared=shared, watch=watch, when_denied=when_denied), False
     with WorkloadAPIClient(checked_address(workload_address(socket), watch=watch)) as client:
 
         def found() -> Tokens:
@@ -232,7 +233,7 @@ def jwt(
                     raise
                 raise WorkloadAPIError(e.detail, code="PERMISSION_DENIED") from e
 
-        for svids in tokens(found, is_due=keeper.is_due) if watch else [found()]:
+        for svids in tokens(found, is_due=keeper.is_due, at_rest=keeper.look) if watch else [found()]:
             if isinstance(svids, WorkloadAPIError):
                 keeper.deny(str(svids))
                 continue
@@ -241,7 +242,11 @@ def jwt(
             else:
                 shown, columns = [one for name, each in svids.items() for one in _written(name, each)], _WRITTEN
             files = {name: each[0].token.encode() for name, each in svids.items()}
-            keeper.keep((files, {}), partial(_print_svids, shown, columns, output))
+            if named and not is_told and not all(each[0].claims.get("iss") for each in svids.values()):
+                is_told = True
+                warn(f"the tokens have {NO_ISSUER}")
+            until = min(one.expires_at for each in svids.values() for one in each)
+            keeper.keep((files, {}), partial(_print_svids, shown, columns, output), until=until)
         return keeper.code()
 
 

@@ -17,6 +17,7 @@ _WINS: Mapping[str, frozenset[str]] = MappingProxyType(
         "ANTHROPIC_AUTH_TOKEN": _CLAUDE,
         "AWS_ACCESS_KEY_ID": frozenset({"AWS_WEB_IDENTITY_TOKEN_FILE"}),
         "AZURE_CLIENT_SECRET": frozenset({"AZURE_FEDERATED_TOKEN_FILE"}),
+        "AZURE_CLIENT_CERTIFICATE_PATH": frozenset({"AZURE_FEDERATED_TOKEN_FILE"}),
     }
 )
 """By the variable of a key: those of the identity that it overrides."""

@@ -151,7 +151,10 @@ def _is_news(found: _Found | WorkloadAPIError, seen: _Found | WorkloadAPIError |
 
 
 def tokens(
-    fetch: Callable[[], Tokens], *, is_due: Callable[[], bool] = lambda: False
+    fetch: Callable[[], Tokens],
+    *,
+    is_due: Callable[[], bool] = lambda: False,
+    at_rest: Callable[[], None] = lambda: None,
 ) -> Iterator[Tokens | WorkloadAPIError]:
     """Yield tokens now, and new ones at half of their life; if they cannot be fetched for now (WorkloadAPIError), wait.
 
@@ -159,6 +162,7 @@ def tokens(
 
     Args:
         is_due: whether to yield the last value once more.
+        at_rest: called now and then while there is nothing to yield.
 
     Raises:
         WorkloadAPIError: waiting does not help.
@@ -175,6 +179,7 @@ def tokens(
                 is_denied = True
                 yield e
             _rest(_AGAIN)
+            at_rest()
             continue
         waiting.over()
         is_denied = False
@@ -182,6 +187,7 @@ def tokens(
         end = clock.monotonic() + refetch_in(list(chain(*found.values())), now=clock.now()).total_seconds()
         while (left := end - clock.monotonic()) > 0:
             _rest(timedelta(seconds=min(left, _LOOK_UP_SECONDS)))
+            at_rest()
             if is_due():
                 yield found
 

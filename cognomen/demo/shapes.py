@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 __all__ = ["KEY_KINDS", "in_arguments", "in_bytes", "in_environment"]
 
-_PEM, _DER = "a private key (PEM)", "a private key (PKCS #8)"
-KEY_KINDS = frozenset({_PEM, _DER})
+_PEM, _DER, _JWK = "a private key (PEM)", "a private key (PKCS #8)", "a private key (JWK)"
+KEY_KINDS = frozenset({_PEM, _DER, _JWK})
 """What a private key is called here."""
 
 
@@ -65,6 +65,21 @@ _SHAPES = (
         pattern=re.compile(rb"(?<![\w-])xox[abeoprs]-[\w-]{10,}"),
     ),
     _Shape(
+        kind="a Vault token (hvs.…)",
+        starts=(b"hvs.", b"hvb.", b"hvr."),
+        pattern=re.compile(rb"(?<![\w.-])hv[sbr]\.[\w-]{24,}"),
+    ),
+    _Shape(
+        kind="a header Authorization",
+        starts=(b"Bearer", b"bearer", b"Basic", b"basic"),
+        pattern=re.compile(rb"(?<![\w-])[Bb](?:earer|asic)[ \t]{1,3}(?!eyJ)(?=[\w+/=.~-]*[0-9])[\w+/=.~-]{16,}"),
+    ),
+    _Shape(
+        kind="a password in .netrc",
+        starts=(b"machine",),
+        pattern=re.compile(rb"(?<![\w-])machine\s{1,9}\S{1,256}\s{1,9}login\s{1,9}\S{1,256}\s{1,9}password\s{1,9}\S"),
+    ),
+    _Shape(
         kind="a JWT",
         starts=(b"eyJ",),
         pattern=re.compile(rb"(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
@@ -78,6 +93,11 @@ _SHAPES = (
         kind=_PEM,
         starts=(b"-----BEGIN ",),
         pattern=re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----(?:\s|\\n|\\r)+[A-Za-z0-9+/=:]{8}"),
+    ),
+    _Shape(
+        kind=_JWK,
+        starts=(b'"d"',),
+        pattern=re.compile(rb'"d"\s{0,3}:\s{0,3}"[\w-]{42,}"'),
     ),
     _Shape(  # version 0, then the algorithm: an elliptic curve, RSA, or Edwards and Montgomery curves
         kind=_DER,
@@ -101,7 +121,7 @@ _WORDS = (
 )
 _NAMES = "|".join(map(re.escape, _WORDS))
 _SECRET_NAME = re.compile(rf".*(?:{_NAMES})(?:s|[_-]?id)?", re.IGNORECASE)
-_SECRET_VARIABLE = re.compile(rf"{_SECRET_NAME.pattern}|(?:.*_)?key", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(rf"{_SECRET_NAME.pattern}|(?:.*_)?key|.+_(?:pwd|pass)", re.IGNORECASE)
 _VALUE = re.compile(rb"s?[\"']?\s{0,3}[:=]\s{0,3}[\"']?([\w+/=.~-]{16,512})")
 _NAME = re.compile(rb"[\w-]*\Z")
 _LONGEST_NAME = 64

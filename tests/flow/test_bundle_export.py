@@ -85,7 +85,7 @@ def test_the_command_gets_the_keys_and_the_issuer_hears_of_them(command: Command
     done = command("bundle", "export", f"--name={name}", f"--write={file}", f"--exec={run}")
     keys = published(command)
     assert (done.code, done.out) == (0, "")
-    assert done.err.startswith(f"{name}: exported {len(keys)} authorities: jwt-")
+    assert f"\n{name}: exported {len(keys)} authorities: jwt-" in done.err
     assert copy.read_bytes() == file.read_bytes() == command("bundle", "show", "--format=jwks").out.encode()
     assert {one["kid"] for one in json.loads(copy.read_text())["keys"]} == keys
     assert told.read_text() == f"{name} {file}\n"
@@ -216,6 +216,13 @@ def test_without_a_url_of_the_issuer_there_is_no_discovery_document(command: Com
     done = command("bundle", "export", "--name=a", "--format=oidc-discovery", f"--write={tmp_path / 'a'}")
     assert (done.code, (tmp_path / "a").exists()) == (4, False)
     assert "hint: set jwt_issuer in the issuer's configuration" in done.err
+
+
+def test_without_a_url_of_the_issuer_it_is_told_that_tokens_have_no_iss(
+    command: Command, name: str, tmp_path: Path
+) -> None:
+    done = command("bundle", "export", f"--name={name}", f"--write={tmp_path / 'keys'}")
+    assert (done.code, done.err.count("JWT-SVIDs have no iss")) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,8 @@ def test_each_audience_has_a_file_with_a_token_for_it_alone(tmp_path: Path, caps
     assert run(["fetch", "jwt", f"--write={files}", named[0]]) == 0
     assert [path.name for path in files.iterdir() if not path.name.startswith("..")] == ["model"]
     assert run(["fetch", "jwt", f"--write={files}", *named, "--output=json"]) == 0
-    told = capsys.readouterr().out
+    told, warned = capsys.readouterr()
+    assert warned.count("the tokens have no iss, without which relying parties of OpenID Connect refuse them") == 3
     assert [row["file"] for row in json.loads(told[told.index("{") :])["svids"]] == ["model", "cloud.jwt"]
     assert "eyJ" not in told  # no token goes to where a daemon's output goes
 

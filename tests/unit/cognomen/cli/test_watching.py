@@ -109,8 +109,13 @@ def test_tokens_are_yielded_again_while_they_are_due_and_a_refusal_is_yielded_on
             raise found
         return found
 
-    told = tokens(fetch, is_due=lambda: next(due))
-    assert [next(told), next(told), next(told)] == [denied, {"a": [TOKEN]}, {"a": [TOKEN]}]
+    looked: list[None] = []
+    told = tokens(fetch, is_due=lambda: next(due), at_rest=lambda: looked.append(None))
+    assert next(told) == denied
+    assert next(told) == {"a": [TOKEN]}
+    assert len(looked) == 2, "after each refusal"
+    assert next(told) == {"a": [TOKEN]}
+    assert len(looked) == 3, "while the tokens are good"
 
 
 def test_a_listener_that_accepts_nobody_holds_nobody_up(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from cognomen.demo.shapes import KEY_KINDS, in_arguments, in_bytes, in_environment
 
@@ -27,6 +28,9 @@ TOKENS = {
     "ghp_": b"ghp_" + DIGITS[:36],
     "xox": b"xoxb-1234567890-abcdef",
     "URL": b"://user:hunter2@db.example",
+    "Vault": b"hvs.CAESIJ" + DIGITS[:40],
+    "Authorization": b"Bearer " + DIGITS[:24],
+    ".netrc": b"machine db.example login user password hunter2",
     "JWT": jwt.encode({"sub": "spiffe://example.org/a"}, EC, "ES256").encode(),
 }
 
@@ -55,6 +59,13 @@ def test_a_private_key_is_recognised_in_each_encoding(kind: str) -> None:
 def test_a_private_key_in_base64_is_one_finding_whatever_its_name(kind: str) -> None:
     assert set(in_bytes(b'{"private_key": "' + b64encode(DER[kind]) + b'"}')) <= KEY_KINDS
     assert len(list(in_bytes(b'{"private_key": "' + b64encode(DER[kind]) + b'"}'))) == 1
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_private_jwk_is_recognised_and_a_public_one_is_no_secret(kind: str) -> None:
+    algorithm = {"ec": ECAlgorithm, "rsa": RSAAlgorithm, "ed25519": OKPAlgorithm}[kind]
+    assert list(in_bytes(algorithm.to_jwk(KEYS[kind]).encode())) == ["a private key (JWK)"]
+    assert list(in_bytes(algorithm.to_jwk(KEYS[kind].public_key()).encode())) == []
 
 
 def test_a_key_in_the_older_form_of_pem_is_recognised() -> None:
@@ -92,6 +103,10 @@ def test_a_random_value_under_the_name_of_a_secret_is_found_by_that_name(line: b
         ({"AWS_SECRET_ACCESS_KEY": "q", "AWS_ACCESS_KEY_ID": "q"}, ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"]),
         ({"PASSWORD": "q", "db_passwd": "q", "GITHUB_TOKEN": "q"}, ["PASSWORD", "db_passwd", "GITHUB_TOKEN"]),
         ({"PGPASSWORD": "q", "OPENAI_KEY": "q", "KEY": "q"}, ["PGPASSWORD", "OPENAI_KEY", "KEY"]),
+        (
+            {"MYSQL_PWD": "q", "DB_PASS": "q", "PWD": "/x", "OLDPWD": "/x", "GIT_ASKPASS": "/bin/x"},
+            ["MYSQL_PWD", "DB_PASS"],
+        ),
         ({"DATABASE_URL": "postgresql://a:hunter2@db/x"}, ["DATABASE_URL"]),
         ({"URL": f"https://x/{TOKENS['ghp_'].decode()}"}, ["URL"]),
         ({"GITHUB_TOKEN": ""}, []),
