@@ -56,6 +56,10 @@ class Metrics:
             "web_restarts",
             "Times that the process that answers relying parties had ended or hung, and was started again.",
         )
+        self.export_failures = family.counter(
+            "export_failures",
+            "Times that the command of an export of the bundle had failed, as `bundle export` told.",
+        )
         self.alarms = family.counter(
             "alarms",
             "Refused calls that raised an alarm: a superseded SVID, a banned node, a token that another key used.",

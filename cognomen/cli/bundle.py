@@ -1,7 +1,6 @@
 """`cognomen bundle`: show the trust bundle that the issuer publishes, and hand copies of it to relying parties."""
 
 import json
-import re
 from pathlib import Path
 
 import click
@@ -13,6 +12,8 @@ from cognomen.cli.hook import exec_option
 from cognomen.cli.options import GivenPath, admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
 from cognomen.cli.signals import heed_signals
+from cognomen.protocol.errors import Refused
+from cognomen.protocol.exportnames import check_export_name
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 
@@ -22,7 +23,6 @@ _EXPORTS = Columns(
     table=("name", "format", "at", "missing", "breaks_at", "revoked"),
     wide=("name", "format", "at", "missing", "breaks_at", "revoked", "key_ids", "digest", "actor", "login"),
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FAILED = 1
 
 
@@ -100,8 +100,10 @@ def export(
     """  # noqa: D301 - \b is click's mark
     if file is None and not command:
         raise click.UsageError("expected --write or --exec, found neither")
-    if not _NAME.fullmatch(name):
-        raise click.UsageError(f"expected a --name of at most 64 of A-Z a-z 0-9 . _ -, found {name!r}")
+    try:
+        check_export_name(name)
+    except Refused as e:
+        raise click.UsageError(f"--{e.detail}") from e
     target = Target(name=name, form=kind, file=file, command=command, comment=comment)
     target.check()
     exporter = Exporter(target)

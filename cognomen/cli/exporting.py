@@ -109,6 +109,8 @@ class Exporter:
         if target.file is not None:
             _keep(target.file, document)
         if digest != self._handed_over and not run_hook(target.command, self._environment(), document, of=target.name):
+            with contextlib.suppress(Refused):  # an issuer that does not answer hears of the next failure
+                admin.note_failed_export(pb.NoteFailedExportRequest(name=target.name))
             return Outcome.FAILED
         self._handed_over = digest
         # 3. Tell the issuer, also if it has forgotten.

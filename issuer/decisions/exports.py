@@ -13,6 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.exportnames import check_export_name
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.validity import BACKDATE
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
@@ -28,6 +29,7 @@ __all__ = [
     "check_exports",
     "check_known",
     "cut_off",
+    "had_before",
     "made",
     "named",
     "standing",
@@ -37,7 +39,6 @@ __all__ = [
 MOST_EXPORTS = 64
 """How many exports there may be: each is a label of metrics."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LIST_HINT = "list them: cognomen bundle exports"
 _MOST_NAMED = 5  # exports or keys in one message
@@ -132,11 +133,7 @@ def made(
     Raises:
         Refused: INVALID for a bad name, format or digest; CONFLICT for an authority that is not ours.
     """
-    if not _NAME.fullmatch(name):
-        raise Refused(
-            Kind.INVALID,
-            f"name: expected at most 64 of A-Z a-z 0-9 . _ -, a letter or digit first, found {name[:80]!r}",
-        )
+    check_export_name(name)
     if form not in set(ExportFormat):
         raise Refused(Kind.INVALID, f"format: expected one of {', '.join(ExportFormat)}, found {form[:80]!r}")
     if not _DIGEST.fullmatch(digest):
@@ -173,12 +170,31 @@ def check_exports(known: Sequence[Export], export: Export) -> None:
             f"name: {export.name} is an export of the format {before.format}, found {export.format}",
             hint=f"give this one another --name; or, if that one has ended: cognomen bundle forget-export {export.name}",
         )
-    if before is None and len(known) >= MOST_EXPORTS:
+    if before is None:
+        _check_room(known)
+
+
+def _check_room(known: Sequence[Export]) -> None:
+    if len(known) >= MOST_EXPORTS:
         raise Refused(
             Kind.CONFLICT,
             f"exports: expected fewer than {MOST_EXPORTS}, found {len(known)}",
             hint=f"{_LIST_HINT}; forget one that has ended: cognomen bundle forget-export {known[0].name}",
         )
+
+
+def had_before(known: Sequence[Export], name: str) -> str:
+    """In words, what the relying party of an export that failed has.
+
+    Raises:
+        Refused: INVALID for a bad name; CONFLICT for a new one when there are enough.
+    """
+    check_export_name(name)
+    for one in known:
+        if one.name == name:
+            return f"failed; its relying party has the copy of {moment_in_words(one.at)}"
+    _check_room(known)
+    return "failed; its relying party has no copy yet"
 
 
 def named(known: Iterable[Export], name: str) -> Export:

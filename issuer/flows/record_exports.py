@@ -5,6 +5,7 @@ issuer/decisions/exports decides what such a copy lacks; observe_issuer reports 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions import exports
@@ -17,6 +18,9 @@ from issuer.surroundings import Surroundings
 
 __all__ = ["RecordExports"]
 
+_FAILED = "command of the bundle export"
+_FAILED_HINT = "see what that command said, where `cognomen bundle export` runs"
+_SHOWN_FOR = timedelta(minutes=10)  # a watch tries again after 5 min at most
 _NAME = 80  # longest text that can be the name of an export
 
 
@@ -58,6 +62,18 @@ class RecordExports:
             self.datastore, self.around.clock, Action.BUNDLE_EXPORTED, actor=actor, subject=name[:_NAME]
         ):
             await self.datastore.write(work)
+        self.around.troubles.over(_FAILED, subject=name)
+
+    async def failed(self, name: str) -> None:
+        """Note that the command of an export failed; shown for a while, in which a watch has tried again.
+
+        Raises:
+            Refused: as issuer/decisions/exports.had_before.
+        """
+        known = await self.datastore.read(lambda tx: tx.exports.list())
+        had = exports.had_before(known, name)
+        self.around.metrics.export_failures.inc()
+        self.around.troubles.note(_FAILED, had, hint=_FAILED_HINT, subject=name, kept_for=_SHOWN_FOR)
 
     async def forget(self, name: str, *, actor: str) -> None:
         """Forget an export that has ended.
@@ -76,3 +92,4 @@ class RecordExports:
             self.datastore, self.around.clock, Action.EXPORT_FORGOTTEN, actor=actor, subject=name[:_NAME]
         ):
             await self.datastore.write(work)
+        self.around.troubles.over(_FAILED, subject=name)

@@ -48,11 +48,14 @@ def published(command: Command) -> set[str]:
     return {key_id for state in ("next", "active", "old") for key_id in jwt_authorities(command, state)}
 
 
-def gauge(name: str, export: str) -> float | None:
+def metric(name: str) -> float | None:
     with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=20) as page:
         lines = page.read().decode().splitlines()
-    begin = f'cognomen_issuer_export_{name}{{name="{export}"}} '
-    return next((float(line.removeprefix(begin)) for line in lines if line.startswith(begin)), None)
+    return next((float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} ")), None)
+
+
+def gauge(name: str, export: str) -> float | None:
+    return metric(f'cognomen_issuer_export_{name}{{name="{export}"}}')
 
 
 def script(path: Path, text: str) -> str:
@@ -189,6 +192,24 @@ def test_a_command_that_fails_is_an_exit_code_and_the_issuer_does_not_hear_of_it
     assert known(command, name) is None
 
 
+def test_the_status_says_that_an_export_never_succeeded_until_it_does(command: Command, name: str) -> None:
+    def told() -> list[str]:
+        troubles = json.loads(command("status", "-o", "json").out)["troubles"]
+        return [one["reason"] for one in troubles if name in one["what"]]
+
+    assert command("bundle", "export", f"--name={name}", "--exec=/bin/false").code == 1
+    assert told() == [
+        "failed; its relying party has no copy yet: see what that command said, where `cognomen bundle export` runs"
+    ]
+    assert (metric("cognomen_issuer_export_failures_total") or 0) >= 1
+    assert command("bundle", "export", f"--name={name}", "--exec=/bin/true").code == 0
+    assert told() == []
+    assert command("bundle", "export", f"--name={name}", "--exec=/bin/false").code == 1
+    assert told()[0].startswith("failed; its relying party has the copy of 20")
+    assert command("bundle", "forget-export", name).code == 0
+    assert told() == []
+
+
 def test_several_exports_of_each_format_are_beside_each_other(command: Command, name: str, tmp_path: Path) -> None:
     for form in ("jwks", "spiffe", "pem"):
         options = (f"--format={form}", f"--write={tmp_path / form}", f"--name={name}.{form}")
@@ -230,9 +251,12 @@ def test_without_a_url_of_the_issuer_it_is_told_that_tokens_have_no_iss(
     [
         (("--name=a",), "expected --write or --exec, found neither"),
         (("--write=a",), "missing option '--name'"),
-        (("--name=a b", "--exec=/bin/true"), "expected a --name of at most 64 of A-Z a-z 0-9 . _ -, found 'a b'"),
+        (
+            ("--name=a b", "--exec=/bin/true"),
+            "--name: expected at most 64 of A-Z a-z 0-9 . _ -, a letter or digit first, found 'a b'",
+        ),
         (("--name=", "--exec=/bin/true"), "expected a value, found an empty string"),
-        (("--name=" + "a" * 65, "--exec=/bin/true"), "expected a --name of at most 64"),
+        (("--name=" + "a" * 65, "--exec=/bin/true"), "--name: expected at most 64"),
         (("--name=a", "--exec= "), "expected a command, found nothing"),
         (("--name=a", "--exec=/no/such/program"), "expected a program that can be run"),
         (("--name=a", "--write="), "expected a path, found an empty string"),

@@ -38,20 +38,16 @@ class Held:
     health_port: int
 
     def request(self, method: str) -> Message:
-        match method:
-            case "GetNode":
-                return pb.GetNodeRequest(id=self.node_id)
-            case "GetEntry":
-                return pb.GetEntryRequest(id=self.entry_id)
-            case "GetRevocation":
-                return pb.GetRevocationRequest(number=self.revocation)
-            case "ListBlocked":
-                return pb.ListBlockedRequest(node_id=self.node_id)
-            case "Resolve":
-                return pb.ResolveRequest(kind="entry", texts=[self.entry_id, self.entry_id[:4], "/web"])
-            case _:
-                asked: Message = GetMessageClass(SERVICE.methods_by_name[method].input_type)()
-                return asked
+        requests: dict[str, Message] = {
+            "GetNode": pb.GetNodeRequest(id=self.node_id),
+            "GetEntry": pb.GetEntryRequest(id=self.entry_id),
+            "GetRevocation": pb.GetRevocationRequest(number=self.revocation),
+            "ListBlocked": pb.ListBlockedRequest(node_id=self.node_id),
+            "NoteFailedExport": pb.NoteFailedExportRequest(name="openai"),
+            "Resolve": pb.ResolveRequest(kind="entry", texts=[self.entry_id, self.entry_id[:4], "/web"]),
+        }
+        asked: Message = GetMessageClass(SERVICE.methods_by_name[method].input_type)()
+        return requests.get(method, asked)
 
     async def page(self, path: str) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.health_port)

@@ -844,6 +844,41 @@ class RecordExportRequest(_message.Message):
 Global___RecordExportRequest: _TypeAlias = RecordExportRequest  # noqa: Y015
 
 @_typing.final
+class NoteFailedExportRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """as in RecordExportRequest"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteFailedExportRequest: _TypeAlias = NoteFailedExportRequest  # noqa: Y015
+
+@_typing.final
+class NoteFailedExportResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteFailedExportResponse: _TypeAlias = NoteFailedExportResponse  # noqa: Y015
+
+@_typing.final
 class ForgetExportRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

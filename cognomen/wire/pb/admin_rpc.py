@@ -63,6 +63,12 @@ class AdminServicer(ABC):
         """Record that a relying party has a copy of the bundle; the answer has all of them."""
 
     @abstractmethod
+    async def note_failed_export(
+        self, request: admin_pb2.NoteFailedExportRequest
+    ) -> admin_pb2.NoteFailedExportResponse:
+        """Note that a copy could not be handed to a relying party; the status shows it for a while."""
+
+    @abstractmethod
     async def forget_export(self, request: admin_pb2.ForgetExportRequest) -> admin_pb2.ListExportsResponse:
         """Forget a copy whose relying party has ended; the answer has the others."""
 
@@ -197,6 +203,9 @@ class AdminServicer(ABC):
             "/cognomen.admin.v1.Admin/RecordExport": unary(
                 self.record_export, admin_pb2.RecordExportRequest, admin_pb2.ListExportsResponse
             ),
+            "/cognomen.admin.v1.Admin/NoteFailedExport": unary(
+                self.note_failed_export, admin_pb2.NoteFailedExportRequest, admin_pb2.NoteFailedExportResponse
+            ),
             "/cognomen.admin.v1.Admin/ForgetExport": unary(
                 self.forget_export, admin_pb2.ForgetExportRequest, admin_pb2.ListExportsResponse
             ),
@@ -322,6 +331,10 @@ class AdminClient:
     def record_export(self, request: admin_pb2.RecordExportRequest) -> admin_pb2.ListExportsResponse:
         """Record that a relying party has a copy of the bundle; the answer has all of them."""
         return self._ask("/cognomen.admin.v1.Admin/RecordExport", request, admin_pb2.ListExportsResponse)
+
+    def note_failed_export(self, request: admin_pb2.NoteFailedExportRequest) -> admin_pb2.NoteFailedExportResponse:
+        """Note that a copy could not be handed to a relying party; the status shows it for a while."""
+        return self._ask("/cognomen.admin.v1.Admin/NoteFailedExport", request, admin_pb2.NoteFailedExportResponse)
 
     def forget_export(self, request: admin_pb2.ForgetExportRequest) -> admin_pb2.ListExportsResponse:
         """Forget a copy whose relying party has ended; the answer has the others."""

@@ -30,6 +30,10 @@ class BundlePart(Part):
         await self._flows.exports(request.name, request.format, request.key_ids, request.digest, actor=actor)
         return await self.list_exports(pb.ListExportsRequest())
 
+    async def note_failed_export(self, request: pb.NoteFailedExportRequest) -> pb.NoteFailedExportResponse:
+        await self._flows.exports.failed(request.name)
+        return pb.NoteFailedExportResponse()
+
     async def forget_export(self, request: pb.ForgetExportRequest) -> pb.ListExportsResponse:
         await self._flows.exports.forget(request.name, actor=self._by(request))
         return await self.list_exports(pb.ListExportsRequest())

@@ -10,6 +10,7 @@ from cognomen.daemon.troubles import Trouble
 from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
+from issuer.decisions.exports import MOST_EXPORTS
 from issuer.decisions.identity import IssuerIdentity
 from issuer.decisions.revocation import Reason
 from issuer.flows.command_authorities import CommandAuthorities
@@ -235,3 +236,25 @@ async def test_after_a_restore_nobody_knows_what_was_exported_since(house: House
     assert "export of the bundle openai" in [one.what for one in await house.troubles()]
     await house.export()
     assert not (await house.record.all())[0].is_behind
+
+
+async def test_an_export_that_fails_is_shown_for_a_while_and_a_watch_tells_it_again_before(house: House) -> None:
+    await house.record.failed("openai")
+    (trouble,) = await house.troubles()
+    assert trouble.what == "command of the bundle export of openai"
+    assert trouble.reason.startswith("failed; its relying party has no copy yet")
+    house.clock.advance(5 * 60)
+    await house.record.failed("openai")
+    assert (await house.troubles())[0].times == 2
+    house.clock.advance(10 * 60)
+    assert await house.troubles() == []
+
+
+async def test_what_cannot_be_an_export_is_no_failed_one(house: House) -> None:
+    with pytest.raises(Refused, match="name: expected at most 64"):
+        await house.record.failed("a b")
+    for number in range(MOST_EXPORTS):
+        await house.export(f"party-{number}")
+    with pytest.raises(Refused, match="expected fewer than 64, found 64"):
+        await house.record.failed("one-more")
+    await house.record.failed("party-3")
