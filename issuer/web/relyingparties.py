@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from functools import partial
 from http import HTTPStatus
@@ -340,4 +341,5 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGHUP):  # of the terminal: the issuer decides when this process ends
         signal.signal(number, signal.SIG_IGN)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # its warnings are of strangers, and go to the issuer's log
+    SSLProtocol.max_size = REQUEST_BYTES  # the buffer of each connection, 256 KiB otherwise
     asyncio.run(_main())

@@ -69,6 +69,30 @@ def test_strangers_that_send_many_requests_and_reset_write_nothing_into_the_log(
     assert log.read_text() == ""
 
 
+def resident(pid: int) -> int:
+    """The memory of a process, in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_strangers_that_begin_with_tls_and_go_no_further_cost_little_memory(tmp_path: Path) -> None:
+    authority, most = WebAuthority(tmp_path), 64
+    authority.identity.chmod(0o600)
+    trusting = ssl.create_default_context(cafile=str(authority.path))
+    with alone(certificate=str(authority.identity)) as (process, port), contextlib.ExitStack() as held:
+        with trusting.wrap_socket(
+            socket.create_connection(("127.0.0.1", port), timeout=20), server_hostname="localhost"
+        ):
+            before = resident(process.pid)
+        for _ in range(most):
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            with contextlib.suppress(ssl.SSLWantReadError):
+                trusting.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+            one = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            one.sendall(outgoing.read())
+            assert one.recv(1), "its answer has come"
+        assert resident(process.pid) - before < most * 160 * 1024
+
+
 def test_a_key_that_all_may_read_or_a_pipe_in_its_place_is_told_and_the_one_before_is_served(tmp_path: Path) -> None:
     world = Published(tmp_path)
     with world.issuer:
