@@ -2,7 +2,8 @@
 
 import faulthandler
 import os
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -52,6 +53,17 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     """Pytest has just taken the end away, for somebody who would look into the failure with a debugger."""
     if isinstance(node, pytest.Item):
         give_it_an_end(node)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_source_is_left_open() -> Iterator[None]:
+    """Fail a module that leaves a source open; otherwise tests of other modules that count threads would fail, in some orders."""
+    before = set(threading.enumerate())
+    yield
+    ours = [one for one in threading.enumerate() if one not in before and one.name.startswith("svid-")]
+    for one in ours:
+        one.join(10)  # some of ours end by themselves soon
+    assert [one.name for one in ours if one.is_alive()] == []
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def fresh(source: JWTSource, *audiences: str) -> Callable[[], str]:
 
 def test_what_the_page_types_calls_a_model(api: OpenAIDouble) -> None:
     blocks = re.findall(r"```python\n(.*?)```", re.sub(r"(?m)^   ", "", _PAGE.read_text()), re.DOTALL)
-    typed = "".join(one for one in blocks if "fresh=True" in one or "OpenAI(" in one)
+    typed = "".join(one for one in blocks if 'api.openai.com/v1", fresh=True' in one or "OpenAI(" in one)
     for name, value in (("identity_provider_id", _IDP), ("service_account_id", _ACCOUNT)):
         typed = typed.replace(f'"{name}": "…"', f'"{name}": "{value}"')
     names: dict[str, object] = {}
