@@ -1,7 +1,7 @@
 """What this attestor holds: its entries, their SVIDs, the bundle and the denials; and the streams that wait for them to change.
 
 Decided here: which streams wake. Not decided here: what a step of the feed changes (decisions/sync), which entries match a caller
-(decisions/match), when to mint (flows/renew_svids). The cache belongs to one event loop; no method awaits.
+(cognomen/rulebook/matching), when to mint (flows/renew_svids). The cache belongs to one event loop; no method awaits.
 
 An entry starts *bare*. It becomes *held* when its SVID is minted. It becomes bare again when that SVID is denied, expires, is dropped, or
 is stale because the entry now means another identity or other workloads. A step of the feed removes the entry, or it expires.
@@ -34,7 +34,6 @@ from typing import Self
 
 from attestor.decisions.clocks import Reading
 from attestor.decisions.crls import fits, fitting, of_bundle, with_newest
-from attestor.decisions.match import Index
 from attestor.decisions.minted import authority_of_x509
 from attestor.decisions.sync import Change, diff, keeps_svid, needs_svid
 from attestor.decisions.update import Trust
@@ -43,6 +42,7 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.selector import Selector
+from cognomen.rulebook.matching import Index
 from svid.bundle import Bundle
 from svid.crl import CRL
 from svid.x509svid import X509SVID

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from cognomen.daemon.config import check_loopback, format_duration
+from cognomen.daemon.config import check_loopback
 from cognomen.daemon.plugins import Settings
 from cognomen.protocol.addresses import host_and_port
 from cognomen.protocol.audiences import check_audiences
+from cognomen.protocol.durations import format_duration
 from cognomen.protocol.entry import MAX_TTL
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.openid import check_issuer_url

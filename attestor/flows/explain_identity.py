@@ -1,6 +1,6 @@
 """Explain why a process has the identities that it has, and not others.
 
-Which entries are near, and which of them an ordinary user may see: attestor/decisions/explanation.
+Which entries are near, and which of them an ordinary user may see: cognomen/rulebook/nearness.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from attestor.cache import Cache
-from attestor.decisions.explanation import Near, concerns, nearest
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.turns import Turns
 from cognomen.gate.caller import Caller, process_of
@@ -17,6 +16,7 @@ from cognomen.gate.shares import Share
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.selector import Selector
+from cognomen.rulebook.nearness import Near, concerns, nearest
 from svid.clock import Clock
 from svid.spiffeid import SpiffeID
 

@@ -1,7 +1,7 @@
 """Serve a workload: identify it, send what it is entitled to, and send every change while it listens.
 
-Nothing here calls the issuer, except for tokens that are not kept (flows/mint_jwts). Which entries match: attestor/decisions/match. What is
-sent when: attestor/decisions/update.
+Nothing here calls the issuer, except for tokens that are not kept (flows/mint_jwts). Which entries match: cognomen/rulebook/matching. What
+is sent when: attestor/decisions/update.
 """
 
 import asyncio

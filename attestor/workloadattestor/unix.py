@@ -1,6 +1,6 @@
 """The `unix` workload attestor: the uid, gid, names, groups and executable of a caller, in SPIRE's spelling.
 
-Decided here: which facts are believed. What the executable is: `executable`. What a caller gets for its facts: attestor/decisions/match.
+Decided here: which facts are believed. What the executable is: `executable`. What a caller gets for its facts: cognomen/rulebook/matching.
 Within one uid, path and digest distinguish programs by convention only: the boundary is the uid.
 """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 
-from cognomen.daemon.config import format_duration
+from cognomen.protocol.durations import format_duration
 from cognomen.protocol.printable import unmistakable
 from svid.clock import SystemClock
 from svid.encoding import JSON

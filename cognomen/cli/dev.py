@@ -10,7 +10,8 @@ from cognomen.cli.deventries import Identity
 from cognomen.cli.devstate import DevState, Kept
 from cognomen.cli.options import GivenPath, duration
 from cognomen.cli.running import check_socket_path, run
-from cognomen.daemon.config import expand_home, format_duration, load
+from cognomen.daemon.config import expand_home, load
+from cognomen.protocol.durations import format_duration
 from cognomen.protocol.selector import Selector
 from issuer.config import IssuerConfig
 from svid.errors import SVIDError

@@ -8,7 +8,7 @@ from cognomen.cli.admin import Admin
 from cognomen.cli.options import read_source
 from cognomen.cli.output import Columns, View, counted, print_json, print_table, warn
 from cognomen.cli.spireentries import from_spire, is_from_spire
-from cognomen.daemon.config import parse_duration
+from cognomen.protocol.durations import parse_duration
 from cognomen.protocol.entry import EntryError, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message, entry_from_document

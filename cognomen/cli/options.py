@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from cognomen.cli.emptytext import MAY_BE_EMPTY
-from cognomen.daemon.config import parse_duration
+from cognomen.protocol.durations import parse_duration
 from cognomen.protocol.selector import Selector
 from svid.clock import SystemClock
 from svid.errors import AddressError, SVIDError

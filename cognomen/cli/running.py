@@ -19,8 +19,9 @@ import msgspec
 from cognomen.cli.emptytext import MAY_BE_EMPTY
 from cognomen.cli.options import GivenPath
 from cognomen.cli.output import print_document, print_json, warn
-from cognomen.daemon.config import format_duration, is_table
+from cognomen.daemon.config import is_table
 from cognomen.process.standardstreams import LostOutputError
+from cognomen.protocol.durations import format_duration
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
 from svid.encoding import JSON

@@ -20,7 +20,7 @@ from cognomen.cli.options import (
 from cognomen.cli.output import Columns, print_document, print_json, print_page
 from cognomen.cli.serials import serial_from_text
 from cognomen.cli.uses import print_uses, uses_of
-from cognomen.daemon.config import format_duration
+from cognomen.protocol.durations import format_duration
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.wire.admin import document_from_message

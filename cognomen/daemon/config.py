@@ -21,6 +21,7 @@ import msgspec
 
 from cognomen.process.localids import PrivateGroups
 from cognomen.process.ownpath import check_not_others
+from cognomen.protocol.durations import parse_duration
 from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.protocol.printable import printable
 from svid.errors import SVIDError
@@ -29,10 +30,8 @@ from svid.spiffeid import SpiffeID, TrustDomain
 __all__ = [
     "check_loopback",
     "expand_home",
-    "format_duration",
     "is_table",
     "load",
-    "parse_duration",
     "read_table",
     "unknown_key",
 ]
@@ -44,8 +43,6 @@ _MOST_LEVELS = 32  # of tables and arrays; ours and plugins' have a few
 _LONGEST_KEY = 200  # that a message shows
 _INTEGERS = range(-(2**63), 2**63)
 _GROUPS = PrivateGroups()
-_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
-_DURATION = re.compile(r"(?:[0-9]+[dhms])+")
 
 
 def load(path: Path | None, kind: type[T], overrides: Mapping[str, object], *, groups: PrivateGroups = _GROUPS) -> T:
@@ -89,28 +86,6 @@ def is_table(kind: object) -> bool:
     """Whether the values of that type are tables, which a file can hold and a flag cannot."""
     origin = typing.get_origin(kind) or kind
     return isinstance(origin, type) and issubclass(origin, Mapping | msgspec.Struct)
-
-
-def parse_duration(text: str) -> timedelta:
-    """Parse a duration such as 90s, 30m, 1h, 1h30m or 14d.
-
-    Raises:
-        ValueError: the text is not a duration, or exceeds what a timedelta holds.
-    """
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"expected a duration such as 90s, 30m, 1h or 1d, found {printable(text)!r}")
-    try:
-        return sum((int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([dhms])", text)), timedelta())
-    except (ValueError, OverflowError) as e:  # a ValueError for more digits than Python reads
-        raise ValueError(f"expected a duration of at most 999999999 days, found {printable(text)!r}") from e
-
-
-def format_duration(duration: timedelta) -> str:
-    """Write a duration for `parse_duration`, in the largest unit that divides it: 90s, 1h, 14d."""
-    for unit, size in _UNITS.items():
-        if duration and not duration % size:
-            return f"{duration // size}{unit}"
-    return f"{duration.total_seconds():g}s"
 
 
 def expand_home(path: str | Path) -> Path:

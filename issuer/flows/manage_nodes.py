@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from cognomen.daemon.config import format_duration
+from cognomen.protocol.durations import format_duration
 from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
 
-from cognomen.daemon.config import format_duration
+from cognomen.protocol.durations import format_duration
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import issuer_id

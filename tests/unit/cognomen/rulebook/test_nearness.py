@@ -1,10 +1,10 @@
-"""attestor/decisions/explanation: what a program lacks, and what an ordinary user is told."""
+"""cognomen/rulebook/nearness: what a program lacks, and what an ordinary user is told."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestor.decisions.explanation import Near, concerns, nearest
 from cognomen.protocol.selector import Selector
+from cognomen.rulebook.nearness import Near, concerns, nearest
 from tests.doubles.entries import entry
 
 UID, OTHER_UID = Selector("unix", "uid:1000"), Selector("unix", "uid:2")

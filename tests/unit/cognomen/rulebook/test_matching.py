@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestor.decisions.match import Index, in_match_order
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.selector import Selector
+from cognomen.rulebook.matching import Index, in_match_order
 from svid.spiffeid import SpiffeID, TrustDomain
 
 EXAMPLE = TrustDomain("example.org")

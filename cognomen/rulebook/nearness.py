@@ -1,6 +1,6 @@
 """Why a program has an identity or has none: which entries nearly match what it shows, and what it lacks for each.
 
-Which entries match is decided in `match`; who may ask about which process, in flows/explain_identity.
+Which entries match is decided in `matching`; who may ask about which process, in attestor/flows/explain_identity.
 """
 
 from collections.abc import Iterable
