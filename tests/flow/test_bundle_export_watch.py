@@ -70,7 +70,7 @@ def is_running(pid: str) -> bool:
 
 def ended(child: "Child[str]") -> tuple[int, str]:
     child.terminate()
-    _, told = child.communicate(timeout=20)
+    _, told = child.communicate(timeout=60)
     return child.returncode, told
 
 
