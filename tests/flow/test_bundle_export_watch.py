@@ -15,6 +15,8 @@ from bench.rig.daemons import COGNOMEN, Daemon
 from tests.flow.commandline import Command, issuer_at, socket_at
 from tests.flow.test_full_disk import fill
 
+_ISSUER = "--jwt-issuer=https://oidc.example.org"
+
 
 @pytest.fixture
 def admin_socket(tmp_path: Path) -> Path:
@@ -25,7 +27,7 @@ def admin_socket(tmp_path: Path) -> Path:
 @pytest.fixture
 def issuer(admin_socket: Path, tmp_path: Path) -> Iterator[Daemon]:
     del admin_socket  # whose directory it is in
-    with issuer_at(tmp_path / "i", "--authority-spread=1s") as daemon:
+    with issuer_at(tmp_path / "i", "--authority-spread=1s", _ISSUER) as daemon:
         yield daemon
 
 
@@ -68,7 +70,7 @@ def is_running(pid: str) -> bool:
 
 def ended(child: "Child[str]") -> tuple[int, str]:
     child.terminate()
-    _, told = child.communicate(timeout=20)
+    _, told = child.communicate(timeout=60)
     return child.returncode, told
 
 
@@ -93,7 +95,7 @@ def test_each_change_is_exported_without_anybody_doing_anything(
 def test_it_waits_for_an_issuer_that_starts_later_and_outlives_its_restart(
     admin_socket: Path, command: Command, tmp_path: Path
 ) -> None:
-    issuer = issuer_at(tmp_path / "i")
+    issuer = issuer_at(tmp_path / "i", _ISSUER)
     with watching(admin_socket, f"--write={tmp_path / 'jwks.json'}") as child:
         assert line_of(child).endswith("; waiting for it\n")
         with issuer:
@@ -215,11 +217,11 @@ def test_on_a_full_disk_the_file_before_stays_until_there_is_room(
 def test_after_a_restore_the_same_is_exported_again(command: Command, tmp_path: Path) -> None:
     runs, backup, directory = tmp_path / "runs", tmp_path / "backup", tmp_path / "i"
     again = ("bundle", "export", "--name=openai", hook(tmp_path, f"echo run >> {runs}"))
-    with issuer_at(directory):
+    with issuer_at(directory, _ISSUER):
         assert command(*again).code == 0
         assert command("issuer", "backup", str(backup), f"--state={directory / 'state'}").code == 0
     assert command("issuer", "restore", str(backup), f"--state={directory / 'new'}").code == 0
-    with issuer_at(directory, state="new"):
+    with issuer_at(directory, _ISSUER, state="new"):
         found = export(command)
         assert (found["key_ids"], found["missing"] != []) == ([], True)
         assert "export of the bundle openai" in command("status").out
