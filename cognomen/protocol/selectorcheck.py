@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from cognomen.protocol.printable import printable
 from cognomen.protocol.selector import Selector
 
-__all__ = ["LABEL_KEY", "UNIX_FACTS", "is_of_ours", "never_match_together", "never_matches"]
+__all__ = [
+    "EVERY_NODE",
+    "LABEL_KEY",
+    "UNIX_FACTS",
+    "fact_with_one_value",
+    "is_of_ours",
+    "never_match_together",
+    "never_matches",
+]
 
 LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 """The keys of an invite's labels."""
@@ -49,6 +57,9 @@ _UNIX: Mapping[str, tuple[Callable[[str], bool], str]] = {
 
 _ONE_OF_A_PROGRAM = frozenset({"uid", "gid", "user", "group", "path", "sha256"})  # of supplementary groups it has many
 
+EVERY_NODE = Selector("node", "any")
+"""What every node shows, for node groups of the rulebook that contain every node."""
+
 UNIX_FACTS = tuple(_UNIX)
 """What the `unix` workload attestor writes, as SPIRE does."""
 
@@ -86,14 +97,14 @@ def never_match_together(selectors: Iterable[Selector]) -> str:
     """
     known: dict[str, Selector] = {}
     for selector in sorted(selectors):
-        fact = _fact_with_one_value(selector)
+        fact = fact_with_one_value(selector)
         if fact and (other := known.setdefault(fact, selector)) != selector:
             found = " and ".join(repr(printable(str(one))) for one in (other, selector))
             return f"at most one {fact}, because all selectors of an entry must match, found {found}"
     return ""
 
 
-def _fact_with_one_value(selector: Selector) -> str:
+def fact_with_one_value(selector: Selector) -> str:
     """The fact that a selector is about, if a program or a node has only one value of it; empty: it may have several, or we do not know."""
     key, _, value = selector.value.partition(":")
     match selector.type:

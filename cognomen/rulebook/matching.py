@@ -3,7 +3,7 @@
 The workload attestors find what a caller shows; the issuer decides what an entry says.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from cognomen.protocol.entry import EntryID, RegistrationEntry
@@ -52,6 +52,11 @@ class Index:
         del self._under[place][entry.id]
         if not self._under[place]:
             del self._under[place]
+
+    def all(self) -> Iterator[RegistrationEntry]:
+        """All entries, in no order."""
+        for entries in self._under.values():
+            yield from entries.values()
 
     def match(self, selectors: frozenset[Selector]) -> tuple[RegistrationEntry, ...]:
         """The entries whose selectors are among these, in match order."""

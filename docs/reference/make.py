@@ -1,7 +1,7 @@
 """Write the pages of docs/reference that can be generated: `python docs/reference/make.py [FOLDER]`.
 
 command.md is what each `--help` says, api.md the services of proto/ with their methods, sdk.md the public names of `svid` with examples
-(docs/reference/sdk_page). Nothing of them is written by hand.
+(docs/reference/sdk_page), rulebook.md the keys of a rulebook (docs/reference/rulebook_page). Nothing of them is written by hand.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from rulebook_page import rulebook_page
 from sdk_page import sdk_page
 
 from cognomen.cli.main import cognomen
@@ -50,6 +51,7 @@ def write_pages(folder: Path) -> None:
     (folder / "command.md").write_text(_command_page())
     (folder / "api.md").write_text(_api_page())
     (folder / "sdk.md").write_text(sdk_page(_MADE))
+    (folder / "rulebook.md").write_text(rulebook_page(_MADE))
 
 
 def _command_page() -> str:

@@ -52,6 +52,7 @@ def test_the_commands_of_the_issue_are_there() -> None:
         "entry create", "entry list", "entry show", "entry update", "entry delete", "entry apply", "bundle show", "svid list", "svid show",
         "audit tail", "audit verify", "audit who", "fetch x509", "fetch jwt", "fetch bundles", "validate jwt",
         "bundle export", "bundle exports", "bundle forget-export",
+        "prove", "test", "explain", "rulebook schema",
     }  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def test_what_is_alike_is_suggested(typed: list[str], meant: str, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "typed", [["reboot"], ["status", "--last=3"], ["entry", "list", "--last=3"], ["audit", "verify", "--owner=a"]]
+    "typed", [["shutdown"], ["status", "--last=3"], ["entry", "list", "--last=3"], ["audit", "verify", "--owner=a"]]
 )
 def test_what_is_not_alike_or_not_in_the_help_is_not_suggested(
     typed: list[str], capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,71 @@
+"""`cognomen prove`: what is usually a mistake in a rulebook, each time with the selectors that show it."""
+
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from cognomen.cli.options import output_option
+from cognomen.cli.output import counted, print_json, print_prose
+from cognomen.cli.rulefiles import rules_argument, rules_from
+from cognomen.rulebook.proving import Finding
+from cognomen.rulebook.proving import prove as findings_of
+from svid.encoding import JSON
+
+__all__ = ["prove"]
+
+_MOST = 1000
+_FOUND = 1
+
+
+@click.command()
+@rules_argument
+@output_option
+def prove(rules: Path, output: str) -> int:
+    """Prove that no rule means more than it should.
+
+    RULES is a file, or a folder with files *.toml. No issuer is asked. Each finding is certain
+    and comes with the selectors that show it: two components that one process can be, or that
+    only the path of a program tells apart; a rule that every user of a node meets; a reasoning
+    component that reaches more than its model; an external audience that nobody answers for.
+
+    What is meant so goes into `allow` of the component. The exit code is 1 if anything was
+    found.
+
+    \b
+    Example:
+      cognomen prove rules/
+    """  # noqa: D301 - \b is click's mark
+    rulebook = rules_from(rules)
+    found = list(islice(findings_of(rulebook), _MOST + 1))
+    shown, is_cut = found[:_MOST], len(found) > _MOST
+    if output == "json":
+        print_json({"findings": [_document(one) for one in shown], "is_cut": is_cut})
+    else:
+        for one in shown:
+            _print(one)
+        count = sum(1 for _ in rulebook.active())
+        told = f"more than {_MOST} findings" if is_cut else counted(len(shown), "finding")
+        click.echo(f"{counted(count, 'component')} of active agents, {told}")
+    return _FOUND if shown else 0
+
+
+def _document(one: Finding) -> dict[str, JSON]:
+    return {
+        "guard": one.guard.value,
+        "components": [str(each.name) for each in one.components],
+        "selectors": [str(each) for each in sorted(one.selectors)],
+        "nodes": [str(each) for each in one.nodes],
+        "file": one.components[0].where.file,
+        "problem": one.problem,
+        "mend": one.mend,
+    }
+
+
+def _print(one: Finding) -> None:
+    name, where = one.components[0].name, one.components[0].where
+    print_prose(f"{name}: {one.problem} ({one.guard.value}, {where.file})")
+    if one.selectors:
+        nodes = " and ".join(map(str, one.nodes))
+        print_prose(f"shown by: {' '.join(map(str, sorted(one.selectors)))}, on nodes: {nodes}", indent="  ")
+    print_prose(f'{one.mend}; if it is meant so: allow = ["{one.guard.value}"]', indent="  ")

@@ -1,0 +1,75 @@
+"""The files of a rulebook, read and checked for a command."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import click
+
+from cognomen.cli.cells import text_of
+from cognomen.cli.options import GivenPath
+from cognomen.cli.output import counted
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.reading import MOST_BYTES
+from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.whole import read_whole
+
+__all__ = ["rules_argument", "rules_from"]
+
+_MOST_FILES = 10_000
+_MOST_SHOWN = 100
+
+rules_argument = click.argument("rules", metavar="RULES", type=GivenPath())
+"""The rulebook: a file, or a folder with files `*.toml`."""
+
+
+def rules_from(path: Path) -> Rulebook:
+    """Read a rulebook; every fault is printed.
+
+    Raises:
+        Refused: NOT_FOUND when there is no such file; INVALID when there is a fault, or a file cannot be read.
+    """
+    rulebook, faults = read_whole(_files(path))
+    if not faults:
+        return rulebook
+    for fault in faults[:_MOST_SHOWN]:
+        click.echo(text_of(str(fault)), err=True)
+    more = f"; the first {_MOST_SHOWN} are shown" if len(faults) > _MOST_SHOWN else ""
+    raise Refused(Kind.INVALID, f"{path}: {counted(len(faults), 'fault')} in the rulebook{more}")
+
+
+def _files(path: Path) -> dict[str, bytes]:
+    if not path.is_dir():
+        return {str(path): _content(path, MOST_BYTES)}
+    try:
+        found = sorted(one for one in path.iterdir() if one.suffix == ".toml" and not one.name.startswith("."))
+    except OSError as e:
+        raise _unread(path, e) from e
+    if not found:
+        raise Refused(Kind.NOT_FOUND, f"{path}: expected files *.toml, found none")
+    if len(found) > _MOST_FILES:
+        raise Refused(Kind.INVALID, f"{path}: expected at most {_MOST_FILES} files, found {len(found)}")
+    files: dict[str, bytes] = {}
+    left = MOST_BYTES
+    for one in found:
+        files[str(one)] = content = _content(one, left)
+        left -= min(left, len(content))
+    return files
+
+
+def _content(path: Path, most: int) -> bytes:
+    """A file, up to one byte more than it may have. Nobody can make us wait by what he puts there."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Refused(Kind.INVALID, f"{path}: expected a regular file")
+            return file.read(most + 1)
+    except OSError as e:
+        raise _unread(path, e) from e
+
+
+def _unread(path: Path, error: OSError) -> Refused:
+    if error.errno == errno.ENOENT:
+        return Refused(Kind.NOT_FOUND, f"{path}: no such file or directory")
+    return Refused(Kind.INVALID, f"{path}: {(error.strerror or str(error)).lower()}")

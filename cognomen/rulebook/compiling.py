@@ -1,0 +1,60 @@
+"""Compile a rulebook to registration entries: those of its components, and those of the node groups that they are below.
+
+A component has one entry for each set of selectors that proves it. Equal rules give equal entries, in the same order.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.names import issuer_id
+from cognomen.protocol.selectorcheck import EVERY_NODE
+from cognomen.rulebook.rules import Component, Nodes, Rulebook
+from svid.spiffeid import SpiffeID, TrustDomain
+
+__all__ = ["GROUPS", "compiled", "entries_of", "group_path", "parent_of"]
+
+GROUPS = "/rulebook/nodes"
+"""The paths of node groups are below this."""
+
+_DIGITS = 16
+
+
+def group_path(nodes: Nodes) -> str:
+    """The path of the group of these nodes, which depends on the selectors alone."""
+    text = "\n".join(map(str, sorted(nodes.selectors)))
+    return f"{GROUPS}/{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
+
+
+def parent_of(nodes: Nodes, trust_domain: TrustDomain) -> SpiffeID:
+    """The parent of the entries on these nodes: the node itself, or a group."""
+    return SpiffeID(trust_domain=trust_domain, path=nodes.path or group_path(nodes))
+
+
+def compiled(rulebook: Rulebook, trust_domain: TrustDomain) -> Iterator[RegistrationEntry]:
+    """The entries of all active agents; groups first."""
+    groups = {one.nodes for one in rulebook.active() if not one.nodes.path}
+    for nodes in sorted(groups, key=group_path):
+        yield RegistrationEntry(
+            spiffe_id=parent_of(nodes, trust_domain),
+            parent_id=issuer_id(trust_domain),
+            selectors=nodes.selectors or frozenset({EVERY_NODE}),
+        )
+    for component in rulebook.active():
+        yield from entries_of(rulebook, component, trust_domain)
+
+
+def entries_of(rulebook: Rulebook, component: Component, trust_domain: TrustDomain) -> Iterator[RegistrationEntry]:
+    """The entries of one component."""
+    agent = rulebook.agents[component.name.agent]
+    for selectors in component.proofs:
+        yield RegistrationEntry(
+            spiffe_id=SpiffeID(trust_domain=trust_domain, path=component.path),
+            parent_id=parent_of(component.nodes, trust_domain),
+            selectors=selectors,
+            x509_svid_ttl=component.x509_ttl,
+            jwt_svid_ttl=component.jwt_ttl,
+            dns_names=component.dns_names,
+            owner=agent.owner,
+            labels=agent.labels,
+        )

@@ -1,0 +1,30 @@
+"""Read a rulebook and check it as a whole."""
+
+from collections.abc import Mapping, Sequence
+
+from cognomen.rulebook.checks import check
+from cognomen.rulebook.faults import Fault, key_of
+from cognomen.rulebook.places import line_of, lines
+from cognomen.rulebook.reading import read
+from cognomen.rulebook.rules import Rulebook
+
+__all__ = ["read_whole"]
+
+
+def read_whole(files: Mapping[str, bytes]) -> tuple[Rulebook, Sequence[Fault]]:
+    """Read these files, by name; the rules may be used if there is no fault.
+
+    If a file is no rulebook at all, the rules that the others have are not compared with what is missing.
+    """
+    rulebook, found = read(files)
+    if found:
+        return rulebook, found
+    known = {}
+    faults = []
+    for where, path, problem, mend in check(rulebook):
+        if where.file not in known:
+            known[where.file] = lines(files[where.file].decode())
+        at = (*where.path, *path)
+        line = line_of(at, known[where.file])
+        faults.append(Fault(file=where.file, line=line, key=key_of(at), problem=problem, mend=mend))
+    return rulebook, sorted(faults)

@@ -1,0 +1,118 @@
+"""`cognomen prove`, `test`, `explain` and `rulebook schema`: no issuer runs."""
+
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cognomen.cli.main import run
+from cognomen.rulebook.tables import RulebookTable
+from tests.unit.cognomen.rulebook.books import CONCIERGE
+
+_OVERLAP = CONCIERGE.replace("unix:uid:1002", "unix:uid:1001").replace("concierge/reasoning", "concierge/orchestrator")
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    (folder / "concierge.toml").write_text(CONCIERGE)
+    (folder / "notes.md").write_text("not a rule")
+    (folder / ".hidden.toml").write_text("not a rule")
+    return folder
+
+
+def test_a_good_rulebook_passes(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["prove", str(rules)]) == 0
+    assert run(["test", str(rules / "concierge.toml")]) == 0
+    assert capsys.readouterr() == ("3 components of active agents, 0 findings\n1 test, 0 failed\n", "")
+    assert run(["prove", str(rules), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"findings": [], "is_cut": False}
+
+
+def test_a_finding_is_shown_with_what_shows_it(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = rules / "concierge.toml"
+    file.write_text(_OVERLAP)
+    assert run(["prove", str(rules)]) == 1
+    told = capsys.readouterr().out
+    for words in (
+        f"a process can be concierge/orchestrator and concierge/reasoning at once (overlap, {file})",
+        "  shown by: unix:path:/srv/concierge/bin/python unix:uid:1001, on nodes: join_token:label:team:travel",
+        '  add a selector in which they differ, such as unix:uid; if it is meant so: allow = ["overlap"]',
+        "3 components of active agents, 1 finding",
+    ):
+        assert words in told
+    assert run(["prove", str(rules), "-o", "json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (found["guard"], found["components"]) == ("overlap", ["concierge/orchestrator", "concierge/reasoning"])
+
+
+def test_a_test_that_fails_says_what_was_found(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = rules / "concierge.toml"
+    file.write_text(CONCIERGE.replace('expect = ["concierge/reasoning"]', "expect = []"))
+    assert run(["test", str(rules)]) == 1
+    assert capsys.readouterr().out == (
+        f"failed: the model's layer ({file})\n  expected nothing, found concierge/reasoning\n1 test, 1 failed\n"
+    )
+    assert run(["test", str(rules), "-o", "json"]) == 1
+    (case,) = json.loads(capsys.readouterr().out)["cases"]
+    assert (case["is_good"], case["found"], case["audiences"]) == (
+        False,
+        ["concierge/reasoning"],
+        ["https://api.anthropic.com"],
+    )
+
+
+def test_it_is_explained_what_a_process_is_and_what_it_lacks(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = "--node=join_token:label:team:travel"
+    assert run(["explain", str(rules), "--selector=unix:uid:1001", node]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("it is nothing\nit is not concierge/orchestrator (")
+    assert ": it lacks unix:path:/srv/concierge/bin/python\n" in told
+    assert run(["explain", str(rules), "--selector=unix:uid:1002", node, "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["matches"] == [
+        {"component": "concierge/reasoning", "external_audiences": ["https://api.anthropic.com"]}
+    ]
+    assert run(["explain", str(rules), "--selector=unix:uid:1002"]) == 1
+    assert "its node lacks join_token:label:team:travel" in capsys.readouterr().out
+    file = rules / "concierge.toml"
+    file.write_text(CONCIERGE.replace("purpose", 'state = "suspended"\npurpose', 1))
+    assert run(["explain", str(rules), "--selector=unix:uid:1002", node]) == 1
+    assert 'the agent is suspended: set state = "active"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["prove", "test"])
+def test_every_fault_is_told_with_its_place(command: str, rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = rules / "more.toml"
+    file.write_text('[agent.x]\nownr = "me"\n\n[agent.concierge]\n')
+    assert run([command, str(rules)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert f"{file}:2: agent.x.ownr: unknown key; did you mean owner?" in lines
+    assert lines[-1].startswith(f"error: {rules}: ")
+    assert lines[-1].endswith(" faults in the rulebook")
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "binary.toml").write_bytes(b"\x00\xff")
+    for name, code, words in (
+        ("missing", 4, "no such file or directory"),
+        ("empty", 4, "expected files *.toml, found none"),
+        ("pipe", 1, "expected a regular file"),
+        ("binary.toml", 1, "1 fault in the rulebook"),
+    ):
+        assert run(["prove", str(tmp_path / name)]) == code
+        assert words in capsys.readouterr().err
+
+
+def test_the_schema_is_that_of_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["rulebook", "schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["$defs"]["ComponentTable"]["required"] == ["kind"]
+    assert set(schema["$defs"]["RulebookTable"]["properties"]) == {"agent", "provider", "case", "selector_types"}
+    assert isinstance(msgspec.convert(tomllib.loads(CONCIERGE), RulebookTable), RulebookTable)

@@ -1,0 +1,77 @@
+"""cognomen/rulebook/engine, casetests and compiling: who gets what by a rulebook, and what is missing to get more."""
+
+from cognomen.protocol.names import issuer_id
+from cognomen.protocol.selector import Selector
+from cognomen.rulebook.casetests import run
+from cognomen.rulebook.compiling import compiled
+from cognomen.rulebook.engine import Engine, Shown
+from svid.spiffeid import TrustDomain
+from tests.unit.cognomen.rulebook.books import CONCIERGE, book
+
+TEAM = frozenset({Selector("join_token", "label:team:travel")})
+EXAMPLE = TrustDomain("example.org")
+
+
+def shown(*texts: str, node: frozenset[Selector] = TEAM, path: str = "") -> Shown:
+    return Shown(selectors=frozenset(map(Selector.parse, texts)), node=node, node_path=path)
+
+
+def names(engine: Engine, process: Shown) -> list[str]:
+    return [str(one.name) for one in engine.match(process)]
+
+
+def test_a_process_is_the_components_whose_selectors_it_shows_on_their_nodes() -> None:
+    engine = Engine(book(CONCIERGE))
+    assert names(engine, shown("unix:uid:1002", "unix:gid:7")) == ["concierge/reasoning"]
+    assert names(engine, shown("unix:uid:1003")) == ["concierge/crm"]
+    assert names(engine, shown("unix:uid:1004", "unix:path:/opt/crm")) == ["concierge/crm"]
+    assert names(engine, shown("unix:uid:1002", node=frozenset())) == []
+    assert names(engine, shown("unix:uid:1004")) == []
+
+
+def test_what_is_missing_is_named_the_nearest_first() -> None:
+    engine = Engine(book(CONCIERGE))
+    nearest, *others = engine.misses(shown("unix:uid:1004"), limit=10)
+    assert (str(nearest.component.name), list(map(str, nearest.lacks))) == ("concierge/crm", ["unix:path:/opt/crm"])
+    assert len(others) == 2
+    (elsewhere, *_) = engine.misses(shown("unix:uid:1002", node=frozenset()), limit=10)
+    assert (str(elsewhere.component.name), elsewhere.lacks) == ("concierge/reasoning", ())
+    assert (elsewhere.node_lacks, elsewhere.is_other_node) == (tuple(TEAM), False)
+    assert [str(one.component.name) for one in engine.misses(shown("unix:uid:1002"), limit=1)] == ["concierge/crm"]
+
+
+def test_one_node_is_that_node_alone() -> None:
+    path = "/cognomen/node/join_token/7f"
+    engine = Engine(book(CONCIERGE.replace('["join_token:label:team:travel"]\n\n', f'"{path}"\n\n')))
+    assert names(engine, shown("unix:uid:1002", node=frozenset(), path=path)) == ["concierge/reasoning"]
+    assert names(engine, shown("unix:uid:1002")) == []
+    assert engine.misses(shown("unix:uid:1002"), limit=1)[0].is_other_node
+
+
+def test_the_rules_are_tested_beside_themselves() -> None:
+    (outcome,) = run(book(CONCIERGE))
+    assert outcome.is_good
+    (outcome,) = run(book(CONCIERGE.replace('audiences = ["https://api', 'audiences = ["https://other')))
+    assert (outcome.is_good, sorted(outcome.audiences)) == (False, ["https://api.anthropic.com"])
+    (outcome,) = run(book(CONCIERGE.replace('expect = ["concierge/reasoning"]', "expect = []")))
+    assert (outcome.is_good, [str(one) for one in outcome.found]) == (False, ["concierge/reasoning"])
+
+
+def test_equal_rules_give_equal_entries() -> None:
+    first, second = (list(compiled(book(CONCIERGE), EXAMPLE)) for _ in range(2))
+    assert first == second
+    group, *entries = first
+    assert (group.parent_id, group.selectors) == (issuer_id(EXAMPLE), TEAM)
+    assert group.spiffe_id.path.startswith("/rulebook/nodes/")
+    assert [one.spiffe_id.path for one in entries] == [
+        "/agent/concierge/orchestrator",
+        "/agent/concierge/reasoning",
+        "/agent/concierge/crm",
+        "/agent/concierge/crm",
+    ]
+    assert {one.parent_id for one in entries} == {group.spiffe_id}
+    assert {(one.owner, one.labels["tier"]) for one in entries} == {("travel-platform@example.org", "2")}
+
+
+def test_an_agent_that_is_not_active_has_no_entries() -> None:
+    assert list(compiled(book(CONCIERGE.replace("review_by", 'state = "suspended"\nreview_by')), EXAMPLE)) == []
