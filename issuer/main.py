@@ -38,6 +38,7 @@ from issuer.config import IssuerConfig, longest_lives
 from issuer.decisions.budget import Allowance
 from issuer.decisions.identity import IssuerIdentity
 from issuer.flows.admit_call import AdmitCall
+from issuer.flows.apply_rulebook import ApplyRulebook
 from issuer.flows.attest_node import AttestNode
 from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
@@ -377,6 +378,13 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
         feed=parts.feed,
         authorities=parts.authorities,
         exports=RecordExports(datastore=parts.datastore, outlook=parts.outlook, around=parts.around),
+        rulebooks=ApplyRulebook(
+            datastore=parts.datastore,
+            around=parts.around,
+            trust_domain=config.trust_domain,
+            node_attestors=tuple(parts.node_attestors),
+            watch=parts.watch,
+        ),
         revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         enforcement=AwaitEnforcement(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         guard=parts.guard,

@@ -66,6 +66,8 @@ def _seconds(request: Message) -> float:
     match request:
         case pb.EntriesRequest() | pb.DeleteEntriesRequest() | pb.ApplyEntriesRequest():
             return _BATCH_SECONDS
+        case pb.PlanRulebookRequest() | pb.ApplyRulebookRequest():
+            return _BATCH_SECONDS
         case pb.PurgeNodesRequest() | pb.RevokeRequest():
             return _BATCH_SECONDS
         case pb.AwaitRevocationRequest():

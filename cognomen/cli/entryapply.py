@@ -8,11 +8,12 @@ import click
 
 from cognomen.cli.admin import Admin, connect, pages
 from cognomen.cli.emptytext import MAY_BE_EMPTY
-from cognomen.cli.entrydiff import Difference, compare, in_words
+from cognomen.cli.entrydiff import in_words
 from cognomen.cli.entryfile import entries_from, print_ended, print_warnings
 from cognomen.cli.options import Labels, admin_socket_option, comment_option, output_option, strict_option
 from cognomen.cli.output import print_json
 from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.entrydifference import Difference, compare
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.node import entry_from_pb, entry_to_pb

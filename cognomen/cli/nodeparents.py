@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from cognomen.cli.admin import Admin, pages
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.selectorcheck import EVERY_NODE
 from cognomen.wire.node import selector_from_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
@@ -51,7 +52,7 @@ class Whose:
     def _belongs(self, group: node_pb2.Entry) -> bool:
         is_over = group.HasField("expires_at") and group.expires_at.ToDatetime(tzinfo=UTC) <= SystemClock().now()
         wanted = frozenset(map(selector_from_pb, group.selectors))
-        return self._selectors is not None and not is_over and wanted <= self._selectors
+        return self._selectors is not None and not is_over and (wanted <= self._selectors or wanted == {EVERY_NODE})
 
     def _node(self, spiffe_id: str) -> pb.Node | None:
         try:

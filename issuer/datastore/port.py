@@ -25,6 +25,7 @@ from issuer.decisions.changes import Change
 from issuer.decisions.exports import Export
 from issuer.decisions.filters import EntryFilter
 from issuer.decisions.restoration import Restored
+from issuer.decisions.rulebooks import AppliedRulebook, RetiredAgent
 from svid.spiffeid import SpiffeID
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "FoundEntries",
     "Ids",
     "Nodes",
+    "Rulebooks",
     "Times",
     "Tokens",
     "Transaction",
@@ -153,6 +155,28 @@ class Exports(Protocol):
         """Remove an export, if it exists."""
 
 
+class Rulebooks(Protocol):
+    """Rulebooks that were applied, and the names of agents that are retired."""
+
+    def revision(self) -> int:
+        """That of the rulebook in force; 0: there is none."""
+
+    def get(self, revision: int) -> AppliedRulebook | None:
+        """The rulebook of that revision."""
+
+    def newest(self, limit: int) -> Sequence[AppliedRulebook]:
+        """The newest ones, the newest first."""
+
+    def add(self, applied: AppliedRulebook) -> None:
+        """Add a rulebook; its revision is new."""
+
+    def retired(self) -> Mapping[str, RetiredAgent]:
+        """The retired agents, by name."""
+
+    def retire(self, agents: Sequence[RetiredAgent]) -> None:
+        """Add names to the retired ones."""
+
+
 class Changes(Protocol):
     """The change log."""
 
@@ -259,6 +283,10 @@ class Transaction(Protocol):
     @property
     def exports(self) -> Exports:
         """Exports of the bundle."""
+
+    @property
+    def rulebooks(self) -> Rulebooks:
+        """Applied rulebooks."""
 
     @property
     def ledger(self) -> Ledger:

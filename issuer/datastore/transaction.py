@@ -21,6 +21,7 @@ from issuer.datastore.port import (
     Exports,
     Ids,
     Nodes,
+    Rulebooks,
     Times,
     Tokens,
 )
@@ -68,6 +69,7 @@ class TableTransaction:
         bundles: Bundles,
         authorities: AuthorityTable,
         exports: Exports,
+        rulebooks: Rulebooks,
         ledger: LedgerTable,
         revocations: Revocations,
         denials: DenialTable,
@@ -86,6 +88,7 @@ class TableTransaction:
         self.bundles = bundles
         self.authorities: Authorities = _Authorities(authorities)
         self.exports = exports
+        self.rulebooks = rulebooks
         self.ledger: Ledger = _Ledger(ledger, authorities)
         self.revocations = revocations
         self.denials: Denials = _Denials(denials)

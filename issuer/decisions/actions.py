@@ -31,6 +31,7 @@ class Action(StrEnum):
     ENTRY_UPDATED = "entry updated"
     ENTRY_DELETED = "entry deleted"
     ENTRIES_APPLIED = "entries applied"
+    RULEBOOK_APPLIED = "rulebook applied"
     REVOKED = "revoked"
     REVOCATION_LIFTED = "revocation lifted"
     REVOCATION_ENFORCED = "revocation enforced"

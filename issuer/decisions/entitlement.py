@@ -4,9 +4,12 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.selectorcheck import EVERY_NODE
 from issuer.decisions.admission import Node
 from issuer.decisions.revocation import Blocks, Revocation, blocks_of
 from svid.spiffeid import SpiffeID
+
+_EVERY_NODE = frozenset({EVERY_NODE})
 
 __all__ = ["blocked_by", "entry_ends_at", "group_ends", "is_entitled", "parent_ends", "parents_of"]
 
@@ -21,7 +24,7 @@ def parents_of(
     """
     if blocks.node(node):
         return frozenset()
-    mine = {group.spiffe_id for group in groups if group.selectors <= node.selectors and not _is_over(group, now)}
+    mine = {group.spiffe_id for group in groups if _covers(group, node) and not _is_over(group, now)}
     return frozenset(mine | {node.spiffe_id})
 
 
@@ -31,7 +34,7 @@ def group_ends(node: Node, groups: Iterable[RegistrationEntry]) -> tuple[datetim
     Args:
         groups: every entry below the issuer.
     """
-    ends = {group.expires_at for group in groups if group.selectors <= node.selectors}
+    ends = {group.expires_at for group in groups if _covers(group, node)}
     return tuple(sorted(end for end in ends if end is not None))
 
 
@@ -43,7 +46,7 @@ def parent_ends(node: Node, groups: Iterable[RegistrationEntry], *, now: datetim
     """
     ends: dict[SpiffeID, datetime | None] = {}
     for group in groups:
-        if group.selectors <= node.selectors and not _is_over(group, now):
+        if _covers(group, node) and not _is_over(group, now):
             known = ends.get(group.spiffe_id, group.expires_at)
             ends[group.spiffe_id] = known and group.expires_at and max(known, group.expires_at)
     return {parent: end for parent, end in ends.items() if end is not None}
@@ -67,6 +70,10 @@ def blocked_by(entry: RegistrationEntry, node: Node, standing: Iterable[Revocati
         if blocks.node(node) or blocks.entry(entry):
             return revocation
     return None
+
+
+def _covers(group: RegistrationEntry, node: Node) -> bool:
+    return group.selectors <= node.selectors or group.selectors == _EVERY_NODE
 
 
 def _is_over(entry: RegistrationEntry, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import is_issuer, is_reserved, node_id_of
 from cognomen.protocol.printable import is_visible
 from cognomen.protocol.selector import Selector
-from cognomen.protocol.selectorcheck import is_of_ours, never_match_together, never_matches
+from cognomen.protocol.selectorcheck import EVERY_NODE, is_of_ours, never_match_together, never_matches
 from issuer.decisions.profile import ISSUER_DNS_NAME
 from svid.spiffeid import SpiffeID, TrustDomain
 
@@ -85,9 +85,6 @@ def check_entry(
     doubts = () if is_group(entry) else tuple(_doubts(entry.selectors, node_attestors))
     if strict and doubts:
         raise Refused(Kind.INVALID, doubts[0], hint="it was checked strictly: without --strict, this is only a warning")
-    if entry.spiffe_id.is_below("/agent") and not is_group(entry):
-        path = entry.spiffe_id.path
-        return (f"spiffe_id: {path} is below /agent/, which will belong to the rulebook", *doubts)
     return doubts
 
 
@@ -125,7 +122,7 @@ def _check_visible(entry: RegistrationEntry) -> None:
 
 def _check_selectors(entry: RegistrationEntry, node_attestors: Collection[str]) -> None:
     for selector in sorted(entry.selectors):
-        if is_group(entry) and selector.type not in node_attestors:
+        if is_group(entry) and selector.type not in node_attestors and selector != EVERY_NODE:
             expected = ", ".join(sorted(node_attestors))
             raise Refused(Kind.INVALID, f"selectors: expected node selectors ({expected}), found {str(selector)!r}")
         if expected := never_matches(selector):

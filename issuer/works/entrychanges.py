@@ -72,6 +72,7 @@ def _end(tx: Transaction, plan: Plan, asked: Asked) -> Sequence[Revocation]:
 def _event(step: Step, asked: Asked) -> AuditEvent:
     entry, action = step.entry, step.action
     assert action is not None  # noqa: S101 - only steps that change something are recorded
+    facts = {"entry": entry.id, "parent": str(entry.parent_id), "owner": entry.owner}
     return AuditEvent(
         at=asked.at,
         actor=asked.actor,
@@ -80,5 +81,5 @@ def _event(step: Step, asked: Asked) -> AuditEvent:
         entry_revision=entry.revision,
         before=step.before,
         after=step.after,
-        facts={"entry": entry.id, "parent": str(entry.parent_id), "owner": entry.owner},
+        facts=facts | ({"rulebook": str(asked.rulebook)} if asked.rulebook else {}),
     )

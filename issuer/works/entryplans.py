@@ -14,6 +14,7 @@ from issuer.datastore.port import Transaction
 from issuer.decisions import registration
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.revocation import Live
+from issuer.decisions.rulebooks import check_owner
 from issuer.decisions.supersession import Supersession
 from issuer.works.entriesafter import EntriesAfter
 from issuer.works.supersessions import EntriesChanged, Pair, Taken, superseded_in
@@ -71,6 +72,7 @@ class Asked:
         node_attestors: the names of the node attestors.
         strict: what would be a warning of an entry's selectors refuses the batch.
         let_expire: what it takes away stays valid until it expires.
+        rulebook: the revision of the rulebook that is applied; 0: it is another command.
     """
 
     actor: str
@@ -79,6 +81,7 @@ class Asked:
     node_attestors: Collection[str]
     strict: bool = False
     let_expire: bool = False
+    rulebook: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,7 @@ def plan_in(tx: Transaction, batch: Batch, ids: Sequence[EntryID], asked: Asked)
     # 2. Find what stays, comes and goes.
     gone = [Step(before=before[entry_id], after=None) for entry_id, _ in batch.delete]
     steps = (*(Step(before=None, after=entry) for _, entry in fresh), *updates, *gone)
+    warnings = (*warnings, *_check_owners(tx, batch, steps, asked))
     after = EntriesAfter(tx.entries, steps)
     _check_twins(tx, changed, given_up={step.entry.id for step in gone})
     _check_twins(tx, fresh, given_up=after.gone_or_other)
@@ -190,6 +194,19 @@ def _check(entries: Sequence[tuple[str, RegistrationEntry]], asked: Asked) -> tu
         warnings += [f"{place}: {warning}" for warning in found]
     registration.check_no_twins(entry for _, entry in entries)
     return tuple(warnings)
+
+
+def _check_owners(tx: Transaction, batch: Batch, steps: Sequence[Step], asked: Asked) -> Iterator[str]:
+    """Check that nobody but the rulebook changes what belongs to it."""
+    if asked.rulebook:
+        return
+    in_force = tx.rulebooks.revision()
+    for number, step in enumerate(steps):
+        place = batch.place(number - len(batch.create) if step.before else number, step.entry)
+        for one in (step.before, step.after) if step.action is not None else ():
+            warning = "" if one is None else check_owner(place, one.spiffe_id, in_force)
+            if warning and one is step.after:
+                yield warning
 
 
 def _check_twins(

@@ -73,6 +73,22 @@ class AdminServicer(ABC):
         """Forget a copy whose relying party has ended; the answer has the others."""
 
     @abstractmethod
+    async def plan_rulebook(self, request: admin_pb2.PlanRulebookRequest) -> admin_pb2.RulebookPlan:
+        """What applying a rulebook would do; nothing is changed."""
+
+    @abstractmethod
+    async def apply_rulebook(self, request: admin_pb2.ApplyRulebookRequest) -> admin_pb2.ApplyRulebookResponse:
+        """Apply a rulebook, exactly as it was planned."""
+
+    @abstractmethod
+    async def list_rulebooks(self, request: admin_pb2.ListRulebooksRequest) -> admin_pb2.ListRulebooksResponse:
+        """The rulebooks that were applied, the newest first, without their files."""
+
+    @abstractmethod
+    async def get_rulebook(self, request: admin_pb2.GetRulebookRequest) -> admin_pb2.Rulebook:
+        """One rulebook that was applied, with its files."""
+
+    @abstractmethod
     async def list_credentials(self, request: admin_pb2.ListCredentialsRequest) -> admin_pb2.ListCredentialsResponse:
         """One page of the ledger, newest first."""
 
@@ -209,6 +225,18 @@ class AdminServicer(ABC):
             "/cognomen.admin.v1.Admin/ForgetExport": unary(
                 self.forget_export, admin_pb2.ForgetExportRequest, admin_pb2.ListExportsResponse
             ),
+            "/cognomen.admin.v1.Admin/PlanRulebook": unary(
+                self.plan_rulebook, admin_pb2.PlanRulebookRequest, admin_pb2.RulebookPlan
+            ),
+            "/cognomen.admin.v1.Admin/ApplyRulebook": unary(
+                self.apply_rulebook, admin_pb2.ApplyRulebookRequest, admin_pb2.ApplyRulebookResponse
+            ),
+            "/cognomen.admin.v1.Admin/ListRulebooks": unary(
+                self.list_rulebooks, admin_pb2.ListRulebooksRequest, admin_pb2.ListRulebooksResponse
+            ),
+            "/cognomen.admin.v1.Admin/GetRulebook": unary(
+                self.get_rulebook, admin_pb2.GetRulebookRequest, admin_pb2.Rulebook
+            ),
             "/cognomen.admin.v1.Admin/ListCredentials": unary(
                 self.list_credentials, admin_pb2.ListCredentialsRequest, admin_pb2.ListCredentialsResponse
             ),
@@ -339,6 +367,22 @@ class AdminClient:
     def forget_export(self, request: admin_pb2.ForgetExportRequest) -> admin_pb2.ListExportsResponse:
         """Forget a copy whose relying party has ended; the answer has the others."""
         return self._ask("/cognomen.admin.v1.Admin/ForgetExport", request, admin_pb2.ListExportsResponse)
+
+    def plan_rulebook(self, request: admin_pb2.PlanRulebookRequest) -> admin_pb2.RulebookPlan:
+        """What applying a rulebook would do; nothing is changed."""
+        return self._ask("/cognomen.admin.v1.Admin/PlanRulebook", request, admin_pb2.RulebookPlan)
+
+    def apply_rulebook(self, request: admin_pb2.ApplyRulebookRequest) -> admin_pb2.ApplyRulebookResponse:
+        """Apply a rulebook, exactly as it was planned."""
+        return self._ask("/cognomen.admin.v1.Admin/ApplyRulebook", request, admin_pb2.ApplyRulebookResponse)
+
+    def list_rulebooks(self, request: admin_pb2.ListRulebooksRequest) -> admin_pb2.ListRulebooksResponse:
+        """The rulebooks that were applied, the newest first, without their files."""
+        return self._ask("/cognomen.admin.v1.Admin/ListRulebooks", request, admin_pb2.ListRulebooksResponse)
+
+    def get_rulebook(self, request: admin_pb2.GetRulebookRequest) -> admin_pb2.Rulebook:
+        """One rulebook that was applied, with its files."""
+        return self._ask("/cognomen.admin.v1.Admin/GetRulebook", request, admin_pb2.Rulebook)
 
     def list_credentials(self, request: admin_pb2.ListCredentialsRequest) -> admin_pb2.ListCredentialsResponse:
         """One page of the ledger, newest first."""

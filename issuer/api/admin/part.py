@@ -10,6 +10,7 @@ from cognomen.gate.caller import Caller, login_uid
 from cognomen.wire.pb.admin_rpc import AdminServicer
 from issuer.decisions.operator import Operator
 from issuer.decisions.revocation import check_comment
+from issuer.flows.apply_rulebook import ApplyRulebook
 from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.command_authorities import CommandAuthorities
@@ -49,6 +50,7 @@ class AdminFlows:
     feed: FeedAttestors
     authorities: CommandAuthorities
     exports: RecordExports
+    rulebooks: ApplyRulebook
     revoke: Revoke
     enforcement: AwaitEnforcement
     guard: ClockGuard

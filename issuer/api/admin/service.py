@@ -19,6 +19,7 @@ from issuer.api.admin.entries import EntriesPart
 from issuer.api.admin.naming import NamingPart
 from issuer.api.admin.nodes import NodesPart
 from issuer.api.admin.revocations import RevocationsPart
+from issuer.api.admin.rulebooks import RulebooksPart
 from issuer.api.admin.status import StatusPart
 from issuer.api.admin.uses import UsesPart
 from issuer.decisions.actions import Action
@@ -39,6 +40,7 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         "update_entries": Action.ENTRY_UPDATED,
         "delete_entries": Action.ENTRY_DELETED,
         "apply_entries": Action.ENTRIES_APPLIED,
+        "apply_rulebook": Action.RULEBOOK_APPLIED,
         "revoke": Action.REVOKED,
         "lift_revocation": Action.REVOCATION_LIFTED,
         "rotate_authority": Action.AUTHORITY_ROTATION_ASKED,
@@ -68,6 +70,7 @@ class AdminService(
     NamingPart,
     NodesPart,
     RevocationsPart,
+    RulebooksPart,
     StatusPart,
     UsesPart,
 ):

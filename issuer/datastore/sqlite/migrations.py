@@ -260,6 +260,31 @@ _ELEVENTH = (
     """,
 )
 
+_TWELFTH = (
+    # Every rulebook that was applied; files: compressed JSON, contents by name.
+    """
+    CREATE TABLE rulebook (
+        revision INTEGER PRIMARY KEY NOT NULL,
+        files BLOB NOT NULL,
+        digest TEXT NOT NULL,
+        components INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        login TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT
+    """,
+    # Names that no agent may have any more; revision: of the rulebook that retired it.
+    """
+    CREATE TABLE retired_agent (
+        name TEXT PRIMARY KEY NOT NULL,
+        owner TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -271,6 +296,7 @@ _LATER = {
     "0009": _NINTH,
     "0010": _TENTH,
     "0011": _ELEVENTH,
+    "0012": _TWELFTH,
 }
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.cli.entrydiff import Difference, compare, in_words
+from cognomen.cli.entrydiff import in_words
 from cognomen.protocol.entry import EntryID, RegistrationEntry, entry_to_document
+from cognomen.protocol.entrydifference import Difference, compare
 from cognomen.protocol.errors import Kind, Refused
 from tests.doubles.issuer_values import NOW, an_entry
 

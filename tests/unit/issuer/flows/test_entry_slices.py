@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import pytest
 
-from cognomen.cli.entrydiff import compare
 from cognomen.protocol.entry import EntryID, RegistrationEntry
+from cognomen.protocol.entrydifference import compare
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
 from issuer.datastore.port import Transaction

@@ -1,0 +1,85 @@
+"""The admin door's messages for rulebooks."""
+
+import asyncio
+from collections.abc import Sequence
+
+from cognomen.wire.node import entry_to_pb, time_to_pb
+from cognomen.wire.pb import admin_pb2 as pb
+from issuer.api.admin.fields import page_size
+from issuer.api.admin.part import Part
+from issuer.decisions.actions import Action
+from issuer.decisions.entrysteps import Step
+from issuer.decisions.rulebooks import AppliedRulebook
+
+__all__ = ["RulebooksPart"]
+
+_SLICE = 256  # changes converted before other calls get a turn
+
+
+class RulebooksPart(Part):
+    """The methods for rulebooks."""
+
+    async def plan_rulebook(self, request: pb.PlanRulebookRequest) -> pb.RulebookPlan:
+        found = await self._flows.rulebooks.plan(
+            dict(request.files), let_expire=request.let_expire, actor=self._by(request)
+        )
+        plan = found.plan
+        return pb.RulebookPlan(
+            in_force=found.in_force,
+            digest=found.digest,
+            changes=[] if plan is None else await _changes_to_pb(plan.steps),
+            unchanged=found.unchanged,
+            warnings=() if plan is None else plan.warnings,
+            ended=0 if plan is None else plan.taken.at_once,
+            superseded=0 if plan is None else plan.taken.later,
+        )
+
+    async def apply_rulebook(self, request: pb.ApplyRulebookRequest) -> pb.ApplyRulebookResponse:
+        done = await self._flows.rulebooks(
+            dict(request.files), request.digest, let_expire=request.let_expire, actor=self._by(request)
+        )
+        changed = done.changed
+        return pb.ApplyRulebookResponse(
+            revision=done.revision,
+            created=changed.counts.get(Action.ENTRY_CREATED, 0),
+            updated=changed.counts.get(Action.ENTRY_UPDATED, 0),
+            deleted=changed.counts.get(Action.ENTRY_DELETED, 0),
+            change=changed.change,
+            ended=changed.taken.at_once,
+            superseded=changed.taken.later,
+        )
+
+    async def list_rulebooks(self, request: pb.ListRulebooksRequest) -> pb.ListRulebooksResponse:
+        limit = page_size(request.limit, default=100, most=1000)
+        found = await self._flows.rulebooks.newest(limit)
+        return pb.ListRulebooksResponse(rulebooks=[_rulebook_to_pb(one, with_files=False) for one in found])
+
+    async def get_rulebook(self, request: pb.GetRulebookRequest) -> pb.Rulebook:
+        return _rulebook_to_pb(await self._flows.rulebooks.get(request.revision), with_files=True)
+
+
+async def _changes_to_pb(steps: Sequence[Step]) -> list[pb.PlannedChange]:
+    messages = []
+    for number, step in enumerate(steps):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        messages.append(
+            pb.PlannedChange(
+                before=None if step.before is None else entry_to_pb(step.before),
+                after=None if step.after is None else entry_to_pb(step.after),
+            )
+        )
+    return messages
+
+
+def _rulebook_to_pb(found: AppliedRulebook, *, with_files: bool) -> pb.Rulebook:
+    return pb.Rulebook(
+        revision=found.revision,
+        digest=found.digest,
+        components=found.components,
+        at=time_to_pb(found.at),
+        actor=found.actor,
+        login=found.login,
+        comment=found.comment,
+        files=found.files if with_files else {},
+    )

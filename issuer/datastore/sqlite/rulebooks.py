@@ -1,0 +1,85 @@
+"""Applied rulebooks and retired agents in SQLite."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlite_utils import Database
+
+from issuer.datastore.sqlite import codec
+from issuer.decisions.rulebooks import AppliedRulebook, RetiredAgent
+
+__all__ = ["SQLiteRulebooks"]
+
+_SELECT = "SELECT revision, files, digest, components, actor, login, comment, at FROM rulebook"
+
+
+class SQLiteRulebooks:
+    """Every rulebook that was applied, compressed, and the names that are retired."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def revision(self) -> int:
+        """That of the rulebook in force; 0: there is none."""
+        ((found,),) = self._database.execute("SELECT coalesce(max(revision), 0) FROM rulebook").fetchall()
+        return int(found)
+
+    def get(self, revision: int) -> AppliedRulebook | None:
+        """The rulebook of that revision."""
+        for row in self._database.query(f"{_SELECT} WHERE revision = ?", [revision]):
+            return _from_row(row)
+        return None
+
+    def newest(self, limit: int) -> Sequence[AppliedRulebook]:
+        """The newest ones, the newest first."""
+        return list(map(_from_row, self._database.query(f"{_SELECT} ORDER BY revision DESC LIMIT ?", [limit])))
+
+    def add(self, applied: AppliedRulebook) -> None:
+        """Add a rulebook; its revision is new."""
+        self._database.execute(
+            "INSERT INTO rulebook (revision, files, digest, components, actor, login, comment, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                applied.revision,
+                zlib.compress(msgspec.json.encode(dict(applied.files))),
+                applied.digest,
+                applied.components,
+                applied.actor,
+                applied.login,
+                applied.comment,
+                codec.to_micros(applied.at),
+            ),
+        )
+
+    def retired(self) -> Mapping[str, RetiredAgent]:
+        """The retired agents, by name."""
+        rows = self._database.query("SELECT name, owner, revision, at FROM retired_agent ORDER BY name")
+        return {
+            row["name"]: RetiredAgent(
+                name=row["name"], owner=row["owner"], revision=row["revision"], at=codec.from_micros(row["at"])
+            )
+            for row in rows
+        }
+
+    def retire(self, agents: Sequence[RetiredAgent]) -> None:
+        """Add names to the retired ones."""
+        self._database.conn.executemany(
+            "INSERT INTO retired_agent (name, owner, revision, at) VALUES (?, ?, ?, ?)",
+            [(one.name, one.owner, one.revision, codec.to_micros(one.at)) for one in agents],
+        )
+
+
+def _from_row(row: Mapping[str, object]) -> AppliedRulebook:
+    files, revision, components, at = row["files"], row["revision"], row["components"], row["at"]
+    assert isinstance(files, bytes)  # noqa: S101 - STRICT
+    assert isinstance(revision, int) and isinstance(components, int) and isinstance(at, int)  # noqa: S101, PT018 - STRICT
+    return AppliedRulebook(
+        revision=revision,
+        files=msgspec.json.decode(zlib.decompress(files), type=dict[str, str]),
+        digest=str(row["digest"]),
+        components=components,
+        actor=str(row["actor"]),
+        login=str(row["login"]),
+        comment=str(row["comment"]),
+        at=codec.from_micros(at),
+    )

@@ -1,0 +1,191 @@
+"""Plan a rulebook, and apply it: one transaction, whatever its size.
+
+What is planned is what is applied: a plan has a digest, and applying refuses if the entries or the rulebook in force have changed since.
+cognomen/rulebook reads and proves the rules; works/rulebookplans compares them with the entries.
+"""
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from cognomen.process.ownthreads import in_own_thread
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.proving import prove
+from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.whole import read_whole
+from issuer.datastore.port import Datastore, Transaction
+from issuer.decisions.actions import Action
+from issuer.decisions.audit import AuditEvent
+from issuer.decisions.operator import Operator, comment_of
+from issuer.decisions.rulebooks import AppliedRulebook, newly_retired, rules_digest
+from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.refusing import refusals_on_record
+from issuer.surroundings import Surroundings
+from issuer.works.entrychanges import Changed, carry_out_in
+from issuer.works.entryplans import Asked
+from issuer.works.rulebookplans import RulebookPlan, plan_rulebook_in
+from issuer.works.supersessions import Taken
+from svid.spiffeid import TrustDomain
+
+__all__ = ["Applied", "ApplyRulebook"]
+
+_MOST_NAMED = 3
+_SUBJECT = "rulebook"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The result of applying.
+
+    Args:
+        revision: the new one; if nothing was new, that in force.
+        changed: what became of the entries.
+    """
+
+    revision: int
+    changed: Changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyRulebook:
+    """Plans and applies rulebooks on behalf of an operator."""
+
+    datastore: Datastore
+    around: Surroundings
+    trust_domain: TrustDomain
+    node_attestors: Collection[str]
+    watch: EnforcementWatch
+
+    async def plan(self, files: Mapping[str, str], *, let_expire: bool = False, actor: str) -> RulebookPlan:
+        """Find what applying these files would do, and do nothing.
+
+        Raises:
+            Refused: INVALID for a rulebook with a fault or a finding; CONFLICT for a name that is retired.
+        """
+        rulebook = await in_own_thread(_read, files)
+        asked = self._asked(actor, revision=1, let_expire=let_expire)
+        return await self.datastore.read(lambda tx: plan_rulebook_in(tx, rulebook, files, asked, _new_id))
+
+    async def __call__(self, files: Mapping[str, str], digest: str, *, let_expire: bool = False, actor: str) -> Applied:
+        """Apply these files, exactly as planned. A rulebook that changes neither the files nor the entries leaves no trace.
+
+        Args:
+            digest: of the plan.
+
+        Raises:
+            Refused: as plan; CONFLICT when the plan is not what would be done now. It is recorded first.
+        """
+        async with refusals_on_record(
+            self.datastore, self.around.clock, Action.RULEBOOK_APPLIED, actor=actor, subject=_SUBJECT
+        ):
+            rulebook = await in_own_thread(_read, files)
+
+            def work(tx: Transaction) -> Applied:
+                asked = self._asked(actor, revision=tx.rulebooks.revision() + 1, let_expire=let_expire)
+                found = plan_rulebook_in(tx, rulebook, files, asked, _new_id)
+                if found.digest != digest:
+                    raise Refused(
+                        Kind.CONFLICT,
+                        "plan: expected the plan of what is in force now, found another one",
+                        hint="the rulebook or its entries were changed since it was made: plan again",
+                    )
+                return _apply_in(tx, rulebook, files, found, asked)
+
+            applied = await self.datastore.write(work, expendable=True)
+        for revocation in applied.changed.taken.revocations:
+            self.watch.committed(revocation)
+        for done, count in applied.changed.counts.items():
+            self.around.metrics.entries_changed.labels(done).inc(count)
+        return applied
+
+    async def newest(self, limit: int) -> Sequence[AppliedRulebook]:
+        """The rulebooks that were applied, the newest first."""
+        return await self.datastore.read(lambda tx: tx.rulebooks.newest(limit))
+
+    async def get(self, revision: int) -> AppliedRulebook:
+        """The rulebook of that revision; 0: the one in force.
+
+        Raises:
+            Refused: NOT_FOUND
+        """
+
+        def work(tx: Transaction) -> AppliedRulebook | None:
+            return tx.rulebooks.get(revision or tx.rulebooks.revision())
+
+        found = await self.datastore.read(work)
+        if found is None:
+            detail = (
+                f"revision: no rulebook has the revision {revision}" if revision else "rulebook: none was applied yet"
+            )
+            raise Refused(Kind.NOT_FOUND, detail, hint="list them: cognomen rulebook history")
+        return found
+
+    def _asked(self, actor: str, *, revision: int, let_expire: bool) -> Asked:
+        return Asked(
+            actor=actor,
+            at=self.around.clock.now(),
+            trust_domain=self.trust_domain,
+            node_attestors=self.node_attestors,
+            let_expire=let_expire,
+            rulebook=revision,
+        )
+
+
+def _read(files: Mapping[str, str]) -> Rulebook:
+    """Read and prove a rulebook; the command has told every fault already, so that a few suffice here.
+
+    Raises:
+        Refused: INVALID
+    """
+    rulebook, faults = read_whole({name: text.encode() for name, text in files.items()})
+    if faults:
+        told = "; ".join(map(str, faults[:_MOST_NAMED]))
+        raise Refused(Kind.INVALID, f"rulebook: {told}", hint="see all faults: cognomen prove RULES")
+    found = list(islice(prove(rulebook), _MOST_NAMED))
+    if found:
+        told = "; ".join(f"{one.components[0].name}: {one.problem} ({one.guard})" for one in found)
+        raise Refused(Kind.INVALID, f"rulebook: {told}", hint="see all findings: cognomen prove RULES")
+    return rulebook
+
+
+def _apply_in(
+    tx: Transaction, rulebook: Rulebook, files: Mapping[str, str], found: RulebookPlan, asked: Asked
+) -> Applied:
+    # 1. The entries.
+    changed = Changed(entries=(), taken=Taken()) if found.plan is None else carry_out_in(tx, found.plan, asked)
+    digest = rules_digest(files)
+    known = tx.rulebooks.get(found.in_force)
+    if known is not None and known.digest == digest and found.plan is None:
+        return Applied(revision=found.in_force, changed=changed)
+    # 2. The rulebook itself, and the names that it retires.
+    applied = AppliedRulebook(
+        revision=asked.rulebook,
+        files=files,
+        digest=digest,
+        components=sum(1 for _ in rulebook.active()),
+        actor=str(asked.actor),
+        login=asked.actor.login if isinstance(asked.actor, Operator) else "",
+        comment=comment_of(asked.actor),
+        at=asked.at,
+    )
+    tx.rulebooks.add(applied)
+    retired = newly_retired(rulebook, tx.rulebooks.retired(), applied)
+    tx.rulebooks.retire(retired)
+    # 3. The record.
+    facts = {
+        "revision": str(applied.revision),
+        "digest": digest,
+        "agents": str(len(rulebook.agents)),
+        "components": str(applied.components),
+        **({"retired": " ".join(one.name for one in retired)} if retired else {}),
+    }
+    tx.audit.append(
+        [AuditEvent(at=asked.at, actor=asked.actor, action=Action.RULEBOOK_APPLIED, subject=_SUBJECT, facts=facts)]
+    )
+    return Applied(revision=applied.revision, changed=changed)
+
+
+def _new_id() -> EntryID:
+    return EntryID(secrets.token_hex(16))

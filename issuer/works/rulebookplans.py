@@ -1,0 +1,79 @@
+"""Decide, inside a transaction, what applying a rulebook does to the entries that belong to it; nothing is written.
+
+cognomen/protocol/entrydifference finds which stored entry a rule describes; entryplans checks the changes as those of any other command.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cognomen.protocol.entry import EntryID
+from cognomen.protocol.entrydifference import Difference, compare
+from cognomen.rulebook.compiling import GROUPS, compiled
+from cognomen.rulebook.rules import Rulebook
+from issuer.datastore.port import Transaction
+from issuer.decisions.filters import EntryFilter
+from issuer.decisions.rulebooks import check_names, plan_digest, rules_digest
+from issuer.works.entryplans import Asked, Batch, Plan, plan_in
+from svid.spiffeid import SpiffeID
+
+__all__ = ["MOST_ENTRIES", "RulebookPlan", "plan_rulebook_in"]
+
+MOST_ENTRIES = 100_000
+_OWNED = ("/agent", GROUPS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulebookPlan:
+    """What applying a rulebook does.
+
+    Args:
+        in_force: the revision of the rulebook that it replaces; 0: there is none.
+        digest: of all of this; an equal one does the same.
+        plan: the steps; None: the entries stay as they are.
+        unchanged: how many entries stay as they are.
+    """
+
+    in_force: int
+    digest: str
+    plan: Plan | None
+    unchanged: int
+
+
+def plan_rulebook_in(
+    tx: Transaction, rulebook: Rulebook, files: Mapping[str, str], asked: Asked, new_id: Callable[[], EntryID]
+) -> RulebookPlan:
+    """Find it.
+
+    Raises:
+        Refused: INVALID, CONFLICT; as entryplans.plan_in.
+    """
+    check_names(rulebook, tx.rulebooks.retired())
+    difference = _difference(tx, rulebook, asked)
+    in_force, rules = tx.rulebooks.revision(), rules_digest(files)
+    plan = None
+    if difference:
+        batch = Batch(
+            create=difference.create,
+            update=[after for _, after in difference.update],
+            delete=[(one.id, one.revision) for one in difference.delete],
+            by_path=True,
+        )
+        plan = plan_in(tx, batch, [new_id() for _ in batch.create], asked)
+    steps = [] if plan is None else [(one.before, one.after) for one in plan.steps]
+    return RulebookPlan(
+        in_force=in_force, digest=plan_digest(in_force, rules, steps), plan=plan, unchanged=difference.unchanged
+    )
+
+
+def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked) -> Difference:
+    wanted = list(compiled(rulebook, asked.trust_domain))
+    found = [
+        entry
+        for path in _OWNED
+        for entry in tx.entries.find(
+            EntryFilter(spiffe_id=SpiffeID(trust_domain=asked.trust_domain, path=path), below=True),
+            after="",
+            limit=MOST_ENTRIES,
+        )
+    ]
+    return compare(wanted, found, prune=lambda _: True)
