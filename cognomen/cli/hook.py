@@ -1,13 +1,15 @@
 """The user's own command, which runs after each change of what was fetched or exported, never twice at once."""
 
 import contextlib
+import errno
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 import click
@@ -20,6 +22,8 @@ from cognomen.protocol.errors import Refused
 __all__ = ["exec_option", "run_hook"]
 
 _LONGEST_SECONDS = 60.0  # what is fetched in the meantime waits for it
+_LOOK_SECONDS = 0.5
+_LOOKS = int(_LONGEST_SECONDS / _LOOK_SECONDS)
 _END_SECONDS = 2.0
 
 
@@ -94,28 +98,48 @@ def _readable(document: bytes) -> Iterator[int]:
 
 
 def _run(command: tuple[str, ...], environment: Mapping[str, str], stdin: int) -> int:
-    def start() -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(command, env=environment, stdin=stdin, process_group=0)  # noqa: S603 - the user's own
+    """Run it to its end, in a thread that no signal interrupts.
 
-    with ThreadPoolExecutor(
-        1
-    ) as thread:  # no signal can end that thread between the fork and the moment when we know the child
-        starting = thread.submit(start)
+    A signal raises between any two steps of this thread: after the child was started and before we know it, or while Popen.wait holds
+    its lock, which would then stay locked. So what must be known is in futures, and `finally` covers the start as well.
+    """
+    started: Future[subprocess.Popen[bytes]] = Future()
+    ended: Future[int] = Future()
+
+    def run() -> None:
         try:
-            return starting.result().wait(_LONGEST_SECONDS)
-        finally:
-            child = starting.result()
-            if child.returncode is None:  # it ran too long, or somebody stops us
-                _end(child)
+            child = subprocess.Popen(command, env=environment, stdin=stdin, process_group=0)  # noqa: S603 - the user's own
+            started.set_result(child)
+            ended.set_result(child.wait())
+        except BaseException as e:  # noqa: BLE001 - it is raised to whoever waits
+            for one in (started, ended):
+                if not one.done():
+                    one.set_exception(e)
+
+    thread, is_begun = threading.Thread(target=run, name="hook"), False
+    try:
+        is_begun = True
+        thread.start()
+        for _ in range(_LOOKS):
+            if wait([ended], _LOOK_SECONDS).done:  # a signal that reaches one of gRPC's threads does not end this wait
+                return ended.result()
+        raise subprocess.TimeoutExpired(command, _LONGEST_SECONDS)
+    except RuntimeError as e:
+        is_begun = False
+        raise OSError(errno.EAGAIN, "no thread can be started") from e
+    finally:
+        if is_begun and not ended.done():  # it ran too long, or somebody stops us
+            _end(started, ended)
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(_END_SECONDS)
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def _end(started: "Future[subprocess.Popen[bytes]]", ended: "Future[int]") -> None:
+    """End the child, and what it started."""
+    with contextlib.suppress(OSError):  # it could not be started, or has ended by now
+        group = started.result().pid
+        os.killpg(group, signal.SIGTERM)
+        wait([ended], _END_SECONDS)
+        os.killpg(group, signal.SIGKILL)
+    wait([ended])
 
 
 def _check(program: str) -> None:
