@@ -11,7 +11,6 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -21,11 +20,12 @@ import click
 
 from cognomen.cli.admin import Admin, connect
 from cognomen.cli.bundleforms import NO_ISSUER, bundle_text
+from cognomen.cli.givenfile import beside
 from cognomen.cli.hook import run_hook
 from cognomen.cli.output import counted, warn
 from cognomen.cli.signals import reap_orphans
-from cognomen.process.ownpath import own_directory, sync
-from cognomen.process.wholefile import check_replaceable, replace_file, sweep_in
+from cognomen.process.ownpath import sync
+from cognomen.process.wholefile import replace_file, sweep_in
 from cognomen.protocol.errors import FileRefused, Kind, Refused
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.backoff import Backoff
@@ -70,7 +70,7 @@ class Target:
             Refused: it cannot.
         """
         if self.file is not None:
-            with _beside(self.file):
+            with beside(self.file):
                 pass
 
 
@@ -201,7 +201,7 @@ def _keep(path: Path, document: bytes) -> None:
         FileRefused: it cannot be written; its old contents then stay.
         Refused: somebody else may write its directory or one above.
     """
-    with _beside(path) as directory:
+    with beside(path) as directory:
         if _has(directory, path.name, document):
             return
         sweep_in(directory, path.name)
@@ -221,21 +221,6 @@ def _has(directory: int, name: str, document: bytes) -> bool:
         if e.errno == errno.ELOOP:  # a link, which we replace
             return False
         raise
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[int]:
-    """The directory of a file that we may replace."""
-    try:
-        with own_directory(path.absolute().parent, shared=True) as directory:
-            check_replaceable(directory, path.name)
-            yield directory
-    except OSError as e:
-        raise FileRefused(
-            Kind.UNAVAILABLE,
-            f"file {path}: {(e.strerror or str(e)).lower()}",
-            hint="check the path, its permissions and the free space",
-        ) from e
 
 
 def _rest(length: timedelta) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
 
-__all__ = ["rules_argument", "rules_from"]
+__all__ = ["rules_and_files", "rules_argument", "rules_from"]
 
 _MOST_FILES = 10_000
 _MOST_SHOWN = 100
@@ -30,7 +31,18 @@ def rules_from(path: Path) -> Rulebook:
     Raises:
         Refused: NOT_FOUND when there is no such file; INVALID when there is a fault, or a file cannot be read.
     """
-    rulebook, faults = read_whole(_files(path))
+    return _checked(path, _files(path))
+
+
+def rules_and_files(path: Path) -> tuple[Rulebook, dict[str, str]]:
+    """Read a rulebook, as `rules_from`; also returns the contents of its files, by their names alone."""
+    files = _files(path)
+    rulebook = _checked(path, files)
+    return rulebook, {Path(name).name: content.decode() for name, content in files.items()}
+
+
+def _checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
+    rulebook, faults = read_whole(files)
     if not faults:
         return rulebook
     for fault in faults[:_MOST_SHOWN]:

@@ -1,0 +1,42 @@
+"""`cognomen plan`: what applying a rulebook would change."""
+
+from pathlib import Path
+
+import click
+
+from cognomen.cli.admin import connect
+from cognomen.cli.options import GivenPath, admin_socket_option, output_option
+from cognomen.cli.planned import plan_of, print_plan, save_plan
+from cognomen.cli.rulefiles import rules_argument
+
+__all__ = ["plan"]
+
+_CHANGES = 2
+
+
+@click.command()
+@rules_argument
+@click.option("--save", type=GivenPath(), metavar="FILE", help="Also write the plan into this file, for apply.")
+@click.option("--let-expire", is_flag=True, help="Leave what it takes away valid until it expires.")
+@output_option
+@admin_socket_option
+def plan(rules: Path, save: Path | None, output: str, socket: Path, *, let_expire: bool) -> int:
+    """Show what applying a rulebook would change, and change nothing.
+
+    RULES is a file, or a folder with files *.toml. The lines begin with + for what comes, ~ for
+    what changes, - for what goes, and ! for a guard rail that a component does without. A
+    rulebook owns the entries below /agent and no others.
+
+    The exit code is 0 if nothing would change, and 2 if something would.
+
+    \b
+    Examples:
+      cognomen plan rules/
+      cognomen plan rules/ --save plan.json
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        found = plan_of(admin, rules, let_expire=let_expire)
+        if save is not None:
+            save_plan(found, admin.trust_domain.name, save)
+    print_plan(found, output)
+    return _CHANGES if found.has_changes else 0

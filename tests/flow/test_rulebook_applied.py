@@ -1,0 +1,116 @@
+"""`cognomen plan`, `apply` and `rulebook history|show` at a running issuer, and the identities that follow."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.flow.commandline import Command
+from tests.flow.twodaemons import World
+from tests.unit.cognomen.rulebook.books import CONCIERGE
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    (folder / "concierge.toml").write_text(CONCIERGE)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_rulebook_stays(command: Command, tmp_path: Path) -> None:
+    """The issuer is shared: each test begins without an agent."""
+    empty = tmp_path / "empty.toml"
+    empty.write_text("")
+    assert command("apply", str(empty)).code == 0
+
+
+def test_a_plan_is_shown_and_its_exit_code_says_whether_something_would_change(command: Command, rules: Path) -> None:
+    planned = command("plan", str(rules))
+    assert planned.code == 2, planned.err
+    lines = planned.out.splitlines()
+    assert [line.split()[:2] for line in lines[:5]] == [
+        ["+", "/agent/concierge/crm"],
+        ["+", "/agent/concierge/crm"],
+        ["+", "/agent/concierge/orchestrator"],
+        ["+", "/agent/concierge/reasoning"],
+        ["+", lines[4].split()[1]],
+    ]
+    assert lines[-1].startswith("5 created, 0 updated, 0 deleted, 0 unchanged; ")
+    assert command("entry", "list", "--below", "/agent", "-o", "json").rows("entries") == []
+    applied = command("apply", str(rules), "--comment=PR 7")
+    assert applied.code == 0, applied.err
+    assert applied.out.splitlines()[:-1] == planned.out.splitlines()
+    assert applied.out.splitlines()[-1].endswith(" is in force now")
+    assert len(command("entry", "list", "--below", "/agent", "-o", "json").rows("entries")) == 4
+    again = command("plan", str(rules))
+    assert (again.code, again.out.startswith("0 created, 0 updated, 0 deleted, 5 unchanged; revision ")) == (0, True)
+    found = command("rulebook", "history", "-o", "json").rows("rulebooks")
+    assert (found[0]["comment"], found[0]["components"]) == ("PR 7", 3)
+    assert f"# concierge.toml, revision {found[0]['revision']}\n{CONCIERGE}" in command("rulebook", "show").out
+    assert command("rulebook", "show", str(found[0]["revision"]), "-o", "json").document["files"] == {
+        "concierge.toml": CONCIERGE
+    }
+
+
+def test_what_changes_is_shown_and_as_json(command: Command, rules: Path) -> None:
+    assert command("apply", str(rules)).code == 0
+    file = rules / "concierge.toml"
+    file.write_text(CONCIERGE.replace("unix:uid:1002", "unix:uid:2002").partition("[[case]]")[0])
+    planned = command("plan", str(rules))
+    assert "~ /agent/concierge/reasoning  selectors: unix:uid:1002 → unix:uid:2002" in planned.out
+    found = json.loads(command("plan", str(rules), "-o", "json").out)
+    (change,) = found["changes"]
+    assert (change["before"]["selectors"], change["after"]["selectors"]) == (["unix:uid:1002"], ["unix:uid:2002"])
+    assert (found["created"], found["updated"], found["deleted"], found["unchanged"]) == (0, 1, 0, 4)
+
+
+def test_a_saved_plan_is_applied_unless_the_world_moved(command: Command, rules: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    assert command("plan", str(rules), f"--save={saved}").code == 2
+    assert saved.stat().st_mode & 0o777 == 0o600
+    (rules / "concierge.toml").unlink()  # the plan has all it needs
+    assert command("apply", str(saved)).code == 0
+    moved = command("apply", str(saved))
+    assert (moved.code, "changed since the plan was made" in moved.err) == (1, True)
+    saved.write_text(saved.read_text().replace("example.org", "other.example", 1))
+    other = command("apply", str(saved))
+    assert (other.code, "expected a plan of example.org, found one of other.example" in other.err) == (1, True)
+    saved.write_text('{"cognomen_plan": 1}')
+    assert "expected a plan as plan --save wrote it" in command("apply", str(saved)).err
+
+
+def test_what_belongs_to_the_rulebook_is_changed_there(command: Command, rules: Path) -> None:
+    assert command("apply", str(rules)).code == 0
+    (entry, *_) = command("entry", "list", "--below", "/agent", "-o", "json").rows("entries")
+    refused = command("entry", "delete", str(entry["id"]))
+    assert (refused.code, "belongs to the rulebook" in refused.err) == (5, True)
+    assert "hint: change the rulebook: cognomen plan RULES, then cognomen apply RULES" in refused.err
+
+
+def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(tmp_path: Path) -> None:
+    world, file = World(tmp_path), tmp_path / "rules.toml"
+    rules = (
+        '[agent.tested]\nowner = "o"\npurpose = "p"\nnodes = "any"\nSTATE\n[agent.tested.component.own]\n'
+        f'kind = "other"\nselectors = ["unix:uid:{os.getuid()}"]\n'
+    )
+    with world.running():
+        file.write_text(rules.replace("STATE", ""))
+        assert world.run("apply", str(file)).returncode == 0
+        fetch = ("fetch", "x509", f"--socket={world.workload}", "-o", "json")
+        while "/agent/tested/own" not in world.run(*fetch).stdout:
+            pass  # pytest's timeout ends it
+        file.write_text(rules.replace("STATE", 'state = "suspended"'))
+        done = world.run("apply", str(file))
+        assert done.returncode == 0, done.stderr
+        assert "1 credential revoked at once" in done.stdout
+        while "/agent/tested/own" in world.run(*fetch).stdout:
+            pass
+        file.write_text(rules.replace("STATE", 'state = "active"'))
+        assert world.run("apply", str(file)).returncode == 0
+        while "/agent/tested/own" not in world.run(*fetch).stdout:
+            pass

@@ -1,0 +1,204 @@
+"""issuer/flows/apply_rulebook: a rulebook becomes entries exactly as it was planned, and nothing else touches them: in memory."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from cognomen.protocol.entry import RegistrationEntry
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.selector import Selector
+from cognomen.protocol.selectorcheck import EVERY_NODE
+from issuer.datastore.sqlite import SQLiteDatastore
+from issuer.decisions.filters import EntryFilter
+from issuer.decisions.operator import Operator
+from issuer.flows.apply_rulebook import Applied, ApplyRulebook
+from issuer.flows.change_entries import ChangeEntries
+from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.works.rulebookplans import RulebookPlan
+from svid.spiffeid import SpiffeID
+from tests.doubles.clock import FakeClock
+from tests.doubles.issuer_values import TRUST_DOMAIN
+from tests.doubles.issuersurroundings import around
+from tests.unit.cognomen.rulebook.books import CONCIERGE
+
+ACTOR = Operator("uid:0", login="uid:1000", comment="PR 7")
+PATHS = ["/agent/concierge/crm", "/agent/concierge/crm", "/agent/concierge/orchestrator", "/agent/concierge/reasoning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    store: SQLiteDatastore
+    rules: ApplyRulebook
+    entries: ChangeEntries
+
+    async def plan(self, *documents: str) -> RulebookPlan:
+        return await self.rules.plan(files(*documents), actor=ACTOR)
+
+    async def apply(self, *documents: str) -> Applied:
+        plan = await self.plan(*documents)
+        return await self.rules(files(*documents), plan.digest, actor=ACTOR)
+
+    async def stored(self) -> list[RegistrationEntry]:
+        found = await self.store.read(lambda tx: tx.entries.find(EntryFilter(), after="", limit=1000))
+        return sorted(found, key=lambda one: one.spiffe_id.path)
+
+    async def paths(self) -> list[str]:
+        return [one.spiffe_id.path for one in await self.stored()]
+
+    async def audit(self) -> list[str]:
+        rows = await self.store.read(lambda tx: tx.audit.rows(after=0, limit=1000))
+        return [row.body.decode() for row in rows]
+
+
+def files(*documents: str) -> dict[str, str]:
+    return {f"{number}.toml": document for number, document in enumerate(documents)}
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    store, own = await SQLiteDatastore.open(None), around(FakeClock())
+    watch = EnforcementWatch(around=own)
+    rules = ApplyRulebook(
+        datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
+    )
+    entries = ChangeEntries(
+        datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
+    )
+    yield House(store=store, rules=rules, entries=entries)
+    await store.close()
+
+
+async def test_what_is_planned_is_applied(house: House) -> None:
+    plan = await house.plan(CONCIERGE)
+    assert plan.plan is not None
+    assert (plan.in_force, len(plan.plan.steps), plan.plan.warnings) == (0, 5, ())
+    assert await house.paths() == []
+    applied = await house.rules(files(CONCIERGE), plan.digest, actor=ACTOR)
+    assert applied.revision == 1
+    *entries, group = await house.stored()
+    assert [one.spiffe_id.path for one in entries] == PATHS
+    assert group.selectors == {Selector("join_token", "label:team:travel")}
+    assert {one.owner for one in entries} == {"travel-platform@example.org"}
+    kept = await house.rules.get(0)
+    assert (kept.revision, kept.files, kept.components, kept.actor, kept.comment) == (
+        1,
+        files(CONCIERGE),
+        3,
+        "uid:0",
+        "PR 7",
+    )
+
+
+async def test_the_record_names_the_revision(house: House) -> None:
+    await house.apply(CONCIERGE)
+    *changes, applied = await house.audit()
+    assert '"action":"rulebook applied"' in applied
+    assert all('"rulebook":"1"' in one for one in changes)
+
+
+async def test_applying_again_changes_nothing_and_leaves_no_trace(house: House) -> None:
+    await house.apply(CONCIERGE)
+    before, record = await house.stored(), await house.audit()
+    assert (await house.plan(CONCIERGE)).plan is None
+    assert (await house.apply(CONCIERGE)).revision == 1
+    assert (await house.stored(), await house.audit()) == (before, record)
+
+
+async def test_other_words_are_another_revision_and_the_same_entries(house: House) -> None:
+    await house.apply(CONCIERGE)
+    before = await house.stored()
+    assert (await house.apply(f"# reviewed\n{CONCIERGE}")).revision == 2
+    assert await house.stored() == before
+    assert [one.revision for one in await house.rules.newest(10)] == [2, 1]
+    assert (await house.rules.get(1)).files == files(CONCIERGE)
+
+
+async def test_a_component_that_changes_keeps_its_entry(house: House) -> None:
+    await house.apply(CONCIERGE)
+    before = {one.id: one for one in await house.stored()}
+    await house.apply(CONCIERGE.replace("unix:uid:1002", "unix:uid:2002").replace("30m", "20m"))
+    after = {one.id: one for one in await house.stored()}
+    assert before.keys() == after.keys()
+    changed = [after[one].spiffe_id.path for one in after if after[one] != before[one]]
+    assert sorted(changed) == ["/agent/concierge/orchestrator", "/agent/concierge/reasoning"]
+
+
+async def test_what_is_no_longer_in_it_is_deleted_and_nothing_else(house: House) -> None:
+    web = RegistrationEntry(
+        spiffe_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/web"),
+        parent_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/cognomen/node/join_token/7f"),
+        selectors=frozenset({Selector("unix", "uid:1")}),
+    )
+    await house.entries.create([web], actor=ACTOR)
+    await house.apply(CONCIERGE)
+    await house.apply("")
+    assert await house.paths() == ["/web"]
+
+
+@pytest.mark.parametrize("state", ["draft", "suspended", "retired"])
+async def test_an_agent_that_is_not_active_has_no_entries(state: str, house: House) -> None:
+    await house.apply(CONCIERGE)
+    plan = await house.plan(CONCIERGE.replace("purpose", f'state = "{state}"\npurpose', 1).partition("[[case]]")[0])
+    assert plan.plan is not None
+    assert [step.after for step in plan.plan.steps] == [None] * 5
+
+
+async def test_a_plan_is_refused_if_the_rulebook_or_an_entry_has_changed_since(house: House) -> None:
+    plan = await house.plan(CONCIERGE)
+    await house.apply(CONCIERGE.replace("30m", "20m"))
+    with pytest.raises(Refused, match="expected the plan of what is in force now") as refused:
+        await house.rules(files(CONCIERGE), plan.digest, actor=ACTOR)
+    assert refused.value.kind is Kind.CONFLICT
+    assert (await house.rules.get(0)).revision == 1
+    with pytest.raises(Refused, match="expected the plan"):
+        await house.rules(files(f"{CONCIERGE}# more"), (await house.plan(CONCIERGE)).digest, actor=ACTOR)
+
+
+async def test_a_retired_name_never_comes_back(house: House) -> None:
+    retired = CONCIERGE.replace("purpose", 'state = "retired"\npurpose', 1).partition("[[case]]")[0]
+    await house.apply(CONCIERGE)
+    await house.apply(retired)
+    assert await house.paths() == []
+    for document in (CONCIERGE, CONCIERGE.replace("travel-platform", "somebody-else")):
+        with pytest.raises(Refused, match=r"retired in revision 2 .owner travel-platform@example.org."):
+            await house.plan(document)
+    await house.apply("")
+    with pytest.raises(Refused, match="a retired name never comes back"):
+        await house.plan(CONCIERGE)
+    assert (await house.plan(retired)).plan is None
+
+
+async def test_a_fault_or_a_finding_is_refused_and_put_on_record_when_it_was_to_be_applied(house: House) -> None:
+    overlap = CONCIERGE.replace("unix:uid:1002", "unix:uid:1001").partition("[[case]]")[0]
+    for document, words in (("x = 1", "0.toml:1: x: unknown key"), (overlap, "at once .overlap.")):
+        with pytest.raises(Refused, match=words):
+            await house.plan(document)
+        with pytest.raises(Refused, match=words):
+            await house.rules(files(document), "", actor=ACTOR)
+    assert len([one for one in await house.audit() if '"action":"rulebook applied"' in one]) == 2
+
+
+async def test_once_there_is_a_rulebook_nobody_else_touches_what_belongs_to_it(house: House) -> None:
+    plain = RegistrationEntry(
+        spiffe_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/agent/old/part"),
+        parent_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/cognomen/node/join_token/7f"),
+        selectors=frozenset({Selector("unix", "uid:1")}),
+    )
+    made = await house.entries.create([plain], actor=ACTOR)
+    assert ["will belong to the rulebook" in one for one in made.warnings] == [True, False]
+    await house.apply(CONCIERGE)
+    assert "/agent/old/part" not in await house.paths(), "the rulebook prunes what is below /agent"
+    for command in (
+        house.entries.create([plain], actor=ACTOR),
+        house.entries.delete([(await house.stored())[0].id], actor=ACTOR),
+    ):
+        with pytest.raises(Refused, match="belongs to the rulebook") as refused:
+            await command
+        assert refused.value.kind is Kind.DENIED
+
+
+async def test_a_component_on_any_node_is_below_a_group_of_every_node(house: House) -> None:
+    await house.apply(CONCIERGE.replace('["join_token:label:team:travel"]\n\n', '"any"\n\n').partition("[[case]]")[0])
+    group = (await house.stored())[-1]
+    assert group.selectors == {EVERY_NODE}
