@@ -7,9 +7,8 @@ import click
 from cognomen.cli.admin import connect
 from cognomen.cli.options import GivenPath, admin_socket_option, comment_option, output_option
 from cognomen.cli.output import print_json
-from cognomen.cli.planned import plan_of, print_plan, saved_plan
+from cognomen.cli.planned import apply_planned, plan_of, print_plan, saved_plan
 from cognomen.wire.admin import document_from_message
-from cognomen.wire.pb import admin_pb2 as pb
 
 __all__ = ["apply"]
 
@@ -34,11 +33,7 @@ def apply(rules: Path, comment: str, output: str, socket: Path, *, let_expire: b
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         found = saved_plan(admin, rules) or plan_of(admin, rules, let_expire=let_expire)
-        done = admin.apply_rulebook(
-            pb.ApplyRulebookRequest(
-                files=found.files, digest=found.plan.digest, let_expire=found.let_expire, comment=comment
-            )
-        )
+        done = apply_planned(admin, found, comment)
     if output == "json":
         print_json(dict(document_from_message(done)))
         return

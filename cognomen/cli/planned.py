@@ -13,6 +13,7 @@ from cognomen.cli.givenfile import write_given
 from cognomen.cli.output import counted, print_json, warn
 from cognomen.cli.rulefiles import rules_and_files
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.compiling import group_path
 from cognomen.rulebook.proving import loosened
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
@@ -21,10 +22,11 @@ from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 from svid.encoding import JSON
 
-__all__ = ["Planned", "plan_of", "print_plan", "save_plan", "saved_plan"]
+__all__ = ["Planned", "apply_planned", "plan_again", "plan_of", "print_plan", "save_plan", "saved_plan"]
 
 _MARK = "cognomen_plan"
 _VERSION = 1
+_ISSUER = "/cognomen/issuer"
 _COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 
 
@@ -62,6 +64,30 @@ def plan_of(admin: Admin, rules: Path, *, let_expire: bool) -> Planned:
     rulebook, files = rules_and_files(rules)
     plan = admin.plan_rulebook(pb.PlanRulebookRequest(files=files, let_expire=let_expire))
     return Planned(rulebook=rulebook, files=files, let_expire=let_expire, plan=plan)
+
+
+def plan_again(admin: Admin, applied: pb.Rulebook, *, let_expire: bool) -> Planned:
+    """Ask the issuer what applying a rulebook again would do that was applied before.
+
+    Raises:
+        Refused: as the issuer refuses.
+    """
+    rulebook, _ = read_whole({name: text.encode() for name, text in applied.files.items()})
+    plan = admin.plan_rulebook(pb.PlanRulebookRequest(files=applied.files, let_expire=let_expire))
+    return Planned(rulebook=rulebook, files=applied.files, let_expire=let_expire, plan=plan)
+
+
+def apply_planned(admin: Admin, found: Planned, comment: str) -> pb.ApplyRulebookResponse:
+    """Apply exactly this plan.
+
+    Raises:
+        Refused: as the issuer refuses.
+    """
+    return admin.apply_rulebook(
+        pb.ApplyRulebookRequest(
+            files=found.files, digest=found.plan.digest, let_expire=found.let_expire, comment=comment
+        )
+    )
 
 
 def saved_plan(admin: Admin, path: Path) -> Planned | None:
@@ -120,42 +146,46 @@ def print_plan(found: Planned, output: str) -> None:
         return
     for warning in plan.warnings:
         warn(warning)
-    for mark, line in sorted(_lines(plan), key=lambda one: one[1]):
+    for mark, line in sorted(_lines(found), key=lambda one: one[1]):
         click.secho(f"{mark} {line}", fg=_COLOURS[mark])
     for one in loosened(found.rulebook):
         click.echo(f"! {one.components[0].name} allows {one.guard}: {one.problem}")
     counts = _counts(plan)
     in_force = f"revision {plan.in_force} is in force" if plan.in_force else "no rulebook is in force"
-    click.echo(
-        f"{counts['created']} created, {counts['updated']} updated, {counts['deleted']} deleted, {plan.unchanged} unchanged; {in_force}"
-    )
+    changes = f"{counts['created']} created, {counts['updated']} updated, {counts['deleted']} deleted"
+    click.echo(f"entries: {changes}, {plan.unchanged} unchanged; {in_force}")
     if plan.ended or plan.superseded:
         now, later = counted(plan.ended, "credential"), counted(plan.superseded, "credential")
         click.echo(f"{now} revoked at once, {later} once they are replaced")
 
 
-def _lines(plan: pb.RulebookPlan) -> Iterator[tuple[str, str]]:
-    for change in plan.changes:
-        before = _shown(change.before) if change.HasField("before") else None
-        after = _shown(change.after) if change.HasField("after") else None
+def _lines(found: Planned) -> Iterator[tuple[str, str]]:
+    groups = {group_path(one.nodes): str(one.nodes) for one in found.rulebook.components()}
+    for change in found.plan.changes:
+        before = _shown(change.before, groups) if change.HasField("before") else None
+        after = _shown(change.after, groups) if change.HasField("after") else None
         if after is None:
             assert before is not None  # noqa: S101 - a change has one of the two
-            yield "-", f"{before['spiffe_id']}  {_said(before)}"
+            yield "-", _said(before)
         elif before is None:
-            yield "+", f"{after['spiffe_id']}  {_said(after)}"
+            yield "+", _said(after)
         else:
             yield "~", f"{before['spiffe_id']}  {in_words(before, after)}"
 
 
 def _said(entry: Mapping[str, JSON]) -> str:
-    return in_words(None, {key: value for key, value in entry.items() if key != "spiffe_id"})
+    if entry["parent_id"] == _ISSUER:
+        return f"nodes {entry['spiffe_id']}"
+    said = {key: value for key, value in entry.items() if key not in {"spiffe_id", "owner", "labels", "parent_id"}}
+    return f"{entry['spiffe_id']}  {in_words(None, said)}; nodes: {entry['parent_id']}"
 
 
-def _shown(entry: node_pb2.Entry) -> dict[str, JSON]:
-    """An entry with paths for its SPIFFE IDs."""
+def _shown(entry: node_pb2.Entry, groups: Mapping[str, str]) -> dict[str, JSON]:
+    """An entry with paths for its SPIFFE IDs, and for those of node groups what the rulebook calls these nodes."""
     document = dict(document_from_message(entry))
     for key in ("spiffe_id", "parent_id"):
-        document[key] = "/" + str(document[key]).removeprefix("spiffe://").partition("/")[2]
+        path = "/" + str(document[key]).removeprefix("spiffe://").partition("/")[2]
+        document[key] = groups.get(path, path)
     return document
 
 

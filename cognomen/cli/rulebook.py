@@ -1,13 +1,15 @@
 """`cognomen rulebook`: the rulebooks that were applied, and the schema of their files."""
 
+import difflib
 import json
 from pathlib import Path
 
 import click
 
 from cognomen.cli.admin import connect
-from cognomen.cli.options import admin_socket_option, output_option
+from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
+from cognomen.cli.planned import apply_planned, plan_again, print_plan
 from cognomen.rulebook.tables import schema as json_schema
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -68,6 +70,49 @@ def show(revision: int | None, output: str, socket: Path) -> None:
         return
     for name in sorted(found.files):
         click.echo(f"# {name}, revision {found.revision}\n{found.files[name]}")
+
+
+@rulebook.command()
+@click.argument("before", type=click.IntRange(min=1))
+@click.argument("after", type=click.IntRange(min=1), required=False)
+@admin_socket_option
+def diff(before: int, after: int | None, socket: Path) -> None:
+    """Show how the files of two rulebooks differ: BEFORE, and AFTER or the one in force.
+
+    \b
+    Examples:
+      cognomen rulebook diff 3
+      cognomen rulebook diff 3 5
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        old = admin.get_rulebook(pb.GetRulebookRequest(revision=before))
+        new = admin.get_rulebook(pb.GetRulebookRequest(revision=after or 0))
+    for name in sorted({*old.files, *new.files}):
+        files = [one.files.get(name, "").splitlines() for one in (old, new)]
+        titles = [f"{name} ({one.revision})" for one in (old, new)]
+        for line in difflib.unified_diff(files[0], files[1], titles[0], titles[1], lineterm=""):
+            click.echo(line)
+
+
+@rulebook.command()
+@click.argument("revision", type=click.IntRange(min=1))
+@click.option("--let-expire", is_flag=True, help="Leave what it takes away valid until it expires.")
+@comment_option
+@admin_socket_option
+def rollback(revision: int, comment: str, socket: Path, *, let_expire: bool) -> None:
+    """Apply a rulebook again that was applied before; it gets a new revision.
+
+    A name that was retired since then never comes back: such a rulebook is refused.
+
+    \b
+    Example:
+      cognomen rulebook rollback 3 --comment "the CRM lost its identity"
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        found = plan_again(admin, admin.get_rulebook(pb.GetRulebookRequest(revision=revision)), let_expire=let_expire)
+        done = apply_planned(admin, found, comment)
+    print_plan(found, "table")
+    click.echo(f"revision {done.revision} is in force now")
 
 
 @rulebook.command()

@@ -52,7 +52,8 @@ def test_the_commands_of_the_issue_are_there() -> None:
         "entry create", "entry list", "entry show", "entry update", "entry delete", "entry apply", "bundle show", "svid list", "svid show",
         "audit tail", "audit verify", "audit who", "fetch x509", "fetch jwt", "fetch bundles", "validate jwt",
         "bundle export", "bundle exports", "bundle forget-export",
-        "plan", "apply", "prove", "test", "explain", "rulebook schema", "rulebook history", "rulebook show",
+        "plan", "apply", "prove", "test", "explain", "rulebook schema", "rulebook history", "rulebook show", "rulebook diff",
+        "rulebook rollback",
     }  # fmt: skip
 
 

@@ -66,6 +66,10 @@ async def held(tmp_path: Path) -> AsyncIterator[Held]:
         revoke = pb.RevokeRequest(target=pb.RevocationTarget(kind="entry", entry_ids=[made.entries[0].id]))
         revoked = await issuer.admin("Revoke", revoke, pb.RevokeResponse)
         assert isinstance(revoked, pb.RevokeResponse)
+        plan = await issuer.admin("PlanRulebook", pb.PlanRulebookRequest(files={"a.toml": ""}), pb.RulebookPlan)
+        assert isinstance(plan, pb.RulebookPlan)
+        apply = pb.ApplyRulebookRequest(files={"a.toml": ""}, digest=plan.digest)
+        await issuer.admin("ApplyRulebook", apply, pb.ApplyRulebookResponse)
         with closing(sqlite3.connect(tmp_path / "state" / "issuer.db", isolation_level=None)) as other:
             # The mark of the clock is due again: whoever notes it when somebody only looks is found out.
             other.execute("UPDATE meta SET clock_mark = clock_mark - 3600000000")

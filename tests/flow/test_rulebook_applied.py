@@ -38,9 +38,9 @@ def test_a_plan_is_shown_and_its_exit_code_says_whether_something_would_change(c
         ["+", "/agent/concierge/crm"],
         ["+", "/agent/concierge/orchestrator"],
         ["+", "/agent/concierge/reasoning"],
-        ["+", lines[4].split()[1]],
+        ["+", "nodes"],
     ]
-    assert lines[-1].startswith("5 created, 0 updated, 0 deleted, 0 unchanged; ")
+    assert lines[-1].startswith("entries: 5 created, 0 updated, 0 deleted, 0 unchanged; ")
     assert command("entry", "list", "--below", "/agent", "-o", "json").rows("entries") == []
     applied = command("apply", str(rules), "--comment=PR 7")
     assert applied.code == 0, applied.err
@@ -48,7 +48,10 @@ def test_a_plan_is_shown_and_its_exit_code_says_whether_something_would_change(c
     assert applied.out.splitlines()[-1].endswith(" is in force now")
     assert len(command("entry", "list", "--below", "/agent", "-o", "json").rows("entries")) == 4
     again = command("plan", str(rules))
-    assert (again.code, again.out.startswith("0 created, 0 updated, 0 deleted, 5 unchanged; revision ")) == (0, True)
+    assert (again.code, again.out.startswith("entries: 0 created, 0 updated, 0 deleted, 5 unchanged; revision ")) == (
+        0,
+        True,
+    )
     found = command("rulebook", "history", "-o", "json").rows("rulebooks")
     assert (found[0]["comment"], found[0]["components"]) == ("PR 7", 3)
     assert f"# concierge.toml, revision {found[0]['revision']}\n{CONCIERGE}" in command("rulebook", "show").out
@@ -90,6 +93,35 @@ def test_what_belongs_to_the_rulebook_is_changed_there(command: Command, rules: 
     refused = command("entry", "delete", str(entry["id"]))
     assert (refused.code, "belongs to the rulebook" in refused.err) == (5, True)
     assert "hint: change the rulebook: cognomen plan RULES, then cognomen apply RULES" in refused.err
+
+
+def test_a_rollback_is_a_new_revision_with_the_rules_of_an_earlier_one(command: Command, rules: Path) -> None:
+    assert command("apply", str(rules)).code == 0
+    first = command("rulebook", "history", "-o", "json").rows("rulebooks")[0]["revision"]
+    file = rules / "concierge.toml"
+    file.write_text(CONCIERGE.replace("30m", "20m"))
+    assert command("apply", str(rules)).code == 0
+    differs = command("rulebook", "diff", str(first)).out
+    assert '-x509_ttl = "30m"\n+x509_ttl = "20m"\n' in differs
+    assert command("rulebook", "diff", str(first), str(first)).out == ""
+    back = command("rulebook", "rollback", str(first), "--comment=it was wrong")
+    assert back.code == 0, back.err
+    assert "x509_svid_ttl: 20m → 30m" in back.out
+    newest, *_ = command("rulebook", "history", "-o", "json").rows("rulebooks")
+    assert (newest["revision"], newest["comment"]) == (int(str(first)) + 2, "it was wrong")
+    assert command("rulebook", "rollback", "999").code == 4
+
+
+def test_a_rollback_across_a_retired_name_is_refused(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    rules = CONCIERGE.replace("concierge", "ended").partition("[[case]]")[0]
+    file.write_text(rules)
+    assert command("apply", str(file)).code == 0
+    first = command("rulebook", "history", "-o", "json").rows("rulebooks")[0]["revision"]
+    file.write_text(rules.replace("purpose", 'state = "retired"\npurpose', 1))
+    assert command("apply", str(file)).code == 0
+    refused = command("rulebook", "rollback", str(first))
+    assert (refused.code, "a retired name never comes back" in refused.err) == (1, True)
 
 
 def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(tmp_path: Path) -> None:

@@ -171,9 +171,9 @@ def test_strictly_an_entry_below_agent_and_a_group_are_accepted() -> None:
         check_entry(entry, trust_domain=TRUST_DOMAIN, node_attestors=["join_token"], now=NOW, strict=True)
 
 
-def test_the_rulebooks_path_and_useless_node_selectors_are_warned_of() -> None:
-    found = warnings(an_entry("/agent/concierge/web", of="unix:uid:1 join_token:label:team:travel"))
-    assert [warning.split(":")[0] for warning in found] == ["spiffe_id", "selectors"]
+def test_useless_node_selectors_are_warned_of() -> None:
+    found = warnings(an_entry("/web", of="unix:uid:1 join_token:label:team:travel"))
+    assert [warning.split(":")[0] for warning in found] == ["selectors"]
 
 
 def test_parents_that_nobody_has_are_named_once_and_groups_need_none() -> None:

@@ -1,5 +1,6 @@
 """issuer/flows/apply_rulebook: a rulebook becomes entries exactly as it was planned, and nothing else touches them: in memory."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -153,6 +154,20 @@ async def test_a_plan_is_refused_if_the_rulebook_or_an_entry_has_changed_since(h
     assert (await house.rules.get(0)).revision == 1
     with pytest.raises(Refused, match="expected the plan"):
         await house.rules(files(f"{CONCIERGE}# more"), (await house.plan(CONCIERGE)).digest, actor=ACTOR)
+
+
+async def test_of_two_at_once_one_is_refused(house: House) -> None:
+    other = CONCIERGE.replace("30m", "20m")
+    plans = [await house.plan(document) for document in (CONCIERGE, other)]
+    done = await asyncio.gather(
+        *(
+            house.rules(files(document), plan.digest, actor=ACTOR)
+            for document, plan in zip((CONCIERGE, other), plans, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    assert sorted(type(one).__name__ for one in done) == ["Applied", "Refused"]
+    assert [one.revision for one in await house.rules.newest(10)] == [1]
 
 
 async def test_a_retired_name_never_comes_back(house: House) -> None:
