@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cognomen.protocol.auditlog import AuditRow
+from cognomen.protocol.entry import LEFT_OUT
 from cognomen.protocol.printable import printable
 from svid.encoding import JSON, json_value
 
@@ -31,9 +32,7 @@ def same_entry(one: Mapping[str, JSON], other: Mapping[str, JSON]) -> bool:
 def _digest(entry: Mapping[str, JSON]) -> str:
     if is_digest(entry):
         return str(entry[_SHA256])
-    entry = {
-        key: value for key, value in entry.items() if (key, value) != ("default", False)
-    }  # as cognomen/protocol/entry
+    entry = {key: value for key, value in entry.items() if key not in LEFT_OUT or value != LEFT_OUT[key]}
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 

@@ -13,6 +13,7 @@ from cognomen.cli.entrydiff import in_words
 from cognomen.cli.naming import full_id, unknown
 from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import Columns, print_json, print_table
+from cognomen.protocol.entry import LEFT_OUT
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Nameable
 from cognomen.protocol.printable import printable
@@ -165,7 +166,7 @@ def _steps(admin: Admin, entry_id: str) -> Iterator[_Step]:
 
 
 def _entry(document: JSON) -> Mapping[str, JSON] | None:
-    """The entry of a row, with the field that the record leaves out (cognomen/protocol/entry)."""
+    """The entry of a row, with what the record leaves out."""
     if not isinstance(document, dict):
         return None
-    return document if is_digest(document) else {**document, "default": document.get("default", False)}
+    return document if is_digest(document) else {**LEFT_OUT, **document}

@@ -186,6 +186,9 @@ def _shown(entry: node_pb2.Entry, groups: Mapping[str, str]) -> dict[str, JSON]:
     for key in ("spiffe_id", "parent_id"):
         path = "/" + str(document[key]).removeprefix("spiffe://").partition("/")[2]
         document[key] = groups.get(path, path)
+    if entry.HasField("audiences"):
+        own = f"spiffe://{entry.spiffe_id.removeprefix('spiffe://').partition('/')[0]}"
+        document["audiences"] = [one.removeprefix(own) for one in entry.audiences.values]
     return document
 
 

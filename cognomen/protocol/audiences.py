@@ -7,8 +7,9 @@ Control characters are refused: JSON writes each as six characters, and no audie
 from collections.abc import Collection
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.printable import printable
 
-__all__ = ["MAX_AUDIENCES", "MAX_AUDIENCE_BYTES", "MAX_SUM_BYTES", "check_audiences"]
+__all__ = ["MAX_AUDIENCES", "MAX_AUDIENCE_BYTES", "MAX_SUM_BYTES", "check_audiences", "not_for"]
 
 MAX_AUDIENCES = 16
 MAX_AUDIENCE_BYTES = 1024
@@ -38,3 +39,18 @@ def check_audiences(audiences: Collection[str], *, field: str) -> None:
         total += found
     if total > MAX_SUM_BYTES:
         raise Refused(Kind.INVALID, f"{field}: expected at most {MAX_SUM_BYTES} bytes together, found {total}")
+
+
+def not_for(path: str, allowed: Collection[str], audiences: Collection[str]) -> Refused:
+    """The refusal of audiences that an identity may not have a token for.
+
+    Args:
+        path: of the identity.
+        allowed: what it may have tokens for.
+    """
+    wrong = next(one for one in audiences if one not in allowed)
+    return Refused(
+        Kind.DENIED,
+        f"audiences: {path} gets no token for {printable(wrong)}",
+        hint="the rulebook must declare it: may_call, model or audiences of the component",
+    )

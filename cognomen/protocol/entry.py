@@ -4,18 +4,20 @@ What an entry may claim in a trust domain (its ID, its parent, reserved paths) i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NewType
 
+from cognomen.protocol.audiences import MAX_AUDIENCE_BYTES
 from cognomen.protocol.selector import Selector
 from svid.encoding import JSON
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
+    "LEFT_OUT",
     "MAX_ENTRY_ID_BYTES",
     "MAX_HINT_BYTES",
     "MAX_LABELS",
@@ -40,10 +42,14 @@ MAX_LABEL_BYTES = 256
 
 MAX_HINT_BYTES = 1024
 
+LEFT_OUT: Mapping[str, JSON] = MappingProxyType({"default": False, "audiences": None})
+"""What the audit record leaves out of an entry: rows of earlier releases do not have it, and an unchanged entry must keep its digest."""
+
 _MAX_SELECTORS = 100
 _MAX_DNS_NAMES = 64
 _MAX_DNS_NAME_BYTES = 253
 _MAX_OWNER_BYTES = 256
+_MAX_AUDIENCES = 256
 _ENTRY_ID = re.compile(rf"[a-zA-Z0-9._-]{{0,{MAX_ENTRY_ID_BYTES}}}")
 _DNS_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
 
@@ -64,6 +70,7 @@ class RegistrationEntry:
         hint: helps the workload to tell its identities apart.
         default: comes before entries without it: a program's first identity is the one that it uses if it does not choose.
         owner, labels: for people; they decide nothing.
+        audiences: all that its JWT-SVIDs may be for, sorted; None: they may be for anybody.
 
     Raises:
         EntryError: a field has a value that no entry can have; the message begins with the field's name.
@@ -87,6 +94,7 @@ class RegistrationEntry:
     owner: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     default: bool = False
+    audiences: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
@@ -107,12 +115,15 @@ class RegistrationEntry:
         _check_text("hint", self.hint, MAX_HINT_BYTES)
         _check_text("owner", self.owner, _MAX_OWNER_BYTES)
         _check_labels(self.labels)
+        _check_audiences(self.audiences)
+
+    def allows(self, audiences: Collection[str]) -> bool:
+        """Whether its JWT-SVIDs may be for all of these."""
+        return self.audiences is None or set(audiences) <= set(self.audiences)
 
 
 def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
-    """Write an entry as the audit record keeps it: every field, null where it is absent; but `default` only if it is true.
-
-    Rows of earlier releases do not have `default`, and the digest of an unchanged entry must stay the same.
+    """Write an entry as the audit record keeps it: every field, null where it is absent; but not what LEFT_OUT has.
 
     Shape: times as RFC 3339 with Z, TTLs as whole seconds with s ("3600s"), selectors sorted as "type:value".
     """
@@ -135,7 +146,11 @@ def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
         "owner": entry.owner,
         "labels": {key: entry.labels[key] for key in sorted(entry.labels)},
     }
-    return document | {"default": True} if entry.default else document
+    later: dict[str, JSON] = {
+        "default": entry.default,
+        "audiences": None if entry.audiences is None else list(entry.audiences),
+    }
+    return document | {key: value for key, value in later.items() if value != LEFT_OUT[key]}
 
 
 def _ttl_to_text(ttl: timedelta | None) -> str | None:
@@ -190,6 +205,19 @@ def _check_text(name: str, text: str, limit: int) -> None:
         raise EntryError(f"{name}: expected printable characters, found {text!r}")
     if len(text.encode()) > limit:
         raise EntryError(f"{name}: expected at most {limit} bytes, found {len(text.encode())}")
+
+
+def _check_audiences(audiences: tuple[str, ...] | None) -> None:
+    if audiences is None:
+        return
+    if len(audiences) > _MAX_AUDIENCES:
+        raise EntryError(f"audiences: expected at most {_MAX_AUDIENCES}, found {len(audiences)}")
+    if list(audiences) != sorted(set(audiences)):
+        raise EntryError("audiences: expected each once, in order")
+    for audience in audiences:
+        if not audience:
+            raise EntryError("audiences: expected a text, found an empty one")
+        _check_text("audiences", audience, MAX_AUDIENCE_BYTES)
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

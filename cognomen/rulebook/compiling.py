@@ -12,7 +12,7 @@ from cognomen.protocol.selectorcheck import EVERY_NODE
 from cognomen.rulebook.rules import Component, Nodes, Rulebook
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["GROUPS", "compiled", "entries_of", "group_path", "parent_of"]
+__all__ = ["GROUPS", "audiences_of", "compiled", "entries_of", "group_path", "parent_of"]
 
 GROUPS = "/rulebook/nodes"
 """The paths of node groups are below this."""
@@ -44,6 +44,12 @@ def compiled(rulebook: Rulebook, trust_domain: TrustDomain) -> Iterator[Registra
         yield from entries_of(rulebook, component, trust_domain)
 
 
+def audiences_of(rulebook: Rulebook, component: Component, trust_domain: TrustDomain) -> tuple[str, ...]:
+    """All that a component gets JWT-SVIDs for: the components that it may call, its model, and its external audiences."""
+    peers = {str(SpiffeID(trust_domain=trust_domain, path=f"/agent/{name}")) for name in component.may_call}
+    return tuple(sorted(peers | rulebook.external_audiences(component)))
+
+
 def entries_of(rulebook: Rulebook, component: Component, trust_domain: TrustDomain) -> Iterator[RegistrationEntry]:
     """The entries of one component."""
     agent = rulebook.agents[component.name.agent]
@@ -57,4 +63,5 @@ def entries_of(rulebook: Rulebook, component: Component, trust_domain: TrustDoma
             dns_names=component.dns_names,
             owner=agent.owner,
             labels=agent.labels,
+            audiences=audiences_of(rulebook, component, trust_domain),
         )

@@ -46,7 +46,7 @@ def document_from_message(message: Message) -> dict[str, JSON]:
     return document
 
 
-def _plain(value: object) -> JSON:
+def _plain(value: object) -> JSON:  # noqa: PLR0911 - one for each kind
     match value:
         case bool() | int() | str():
             return value
@@ -56,6 +56,8 @@ def _plain(value: object) -> JSON:
             return moment_to_text(value.ToDatetime(tzinfo=UTC))
         case Duration():
             return f"{value.seconds}s"
+        case pb.Audiences():
+            return list(value.values)
         case pb.Selector():
             return f"{value.type}:{value.value}"
         case Message():
@@ -98,6 +100,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         owner=_text(document, "owner"),
         labels=_labels(document),
         default=_flag(document, "default"),
+        audiences=None if document.get("audiences") is None else tuple(sorted(set(_texts(document, "audiences")))),
     )
 
 

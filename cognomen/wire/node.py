@@ -101,6 +101,9 @@ def write_entry(entry: RegistrationEntry, message: pb.Entry) -> None:
     message.owner = entry.owner
     message.labels.update(entry.labels)
     message.default = entry.default
+    if entry.audiences is not None:
+        message.audiences.values.extend(entry.audiences)
+        message.audiences.SetInParent()  # an empty list says that there are none
     if entry.x509_svid_ttl is not None:
         message.x509_svid_ttl.FromTimedelta(entry.x509_svid_ttl)
     if entry.jwt_svid_ttl is not None:
@@ -137,4 +140,5 @@ def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
         owner=message.owner,
         labels=dict(message.labels),
         default=message.default,
+        audiences=tuple(message.audiences.values) if has("audiences") else None,
     )

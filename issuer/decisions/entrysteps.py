@@ -139,6 +139,7 @@ def _length(entry: RegistrationEntry) -> int:
         + len(entry.owner)
         + sum(len(one.value) + _FIXED_BYTES for one in entry.selectors)
         + sum(map(len, entry.dns_names))
+        + sum(map(len, entry.audiences or ()))
         + sum(len(key) + len(value) for key, value in entry.labels.items())
     )
 
@@ -263,4 +264,4 @@ def _place(entry: RegistrationEntry) -> _Place:
 
 def _reach(entry: RegistrationEntry) -> tuple[object, ...]:
     """What decides who gets an SVID of an entry, or which nodes are in a group, and what that SVID says."""
-    return entry.spiffe_id, entry.selectors, entry.dns_names, entry.expires_at
+    return entry.spiffe_id, entry.selectors, entry.dns_names, entry.expires_at, entry.audiences

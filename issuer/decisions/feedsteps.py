@@ -119,7 +119,7 @@ def weight(update: Update) -> int:  # noqa: PLR0911 - one for each kind
             return _FRAME_BYTES + _DENIAL_BYTES * len(denials)
         case EntryPut(entry=entry):
             selectors = sum(len(selector.value) for selector in entry.selectors)
-            return _ENTRY_BYTES + selectors + sum(map(len, entry.dns_names))
+            return _ENTRY_BYTES + selectors + sum(map(len, entry.dns_names)) + sum(map(len, entry.audiences or ()))
         case EntryGone(entry_id=entry_id):
             return _FRAME_BYTES + len(entry_id)
         case BundleIs(bundle=bundle):

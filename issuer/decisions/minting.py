@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cognomen.protocol.audiences import check_audiences
+from cognomen.protocol.audiences import check_audiences, not_for
 from cognomen.protocol.entry import MAX_ENTRY_ID_BYTES, EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
@@ -161,7 +161,13 @@ class JWTWish:
     key_hash: str = ""
 
     def intent(self, entry: RegistrationEntry, by: Granting) -> Intent[JWTDraft]:
-        """As Wish."""
+        """As Wish.
+
+        Raises:
+            Refused: DENIED for an audience that the entry does not have.
+        """
+        if not entry.allows(self.audiences):
+            raise not_for(entry.spiffe_id.path, entry.audiences or (), self.audiences)
         ttl = entry.jwt_svid_ttl or by.ttl
         validity = by.validity(entry, ttl)
         draft = profile.build_jwt(entry, self.audiences, jti=self.jti, validity=validity, issuer=by.jwt_issuer)

@@ -128,7 +128,7 @@ def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(
     world, file = World(tmp_path), tmp_path / "rules.toml"
     rules = (
         '[agent.tested]\nowner = "o"\npurpose = "p"\nnodes = "any"\nSTATE\n[agent.tested.component.own]\n'
-        f'kind = "other"\nselectors = ["unix:uid:{os.getuid()}"]\n'
+        f'kind = "other"\nselectors = ["unix:uid:{os.getuid()}"]\naudiences = ["https://crm.example.org"]\n'
     )
     with world.running():
         file.write_text(rules.replace("STATE", ""))
@@ -136,10 +136,17 @@ def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(
         fetch = ("fetch", "x509", f"--socket={world.workload}", "-o", "json")
         while "/agent/tested/own" not in world.run(*fetch).stdout:
             pass  # pytest's timeout ends it
+        ask = ("fetch", "jwt", f"--socket={world.workload}", "--audience")
+        assert world.run(*ask, "https://crm.example.org").returncode == 0
+        refused = world.run(*ask, "https://elsewhere.example.org")
+        assert (refused.returncode, "/agent/tested/own gets no token for https://elsewhere" in refused.stderr) == (
+            5,
+            True,
+        )
         file.write_text(rules.replace("STATE", 'state = "suspended"'))
         done = world.run("apply", str(file))
         assert done.returncode == 0, done.stderr
-        assert "1 credential revoked at once" in done.stdout
+        assert "2 credentials revoked at once" in done.stdout
         while "/agent/tested/own" in world.run(*fetch).stdout:
             pass
         file.write_text(rules.replace("STATE", 'state = "active"'))

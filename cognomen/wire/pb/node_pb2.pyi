@@ -45,6 +45,28 @@ class Selector(_message.Message):
 Global___Selector: _TypeAlias = Selector  # noqa: Y015
 
 @_typing.final
+class Audiences(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sorted"""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Audiences: _TypeAlias = Audiences  # noqa: Y015
+
+@_typing.final
 class Entry(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -85,6 +107,7 @@ class Entry(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    AUDIENCES_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     spiffe_id: _builtins.str
@@ -117,6 +140,10 @@ class Entry(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def audiences(self) -> Global___Audiences:
+        """all that its JWT-SVIDs may be for; absent: they may be for anybody"""
+
     def __init__(
         self,
         *,
@@ -137,11 +164,12 @@ class Entry(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         owner: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        audiences: Global___Audiences | None = ...,
         default: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "jwt_svid_ttl", b"jwt_svid_ttl", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "created_at", b"created_at", "expires_at", b"expires_at", "jwt_svid_ttl", b"jwt_svid_ttl", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "created_at", b"created_at", "default", b"default", "dns_names", b"dns_names", "downstream", b"downstream", "expires_at", b"expires_at", "federates_with", b"federates_with", "hint", b"hint", "id", b"id", "jwt_svid_ttl", b"jwt_svid_ttl", "labels", b"labels", "owner", b"owner", "parent_id", b"parent_id", "revision", b"revision", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "store_svid", b"store_svid", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "audiences", b"audiences", "created_at", b"created_at", "default", b"default", "dns_names", b"dns_names", "downstream", b"downstream", "expires_at", b"expires_at", "federates_with", b"federates_with", "hint", b"hint", "id", b"id", "jwt_svid_ttl", b"jwt_svid_ttl", "labels", b"labels", "owner", b"owner", "parent_id", b"parent_id", "revision", b"revision", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "store_svid", b"store_svid", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -261,6 +261,8 @@ _ELEVENTH = (
 )
 
 _TWELFTH = (
+    # What JWT-SVIDs of the entry may be for: JSON; NULL: anybody, as in the release before.
+    "ALTER TABLE entry ADD COLUMN audiences TEXT",
     # Every rulebook that was applied; files: compressed JSON, contents by name.
     """
     CREATE TABLE rulebook (

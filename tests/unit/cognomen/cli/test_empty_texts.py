@@ -67,7 +67,7 @@ def with_empty(command: click.Command, parameter: click.Parameter) -> list[str]:
     if isinstance(parameter, click.Option):
         return [f"{parameter.opts[0]}="]
     others = [one for one in command.params if isinstance(one, click.Argument)]
-    return ["" if one is parameter else TIME for one in others]
+    return ["" if one is parameter else "1" if isinstance(one.type, click.IntRange) else TIME for one in others]
 
 
 def refusal(command: click.Command, arguments: list[str]) -> click.BadParameter | None:

@@ -73,5 +73,15 @@ def test_equal_rules_give_equal_entries() -> None:
     assert {(one.owner, one.labels["tier"]) for one in entries} == {("travel-platform@example.org", "2")}
 
 
+def test_audiences_are_those_that_may_be_called_the_model_and_the_external_ones() -> None:
+    found = {one.spiffe_id.path: one.audiences for one in compiled(book(CONCIERGE), EXAMPLE)}
+    agent = "spiffe://example.org/agent/concierge"
+    assert found["/agent/concierge/orchestrator"] == (f"{agent}/crm", f"{agent}/reasoning")
+    assert found["/agent/concierge/reasoning"] == ("https://api.anthropic.com",)
+    assert found["/agent/concierge/crm"] == ("https://crm.example.org",)
+    alone = CONCIERGE.replace('may_call = ["reasoning", "crm"]\n', "")
+    assert next(one for one in compiled(book(alone), EXAMPLE) if "orch" in one.spiffe_id.path).audiences == ()
+
+
 def test_an_agent_that_is_not_active_has_no_entries() -> None:
     assert list(compiled(book(CONCIERGE.replace("review_by", 'state = "suspended"\nreview_by')), EXAMPLE)) == []

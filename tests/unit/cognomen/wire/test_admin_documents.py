@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.protocol.entry import EntryID, RegistrationEntry, entry_to_document
+from cognomen.protocol.entry import LEFT_OUT, EntryID, RegistrationEntry, entry_to_document
 from cognomen.protocol.selector import Selector
 from cognomen.wire.admin import document_from_message, entry_from_document, moment_from_text, moment_to_text
-from cognomen.wire.node import entry_to_pb
+from cognomen.wire.node import entry_from_pb, entry_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.errors import SVIDError
 from svid.spiffeid import SpiffeID
@@ -59,9 +59,14 @@ def test_a_document_has_every_field_of_the_protocol_under_its_name() -> None:
     ],
 )
 def test_the_record_has_an_entry_as_the_command_prints_it(entry: RegistrationEntry) -> None:
-    assert entry_to_document(entry) | {"default": False} == document_from_message(entry_to_pb(entry))
+    assert {**LEFT_OUT, **entry_to_document(entry)} == document_from_message(entry_to_pb(entry))
     default = replace(entry, default=True)
-    assert entry_to_document(default) == document_from_message(entry_to_pb(default))
+    assert {**LEFT_OUT, **entry_to_document(default)} == document_from_message(entry_to_pb(default))
+    for audiences in ((), ("a", "b")):
+        limited = replace(entry, audiences=audiences)
+        assert entry_to_document(limited)["audiences"] == list(audiences)
+        assert {**LEFT_OUT, **entry_to_document(limited)} == document_from_message(entry_to_pb(limited))
+        assert entry_from_pb(entry_to_pb(limited)) == limited
 
 
 def test_messages_within_messages_are_documents_too() -> None:
@@ -87,9 +92,9 @@ def test_an_entry_as_spires_users_write_it_is_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"spifeid": ""}, "spifeid: expected one of admin, created_at"),
-        ({"\x1b]0;owned\x07\n": 1}, "\\x1b]0;owned\\x07\\n: expected one of admin, created_at"),
-        ({"x" * 10_000: 1}, "x… (10000 characters): expected one of admin, created_at"),
+        ({"spifeid": ""}, "spifeid: expected one of admin, audiences, created_at"),
+        ({"\x1b]0;owned\x07\n": 1}, "\\x1b]0;owned\\x07\\n: expected one of admin, audiences, created_at"),
+        ({"x" * 10_000: 1}, "x… (10000 characters): expected one of admin, audiences, created_at"),
         ({"spiffe_id": 1}, "spiffe_id: expected a string, found the number 1"),
         ({"selectors": "unix:uid:1"}, "selectors: expected an array, found a string"),
         ({"selectors": [7]}, "selectors: expected type:value, or an object of type and value, found the number 7"),
