@@ -45,7 +45,6 @@ from cognomen.daemon.pulse import Pulse
 from cognomen.daemon.retrylines import RetryLines
 from cognomen.gate.accounts import UNNAMED, AccountID
 from cognomen.gate.shares import Queue, Room, Share, Shelf
-from cognomen.protocol.audiences import not_for
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from svid.errors import JWTSVIDError, SVIDError
@@ -156,11 +155,8 @@ class MintJWTs:
             fresh: mint one that nobody else gets, now or later.
 
         Raises:
-            Refused: DENIED for an audience that the entry does not have; INVALID or EXHAUSTED if the issuer says so, otherwise
-                UNAVAILABLE; only if no kept token is still valid.
+            Refused: INVALID or EXHAUSTED if the issuer says so, otherwise UNAVAILABLE; only if no kept token is still valid.
         """
-        if not entry.allows(audiences):
-            raise not_for(entry.spiffe_id.path, entry.audiences or (), audiences)
         wish = _Wish(entry.id, entry.revision, tuple(sorted(set(audiences))), next(self._alone) if fresh else 0)
         kept = None if fresh else self._kept.get(wish)
         if kept is not None and self._is_fresh(kept, self._clock.read()):

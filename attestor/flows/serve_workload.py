@@ -36,6 +36,7 @@ from cognomen.daemon.plugincalls import PluginCalls
 from cognomen.gate.accounts import AccountID
 from cognomen.gate.caller import Caller, program_of
 from cognomen.process.exceptions import forget_frames
+from cognomen.protocol.audiences import not_for
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.printable import printable
@@ -195,14 +196,14 @@ class ServeWorkload:
         patience: float = math.inf,
         fresh: bool = False,
     ) -> Sequence[IssuedJWT]:
-        """Give a caller a JWT-SVID of each of its identities, or of one of them.
+        """Give a caller a JWT-SVID of each of its identities that may have one for these audiences, or of one of them.
 
         Args:
             patience: how many seconds the caller waits.
             fresh: give tokens that nobody else gets.
 
         Raises:
-            Refused: DENIED when nothing matches; what the issuer refuses; as watch_x509.
+            Refused: DENIED when nothing matches, or none of what does may have it; what the issuer refuses; as watch_x509.
         """
         # 1. Identify the caller, and find what it is entitled to.
         view = self._cache.view(await self.attest(caller))
@@ -211,6 +212,11 @@ class ServeWorkload:
             identities = [identity for identity in identities if identity[0].spiffe_id == spiffe_id][:1]
         if not identities:
             raise self._denied(caller)
+        allowed = [identity for identity in identities if identity[0].allows(audiences)]
+        if not allowed:
+            first = identities[0][0]
+            raise not_for(first.spiffe_id.path, first.audiences or (), audiences)
+        identities = allowed
         # 2. Have them minted, all at once; for kept ones the issuer is not asked.
         self._note_given(caller.account)
         wanted = partial(self._minter.jwt_svid, audiences=audiences, patience=patience, fresh=fresh)

@@ -6,15 +6,15 @@ What is usually a mistake, and can be meant, is found by `proving`.
 from collections.abc import Iterator
 
 from cognomen.protocol.audiences import check_audiences
-from cognomen.protocol.entry import EntryError, RegistrationEntry
+from cognomen.protocol.entry import EntryError
 from cognomen.protocol.errors import Refused
-from cognomen.protocol.selector import Selector
+from cognomen.rulebook.compiling import entries_of
 from cognomen.rulebook.faults import shown, suggestion
 from cognomen.rulebook.places import Path
 from cognomen.rulebook.rules import Component, Rulebook, Where
 from cognomen.rulebook.tables import ComponentKind
 from svid.errors import SVIDError
-from svid.spiffeid import SpiffeID, TrustDomain
+from svid.spiffeid import TrustDomain
 
 __all__ = ["Found", "check"]
 
@@ -30,7 +30,7 @@ def check(rulebook: Rulebook) -> Iterator[Found]:
     for component in rulebook.components():
         yield from _calls(rulebook, component)
         yield from _audiences(rulebook, component)
-        yield from _entry(component)
+        yield from _entry(rulebook, component)
     for case in rulebook.cases:
         for name in sorted(case.expect):
             if rulebook.component(name) is None:
@@ -88,17 +88,11 @@ def _audiences(rulebook: Rulebook, component: Component) -> Iterator[Found]:
             yield component.where, at, f"{shown(audience)} is a component", "name it in may_call"
 
 
-def _entry(component: Component) -> Iterator[Found]:
+def _entry(rulebook: Rulebook, component: Component) -> Iterator[Found]:
     """What no registration entry can have."""
     try:
-        RegistrationEntry(
-            spiffe_id=SpiffeID(trust_domain=_SOME_DOMAIN, path=component.path),
-            parent_id=SpiffeID(trust_domain=_SOME_DOMAIN, path=component.nodes.path or "/rulebook/nodes"),
-            selectors=frozenset({Selector("unix", "uid:0")}),
-            x509_svid_ttl=component.x509_ttl,
-            jwt_svid_ttl=component.jwt_ttl,
-            dns_names=component.dns_names,
-        )
+        for _ in entries_of(rulebook, component, _SOME_DOMAIN):
+            pass
     except EntryError as e:
         key, _, problem = str(e).partition(": ")
         yield component.where, (key,), problem, ""

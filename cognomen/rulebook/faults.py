@@ -13,6 +13,7 @@ Tell = Callable[[Path, str, str], None]
 """Notes a fault: its path in the document, what is wrong, and what mends it."""
 
 _MOST = 80
+_LARGE = 2**63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -54,6 +55,8 @@ def shown(value: object) -> str:
             return repr(printable(value, most=_MOST))
         case bool():
             return "true" if value else "false"
+        case int() if abs(value) >= _LARGE:  # Python refuses to write very long ones
+            return "a very large number"
         case Mapping():
             return "a table"
         case list():

@@ -5,9 +5,11 @@ cognomen/protocol/entrydifference finds which stored entry a rule describes; ent
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.entrydifference import Difference, compare
+from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import GROUPS, compiled
 from cognomen.rulebook.rules import Rulebook
 from issuer.datastore.port import Transaction
@@ -66,14 +68,16 @@ def plan_rulebook_in(
 
 
 def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked) -> Difference:
-    wanted = list(compiled(rulebook, asked.trust_domain))
+    wanted = list(islice(compiled(rulebook, asked.trust_domain), MOST_ENTRIES + 1))
+    if len(wanted) > MOST_ENTRIES:
+        raise Refused(Kind.INVALID, f"rulebook: expected at most {MOST_ENTRIES} entries, found more")
     found = [
         entry
         for path in _OWNED
         for entry in tx.entries.find(
             EntryFilter(spiffe_id=SpiffeID(trust_domain=asked.trust_domain, path=path), below=True),
             after="",
-            limit=MOST_ENTRIES,
+            limit=2 * MOST_ENTRIES,  # plain ones may have been there before the first rulebook
         )
     ]
     return compare(wanted, found, prune=lambda _: True)

@@ -137,8 +137,10 @@ def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(
         while "/agent/tested/own" not in world.run(*fetch).stdout:
             pass  # pytest's timeout ends it
         ask = ("fetch", "jwt", f"--socket={world.workload}", "--audience")
-        assert world.run(*ask, "https://crm.example.org").returncode == 0
-        refused = world.run(*ask, "https://elsewhere.example.org")
+        both = ["/agent/tested/own", "/web"]
+        assert [one in world.run(*ask, "https://crm.example.org").stdout for one in both] == [True, True]
+        assert [one in world.run(*ask, "https://elsewhere.example.org").stdout for one in both] == [False, True]
+        refused = world.run(*ask, "https://elsewhere.example.org", "--spiffe-id=spiffe://example.org/agent/tested/own")
         assert (refused.returncode, "/agent/tested/own gets no token for https://elsewhere" in refused.stderr) == (
             5,
             True,

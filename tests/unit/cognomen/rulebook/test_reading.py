@@ -122,6 +122,18 @@ CASES = [
         "a.toml:4: provider.b.audience: provider a has the same",
     ),
     ('[provider.a]\naudience = "\\u0001"', "provider.a.audience: control characters are not allowed"),
+    (
+        COMPONENT.replace('"p"', '"p"\nlabels = 0x' + "f" * 9000),
+        "labels: expected a table of texts, found a very large",
+    ),
+    (
+        COMPONENT.replace('"p"', '"p"\nlabels = {' + ", ".join(f"l{n} = 'x'" for n in range(65)) + "}"),
+        "labels: expected at most 64",
+    ),
+    (
+        f"{COMPONENT}audiences = {[f'https://{n}' for n in range(257)]}",
+        "a.toml:8: agent.a.component.c.audiences: expected at most",
+    ),
     ("case = 1", "case: expected tables [[case]], found 1"),
     ('[[case]]\nname = "x"\nselectors = ["unix:uid:1"]\nexpect = ["a"]', "case[0].expect[0]: expected AGENT/COMPONENT"),
     (
