@@ -35,6 +35,8 @@ _COMMANDS = {
     "apply": "apply a rulebook",
     "prove": "prove what a rulebook means, before anything changes",
     "test": "run the tests of a rulebook",
+    "graph": "show who may call whom by a rulebook",
+    "agent": "list the agents of the rulebook in force, and who answers for them",
     "explain": "explain what a process would get by a rulebook",
     "rulebook": "list the rulebooks that were applied",
     "authority": "list and replace the keys that sign",

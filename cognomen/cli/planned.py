@@ -20,6 +20,7 @@ from cognomen.rulebook.whole import read_whole
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
+from svid.clock import SystemClock
 from svid.encoding import JSON
 
 __all__ = ["Planned", "apply_planned", "plan_again", "plan_of", "print_plan", "save_plan", "saved_plan"]
@@ -146,6 +147,10 @@ def print_plan(found: Planned, output: str) -> None:
         return
     for warning in plan.warnings:
         warn(warning)
+    today = SystemClock().now().date()
+    for agent in found.rulebook.agents.values():
+        if agent.review_by is not None and agent.review_by < today:
+            warn(f"agent {agent.name}: its review was due on {agent.review_by}; ask {agent.owner}")
     for mark, line in sorted(_lines(found), key=lambda one: one[1]):
         click.secho(f"{mark} {line}", fg=_COLOURS[mark])
     for one in loosened(found.rulebook):

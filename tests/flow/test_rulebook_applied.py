@@ -124,6 +124,32 @@ def test_a_rollback_across_a_retired_name_is_refused(command: Command, tmp_path:
     assert (refused.code, "a retired name never comes back" in refused.err) == (1, True)
 
 
+def test_the_agents_in_force_are_listed_with_who_answers_for_them(command: Command, rules: Path) -> None:
+    assert command("agent", "list", "-o", "json").rows("agents") == []
+    (rules / "concierge.toml").write_text(CONCIERGE.replace("2027-03-31", "2020-01-31"))
+    applied = command("apply", str(rules))
+    assert applied.code == 0
+    assert "warning: agent concierge: its review was due on 2020-01-31; ask travel-platform@example.org" in applied.err
+    (found,) = command("agent", "list", "-o", "json").rows("agents")
+    assert (found["name"], found["owner"], found["components"], found["is_overdue"]) == (
+        "concierge",
+        "travel-platform@example.org",
+        3,
+        True,
+    )
+    assert command("agent", "list", "--overdue").out.count("concierge") == 1
+    shown = command("agent", "show", "concierge", "-o", "json").document
+    components = shown["components"]
+    assert isinstance(components, list)
+    assert {one["component"]: one["audiences"] for one in components} == {
+        "crm": ["https://crm.example.org"],
+        "orchestrator": ["/agent/concierge/crm", "/agent/concierge/reasoning"],
+        "reasoning": ["https://api.anthropic.com"],
+    }
+    missing = command("agent", "show", "concierg")
+    assert (missing.code, "hint: did you mean concierge?" in missing.err) == (4, True)
+
+
 def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(tmp_path: Path) -> None:
     world, file = World(tmp_path), tmp_path / "rules.toml"
     rules = (

@@ -110,6 +110,24 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
         assert words in capsys.readouterr().err
 
 
+def test_the_graph_is_drawn_as_lines_and_for_graphviz(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["graph", str(rules)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "concierge/orchestrator → concierge/crm, concierge/reasoning",
+        "concierge/reasoning → https://api.anthropic.com",
+        "concierge/crm → https://crm.example.org",
+    ]
+    assert run(["graph", str(rules), "--format=dot"]) == 0
+    drawn = capsys.readouterr().out
+    for line in (
+        '    "concierge/crm" [shape = box];',
+        '  "concierge/orchestrator" -> "concierge/crm";',
+        '  "concierge/crm" -> "https://crm.example.org";',
+        '    label = "concierge (active), travel-platform@example.org";',
+    ):
+        assert f"{line}\n" in drawn
+
+
 def test_the_schema_is_that_of_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rulebook", "schema"]) == 0
     schema = json.loads(capsys.readouterr().out)

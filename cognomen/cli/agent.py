@@ -1,0 +1,125 @@
+"""`cognomen agent`: the agents of the rulebook in force, and who answers for them."""
+
+from datetime import date
+from pathlib import Path
+
+import click
+
+from cognomen.cli.admin import connect
+from cognomen.cli.options import admin_socket_option, output_option
+from cognomen.cli.output import Columns, View, print_document, print_json, print_table
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.compiling import audiences_of
+from cognomen.rulebook.faults import suggestion
+from cognomen.rulebook.rules import Agent, Component, Rulebook
+from cognomen.rulebook.whole import read_whole
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.clock import SystemClock
+from svid.encoding import JSON
+from svid.spiffeid import TrustDomain
+
+__all__ = ["agent"]
+
+_AGENTS = Columns(
+    table=("name", "state", "owner", "components", "review_by"),
+    wide=("name", "state", "owner", "components", "review_by", "is_overdue", "purpose", "labels"),
+)
+_COMPONENTS = Columns(
+    table=("component", "kind", "nodes", "proofs", "audiences"),
+    wide=("component", "kind", "nodes", "proofs", "audiences", "may_call", "model", "allow", "x509_ttl", "jwt_ttl"),
+)
+
+
+@click.group()
+def agent() -> None:
+    """Show the agents of the rulebook in force: what they are for, and who answers for them."""
+
+
+@agent.command("list")
+@click.option("--overdue", is_flag=True, help="Only those whose review is overdue.")
+@output_option
+@admin_socket_option
+def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
+    """List the agents, by name.
+
+    \b
+    Examples:
+      cognomen agent list
+      cognomen agent list --overdue --output json
+    """  # noqa: D301 - \b is click's mark
+    _, rulebook = _in_force(socket)
+    agents = [_agent(rulebook.agents[name]) for name in sorted(rulebook.agents)]
+    shown = [one for one in agents if one["is_overdue"] or not overdue]
+    if output == "json":
+        print_json({"agents": list(shown)})
+    else:
+        print_table(_AGENTS, shown, View(output=output))
+
+
+@agent.command()
+@click.argument("name")
+@output_option
+@admin_socket_option
+def show(name: str, output: str, socket: Path) -> None:
+    """Show an agent and its components.
+
+    \b
+    Example:
+      cognomen agent show concierge
+    """  # noqa: D301 - \b is click's mark
+    trust_domain, rulebook = _in_force(socket)
+    found = rulebook.agents.get(name)
+    if found is None:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"agent: none of the rulebook in force is called {name!r}",
+            hint=suggestion(name, rulebook.agents) or "list them: cognomen agent list",
+        )
+    components = [_component(rulebook, found.components[one], trust_domain) for one in sorted(found.components)]
+    if output == "json":
+        print_json({**_agent(found), "components": list(components)})
+        return
+    print_document(_agent(found))
+    click.echo()
+    print_table(_COMPONENTS, components, View(output=output))
+
+
+def _in_force(socket: Path) -> tuple[TrustDomain, Rulebook]:
+    with connect(socket) as admin:
+        found = admin.get_rulebook(pb.GetRulebookRequest())
+        trust_domain = admin.trust_domain
+    return trust_domain, read_whole({name: text.encode() for name, text in found.files.items()})[0]
+
+
+def _agent(found: Agent) -> dict[str, JSON]:
+    return {
+        "name": found.name,
+        "state": found.state.value,
+        "owner": found.owner,
+        "components": len(found.components),
+        "review_by": None if found.review_by is None else found.review_by.isoformat(),
+        "is_overdue": found.review_by is not None and found.review_by < _today(),
+        "purpose": found.purpose,
+        "labels": dict(found.labels),
+    }
+
+
+def _component(rulebook: Rulebook, found: Component, trust_domain: TrustDomain) -> dict[str, JSON]:
+    proofs: list[JSON] = [" ".join(map(str, sorted(one))) for one in found.proofs]
+    own = f"spiffe://{trust_domain}"
+    return {
+        "component": found.name.component,
+        "kind": found.kind.value,
+        "nodes": str(found.nodes),
+        "proofs": proofs,
+        "audiences": [one.removeprefix(own) for one in audiences_of(rulebook, found, trust_domain)],
+        "may_call": [str(one) for one in found.may_call],
+        "model": found.model,
+        "allow": sorted(one.value for one in found.allow),
+        "x509_ttl": None if found.x509_ttl is None else f"{found.x509_ttl.total_seconds():.0f}s",
+        "jwt_ttl": None if found.jwt_ttl is None else f"{found.jwt_ttl.total_seconds():.0f}s",
+    }
+
+
+def _today() -> date:
+    return SystemClock().now().date()
