@@ -43,6 +43,7 @@ from issuer.flows.attest_node import AttestNode
 from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.create_invite import CreateInvite
+from issuer.flows.hold_agents import HoldAgents
 from issuer.flows.issue_svids import IssueSVIDs
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
@@ -379,6 +380,13 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
         authorities=parts.authorities,
         exports=RecordExports(datastore=parts.datastore, outlook=parts.outlook, around=parts.around),
         rulebooks=ApplyRulebook(
+            datastore=parts.datastore,
+            around=parts.around,
+            trust_domain=config.trust_domain,
+            node_attestors=tuple(parts.node_attestors),
+            watch=parts.watch,
+        ),
+        agents=HoldAgents(
             datastore=parts.datastore,
             around=parts.around,
             trust_domain=config.trust_domain,

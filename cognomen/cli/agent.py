@@ -1,17 +1,20 @@
 """`cognomen agent`: the agents of the rulebook in force, and who answers for them."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import click
 
 from cognomen.cli.admin import connect
-from cognomen.cli.options import admin_socket_option, output_option
-from cognomen.cli.output import Columns, View, print_document, print_json, print_table
+from cognomen.cli.options import admin_socket_option, comment_option, output_option
+from cognomen.cli.output import Columns, View, counted, print_document, print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import audiences_of
 from cognomen.rulebook.faults import suggestion
-from cognomen.rulebook.rules import Agent, Component, Rulebook
+from cognomen.rulebook.rules import Component, Rulebook
+from cognomen.rulebook.tables import AgentState
 from cognomen.rulebook.whole import read_whole
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
@@ -22,7 +25,7 @@ __all__ = ["agent"]
 
 _AGENTS = Columns(
     table=("name", "state", "owner", "components", "review_by"),
-    wide=("name", "state", "owner", "components", "review_by", "is_overdue", "purpose", "labels"),
+    wide=("name", "state", "held_by", "owner", "components", "review_by", "is_overdue", "purpose", "labels"),
 )
 _COMPONENTS = Columns(
     table=("component", "kind", "nodes", "proofs", "audiences"),
@@ -47,8 +50,8 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
       cognomen agent list
       cognomen agent list --overdue --output json
     """  # noqa: D301 - \b is click's mark
-    _, rulebook = _in_force(socket)
-    agents = [_agent(rulebook.agents[name]) for name in sorted(rulebook.agents)]
+    in_force = _in_force(socket)
+    agents = [_agent(in_force, name) for name in sorted(in_force.rulebook.agents)]
     shown = [one for one in agents if one["is_overdue"] or not overdue]
     if output == "json":
         print_json({"agents": list(shown)})
@@ -67,7 +70,8 @@ def show(name: str, output: str, socket: Path) -> None:
     Example:
       cognomen agent show concierge
     """  # noqa: D301 - \b is click's mark
-    trust_domain, rulebook = _in_force(socket)
+    in_force = _in_force(socket)
+    rulebook = in_force.rulebook
     found = rulebook.agents.get(name)
     if found is None:
         raise Refused(
@@ -75,26 +79,78 @@ def show(name: str, output: str, socket: Path) -> None:
             f"agent: none of the rulebook in force is called {name!r}",
             hint=suggestion(name, rulebook.agents) or "list them: cognomen agent list",
         )
-    components = [_component(rulebook, found.components[one], trust_domain) for one in sorted(found.components)]
+    components = [
+        _component(rulebook, found.components[one], in_force.trust_domain) for one in sorted(found.components)
+    ]
     if output == "json":
-        print_json({**_agent(found), "components": list(components)})
+        print_json({**_agent(in_force, name), "components": list(components)})
         return
-    print_document(_agent(found))
+    print_document(_agent(in_force, name))
     click.echo()
     print_table(_COMPONENTS, components, View(output=output))
 
 
-def _in_force(socket: Path) -> tuple[TrustDomain, Rulebook]:
+@agent.command()
+@click.argument("name")
+@comment_option
+@admin_socket_option
+def suspend(name: str, comment: str, socket: Path) -> None:
+    """Suspend an agent at once, whatever the rulebook says.
+
+    Its identities are revoked, and nothing more is signed for it, through each rulebook that is
+    applied later, until `agent resume`.
+
+    \b
+    Example:
+      cognomen agent suspend concierge --comment "it books flights to nowhere"
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        done = admin.suspend_agent(pb.AgentRequest(name=name, comment=comment))
+    ended = counted(done.ended, "credential")
+    click.echo(f"{name}: suspended; {counted(done.deleted, 'entry', 'entries')} deleted, {ended} revoked")
+
+
+@agent.command()
+@click.argument("name")
+@comment_option
+@admin_socket_option
+def resume(name: str, comment: str, socket: Path) -> None:
+    """End a suspension: what the rulebook says counts again.
+
+    \b
+    Example:
+      cognomen agent resume concierge --comment "fixed in PR 12"
+    """  # noqa: D301 - \b is click's mark
+    with connect(socket) as admin:
+        done = admin.resume_agent(pb.AgentRequest(name=name, comment=comment))
+    click.echo(f"{name}: resumed; {counted(done.created, 'entry', 'entries')} created")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InForce:
+    """The rulebook in force; held: what operators said of the agents that they suspended."""
+
+    trust_domain: TrustDomain
+    rulebook: Rulebook
+    held: Mapping[str, str]
+
+
+def _in_force(socket: Path) -> _InForce:
     with connect(socket) as admin:
         found = admin.get_rulebook(pb.GetRulebookRequest())
+        held = {one.name: f"{one.actor} {one.comment}".strip() for one in admin.list_held_agents().agents}
         trust_domain = admin.trust_domain
-    return trust_domain, read_whole({name: text.encode() for name, text in found.files.items()})[0]
+    rulebook, _ = read_whole({name: text.encode() for name, text in found.files.items()})
+    return _InForce(trust_domain=trust_domain, rulebook=rulebook, held=held)
 
 
-def _agent(found: Agent) -> dict[str, JSON]:
+def _agent(in_force: _InForce, name: str) -> dict[str, JSON]:
+    found = in_force.rulebook.agents[name]
+    is_held = name in in_force.held and found.state is AgentState.ACTIVE
     return {
         "name": found.name,
-        "state": found.state.value,
+        "state": AgentState.SUSPENDED.value if is_held else found.state.value,
+        "held_by": in_force.held.get(name, ""),
         "owner": found.owner,
         "components": len(found.components),
         "review_by": None if found.review_by is None else found.review_by.isoformat(),

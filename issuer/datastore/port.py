@@ -25,7 +25,7 @@ from issuer.decisions.changes import Change
 from issuer.decisions.exports import Export
 from issuer.decisions.filters import EntryFilter
 from issuer.decisions.restoration import Restored
-from issuer.decisions.rulebooks import AppliedRulebook, RetiredAgent
+from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, RetiredAgent
 from svid.spiffeid import SpiffeID
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Entries",
     "Exports",
     "FoundEntries",
+    "HeldAgents",
     "Ids",
     "Nodes",
     "Rulebooks",
@@ -177,6 +178,19 @@ class Rulebooks(Protocol):
         """Add names to the retired ones."""
 
 
+class HeldAgents(Protocol):
+    """Agents that operators suspended."""
+
+    def held(self) -> Mapping[str, HeldAgent]:
+        """All of them, by name."""
+
+    def hold(self, agent: HeldAgent) -> None:
+        """Add an agent, or overwrite it."""
+
+    def release(self, name: str) -> None:
+        """Remove an agent, if it is there."""
+
+
 class Changes(Protocol):
     """The change log."""
 
@@ -287,6 +301,10 @@ class Transaction(Protocol):
     @property
     def rulebooks(self) -> Rulebooks:
         """Applied rulebooks."""
+
+    @property
+    def agents(self) -> HeldAgents:
+        """Agents that operators suspended."""
 
     @property
     def ledger(self) -> Ledger:

@@ -19,6 +19,7 @@ from issuer.datastore.port import (
     Checkpoints,
     Entries,
     Exports,
+    HeldAgents,
     Ids,
     Nodes,
     Rulebooks,
@@ -70,6 +71,7 @@ class TableTransaction:
         authorities: AuthorityTable,
         exports: Exports,
         rulebooks: Rulebooks,
+        agents: HeldAgents,
         ledger: LedgerTable,
         revocations: Revocations,
         denials: DenialTable,
@@ -89,6 +91,7 @@ class TableTransaction:
         self.authorities: Authorities = _Authorities(authorities)
         self.exports = exports
         self.rulebooks = rulebooks
+        self.agents = agents
         self.ledger: Ledger = _Ledger(ledger, authorities)
         self.revocations = revocations
         self.denials: Denials = _Denials(denials)

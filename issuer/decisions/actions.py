@@ -32,6 +32,8 @@ class Action(StrEnum):
     ENTRY_DELETED = "entry deleted"
     ENTRIES_APPLIED = "entries applied"
     RULEBOOK_APPLIED = "rulebook applied"
+    AGENT_SUSPENDED = "agent suspended"
+    AGENT_RESUMED = "agent resumed"
     REVOKED = "revoked"
     REVOCATION_LIFTED = "revocation lifted"
     REVOCATION_ENFORCED = "revocation enforced"

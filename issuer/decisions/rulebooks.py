@@ -4,8 +4,8 @@ cognomen/rulebook decides what a rulebook is, and what it proves; issuer/works/r
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import msgspec
@@ -19,6 +19,7 @@ from svid.spiffeid import SpiffeID
 
 __all__ = [
     "AppliedRulebook",
+    "HeldAgent",
     "RetiredAgent",
     "check_names",
     "check_owner",
@@ -26,6 +27,7 @@ __all__ = [
     "newly_retired",
     "plan_digest",
     "rules_digest",
+    "with_holds",
 ]
 
 _AGENTS = "/agent"
@@ -65,6 +67,26 @@ class RetiredAgent:
     owner: str
     revision: int
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldAgent:
+    """An agent that an operator suspended, whatever the rulebook says, until an operator resumes it."""
+
+    name: str
+    actor: str
+    login: str
+    comment: str
+    at: datetime
+
+
+def with_holds(rulebook: Rulebook, held: Collection[str]) -> Rulebook:
+    """The rulebook as it works while these agents are held: those that are active are suspended."""
+    agents = {
+        name: replace(one, state=AgentState.SUSPENDED) if name in held and one.state is AgentState.ACTIVE else one
+        for name, one in rulebook.agents.items()
+    }
+    return replace(rulebook, agents=agents)
 
 
 def is_of_rulebook(spiffe_id: SpiffeID) -> bool:

@@ -14,7 +14,7 @@ from cognomen.rulebook.compiling import GROUPS, compiled
 from cognomen.rulebook.rules import Rulebook
 from issuer.datastore.port import Transaction
 from issuer.decisions.filters import EntryFilter
-from issuer.decisions.rulebooks import check_names, plan_digest, rules_digest
+from issuer.decisions.rulebooks import check_names, plan_digest, rules_digest, with_holds
 from issuer.works.entryplans import Asked, Batch, Plan, plan_in
 from svid.spiffeid import SpiffeID
 
@@ -68,7 +68,8 @@ def plan_rulebook_in(
 
 
 def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked) -> Difference:
-    wanted = list(islice(compiled(rulebook, asked.trust_domain), MOST_ENTRIES + 1))
+    working = with_holds(rulebook, tx.agents.held())
+    wanted = list(islice(compiled(working, asked.trust_domain), MOST_ENTRIES + 1))
     if len(wanted) > MOST_ENTRIES:
         raise Refused(Kind.INVALID, f"rulebook: expected at most {MOST_ENTRIES} entries, found more")
     found = [

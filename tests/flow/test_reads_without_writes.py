@@ -22,7 +22,7 @@ WRITES = {
     "ActivateAuthority", "ApplyEntries", "AwaitRevocation", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries",
     "EvictNode", "ForgetExport", "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RecordExport",
     "RevokeAuthority", "Revoke", "RotateAuthority", "TaintAuthority", "UnbanNode",
-    "UpdateEntries", "RenameNode", "ApplyRulebook",
+    "UpdateEntries", "RenameNode", "ApplyRulebook", "SuspendAgent", "ResumeAgent",
 }  # fmt: skip
 """What changes something; AwaitRevocation puts on record what came of it."""
 

@@ -181,3 +181,14 @@ def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(
         assert world.run("apply", str(file)).returncode == 0
         while "/agent/tested/own" not in world.run(*fetch).stdout:
             pass
+        held = world.run("agent", "suspend", "tested", "--comment=it misbehaves")
+        assert (held.returncode, held.stdout.startswith("tested: suspended; 2 entries deleted, ")) == (0, True)
+        while "/agent/tested/own" in world.run(*fetch).stdout:
+            pass
+        (shown,) = world.listed("agent", "agents")
+        assert (shown["state"], str(shown["held_by"]).endswith(" it misbehaves")) == ("suspended", True)
+        assert world.run("apply", str(file)).returncode == 0, "another apply does not bring it back"
+        assert "/agent/tested/own" not in world.run(*fetch).stdout
+        assert world.run("agent", "resume", "tested").stdout == "tested: resumed; 2 entries created\n"
+        while "/agent/tested/own" not in world.run(*fetch).stdout:
+            pass

@@ -89,6 +89,18 @@ class AdminServicer(ABC):
         """One rulebook that was applied, with its files."""
 
     @abstractmethod
+    async def suspend_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """Suspend an agent at once, whatever the rulebook says: its entries go, and what was signed for them ends."""
+
+    @abstractmethod
+    async def resume_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """End such a suspension."""
+
+    @abstractmethod
+    async def list_held_agents(self, request: admin_pb2.ListHeldAgentsRequest) -> admin_pb2.ListHeldAgentsResponse:
+        """The agents that operators suspended, by name."""
+
+    @abstractmethod
     async def list_credentials(self, request: admin_pb2.ListCredentialsRequest) -> admin_pb2.ListCredentialsResponse:
         """One page of the ledger, newest first."""
 
@@ -237,6 +249,15 @@ class AdminServicer(ABC):
             "/cognomen.admin.v1.Admin/GetRulebook": unary(
                 self.get_rulebook, admin_pb2.GetRulebookRequest, admin_pb2.Rulebook
             ),
+            "/cognomen.admin.v1.Admin/SuspendAgent": unary(
+                self.suspend_agent, admin_pb2.AgentRequest, admin_pb2.AgentResponse
+            ),
+            "/cognomen.admin.v1.Admin/ResumeAgent": unary(
+                self.resume_agent, admin_pb2.AgentRequest, admin_pb2.AgentResponse
+            ),
+            "/cognomen.admin.v1.Admin/ListHeldAgents": unary(
+                self.list_held_agents, admin_pb2.ListHeldAgentsRequest, admin_pb2.ListHeldAgentsResponse
+            ),
             "/cognomen.admin.v1.Admin/ListCredentials": unary(
                 self.list_credentials, admin_pb2.ListCredentialsRequest, admin_pb2.ListCredentialsResponse
             ),
@@ -383,6 +404,22 @@ class AdminClient:
     def get_rulebook(self, request: admin_pb2.GetRulebookRequest) -> admin_pb2.Rulebook:
         """One rulebook that was applied, with its files."""
         return self._ask("/cognomen.admin.v1.Admin/GetRulebook", request, admin_pb2.Rulebook)
+
+    def suspend_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """Suspend an agent at once, whatever the rulebook says: its entries go, and what was signed for them ends."""
+        return self._ask("/cognomen.admin.v1.Admin/SuspendAgent", request, admin_pb2.AgentResponse)
+
+    def resume_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """End such a suspension."""
+        return self._ask("/cognomen.admin.v1.Admin/ResumeAgent", request, admin_pb2.AgentResponse)
+
+    def list_held_agents(self) -> admin_pb2.ListHeldAgentsResponse:
+        """The agents that operators suspended, by name."""
+        return self._ask(
+            "/cognomen.admin.v1.Admin/ListHeldAgents",
+            admin_pb2.ListHeldAgentsRequest(),
+            admin_pb2.ListHeldAgentsResponse,
+        )
 
     def list_credentials(self, request: admin_pb2.ListCredentialsRequest) -> admin_pb2.ListCredentialsResponse:
         """One page of the ledger, newest first."""

@@ -16,6 +16,7 @@ from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.command_authorities import CommandAuthorities
 from issuer.flows.create_invite import CreateInvite
 from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.hold_agents import HoldAgents
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.record_exports import RecordExports
@@ -51,6 +52,7 @@ class AdminFlows:
     authorities: CommandAuthorities
     exports: RecordExports
     rulebooks: ApplyRulebook
+    agents: HoldAgents
     revoke: Revoke
     enforcement: AwaitEnforcement
     guard: ClockGuard

@@ -1,4 +1,4 @@
-"""The admin door's messages for rulebooks."""
+"""The admin door's messages for rulebooks and their agents."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from issuer.api.admin.part import Part
 from issuer.decisions.actions import Action
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.rulebooks import AppliedRulebook
+from issuer.works.entrychanges import Changed
 
 __all__ = ["RulebooksPart"]
 
@@ -56,6 +57,32 @@ class RulebooksPart(Part):
 
     async def get_rulebook(self, request: pb.GetRulebookRequest) -> pb.Rulebook:
         return _rulebook_to_pb(await self._flows.rulebooks.get(request.revision), with_files=True)
+
+    async def suspend_agent(self, request: pb.AgentRequest) -> pb.AgentResponse:
+        return _agent_to_pb(await self._flows.agents.suspend(request.name, actor=self._by(request)))
+
+    async def resume_agent(self, request: pb.AgentRequest) -> pb.AgentResponse:
+        return _agent_to_pb(await self._flows.agents.resume(request.name, actor=self._by(request)))
+
+    async def list_held_agents(self, request: pb.ListHeldAgentsRequest) -> pb.ListHeldAgentsResponse:
+        del request
+        return pb.ListHeldAgentsResponse(
+            agents=[
+                pb.HeldAgent(
+                    name=one.name, at=time_to_pb(one.at), actor=one.actor, login=one.login, comment=one.comment
+                )
+                for one in await self._flows.agents.held()
+            ]
+        )
+
+
+def _agent_to_pb(changed: Changed) -> pb.AgentResponse:
+    return pb.AgentResponse(
+        created=changed.counts.get(Action.ENTRY_CREATED, 0),
+        deleted=changed.counts.get(Action.ENTRY_DELETED, 0),
+        ended=changed.taken.at_once,
+        change=changed.change,
+    )
 
 
 async def _changes_to_pb(steps: Sequence[Step]) -> list[pb.PlannedChange]:

@@ -41,6 +41,8 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         "delete_entries": Action.ENTRY_DELETED,
         "apply_entries": Action.ENTRIES_APPLIED,
         "apply_rulebook": Action.RULEBOOK_APPLIED,
+        "suspend_agent": Action.AGENT_SUSPENDED,
+        "resume_agent": Action.AGENT_RESUMED,
         "revoke": Action.REVOKED,
         "lift_revocation": Action.REVOCATION_LIFTED,
         "rotate_authority": Action.AUTHORITY_ROTATION_ASKED,
@@ -105,7 +107,7 @@ class AdminService(
         return unary(recording, request, reply)
 
 
-def _about(asked: Message, done: Message) -> Mapping[str, object]:
+def _about(asked: Message, done: Message) -> Mapping[str, object]:  # noqa: PLR0911 - one for each kind
     """What a command was about: the audit record has all of it."""
     match done:
         case pb.EntriesResponse():
@@ -116,6 +118,11 @@ def _about(asked: Message, done: Message) -> Mapping[str, object]:
             return {"count": len(done.nodes), "nodes": [one.spiffe_id for one in done.nodes[:_MOST_NAMED]]}
         case pb.RevokeResponse():
             return {"number": done.revocation.number}
-    if isinstance(asked, pb.RecordExportRequest | pb.ForgetExportRequest):
-        return {"export": asked.name}
-    return {"key": asked.key_id} if isinstance(asked, pb.AuthorityCommand) else {}
+    match asked:
+        case pb.RecordExportRequest() | pb.ForgetExportRequest():
+            return {"export": asked.name}
+        case pb.AgentRequest():
+            return {"agent": asked.name}
+        case pb.AuthorityCommand():
+            return {"key": asked.key_id}
+    return {}

@@ -285,6 +285,16 @@ _TWELFTH = (
         at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    # Agents that an operator suspended, until one resumes them.
+    """
+    CREATE TABLE held_agent (
+        name TEXT PRIMARY KEY NOT NULL,
+        actor TEXT NOT NULL,
+        login TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 
 _LATER = {

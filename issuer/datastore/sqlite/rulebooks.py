@@ -7,9 +7,9 @@ import msgspec
 from sqlite_utils import Database
 
 from issuer.datastore.sqlite import codec
-from issuer.decisions.rulebooks import AppliedRulebook, RetiredAgent
+from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, RetiredAgent
 
-__all__ = ["SQLiteRulebooks"]
+__all__ = ["SQLiteHeldAgents", "SQLiteRulebooks"]
 
 _SELECT = "SELECT revision, files, digest, components, actor, login, comment, at FROM rulebook"
 
@@ -67,6 +67,38 @@ class SQLiteRulebooks:
             "INSERT INTO retired_agent (name, owner, revision, at) VALUES (?, ?, ?, ?)",
             [(one.name, one.owner, one.revision, codec.to_micros(one.at)) for one in agents],
         )
+
+
+class SQLiteHeldAgents:
+    """Agents that operators suspended."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def held(self) -> Mapping[str, HeldAgent]:
+        """The agents that operators suspended, by name."""
+        rows = self._database.query("SELECT name, actor, login, comment, at FROM held_agent ORDER BY name")
+        return {
+            row["name"]: HeldAgent(
+                name=row["name"],
+                actor=row["actor"],
+                login=row["login"],
+                comment=row["comment"],
+                at=codec.from_micros(row["at"]),
+            )
+            for row in rows
+        }
+
+    def hold(self, agent: HeldAgent) -> None:
+        """Add an agent to those that are held, or overwrite it."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO held_agent (name, actor, login, comment, at) VALUES (?, ?, ?, ?, ?)",
+            (agent.name, agent.actor, agent.login, agent.comment, codec.to_micros(agent.at)),
+        )
+
+    def release(self, name: str) -> None:
+        """Remove an agent from those that are held, if it is there."""
+        self._database.execute("DELETE FROM held_agent WHERE name = ?", [name])
 
 
 def _from_row(row: Mapping[str, object]) -> AppliedRulebook:

@@ -9,7 +9,7 @@ from issuer.datastore.sqlite.exports import SQLiteExports
 from issuer.datastore.sqlite.ids import SQLiteIds
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
-from issuer.datastore.sqlite.rulebooks import SQLiteRulebooks
+from issuer.datastore.sqlite.rulebooks import SQLiteHeldAgents, SQLiteRulebooks
 from issuer.datastore.sqlite.supersessions import SQLiteSupersessions
 from issuer.datastore.sqlite.tables import SQLiteAuthorities, SQLiteBundles, SQLiteNodes, SQLiteTimes, SQLiteTokens
 from issuer.datastore.sqlite.uses import SQLiteUses
@@ -28,6 +28,7 @@ def transaction_over(database: Database) -> Transaction:
         authorities=SQLiteAuthorities(database),
         exports=SQLiteExports(database),
         rulebooks=SQLiteRulebooks(database),
+        agents=SQLiteHeldAgents(database),
         ledger=SQLiteLedger(database),
         revocations=SQLiteRevocations(database),
         denials=SQLiteDenials(database),

@@ -15,7 +15,7 @@ from cognomen.wire.pb import inspect_pb2
 CHANGES = frozenset({
     "ActivateAuthority", "ApplyEntries", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries", "EvictNode",
     "ForgetExport", "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RecordExport", "RenameNode", "Revoke", "RevokeAuthority",
-    "RotateAuthority", "TaintAuthority", "UnbanNode", "UpdateEntries", "ApplyRulebook",
+    "RotateAuthority", "TaintAuthority", "UnbanNode", "UpdateEntries", "ApplyRulebook", "SuspendAgent", "ResumeAgent",
 })  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from issuer.decisions.filters import EntryFilter
 from issuer.decisions.operator import Operator
 from issuer.flows.apply_rulebook import Applied, ApplyRulebook
 from issuer.flows.change_entries import ChangeEntries
+from issuer.flows.hold_agents import HoldAgents
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.works.rulebookplans import RulebookPlan
 from svid.spiffeid import SpiffeID
@@ -31,6 +32,7 @@ PATHS = ["/agent/concierge/crm", "/agent/concierge/crm", "/agent/concierge/orche
 class House:
     store: SQLiteDatastore
     rules: ApplyRulebook
+    agents: HoldAgents
     entries: ChangeEntries
 
     async def plan(self, *documents: str) -> RulebookPlan:
@@ -63,10 +65,13 @@ async def house() -> AsyncIterator[House]:
     rules = ApplyRulebook(
         datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
     )
+    agents = HoldAgents(
+        datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
+    )
     entries = ChangeEntries(
         datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
     )
-    yield House(store=store, rules=rules, entries=entries)
+    yield House(store=store, rules=rules, agents=agents, entries=entries)
     await store.close()
 
 
@@ -217,3 +222,32 @@ async def test_a_component_on_any_node_is_below_a_group_of_every_node(house: Hou
     await house.apply(CONCIERGE.replace('["join_token:label:team:travel"]\n\n', '"any"\n\n').partition("[[case]]")[0])
     group = (await house.stored())[-1]
     assert group.selectors == {EVERY_NODE}
+
+
+async def test_an_agent_that_an_operator_suspends_stays_so_through_each_rulebook_until_it_is_resumed(
+    house: House,
+) -> None:
+    await house.apply(CONCIERGE)
+    done = await house.agents.suspend("concierge", actor=ACTOR)
+    assert (sum(done.counts.values()), await house.paths()) == (5, [])
+    assert [(one.name, one.actor, one.comment) for one in await house.agents.held()] == [("concierge", "uid:0", "PR 7")]
+    record = await house.audit()
+    assert sum((await house.agents.suspend("concierge", actor=ACTOR)).counts.values()) == 0
+    assert await house.audit() == record
+    assert (await house.apply(CONCIERGE.replace("30m", "20m"))).revision == 2
+    assert await house.paths() == []
+    await house.agents.resume("concierge", actor=ACTOR)
+    assert (await house.paths())[:4] == PATHS
+    assert [one for one in await house.audit() if '"action":"agent resumed"' in one]
+
+
+async def test_what_cannot_be_suspended_or_resumed_is_refused_and_recorded(house: House) -> None:
+    with pytest.raises(Refused, match="none was applied yet"):
+        await house.agents.suspend("concierge", actor=ACTOR)
+    await house.apply(CONCIERGE)
+    with pytest.raises(Refused, match="none of the rulebook in force is called 'concierg'") as refused:
+        await house.agents.suspend("concierg", actor=ACTOR)
+    assert refused.value.hint == "did you mean concierge?"
+    with pytest.raises(Refused, match="'concierge' is not suspended by an operator"):
+        await house.agents.resume("concierge", actor=ACTOR)
+    assert len([one for one in await house.audit() if '"action":"agent ' in one]) == 3
