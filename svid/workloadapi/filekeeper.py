@@ -23,12 +23,12 @@ class FileKeeper:
     """Keeps one file. In a forked child, it does nothing: the thread is not there, and the file is the parent's.
 
     Args:
-        on_close: called with this object when the file has been removed for good.
+        on_end: called with this object when the file has been removed for good and the thread has ended, or never began.
     """
 
-    def __init__(self, kept: KeptFile, on_close: Callable[["FileKeeper"], None]) -> None:
+    def __init__(self, kept: KeptFile, on_end: Callable[["FileKeeper"], None]) -> None:
         self._kept = kept
-        self._on_close = on_close
+        self._on_end = on_end
         self._generation = forks.generation
         self._leaves: tuple[Callable[[], None], ...] = ()
         self._woken = threading.Event()
@@ -70,7 +70,8 @@ class FileKeeper:
         for leave in self._leaves:
             leave()
         atexit.unregister(self.close)
-        self._on_close(self)
+        if self._thread.ident is None:
+            self._on_end(self)
 
     def join(self) -> None:
         """Wait until the thread has ended, after `close`."""
@@ -87,3 +88,4 @@ class FileKeeper:
                 pause = _AFTER_A_FAULT_SECONDS
             self._woken.wait(pause)
             self._woken.clear()
+        self._on_end(self)
