@@ -6,7 +6,7 @@ cognomen/rulebook reads and proves the rules; works/rulebookplans compares them 
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from cognomen.process.ownthreads import in_own_thread
@@ -20,9 +20,11 @@ from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.operator import Operator, comment_of
 from issuer.decisions.rulebooks import AppliedRulebook, newly_retired, rules_digest
+from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
+from issuer.works.entryadvice import advice_in
 from issuer.works.entrychanges import Changed, carry_out_in
 from issuer.works.entryplans import Asked
 from issuer.works.rulebookplans import RulebookPlan, plan_rulebook_in
@@ -66,7 +68,14 @@ class ApplyRulebook:
         """
         rulebook = await in_own_thread(_read, files)
         asked = self._asked(actor, revision=1, let_expire=let_expire)
-        return await self.datastore.read(lambda tx: plan_rulebook_in(tx, rulebook, files, asked, _new_id))
+
+        def work(tx: Transaction) -> RulebookPlan:
+            found = plan_rulebook_in(tx, rulebook, files, asked, _new_id)
+            if found.plan is None:
+                return found
+            return replace(found, plan=replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain)))
+
+        return await self.datastore.read(work)
 
     async def __call__(self, files: Mapping[str, str], digest: str, *, let_expire: bool = False, actor: str) -> Applied:
         """Apply these files, exactly as planned. A rulebook that changes neither the files nor the entries leaves no trace.
@@ -94,10 +103,7 @@ class ApplyRulebook:
                 return _apply_in(tx, rulebook, files, found, asked)
 
             applied = await self.datastore.write(work, expendable=True)
-        for revocation in applied.changed.taken.revocations:
-            self.watch.committed(revocation)
-        for done, count in applied.changed.counts.items():
-            self.around.metrics.entries_changed.labels(done).inc(count)
+        tell_committed(applied.changed, watch=self.watch, metrics=self.around.metrics)
         return applied
 
     async def newest(self, limit: int) -> Sequence[AppliedRulebook]:

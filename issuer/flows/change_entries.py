@@ -16,6 +16,7 @@ from cognomen.protocol.errors import Kind, Refused
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.entrysteps import MOST_STEPS, are_few, slices
+from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
@@ -163,10 +164,7 @@ class ChangeEntries:
             return replace(carry_out_in(tx, plan, asked), warnings=warnings)
 
         changed = await self.datastore.write(work, expendable=bool(batch.create or batch.update))
-        for revocation in changed.taken.revocations:
-            self.watch.committed(revocation)
-        for done, count in changed.counts.items():
-            self.around.metrics.entries_changed.labels(done).inc(count)
+        tell_committed(changed, watch=self.watch, metrics=self.around.metrics)
         return changed
 
     async def _in_slices(self, action: Action, batch: Batch, ids: Sequence[EntryID], how: How, actor: str) -> Changed:

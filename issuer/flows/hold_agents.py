@@ -18,6 +18,7 @@ from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.operator import Operator, comment_of
 from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent
+from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
@@ -94,10 +95,7 @@ class HoldAgents:
                 return changed
 
             changed = await self.datastore.write(work)
-        for revocation in changed.taken.revocations:
-            self.watch.committed(revocation)
-        for done, count in changed.counts.items():
-            self.around.metrics.entries_changed.labels(done).inc(count)
+        tell_committed(changed, watch=self.watch, metrics=self.around.metrics)
         return changed
 
 

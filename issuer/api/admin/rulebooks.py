@@ -10,7 +10,7 @@ from issuer.api.admin.part import Part
 from issuer.decisions.actions import Action
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.rulebooks import AppliedRulebook
-from issuer.works.entrychanges import Changed
+from issuer.flows.change_entries import Changed
 
 __all__ = ["RulebooksPart"]
 

@@ -251,3 +251,23 @@ async def test_what_cannot_be_suspended_or_resumed_is_refused_and_recorded(house
     with pytest.raises(Refused, match="'concierge' is not suspended by an operator"):
         await house.agents.resume("concierge", actor=ACTOR)
     assert len([one for one in await house.audit() if '"action":"agent ' in one]) == 3
+
+
+async def test_a_plan_warns_of_what_it_leaves_without_nodes_and_of_nodes_that_nobody_knows(house: House) -> None:
+    await house.apply(CONCIERGE)
+    group = (await house.stored())[-1].spiffe_id
+    plain = RegistrationEntry(
+        spiffe_id=SpiffeID(trust_domain=TRUST_DOMAIN, path="/web"),
+        parent_id=group,
+        selectors=frozenset({Selector("unix", "uid:1")}),
+    )
+    await house.entries.create([plain], actor=ACTOR)
+    plan = (await house.plan("")).plan
+    assert plan is not None
+    assert [group.path in one for one in plan.warnings] == [True]
+    elsewhere = CONCIERGE.replace(
+        '["join_token:label:team:travel"]\n\n', '"/cognomen/node/join_token/7f"\n\n'
+    ).partition("[[case]]")
+    plan = (await house.plan(elsewhere[0])).plan
+    assert plan is not None
+    assert [one for one in plan.warnings if "no node or node group is" in one]
