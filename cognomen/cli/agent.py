@@ -168,7 +168,10 @@ def _component(rulebook: Rulebook, found: Component, trust_domain: TrustDomain) 
         "kind": found.kind.value,
         "nodes": str(found.nodes),
         "proofs": proofs,
-        "audiences": [one.removeprefix(own) for one in audiences_of(rulebook, found, trust_domain)],
+        "audiences": [
+            one.removeprefix(own) if one.startswith(f"{own}/") else one
+            for one in audiences_of(rulebook, found, trust_domain)
+        ],
         "may_call": [str(one) for one in found.may_call],
         "model": found.model,
         "allow": sorted(one.value for one in found.allow),

@@ -1,5 +1,6 @@
 """A plan of a rulebook: made, shown, saved in a file, and read from it again."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from cognomen.cli.admin import Admin
 from cognomen.cli.entrydiff import in_words
 from cognomen.cli.givenfile import write_given
 from cognomen.cli.output import counted, print_json, warn
-from cognomen.cli.rulefiles import rules_and_files
+from cognomen.cli.rulefiles import content_of, rules_and_files
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import group_path
 from cognomen.rulebook.proving import loosened
@@ -97,16 +98,12 @@ def saved_plan(admin: Admin, path: Path) -> Planned | None:
     Raises:
         Refused: CONFLICT when it is of another trust domain, or is not what would be done now; INVALID when it is damaged.
     """
-    if not path.is_file():
+    content = content_of(path) if os.path.isfile(path) else b""  # noqa: PTH113 - False also for what may not be looked at
+    if not content[: len(_MARK) + 8].lstrip(b'{ \n"').startswith(_MARK.encode()):
         return None
-    with path.open("rb") as file:
-        if not file.read(len(_MARK) + 8).lstrip(b'{ \n"').startswith(_MARK.encode()):
-            return None
-        file.seek(0)
-        content = file.read()
     try:
         saved = msgspec.json.decode(content, type=_SavedPlan)
-    except msgspec.MsgspecError as e:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
         raise Refused(Kind.INVALID, f"{path}: expected a plan as plan --save wrote it: {e}") from e
     if saved.cognomen_plan != _VERSION:
         raise Refused(Kind.INVALID, f"{path}: expected a plan of version {_VERSION}, found {saved.cognomen_plan}")
@@ -193,7 +190,9 @@ def _shown(entry: node_pb2.Entry, groups: Mapping[str, str]) -> dict[str, JSON]:
         document[key] = groups.get(path, path)
     if entry.HasField("audiences"):
         own = f"spiffe://{entry.spiffe_id.removeprefix('spiffe://').partition('/')[0]}"
-        document["audiences"] = [one.removeprefix(own) for one in entry.audiences.values]
+        document["audiences"] = [
+            one.removeprefix(own) if one.startswith(f"{own}/") else one for one in entry.audiences.values
+        ]
     return document
 
 

@@ -16,6 +16,7 @@ from cognomen.wire.pb import admin_pb2 as pb
 
 __all__ = ["rulebook"]
 
+_MOST_REVISION = 2**63 - 1
 _COLUMNS = Columns(
     table=("revision", "at", "components", "actor", "comment"),
     wide=("revision", "at", "components", "actor", "login", "comment", "digest"),
@@ -50,7 +51,7 @@ def history(limit: int, output: str, socket: Path) -> None:
 
 
 @rulebook.command()
-@click.argument("revision", type=click.IntRange(min=1), required=False)
+@click.argument("revision", type=click.IntRange(1, _MOST_REVISION), required=False)
 @output_option
 @admin_socket_option
 def show(revision: int | None, output: str, socket: Path) -> None:
@@ -73,8 +74,8 @@ def show(revision: int | None, output: str, socket: Path) -> None:
 
 
 @rulebook.command()
-@click.argument("before", type=click.IntRange(min=1))
-@click.argument("after", type=click.IntRange(min=1), required=False)
+@click.argument("before", type=click.IntRange(1, _MOST_REVISION))
+@click.argument("after", type=click.IntRange(1, _MOST_REVISION), required=False)
 @admin_socket_option
 def diff(before: int, after: int | None, socket: Path) -> None:
     """Show how the files of two rulebooks differ: BEFORE, and AFTER or the one in force.
@@ -95,7 +96,7 @@ def diff(before: int, after: int | None, socket: Path) -> None:
 
 
 @rulebook.command()
-@click.argument("revision", type=click.IntRange(min=1))
+@click.argument("revision", type=click.IntRange(1, _MOST_REVISION))
 @click.option("--let-expire", is_flag=True, help="Leave what it takes away valid until it expires.")
 @comment_option
 @admin_socket_option

@@ -16,9 +16,10 @@ from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
 
-__all__ = ["rules_and_files", "rules_argument", "rules_from"]
+__all__ = ["content_of", "rules_and_files", "rules_argument", "rules_from"]
 
 _MOST_FILES = 10_000
+_MOST_PLAN_BYTES = 2 * MOST_BYTES
 _MOST_SHOWN = 100
 
 rules_argument = click.argument("rules", metavar="RULES", type=GivenPath())
@@ -52,7 +53,7 @@ def _checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
 
 
 def _files(path: Path) -> dict[str, bytes]:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - False also for what may not be looked at
         return {str(path): _content(path, MOST_BYTES)}
     try:
         found = sorted(one for one in path.iterdir() if one.suffix == ".toml" and not one.name.startswith("."))
@@ -68,6 +69,18 @@ def _files(path: Path) -> dict[str, bytes]:
         files[str(one)] = content = _content(one, left)
         left -= min(left, len(content))
     return files
+
+
+def content_of(path: Path) -> bytes:
+    """A file of one rulebook, such as a saved plan, which has all of it.
+
+    Raises:
+        Refused: it cannot be read, or is too large.
+    """
+    content = _content(path, _MOST_PLAN_BYTES)
+    if len(content) > _MOST_PLAN_BYTES:
+        raise Refused(Kind.INVALID, f"{path}: expected at most {_MOST_PLAN_BYTES} bytes, found more")
+    return content
 
 
 def _content(path: Path, most: int) -> bytes:

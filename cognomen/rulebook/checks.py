@@ -48,6 +48,8 @@ def _providers(rulebook: Rulebook) -> Iterator[Found]:
             check_audiences([provider.audience], field="audience")
         except Refused as refused:
             yield provider.where, ("audience",), refused.detail.removeprefix("audience: "), ""
+        if _is_component(provider.audience):
+            yield provider.where, ("audience",), f"{shown(provider.audience)} is a component", "name it in may_call"
         other = by_audience.setdefault(provider.audience, provider.name)
         if other != provider.name:
             yield provider.where, ("audience",), f"provider {other} has the same audience", "keep one of them"
@@ -84,8 +86,12 @@ def _audiences(rulebook: Rulebook, component: Component) -> Iterator[Found]:
             check_audiences([audience], field="audience")
         except Refused as refused:
             yield component.where, at, refused.detail.removeprefix("audience: "), ""
-        if "/agent/" in audience and audience.startswith("spiffe://"):
+        if _is_component(audience):
             yield component.where, at, f"{shown(audience)} is a component", "name it in may_call"
+
+
+def _is_component(audience: str) -> bool:
+    return audience.startswith("spiffe://") and "/agent/" in audience
 
 
 def _entry(rulebook: Rulebook, component: Component) -> Iterator[Found]:

@@ -16,7 +16,7 @@ from cognomen.protocol.durations import parse_duration
 from cognomen.protocol.entry import MAX_TTL
 from cognomen.protocol.printable import is_visible
 from cognomen.protocol.selector import Selector
-from cognomen.protocol.selectorcheck import never_match_together, never_matches
+from cognomen.protocol.selectorcheck import EVERY_NODE, never_match_together, never_matches
 from cognomen.rulebook.faults import Fault, Tell, key_of, shown, suggestion
 from cognomen.rulebook.places import Path, line_of, lines
 from cognomen.rulebook.rules import ANY_NODE, Agent, Case, Component, ComponentName, Nodes, Provider, Rulebook, Where
@@ -49,7 +49,7 @@ def read(files: Mapping[str, bytes]) -> tuple[Rulebook, Sequence[Fault]]:
     faults: list[Fault] = []
     readers = [_File(name, content) for name, content in files.items()]
     kinds = [one.selector_types() for one in readers]
-    node_types = frozenset({"join_token"}.union(*(one.node for one in kinds)))
+    node_types = frozenset({"join_token"}.union(*(one.node for one in kinds))) - {EVERY_NODE.type}
     workload_types = frozenset({"unix"}.union(*(one.workload for one in kinds)))
     agents: dict[str, Agent] = {}
     providers: dict[str, Provider] = {}

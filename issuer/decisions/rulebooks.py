@@ -121,7 +121,11 @@ def rules_digest(files: Mapping[str, str]) -> str:
 
 
 def plan_digest(
-    revision: int, rules: str, steps: Iterable[tuple[RegistrationEntry | None, RegistrationEntry | None]]
+    revision: int,
+    rules: str,
+    steps: Iterable[tuple[RegistrationEntry | None, RegistrationEntry | None]],
+    *,
+    let_expire: bool = False,
 ) -> str:
     """SHA-256 of a plan, in hexadecimal: two plans with one digest do the same to the same entries.
 
@@ -129,10 +133,11 @@ def plan_digest(
         revision: of the rulebook that is in force; 0: none is.
         rules: the digest of the files that are to be applied.
         steps: each entry before and after; what the issuer will choose for a new one does not count.
+        let_expire: what it takes away stays valid until it expires.
     """
     done = [[_document(before), _document(after)] for before, after in steps]
     done.sort(key=msgspec.json.encode)
-    return hashlib.sha256(msgspec.json.encode([revision, rules, done])).hexdigest()
+    return hashlib.sha256(msgspec.json.encode([revision, rules, done, let_expire])).hexdigest()
 
 
 def _document(entry: RegistrationEntry | None) -> object:

@@ -4,12 +4,13 @@ What is planned is what is applied: a plan has a digest, and applying refuses if
 cognomen/rulebook reads and proves the rules; works/rulebookplans compares them with the entries.
 """
 
+import asyncio
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from cognomen.process.ownthreads import in_own_thread
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.proving import prove
@@ -35,6 +36,7 @@ __all__ = ["Applied", "ApplyRulebook"]
 
 _MOST_NAMED = 3
 _SUBJECT = "rulebook"
+_line = ThreadPoolExecutor(1, thread_name_prefix="rulebooks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class ApplyRulebook:
         Raises:
             Refused: INVALID for a rulebook with a fault or a finding; CONFLICT for a name that is retired.
         """
-        rulebook = await in_own_thread(_read, files)
+        rulebook = await _in_line(_read, files)
         asked = self._asked(actor, revision=1, let_expire=let_expire)
 
         def work(tx: Transaction) -> RulebookPlan:
@@ -89,7 +91,7 @@ class ApplyRulebook:
         async with refusals_on_record(
             self.datastore, self.around.clock, Action.RULEBOOK_APPLIED, actor=actor, subject=_SUBJECT
         ):
-            rulebook = await in_own_thread(_read, files)
+            rulebook = await _in_line(_read, files)
 
             def work(tx: Transaction) -> Applied:
                 asked = self._asked(actor, revision=tx.rulebooks.revision() + 1, let_expire=let_expire)
@@ -118,7 +120,8 @@ class ApplyRulebook:
         """
 
         def work(tx: Transaction) -> AppliedRulebook | None:
-            return tx.rulebooks.get(revision or tx.rulebooks.revision())
+            in_force = tx.rulebooks.revision()
+            return tx.rulebooks.get(revision or in_force) if revision <= in_force else None
 
         found = await self.datastore.read(work)
         if found is None:
@@ -137,6 +140,11 @@ class ApplyRulebook:
             let_expire=let_expire,
             rulebook=revision,
         )
+
+
+async def _in_line(work: Callable[[Mapping[str, str]], Rulebook], files: Mapping[str, str]) -> Rulebook:
+    """Read one rulebook at a time, in a thread that nothing else needs: a large one may take long."""
+    return await asyncio.wrap_future(_line.submit(work, files))
 
 
 def _read(files: Mapping[str, str]) -> Rulebook:

@@ -252,6 +252,7 @@ def _named(tx: Transaction, target: Target) -> _Named:
                 entry_ids=target.entry_ids or None,
                 node_ids=target.node_ids or None,
                 spiffe_id=target.spiffe_id,
+                below=target.below,
             )
             return _Named(live=live)
         case RevocationKind.ENTRY | RevocationKind.DELETION | RevocationKind.UPDATE:

@@ -10,6 +10,7 @@ from itertools import islice
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.entrydifference import Difference, compare
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.printable import printable
 from cognomen.rulebook.compiling import GROUPS, compiled
 from cognomen.rulebook.rules import Rulebook
 from issuer.datastore.port import Transaction
@@ -62,12 +63,19 @@ def plan_rulebook_in(
         )
         plan = plan_in(tx, batch, [new_id() for _ in batch.create], asked)
     steps = [] if plan is None else [(one.before, one.after) for one in plan.steps]
-    return RulebookPlan(
-        in_force=in_force, digest=plan_digest(in_force, rules, steps), plan=plan, unchanged=difference.unchanged
-    )
+    digest = plan_digest(in_force, rules, steps, let_expire=asked.let_expire)
+    return RulebookPlan(in_force=in_force, digest=digest, plan=plan, unchanged=difference.unchanged)
 
 
 def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked) -> Difference:
+    for component in rulebook.components():
+        for audience in sorted(rulebook.external_audiences(component)):
+            if audience == f"spiffe://{asked.trust_domain}" or audience.startswith(f"spiffe://{asked.trust_domain}/"):
+                raise Refused(
+                    Kind.INVALID,
+                    f"{component.name}: expected external audiences, found {printable(audience)}",
+                    hint="name a component in may_call",
+                )
     working = with_holds(rulebook, tx.agents.held())
     wanted = list(islice(compiled(working, asked.trust_domain), MOST_ENTRIES + 1))
     if len(wanted) > MOST_ENTRIES:

@@ -181,6 +181,17 @@ def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(
         assert world.run("apply", str(file)).returncode == 0
         while "/agent/tested/own" not in world.run(*fetch).stdout:
             pass
+        world.run(*ask, "https://crm.example.org")
+        file.write_text(rules.replace("STATE", 'state = "suspended"'))
+        assert world.run("apply", str(file), "--let-expire").returncode == 0
+        done = world.run("agent", "suspend", "tested")
+        assert done.stdout.startswith("tested: suspended; 0 entries deleted, "), done.stderr
+        assert "0 credentials" not in done.stdout, "whatever let it live on"
+        assert world.run("agent", "resume", "tested").returncode == 0
+        file.write_text(rules.replace("STATE", 'state = "active"'))
+        assert world.run("apply", str(file)).returncode == 0
+        while "/agent/tested/own" not in world.run(*fetch).stdout:
+            pass
         held = world.run("agent", "suspend", "tested", "--comment=it misbehaves")
         assert (held.returncode, held.stdout.startswith("tested: suspended; 2 entries deleted, ")) == (0, True)
         while "/agent/tested/own" in world.run(*fetch).stdout:

@@ -134,6 +134,14 @@ CASES = [
         f"{COMPONENT}audiences = {[f'https://{n}' for n in range(257)]}",
         "a.toml:8: agent.a.component.c.audiences: expected at most",
     ),
+    (
+        '[provider.a]\naudience = "spiffe://x/agent/a/b"',
+        "provider.a.audience: 'spiffe://x/agent/a/b' is a component; name it in may_call",
+    ),
+    (
+        COMPONENT.replace('"any"', '["node:any"]') + '[selector_types]\nnode = ["node"]',
+        "selector type 'node' is unknown here",
+    ),
     ("case = 1", "case: expected tables [[case]], found 1"),
     ('[[case]]\nname = "x"\nselectors = ["unix:uid:1"]\nexpect = ["a"]', "case[0].expect[0]: expected AGENT/COMPONENT"),
     (

@@ -57,6 +57,7 @@ def test_a_plan_is_the_same_if_it_does_the_same() -> None:
     assert plan_digest(1, "r", reversed(steps)) == same
     new = replace(ENTRY, id=EntryID("chosen"), created_at=datetime(2026, 1, 1, tzinfo=UTC))
     assert plan_digest(1, "r", [(None, new), *steps[1:]]) == same, "the issuer chooses the id and the time"
+    assert plan_digest(1, "r", steps, let_expire=True) != same, "it revokes something else"
     moved = replace(ENTRY, revision=7)
     others = [(2, "r", steps), (1, "s", steps), (1, "r", steps[1:]), (1, "r", [steps[0], (moved, other), steps[2]])]
     assert same not in {plan_digest(*one) for one in others}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -271,3 +271,33 @@ async def test_a_plan_warns_of_what_it_leaves_without_nodes_and_of_nodes_that_no
     plan = (await house.plan(elsewhere[0])).plan
     assert plan is not None
     assert [one for one in plan.warnings if "no node or node group is" in one]
+
+
+@pytest.mark.parametrize("audience", [f"spiffe://{TRUST_DOMAIN}", f"spiffe://{TRUST_DOMAIN}/web"])
+async def test_what_is_ours_is_no_external_audience(audience: str, house: House) -> None:
+    with pytest.raises(Refused, match="concierge/crm: expected external audiences, found spiffe://"):
+        await house.plan(CONCIERGE.replace("https://crm.example.org", audience))
+
+
+async def test_suspending_needs_no_rulebook_that_this_release_can_read_and_touches_no_other_agent(house: House) -> None:
+    other = CONCIERGE.replace("concierge", "billing").partition("[provider")[0].replace("unix:uid:1", "unix:uid:2")
+    await house.apply(CONCIERGE, other)
+    newer = replace(
+        await house.rules.get(0), revision=2, files=files(CONCIERGE, other.replace("connector", "new kind"))
+    )
+    await house.store.write(lambda tx: tx.rulebooks.add(newer))
+    await house.agents.suspend("concierge", actor=ACTOR)
+    assert [one for one in await house.paths() if "/agent/" in one] == [
+        one.replace("concierge", "billing") for one in PATHS
+    ]
+    with pytest.raises(Refused, match="this release cannot read the one in force"):
+        await house.agents.resume("concierge", actor=ACTOR)
+
+
+async def test_an_agent_that_was_suspended_and_left_the_files_can_be_suspended_again(house: House) -> None:
+    await house.apply(CONCIERGE)
+    await house.agents.suspend("concierge", actor=ACTOR)
+    await house.apply("")
+    record = await house.audit()
+    await house.agents.suspend("concierge", actor=ACTOR)
+    assert await house.audit() == record
