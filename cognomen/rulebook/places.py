@@ -20,14 +20,18 @@ _TOKEN = re.compile(
     (?P<skipped>[ \t\r]+ | \#[^\n]*)
     | (?P<newline>\n)
     | (?P<quoted>
-        \"\"\"(?:[^\\]|\\.)*?\"{3,5} | '''.*?'{3,5}
-        | "(?:[^"\\\n]|\\.)*" | '[^'\n]*'
+        \"\"\"[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*\"{3,5} | '''.*?'{3,5}
+        | "[^"\\\n]*(?:\\.[^"\\\n]*)*" | '[^'\n]*'
       )
     | (?P<mark>[\[\]{}=,.])
     | (?P<bare>[^\s"'\[\]{}=,.\#]+)
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+
+_MOST_NAMES = 32
+"""Of a key; ours have a few, and what is below has the line of what is above it."""
 
 
 class _Token(NamedTuple):
@@ -84,7 +88,7 @@ def _names(first: _Token, tokens: Iterator[_Token], *, end: str) -> list[str]:
         elif token.kind == "bare":
             names.append(token.text)
         token = next(tokens)
-    return names
+    return names[:_MOST_NAMES]
 
 
 def _resolved(names: list[str], counts: Mapping[Path, int]) -> Path:

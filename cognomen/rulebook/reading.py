@@ -339,6 +339,8 @@ class _File:
                 continue
             before = len(self._found)
             selectors = self._selectors(found.selectors, (*path, "selectors"), self.types.workload)
+            if isinstance(found.node, str):
+                self._nodes(found.node, (*path, "node"))
             node = [] if isinstance(found.node, str) else found.node
             expect = [self._expected(text, (*path, "expect", at)) for at, text in enumerate(found.expect)]
             shows = self._selectors(node, (*path, "node"), self.types.node) if node else frozenset[Selector]()

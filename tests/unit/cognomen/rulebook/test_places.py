@@ -1,6 +1,7 @@
 """cognomen/rulebook/places: the lines of keys, in whatever way TOML lets one write them."""
 
 import tomllib
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,15 @@ def test_whatever_the_names_and_values_are(document: dict[str, dict[str, str]]) 
             text += f"{quoted(key)} = {value}\n"
     assert set(tomllib.loads(text)) == set(document)
     assert lines(text) == expected
+
+
+def test_long_keys_and_long_texts_cost_no_memory() -> None:
+    header = ".".join("a" for _ in range(20_000))
+    text = f'[{header}]\nx = "{"y" * 1_000_000}"\nz = """{"y" * 1_000_000}"""\nlast = 1\n'
+    tracemalloc.start()
+    try:
+        found = lines(text)
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
+    assert max(found.values()) == 4

@@ -142,6 +142,10 @@ CASES = [
         COMPONENT.replace('"any"', '["node:any"]') + '[selector_types]\nnode = ["node"]',
         "selector type 'node' is unknown here",
     ),
+    (
+        '[[case]]\nname = "x"\nnode = "join_token:label:a:b"\nselectors = ["unix:uid:1"]\nexpect = []',
+        "case[0].node: expected node selectors, the path of a node",
+    ),
     ("case = 1", "case: expected tables [[case]], found 1"),
     ('[[case]]\nname = "x"\nselectors = ["unix:uid:1"]\nexpect = ["a"]', "case[0].expect[0]: expected AGENT/COMPONENT"),
     (
