@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import queue
+import secrets
 import signal
 import socket
 import subprocess
@@ -16,13 +17,23 @@ from typing import Self
 READY_SECONDS = 30  # as long as `cognomen dev` tries
 STOP_SECONDS = 15
 COGNOMEN = (sys.executable, "-m", "cognomen")
+_PORTS = range(10_000, 32_768)  # below Linux's ip_local_port_range
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of loopback that is free now, and that this process has not been given before.
+
+    It is none of those that the kernel gives to whoever connects: on a busy machine, one of them is taken before it is used.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        if port in _given:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
 
 
 class Daemon:
