@@ -212,11 +212,9 @@ class ServeWorkload:
             identities = [identity for identity in identities if identity[0].spiffe_id == spiffe_id][:1]
         if not identities:
             raise self._denied(caller)
-        allowed = [identity for identity in identities if identity[0].allows(audiences)]
-        if not allowed:
-            first = identities[0][0]
+        first = identities[0][0]
+        if not (identities := [identity for identity in identities if identity[0].allows(audiences)]):
             raise not_for(first.spiffe_id.path, first.audiences or (), audiences)
-        identities = allowed
         # 2. Have them minted, all at once; for kept ones the issuer is not asked.
         self._note_given(caller.account)
         wanted = partial(self._minter.jwt_svid, audiences=audiences, patience=patience, fresh=fresh)
