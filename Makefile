@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml packaging/svid/pyprojec
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable packaging/svid --editable .
 	touch $@
 
-demo: install  ## three components of one agent and a model without an API key, rotations, a revocation and a taint under traffic (ARGS=--once: until all happened, then exit)
+demo: install  ## three components of one agent by a rulebook and a model without an API key, rotations, a revocation, a taint and a suspension under traffic (ARGS=--once: until all happened, then exit)
 	$(BIN)/python -m cognomen.demo $(ARGS)
 
 picture: install  ## docs/demo.svg, from a run of the demo

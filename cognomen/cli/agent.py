@@ -28,8 +28,21 @@ _AGENTS = Columns(
     wide=("name", "state", "held_by", "owner", "components", "review_by", "is_overdue", "purpose", "labels"),
 )
 _COMPONENTS = Columns(
-    table=("component", "kind", "nodes", "proofs", "audiences"),
-    wide=("component", "kind", "nodes", "proofs", "audiences", "may_call", "model", "allow", "x509_ttl", "jwt_ttl"),
+    table=("component", "state", "kind", "nodes", "proofs", "audiences"),
+    wide=(
+        "component",
+        "state",
+        "held_by",
+        "kind",
+        "nodes",
+        "proofs",
+        "audiences",
+        "may_call",
+        "model",
+        "allow",
+        "x509_ttl",
+        "jwt_ttl",
+    ),
 )
 
 
@@ -79,9 +92,7 @@ def show(name: str, output: str, socket: Path) -> None:
             f"agent: none of the rulebook in force is called {name!r}",
             hint=suggestion(name, rulebook.agents) or "list them: cognomen agent list",
         )
-    components = [
-        _component(rulebook, found.components[one], in_force.trust_domain) for one in sorted(found.components)
-    ]
+    components = [_component(in_force, found.components[one]) for one in sorted(found.components)]
     if output == "json":
         print_json({**_agent(in_force, name), "components": list(components)})
         return
@@ -91,18 +102,19 @@ def show(name: str, output: str, socket: Path) -> None:
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", metavar="AGENT[/COMPONENT]")
 @comment_option
 @admin_socket_option
 def suspend(name: str, comment: str, socket: Path) -> None:
-    """Suspend an agent at once, whatever the rulebook says.
+    """Suspend an agent, or one component of it, at once, whatever the rulebook says.
 
     Its identities are revoked, and nothing more is signed for it, through each rulebook that is
     applied later, until `agent resume`.
 
     \b
-    Example:
+    Examples:
       cognomen agent suspend concierge --comment "it books flights to nowhere"
+      cognomen agent suspend concierge/crm
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         done = admin.suspend_agent(pb.AgentRequest(name=name, comment=comment))
@@ -111,11 +123,11 @@ def suspend(name: str, comment: str, socket: Path) -> None:
 
 
 @agent.command()
-@click.argument("name")
+@click.argument("name", metavar="AGENT[/COMPONENT]")
 @comment_option
 @admin_socket_option
 def resume(name: str, comment: str, socket: Path) -> None:
-    """End a suspension: what the rulebook says counts again.
+    """End a suspension of that agent or component: what the rulebook says counts again.
 
     \b
     Example:
@@ -160,17 +172,21 @@ def _agent(in_force: _InForce, name: str) -> dict[str, JSON]:
     }
 
 
-def _component(rulebook: Rulebook, found: Component, trust_domain: TrustDomain) -> dict[str, JSON]:
+def _component(in_force: _InForce, found: Component) -> dict[str, JSON]:
     proofs: list[JSON] = [" ".join(map(str, sorted(one))) for one in found.proofs]
-    own = f"spiffe://{trust_domain}"
+    own = f"spiffe://{in_force.trust_domain}"
+    held_by = in_force.held.get(str(found.name), "")
+    state = _agent(in_force, found.name.agent)["state"]
     return {
         "component": found.name.component,
+        "state": AgentState.SUSPENDED.value if held_by and state == AgentState.ACTIVE.value else state,
+        "held_by": held_by,
         "kind": found.kind.value,
         "nodes": str(found.nodes),
         "proofs": proofs,
         "audiences": [
             one.removeprefix(own) if one.startswith(f"{own}/") else one
-            for one in audiences_of(rulebook, found, trust_domain)
+            for one in audiences_of(in_force.rulebook, found, in_force.trust_domain)
         ],
         "may_call": [str(one) for one in found.may_call],
         "model": found.model,

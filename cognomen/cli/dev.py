@@ -83,6 +83,7 @@ def _absolute(path: Path | None) -> str | None:
     help="An identity and the selectors that prove it; PATH ends at the first =. Repeatable: a program's first identity is its default."
     "  [default: /dev/self for your uid]",
 )
+@click.option("--no-entry", is_flag=True, help="Make no entry: a rulebook, or you, will make them.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -103,6 +104,8 @@ def dev(
     web_behind_proxy: bool,
     identities: tuple[Identity, ...],
     log_level: str,
+    *,
+    no_entry: bool,
 ) -> None:
     """Run an issuer and an attestor on this machine until Ctrl-C.
 
@@ -125,10 +128,13 @@ def dev(
         --entry /web=unix:uid:1000,unix:path:/usr/bin/python3.11
       cognomen dev --socket /run/dev/api.sock --entry /web=unix:uid:1001 \\
         --entry /db=unix:uid:1002
+      cognomen dev --no-entry
     """  # noqa: D301 - \b is click's mark
     directory = DevState(path=expand_home(state).absolute())
     workload_socket = check_socket_path(socket or directory.path / "run" / "api.sock")
     check_socket_path(directory.admin_socket)
+    if no_entry and identities:
+        raise click.UsageError("--no-entry and --entry exclude each other")
     own_uid = Identity(path="/dev/self", selectors=frozenset({Selector("unix", f"uid:{os.geteuid()}")}))
     with directory.taken():
         kept = directory.load(trust_domain.name)
@@ -153,4 +159,7 @@ def dev(
 
         from cognomen.cli.devrun import DevDaemons  # noqa: PLC0415 - loads both daemons
 
-        run(log_level, DevDaemons(directory, kept, config, workload_socket, identities or (own_uid,)).run)
+        run(
+            log_level,
+            DevDaemons(directory, kept, config, workload_socket, identities or (() if no_entry else (own_uid,))).run,
+        )

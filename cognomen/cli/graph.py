@@ -6,8 +6,11 @@ import click
 
 from cognomen.cli.rulefiles import rules_argument, rules_from
 from cognomen.rulebook.graph import as_dot, as_lines
+from cognomen.rulebook.svg import as_svg
 
 __all__ = ["graph"]
+
+_FORMATS = {"text": as_lines, "dot": as_dot, "svg": as_svg}
 
 
 @click.command()
@@ -15,10 +18,10 @@ __all__ = ["graph"]
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["text", "dot"]),
+    type=click.Choice(["text", "dot", "svg"]),
     default="text",
     show_default=True,
-    help="text: a line for each component; dot: for Graphviz.",
+    help="text: a line for each component; dot: for Graphviz; svg: a picture of up to 200 boxes.",
 )
 def graph(rules: Path, kind: str) -> None:
     """Show who may call whom by a rulebook, and which audiences outside each component reaches.
@@ -28,8 +31,9 @@ def graph(rules: Path, kind: str) -> None:
     \b
     Examples:
       cognomen graph rules/
-      cognomen graph rules/ --format dot | dot -Tsvg > graph.svg
+      cognomen graph rules/ --format svg > graph.svg
+      cognomen graph rules/ --format dot | dot -Tpdf > graph.pdf
     """  # noqa: D301 - \b is click's mark
     rulebook = rules_from(rules)
-    for line in as_dot(rulebook) if kind == "dot" else as_lines(rulebook):
+    for line in _FORMATS[kind](rulebook):
         click.echo(line)

@@ -1,4 +1,4 @@
-"""`make demo`: three components of one agent: who may call whom, that rotations and taints interrupt nothing, what a revocation ends.
+"""`make demo`: three components of one agent: who may call whom, that rotations and taints interrupt nothing, what ends a component.
 
 Exit codes: 0 everything happened and no call failed · 1 something did not happen, or the output was lost · 130 interrupted.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from cognomen.demo.operator import OperatorError
 from cognomen.demo.picture import drawn
 from cognomen.demo.scan import Scan
 from cognomen.demo.scene import AGENT, DAEMONS, OWNERS, REPLACED, ROLES, Event, Scene, SceneError
@@ -59,6 +60,7 @@ class _Show:
         self._count_at = math.inf
         self._ports: dict[str, int] = {}
         self._is_replaced = False
+        self._reminted: set[str] = set()
         self.tally = Tally()
         self._scan = Scan()
 
@@ -66,7 +68,8 @@ class _Show:
         """Start everything in order, and wait until all are ready."""
         waiting, busy = list(ROLES), set(ROLES)
         self._scene.start_daemons()
-        self._tell(DAEMONS, f"issuer and attestor are up; the agent {AGENT!r} has {len(ROLES)} entries")
+        self._tell(DAEMONS, "issuer and attestor are up; nobody has an identity")
+        self._apply()
         self._scene.start_component(waiting.pop(0), self._ports)
         while busy:
             event = self._hear()
@@ -78,23 +81,40 @@ class _Show:
         self._scan_processes()
 
     def go_on(self) -> None:
-        """Let the components work; give one another identity, revoke it, replace it, and have all that the authority signed replaced."""
+        """Let the components work; give one another identity, revoke it, replace it, have all that was signed replaced, suspend it."""
         self._count_at = self.clock.monotonic() + _COUNT_SECONDS
         while not self.tally.everything_happened:
             self._hear()
             if self.tally.created_at is None and self.tally.rotations.total() >= len(ROLES):
-                self._tell("operator", f"creates an entry for {LATE}")
-                self.tally.created_at = self._scene.add_identity(REPLACED, LATE)
+                self._tell("operator", f"sets state = active for the agent of {LATE}")
+                self._scene.operator.words["draft"] = "active"
+                self._apply()
+                self.tally.created_at = self._scene.operator.made_at(LATE)
             if self.tally.revoked_at is None and self.tally.is_undisturbed:
                 self._tell("operator", f"revokes the {REPLACED}: cognomen revoke selector unix:path:…")
-                self.tally.revoked_at = self._scene.revoke(REPLACED)
+                self.tally.revoked_at = self._scene.operator.revoke(self._scene.path_selector(REPLACED))
             if not self._is_replaced and self.tally.is_revoked:
-                self._tell("operator", f"stops that {REPLACED}, and starts another program in its place")
+                self._tell("operator", f"stops that {REPLACED}, and lets the rules name another program in its place")
+                self._scene.operator.words["draft"] = "suspended"
+                self._scene.rename_program()
+                self._apply()
                 self._scene.replace(self._ports)
                 self._is_replaced = True
             if self.tally.tainted_at is None and self.tally.is_back:
                 self._tell("operator", "distrusts the key that signs: cognomen authority taint x509-…")
-                self.tally.tainted_at = self._scene.taint()
+                self.tally.tainted_at = self._scene.operator.taint()
+            if self.tally.suspended_at is None and self.tally.is_reminted:
+                self._tell("operator", f"cognomen agent suspend {AGENT}/{REPLACED}")
+                self.tally.suspended_at = self._scene.operator.suspend(f"{AGENT}/{REPLACED}")
+            if self.tally.resumed_at is None and self.tally.is_suspended:
+                self._tell("operator", f"cognomen agent resume {AGENT}/{REPLACED}")
+                self.tally.resumed_at = self._scene.operator.resume(f"{AGENT}/{REPLACED}")
+
+    def _apply(self) -> None:
+        """Plan the rules and apply them, as an operator."""
+        count = self._scene.operator.plan()
+        self._tell("operator", f"cognomen plan rules: {count} {'entry' if count == 1 else 'entries'} would change")
+        self._tell("operator", f"cognomen apply plan.json: revision {self._scene.operator.apply()} is in force now")
 
     def scan(self) -> None:
         """Look for static secrets in all files of the scene, and in the processes that are there now."""
@@ -134,7 +154,7 @@ class _Show:
             _say(line)
         _say()
         if self.tally.latency is not None:
-            _say(f"Entry created → the connector's open stream held it: {_milliseconds(self.tally.latency)}.")
+            _say(f"Rules applied → the connector's open stream held its new SVID: {_milliseconds(self.tally.latency)}.")
         _say(f"Total time: {self.clock.monotonic() - self._start:.1f} s.")
         _say(
             paragraph(
@@ -163,13 +183,14 @@ class _Show:
             self._tell(event.who, text, at=event.at)
         if event.name == "gained" and self.tally.latency is not None:
             self._tell(
-                event.who, f"held it {_milliseconds(self.tally.latency)} after its entry was created", at=event.at
+                event.who, f"held it {_milliseconds(self.tally.latency)} after the rules were applied", at=event.at
             )
-        if event.name == "rotated" and event.facts["own"] and event.who in self.tally.reminted:
+        if event.who in self.tally.reminted and event.who not in self._reminted:
+            self._reminted.add(event.who)
             took = _milliseconds(self.tally.reminted[event.who])
             self._tell(event.who, f"did so {took} after the command, by another authority", at=event.at)
-        if event.name in self.tally.ends:
-            self._tell(event.who, f"did so {_milliseconds(self.tally.ends[event.name])} after the command", at=event.at)
+        if (latest := self.tally.latest(event)) is not None:
+            self._tell(event.who, f"did so {_milliseconds(latest)} after the command", at=event.at)
 
     def _tell(self, who: str, text: str, *, at: float | None = None) -> None:
         seconds = (self.clock.monotonic() if at is None else at) - self._start
@@ -258,7 +279,7 @@ def main() -> int:
         try:
             with frames if is_live else contextlib.nullcontext():
                 is_interrupted = _play(show, once=once)
-        except SceneError as e:
+        except (SceneError, OperatorError) as e:
             show.sum_up()
             _say(f"\nfailed: {e}\n" + "".join(scene.log_path.read_text().splitlines(keepends=True)[-_LOG_LINES:]))
             return 1

@@ -241,10 +241,12 @@ class Calls:
     def _note_success(self, peer: Peer) -> None:
         self.counts.made += 1
         if self._is_first(peer.spiffe_id):
-            self._tell("called", peer=str(peer.spiffe_id), what=peer.what, token=int(peer.wants_token))
+            self._ends = {one for one in self._ends if one[0] != peer.spiffe_id}
+            now = SystemClock().now().isoformat()
+            self._tell("called", peer=str(peer.spiffe_id), what=peer.what, token=int(peer.wants_token), at=now)
 
     def _tell_end(self, peer: SpiffeID, error: RevokedError) -> None:
-        """Report the first refusal of each kind: of a connection, a handshake, a token."""
+        """Report the first refusal of each kind since the last success: of a connection, a handshake, a token."""
         match error:
             case JWTSVIDError():
                 name = "token refused"

@@ -13,6 +13,7 @@ from cryptography.x509 import AuthorityKeyIdentifier
 
 from cognomen.demo.calls import Calls, Peer
 from cognomen.demo.clinging import Clinging
+from cognomen.demo.model import AUDIENCE
 from cognomen.demo.telling import tell
 from cognomen.demo.thinking import Thinking
 from svid import X509SVID, JWTSource, SpiffeID, WorkloadAPIError, X509Source
@@ -24,6 +25,7 @@ _PAUSE_SECONDS = 0.2  # between two calls over one connection
 _PAUSE_BETWEEN_CONNECTIONS = 0.05
 _PAUSE_BETWEEN_TOKENS = 0.01
 _COUNT_SECONDS = 1
+_TOKENS_FOR = {"orchestrator": "connector", "connector": "orchestrator"}
 _WORK = {"reasoning": "plan a trip", "connector": "book a train"}
 
 
@@ -82,19 +84,40 @@ class Component:
         tell("counted", **asdict(self._calls.counts))
 
     def _id_of(self, role: str) -> SpiffeID:
-        """The SPIFFE ID of another component of the same agent."""
-        *agent, _ = self._id.path[1:].split("/")
-        return SpiffeID.from_segments(self._id.trust_domain, *agent, role)
+        return _beside(self._id, role)
 
     def _peer(self, role: str, ports: Mapping[str, int]) -> Peer:
         return Peer(spiffe_id=self._id_of(role), port=ports[role], what=_WORK[role], wants_token=role == "connector")
 
     async def _tell_changes(self) -> None:
-        """Report each rotation, each new identity, and the loss of all identities."""
+        """Report each rotation, each new identity, and the loss of all identities; then wait until one is back."""
+        while True:
+            try:
+                await self._follow()
+            except WorkloadAPIError as e:
+                tell("lost", why=str(e))
+            await self._identity()
+
+    async def _identity(self) -> None:
+        """Wait until there is an identity."""
+        changed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        unsubscribe = self._x509.subscribe(wake)
         try:
-            await self._follow()
-        except WorkloadAPIError as e:
-            tell("lost", why=str(e))
+            while not self._has_identity():
+                await changed.wait()
+                changed.clear()
+        finally:
+            unsubscribe()
+
+    def _has_identity(self) -> bool:
+        try:
+            return bool(self._x509.context.svids)
+        except WorkloadAPIError:
+            return False
 
     async def _follow(self) -> None:
         clock = SystemClock()
@@ -115,6 +138,17 @@ class Component:
             tell("counted", **asdict(self._calls.counts))
 
 
+def _beside(own: SpiffeID, role: str) -> SpiffeID:
+    """The SPIFFE ID of another component of the same agent."""
+    *agent, _ = own.path[1:].split("/")
+    return SpiffeID.from_segments(own.trust_domain, *agent, role)
+
+
+def _first_audience(role: str, own: SpiffeID) -> str:
+    """Somebody for whom the rules let a component have a JWT-SVID: its model, or whom it calls."""
+    return AUDIENCE if role == "reasoning" else str(_beside(own, _TOKENS_FOR[role]))
+
+
 def main() -> None:
     """Fetch both identities from SPIFFE_ENDPOINT_SOCKET, then play the part."""
     parser = argparse.ArgumentParser(prog="component")
@@ -123,7 +157,8 @@ def main() -> None:
     arguments = parser.parse_args()
     ports = {role: int(port) for role, _, port in (text.partition("=") for text in arguments.port)}
     with X509Source() as x509, JWTSource() as jwt:
-        _tell_svid("identity", x509.svid, jwt_expires=jwt.fetch("demo").expires_at.isoformat(timespec="seconds"))
+        token = jwt.fetch(_first_audience(arguments.role, x509.svid.spiffe_id))
+        _tell_svid("identity", x509.svid, jwt_expires=token.expires_at.isoformat(timespec="seconds"))
         asyncio.run(Component(arguments.role, x509, jwt).play(ports))
 
 

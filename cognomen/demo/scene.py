@@ -16,13 +16,11 @@ import venv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Self, TypeVar
-
-import msgspec
+from typing import IO, Self
 
 from cognomen.demo.model import Rule
+from cognomen.demo.operator import Operator
 from cognomen.demo.scan import Process
 from cognomen.demo.webauthority import WebAuthority
 from svid.clock import Clock
@@ -57,39 +55,8 @@ _STOP_SECONDS = 15
 _LOOK_UP_SECONDS = 0.5
 _GOOD_ENDS = {0, -signal.SIGTERM}  # of components that we stop; the second if they had hardly begun
 _TTL = "20s"
-_COMMAND_SECONDS = 30
 _TRUST_DOMAIN = "example.org"
 _PASSED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")  # of our own environment, which may hold keys
-
-_Answer = TypeVar("_Answer")
-
-
-class _Entry(msgspec.Struct):
-    parent_id: str
-    created_at: datetime
-
-
-class _Entries(msgspec.Struct):
-    entries: list[_Entry]
-
-
-class _Revocation(msgspec.Struct):
-    at: datetime
-
-
-class _Revoked(msgspec.Struct):
-    revocation: _Revocation
-
-
-class _Authority(msgspec.Struct):
-    key_id: str
-    kind: str
-    state: str
-    tainted_at: datetime | None = None
-
-
-class _Authorities(msgspec.Struct):
-    authorities: list[_Authority]
 
 
 class SceneError(Exception):
@@ -139,7 +106,7 @@ class Scene:
         self._stack.close()
 
     def start_daemons(self) -> None:
-        """Make an interpreter for each component, start issuer and attestor with an entry for each role, and the double of a model.
+        """Make an interpreter for each component, start issuer and attestor without any entry, and the double of a model.
 
         The issuer serves its keys over HTTPS at a URL, which is all that the double knows of it.
         """
@@ -163,17 +130,28 @@ class Scene:
             f"--web-address=127.0.0.1:{port}",
             f"--web-certificate-file={identity}",
             f"--web-key-file={identity}",
+            "--no-entry",
         ]
         for who in (*ROLES, REPLACEMENT):
             self._interpreters[who] = make_interpreter(self.directory / who)
-        for role in ROLES:
-            arguments += [
-                "--entry",
-                f"/agent/{AGENT}/{role}=unix:uid:{os.getuid()},unix:path:{self._interpreters[role]}",
-            ]
+        self.operator = Operator(
+            directory=self.directory,
+            environment=self._environment({}),
+            words={"unix:uid:1001": f"unix:uid:{os.getuid()}"}
+            | {_path_in_rules(role): self.path_selector(role) for role in ROLES},
+            log=self._log,
+        )
         self._start(DAEMONS, [sys.executable, "-m", "cognomen", *arguments], {})
         self._components[MODEL] = self._start(MODEL, self._model(authority.certify(MODEL)), {})
         self._wait_for({(DAEMONS, "SPIFFE_ENDPOINT_SOCKET"), (MODEL, "listening")})
+
+    def path_selector(self, who: str) -> str:
+        """The selector that only a component's own program shows."""
+        return f"unix:path:{self._interpreters[who]}"
+
+    def rename_program(self) -> None:
+        """Let the rules name another program in place of the revoked one."""
+        self.operator.words[_path_in_rules(REPLACED)] = self.path_selector(REPLACEMENT)
 
     def _model(self, identity: Path) -> Sequence[str | Path]:
         names = {"issuer": self._rule.issuer, "subject": self._rule.subject, "audience": self._rule.audience}
@@ -248,33 +226,8 @@ class Scene:
                     break
                 yield event
 
-    def add_identity(self, who: str, path: str) -> datetime:
-        """Give a component another identity, as an operator would; returns when the issuer made the entry."""
-        (one,) = self._command(_Entries, "entry", "list", f"--spiffe-id=/agent/{AGENT}/{ROLES[-1]}").entries
-        selectors = [f"--selector=unix:uid:{os.getuid()}", f"--selector=unix:path:{self._interpreters[who]}"]
-        made = self._command(
-            _Entries, "entry", "create", f"--spiffe-id={path}", f"--parent={one.parent_id}", *selectors
-        )
-        return made.entries[0].created_at
-
-    def revoke(self, who: str) -> datetime:
-        """Revoke all identities of a component's program, as an operator would; returns when the issuer accepted the command."""
-        selector = f"unix:path:{self._interpreters[who]}"
-        return self._command(_Revoked, "revoke", "selector", selector, "--reason=privilegeWithdrawn").revocation.at
-
-    def taint(self) -> datetime:
-        """Taint the X.509 authority, as an operator would, to replace all that it signed; returns when the issuer accepted the command."""
-        found = self._command(_Authorities, "authority", "list").authorities
-        key_id = next(one.key_id for one in found if (one.kind, one.state) == ("x509", "active"))
-        found = self._command(_Authorities, "authority", "taint", key_id, "--reason=keyCompromise").authorities
-        at = next(one.tainted_at for one in found if one.key_id == key_id)
-        if at is None:
-            raise SceneError("cognomen authority taint: the authority is not tainted")
-        return at
-
     def replace(self, ports: Mapping[str, int]) -> None:
-        """Stop the revoked component, and start another program in its place, with its own entry."""
-        self.add_identity(REPLACEMENT, f"/agent/{AGENT}/{REPLACED}")
+        """Stop the revoked component, and start the program that the rules name in its place."""
         self._leaving.add(REPLACED)
         _stop(self._components.pop(REPLACED))
         self.start_component(REPLACEMENT, ports)
@@ -283,20 +236,6 @@ class Scene:
             REPLACEMENT: self._components.pop(REPLACEMENT),
             **self._components,
         }  # so that each stops after its callers
-
-    def _command(self, answer: type[_Answer], *arguments: str) -> _Answer:
-        socket = self.directory / "state" / "admin" / "issuer.sock"
-        done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", "cognomen", *arguments, "--output=json", f"--socket={socket}"],
-            env=self._environment({}),
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            raise SceneError(f"cognomen {' '.join(arguments[:2])} failed, with exit code {done.returncode}")
-        return msgspec.json.decode(done.stdout, type=answer)
 
     def _environment(self, more: Mapping[str, str]) -> Mapping[str, str]:
         """The environment of a process: a few harmless variables of ours, what it needs beside them, and a home in the scene."""
@@ -331,6 +270,11 @@ class Scene:
             self._events.put(_event(who, self._clock.monotonic(), line))
         at = self._clock.monotonic()
         self._events.put(Event(who=who, at=at, name="ended", facts={"exit_code": child.wait()}))
+
+
+def _path_in_rules(role: str) -> str:
+    """The selector of a program, as the rulebook in the repository has it."""
+    return f"unix:path:/srv/{AGENT}/{role}/bin/python"
 
 
 def _event(who: str, at: float, line: str) -> Event:

@@ -10,8 +10,8 @@ from cognomen.demo.scene import MODEL, REPLACED, REPLACEMENT, ROLES, THINKER, Ev
 
 __all__ = ["LATE", "Tally"]
 
-LATE = "/agent/concierge/archivist"
-"""The identity that the connector gets while everything is running."""
+LATE = "/agent/archive/clerk"
+"""The identity that the connector's program gets while everything is running, as a component of a second agent."""
 
 _ROTATIONS = 3
 _TOKENS = 3
@@ -28,7 +28,7 @@ _UNDISTURBED: Mapping[str, str] = {
     "reasoning answered orchestrator": "orchestrator called reasoning over mTLS",
     "connector answered orchestrator": "orchestrator called the connector over mTLS with a JWT-SVID",
     "connector refused reasoning": "reasoning's call to the connector was refused: it was not allowed",
-    "connector gained an identity": "an entry was added: the connector's open stream received its SVID",
+    "connector gained an identity": "a rule was applied: the connector's open stream received its new SVID",
     **{f"{role} rotated": f"{role}'s X509-SVID rotated {_ROTATIONS} times during calls" for role in ROLES},
     "tokens rotated": f"orchestrator's JWT-SVID was renewed at least {_TOKENS - 1} times",
 }
@@ -45,12 +45,16 @@ _AT_WORK = {REPLACEMENT, *ROLES} - {REPLACED}
 """The components that are running at the end."""
 _IS_BACK = f"{REPLACEMENT} answered orchestrator"
 _REMINTED = "reminted"
+_RESUMED = "resumed"
+_SUSPENDED = frozenset(f"suspended: {name}" for name in _ENDS)
 _EXPECTED: Mapping[str, str] = {
     **_UNDISTURBED,
     **_THOUGHT,
     **_REVOKED,
     _IS_BACK: "the connector was replaced: orchestrator called the new one",
     _REMINTED: "authority tainted during calls: every SVID replaced",
+    **{f"suspended: {name}": f"connector suspended: {text}" for name, text in _ENDS.items()},
+    _RESUMED: "connector resumed: orchestrator called it again",
 }
 _WENT_ON_CALLING = {"orchestrator", THINKER}
 
@@ -63,6 +67,8 @@ class Tally:
         created_at: when the issuer made the entry of LATE; None: not yet.
         revoked_at: when it accepted the command that revokes the connector; None: not yet.
         ends: how long after that each kind of refusal of the connector came.
+        suspended_at, resumed_at: when it suspended the replaced connector, and resumed it; None: not yet.
+        suspensions: how long after that each kind of refusal came, and the first call after it was resumed.
         tainted_at: when it accepted the command that taints the authority; None: not yet.
         reminted: how long after that each component held an SVID of another authority.
         scan: the search for stored secrets; None: not yet.
@@ -72,6 +78,9 @@ class Tally:
     revoked_at: datetime | None = None
     latency: timedelta | None = None
     ends: dict[str, timedelta] = field(default_factory=dict)
+    suspended_at: datetime | None = None
+    resumed_at: datetime | None = None
+    suspensions: dict[str, timedelta] = field(default_factory=dict)
     tainted_at: datetime | None = None
     reminted: dict[str, timedelta] = field(default_factory=dict)
     scan: Scan | None = None
@@ -106,6 +115,16 @@ class Tally:
         return self.is_revoked and _IS_BACK in self._done
 
     @property
+    def is_reminted(self) -> bool:
+        """Whether everything has happened that must come before the suspension."""
+        return self.is_back and _REMINTED in self._done
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether everything has happened that must come before the component is resumed."""
+        return self._done >= _SUSPENDED
+
+    @property
     def succeeded(self) -> bool:
         """Whether everything happened, no call failed, and no secret was found; call this when all have reported their last counts."""
         return self.everything_happened and self._is_flawless and self.scan is not None and self.scan.is_clean
@@ -134,11 +153,23 @@ class Tally:
             self._done.add(event.name)
         elif event.name == "gained" and self.created_at is not None:
             self.latency = datetime.fromisoformat(str(event.facts["at"])) - self.created_at
-        elif event.name in _ENDS and self.revoked_at is not None:
-            self.ends[event.name] = datetime.fromisoformat(str(event.facts["at"])) - self.revoked_at
-            self._done.add(event.name)
+        elif event.name in {*_ENDS, "called"}:
+            self._note_command(event.name, datetime.fromisoformat(str(event.facts["at"])))
         if (achieved := _achievement(event)) is not None:
             self._done.add(achieved)
+
+    def _note_command(self, name: str, at: datetime) -> None:
+        """Note what the operator's last command about the connector caused: a refusal of it, or the first call that it takes again."""
+        if name == "called":
+            if self.resumed_at is not None and _RESUMED not in self._done:
+                self.suspensions[_RESUMED] = at - self.resumed_at
+                self._done.add(_RESUMED)
+        elif self.suspended_at is not None:
+            self.suspensions[name] = at - self.suspended_at
+            self._done.add(f"suspended: {name}")
+        elif self.revoked_at is not None:
+            self.ends[name] = at - self.revoked_at
+            self._done.add(name)
 
     def _note_progress(self, who: str, counts: Mapping[str, int]) -> None:
         """Check that reasoning keeps answering once the connector is refused everywhere, and that calls go on after a taint."""
@@ -167,6 +198,14 @@ class Tally:
             self.reminted[event.who] = datetime.fromisoformat(str(event.facts["at"])) - self.tainted_at
         self._authorities[event.who] = authority
 
+    def latest(self, event: Event) -> timedelta | None:
+        """How long after the operator's last command about the connector this came; None: it is nothing that a command caused."""
+        if event.name == "called":
+            return self.suspensions.get(_RESUMED)
+        if event.name not in _ENDS:
+            return None
+        return (self.ends if self.suspended_at is None else self.suspensions).get(event.name)
+
     def verdicts(self) -> Iterator[str]:
         """One line for each thing that must happen, and whether it did."""
         for key, text in _EXPECTED.items():
@@ -180,6 +219,7 @@ class Tally:
 
     def _after(self, key: str) -> str:
         took = max(self.reminted.values(), default=None) if key == _REMINTED else self.ends.get(key)
+        took = self.suspensions.get(key.removeprefix("suspended: ")) if key in {*_SUSPENDED, _RESUMED} else took
         return "" if took is None else f" after {took.total_seconds() * 1000:.0f} ms"
 
     @property

@@ -13,7 +13,7 @@ import msgspec
 from cognomen.protocol.entry import RegistrationEntry, entry_to_document
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import GROUPS
-from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.rules import Agent, Rulebook
 from cognomen.rulebook.tables import AgentState
 from svid.spiffeid import SpiffeID
 
@@ -71,7 +71,11 @@ class RetiredAgent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldAgent:
-    """An agent that an operator suspended, whatever the rulebook says, until an operator resumes it."""
+    """An agent that an operator suspended, whatever the rulebook says, until an operator resumes it; or one component of an agent.
+
+    Args:
+        name: AGENT, or AGENT/COMPONENT.
+    """
 
     name: str
     actor: str
@@ -81,12 +85,17 @@ class HeldAgent:
 
 
 def with_holds(rulebook: Rulebook, held: Collection[str]) -> Rulebook:
-    """The rulebook as it works while these agents are held: those that are active are suspended."""
-    agents = {
-        name: replace(one, state=AgentState.SUSPENDED) if name in held and one.state is AgentState.ACTIVE else one
-        for name, one in rulebook.agents.items()
-    }
-    return replace(rulebook, agents=agents)
+    """The rulebook as it works while these agents and components are held: agents that are active are suspended, and components gone."""
+    if not held:
+        return rulebook
+    return replace(rulebook, agents={name: _with_holds(one, held) for name, one in rulebook.agents.items()})
+
+
+def _with_holds(agent: Agent, held: Collection[str]) -> Agent:
+    if agent.name in held and agent.state is AgentState.ACTIVE:
+        return replace(agent, state=AgentState.SUSPENDED)
+    left = {name: one for name, one in agent.components.items() if str(one.name) not in held}
+    return agent if len(left) == len(agent.components) else replace(agent, components=left)
 
 
 def is_of_rulebook(spiffe_id: SpiffeID) -> bool:

@@ -1,6 +1,7 @@
-"""Suspend an agent at once, whatever the rulebook says, and resume it: its entries go, and what was signed for them ends.
+"""Suspend an agent, or one component of it, at once, whatever the rulebook says, and resume it.
 
-The rulebook in force stays as it is. A hold lasts through each rulebook that is applied later, until somebody resumes the agent.
+Its entries go, and what was signed for them ends. The rulebook in force stays as it is. A hold lasts
+through each rulebook that is applied later, until somebody ends it.
 """
 
 import secrets
@@ -35,7 +36,7 @@ from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["HoldAgents"]
 
-_NAME = 80  # longest text that can be the name of an agent
+_NAME = 160  # longest text that can be the name of an agent or a component
 _NOTHING = Changed(entries=(), taken=Taken())
 _ATTEMPTS = 5
 
@@ -62,7 +63,7 @@ class _Command(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldAgents:
-    """Suspends and resumes agents on behalf of an operator."""
+    """Suspends and resumes agents and components on behalf of an operator; a name is AGENT or AGENT/COMPONENT."""
 
     datastore: Datastore
     around: Surroundings
@@ -71,13 +72,13 @@ class HoldAgents:
     watch: EnforcementWatch
 
     async def suspend(self, name: str, *, actor: str) -> Changed:
-        """Suspend an agent, and end everything that was signed for it, whatever let it live on.
+        """Suspend an agent or a component, and end everything that was signed for it, whatever let it live on.
 
-        If that is done already, it leaves no trace. An agent that the rulebook in force has not can be suspended if it has been before.
+        If that is done already, it leaves no trace. What the rulebook in force has not can be suspended if it has been before.
 
         Raises:
-            Refused: NOT_FOUND when the rulebook in force has no such agent; CONFLICT when others are applied all the time. It is recorded
-                first.
+            Refused: NOT_FOUND when the rulebook in force has no such agent or component; CONFLICT when others are applied all the time.
+                It is recorded first.
         """
         return await self._change(_Command(Action.AGENT_SUSPENDED, _suspend_in), name, actor)
 
@@ -85,7 +86,7 @@ class HoldAgents:
         """End a suspension, as `suspend` began it; what the rulebook says counts again.
 
         Raises:
-            Refused: NOT_FOUND when the agent is not held; INVALID when this release cannot read the rulebook; CONFLICT as suspend.
+            Refused: NOT_FOUND when nothing of that name is held; INVALID when this release cannot read the rulebook; CONFLICT as suspend.
         """
         return await self._change(_Command(Action.AGENT_RESUMED, _resume_in), name, actor)
 
@@ -131,12 +132,8 @@ def _work(command: _Command, name: str, rules: _Rules, asked: Asked, tx: Transac
 def _suspend_in(tx: Transaction, rules: _Rules, name: str, asked: Asked) -> Changed:
     # 1. Hold it.
     held = tx.agents.held()
-    if name not in rules.rulebook.agents and name not in held:
-        raise Refused(
-            Kind.NOT_FOUND,
-            f"agent: none of the rulebook in force is called {name[:_NAME]!r}",
-            hint=suggestion(name, rules.rulebook.agents) or "list them: cognomen agent list",
-        )
+    if name not in held:
+        _check_known(rules.rulebook, name)
     if name not in held:
         login = asked.actor.login if isinstance(asked.actor, Operator) else ""
         comment = comment_of(asked.actor)
@@ -159,6 +156,28 @@ def _suspend_in(tx: Transaction, rules: _Rules, name: str, asked: Asked) -> Chan
         return replace(_NOTHING) if changed is _NOTHING and name not in held else changed
     taken = Taken(revocations=(ended, *changed.taken.revocations), at_once=count)
     return replace(changed, taken=taken)
+
+
+def _check_known(rulebook: Rulebook, name: str) -> None:
+    """Check that the rulebook has an agent or a component of that name.
+
+    Raises:
+        Refused: NOT_FOUND
+    """
+    agent, slash, component = name.partition("/")
+    found = rulebook.agents.get(agent)
+    if found is None:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"agent: none of the rulebook in force is called {agent[:_NAME]!r}",
+            hint=suggestion(agent, rulebook.agents) or "list them: cognomen agent list",
+        )
+    if slash and component not in found.components:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"agent: {agent} has no component {component[:_NAME]!r}",
+            hint=suggestion(component, found.components) or f"list them: cognomen agent show {agent}",
+        )
 
 
 def _without_in(tx: Transaction, rules: _Rules, own: SpiffeID, asked: Asked) -> Plan | None:

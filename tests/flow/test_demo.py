@@ -35,9 +35,14 @@ def test_the_demo_shows_rotations_under_traffic_an_entry_pushed_a_refusal_and_a_
     assert "MISSING" not in done.stdout
     assert "REFUSED spiffe://example.org/agent/concierge/reasoning" in done.stdout
     assert " answered, 0 failed" in done.stdout
-    assert "ms after its entry was created" in done.stdout
+    assert re.search(r"operator +cognomen plan rules: 3 entries would change", done.stdout)
+    assert re.search(r"operator +cognomen apply plan.json: revision 1 is in force now", done.stdout)
+    assert re.search(r"held it [0-9]+ ms after the rules were applied", done.stdout)
     for end in ("next handshake refused", "open connection closed", "JWT-SVID refused"):
         assert re.search(rf"ok +connector revoked: {end} after [0-9]+ ms", done.stdout)
+        assert re.search(rf"ok +connector suspended: {end} after [0-9]+ ms", done.stdout)
+    assert re.search(r"operator +cognomen agent suspend concierge/connector", done.stdout)
+    assert re.search(r"ok +connector resumed: orchestrator called it again after [0-9]+ ms", done.stdout)
     assert "missed no call" in done.stdout
     assert "the connector was replaced: orchestrator called the new one" in done.stdout
     assert re.search(r"ok +authority tainted during calls: every SVID replaced after [0-9]+ ms", done.stdout)

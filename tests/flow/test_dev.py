@@ -60,6 +60,17 @@ def test_without_entries_programs_of_ones_own_uid_are_dev_self(tmp_path: Path) -
         assert ids(dev) == ["spiffe://example.org/dev/self"]
 
 
+def test_with_no_entry_it_makes_none_and_removes_those_of_an_earlier_run(tmp_path: Path) -> None:
+    with Dev(tmp_path):
+        pass
+    with Dev(tmp_path, "--no-entry") as dev:
+        assert dev.admin("entry", "list")["entries"] == []
+    done = subprocess.run(
+        [*COGNOMEN, "dev", "--no-entry", f"--entry=/a={ME}"], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, "--no-entry and --entry exclude each other" in done.stderr) == (2, True)
+
+
 def test_relying_parties_find_the_keys_of_its_tokens(tmp_path: Path) -> None:
     (tmp_path / "web").mkdir(mode=0o700)
     authority, port = WebAuthority(tmp_path / "web", SystemClock()), free_port()

@@ -133,3 +133,27 @@ def test_the_others_went_on_if_they_answered_more_and_failed_nothing(later: int,
     tally.note(_counted("reasoning", answered=later, failed=failed))
     (line,) = (line for line in tally.verdicts() if "kept working" in line)
     assert line.split()[0] == verdict
+
+
+def test_a_suspension_is_timed_from_its_own_command_and_the_call_after_it_from_the_next() -> None:
+    tally = Tally(revoked_at=REVOKED_AT)
+    for event in _ends():
+        tally.note(event)
+    tally.note(_called(REVOKED_AT))
+    tally.suspended_at = REVOKED_AT + timedelta(milliseconds=10)
+    events = list(_ends())
+    for event in events:
+        tally.note(event)
+    assert [tally.latest(event) for event in events] == [timedelta(milliseconds=ms) for ms in (10, 11, 12)]
+    assert [tally.ends[name] for name in ENDS] == [timedelta(milliseconds=ms) for ms in (20, 21, 22)]
+    assert tally.is_suspended
+    assert "  MISSING  connector resumed: orchestrator called it again" in tally.verdicts()
+    tally.resumed_at = REVOKED_AT + timedelta(seconds=1)
+    for late in (1.5, 2.5):
+        tally.note(_called(REVOKED_AT + timedelta(seconds=late)))
+    assert "  ok       connector suspended: open connection closed after 11 ms" in tally.verdicts()
+    assert "  ok       connector resumed: orchestrator called it again after 500 ms" in tally.verdicts()
+
+
+def _called(at: datetime) -> Event:
+    return Event(who="orchestrator", at=0, name="called", facts={"peer": "", "at": at.isoformat()})

@@ -241,6 +241,43 @@ async def test_an_agent_that_an_operator_suspends_stays_so_through_each_rulebook
     assert [one for one in await house.audit() if '"action":"agent resumed"' in one]
 
 
+async def test_a_component_that_an_operator_suspends_stays_so_until_it_is_resumed_and_the_others_stay(
+    house: House,
+) -> None:
+    await house.apply(CONCIERGE)
+    gone = next(one for one in PATHS if one.startswith("/agent/concierge/"))
+    name = gone.removeprefix("/agent/")
+    await house.agents.suspend(name, actor=ACTOR)
+    assert (await house.paths())[:-1] == [one for one in PATHS if one != gone]
+    assert [one.name for one in await house.agents.held()] == [name]
+    await house.apply(CONCIERGE.replace("30m", "20m"))
+    assert gone not in await house.paths()
+    await house.agents.suspend("concierge", actor=ACTOR)
+    await house.agents.resume("concierge", actor=ACTOR)
+    assert gone not in await house.paths(), "a component's own suspension is a thing of its own"
+    await house.agents.resume(name, actor=ACTOR)
+    assert (await house.paths())[:-1] == PATHS
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "hint"),
+    [
+        ("concierge/cmr", "concierge has no component 'cmr'", "did you mean crm?"),
+        ("concierg/crm", "none of the rulebook in force is called 'concierg'", "did you mean concierge?"),
+        ("concierge/", "concierge has no component ''", "known: crm"),
+        ("concierge/crm/x", "concierge has no component 'crm/x'", "crm"),
+    ],
+)
+async def test_a_component_that_is_not_there_cannot_be_suspended(
+    house: House, name: str, problem: str, hint: str
+) -> None:
+    await house.apply(CONCIERGE)
+    with pytest.raises(Refused, match=problem) as refused:
+        await house.agents.suspend(name, actor=ACTOR)
+    assert hint in refused.value.hint
+    assert await house.agents.held() == []
+
+
 async def test_what_cannot_be_suspended_or_resumed_is_refused_and_recorded(house: House) -> None:
     with pytest.raises(Refused, match="none was applied yet"):
         await house.agents.suspend("concierge", actor=ACTOR)
