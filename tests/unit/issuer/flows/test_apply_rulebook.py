@@ -20,6 +20,7 @@ from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.works.rulebookplans import RulebookPlan
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuer_values import TRUST_DOMAIN
 from tests.doubles.issuersurroundings import around
 from tests.unit.cognomen.rulebook.books import CONCIERGE
@@ -63,7 +64,12 @@ async def house() -> AsyncIterator[House]:
     store, own = await SQLiteDatastore.open(None), around(FakeClock())
     watch = EnforcementWatch(around=own)
     rules = ApplyRulebook(
-        datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
+        datastore=store,
+        around=own,
+        trust_domain=TRUST_DOMAIN,
+        node_attestors=("join_token",),
+        watch=watch,
+        limits=issuance_limits(own.clock),
     )
     agents = HoldAgents(
         datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
