@@ -135,7 +135,7 @@ def over_limits(standings: Iterable[Standing]) -> Sequence[Standing]:
 
 def refusal(scope: LimitedScope, limit: Limit) -> Refused:
     """The refusal of what is over a limit, in a constant text: it is counted by it."""
-    more = "; until its breaker closes, only renewals pass" if limit.is_rate else ""
+    more = "; its breaker is open, only renewals pass" if limit.is_rate else ""
     detail = f"limit of {scope.name}: expected at most {scope.most[limit]} {_WORDS[limit]}, found more{more}"
     return Refused(Kind.EXHAUSTED, detail, hint=f"what is used: cognomen agent show {scope.agent}")
 

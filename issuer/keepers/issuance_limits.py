@@ -165,11 +165,11 @@ class IssuanceLimits:
         if not is_renewal:
             for scope in component.scopes:
                 self._steps.extend(scope.advance(asked.monotonic, at))
-                limit = scope.exceeded(asked)
-                if limit is not None:
+                for limit in scope.exceeded(asked):
                     claim.over.append((scope, limit))
-                    if limit.is_rate:
-                        self._steps.extend(scope.trip(limit, asked.monotonic, at))
+                    if (trip := scope.trip(limit, asked.monotonic, at)) is not None:
+                        claim.steps.append(trip[0])
+                        claim.undos.append(trip[1])
                     if scope.rule.mode is LimitsMode.ENFORCE:
                         return refusal(scope.rule, limit)
             for scope in component.scopes:
@@ -184,6 +184,7 @@ class IssuanceLimits:
             while claim.undos:
                 claim.undos.pop()()
             claim.over.clear()
+            claim.steps.clear()
 
     def settle(self, claim: "Claim") -> None:
         """Keep what a claim took, and count what it was refused, or would have been."""
@@ -194,6 +195,8 @@ class IssuanceLimits:
             for scope, limit in claim.over:
                 scope.count_over(limit, at)
             claim.over.clear()
+            self._steps.extend(claim.steps)
+            claim.steps.clear()
         for (limit, mode), count in counts.items():
             self._metrics.over_limits.labels(limit, mode).inc(count)
         if self._steps:
@@ -210,12 +213,14 @@ class Claim:
     Attributes:
         undos: how to undo what it took.
         over: the limits that it exceeded.
+        steps: the breakers that it tripped.
     """
 
     def __init__(self, limits: IssuanceLimits, node_id: NodeID) -> None:
         self.node_id = node_id
         self.undos: list[Undo] = []
         self.over: list[tuple[Scope, Limit]] = []
+        self.steps: list[BreakerStep] = []
         self._limits = limits
 
     def judge(

@@ -60,6 +60,8 @@ class Rate:
             if after.state is BreakerState.HALF_OPEN:
                 missing = self.allowance.burst - probation(self._scope.most[self.limit])
                 self._full_at = max(self._full_at, after.since + missing / self.allowance.per_second)
+            elif is_step:
+                self._full_at = after.since  # what passed the probation may come in bursts again
             if is_step:
                 yield self._step(at - timedelta(seconds=now - after.since))
 
@@ -68,11 +70,13 @@ class Rate:
         is_open = self.breaker.state is BreakerState.OPEN
         return is_open or charge(max(self._full_at, now), 1, self.allowance, now=now) is None
 
-    def trip(self, now: float, at: datetime) -> Iterator[BreakerStep]:
-        """Open the breaker after a burst, unless it is open."""
-        if self.breaker.state is not BreakerState.OPEN:
-            self.breaker = tripped(self.breaker, first=self._first, now=now)
-            yield self._step(at)
+    def trip(self, now: float, at: datetime) -> tuple[BreakerStep, Undo] | None:
+        """Open the breaker after a burst; None: it is open."""
+        before = self.breaker
+        if before.state is BreakerState.OPEN:
+            return None
+        self.breaker = tripped(before, first=self._first, now=now)
+        return self._step(at), lambda: setattr(self, "breaker", before)
 
     def take(self, now: float) -> Undo:
         """Charge one."""
@@ -118,25 +122,24 @@ class Scope:
         for rate in self._rates.values():
             yield from rate.advance(now, at)
 
-    def trip(self, limit: Limit, now: float, at: datetime) -> Iterator[BreakerStep]:
-        """Open the breaker of that limit, unless it is open."""
-        yield from self._rates[limit].trip(now, at)
+    def trip(self, limit: Limit, now: float, at: datetime) -> tuple[BreakerStep, Undo] | None:
+        """Open the breaker of that limit; None: it is open, or the limit is no rate."""
+        return self._rates[limit].trip(now, at) if limit.is_rate else None
 
-    def exceeded(self, asked: Asked) -> Limit | None:
-        """The first limit that this SVID would exceed, which is new."""
+    def exceeded(self, asked: Asked) -> Iterator[Limit]:
+        """The limits that this SVID would exceed, which is new."""
         rate = self._rates.get(asked.rate)
         if rate is not None and rate.is_over(asked.monotonic):
-            return asked.rate
+            yield asked.rate
         most = self.rule.most
         if (limit := most.get(Limit.AUDIENCES_PER_HOUR)) is not None and self._new_audiences(asked, limit):
-            return Limit.AUDIENCES_PER_HOUR
+            yield Limit.AUDIENCES_PER_HOUR
         if (limit := most.get(Limit.LIVE_SVIDS)) is not None and self._live(asked.now, limit) >= limit:
-            return Limit.LIVE_SVIDS
+            yield Limit.LIVE_SVIDS
         if (limit := most.get(Limit.NODES)) is not None and asked.kind is CredentialKind.X509:
             is_new = self._nodes.get(asked.node_id, 0.0) <= asked.now
             if is_new and self._node_count(asked.now, limit) >= limit:
-                return Limit.NODES
-        return None
+                yield Limit.NODES
 
     def take(self, asked: Asked) -> Iterator[Undo]:
         """Charge the rate for what is new."""
