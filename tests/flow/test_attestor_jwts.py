@@ -241,6 +241,17 @@ async def test_an_entry_that_rests_renews_its_tokens(minting: Minting) -> None:
     assert await minting.jwts.jwt_svid(WEB, ["kept"]) is not first
 
 
+async def test_an_entry_with_declared_audiences_that_rests_may_try_some_others(minting: Minting) -> None:
+    declared = entry("web", audiences=tuple(sorted(f"a{number}" for number in range(100))))
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.EXHAUSTED, "limit of component a/b: expected at most 2")
+    for number in range(100):
+        with pytest.raises(Refused, match="limit of component a/b"):
+            await minting.jwts.jwt_svid(declared, [f"a{number}"])
+        with pytest.raises(Refused, match="limit of component a/b"):
+            await minting.jwts.jwt_svid(declared, ["a0"], fresh=True)
+    assert sum(minting.issuer.jwt_mints) == 16
+
+
 async def test_a_renewal_that_is_refused_is_not_asked_for_at_each_call(minting: Minting) -> None:
     first = await minting.jwts.jwt_svid(WEB, ["kept"])
     taint(minting)

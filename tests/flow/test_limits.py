@@ -29,7 +29,7 @@ selectors = ["unix:uid:{os.getuid()}", "unix:gid:{os.getgid()}"]
 audiences = ["{AUDIENCE}", "{OTHER}"]
 allow = ["overlap", "shared-user", "shared-audience"]
 x509_ttl = "6s"
-jwt_ttl = "6s"
+jwt_ttl = "TTL"
 COMPONENT
 
 [agent.concierge.component.ledger]
@@ -48,9 +48,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def apply(world: World, *, agent: str = "", component: str = "") -> None:
+def apply(world: World, *, agent: str = "", component: str = "", jwt_ttl: str = "6s") -> None:
     file = world.directory / "rules.toml"
-    file.write_text(_RULES.replace("AGENT", agent).replace("COMPONENT", component))
+    file.write_text(_RULES.replace("AGENT", agent).replace("COMPONENT", component).replace("TTL", jwt_ttl))
     world.command("apply", str(file))
 
 
@@ -160,3 +160,20 @@ def test_a_burst_suspends_the_agent_where_the_rulebook_asks_for_it(world: World)
         )
         world.run("agent", "resume", "concierge", "--comment=mended")
         assert not is_refused(ask(client, LEDGER))
+
+
+def test_after_a_restart_of_both_daemons_what_they_had_comes_back_and_the_limits_are_in_force(world: World) -> None:
+    component = 'limits = { jwt_per_minute = 20, x509_per_minute = 1, nodes = 1 }\nlimits_mode = "enforce"'
+    apply(world, component=component, jwt_ttl="5m")
+    with world.attestor, WorkloadAPIClient(f"unix://{world.workload}") as client:
+        assert not is_refused(ask(client, CRM, OTHER))
+    world.issuer.stop()
+    world.issuer.start()
+    with world.attestor, WorkloadAPIClient(f"unix://{world.workload}") as client:
+        assert is_refused(loop_until_refused(client, CRM))
+        assert not is_refused(ask(client, CRM, OTHER, fresh=False)), "its tokens are gone, and one is asked for again"
+        while CRM not in {str(one.spiffe_id) for one in client.fetch_x509_context().svids}:
+            pass  # and so is its certificate
+        over = {path: one["over"] for path, one in standings(world).items()}
+        assert over.pop("/agent/concierge/crm jwt_per_minute") != 0
+        assert set(over.values()) == {0}, over
