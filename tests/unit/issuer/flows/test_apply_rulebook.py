@@ -307,3 +307,26 @@ async def test_an_agent_that_was_suspended_and_left_the_files_can_be_suspended_a
     record = await house.audit()
     await house.agents.suspend("concierge", actor=ACTOR)
     assert await house.audit() == record
+
+
+async def test_limits_are_in_force_with_the_transaction_that_applies_them_and_go_with_them(house: House) -> None:
+    limited = CONCIERGE.replace(
+        "[agent.concierge.component.crm]", "[agent.concierge.component.crm]\nlimits = { nodes = 3 }"
+    )
+    limits = house.rules.limits
+    await house.apply(CONCIERGE)
+    assert list(limits.standings()) == []
+    plan = await house.plan(limited)
+    assert plan.plan is None, "no entry changes"
+    applied = await house.apply(limited)
+    assert (applied.revision, [(one.scope.path, one.most) for one in limits.standings()]) == (
+        2,
+        [("/agent/concierge/crm", 3)],
+    )
+    stored = await house.store.read(lambda tx: tx.limits.list(2))
+    assert [(one.path, dict(one.most)) for one in stored] == [("/agent/concierge/crm", {"nodes": 3})]
+    await house.apply(limited)
+    assert len(limits.standings()) == 1, "nothing was new"
+    await house.apply(CONCIERGE)
+    assert list(limits.standings()) == []
+    assert await house.store.read(lambda tx: tx.limits.list(3)) == []
