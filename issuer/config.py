@@ -32,6 +32,7 @@ _MOST_SVIDS = 1_000_000_000
 _LEAST_BURST = 10  # enough for one JWT-SVID with the most audiences that it may have
 _MAX_AUTHORITY_LIFETIME = timedelta(days=3650)
 _MAX_LIFE_OF_A_PROVIDERS_TOKEN = timedelta(days=365)
+_LONGEST_OPEN = timedelta(minutes=10)
 _MAX_USES_KEPT = timedelta(days=3650)
 
 
@@ -108,6 +109,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         entry_svids_burst: how many it gets at once after a pause.
         node_svids_per_second: how many all entries of a node get together.
         node_svids_burst: how many they get at once after a pause.
+        breaker_open: how long the breaker of a limit on issuance stays open at first; each time that it opens again, twice as long.
         uses_kept: for how long it is kept which process used an identity, from its last use on.
 
     Raises:
@@ -153,6 +155,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     node_svids_per_second: int = 200
     node_svids_burst: int = 200_000
     uses_kept: timedelta = timedelta(days=90)
+    breaker_open: timedelta = timedelta(seconds=30)
 
     def __post_init__(self) -> None:
         _check_lives(self.datastore, self.key_manager)
@@ -164,6 +167,7 @@ class IssuerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         _check_duration("audit_checkpoint_interval", self.audit_checkpoint_interval, MAX_TTL)
         _check_duration("authority_lifetime", self.authority_lifetime, _MAX_AUTHORITY_LIFETIME)
         _check_duration("uses_kept", self.uses_kept, _MAX_USES_KEPT)
+        _check_duration("breaker_open", self.breaker_open, _LONGEST_OPEN)
         _check_duration("authority_spread", self.authority_spread, self.authority_lifetime / 4)
         for owner in ("entry", "node"):
             _check_allowance(

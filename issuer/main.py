@@ -43,7 +43,6 @@ from issuer.flows.attest_node import AttestNode
 from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.create_invite import CreateInvite
-from issuer.flows.hold_agents import HoldAgents
 from issuer.flows.issue_svids import IssueSVIDs
 from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
@@ -270,6 +269,7 @@ def _node_service(parts: Parts, node_svids: NodeSVIDs) -> NodeService:
         datastore=parts.datastore,
         issuance=parts.issuance,
         budgets=budgets,
+        limits=parts.limits,
         refusals=parts.refusals,
         around=parts.around,
         trust_domain=config.trust_domain,
@@ -309,6 +309,7 @@ async def _open_admin_door(
         outlook=parts.outlook,
         guard=parts.guard,
         deferred=parts.deferred,
+        limits=parts.limits,
         feeds=lambda: parts.feed.open,
         svid=lambda: credentials.presented,
         damage=lambda: parts.check_store.damage,
@@ -385,14 +386,10 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
             trust_domain=config.trust_domain,
             node_attestors=tuple(parts.node_attestors),
             watch=parts.watch,
+            limits=parts.limits,
         ),
-        agents=HoldAgents(
-            datastore=parts.datastore,
-            around=parts.around,
-            trust_domain=config.trust_domain,
-            node_attestors=tuple(parts.node_attestors),
-            watch=parts.watch,
-        ),
+        agents=parts.agents,
+        limits=parts.limits,
         revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         enforcement=AwaitEnforcement(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         guard=parts.guard,

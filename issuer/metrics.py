@@ -5,12 +5,14 @@ Counters and histograms are updated where the event happens, once per batch; gau
 
 from cognomen.daemon.metrics import Family
 from cognomen.protocol.errors import Kind
+from cognomen.rulebook.tables import LimitsMode
 
 __all__ = ["FAILED", "OK", "Metrics"]
 
 OK, FAILED = "ok", "failed"
 
 _MINTED = ("x509", "jwt")
+_LIMITS = ("x509_per_minute", "jwt_per_minute", "audiences_per_hour", "live_svids", "nodes")
 _ADMISSIONS = ("node attestation", "node call", "node readmission", "node svid renewal")
 
 
@@ -24,6 +26,18 @@ class Metrics:
         self.svids_signed = family.counter("svids_signed", "SVIDs signed.", kind=(*_MINTED, "node", "issuer"))
         self.mint_refusals = family.counter(
             "mint_refusals", "Requested SVIDs that were refused.", kind=_MINTED, reason=tuple(Kind)
+        )
+        self.over_limits = family.counter(
+            "over_limits",
+            "Requested SVIDs that were over a limit on issuance: refused, or only counted.",
+            limit=_LIMITS,
+            mode=tuple(LimitsMode),
+        )
+        self.breaker_steps = family.counter(
+            "breaker_steps",
+            "Breakers of limits on issuance that tripped, half-opened or closed.",
+            action=("breaker tripped", "breaker half-opened", "breaker closed"),
+            mode=tuple(LimitsMode),
         )
         self.admission_refusals = family.counter(
             "admission_refusals",
@@ -156,5 +170,8 @@ class Metrics:
         self.crl_bytes = family.gauge("crl_size_bytes", "The size of the largest revocation list.")
         self.deferred_writes = family.gauge(
             "deferred_writes", "Small writes, such as ledger outcomes, that wait for their commit."
+        )
+        self.breakers_open = family.gauge(
+            "breakers_open", "Breakers of limits on issuance that are open or half-open.", "mode"
         )
         self.troubles = family.gauge("troubles", "Things that are failing now and are being retried.")

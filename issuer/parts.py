@@ -15,19 +15,22 @@ import structlog
 from cognomen.daemon.supervisor import Supervisor, Task
 from cognomen.daemon.troubles import Troubles
 from cognomen.process.privatefile import alone_in, private_directory
+from cognomen.rulebook.limits import LimitedScope
 from issuer.adapters import Adapters
 from issuer.backup import DATABASE, KEYS
 from issuer.checkpointsink.port import CheckpointSink
 from issuer.config import DatastoreChoice, IssuerConfig
-from issuer.datastore.port import Datastore
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.restoration import forgotten
 from issuer.flows.command_authorities import CommandAuthorities
 from issuer.flows.feed_attestors import FeedAttestors
+from issuer.flows.hold_agents import HoldAgents
 from issuer.flows.prune import Prune
 from issuer.flows.publish_crl import PublishCRLs
 from issuer.flows.relieve_authorities import RelieveAuthorities
 from issuer.flows.rotate_authority import RotateAuthority
 from issuer.flows.supersede import EndSuperseded
+from issuer.flows.watch_breakers import WatchBreakers
 from issuer.flows.watch_store import CheckStore
 from issuer.flows.write_checkpoints import WriteCheckpoints
 from issuer.issuance import Issuance
@@ -36,6 +39,7 @@ from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.clone_alarm import CloneAlarm
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.node_sightings import NodeSightings
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.keymanager.port import KeyManager
@@ -68,6 +72,8 @@ class Parts:
     watch: EnforcementWatch
     sightings: NodeSightings
     feed: FeedAttestors
+    limits: IssuanceLimits
+    agents: HoldAgents
     outlook: AuthorityOutlook
     rotate: RotateAuthority
     authorities: CommandAuthorities
@@ -98,6 +104,8 @@ async def open_parts(
         trust_domain=config.trust_domain,
         over=sightings.end,
     )
+    limits = IssuanceLimits(around=around, breaker_open=config.breaker_open, grace=config.return_window)
+    limits.load(*await datastore.read(_limits_in))
     issuance = Issuance(keys=keys, upstream=adapters.upstream, later=deferred.put, metrics=metrics)
     outlook = AuthorityOutlook(
         datastore=datastore,
@@ -134,6 +142,14 @@ async def open_parts(
         guard=guard,
         watch=watch,
         feed=feed,
+        limits=limits,
+        agents=HoldAgents(
+            datastore=datastore,
+            around=around,
+            trust_domain=config.trust_domain,
+            node_attestors=tuple(adapters.node_attestors),
+            watch=watch,
+        ),
         outlook=outlook,
         rotate=rotate,
         authorities=CommandAuthorities(
@@ -154,6 +170,12 @@ async def open_parts(
         check_store=CheckStore(datastore=datastore, around=around),
         supervisor=Supervisor(clock=clock, troubles=around.troubles, restarts=metrics.task_restarts),
     )
+
+
+def _limits_in(tx: Transaction) -> tuple[int, Sequence[LimitedScope]]:
+    """The limits on issuance in force, with the revision of their rulebook."""
+    revision = tx.rulebooks.revision()
+    return revision, tx.limits.list(revision)
 
 
 async def _open_state(config: IssuerConfig, keys: KeyManager, leaving: contextlib.AsyncExitStack) -> Datastore:
@@ -210,6 +232,13 @@ def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         around=parts.around,
         guard=parts.guard,
     )
+    breakers = WatchBreakers(
+        datastore=parts.datastore,
+        around=parts.around,
+        limits=parts.limits,
+        suspend=parts.agents.suspend,
+        trust_domain=parts.config.trust_domain,
+    )
     superseded = EndSuperseded(datastore=parts.datastore, around=parts.around, watch=parts.watch)
     return [
         Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
@@ -218,6 +247,7 @@ def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
         Task(name="authorities with long lists", run=relieve.run, pulse=relieve.pulse),
         Task(name="superseded credentials", run=superseded.run, pulse=superseded.pulse),
+        Task(name="breakers", run=breakers.run, pulse=breakers.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
         Task(name="check of the datastore", run=parts.check_store.run, pulse=parts.check_store.pulse),
     ]

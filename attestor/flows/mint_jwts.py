@@ -64,7 +64,8 @@ _IN_TIME = 0.9  # of a caller's patience: the answer still has to reach it
 _RETRY_SECONDS = 2.0  # how long a token past its half-life is served before the issuer is asked again
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOLERANCE = timedelta(seconds=5)  # the estimate of the issuer's clock may lag by the duration of a call
-_REST_SECONDS = 1.0  # for an entry whose budget is spent, according to the issuer
+_REST_SECONDS = 1.0  # for an entry that is over a budget or a limit, according to the issuer
+_MOST_TRIED = 16  # audiences, while an entry rests
 _HALF_LIFE = 0.5  # the jitter that changes nothing: tokens are renewed when somebody asks, which spreads them enough
 
 
@@ -88,12 +89,23 @@ class _Kept:
     Args:
         number: its jti; None: the jti is not one of ours.
         authority: the key id of its signer; None: it does not say.
+        retry_at: when the issuer may be asked for its successor again, after it refused one.
     """
 
     minted: MintedJWT
     number: int | None
     authority: str | None
     renew_at: float
+    retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Rest:
+    """An entry for which the issuer refused a token, and until when it is not asked again for those that were tried."""
+
+    until: float
+    refused: Refused
+    tried: set[tuple[str, ...]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -132,7 +144,7 @@ class MintJWTs:
         self._pending: dict[_Wish, _Pending] = {}
         self._room = Room(Share.MINTS, _MOST_PENDING)
         self._queue: Queue[_Wish] = Queue(Share.MINTS)
-        self._rests: dict[EntryID, float] = {}
+        self._rests: dict[EntryID, _Rest] = {}
         self._wanted = asyncio.Event()
         self._limit = MAX_BATCH
         self._alone = itertools.count(1)
@@ -162,12 +174,16 @@ class MintJWTs:
         if kept is not None and self._is_fresh(kept, self._clock.read()):
             self._kept.use(wish)
             return kept.minted
-        answer = await self._mint(wish, entry, whose, patience * _IN_TIME)
+        resting = (
+            None if kept is not None and self._may_replace(kept, self._clock.read()) else self._resting(entry, wish)
+        )
+        answer = resting or await self._mint(wish, entry, whose, patience * _IN_TIME)
         if isinstance(answer, MintedJWT):
             return answer
         if kept is None or not self._is_good(kept, self._clock.read()):
             raise answer
-        kept.renew_at = self._clock.monotonic() + _RETRY_SECONDS
+        if resting is None:
+            kept.renew_at = kept.retry_at = self._clock.monotonic() + _RETRY_SECONDS
         return kept.minted
 
     @property
@@ -201,8 +217,6 @@ class MintJWTs:
     async def _mint(
         self, wish: _Wish, entry: RegistrationEntry, whose: AccountID, longest: float
     ) -> MintedJWT | Refused:
-        if self._clock.monotonic() < self._rests.get(wish.entry_id, 0):
-            return Refused(Kind.EXHAUSTED, "JWT-SVID: the budget of this identity is spent; try again later")
         pending = self._pending.get(wish)
         if pending is None or not (pending.is_taken or whose in pending.askers):
             if not self._room.take(whose):
@@ -251,18 +265,32 @@ class MintJWTs:
         for whose in pending.askers:
             self._room.give_back(whose)
         if isinstance(answer, Refused) and answer.kind is Kind.EXHAUSTED:
-            self._rest(wish.entry_id)
+            self._rest(wish, answer)
         if isinstance(answer, MintedJWT):
             answer = self._keep(wish, pending, answer)
         if not pending.answer.done():  # the loop is closing
             pending.answer.set_result(answer)
         return isinstance(answer, MintedJWT)
 
-    def _rest(self, entry_id: EntryID) -> None:
-        """Spare the issuer calls for an entry whose budget is spent; the others go on."""
+    def _rest(self, wish: _Wish, refused: Refused) -> None:
+        """Spare the issuer calls for an entry that is over a budget or a limit; the others go on."""
         now = self._clock.monotonic()
-        self._rests = {known: until for known, until in self._rests.items() if now < until}
-        self._rests[entry_id] = now + _REST_SECONDS
+        self._rests = {known: rest for known, rest in self._rests.items() if now < rest.until}
+        self._rests.setdefault(wish.entry_id, _Rest(now + _REST_SECONDS, refused)).tried.add(wish.audiences)
+
+    def _resting(self, entry: RegistrationEntry, wish: _Wish) -> Refused | None:
+        """The issuer's refusal, if this entry rests because of one.
+
+        If its audiences are declared, some others may still be tried: the issuer's limits let pass what replaces a token, and after a
+        restart we do not know which those are.
+        """
+        rest = self._rests.get(entry.id)
+        if rest is None or self._clock.monotonic() >= rest.until:
+            return None
+        if entry.audiences is not None and wish.audiences not in rest.tried and len(rest.tried) < _MOST_TRIED:
+            rest.tried.add(wish.audiences)
+            return None
+        return Refused(rest.refused.kind, rest.refused.detail)
 
     def _keep(self, wish: _Wish, pending: _Pending, minted: MintedJWT) -> MintedJWT | Refused:
         entry = pending.entry
@@ -281,6 +309,10 @@ class MintJWTs:
         whose = next(iter(pending.askers))  # the account that asked first
         self._kept.put(whose, wish, _Kept(minted, number, svid.key_id, at.monotonic + wait))
         return minted
+
+    def _may_replace(self, kept: _Kept, at: Reading) -> bool:
+        """Whether the issuer is asked although the entry rests: its limits let pass what replaces a token."""
+        return at.monotonic >= kept.retry_at and self._is_good(kept, at)
 
     def _is_fresh(self, kept: _Kept, at: Reading) -> bool:
         is_early = at.monotonic < kept.renew_at

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect
+from cognomen.cli.limits import LIMITS, limits_of_agent
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, counted, print_document, print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
@@ -77,7 +78,10 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
 @output_option
 @admin_socket_option
 def show(name: str, output: str, socket: Path) -> None:
-    """Show an agent and its components.
+    """Show an agent, its components, and its limits on issuance.
+
+    The table `limits` has what is used of each limit now, and how often it refused something or,
+    in the mode count, would have: since the issuer started, or the limit was changed.
 
     \b
     Example:
@@ -93,12 +97,16 @@ def show(name: str, output: str, socket: Path) -> None:
             hint=suggestion(name, rulebook.agents) or "list them: cognomen agent list",
         )
     components = [_component(in_force, found.components[one]) for one in sorted(found.components)]
+    limits = limits_of_agent(socket, name)
     if output == "json":
-        print_json({**_agent(in_force, name), "components": list(components)})
+        print_json({**_agent(in_force, name), "components": list(components), "limits": list(limits)})
         return
     print_document(_agent(in_force, name))
     click.echo()
     print_table(_COMPONENTS, components, View(output=output))
+    if limits:
+        click.echo("\nlimits:")
+        print_table(LIMITS, limits, View(output=output))
 
 
 @agent.command()

@@ -63,6 +63,7 @@ _HELPS = {
     "node_svids_per_second": "SVIDs for all entries of a node, in the long run.",
     "node_svids_burst": "SVIDs for all entries of a node, in one burst.",
     "uses_kept": "How long it is kept which process used an identity.",
+    "breaker_open": "How long the breaker of a limit stays open at first, at most 10m.",
     "health_address": "HOST:PORT on loopback for /live, /ready and /metrics.  [default: none]",
 }
 

@@ -33,6 +33,10 @@ _ENFORCED = Columns(
     table=("pid", "uid", "point", "change_number"), wide=("pid", "uid", "point", "incarnation", "change_number")
 )
 _TROUBLES = same_columns("what", "times", "since", "last", "reason")
+_LIMITS = Columns(
+    table=("path", "limit", "mode", "breaker", "over", "last_over", "until"),
+    wide=("path", "limit", "most", "used", "mode", "on_burst", "breaker", "since", "until", "over", "last_over"),
+)
 _MORE = "_more"
 
 
@@ -50,7 +54,9 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
     oldest_truth is the time since the issuer last heard from the connected attestor that has
     been silent for longest: each reports every 15 s. The table `behind` has the nodes that lack
     changes, such as revocations: acknowledged is the number of the last change that a node has,
-    behind how many it lacks, and heard_ago the time since it last reported.
+    behind how many it lacks, and heard_ago the time since it last reported. The table
+    `over_limits` has the limits of the rulebook that refused something or, where they only
+    count, would have: over says how often, until when an open breaker half-opens.
 
     \b
     Examples:
@@ -61,7 +67,7 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
         return None
     with connect(socket) as admin:
         document = document_from_message(admin.get_status())
-    return _show(document, {"authorities": _AUTHORITIES, "behind": _BEHIND}, output)
+    return _show(document, {"authorities": _AUTHORITIES, "behind": _BEHIND, "over_limits": _LIMITS}, output)
 
 
 @status.command()

@@ -18,6 +18,7 @@ from cognomen.protocol.printable import is_visible
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import EVERY_NODE, never_match_together, never_matches
 from cognomen.rulebook.faults import Fault, Tell, key_of, shown, suggestion
+from cognomen.rulebook.limits import check_limits, limits_of
 from cognomen.rulebook.places import Path, line_of, lines
 from cognomen.rulebook.rules import ANY_NODE, Agent, Case, Component, ComponentName, Nodes, Provider, Rulebook, Where
 from cognomen.rulebook.structs import read_struct
@@ -160,6 +161,7 @@ class _File:
                 components=components,
                 review_by=None if found.review_by is UNSET else found.review_by,
                 labels=MappingProxyType(dict(found.labels)),
+                limits=limits_of(found),
                 where=Where(file=self._name, path=path),
             )
 
@@ -205,6 +207,7 @@ class _File:
                 'give node selectors, the path of a node, or "any"; for all components of the agent: in its own table'
             )
             self.tell((*path, "nodes"), "missing", mend)
+        check_limits(found, path, self.tell)
         ttls = {key: self._ttl(getattr(found, key), (*path, key)) for key in ("x509_ttl", "jwt_ttl")}
         if proofs is None or nodes is None:
             return None
@@ -220,6 +223,7 @@ class _File:
             model=found.model,
             audiences=tuple(found.audiences),
             allow=frozenset(found.allow),
+            limits=limits_of(found),
             where=Where(file=self._name, path=path),
         )
 

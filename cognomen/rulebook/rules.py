@@ -9,9 +9,20 @@ from datetime import date, timedelta
 
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.places import Path
-from cognomen.rulebook.tables import AgentState, ComponentKind, Guard
+from cognomen.rulebook.tables import AgentState, ComponentKind, Guard, LimitsMode, OnBurst
 
-__all__ = ["ANY_NODE", "Agent", "Case", "Component", "ComponentName", "Nodes", "Provider", "Rulebook", "Where"]
+__all__ = [
+    "ANY_NODE",
+    "Agent",
+    "Case",
+    "Component",
+    "ComponentName",
+    "Limits",
+    "Nodes",
+    "Provider",
+    "Rulebook",
+    "Where",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +64,20 @@ ANY_NODE = Nodes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the issuer signs for a component, or for an agent. What counts: ADR-0032.
+
+    Args:
+        most: by the key of the limit; empty: nothing is limited.
+        mode, on_burst: None: as the agent.
+    """
+
+    most: Mapping[str, int] = field(default_factory=dict)
+    mode: LimitsMode | None = None
+    on_burst: OnBurst | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     """A part of an agent with an identity of its own.
 
@@ -75,6 +100,7 @@ class Component:
     model: str = ""
     audiences: tuple[str, ...] = ()
     allow: frozenset[Guard] = frozenset()
+    limits: Limits = field(default_factory=Limits, hash=False)
     where: Where = field(compare=False)
 
     @property
@@ -98,6 +124,7 @@ class Agent:
     components: Mapping[str, Component]
     review_by: date | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
     where: Where = field(compare=False)
 
 

@@ -49,6 +49,10 @@ def read_struct(data: object, kind: type[_T], path: Path, tell: Tell, *, but: st
             tell((*path, name), "unknown key", suggestion(name, known))
             faults += 1
             continue
+        if (inner := _table(known[name].type)) is not None:
+            values[name] = read_struct(value, inner, (*path, name), tell)
+            faults += values[name] is None
+            continue
         try:
             values[name] = msgspec.convert(value, known[name].type)
         except msgspec.ValidationError:
@@ -82,6 +86,12 @@ def _plain(kind: object) -> object:
     return kind
 
 
+def _table(kind: object) -> type[msgspec.Struct] | None:
+    """The struct of a table inside a table."""
+    plain = _plain(kind)
+    return plain if isinstance(plain, type) and issubclass(plain, msgspec.Struct) else None
+
+
 def _choices(kind: object) -> list[str]:
     plain = _plain(kind)
     (inner,) = typing.get_args(plain) or (plain,) if typing.get_origin(plain) is list else (plain,)
@@ -96,6 +106,8 @@ def _expected(kind: object) -> str:
     for meta in _metas(kind):
         if meta.pattern is not None:
             return "a duration such as 90s, 30m, 1h or 1d"
+        if meta.ge is not None:
+            return f"a whole number from {meta.ge} to {meta.le}"
         if meta.min_length:
             return "a text that is not empty"
     return _WORDS[plain]

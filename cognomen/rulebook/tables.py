@@ -18,6 +18,9 @@ __all__ = [
     "ComponentKind",
     "ComponentTable",
     "Guard",
+    "LimitsMode",
+    "LimitsTable",
+    "OnBurst",
     "ProviderTable",
     "RulebookTable",
     "SelectorTypesTable",
@@ -54,6 +57,20 @@ class Guard(StrEnum):
     SHARED_AUDIENCE = "shared-audience"
 
 
+class LimitsMode(StrEnum):
+    """What a limit on issuance does with what is over it."""
+
+    COUNT = "count"
+    ENFORCE = "enforce"
+
+
+class OnBurst(StrEnum):
+    """What happens when a limit per minute is exceeded and enforced."""
+
+    REFUSE = "refuse"
+    SUSPEND = "suspend"
+
+
 _Duration = Annotated[str, Meta(pattern="^([0-9]+[dhms])+$", examples=["90s", "30m", "1h", "1d"])]
 _Selector = Annotated[str, Meta(examples=["unix:uid:1001"])]
 _Nodes = Annotated[
@@ -61,6 +78,47 @@ _Nodes = Annotated[
     Meta(
         description="On which nodes: a list of node selectors, all of which a node must show; the path of one node; or the word any.",
         examples=[["join_token:label:team:travel"], "/cognomen/node/join_token/7f3a", "any"],
+    ),
+]
+
+
+_Most = Annotated[int, Meta(ge=1, le=1_000_000)]
+_LimitsMode = Annotated[
+    LimitsMode,
+    Meta(
+        description="count: what is over a limit is counted only; enforce: it is refused. Default: as its agent, which counts."
+    ),
+]
+_OnBurst = Annotated[
+    OnBurst,
+    Meta(
+        description="If an enforced limit per minute is exceeded: refuse, or also suspend the agent. Default: as its agent, which refuses."
+    ),
+]
+
+
+class LimitsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much the issuer signs for a component, or for all components of an agent together. Renewals do not count."""
+
+    x509_per_minute: Annotated[_Most, Meta(description="New X509-SVIDs in a minute.")] | UnsetType = UNSET
+    jwt_per_minute: Annotated[_Most, Meta(description="New JWT-SVIDs in a minute.")] | UnsetType = UNSET
+    audiences_per_hour: (
+        Annotated[_Most, Meta(description="Different audiences of its JWT-SVIDs in an hour.")] | UnsetType
+    ) = UNSET
+    live_svids: (
+        Annotated[
+            _Most, Meta(description="SVIDs at once: one X509-SVID for each node, and each JWT-SVID until it expires.")
+        ]
+        | UnsetType
+    ) = UNSET
+    nodes: Annotated[_Most, Meta(description="Nodes at once that hold an X509-SVID of it.")] | UnsetType = UNSET
+
+
+_Limits = Annotated[
+    LimitsTable,
+    Meta(
+        description="How much the issuer signs for it.",
+        examples=[{"jwt_per_minute": 120, "nodes": 20}],
     ),
 ]
 
@@ -110,6 +168,9 @@ class ComponentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         list[Guard],
         Meta(description="Guard rails that this component knowingly goes without. Each plan shows them."),
     ] = []
+    limits: _Limits | UnsetType = UNSET
+    limits_mode: _LimitsMode | UnsetType = UNSET
+    on_burst: _OnBurst | UnsetType = UNSET
 
 
 class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,6 +185,9 @@ class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     review_by: Annotated[date, Meta(description="When its owner must have looked at it again.")] | UnsetType = UNSET
     labels: Annotated[Mapping[str, str], Meta(description="For people and for filters; they decide nothing.")] = {}
     nodes: _Nodes | UnsetType = UNSET
+    limits: _Limits | UnsetType = UNSET
+    limits_mode: _LimitsMode | UnsetType = UNSET
+    on_burst: _OnBurst | UnsetType = UNSET
     component: Annotated[Mapping[str, ComponentTable], Meta(description="Its components, by name.")] = {}
 
 

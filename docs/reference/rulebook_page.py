@@ -7,6 +7,7 @@ from cognomen.rulebook.tables import (
     CaseTable,
     ComponentTable,
     Guard,
+    LimitsTable,
     ProviderTable,
     SelectorTypesTable,
     schema,
@@ -17,6 +18,7 @@ __all__ = ["rulebook_page"]
 _TABLES = {
     "[agent.NAME]": AgentTable,
     "[agent.NAME.component.NAME]": ComponentTable,
+    "limits": LimitsTable,
     "[provider.NAME]": ProviderTable,
     "[[case]]": CaseTable,
     "[selector_types]": SelectorTypesTable,
@@ -55,7 +57,7 @@ def rulebook_page(mark: str) -> str:
 
 
 def _rows(table: Mapping[str, object], definitions: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
-    required, properties = table["required"], table["properties"]
+    required, properties = table.get("required", []), table["properties"]
     assert isinstance(properties, dict)  # noqa: S101 - JSON Schema
     assert isinstance(required, list)  # noqa: S101 - JSON Schema
     for name, key in properties.items():
@@ -80,6 +82,10 @@ def _value(key: Mapping[str, object], definitions: Mapping[str, Mapping[str, obj
             found = "duration, such as `30m`"
         case {"type": "string", "format": "date"}:
             found = "date, such as `2027-03-31`"
+        case {"type": "integer", "minimum": least, "maximum": most}:
+            found = f"{least} to {most}"
+        case {"type": "object", "title": "LimitsTable"}:
+            found = "table of [limits](#limits)"
         case {"type": "object"}:
             found = "table of texts"
     return found

@@ -17,6 +17,7 @@ from cognomen.protocol.feed import Cursor
 from cognomen.protocol.meaning import Meaning
 from cognomen.protocol.names import NodeID
 from issuer.datastore.ledgerport import Ledger, Uses
+from issuer.datastore.limitport import IssuanceLimits
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
 from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent
@@ -305,6 +306,10 @@ class Transaction(Protocol):
     @property
     def agents(self) -> HeldAgents:
         """Agents that operators suspended."""
+
+    @property
+    def limits(self) -> IssuanceLimits:
+        """Limits on issuance."""
 
     @property
     def ledger(self) -> Ledger:

@@ -11,6 +11,7 @@ from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.witness import Heard, thinned
 from issuer.datastore.ledgerport import Ledger, Use, Uses
+from issuer.datastore.limitport import IssuanceLimits
 from issuer.datastore.port import (
     Audit,
     Authorities,
@@ -72,6 +73,7 @@ class TableTransaction:
         exports: Exports,
         rulebooks: Rulebooks,
         agents: HeldAgents,
+        limits: IssuanceLimits,
         ledger: LedgerTable,
         revocations: Revocations,
         denials: DenialTable,
@@ -92,6 +94,7 @@ class TableTransaction:
         self.exports = exports
         self.rulebooks = rulebooks
         self.agents = agents
+        self.limits = limits
         self.ledger: Ledger = _Ledger(ledger, authorities)
         self.revocations = revocations
         self.denials: Denials = _Denials(denials)

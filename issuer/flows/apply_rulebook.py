@@ -13,6 +13,7 @@ from itertools import islice
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.limits import limited
 from cognomen.rulebook.proving import prove
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
@@ -23,6 +24,7 @@ from issuer.decisions.operator import Operator, comment_of
 from issuer.decisions.rulebooks import AppliedRulebook, newly_retired, rules_digest
 from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
 from issuer.works.entryadvice import advice_in
@@ -61,6 +63,7 @@ class ApplyRulebook:
     trust_domain: TrustDomain
     node_attestors: Collection[str]
     watch: EnforcementWatch
+    limits: IssuanceLimits
 
     async def plan(self, files: Mapping[str, str], *, let_expire: bool = False, actor: str) -> RulebookPlan:
         """Find what applying these files would do, and do nothing.
@@ -105,6 +108,7 @@ class ApplyRulebook:
                 return _apply_in(tx, rulebook, files, found, asked)
 
             applied = await self.datastore.write(work, expendable=True)
+        self.limits.load(applied.revision, limited(rulebook))
         tell_committed(applied.changed, watch=self.watch, metrics=self.around.metrics)
         return applied
 
@@ -173,7 +177,7 @@ def _apply_in(
     known = tx.rulebooks.get(found.in_force)
     if known is not None and known.digest == digest and found.plan is None:
         return Applied(revision=found.in_force, changed=changed)
-    # 2. The rulebook itself, and the names that it retires.
+    # 2. The rulebook itself, its limits, and the names that it retires.
     applied = AppliedRulebook(
         revision=asked.rulebook,
         files=files,
@@ -185,6 +189,7 @@ def _apply_in(
         at=asked.at,
     )
     tx.rulebooks.add(applied)
+    tx.limits.replace(applied.revision, list(limited(rulebook)))
     retired = newly_retired(rulebook, tx.rulebooks.retired(), applied)
     tx.rulebooks.retire(retired)
     # 3. The record.

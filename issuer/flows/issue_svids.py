@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Generic, TypeVar
 
 import structlog
@@ -25,6 +26,7 @@ from issuer.decisions.minting import Granting, Wish, check_batch, judge, jwt_wis
 from issuer.decisions.profile import JWTDraft, X509Draft
 from issuer.issuance import Issuance
 from issuer.keepers.budgets import MintBudgets
+from issuer.keepers.issuance_limits import Claim, IssuanceLimits
 from issuer.keepers.refusal_record import RefusalRecord
 from issuer.recording import Recorded, record
 from issuer.surroundings import Surroundings
@@ -77,6 +79,7 @@ class IssueSVIDs:
     datastore: Datastore
     issuance: Issuance
     budgets: MintBudgets
+    limits: IssuanceLimits
     refusals: RefusalRecord
     around: Surroundings
     trust_domain: TrustDomain
@@ -126,7 +129,14 @@ class IssueSVIDs:
         outcomes: Sequence[Recorded[DraftT] | Refused] = refusals
         # 2. In one transaction: decide what this node may have now; write what is granted to the ledger and the audit record.
         if len(refusals) < len(wishes):
-            outcomes = await self.datastore.write(lambda tx: self._decide(tx, node, wishes, kind), expendable=True)
+            claim = self.limits.claim(node.id)
+            try:
+                work = partial(self._decide, node, wishes, kind, claim)
+                outcomes = await self.datastore.write(work, expendable=True)
+            except Refused:
+                claim.undo()
+                raise
+            claim.settle()
             granted = len(_granted(outcomes))
             refused = len(outcomes) - granted
             log.info("svids recorded", kind=kind.value, node=str(node.spiffe_id), granted=granted, refused=refused)
@@ -135,7 +145,12 @@ class IssueSVIDs:
         return outcomes
 
     def _decide(
-        self, tx: Transaction, caller: Node, wishes: Sequence[Wish[DraftT] | Refused], kind: AuthorityKind
+        self,
+        caller: Node,
+        wishes: Sequence[Wish[DraftT] | Refused],
+        kind: AuthorityKind,
+        claim: Claim,
+        tx: Transaction,
     ) -> Sequence[Recorded[DraftT] | Refused]:
         now, node, blocks = self.around.clock.now(), active_node_in(tx, caller.id), blocks_in(tx)
         groups = groups_in(tx, self.trust_domain)
@@ -156,7 +171,8 @@ class IssueSVIDs:
             own_keys=own_keys_in(tx) if keys else frozenset(),
             jwt_issuer=self.jwt_issuer,
         )
-        outcomes = [wish if isinstance(wish, Refused) else judge(wish, granting) for wish in wishes]
+        entitled = [wish if isinstance(wish, Refused) else judge(wish, granting) for wish in wishes]
+        outcomes = claim.judge(tx.limits, entitled, authority.key_id)
         intents = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
         actor = str(node.spiffe_id)
         recorded = iter(record(tx, intents, authority, trust_domain=self.trust_domain, now=now, actor=actor))

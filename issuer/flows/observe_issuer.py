@@ -9,15 +9,18 @@ from cognomen.daemon.troubles import Trouble
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.moments import moment_in_words
 from cognomen.protocol.names import NodeID
+from cognomen.rulebook.tables import LimitsMode
 from issuer.datastore.port import Datastore
 from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState, is_valid
 from issuer.decisions.exports import ExportStanding, what_is_behind
 from issuer.decisions.identity import IssuerIdentity
+from issuer.decisions.limits import Standing as LimitStanding
 from issuer.decisions.restoration import forgotten
 from issuer.keepers.authority_outlook import AuthorityOutlook
 from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
+from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.surroundings import Surroundings
 from svid.spiffeid import TrustDomain
 
@@ -69,6 +72,7 @@ class Observed:
         damage: what the last check of the whole store found damaged; empty: nothing.
         doubt: why the clock is not trusted; empty: it is trusted.
         svid_not_after: when the SVID that the doors present expires.
+        over_limits: limits on issuance that refused something, or would have, or whose breaker is not closed; the newest first.
         invalid: what we need in order to sign and to be reached, and is not valid at the current time.
     """
 
@@ -88,6 +92,7 @@ class Observed:
     has_room: bool
     damage: str
     invalid: Sequence[str]
+    over_limits: Sequence[LimitStanding]
     troubles: Sequence[Trouble]
 
 
@@ -109,6 +114,7 @@ class ObserveIssuer:
     outlook: AuthorityOutlook
     guard: ClockGuard
     deferred: DeferredWrites
+    limits: IssuanceLimits
     feeds: Callable[[], int]
     svid: Callable[[], IssuerIdentity]
     damage: Callable[[], str]
@@ -161,6 +167,7 @@ class ObserveIssuer:
             has_room=not lacking,
             damage=self.damage(),
             invalid=invalid,
+            over_limits=self.limits.over_limits(),
             troubles=[
                 *self.around.troubles.all(),
                 *(Trouble(what=_NOT_VALID, reason=reason, since=now, last=now) for reason in invalid),
@@ -197,6 +204,10 @@ class ObserveIssuer:
         metrics.store_has_room.set(seen.has_room)
         metrics.store_is_sound.set(not seen.damage)
         metrics.deferred_writes.set(self.deferred.waiting)
+        for mode in LimitsMode:
+            metrics.breakers_open.labels(mode).set(
+                sum(one.is_tripped for one in seen.over_limits if one.scope.mode is mode)
+            )
         metrics.troubles.set(len(seen.troubles))
         for gauge in (metrics.export_behind, metrics.export_breaks_at, metrics.export_revoked):
             gauge.clear()  # an export that was forgotten must not keep its last state

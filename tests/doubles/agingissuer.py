@@ -38,6 +38,7 @@ from svid.jwtsvid import verify as verify_jwt
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.x509svid import verify as verify_x509
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
 from tests.doubles.issuersurroundings import around
@@ -108,6 +109,7 @@ class AgingIssuer:
             datastore=self.store,
             issuance=way,
             budgets=MintBudgets(entry=allowance, node=allowance, clock=clock),
+            limits=issuance_limits(clock),
             refusals=refusals,
             around=around(clock, metrics=metrics),
             trust_domain=TRUST_DOMAIN,

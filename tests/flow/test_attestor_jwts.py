@@ -223,6 +223,47 @@ async def test_an_entry_whose_budget_is_spent_is_told_so_and_rests_and_the_other
     assert isinstance(await minting.jwts.jwt_svid(WEB, ["a"]), MintedJWT)
 
 
+async def test_an_entry_that_rests_passes_on_the_issuers_reason(minting: Minting) -> None:
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.EXHAUSTED, "limit of component a/b: expected at most 2")
+    for _ in range(2):  # from the issuer, then while it rests
+        with pytest.raises(Refused, match="limit of component a/b: expected at most 2"):
+            await minting.jwts.jwt_svid(WEB, ["a"])
+    assert minting.issuer.jwt_mints == [1]
+
+
+async def test_an_entry_that_rests_renews_its_tokens(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["kept"])
+    minting.clock.advance(HALF)
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.EXHAUSTED, "limit of component a/b: expected at most 2")
+    with pytest.raises(Refused):
+        await minting.jwts.jwt_svid(WEB, ["another"])
+    del minting.issuer.refused_entries[WEB.id]
+    assert await minting.jwts.jwt_svid(WEB, ["kept"]) is not first
+
+
+async def test_an_entry_with_declared_audiences_that_rests_may_try_some_others(minting: Minting) -> None:
+    declared = entry("web", audiences=tuple(sorted(f"a{number}" for number in range(100))))
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.EXHAUSTED, "limit of component a/b: expected at most 2")
+    for number in range(100):
+        with pytest.raises(Refused, match="limit of component a/b"):
+            await minting.jwts.jwt_svid(declared, [f"a{number}"])
+        with pytest.raises(Refused, match="limit of component a/b"):
+            await minting.jwts.jwt_svid(declared, ["a0"], fresh=True)
+    assert sum(minting.issuer.jwt_mints) == 16
+
+
+async def test_a_renewal_that_is_refused_is_not_asked_for_at_each_call(minting: Minting) -> None:
+    first = await minting.jwts.jwt_svid(WEB, ["kept"])
+    taint(minting)
+    minting.issuer.refused_entries[WEB.id] = Refused(Kind.EXHAUSTED, "budget: expected at most 20 SVIDs a second")
+    for _ in range(50):
+        assert await minting.jwts.jwt_svid(WEB, ["kept"]) is first
+    assert minting.issuer.jwt_mints == [1, 1]
+    minting.clock.advance(2)
+    del minting.issuer.refused_entries[WEB.id]
+    assert await minting.jwts.jwt_svid(WEB, ["kept"]) is not first
+
+
 async def test_a_refusal_of_the_node_is_none_of_the_workloads_business(minting: Minting) -> None:
     minting.issuer.refused_node = Refused(Kind.DENIED, "node SVID: superseded by a later one")
     with pytest.raises(Refused) as refused:

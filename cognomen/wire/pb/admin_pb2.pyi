@@ -2015,6 +2015,8 @@ class IssuerStatus(_message.Message):
     TROUBLES_FIELD_NUMBER: _builtins.int
     OLDEST_TRUTH_FIELD_NUMBER: _builtins.int
     BEHIND_MORE_FIELD_NUMBER: _builtins.int
+    OVER_LIMITS_FIELD_NUMBER: _builtins.int
+    OVER_LIMITS_MORE_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     version: _builtins.str
     incarnation: _builtins.str
@@ -2025,6 +2027,8 @@ class IssuerStatus(_message.Message):
     """why nothing is retired or pruned, and until when; empty: the clock is trusted"""
     behind_more: _builtins.int
     """how many more nodes are behind than those listed"""
+    over_limits_more: _builtins.int
+    """how many more of them there are"""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -2045,6 +2049,10 @@ class IssuerStatus(_message.Message):
     def oldest_truth(self) -> _duration_pb2.Duration:
         """the longest time since any connected attestor was last heard"""
 
+    @_builtins.property
+    def over_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitStanding]:
+        """limits on issuance that refused something, or would have, or whose breaker is not closed: these first; at most 20"""
+
     def __init__(
         self,
         *,
@@ -2062,10 +2070,12 @@ class IssuerStatus(_message.Message):
         troubles: _abc.Iterable[Global___Trouble] | None = ...,
         oldest_truth: _duration_pb2.Duration | None = ...,
         behind_more: _builtins.int = ...,
+        over_limits: _abc.Iterable[Global___LimitStanding] | None = ...,
+        over_limits_more: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "behind_more", b"behind_more", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "behind_more", b"behind_more", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "over_limits", b"over_limits", "over_limits_more", b"over_limits_more", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2957,3 +2967,110 @@ class Meaning(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Meaning: _TypeAlias = Meaning  # noqa: Y015
+
+@_typing.final
+class ListLimitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """its name; empty: all"""
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitsRequest: _TypeAlias = ListLimitsRequest  # noqa: Y015
+
+@_typing.final
+class ListLimitsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitStanding]: ...
+    def __init__(
+        self,
+        *,
+        limits: _abc.Iterable[Global___LimitStanding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitsResponse: _TypeAlias = ListLimitsResponse  # noqa: Y015
+
+@_typing.final
+class LimitStanding(_message.Message):
+    """A limit on issuance of a component, or of all components of an agent together, and what was used of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    ON_BURST_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    LAST_OVER_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """of the SPIFFE ID: /agent/AGENT/COMPONENT, or /agent/AGENT"""
+    limit: _builtins.str
+    """its key in a rulebook"""
+    most: _builtins.int
+    used: _builtins.int
+    """now"""
+    mode: _builtins.str
+    """"count" or "enforce" """
+    on_burst: _builtins.str
+    """"refuse" or "suspend" """
+    over: _builtins.int
+    """how often it refused something, or would have, since the issuer started or the limit was changed"""
+    breaker: _builtins.str
+    """"closed", "open" or "half-open" """
+    @_builtins.property
+    def last_over(self) -> _timestamp_pb2.Timestamp:
+        """when for the last time; absent: never"""
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """when the breaker got into this state; absent: it has always been closed"""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """when it half-opens, or closes if nothing is over the limit until then; absent: it is closed"""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        limit: _builtins.str = ...,
+        most: _builtins.int = ...,
+        used: _builtins.int = ...,
+        mode: _builtins.str = ...,
+        on_burst: _builtins.str = ...,
+        over: _builtins.int = ...,
+        last_over: _timestamp_pb2.Timestamp | None = ...,
+        breaker: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_over", b"last_over", "since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "last_over", b"last_over", "limit", b"limit", "mode", b"mode", "most", b"most", "on_burst", b"on_burst", "over", b"over", "path", b"path", "since", b"since", "until", b"until", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitStanding: _TypeAlias = LimitStanding  # noqa: Y015

@@ -196,6 +196,10 @@ class AdminServicer(ABC):
     async def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
 
+    @abstractmethod
+    async def list_limits(self, request: admin_pb2.ListLimitsRequest) -> admin_pb2.ListLimitsResponse:
+        """How the limits on issuance stand, by component or agent."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -319,6 +323,9 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/Resolve": unary(
                 self.resolve, admin_pb2.ResolveRequest, admin_pb2.ResolveResponse
+            ),
+            "/cognomen.admin.v1.Admin/ListLimits": unary(
+                self.list_limits, admin_pb2.ListLimitsRequest, admin_pb2.ListLimitsResponse
             ),
         }
 
@@ -520,3 +527,7 @@ class AdminClient:
     def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
         return self._ask("/cognomen.admin.v1.Admin/Resolve", request, admin_pb2.ResolveResponse)
+
+    def list_limits(self, request: admin_pb2.ListLimitsRequest) -> admin_pb2.ListLimitsResponse:
+        """How the limits on issuance stand, by component or agent."""
+        return self._ask("/cognomen.admin.v1.Admin/ListLimits", request, admin_pb2.ListLimitsResponse)

@@ -23,6 +23,7 @@ from issuer.flows.record_exports import RecordExports
 from issuer.flows.record_refusals import RecordRefusals
 from issuer.flows.revoke import Revoke
 from issuer.keepers.clock_guard import ClockGuard
+from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.node_sightings import NodeSightings
 from issuer.queries import Queries
 from svid.clock import Clock
@@ -53,6 +54,7 @@ class AdminFlows:
     exports: RecordExports
     rulebooks: ApplyRulebook
     agents: HoldAgents
+    limits: IssuanceLimits
     revoke: Revoke
     enforcement: AwaitEnforcement
     guard: ClockGuard

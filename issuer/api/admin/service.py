@@ -16,6 +16,7 @@ from issuer.api.admin.authorities import AuthoritiesPart
 from issuer.api.admin.bundle import BundlePart
 from issuer.api.admin.credentials import CredentialsPart
 from issuer.api.admin.entries import EntriesPart
+from issuer.api.admin.limits import LimitsPart
 from issuer.api.admin.naming import NamingPart
 from issuer.api.admin.nodes import NodesPart
 from issuer.api.admin.revocations import RevocationsPart
@@ -69,6 +70,7 @@ class AdminService(
     BundlePart,
     CredentialsPart,
     EntriesPart,
+    LimitsPart,
     NamingPart,
     NodesPart,
     RevocationsPart,

@@ -5,12 +5,14 @@ from cognomen.daemon.version import version
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from issuer.api.admin.authorities import authority_to_pb
+from issuer.api.admin.limits import limit_to_pb
 from issuer.api.admin.part import Part
 from issuer.flows.observe_issuer import Lag, Observed
 
 __all__ = ["StatusPart", "status_to_pb"]
 
 _MOST_BEHIND = 20
+_MOST_OVER = 20
 
 
 class StatusPart(Part):
@@ -39,6 +41,8 @@ def status_to_pb(seen: Observed) -> pb.IssuerStatus:
         authorities=[authority_to_pb(row, waits) for row, waits in seen.authorities],
         clock=seen.doubt,
         svid_not_after=time_to_pb(seen.svid_not_after),
+        over_limits=map(limit_to_pb, seen.over_limits[:_MOST_OVER]),
+        over_limits_more=max(0, len(seen.over_limits) - _MOST_OVER),
         troubles=troubles_to_pb(seen.troubles),
     )
     if seen.oldest_truth is not None:

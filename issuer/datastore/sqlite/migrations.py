@@ -297,6 +297,17 @@ _TWELFTH = (
     """,
 )
 
+_FIFTEENTH = (
+    # Limits on issuance of the rulebook with that revision; those of another one are not in force. rule: JSON.
+    """
+    CREATE TABLE issuance_limit (
+        path TEXT PRIMARY KEY NOT NULL,
+        revision INTEGER NOT NULL,
+        rule TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -309,6 +320,7 @@ _LATER = {
     "0010": _TENTH,
     "0011": _ELEVENTH,
     "0012": _TWELFTH,
+    "0015": _FIFTEENTH,
 }
 
 

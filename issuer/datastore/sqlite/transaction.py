@@ -7,6 +7,7 @@ from issuer.datastore.sqlite.crls import SQLiteCRLs
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.exports import SQLiteExports
 from issuer.datastore.sqlite.ids import SQLiteIds
+from issuer.datastore.sqlite.limits import SQLiteIssuanceLimits
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.rulebooks import SQLiteHeldAgents, SQLiteRulebooks
@@ -29,6 +30,7 @@ def transaction_over(database: Database) -> Transaction:
         exports=SQLiteExports(database),
         rulebooks=SQLiteRulebooks(database),
         agents=SQLiteHeldAgents(database),
+        limits=SQLiteIssuanceLimits(database),
         ledger=SQLiteLedger(database),
         revocations=SQLiteRevocations(database),
         denials=SQLiteDenials(database),

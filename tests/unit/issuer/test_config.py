@@ -64,6 +64,13 @@ def test_uses_are_kept_for_a_time_that_makes_sense(tmp_path: Path, kept: str) ->
         read(tmp_path, uses_kept=kept)
 
 
+@pytest.mark.parametrize("first", ["0s", "11m", "1500ms"])
+def test_a_breaker_stays_open_for_a_time_that_makes_sense(tmp_path: Path, first: str) -> None:
+    assert read(tmp_path, breaker_open="10m").breaker_open == timedelta(minutes=10)
+    with pytest.raises((Refused, ValueError), match="breaker_open"):
+        read(tmp_path, breaker_open=first)
+
+
 def test_tokens_name_no_issuer_unless_the_operator_says_which(tmp_path: Path) -> None:
     assert read(tmp_path).jwt_issuer == ""
     assert read(tmp_path, jwt_issuer="https://oidc.example.org").jwt_issuer == "https://oidc.example.org"

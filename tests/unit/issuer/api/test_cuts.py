@@ -40,6 +40,7 @@ def test_the_status_says_how_many_more_are_behind(count: int, listed: int, more:
         svid_not_after=NOW,
         has_room=True,
         damage="",
+        over_limits=[],
         invalid=(),
         troubles=(),
     )

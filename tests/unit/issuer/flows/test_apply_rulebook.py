@@ -20,6 +20,7 @@ from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.works.rulebookplans import RulebookPlan
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuer_values import TRUST_DOMAIN
 from tests.doubles.issuersurroundings import around
 from tests.unit.cognomen.rulebook.books import CONCIERGE
@@ -63,7 +64,12 @@ async def house() -> AsyncIterator[House]:
     store, own = await SQLiteDatastore.open(None), around(FakeClock())
     watch = EnforcementWatch(around=own)
     rules = ApplyRulebook(
-        datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
+        datastore=store,
+        around=own,
+        trust_domain=TRUST_DOMAIN,
+        node_attestors=("join_token",),
+        watch=watch,
+        limits=issuance_limits(own.clock),
     )
     agents = HoldAgents(
         datastore=store, around=own, trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), watch=watch
@@ -338,3 +344,26 @@ async def test_an_agent_that_was_suspended_and_left_the_files_can_be_suspended_a
     record = await house.audit()
     await house.agents.suspend("concierge", actor=ACTOR)
     assert await house.audit() == record
+
+
+async def test_limits_are_in_force_with_the_transaction_that_applies_them_and_go_with_them(house: House) -> None:
+    limited = CONCIERGE.replace(
+        "[agent.concierge.component.crm]", "[agent.concierge.component.crm]\nlimits = { nodes = 3 }"
+    )
+    limits = house.rules.limits
+    await house.apply(CONCIERGE)
+    assert list(limits.standings()) == []
+    plan = await house.plan(limited)
+    assert plan.plan is None, "no entry changes"
+    applied = await house.apply(limited)
+    assert (applied.revision, [(one.scope.path, one.most) for one in limits.standings()]) == (
+        2,
+        [("/agent/concierge/crm", 3)],
+    )
+    stored = await house.store.read(lambda tx: tx.limits.list(2))
+    assert [(one.path, dict(one.most)) for one in stored] == [("/agent/concierge/crm", {"nodes": 3})]
+    await house.apply(limited)
+    assert len(limits.standings()) == 1, "nothing was new"
+    await house.apply(CONCIERGE)
+    assert list(limits.standings()) == []
+    assert await house.store.read(lambda tx: tx.limits.list(3)) == []

@@ -37,6 +37,7 @@ from issuer.metrics import Metrics
 from issuer.web.health import health_pages
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
 from tests.doubles.issuersurroundings import around
@@ -111,6 +112,7 @@ async def house() -> AsyncIterator[House]:
         feeds=lambda: feed.open,
         guard=guard,
         deferred=deferred,
+        limits=issuance_limits(clock),
         svid=lambda: own,
         damage=lambda: store.damage,
     )
@@ -183,6 +185,7 @@ async def test_a_batch_of_mints_is_counted_by_what_became_of_its_items(house: Ho
         datastore=house.store,
         issuance=house.renew.issuance,
         budgets=MintBudgets(entry=allowance, node=allowance, clock=house.clock),
+        limits=issuance_limits(house.clock),
         refusals=RefusalRecord(datastore=house.store, around=around(house.clock, metrics=metrics)),
         around=around(house.clock, metrics=metrics),
         trust_domain=TRUST_DOMAIN,

@@ -25,6 +25,7 @@ from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keymanager.memory import MemoryKeyManager
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import issuance
 from tests.doubles.issuer_values import TRUST_DOMAIN
 from tests.doubles.issuersurroundings import around
@@ -103,6 +104,7 @@ async def house() -> AsyncIterator[House]:
         outlook=outlook,
         guard=guard,
         deferred=deferred,
+        limits=issuance_limits(clock),
         feeds=lambda: 0,
         svid=lambda: presented[0],
         damage=str,

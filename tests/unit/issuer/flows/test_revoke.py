@@ -42,6 +42,7 @@ from svid.denials import KEPT_FOR, OPEN_FOR
 from svid.keys import KeyID, KeyKind, SigningKey, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import GivenKeys, issuance
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, a_token, an_entry, jwt_authority, x509_authority
 from tests.doubles.issuersurroundings import around
@@ -182,6 +183,7 @@ async def house() -> AsyncIterator[House]:
             datastore=store,
             issuance=way,
             budgets=MintBudgets(entry=plenty, node=plenty, clock=clock),
+            limits=issuance_limits(clock),
             refusals=RefusalRecord(datastore=store, around=around(clock, metrics=metrics)),
             around=around(clock, metrics=metrics),
             trust_domain=TRUST_DOMAIN,

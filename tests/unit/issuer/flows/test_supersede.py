@@ -29,6 +29,7 @@ from issuer.metrics import Metrics
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import GivenKeys, issuance
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority, selectors, x509_authority
 from tests.doubles.issuersurroundings import around
@@ -116,6 +117,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             datastore=store,
             issuance=issuance(store, clock, GivenKeys(x509.key, jwt.key), deferred=deferred, metrics=metrics),
             budgets=MintBudgets(entry=plenty, node=plenty, clock=clock),
+            limits=issuance_limits(clock),
             refusals=RefusalRecord(datastore=store, around=around(clock, metrics=metrics)),
             around=around(clock, metrics=metrics),
             trust_domain=TRUST_DOMAIN,

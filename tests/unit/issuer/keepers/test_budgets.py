@@ -34,6 +34,7 @@ from issuer.keepers.refusal_record import RefusalRecord
 from issuer.metrics import Metrics
 from svid.keys import KeyKind, generate_private_key, public_key_to_der
 from tests.doubles.clock import FakeClock
+from tests.doubles.issuancelimits import issuance_limits
 from tests.doubles.issuances import GivenKeys, issuance
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, a_node, an_entry, jwt_authority, x509_authority
 from tests.doubles.issuersurroundings import around
@@ -111,6 +112,7 @@ async def house() -> AsyncIterator[House]:
         datastore=store,
         issuance=way,
         budgets=budgets,
+        limits=issuance_limits(clock),
         refusals=refusals,
         around=around(clock, metrics=metrics),
         trust_domain=TRUST_DOMAIN,
