@@ -13,6 +13,7 @@ from cognomen.protocol.errors import Refused
 from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
+from cognomen.wire.questions import answer_from_pb
 from cognomen.wire.receipts import enforcement_from_pb
 from cognomen.wire.uses import reported_from_pb, use_from_pb
 from issuer.api.interceptors import admitted
@@ -48,7 +49,9 @@ class NodeService:
         async def send(step: FeedStep) -> None:
             await context.write(_change(step))
 
-        await self.feed.follow(caller.node, not_after=caller.not_after, cursor=cursor, send=send)
+        await self.feed.follow(
+            caller.node, not_after=caller.not_after, cursor=cursor, send=send, answers=request.answers
+        )
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
         """Note how far the attestor, its enforcement points and its reports of uses are."""
@@ -90,6 +93,14 @@ class NodeService:
         last = reported_from_pb(request.last) if request.HasField("last") else None
         await self.uses(node, [use_from_pb(one) for one in request.uses], last=last)
         return pb.ReportUsesResponse()
+
+    async def Answer(self, request: pb.AnswerRequest, context: object) -> pb.AnswerResponse:  # noqa: N802 - as above
+        """Take the answer to a question."""
+        del context
+        receiving = self.feed.questions.answering(admitted().node.id, request.question_id)
+        if receiving is not None:
+            receiving.take(answer_from_pb(request, receiving.ids))
+        return pb.AnswerResponse(taken=receiving is not None)
 
 
 def _change(step: FeedStep) -> pb.Change:

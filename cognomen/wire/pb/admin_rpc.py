@@ -196,6 +196,10 @@ class AdminServicer(ABC):
     async def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
 
+    @abstractmethod
+    async def ask_attestors(self, request: admin_pb2.AskAttestorsRequest) -> admin_pb2.AskAttestorsResponse:
+        """Ask the connected attestors which programs would gain or lose which identity by a plan; it takes 2 s at most, and changes nothing."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -319,6 +323,9 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/Resolve": unary(
                 self.resolve, admin_pb2.ResolveRequest, admin_pb2.ResolveResponse
+            ),
+            "/cognomen.admin.v1.Admin/AskAttestors": unary(
+                self.ask_attestors, admin_pb2.AskAttestorsRequest, admin_pb2.AskAttestorsResponse
             ),
         }
 
@@ -520,3 +527,7 @@ class AdminClient:
     def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
         return self._ask("/cognomen.admin.v1.Admin/Resolve", request, admin_pb2.ResolveResponse)
+
+    def ask_attestors(self, request: admin_pb2.AskAttestorsRequest) -> admin_pb2.AskAttestorsResponse:
+        """Ask the connected attestors which programs would gain or lose which identity by a plan; it takes 2 s at most, and changes nothing."""
+        return self._ask("/cognomen.admin.v1.Admin/AskAttestors", request, admin_pb2.AskAttestorsResponse)
