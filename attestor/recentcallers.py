@@ -5,7 +5,7 @@ A row holds no handle of its process: whoever uses it checks by `seen_at` that t
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from cognomen.gate.caller import Caller
@@ -36,19 +36,24 @@ class RecentCaller(NamedTuple):
 
 
 class RecentCallers:
-    """Remembers them: each process once."""
+    """Remembers them: each process once.
 
-    def __init__(self) -> None:
+    Args:
+        now: in seconds since boot.
+    """
+
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        self._now = now or since_boot
         self._kept: Shelf[int, RecentCaller] = Shelf(Share.RECENT_CALLERS, _MOST)
 
     def note(self, caller: Caller, selectors: frozenset[Selector], facts: frozenset[str]) -> None:
         """Note that a caller showed these selectors now."""
-        row = RecentCaller(caller.pid, caller.uid, selectors, facts, since_boot())
+        row = RecentCaller(caller.pid, caller.uid, selectors, facts, self._now())
         self._kept.put(caller.account, caller.pid, row)
 
     def lately(self) -> Iterator[RecentCaller]:
         """Those that called within REMEMBERED_SECONDS."""
-        since = since_boot() - REMEMBERED_SECONDS
+        since = self._now() - REMEMBERED_SECONDS
         return (row for row in tuple(self._kept.values()) if row.seen_at >= since)
 
 

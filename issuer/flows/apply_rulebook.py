@@ -113,6 +113,7 @@ class ApplyRulebook:
                 return _apply_in(tx, rulebook, files, found, asked)
 
             applied = await self.datastore.write(work, expendable=True)
+        self.recent.take(digest)
         tell_committed(applied.changed, watch=self.watch, metrics=self.around.metrics)
         return applied
 

@@ -11,19 +11,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Protocol
 
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.questions import ANSWER_WITHIN, MOST_ENTRIES, Answer
-from issuer.datastore.port import Transaction
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.admission import NodeState
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.questions import Asking, Concern, PlannedChanges, in_parts
-from issuer.flows.apply_rulebook import ApplyRulebook
 from issuer.keepers.open_questions import OpenQuestion, OpenQuestions
+from issuer.keepers.recent_plans import RecentPlans
+from issuer.surroundings import Surroundings
 from issuer.works.reads import blocks_in, groups_in
+from issuer.works.rulebookplans import RulebookPlan
+from svid.spiffeid import TrustDomain
 
 __all__ = ["AskAttestors", "AskedNode", "Outcome"]
+
+
+class Plan(Protocol):
+    """Finds what applying these files would do."""
+
+    async def __call__(self, files: Mapping[str, str], *, let_expire: bool = False, actor: str) -> RulebookPlan:
+        """Raise Refused if they are no rulebook that can be applied."""
 
 
 class Outcome(StrEnum):
@@ -59,12 +70,19 @@ class AskAttestors:
     """Asks on behalf of an operator.
 
     Args:
+        plan: makes a plan again that is kept no longer.
         within: how long it waits for the answers.
+        most_entries: of a question; a node where more of them change is not asked.
     """
 
-    rulebooks: ApplyRulebook
+    datastore: Datastore
+    around: Surroundings
+    trust_domain: TrustDomain
+    plan: Plan
+    recent: RecentPlans
     questions: OpenQuestions
     within: timedelta = ANSWER_WITHIN
+    most_entries: int = MOST_ENTRIES
 
     async def __call__(
         self, files: Mapping[str, str], digest: str, *, let_expire: bool = False, actor: str
@@ -75,7 +93,7 @@ class AskAttestors:
             The connected nodes whose entries it changes, by name.
 
         Raises:
-            Refused: as ApplyRulebook.plan; CONFLICT when the plan is another one by now; EXHAUSTED when too many ask at once.
+            Refused: as `plan`; CONFLICT when the plan is another one by now; EXHAUSTED when too many ask at once.
         """
         with self.questions.taking_part():
             # 1. Which nodes it concerns, and what to ask each of them.
@@ -114,21 +132,21 @@ class AskAttestors:
 
     async def _steps(self, files: Mapping[str, str], digest: str, *, let_expire: bool, actor: str) -> Sequence[Step]:
         """The steps of that plan: as it was just made, if it was."""
-        if (kept := self.rulebooks.recent.take(digest)) is not None:
+        if (kept := self.recent.take(digest)) is not None:
             return kept
-        found = await self.rulebooks.plan(files, let_expire=let_expire, actor=actor)
+        found = await self.plan(files, let_expire=let_expire, actor=actor)
         if found.digest != digest:
             raise Refused(
                 Kind.CONFLICT,
                 "plan: expected the plan of what is in force now, found another one",
                 hint="the rulebook or its entries were changed since it was made: plan again",
             )
-        self.rulebooks.recent.take(digest)
+        self.recent.take(digest)
         return () if found.plan is None else found.plan.steps
 
     async def _read(self, steps: Sequence[Step]) -> tuple[Sequence[_Concerned], Mapping[Concern, Asking]]:
-        connected, now = tuple(self.questions.connected), self.rulebooks.around.clock.now()
-        trust_domain = self.rulebooks.trust_domain
+        connected, now = tuple(self.questions.connected), self.around.clock.now()
+        trust_domain = self.trust_domain
 
         def work(tx: Transaction) -> tuple[Sequence[_Concerned], Mapping[Concern, Asking]]:
             changes = PlannedChanges(steps, groups_in(tx, trust_domain), blocks=blocks_in(tx), now=now)
@@ -143,10 +161,10 @@ class AskAttestors:
                     concerned.append(_Concerned(node_id=node.id, name=node.name, concern=concern))
             return concerned, asked
 
-        return await self.rulebooks.datastore.read(work)
+        return await self.datastore.read(work)
 
     def _outcome(self, one: _Concerned, asking: Asking) -> Outcome:
         """What becomes of it if it does not answer."""
         if not self.questions.connected.get(one.node_id, True):
             return Outcome.OLDER
-        return Outcome.TOO_MANY if len(asking) > MOST_ENTRIES else Outcome.SILENT
+        return Outcome.TOO_MANY if len(asking) > self.most_entries else Outcome.SILENT

@@ -21,6 +21,9 @@ class RecentPlans:
         self._kept: tuple[str, Sequence[Step]] | None = None
         self._end: asyncio.TimerHandle | None = None
 
+    def __bool__(self) -> bool:
+        return self._kept is not None
+
     def keep(self, digest: str, steps: Sequence[Step]) -> None:
         """Keep the steps of a plan, in place of those of another one."""
         self._give_up()

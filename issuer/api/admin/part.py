@@ -66,7 +66,14 @@ class AdminFlows:
     @property
     def ask_attestors(self) -> AskAttestors:
         """Asks what a plan means on the nodes."""
-        return AskAttestors(rulebooks=self.rulebooks, questions=self.feed.questions)
+        return AskAttestors(
+            datastore=self.rulebooks.datastore,
+            around=self.rulebooks.around,
+            trust_domain=self.trust_domain,
+            plan=self.rulebooks.plan,
+            recent=self.rulebooks.recent,
+            questions=self.feed.questions,
+        )
 
     @property
     def record_refusals(self) -> RecordRefusals:
