@@ -60,7 +60,8 @@ def print_reach(reach: pb.AskAttestorsResponse | None) -> None:
         for program in node.programs:
             click.secho(f"node {_name(node)}: {_in_words(program)}", fg="red" if program.loses else "green")
         if node.programs_more:
-            click.echo(f"node {_name(node)}: {counted(node.programs_more, 'more program')} with changes")
+            more = counted(node.programs_more, "more program gains or loses", "more programs gain or lose")
+            click.echo(f"node {_name(node)}: {more} an identity")
         if node.unknown:
             click.echo(f"node {_name(node)}: {counted(node.unknown, 'program')} could not be looked at")
     answered = sum(node.outcome == "answered" for node in reach.nodes)
