@@ -28,6 +28,7 @@ from attestor.decisions.update import (
     x509_update,
 )
 from attestor.deniallog import number_of
+from attestor.flows.mint_jwts import for_each
 from attestor.issuerclient.port import MintedJWT
 from attestor.recentcallers import RecentCallers
 from attestor.surroundings import Surroundings
@@ -221,7 +222,7 @@ class ServeWorkload:
         self._note_given(caller.account)
         wanted = partial(self._minter.jwt_svid, audiences=audiences, patience=patience, fresh=fresh)
         entries = [entry for entry, _ in identities]
-        minted = await _all(entries, partial(wanted, whose=caller.account))
+        minted = await for_each(entries, partial(wanted, whose=caller.account))
         self._uses.note(caller, entries, jwt=True)
         return [
             IssuedJWT(spiffe_id=entry.spiffe_id, token=jwt.token, hint=hint)
@@ -386,23 +387,6 @@ class ServeWorkload:
 
 def _named(attestor: str) -> str:
     return f"workload attestor {attestor}"
-
-
-async def _all(
-    entries: Sequence[RegistrationEntry], mint: Callable[[RegistrationEntry], Awaitable[MintedJWT]]
-) -> Sequence[MintedJWT]:
-    if len(entries) == 1:  # the usual case, without a task
-        return [await mint(entries[0])]
-    async with asyncio.TaskGroup() as group:
-        answers = [group.create_task(_answer(mint(entry))) for entry in entries]
-    return [_granted(answer.result()) for answer in answers]
-
-
-async def _answer(minting: Awaitable[MintedJWT]) -> MintedJWT | Refused:
-    try:
-        return await minting
-    except Refused as err:
-        return err.with_traceback(None)
 
 
 def _granted(answer: _Message | Refused) -> _Message:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.feed import QuestionIs
 from cognomen.protocol.names import NodeID
 from cognomen.protocol.questions import ANSWER_WITHIN, MOST_ENTRIES, Answer
 from issuer.datastore.port import Datastore, Transaction
@@ -57,12 +58,21 @@ class AskedNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What all nodes that the plan concerns in the same way are asked."""
+
+    id: str
+    asking: Asking
+    parts: Sequence[QuestionIs]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Concerned:
-    """A node to ask, and which of the questions is its own."""
+    """A node, and the question that it is asked."""
 
     node_id: NodeID
     name: str
-    concern: Concern
+    question: _Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,21 +110,16 @@ class AskAttestors:
             steps = await self._steps(files, digest, let_expire=let_expire, actor=actor)
             if not steps:
                 return ()
-            concerned, asked = await self._read(steps)
+            concerned = await self._concerned(steps)
+            outcomes = {one.node_id: self._outcome(one) for one in concerned}
             # 2. Ask those that answer.
-            ids = {concern: secrets.token_hex(16) for concern in asked}
-            outcomes = {one.node_id: self._outcome(one, asked[one.concern]) for one in concerned}
+            asked = [one for one in concerned if outcomes[one.node_id] is Outcome.SILENT]
             question = OpenQuestion(
-                asked={
-                    one.node_id: (ids[one.concern], asked[one.concern])
-                    for one in concerned
-                    if outcomes[one.node_id] is Outcome.SILENT
-                }
+                asked={one.node_id: (one.question.id, one.question.asking) for one in asked},
             )
-            if question.asked:
-                wanted = {question_id for question_id, _ in question.asked.values()}
-                parts = {ids[one]: tuple(in_parts(ids[one], asked[one])) for one in asked if ids[one] in wanted}
+            if asked:
                 # 3. Wait for them, but not for long.
+                parts = {one.question.id: one.question.parts for one in asked}
                 with self.questions.asking(question, parts), contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.within.total_seconds()):
                         await question.done.wait()
@@ -144,27 +149,31 @@ class AskAttestors:
         self.recent.take(digest)
         return () if found.plan is None else found.plan.steps
 
-    async def _read(self, steps: Sequence[Step]) -> tuple[Sequence[_Concerned], Mapping[Concern, Asking]]:
+    async def _concerned(self, steps: Sequence[Step]) -> Sequence[_Concerned]:
+        """The connected nodes that the plan concerns."""
         connected, now = tuple(self.questions.connected), self.around.clock.now()
-        trust_domain = self.trust_domain
 
-        def work(tx: Transaction) -> tuple[Sequence[_Concerned], Mapping[Concern, Asking]]:
-            changes = PlannedChanges(steps, groups_in(tx, trust_domain), blocks=blocks_in(tx), now=now)
-            concerned, asked = [], dict[Concern, Asking]()
+        def work(tx: Transaction) -> Sequence[_Concerned]:
+            changes = PlannedChanges(steps, groups_in(tx, self.trust_domain), blocks=blocks_in(tx), now=now)
+            questions: dict[Concern, _Question] = {}
+            concerned = []
             for node in map(tx.nodes.get, connected):
                 if node is None or node.state is not NodeState.ACTIVE:
                     continue
                 concern = changes.concern(node)
-                if concern not in asked:
-                    asked[concern] = changes.asking(concern, tx.entries.below(concern.regrouped))
-                if asked[concern]:
-                    concerned.append(_Concerned(node_id=node.id, name=node.name, concern=concern))
-            return concerned, asked
+                if concern not in questions:
+                    asking = changes.asking(concern, tx.entries.below(concern.regrouped))
+                    question_id = secrets.token_hex(16)
+                    parts = tuple(in_parts(question_id, asking))
+                    questions[concern] = _Question(id=question_id, asking=asking, parts=parts)
+                if questions[concern].asking:
+                    concerned.append(_Concerned(node_id=node.id, name=node.name, question=questions[concern]))
+            return concerned
 
         return await self.datastore.read(work)
 
-    def _outcome(self, one: _Concerned, asking: Asking) -> Outcome:
+    def _outcome(self, one: _Concerned) -> Outcome:
         """What becomes of it if it does not answer."""
         if not self.questions.connected.get(one.node_id, True):
             return Outcome.OLDER
-        return Outcome.TOO_MANY if len(asking) > self.most_entries else Outcome.SILENT
+        return Outcome.TOO_MANY if len(one.question.asking) > self.most_entries else Outcome.SILENT

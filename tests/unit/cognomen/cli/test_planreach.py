@@ -1,8 +1,17 @@
 """How a plan shows what the nodes answered: one line for each program, and which nodes gave no answer."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
 import pytest
 
-from cognomen.cli.planreach import print_reach, reach_document
+from cognomen.cli.admin import Admin, connect
+from cognomen.cli.planned import Planned
+from cognomen.cli.planreach import print_reach, reach_document, reach_of
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.whole import read_whole
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.pb import node_pb2
 
@@ -71,3 +80,44 @@ def test_the_document_tells_nodes_that_were_not_asked_from_none_that_are_concern
             }
         ]
     }
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Iterator[Admin]:
+    """An issuer that knows no method, as one of an earlier release does not know this one."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_insecure_port(f"unix://{tmp_path}/s")
+    server.start()
+    with connect(tmp_path / "s") as admin:
+        yield admin
+    server.stop(None).wait()
+
+
+def planned(*changes: pb.PlannedChange) -> Planned:
+    rulebook, _ = read_whole({})
+    return Planned(rulebook=rulebook, files={}, let_expire=False, plan=pb.RulebookPlan(changes=changes))
+
+
+def test_an_issuer_of_an_earlier_release_plans_as_before(older: Admin, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reach_of(older, planned(pb.PlannedChange()), ask=True) is None
+    assert capsys.readouterr().err == (
+        "warning: the issuer is of an earlier release: it does not ask the nodes who gains or loses an identity\n"
+    )
+
+
+def test_a_plan_that_changes_nothing_and_one_that_is_not_to_ask_do_not_call_the_issuer(
+    older: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reach_of(older, planned(), ask=True) == pb.AskAttestorsResponse()
+    assert reach_of(older, planned(pb.PlannedChange()), ask=False) is None
+    assert capsys.readouterr().err == ""
+
+
+def test_other_refusals_are_those_of_the_command(tmp_path: Path) -> None:
+    class Full(Admin):
+        def ask_attestors(self, request: pb.AskAttestorsRequest) -> pb.AskAttestorsResponse:
+            del request
+            raise Refused(Kind.EXHAUSTED, "attestors: too many")
+
+    with grpc.insecure_channel(f"unix://{tmp_path}/s") as channel, pytest.raises(Refused, match="too many"):
+        reach_of(Full(channel), planned(pb.PlannedChange()), ask=True)

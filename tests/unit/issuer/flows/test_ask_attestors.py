@@ -1,7 +1,7 @@
 """Asking about a plan: which nodes are asked on their feeds, what becomes of those that do not answer, and that others are left alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -50,12 +50,14 @@ class Follower:
     Args:
         answer: None: it is silent.
         reads: it takes what is sent once this is set.
+        first: what happens while it takes the first part of a question.
     """
 
     node: Node
     answer: Answer | None
     reads: asyncio.Event
     steps: list[FeedStep]
+    first: Callable[[], Awaitable[None]] | None = None
 
     @property
     def asked(self) -> list[QuestionIs]:
@@ -103,6 +105,9 @@ class House:
             await follower.reads.wait()
             follower.steps.append(step)
             for update in step.updates:
+                if isinstance(update, QuestionIs) and (first := follower.first) is not None:
+                    follower.first = None
+                    await first()
                 if isinstance(update, QuestionIs) and not update.more and follower.answer is not None:
                     receiving = self.feeds.questions.answering(node.id, update.id)
                     assert receiving is not None
@@ -117,7 +122,7 @@ class House:
             feed.cancel()
 
     async def ask(
-        self, files: dict[str, str] | None = None, *, within: float = 10, most_entries: int = 100
+        self, files: dict[str, str] | None = None, *, within: float = 10, most_entries: int = 1000
     ) -> list[AskedNode]:
         files = RULES if files is None else files
         plan = await self.rules.plan(files, actor=ACTOR)
@@ -164,6 +169,29 @@ async def test_a_question_leaves_the_feed_where_it_is_and_news_goes_on_behind_it
         await house.apply()
         await until(lambda: one.steps[-1].cursor.number > before.number)
         assert len(one.asked) == 1
+
+
+async def test_news_goes_before_the_next_part_of_a_long_question(house: House) -> None:
+    many = "".join(
+        f'[agent.shop.component.c{uid}]\nkind = "connector"\nselectors = ["unix:uid:{uid}"]\n'
+        for uid in range(2000, 2300)
+    )
+    async with house.following("n1") as one:
+
+        async def happens() -> None:
+            await house.store.write(_something_happens)
+            await house.store.wait_for_change(0)
+
+        one.first = happens
+        assert came_of(await house.ask({"a.toml": RULES["a.toml"] + many})) == [("name-n1", Outcome.ANSWERED)]
+        kinds = [isinstance(step.updates[0], QuestionIs) for step in one.steps if step.updates]
+        first = kinds.index(True)
+        news = kinds.index(False, first)
+        assert news == first + 1
+        assert kinds[-1]
+        assert kinds.count(True) > 3
+        assert len({part.id for part in one.asked}) == 1
+        assert sum(len(part.put) for part in one.asked) == 301
 
 
 async def test_a_plan_that_changes_nobodys_identity_asks_nobody(house: House) -> None:
