@@ -222,6 +222,11 @@ class Cache:
         return len(self._subscriptions)
 
     @property
+    def subscriptions(self) -> Sequence[Subscription]:
+        """The streams that are open now."""
+        return tuple(self._subscriptions)
+
+    @property
     def callers(self) -> Counter[tuple[int, int]]:
         """How many streams each process holds open, by uid and pid."""
         return Counter(one.who for one in self._subscriptions)

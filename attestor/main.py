@@ -171,7 +171,9 @@ class _Attestor:
         )
         client, directory = GRPCIssuerClient(), config.state_dir
         self._client = client
-        self._ports = Ports(state=DiskState(directory), denials=DenialFile(directory), door=client, client=client)
+        self._ports = Ports(
+            state=DiskState(directory), denials=DenialFile(directory), door=client, client=client, answering=client
+        )
         self._supervisor = Supervisor(clock=clock, troubles=troubles, restarts=metrics.task_restarts)
         self._socket: SocketWatch | None = None
         """None until the socket is bound."""
@@ -227,8 +229,14 @@ class _Attestor:
 
         attestors = self._adapters.workload_attestors
         workloads = ServeWorkload(
-            flows.cache, attestors=attestors, minter=flows.jwts, uses=flows.uses, around=self.around
+            flows.cache,
+            attestors=attestors,
+            minter=flows.jwts,
+            uses=flows.uses,
+            recent=flows.recent,
+            around=self.around,
         )
+        flows.questions.examine_with(workloads.attest)
         self._workloads = workloads
         listener = held or self._bind(waits=True)
         server = self._door(workloads, flows, health, listener)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from attestor.cache import Cache
 from attestor.decisions.node import Node
 from attestor.deniallog import DenialLog
+from attestor.flows.answer_questions import AnswerQuestions
 from attestor.flows.compare_clocks import CompareClocks
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.keep_denials import KeepDenials
@@ -18,8 +19,9 @@ from attestor.flows.observe_attestor import ObserveAttestor
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.flows.report_uses import ReportUses
 from attestor.flows.serve_denials import ServeDenials
-from attestor.issuerclient.port import IssuerClient, JoinDoor
+from attestor.issuerclient.port import AnswerDoor, IssuerClient, JoinDoor
 from attestor.receipts import Receipts
+from attestor.recentcallers import RecentCallers
 from attestor.state.port import DenialStore, State
 from attestor.surroundings import Surroundings
 from attestor.uses import Uses
@@ -36,6 +38,7 @@ class Ports:
     denials: DenialStore
     door: JoinDoor
     client: IssuerClient
+    answering: AnswerDoor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ class Flows:
     renewals: RenewSVIDs
     jwts: MintJWTs
     uses: Uses
+    recent: RecentCallers
+    questions: AnswerQuestions
     reports: ReportUses
     observe: ObserveAttestor
 
@@ -68,8 +73,11 @@ def flows_of(node: Node, ports: Ports, around: Surroundings) -> Flows:
     # 2. What keeps it up to date with the issuer.
     keep = KeepNode(node, state=ports.state, door=ports.door, client=ports.client, around=around)
     denials = KeepDenials(denied, store=ports.denials, around=around)
-    uses = Uses(around.clock)
-    feed = FollowFeed(cache, keep, denials, receipts, client=ports.client, uses=uses, around=around)
+    uses, recent = Uses(around.clock), RecentCallers()
+    questions = AnswerQuestions(cache, recent, door=ports.answering, around=around)
+    feed = FollowFeed(
+        cache, keep, denials, receipts, client=ports.client, uses=uses, questions=questions, around=around
+    )
     # 3. What serves it to workloads.
     renewals = RenewSVIDs(cache, client=ports.client, around=around)
     jwts = MintJWTs(client=ports.client, cache=cache, around=around)
@@ -96,6 +104,8 @@ def flows_of(node: Node, ports: Ports, around: Surroundings) -> Flows:
         renewals=renewals,
         jwts=jwts,
         uses=uses,
+        recent=recent,
+        questions=questions,
         reports=ReportUses(
             uses,
             client=ports.client,
@@ -118,5 +128,6 @@ def tasks_of(flows: Flows) -> Sequence[Task]:
         Task(name="jwt-svids", run=flows.jwts.run, pulse=flows.jwts.pulse),
         Task(name="programs of workloads", run=flows.reports.look),
         Task(name="uses", run=flows.reports.run, pulse=flows.reports.pulse),
+        Task(name="answers", run=flows.questions.run, pulse=flows.questions.pulse),
         Task(name="clocks", run=flows.clocks.run),
     ]

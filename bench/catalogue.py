@@ -13,6 +13,7 @@ from bench import (
     keyless_rows,
     motion_rows,
     revocation_rows,
+    rulebook_rows,
     sdk_rows,
     stream_rows,
     workload_rows,
@@ -212,6 +213,12 @@ ROWS: Mapping[str, Row] = {
         measure=sdk_rows.open_connection,
         goals={"times plain": at_least(0.97)},
         spire="checks no open connection",
+    ),
+    "plan_asked": Row(
+        what="`cognomen plan` of 10,000 components, the first ones, with 50 attestors asked who gains an identity",
+        measure=rulebook_rows.plan_asked,
+        goals={"with 50 asked s": at_most(5)},
+        spire="has no plan",
     ),
     "keys_served": Row(
         what="keys of JWT-SVIDs over HTTPS, 8 kept connections, requests per CPU-second of the process that answers",

@@ -17,6 +17,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    QuestionIs,
     SentAwayIs,
     TaintedIs,
     Update,
@@ -37,11 +38,13 @@ class Change:
 
     Args:
         snapshot: entries that it does not name are gone.
+        questions: what came with it, and changes nothing.
     """
 
     cursor: Cursor
     snapshot: bool
     updates: tuple[Update, ...] = ()
+    questions: tuple[QuestionIs, ...] = ()
 
     def is_news(self, at: Cursor | None) -> bool:
         """Whether it changes anything for a follower at that cursor; otherwise it only shows that the issuer is alive."""
@@ -87,8 +90,8 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
                 bundle = update.bundle
             case TaintedIs():
                 tainted = update.authority_ids
-            case CRLIs() | CheckpointIs() | SentAwayIs():
-                pass  # handled elsewhere: decisions/crls, flows/keep_node, flows/follow_feed
+            case CRLIs() | CheckpointIs() | SentAwayIs() | QuestionIs():
+                pass  # handled elsewhere: decisions/crls, flows/keep_node, flows/follow_feed, flows/answer_questions
             case _:
                 assert_never(update)
     put = tuple(entry for entry in said.values() if entry is not None and known.get(entry.id) != entry)

@@ -32,6 +32,7 @@ from attestor.cache import Cache
 from attestor.decisions.crls import documents_of, left_out
 from attestor.decisions.node import is_sent_away, way_back
 from attestor.decisions.sync import Change
+from attestor.flows.answer_questions import AnswerQuestions
 from attestor.flows.keep_denials import KeepDenials
 from attestor.flows.keep_node import KeepNode
 from attestor.issuerclient.port import IssuerClient
@@ -74,6 +75,7 @@ class FollowFeed:
         *,
         client: IssuerClient,
         uses: Uses,
+        questions: AnswerQuestions,
         around: Surroundings,
     ) -> None:
         self.is_connected = False
@@ -90,6 +92,7 @@ class FollowFeed:
         self._receipts = receipts
         self._client = client
         self._uses = uses
+        self._questions = questions
         node.tell_refused(self._withdraw_if_sent_away)  # one whose SVID has expired opens no feed
         at = self._clock.read()
         # Until the first message since the start, the last thing that we know came from the issuer is this node's SVID.
@@ -198,6 +201,7 @@ class FollowFeed:
         async with aclosing(self._client.follow(self._cache.cursor)) as changes:
             async for change in changes:
                 self._heard_at, self.has_heard = self._clock.monotonic(), True
+                self._questions.take(change.questions)
                 if not change.is_news(self._cache.cursor):
                     continue
                 self.pulse.work()

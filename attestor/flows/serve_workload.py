@@ -28,7 +28,9 @@ from attestor.decisions.update import (
     x509_update,
 )
 from attestor.deniallog import number_of
+from attestor.flows.mint_jwts import for_each
 from attestor.issuerclient.port import MintedJWT
+from attestor.recentcallers import RecentCallers
 from attestor.surroundings import Surroundings
 from attestor.uses import Uses
 from attestor.workloadattestor.port import WorkloadAttestor
@@ -95,13 +97,14 @@ class ServeWorkload:
         attestors: Sequence[WorkloadAttestor],
         minter: JWTMinter,
         uses: Uses,
+        recent: RecentCallers,
         around: Surroundings,
         attest_seconds: float = 5,
     ) -> None:
         self._cache = cache
         self._attestors = attestors
         self._minter = minter
-        self._uses = uses
+        self._uses, self._recent = uses, recent
         self._clock, self._troubles = around.clock, around.troubles
         self._attest_seconds = attest_seconds
         self._lines = LineLimit()
@@ -206,7 +209,7 @@ class ServeWorkload:
             Refused: DENIED when nothing matches, or none of what does may have it; what the issuer refuses; as watch_x509.
         """
         # 1. Identify the caller, and find what it is entitled to.
-        view = self._cache.view(await self.attest(caller))
+        view = self._cache.view(await self._identify(caller))
         identities = list(zip(view.entries, unique_hints(view.entries), strict=True))
         if spiffe_id is not None:
             identities = [identity for identity in identities if identity[0].spiffe_id == spiffe_id][:1]
@@ -219,7 +222,7 @@ class ServeWorkload:
         self._note_given(caller.account)
         wanted = partial(self._minter.jwt_svid, audiences=audiences, patience=patience, fresh=fresh)
         entries = [entry for entry, _ in identities]
-        minted = await _all(entries, partial(wanted, whose=caller.account))
+        minted = await for_each(entries, partial(wanted, whose=caller.account))
         self._uses.note(caller, entries, jwt=True)
         return [
             IssuedJWT(spiffe_id=entry.spiffe_id, token=jwt.token, hint=hint)
@@ -254,7 +257,7 @@ class ServeWorkload:
     ) -> None:
         last: _Message | None = None
         # 1. Identify the caller.
-        now = await self.attest(caller)
+        now = await self._identify(caller)
         while True:
             selectors = now
             with self._cache.subscribe(selectors, who=(caller.uid, caller.pid)) as subscription:
@@ -290,14 +293,19 @@ class ServeWorkload:
         if len(self._given_at) > _REMEMBERED:
             del self._given_at[next(iter(self._given_at))]  # the account that has received nothing for the longest time
 
-    async def attest(self, caller: Caller) -> frozenset[Selector]:
-        """Find which of the facts that entries ask for a process shows now.
+    async def _identify(self, caller: Caller) -> frozenset[Selector]:
+        selectors = await self.attest(caller)
+        self._recent.note(caller, selectors, self._cache.needed_facts())
+        return selectors
+
+    async def attest(self, caller: Caller, also: frozenset[str] = frozenset()) -> frozenset[Selector]:
+        """Find which of the facts that entries ask for a process shows now, and of those in `also`.
 
         Raises:
             Refused: UNAVAILABLE when an attestor gives no answer, or entries that need other facts arrive faster than it can look;
                 UNAUTHENTICATED when the process has ended or runs as another uid.
         """
-        needed = self._cache.needed_facts()
+        needed = self._cache.needed_facts() | also
         for _ in range(_MOST_LOOKS):
             selectors = [_granted(answer) for answer in await self._ask_all(caller, needed)]
             if not caller.is_alive():
@@ -379,23 +387,6 @@ class ServeWorkload:
 
 def _named(attestor: str) -> str:
     return f"workload attestor {attestor}"
-
-
-async def _all(
-    entries: Sequence[RegistrationEntry], mint: Callable[[RegistrationEntry], Awaitable[MintedJWT]]
-) -> Sequence[MintedJWT]:
-    if len(entries) == 1:  # the usual case, without a task
-        return [await mint(entries[0])]
-    async with asyncio.TaskGroup() as group:
-        answers = [group.create_task(_answer(mint(entry))) for entry in entries]
-    return [_granted(answer.result()) for answer in answers]
-
-
-async def _answer(minting: Awaitable[MintedJWT]) -> MintedJWT | Refused:
-    try:
-        return await minting
-    except Refused as err:
-        return err.with_traceback(None)
 
 
 def _granted(answer: _Message | Refused) -> _Message:

@@ -24,6 +24,7 @@ from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
 from cognomen.protocol.possession import Purpose, possession_bytes
+from cognomen.protocol.questions import Answer
 from cognomen.protocol.readmission import readmission_bytes
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.status import REASON, kind_of_status, reason_of_text
@@ -32,6 +33,7 @@ from cognomen.wire.feed import cursor_to_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.pb.node_pb2_grpc import JoinStub, NodeStub
+from cognomen.wire.questions import answer_to_pb
 from cognomen.wire.receipts import enforcement_to_pb
 from cognomen.wire.uses import reported_to_pb, use_to_pb
 from svid.bundle import Bundle
@@ -102,7 +104,8 @@ class _Link:
     async def following(self, cursor: Cursor | None) -> "AsyncGenerator[_Feed, None]":
         """Open the feed; when the channel is given up, the feed ends as if the issuer had ended it."""
         async with self.calling() as stub:
-            feed = stub.Follow(pb.FollowRequest(cursor=None if cursor is None else cursor_to_pb(cursor)))
+            where = None if cursor is None else cursor_to_pb(cursor)
+            feed = stub.Follow(pb.FollowRequest(cursor=where, answers=True))
             self._feeds.add(feed)
             try:
                 with telling_cancellations_apart():
@@ -256,6 +259,12 @@ class GRPCIssuerClient:
                     return False
                 raise
         return True
+
+    async def answer(self, question_id: str, answer: Answer) -> bool:
+        """Answer a question that came on the feed; False if nobody waits for it any more."""
+        async with self._link().calling() as stub:
+            taken = await stub.Answer(answer_to_pb(question_id, answer), timeout=_CALL_SECONDS)
+        return taken.taken
 
     async def _replace(self, silent: _Link) -> None:
         """Use a new connection: this one may be dead although the peer's kernel, or something in between, acknowledges it."""

@@ -13,12 +13,14 @@ from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
+from cognomen.protocol.questions import Answer
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.uses import EntryUse, ReportedUses
 from svid.keys import PrivateKey
 
 __all__ = [
     "MAX_BATCH",
+    "AnswerDoor",
     "Evidence",
     "IssuerClient",
     "JWTRequest",
@@ -91,6 +93,17 @@ class JoinDoor(Protocol):
 
     async def readmit(self, node: Node, key: PrivateKey) -> NodeCredential:
         """Come back as this node, whose SVID has expired, with its key; the next SVID is for the new key."""
+
+
+class AnswerDoor(Protocol):
+    """The issuer as one that asks questions; every call has its own deadline.
+
+    Raises:
+        Refused: with the issuer's kind; UNAVAILABLE when it cannot be reached.
+    """
+
+    async def answer(self, question_id: str, answer: Answer) -> bool:
+        """Answer a question that came on the feed; False if nobody waits for it any more."""
 
 
 class IssuerClient(Protocol):

@@ -10,7 +10,7 @@ from attestor.decisions.sync import Change
 from attestor.issuerclient.port import MintedJWT, MintedX509
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.feed import EntryGone, Update
+from cognomen.protocol.feed import EntryGone, QuestionIs, Update
 from cognomen.wire.feed import cursor_from_pb, update_from_pb
 from cognomen.wire.node import time_from_pb
 from cognomen.wire.pb import node_pb2 as pb
@@ -44,10 +44,14 @@ def change_from_pb(messages: Sequence[pb.Change], trust_domain: TrustDomain) -> 
         SVIDError: the bundle is invalid, or holds no X.509 authority.
     """
     read = [_update(update, trust_domain) for message in messages for update in message.updates]
-    updates = tuple(update for update in read if update is not None)
-    if len(updates) < len(read):
-        log.warning("updates of an unknown kind left out", count=len(read) - len(updates), hint=_OLDER)
-    return Change(cursor=cursor_from_pb(messages[-1].cursor), snapshot=messages[0].snapshot, updates=updates)
+    if unknown := read.count(None):
+        log.warning("updates of an unknown kind left out", count=unknown, hint=_OLDER)
+    return Change(
+        cursor=cursor_from_pb(messages[-1].cursor),
+        snapshot=messages[0].snapshot,
+        updates=tuple(update for update in read if update is not None and not isinstance(update, QuestionIs)),
+        questions=tuple(update for update in read if isinstance(update, QuestionIs)),
+    )
 
 
 def x509_from_pb(message: pb.MintedX509SVID) -> MintedX509 | Refused:

@@ -66,7 +66,7 @@ def _seconds(request: Message) -> float:
     match request:
         case pb.EntriesRequest() | pb.DeleteEntriesRequest() | pb.ApplyEntriesRequest():
             return _BATCH_SECONDS
-        case pb.PlanRulebookRequest() | pb.ApplyRulebookRequest() | pb.AgentRequest():
+        case pb.PlanRulebookRequest() | pb.ApplyRulebookRequest() | pb.AgentRequest() | pb.AskAttestorsRequest():
             return _BATCH_SECONDS
         case pb.PurgeNodesRequest() | pb.RevokeRequest():
             return _BATCH_SECONDS

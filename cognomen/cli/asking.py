@@ -15,7 +15,7 @@ __all__ = ["Asking", "is_change", "is_unknown", "refused"]
 
 ReplyT = TypeVar("ReplyT", bound=Message)
 
-_READS = ("Await", "Explain", "Get", "List", "Note", "Plan", "Resolve")
+_READS = ("Ask", "Await", "Explain", "Get", "List", "Note", "Plan", "Resolve")
 # gRPC writes these here; no daemon sent them.
 _UNREACHED = "failed to connect to all addresses"
 _NO_ANSWER = re.compile(r"(Stream removed \()?Deadline Exceeded\)?")

@@ -12,6 +12,7 @@ from cognomen.cli.admin import Admin
 from cognomen.cli.entrydiff import in_words
 from cognomen.cli.givenfile import write_given
 from cognomen.cli.output import counted, print_json, warn
+from cognomen.cli.planreach import print_reach, reach_document
 from cognomen.cli.rulefiles import content_of, rules_and_files
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import group_path
@@ -136,11 +137,11 @@ def save_plan(found: Planned, trust_domain: str, path: Path) -> None:
     write_given(path, msgspec.json.encode(saved) + b"\n", mode=0o600)
 
 
-def print_plan(found: Planned, output: str) -> None:
-    """Print it: as lines with +, ~ and -, or as JSON."""
+def print_plan(found: Planned, output: str, reach: pb.AskAttestorsResponse | None = None) -> None:
+    """Print it: as lines with +, ~ and -, or as JSON; and what the nodes answered, if they were asked."""
     plan = found.plan
     if output == "json":
-        print_json(_document(found))
+        print_json(_document(found) | reach_document(reach))
         return
     for warning in plan.warnings:
         warn(warning)
@@ -159,6 +160,7 @@ def print_plan(found: Planned, output: str) -> None:
     if plan.ended or plan.superseded:
         now, later = counted(plan.ended, "credential"), counted(plan.superseded, "credential")
         click.echo(f"{now} revoked at once, {later} once they are replaced")
+    print_reach(reach)
 
 
 def _lines(found: Planned) -> Iterator[tuple[str, str]]:

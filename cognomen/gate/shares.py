@@ -35,6 +35,7 @@ class Share(StrEnum):
     TOKENS = "JWT-SVIDs that are kept"
     EXPLANATIONS = "turns of explanations"
     DENIALS = "turns of followers of denials"
+    RECENT_CALLERS = "callers that are remembered"
     USES = "uses of identities that the issuer may not have been told of"
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "DenialsPut",
     "EntryGone",
     "EntryPut",
+    "QuestionIs",
     "SentAwayIs",
     "TaintedIs",
     "Update",
@@ -106,5 +107,25 @@ class SentAwayIs:
     reason: Reason
 
 
-Update: TypeAlias = DenialsPut | BundleIs | TaintedIs | CRLIs | EntryGone | EntryPut | CheckpointIs | SentAwayIs
-"""One piece of news."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionIs:
+    """A question, or a part of it: which programs would gain or lose an identity if the node's entries changed like this?
+
+    It is no news: it is alone in its step, which leaves the follower where it is, and nobody keeps it.
+
+    Args:
+        put: the entries that would be new, or different.
+        gone: the entries that the node would lose.
+        more: another part follows, in a step of its own; other steps may come in between.
+    """
+
+    id: str
+    put: tuple[RegistrationEntry, ...] = ()
+    gone: tuple[EntryID, ...] = ()
+    more: bool = False
+
+
+Update: TypeAlias = (
+    DenialsPut | BundleIs | TaintedIs | CRLIs | EntryGone | EntryPut | CheckpointIs | SentAwayIs | QuestionIs
+)
+"""One piece of news, or a question."""

@@ -11,6 +11,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    QuestionIs,
     SentAwayIs,
     TaintedIs,
     Update,
@@ -20,7 +21,7 @@ from cognomen.wire.node import entry_from_pb, write_entry
 from cognomen.wire.pb import node_pb2 as pb
 from svid.bundle import Bundle
 from svid.denials import pack, unpack
-from svid.errors import BundleError
+from svid.errors import BundleError, SVIDError
 from svid.spiffeid import TrustDomain
 
 __all__ = ["cursor_from_pb", "cursor_to_pb", "update_from_pb", "write_update"]
@@ -36,7 +37,7 @@ def cursor_from_pb(message: pb.Cursor) -> Cursor:
     return Cursor(incarnation=message.incarnation, number=message.number)
 
 
-def write_update(update: Update, message: pb.Update) -> None:
+def write_update(update: Update, message: pb.Update) -> None:  # noqa: C901 - one for each kind
     """Write an update into an empty message."""
     match update:
         case DenialsPut(denials=denials):
@@ -57,11 +58,16 @@ def write_update(update: Update, message: pb.Update) -> None:
             message.checkpoint = document
         case SentAwayIs(reason=reason):
             message.sent_away = reason
+        case QuestionIs(id=question_id, put=put, gone=gone, more=more):
+            message.question.id, message.question.more = question_id, more
+            for entry in put:
+                write_entry(entry, message.question.put.add())
+            message.question.gone.extend(gone)
         case _:
             assert_never(update)
 
 
-def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | None:  # noqa: PLR0911 - one for each kind
+def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | None:  # noqa: C901, PLR0911 - one for each kind
     """Read an update; None: this version does not know its kind, or the reason that it gives.
 
     Raises:
@@ -85,10 +91,23 @@ def update_from_pb(message: pb.Update, trust_domain: TrustDomain) -> Update | No
         case "sent_away":
             reason = reason_of_text(message.sent_away)
             return None if reason is None else SentAwayIs(reason=reason)
+        case "question":
+            return _question(message.question)
         case None:
             return None
         case _:
             assert_never(kind)
+
+
+def _question(message: pb.Question) -> QuestionIs:
+    """Read a question, or a part of it; an entry that cannot be read would count as gone if it came, and so it does here."""
+    put, gone = [], [*map(EntryID, message.gone)]
+    for entry in message.put:
+        try:
+            put.append(entry_from_pb(entry))
+        except SVIDError:
+            gone.append(EntryID(entry.id))
+    return QuestionIs(id=message.id, put=tuple(put), gone=tuple(gone), more=message.more)
 
 
 def _usable_bundle(trust_domain: TrustDomain, document: bytes) -> Bundle:

@@ -10,9 +10,11 @@ import grpc
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Refused
+from cognomen.protocol.feed import QuestionIs
 from cognomen.wire.feed import cursor_from_pb, cursor_to_pb, write_update
 from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
+from cognomen.wire.questions import answer_from_pb
 from cognomen.wire.receipts import enforcement_from_pb
 from cognomen.wire.uses import reported_from_pb, use_from_pb
 from issuer.api.interceptors import admitted
@@ -28,6 +30,9 @@ from svid.clock import Clock
 __all__ = ["NodeService"]
 
 _FollowContext: TypeAlias = "grpc.aio.ServicerContext[pb.FollowRequest, pb.Change]"
+
+
+_PARTS_KEPT = 16  # of 64 KiB each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,9 @@ class NodeService:
         async def send(step: FeedStep) -> None:
             await context.write(_change(step))
 
-        await self.feed.follow(caller.node, not_after=caller.not_after, cursor=cursor, send=send)
+        await self.feed.follow(
+            caller.node, not_after=caller.not_after, cursor=cursor, send=send, answers=request.answers
+        )
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: object) -> pb.AcknowledgeResponse:  # noqa: N802 - as above
         """Note how far the attestor, its enforcement points and its reports of uses are."""
@@ -91,11 +98,43 @@ class NodeService:
         await self.uses(node, [use_from_pb(one) for one in request.uses], last=last)
         return pb.ReportUsesResponse()
 
+    async def Answer(self, request: pb.AnswerRequest, context: object) -> pb.AnswerResponse:  # noqa: N802 - as above
+        """Take the answer to a question."""
+        del context
+        receiving = self.feed.questions.answering(admitted().node.id, request.question_id)
+        if receiving is not None:
+            receiving.take(answer_from_pb(request, receiving.ids))
+        return pb.AnswerResponse(taken=receiving is not None)
+
+
+class _Parts:
+    """The messages of the last parts of questions: many feeds send the same part at about the same time."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[QuestionIs, pb.Update]] = {}
+
+    def message(self, part: QuestionIs) -> pb.Update:
+        """Its message, which belongs to all of them."""
+        made = self._made.get(id(part))
+        if made is None or made[0] is not part:
+            message = pb.Update()
+            write_update(part, message)
+            made = self._made[id(part)] = part, message
+            if len(self._made) > _PARTS_KEPT:
+                del self._made[next(iter(self._made))]
+        return made[1]
+
+
+_parts = _Parts()
+
 
 def _change(step: FeedStep) -> pb.Change:
     message = pb.Change(cursor=cursor_to_pb(step.cursor), snapshot=step.snapshot, more=step.more)
     for update in step.updates:
-        write_update(update, message.updates.add())
+        if isinstance(update, QuestionIs):
+            message.updates.append(_parts.message(update))
+        else:
+            write_update(update, message.updates.add())
     return message
 
 

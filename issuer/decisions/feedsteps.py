@@ -19,6 +19,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    QuestionIs,
     SentAwayIs,
     TaintedIs,
     Update,
@@ -130,6 +131,8 @@ def weight(update: Update) -> int:  # noqa: PLR0911 - one for each kind
             return _FRAME_BYTES + len(document)
         case SentAwayIs(reason=reason):
             return _FRAME_BYTES + len(reason)
+        case QuestionIs(put=put, gone=gone):
+            return sum(weight(EntryPut(entry=entry)) for entry in put) + sum(map(len, gone)) + _FRAME_BYTES
         case _:
             assert_never(update)
 

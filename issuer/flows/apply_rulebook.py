@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from cognomen.protocol.entry import EntryID
@@ -25,6 +25,7 @@ from issuer.decisions.rulebooks import AppliedRulebook, newly_retired, rules_dig
 from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.issuance_limits import IssuanceLimits
+from issuer.keepers.recent_plans import RecentPlans
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
 from issuer.works.entryadvice import advice_in
@@ -56,7 +57,11 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyRulebook:
-    """Plans and applies rulebooks on behalf of an operator."""
+    """Plans and applies rulebooks on behalf of an operator.
+
+    Args:
+        recent: keeps what was planned last, for whoever asks what it means on the nodes.
+    """
 
     datastore: Datastore
     around: Surroundings
@@ -64,6 +69,7 @@ class ApplyRulebook:
     node_attestors: Collection[str]
     watch: EnforcementWatch
     limits: IssuanceLimits
+    recent: RecentPlans = field(default_factory=RecentPlans)
 
     async def plan(self, files: Mapping[str, str], *, let_expire: bool = False, actor: str) -> RulebookPlan:
         """Find what applying these files would do, and do nothing.
@@ -80,7 +86,9 @@ class ApplyRulebook:
                 return found
             return replace(found, plan=replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain)))
 
-        return await self.datastore.read(work)
+        found = await self.datastore.read(work)
+        self.recent.keep(found.digest, () if found.plan is None else found.plan.steps)
+        return found
 
     async def __call__(self, files: Mapping[str, str], digest: str, *, let_expire: bool = False, actor: str) -> Applied:
         """Apply these files, exactly as planned. A rulebook that changes neither the files nor the entries leaves no trace.
@@ -109,6 +117,7 @@ class ApplyRulebook:
 
             applied = await self.datastore.write(work, expendable=True)
         self.limits.load(applied.revision, limited(rulebook))
+        self.recent.take(digest)
         tell_committed(applied.changed, watch=self.watch, metrics=self.around.metrics)
         return applied
 

@@ -26,6 +26,7 @@ from issuer.decisions.revocation import Blocks
 from issuer.keepers.budgets import Budgets
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
+from issuer.keepers.open_questions import OpenQuestions, Post
 from issuer.surroundings import Surroundings
 from issuer.works.reads import active_node_in, blocks_in, bundle_in, crls_in, groups_in, tainted_in
 from svid.denials import Denial
@@ -84,6 +85,7 @@ class FeedAttestors:
 
     Attributes:
         connected: the open feeds of each node, each as the timeout that ends it, oldest first.
+        questions: what is asked on the feeds, besides the news.
         over: called when the last feed of a node ended.
         word_seconds: after that time without news, a feed says that it is alive, and checks whether the wall clock was set.
     """
@@ -107,15 +109,19 @@ class FeedAttestors:
         self.over = over
         self.word_seconds = word_seconds
         self.connected: dict[NodeID, list[asyncio.Timeout]] = {}
+        self.questions = OpenQuestions()
         self._told: tuple[tuple[int, ...], tuple[Denial, ...]] = ((), ())
         self._budgets = Budgets(_ACKNOWLEDGEMENTS, self.clock)
         self._openings = Budgets(_OPENINGS, self.clock)
 
-    async def follow(self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send) -> None:
+    async def follow(
+        self, node: Node, *, not_after: datetime, cursor: Cursor | None, send: Send, answers: bool = False
+    ) -> None:
         """Feed a node until its SVID expires, or until it has opened so many newer feeds that this one must end.
 
         Args:
             not_after: when the SVID that this call was admitted with expires.
+            answers: whether it answers questions.
 
         Raises:
             Refused: UNAUTHENTICATED at that moment; DENIED once the node is banned or gone; EXHAUSTED when it opens too many feeds;
@@ -131,7 +137,8 @@ class FeedAttestors:
         try:
             async with life:
                 self._begin_feed(node.id, life)
-                await self._follow(node.id, cursor, send, not_after)
+                with self.questions.following(node.id, answers=answers) as post:
+                    await self._follow(node.id, cursor, send, not_after, post)
         except TimeoutError as e:
             if not life.expired():
                 raise
@@ -181,7 +188,9 @@ class FeedAttestors:
             self.deferred.put(work)
         self.watch.hear(node.id, cursor, enforcement)
 
-    async def _follow(self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime) -> None:
+    async def _follow(
+        self, node_id: NodeID, cursor: Cursor | None, send: Send, not_after: datetime, post: Post
+    ) -> None:
         # 1. Send at once what came since the cursor, or everything; and the bundle with it.
         steps, place = await self.datastore.read(lambda tx: self._begin(tx, node_id, cursor))
         # It may have lost what it acknowledged on an earlier connection: only the cursor that it gives now counts.
@@ -197,31 +206,36 @@ class FeedAttestors:
                 said_at = self.clock.monotonic()
             if place.over is not None:
                 raise place.over
-            # 3. Wait until the log grows or a group expires, then read what that means to this node.
-            if await self._wait(place, not_after, said_at):
+            # 3. Then a part of a question, which leaves the node's cursor where it is; more news comes before the next part.
+            if (part := post.take()) is not None:
+                await send(FeedStep(cursor=told, updates=(part,)))
+                said_at = self.clock.monotonic()
+            # 4. Wait until the log grows or a group expires, then read what that means to this node.
+            if await self._wait(place, not_after, said_at, post):
                 steps, place = await self.datastore.read(partial(self._advance, place=place))
-            # 4. No news for a while: say that we are alive, which leaves the node's cursor where it is.
+            # 5. No news for a while, and no question: say that we are alive, which also leaves the cursor where it is.
             else:
-                steps = [FeedStep(cursor=told)]
-            # 5. A stuck node no longer counts as connected: nobody should wait for it.
+                steps = [] if post else [FeedStep(cursor=told)]
+            # 6. A stuck node no longer counts as connected: nobody should wait for it.
             if listening.look(self.watch.standing[node_id], now=self.clock.monotonic(), every=self.word_seconds):
                 raise Refused(
                     Kind.UNAVAILABLE,
                     "feed: expected an acknowledgement every 15 s, but the attestor was silent for longer",
                 )
 
-    async def _wait(self, place: _Place, not_after: datetime, said_at: float) -> bool:
-        """Wait; returns whether there may be news. False: it is time to say that we are alive."""
+    async def _wait(self, place: _Place, not_after: datetime, said_at: float, post: Post) -> bool:
+        """Wait; returns whether there may be news. False: there is a question, or it is time to say that we are alive."""
         next_end = min(place.regroups_at or not_after, not_after)
         if (left := (next_end - self.clock.now()).total_seconds()) > 0:
             rest = said_at + self.word_seconds - self.clock.monotonic()
             if rest <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, rest)):
-                    await self.datastore.wait_for_change(place.cursor.number)
-                    return True
-            return left <= rest
+                async with asyncio.timeout(0 if post else min(left, rest)) as wait:
+                    with post.ending(wait):
+                        await self.datastore.wait_for_change(place.cursor.number)
+                        return True
+            return left <= rest and not post
         if self.clock.now() >= not_after:
             raise _over(not_after)
         return True

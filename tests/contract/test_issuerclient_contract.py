@@ -31,6 +31,7 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.invite import Invite
+from cognomen.protocol.questions import Answer
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.uses import ReportedUses
@@ -311,6 +312,14 @@ async def test_reported_uses_are_taken(world: World) -> None:
     reported = ReportedUses(since=timedelta(seconds=1), until=timedelta())
     await client.acknowledge(Cursor(incarnation="none", number=0), Enforcement(number=0), reported)
     assert await client.report_uses([], last=reported)
+
+
+async def test_an_answer_that_nobody_waits_for_is_not_taken(tmp_path: Path) -> None:
+    async with LiveIssuer(tmp_path).running() as live:
+        client = GRPCIssuerClient()
+        await joined_client(replace(in_memory(), clock=SystemClock(), client=lambda: client, invite=live.invite))
+        assert not await client.answer("none", Answer(unknown=1))
+        await client.close()
 
 
 async def test_an_issuer_that_does_not_know_of_reports_is_no_failure(

@@ -20,7 +20,7 @@ __all__ = ["joined_flows", "running_flows"]
 async def joined_flows(issuer: IssuerInMemory, own: Clock, state: MemoryState | None = None) -> Flows:
     """Join, and make the flows; whoever asks runs them."""
     client, invite, around = issuer.client(), issuer.invite(), surroundings(own)
-    ports = Ports(state=state or MemoryState(), denials=MemoryDenials(), door=client, client=client)
+    ports = Ports(state=state or MemoryState(), denials=MemoryDenials(), door=client, client=client, answering=client)
     join = JoinIssuer(trust_domain=issuer.trust_domain, state=ports.state, door=client, client=client, around=around)
     return flows_of(await join.run(invite, JoinToken(invite)), ports, around)
 

@@ -21,8 +21,9 @@ from attestor.decisions.sync import Change
 from attestor.issuerclient.port import Evidence, JWTRequest, MintedJWT, MintedX509, X509Request
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.protocol.feed import Cursor
+from cognomen.protocol.feed import Cursor, QuestionIs
 from cognomen.protocol.invite import Invite
+from cognomen.protocol.questions import Answer
 from cognomen.protocol.receipts import Enforcement
 from cognomen.protocol.uses import EntryUse, ReportedUses
 from issuer.decisions.feedsteps import cut, in_order
@@ -167,6 +168,8 @@ class IssuerInMemory:
         uses: the reports so far.
         reported: the time of which it was told last that every use was reported.
         last: the same, in the last report of an attestor that ended.
+        questions: what is to be asked on the feed.
+        answers: what was answered, by the ids of the questions.
         mints, jwt_mints: the sizes of the batches so far.
     """
 
@@ -197,6 +200,8 @@ class IssuerInMemory:
         self.uses: list[tuple[EntryUse, ...]] = []
         self.reported: ReportedUses | None = None
         self.last: ReportedUses | None = None
+        self.questions: list[QuestionIs] = []
+        self.answers: dict[str, Answer] = {}
         self.authority = Authority(trust_domain, clock)
         self._published = [self.authority]
         self._tainted: list[Authority] = []
@@ -244,6 +249,11 @@ class IssuerInMemory:
         for entry_id in entry_ids:
             del self._entries[entry_id]
             self._log.append(entry_id)
+        self.wake()
+
+    def ask(self, *parts: QuestionIs) -> None:
+        """Ask on the feed."""
+        self.questions += parts
         self.wake()
 
     def rotate(self) -> None:
@@ -438,7 +448,9 @@ class InMemoryIssuerClient:
                     raise Refused(Kind.UNAVAILABLE, "datastore: disk full")
                 if used != self._used:
                     return
-            if words != self._issuer.words and cursor is not None:
+            if self._issuer.questions and cursor is not None:
+                yield Change(cursor=cursor, snapshot=False, questions=(self._issuer.questions.pop(0),))
+            elif words != self._issuer.words and cursor is not None:
                 words = self._issuer.words
                 yield Change(cursor=cursor, snapshot=False)
             elif not steps:
@@ -456,6 +468,12 @@ class InMemoryIssuerClient:
         self._issuer.enforcements.append(enforcement)
         self._issuer.reported = reported
         return self._issuer.clock.now()
+
+    async def answer(self, question_id: str, answer: Answer) -> bool:
+        self._check_node()
+        await self._travel()
+        self._issuer.answers[question_id] = answer
+        return True
 
     async def report_uses(self, uses: Sequence[EntryUse], *, last: ReportedUses | None = None) -> bool:
         self._check_node()

@@ -28,6 +28,7 @@ from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
 from attestor.nodeclock import NodeClock
 from attestor.receipts import Receipts
+from attestor.recentcallers import RecentCallers
 from attestor.uses import Uses
 from attestor.workloadattestor.port import WorkloadAttestor
 from attestor.workloadattestor.unix import UnixAttestor
@@ -100,6 +101,7 @@ class WorkloadSide:
         self.cache = Cache(self.bundle, DenialLog())
         self.troubles = Troubles(self.clock)
         self.uses = Uses(NodeClock(self.clock))
+        self.recent = RecentCallers()
         self._number = 0
 
     @property
@@ -171,6 +173,7 @@ class WorkloadSide:
             attestors=attestors or [UnixAttestor(self.clock)],
             minter=self,
             uses=self.uses,
+            recent=self.recent,
             around=surroundings(self.clock, self.troubles),
             attest_seconds=attest_seconds,
         )

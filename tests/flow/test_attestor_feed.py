@@ -14,6 +14,7 @@ from attestor.cache import Cache, HeldX509
 from attestor.decisions.minted import is_vouched_for
 from attestor.decisions.sync import Change
 from attestor.deniallog import DenialLog
+from attestor.flows.answer_questions import AnswerQuestions
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_denials import KeepDenials
@@ -21,6 +22,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.receipts import Follower, Receipts
+from attestor.recentcallers import RecentCallers
 from attestor.uses import Uses
 from bench.rig.attestorsurroundings import surroundings
 from cognomen.daemon.troubles import Troubles
@@ -107,7 +109,8 @@ async def running(issuer: IssuerInMemory, clock: FakeClock) -> AsyncIterator[Att
     denials = KeepDenials(cache.denials, store=store, around=around)
     receipts = Receipts(cache.denials)
     steady, uses = surroundings(clock, jitter=0.0), Uses(around.clock)
-    feed = FollowFeed(cache, keeper, denials, receipts, client=client, uses=uses, around=steady)
+    questions = AnswerQuestions(cache, RecentCallers(), door=client, around=around)
+    feed = FollowFeed(cache, keeper, denials, receipts, client=client, uses=uses, questions=questions, around=steady)
     renew = RenewSVIDs(cache, client=client, around=around)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in (feed.run, feed.acknowledge, denials.run, renew.run)]
@@ -499,6 +502,7 @@ async def test_before_the_first_word_the_truth_is_as_old_as_the_node_svid(
         flows.followers.receipts,
         client=issuer.client(),
         uses=flows.uses,
+        questions=flows.questions,
         around=surroundings(clock),
     )
     assert feed.age() == timedelta(minutes=7)

@@ -83,6 +83,7 @@ def made() -> Iterator[object]:
     yield MintJWTs(client=issuer.client(), cache=Cache(issuer.bundle, DenialLog()), around=surroundings(clock))
     yield side.denials_flow()
     yield side.uses
+    yield side.recent
     node = SpiffeID.from_segments(TRUST_DOMAIN, "node")
     yield ExplainIdentity(cache=side.cache, node=lambda: node, workloads=side.flow(), clock=clock)
     listener = socket.socket(socket.AF_UNIX)

@@ -10,6 +10,7 @@ import pytest
 
 from attestor.cache import Cache
 from attestor.deniallog import DenialLog
+from attestor.flows.answer_questions import AnswerQuestions
 from attestor.flows.follow_feed import FollowFeed
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.keep_denials import KeepDenials
@@ -17,6 +18,7 @@ from attestor.flows.keep_node import KeepNode
 from attestor.flows.renew_svids import RenewSVIDs
 from attestor.nodeattestor.join_token import JoinToken
 from attestor.receipts import Receipts
+from attestor.recentcallers import RecentCallers
 from attestor.uses import Uses
 from bench.rig.attestorsurroundings import surroundings
 from cognomen.protocol.entry import EntryID
@@ -52,6 +54,7 @@ async def test_ten_hours_without_the_issuer_cost_no_valid_svid_and_the_node_retu
         Receipts(cache.denials),
         client=client,
         uses=Uses(around.clock),
+        questions=AnswerQuestions(cache, RecentCallers(), door=client, around=around),
         around=around,
     )
     renew = RenewSVIDs(cache, client=client, around=around)

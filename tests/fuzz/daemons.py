@@ -18,15 +18,17 @@ with atheris.instrument_imports(include=["svid", "cognomen", "attestor", "issuer
     from cognomen.protocol.auditlog import Checkpoint
     from cognomen.protocol.errors import Refused
     from cognomen.protocol.invite import Invite
+    from cognomen.protocol.questions import Answer, ProgramChange
     from cognomen.wire.node import entry_from_pb, entry_to_pb
     from cognomen.wire.pb import node_pb2 as pb
+    from cognomen.wire.questions import answer_from_pb, answer_to_pb
     from cognomen.wire.uses import use_from_pb, use_to_pb
     from issuer.decisions.authority import Authority, AuthorityKind, AuthorityState
     from issuer.decisions.readmission import check_claim, parse_claim
     from svid.bundle import Bundle
     from svid.errors import SVIDError
     from svid.keys import KeyID, public_key_from_der
-    from svid.spiffeid import TrustDomain
+    from svid.spiffeid import SpiffeID, TrustDomain
 
 from bench.rig.attacks import frame, greeting, request
 from tests.doubles.uses import a_use
@@ -47,6 +49,10 @@ _ENTRY = pb.Entry(
     selectors=[pb.Selector(type="unix", value="uid:1")],
     dns_names=["a.example"],
     labels={"team": "travel"},
+)
+_ASKED = {"spiffe://example.org/a": SpiffeID.parse("spiffe://example.org/a")}
+_ANSWER = Answer(
+    programs=(ProgramChange(pid=7, uid=1003, executable="/bin/a", gains=(*_ASKED.values(),), loses_more=2),), unknown=1
 )
 _STATE = b'{"joining":{"private_key":"AAAA","token_hash":"00"},"node":null}'
 
@@ -73,6 +79,13 @@ def use(data: bytes) -> None:
     """Read what a node reports of a use: it is written as it was read."""
     read = use_from_pb(pb.Use.FromString(data))
     if use_from_pb(use_to_pb(read)) != read:
+        raise AssertionError(data)
+
+
+def answer(data: bytes) -> None:
+    """Read what a node answers to a question: it is written as it was read."""
+    read = answer_from_pb(pb.AnswerRequest.FromString(data), _ASKED)
+    if answer_from_pb(answer_to_pb("q", read), _ASKED) != read:
         raise AssertionError(data)
 
 
@@ -137,6 +150,9 @@ TARGETS = {
     "entry": Target(run=entry, seeds=(_ENTRY.SerializeToString(),), answers=(SVIDError, DecodeError)),
     "invite": Target(run=invite, seeds=(str(_INVITE).encode(),), answers=(Refused,)),
     "use": Target(run=use, seeds=(use_to_pb(a_use()).SerializeToString(),), answers=(SVIDError, DecodeError)),
+    "answer": Target(
+        run=answer, seeds=(answer_to_pb("q", _ANSWER).SerializeToString(),), answers=(SVIDError, DecodeError)
+    ),
     "state": Target(run=state, seeds=(_STATE,), answers=()),
 }
 

@@ -200,6 +200,10 @@ class AdminServicer(ABC):
     async def list_limits(self, request: admin_pb2.ListLimitsRequest) -> admin_pb2.ListLimitsResponse:
         """How the limits on issuance stand, by component or agent."""
 
+    @abstractmethod
+    async def ask_attestors(self, request: admin_pb2.AskAttestorsRequest) -> admin_pb2.AskAttestorsResponse:
+        """Ask the connected attestors which programs would gain or lose which identity by a plan; it takes 2 s at most, and changes nothing."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -326,6 +330,9 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/ListLimits": unary(
                 self.list_limits, admin_pb2.ListLimitsRequest, admin_pb2.ListLimitsResponse
+            ),
+            "/cognomen.admin.v1.Admin/AskAttestors": unary(
+                self.ask_attestors, admin_pb2.AskAttestorsRequest, admin_pb2.AskAttestorsResponse
             ),
         }
 
@@ -531,3 +538,7 @@ class AdminClient:
     def list_limits(self, request: admin_pb2.ListLimitsRequest) -> admin_pb2.ListLimitsResponse:
         """How the limits on issuance stand, by component or agent."""
         return self._ask("/cognomen.admin.v1.Admin/ListLimits", request, admin_pb2.ListLimitsResponse)
+
+    def ask_attestors(self, request: admin_pb2.AskAttestorsRequest) -> admin_pb2.AskAttestorsResponse:
+        """Ask the connected attestors which programs would gain or lose which identity by a plan; it takes 2 s at most, and changes nothing."""
+        return self._ask("/cognomen.admin.v1.Admin/AskAttestors", request, admin_pb2.AskAttestorsResponse)

@@ -422,6 +422,9 @@ class FollowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSOR_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    answers: _builtins.bool
+    """whether the follower answers questions; an attestor of an earlier release does not"""
     @_builtins.property
     def cursor(self) -> Global___Cursor:
         """absent: the follower has nothing"""
@@ -430,10 +433,11 @@ class FollowRequest(_message.Message):
         self,
         *,
         cursor: Global___Cursor | None = ...,
+        answers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "cursor", b"cursor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -489,6 +493,7 @@ class Update(_message.Message):
     CRL_FIELD_NUMBER: _builtins.int
     TAINTED_FIELD_NUMBER: _builtins.int
     SENT_AWAY_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
     entry_gone: _builtins.str
     """the id of an entry this node is no longer entitled to"""
     bundle: _builtins.bytes
@@ -505,6 +510,10 @@ class Update(_message.Message):
     def crl(self) -> Global___CRL: ...
     @_builtins.property
     def tainted(self) -> Global___TaintedAuthorities: ...
+    @_builtins.property
+    def question(self) -> Global___Question:
+        """the only update of its step, which does not move the cursor"""
+
     def __init__(
         self,
         *,
@@ -516,12 +525,13 @@ class Update(_message.Message):
         crl: Global___CRL | None = ...,
         tainted: Global___TaintedAuthorities | None = ...,
         sent_away: _builtins.str = ...,
+        question: Global___Question | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "sent_away", b"sent_away", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "question", b"question", "sent_away", b"sent_away", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "sent_away", b"sent_away", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "checkpoint", b"checkpoint", "crl", b"crl", "denials_put", b"denials_put", "entry_gone", b"entry_gone", "entry_put", b"entry_put", "question", b"question", "sent_away", b"sent_away", "tainted", b"tainted", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "crl", "tainted", "sent_away"]  # noqa: Y015
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["entry_put", "entry_gone", "bundle", "checkpoint", "denials_put", "crl", "tainted", "sent_away", "question"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 
@@ -1143,3 +1153,141 @@ class ReportUsesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportUsesResponse: _TypeAlias = ReportUsesResponse  # noqa: Y015
+
+@_typing.final
+class Question(_message.Message):
+    """Which programs of this node would gain or lose an identity if its entries changed like this? The follower answers by Answer, and keeps
+    nothing of it. It comes in parts, each a step of its own, at the follower's own cursor; other steps may come in between.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PUT_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    more: _builtins.bool
+    """another part follows"""
+    @_builtins.property
+    def put(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+        """the entries that would be new, or different"""
+
+    @_builtins.property
+    def gone(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the ids of those that the node would lose"""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        put: _abc.Iterable[Global___Entry] | None = ...,
+        gone: _abc.Iterable[_builtins.str] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gone", b"gone", "id", b"id", "more", b"more", "put", b"put"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Question: _TypeAlias = Question  # noqa: Y015
+
+@_typing.final
+class AnswerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    PROGRAMS_FIELD_NUMBER: _builtins.int
+    PROGRAMS_MORE_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    programs_more: _builtins.int
+    """how many more would gain or lose an identity"""
+    unknown: _builtins.int
+    """how many programs could not be looked at in time, or by then had ended"""
+    @_builtins.property
+    def programs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProgramChange]:
+        """at most 1000"""
+
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        programs: _abc.Iterable[Global___ProgramChange] | None = ...,
+        programs_more: _builtins.int = ...,
+        unknown: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["programs", b"programs", "programs_more", b"programs_more", "question_id", b"question_id", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRequest: _TypeAlias = AnswerRequest  # noqa: Y015
+
+@_typing.final
+class ProgramChange(_message.Message):
+    """A program that called its attestor, and what would change for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    EXECUTABLE_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    LOSES_FIELD_NUMBER: _builtins.int
+    GAINS_MORE_FIELD_NUMBER: _builtins.int
+    LOSES_MORE_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    uid: _builtins.int
+    executable: _builtins.str
+    """at most 512 bytes as UTF-8; empty: unknown"""
+    gains_more: _builtins.int
+    loses_more: _builtins.int
+    @_builtins.property
+    def gains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SPIFFE IDs, sorted, at most 20"""
+
+    @_builtins.property
+    def loses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as well"""
+
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        executable: _builtins.str = ...,
+        gains: _abc.Iterable[_builtins.str] | None = ...,
+        loses: _abc.Iterable[_builtins.str] | None = ...,
+        gains_more: _builtins.int = ...,
+        loses_more: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executable", b"executable", "gains", b"gains", "gains_more", b"gains_more", "loses", b"loses", "loses_more", b"loses_more", "pid", b"pid", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProgramChange: _TypeAlias = ProgramChange  # noqa: Y015
+
+@_typing.final
+class AnswerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKEN_FIELD_NUMBER: _builtins.int
+    taken: _builtins.bool
+    """false: nobody waits for this answer any more"""
+    def __init__(
+        self,
+        *,
+        taken: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["taken", b"taken"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerResponse: _TypeAlias = AnswerResponse  # noqa: Y015

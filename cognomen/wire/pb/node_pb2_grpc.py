@@ -267,6 +267,11 @@ class NodeStub(object):
                 request_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesRequest.SerializeToString,
                 response_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesResponse.FromString,
                 _registered_method=True)
+        self.Answer = channel.unary_unary(
+                '/cognomen.node.v1.Node/Answer',
+                request_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.AnswerRequest.SerializeToString,
+                response_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.AnswerResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServicer(object):
@@ -309,6 +314,13 @@ class NodeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Answer(self, request, context):
+        """The answer to a question that came on the feed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -341,6 +353,11 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.ReportUses,
                     request_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesRequest.FromString,
                     response_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesResponse.SerializeToString,
+            ),
+            'Answer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Answer,
+                    request_deserializer=cognomen_dot_wire_dot_pb_dot_node__pb2.AnswerRequest.FromString,
+                    response_serializer=cognomen_dot_wire_dot_pb_dot_node__pb2.AnswerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -505,6 +522,33 @@ class Node(object):
             '/cognomen.node.v1.Node/ReportUses',
             cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesRequest.SerializeToString,
             cognomen_dot_wire_dot_pb_dot_node__pb2.ReportUsesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Answer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cognomen.node.v1.Node/Answer',
+            cognomen_dot_wire_dot_pb_dot_node__pb2.AnswerRequest.SerializeToString,
+            cognomen_dot_wire_dot_pb_dot_node__pb2.AnswerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -95,6 +95,8 @@ class NodeStub:
     RenewNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.RenewNodeRequest, _node_pb2.NodeCredential]
     ReportUses: _grpc.UnaryUnaryMultiCallable[_node_pb2.ReportUsesRequest, _node_pb2.ReportUsesResponse]
     """Which processes were given SVIDs. An issuer of an earlier release does not have this method."""
+    Answer: _grpc.UnaryUnaryMultiCallable[_node_pb2.AnswerRequest, _node_pb2.AnswerResponse]
+    """The answer to a question that came on the feed."""
 
 @_typing.type_check_only
 class NodeAsyncStub(NodeStub):
@@ -106,6 +108,8 @@ class NodeAsyncStub(NodeStub):
     RenewNode: _aio.UnaryUnaryMultiCallable[_node_pb2.RenewNodeRequest, _node_pb2.NodeCredential]  # type: ignore[assignment]
     ReportUses: _aio.UnaryUnaryMultiCallable[_node_pb2.ReportUsesRequest, _node_pb2.ReportUsesResponse]  # type: ignore[assignment]
     """Which processes were given SVIDs. An issuer of an earlier release does not have this method."""
+    Answer: _aio.UnaryUnaryMultiCallable[_node_pb2.AnswerRequest, _node_pb2.AnswerResponse]  # type: ignore[assignment]
+    """The answer to a question that came on the feed."""
 
 class NodeServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -150,5 +154,13 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ReportUsesResponse, _abc.Awaitable[_node_pb2.ReportUsesResponse]]:
         """Which processes were given SVIDs. An issuer of an earlier release does not have this method."""
+
+    @_abc_1.abstractmethod
+    def Answer(
+        self,
+        request: _node_pb2.AnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.AnswerResponse, _abc.Awaitable[_node_pb2.AnswerResponse]]:
+        """The answer to a question that came on the feed."""
 
 def add_NodeServicer_to_server(servicer: NodeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

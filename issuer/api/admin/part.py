@@ -11,6 +11,7 @@ from cognomen.wire.pb.admin_rpc import AdminServicer
 from issuer.decisions.operator import Operator
 from issuer.decisions.revocation import check_comment
 from issuer.flows.apply_rulebook import ApplyRulebook
+from issuer.flows.ask_attestors import AskAttestors
 from issuer.flows.await_enforcement import AwaitEnforcement
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.command_authorities import CommandAuthorities
@@ -63,6 +64,18 @@ class AdminFlows:
     uses_kept: timedelta
     jwt_issuer: str = ""
     longest_lives: Mapping[str, timedelta] = field(default_factory=dict)
+
+    @property
+    def ask_attestors(self) -> AskAttestors:
+        """Asks what a plan means on the nodes."""
+        return AskAttestors(
+            datastore=self.rulebooks.datastore,
+            around=self.rulebooks.around,
+            trust_domain=self.trust_domain,
+            plan=self.rulebooks.plan,
+            recent=self.rulebooks.recent,
+            questions=self.feed.questions,
+        )
 
     @property
     def record_refusals(self) -> RecordRefusals:

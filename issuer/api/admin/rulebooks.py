@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from cognomen.wire.node import entry_to_pb, time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
+from cognomen.wire.questions import program_to_pb
 from issuer.api.admin.fields import page_size
 from issuer.api.admin.part import Part
 from issuer.decisions.actions import Action
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.rulebooks import AppliedRulebook
+from issuer.flows.ask_attestors import AskedNode
 from issuer.flows.change_entries import Changed
 
 __all__ = ["RulebooksPart"]
@@ -34,6 +36,12 @@ class RulebooksPart(Part):
             ended=0 if plan is None else plan.taken.at_once,
             superseded=0 if plan is None else plan.taken.later,
         )
+
+    async def ask_attestors(self, request: pb.AskAttestorsRequest) -> pb.AskAttestorsResponse:
+        found = await self._flows.ask_attestors(
+            dict(request.files), request.digest, let_expire=request.let_expire, actor=self._by(request)
+        )
+        return pb.AskAttestorsResponse(nodes=map(_asked_to_pb, found))
 
     async def apply_rulebook(self, request: pb.ApplyRulebookRequest) -> pb.ApplyRulebookResponse:
         done = await self._flows.rulebooks(
@@ -74,6 +82,17 @@ class RulebooksPart(Part):
                 for one in await self._flows.agents.held()
             ]
         )
+
+
+def _asked_to_pb(one: AskedNode) -> pb.AskedNode:
+    return pb.AskedNode(
+        node_id=one.node_id,
+        name=one.name,
+        outcome=one.outcome,
+        programs=map(program_to_pb, one.answer.programs),
+        programs_more=one.answer.programs_more,
+        unknown=one.answer.unknown,
+    )
 
 
 def _agent_to_pb(changed: Changed) -> pb.AgentResponse:

@@ -7,6 +7,7 @@ import pytest
 
 from cognomen.protocol.audiences import MAX_AUDIENCE_BYTES, MAX_AUDIENCES, MAX_SUM_BYTES
 from cognomen.protocol.entry import MAX_HINT_BYTES
+from cognomen.protocol.questions import ANSWER_WITHIN, MOST_IDS, MOST_PROGRAMS
 from cognomen.protocol.receipts import MOST_BEHIND
 from cognomen.protocol.uses import MOST_EXECUTABLE, MOST_REPORTED
 from issuer.decisions.crl import LARGE_BYTES, MOST_LISTED
@@ -44,7 +45,10 @@ TEXTS = [
     Told("docs/reference/command.md", f"Up to {MOST_STEPS} entries are one step"),
     Told(ADMIN, f"or jtis; at most {MAX_SERIALS:,}"),
     Told(NODE, f"uses = 1; // at most {MOST_REPORTED}"),
-    Told(NODE, f"at most {MOST_EXECUTABLE} bytes as UTF-8"),
+    Told(NODE, f"at most {MOST_EXECUTABLE} bytes as UTF-8", times=2),
+    Told(NODE, f"programs = 2; // at most {MOST_PROGRAMS}"),
+    Told(NODE, f"SPIFFE IDs, sorted, at most {MOST_IDS}"),
+    Told(ADMIN, f"it takes {ANSWER_WITHIN.total_seconds():g} s at most"),
     Told("docs/reference/audit.md", f"At most {MOST_EXECUTABLE} bytes as UTF-8"),
     Told(ADMIN, f"what it ended, or would end; at most {MOST_GROUPS}"),
     Told(ADMIN, f"once they are replaced, at most {SECONDS} s later"),

@@ -17,6 +17,7 @@ from cognomen.protocol.feed import (
     DenialsPut,
     EntryGone,
     EntryPut,
+    QuestionIs,
     SentAwayIs,
     TaintedIs,
     Update,
@@ -80,6 +81,13 @@ KINDS: dict[type[Update], st.SearchStrategy[Update]] = {
     CRLIs: st.builds(CRLIs, document=st.binary(), more=st.booleans()),
     CheckpointIs: st.builds(CheckpointIs, document=st.binary()),
     SentAwayIs: st.builds(SentAwayIs, reason=st.sampled_from(Reason)),
+    QuestionIs: st.builds(
+        QuestionIs,
+        id=texts,
+        put=st.lists(entries, max_size=2).map(tuple),
+        gone=st.lists(ids, max_size=2).map(tuple),
+        more=st.booleans(),
+    ),
 }
 
 
@@ -101,6 +109,14 @@ def test_a_cursor_is_read_as_it_was_written(cursor: Cursor) -> None:
 def test_a_kind_that_we_do_not_know_is_no_update() -> None:
     assert update_from_pb(pb.Update(), TD) is None
     assert update_from_pb(pb.Update(sent_away="by a newer issuer"), TD) is None
+
+
+def test_an_entry_of_a_question_that_breaks_a_rule_counts_as_gone_as_it_would_if_it_came() -> None:
+    (message,) = message_of(QuestionIs(id="q", put=(entry("a"), entry("b")), gone=(EntryID("c"),))).updates
+    message.question.put[0].admin = True
+    assert update_from_pb(message, TD) == QuestionIs(
+        id="q", put=(entry("b"),), gone=(EntryID("c"), EntryID("a")), more=False
+    )
 
 
 def test_an_entry_that_breaks_a_rule_is_refused() -> None:

@@ -10,7 +10,15 @@ from google.protobuf.message import Message
 from cognomen.wire.pb.admin_rpc import AdminServicer
 from issuer.api.admin.service import ACTIONS
 
-_READING = ("note_", "plan_", "get_", "list_", "await_", "resolve")  # await_revocation records nothing but a receipt
+_READING = (
+    "ask_",
+    "note_",
+    "plan_",
+    "get_",
+    "list_",
+    "await_",
+    "resolve",
+)  # await_revocation records nothing but a receipt
 
 
 def test_each_method_is_a_command_or_a_read() -> None:
