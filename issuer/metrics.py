@@ -157,4 +157,8 @@ class Metrics:
         self.deferred_writes = family.gauge(
             "deferred_writes", "Small writes, such as ledger outcomes, that wait for their commit."
         )
+        self.reviews_overdue = family.gauge("reviews_overdue", "Agents whose review is overdue.")
+        self.agents_suspended_for_review = family.gauge(
+            "agents_suspended_for_review", "Those of them that the issuer suspended for that."
+        )
         self.troubles = family.gauge("troubles", "Things that are failing now and are being retried.")

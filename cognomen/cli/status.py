@@ -18,6 +18,7 @@ __all__ = ["status"]
 
 _TROUBLED = 1
 _BEHIND = same_columns("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
+_OVERDUE = same_columns("agent", "owner", "review_by", "suspended")
 _AUTHORITIES = Columns(
     table=("kind", "state", "key_id", "not_after"),
     wide=(
@@ -50,7 +51,9 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
     oldest_truth is the time since the issuer last heard from the connected attestor that has
     been silent for longest: each reports every 15 s. The table `behind` has the nodes that lack
     changes, such as revocations: acknowledged is the number of the last change that a node has,
-    behind how many it lacks, and heard_ago the time since it last reported.
+    behind how many it lacks, and heard_ago the time since it last reported. The table `overdue`
+    has the agents whose review is overdue, and says whether the issuer suspended them for that;
+    the exit code does not depend on it.
 
     \b
     Examples:
@@ -61,7 +64,7 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
         return None
     with connect(socket) as admin:
         document = document_from_message(admin.get_status())
-    return _show(document, {"authorities": _AUTHORITIES, "behind": _BEHIND}, output)
+    return _show(document, {"authorities": _AUTHORITIES, "behind": _BEHIND, "overdue": _OVERDUE}, output)
 
 
 @status.command()

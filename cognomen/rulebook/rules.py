@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.places import Path
-from cognomen.rulebook.tables import AgentState, ComponentKind, Guard
+from cognomen.rulebook.tables import AgentState, ComponentKind, Guard, OnOverdue
 
 __all__ = ["ANY_NODE", "Agent", "Case", "Component", "ComponentName", "Nodes", "Provider", "Rulebook", "Where"]
 
@@ -97,6 +97,7 @@ class Agent:
     state: AgentState
     components: Mapping[str, Component]
     review_by: date | None = None
+    on_overdue: OnOverdue = OnOverdue.WARN
     labels: Mapping[str, str] = field(default_factory=dict)
     where: Where = field(compare=False)
 

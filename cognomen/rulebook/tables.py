@@ -18,6 +18,7 @@ __all__ = [
     "ComponentKind",
     "ComponentTable",
     "Guard",
+    "OnOverdue",
     "ProviderTable",
     "RulebookTable",
     "SelectorTypesTable",
@@ -41,6 +42,13 @@ class ComponentKind(StrEnum):
     REASONING = "reasoning"
     CONNECTOR = "connector"
     OTHER = "other"
+
+
+class OnOverdue(StrEnum):
+    """What follows when the review of an agent is overdue."""
+
+    WARN = "warn"
+    SUSPEND = "suspend"
 
 
 class Guard(StrEnum):
@@ -122,6 +130,13 @@ class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(description="draft: planned only; active; suspended: no identities for now; retired: none ever again."),
     ] = AgentState.ACTIVE
     review_by: Annotated[date, Meta(description="When its owner must have looked at it again.")] | UnsetType = UNSET
+    on_overdue: Annotated[
+        OnOverdue,
+        Meta(
+            description="What follows if nobody did: warn; suspend: 14 days later the issuer does that, until a later review_by is applied"
+            " or an operator resumes it."
+        ),
+    ] = OnOverdue.WARN
     labels: Annotated[Mapping[str, str], Meta(description="For people and for filters; they decide nothing.")] = {}
     nodes: _Nodes | UnsetType = UNSET
     component: Annotated[Mapping[str, ComponentTable], Meta(description="Its components, by name.")] = {}

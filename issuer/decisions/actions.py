@@ -34,6 +34,8 @@ class Action(StrEnum):
     RULEBOOK_APPLIED = "rulebook applied"
     AGENT_SUSPENDED = "agent suspended"
     AGENT_RESUMED = "agent resumed"
+    AGENT_RETIRED = "agent retired"
+    REVIEW_EXPORTED = "review exported"
     REVOKED = "revoked"
     REVOCATION_LIFTED = "revocation lifted"
     REVOCATION_ENFORCED = "revocation enforced"

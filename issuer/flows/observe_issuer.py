@@ -18,6 +18,7 @@ from issuer.keepers.authority_outlook import AuthorityOutlook
 from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
+from issuer.keepers.review_dates import OverdueAgent, ReviewDates
 from issuer.surroundings import Surroundings
 from svid.spiffeid import TrustDomain
 
@@ -70,6 +71,7 @@ class Observed:
         doubt: why the clock is not trusted; empty: it is trusted.
         svid_not_after: when the SVID that the doors present expires.
         invalid: what we need in order to sign and to be reached, and is not valid at the current time.
+        overdue: the agents whose review is overdue.
     """
 
     trust_domain: TrustDomain
@@ -89,6 +91,7 @@ class Observed:
     damage: str
     invalid: Sequence[str]
     troubles: Sequence[Trouble]
+    overdue: Sequence[OverdueAgent] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,7 @@ class ObserveIssuer:
     feeds: Callable[[], int]
     svid: Callable[[], IssuerIdentity]
     damage: Callable[[], str]
+    reviews: ReviewDates
 
     async def __call__(self) -> Observed:
         """Observe the issuer now.
@@ -124,6 +128,7 @@ class ObserveIssuer:
             lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count(), tx.changes.restored())
         )
         rows, exports = await self.outlook.rows(), await self.outlook.exports()
+        overdue = await self.reviews.overdue()
         if lost := forgotten(restored, [row for row, _ in rows]):
             remedy = "; ".join(lost.remedy)
             self.around.troubles.note_lasting(
@@ -166,6 +171,7 @@ class ObserveIssuer:
                 *(Trouble(what=_NOT_VALID, reason=reason, since=now, last=now) for reason in invalid),
                 *(_behind(one, now) for one in exports if one.is_behind),
             ],
+            overdue=overdue,
         )
         # 3. Set the gauges.
         self._measure(observed)
@@ -198,6 +204,8 @@ class ObserveIssuer:
         metrics.store_is_sound.set(not seen.damage)
         metrics.deferred_writes.set(self.deferred.waiting)
         metrics.troubles.set(len(seen.troubles))
+        metrics.reviews_overdue.set(len(seen.overdue))
+        metrics.agents_suspended_for_review.set(sum(one.is_suspended for one in seen.overdue))
         for gauge in (metrics.export_behind, metrics.export_breaks_at, metrics.export_revoked):
             gauge.clear()  # an export that was forgotten must not keep its last state
         for one in seen.exports:

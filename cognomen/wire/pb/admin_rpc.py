@@ -196,6 +196,24 @@ class AdminServicer(ABC):
     async def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
 
+    @abstractmethod
+    async def retire_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """Retire an agent for good: as SuspendAgent, and no agent ever has that name again."""
+
+    @abstractmethod
+    async def list_retired_agents(
+        self, request: admin_pb2.ListRetiredAgentsRequest
+    ) -> admin_pb2.ListRetiredAgentsResponse:
+        """The names of agents that are retired, in order."""
+
+    @abstractmethod
+    async def get_agent_review(self, request: admin_pb2.GetAgentReviewRequest) -> admin_pb2.AgentReview:
+        """What owners have to look at: who uses which identity, whose review is overdue, which rules are broad."""
+
+    @abstractmethod
+    async def export_agent_review(self, request: admin_pb2.ExportAgentReviewRequest) -> admin_pb2.AgentReview:
+        """The same, signed with the key of the audit checkpoints; the record says that it was handed out."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -319,6 +337,18 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/Resolve": unary(
                 self.resolve, admin_pb2.ResolveRequest, admin_pb2.ResolveResponse
+            ),
+            "/cognomen.admin.v1.Admin/RetireAgent": unary(
+                self.retire_agent, admin_pb2.AgentRequest, admin_pb2.AgentResponse
+            ),
+            "/cognomen.admin.v1.Admin/ListRetiredAgents": unary(
+                self.list_retired_agents, admin_pb2.ListRetiredAgentsRequest, admin_pb2.ListRetiredAgentsResponse
+            ),
+            "/cognomen.admin.v1.Admin/GetAgentReview": unary(
+                self.get_agent_review, admin_pb2.GetAgentReviewRequest, admin_pb2.AgentReview
+            ),
+            "/cognomen.admin.v1.Admin/ExportAgentReview": unary(
+                self.export_agent_review, admin_pb2.ExportAgentReviewRequest, admin_pb2.AgentReview
             ),
         }
 
@@ -520,3 +550,23 @@ class AdminClient:
     def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
         return self._ask("/cognomen.admin.v1.Admin/Resolve", request, admin_pb2.ResolveResponse)
+
+    def retire_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """Retire an agent for good: as SuspendAgent, and no agent ever has that name again."""
+        return self._ask("/cognomen.admin.v1.Admin/RetireAgent", request, admin_pb2.AgentResponse)
+
+    def list_retired_agents(self) -> admin_pb2.ListRetiredAgentsResponse:
+        """The names of agents that are retired, in order."""
+        return self._ask(
+            "/cognomen.admin.v1.Admin/ListRetiredAgents",
+            admin_pb2.ListRetiredAgentsRequest(),
+            admin_pb2.ListRetiredAgentsResponse,
+        )
+
+    def get_agent_review(self, request: admin_pb2.GetAgentReviewRequest) -> admin_pb2.AgentReview:
+        """What owners have to look at: who uses which identity, whose review is overdue, which rules are broad."""
+        return self._ask("/cognomen.admin.v1.Admin/GetAgentReview", request, admin_pb2.AgentReview)
+
+    def export_agent_review(self, request: admin_pb2.ExportAgentReviewRequest) -> admin_pb2.AgentReview:
+        """The same, signed with the key of the audit checkpoints; the record says that it was handed out."""
+        return self._ask("/cognomen.admin.v1.Admin/ExportAgentReview", request, admin_pb2.AgentReview)

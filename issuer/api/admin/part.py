@@ -21,6 +21,7 @@ from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.record_exports import RecordExports
 from issuer.flows.record_refusals import RecordRefusals
+from issuer.flows.review_agents import ReviewAgents
 from issuer.flows.revoke import Revoke
 from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.node_sightings import NodeSightings
@@ -53,6 +54,7 @@ class AdminFlows:
     exports: RecordExports
     rulebooks: ApplyRulebook
     agents: HoldAgents
+    reviews: ReviewAgents
     revoke: Revoke
     enforcement: AwaitEnforcement
     guard: ClockGuard

@@ -11,6 +11,7 @@ from issuer.flows.observe_issuer import Lag, Observed
 __all__ = ["StatusPart", "status_to_pb"]
 
 _MOST_BEHIND = 20
+_MOST_OVERDUE = 20
 
 
 class StatusPart(Part):
@@ -40,6 +41,13 @@ def status_to_pb(seen: Observed) -> pb.IssuerStatus:
         clock=seen.doubt,
         svid_not_after=time_to_pb(seen.svid_not_after),
         troubles=troubles_to_pb(seen.troubles),
+        overdue=[
+            pb.OverdueReview(
+                agent=one.name, owner=one.owner, review_by=one.review_by.isoformat(), suspended=one.is_suspended
+            )
+            for one in seen.overdue[:_MOST_OVERDUE]
+        ],
+        overdue_more=max(0, len(seen.overdue) - _MOST_OVERDUE),
     )
     if seen.oldest_truth is not None:
         message.oldest_truth.FromTimedelta(seen.oldest_truth)

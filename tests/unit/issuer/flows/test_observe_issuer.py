@@ -32,6 +32,7 @@ from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
 from issuer.keepers.refusal_record import RefusalRecord
+from issuer.keepers.review_dates import ReviewDates
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.web.health import health_pages
@@ -113,6 +114,7 @@ async def house() -> AsyncIterator[House]:
         deferred=deferred,
         svid=lambda: own,
         damage=lambda: store.damage,
+        reviews=ReviewDates(datastore=store, clock=clock),
     )
     yield House(clock=clock, store=store, rotate=rotate, feed=feed, renew=renew, deferred=deferred, observe=observe)
     await opened.close()
