@@ -25,7 +25,9 @@ _COMPONENTS = Columns(
         *("use", "last_minted", "last_fetched", "broad", "purpose"),
     ),
 )
-_RETIRED = Columns(table=("agent", "owner", "at", "by"), wide=("agent", "owner", "at", "by", "revision", "comment"))
+_RETIRED = Columns(
+    table=("agent", "owner", "by", "comment"), wide=("agent", "owner", "at", "by", "revision", "comment")
+)
 _UNUSED_FOR = "30d"
 _NOT_THE_KEY = "that the key above is the issuer's: only --key compares it with one that you know"
 

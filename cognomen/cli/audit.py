@@ -51,8 +51,8 @@ _COLUMNS = Columns(
 _WHO_COLUMNS = Columns(
     table=("serial", "kind", "spiffe_id", "node_id", "until", "then"),
     wide=(
-        *("number", "kind", "spiffe_id", "serial", "then", "node_id", "entry_id", "entry_revision", "rulebook"),
-        *("authority_id", "state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until"),
+        *("number", "kind", "spiffe_id", "serial", "then", "node_id", "entry_id", "entry_revision", "authority_id"),
+        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until", "rulebook"),
     ),
 )
 

@@ -35,8 +35,8 @@ _STATES = ("intended", "issued", "failed")
 _COLUMNS = Columns(
     table=("serial", "kind", "spiffe_id", "state", "not_after"),
     wide=(
-        *("number", "serial", "kind", "spiffe_id", "node_id", "entry_id", "entry_revision", "rulebook"),
-        *("authority_id", "state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until"),
+        *("number", "serial", "kind", "spiffe_id", "node_id", "entry_id", "entry_revision", "authority_id"),
+        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until", "rulebook"),
     ),
 )
 

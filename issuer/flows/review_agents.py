@@ -20,6 +20,7 @@ from cognomen.rulebook.rules import Component, ComponentName, Rulebook
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.admission import Node
+from issuer.decisions.agentlife import with_retired
 from issuer.decisions.agentreviews import (
     Broad,
     ReviewedAgents,
@@ -102,7 +103,7 @@ class ReviewAgents:
             )
         now = self.around.clock.now()
         life = await self.datastore.read(_life_in)
-        rules, broad = await in_own_thread(_read, life.applied)
+        rules, broad = await in_own_thread(_read, life.applied, life.retired.keys())
         # 2. Find who used what.
         since = now - unused_for
         entries, silent = await self._entries(since, now)
@@ -232,10 +233,10 @@ def _life_in(tx: Transaction) -> _Life:
     )
 
 
-def _read(applied: AppliedRulebook) -> tuple[Rules, Broad]:
+def _read(applied: AppliedRulebook, retired: Collection[str]) -> tuple[Rules, Broad]:
     rules = read_rules(applied)
     if not rules.is_whole:
         raise Refused(
             Kind.INVALID, "rulebook: this release cannot read the one in force", hint="apply one that it can read"
         )
-    return rules, broad_rules(rules.rulebook)
+    return rules, broad_rules(with_retired(rules.rulebook, retired))
