@@ -148,7 +148,9 @@ def print_plan(found: Planned, output: str) -> None:
     today = SystemClock().now().date()
     for agent in overdue(found.rulebook, today):
         then = (
-            "; the issuer suspends it within a minute, unless that was excused" if is_past_grace(agent, today) else ""
+            "; the issuer suspends it within a minute, unless an operator resumed it"
+            if is_past_grace(agent, today)
+            else ""
         )
         warn(f"agent {agent.name}: its review was due on {agent.review_by}; ask {agent.owner}{then}")
     for mark, line in sorted(_lines(found), key=lambda one: one[1]):

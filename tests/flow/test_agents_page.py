@@ -42,6 +42,11 @@ def test_the_page_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
             assert without_moments(capsys.readouterr().out) == without_moments(expected)
             typed += 1
         assert typed == _COMMANDS
+        assert run(["status", "-o", "json"]) == 0, "an overdue review is no trouble of the issuer's"
+        overdue = json.loads(capsys.readouterr().out)["overdue"]
+        assert [(one["agent"], one["owner"], one["review_by"], one["suspended"]) for one in overdue] == [
+            ("concierge", "travel-platform@example.org", "2026-01-31", False)
+        ]
         assert run(["audit", "verify"]) == 0
         (key,) = _KEY.findall(capsys.readouterr().out)
     # Without the issuer, and with what the auditor has.
