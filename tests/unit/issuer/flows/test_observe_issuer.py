@@ -343,7 +343,8 @@ async def test_overdue_reviews_are_in_status_and_gauges_with_whom_the_issuer_sus
         at=now,
     )
     held = HeldAgent(name="two", actor="issuer", login="", comment="", at=now, review_by=date(2020, 1, 31))
-    await house.store.write(lambda tx: (tx.rulebooks.add(applied), tx.agents.hold(held)))
+    await house.store.write(lambda tx: tx.rulebooks.add(applied))
+    await house.store.write(lambda tx: tx.agents.hold(held))
     status = status_to_pb(await house.observe())
     assert [(one.agent, one.owner, one.review_by, one.suspended) for one in status.overdue] == [
         ("one", "travel-platform@example.org", "2020-01-31", False),
