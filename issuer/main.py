@@ -56,7 +56,7 @@ from issuer.flows.watch_store import WatchStore
 from issuer.keepers.budgets import Budgets, MintBudgets
 from issuer.keepers.node_svids import NodeSVIDs
 from issuer.nodeattestor.join_token import NAME as JOIN_TOKEN
-from issuer.parts import Parts, checkpoints_of, open_parts, tasks_of
+from issuer.parts import Parts, open_parts, tasks_of
 from issuer.web.health import health_pages
 from issuer.web.openid import ServeRelyingParties, listen_for_relying_parties
 from svid.clock import SystemClock
@@ -163,14 +163,13 @@ def _check_places(config: IssuerConfig, systemd: Systemd) -> socket.socket | Non
 
 
 async def _open_doors(parts: Parts, held: socket.socket | None, leaving: contextlib.AsyncExitStack) -> _Doors:
-    checkpoints = checkpoints_of(parts)
-    leaving.push_async_callback(checkpoints.attempt)  # the last checkpoint covers everything that was decided
+    leaving.push_async_callback(parts.checkpoints.attempt)  # the last checkpoint covers everything that was decided
     leaving.push_async_callback(parts.refusals.write_owed)
     credentials, own_svid = await _open_credentials(parts)
     bound = await _open_network_doors(parts, credentials, leaving)
     health, watch = await _open_admin_door(parts, bound, credentials[0], leaving, held)
     looking = Task(name="admin socket", run=watch.run, pulse=watch.pulse)
-    tasks = [own_svid, looking, *_web_tasks(parts, leaving), *tasks_of(parts, checkpoints)]
+    tasks = [own_svid, looking, *_web_tasks(parts, leaving), *tasks_of(parts)]
     return _Doors(bound=bound, health=health, tasks=tasks)
 
 
@@ -313,6 +312,7 @@ async def _open_admin_door(
         feeds=lambda: parts.feed.open,
         svid=lambda: credentials.presented,
         damage=lambda: parts.check_store.damage,
+        reviews=parts.review_dates,
     )
     flows = _admin_flows(parts, bound, observe)
     health = HealthState(_ADMIN)
@@ -390,6 +390,7 @@ def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlo
         ),
         agents=parts.agents,
         limits=parts.limits,
+        reviews=parts.reviews,
         revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         enforcement=AwaitEnforcement(datastore=parts.datastore, around=parts.around, watch=parts.watch),
         guard=parts.guard,

@@ -174,4 +174,8 @@ class Metrics:
         self.breakers_open = family.gauge(
             "breakers_open", "Breakers of limits on issuance that are open or half-open.", "mode"
         )
+        self.reviews_overdue = family.gauge("reviews_overdue", "Agents whose review is overdue.")
+        self.agents_suspended_for_review = family.gauge(
+            "agents_suspended_for_review", "Those of them that the issuer suspended for that."
+        )
         self.troubles = family.gauge("troubles", "Things that are failing now and are being retried.")

@@ -28,8 +28,10 @@ from issuer.flows.hold_agents import HoldAgents
 from issuer.flows.prune import Prune
 from issuer.flows.publish_crl import PublishCRLs
 from issuer.flows.relieve_authorities import RelieveAuthorities
+from issuer.flows.review_agents import ReviewAgents
 from issuer.flows.rotate_authority import RotateAuthority
 from issuer.flows.supersede import EndSuperseded
+from issuer.flows.suspend_overdue import SuspendOverdue
 from issuer.flows.watch_breakers import WatchBreakers
 from issuer.flows.watch_store import CheckStore
 from issuer.flows.write_checkpoints import WriteCheckpoints
@@ -42,6 +44,7 @@ from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.node_sightings import NodeSightings
 from issuer.keepers.refusal_record import RefusalRecord
+from issuer.keepers.review_dates import ReviewDates
 from issuer.keymanager.port import KeyManager
 from issuer.metrics import Metrics
 from issuer.nodeattestor.port import NodeAttestor
@@ -51,7 +54,7 @@ from issuer.stores import open_in_memory, open_on_disk
 from issuer.surroundings import Surroundings
 from svid.clock import Clock
 
-__all__ = ["Parts", "checkpoints_of", "open_parts", "tasks_of"]
+__all__ = ["Parts", "open_parts", "tasks_of"]
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +86,9 @@ class Parts:
     clones: CloneAlarm
     check_store: CheckStore
     supervisor: Supervisor
+    review_dates: ReviewDates
+    reviews: ReviewAgents
+    checkpoints: WriteCheckpoints
 
 
 async def open_parts(
@@ -129,12 +135,21 @@ async def open_parts(
     publish_crls = PublishCRLs(datastore=datastore, issuance=issuance, around=around, watch=watch)
     await publish_crls.attempt()  # a verifier of lists refuses every certificate of an authority without one
     leaving.push_async_callback(deferred.flush)
+    queries = Queries(datastore, config.trust_domain)
+    checkpoints = WriteCheckpoints(
+        datastore=datastore,
+        keys=keys,
+        sinks=adapters.sinks,
+        around=around,
+        trust_domain=config.trust_domain,
+        every=config.audit_checkpoint_interval,
+    )
     return Parts(
         config=config,
         node_attestors=adapters.node_attestors,
         sinks=adapters.sinks,
         datastore=datastore,
-        queries=Queries(datastore, config.trust_domain),
+        queries=queries,
         sightings=sightings,
         keys=keys,
         issuance=issuance,
@@ -169,6 +184,17 @@ async def open_parts(
         clones=CloneAlarm(datastore=datastore, around=around, watch=watch, on_clone=config.on_clone),
         check_store=CheckStore(datastore=datastore, around=around),
         supervisor=Supervisor(clock=clock, troubles=around.troubles, restarts=metrics.task_restarts),
+        review_dates=ReviewDates(datastore=datastore, clock=clock),
+        reviews=ReviewAgents(
+            datastore=datastore,
+            nodes=queries,
+            around=around,
+            trust_domain=config.trust_domain,
+            seen=sightings.seen,
+            uses_kept=config.uses_kept,
+            key=checkpoints.key,
+        ),
+        checkpoints=checkpoints,
     )
 
 
@@ -216,7 +242,7 @@ async def _opened(opening: Coroutine[None, None, Datastore], leaving: contextlib
     return await asyncio.shield(task)
 
 
-def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
+def tasks_of(parts: Parts) -> list[Task]:
     """The background tasks."""
     prune = Prune(
         datastore=parts.datastore,
@@ -240,8 +266,11 @@ def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         trust_domain=parts.config.trust_domain,
     )
     superseded = EndSuperseded(datastore=parts.datastore, around=parts.around, watch=parts.watch)
+    overdue = SuspendOverdue(
+        suspend=parts.agents.suspend_overdue, reviews=parts.review_dates, around=parts.around, guard=parts.guard
+    )
     return [
-        Task(name="checkpoints", run=checkpoints.run, pulse=checkpoints.pulse),
+        Task(name="checkpoints", run=parts.checkpoints.run, pulse=parts.checkpoints.pulse),
         Task(name="deferred writes", run=parts.deferred.run, pulse=parts.deferred.pulse),
         Task(name="authorities", run=parts.rotate.run, pulse=parts.rotate.pulse),
         Task(name="revocation lists", run=parts.publish_crls.run, pulse=parts.publish_crls.pulse),
@@ -249,17 +278,6 @@ def tasks_of(parts: Parts, checkpoints: WriteCheckpoints) -> list[Task]:
         Task(name="superseded credentials", run=superseded.run, pulse=superseded.pulse),
         Task(name="breakers", run=breakers.run, pulse=breakers.pulse),
         Task(name="pruning", run=prune.run, pulse=prune.pulse),
+        Task(name="reviews of agents", run=overdue.run, pulse=overdue.pulse),
         Task(name="check of the datastore", run=parts.check_store.run, pulse=parts.check_store.pulse),
     ]
-
-
-def checkpoints_of(parts: Parts) -> WriteCheckpoints:
-    """The flow that signs the audit chain's head, with the configured sinks."""
-    return WriteCheckpoints(
-        datastore=parts.datastore,
-        keys=parts.keys,
-        sinks=parts.sinks,
-        around=parts.around,
-        trust_domain=parts.config.trust_domain,
-        every=parts.config.audit_checkpoint_interval,
-    )

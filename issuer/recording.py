@@ -18,6 +18,7 @@ from issuer.decisions.crl import CRLDraft, SignedCRL
 from issuer.decisions.ledger import Credential, CredentialState
 from issuer.decisions.lint import lint_crl_draft, lint_draft
 from issuer.decisions.profile import Draft, Intent, JWTDraft, serial_to_text
+from issuer.decisions.rulebooks import is_of_rulebook
 from svid.keys import KeyID, thumbprint
 from svid.spiffeid import TrustDomain
 
@@ -94,7 +95,9 @@ def record(
     """
     for intent in intents:
         lint_draft(intent.draft, trust_domain=trust_domain, authority=authority, now=now)
-    credentials = [_credential(intent, authority, now) for intent in intents]
+    is_of_rules = any(intent.entry is not None and is_of_rulebook(intent.entry.spiffe_id) for intent in intents)
+    revision = tx.rulebooks.revision() if is_of_rules else 0
+    credentials = [_credential(intent, authority, now, revision) for intent in intents]
     if credentials:
         tx.ledger.record(credentials)
         tx.audit.append([audit.issued(credential, actor=actor) for credential in credentials])
@@ -147,7 +150,7 @@ def record_crl(tx: Transaction, draft: CRLDraft, authority: Authority, *, now: d
     return OnRecord(_SEAL, draft, authority, str(draft.number))
 
 
-def _credential(intent: Intent[DraftT], authority: Authority, now: datetime) -> Credential:
+def _credential(intent: Intent[DraftT], authority: Authority, now: datetime, revision: int = 0) -> Credential:
     draft, entry = intent.draft, intent.entry
     serial, key_hash, audiences = (
         (draft.jti, "", draft.audiences)
@@ -166,4 +169,5 @@ def _credential(intent: Intent[DraftT], authority: Authority, now: datetime) -> 
         node_id=intent.node_id,
         key_hash=key_hash,
         audiences=audiences,
+        rulebook=revision if entry is not None and is_of_rulebook(entry.spiffe_id) else 0,
     )

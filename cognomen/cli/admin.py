@@ -68,7 +68,7 @@ def _seconds(request: Message) -> float:
             return _BATCH_SECONDS
         case pb.PlanRulebookRequest() | pb.ApplyRulebookRequest() | pb.AgentRequest() | pb.AskAttestorsRequest():
             return _BATCH_SECONDS
-        case pb.PurgeNodesRequest() | pb.RevokeRequest():
+        case pb.PurgeNodesRequest() | pb.RevokeRequest() | pb.GetAgentReviewRequest() | pb.ExportAgentReviewRequest():
             return _BATCH_SECONDS
         case pb.AwaitRevocationRequest():
             return request.longest.ToTimedelta().total_seconds() + _SECONDS

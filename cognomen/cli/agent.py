@@ -1,32 +1,41 @@
 """`cognomen agent`: the agents of the rulebook in force, and who answers for them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import click
 
 from cognomen.cli.admin import connect
+from cognomen.cli.agentlife import owner, resume, retire, suspend
+from cognomen.cli.agentreview import review
+from cognomen.cli.inforce import InForce, agent_of, in_force, said_of
 from cognomen.cli.limits import LIMITS, limits_of_agent
-from cognomen.cli.options import admin_socket_option, comment_option, output_option
-from cognomen.cli.output import Columns, View, counted, print_document, print_json, print_table
-from cognomen.protocol.errors import Kind, Refused
+from cognomen.cli.options import admin_socket_option, output_option
+from cognomen.cli.output import Columns, View, print_document, print_json, print_table
 from cognomen.rulebook.compiling import audiences_of
-from cognomen.rulebook.faults import suggestion
-from cognomen.rulebook.rules import Component, Rulebook
+from cognomen.rulebook.reviews import is_overdue
+from cognomen.rulebook.rules import Component
 from cognomen.rulebook.tables import AgentState
-from cognomen.rulebook.whole import read_whole
-from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
 from svid.encoding import JSON
-from svid.spiffeid import TrustDomain
 
 __all__ = ["agent"]
 
 _AGENTS = Columns(
     table=("name", "state", "owner", "components", "review_by"),
-    wide=("name", "state", "held_by", "owner", "components", "review_by", "is_overdue", "purpose", "labels"),
+    wide=(
+        "name",
+        "state",
+        "held_by",
+        "retired_by",
+        "owner",
+        "components",
+        "review_by",
+        "on_overdue",
+        "is_overdue",
+        "purpose",
+        "labels",
+    ),
 )
 _COMPONENTS = Columns(
     table=("component", "state", "kind", "nodes", "proofs", "audiences"),
@@ -49,7 +58,11 @@ _COMPONENTS = Columns(
 
 @click.group()
 def agent() -> None:
-    """Show the agents of the rulebook in force: what they are for, and who answers for them."""
+    """The agents of the rulebook in force: what they are for, who answers for them, and their end."""
+
+
+for _command in (suspend, resume, retire, owner, review):
+    agent.add_command(_command)
 
 
 @agent.command("list")
@@ -64,8 +77,9 @@ def list_agents(output: str, socket: Path, *, overdue: bool) -> None:
       cognomen agent list
       cognomen agent list --overdue --output json
     """  # noqa: D301 - \b is click's mark
-    in_force = _in_force(socket)
-    agents = [_agent(in_force, name) for name in sorted(in_force.rulebook.agents)]
+    with connect(socket) as admin:
+        found = in_force(admin)
+    agents = [_agent(found, name) for name in sorted(found.rulebook.agents)]
     shown = [one for one in agents if one["is_overdue"] or not overdue]
     if output == "json":
         print_json({"agents": list(shown)})
@@ -87,21 +101,15 @@ def show(name: str, output: str, socket: Path) -> None:
     Example:
       cognomen agent show concierge
     """  # noqa: D301 - \b is click's mark
-    in_force = _in_force(socket)
-    rulebook = in_force.rulebook
-    found = rulebook.agents.get(name)
-    if found is None:
-        raise Refused(
-            Kind.NOT_FOUND,
-            f"agent: none of the rulebook in force is called {name!r}",
-            hint=suggestion(name, rulebook.agents) or "list them: cognomen agent list",
-        )
-    components = [_component(in_force, found.components[one]) for one in sorted(found.components)]
+    with connect(socket) as admin:
+        found = in_force(admin)
+    one = agent_of(found, name)
+    components = [_component(found, one.components[each]) for each in sorted(one.components)]
     limits = limits_of_agent(socket, name)
     if output == "json":
-        print_json({**_agent(in_force, name), "components": list(components), "limits": list(limits)})
+        print_json({**_agent(found, name), "components": list(components), "limits": list(limits)})
         return
-    print_document(_agent(in_force, name))
+    print_document(_agent(found, name))
     click.echo()
     print_table(_COMPONENTS, components, View(output=output))
     if limits:
@@ -109,92 +117,38 @@ def show(name: str, output: str, socket: Path) -> None:
         print_table(LIMITS, limits, View(output=output))
 
 
-@agent.command()
-@click.argument("name", metavar="AGENT[/COMPONENT]")
-@comment_option
-@admin_socket_option
-def suspend(name: str, comment: str, socket: Path) -> None:
-    """Suspend an agent, or one component of it, at once, whatever the rulebook says.
-
-    Its identities are revoked, and nothing more is signed for it, through each rulebook that is
-    applied later, until `agent resume`.
-
-    \b
-    Examples:
-      cognomen agent suspend concierge --comment "it books flights to nowhere"
-      cognomen agent suspend concierge/crm
-    """  # noqa: D301 - \b is click's mark
-    with connect(socket) as admin:
-        done = admin.suspend_agent(pb.AgentRequest(name=name, comment=comment))
-    ended = counted(done.ended, "credential")
-    click.echo(f"{name}: suspended; {counted(done.deleted, 'entry', 'entries')} deleted, {ended} revoked")
-
-
-@agent.command()
-@click.argument("name", metavar="AGENT[/COMPONENT]")
-@comment_option
-@admin_socket_option
-def resume(name: str, comment: str, socket: Path) -> None:
-    """End a suspension of that agent or component: what the rulebook says counts again.
-
-    \b
-    Example:
-      cognomen agent resume concierge --comment "fixed in PR 12"
-    """  # noqa: D301 - \b is click's mark
-    with connect(socket) as admin:
-        done = admin.resume_agent(pb.AgentRequest(name=name, comment=comment))
-    click.echo(f"{name}: resumed; {counted(done.created, 'entry', 'entries')} created")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _InForce:
-    """The rulebook in force; held: what operators said of the agents that they suspended."""
-
-    trust_domain: TrustDomain
-    rulebook: Rulebook
-    held: Mapping[str, str]
-
-
-def _in_force(socket: Path) -> _InForce:
-    with connect(socket) as admin:
-        found = admin.get_rulebook(pb.GetRulebookRequest())
-        held = {one.name: f"{one.actor} {one.comment}".strip() for one in admin.list_held_agents().agents}
-        trust_domain = admin.trust_domain
-    rulebook, _ = read_whole({name: text.encode() for name, text in found.files.items()})
-    return _InForce(trust_domain=trust_domain, rulebook=rulebook, held=held)
-
-
-def _agent(in_force: _InForce, name: str) -> dict[str, JSON]:
-    found = in_force.rulebook.agents[name]
-    is_held = name in in_force.held and found.state is AgentState.ACTIVE
+def _agent(found: InForce, name: str) -> dict[str, JSON]:
+    one, state = found.rulebook.agents[name], found.state(name)
+    is_held = name in found.held and state is AgentState.SUSPENDED
     return {
-        "name": found.name,
-        "state": AgentState.SUSPENDED.value if is_held else found.state.value,
-        "held_by": in_force.held.get(name, ""),
-        "owner": found.owner,
-        "components": len(found.components),
-        "review_by": None if found.review_by is None else found.review_by.isoformat(),
-        "is_overdue": found.review_by is not None and found.review_by < _today(),
-        "purpose": found.purpose,
-        "labels": dict(found.labels),
+        "name": one.name,
+        "state": state.value,
+        "held_by": said_of(found.held[name]) if is_held else "",
+        "retired_by": said_of(found.retired[name]) if name in found.retired else "",
+        "owner": one.owner,
+        "components": len(one.components),
+        "review_by": None if one.review_by is None else one.review_by.isoformat(),
+        "on_overdue": one.on_overdue.value,
+        "is_overdue": state is not AgentState.RETIRED and is_overdue(one, _today()),
+        "purpose": one.purpose,
+        "labels": dict(one.labels),
     }
 
 
-def _component(in_force: _InForce, found: Component) -> dict[str, JSON]:
+def _component(at: InForce, found: Component) -> dict[str, JSON]:
     proofs: list[JSON] = [" ".join(map(str, sorted(one))) for one in found.proofs]
-    own = f"spiffe://{in_force.trust_domain}"
-    held_by = in_force.held.get(str(found.name), "")
-    state = _agent(in_force, found.name.agent)["state"]
+    own = f"spiffe://{at.trust_domain}"
+    held, state = at.held.get(str(found.name)), at.state(found.name.agent)
     return {
         "component": found.name.component,
-        "state": AgentState.SUSPENDED.value if held_by and state == AgentState.ACTIVE.value else state,
-        "held_by": held_by,
+        "state": (AgentState.SUSPENDED if held is not None and state is AgentState.ACTIVE else state).value,
+        "held_by": "" if held is None else said_of(held),
         "kind": found.kind.value,
         "nodes": str(found.nodes),
         "proofs": proofs,
         "audiences": [
             one.removeprefix(own) if one.startswith(f"{own}/") else one
-            for one in audiences_of(in_force.rulebook, found, in_force.trust_domain)
+            for one in audiences_of(at.rulebook, found, at.trust_domain)
         ],
         "may_call": [str(one) for one in found.may_call],
         "model": found.model,

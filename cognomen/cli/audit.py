@@ -12,6 +12,7 @@ from typing import Unpack
 import click
 
 from cognomen.cli.admin import Admin, connect, pages
+from cognomen.cli.agentnames import credential_document, named_path
 from cognomen.cli.auditfile import FILTERED, checkpoint_line, row_line
 from cognomen.cli.auditrows import FILTERS, Filters, asked, check_order, event_of, rows_of
 from cognomen.cli.auditverify import verify
@@ -32,7 +33,6 @@ from cognomen.cli.uses import print_uses, uses_of
 from cognomen.process.standardstreams import LostOutputError
 from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
 from svid.encoding import JSON
@@ -52,7 +52,7 @@ _WHO_COLUMNS = Columns(
     table=("serial", "kind", "spiffe_id", "node_id", "until", "then"),
     wide=(
         *("number", "kind", "spiffe_id", "serial", "then", "node_id", "entry_id", "entry_revision", "authority_id"),
-        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until"),
+        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until", "rulebook"),
     ),
 )
 
@@ -172,6 +172,7 @@ def export(follow: bool, output: str, socket: Path, **filters: Unpack[Filters]) 
 @audit.command()
 @click.option("--spiffe-id", help="The SPIFFE ID; /PATH is one in the trust domain.")
 @click.option("--below", help="This SPIFFE ID, and every one below it; /PATH as above.")
+@click.option("--agent", metavar="NAME", help="Every component of this agent of the rulebook.")
 @click.option(
     "--owner", type=MAY_BE_EMPTY, help="Only what was signed for entries that have this owner now; empty: none."
 )
@@ -186,6 +187,7 @@ def export(follow: bool, output: str, socket: Path, **filters: Unpack[Filters]) 
 def who(
     spiffe_id: str | None,
     below: str | None,
+    agent: str | None,
     owner: str | None,
     held_at: datetime | None,
     since: datetime | None,
@@ -210,16 +212,16 @@ def who(
     Examples:
       cognomen audit who --spiffe-id /agent/concierge/reasoning \\
         --at 2026-11-23T08:00:00Z
-      cognomen audit who --below /agent/concierge --since 2026-11-23T08:00:00Z
+      cognomen audit who --agent concierge --since 2026-11-23T08:00:00Z
     """  # noqa: D301 - \b is click's mark
-    named = spiffe_id or below
-    if (spiffe_id and below) or not (named or owner is not None):
-        raise click.UsageError("expected one of --spiffe-id and --below, or --owner")
+    named, is_below = named_path(spiffe_id=spiffe_id, below=below, agent=agent)
+    if not (named or owner is not None):
+        raise click.UsageError("expected one of --spiffe-id, --below and --agent, or --owner")
     if (held_at is None) == (since is None) or (until is not None and since is None):
         raise click.UsageError("expected either --at, or --since, with --until if it ended before now")
     check_order(since, until)
     check_not_future(at=held_at, since=since)
-    request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, below=bool(below), owner=owner)
+    request = pb.ListCredentialsRequest(page_size=page_size, page_token=page_token, below=is_below, owner=owner)
     end = held_at or until or SystemClock().now()
     if held_at is not None:
         request.held_at.FromDatetime(held_at)
@@ -296,7 +298,7 @@ def _as_of(one: pb.Credential, since: datetime, until: datetime) -> dict[str, JS
     then = "valid"
     if ended_at is not None and ended_at <= until:
         then = "revoked" if ended_at <= since else "revoked meanwhile"
-    return {**document_from_message(one), "then": then}
+    return {**credential_document(one), "then": then}
 
 
 def _print_rows(rows: Iterable[AuditRow], output: str, table: Table) -> None:

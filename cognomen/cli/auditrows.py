@@ -10,6 +10,7 @@ from typing import TypedDict
 import click
 
 from cognomen.cli.admin import Admin
+from cognomen.cli.agentnames import names_in
 from cognomen.cli.naming import known_id, with_node
 from cognomen.cli.options import Renamed, moment
 from cognomen.cli.serials import serial_from_text
@@ -23,6 +24,7 @@ from svid.encoding import JSON, json_value
 __all__ = ["FILTERS", "Filters", "asked", "check_order", "event_of", "rows_of"]
 
 _PAGE = 1000
+_OF_AGENTS = ("agent suspended", "agent resumed", "agent retired")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}\+00:00")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -39,6 +41,9 @@ FILTERS = [
         default="",
         metavar="NODE",
         help="Rows that name this node: its id, name or SPIFFE ID.",
+    ),
+    click.Option(
+        ["--agent"], default="", metavar="NAME", help="Rows about this agent of the rulebook, or a component of it."
     ),
     Renamed(["--entry-id", "--entry", "entry_id"], default="", metavar="ID", help="Changes of this entry."),
     click.Option(["--credential"], default="", metavar="SERIAL|JTI", help="Rows about this serial or jti."),
@@ -63,6 +68,7 @@ class Filters(TypedDict):
     actions: tuple[str, ...]
     subject: str
     node: str
+    agent: str
     entry_id: str
     credential: str
     decision: str | None
@@ -82,6 +88,7 @@ def asked(admin: Admin, filters: Filters) -> pb.ListAuditRequest:
         actions=filters["actions"],
         subject=_subject(admin, filters["subject"]),
         node_id=_on_record(admin, Nameable.NODE, filters["node"]),
+        agent=_agent(admin, filters["agent"]),
         entry_id=_on_record(admin, Nameable.ENTRY, filters["entry_id"]),
         credential=_on_record(admin, Nameable.CREDENTIAL, serial_from_text(filters["credential"])),
         decision=filters["decision"] or "",
@@ -125,7 +132,9 @@ def event_of(row: AuditRow) -> dict[str, JSON]:
         return {"number": row.number, "unreadable": row.body.decode(errors="replace")}
     facts = event.get("facts")
     with_z = {"facts": {key: _with_z(fact) for key, fact in facts.items()}} if isinstance(facts, dict) else {}
-    return {"number": row.number, **{key: _with_z(value) for key, value in event.items()}, **with_z}
+    names = names_in(event.get("subject")) if event.get("action") not in _OF_AGENTS else {"agent": event.get("subject")}
+    known = {key: _with_z(value) for key, value in event.items()}
+    return {"number": row.number, **known, **with_z, "component": "", **names}
 
 
 def _with_z(value: JSON) -> JSON:
@@ -157,6 +166,20 @@ def _hint_of_uid(text: str) -> str:
     except (KeyError, ValueError):
         return ""
     return f"did you mean uid:{uid}?"
+
+
+def _agent(admin: Admin, name: str) -> str:
+    """The name of an agent that has entries, or that a row is about.
+
+    Raises:
+        Refused: NOT_FOUND
+    """
+    if not name:
+        return ""
+    own = pb.ListEntriesRequest(page_size=1, spiffe_id=str(admin.complete_id(f"/agent/{name}")), below=True)
+    if admin.list_entries(own).entries or next(rows_of(admin, pb.ListAuditRequest(agent=name)), None) is not None:
+        return name
+    raise Refused(Kind.NOT_FOUND, f"agent: no row is about one called {name!r}", hint="list them: cognomen agent list")
 
 
 def _on_record(admin: Admin, kind: Nameable, text: str) -> str:

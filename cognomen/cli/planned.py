@@ -17,6 +17,7 @@ from cognomen.cli.rulefiles import content_of, rules_and_files
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import group_path
 from cognomen.rulebook.proving import loosened
+from cognomen.rulebook.reviews import is_past_grace, overdue
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
 from cognomen.wire.admin import document_from_message
@@ -146,9 +147,13 @@ def print_plan(found: Planned, output: str, reach: pb.AskAttestorsResponse | Non
     for warning in plan.warnings:
         warn(warning)
     today = SystemClock().now().date()
-    for agent in found.rulebook.agents.values():
-        if agent.review_by is not None and agent.review_by < today:
-            warn(f"agent {agent.name}: its review was due on {agent.review_by}; ask {agent.owner}")
+    for agent in overdue(found.rulebook, today):
+        then = (
+            "; the issuer suspends it within a minute, unless an operator resumed it"
+            if is_past_grace(agent, today)
+            else ""
+        )
+        warn(f"agent {agent.name}: its review was due on {agent.review_by}; ask {agent.owner}{then}")
     for mark, line in sorted(_lines(found), key=lambda one: one[1]):
         click.secho(f"{mark} {line}", fg=_COLOURS[mark])
     for one in loosened(found.rulebook):

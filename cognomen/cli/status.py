@@ -18,6 +18,7 @@ __all__ = ["status"]
 
 _TROUBLED = 1
 _BEHIND = same_columns("node_id", "behind", "acknowledged", "heard_ago", "points", "points_enforcing")
+_OVERDUE = same_columns("agent", "owner", "review_by", "suspended")
 _AUTHORITIES = Columns(
     table=("kind", "state", "key_id", "not_after"),
     wide=(
@@ -56,7 +57,9 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
     changes, such as revocations: acknowledged is the number of the last change that a node has,
     behind how many it lacks, and heard_ago the time since it last reported. The table
     `over_limits` has the limits of the rulebook that refused something or, where they only
-    count, would have: over says how often, until when an open breaker half-opens.
+    count, would have: over says how often, until when an open breaker half-opens. The table
+    `overdue` has the agents whose review is overdue, and says whether the issuer suspended them
+    for that; the exit code does not depend on it.
 
     \b
     Examples:
@@ -67,7 +70,11 @@ def status(context: click.Context, output: str, socket: Path) -> int | None:
         return None
     with connect(socket) as admin:
         document = document_from_message(admin.get_status())
-    return _show(document, {"authorities": _AUTHORITIES, "behind": _BEHIND, "over_limits": _LIMITS}, output)
+    return _show(
+        document,
+        {"authorities": _AUTHORITIES, "behind": _BEHIND, "over_limits": _LIMITS, "overdue": _OVERDUE},
+        output,
+    )
 
 
 @status.command()

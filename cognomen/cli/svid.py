@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect, pages
+from cognomen.cli.agentnames import credential_document, named_path
 from cognomen.cli.named import check_holders
 from cognomen.cli.naming import full_id, known_id
 from cognomen.cli.options import (
@@ -23,7 +24,6 @@ from cognomen.cli.uses import print_uses, uses_of
 from cognomen.protocol.durations import format_duration
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.meaning import Nameable
-from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.clock import SystemClock
 from svid.encoding import JSON
@@ -36,7 +36,7 @@ _COLUMNS = Columns(
     table=("serial", "kind", "spiffe_id", "state", "not_after"),
     wide=(
         *("number", "serial", "kind", "spiffe_id", "node_id", "entry_id", "entry_revision", "authority_id"),
-        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until"),
+        *("state", "issued_at", "not_after", "ended_at", "revocation", "audiences", "exchanged_until", "rulebook"),
     ),
 )
 
@@ -49,6 +49,8 @@ def svid() -> None:
 @svid.command("list")
 @click.option("--spiffe-id", default="", help="Only those with this SPIFFE ID; /PATH is one in the trust domain.")
 @click.option("--below", help="Only those with this SPIFFE ID or one below it; /PATH as above.")
+@click.option("--agent", metavar="NAME", help="Only those of this agent of the rulebook.")
+@click.option("--component", metavar="AGENT/COMPONENT", help="Only those of this component.")
 @click.option("--owner", help="Only those that were signed for entries that have this owner now.")
 @click.option("--no-owner", is_flag=True, help="Only those that were signed for entries without an owner now.")
 @click.option("--entry-id", "--entry", cls=Renamed, default="", metavar="ID", help="Only those signed for this entry.")
@@ -80,6 +82,8 @@ def svid() -> None:
 def list_svids(
     spiffe_id: str,
     below: str | None,
+    agent: str | None,
+    component: str | None,
     owner: str | None,
     no_owner: bool,
     entry_id: str,
@@ -105,20 +109,21 @@ def list_svids(
     \b
     Examples:
       cognomen svid list --spiffe-id /agent/concierge/reasoning --page-size 10
-      cognomen svid list --below /agent --owner travel-team --live
+      cognomen svid list --agent concierge --owner travel-team --live
       cognomen svid list --kind x509 --expiring-within 10m --live
     """  # noqa: D301 - \b is click's mark
     if revoked and live:
         raise click.UsageError("expected --revoked or --live, found both")
-    if (spiffe_id and below) or (owner is not None and no_owner):
-        raise click.UsageError("expected --spiffe-id or --below, and --owner or --no-owner, found both")
+    if owner is not None and no_owner:
+        raise click.UsageError("expected --owner or --no-owner, found both")
+    named, is_below = named_path(spiffe_id=spiffe_id, below=below, agent=agent, component=component)
     request = pb.ListCredentialsRequest(
         page_size=page_size,
         page_token=page_token,
         kind=kind or "",
         state=state or "",
         revoked="yes" if revoked else "no" if live else "",
-        below=bool(below),
+        below=is_below,
         owner="" if no_owner else owner,
     )
     now = SystemClock().now()
@@ -127,7 +132,6 @@ def list_svids(
     if expiring_within is not None:
         request.ends_before.FromDatetime(_later(now, expiring_within))
     with connect(socket) as admin:
-        named = spiffe_id or below
         request.spiffe_id = str(admin.complete_id(named)) if named else ""
         request.entry_id = known_id(admin, Nameable.ENTRY, entry_id, past=True)
         request.node_id = known_id(admin, Nameable.NODE, node_id, past=True)
@@ -135,7 +139,7 @@ def list_svids(
         found = list(pages(admin.list_credentials, request, every=every_page))
         if not page_token and not any(page.credentials for page in found):
             check_holders(admin, request)
-    credentials = [document_from_message(one) for page in found for one in page.credentials]
+    credentials = [credential_document(one) for page in found for one in page.credentials]
     if output != "json":
         credentials = list(map(_shown, credentials))
     print_page("credentials", _COLUMNS, credentials, found[-1].next_page_token, view)
@@ -171,7 +175,7 @@ def show(serial: str, output: str, socket: Path) -> None:
             raise Refused(Kind.NOT_FOUND, f"serial: expected one that we signed, found {serial!r}")
         uses = uses_of(admin, found)
         view = admin.view(output)
-    document = document_from_message(found[0])
+    document = credential_document(found[0])
     if output == "json":
         print_json({**document, **uses.as_json()})
     else:

@@ -86,7 +86,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The length and newest hash of the chain at one moment, signed by a key that signs nothing else.
+    """The length and newest hash of the chain at one moment, signed by a key that signs nothing else but reviews of agents (agentreview).
 
     Shape: one JSON object with sorted keys and no spaces; hash, key and signature in hexadecimal. The signature covers a fixed context and
     that object without the signature.

@@ -13,6 +13,7 @@ __all__ = [
     "MAX_NODE_NAME_BYTES",
     "NODE_NAME_RULE",
     "NodeID",
+    "agent_and_component",
     "is_issuer",
     "is_node_name",
     "is_reserved",
@@ -41,6 +42,7 @@ _RESERVED = ("/cognomen", "/spire")
 """Nobody else may have one of these paths or a path below one."""
 
 _NODE_SEGMENTS = 4  # cognomen, node, attestor, id
+_COMPONENT_SEGMENTS = 3  # agent, agent's name, component
 
 
 def issuer_id(trust_domain: TrustDomain) -> SpiffeID:
@@ -64,6 +66,14 @@ def node_id_of(spiffe_id: SpiffeID) -> NodeID | None:
     if len(segments) != _NODE_SEGMENTS or segments[:2] != ["cognomen", "node"]:
         return None
     return NodeID(segments[3])
+
+
+def agent_and_component(spiffe_id: SpiffeID) -> tuple[str, str]:
+    """Which component of which agent of a rulebook has this ID; both empty: it is the ID of something else."""
+    segments = spiffe_id.path[1:].split("/")
+    if len(segments) != _COMPONENT_SEGMENTS or segments[0] != "agent":
+        return "", ""
+    return segments[1], segments[2]
 
 
 def is_reserved(spiffe_id: SpiffeID) -> bool:

@@ -12,7 +12,7 @@ from cognomen.rulebook.compiling import entries_of
 from cognomen.rulebook.faults import shown, suggestion
 from cognomen.rulebook.places import Path
 from cognomen.rulebook.rules import Component, Rulebook, Where
-from cognomen.rulebook.tables import ComponentKind
+from cognomen.rulebook.tables import ComponentKind, OnOverdue
 from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
 
@@ -27,6 +27,7 @@ Found = tuple[Where, Path, str, str]
 def check(rulebook: Rulebook) -> Iterator[Found]:
     """Yield every fault."""
     yield from _providers(rulebook)
+    yield from _reviews(rulebook)
     for component in rulebook.components():
         yield from _calls(rulebook, component)
         yield from _audiences(rulebook, component)
@@ -53,6 +54,17 @@ def _providers(rulebook: Rulebook) -> Iterator[Found]:
         other = by_audience.setdefault(provider.audience, provider.name)
         if other != provider.name:
             yield provider.where, ("audience",), f"provider {other} has the same audience", "keep one of them"
+
+
+def _reviews(rulebook: Rulebook) -> Iterator[Found]:
+    for agent in rulebook.agents.values():
+        if agent.on_overdue is OnOverdue.SUSPEND and agent.review_by is None:
+            yield (
+                agent.where,
+                ("on_overdue",),
+                "expected review_by beside it, found none",
+                "say when: review_by = 2027-03-31",
+            )
 
 
 def _calls(rulebook: Rulebook, component: Component) -> Iterator[Found]:

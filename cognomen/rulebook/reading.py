@@ -160,6 +160,7 @@ class _File:
                 state=found.state,
                 components=components,
                 review_by=None if found.review_by is UNSET else found.review_by,
+                on_overdue=found.on_overdue,
                 labels=MappingProxyType(dict(found.labels)),
                 limits=limits_of(found),
                 where=Where(file=self._name, path=path),

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.places import Path
-from cognomen.rulebook.tables import AgentState, ComponentKind, Guard, LimitsMode, OnBurst
+from cognomen.rulebook.tables import AgentState, ComponentKind, Guard, LimitsMode, OnBurst, OnOverdue
 
 __all__ = [
     "ANY_NODE",
@@ -123,6 +123,7 @@ class Agent:
     state: AgentState
     components: Mapping[str, Component]
     review_by: date | None = None
+    on_overdue: OnOverdue = OnOverdue.WARN
     labels: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     where: Where = field(compare=False)

@@ -21,6 +21,7 @@ __all__ = [
     "LimitsMode",
     "LimitsTable",
     "OnBurst",
+    "OnOverdue",
     "ProviderTable",
     "RulebookTable",
     "SelectorTypesTable",
@@ -44,6 +45,13 @@ class ComponentKind(StrEnum):
     REASONING = "reasoning"
     CONNECTOR = "connector"
     OTHER = "other"
+
+
+class OnOverdue(StrEnum):
+    """What follows when the review of an agent is overdue."""
+
+    WARN = "warn"
+    SUSPEND = "suspend"
 
 
 class Guard(StrEnum):
@@ -183,6 +191,13 @@ class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(description="draft: planned only; active; suspended: no identities for now; retired: none ever again."),
     ] = AgentState.ACTIVE
     review_by: Annotated[date, Meta(description="When its owner must have looked at it again.")] | UnsetType = UNSET
+    on_overdue: Annotated[
+        OnOverdue,
+        Meta(
+            description="What follows if nobody did: warn; suspend: 14 days later the issuer does that, until a later review_by is applied"
+            " or an operator resumes it."
+        ),
+    ] = OnOverdue.WARN
     labels: Annotated[Mapping[str, str], Meta(description="For people and for filters; they decide nothing.")] = {}
     nodes: _Nodes | UnsetType = UNSET
     limits: _Limits | UnsetType = UNSET

@@ -8,7 +8,7 @@ elsewhere. It runs outside the loop's thread. If it raises, its writes are undon
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol, TypeVar
 
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
@@ -180,7 +180,7 @@ class Rulebooks(Protocol):
 
 
 class HeldAgents(Protocol):
-    """Agents that operators suspended."""
+    """Agents that were suspended beside the rulebook."""
 
     def held(self) -> Mapping[str, HeldAgent]:
         """All of them, by name."""
@@ -190,6 +190,12 @@ class HeldAgents(Protocol):
 
     def release(self, name: str) -> None:
         """Remove an agent, if it is there."""
+
+    def excuse(self, name: str, review_by: date) -> None:
+        """Note that an operator resumed an agent although that review is overdue."""
+
+    def excused(self) -> Mapping[str, date]:
+        """The overdue reviews for which the issuer does not suspend, by the names of the agents."""
 
 
 class Changes(Protocol):

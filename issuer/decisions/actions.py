@@ -8,7 +8,7 @@ from enum import StrEnum
 from cognomen.protocol.auditlog import RESTORED
 from issuer.decisions.ledger import CredentialKind
 
-__all__ = ["Action", "is_action", "issued"]
+__all__ = ["AGENT_ACTIONS", "Action", "is_action", "issued"]
 
 
 class Action(StrEnum):
@@ -37,6 +37,8 @@ class Action(StrEnum):
     BREAKER_TRIPPED = "breaker tripped"
     BREAKER_HALF_OPENED = "breaker half-opened"
     BREAKER_CLOSED = "breaker closed"
+    AGENT_RETIRED = "agent retired"
+    REVIEW_EXPORTED = "review exported"
     REVOKED = "revoked"
     REVOCATION_LIFTED = "revocation lifted"
     REVOCATION_ENFORCED = "revocation enforced"
@@ -62,6 +64,10 @@ class Action(StrEnum):
     JWT_MINTED = "jwt minted"
     MANY_REFUSED = "many refused"
     STORE_RESTORED = RESTORED
+
+
+AGENT_ACTIONS = frozenset({Action.AGENT_SUSPENDED, Action.AGENT_RESUMED, Action.AGENT_RETIRED})
+"""Whose rows have an agent's name as their subject."""
 
 
 def issued(kind: CredentialKind) -> str:

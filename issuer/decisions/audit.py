@@ -124,6 +124,8 @@ def issued(credential: Credential, *, actor: str) -> AuditEvent:
     facts = {"authority": str(credential.authority_id), "not_after": credential.not_after.isoformat()}
     if credential.entry_id is not None:
         facts["entry"] = credential.entry_id
+    if credential.rulebook:
+        facts["rulebook"] = str(credential.rulebook)
     if credential.audiences:
         facts["audiences"] = _audiences(credential.audiences)
     return AuditEvent(

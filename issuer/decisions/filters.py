@@ -9,6 +9,7 @@ from cognomen.protocol.auditlog import AuditRow
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID, node_id_of
 from cognomen.protocol.selector import Selector
+from issuer.decisions.actions import AGENT_ACTIONS
 from issuer.decisions.audit import Decision
 from issuer.decisions.ledger import CredentialKind, CredentialState
 from svid.errors import SpiffeIDError
@@ -93,6 +94,8 @@ class AuditFilter:
         subject: that text; one that ends with / also matches everything that begins with it.
         node_id: those whose actor, subject or facts name that node.
         node_of: the trust domain of that node; an actor or a subject of another one is not it.
+        agent: those about that agent of the rulebook, or about one of its components.
+        agent_of: the trust domain of that agent.
         entry_id: those that record a change of that entry; the store finds them.
     """
 
@@ -103,6 +106,8 @@ class AuditFilter:
     subject: str = ""
     node_id: NodeID | None = None
     node_of: TrustDomain | None = None
+    agent: str = ""
+    agent_of: TrustDomain | None = None
     entry_id: EntryID | None = None
     decision: Decision | None = None
     credential: str = ""
@@ -127,9 +132,17 @@ class AuditFilter:
             and (not self.actions or event.action in self.actions)
             and (self.subject in {"", event.subject} or self._is_above(event.subject))
             and (self.node_id is None or self.node_id in _nodes_in(event, self.node_of))
+            and (not self.agent or self._is_about_agent(event))
             and self.decision in {None, event.decision}
             and self.credential in {"", event.credential}
         )
+
+    def _is_about_agent(self, event: _Event) -> bool:
+        own = f"spiffe://{self.agent_of}/agent/{self.agent}"
+        if event.subject == own or event.subject.startswith(f"{own}/"):
+            return True
+        is_command = event.subject == self.agent and event.action in AGENT_ACTIONS
+        return is_command or self.agent in event.facts.get("retired", "").split()
 
     def _is_above(self, subject: str) -> bool:
         return self.subject.endswith("/") and subject.startswith(self.subject)

@@ -40,6 +40,7 @@ class Credential:
         key_hash: SHA-256 of the certified SubjectPublicKeyInfo, lower-case hexadecimal; empty for a JWT.
         authority_id: the key id of the authority that signs.
         revocation: the number of the revocation that ended it early; 0: none.
+        rulebook: the revision that was in force, if the entry belongs to the rulebook; 0: it does not.
     """
 
     kind: CredentialKind
@@ -56,3 +57,4 @@ class Credential:
     audiences: tuple[str, ...] = ()
     state: CredentialState = CredentialState.INTENDED
     revocation: int = 0
+    rulebook: int = 0

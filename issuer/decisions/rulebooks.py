@@ -4,16 +4,17 @@ cognomen/rulebook decides what a rulebook is, and what it proves; issuer/works/r
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 import msgspec
 
 from cognomen.protocol.entry import RegistrationEntry, entry_to_document
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import GROUPS
-from cognomen.rulebook.rules import Agent, Rulebook
+from cognomen.rulebook.places import line_of, lines
+from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.tables import AgentState
 from svid.spiffeid import SpiffeID
 
@@ -26,8 +27,8 @@ __all__ = [
     "is_of_rulebook",
     "newly_retired",
     "plan_digest",
+    "retired_in_words",
     "rules_digest",
-    "with_holds",
 ]
 
 _AGENTS = "/agent"
@@ -60,21 +61,27 @@ class RetiredAgent:
     """A name that no agent has any more, for good.
 
     Args:
-        revision: of the rulebook that retired it.
+        owner: empty: not known.
+        revision: of the rulebook that retired it, or that was in force when an operator did.
+        actor: the operator who retired it; empty: the rulebook did.
     """
 
     name: str
     owner: str
     revision: int
     at: datetime
+    actor: str = ""
+    login: str = ""
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldAgent:
-    """An agent that an operator suspended, whatever the rulebook says, until an operator resumes it; or one component of an agent.
+    """An agent that is suspended, whatever the rulebook says, until an operator resumes it; or one component of an agent.
 
     Args:
         name: AGENT, or AGENT/COMPONENT.
+        review_by: the review that was due, if the issuer suspended it for that: a rulebook with a later one resumes it, too.
     """
 
     name: str
@@ -82,20 +89,7 @@ class HeldAgent:
     login: str
     comment: str
     at: datetime
-
-
-def with_holds(rulebook: Rulebook, held: Collection[str]) -> Rulebook:
-    """The rulebook as it works while these agents and components are held: agents that are active are suspended, and components gone."""
-    if not held:
-        return rulebook
-    return replace(rulebook, agents={name: _with_holds(one, held) for name, one in rulebook.agents.items()})
-
-
-def _with_holds(agent: Agent, held: Collection[str]) -> Agent:
-    if agent.name in held and agent.state is AgentState.ACTIVE:
-        return replace(agent, state=AgentState.SUSPENDED)
-    left = {name: one for name, one in agent.components.items() if str(one.name) not in held}
-    return agent if len(left) == len(agent.components) else replace(agent, components=left)
+    review_by: date | None = None
 
 
 def is_of_rulebook(spiffe_id: SpiffeID) -> bool:
@@ -156,8 +150,11 @@ def _document(entry: RegistrationEntry | None) -> object:
     return {key: document[key] for key in sorted(document) if key not in {"id", "created_at"}}
 
 
-def check_names(rulebook: Rulebook, retired: Mapping[str, RetiredAgent]) -> None:
+def check_names(rulebook: Rulebook, retired: Mapping[str, RetiredAgent], files: Mapping[str, str]) -> None:
     """Check that no retired name comes back.
+
+    Args:
+        files: those of the rulebook.
 
     Raises:
         Refused: CONFLICT
@@ -167,13 +164,23 @@ def check_names(rulebook: Rulebook, retired: Mapping[str, RetiredAgent]) -> None
     )
     if not back:
         return
-    one = retired[back[0]]
+    one, where = retired[back[0]], rulebook.agents[back[0]].where
     more = f" and {len(back) - 1} more" if len(back) > 1 else ""
+    place = f"{where.file}:{line_of((*where.path, 'state'), lines(files.get(where.file, '')))}"
     raise Refused(
         Kind.CONFLICT,
-        f"agent {one.name}{more}: retired in revision {one.revision} (owner {one.owner}), and a retired name never comes back",
-        hint="give the agent another name",
+        f"{place}: agent {one.name}{more}: {retired_in_words(one)}, and a retired name never comes back",
+        hint=f'if it is that agent, say so there: state = "{AgentState.RETIRED.value}"; if it is another, give it another name',
     )
+
+
+def retired_in_words(one: RetiredAgent) -> str:
+    """Who retired an agent, and when."""
+    owner = f"owner {one.owner}" if one.owner else "its owner is not known"
+    if not one.actor:
+        return f"retired in revision {one.revision} ({owner})"
+    comment = f": {one.comment}" if one.comment else ""
+    return f"retired by {one.actor} on {one.at.date()} ({owner}){comment}"
 
 
 def newly_retired(

@@ -5,29 +5,29 @@ cognomen/rulebook reads and proves the rules; works/rulebookplans compares them 
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.limits import limited
 from cognomen.rulebook.proving import prove
-from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.rules import Agent, Rulebook
 from cognomen.rulebook.whole import read_whole
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
+from issuer.decisions.agentlife import released
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.operator import Operator, comment_of
-from issuer.decisions.rulebooks import AppliedRulebook, newly_retired, rules_digest
+from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, newly_retired, rules_digest
 from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.recent_plans import RecentPlans
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
+from issuer.works.agentends import new_entry_id
 from issuer.works.entryadvice import advice_in
 from issuer.works.entrychanges import Changed, carry_out_in
 from issuer.works.entryplans import Asked
@@ -81,7 +81,7 @@ class ApplyRulebook:
         asked = self._asked(actor, revision=1, let_expire=let_expire)
 
         def work(tx: Transaction) -> RulebookPlan:
-            found = plan_rulebook_in(tx, rulebook, files, asked, _new_id)
+            found = plan_rulebook_in(tx, rulebook, files, asked, new_entry_id)
             if found.plan is None:
                 return found
             return replace(found, plan=replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain)))
@@ -106,7 +106,7 @@ class ApplyRulebook:
 
             def work(tx: Transaction) -> Applied:
                 asked = self._asked(actor, revision=tx.rulebooks.revision() + 1, let_expire=let_expire)
-                found = plan_rulebook_in(tx, rulebook, files, asked, _new_id)
+                found = plan_rulebook_in(tx, rulebook, files, asked, new_entry_id)
                 if found.digest != digest:
                     raise Refused(
                         Kind.CONFLICT,
@@ -186,7 +186,7 @@ def _apply_in(
     known = tx.rulebooks.get(found.in_force)
     if known is not None and known.digest == digest and found.plan is None:
         return Applied(revision=found.in_force, changed=changed)
-    # 2. The rulebook itself, its limits, and the names that it retires.
+    # 2. The rulebook itself, its limits, the names that it retires, and the suspensions for reviews that it ends.
     applied = AppliedRulebook(
         revision=asked.rulebook,
         files=files,
@@ -201,6 +201,9 @@ def _apply_in(
     tx.limits.replace(applied.revision, list(limited(rulebook)))
     retired = newly_retired(rulebook, tx.rulebooks.retired(), applied)
     tx.rulebooks.retire(retired)
+    reviewed = released(rulebook, tx.agents.held(), asked.at.date())
+    for one in reviewed:
+        tx.agents.release(one.name)
     # 3. The record.
     facts = {
         "revision": str(applied.revision),
@@ -210,10 +213,15 @@ def _apply_in(
         **({"retired": " ".join(one.name for one in retired)} if retired else {}),
     }
     tx.audit.append(
-        [AuditEvent(at=asked.at, actor=asked.actor, action=Action.RULEBOOK_APPLIED, subject=_SUBJECT, facts=facts)]
+        [
+            AuditEvent(at=asked.at, actor=asked.actor, action=Action.RULEBOOK_APPLIED, subject=_SUBJECT, facts=facts),
+            *(_resumed(rulebook.agents[one.name], one, asked) for one in reviewed),
+        ]
     )
     return Applied(revision=applied.revision, changed=changed)
 
 
-def _new_id() -> EntryID:
-    return EntryID(secrets.token_hex(16))
+def _resumed(agent: Agent, held: HeldAgent, asked: Asked) -> AuditEvent:
+    """The row of an agent that was suspended for a review, and has a later one now."""
+    facts = {"rulebook": str(asked.rulebook), "was_due": str(held.review_by), "review_by": str(agent.review_by)}
+    return AuditEvent(at=asked.at, actor=asked.actor, action=Action.AGENT_RESUMED, subject=agent.name, facts=facts)

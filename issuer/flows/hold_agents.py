@@ -1,69 +1,63 @@
-"""Suspend an agent, or one component of it, at once, whatever the rulebook says, and resume it.
+"""Suspend an agent, or one component of it, at once, whatever the rulebook says, resume it, or retire an agent for good.
 
-Its entries go, and what was signed for them ends. The rulebook in force stays as it is. A hold lasts
-through each rulebook that is applied later, until somebody ends it.
+What was signed for it ends with it. The rulebook in force stays as it is. A hold lasts through each rulebook that is applied later, until
+somebody ends it; a retired name never comes back.
 """
 
-import secrets
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from cognomen.process.ownthreads import in_own_thread
-from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.faults import suggestion
-from cognomen.rulebook.rules import Rulebook
-from cognomen.rulebook.whole import read_whole
+from cognomen.rulebook.reviews import is_past_grace
+from cognomen.rulebook.tables import AgentState
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
+from issuer.decisions.agentlife import held_for_review, to_suspend
 from issuer.decisions.audit import AuditEvent
-from issuer.decisions.filters import EntryFilter
 from issuer.decisions.operator import Operator, comment_of
-from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
-from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent
+from issuer.decisions.rulebooks import HeldAgent, RetiredAgent, retired_in_words
 from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
-from issuer.works.denials import end_in
-from issuer.works.entrychanges import Changed, carry_out_in
-from issuer.works.entryplans import Asked, Batch, Plan, plan_in
-from issuer.works.rulebookplans import MOST_ENTRIES, plan_rulebook_in
-from issuer.works.supersessions import Taken
-from svid.spiffeid import SpiffeID, TrustDomain
+from issuer.works.agentends import NO_CHANGE, Rules, bring_back_in, end_agents_in, in_force_in, read_rules
+from issuer.works.entrychanges import Changed
+from issuer.works.entryplans import Asked
+from svid.spiffeid import TrustDomain
 
 __all__ = ["HoldAgents"]
 
 _NAME = 160  # longest text that can be the name of an agent or a component
-_NOTHING = Changed(entries=(), taken=Taken())
 _ATTEMPTS = 5
+_ISSUER = "issuer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rules:
-    """The rulebook in force.
+class _Done(NamedTuple):
+    """What was done, inside a transaction.
 
     Args:
-        is_whole: whether this release can read all of it.
+        about: the agents that it is news of, and what the record says about each beside what is the same for all.
     """
 
-    rulebook: Rulebook
-    files: Mapping[str, str]
-    is_whole: bool
+    changed: Changed
+    about: dict[str, dict[str, str]]
 
 
 class _Command(NamedTuple):
-    """What is done, inside a transaction; _NOTHING: it was done before."""
-
     action: Action
-    change_in: Callable[[Transaction, _Rules, str, Asked], Changed]
+    change_in: Callable[[Transaction, Rules, Asked], _Done]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldAgents:
-    """Suspends and resumes agents and components on behalf of an operator; a name is AGENT or AGENT/COMPONENT."""
+    """Suspends, resumes and retires agents on behalf of an operator; and, on its own, suspends those whose review was due.
+
+    A name is AGENT; what is suspended and resumed can also be AGENT/COMPONENT.
+    """
 
     datastore: Datastore
     around: Surroundings
@@ -72,154 +66,208 @@ class HoldAgents:
     watch: EnforcementWatch
 
     async def suspend(self, name: str, *, actor: str) -> Changed:
-        """Suspend an agent or a component, and end everything that was signed for it, whatever let it live on.
+        """Suspend an agent, and end everything that was signed for it, whatever let it live on.
 
-        If that is done already, it leaves no trace. What the rulebook in force has not can be suspended if it has been before.
+        If that is done already, it leaves no trace. An agent that the rulebook in force has not can be suspended if it has been before.
 
         Raises:
-            Refused: NOT_FOUND when the rulebook in force has no such agent or component; CONFLICT when others are applied all the time.
-                It is recorded first.
+            Refused: NOT_FOUND when the rulebook in force has no such agent; CONFLICT when others are applied all the time. It is recorded
+                first.
         """
-        return await self._change(_Command(Action.AGENT_SUSPENDED, _suspend_in), name, actor)
+        return await self._on_record(_Command(Action.AGENT_SUSPENDED, partial(_suspend_in, name)), name, actor)
 
     async def resume(self, name: str, *, actor: str) -> Changed:
-        """End a suspension, as `suspend` began it; what the rulebook says counts again.
+        """End a suspension, as `suspend` began it, or the issuer for a review; what the rulebook says counts again.
 
         Raises:
-            Refused: NOT_FOUND when nothing of that name is held; INVALID when this release cannot read the rulebook; CONFLICT as suspend.
+            Refused: NOT_FOUND when the agent is not held; INVALID when this release cannot read the rulebook; CONFLICT as suspend, or when
+                it is retired.
         """
-        return await self._change(_Command(Action.AGENT_RESUMED, _resume_in), name, actor)
+        return await self._on_record(_Command(Action.AGENT_RESUMED, partial(_resume_in, name)), name, actor)
+
+    async def retire(self, name: str, *, at_once: bool = False, actor: str) -> Changed:
+        """Retire an agent for good, and end everything that was signed for it, as `suspend` does; nobody has its name again.
+
+        Args:
+            at_once: also if it is active.
+
+        Raises:
+            Refused: NOT_FOUND as suspend; CONFLICT as suspend, or when it is active.
+        """
+        command = _Command(Action.AGENT_RETIRED, partial(_retire_in, name, at_once))
+        return await self._on_record(command, name, actor)
+
+    async def suspend_overdue(self) -> Collection[str]:
+        """Suspend, as the issuer, the agents whose review was due and whose rules ask for that; returns their names.
+
+        Raises:
+            Refused: CONFLICT when others are applied all the time; UNAVAILABLE, from the store.
+        """
+        done = await self._change(_Command(Action.AGENT_SUSPENDED, _suspend_overdue_in), _ISSUER)
+        return done.about
 
     async def held(self) -> Collection[HeldAgent]:
         """Those that are held, by name."""
         found = await self.datastore.read(lambda tx: tx.agents.held())
         return [found[name] for name in sorted(found)]
 
-    async def _change(self, command: _Command, name: str, actor: str) -> Changed:
+    async def retired(self) -> Collection[RetiredAgent]:
+        """Those that are retired, by name."""
+        found = await self.datastore.read(lambda tx: tx.rulebooks.retired())
+        return [found[name] for name in sorted(found)]
+
+    async def _on_record(self, command: _Command, name: str, actor: str) -> Changed:
         async with refusals_on_record(
             self.datastore, self.around.clock, command.action, actor=actor, subject=name[:_NAME]
         ):
-            for _ in range(_ATTEMPTS):
-                in_force = await self.datastore.read(_in_force)
-                rules = await in_own_thread(_read, in_force)
-                asked = Asked(
-                    actor=actor,
-                    at=self.around.clock.now(),
-                    trust_domain=self.trust_domain,
-                    node_attestors=self.node_attestors,
-                    let_expire=command.action is Action.AGENT_SUSPENDED,  # all of it ends anyway
-                    rulebook=in_force.revision,
-                )
-                changed = await self.datastore.write(partial(_work, command, name, rules, asked))
-                if changed is not None:
-                    tell_committed(changed, watch=self.watch, metrics=self.around.metrics)
-                    return changed
-            raise Refused(Kind.CONFLICT, "rulebook: others are applied all the time", hint="give the command again")
+            return (await self._change(command, actor)).changed
+
+    async def _change(self, command: _Command, actor: str) -> _Done:
+        for _ in range(_ATTEMPTS):
+            in_force = await self.datastore.read(in_force_in)
+            rules = await in_own_thread(read_rules, in_force)
+            asked = Asked(
+                actor=actor,
+                at=self.around.clock.now(),
+                trust_domain=self.trust_domain,
+                node_attestors=self.node_attestors,
+                let_expire=command.action is not Action.AGENT_RESUMED,  # all of it ends anyway
+                rulebook=in_force.revision,
+            )
+            done = await self.datastore.write(partial(_work, command, rules, asked))
+            if done is not None:
+                tell_committed(done.changed, watch=self.watch, metrics=self.around.metrics)
+                return done
+        raise Refused(Kind.CONFLICT, "rulebook: others are applied all the time", hint="give the command again")
 
 
-def _work(command: _Command, name: str, rules: _Rules, asked: Asked, tx: Transaction) -> Changed | None:
+def _work(command: _Command, rules: Rules, asked: Asked, tx: Transaction) -> _Done | None:
     """Change it, and record that; None: another rulebook is in force by now."""
     if tx.rulebooks.revision() != asked.rulebook:
         return None
-    changed = command.change_in(tx, rules, name, asked)
-    if changed is not _NOTHING:
-        facts = {"entries": str(sum(changed.counts.values())), "rulebook": str(asked.rulebook)}
-        event = AuditEvent(at=asked.at, actor=asked.actor, action=command.action, subject=name, facts=facts)
-        tx.audit.append([event])
-    return changed
-
-
-def _suspend_in(tx: Transaction, rules: _Rules, name: str, asked: Asked) -> Changed:
-    # 1. Hold it.
-    held = tx.agents.held()
-    if name not in held:
-        _check_known(rules.rulebook, name)
-    if name not in held:
-        login = asked.actor.login if isinstance(asked.actor, Operator) else ""
-        comment = comment_of(asked.actor)
-        tx.agents.hold(HeldAgent(name=name, actor=str(asked.actor), login=login, comment=comment, at=asked.at))
-    # 2. End what was signed for it.
-    own = SpiffeID(trust_domain=asked.trust_domain, path=f"/agent/{name}")
-    live = Live(spiffe_id=own, below=True)
-    count = tx.denials.falling(live, now=asked.at).count
-    order = Revocation(
-        target=Target(kind=RevocationKind.ISSUED_BEFORE, before=asked.at, spiffe_id=own, below=True),
-        reason=Reason.CESSATION_OF_OPERATION,
-        comment=comment_of(asked.actor),
-        actor=asked.actor,
-        at=asked.at,
+    done = command.change_in(tx, rules, asked)
+    facts = {"entries": str(sum(done.changed.counts.values())), "rulebook": str(asked.rulebook)}
+    tx.audit.append(
+        [
+            AuditEvent(at=asked.at, actor=asked.actor, action=command.action, subject=name, facts={**facts, **more})
+            for name, more in done.about.items()
+        ]
     )
-    ended = end_in(tx, order, live)
-    # 3. Take its entries away.
-    changed = _carry_out_in(tx, _without_in(tx, rules, own, asked), asked)
-    if ended is None:
-        return replace(_NOTHING) if changed is _NOTHING and name not in held else changed
-    taken = Taken(revocations=(ended, *changed.taken.revocations), at_once=count)
-    return replace(changed, taken=taken)
+    return done
 
 
-def _check_known(rulebook: Rulebook, name: str) -> None:
-    """Check that the rulebook has an agent or a component of that name.
+def _suspend_in(name: str, tx: Transaction, rules: Rules, asked: Asked) -> _Done:
+    held = tx.agents.held()
+    _check_known(tx, rules, name)
+    is_new = name not in tx.rulebooks.retired() and (name not in held or held[name].review_by is not None)
+    if is_new:
+        comment = comment_of(asked.actor)
+        tx.agents.hold(HeldAgent(name=name, actor=str(asked.actor), login=_login(asked), comment=comment, at=asked.at))
+    return _ended_in(tx, rules, name, asked, is_new=is_new)
 
-    Raises:
-        Refused: NOT_FOUND
-    """
-    agent, slash, component = name.partition("/")
-    found = rulebook.agents.get(agent)
-    if found is None:
+
+def _retire_in(name: str, at_once: bool, tx: Transaction, rules: Rules, asked: Asked) -> _Done:  # noqa: FBT001 - bound by name above
+    # 1. Check that nobody loses what he needs by a slip: suspending can be undone.
+    held, retired = tx.agents.held(), tx.rulebooks.retired()
+    _check_known(tx, rules, name)
+    if "/" in name:
         raise Refused(
-            Kind.NOT_FOUND,
-            f"agent: none of the rulebook in force is called {agent[:_NAME]!r}",
-            hint=suggestion(agent, rulebook.agents) or "list them: cognomen agent list",
+            Kind.INVALID,
+            f"agent: expected AGENT, found {name[:_NAME]!r}: only whole agents are retired",
+            hint="take the component's table out of the rulebook, and apply that",
         )
-    if slash and component not in found.components:
+    agent = rules.rulebook.agents.get(name)
+    is_active = agent is not None and agent.state is AgentState.ACTIVE and name not in held
+    if is_active and name not in retired and not at_once:
         raise Refused(
-            Kind.NOT_FOUND,
-            f"agent: {agent} has no component {component[:_NAME]!r}",
-            hint=suggestion(component, found.components) or f"list them: cognomen agent show {agent}",
+            Kind.CONFLICT,
+            f"agent: expected one that is suspended, found {name}, which is active, and retiring it is for good",
+            hint=f"suspend it first, which can be undone: cognomen agent suspend {name};"
+            " or add --force, and it ends now",
         )
+    # 2. Take its name out of use.
+    if name not in retired:
+        tx.rulebooks.retire(
+            [
+                RetiredAgent(
+                    name=name,
+                    owner="" if agent is None else agent.owner,
+                    revision=asked.rulebook,
+                    at=asked.at,
+                    actor=str(asked.actor),
+                    login=_login(asked),
+                    comment=comment_of(asked.actor),
+                )
+            ]
+        )
+    tx.agents.release(name)
+    # 3. End what was signed for it.
+    return _ended_in(tx, rules, name, asked, is_new=name not in retired)
 
 
-def _without_in(tx: Transaction, rules: _Rules, own: SpiffeID, asked: Asked) -> Plan | None:
-    """The plan that takes an agent's entries away: by the rules, or, if this release cannot read them all, these entries alone."""
-    if rules.is_whole:
-        return plan_rulebook_in(tx, rules.rulebook, rules.files, asked, _new_id).plan
-    found = tx.entries.find(EntryFilter(spiffe_id=own, below=True), after="", limit=MOST_ENTRIES)
-    batch = Batch(delete=[(one.id, one.revision) for one in found], by_path=True)
-    return plan_in(tx, batch, [], asked) if found else None
-
-
-def _resume_in(tx: Transaction, rules: _Rules, name: str, asked: Asked) -> Changed:
+def _resume_in(name: str, tx: Transaction, rules: Rules, asked: Asked) -> _Done:
+    if (gone := tx.rulebooks.retired().get(name)) is not None:
+        raise Refused(Kind.CONFLICT, f"agent {name}: {retired_in_words(gone)}, for good", hint="give it another name")
     if name not in tx.agents.held():
         raise Refused(
             Kind.NOT_FOUND,
             f"agent: {name[:_NAME]!r} is not suspended by an operator",
             hint="list them: cognomen agent list",
         )
-    if not rules.is_whole:
-        raise Refused(
-            Kind.INVALID, "rulebook: this release cannot read the one in force", hint="apply one that it can read"
-        )
     tx.agents.release(name)
-    changed = _carry_out_in(tx, plan_rulebook_in(tx, rules.rulebook, rules.files, asked, _new_id).plan, asked)
-    return changed if changed is not _NOTHING else replace(_NOTHING)
+    agent = rules.rulebook.agents.get(name)
+    if agent is not None and agent.review_by is not None and is_past_grace(agent, asked.at.date()):
+        tx.agents.excuse(name, agent.review_by)
+    return _Done(bring_back_in(tx, rules, asked), {name: {}})
 
 
-def _carry_out_in(tx: Transaction, plan: Plan | None, asked: Asked) -> Changed:
-    return _NOTHING if plan is None else carry_out_in(tx, plan, asked)
+def _suspend_overdue_in(tx: Transaction, rules: Rules, asked: Asked) -> _Done:
+    due = list(
+        to_suspend(
+            rules.rulebook.agents.values(),
+            held={**tx.agents.held(), **tx.rulebooks.retired()},
+            excused=tx.agents.excused(),
+            today=asked.at.date(),
+        )
+    )
+    if not due:
+        return _Done(NO_CHANGE, {})
+    holds = [held_for_review(one, actor=str(asked.actor), at=asked.at) for one in due]
+    for one in holds:
+        tx.agents.hold(one)
+    changed = end_agents_in(tx, rules, {one.name: one.comment for one in holds}, asked)
+    return _Done(changed, {one.name: {"review_by": str(one.review_by), "owner": one.owner} for one in due})
 
 
-def _in_force(tx: Transaction) -> AppliedRulebook:
-    found = tx.rulebooks.get(tx.rulebooks.revision())
-    if found is None:
-        raise Refused(Kind.NOT_FOUND, "rulebook: none was applied yet", hint="apply one: cognomen apply RULES")
-    return found
+def _ended_in(tx: Transaction, rules: Rules, name: str, asked: Asked, *, is_new: bool) -> _Done:
+    changed = end_agents_in(tx, rules, {name: comment_of(asked.actor)}, asked)
+    return _Done(changed, {name: {}} if is_new or changed is not NO_CHANGE else {})
 
 
-def _read(applied: AppliedRulebook) -> _Rules:
-    rulebook, faults = read_whole({name: text.encode() for name, text in applied.files.items()})
-    return _Rules(rulebook=rulebook, files=applied.files, is_whole=not faults)
+def _check_known(tx: Transaction, rules: Rules, name: str) -> None:
+    """Check that the rulebook has this agent or component, or that it is suspended or retired: the rulebook may not have it any more.
+
+    Raises:
+        Refused: NOT_FOUND
+    """
+    if name in tx.agents.held() or name in tx.rulebooks.retired():
+        return
+    agents = rules.rulebook.agents
+    agent, slash, component = name.partition("/")
+    if agent not in agents:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"agent: none of the rulebook in force is called {agent[:_NAME]!r}",
+            hint=suggestion(agent, agents) or "list them: cognomen agent list",
+        )
+    components = agents[agent].components
+    if slash and component not in components:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"agent: {agent} has no component {component[:_NAME]!r}",
+            hint=suggestion(component, components) or f"list them: cognomen agent show {agent}",
+        )
 
 
-def _new_id() -> EntryID:
-    return EntryID(secrets.token_hex(16))
+def _login(asked: Asked) -> str:
+    return asked.actor.login if isinstance(asked.actor, Operator) else ""

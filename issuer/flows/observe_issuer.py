@@ -21,6 +21,7 @@ from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
 from issuer.keepers.issuance_limits import IssuanceLimits
+from issuer.keepers.review_dates import OverdueAgent, ReviewDates
 from issuer.surroundings import Surroundings
 from svid.spiffeid import TrustDomain
 
@@ -74,6 +75,7 @@ class Observed:
         svid_not_after: when the SVID that the doors present expires.
         over_limits: limits on issuance that refused something, or would have, or whose breaker is not closed; the newest first.
         invalid: what we need in order to sign and to be reached, and is not valid at the current time.
+        overdue: the agents whose review is overdue.
     """
 
     trust_domain: TrustDomain
@@ -94,6 +96,7 @@ class Observed:
     invalid: Sequence[str]
     over_limits: Sequence[LimitStanding]
     troubles: Sequence[Trouble]
+    overdue: Sequence[OverdueAgent] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,7 @@ class ObserveIssuer:
     feeds: Callable[[], int]
     svid: Callable[[], IssuerIdentity]
     damage: Callable[[], str]
+    reviews: ReviewDates
 
     async def __call__(self) -> Observed:
         """Observe the issuer now.
@@ -130,6 +134,7 @@ class ObserveIssuer:
             lambda tx: (tx.changes.head(), tx.nodes.count(), tx.denials.count(), tx.changes.restored())
         )
         rows, exports = await self.outlook.rows(), await self.outlook.exports()
+        overdue = await self.reviews.overdue()
         if lost := forgotten(restored, [row for row, _ in rows]):
             remedy = "; ".join(lost.remedy)
             self.around.troubles.note_lasting(
@@ -173,6 +178,7 @@ class ObserveIssuer:
                 *(Trouble(what=_NOT_VALID, reason=reason, since=now, last=now) for reason in invalid),
                 *(_behind(one, now) for one in exports if one.is_behind),
             ],
+            overdue=overdue,
         )
         # 3. Set the gauges.
         self._measure(observed)
@@ -209,6 +215,8 @@ class ObserveIssuer:
                 sum(one.is_tripped for one in seen.over_limits if one.scope.mode is mode)
             )
         metrics.troubles.set(len(seen.troubles))
+        metrics.reviews_overdue.set(len(seen.overdue))
+        metrics.agents_suspended_for_review.set(sum(one.is_suspended for one in seen.overdue))
         for gauge in (metrics.export_behind, metrics.export_breaks_at, metrics.export_revoked):
             gauge.clear()  # an export that was forgotten must not keep its last state
         for one in seen.exports:

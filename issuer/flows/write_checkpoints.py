@@ -30,7 +30,7 @@ __all__ = ["CHECKPOINT_KEYS", "WriteCheckpoints"]
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_KEYS = "audit-"
-"""The prefix of the names of those keys that sign checkpoints and nothing else."""
+"""The prefix of the names of those keys that sign checkpoints, and reviews of agents for auditors (cognomen/protocol/agentreview)."""
 
 _OUT = "checkpoint to file or syslog"
 _MISSING = "stored checkpoints"
@@ -88,7 +88,7 @@ class WriteCheckpoints:
             Refused: UNAVAILABLE from store and keys; a sink that fails is logged, and gets the latest at the next call.
         """
         # 1. Get the key first, because making one adds a row. Then compare the chain now with the last checkpoint.
-        key = await self._key()
+        key = await self.key()
         drafted = await self.datastore.read(self._draft)
         checkpoint = None
         if drafted is not None:
@@ -119,6 +119,25 @@ class WriteCheckpoints:
             self.troubles.over(_OUT)
             self._lines.over(log.info)
         return checkpoint
+
+    async def key(self) -> SigningKey:
+        """The key that signs checkpoints; makes it if there is none.
+
+        Raises:
+            Refused: UNAVAILABLE, from store and keys.
+        """
+        names = [name for name in await self.keys.list() if name.startswith(CHECKPOINT_KEYS)]
+        for name in names:
+            return await self.keys.get(name)
+        self._made_key = True  # before it is done: a cancellation does not undo it
+        key = await self.keys.generate(KeyID(f"{CHECKPOINT_KEYS}{secrets.token_hex(8)}"), KeyKind.EC_P256)
+        facts = {"public_key_sha256": thumbprint(public_key_to_der(key.public_key))}
+        made = AuditEvent(
+            at=self.clock.now(), actor="issuer", action=Action.CHECKPOINT_KEY_MADE, subject=key.id, facts=facts
+        )
+        await self.datastore.write(lambda tx: tx.audit.append([made]))
+        log.info("checkpoint key made", key=key.id, **facts)
+        return key
 
     async def run(self) -> None:
         """Write checkpoints, the first at once, until cancelled."""
@@ -152,21 +171,6 @@ class WriteCheckpoints:
             public_key=b"",
             previous=previous,
         )
-
-    async def _key(self) -> SigningKey:
-        """The key that signs checkpoints; makes it if there is none."""
-        names = [name for name in await self.keys.list() if name.startswith(CHECKPOINT_KEYS)]
-        for name in names:
-            return await self.keys.get(name)
-        self._made_key = True  # before it is done: a cancellation does not undo it
-        key = await self.keys.generate(KeyID(f"{CHECKPOINT_KEYS}{secrets.token_hex(8)}"), KeyKind.EC_P256)
-        facts = {"public_key_sha256": thumbprint(public_key_to_der(key.public_key))}
-        made = AuditEvent(
-            at=self.clock.now(), actor="issuer", action=Action.CHECKPOINT_KEY_MADE, subject=key.id, facts=facts
-        )
-        await self.datastore.write(lambda tx: tx.audit.append([made]))
-        log.info("checkpoint key made", key=key.id, **facts)
-        return key
 
 
 def _keep(checkpoint: Checkpoint, tx: Transaction) -> None:

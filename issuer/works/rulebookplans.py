@@ -14,8 +14,9 @@ from cognomen.protocol.printable import printable
 from cognomen.rulebook.compiling import GROUPS, compiled
 from cognomen.rulebook.rules import Rulebook
 from issuer.datastore.port import Transaction
+from issuer.decisions.agentlife import as_it_works
 from issuer.decisions.filters import EntryFilter
-from issuer.decisions.rulebooks import check_names, plan_digest, rules_digest, with_holds
+from issuer.decisions.rulebooks import check_names, plan_digest, rules_digest
 from issuer.works.entryplans import Asked, Batch, Plan, plan_in
 from svid.spiffeid import SpiffeID
 
@@ -50,7 +51,7 @@ def plan_rulebook_in(
     Raises:
         Refused: INVALID, CONFLICT; as entryplans.plan_in.
     """
-    check_names(rulebook, tx.rulebooks.retired())
+    check_names(rulebook, tx.rulebooks.retired(), files)
     difference = _difference(tx, rulebook, asked)
     in_force, rules = tx.rulebooks.revision(), rules_digest(files)
     plan = None
@@ -76,7 +77,7 @@ def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked) -> Difference
                     f"{component.name}: expected external audiences, found {printable(audience)}",
                     hint="name a component in may_call",
                 )
-    working = with_holds(rulebook, tx.agents.held())
+    working = as_it_works(rulebook, tx.agents.held(), asked.at.date())
     wanted = list(islice(compiled(working, asked.trust_domain), MOST_ENTRIES + 1))
     if len(wanted) > MOST_ENTRIES:
         raise Refused(Kind.INVALID, f"rulebook: expected at most {MOST_ENTRIES} entries, found more")

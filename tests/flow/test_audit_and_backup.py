@@ -83,9 +83,9 @@ def test_who_held_an_identity_says_what_was_revoked_by_then(world: World) -> Non
     assert line.split()[2:4] == ["/web", "revoked"]
     (line,) = [line for line in world.run("svid", "list", "-o", "wide").stdout.splitlines() if serial in line]
     moments = [f"{str(at)[:19]}Z" for at in (row["issued_at"], row["not_after"], ended_at)]
-    assert line.split()[8:] == ["revoked", *moments, "1", "-", "-"]
+    assert line.split()[8:] == ["revoked", *moments, "1", "-", "-", "0"]
     others = [line.split() for line in world.run("svid", "list", "--live", "-o", "wide").stdout.splitlines()[1:]]
-    assert {(line[8], *line[-4:-2]) for line in others} == {("issued", "-", "-")}
+    assert {(line[8], *line[-5:-3]) for line in others} == {("issued", "-", "-")}
 
 
 def test_a_backup_is_restored_and_everybody_goes_on(world: World) -> None:

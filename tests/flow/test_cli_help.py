@@ -54,7 +54,7 @@ def test_the_commands_of_the_issue_are_there() -> None:
         "bundle export", "bundle exports", "bundle forget-export",
         "plan", "apply", "prove", "test", "explain", "rulebook schema", "rulebook history", "rulebook show", "rulebook diff",
         "rulebook rollback", "graph", "agent list", "agent show", "agent suspend",
-        "agent resume",
+        "agent resume", "agent retire", "agent owner", "agent review",
     }  # fmt: skip
 
 

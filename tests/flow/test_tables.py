@@ -148,13 +148,17 @@ def test_wide_is_whole(dev: Dev) -> None:
     [
         ("entry list", "entries", set()),
         ("node list", "nodes", set()),
-        ("svid list", "credentials", set()),
+        ("svid list", "credentials", {"agent", "component"}),  # which are in the SPIFFE ID
         ("revoke list", "revocations", {"target"}),  # as kind and what
         ("authority list", "authorities", {"use"}),  # as live, unreplaced and known_by
         ("status", "authorities", {"use"}),  # which is empty there
         ("bundle exports", "exports", set()),
-        ("audit who --below /agent --since 2026-01-01T00:00:00Z", "credentials", set()),
-        ("audit list", "rows", {"body", "hash", "before", "after"}),  # no line can hold two entries
+        ("audit who --below /agent --since 2026-01-01T00:00:00Z", "credentials", {"agent", "component"}),
+        (
+            "audit list",
+            "rows",
+            {"body", "hash", "before", "after", "agent", "component"},
+        ),  # no line can hold two entries
     ],
 )
 def test_wide_has_every_field_of_the_json(dev: Dev, name: str, key: str, otherwise: set[str]) -> None:

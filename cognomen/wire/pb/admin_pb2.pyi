@@ -1239,18 +1239,22 @@ class AgentRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    AT_ONCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     comment: _builtins.str
     """why, for the audit record"""
+    at_once: _builtins.bool
+    """RetireAgent: also if it is active"""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         comment: _builtins.str = ...,
+        at_once: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_once", b"at_once", "comment", b"comment", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1331,11 +1335,14 @@ class HeldAgent(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     LOGIN_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    REVIEW_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     actor: _builtins.str
     login: _builtins.str
     """the uid that logged in; empty: not known"""
     comment: _builtins.str
+    review_by: _builtins.str
+    """the review that was due, such as 2027-03-31, if the issuer suspended it for that; empty: an operator did"""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -1346,10 +1353,11 @@ class HeldAgent(_message.Message):
         actor: _builtins.str = ...,
         login: _builtins.str = ...,
         comment: _builtins.str = ...,
+        review_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "comment", b"comment", "login", b"login", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "comment", b"comment", "login", b"login", "name", b"name", "review_by", b"review_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1462,6 +1470,7 @@ class Credential(_message.Message):
     REVOCATION_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     EXCHANGED_UNTIL_FIELD_NUMBER: _builtins.int
+    RULEBOOK_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     kind: _builtins.str
     """"x509", "jwt", "node", "issuer", "authority" """
@@ -1476,6 +1485,8 @@ class Credential(_message.Message):
     """"intended", "issued", "failed" """
     revocation: _builtins.int
     """the revocation that ended it before its not_after; 0: none"""
+    rulebook: _builtins.int
+    """the revision of the rulebook that was in force, if the entry belongs to it; 0: it does not, or an earlier release signed it"""
     @_builtins.property
     def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -1508,10 +1519,11 @@ class Credential(_message.Message):
         revocation: _builtins.int = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         exchanged_until: _timestamp_pb2.Timestamp | None = ...,
+        rulebook: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "exchanged_until", b"exchanged_until", "issued_at", b"issued_at", "not_after", b"not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "ended_at", b"ended_at", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "exchanged_until", b"exchanged_until", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "revocation", b"revocation", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "authority_id", b"authority_id", "ended_at", b"ended_at", "entry_id", b"entry_id", "entry_revision", b"entry_revision", "exchanged_until", b"exchanged_until", "issued_at", b"issued_at", "kind", b"kind", "node_id", b"node_id", "not_after", b"not_after", "number", b"number", "revocation", b"revocation", "rulebook", b"rulebook", "serial", b"serial", "spiffe_id", b"spiffe_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2017,6 +2029,8 @@ class IssuerStatus(_message.Message):
     BEHIND_MORE_FIELD_NUMBER: _builtins.int
     OVER_LIMITS_FIELD_NUMBER: _builtins.int
     OVER_LIMITS_MORE_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    OVERDUE_MORE_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     version: _builtins.str
     incarnation: _builtins.str
@@ -2029,6 +2043,8 @@ class IssuerStatus(_message.Message):
     """how many more nodes are behind than those listed"""
     over_limits_more: _builtins.int
     """how many more of them there are"""
+    overdue_more: _builtins.int
+    """how many more there are than those listed"""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -2053,6 +2069,10 @@ class IssuerStatus(_message.Message):
     def over_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitStanding]:
         """limits on issuance that refused something, or would have, or whose breaker is not closed: these first; at most 20"""
 
+    @_builtins.property
+    def overdue(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverdueReview]:
+        """agents whose review is overdue, by name; at most 20"""
+
     def __init__(
         self,
         *,
@@ -2072,10 +2092,12 @@ class IssuerStatus(_message.Message):
         behind_more: _builtins.int = ...,
         over_limits: _abc.Iterable[Global___LimitStanding] | None = ...,
         over_limits_more: _builtins.int = ...,
+        overdue: _abc.Iterable[Global___OverdueReview] | None = ...,
+        overdue_more: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_truth", b"oldest_truth", "started_at", b"started_at", "svid_not_after", b"svid_not_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "behind_more", b"behind_more", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "over_limits", b"over_limits", "over_limits_more", b"over_limits_more", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "behind", b"behind", "behind_more", b"behind_more", "change_number", b"change_number", "clock", b"clock", "incarnation", b"incarnation", "nodes", b"nodes", "nodes_connected", b"nodes_connected", "oldest_truth", b"oldest_truth", "over_limits", b"over_limits", "over_limits_more", b"over_limits_more", "overdue", b"overdue", "overdue_more", b"overdue_more", "started_at", b"started_at", "svid_not_after", b"svid_not_after", "troubles", b"troubles", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2175,6 +2197,7 @@ class ListAuditRequest(_message.Message):
     ENTRY_ID_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     CREDENTIAL_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     after: _builtins.int
     """rows with a greater number"""
     page_size: _builtins.int
@@ -2192,6 +2215,8 @@ class ListAuditRequest(_message.Message):
     """"allowed", "refused" """
     credential: _builtins.str
     """a serial or jti"""
+    agent: _builtins.str
+    """rows about this agent of the rulebook, or about one of its components"""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """decided at that moment or later"""
@@ -2219,10 +2244,11 @@ class ListAuditRequest(_message.Message):
         entry_id: _builtins.str = ...,
         decision: _builtins.str = ...,
         credential: _builtins.str = ...,
+        agent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "actor", b"actor", "after", b"after", "credential", b"credential", "decision", b"decision", "entry_id", b"entry_id", "newest", b"newest", "node_id", b"node_id", "page_size", b"page_size", "since", b"since", "subject", b"subject", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "actor", b"actor", "after", b"after", "agent", b"agent", "credential", b"credential", "decision", b"decision", "entry_id", b"entry_id", "newest", b"newest", "node_id", b"node_id", "page_size", b"page_size", "since", b"since", "subject", b"subject", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3184,3 +3210,178 @@ class AskedNode(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskedNode: _TypeAlias = AskedNode  # noqa: Y015
+
+@_typing.final
+class ListRetiredAgentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRetiredAgentsRequest: _TypeAlias = ListRetiredAgentsRequest  # noqa: Y015
+
+@_typing.final
+class ListRetiredAgentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetiredAgent]: ...
+    def __init__(
+        self,
+        *,
+        agents: _abc.Iterable[Global___RetiredAgent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRetiredAgentsResponse: _TypeAlias = ListRetiredAgentsResponse  # noqa: Y015
+
+@_typing.final
+class RetiredAgent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    LOGIN_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    owner: _builtins.str
+    """empty: not known"""
+    revision: _builtins.int
+    """of the rulebook that retired it, or that was in force when an operator did"""
+    actor: _builtins.str
+    """empty: the rulebook retired it"""
+    login: _builtins.str
+    """the uid that logged in; empty: not known"""
+    comment: _builtins.str
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        login: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "comment", b"comment", "login", b"login", "name", b"name", "owner", b"owner", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetiredAgent: _TypeAlias = RetiredAgent  # noqa: Y015
+
+@_typing.final
+class OverdueReview(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    REVIEW_BY_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    owner: _builtins.str
+    review_by: _builtins.str
+    """such as 2027-03-31"""
+    suspended: _builtins.bool
+    """the issuer suspended it for that"""
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        review_by: _builtins.str = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "owner", b"owner", "review_by", b"review_by", "suspended", b"suspended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverdueReview: _TypeAlias = OverdueReview  # noqa: Y015
+
+@_typing.final
+class GetAgentReviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNUSED_FOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def unused_for(self) -> _duration_pb2.Duration:
+        """how long an identity that counts as unused was not used; at most uses_kept"""
+
+    def __init__(
+        self,
+        *,
+        unused_for: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["unused_for", b"unused_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unused_for", b"unused_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgentReviewRequest: _TypeAlias = GetAgentReviewRequest  # noqa: Y015
+
+@_typing.final
+class ExportAgentReviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNUSED_FOR_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    comment: _builtins.str
+    """why, for the audit record"""
+    @_builtins.property
+    def unused_for(self) -> _duration_pb2.Duration:
+        """as above"""
+
+    def __init__(
+        self,
+        *,
+        unused_for: _duration_pb2.Duration | None = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["unused_for", b"unused_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "unused_for", b"unused_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAgentReviewRequest: _TypeAlias = ExportAgentReviewRequest  # noqa: Y015
+
+@_typing.final
+class AgentReview(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    document: _builtins.bytes
+    """JSON; of an export, with its key and signature"""
+    def __init__(
+        self,
+        *,
+        document: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentReview: _TypeAlias = AgentReview  # noqa: Y015

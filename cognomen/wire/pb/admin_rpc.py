@@ -204,6 +204,24 @@ class AdminServicer(ABC):
     async def ask_attestors(self, request: admin_pb2.AskAttestorsRequest) -> admin_pb2.AskAttestorsResponse:
         """Ask the connected attestors which programs would gain or lose which identity by a plan; it takes 2 s at most, and changes nothing."""
 
+    @abstractmethod
+    async def retire_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """Retire an agent for good: as SuspendAgent, and no agent ever has that name again."""
+
+    @abstractmethod
+    async def list_retired_agents(
+        self, request: admin_pb2.ListRetiredAgentsRequest
+    ) -> admin_pb2.ListRetiredAgentsResponse:
+        """The names of agents that are retired, in order."""
+
+    @abstractmethod
+    async def get_agent_review(self, request: admin_pb2.GetAgentReviewRequest) -> admin_pb2.AgentReview:
+        """What owners have to look at: who uses which identity, whose review is overdue, which rules are broad."""
+
+    @abstractmethod
+    async def export_agent_review(self, request: admin_pb2.ExportAgentReviewRequest) -> admin_pb2.AgentReview:
+        """The same, signed with the key of the audit checkpoints; the record says that it was handed out."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -333,6 +351,18 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/AskAttestors": unary(
                 self.ask_attestors, admin_pb2.AskAttestorsRequest, admin_pb2.AskAttestorsResponse
+            ),
+            "/cognomen.admin.v1.Admin/RetireAgent": unary(
+                self.retire_agent, admin_pb2.AgentRequest, admin_pb2.AgentResponse
+            ),
+            "/cognomen.admin.v1.Admin/ListRetiredAgents": unary(
+                self.list_retired_agents, admin_pb2.ListRetiredAgentsRequest, admin_pb2.ListRetiredAgentsResponse
+            ),
+            "/cognomen.admin.v1.Admin/GetAgentReview": unary(
+                self.get_agent_review, admin_pb2.GetAgentReviewRequest, admin_pb2.AgentReview
+            ),
+            "/cognomen.admin.v1.Admin/ExportAgentReview": unary(
+                self.export_agent_review, admin_pb2.ExportAgentReviewRequest, admin_pb2.AgentReview
             ),
         }
 
@@ -542,3 +572,23 @@ class AdminClient:
     def ask_attestors(self, request: admin_pb2.AskAttestorsRequest) -> admin_pb2.AskAttestorsResponse:
         """Ask the connected attestors which programs would gain or lose which identity by a plan; it takes 2 s at most, and changes nothing."""
         return self._ask("/cognomen.admin.v1.Admin/AskAttestors", request, admin_pb2.AskAttestorsResponse)
+
+    def retire_agent(self, request: admin_pb2.AgentRequest) -> admin_pb2.AgentResponse:
+        """Retire an agent for good: as SuspendAgent, and no agent ever has that name again."""
+        return self._ask("/cognomen.admin.v1.Admin/RetireAgent", request, admin_pb2.AgentResponse)
+
+    def list_retired_agents(self) -> admin_pb2.ListRetiredAgentsResponse:
+        """The names of agents that are retired, in order."""
+        return self._ask(
+            "/cognomen.admin.v1.Admin/ListRetiredAgents",
+            admin_pb2.ListRetiredAgentsRequest(),
+            admin_pb2.ListRetiredAgentsResponse,
+        )
+
+    def get_agent_review(self, request: admin_pb2.GetAgentReviewRequest) -> admin_pb2.AgentReview:
+        """What owners have to look at: who uses which identity, whose review is overdue, which rules are broad."""
+        return self._ask("/cognomen.admin.v1.Admin/GetAgentReview", request, admin_pb2.AgentReview)
+
+    def export_agent_review(self, request: admin_pb2.ExportAgentReviewRequest) -> admin_pb2.AgentReview:
+        """The same, signed with the key of the audit checkpoints; the record says that it was handed out."""
+        return self._ask("/cognomen.admin.v1.Admin/ExportAgentReview", request, admin_pb2.AgentReview)

@@ -32,6 +32,8 @@ class AuditPart(Part):
             subject=request.subject,
             node_id=NodeID(request.node_id) if request.node_id else None,
             node_of=self._flows.trust_domain if request.node_id else None,
+            agent=request.agent,
+            agent_of=self._flows.trust_domain if request.agent else None,
             entry_id=EntryID(request.entry_id) if request.entry_id else None,
             decision=choice(Decision, request.decision, "decision"),
             credential=request.credential,

@@ -64,6 +64,7 @@ def _credential(
         not_after=time_to_pb(credential.not_after),
         state=credential.state.value,
         revocation=credential.revocation,
+        rulebook=credential.rulebook,
     )
     if ended_at is not None:
         message.ended_at.FromDatetime(ended_at)

@@ -22,6 +22,7 @@ from issuer.flows.manage_nodes import ManageNodes
 from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.record_exports import RecordExports
 from issuer.flows.record_refusals import RecordRefusals
+from issuer.flows.review_agents import ReviewAgents
 from issuer.flows.revoke import Revoke
 from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.issuance_limits import IssuanceLimits
@@ -56,6 +57,7 @@ class AdminFlows:
     rulebooks: ApplyRulebook
     agents: HoldAgents
     limits: IssuanceLimits
+    reviews: ReviewAgents
     revoke: Revoke
     enforcement: AwaitEnforcement
     guard: ClockGuard

@@ -10,7 +10,7 @@ from issuer.api.admin.fields import page_size
 from issuer.api.admin.part import Part
 from issuer.decisions.actions import Action
 from issuer.decisions.entrysteps import Step
-from issuer.decisions.rulebooks import AppliedRulebook
+from issuer.decisions.rulebooks import AppliedRulebook, RetiredAgent
 from issuer.flows.ask_attestors import AskedNode
 from issuer.flows.change_entries import Changed
 
@@ -72,12 +72,26 @@ class RulebooksPart(Part):
     async def resume_agent(self, request: pb.AgentRequest) -> pb.AgentResponse:
         return _agent_to_pb(await self._flows.agents.resume(request.name, actor=self._by(request)))
 
+    async def retire_agent(self, request: pb.AgentRequest) -> pb.AgentResponse:
+        return _agent_to_pb(
+            await self._flows.agents.retire(request.name, at_once=request.at_once, actor=self._by(request))
+        )
+
+    async def list_retired_agents(self, request: pb.ListRetiredAgentsRequest) -> pb.ListRetiredAgentsResponse:
+        del request
+        return pb.ListRetiredAgentsResponse(agents=map(_retired_to_pb, await self._flows.agents.retired()))
+
     async def list_held_agents(self, request: pb.ListHeldAgentsRequest) -> pb.ListHeldAgentsResponse:
         del request
         return pb.ListHeldAgentsResponse(
             agents=[
                 pb.HeldAgent(
-                    name=one.name, at=time_to_pb(one.at), actor=one.actor, login=one.login, comment=one.comment
+                    name=one.name,
+                    at=time_to_pb(one.at),
+                    actor=one.actor,
+                    login=one.login,
+                    comment=one.comment,
+                    review_by="" if one.review_by is None else one.review_by.isoformat(),
                 )
                 for one in await self._flows.agents.held()
             ]
@@ -101,6 +115,18 @@ def _agent_to_pb(changed: Changed) -> pb.AgentResponse:
         deleted=changed.counts.get(Action.ENTRY_DELETED, 0),
         ended=changed.taken.at_once,
         change=changed.change,
+    )
+
+
+def _retired_to_pb(one: RetiredAgent) -> pb.RetiredAgent:
+    return pb.RetiredAgent(
+        name=one.name,
+        owner=one.owner,
+        revision=one.revision,
+        at=time_to_pb(one.at),
+        actor=one.actor,
+        login=one.login,
+        comment=one.comment,
     )
 
 

@@ -11,6 +11,7 @@ from grpclib.const import Handler
 from cognomen.gate.call import unary
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.wire.pb import admin_pb2 as pb
+from issuer.api.admin.agentreviews import AgentReviewsPart
 from issuer.api.admin.audit import AuditPart
 from issuer.api.admin.authorities import AuthoritiesPart
 from issuer.api.admin.bundle import BundlePart
@@ -44,6 +45,8 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         "apply_rulebook": Action.RULEBOOK_APPLIED,
         "suspend_agent": Action.AGENT_SUSPENDED,
         "resume_agent": Action.AGENT_RESUMED,
+        "retire_agent": Action.AGENT_RETIRED,
+        "export_agent_review": Action.REVIEW_EXPORTED,
         "revoke": Action.REVOKED,
         "lift_revocation": Action.REVOCATION_LIFTED,
         "rotate_authority": Action.AUTHORITY_ROTATION_ASKED,
@@ -65,6 +68,7 @@ _ReplyT = TypeVar("_ReplyT", bound=Message)
 
 
 class AdminService(
+    AgentReviewsPart,
     AuditPart,
     AuthoritiesPart,
     BundlePart,

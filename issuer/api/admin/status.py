@@ -13,6 +13,7 @@ __all__ = ["StatusPart", "status_to_pb"]
 
 _MOST_BEHIND = 20
 _MOST_OVER = 20
+_MOST_OVERDUE = 20
 
 
 class StatusPart(Part):
@@ -44,6 +45,13 @@ def status_to_pb(seen: Observed) -> pb.IssuerStatus:
         over_limits=map(limit_to_pb, seen.over_limits[:_MOST_OVER]),
         over_limits_more=max(0, len(seen.over_limits) - _MOST_OVER),
         troubles=troubles_to_pb(seen.troubles),
+        overdue=[
+            pb.OverdueReview(
+                agent=one.name, owner=one.owner, review_by=one.review_by.isoformat(), suspended=one.is_suspended
+            )
+            for one in seen.overdue[:_MOST_OVERDUE]
+        ],
+        overdue_more=max(0, len(seen.overdue) - _MOST_OVERDUE),
     )
     if seen.oldest_truth is not None:
         message.oldest_truth.FromTimedelta(seen.oldest_truth)

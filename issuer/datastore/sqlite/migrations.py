@@ -308,6 +308,24 @@ _FIFTEENTH = (
     """,
 )
 
+_SIXTEENTH = (
+    # Who retired an agent: empty: the rulebook did.
+    "ALTER TABLE retired_agent ADD COLUMN actor TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE retired_agent ADD COLUMN login TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE retired_agent ADD COLUMN comment TEXT NOT NULL DEFAULT ''",
+    # The review that was due, as an ISO date, if the issuer suspended the agent for that; NULL: an operator suspended it.
+    "ALTER TABLE held_agent ADD COLUMN review_by TEXT",
+    # Agents that an operator resumed although the review of that date is overdue.
+    """
+    CREATE TABLE excused_agent (
+        name TEXT PRIMARY KEY NOT NULL,
+        review_by TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # The revision of the rulebook in force, of what was signed for its entries; 0: other entries, and earlier releases.
+    "ALTER TABLE credential ADD COLUMN rulebook INTEGER NOT NULL DEFAULT 0",
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -321,6 +339,7 @@ _LATER = {
     "0011": _ELEVENTH,
     "0012": _TWELFTH,
     "0015": _FIFTEENTH,
+    "0016": _SIXTEENTH,
 }
 
 

@@ -31,7 +31,7 @@ __all__ = ["SQLiteAudit", "SQLiteChanges", "SQLiteCheckpoints", "SQLiteLedger"]
 
 _CREDENTIAL = (
     "kind, serial, spiffe_id, entry_id, entry_revision, node_id, key_hash, authority_id, audiences,"
-    " issued_at, not_after, state"
+    " issued_at, not_after, state, rulebook"
 )
 _READ = f"number, {_CREDENTIAL}, revocation"
 _COLUMNS = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_CREDENTIAL.count(",") + 1))
@@ -46,7 +46,7 @@ _COUNT_LAST = (
     f" WHERE {_LIVE} GROUP BY entry_id, node_id, kind, audiences) GROUP BY authority_id"
 )
 _CredentialRow: TypeAlias = tuple[
-    int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str, int
+    int, str, str, str, str | None, int, str | None, str | None, str, str, int, int, str, int, int
 ]  # _READ
 
 
@@ -72,6 +72,7 @@ class SQLiteLedger:
                 codec.to_micros(credential.issued_at),
                 codec.to_micros(credential.not_after),
                 credential.state.value,
+                credential.rulebook,
             )
             for credential in credentials
         ]
@@ -190,7 +191,8 @@ def _credential(row: _CredentialRow) -> Credential:
         issued_at=codec.from_micros(row[10]),
         not_after=codec.from_micros(row[11]),
         state=CredentialState(row[12]),
-        revocation=row[13],
+        rulebook=row[13],
+        revocation=row[14],
     )
 
 

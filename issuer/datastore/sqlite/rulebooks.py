@@ -1,7 +1,8 @@
-"""Applied rulebooks and retired agents in SQLite."""
+"""Applied rulebooks, and the agents that operators suspended or retired, in SQLite."""
 
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import msgspec
 from sqlite_utils import Database
@@ -53,10 +54,18 @@ class SQLiteRulebooks:
 
     def retired(self) -> Mapping[str, RetiredAgent]:
         """The retired agents, by name."""
-        rows = self._database.query("SELECT name, owner, revision, at FROM retired_agent ORDER BY name")
+        rows = self._database.query(
+            "SELECT name, owner, revision, at, actor, login, comment FROM retired_agent ORDER BY name"
+        )
         return {
             row["name"]: RetiredAgent(
-                name=row["name"], owner=row["owner"], revision=row["revision"], at=codec.from_micros(row["at"])
+                name=row["name"],
+                owner=row["owner"],
+                revision=row["revision"],
+                at=codec.from_micros(row["at"]),
+                actor=row["actor"],
+                login=row["login"],
+                comment=row["comment"],
             )
             for row in rows
         }
@@ -64,20 +73,23 @@ class SQLiteRulebooks:
     def retire(self, agents: Sequence[RetiredAgent]) -> None:
         """Add names to the retired ones."""
         self._database.conn.executemany(
-            "INSERT INTO retired_agent (name, owner, revision, at) VALUES (?, ?, ?, ?)",
-            [(one.name, one.owner, one.revision, codec.to_micros(one.at)) for one in agents],
+            "INSERT INTO retired_agent (name, owner, revision, at, actor, login, comment) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (one.name, one.owner, one.revision, codec.to_micros(one.at), one.actor, one.login, one.comment)
+                for one in agents
+            ],
         )
 
 
 class SQLiteHeldAgents:
-    """Agents that operators suspended."""
+    """Agents that were suspended beside the rulebook."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def held(self) -> Mapping[str, HeldAgent]:
-        """The agents that operators suspended, by name."""
-        rows = self._database.query("SELECT name, actor, login, comment, at FROM held_agent ORDER BY name")
+        """All of them, by name."""
+        rows = self._database.query("SELECT name, actor, login, comment, at, review_by FROM held_agent ORDER BY name")
         return {
             row["name"]: HeldAgent(
                 name=row["name"],
@@ -85,6 +97,7 @@ class SQLiteHeldAgents:
                 login=row["login"],
                 comment=row["comment"],
                 at=codec.from_micros(row["at"]),
+                review_by=None if row["review_by"] is None else date.fromisoformat(row["review_by"]),
             )
             for row in rows
         }
@@ -92,13 +105,31 @@ class SQLiteHeldAgents:
     def hold(self, agent: HeldAgent) -> None:
         """Add an agent to those that are held, or overwrite it."""
         self._database.execute(
-            "INSERT OR REPLACE INTO held_agent (name, actor, login, comment, at) VALUES (?, ?, ?, ?, ?)",
-            (agent.name, agent.actor, agent.login, agent.comment, codec.to_micros(agent.at)),
+            "INSERT OR REPLACE INTO held_agent (name, actor, login, comment, at, review_by) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                agent.name,
+                agent.actor,
+                agent.login,
+                agent.comment,
+                codec.to_micros(agent.at),
+                None if agent.review_by is None else agent.review_by.isoformat(),
+            ),
         )
 
     def release(self, name: str) -> None:
         """Remove an agent from those that are held, if it is there."""
         self._database.execute("DELETE FROM held_agent WHERE name = ?", [name])
+
+    def excuse(self, name: str, review_by: date) -> None:
+        """Note that an operator resumed an agent although that review is overdue."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO excused_agent (name, review_by) VALUES (?, ?)", (name, review_by.isoformat())
+        )
+
+    def excused(self) -> Mapping[str, date]:
+        """The overdue reviews for which the issuer does not suspend, by the names of the agents."""
+        rows = self._database.query("SELECT name, review_by FROM excused_agent ORDER BY name")
+        return {row["name"]: date.fromisoformat(row["review_by"]) for row in rows}
 
 
 def _from_row(row: Mapping[str, object]) -> AppliedRulebook:

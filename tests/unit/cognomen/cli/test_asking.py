@@ -15,7 +15,8 @@ from cognomen.wire.pb import inspect_pb2
 CHANGES = frozenset({
     "ActivateAuthority", "ApplyEntries", "BanNode", "ConfirmClock", "CreateEntries", "CreateInvite", "DeleteEntries", "EvictNode",
     "ForgetExport", "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RecordExport", "RenameNode", "Revoke", "RevokeAuthority",
-    "RotateAuthority", "TaintAuthority", "UnbanNode", "UpdateEntries", "ApplyRulebook", "SuspendAgent", "ResumeAgent",
+    "RotateAuthority", "TaintAuthority", "UnbanNode", "UpdateEntries", "ApplyRulebook", "SuspendAgent", "ResumeAgent", "RetireAgent",
+    "ExportAgentReview",
 })  # fmt: skip
 
 

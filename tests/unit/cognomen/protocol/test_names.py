@@ -1,6 +1,14 @@
 import pytest
 
-from cognomen.protocol.names import NodeID, is_issuer, is_reserved, issuer_id, node_id_of, node_spiffe_id
+from cognomen.protocol.names import (
+    NodeID,
+    agent_and_component,
+    is_issuer,
+    is_reserved,
+    issuer_id,
+    node_id_of,
+    node_spiffe_id,
+)
 from svid.errors import SpiffeIDError
 from svid.spiffeid import SpiffeID
 from tests.doubles.issuer_values import TRUST_DOMAIN
@@ -36,3 +44,17 @@ def test_a_node_id_cannot_smuggle_a_segment() -> None:
 )
 def test_our_paths_are_reserved_and_only_they(path: str, reserved: bool) -> None:  # noqa: FBT001 - a column
     assert is_reserved(at(path)) is reserved
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/agent/a/b", ("a", "b")),
+        ("/agent/a", ("", "")),
+        ("/agent/a/b/c", ("", "")),
+        ("/agents/a/b", ("", "")),
+        ("", ("", "")),
+    ],
+)
+def test_a_component_is_known_by_its_id(path: str, names: tuple[str, str]) -> None:
+    assert agent_and_component(at(path)) == names

@@ -88,3 +88,23 @@ def test_a_row_that_is_no_event_is_read_only_where_nothing_is_asked_of_it() -> N
     assert AuditFilter().admits(row)
     assert AuditFilter(entry_id=EntryID("e1")).admits(row)
     assert not AuditFilter(actor="uid:0").admits(row)
+
+
+@pytest.mark.parametrize(
+    ("event", "is_admitted"),
+    [
+        (replace(EVENT, subject="spiffe://example.org/agent/a/b"), True),
+        (replace(EVENT, subject="spiffe://example.org/agent/a/…"), True),  # a revocation of all of it
+        (replace(EVENT, action="agent suspended", subject="a"), True),
+        (replace(EVENT, action="rulebook applied", subject="rulebook", facts={"retired": "b a"}), True),
+        (replace(EVENT, action="node renamed", subject="a"), False),
+        (replace(EVENT, action="agent suspended", subject="ab"), False),
+        (replace(EVENT, subject="spiffe://example.org/agent/ab/b"), False),
+        (replace(EVENT, subject="spiffe://other.example/agent/a/b"), False),
+        (replace(EVENT, action="rulebook applied", subject="rulebook", facts={"retired": "ab"}), False),
+    ],
+)
+def test_the_rows_of_an_agent_are_those_of_its_components_and_of_its_life(
+    event: AuditEvent, *, is_admitted: bool
+) -> None:
+    assert AuditFilter(agent="a", agent_of=TrustDomain("example.org")).admits(row_of(event)) is is_admitted

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from http import HTTPStatus
 
 import pytest
@@ -19,6 +19,7 @@ from issuer.api.admin.status import status_to_pb
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.budget import Allowance
 from issuer.decisions.identity import IssuerIdentity
+from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent
 from issuer.decisions.sampling import Principal
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.feed_attestors import FeedAttestors
@@ -32,6 +33,7 @@ from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch, Standing
 from issuer.keepers.refusal_record import RefusalRecord
+from issuer.keepers.review_dates import ReviewDates
 from issuer.keymanager.memory import MemoryKeyManager
 from issuer.metrics import Metrics
 from issuer.web.health import health_pages
@@ -43,6 +45,7 @@ from tests.doubles.issuer_values import TRUST_DOMAIN, a_node, an_entry
 from tests.doubles.issuersurroundings import around
 from tests.doubles.refusingstore import RefusingStore
 from tests.doubles.until import until
+from tests.unit.cognomen.rulebook.books import CONCIERGE
 
 HOUR = timedelta(hours=1)
 
@@ -115,6 +118,7 @@ async def house() -> AsyncIterator[House]:
         limits=issuance_limits(clock),
         svid=lambda: own,
         damage=lambda: store.damage,
+        reviews=ReviewDates(datastore=store, clock=clock),
     )
     yield House(clock=clock, store=store, rotate=rotate, feed=feed, renew=renew, deferred=deferred, observe=observe)
     await opened.close()
@@ -326,3 +330,28 @@ async def test_metrics_of_a_store_that_cannot_be_read_are_unavailable(house: Hou
     house.store.unreadable = True
     page = await pages["/metrics"](False)
     assert (page.status, page.body[:6]) == (HTTPStatus.SERVICE_UNAVAILABLE, b"store:")
+
+
+async def test_overdue_reviews_are_in_status_and_gauges_with_whom_the_issuer_suspended_for_one(house: House) -> None:
+    agents = [CONCIERGE.replace("concierge", name).replace("2027-03-31", "2020-01-31") for name in ("one", "two")]
+    now = house.clock.now()
+    applied = AppliedRulebook(
+        revision=1,
+        files={f"{number}.toml": text.partition("[provider")[0] for number, text in enumerate(agents)},
+        digest="",
+        components=0,
+        actor="uid:0",
+        login="",
+        comment="",
+        at=now,
+    )
+    held = HeldAgent(name="two", actor="issuer", login="", comment="", at=now, review_by=date(2020, 1, 31))
+    await house.store.write(lambda tx: tx.rulebooks.add(applied))
+    await house.store.write(lambda tx: tx.agents.hold(held))
+    status = status_to_pb(await house.observe())
+    assert [(one.agent, one.owner, one.review_by, one.suspended) for one in status.overdue] == [
+        ("one", "travel-platform@example.org", "2020-01-31", False),
+        ("two", "travel-platform@example.org", "2020-01-31", True),
+    ]
+    assert (house.value("reviews_overdue"), house.value("agents_suspended_for_review")) == (2, 1)
+    assert not status.troubles

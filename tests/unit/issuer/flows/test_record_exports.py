@@ -23,6 +23,7 @@ from issuer.keepers.authority_outlook import AuthorityOutlook, RotationPolicy
 from issuer.keepers.clock_guard import ClockGuard
 from issuer.keepers.deferred_writes import DeferredWrites
 from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.keepers.review_dates import ReviewDates
 from issuer.keymanager.memory import MemoryKeyManager
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuancelimits import issuance_limits
@@ -108,6 +109,7 @@ async def house() -> AsyncIterator[House]:
         feeds=lambda: 0,
         svid=lambda: presented[0],
         damage=str,
+        reviews=ReviewDates(datastore=store, clock=clock),
     )
     record = RecordExports(datastore=store, outlook=outlook, around=own)
     yield House(clock=clock, store=store, rotate=rotate, command=command, record=record, observe=observe)

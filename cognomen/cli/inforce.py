@@ -1,0 +1,83 @@
+"""The rulebook in force, and what operators and the issuer did to its agents since it was applied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cognomen.cli.admin import Admin
+from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.faults import suggestion
+from cognomen.rulebook.places import line_of, lines
+from cognomen.rulebook.rules import Agent, Rulebook
+from cognomen.rulebook.tables import AgentState
+from cognomen.rulebook.whole import read_whole
+from cognomen.wire.pb import admin_pb2 as pb
+from svid.spiffeid import TrustDomain
+
+__all__ = ["InForce", "agent_of", "in_force", "line_of_key", "said_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """The rulebook in force.
+
+    Args:
+        held: the agents that are suspended beside it, by name.
+        retired: the names of agents that are retired, also if it does not have them.
+    """
+
+    trust_domain: TrustDomain
+    applied: pb.Rulebook
+    rulebook: Rulebook
+    held: Mapping[str, pb.HeldAgent]
+    retired: Mapping[str, pb.RetiredAgent]
+
+    def state(self, name: str) -> AgentState:
+        """The state of one of its agents, whatever it says."""
+        said = self.rulebook.agents[name].state
+        if name in self.retired:
+            return AgentState.RETIRED
+        return AgentState.SUSPENDED if name in self.held and said is AgentState.ACTIVE else said
+
+
+def in_force(admin: Admin) -> InForce:
+    """Ask the issuer.
+
+    Raises:
+        Refused: NOT_FOUND if no rulebook was applied yet.
+    """
+    applied = admin.get_rulebook(pb.GetRulebookRequest())
+    rulebook, _ = read_whole({name: text.encode() for name, text in applied.files.items()})
+    return InForce(
+        trust_domain=admin.trust_domain,
+        applied=applied,
+        rulebook=rulebook,
+        held={one.name: one for one in admin.list_held_agents().agents},
+        retired={one.name: one for one in admin.list_retired_agents().agents},
+    )
+
+
+def agent_of(found: InForce, name: str) -> Agent:
+    """One of its agents.
+
+    Raises:
+        Refused: NOT_FOUND
+    """
+    agent = found.rulebook.agents.get(name)
+    if agent is None:
+        raise Refused(
+            Kind.NOT_FOUND,
+            f"agent: none of the rulebook in force is called {name!r}",
+            hint=suggestion(name, found.rulebook.agents) or "list them: cognomen agent list",
+        )
+    return agent
+
+
+def line_of_key(found: InForce, agent: Agent, key: str) -> str:
+    """Where a key of an agent stands, or else its table: rules.toml:12."""
+    where = agent.where
+    return f"{where.file}:{line_of((*where.path, key), lines(found.applied.files[where.file]))}"
+
+
+def said_of(one: pb.HeldAgent | pb.RetiredAgent) -> str:
+    """Who did that to an agent, and why."""
+    return f"{one.actor} {one.comment}".strip()
