@@ -12,8 +12,8 @@ from cognomen.cli.options import admin_socket_option, comment_option, output_opt
 from cognomen.cli.output import Columns, View, counted, print_document, print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import audiences_of
-from cognomen.rulebook.faults import suggestion
 from cognomen.rulebook.rules import Component, Rulebook
+from cognomen.rulebook.suggesting import suggestion
 from cognomen.rulebook.tables import AgentState
 from cognomen.rulebook.whole import read_whole
 from cognomen.wire.pb import admin_pb2 as pb

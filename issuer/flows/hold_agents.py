@@ -12,8 +12,8 @@ from typing import NamedTuple
 from cognomen.process.ownthreads import in_own_thread
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.rulebook.faults import suggestion
 from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.suggesting import suggestion
 from cognomen.rulebook.whole import read_whole
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action

@@ -50,6 +50,23 @@ def test_a_finding_is_shown_with_what_shows_it(rules: Path, capsys: pytest.Captu
     assert (found["guard"], found["components"]) == ("overlap", ["concierge/orchestrator", "concierge/reasoning"])
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (b"\xff.toml", "/\\xff.toml: expected a file name in UTF-8, found the byte 0xff"),
+        (b"\x1b[2J.toml", "/\\x1b[2J.toml: expected a file name of printable characters"),
+    ],
+)
+def test_a_file_name_that_cannot_be_kept_or_shown_is_refused(
+    name: bytes, words: str, rules: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (rules / "concierge.toml").rename(rules / os.fsdecode(name))
+    assert run(["prove", str(rules)]) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert "hint: rename the file" in told
+
+
 def test_of_many_findings_about_a_component_a_few_are_shown_and_all_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
