@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 from msgspec import UNSET, UnsetType
 
-from cognomen.protocol.durations import parse_duration
 from cognomen.protocol.entry import MAX_TTL
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import EVERY_NODE, never_match_together, never_matches
@@ -22,13 +21,16 @@ from cognomen.rulebook.rules import ANY_NODE, Agent, Case, Component, ComponentN
 from cognomen.rulebook.structs import read_struct
 from cognomen.rulebook.suggesting import Known, suggestion
 from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, ProviderTable, SelectorTypesTable
-from cognomen.rulebook.texts import NAME, check_audience, check_name, check_text, check_type
+from cognomen.rulebook.texts import NAME, check_audience, check_name, check_text, check_type, read_length
 from svid.errors import SVIDError
 
-__all__ = ["MOST_BYTES", "read"]
+__all__ = ["MOST_BYTES", "MOST_LIFE", "read"]
 
 MOST_BYTES = 16 * 1024 * 1024
 """How long all files of a rulebook may be together."""
+
+MOST_LIFE = timedelta(days=365)
+"""How long a token of a provider may live."""
 
 _MOST_SELECTORS = 100
 _MOST_SETS = 64
@@ -306,20 +308,7 @@ class _File:
         return None
 
     def _ttl(self, found: str | UnsetType, path: Path) -> timedelta | None:
-        if found is UNSET:
-            return None
-        length = self._duration(found, path)
-        if length is not None and not timedelta() < length <= MAX_TTL:
-            self.tell(path, f"expected 1s to 1d, found {shown(found)}")
-            return None
-        return length
-
-    def _duration(self, found: str, path: Path) -> timedelta | None:
-        try:
-            return parse_duration(found)
-        except ValueError as e:
-            self.tell(path, str(e))
-            return None
+        return None if found is UNSET else read_length(found, path, self.tell, most=MAX_TTL)
 
     def _callees(self, name: ComponentName, found: ComponentTable, path: Path) -> Iterator[ComponentName]:
         for number, text in enumerate(found.may_call):
@@ -343,7 +332,9 @@ class _File:
             yield Provider(
                 name=name,
                 audience=found.audience,
-                longest_life=None if life is UNSET else self._duration(life, (*path, "longest_life")),
+                longest_life=None
+                if life is UNSET
+                else read_length(life, (*path, "longest_life"), self.tell, most=MOST_LIFE),
                 owner=found.owner,
                 where=Where(file=self._name, path=path),
             )

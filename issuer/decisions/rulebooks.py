@@ -24,6 +24,7 @@ __all__ = [
     "check_names",
     "check_owner",
     "is_of_rulebook",
+    "names_to_retire",
     "newly_retired",
     "plan_digest",
     "rules_digest",
@@ -40,7 +41,7 @@ class AppliedRulebook:
 
     Args:
         revision: 1 for the first one.
-        files: their contents, by name, as they were given.
+        files: their contents, by name, as they were given; empty in a list of several.
         digest: of the files.
         components: how many components of active agents it has.
     """
@@ -167,12 +168,16 @@ def check_names(rulebook: Rulebook, retired: Mapping[str, RetiredAgent]) -> None
     )
 
 
+def names_to_retire(rulebook: Rulebook, retired: Collection[str]) -> list[str]:
+    """The agents whose names this rulebook retires."""
+    return [one.name for one in rulebook.agents.values() if one.state is AgentState.RETIRED and one.name not in retired]
+
+
 def newly_retired(
     rulebook: Rulebook, retired: Mapping[str, RetiredAgent], applied: AppliedRulebook
 ) -> list[RetiredAgent]:
     """The agents that this rulebook retires."""
     return [
-        RetiredAgent(name=one.name, owner=one.owner, revision=applied.revision, at=applied.at)
-        for one in rulebook.agents.values()
-        if one.state is AgentState.RETIRED and one.name not in retired
+        RetiredAgent(name=name, owner=rulebook.agents[name].owner, revision=applied.revision, at=applied.at)
+        for name in names_to_retire(rulebook, retired)
     ]
