@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cognomen.cli.cells import with_relative
+from cognomen.cli.cells import text_of, with_relative
 from cognomen.cli.entrydiff import in_words
 from cognomen.cli.output import counted, warn
 from cognomen.cli.plainly import plainly
@@ -168,7 +168,7 @@ def _of_guards(found: PlanFacts) -> Iterator[tuple[str, str]]:
 def _guard(one: Finding) -> str:
     more = f"; and {one.more} more like this" if one.more else ""
     new = "new: " if one.is_new else ""
-    return f"{new}{one.components[0].name} allows {one.guard}: {one.problem}{more}"
+    return f"{new}{one.components[0].name} allows {one.guard}: {text_of(one.problem)}{more}"
 
 
 def _bounded(found: list[T], said: Callable[[T], str], what: str) -> Iterator[tuple[str, str]]:

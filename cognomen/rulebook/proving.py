@@ -177,6 +177,8 @@ def _pairs(rulebook: Rulebook, since: Rulebook | None, *, allowed: bool) -> Iter
     In the second case, the user of both can run either program.
     """
     components = {one.name: one for one in rulebook.active()}
+    if allowed and not any(one.allow for one in components.values()):
+        return
     before = {} if since is None else {one.name: one for one in since.active()}
     places = Places(components.values(), before.values())
     pairs, guards = Pairs(components.values(), places), _Guards(components.values(), places)
