@@ -13,7 +13,7 @@ from cognomen.rulebook.compiling import entries_of
 from cognomen.rulebook.faults import Mend, shown
 from cognomen.rulebook.places import Path
 from cognomen.rulebook.rules import Component, ComponentName, Rulebook, Where
-from cognomen.rulebook.suggesting import Known, suggestion
+from cognomen.rulebook.suggesting import Known
 from cognomen.rulebook.tables import ComponentKind
 from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
@@ -32,7 +32,7 @@ Found = tuple[Where, Path, str, Mend]
 def check(rulebook: Rulebook) -> Iterator[Found]:
     """Yield every fault."""
     yield from _providers(rulebook)
-    known = Known([str(one.name) for one in rulebook.components()])
+    known = _Names(rulebook)
     providers = Known(rulebook.providers)
     sets = 0
     for component in rulebook.components():
@@ -49,7 +49,26 @@ def check(rulebook: Rulebook) -> Iterator[Found]:
     for case in rulebook.cases:
         for name in sorted(case.expect):
             if rulebook.component(name) is None:
-                yield case.where, ("expect",), f"no component is called {name}", partial(known.suggestion, str(name))
+                yield (
+                    case.where,
+                    ("expect",),
+                    f"no component is called {name}",
+                    partial(known.all.suggestion, str(name)),
+                )
+
+
+class _Names:
+    """The names of all components, and of those of each agent."""
+
+    def __init__(self, rulebook: Rulebook) -> None:
+        self.all = Known([str(one.name) for one in rulebook.components()])
+        self._of_agents = {name: Known(one.components.keys()) for name, one in rulebook.agents.items()}
+
+    def callee(self, component: Component, callee: ComponentName) -> str:
+        """The component that may have been meant; of the same agent, if it is to be one of these."""
+        if callee.agent != component.name.agent:
+            return self.all.suggestion(str(callee))
+        return self._of_agents[callee.agent].suggestion(callee.component, but=component.name.component)
 
 
 def _providers(rulebook: Rulebook) -> Iterator[Found]:
@@ -66,7 +85,7 @@ def _providers(rulebook: Rulebook) -> Iterator[Found]:
             yield provider.where, ("audience",), f"provider {other} has the same audience", "keep one of them"
 
 
-def _calls(rulebook: Rulebook, component: Component, known: Known) -> Iterator[Found]:
+def _calls(rulebook: Rulebook, component: Component, known: "_Names") -> Iterator[Found]:
     for number, callee in enumerate(component.may_call):
         at: Path = ("may_call", number)
         if callee == component.name:
@@ -76,16 +95,8 @@ def _calls(rulebook: Rulebook, component: Component, known: Known) -> Iterator[F
                 component.where,
                 at,
                 f"no component is called {callee}",
-                partial(_callee, rulebook, component, callee, known),
+                partial(known.callee, component, callee),
             )
-
-
-def _callee(rulebook: Rulebook, component: Component, callee: ComponentName, known: Known) -> str:
-    """The component that may have been meant; of the same agent, if it is to be one of these."""
-    if callee.agent != component.name.agent:
-        return known.suggestion(str(callee))
-    own = [name for name in rulebook.agents[callee.agent].components if name != component.name.component]
-    return suggestion(callee.component, own)
 
 
 def _audiences(rulebook: Rulebook, component: Component, providers: Known) -> Iterator[Found]:

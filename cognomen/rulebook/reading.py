@@ -89,6 +89,7 @@ class _Types:
 
     def __init__(self, node: frozenset[str], workload: frozenset[str]) -> None:
         self.node, self.workload = node, workload
+        self.all = node | workload
         self.known = {node: Known(node), workload: Known(workload)}
 
 
@@ -282,7 +283,7 @@ class _File:
             mend: Mend = partial(self.types.known[known].suggestion, found.type)
             if expected := never_matches(found):  # such as uid:1001
                 mend = f"expected {expected}"
-            elif found.type in self.types.node | self.types.workload:
+            elif found.type in self.types.all:
                 mend = "selectors of nodes go into nodes, those of processes into selectors"
             self.tell(path, f"selector type {shown(found.type)} is unknown here", mend)
         elif expected := never_matches(found):

@@ -232,3 +232,21 @@ def test_suggestions_for_thousands_of_unknown_names_take_a_short_time() -> None:
     assert time.process_time() - begin < 15  # 0.7 s on a quiet machine; comparing word by word takes minutes
     assert counted_faults(found) == count
     assert [one.mend for one in found] == [f"did you mean other/part-number-{at}?" for at in range(len(found))]
+
+
+def test_thousands_of_names_of_one_agent_and_of_types_that_nobody_knows_take_a_short_time() -> None:
+    count = 5000
+    components = "".join(
+        f'[agent.a.component.c{at}]\nkind = "other"\nselectors = ["unix:uid:{at}"]\nmay_call = ["c{at}x"]\n'
+        f'[agent.a.component.d{at}]\nkind = "other"\nselectors = ["typ{at}:x"]\n'
+        for at in range(count)
+    )
+    types = f"[selector_types]\nworkload = {[f'type{at}' for at in range(count)]}\n"
+    begin = time.process_time()
+    _, found = read_whole({"a.toml": f"{types}{AGENT}{components}".encode()})
+    assert (found[0].mend, counted_faults(found)) == ("did you mean type0?", count)
+    known = components.replace("typ", "type")
+    _, found = read_whole({"a.toml": f"{types}{AGENT}{known}".encode()})
+    assert time.process_time() - begin < 20  # 2 s on a quiet machine; it took minutes
+    assert counted_faults(found) == count
+    assert found[0].mend.startswith("did you mean c")

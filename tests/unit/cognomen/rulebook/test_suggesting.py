@@ -21,5 +21,13 @@ def test_among_many_a_word_is_found_that_differs_in_one_character(word: str) -> 
     assert known.suggestion("something-else") == ""
 
 
+def test_a_word_that_was_not_meant_is_not_suggested() -> None:
+    assert suggestion("conector", []) == ""
+    assert Known(FEW).suggestion("conector", but="connector") == "known: orchestrator, other, reasoning"
+    many = Known([f"segment-{at}" for at in range(100)] + ["crm-a", "crm-b"])
+    assert many.suggestion("crm-", but="crm-a") == "did you mean crm-b?"
+    assert Known(["x"]).suggestion("y", but="x") == ""
+
+
 def test_there_is_no_index_of_too_many_characters() -> None:
     assert Known([f"{at:>10000}" for at in range(101)]).suggestion("1") == ""
