@@ -14,8 +14,8 @@ from cognomen.cli.planfacts import PlanFacts, document_of
 from cognomen.cli.planlines import print_lines
 from cognomen.cli.rulefiles import content_of, rules_and_files
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.reading import read
 from cognomen.rulebook.rules import Rulebook
-from cognomen.rulebook.whole import read_whole
 from cognomen.wire.pb import admin_pb2 as pb
 
 __all__ = ["Planned", "apply_planned", "plan_again", "plan_of", "print_plan", "save_plan", "saved_plan"]
@@ -73,12 +73,14 @@ def _planned(admin: Admin, rulebook: Rulebook, files: Mapping[str, str], *, let_
             )
         plan.changes.extend(part.changes)
         plan.more_changes = part.more_changes
-    before = admin.get_rulebook(pb.GetRulebookRequest(revision=plan.in_force)).files if plan.in_force else {}
+    before: dict[str, str] = {}
+    if plan.in_force:
+        before.update(admin.get_rulebook(pb.GetRulebookRequest(revision=plan.in_force)).files)
     return Planned(
         rulebook=rulebook,
         files=files,
-        before=_read(before),
-        files_before=dict(before),
+        before=rulebook if before == files else _read(before),
+        files_before=before,
         plan=plan,
         let_expire=let_expire,
     )
@@ -86,7 +88,7 @@ def _planned(admin: Admin, rulebook: Rulebook, files: Mapping[str, str], *, let_
 
 def _read(files: Mapping[str, str]) -> Rulebook:
     """A rulebook that was applied, as far as this release can read it."""
-    return read_whole({name: text.encode() for name, text in files.items()})[0]
+    return read({name: text.encode() for name, text in files.items()})[0]
 
 
 def apply_planned(admin: Admin, found: Planned, comment: str) -> pb.ApplyRulebookResponse:
