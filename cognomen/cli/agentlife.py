@@ -11,7 +11,7 @@ from cognomen.cli.inforce import InForce, in_force, line_of_key
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, counted, print_json, print_table
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.rulebook.faults import suggestion
+from cognomen.rulebook.suggesting import suggestion
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from cognomen.cli.cells import text_of
 from cognomen.cli.options import output_option, selector
 from cognomen.cli.output import print_json
 from cognomen.cli.rulefiles import rules_argument, rules_from
@@ -62,7 +63,7 @@ def explain(
 
 
 def _place(component: Component) -> str:
-    return f"{component.name} ({component.where.file})"
+    return f"{component.name} ({text_of(component.where.file)})"
 
 
 def _document(miss: Miss) -> dict[str, JSON]:
@@ -78,9 +79,9 @@ def _document(miss: Miss) -> dict[str, JSON]:
 def _reasons(miss: Miss) -> list[str]:
     reasons = []
     if miss.lacks:
-        reasons.append(f"it lacks {' '.join(map(str, miss.lacks))}")
+        reasons.append(f"it lacks {text_of(' '.join(map(str, miss.lacks)))}")
     if miss.node_lacks:
-        reasons.append(f"its node lacks {' '.join(map(str, miss.node_lacks))}")
+        reasons.append(f"its node lacks {text_of(' '.join(map(str, miss.node_lacks)))}")
     if miss.is_other_node:
         reasons.append(f"it is on another node than {miss.component.nodes}")
     if miss.state is not AgentState.ACTIVE:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from cognomen.cli.admin import Admin
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.rulebook.faults import suggestion
 from cognomen.rulebook.places import line_of, lines
 from cognomen.rulebook.rules import Agent, Rulebook
+from cognomen.rulebook.suggesting import suggestion
 from cognomen.rulebook.tables import AgentState
 from cognomen.rulebook.whole import read_whole
 from cognomen.wire.pb import admin_pb2 as pb

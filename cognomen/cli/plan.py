@@ -26,13 +26,15 @@ def plan(rules: Path, save: Path | None, output: str, socket: Path, *, let_expir
     """Show what applying a rulebook would change, and change nothing.
 
     RULES is a file, or a folder with files *.toml. The lines begin with + for what comes, ~ for
-    what changes, - for what goes, and ! for a guard rail that a component does without. A
-    rulebook owns the entries below /agent and no others.
+    what changes, - for what goes, and ! for a guard rail that a component does without, or an
+    agent that an operator suspended. Below them stands which live credentials would be revoked.
+    A rulebook owns the entries below /agent and no others.
 
     The connected nodes whose entries it changes are asked which programs would gain or lose
     an identity right now. They have 2 s; those that do not answer are named.
 
-    The exit code is 0 if nothing would change, and 2 if something would.
+    The exit code is 2 if applying it would leave a new revision, and 0 if nothing at all would
+    change. --output json has everything.
 
     \b
     Examples:

@@ -1,37 +1,28 @@
 """A plan of a rulebook: made, shown, saved in a file, and read from it again."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import msgspec
 
 from cognomen.cli.admin import Admin
-from cognomen.cli.entrydiff import in_words
 from cognomen.cli.givenfile import write_given
-from cognomen.cli.output import counted, print_json, warn
+from cognomen.cli.output import print_json
+from cognomen.cli.planfacts import PlanFacts, document_of
+from cognomen.cli.planlines import print_lines
 from cognomen.cli.planreach import print_reach, reach_document
 from cognomen.cli.rulefiles import content_of, rules_and_files
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.rulebook.compiling import group_path
-from cognomen.rulebook.proving import loosened
-from cognomen.rulebook.reviews import is_past_grace, overdue
+from cognomen.rulebook.reading import read
 from cognomen.rulebook.rules import Rulebook
-from cognomen.rulebook.whole import read_whole
-from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
-from cognomen.wire.pb import node_pb2
-from svid.clock import SystemClock
-from svid.encoding import JSON
 
 __all__ = ["Planned", "apply_planned", "plan_again", "plan_of", "print_plan", "save_plan", "saved_plan"]
 
 _MARK = "cognomen_plan"
 _VERSION = 1
-_ISSUER = "/cognomen/issuer"
-_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 
 
 class _SavedPlan(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,19 +35,11 @@ class _SavedPlan(msgspec.Struct, forbid_unknown_fields=True):
     files: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+@dataclass(frozen=True, kw_only=True)
+class Planned(PlanFacts):
     """A plan, and what it was made of."""
 
-    rulebook: Rulebook
-    files: Mapping[str, str]
     let_expire: bool
-    plan: pb.RulebookPlan
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether applying it would change an entry."""
-        return bool(self.plan.changes)
 
 
 def plan_of(admin: Admin, rules: Path, *, let_expire: bool) -> Planned:
@@ -66,8 +49,7 @@ def plan_of(admin: Admin, rules: Path, *, let_expire: bool) -> Planned:
         Refused: as rules_and_files, and as the issuer refuses.
     """
     rulebook, files = rules_and_files(rules)
-    plan = admin.plan_rulebook(pb.PlanRulebookRequest(files=files, let_expire=let_expire))
-    return Planned(rulebook=rulebook, files=files, let_expire=let_expire, plan=plan)
+    return _planned(admin, rulebook, files, let_expire=let_expire)
 
 
 def plan_again(admin: Admin, applied: pb.Rulebook, *, let_expire: bool) -> Planned:
@@ -76,9 +58,38 @@ def plan_again(admin: Admin, applied: pb.Rulebook, *, let_expire: bool) -> Plann
     Raises:
         Refused: as the issuer refuses.
     """
-    rulebook, _ = read_whole({name: text.encode() for name, text in applied.files.items()})
-    plan = admin.plan_rulebook(pb.PlanRulebookRequest(files=applied.files, let_expire=let_expire))
-    return Planned(rulebook=rulebook, files=applied.files, let_expire=let_expire, plan=plan)
+    return _planned(admin, _read(applied.files), dict(applied.files), let_expire=let_expire)
+
+
+def _planned(admin: Admin, rulebook: Rulebook, files: Mapping[str, str], *, let_expire: bool) -> Planned:
+    """Ask for a plan, as often as it takes to get all of its changes, and for the rulebook that it replaces."""
+    request = pb.PlanRulebookRequest(files=files, let_expire=let_expire)
+    plan = admin.plan_rulebook(request)
+    while plan.more_changes:
+        request.skip = len(plan.changes)
+        part = admin.plan_rulebook(request)
+        if part.digest != plan.digest or not part.changes:
+            raise Refused(
+                Kind.CONFLICT, "plan: the rulebook or its entries were changed while it was made", hint="plan again"
+            )
+        plan.changes.extend(part.changes)
+        plan.more_changes = part.more_changes
+    before: dict[str, str] = {}
+    if plan.in_force:
+        before.update(admin.get_rulebook(pb.GetRulebookRequest(revision=plan.in_force)).files)
+    return Planned(
+        rulebook=rulebook,
+        files=files,
+        before=rulebook if before == files else _read(before),
+        files_before=before,
+        plan=plan,
+        let_expire=let_expire,
+    )
+
+
+def _read(files: Mapping[str, str]) -> Rulebook:
+    """A rulebook that was applied, as far as this release can read it."""
+    return read({name: text.encode() for name, text in files.items()})[0]
 
 
 def apply_planned(admin: Admin, found: Planned, comment: str) -> pb.ApplyRulebookResponse:
@@ -115,15 +126,14 @@ def saved_plan(admin: Admin, path: Path) -> Planned | None:
             f"{path}: expected a plan of {admin.trust_domain.name}, found one of {saved.trust_domain}",
             hint="name the admin socket of that issuer, or plan again",
         )
-    rulebook, _ = read_whole({name: text.encode() for name, text in saved.files.items()})
-    plan = admin.plan_rulebook(pb.PlanRulebookRequest(files=saved.files, let_expire=saved.let_expire))
-    if plan.digest != saved.digest:
+    found = _planned(admin, _read(saved.files), saved.files, let_expire=saved.let_expire)
+    if found.plan.digest != saved.digest:
         raise Refused(
             Kind.CONFLICT,
             f"{path}: the rulebook or its entries were changed since the plan was made",
             hint="plan again",
         )
-    return Planned(rulebook=rulebook, files=saved.files, let_expire=saved.let_expire, plan=plan)
+    return found
 
 
 def save_plan(found: Planned, trust_domain: str, path: Path) -> None:
@@ -139,97 +149,9 @@ def save_plan(found: Planned, trust_domain: str, path: Path) -> None:
 
 
 def print_plan(found: Planned, output: str, reach: pb.AskAttestorsResponse | None = None) -> None:
-    """Print it: as lines with +, ~ and -, or as JSON; and what the nodes answered, if they were asked."""
-    plan = found.plan
+    """Print it: as lines with +, ~, - and !, or as JSON; and what the nodes answered, if they were asked."""
     if output == "json":
-        print_json(_document(found) | reach_document(reach))
+        print_json(document_of(found) | reach_document(reach))
         return
-    for warning in plan.warnings:
-        warn(warning)
-    today = SystemClock().now().date()
-    for agent in overdue(found.rulebook, today):
-        then = (
-            "; the issuer suspends it within a minute, unless an operator resumed it"
-            if is_past_grace(agent, today)
-            else ""
-        )
-        warn(f"agent {agent.name}: its review was due on {agent.review_by}; ask {agent.owner}{then}")
-    for mark, line in sorted(_lines(found), key=lambda one: one[1]):
-        click.secho(f"{mark} {line}", fg=_COLOURS[mark])
-    for one in loosened(found.rulebook):
-        click.echo(f"! {one.components[0].name} allows {one.guard}: {one.problem}")
-    counts = _counts(plan)
-    in_force = f"revision {plan.in_force} is in force" if plan.in_force else "no rulebook is in force"
-    changes = f"{counts['created']} created, {counts['updated']} updated, {counts['deleted']} deleted"
-    click.echo(f"entries: {changes}, {plan.unchanged} unchanged; {in_force}")
-    if plan.ended or plan.superseded:
-        now, later = counted(plan.ended, "credential"), counted(plan.superseded, "credential")
-        click.echo(f"{now} revoked at once, {later} once they are replaced")
+    print_lines(found)
     print_reach(reach)
-
-
-def _lines(found: Planned) -> Iterator[tuple[str, str]]:
-    groups = {group_path(one.nodes): str(one.nodes) for one in found.rulebook.components()}
-    for change in found.plan.changes:
-        before = _shown(change.before, groups) if change.HasField("before") else None
-        after = _shown(change.after, groups) if change.HasField("after") else None
-        if after is None:
-            assert before is not None  # noqa: S101 - a change has one of the two
-            yield "-", _said(before)
-        elif before is None:
-            yield "+", _said(after)
-        else:
-            yield "~", f"{before['spiffe_id']}  {in_words(before, after)}"
-
-
-def _said(entry: Mapping[str, JSON]) -> str:
-    if entry["parent_id"] == _ISSUER:
-        return f"nodes {entry['spiffe_id']}"
-    said = {key: value for key, value in entry.items() if key not in {"spiffe_id", "owner", "labels", "parent_id"}}
-    return f"{entry['spiffe_id']}  {in_words(None, said)}; nodes: {entry['parent_id']}"
-
-
-def _shown(entry: node_pb2.Entry, groups: Mapping[str, str]) -> dict[str, JSON]:
-    """An entry with paths for its SPIFFE IDs, and for those of node groups what the rulebook calls these nodes."""
-    document = dict(document_from_message(entry))
-    for key in ("spiffe_id", "parent_id"):
-        path = "/" + str(document[key]).removeprefix("spiffe://").partition("/")[2]
-        document[key] = groups.get(path, path)
-    if entry.HasField("audiences"):
-        own = f"spiffe://{entry.spiffe_id.removeprefix('spiffe://').partition('/')[0]}"
-        document["audiences"] = [
-            one.removeprefix(own) if one.startswith(f"{own}/") else one for one in entry.audiences.values
-        ]
-    return document
-
-
-def _counts(plan: pb.RulebookPlan) -> dict[str, int]:
-    created = sum(not one.HasField("before") for one in plan.changes)
-    deleted = sum(not one.HasField("after") for one in plan.changes)
-    return {"created": created, "updated": len(plan.changes) - created - deleted, "deleted": deleted}
-
-
-def _document(found: Planned) -> dict[str, JSON]:
-    plan = found.plan
-    changes: list[JSON] = [
-        {
-            "before": dict(document_from_message(one.before)) if one.HasField("before") else None,
-            "after": dict(document_from_message(one.after)) if one.HasField("after") else None,
-        }
-        for one in plan.changes
-    ]
-    allowed: list[JSON] = [
-        {"guard": one.guard.value, "components": [str(each.name) for each in one.components], "problem": one.problem}
-        for one in loosened(found.rulebook)
-    ]
-    return {
-        "in_force": plan.in_force,
-        "digest": plan.digest,
-        "changes": changes,
-        **_counts(plan),
-        "unchanged": plan.unchanged,
-        "warnings": list(plan.warnings),
-        "ended": plan.ended,
-        "superseded": plan.superseded,
-        "allowed": allowed,
-    }

@@ -1,10 +1,10 @@
 """`cognomen prove`: what is usually a mistake in a rulebook, each time with the selectors that show it."""
 
-from itertools import islice
 from pathlib import Path
 
 import click
 
+from cognomen.cli.cells import text_of
 from cognomen.cli.options import output_option
 from cognomen.cli.output import counted, print_json, print_prose
 from cognomen.cli.rulefiles import rules_argument, rules_from
@@ -29,24 +29,24 @@ def prove(rules: Path, output: str) -> int:
     only the path of a program tells apart; a rule that every user of a node meets; a reasoning
     component that reaches more than its model; an external audience that nobody answers for.
 
-    What is meant so goes into `allow` of the component. The exit code is 1 if anything was
-    found.
+    Of each kind, three findings about a component are shown, and the others are counted. What
+    is meant so goes into `allow` of the component. The exit code is 1 if anything was found.
 
     \b
     Example:
       cognomen prove rules/
     """  # noqa: D301 - \b is click's mark
     rulebook = rules_from(rules)
-    found = list(islice(findings_of(rulebook), _MOST + 1))
-    shown, is_cut = found[:_MOST], len(found) > _MOST
+    found = list(findings_of(rulebook))
+    shown, count = found[:_MOST], sum(1 + one.more for one in found)
     if output == "json":
-        print_json({"findings": [_document(one) for one in shown], "is_cut": is_cut})
+        print_json({"findings": [_document(one) for one in shown], "count": count, "is_cut": len(found) > _MOST})
     else:
         for one in shown:
             _print(one)
-        count = sum(1 for _ in rulebook.active())
-        told = f"more than {_MOST} findings" if is_cut else counted(len(shown), "finding")
-        click.echo(f"{counted(count, 'component')} of active agents, {told}")
+        cut = f"; the first {_MOST} are shown" if len(found) > _MOST else ""
+        components = sum(1 for _ in rulebook.active())
+        click.echo(f"{counted(components, 'component')} of active agents, {counted(count, 'finding')}{cut}")
     return _FOUND if shown else 0
 
 
@@ -59,13 +59,17 @@ def _document(one: Finding) -> dict[str, JSON]:
         "file": one.components[0].where.file,
         "problem": one.problem,
         "mend": one.mend,
+        "more": one.more,
     }
 
 
 def _print(one: Finding) -> None:
-    name, where = one.components[0].name, one.components[0].where
-    print_prose(f"{name}: {one.problem} ({one.guard.value}, {where.file})")
+    name, file = one.components[0].name, text_of(one.components[0].where.file)
+    print_prose(f"{name}: {text_of(one.problem)} ({one.guard.value}, {file})")
     if one.selectors:
         nodes = " and ".join(map(str, one.nodes))
-        print_prose(f"shown by: {' '.join(map(str, sorted(one.selectors)))}, on nodes: {nodes}", indent="  ")
+        shown = " ".join(map(str, sorted(one.selectors)))
+        print_prose(f"shown by: {text_of(shown)}, on nodes: {text_of(nodes)}", indent="  ")
     print_prose(f'{one.mend}; if it is meant so: allow = ["{one.guard.value}"]', indent="  ")
+    if one.more:
+        print_prose(f"and {counted(one.more, 'finding')} more like this about {name}", indent="  ")

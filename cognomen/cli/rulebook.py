@@ -2,14 +2,17 @@
 
 import difflib
 import json
+import sys
 from pathlib import Path
 
 import click
 
 from cognomen.cli.admin import connect
+from cognomen.cli.cells import text_of
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
 from cognomen.cli.planned import apply_planned, plan_again, print_plan
+from cognomen.protocol.printable import printable
 from cognomen.rulebook.tables import schema as json_schema
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -70,7 +73,7 @@ def show(revision: int | None, output: str, socket: Path) -> None:
         print_json(dict(document_from_message(found)))
         return
     for name in sorted(found.files):
-        click.echo(f"# {name}, revision {found.revision}\n{found.files[name]}")
+        click.echo(f"# {text_of(name)}, revision {found.revision}\n{_harmless(found.files[name])}")
 
 
 @rulebook.command()
@@ -92,7 +95,14 @@ def diff(before: int, after: int | None, socket: Path) -> None:
         files = [one.files.get(name, "").splitlines() for one in (old, new)]
         titles = [f"{name} ({one.revision})" for one in (old, new)]
         for line in difflib.unified_diff(files[0], files[1], titles[0], titles[1], lineterm=""):
-            click.echo(line)
+            click.echo(_harmless(line))
+
+
+def _harmless(text: str) -> str:
+    """A text of a file: exactly, or, on a terminal, with its control characters escaped."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else printable(one) for one in text)
 
 
 @rulebook.command()

@@ -12,6 +12,7 @@ from cognomen.cli.cells import text_of
 from cognomen.cli.options import GivenPath
 from cognomen.cli.output import counted
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.rulebook.faults import counted_faults
 from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
@@ -49,11 +50,12 @@ def _checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
     for fault in faults[:_MOST_SHOWN]:
         click.echo(text_of(str(fault)), err=True)
     more = f"; the first {_MOST_SHOWN} are shown" if len(faults) > _MOST_SHOWN else ""
-    raise Refused(Kind.INVALID, f"{path}: {counted(len(faults), 'fault')} in the rulebook{more}")
+    raise Refused(Kind.INVALID, f"{path}: {counted(counted_faults(faults), 'fault')} in the rulebook{more}")
 
 
 def _files(path: Path) -> dict[str, bytes]:
     if not os.path.isdir(path):  # noqa: PTH112 - False also for what may not be looked at
+        _check_file_name(path)
         return {str(path): _content(path, MOST_BYTES)}
     try:
         found = sorted(one for one in path.iterdir() if one.suffix == ".toml" and not one.name.startswith("."))
@@ -66,9 +68,30 @@ def _files(path: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     left = MOST_BYTES
     for one in found:
+        _check_file_name(one)
         files[str(one)] = content = _content(one, left)
         left -= min(left, len(content))
     return files
+
+
+def _check_file_name(path: Path) -> None:
+    """Check a name that the issuer keeps with the file."""
+    name = os.fsencode(path.name)
+    try:
+        text = name.decode()
+    except UnicodeDecodeError as e:
+        found = f"found the byte 0x{name[e.start]:02x}"
+        raise Refused(
+            Kind.INVALID, f"{_shown(path)}: expected a file name in UTF-8, {found}", hint="rename the file"
+        ) from e
+    if not text.isprintable():
+        raise Refused(
+            Kind.INVALID, f"{_shown(path)}: expected a file name of printable characters", hint="rename the file"
+        )
+
+
+def _shown(path: Path) -> str:
+    return text_of(os.fsencode(path).decode(errors="backslashreplace"))
 
 
 def content_of(path: Path) -> bytes:

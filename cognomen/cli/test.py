@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from cognomen.cli.cells import text_of
 from cognomen.cli.options import output_option
 from cognomen.cli.output import counted, print_json
 from cognomen.cli.rulefiles import rules_argument, rules_from
@@ -51,7 +52,7 @@ def _document(one: Outcome) -> dict[str, JSON]:
 
 
 def _print(one: Outcome) -> None:
-    click.echo(f"failed: {one.case.name} ({one.case.where.file})")
+    click.echo(f"failed: {text_of(one.case.name)} ({text_of(one.case.where.file)})")
     if one.found != one.case.expect:
         click.echo(f"  expected {_listed(one.case.expect)}, found {_listed(one.found)}")
     if one.case.audiences not in (None, one.audiences):
@@ -60,4 +61,4 @@ def _print(one: Outcome) -> None:
 
 def _listed(names: object) -> str:
     assert isinstance(names, frozenset | tuple)  # noqa: S101 - narrows the type
-    return ", ".join(sorted(map(str, names))) or "nothing"
+    return text_of(", ".join(sorted(map(str, names)))) if names else "nothing"

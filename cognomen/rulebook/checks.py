@@ -4,23 +4,28 @@ What is usually a mistake, and can be meant, is found by `proving`.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from cognomen.protocol.audiences import check_audiences
 from cognomen.protocol.entry import EntryError
 from cognomen.protocol.errors import Refused
 from cognomen.rulebook.compiling import entries_of
-from cognomen.rulebook.faults import shown, suggestion
+from cognomen.rulebook.faults import Mend, shown
 from cognomen.rulebook.places import Path
-from cognomen.rulebook.rules import Component, Rulebook, Where
+from cognomen.rulebook.rules import Component, ComponentName, Rulebook, Where
+from cognomen.rulebook.suggesting import Known
 from cognomen.rulebook.tables import ComponentKind, OnOverdue
 from svid.errors import SVIDError
 from svid.spiffeid import TrustDomain
 
-__all__ = ["Found", "check"]
+__all__ = ["MOST_SETS", "Found", "check"]
 
 _SOME_DOMAIN = TrustDomain("example.org")
 
-Found = tuple[Where, Path, str, str]
+MOST_SETS = 100_000
+"""How many sets of selectors all components may have together: as many as the issuer takes entries."""
+
+Found = tuple[Where, Path, str, Mend]
 """Where something stands, the path of a key below it, what is wrong, and what mends it."""
 
 
@@ -28,18 +33,43 @@ def check(rulebook: Rulebook) -> Iterator[Found]:
     """Yield every fault."""
     yield from _providers(rulebook)
     yield from _reviews(rulebook)
+    known = _Names(rulebook)
+    providers = Known(rulebook.providers)
+    sets = 0
     for component in rulebook.components():
-        yield from _calls(rulebook, component)
-        yield from _audiences(rulebook, component)
+        if sets <= MOST_SETS < (sets := sets + len(component.proofs)):
+            yield (
+                component.where,
+                (),
+                f"expected at most {MOST_SETS} sets of selectors in all components, found more",
+                "",
+            )
+        yield from _calls(rulebook, component, known)
+        yield from _audiences(rulebook, component, providers)
         yield from _entry(rulebook, component)
     for case in rulebook.cases:
         for name in sorted(case.expect):
             if rulebook.component(name) is None:
-                yield case.where, ("expect",), f"no component is called {name}", _near(rulebook, str(name))
+                yield (
+                    case.where,
+                    ("expect",),
+                    f"no component is called {name}",
+                    partial(known.all.suggestion, str(name)),
+                )
 
 
-def _near(rulebook: Rulebook, name: str) -> str:
-    return suggestion(name, [str(one.name) for one in rulebook.components()])
+class _Names:
+    """The names of all components, and of those of each agent."""
+
+    def __init__(self, rulebook: Rulebook) -> None:
+        self.all = Known([str(one.name) for one in rulebook.components()])
+        self._of_agents = {name: Known(one.components.keys()) for name, one in rulebook.agents.items()}
+
+    def callee(self, component: Component, callee: ComponentName) -> str:
+        """The component that may have been meant; of the same agent, if it is to be one of these."""
+        if callee.agent != component.name.agent:
+            return self.all.suggestion(str(callee))
+        return self._of_agents[callee.agent].suggestion(callee.component, but=component.name.component)
 
 
 def _providers(rulebook: Rulebook) -> Iterator[Found]:
@@ -67,21 +97,21 @@ def _reviews(rulebook: Rulebook) -> Iterator[Found]:
             )
 
 
-def _calls(rulebook: Rulebook, component: Component) -> Iterator[Found]:
+def _calls(rulebook: Rulebook, component: Component, known: "_Names") -> Iterator[Found]:
     for number, callee in enumerate(component.may_call):
         at: Path = ("may_call", number)
         if callee == component.name:
             yield component.where, at, f"{callee} is the component itself", "leave it out"
         elif rulebook.component(callee) is None:
-            if callee.agent == component.name.agent:
-                known = [name for name in rulebook.agents[callee.agent].components if name != component.name.component]
-                mend = suggestion(callee.component, known)
-            else:
-                mend = _near(rulebook, str(callee))
-            yield component.where, at, f"no component is called {callee}", mend
+            yield (
+                component.where,
+                at,
+                f"no component is called {callee}",
+                partial(known.callee, component, callee),
+            )
 
 
-def _audiences(rulebook: Rulebook, component: Component) -> Iterator[Found]:
+def _audiences(rulebook: Rulebook, component: Component, providers: Known) -> Iterator[Found]:
     if component.model and component.kind is not ComponentKind.REASONING:
         yield (
             component.where,
@@ -90,8 +120,12 @@ def _audiences(rulebook: Rulebook, component: Component) -> Iterator[Found]:
             "only a reasoning component has a model; name the provider's audience in audiences",
         )
     if component.model and component.model not in rulebook.providers:
-        mend = suggestion(component.model, rulebook.providers) or f"add a table [provider.{component.model}]"
-        yield component.where, ("model",), f"no provider is called {shown(component.model)}", mend
+        yield (
+            component.where,
+            ("model",),
+            f"no provider is called {shown(component.model)}",
+            partial(_provider, component, providers),
+        )
     for number, audience in enumerate(component.audiences):
         at: Path = ("audiences", number)
         try:
@@ -100,6 +134,10 @@ def _audiences(rulebook: Rulebook, component: Component) -> Iterator[Found]:
             yield component.where, at, refused.detail.removeprefix("audience: "), ""
         if _is_component(audience):
             yield component.where, at, f"{shown(audience)} is a component", "name it in may_call"
+
+
+def _provider(component: Component, providers: Known) -> str:
+    return providers.suggestion(component.model) or f"add a table [provider.{component.model}]"
 
 
 def _is_component(audience: str) -> bool:

@@ -1,23 +1,19 @@
-"""Which sets of selectors exclude each other, and which pairs of many do not: the base of every proof about rules (ADR-0028).
+"""Which sets of selectors exclude each other, and which of many do not: the base of every proof about rules (ADR-0028).
 
 Two sets exclude each other if, and only if, they demand two values of a fact that has one value. Otherwise a process can show both.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import fact_with_one_value
 
-__all__ = ["Facts", "compatible_pairs", "excludes", "facts_of"]
+__all__ = ["Alike", "Compatible", "Facts", "excludes", "facts_of"]
 
 Facts = Mapping[str, str]
 """The facts with one value that a set of selectors demands, and their values."""
 
-_SMALL = 8  # sets, of which all pairs are compared
-
-_Group = Sequence[int]
+_FEW, _SHARE = 8, 1000  # bits that are set anew each time: so many, and one more for so many sets
 
 
 def facts_of(selectors: Iterable[Selector]) -> Facts:
@@ -32,67 +28,69 @@ def excludes(one: Facts, other: Facts) -> bool:
     return any(other.get(fact, value) != value for fact, value in one.items())
 
 
-def compatible_pairs(sets: Sequence[Facts]) -> Iterator[tuple[int, int]]:
-    """Each pair of sets that some process can show together, by their places, the lower first; in no order.
+class Alike:
+    """Which of many things have something in common.
 
-    Sets are divided by the values of the fact that most of them demand. Two sets with different values of it exclude each other, so that
-    only sets with the same value, and those that do not demand it, are compared further: most rules name a uid, and few have the same.
+    An answer is a number whose n-th bit is about the n-th thing, so that one operation of Python is about all of them.
+
+    Args:
+        count: how many things there are.
     """
-    work: list[tuple[_Group, _Group | None, frozenset[str]]] = [(range(len(sets)), None, frozenset())]
-    while work:
-        left, right, used = work.pop()
-        fact = _dividing_fact(sets, left, right, used)
-        if fact is None:
-            yield from _compare(sets, left, right)
-            continue
-        done = used | {fact}
-        first = _divide(sets, left, fact)
-        second = first if right is None else _divide(sets, right, fact)
-        for value, members in first.with_value.items():
-            if right is None:
-                work.append((members, None, done))
-            elif value in second.with_value:
-                work.append((members, second.with_value[value], done))
-            work.append((members, second.without, done))
-        if right is None:
-            work.append((first.without, None, done))
-        else:
-            work.append((first.without, right, done))
+
+    def __init__(self, count: int) -> None:
+        self._members: dict[Hashable, list[int]] = {}
+        self._kept: dict[Hashable, int] = {}
+        self._most_built = _FEW + count // _SHARE
+
+    def add(self, key: Hashable, number: int) -> None:
+        """The thing of that number has it, and those before it are added already."""
+        self._members.setdefault(key, []).append(number)
+
+    def count(self, key: Hashable) -> int:
+        """How many have it."""
+        return len(self._members.get(key, ()))
+
+    def __getitem__(self, key: Hashable) -> int:
+        """Those that have it. The number is kept where it takes long to make; there are few of those."""
+        members = self._members.get(key, [])
+        if len(members) <= self._most_built:
+            return _bits(members)
+        if (found := self._kept.get(key)) is None:
+            self._kept[key] = found = _bits(members)
+        return found
 
 
-class _Divided(NamedTuple):
-    with_value: Mapping[str, list[int]]
-    without: list[int]
+class Compatible:
+    """Which of many sets some process can show together with one of them, in bits as those of `Alike`.
+
+    To compare each of 10,000 sets with each takes a few hundredths of a second, whatever they demand.
+    """
+
+    def __init__(self, sets: Sequence[Facts]) -> None:
+        self._sets = sets
+        self._demand: Alike = Alike(len(sets))
+        for number, one in enumerate(sets):
+            for fact, value in one.items():
+                self._demand.add((fact,), number)
+                self._demand.add((fact, value), number)
+
+    def __getitem__(self, number: int) -> int:
+        """The sets that the set of that number does not exclude; itself is one of them."""
+        excluded = 0
+        demand = self._demand
+        for fact, value in self._sets[number].items():
+            if demand.count((fact,)) > demand.count((fact, value)):
+                excluded |= demand[(fact,)] ^ demand[(fact, value)]
+        return ((1 << len(self._sets)) - 1) ^ excluded
 
 
-def _divide(sets: Sequence[Facts], members: _Group, fact: str) -> _Divided:
-    with_value: defaultdict[str, list[int]] = defaultdict(list)
-    without = []
-    for number in members:
-        value = sets[number].get(fact)
-        if value is None:
-            without.append(number)
-        else:
-            with_value[value].append(number)
-    return _Divided(with_value, without)
-
-
-def _dividing_fact(sets: Sequence[Facts], left: _Group, right: _Group | None, used: frozenset[str]) -> str | None:
-    """The fact that most of these sets demand; None: there are few of them, or nothing divides them."""
-    if len(left) * len(left if right is None else right) <= _SMALL * _SMALL:
-        return None
-    counts: Counter[str] = Counter()
-    for group in (left, right or ()):
-        for number in group:
-            counts.update(sets[number].keys() - used)
-    return counts.most_common(1)[0][0] if counts else None
-
-
-def _compare(sets: Sequence[Facts], left: _Group, right: _Group | None) -> Iterator[tuple[int, int]]:
-    if right is None:
-        pairs = ((one, other) for at, one in enumerate(left) for other in left[at + 1 :])
-    else:
-        pairs = ((one, other) for one in left for other in right)
-    for one, other in pairs:
-        if not excludes(sets[one], sets[other]):
-            yield min(one, other), max(one, other)
+def _bits(numbers: Sequence[int]) -> int:
+    """A number that has these bits, which are in order."""
+    if len(numbers) == 1:
+        return 1 << numbers[0]
+    if not numbers:
+        return 0
+    found = bytearray(numbers[-1] // 8 + 1)
+    for number in numbers:
+        found[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(found, "little")

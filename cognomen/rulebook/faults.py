@@ -1,16 +1,22 @@
 """What is wrong in a rulebook, with the place where it stands and what mends it."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from cognomen.protocol.printable import printable
 from cognomen.rulebook.places import Path
 
-__all__ = ["Fault", "Tell", "key_of", "shown", "suggestion"]
+__all__ = ["MOST_FAULTS", "Fault", "Mend", "Tell", "counted_faults", "in_order", "key_of", "shown", "text_of_mend"]
 
-Tell = Callable[[Path, str, str], None]
+Mend: TypeAlias = str | Callable[[], str]
+"""What mends a fault; if it takes time to find, how to find it."""
+
+Tell = Callable[[Path, str, Mend], None]
 """Notes a fault: its path in the document, what is wrong, and what mends it."""
+
+MOST_FAULTS = 1000
+"""How many faults of one rulebook are kept; the others are counted."""
 
 _MOST = 80
 _LARGE = 2**63
@@ -23,6 +29,7 @@ class Fault:
     Args:
         line: from 1; 0: the file as a whole.
         key: dotted, as the operator would write it.
+        more: how many more there are, which are not kept.
     """
 
     file: str
@@ -30,6 +37,7 @@ class Fault:
     key: str
     problem: str
     mend: str = ""
+    more: int = 0
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -65,8 +73,19 @@ def shown(value: object) -> str:
             return printable(str(value), most=_MOST)
 
 
-def suggestion(word: str, known: Collection[str]) -> str:
-    """The known word that may have been meant, as a question; or all of them, if they are few."""
-    if near := get_close_matches(word, known, n=1):
-        return f"did you mean {near[0]}?"
-    return f"known: {', '.join(sorted(known))}" if 0 < len(known) <= 12 else ""  # noqa: PLR2004 - one line
+def text_of_mend(mend: Mend) -> str:
+    """What mends a fault, in words."""
+    return mend if isinstance(mend, str) else mend()
+
+
+def in_order(faults: Iterable[Fault], more: int = 0) -> list[Fault]:
+    """Faults by their places; the last of them says how many more there are."""
+    found = sorted(faults)
+    if found and more:
+        found[-1] = replace(found[-1], more=more)
+    return found
+
+
+def counted_faults(faults: Iterable[Fault]) -> int:
+    """How many there are, also those that are not kept."""
+    return sum(1 + one.more for one in faults)

@@ -2,22 +2,26 @@
 
 A finding is certain: a process that shows these selectors, on a node that shows those, is what it says. A component that allows the guard
 (`tables.Guard`) has no such finding; of two components, both must allow it. What is allowed is listed by `loosened`.
+
+Of the findings of one guard about one component, a few are listed and the others are counted: 10,000 components that may all be one
+process are 50 million pairs.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from cognomen.protocol.selector import Selector
-from cognomen.rulebook.exclusion import Facts, compatible_pairs, excludes, facts_of
+from cognomen.rulebook.exclusion import facts_of
+from cognomen.rulebook.pairs import USER_FACTS, Like, Pairs, Places
 from cognomen.rulebook.rules import Component, Nodes, Rulebook
 from cognomen.rulebook.tables import ComponentKind, Guard
 
-__all__ = ["Finding", "loosened", "prove"]
+__all__ = ["MOST_LISTED", "Finding", "loosened", "prove"]
 
-_USER_FACTS = ("unix:uid", "unix:user")
-_ONE_NODE = "node"  # as a fact: a node has one path
+MOST_LISTED = 3
+"""How many findings of one guard about one component are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Finding:
         nodes: the node on which it runs.
         problem: in words.
         mend: what to change.
+        is_new: whether it holds since these rules; what it is compared with, the caller has said.
+        more: how many more there are like this one about the first component, beside those that are listed.
     """
 
     guard: Guard
@@ -38,6 +44,8 @@ class Finding:
     nodes: tuple[Nodes, ...] = ()
     problem: str
     mend: str
+    is_new: bool = False
+    more: int = 0
 
     @property
     def is_allowed(self) -> bool:
@@ -45,65 +53,97 @@ class Finding:
         return all(self.guard in one.allow for one in self.components)
 
 
-class _Proof(NamedTuple):
-    component: Component
-    selectors: frozenset[Selector]
-    facts: Facts
+class _Single(NamedTuple):
+    """A finding that needs no comparing, and what it is about, so that it is known again."""
+
+    finding: Finding
+    about: object
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return self.finding.guard, self.finding.components[0].name, self.about
 
 
 def prove(rulebook: Rulebook) -> Iterator[Finding]:
-    """Yield every finding that is not allowed, about components of active agents."""
-    yield from (one for one in _all(rulebook) if not one.is_allowed)
+    """Yield the findings that are not allowed, about components of active agents; there is one exactly if there is any."""
+    yield from _listed(_Group(one.finding, is_new=False) for one in _singles(rulebook) if not one.finding.is_allowed)
+    yield from _pairs(rulebook, None, allowed=False)
 
 
-def loosened(rulebook: Rulebook) -> Iterator[Finding]:
-    """Yield every finding that its components allow."""
-    yield from (one for one in _all(rulebook) if one.is_allowed)
+def loosened(rulebook: Rulebook, since: Rulebook | None = None) -> Iterator[Finding]:
+    """Yield the findings that their components allow.
+
+    Args:
+        since: what holds and is allowed by these rules too is not new; None: nothing is.
+    """
+    known = set() if since is None else {one.key for one in _singles(since) if one.finding.is_allowed}
+    yield from _listed(
+        _Group(one.finding, is_new=since is not None and one.key not in known)
+        for one in _singles(rulebook)
+        if one.finding.is_allowed
+    )
+    yield from _pairs(rulebook, since, allowed=True)
 
 
-def _all(rulebook: Rulebook) -> Iterator[Finding]:
+class _Group(NamedTuple):
+    finding: Finding
+    is_new: bool
+
+
+def _listed(found: Iterable[_Group]) -> Iterator[Finding]:
+    """A few of each guard and component, the new ones first; those about one component follow each other."""
+    for _, group in groupby(found, key=lambda one: (one.finding.guard, one.finding.components[0].name)):
+        alike = list(group)
+        for is_new in (True, False):
+            yield from _cut([one.finding for one in alike if one.is_new is is_new], is_new=is_new)
+
+
+def _cut(found: Sequence[Finding], *, is_new: bool, more: int = 0) -> Iterator[Finding]:
+    """The first of these; the last of them has the number of the others.
+
+    Args:
+        more: how many there are beside these.
+    """
+    some = found[:MOST_LISTED]
+    more += len(found) - len(some)
+    for at, one in enumerate(some, 1):
+        yield replace(one, is_new=is_new, more=more if at == len(some) else 0)
+
+
+def _singles(rulebook: Rulebook) -> Iterator[_Single]:
     for component in rulebook.active():
         yield from _of_kind(rulebook, component)
         yield from _any_user(component)
     yield from _shared_audiences(rulebook)
-    proofs = list(_proofs(rulebook))
-    yield from _overlaps(proofs)
-    yield from _shared_users(proofs)
 
 
-def _proofs(rulebook: Rulebook) -> Iterator[_Proof]:
-    for component in rulebook.active():
-        nodes = component.nodes
-        place = {_ONE_NODE: nodes.path} if nodes.path else facts_of(nodes.selectors)
-        for selectors in component.proofs:
-            yield _Proof(component, selectors, {**facts_of(selectors), **place})
-
-
-def _of_kind(rulebook: Rulebook, component: Component) -> Iterator[Finding]:
+def _of_kind(rulebook: Rulebook, component: Component) -> Iterator[_Single]:
     if component.kind is ComponentKind.REASONING and component.audiences:
-        yield Finding(
+        finding = Finding(
             guard=Guard.EXTERNAL_AUDIENCE,
             components=(component,),
             problem=f"a reasoning component reaches {', '.join(sorted(component.audiences))}, which is not its model",
             mend="give that audience to a connector, and let the reasoning component call the connector",
         )
-    for name in component.may_call:
+        yield _Single(finding, frozenset(component.audiences))
+    for name in dict.fromkeys(component.may_call):
         callee = rulebook.component(name)
         if callee is None or callee.kind is not ComponentKind.ORCHESTRATOR or name.agent == component.name.agent:
             continue
-        yield Finding(
+        finding = Finding(
             guard=Guard.FOREIGN_ORCHESTRATOR,
             components=(component,),
             problem=f"it may call {name}, the orchestrator of another agent",
             mend="call a connector of that agent",
         )
+        yield _Single(finding, name)
 
 
-def _any_user(component: Component) -> Iterator[Finding]:
+def _any_user(component: Component) -> Iterator[_Single]:
     for selectors in component.proofs:
         is_unix = all(one.type == "unix" for one in selectors)
-        if is_unix and not facts_of(selectors).keys() & set(_USER_FACTS):
-            yield Finding(
+        if is_unix and not facts_of(selectors).keys() & set(USER_FACTS):
+            finding = Finding(
                 guard=Guard.ANY_USER,
                 components=(component,),
                 selectors=selectors,
@@ -111,9 +151,10 @@ def _any_user(component: Component) -> Iterator[Finding]:
                 problem="every user of the node can show these selectors",
                 mend="add unix:uid",
             )
+            yield _Single(finding, selectors)
 
 
-def _shared_audiences(rulebook: Rulebook) -> Iterator[Finding]:
+def _shared_audiences(rulebook: Rulebook) -> Iterator[_Single]:
     owned = {one.audience for one in rulebook.providers.values() if one.owner}
     first: dict[str, Component] = {}
     for component in rulebook.active():
@@ -121,64 +162,80 @@ def _shared_audiences(rulebook: Rulebook) -> Iterator[Finding]:
             other = first.setdefault(audience, component)
             owners = {rulebook.agents[one.name.agent].owner for one in (other, component)}
             if len(owners) > 1:
-                yield Finding(
+                finding = Finding(
                     guard=Guard.SHARED_AUDIENCE,
                     components=(component, other),
                     problem=f"{' and '.join(sorted(owners))} both use {audience}, and nobody answers for it",
                     mend="name its owner in a table [provider.…]",
                 )
+                yield _Single(finding, audience)
 
 
-def _overlaps(proofs: Sequence[_Proof]) -> Iterator[Finding]:
-    """Two components that one process on one node matches."""
-    told: set[tuple[Component, Component]] = set()
-    for first, second in compatible_pairs([one.facts for one in proofs]):
-        one, other = proofs[first], proofs[second]
-        if one.component is other.component or (one.component, other.component) in told:
+def _pairs(rulebook: Rulebook, since: Rulebook | None, *, allowed: bool) -> Iterator[Finding]:
+    """Two components that one process on one node matches, or that only facts about the program tell apart.
+
+    In the second case, the user of both can run either program.
+    """
+    components = {one.name: one for one in rulebook.active()}
+    if allowed and not any(one.allow for one in components.values()):
+        return
+    before = {} if since is None else {one.name: one for one in since.active()}
+    places = Places(components.values(), before.values())
+    pairs, guards = Pairs(components.values(), places), _Guards(components.values(), places)
+    pairs_before, guards_before = Pairs(before.values(), places), _Guards(before.values(), places)
+    for component in components.values():
+        found = guards.split(component, pairs.like(component.name), allowed=allowed)
+        if not any(found):
             continue
-        told.add((one.component, other.component))
-        yield Finding(
-            guard=Guard.OVERLAP,
-            components=(one.component, other.component),
-            selectors=one.selectors | other.selectors,
-            nodes=_both(one.component.nodes, other.component.nodes),
-            problem=f"a process can be {one.component.name} and {other.component.name} at once",
-            mend="add a selector in which they differ, such as unix:uid",
-        )
+        known = Like(0, 0)
+        if component.name in before:
+            was = before[component.name]
+            known = guards_before.split(was, pairs_before.like(was.name), allowed=True)
+        for guard, bits, old in zip((Guard.OVERLAP, Guard.SHARED_USER), found, known, strict=True):
+            for part, is_new in ((bits & ~old, since is not None), (bits & old, False)):
+                some = [components[name] for name in islice(places.names(part), MOST_LISTED)]
+                yield from _cut(
+                    [_finding(guard, component, other, pairs) for other in some],
+                    is_new=is_new,
+                    more=part.bit_count() - len(some),
+                )
 
 
-def _shared_users(proofs: Sequence[_Proof]) -> Iterator[Finding]:
-    """Two components of one user of one node, which only facts about the program tell apart: that user can run either program."""
-    by_user: defaultdict[tuple[str, str], list[_Proof]] = defaultdict(list)
-    for one in proofs:
-        for fact in _USER_FACTS:
-            if fact in one.facts:
-                by_user[fact, one.facts[fact]].append(one)
-    told: set[tuple[Component, Component]] = set()
-    for (_, user), sharing in by_user.items():
-        for first, second in _pairs_of_places(sharing):
-            one, other = sharing[first], sharing[second]
-            pair = (one.component, other.component)
-            if one.component is other.component or pair in told or not excludes(one.facts, other.facts):
-                continue
-            told.add(pair)
-            yield Finding(
-                guard=Guard.SHARED_USER,
-                components=pair,
-                selectors=one.selectors,
-                nodes=_both(one.component.nodes, other.component.nodes),
-                problem=f"{other.component.name} has {user} too: whoever runs as that user can be either of them",
-                mend="give each a uid of its own",
-            )
+class _Guards:
+    """Which components allow what is found of pairs, as bits."""
+
+    def __init__(self, components: Iterable[Component], places: Places) -> None:
+        self._allow = {
+            guard: places.tops(one.name for one in components if guard in one.allow)
+            for guard in (Guard.OVERLAP, Guard.SHARED_USER)
+        }
+
+    def split(self, component: Component, like: Like, *, allowed: bool) -> Like:
+        """Those of a component's pairs that both allow, or the others."""
+        found = []
+        for guard, bits in zip(self._allow, like, strict=True):
+            both = bits & self._allow[guard] if guard in component.allow else 0
+            found.append(both if allowed else bits ^ both)
+        return Like(*found)
 
 
-def _pairs_of_places(proofs: Sequence[_Proof]) -> Iterator[tuple[int, int]]:
-    """Pairs that can be on one node."""
-    places: list[Facts] = []
-    for one in proofs:
-        nodes = one.component.nodes
-        places.append({_ONE_NODE: nodes.path} if nodes.path else facts_of(nodes.selectors))
-    return compatible_pairs(places)
+def _finding(guard: Guard, one: Component, other: Component, pairs: Pairs) -> Finding:
+    is_overlap = guard is Guard.OVERLAP
+    shown = pairs.shown(one.name, other.name, overlap=is_overlap)
+    if is_overlap:
+        problem = f"a process can be {one.name} and {other.name} at once"
+        mend = "add a selector in which they differ, such as unix:uid"
+    else:
+        problem = f"{other.name} has {shown.user} too: whoever runs as that user can be either of them"
+        mend = "give each a uid of its own"
+    return Finding(
+        guard=guard,
+        components=(one, other),
+        selectors=shown.selectors,
+        nodes=_both(one.nodes, other.nodes),
+        problem=problem,
+        mend=mend,
+    )
 
 
 def _both(one: Nodes, other: Nodes) -> tuple[Nodes, ...]:

@@ -7,33 +7,34 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from cognomen.protocol.durations import parse_duration
 from cognomen.protocol.entry import MAX_TTL
-from cognomen.protocol.printable import is_visible
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import EVERY_NODE, never_match_together, never_matches
-from cognomen.rulebook.faults import Fault, Tell, key_of, shown, suggestion
+from cognomen.rulebook.faults import MOST_FAULTS, Fault, Mend, in_order, key_of, shown, text_of_mend
 from cognomen.rulebook.limits import check_limits, limits_of
 from cognomen.rulebook.places import Path, line_of, lines
 from cognomen.rulebook.rules import ANY_NODE, Agent, Case, Component, ComponentName, Nodes, Provider, Rulebook, Where
 from cognomen.rulebook.structs import read_struct
+from cognomen.rulebook.suggesting import Known, suggestion
 from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, ProviderTable, SelectorTypesTable
+from cognomen.rulebook.texts import NAME, check_audience, check_name, check_text, check_type, read_length
 from svid.errors import SVIDError
 
-__all__ = ["MOST_BYTES", "read"]
+__all__ = ["MOST_BYTES", "MOST_LIFE", "read"]
 
 MOST_BYTES = 16 * 1024 * 1024
 """How long all files of a rulebook may be together."""
 
+MOST_LIFE = timedelta(days=365)
+"""How long a token of a provider may live."""
+
 _MOST_SELECTORS = 100
 _MOST_SETS = 64
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
-_NAME_RULE = "expected 1 to 63 of a-z 0-9 . _ -, a letter or digit first and last"
 _TABLES = ("agent", "provider", "case", "selector_types")
 
 
@@ -48,15 +49,17 @@ def read(files: Mapping[str, bytes]) -> tuple[Rulebook, Sequence[Fault]]:
         problem = f"expected at most {MOST_BYTES} bytes in all files together, found {total}"
         return Rulebook(), [Fault(file=name, line=0, key="", problem=problem, mend="split the rulebook")]
     faults: list[Fault] = []
-    readers = [_File(name, content) for name, content in files.items()]
+    told = _Told()
+    readers = [_File(name, content, told) for name, content in files.items()]
     kinds = [one.selector_types() for one in readers]
     node_types = frozenset({"join_token"}.union(*(one.node for one in kinds))) - {EVERY_NODE.type}
     workload_types = frozenset({"unix"}.union(*(one.workload for one in kinds)))
+    types = _Types(node=node_types, workload=workload_types)
     agents: dict[str, Agent] = {}
     providers: dict[str, Provider] = {}
     cases: list[Case] = []
     for reader in readers:
-        reader.types = _Types(node=node_types, workload=workload_types)
+        reader.types = types
         for agent in reader.agents():
             if agent.name in agents:
                 reader.tell(
@@ -79,28 +82,41 @@ def read(files: Mapping[str, bytes]) -> tuple[Rulebook, Sequence[Fault]]:
     rulebook = Rulebook(
         agents=agents, providers=providers, cases=cases, node_types=node_types, workload_types=workload_types
     )
-    return rulebook, sorted(faults)
+    return rulebook, in_order(faults, told.count - len(faults))
 
 
-class _Types(NamedTuple):
-    node: frozenset[str] = frozenset()
-    workload: frozenset[str] = frozenset()
+class _Types:
+    """Which types of selectors are known."""
+
+    def __init__(self, node: frozenset[str], workload: frozenset[str]) -> None:
+        self.node, self.workload = node, workload
+        self.all = node | workload
+        self.known = {node: Known(node), workload: Known(workload)}
+
+
+class _Told:
+    """How many faults all files have."""
+
+    count = 0
 
 
 class _File:
     """One file while it is read."""
 
-    def __init__(self, name: str, content: bytes) -> None:
+    def __init__(self, name: str, content: bytes, told: _Told) -> None:
         self._name = name
         self._text = ""
+        self._told = told
         self._found: list[tuple[Path, str, str]] = []
         self._whole: list[Fault] = []
-        self.types = _Types()
+        self.types = _Types(frozenset(), frozenset())
         self._document = self._parsed(content)
 
-    def tell(self, path: Path, problem: str, mend: str = "") -> None:
-        """Note a fault."""
-        self._found.append((path, problem, mend))
+    def tell(self, path: Path, problem: str, mend: Mend = "") -> None:
+        """Note a fault; of very many, the first ones are kept."""
+        self._told.count += 1
+        if self._told.count <= MOST_FAULTS:
+            self._found.append((path, problem, text_of_mend(mend)))
 
     def faults(self) -> Iterator[Fault]:
         """Those that were told, with their lines."""
@@ -125,33 +141,40 @@ class _File:
         else:
             for name in document:
                 if name not in _TABLES:
-                    self.tell((name,), "unknown key", suggestion(name, _TABLES))
+                    self.tell((name,), "unknown key", partial(suggestion, name, _TABLES))
             return document
         return {}
 
     def _fail(self, line: int, problem: str, mend: str) -> None:
+        self._told.count += 1
         self._whole.append(Fault(file=self._name, line=line, key="", problem=problem, mend=mend))
 
     def selector_types(self) -> SelectorTypesTable:
         """Which types plugins write."""
-        found = self._document.get("selector_types", {})
-        return read_struct(found, SelectorTypesTable, ("selector_types",), self.tell) or SelectorTypesTable()
+        path: Path = ("selector_types",)
+        found = read_struct(self._document.get("selector_types", {}), SelectorTypesTable, path, self.tell)
+        if found is None:
+            return SelectorTypesTable()
+        for key in ("node", "workload"):
+            for number, kind in enumerate(getattr(found, key)):
+                check_type(kind, (*path, key, number), self.tell)
+        return found
 
     def agents(self) -> Iterator[Agent]:
         """Its agents, without what has a fault."""
         for name, table in self._named("agent"):
             path: Path = ("agent", name)
-            before = len(self._found)
+            before = self._told.count
             found = read_struct(table, AgentTable, path, self.tell, but="component")
             components = dict(self._components(name, table, path, found))
             if found is None:
                 continue
             for key in ("owner", "purpose"):
-                _check_text(getattr(found, key), (*path, key), self.tell)
+                check_text(getattr(found, key), (*path, key), self.tell)
             for key, label in found.labels.items():
-                _check_text(key, (*path, "labels", key), self.tell)
-                _check_text(label, (*path, "labels", key), self.tell)
-            if not components and len(self._found) == before:
+                check_text(key, (*path, "labels", key), self.tell)
+                check_text(label, (*path, "labels", key), self.tell)
+            if not components and self._told.count == before:
                 self.tell(path, "expected a component, found none", f"add a table [agent.{name}.component.…]")
             yield Agent(
                 name=name,
@@ -172,7 +195,7 @@ class _File:
             self.tell((key,), f"expected tables [{key}.NAME], found {shown(tables)}")
             return
         for name, table in tables.items():
-            if _check_name(name, (key, name), self.tell):
+            if check_name(name, (key, name), self.tell):
                 yield name, table
 
     def _components(
@@ -187,7 +210,7 @@ class _File:
         nodes = None if shared is UNSET else self._nodes(shared, (*path, "nodes"))
         for name, each in tables.items():
             own = (*path, "component", name)
-            if not _check_name(name, own, self.tell):
+            if not check_name(name, own, self.tell):
                 continue
             read_one = read_struct(each, ComponentTable, own, self.tell)
             if read_one is not None:
@@ -246,14 +269,14 @@ class _File:
 
     def _selectors(self, texts: Sequence[str], path: Path, known: frozenset[str]) -> frozenset[Selector]:
         """These selectors; none, if one of them has a fault."""
-        before = len(self._found)
+        before = self._told.count
         if not 1 <= len(texts) <= _MOST_SELECTORS:
             self.tell(path, f"expected 1 to {_MOST_SELECTORS} selectors, found {len(texts)}")
             return frozenset()
         found = {one for number, text in enumerate(texts) if (one := self._selector(text, (*path, number), known))}
-        if len(self._found) == before and (expected := never_match_together(found)):
+        if self._told.count == before and (expected := never_match_together(found)):
             self.tell(path, f"expected {expected}")
-        return frozenset(found) if len(self._found) == before else frozenset()
+        return frozenset(found) if self._told.count == before else frozenset()
 
     def _selector(self, text: str, path: Path, known: frozenset[str]) -> Selector | None:
         try:
@@ -262,10 +285,10 @@ class _File:
             self.tell(path, str(e).removeprefix("selector: "))
             return None
         if found.type not in known:
-            mend = suggestion(found.type, known)
+            mend: Mend = partial(self.types.known[known].suggestion, found.type)
             if expected := never_matches(found):  # such as uid:1001
                 mend = f"expected {expected}"
-            elif found.type in self.types.node | self.types.workload:
+            elif found.type in self.types.all:
                 mend = "selectors of nodes go into nodes, those of processes into selectors"
             self.tell(path, f"selector type {shown(found.type)} is unknown here", mend)
         elif expected := never_matches(found):
@@ -291,26 +314,13 @@ class _File:
         return None
 
     def _ttl(self, found: str | UnsetType, path: Path) -> timedelta | None:
-        if found is UNSET:
-            return None
-        length = self._duration(found, path)
-        if length is not None and not timedelta() < length <= MAX_TTL:
-            self.tell(path, f"expected 1s to 1d, found {shown(found)}")
-            return None
-        return length
-
-    def _duration(self, found: str, path: Path) -> timedelta | None:
-        try:
-            return parse_duration(found)
-        except ValueError as e:
-            self.tell(path, str(e))
-            return None
+        return None if found is UNSET else read_length(found, path, self.tell, most=MAX_TTL)
 
     def _callees(self, name: ComponentName, found: ComponentTable, path: Path) -> Iterator[ComponentName]:
         for number, text in enumerate(found.may_call):
             agent, slash, component = text.rpartition("/")
             callee = ComponentName(agent if slash else name.agent, component)
-            if not (_NAME.fullmatch(callee.agent) and _NAME.fullmatch(callee.component)):
+            if not (NAME.fullmatch(callee.agent) and NAME.fullmatch(callee.component)):
                 self.tell((*path, "may_call", number), f"expected COMPONENT or AGENT/COMPONENT, found {shown(text)}")
             else:
                 yield callee
@@ -323,10 +333,14 @@ class _File:
             if found is None:
                 continue
             life = found.longest_life
+            if found.owner:
+                check_text(found.owner, (*path, "owner"), self.tell)
             yield Provider(
                 name=name,
                 audience=found.audience,
-                longest_life=None if life is UNSET else self._duration(life, (*path, "longest_life")),
+                longest_life=None
+                if life is UNSET
+                else read_length(life, (*path, "longest_life"), self.tell, most=MOST_LIFE),
                 owner=found.owner,
                 where=Where(file=self._name, path=path),
             )
@@ -342,14 +356,17 @@ class _File:
             found = read_struct(table, CaseTable, path, self.tell)
             if found is None:
                 continue
-            before = len(self._found)
+            before = self._told.count
+            check_text(found.name, (*path, "name"), self.tell)
+            for at, audience in enumerate([] if found.audiences is UNSET else found.audiences):
+                check_audience(audience, (*path, "audiences", at), self.tell)
             selectors = self._selectors(found.selectors, (*path, "selectors"), self.types.workload)
             if isinstance(found.node, str):
                 self._nodes(found.node, (*path, "node"))
             node = [] if isinstance(found.node, str) else found.node
             expect = [self._expected(text, (*path, "expect", at)) for at, text in enumerate(found.expect)]
             shows = self._selectors(node, (*path, "node"), self.types.node) if node else frozenset[Selector]()
-            if len(self._found) == before:
+            if self._told.count == before:
                 yield Case(
                     name=found.name,
                     node=shows,
@@ -362,20 +379,7 @@ class _File:
 
     def _expected(self, text: str, path: Path) -> ComponentName | None:
         agent, _, component = text.removeprefix("/agent/").partition("/")
-        if _NAME.fullmatch(agent) and _NAME.fullmatch(component):
+        if NAME.fullmatch(agent) and NAME.fullmatch(component):
             return ComponentName(agent, component)
         self.tell(path, f"expected AGENT/COMPONENT, found {shown(text)}")
         return None
-
-
-def _check_name(name: str, path: Path, tell: Tell) -> bool:
-    if _NAME.fullmatch(name):
-        return True
-    tell(path, f"name: {_NAME_RULE}, found {shown(name)}", "")
-    return False
-
-
-def _check_text(text: str, path: Path, tell: Tell) -> None:
-    """Check a text for people: it goes into entries, tables and records."""
-    if len(text.encode()) > 256 or not text.isprintable() or not is_visible(text) or text != text.strip():  # noqa: PLR2004
-        tell(path, f"expected at most 256 bytes of printable text that shows something, found {shown(text)}", "")

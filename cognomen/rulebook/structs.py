@@ -5,14 +5,15 @@ import typing
 from collections.abc import Iterator, Mapping
 from datetime import date
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import msgspec
 from msgspec import NODEFAULT, UnsetType
 
-from cognomen.rulebook.faults import Tell, shown, suggestion
+from cognomen.rulebook.faults import Mend, Tell, shown
 from cognomen.rulebook.places import Path
+from cognomen.rulebook.suggesting import suggestion
 
 __all__ = ["read_struct"]
 
@@ -46,7 +47,7 @@ def read_struct(data: object, kind: type[_T], path: Path, tell: Tell, *, but: st
         if name == but:
             continue
         if name not in known:
-            tell((*path, name), "unknown key", suggestion(name, known))
+            tell((*path, name), "unknown key", partial(suggestion, name, known))
             faults += 1
             continue
         if (inner := _table(known[name].type)) is not None:
@@ -56,7 +57,8 @@ def read_struct(data: object, kind: type[_T], path: Path, tell: Tell, *, but: st
         try:
             values[name] = msgspec.convert(value, known[name].type)
         except msgspec.ValidationError:
-            mend = suggestion(value, _choices(known[name].type)) if isinstance(value, str) else ""
+            choices = _choices(known[name].type)
+            mend: Mend = partial(suggestion, value, choices) if isinstance(value, str) else ""
             tell((*path, name), f"expected {_expected(known[name].type)}, found {shown(value)}", mend)
             faults += 1
     for name, one in known.items():

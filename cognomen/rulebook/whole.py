@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cognomen.rulebook.checks import check
-from cognomen.rulebook.faults import Fault, key_of
+from cognomen.rulebook.faults import MOST_FAULTS, Fault, in_order, key_of, text_of_mend
 from cognomen.rulebook.places import line_of, lines
 from cognomen.rulebook.reading import read
 from cognomen.rulebook.rules import Rulebook
@@ -20,11 +20,15 @@ def read_whole(files: Mapping[str, bytes]) -> tuple[Rulebook, Sequence[Fault]]:
     if found:
         return rulebook, found
     known = {}
-    faults = []
+    faults: list[Fault] = []
+    more = 0
     for where, path, problem, mend in check(rulebook):
+        if len(faults) == MOST_FAULTS:
+            more += 1
+            continue
         if where.file not in known:
             known[where.file] = lines(files[where.file].decode())
         at = (*where.path, *path)
         line = line_of(at, known[where.file])
-        faults.append(Fault(file=where.file, line=line, key=key_of(at), problem=problem, mend=mend))
-    return rulebook, sorted(faults)
+        faults.append(Fault(file=where.file, line=line, key=key_of(at), problem=problem, mend=text_of_mend(mend)))
+    return rulebook, in_order(faults, more)

@@ -167,7 +167,7 @@ class Rulebooks(Protocol):
         """The rulebook of that revision."""
 
     def newest(self, limit: int) -> Sequence[AppliedRulebook]:
-        """The newest ones, the newest first."""
+        """The newest ones, the newest first, without their files."""
 
     def add(self, applied: AppliedRulebook) -> None:
         """Add a rulebook; its revision is new."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from cognomen.protocol.entry import EntryID
 from issuer.decisions.crl import DeniedCertificate, SignedCRL
+from issuer.decisions.endings import Alike
 from issuer.decisions.exchanged import Exchanged
 from issuer.decisions.falling import Falling
 from issuer.decisions.revocation import Blocks, Live, Revocation
@@ -110,6 +111,11 @@ class Supersessions(Protocol):
 
     def live(self, supersessions: Sequence[Supersession], *, now: datetime) -> int:
         """How many live credentials these would supersede, if they were added now."""
+
+    def ending(
+        self, ended: Collection[EntryID], superseded: Sequence[Supersession], *, now: datetime
+    ) -> Iterator[Alike]:
+        """What is live for entries that would be deleted, and what these would supersede if they were added now."""
 
     def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
         """Add some, which apply to what the ledger has now; returns their numbers."""

@@ -12,15 +12,27 @@ from cognomen.rulebook.rules import Agent, Rulebook
 from cognomen.rulebook.tables import AgentState
 from issuer.decisions.rulebooks import HeldAgent
 
-__all__ = ["as_it_works", "held_for_review", "released", "to_suspend", "with_retired"]
+__all__ = ["as_it_works", "held_for_review", "released", "still_held", "to_suspend", "with_retired"]
 
 
 def as_it_works(rulebook: Rulebook, held: Mapping[str, HeldAgent], today: date) -> Rulebook:
     """The rulebook as it works while these are held: agents that are active are suspended, unless it releases them, and components gone."""
     if not held:
         return rulebook
-    kept = held.keys() - {one.name for one in released(rulebook, held, today)}
+    kept = {one.name for one in still_held(rulebook, held, today)}
     return replace(rulebook, agents={name: _without(one, kept) for name, one in rulebook.agents.items()})
+
+
+def still_held(rulebook: Rulebook, held: Mapping[str, HeldAgent], today: date) -> Iterator[HeldAgent]:
+    """Those of its active agents, and of their components, that are suspended and that it does not release, by name."""
+    gone = {one.name for one in released(rulebook, held, today)}
+    for name in sorted(held.keys() - gone):
+        agent, slash, component = name.partition("/")
+        found = rulebook.agents.get(agent)
+        if found is None or found.state is not AgentState.ACTIVE:
+            continue
+        if not slash or component in found.components:
+            yield held[name]
 
 
 def _without(agent: Agent, held: Collection[str]) -> Agent:

@@ -4,7 +4,7 @@ cognomen/rulebook decides what a rulebook is, and what it proves; issuer/works/r
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_names",
     "check_owner",
     "is_of_rulebook",
+    "names_to_retire",
     "newly_retired",
     "plan_digest",
     "retired_in_words",
@@ -41,7 +42,7 @@ class AppliedRulebook:
 
     Args:
         revision: 1 for the first one.
-        files: their contents, by name, as they were given.
+        files: their contents, by name, as they were given; empty in a list of several.
         digest: of the files.
         components: how many components of active agents it has.
     """
@@ -183,12 +184,16 @@ def retired_in_words(one: RetiredAgent) -> str:
     return f"retired by {one.actor} on {one.at.date()} ({owner}){comment}"
 
 
+def names_to_retire(rulebook: Rulebook, retired: Collection[str]) -> list[str]:
+    """The agents whose names this rulebook retires."""
+    return [one.name for one in rulebook.agents.values() if one.state is AgentState.RETIRED and one.name not in retired]
+
+
 def newly_retired(
     rulebook: Rulebook, retired: Mapping[str, RetiredAgent], applied: AppliedRulebook
 ) -> list[RetiredAgent]:
     """The agents that this rulebook retires."""
     return [
-        RetiredAgent(name=one.name, owner=one.owner, revision=applied.revision, at=applied.at)
-        for one in rulebook.agents.values()
-        if one.state is AgentState.RETIRED and one.name not in retired
+        RetiredAgent(name=name, owner=rulebook.agents[name].owner, revision=applied.revision, at=applied.at)
+        for name in names_to_retire(rulebook, retired)
     ]

@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import islice
+from types import MappingProxyType
 
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.limits import limited
@@ -20,10 +22,12 @@ from issuer.decisions.actions import Action
 from issuer.decisions.agentlife import released
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.operator import Operator, comment_of
+from issuer.decisions.providers import both_lives, declared_lives
 from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, newly_retired, rules_digest
 from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.issuance_limits import IssuanceLimits
+from issuer.keepers.lives_in_force import LivesInForce
 from issuer.keepers.recent_plans import RecentPlans
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
@@ -31,6 +35,7 @@ from issuer.works.agentends import new_entry_id
 from issuer.works.entryadvice import advice_in
 from issuer.works.entrychanges import Changed, carry_out_in
 from issuer.works.entryplans import Asked
+from issuer.works.planreach import reach_in
 from issuer.works.rulebookplans import RulebookPlan, plan_rulebook_in
 from issuer.works.supersessions import Taken
 from svid.spiffeid import TrustDomain
@@ -39,6 +44,7 @@ __all__ = ["Applied", "ApplyRulebook"]
 
 _MOST_NAMED = 3
 _SUBJECT = "rulebook"
+_NO_LIVES: Mapping[str, timedelta] = MappingProxyType({})
 _line = ThreadPoolExecutor(1, thread_name_prefix="rulebooks")
 
 
@@ -70,21 +76,35 @@ class ApplyRulebook:
     watch: EnforcementWatch
     limits: IssuanceLimits
     recent: RecentPlans = field(default_factory=RecentPlans)
+    lives: LivesInForce = field(default_factory=LivesInForce)
 
-    async def plan(self, files: Mapping[str, str], *, let_expire: bool = False, actor: str) -> RulebookPlan:
+    async def plan(
+        self,
+        files: Mapping[str, str],
+        *,
+        let_expire: bool = False,
+        actor: str,
+        longest_lives: Mapping[str, timedelta] = _NO_LIVES,
+    ) -> RulebookPlan:
         """Find what applying these files would do, and do nothing.
+
+        Args:
+            longest_lives: by audience, how long the tokens of declared providers live; those that the files declare count too.
 
         Raises:
             Refused: INVALID for a rulebook with a fault or a finding; CONFLICT for a name that is retired.
         """
         rulebook = await _in_line(_read, files)
         asked = self._asked(actor, revision=1, let_expire=let_expire)
+        lives = both_lives(longest_lives, declared_lives(rulebook))
 
         def work(tx: Transaction) -> RulebookPlan:
             found = plan_rulebook_in(tx, rulebook, files, asked, new_entry_id)
             if found.plan is None:
                 return found
-            return replace(found, plan=replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain)))
+            reach = reach_in(tx, found.plan, longest_lives=lives, now=asked.at)
+            plan = replace(found.plan, warnings=advice_in(tx, found.plan, self.trust_domain))
+            return replace(found, plan=plan, reach=reach)
 
         found = await self.datastore.read(work)
         self.recent.keep(found.digest, () if found.plan is None else found.plan.steps)
@@ -122,8 +142,12 @@ class ApplyRulebook:
         return applied
 
     async def newest(self, limit: int) -> Sequence[AppliedRulebook]:
-        """The rulebooks that were applied, the newest first."""
+        """The rulebooks that were applied, the newest first, without their files."""
         return await self.datastore.read(lambda tx: tx.rulebooks.newest(limit))
+
+    async def longest_lives(self) -> Mapping[str, timedelta]:
+        """By audience, how long the tokens live that the providers of the rulebook in force give for JWT-SVIDs."""
+        return await self.lives.get(self.datastore)
 
     async def get(self, revision: int) -> AppliedRulebook:
         """The rulebook of that revision; 0: the one in force.
@@ -183,8 +207,7 @@ def _apply_in(
     # 1. The entries.
     changed = Changed(entries=(), taken=Taken()) if found.plan is None else carry_out_in(tx, found.plan, asked)
     digest = rules_digest(files)
-    known = tx.rulebooks.get(found.in_force)
-    if known is not None and known.digest == digest and found.plan is None:
+    if not found.is_new:
         return Applied(revision=found.in_force, changed=changed)
     # 2. The rulebook itself, its limits, the names that it retires, and the suspensions for reviews that it ends.
     applied = AppliedRulebook(

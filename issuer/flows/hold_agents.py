@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from cognomen.process.ownthreads import in_own_thread
 from cognomen.protocol.errors import Kind, Refused
-from cognomen.rulebook.faults import suggestion
 from cognomen.rulebook.reviews import is_past_grace
+from cognomen.rulebook.suggesting import suggestion
 from cognomen.rulebook.tables import AgentState
 from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action

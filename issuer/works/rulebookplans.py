@@ -4,7 +4,7 @@ cognomen/protocol/entrydifference finds which stored entry a rule describes; ent
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from cognomen.protocol.entry import EntryID
@@ -14,10 +14,11 @@ from cognomen.protocol.printable import printable
 from cognomen.rulebook.compiling import GROUPS, compiled
 from cognomen.rulebook.rules import Rulebook
 from issuer.datastore.port import Transaction
-from issuer.decisions.agentlife import as_it_works
+from issuer.decisions.agentlife import as_it_works, still_held
 from issuer.decisions.filters import EntryFilter
-from issuer.decisions.rulebooks import check_names, plan_digest, rules_digest
+from issuer.decisions.rulebooks import HeldAgent, check_names, names_to_retire, plan_digest, rules_digest
 from issuer.works.entryplans import Asked, Batch, Plan, plan_in
+from issuer.works.planreach import Reach
 from svid.spiffeid import SpiffeID
 
 __all__ = ["MOST_ENTRIES", "RulebookPlan", "plan_rulebook_in"]
@@ -35,12 +36,20 @@ class RulebookPlan:
         digest: of all of this; an equal one does the same.
         plan: the steps; None: the entries stay as they are.
         unchanged: how many entries stay as they are.
+        is_new: whether applying it leaves a new revision: the files or the entries are others.
+        retired: the agents whose names it retires for good.
+        held: those of its active agents and their components that are suspended, so that nothing is issued for them.
+        reach: what of each identity it ends; found for people, and not when it is applied.
     """
 
     in_force: int
     digest: str
     plan: Plan | None
     unchanged: int
+    is_new: bool
+    retired: tuple[str, ...]
+    held: tuple[HeldAgent, ...]
+    reach: Reach = field(default_factory=Reach)
 
 
 def plan_rulebook_in(
@@ -51,8 +60,9 @@ def plan_rulebook_in(
     Raises:
         Refused: INVALID, CONFLICT; as entryplans.plan_in.
     """
-    check_names(rulebook, tx.rulebooks.retired(), files)
-    difference = _difference(tx, rulebook, asked)
+    retired, held = tx.rulebooks.retired(), tx.agents.held()
+    check_names(rulebook, retired, files)
+    difference = _difference(tx, rulebook, asked, held)
     in_force, rules = tx.rulebooks.revision(), rules_digest(files)
     plan = None
     if difference:
@@ -65,10 +75,19 @@ def plan_rulebook_in(
         plan = plan_in(tx, batch, [new_id() for _ in batch.create], asked)
     steps = [] if plan is None else [(one.before, one.after) for one in plan.steps]
     digest = plan_digest(in_force, rules, steps, let_expire=asked.let_expire)
-    return RulebookPlan(in_force=in_force, digest=digest, plan=plan, unchanged=difference.unchanged)
+    newest = tx.rulebooks.newest(1)
+    return RulebookPlan(
+        in_force=in_force,
+        digest=digest,
+        plan=plan,
+        unchanged=difference.unchanged,
+        is_new=plan is not None or not newest or newest[0].digest != rules,
+        retired=tuple(sorted(names_to_retire(rulebook, retired))),
+        held=tuple(still_held(rulebook, held, asked.at.date())),
+    )
 
 
-def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked) -> Difference:
+def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked, held: Mapping[str, HeldAgent]) -> Difference:
     for component in rulebook.components():
         for audience in sorted(rulebook.external_audiences(component)):
             if audience == f"spiffe://{asked.trust_domain}" or audience.startswith(f"spiffe://{asked.trust_domain}/"):
@@ -77,7 +96,7 @@ def _difference(tx: Transaction, rulebook: Rulebook, asked: Asked) -> Difference
                     f"{component.name}: expected external audiences, found {printable(audience)}",
                     hint="name a component in may_call",
                 )
-    working = as_it_works(rulebook, tx.agents.held(), asked.at.date())
+    working = as_it_works(rulebook, held, asked.at.date())
     wanted = list(islice(compiled(working, asked.trust_domain), MOST_ENTRIES + 1))
     if len(wanted) > MOST_ENTRIES:
         raise Refused(Kind.INVALID, f"rulebook: expected at most {MOST_ENTRIES} entries, found more")

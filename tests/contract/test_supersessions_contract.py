@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
-from issuer.datastore.port import Datastore
+from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.supersession import Holding, Supersession
 from svid.keys import KeyID
@@ -124,6 +124,33 @@ async def test_what_they_would_supersede_is_counted_before_they_are_added(store:
         assert counted == expected
     numbers = await add(store, beyond, other)
     assert len(await store.read(lambda tx: tx.supersessions.serials(numbers, now=NOW))) == 2
+
+
+async def test_what_would_end_is_told_with_its_audiences(store: Datastore) -> None:
+    far, jwt = NOW + 2 * HOUR, CredentialKind.JWT
+    tokens = [
+        row(f"j{at}", kind=jwt, audiences=(audience,), entry="db", not_after=NOW + at * HOUR)
+        for at, audience in ((1, "a"), (2, "a"), (1.5, "b"))
+    ]
+    await record(
+        store, *OTHERS, *tokens, row("b1"), row("b2", not_after=far), row("b3", node="n2"), row("b4", node="n3")
+    )
+    at_once = replace(WEB, node_id=NodeID("n2"), due_at=NOW)
+    beyond = replace(WEB, beyond=NOW + HOUR)
+
+    def work(tx: Transaction) -> list[tuple[CredentialKind, int, bool, tuple[str, ...], timedelta]]:
+        found = tx.supersessions.ending([EntryID("db")], [beyond, at_once], now=NOW)
+        return sorted((one.kind, one.count, one.is_later, one.audiences, one.ends_at - NOW) for one in found)
+
+    x509 = CredentialKind.X509
+    assert await store.read(work) == [
+        (jwt, 1, False, ("b",), 1.5 * HOUR),
+        (jwt, 2, False, ("a",), 2 * HOUR),
+        (x509, 1, False, (), HOUR),  # a1, of the entry that is deleted
+        (x509, 1, False, (), HOUR),  # b3, which nothing will replace
+        (x509, 1, True, (), 2 * HOUR),
+    ]
+    assert await store.read(lambda tx: list(tx.supersessions.ending([], [], now=NOW))) == []
 
 
 async def test_they_are_counted_until_they_are_deleted(store: Datastore) -> None:

@@ -201,7 +201,7 @@ def test_the_sdk_needs_no_argument_where_a_file_holds_the_token_and_that_is_take
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=50,
+                timeout=150,
                 check=False,
             )
             for _ in range(2)

@@ -258,7 +258,7 @@ async def test_what_a_replaced_certificate_opened_ends_once_another_is_in_use(tm
 
 async def test_a_node_that_takes_nothing_of_what_waits_for_it_is_let_go(tmp_path: Path) -> None:
     limits = replace(PATIENT, crowd=CrowdLimits(strangers=20, per_address=10, reserved=20, nodes=5), stuck_seconds=0.3)
-    async with door(tmp_path, limits, identify=lambda _: "a node") as behind, asyncio.timeout(30):
+    async with door(tmp_path, limits, identify=lambda _: "a node") as behind, asyncio.timeout(120):
         with network(behind.address) as road:
             async with behind.channel(road.address) as channel:
                 flood: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/a.Echo/Flood")

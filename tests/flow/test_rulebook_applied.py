@@ -2,10 +2,14 @@
 
 import json
 import os
+import pty
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from bench.rig.child import Child, read_all
+from bench.rig.daemons import COGNOMEN
 from tests.flow.commandline import Command
 from tests.flow.twodaemons import World
 from tests.unit.cognomen.rulebook.books import CONCIERGE
@@ -150,11 +154,26 @@ def test_the_agents_in_force_are_listed_with_who_answers_for_them(command: Comma
     assert (missing.code, "hint: did you mean concierge?" in missing.err) == (4, True)
 
 
+def check_reach(world: World, file: Path) -> None:
+    """Check what the plan that suspends the agent says of its credentials, and what it does not reach."""
+    (token,) = world.listed("svid", "credentials", "--kind=jwt", "--spiffe-id=/agent/tested/own")
+    lives = datetime.fromisoformat(str(token["exchanged_until"])) - datetime.fromisoformat(str(token["not_after"]))
+    assert lives == timedelta(hours=2), "a provider of the rulebook counts as one of the configuration does"
+    dry = world.run("revoke", "svid", str(token["serial"]), "--dry-run")
+    assert f"live until at most {token['exchanged_until']}, at https://crm.example.org" in dry.stderr
+    planned = world.run("plan", str(file))
+    assert planned.returncode == 2
+    assert "\n  /agent/tested/own: 1 X509-SVID, 1 JWT-SVID, for https://crm.example.org, valid until " in planned.stdout
+    at = f"at https://crm.example.org live until at most {token['exchanged_until']}"
+    assert f"tokens that were exchanged {at}" in planned.stdout
+
+
 def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(tmp_path: Path) -> None:
     world, file = World(tmp_path), tmp_path / "rules.toml"
     rules = (
         '[agent.tested]\nowner = "o"\npurpose = "p"\nnodes = "any"\nSTATE\n[agent.tested.component.own]\n'
         f'kind = "other"\nselectors = ["unix:uid:{os.getuid()}"]\naudiences = ["https://crm.example.org"]\n'
+        '[provider.crm]\naudience = "https://crm.example.org"\nlongest_life = "2h"\n'
     )
     with world.running():
         file.write_text(rules.replace("STATE", ""))
@@ -172,6 +191,7 @@ def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(
             True,
         )
         file.write_text(rules.replace("STATE", 'state = "suspended"'))
+        check_reach(world, file)
         done = world.run("apply", str(file))
         assert done.returncode == 0, done.stderr
         assert "2 credentials revoked at once" in done.stdout
@@ -203,3 +223,59 @@ def test_a_component_gets_its_identity_and_loses_it_when_its_agent_is_suspended(
         assert world.run("agent", "resume", "tested").stdout == "tested: resumed; 2 entries created\n"
         while "/agent/tested/own" not in world.run(*fetch).stdout:
             pass
+
+
+def test_whatever_leaves_a_revision_ends_with_2(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    rules = CONCIERGE.replace("concierge", "planned").partition("[[case]]")[0]
+    draft = rules.replace("purpose", 'state = "draft"\npurpose', 1)
+    steps = [
+        (draft, "+ agent planned  owner: travel-platform@example.org; "),
+        (
+            draft.replace("unix:uid:1002", "unix:uid:2002"),
+            "~ component planned/reasoning  proofs: unix:uid:1002 → unix:",
+        ),
+        (f"# reviewed\n{draft}", "~ component planned/reasoning  proofs: unix:uid:2002 → unix:uid:1002"),
+        (draft, "~ file rules.toml  means the same as before"),
+        (
+            draft.replace('"draft"', '"retired"'),
+            "- agent planned is retired for good: no agent ever gets this name again",
+        ),
+    ]
+    for text, words in steps:
+        file.write_text(text)
+        planned = command("plan", str(file))
+        assert (planned.code, words in planned.out) == (2, True), planned.out
+        assert json.loads(command("plan", str(file), "-o", "json").out)["new_revision"] is True
+        assert command("apply", str(file)).code == 0
+        again = command("plan", str(file))
+        assert (again.code, again.out.splitlines()[0].startswith("entries: ")) == (0, True)
+        assert command("plan", str(file), "-o", "json").document["new_revision"] is False
+
+
+def test_an_agent_that_an_operator_suspended_is_named(command: Command, rules: Path) -> None:
+    assert command("apply", str(rules)).code == 0
+    assert command("agent", "suspend", "concierge", "--comment=it misbehaves").code == 0
+    try:
+        planned = command("plan", str(rules))
+        assert planned.code == 0
+        assert "! agent concierge is suspended by an operator (uid:" in planned.out
+        assert ": it misbehaves): nothing is issued for it until it is resumed" in planned.out
+    finally:
+        assert command("agent", "resume", "concierge").code == 0
+
+
+@pytest.mark.parametrize(("more", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_colours_unless_it_wants_none(
+    more: dict[str, str], tmp_path: Path, admin_socket: Path, *, is_coloured: bool
+) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(CONCIERGE)
+    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | more | {"TERM": "xterm"}
+    master, slave = pty.openpty()
+    with Child([*COGNOMEN, "plan", str(file), f"--socket={admin_socket}"], env=environment, stdout=slave) as child:
+        os.close(slave)
+        told = read_all(master)
+        assert child.wait(30) == 2
+    assert (b"\x1b[32m+ /agent/concierge/crm" in told) is is_coloured
+    assert b"+ /agent/concierge/crm" in told

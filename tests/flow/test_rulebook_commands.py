@@ -30,7 +30,7 @@ def test_a_good_rulebook_passes(rules: Path, capsys: pytest.CaptureFixture[str])
     assert run(["test", str(rules / "concierge.toml")]) == 0
     assert capsys.readouterr() == ("3 components of active agents, 0 findings\n1 test, 0 failed\n", "")
     assert run(["prove", str(rules), "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"findings": [], "is_cut": False}
+    assert json.loads(capsys.readouterr().out) == {"findings": [], "count": 0, "is_cut": False}
 
 
 def test_a_finding_is_shown_with_what_shows_it(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +48,41 @@ def test_a_finding_is_shown_with_what_shows_it(rules: Path, capsys: pytest.Captu
     assert run(["prove", str(rules), "-o", "json"]) == 1
     (found,) = json.loads(capsys.readouterr().out)["findings"]
     assert (found["guard"], found["components"]) == ("overlap", ["concierge/orchestrator", "concierge/reasoning"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (b"\xff.toml", "/\\xff.toml: expected a file name in UTF-8, found the byte 0xff"),
+        (b"\x1b[2J.toml", "/\\x1b[2J.toml: expected a file name of printable characters"),
+    ],
+)
+def test_a_file_name_that_cannot_be_kept_or_shown_is_refused(
+    name: bytes, words: str, rules: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (rules / "concierge.toml").rename(rules / os.fsdecode(name))
+    assert run(["prove", str(rules)]) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert "hint: rename the file" in told
+
+
+def test_of_many_findings_about_a_component_a_few_are_shown_and_all_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(
+        '[agent.a]\nowner = "o"\npurpose = "p"\nnodes = "any"\n'
+        + "".join(f'[agent.a.component.c{at}]\nkind = "other"\nselectors = ["unix:uid:1"]\n' for at in range(900))
+    )
+    assert run(["prove", str(file)]) == 1
+    told = capsys.readouterr().out
+    assert "  and 896 findings more like this about a/c0\n" in told
+    assert told.endswith("\n900 components of active agents, 404550 findings; the first 1000 are shown\n")
+    assert run(["prove", str(file), "-o", "json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (len(found["findings"]), found["count"], found["is_cut"]) == (1000, 404550, True)
+    assert [one["more"] for one in found["findings"][:3]] == [0, 0, 896]
 
 
 def test_a_test_that_fails_says_what_was_found(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -927,8 +927,11 @@ class PlanRulebookRequest(_message.Message):
 
     FILES_FIELD_NUMBER: _builtins.int
     LET_EXPIRE_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     let_expire: _builtins.bool
     """what it takes away would stay valid until it expires"""
+    skip: _builtins.int
+    """how many of its changes the caller has already"""
     @_builtins.property
     def files(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """contents by name; 16 MiB together"""
@@ -938,10 +941,11 @@ class PlanRulebookRequest(_message.Message):
         *,
         files: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         let_expire: _builtins.bool = ...,
+        skip: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "let_expire", b"let_expire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "let_expire", b"let_expire", "skip", b"skip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -986,6 +990,14 @@ class RulebookPlan(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     SUPERSEDED_FIELD_NUMBER: _builtins.int
+    MORE_CHANGES_FIELD_NUMBER: _builtins.int
+    MORE_WARNINGS_FIELD_NUMBER: _builtins.int
+    NEW_REVISION_FIELD_NUMBER: _builtins.int
+    RETIRED_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    MORE_ENDS_FIELD_NUMBER: _builtins.int
+    EXCHANGED_FIELD_NUMBER: _builtins.int
     in_force: _builtins.int
     """the revision that it would replace; 0: there is none"""
     digest: _builtins.str
@@ -995,10 +1007,33 @@ class RulebookPlan(_message.Message):
     """credentials that it would revoke"""
     superseded: _builtins.int
     """credentials that would be revoked once they are replaced"""
+    more_changes: _builtins.int
+    """changes that are not listed, because they would not fit into an answer"""
+    more_warnings: _builtins.int
+    new_revision: _builtins.bool
+    """whether applying leaves a new revision: the files or the entries would be others"""
+    more_ends: _builtins.int
+    """how many more identities there are"""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedChange]: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def retired(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """agents whose names it would retire for good"""
+
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldAgent]:
+        """active agents of it that operators suspended: nothing is issued for them"""
+
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedEnd]:
+        """what of which identity would end; at most 1000"""
+
+    @_builtins.property
+    def exchanged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exchanged]:
+        """what it would not reach, one of each audience"""
+
     def __init__(
         self,
         *,
@@ -1009,14 +1044,67 @@ class RulebookPlan(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         ended: _builtins.int = ...,
         superseded: _builtins.int = ...,
+        more_changes: _builtins.int = ...,
+        more_warnings: _builtins.int = ...,
+        new_revision: _builtins.bool = ...,
+        retired: _abc.Iterable[_builtins.str] | None = ...,
+        held: _abc.Iterable[Global___HeldAgent] | None = ...,
+        ends: _abc.Iterable[Global___PlannedEnd] | None = ...,
+        more_ends: _builtins.int = ...,
+        exchanged: _abc.Iterable[Global___Exchanged] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "digest", b"digest", "ended", b"ended", "in_force", b"in_force", "superseded", b"superseded", "unchanged", b"unchanged", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "digest", b"digest", "ended", b"ended", "ends", b"ends", "exchanged", b"exchanged", "held", b"held", "in_force", b"in_force", "more_changes", b"more_changes", "more_ends", b"more_ends", "more_warnings", b"more_warnings", "new_revision", b"new_revision", "retired", b"retired", "superseded", b"superseded", "unchanged", b"unchanged", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RulebookPlan: _TypeAlias = RulebookPlan  # noqa: Y015
+
+@_typing.final
+class PlannedEnd(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPIFFE_ID_FIELD_NUMBER: _builtins.int
+    X509_FIELD_NUMBER: _builtins.int
+    JWT_FIELD_NUMBER: _builtins.int
+    LATER_FIELD_NUMBER: _builtins.int
+    AUDIENCES_FIELD_NUMBER: _builtins.int
+    MORE_AUDIENCES_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    spiffe_id: _builtins.str
+    x509: _builtins.int
+    """live X509-SVIDs that would be revoked"""
+    jwt: _builtins.int
+    later: _builtins.int
+    """how many of both would be revoked only once they are replaced"""
+    more_audiences: _builtins.int
+    @_builtins.property
+    def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """those that may have been shown the JWT-SVIDs; at most 20"""
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """when the last of them would have expired"""
+
+    def __init__(
+        self,
+        *,
+        spiffe_id: _builtins.str = ...,
+        x509: _builtins.int = ...,
+        jwt: _builtins.int = ...,
+        later: _builtins.int = ...,
+        audiences: _abc.Iterable[_builtins.str] | None = ...,
+        more_audiences: _builtins.int = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "ends_at", b"ends_at", "jwt", b"jwt", "later", b"later", "more_audiences", b"more_audiences", "spiffe_id", b"spiffe_id", "x509", b"x509"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedEnd: _TypeAlias = PlannedEnd  # noqa: Y015
 
 @_typing.final
 class ApplyRulebookRequest(_message.Message):

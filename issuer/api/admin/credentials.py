@@ -23,7 +23,7 @@ class CredentialsPart(Part):
         limit, start = page_size(request.page_size), number(request.page_token)
         if request.oldest_first:
             found = await self._flows.queries.follow_ledger(after=start, limit=limit)
-            return self._page(found, limit)
+            return self._page(found, limit, await self._longest_lives())
         where = LedgerFilter(
             spiffe_id=own_spiffe_id(request.spiffe_id, "spiffe_id", self._flows.trust_domain),
             below=request.below and bool(request.spiffe_id),
@@ -39,11 +39,15 @@ class CredentialsPart(Part):
             is_revoked=yes_or_no(request.revoked, "revoked"),
             ends_before=time_from_pb(request.ends_before, "ends_before") if request.HasField("ends_before") else None,
         )
-        return self._page(await self._flows.queries.list_credentials(where, before=start, limit=limit), limit)
+        found = await self._flows.queries.list_credentials(where, before=start, limit=limit)
+        return self._page(found, limit, await self._longest_lives())
 
-    def _page(self, found: Sequence[tuple[Credential, datetime | None]], limit: int) -> pb.ListCredentialsResponse:
+    @staticmethod
+    def _page(
+        found: Sequence[tuple[Credential, datetime | None]], limit: int, lives: Mapping[str, timedelta]
+    ) -> pb.ListCredentialsResponse:
         token = str(found[-1][0].number) if len(found) == limit else ""
-        rows = (_credential(one, ended_at, self._flows.longest_lives) for one, ended_at in found)
+        rows = (_credential(one, ended_at, lives) for one, ended_at in found)
         return pb.ListCredentialsResponse(credentials=rows, next_page_token=token)
 
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from cognomen.gate.caller import Caller, login_uid
 from cognomen.wire.pb.admin_rpc import AdminServicer
 from issuer.decisions.operator import Operator
+from issuer.decisions.providers import both_lives
 from issuer.decisions.revocation import check_comment
 from issuer.flows.apply_rulebook import ApplyRulebook
 from issuer.flows.ask_attestors import AskAttestors
@@ -41,7 +42,7 @@ class AdminFlows:
     Args:
         return_window: how long after its SVID expired a node may return; zero: never.
         jwt_issuer: what JWT-SVIDs name as their issuer; empty: nothing.
-        longest_lives: by audience, how long the tokens live that declared providers give for JWT-SVIDs.
+        longest_lives: by audience, how long the tokens live that the providers of the configuration give for JWT-SVIDs.
     """
 
     queries: Queries
@@ -95,6 +96,10 @@ class Part(AdminServicer):
         self._flows = flows
         login = login_uid(caller)
         self._operator = Operator(f"uid:{caller.uid}", login="" if login is None else f"uid:{login}")
+
+    async def _longest_lives(self) -> Mapping[str, timedelta]:
+        """By audience, how long the tokens live that declared providers give: those of the configuration and of the rulebook in force."""
+        return both_lives(self._flows.longest_lives, await self._flows.rulebooks.longest_lives())
 
     def _by(self, command: Message) -> Operator:
         """Who gives a command, with the comment in it.

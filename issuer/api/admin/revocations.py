@@ -1,6 +1,6 @@
 """The admin door's methods for revocations."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 from cognomen.protocol.errors import Kind, Refused
@@ -34,7 +34,7 @@ class RevocationsPart(Part):
             self._flows.revoke,
             request,
             trust_domain=self._flows.trust_domain,
-            longest_lives=self._flows.longest_lives,
+            longest_lives=self._longest_lives,
             actor=self._by(request),
         )
 
@@ -67,20 +67,25 @@ async def revoke(
     request: pb.RevokeRequest,
     *,
     trust_domain: TrustDomain,
-    longest_lives: Mapping[str, timedelta],
+    longest_lives: Callable[[], Awaitable[Mapping[str, timedelta]]],
     actor: str,
 ) -> pb.RevokeResponse:
-    """Revoke, or only return what would end."""
+    """Revoke, or only return what would end.
+
+    Args:
+        longest_lives: finds how long the tokens of declared providers live; asked afterwards, because a large rulebook takes long to read.
+    """
     reason = reason_from_text(request.reason)
     target = target_from_pb(request.target)
     if target.spiffe_id is not None and not target.spiffe_id.is_member_of(trust_domain):
         raise Refused(Kind.INVALID, f"spiffe_id: expected one of {trust_domain}, found {target.spiffe_id}")
     done = await flow(target, reason=reason, comment=request.comment, dry_run=request.dry_run, actor=actor)
+    lives = await longest_lives()
     return pb.RevokeResponse(
         revocation=revocation_to_pb(done.revocation),
-        fallen=(fallen_to_pb(one, longest_lives) for one in done.falling.groups),
+        fallen=(fallen_to_pb(one, lives) for one in done.falling.groups),
         more=done.falling.more,
-        exchanged=map(exchanged_to_pb, await flow.exchanged(target, longest_lives)),
+        exchanged=map(exchanged_to_pb, await flow.exchanged(target, lives)),
     )
 
 

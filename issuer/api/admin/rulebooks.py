@@ -1,22 +1,17 @@
 """The admin door's messages for rulebooks and their agents."""
 
-import asyncio
-from collections.abc import Sequence
-
-from cognomen.wire.node import entry_to_pb, time_to_pb
+from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import admin_pb2 as pb
 from cognomen.wire.questions import program_to_pb
 from issuer.api.admin.fields import page_size
 from issuer.api.admin.part import Part
+from issuer.api.admin.planmessages import held_to_pb, plan_to_pb
 from issuer.decisions.actions import Action
-from issuer.decisions.entrysteps import Step
 from issuer.decisions.rulebooks import AppliedRulebook, RetiredAgent
 from issuer.flows.ask_attestors import AskedNode
 from issuer.flows.change_entries import Changed
 
 __all__ = ["RulebooksPart"]
-
-_SLICE = 256  # changes converted before other calls get a turn
 
 
 class RulebooksPart(Part):
@@ -24,18 +19,12 @@ class RulebooksPart(Part):
 
     async def plan_rulebook(self, request: pb.PlanRulebookRequest) -> pb.RulebookPlan:
         found = await self._flows.rulebooks.plan(
-            dict(request.files), let_expire=request.let_expire, actor=self._by(request)
+            dict(request.files),
+            let_expire=request.let_expire,
+            actor=self._by(request),
+            longest_lives=await self._longest_lives(),
         )
-        plan = found.plan
-        return pb.RulebookPlan(
-            in_force=found.in_force,
-            digest=found.digest,
-            changes=[] if plan is None else await _changes_to_pb(plan.steps),
-            unchanged=found.unchanged,
-            warnings=() if plan is None else plan.warnings,
-            ended=0 if plan is None else plan.taken.at_once,
-            superseded=0 if plan is None else plan.taken.later,
-        )
+        return await plan_to_pb(found, skip=request.skip)
 
     async def ask_attestors(self, request: pb.AskAttestorsRequest) -> pb.AskAttestorsResponse:
         found = await self._flows.ask_attestors(
@@ -83,19 +72,7 @@ class RulebooksPart(Part):
 
     async def list_held_agents(self, request: pb.ListHeldAgentsRequest) -> pb.ListHeldAgentsResponse:
         del request
-        return pb.ListHeldAgentsResponse(
-            agents=[
-                pb.HeldAgent(
-                    name=one.name,
-                    at=time_to_pb(one.at),
-                    actor=one.actor,
-                    login=one.login,
-                    comment=one.comment,
-                    review_by="" if one.review_by is None else one.review_by.isoformat(),
-                )
-                for one in await self._flows.agents.held()
-            ]
-        )
+        return pb.ListHeldAgentsResponse(agents=[held_to_pb(one) for one in await self._flows.agents.held()])
 
 
 def _asked_to_pb(one: AskedNode) -> pb.AskedNode:
@@ -128,20 +105,6 @@ def _retired_to_pb(one: RetiredAgent) -> pb.RetiredAgent:
         login=one.login,
         comment=one.comment,
     )
-
-
-async def _changes_to_pb(steps: Sequence[Step]) -> list[pb.PlannedChange]:
-    messages = []
-    for number, step in enumerate(steps):
-        if number % _SLICE == 0:
-            await asyncio.sleep(0)
-        messages.append(
-            pb.PlannedChange(
-                before=None if step.before is None else entry_to_pb(step.before),
-                after=None if step.after is None else entry_to_pb(step.after),
-            )
-        )
-    return messages
 
 
 def _rulebook_to_pb(found: AppliedRulebook, *, with_files: bool) -> pb.Rulebook:

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 import msgspec
@@ -12,7 +13,8 @@ from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, RetiredAgent
 
 __all__ = ["SQLiteHeldAgents", "SQLiteRulebooks"]
 
-_SELECT = "SELECT revision, files, digest, components, actor, login, comment, at FROM rulebook"
+_WHOLE = "SELECT revision, digest, components, actor, login, comment, at, files FROM rulebook WHERE revision = ?"
+_NEWEST = "SELECT revision, digest, components, actor, login, comment, at FROM rulebook ORDER BY revision DESC LIMIT ?"
 
 
 class SQLiteRulebooks:
@@ -28,13 +30,15 @@ class SQLiteRulebooks:
 
     def get(self, revision: int) -> AppliedRulebook | None:
         """The rulebook of that revision."""
-        for row in self._database.query(f"{_SELECT} WHERE revision = ?", [revision]):
-            return _from_row(row)
+        for row in self._database.query(_WHOLE, [revision]):
+            files = row["files"]
+            assert isinstance(files, bytes)  # noqa: S101 - STRICT
+            return replace(_from_row(row), files=msgspec.json.decode(zlib.decompress(files), type=dict[str, str]))
         return None
 
     def newest(self, limit: int) -> Sequence[AppliedRulebook]:
-        """The newest ones, the newest first."""
-        return list(map(_from_row, self._database.query(f"{_SELECT} ORDER BY revision DESC LIMIT ?", [limit])))
+        """The newest ones, the newest first, without their files: these may be 16 MiB each."""
+        return list(map(_from_row, self._database.query(_NEWEST, [limit])))
 
     def add(self, applied: AppliedRulebook) -> None:
         """Add a rulebook; its revision is new."""
@@ -133,12 +137,11 @@ class SQLiteHeldAgents:
 
 
 def _from_row(row: Mapping[str, object]) -> AppliedRulebook:
-    files, revision, components, at = row["files"], row["revision"], row["components"], row["at"]
-    assert isinstance(files, bytes)  # noqa: S101 - STRICT
+    revision, components, at = row["revision"], row["components"], row["at"]
     assert isinstance(revision, int) and isinstance(components, int) and isinstance(at, int)  # noqa: S101, PT018 - STRICT
     return AppliedRulebook(
         revision=revision,
-        files=msgspec.json.decode(zlib.decompress(files), type=dict[str, str]),
+        files={},
         digest=str(row["digest"]),
         components=components,
         actor=str(row["actor"]),

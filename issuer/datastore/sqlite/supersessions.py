@@ -4,7 +4,7 @@ We read the ledger by its index of entries, or only the part that has been added
 is read once, and not once for each node.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -14,6 +14,8 @@ from cognomen.protocol.entry import EntryID
 from cognomen.protocol.names import NodeID
 from issuer.datastore.sqlite import codec
 from issuer.datastore.sqlite.marks import LIVE_FROM
+from issuer.decisions.endings import Alike
+from issuer.decisions.ledger import CredentialKind
 from issuer.decisions.supersession import Holding, Supersession
 
 __all__ = ["SQLiteSupersessions"]
@@ -58,6 +60,28 @@ class SQLiteSupersessions:
         )
         never = codec.MAX_NUMBER
         return sum(ends_at > beyond.get((entry_id, node_id), never) for entry_id, node_id, ends_at in rows)
+
+    def ending(
+        self, ended: Collection[EntryID], superseded: Sequence[Supersession], *, now: datetime
+    ) -> Iterator[Alike]:
+        """What is live for entries that would be deleted, and what these would supersede."""
+        deleted = self._connection.execute(
+            "SELECT spiffe_id, kind, audiences, count(*), max(not_after) FROM credential AS held"  # noqa: S608 - our own texts
+            f" WHERE {_LIVE} AND entry_id IN (SELECT value FROM json_each(:entry_ids)) GROUP BY spiffe_id, kind, audiences",
+            {"now": codec.to_micros(now), "entry_ids": codec.texts_to_json(ended)},
+        )
+        for spiffe_id, kind, audiences, count, ends_at in deleted:
+            yield _alike(spiffe_id, kind, audiences, count=count, ends_at=ends_at, is_later=False)
+        taken = {(one.entry_id, one.node_id): one for one in superseded}
+        rows = self._connection.execute(
+            "SELECT spiffe_id, kind, audiences, not_after, entry_id, node_id FROM credential AS held"  # noqa: S608 - our own texts
+            f" WHERE {_LIVE} AND entry_id IN (SELECT value FROM json_each(:entry_ids))",
+            {"now": codec.to_micros(now), "entry_ids": codec.texts_to_json({one.entry_id for one in superseded})},
+        )
+        for spiffe_id, kind, audiences, ends_at, entry_id, node_id in rows:
+            one = taken.get((entry_id, node_id))
+            if one is not None and (one.beyond is None or ends_at > codec.to_micros(one.beyond)):
+                yield _alike(spiffe_id, kind, audiences, count=1, ends_at=ends_at, is_later=one.due_at > now)
 
     def add(self, supersessions: Sequence[Supersession]) -> Sequence[int]:
         """Add some, which apply to what the ledger has now; returns their numbers."""
@@ -123,3 +147,14 @@ class SQLiteSupersessions:
             "DELETE FROM supersession WHERE number IN (SELECT value FROM json_each(?))",
             (msgspec.json.encode(list(numbers)).decode(),),
         )
+
+
+def _alike(spiffe_id: str, kind: str, audiences: str, *, count: int, ends_at: int, is_later: bool) -> Alike:
+    return Alike(
+        spiffe_id=codec.spiffe_id(spiffe_id),
+        kind=CredentialKind(kind),
+        count=count,
+        is_later=is_later,
+        audiences=codec.texts_from_json(audiences),
+        ends_at=codec.from_micros(ends_at),
+    )

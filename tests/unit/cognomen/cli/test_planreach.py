@@ -95,7 +95,8 @@ def older(tmp_path: Path) -> Iterator[Admin]:
 
 def planned(*changes: pb.PlannedChange) -> Planned:
     rulebook, _ = read_whole({})
-    return Planned(rulebook=rulebook, files={}, let_expire=False, plan=pb.RulebookPlan(changes=changes))
+    plan = pb.RulebookPlan(changes=changes)
+    return Planned(rulebook=rulebook, files={}, before=rulebook, files_before={}, let_expire=False, plan=plan)
 
 
 def test_an_issuer_of_an_earlier_release_plans_as_before(older: Admin, capsys: pytest.CaptureFixture[str]) -> None:

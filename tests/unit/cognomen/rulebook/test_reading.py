@@ -1,13 +1,16 @@
 """cognomen/rulebook/reading and checks: what is a rulebook, and how each fault is told."""
 
+import time
 from datetime import date, timedelta
 
 import pytest
 
 from cognomen.protocol.selector import Selector
+from cognomen.rulebook.faults import MOST_FAULTS, counted_faults
 from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.rules import ComponentName, Nodes
 from cognomen.rulebook.tables import AgentState, ComponentKind, Guard
+from cognomen.rulebook.whole import read_whole
 from tests.unit.cognomen.rulebook.books import CONCIERGE, book, faults
 
 CRM = ComponentName("concierge", "crm")
@@ -183,3 +186,67 @@ def test_a_rulebook_of_100_mb_is_not_read() -> None:
 
 def test_nothing_is_an_empty_rulebook() -> None:
     assert list(book("").components()) == list(book().components()) == []
+
+
+BELL = "\\u0007"
+PROVIDER = '[provider.p]\naudience = "https://p"\n'
+CASE = '[[case]]\nname = "n"\nselectors = ["unix:uid:1"]\nexpect = ["a/c"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (CASE.replace('"n"', f'"n{BELL}"'), "a.toml:9: case[0].name: expected at most 256 bytes of printable text"),
+        (CASE.replace('"n"', '" "'), "case[0].name: expected at most 256 bytes of printable text that shows something"),
+        (f'{CASE}audiences = ["{BELL}"]', "case[0].audiences[0]: control characters are not allowed"),
+        (f'{PROVIDER}owner = "o{BELL}"', "provider.p.owner: expected at most 256 bytes of printable text"),
+        (f'[selector_types]\nnode = ["{BELL}"]', "selector_types.node[0]: expected printable characters"),
+        ('[selector_types]\nworkload = ["a:b"]', "selector_types.workload[0]: expected a type without a colon"),
+    ],
+)
+def test_what_is_shown_to_people_is_checked(text: str, told: str) -> None:
+    (found,) = faults(COMPONENT + text)
+    assert told in found
+
+
+def test_of_very_many_faults_some_are_kept_and_all_are_counted() -> None:
+    unknown = "".join(f"ownr{at} = 1\n" for at in range(MOST_FAULTS + 5))
+    _, found = read_whole({"a.toml": f"{COMPONENT}{unknown}".encode()})
+    assert (len(found), counted_faults(found)) == (MOST_FAULTS, MOST_FAULTS + 5)
+    calls = f"may_call = {[f'x{at}' for at in range(MOST_FAULTS + 5)]}\n"
+    _, found = read_whole({"a.toml": f"{COMPONENT}{calls}".encode()})
+    too_many_audiences = 1
+    assert (len(found), counted_faults(found)) == (MOST_FAULTS, MOST_FAULTS + 5 + too_many_audiences)
+
+
+def test_suggestions_for_thousands_of_unknown_names_take_a_short_time() -> None:
+    count = 3000
+    components = "".join(
+        f'[agent.a.component.part-number-{at}]\nkind = "other"\nselectors = ["unix:uid:{at}"]\n'
+        f'may_call = ["other/part-numbr-{at}"]\n[agent.other.component.part-number-{at}]\nkind = "other"\n'
+        f'selectors = ["unix:uid:{count + at}"]\n'
+        for at in range(count)
+    )
+    begin = time.process_time()
+    _, found = read_whole({"a.toml": f"{AGENT}{AGENT.replace('agent.a', 'agent.other')}{components}".encode()})
+    assert time.process_time() - begin < 15  # 0.7 s on a quiet machine; comparing word by word takes minutes
+    assert counted_faults(found) == count
+    assert [one.mend for one in found] == [f"did you mean other/part-number-{at}?" for at in range(len(found))]
+
+
+def test_thousands_of_names_of_one_agent_and_of_types_that_nobody_knows_take_a_short_time() -> None:
+    count = 5000
+    components = "".join(
+        f'[agent.a.component.c{at}]\nkind = "other"\nselectors = ["unix:uid:{at}"]\nmay_call = ["c{at}x"]\n'
+        f'[agent.a.component.d{at}]\nkind = "other"\nselectors = ["typ{at}:x"]\n'
+        for at in range(count)
+    )
+    types = f"[selector_types]\nworkload = {[f'type{at}' for at in range(count)]}\n"
+    begin = time.process_time()
+    _, found = read_whole({"a.toml": f"{types}{AGENT}{components}".encode()})
+    assert (found[0].mend, counted_faults(found)) == ("did you mean type0?", count)
+    known = components.replace("typ", "type")
+    _, found = read_whole({"a.toml": f"{types}{AGENT}{known}".encode()})
+    assert time.process_time() - begin < 20  # 2 s on a quiet machine; it took minutes
+    assert counted_faults(found) == count
+    assert found[0].mend.startswith("did you mean c")

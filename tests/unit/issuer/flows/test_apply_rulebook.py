@@ -3,28 +3,36 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
 
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
+from cognomen.protocol.names import NodeID
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import EVERY_NODE
+from issuer.api.admin.planmessages import plan_to_pb
 from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.filters import EntryFilter
+from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.operator import Operator
 from issuer.flows.apply_rulebook import Applied, ApplyRulebook
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.hold_agents import HoldAgents
 from issuer.keepers.enforcement_watch import EnforcementWatch
+from issuer.works.planreach import Reach
 from issuer.works.rulebookplans import RulebookPlan
+from svid.keys import KeyID
 from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.issuancelimits import issuance_limits
-from tests.doubles.issuer_values import TRUST_DOMAIN
+from tests.doubles.issuer_values import NOW, TRUST_DOMAIN
 from tests.doubles.issuersurroundings import around
 from tests.unit.cognomen.rulebook.books import CONCIERGE
 
+HOUR = timedelta(hours=1)
+MIB = 1024 * 1024
 ACTOR = Operator("uid:0", login="uid:1000", comment="PR 7")
 PATHS = ["/agent/concierge/crm", "/agent/concierge/crm", "/agent/concierge/orchestrator", "/agent/concierge/reasoning"]
 
@@ -367,3 +375,100 @@ async def test_limits_are_in_force_with_the_transaction_that_applies_them_and_go
     await house.apply(CONCIERGE)
     assert list(limits.standings()) == []
     assert await house.store.read(lambda tx: tx.limits.list(3)) == []
+
+
+async def test_a_plan_says_whether_applying_it_leaves_a_revision(house: House) -> None:
+    draft = CONCIERGE.replace("purpose", 'state = "draft"\npurpose', 1).partition("[[case]]")[0]
+    for document, is_new in ((draft, True), (draft, False), (f"# reviewed\n{draft}", True), (CONCIERGE, True)):
+        plan = await house.plan(document)
+        revision = (await house.apply(document)).revision
+        assert plan.is_new is is_new is (revision > plan.in_force)
+
+
+async def test_a_plan_names_what_it_retires_and_who_is_held(house: House) -> None:
+    retired = CONCIERGE.replace("purpose", 'state = "retired"\npurpose', 1).partition("[[case]]")[0]
+    await house.apply(CONCIERGE)
+    await house.agents.suspend("concierge", actor=ACTOR)
+    plan = await house.plan(f"# other\n{CONCIERGE}")
+    assert (plan.retired, [(one.name, one.comment) for one in plan.held]) == ((), [("concierge", "PR 7")])
+    plan = await house.plan(retired)
+    assert (plan.retired, plan.held, plan.is_new) == (("concierge",), (), True)
+    await house.apply(retired)
+    assert (await house.plan(retired)).retired == ()
+
+
+async def test_the_list_of_revisions_has_no_files(house: House) -> None:
+    await house.apply(CONCIERGE)
+    (found,) = await house.rules.newest(10)
+    assert (found.revision, found.components, found.files) == (1, 3, {})
+    assert (await house.rules.get(1)).files == files(CONCIERGE)
+
+
+async def test_a_plan_says_what_of_whom_it_ends_and_what_it_does_not_reach(house: House) -> None:
+    await house.apply(CONCIERGE)
+    crm, *_, reasoning, _ = await house.stored()
+    model = "https://api.anthropic.com"
+    tokens = [(crm, "https://crm.example.org"), (reasoning, model)]
+    await house.store.write(lambda tx: tx.ledger.record([token(*one) for one in tokens]))
+    plan = await house.plan(CONCIERGE.replace("unix:uid:1002", "unix:uid:2002").partition("[[case]]")[0])
+    (ending,) = plan.reach.endings.identities
+    assert (ending.spiffe_id.path, ending.jwt, ending.x509, ending.audiences) == (
+        "/agent/concierge/reasoning",
+        1,
+        0,
+        (model,),
+    )
+    ((audience, until),) = plan.reach.exchanged
+    assert (audience, until) == (model, NOW + 2 * HOUR)
+    longer = await house.rules.plan(files(""), actor=ACTOR, longest_lives={model: 5 * HOUR})
+    assert [one.spiffe_id.path for one in longer.reach.endings.identities] == [
+        "/agent/concierge/crm",
+        "/agent/concierge/reasoning",
+    ]
+    assert [one.until for one in longer.reach.exchanged] == [NOW + 6 * HOUR]
+    left = await house.rules.plan(files(""), actor=ACTOR, let_expire=True)
+    assert left.reach == Reach()
+
+
+async def test_providers_of_the_rulebook_in_force_say_how_long_their_tokens_live(house: House) -> None:
+    assert await house.rules.longest_lives() == {}
+    await house.apply(CONCIERGE)
+    assert await house.rules.longest_lives() == {"https://api.anthropic.com": HOUR}
+    await house.apply(CONCIERGE.replace('longest_life = "1h"', 'longest_life = "90m"'))
+    assert await house.rules.longest_lives() == {"https://api.anthropic.com": 1.5 * HOUR}
+    await house.apply("")
+    assert await house.rules.longest_lives() == {}
+
+
+async def test_a_plan_that_is_too_large_for_one_answer_comes_in_parts(house: House) -> None:
+    labels = ", ".join(f'l{number} = "{"x" * 250}"' for number in range(40))
+    components = "".join(
+        f'[agent.a.component.c{number}]\nkind = "other"\nprove = '
+        f"{[[f'unix:uid:{64 * number + at}'] for at in range(64)]}\n"
+        for number in range(60)
+    )
+    document = f'[agent.a]\nowner = "o"\npurpose = "p"\nnodes = "any"\nlabels = {{ {labels} }}\n{components}'
+    plan = await house.plan(document)
+    assert plan.plan is not None
+    first = await plan_to_pb(plan, skip=0)
+    assert 16 * MIB < first.ByteSize() < 33 * MIB, "an answer has 64 MiB"
+    assert (len(first.changes) + first.more_changes, first.digest) == (len(plan.plan.steps), plan.digest)
+    rest = await plan_to_pb(plan, skip=len(first.changes))
+    assert (len(rest.changes), rest.more_changes) == (first.more_changes, 0)
+    assert first.more_changes
+    assert (await plan_to_pb(plan, skip=10**6)).more_changes == 0
+
+
+def token(entry: RegistrationEntry, audience: str) -> Credential:
+    return Credential(
+        kind=CredentialKind.JWT,
+        serial=audience,
+        spiffe_id=entry.spiffe_id,
+        authority_id=KeyID("jwt-1"),
+        issued_at=NOW,
+        not_after=NOW + HOUR,
+        entry_id=entry.id,
+        node_id=NodeID("n1"),
+        audiences=(audience,),
+        state=CredentialState.ISSUED,
+    )

@@ -58,6 +58,11 @@ DB = an_entry("/db", entry_id="db", of="unix:uid:1", parent=ON_N2)
 ENTRIES = (WEB, WEB_API, DB)
 
 
+async def no_lives() -> dict[str, timedelta]:
+    """No provider is declared."""
+    return {}
+
+
 class GatedKeys(GivenKeys):
     """Gives a key only while the gate is open."""
 
@@ -373,7 +378,7 @@ class TestOneTransaction:
         message.before.FromDatetime(NOW)
         request = pb.RevokeRequest(target=message)
         with pytest.raises(Refused, match=r"spiffe_id: |found an empty text") as refused:
-            await revoke(house.revoke, request, trust_domain=TRUST_DOMAIN, longest_lives={}, actor="uid:0")
+            await revoke(house.revoke, request, trust_domain=TRUST_DOMAIN, longest_lives=no_lives, actor="uid:0")
         assert refused.value.kind is Kind.INVALID
         assert await house.ended() == set()
 
@@ -792,7 +797,7 @@ async def test_an_answer_shows_a_thousand_groups_and_counts_the_rest(house: Hous
     message = pb.RevocationTarget(kind="entry", entry_ids=[WEB.id])
     for dry_run in (True, False):
         request = pb.RevokeRequest(target=message, dry_run=dry_run)
-        done = await revoke(house.revoke, request, trust_domain=TRUST_DOMAIN, longest_lives={}, actor="uid:0")
+        done = await revoke(house.revoke, request, trust_domain=TRUST_DOMAIN, longest_lives=no_lives, actor="uid:0")
         assert (len(done.fallen), done.more, done.revocation.denied) == (1000, 4, 1005)
         assert done.fallen[0].count == 2
 
