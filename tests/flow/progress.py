@@ -13,9 +13,9 @@ class Progress:
     def __init__(self, loads: int) -> None:
         self.made = [0] * loads
 
-    def wait_for_all(self, running: Sequence["Future[int]"]) -> None:
-        """Return when no request is left that began before: each load has finished two more, or one of them has ended."""
-        wanted = [made + 2 for made in self.made]
+    def wait_for_all(self, running: Sequence["Future[int]"], *, more: int = 2) -> None:
+        """Return when no request is left that began before: each load has finished two or `more`, or one of them has ended."""
+        wanted = [made + more for made in self.made]
         while any(made < least for made, least in zip(self.made, wanted, strict=True)):
             if any(one.done() for one in running):
                 return

@@ -410,13 +410,13 @@ def test_no_call_fails_while_identities_and_authorities_rotate(
             for identity in (client, server):
                 identity.change(identity.svid, domain.bundle)
             over.wait(BETWEEN_SECONDS / 2)  # the spread time
-            progress.wait_for_all(loads)
+            progress.wait_for_all(loads, more=10)
             client.change(domain.svid("/client"), domain.bundle)
             server.change(domain.svid("/server"), domain.bundle)
             while len(met.leaves) < rotation + 2 and not any(one.done() for one in loads):
                 over.wait(0.005)
         over.set()
-        assert all(one.result() > 10 * ROTATIONS for one in loads)
+        assert all(one.result() >= 10 * ROTATIONS for one in loads)
         assert streaming.result() > 0
         assert len(met.leaves) == ROTATIONS + 1
 
