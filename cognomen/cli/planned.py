@@ -188,11 +188,11 @@ def _shown(entry: node_pb2.Entry, groups: Mapping[str, str]) -> dict[str, JSON]:
     for key in ("spiffe_id", "parent_id"):
         path = "/" + str(document[key]).removeprefix("spiffe://").partition("/")[2]
         document[key] = groups.get(path, path)
-    if entry.HasField("audiences"):
-        own = f"spiffe://{entry.spiffe_id.removeprefix('spiffe://').partition('/')[0]}"
-        document["audiences"] = [
-            one.removeprefix(own) if one.startswith(f"{own}/") else one for one in entry.audiences.values
-        ]
+    own = f"spiffe://{entry.spiffe_id.removeprefix('spiffe://').partition('/')[0]}"
+    for key in ("audiences", "callers"):
+        if isinstance(ids := document.get(key), list):
+            texts = map(str, ids)
+            document[key] = [one.removeprefix(own) if one.startswith(f"{own}/") else one for one in texts]
     return document
 
 

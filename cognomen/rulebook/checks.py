@@ -6,9 +6,9 @@ What is usually a mistake, and can be meant, is found by `proving`.
 from collections.abc import Iterator
 
 from cognomen.protocol.audiences import check_audiences
-from cognomen.protocol.entry import EntryError
+from cognomen.protocol.entry import MAX_CALLERS, EntryError
 from cognomen.protocol.errors import Refused
-from cognomen.rulebook.compiling import entries_of
+from cognomen.rulebook.compiling import callers_in, entries_of
 from cognomen.rulebook.faults import shown, suggestion
 from cognomen.rulebook.places import Path
 from cognomen.rulebook.rules import Component, Rulebook, Where
@@ -31,6 +31,7 @@ def check(rulebook: Rulebook) -> Iterator[Found]:
         yield from _calls(rulebook, component)
         yield from _audiences(rulebook, component)
         yield from _entry(rulebook, component)
+    yield from _callers(rulebook)
     for case in rulebook.cases:
         for name in sorted(case.expect):
             if rulebook.component(name) is None:
@@ -67,6 +68,14 @@ def _calls(rulebook: Rulebook, component: Component) -> Iterator[Found]:
             else:
                 mend = _near(rulebook, str(callee))
             yield component.where, at, f"no component is called {callee}", mend
+
+
+def _callers(rulebook: Rulebook) -> Iterator[Found]:
+    for name, callers in callers_in(rulebook).items():
+        component = rulebook.component(name)
+        if component is not None and len(callers) > MAX_CALLERS:
+            problem = f"expected at most {MAX_CALLERS} components that may call {name}, found {len(callers)}"
+            yield component.where, (), problem, "split it, or take it out of the may_call of some of them"
 
 
 def _audiences(rulebook: Rulebook, component: Component) -> Iterator[Found]:

@@ -297,6 +297,11 @@ _TWELFTH = (
     """,
 )
 
+_THIRTEENTH = (
+    # Who may call the identity of the entry: JSON; NULL: not declared, as in the release before.
+    "ALTER TABLE entry ADD COLUMN callers TEXT",
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -309,6 +314,7 @@ _LATER = {
     "0010": _TENTH,
     "0011": _ELEVENTH,
     "0012": _TWELFTH,
+    "0013": _THIRTEENTH,
 }
 
 
