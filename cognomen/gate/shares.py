@@ -35,6 +35,7 @@ class Share(StrEnum):
     TOKENS = "JWT-SVIDs that are kept"
     EXPLANATIONS = "turns of explanations"
     DENIALS = "turns of followers of denials"
+    CALLERS = "turns of services that ask who may call them"
     USES = "uses of identities that the issuer may not have been told of"
 
 
