@@ -115,6 +115,11 @@ class FollowedCallers:
         """Call `callback` in the stream's thread when there is a new list; returns a function that stops this."""
         return self._bell.subscribe(callback)
 
+    @property
+    def subscribers(self) -> int:
+        """How many callbacks there are, including those of waiting tasks."""
+        return self._bell.callbacks
+
     def settle(self, timeout: timedelta) -> None:
         """Wait for the first list, or until the attestor says that it has none; no longer than the timeout."""
         self._bell.wait(self._is_settled, timeout)
