@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from svid.denials import SILENT_AFTER
 from svid.errors import AuthorizationError, SVIDError
-from svid.source import KnowsCallers
+from svid.source import DeclaredCallers, KnowsCallers
 from svid.spiffeid import SpiffeID
 from svid.tls.refusals import UnknownCallersError
 
@@ -34,8 +34,8 @@ class Declared:
             AuthorizationError: it is not declared as a caller of ours, or nobody declared who may call us.
             UnknownCallersError: nobody can be admitted now: there is no answer yet, or it is too old.
         """
-        own, callers = self._known()
-        self._demand_fresh()
+        own, followed, callers = self._known()
+        self._demand_fresh(followed)
         if callers is None:
             raise AuthorizationError(f"peer: no rule declares who may call {own}, found {peer}")
         if peer not in callers:
@@ -52,7 +52,7 @@ class Declared:
     def is_unwanted(self, peer: SpiffeID) -> bool:
         """Whether it is certain that a peer is not declared; an answer that is old or missing makes nothing certain."""
         try:
-            callers = self._known()[1]
+            callers = self._known()[2]
         except UnknownCallersError:
             return False
         return callers is None or peer not in callers
@@ -61,15 +61,15 @@ class Declared:
         """Call `callback` in a thread of the source when the callers may have changed; returns a function that stops this."""
         return self._source.declared_callers().subscribe(callback)
 
-    def _known(self) -> tuple[SpiffeID | str, frozenset[SpiffeID] | None]:
+    def _known(self) -> tuple[SpiffeID | str, DeclaredCallers, frozenset[SpiffeID] | None]:
         try:
             own = self._spiffe_id or self._source.called_as()
-            return own or "the default identity", self._source.declared_callers().of(own)
+            followed = self._source.declared_callers()
+            return own or "the default identity", followed, followed.of(own)
         except SVIDError as e:
             raise UnknownCallersError(f"callers: {e}", clause=e.clause) from e
 
-    def _demand_fresh(self) -> None:
-        followed = self._source.declared_callers()
+    def _demand_fresh(self, followed: DeclaredCallers) -> None:
         silent, age = followed.silent_for(), followed.age()
         if silent is None or silent > SILENT_AFTER:
             found = "none" if silent is None else f"none for {_seconds(silent)}"

@@ -23,7 +23,9 @@ from svid.workloadapi.watch import Deliver, Discard, GiveUp, Reconnect, Watch
 __all__ = ["FollowedCallers"]
 
 _ASK_AGAIN = timedelta(minutes=1)
-_UNKNOWN_SERVICE = "it has no such service: only Cognomen's attestor tells who may call, from release 0.2.0 on"
+_UNKNOWN_SERVICE = (
+    "it has no such service: only Cognomen's attestor tells who may call, and earlier releases of it do not"
+)
 
 _log = logging.getLogger(
     __name__

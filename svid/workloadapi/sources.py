@@ -108,8 +108,8 @@ class X509Source(FollowedSource[pb.X509SVIDResponse, X509Context]):
             return False
 
     def called_as(self) -> SpiffeID:
-        """The identity that peers call when they call us: that of `svid`, whose errors it raises."""
-        return self.svid.spiffe_id
+        """The identity that peers call when they call us: that of the X509-SVID that was picked; raises the errors of `context`."""
+        return self._pick(self.context.svids).spiffe_id
 
     @property
     def context(self) -> X509Context:

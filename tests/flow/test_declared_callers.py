@@ -1,6 +1,7 @@
 """From the rulebook to the handshake: both daemons, three components over mutual TLS, and who of them may call the third."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -23,6 +24,7 @@ from svid.tls.refusals import OutdatedHandshakeError, UnwantedPeerError
 from svid.tls.reports import Reason, Refusal
 from svid.workloadapi.sources import X509Source
 from svid.x509svid import X509SVID
+from tests.doubles.project import ROOT
 from tests.flow.twodaemons import World
 
 pytestmark = pytest.mark.timeout(120)
@@ -179,6 +181,27 @@ def test_only_a_declared_caller_is_admitted_and_an_apply_changes_that_in_both_wa
     with pytest.raises(UnwantedPeerError):
         shop.call(shop.adviser)
     assert shop.stock.svid.serial == before[1]  # who may call it is in no certificate
+
+
+def test_the_code_of_how_to_protect_a_service_admits_whom_the_rulebook_declares(
+    world: World, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "protect-a-service.md").read_text()
+    (code,) = re.findall(
+        r"```python\n(.*?)```", page.partition("## Only who is declared")[2].partition("\n## ")[0], re.DOTALL
+    )
+    monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", f"unix://{world.workload}")
+    names: dict[str, object] = {"ours": component("stock")}  # the others are this user's as well, and so is /web
+    exec(code.replace("X509Source()", "X509Source(pick=ours)"), names)  # noqa: S102 - our own page
+    source, context = names["source"], names["context"]
+    assert isinstance(source, X509Source)
+    assert isinstance(context, LiveContext)
+    with source:
+        for caller in (shop.front, shop.adviser, shop.stock):
+            with ExitStack() as leaving:
+                if caller is not shop.front:
+                    leaving.enter_context(pytest.raises(UnwantedPeerError))
+                leaving.enter_context(closing(Call(context, client_context(caller, any_in("example.org")))))
 
 
 def test_everybody_is_refused_while_the_attestor_is_silent_and_what_is_open_goes_on(world: World, shop: Shop) -> None:

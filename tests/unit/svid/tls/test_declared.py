@@ -67,7 +67,14 @@ def test_it_is_an_authorizer_like_any_other() -> None:
     authorize = declared(Known())
     assert isinstance(authorize, Changing)
     demand_answers_now(authorize)
-    strictly(matching(lambda peer: authorize(peer) is None))(A)
+
+    def ask(peer: SpiffeID) -> bool:
+        authorize(peer)
+        return True
+
+    strictly(matching(ask))(A)
+    with pytest.raises(AuthorizationError, match="declared caller"):
+        strictly(matching(ask))(B)
 
 
 def test_it_is_the_identity_of_the_source_that_is_called_unless_another_is_named() -> None:

@@ -93,7 +93,7 @@ def test_the_first_identity_is_the_default_one_and_not_declared_is_not_nobody(wo
 
 def test_a_list_replaces_the_one_before_it(world: World) -> None:
     world.feed(says({A: frozenset({B}), B: None}), says({A: frozenset({C})}))
-    assert world.callers.of(A) == {C}
+    assert world.callers.of(A) == frozenset({C})
     with pytest.raises(WorkloadAPIError):
         world.callers.of(B)
 
@@ -112,9 +112,9 @@ def test_what_is_known_outlives_its_stream_and_grows_old(world: World) -> None:
     world.feed(says({A: frozenset({B})}), says({A: frozenset()}, more=True), LOST)
     world.clock.advance(20)
     world.feed(STILL)  # on a stream that has not begun with a list
-    assert (world.callers.of(A), world.callers.silent_for()) == ({B}, timedelta(seconds=20))
+    assert (world.callers.of(A), world.callers.silent_for()) == (frozenset({B}), timedelta(seconds=20))
     world.feed(says({A: frozenset({C})}))
-    assert (world.callers.of(A), world.callers.silent_for()) == ({C}, timedelta())
+    assert (world.callers.of(A), world.callers.silent_for()) == (frozenset({C}), timedelta())
 
 
 def test_an_identity_that_was_taken_away_has_no_callers(world: World) -> None:
