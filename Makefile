@@ -72,7 +72,7 @@ wheels: install  ## the wheels of the daemons and of the SDK, in dist/
 bench: install  ## the promises as figures (ARGS="--only push,mint --output json"); needs Debian's nghttp2-client
 	$(BIN)/python -m bench $(ARGS)
 
-PROTOS := svid/wire/pb/workload.proto svid/wire/pb/denials.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
+PROTOS := svid/wire/pb/workload.proto svid/wire/pb/denials.proto svid/wire/pb/callers.proto cognomen/wire/pb/node.proto cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
 RPC    := cognomen/wire/pb/admin.proto cognomen/wire/pb/inspect.proto
 
 $(VENV)-proto/.installed: requirements/proto.lock

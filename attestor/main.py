@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from attestor.adapters import Adapters, make_adapters
+from attestor.api.callers import Callers
 from attestor.api.denials import Denials
 from attestor.api.inspect import Inspect
 from attestor.api.status import counting
@@ -24,6 +25,7 @@ from attestor.decisions.node import REJOIN, Node, resumable
 from attestor.flows.explain_identity import ExplainIdentity
 from attestor.flows.join_issuer import JoinIssuer
 from attestor.flows.observe_attestor import ObserveAttestor
+from attestor.flows.serve_callers import ServeCallers
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.grpc import GRPCIssuerClient
 from attestor.metrics import Metrics
@@ -286,10 +288,13 @@ class _Attestor:
             clock=self.around.clock,
         )
 
+        declared = ServeCallers(flows.cache, workloads.attest, age=flows.feed.age, clock=self.around.clock)
+
         def services(caller: Caller) -> Sequence[unixrpc.Service]:
             served: list[unixrpc.Service] = [
                 WorkloadAPI(workloads, caller, writer),
                 Denials(flows.followers, caller, trust_domain),
+                Callers(declared, caller),
                 Inspect(flows.observe, explain, caller),
                 Health(health),
             ]

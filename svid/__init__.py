@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from svid.tls.authorize import any_in, exactly, matching
     from svid.tls.connections import end_when_revoked, peer_id
     from svid.tls.context import LiveContext, client_context, server_context
+    from svid.tls.declared import Declared, declared
     from svid.tls.reports import Reason, Refusal, refusal_counts
     from svid.wire.workload import X509Context
     from svid.workloadapi.client import WorkloadAPIClient
@@ -64,6 +65,7 @@ __all__ = [
     "BearerCheck",
     "Bundle",
     "BundleError",
+    "Declared",
     "ExchangeError",
     "JWTGuard",
     "JWTSVIDError",
@@ -90,6 +92,7 @@ __all__ = [
     "aws_sts_profile",
     "azure_profile",
     "client_context",
+    "declared",
     "end_when_revoked",
     "exactly",
     "gcp_sts_profile",
@@ -158,6 +161,7 @@ _MODULES = {
     "svid.spiffeid": ("SpiffeID", "TrustDomain"),
     "svid.tls.authorize": ("any_in", "exactly", "matching"),
     "svid.tls.connections": ("end_when_revoked", "peer_id"),
+    "svid.tls.declared": ("Declared", "declared"),
     "svid.tls.context": ("LiveContext", "client_context", "server_context"),
     "svid.tls.reports": ("Reason", "Refusal", "refusal_counts"),
     "svid.wire.workload": ("X509Context",),

@@ -11,7 +11,17 @@ from datetime import UTC, datetime, timedelta
 
 from svid.errors import DenialError
 
-__all__ = ["KEPT_FOR", "OPEN_FOR", "SERIAL_BYTES", "Denial", "Denials", "number_of_jti", "pack", "unpack"]
+__all__ = [
+    "KEPT_FOR",
+    "OPEN_FOR",
+    "SERIAL_BYTES",
+    "SILENT_AFTER",
+    "Denial",
+    "Denials",
+    "number_of_jti",
+    "pack",
+    "unpack",
+]
 
 SERIAL_BYTES = 16
 """The size of a number: 128 bits."""
@@ -21,6 +31,9 @@ KEPT_FOR = timedelta(minutes=5)
 
 OPEN_FOR = timedelta(days=1)
 """How long a connection may stay open after its peer's certificate expired; for the same time, that certificate can be denied."""
+
+SILENT_AFTER = timedelta(seconds=15)
+"""How long an attestor that has sent something on a stream of its own may be silent: it sends a message every 5 s."""
 
 _MAX_END = 253_402_300_799  # the last second of year 9999, where datetime ends
 _JTI = re.compile(r"[0-9a-f]{32}")

@@ -13,7 +13,15 @@ from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.x509svid import X509SVID
 
-__all__ = ["FreshTokens", "KnowsDenials", "TokenVerifier", "X509Identity", "demand_source"]
+__all__ = [
+    "DeclaredCallers",
+    "FreshTokens",
+    "KnowsCallers",
+    "KnowsDenials",
+    "TokenVerifier",
+    "X509Identity",
+    "demand_source",
+]
 
 
 class X509Identity(Protocol):
@@ -58,6 +66,50 @@ class KnowsDenials(Protocol):
 
     def denials_age(self) -> timedelta | None:
         """How old the issuer's data behind `is_denied` is; None if nobody reports denials."""
+
+
+class DeclaredCallers(Protocol):
+    """Who may call the identities of this process, kept up to date."""
+
+    def of(self, spiffe_id: SpiffeID | None) -> frozenset[SpiffeID] | None:
+        """Who may call that identity, or the default one; None if nobody declared it.
+
+        Raises:
+            SVIDError: it is not known, or this process does not have that identity.
+        """
+
+    def silent_for(self) -> timedelta | None:
+        """How long ago the attestor sent something; None if it never did."""
+
+    def age(self) -> timedelta | None:
+        """How old the issuer's data behind `of` is; None if it is not known."""
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when there is a new answer; returns a function that stops this."""
+
+    def wait(self, timeout: timedelta) -> None:
+        """Wait for the first answer; raises SVIDError if none comes."""
+
+    async def ready(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - the error says why nothing came
+        """Do the same as `wait` without blocking the event loop."""
+
+
+class KnowsCallers(Protocol):
+    """A source that knows who may call the identity that it uses, as X509Source and JWTSource do."""
+
+    def declared_callers(self) -> DeclaredCallers:
+        """Who may call; the first call begins to follow it.
+
+        Raises:
+            SVIDError: the source was closed.
+        """
+
+    def called_as(self) -> SpiffeID | None:
+        """The identity that peers call when they call us; None means the default one.
+
+        Raises:
+            SVIDError: there is none now.
+        """
 
 
 class FreshTokens(Protocol):

@@ -27,7 +27,7 @@ from svid.denials import Denial
 
 __all__ = ["Change", "Diff", "diff", "keeps_svid", "needs_svid"]
 
-_UNSIGNED = frozenset({"revision", "jwt_svid_ttl", "hint", "owner", "labels", "default"})
+_UNSIGNED = frozenset({"revision", "jwt_svid_ttl", "hint", "owner", "labels", "default", "callers"})
 _signed = attrgetter(*(one.name for one in fields(RegistrationEntry) if one.name not in _UNSIGNED))
 """What decides about an X509-SVID of an entry: all that is not known to decide nothing about it."""
 

@@ -22,7 +22,7 @@ COLUMNS = Columns(
     table=("id", "spiffe_id", "parent_id", "selectors"),
     wide=(
         *("id", "spiffe_id", "parent_id", "selectors", "owner", "labels", "default", "hint", "dns_names", "audiences"),
-        *("x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream", "store_svid"),
+        *("callers", "x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream", "store_svid"),
         *("revision", "created_at", "expires_at"),
     ),
 )

@@ -97,11 +97,11 @@ def _said(entry: Mapping[str, JSON]) -> str:
 def _shown(entry: node_pb2.Entry, groups: Mapping[str, str]) -> dict[str, JSON]:
     """An entry with paths for its SPIFFE IDs, and for those of node groups what the rulebook calls these nodes."""
     document = dict(document_from_message(entry))
-    if entry.HasField("audiences"):
-        own = f"spiffe://{entry.spiffe_id.removeprefix('spiffe://').partition('/')[0]}"
-        document["audiences"] = [
-            one.removeprefix(own) if one.startswith(f"{own}/") else one for one in entry.audiences.values
-        ]
+    own = f"spiffe://{entry.spiffe_id.removeprefix('spiffe://').partition('/')[0]}"
+    for key in ("audiences", "callers"):
+        if isinstance(ids := document.get(key), list):
+            texts = map(str, ids)
+            document[key] = [one.removeprefix(own) if one.startswith(f"{own}/") else one for one in texts]
     shown = {key: plainly(value) for key, value in document.items()}
     for key in ("spiffe_id", "parent_id"):
         path = "/" + str(document[key]).removeprefix("spiffe://").partition("/")[2]

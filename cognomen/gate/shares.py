@@ -36,6 +36,7 @@ class Share(StrEnum):
     EXPLANATIONS = "turns of explanations"
     DENIALS = "turns of followers of denials"
     RECENT_CALLERS = "callers that are remembered"
+    CALLERS = "turns of services that ask who may call them"
     USES = "uses of identities that the issuer may not have been told of"
 
 

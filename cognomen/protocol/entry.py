@@ -18,6 +18,8 @@ from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = [
     "LEFT_OUT",
+    "MAX_CALLERS",
+    "MAX_CALLERS_BYTES",
     "MAX_ENTRY_ID_BYTES",
     "MAX_HINT_BYTES",
     "MAX_LABELS",
@@ -42,7 +44,13 @@ MAX_LABEL_BYTES = 256
 
 MAX_HINT_BYTES = 1024
 
-LEFT_OUT: Mapping[str, JSON] = MappingProxyType({"default": False, "audiences": None})
+MAX_CALLERS = 1024
+"""How many SPIFFE IDs may be declared as callers of an entry's identity."""
+
+MAX_CALLERS_BYTES = 256 * 1024
+"""The maximum length of all of them together: an entry must fit in a message of the feed."""
+
+LEFT_OUT: Mapping[str, JSON] = MappingProxyType({"default": False, "audiences": None, "callers": None})
 """What the audit record leaves out of an entry: rows of earlier releases do not have it, and an unchanged entry must keep its digest."""
 
 _MAX_SELECTORS = 100
@@ -71,6 +79,7 @@ class RegistrationEntry:
         default: comes before entries without it: a program's first identity is the one that it uses if it does not choose.
         owner, labels: for people; they decide nothing.
         audiences: all that its JWT-SVIDs may be for, sorted; None: they may be for anybody.
+        callers: who may call it, sorted by their texts; it decides nothing here, and its service asks for it. None: not declared.
 
     Raises:
         EntryError: a field has a value that no entry can have; the message begins with the field's name.
@@ -95,6 +104,7 @@ class RegistrationEntry:
     labels: Mapping[str, str] = field(default_factory=dict)
     default: bool = False
     audiences: tuple[str, ...] | None = None
+    callers: tuple[SpiffeID, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
@@ -116,6 +126,7 @@ class RegistrationEntry:
         _check_text("owner", self.owner, _MAX_OWNER_BYTES)
         _check_labels(self.labels)
         _check_audiences(self.audiences)
+        _check_callers(self.callers)
 
     def allows(self, audiences: Collection[str]) -> bool:
         """Whether its JWT-SVIDs may be for all of these."""
@@ -149,6 +160,7 @@ def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
     later: dict[str, JSON] = {
         "default": entry.default,
         "audiences": None if entry.audiences is None else list(entry.audiences),
+        "callers": None if entry.callers is None else list(map(str, entry.callers)),
     }
     return document | {key: value for key, value in later.items() if value != LEFT_OUT[key]}
 
@@ -218,6 +230,18 @@ def _check_audiences(audiences: tuple[str, ...] | None) -> None:
         if not audience:
             raise EntryError("audiences: expected a text, found an empty one")
         _check_text("audiences", audience, MAX_AUDIENCE_BYTES)
+
+
+def _check_callers(callers: tuple[SpiffeID, ...] | None) -> None:
+    if not callers:
+        return
+    if len(callers) > MAX_CALLERS:
+        raise EntryError(f"callers: expected at most {MAX_CALLERS}, found {len(callers)}")
+    texts = list(map(str, callers))
+    if texts != sorted(set(texts)):
+        raise EntryError("callers: expected each once, in order")
+    if (total := sum(map(len, texts))) > MAX_CALLERS_BYTES:
+        raise EntryError(f"callers: expected at most {MAX_CALLERS_BYTES} bytes together, found {total}")
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from cognomen.protocol.audiences import check_audiences
-from cognomen.protocol.entry import EntryError
+from cognomen.protocol.entry import MAX_CALLERS, EntryError
 from cognomen.protocol.errors import Refused
-from cognomen.rulebook.compiling import entries_of
+from cognomen.rulebook.compiling import callers_in, entries_of
 from cognomen.rulebook.faults import Mend, shown
 from cognomen.rulebook.places import Path
 from cognomen.rulebook.rules import Component, ComponentName, Rulebook, Where
@@ -47,6 +47,7 @@ def check(rulebook: Rulebook) -> Iterator[Found]:
         yield from _calls(rulebook, component, known)
         yield from _audiences(rulebook, component, providers)
         yield from _entry(rulebook, component)
+    yield from _callers(rulebook)
     for case in rulebook.cases:
         for name in sorted(case.expect):
             if rulebook.component(name) is None:
@@ -109,6 +110,14 @@ def _calls(rulebook: Rulebook, component: Component, known: "_Names") -> Iterato
                 f"no component is called {callee}",
                 partial(known.callee, component, callee),
             )
+
+
+def _callers(rulebook: Rulebook) -> Iterator[Found]:
+    for name, callers in callers_in(rulebook).items():
+        component = rulebook.component(name)
+        if component is not None and len(callers) > MAX_CALLERS:
+            problem = f"expected at most {MAX_CALLERS} components that may call {name}, found {len(callers)}"
+            yield component.where, (), problem, "split it, or take it out of the may_call of some of them"
 
 
 def _audiences(rulebook: Rulebook, component: Component, providers: Known) -> Iterator[Found]:

@@ -4,15 +4,16 @@ A component has one entry for each set of selectors that proves it. Equal rules 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.names import issuer_id
 from cognomen.protocol.selectorcheck import EVERY_NODE
-from cognomen.rulebook.rules import Component, Nodes, Rulebook
+from cognomen.rulebook.rules import Component, ComponentName, Nodes, Rulebook
 from svid.spiffeid import SpiffeID, TrustDomain
 
-__all__ = ["GROUPS", "audiences_of", "compiled", "entries_of", "group_path", "parent_of"]
+__all__ = ["GROUPS", "audiences_of", "callers_in", "compiled", "entries_of", "group_path", "parent_of"]
 
 GROUPS = "/rulebook/nodes"
 """The paths of node groups are below this."""
@@ -40,18 +41,34 @@ def compiled(rulebook: Rulebook, trust_domain: TrustDomain) -> Iterator[Registra
             parent_id=issuer_id(trust_domain),
             selectors=nodes.selectors or frozenset({EVERY_NODE}),
         )
+    callers = callers_in(rulebook)
     for component in rulebook.active():
-        yield from entries_of(rulebook, component, trust_domain)
+        yield from entries_of(rulebook, component, trust_domain, callers=callers.get(component.name, ()))
+
+
+def callers_in(rulebook: Rulebook) -> Mapping[ComponentName, Collection[ComponentName]]:
+    """Which components of active agents may call each component that any of them may call."""
+    found: defaultdict[ComponentName, set[ComponentName]] = defaultdict(set)
+    for component in rulebook.active():
+        for callee in component.may_call:
+            found[callee].add(component.name)
+    return found
 
 
 def audiences_of(rulebook: Rulebook, component: Component, trust_domain: TrustDomain) -> tuple[str, ...]:
     """All that a component gets JWT-SVIDs for: the components that it may call, its model, and its external audiences."""
-    peers = {str(SpiffeID(trust_domain=trust_domain, path=f"/agent/{name}")) for name in component.may_call}
+    peers = {str(_id_of(name, trust_domain)) for name in component.may_call}
     return tuple(sorted(peers | rulebook.external_audiences(component)))
 
 
-def entries_of(rulebook: Rulebook, component: Component, trust_domain: TrustDomain) -> Iterator[RegistrationEntry]:
-    """The entries of one component."""
+def entries_of(
+    rulebook: Rulebook, component: Component, trust_domain: TrustDomain, *, callers: Collection[ComponentName] = ()
+) -> Iterator[RegistrationEntry]:
+    """The entries of one component.
+
+    Args:
+        callers: the components that may call it.
+    """
     agent = rulebook.agents[component.name.agent]
     for selectors in component.proofs:
         yield RegistrationEntry(
@@ -64,4 +81,9 @@ def entries_of(rulebook: Rulebook, component: Component, trust_domain: TrustDoma
             owner=agent.owner,
             labels=agent.labels,
             audiences=audiences_of(rulebook, component, trust_domain),
+            callers=tuple(sorted((_id_of(name, trust_domain) for name in callers), key=str)),
         )
+
+
+def _id_of(name: ComponentName, trust_domain: TrustDomain) -> SpiffeID:
+    return SpiffeID(trust_domain=trust_domain, path=f"/agent/{name}")

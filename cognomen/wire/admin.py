@@ -56,7 +56,7 @@ def _plain(value: object) -> JSON:  # noqa: PLR0911 - one for each kind
             return moment_to_text(value.ToDatetime(tzinfo=UTC))
         case Duration():
             return f"{value.seconds}s"
-        case pb.Audiences():
+        case pb.Audiences() | pb.Callers():
             return list(value.values)
         case pb.Selector():
             return f"{value.type}:{value.value}"
@@ -101,6 +101,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         labels=_labels(document),
         default=_flag(document, "default"),
         audiences=None if document.get("audiences") is None else tuple(sorted(set(_texts(document, "audiences")))),
+        callers=_callers(document, complete),
     )
 
 
@@ -139,6 +140,15 @@ def _spiffe_id(document: Mapping[str, object], key: str, complete: Callable[[str
         return complete(_text(document, key))
     except SpiffeIDError as e:
         raise SpiffeIDError(f"{key}: {e}", clause=e.clause) from e
+
+
+def _callers(document: Mapping[str, object], complete: Callable[[str], SpiffeID]) -> tuple[SpiffeID, ...] | None:
+    if document.get("callers") is None:
+        return None
+    try:
+        return tuple(sorted({complete(text) for text in _texts(document, "callers")}, key=str))
+    except SpiffeIDError as e:
+        raise SpiffeIDError(f"callers: {e}", clause=e.clause) from e
 
 
 def _flag(document: Mapping[str, object], key: str) -> bool:

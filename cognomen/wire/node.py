@@ -104,6 +104,9 @@ def write_entry(entry: RegistrationEntry, message: pb.Entry) -> None:
     if entry.audiences is not None:
         message.audiences.values.extend(entry.audiences)
         message.audiences.SetInParent()  # an empty list says that there are none
+    if entry.callers is not None:
+        message.callers.values.extend(map(str, entry.callers))
+        message.callers.SetInParent()  # as above
     if entry.x509_svid_ttl is not None:
         message.x509_svid_ttl.FromTimedelta(entry.x509_svid_ttl)
     if entry.jwt_svid_ttl is not None:
@@ -141,4 +144,5 @@ def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
         labels=dict(message.labels),
         default=message.default,
         audiences=tuple(message.audiences.values) if has("audiences") else None,
+        callers=tuple(spiffe_id_from_pb(one, "callers") for one in message.callers.values) if has("callers") else None,
     )

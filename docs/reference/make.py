@@ -30,6 +30,10 @@ _SERVICES = {
         "Which credentials were revoked, on the attestor's workload socket, with the same metadata; for our own library, which says"
         " back what it enforces. Every caller may follow, even one without an identity."
     ),
+    "proto/svid/wire/pb/callers.proto": (
+        "Who may call the identities of the calling process, on the attestor's workload socket, with the same metadata; for our own"
+        " library. A process without an identity gets PERMISSION_DENIED."
+    ),
     "proto/cognomen/wire/pb/inspect.proto": "On the attestor's workload socket.",
     "proto/cognomen/wire/pb/admin.proto": (
         "On the issuer's admin socket, which only its owner and root can open; the caller's uid is the actor on record."

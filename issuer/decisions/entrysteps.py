@@ -140,6 +140,7 @@ def _length(entry: RegistrationEntry) -> int:
         + sum(len(one.value) + _FIXED_BYTES for one in entry.selectors)
         + sum(map(len, entry.dns_names))
         + sum(map(len, entry.audiences or ()))
+        + sum(len(one.trust_domain.name) + len(one.path) + _FIXED_BYTES for one in entry.callers or ())
         + sum(len(key) + len(value) for key, value in entry.labels.items())
     )
 

@@ -35,6 +35,7 @@ _FRAME_BYTES = 16  # at most: two tags, and two lengths below 16 MiB
 _DENIAL_BYTES = SERIAL_BYTES + 6  # the serial number, and the expiry as seconds, up to the year 9999
 _UPDATE_DENIALS = 4096
 _ID_FRAME_BYTES = 2
+_CALLER_FRAME_BYTES = 3  # a tag, and a length of up to two bytes
 _PART_BYTES = 64 * 1024  # of a revocation list
 _ENTRY_BYTES = 1024  # of an entry without its selectors and DNS names: more than almost any entry has
 
@@ -120,7 +121,9 @@ def weight(update: Update) -> int:  # noqa: PLR0911 - one for each kind
             return _FRAME_BYTES + _DENIAL_BYTES * len(denials)
         case EntryPut(entry=entry):
             selectors = sum(len(selector.value) for selector in entry.selectors)
-            return _ENTRY_BYTES + selectors + sum(map(len, entry.dns_names)) + sum(map(len, entry.audiences or ()))
+            callers = sum(_CALLER_FRAME_BYTES + len(str(caller)) for caller in entry.callers or ())
+            texts = sum(map(len, entry.dns_names)) + sum(map(len, entry.audiences or ()))
+            return _ENTRY_BYTES + selectors + callers + texts
         case EntryGone(entry_id=entry_id):
             return _FRAME_BYTES + len(entry_id)
         case BundleIs(bundle=bundle):

@@ -23,6 +23,7 @@ from svid.tls.refusals import (
     OutdatedError,
     OutlivedPeerError,
     RevokedPeerError,
+    UndeclaredPeerError,
 )
 from svid.tls.reports import Reports, shown_address
 
@@ -34,6 +35,7 @@ __all__ = ["Admission", "Behaviour", "Call", "Kind", "guarded", "guarded_aio", "
 Behaviour: TypeAlias = Callable[[object, object], object]
 Refusal: TypeAlias = tuple[grpc.StatusCode, str]
 _UNAUTHENTICATED: Refusal = (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
+_FORBIDDEN: Refusal = (grpc.StatusCode.PERMISSION_DENIED, "forbidden")
 _UNAVAILABLE: Refusal = (grpc.StatusCode.UNAVAILABLE, "unavailable")
 _Stream: TypeAlias = "SupportsNext[object]"
 _AioContext: TypeAlias = "grpc.aio.ServicerContext[object, object]"
@@ -86,11 +88,12 @@ class _OpenCall:
         self._recheck = admission.recheck
         self._end = end
         self._revoked = False
+        self._as = _UNAUTHENTICATED
 
     def refusal(self) -> Refusal | None:
         """Why the call may not go on; None if it may."""
         if self._revoked:
-            return _UNAUTHENTICATED
+            return self._as
         refusal, error = _refusal(self._recheck)
         if error is not None and not self._is_told:
             self._is_told = True
@@ -108,6 +111,10 @@ class _OpenCall:
     def outlive(self) -> None:
         self._end_because(OutlivedPeerError(f"peer: the credential of {self.peer.spiffe_id} expired too long ago"))
 
+    def dismiss(self) -> None:
+        self._end_because(UndeclaredPeerError(f"peer: {self.peer.spiffe_id} is no longer a declared caller"))
+        self._as = _FORBIDDEN
+
     def orphan(self) -> None:
         self._end_because(
             OrphanedPeerError(f"call: this process was forked after the call of {self.peer.spiffe_id} began")
@@ -121,7 +128,7 @@ class _OpenCall:
         self._revoked = True
 
     def hang_up(self) -> None:
-        self._end(_UNAUTHENTICATED)
+        self._end(self._as)
 
 
 def look_again_on_change(source: object, enforcement: Enforcement) -> None:
@@ -297,7 +304,7 @@ def _refusal(ask: Callable[[], object]) -> tuple[Refusal, SVIDError] | tuple[Non
     try:
         ask()
     except AuthorizationError as e:
-        return (grpc.StatusCode.PERMISSION_DENIED, "forbidden"), e
+        return _FORBIDDEN, e
     except (OutdatedError, NoIdentityError) as e:
         return _UNAVAILABLE, e
     except (HandshakeRefusedError, RevokedError, X509SVIDError, JWTSVIDError) as e:

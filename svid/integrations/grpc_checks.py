@@ -4,6 +4,7 @@ svid/integrations/grpc_calls handles a call once it is admitted. svid/integratio
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache, partial
 from typing import cast
@@ -22,7 +23,7 @@ from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, strictly
 from svid.tls.context import server_context
 from svid.tls.enforcement import Enforcement, Peer
-from svid.tls.refusals import NoIdentityError
+from svid.tls.refusals import NoIdentityError, OutdatedError
 from svid.tls.reports import OnRefused, shown_address
 
 __all__ = ["BearerCheck", "PeerCheck"]
@@ -120,6 +121,7 @@ class BearerCheck:
         self._source = source
         self._audience = audience
         self._authorize = strictly(authorize)
+        self.enforcement.follow(authorize)
 
     def __call__(self, context: Call) -> JWTSVID:
         """Check the token, and return it parsed; raises the errors of `svid.verify_bearer`, and OutdatedError."""
@@ -144,7 +146,8 @@ class BearerCheck:
         def recheck() -> None:
             if self.enforcement.is_denied(peer):
                 raise RevokedError(f"jti: the token of {peer.spiffe_id} was revoked")
-            self._authorize(peer.spiffe_id)
+            with suppress(OutdatedError):  # our data may become old, as on any open connection
+                self._authorize(peer.spiffe_id)
 
         return Admission(peer, recheck)
 

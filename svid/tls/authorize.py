@@ -7,12 +7,13 @@ anything, but only a clear yes admits a peer: `strictly` ensures that for everyt
 import inspect
 import logging
 from collections.abc import Callable
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from svid.errors import AuthorizationError
 from svid.spiffeid import SpiffeID, TrustDomain
+from svid.tls.refusals import OutdatedError
 
-__all__ = ["Authorizer", "any_in", "demand_answers_now", "exactly", "matching", "strictly"]
+__all__ = ["Authorizer", "Changing", "any_in", "demand_answers_now", "exactly", "matching", "strictly"]
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,17 @@ Authorizer: TypeAlias = Callable[[SpiffeID], bool | None]
 Any other return value or error is a refusal, and is logged. A function that returns None for "no", as dict.get and re.fullmatch do, would
 admit the peer: wrap it in `matching`, which treats None as a refusal.
 """
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """An authorizer whose answers change while it is used: what is open with a peer that it no longer wants is ended."""
+
+    def is_unwanted(self, peer: SpiffeID) -> bool:
+        """Whether it is certain that this peer may not stay."""
+
+    def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when answers may have changed; returns a function that stops this."""
 
 
 def any_in(trust_domain: TrustDomain | str) -> Authorizer:
@@ -78,6 +90,8 @@ def matching(predicate: Callable[[SpiffeID], bool]) -> Authorizer:
 def strictly(authorize: object) -> Callable[[SpiffeID], None]:
     """Wrap an authorizer so that it returns if the peer is admitted, and raises AuthorizationError in every other case.
 
+    An OutdatedError passes as well: it says that nobody can be admitted now.
+
     Raises:
         TypeError: it is not a function, or is async or a generator.
     """
@@ -86,7 +100,7 @@ def strictly(authorize: object) -> Callable[[SpiffeID], None]:
     def ask(peer: SpiffeID) -> None:
         try:
             answer = asked(peer)
-        except AuthorizationError:
+        except (AuthorizationError, OutdatedError):
             raise
         except Exception as e:  # a failure in the application's function admits nobody
             _log.exception("authorizer failed: refused %s", peer)

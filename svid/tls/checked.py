@@ -11,7 +11,13 @@ from typing import ParamSpec, TypeVar, cast
 
 from svid.errors import SVIDError
 from svid.tls.enforcement import Held, Peer
-from svid.tls.refusals import EndedPeerError, OrphanedPeerError, OutlivedPeerError, RevokedPeerError
+from svid.tls.refusals import (
+    EndedPeerError,
+    OrphanedPeerError,
+    OutlivedPeerError,
+    RevokedPeerError,
+    UndeclaredPeerError,
+)
 from svid.tls.reports import is_refusal
 
 __all__ = ["Checked", "Gate", "unless_revoked"]
@@ -58,6 +64,10 @@ class Checked:
         """Let nothing pass from now on; the error says that the peer's credential expired too long ago."""
         self._end_because(_outlived)
 
+    def dismiss(self) -> None:
+        """Let nothing pass from now on; the error says that the peer may not call us any more."""
+        self._end_because(_undeclared)
+
     def orphan(self) -> None:
         """Let nothing pass from now on; the error says that this process was forked."""
         self._end_because(_orphaned)
@@ -68,6 +78,7 @@ class Checked:
         Raises:
             RevokedPeerError: the peer is denied.
             OutlivedPeerError: the peer's credential expired so long ago that a denial would not name it any more.
+            UndeclaredPeerError: the peer may not call us any more.
             OrphanedPeerError: this process was forked since then, and receives no denials.
         """
         if self.revoked and self.peer is not None:
@@ -111,6 +122,10 @@ def _outlived(peer: Peer) -> EndedPeerError:
         f"peer: expected an X509-SVID that expired at most {peer.open_for.days} day ago,"
         f" found one of {peer.spiffe_id} that expired at {peer.ends_at}"
     )
+
+
+def _undeclared(peer: Peer) -> EndedPeerError:
+    return UndeclaredPeerError(f"peer: {peer.spiffe_id} is no longer a declared caller")
 
 
 def _orphaned(peer: Peer) -> EndedPeerError:

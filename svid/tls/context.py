@@ -35,7 +35,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from socket import socket
 from typing import Self
@@ -101,9 +101,11 @@ class LiveContext(_MutualContext):
             `refuse_after` is given, and the source knows of no revocations.
         HandshakeRefusedError: at a handshake; we have no valid SVID, or the bundle does not vouch for the peer's chain.
         RevokedHandshakeError: at a handshake; the peer's credential is denied.
-        OutdatedHandshakeError: at a handshake; our revocation data is older than `refuse_after`.
+        OutdatedHandshakeError: at a handshake; our revocation data is older than `refuse_after`; or, with `svid.declared`, it
+            is not known now who may call us.
         UnwantedPeerError: at a handshake; `authorize` refused the peer.
         RevokedPeerError: at any read or write of an open connection, once its peer's credential is denied.
+        UndeclaredPeerError: likewise, with `svid.declared`, once the peer is no longer declared as a caller.
         OutlivedPeerError: likewise, from a day after its peer's X509-SVID expired, because no revocation would name it any more.
 
     Source: SPIFFE X509-SVID 5, Workload API 4.6
@@ -132,6 +134,7 @@ class LiveContext(_MutualContext):
             clock=self._clock,
             on_refused=on_refused,
         )
+        self.enforcement.follow(authorize)
         self._alpn_protocols: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._inner: _InnerContext | None = None
@@ -224,7 +227,8 @@ class LiveContext(_MutualContext):
             if bundles is not last:
                 self._vouched(der, since)
                 last = bundles
-            self._demand_wanted(peer)
+            with suppress(OutdatedHandshakeError):
+                self._demand_wanted(peer)
 
         return peer, recheck
 
@@ -240,6 +244,8 @@ class LiveContext(_MutualContext):
             raise RevokedHandshakeError(f"peer: {peer.shown} was revoked", peer=peer.spiffe_id)
         try:
             self._authorize(peer.spiffe_id)
+        except OutdatedError as e:
+            raise OutdatedHandshakeError(str(e), clause=e.clause, peer=peer.spiffe_id) from e
         except AuthorizationError as e:
             raise UnwantedPeerError(str(e), clause=e.clause, peer=peer.spiffe_id) from e
 

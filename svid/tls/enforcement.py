@@ -8,13 +8,15 @@ connections and calls decide how these end: svid/tls/connections and svid/integr
 import logging
 import threading
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple, Protocol, TypeGuard
 
 from svid.clock import Clock, SystemClock
 from svid.source import KnowsDenials
 from svid.spiffeid import SpiffeID, TrustDomain
+from svid.tls.authorize import Changing
 from svid.tls.forked import renew_in_children
 from svid.tls.refusals import EndedPeerError, OutdatedError
 from svid.tls.reports import OnRefused, Reports
@@ -60,6 +62,9 @@ class Held(Protocol):
     def outlive(self) -> None:
         """Let nothing pass from now on, because its peer's credential expired too long ago."""
 
+    def dismiss(self) -> None:
+        """Let nothing pass from now on, because its peer may not call us any more."""
+
     def orphan(self) -> None:
         """Let nothing pass from now on, because this process was forked, and nothing in it receives denials."""
 
@@ -71,7 +76,7 @@ class Held(Protocol):
         """The peer's address, for people; empty if it is not known."""
 
     def hang_up(self) -> None:
-        """Wake up everything that waits for it, and close what is ours to close; called after `revoke` or `outlive`."""
+        """Wake up everything that waits for it, and close what is ours to close; called after `revoke`, `outlive` or `dismiss`."""
 
 
 class Enforcement:
@@ -106,6 +111,7 @@ class Enforcement:
         self.reports = Reports(point, on_refused, clock=self._clock)
         self.open = Open(self._clock, self.reports)
         self._source: KnowsDenials | None = None
+        self._changing: Changing | None = None
         if _knows_denials(source):
             self._source, self.open.is_told = source, True
             leave = source.on_denied(self.open.hear, point=point)
@@ -113,16 +119,27 @@ class Enforcement:
         elif refuse_after is not None:
             raise TypeError(f"refuse_after: expected a source that knows of revocations, found {type(source).__name__}")
 
+    def follow(self, authorize: object) -> None:
+        """If this authorizer's answers change, also end what is open with a peer that it no longer wants."""
+        if isinstance(authorize, Changing):
+            self._changing = authorize
+            # Weakly: the authorizer holds its source, which holds this function.
+            leave = authorize.subscribe(partial(_end_unwanted, self.open, weakref.WeakMethod(authorize.is_unwanted)))
+            weakref.finalize(self, leave).atexit = False
+
     def is_denied(self, peer: Peer) -> bool:
         """Whether any of its credentials is denied."""
         source, trust_domain = self._source, peer.spiffe_id.trust_domain
         return source is not None and any(source.is_denied(trust_domain, number) for number in peer.numbers)
 
     def hold(self, one: Held) -> None:
-        """End this when its peer is denied; at once, if the denial came while it was being made."""
+        """End this when its peer is denied or unwanted; at once, if that came while it was being made."""
         self.open.add(one)
         if one.peer is not None and self.is_denied(one.peer):
             one.revoke()
+            self.open.tell(one)
+        elif one.peer is not None and self._changing is not None and self._changing.is_unwanted(one.peer.spiffe_id):
+            one.dismiss()
             self.open.tell(one)
 
     def release(self, one: Held) -> None:
@@ -210,7 +227,6 @@ class Open:
             self._end_outlived(self._clock.now())
 
     def _end_denied(self, trust_domain: TrustDomain, denied: frozenset[int]) -> None:
-        """First stop the bytes on all of them, then close them, and last report it."""
         concerned = [
             one
             for one in self.all()
@@ -218,8 +234,25 @@ class Open:
             and one.peer.spiffe_id.trust_domain == trust_domain
             and not denied.isdisjoint(one.peer.numbers)
         ]
+        self._end(concerned, lambda one: one.revoke())
+
+    def end_unwanted(self, is_unwanted: Callable[[SpiffeID], bool]) -> None:
+        """End those whose peer may not call us any more."""
+        known: dict[SpiffeID, bool] = {}
+        concerned = []
+        for one in self.all():
+            if one.peer is not None and one.why_ended() is None:
+                peer = one.peer.spiffe_id
+                if peer not in known:
+                    known[peer] = is_unwanted(peer)
+                if known[peer]:
+                    concerned.append(one)
+        self._end(concerned, lambda one: one.dismiss())
+
+    def _end(self, concerned: Collection[Held], end: Callable[[Held], None]) -> None:
+        """First stop the bytes on all of them, then close them, and last report it."""
         for one in concerned:
-            one.revoke()
+            end(one)
         for one in concerned:
             one.hang_up()
         for one in concerned:
@@ -231,6 +264,11 @@ class Open:
                 one.outlive()
                 one.hang_up()
                 self.tell(one)
+
+
+def _end_unwanted(open_now: Open, ask: "weakref.WeakMethod[Callable[[SpiffeID], bool]]") -> None:
+    if (is_unwanted := ask()) is not None:
+        open_now.end_unwanted(is_unwanted)
 
 
 def _knows_denials(source: object) -> TypeGuard[KnowsDenials]:

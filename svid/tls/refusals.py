@@ -20,6 +20,8 @@ __all__ = [
     "OutlivedPeerError",
     "RevokedHandshakeError",
     "RevokedPeerError",
+    "UndeclaredPeerError",
+    "UnknownCallersError",
     "UnwantedPeerError",
 ]
 
@@ -61,6 +63,10 @@ class OutlivedPeerError(EndedPeerError):
     """The credential of a connection's peer expired so long ago that a revocation would not name it any more."""
 
 
+class UndeclaredPeerError(EndedPeerError, AuthorizationError):
+    """The peer of a connection may not call us any more."""
+
+
 class OrphanedPeerError(EndedPeerError):
     """This process was forked from the one that made the connection and receives the revocations for it."""
 
@@ -77,5 +83,9 @@ class OutdatedError(SVIDError):
     """Our revocation data is older than the caller accepts."""
 
 
+class UnknownCallersError(OutdatedError):
+    """It is not known who may call us, or that knowledge is too old."""
+
+
 class OutdatedHandshakeError(HandshakeRefusedError, OutdatedError):
-    """During a handshake, our revocation data is older than the caller accepts."""
+    """During a handshake, our revocation data, or our knowledge of who may call us, is too old or missing."""

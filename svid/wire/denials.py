@@ -19,6 +19,7 @@ __all__ = [
     "Enforced",
     "Epoch",
     "check_point",
+    "read_age",
     "read_denied",
     "read_enforced",
     "write_denied",
@@ -92,7 +93,7 @@ def read_denied(message: pb.Denied) -> DenialsMessage:
         epoch=None if message.more else _read_epoch(message.epoch),
         snapshot=message.snapshot,
         denials=unpack(message.numbers, message.ends),
-        age=_read_age(message.age) if message.HasField("age") else None,
+        age=read_age(message.age) if message.HasField("age") else None,
     )
 
 
@@ -149,7 +150,8 @@ def _write_epoch(epoch: Epoch) -> pb.Epoch:
     return pb.Epoch(incarnation=epoch.incarnation, number=epoch.number)
 
 
-def _read_age(age: Duration) -> timedelta:
+def read_age(age: Duration) -> timedelta:
+    """Read an age; SVIDError if it is not a length of time."""
     if not (0 <= age.seconds <= _MAX_AGE and 0 <= age.nanos < _BILLION):
         raise SVIDError(f"age: expected a length of time, found {age.seconds} s and {age.nanos} ns")
     return timedelta(

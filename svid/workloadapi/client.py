@@ -20,7 +20,7 @@ from svid.errors import JWTSVIDError, WorkloadAPIError
 from svid.jwtsvid import JWTSVID
 from svid.spiffeid import SpiffeID, TrustDomain
 from svid.wire.denials import Enforced, write_enforced
-from svid.wire.pb import denials_pb2
+from svid.wire.pb import callers_pb2, denials_pb2
 from svid.wire.pb import workload_pb2 as pb
 from svid.wire.workload import (
     ValidatedToken,
@@ -40,6 +40,7 @@ __all__ = ["Stream", "WorkloadAPIClient"]
 
 _SERVICE = "/SpiffeWorkloadAPI"
 _DENIALS = "/cognomen.workload.v1.Denials"
+_CALLERS = "/cognomen.workload.v1.Callers"
 _HEADER = (("workload.spiffe.io", "true"),)
 _FRESH = (*_HEADER, ("cognomen-fresh", "true"))
 _MAX_MESSAGE_BYTES = 16 << 20
@@ -245,6 +246,10 @@ class WorkloadAPIClient:
     def open_denials(self) -> Stream[denials_pb2.Denied]:
         """Open the stream of denials; a Workload API other than our attestor's answers UNIMPLEMENTED."""
         return self._follow(f"{_DENIALS}/Follow", denials_pb2.FollowRequest(), denials_pb2.Denied)
+
+    def open_callers(self) -> Stream[callers_pb2.DeclaredCallers]:
+        """Open the stream of our declared callers; a Workload API other than our attestor's answers UNIMPLEMENTED."""
+        return self._follow(f"{_CALLERS}/Follow", callers_pb2.FollowCallersRequest(), callers_pb2.DeclaredCallers)
 
     def enforced(self, receipt: Enforced) -> None:
         """Tell the attestor up to which epoch an enforcement point enforces denials.

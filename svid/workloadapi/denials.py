@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from svid.clock import Clock
-from svid.denials import Denials
+from svid.denials import SILENT_AFTER, Denials
 from svid.errors import WorkloadAPIError
 from svid.spiffeid import TrustDomain
 from svid.wire.denials import DenialsMessage, Epoch, read_denied
@@ -25,10 +25,7 @@ from svid.workloadapi.points import Points
 from svid.workloadapi.silence import Silence
 from svid.workloadapi.watch import Deliver, Discard, GiveUp, Reconnect, Watch
 
-__all__ = ["SILENT_AFTER", "FollowedDenials"]
-
-SILENT_AFTER = timedelta(seconds=15)
-"""How long an attestor that has sent denials may be silent: it sends a message every 5 s."""
+__all__ = ["FollowedDenials"]
 
 _ASK_AGAIN = timedelta(minutes=1)
 _FORGET_EVERY_SECONDS = 60.0

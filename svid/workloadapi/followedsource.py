@@ -16,7 +16,8 @@ from google.protobuf.message import Message
 from svid.bundle import Bundle
 from svid.clock import Clock, SystemClock
 from svid.errors import BundleError, WorkloadAPIError
-from svid.spiffeid import TrustDomain
+from svid.spiffeid import SpiffeID, TrustDomain
+from svid.workloadapi.callers import FollowedCallers
 from svid.workloadapi.client import Stream, WorkloadAPIClient
 from svid.workloadapi.denials import FollowedDenials
 from svid.workloadapi.follower import Follower
@@ -56,6 +57,7 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
         self._client = client = WorkloadAPIClient(socket)
         self._follower = Follower(lambda: open_stream(client), decode, self._clock)  # not self: that would be a cycle
         self._share = DenialsShare(self._client, self._clock)
+        self._callers: FollowedCallers | None = None  # until somebody asks
         self.renew()
         forks.renew(self)
         if timeout is not None:
@@ -101,6 +103,8 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
             self._awaited_until = self._clock.monotonic() + _FIRST_IN_CHILD.total_seconds()
             self._follower.begin()
             self._share.begin_anew()
+            if self._callers is not None:
+                self._callers.begin_anew()
             self._generation = forks.generation
 
     def _demand_here(self) -> None:
@@ -110,10 +114,7 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
             WorkloadAPIError: as `_begin_anew`; or the answer did not come within 5 s, or was a refusal.
         """
         self._begin_anew()
-        if self._awaited_until is None or threading.current_thread() in (
-            self._follower.thread,
-            *self._denials.threads,
-        ):
+        if self._awaited_until is None or self._is_own_thread():
             return
         try:
             self._wait_until(self._awaited_until, _FIRST_IN_CHILD)
@@ -123,6 +124,8 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
             raise WorkloadAPIError(
                 f"{e.detail}, in a process that was forked after the source was made", code=e.code, hint=HINT
             ) from e
+        if self._callers is not None:
+            self._callers.settle(self._left(self._awaited_until))
         self._awaited_until = None
 
     def _wait_until(self, end: float, longest: timedelta) -> None:
@@ -166,15 +169,45 @@ class FollowedSource(ABC, Generic[_Message, _Value]):
 
         Later denials no longer end connections that a context of this source made: close those connections first.
         """
-        self._is_closed = True
+        with self._changing:
+            self._is_closed = True
         if self._generation != forks.generation:  # its streams and threads are not in this process
             return
         self._follower.end()
-        ending = (self._follower.thread, *self._share.close())
-        callers = (self._follower.thread, *self._denials.threads)
-        if threading.current_thread() not in callers:  # two callbacks that both close must not wait for each other
+        ending = [self._follower.thread]
+        if self._callers is not None:
+            self._callers.end()
+            ending.append(self._callers.thread)
+        ending += self._share.close()
+        if not self._is_own_thread():  # two callbacks that both close must not wait for each other
             for thread in ending:
                 thread.join()
+
+    def _is_own_thread(self) -> bool:
+        """Whether this is a callback in one of the source's own threads."""
+        callers = () if self._callers is None else (self._callers.thread,)
+        return threading.current_thread() in (self._follower.thread, *self._denials.threads, *callers)
+
+    def declared_callers(self) -> FollowedCallers:
+        """Who may call the identities of this process; the first call opens a stream for it, with a thread.
+
+        Raises:
+            WorkloadAPIError: CANCELLED if the source was closed.
+        """
+        self._begin_anew()
+        if self._callers is not None and not self._is_closed:
+            return self._callers
+        with self._changing:
+            if self._is_closed:
+                raise WorkloadAPIError("source: already closed", code="CANCELLED")
+            if self._callers is None:
+                self._callers = FollowedCallers(self._client, self._clock)
+                self._callers.start()
+            return self._callers
+
+    def called_as(self) -> SpiffeID | None:
+        """The identity that peers call when they call us; None means the default one."""
+        return None
 
     def is_denied(self, trust_domain: TrustDomain, number: int) -> bool:
         """Whether this serial or jti of that trust domain is denied, as far as we know now."""

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TypeAlias
 
 from svid.clock import Clock
-from svid.denials import Denials
+from svid.denials import SILENT_AFTER, Denials
 from svid.spiffeid import TrustDomain
 from svid.workloadapi.client import WorkloadAPIClient
-from svid.workloadapi.denials import SILENT_AFTER, FollowedDenials
+from svid.workloadapi.denials import FollowedDenials
 from svid.workloadapi.forks import forks
 
 __all__ = ["DenialsShare"]

@@ -6,7 +6,6 @@ use, because the child may have a different identity. This module does not decid
 (the attestor).
 """
 
-import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -107,6 +106,10 @@ class X509Source(FollowedSource[pb.X509SVIDResponse, X509Context]):
             return self._listed.is_denied(trust_domain, number, self.context)
         except WorkloadAPIError:  # no answer yet, so no bundles either
             return False
+
+    def called_as(self) -> SpiffeID:
+        """The identity that peers call when they call us: that of the X509-SVID that was picked; raises the errors of `context`."""
+        return self._pick(self.context.svids).spiffe_id
 
     @property
     def context(self) -> X509Context:
@@ -249,7 +252,7 @@ class JWTSource(FollowedSource[pb.JWTBundlesResponse, Mapping[TrustDomain, Bundl
         for file in files:
             file.close()
         super().close()
-        if threading.current_thread() not in (self._follower.thread, *self._denials.threads):
+        if not self._is_own_thread():
             for file in files:
                 file.join()
 

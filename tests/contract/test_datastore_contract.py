@@ -72,9 +72,14 @@ async def test_an_entry_comes_back_as_it_went_in(store: Datastore) -> None:
         owner="käse",
         labels={"k": "v"},
         default=True,
+        audiences=("db",),
+        callers=(an_entry("/caller").spiffe_id,),
     )
     await store.write(lambda tx: tx.entries.insert([entry, an_entry("/other", entry_id="e2")]))
     assert await store.read(lambda tx: tx.entries.get([EntryID("e1"), EntryID("nobody")])) == {"e1": entry}
+    nobody = replace(entry, revision=5, audiences=(), callers=())
+    await store.write(lambda tx: tx.entries.replace([nobody]))
+    assert await store.read(lambda tx: tx.entries.get([EntryID("e1")])) == {"e1": nobody}
 
 
 async def test_entries_are_found_page_by_page(store: Datastore) -> None:

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from svid.wire.pb import workload_pb2 as pb
+from tests.doubles.callersapi import CallersDouble
 from tests.doubles.denialsapi import DenialsDouble
 from tests.doubles.fail import Fail
 
@@ -38,11 +39,14 @@ class WorkloadAPIDouble:
     """Each call of a method takes the next steps of that method's script; a stream waits where the script ends.
 
     Args:
-        denials: what serves the Denials service on the same socket; None: nothing does, as in another attestor than ours.
+        denials, callers: what serves the Denials and Callers services on the same socket; None: nothing does, as in another attestor
+            than ours.
     """
 
-    def __init__(self, directory: Path, *, denials: DenialsDouble | None = None) -> None:
-        self._denials = denials
+    def __init__(
+        self, directory: Path, *, denials: DenialsDouble | None = None, callers: CallersDouble | None = None
+    ) -> None:
+        self._more = [one for one in (denials, callers) if one is not None]
         self._path = directory / "api.sock"
         self.socket = f"unix://{self._path}"
         self.calls: list[Call] = []
@@ -63,8 +67,8 @@ class WorkloadAPIDouble:
                 self._answer(method), request_deserializer=request.FromString, response_serializer=None
             )
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("SpiffeWorkloadAPI", handlers)])
-        if self._denials is not None:
-            self._denials.serve(self._server)
+        for one in self._more:
+            one.serve(self._server)
         self._server.add_insecure_port(f"unix:{self._path}")
         self._server.start()
         return self

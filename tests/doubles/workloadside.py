@@ -17,12 +17,14 @@ from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import ProtocolError
 
+from attestor.api.callers import Callers
 from attestor.api.denials import Denials
 from attestor.api.status import translate
 from attestor.api.workload import SERVICE, WorkloadAPI, X509Writer
 from attestor.cache import Cache, HeldX509
 from attestor.decisions.sync import Change
 from attestor.deniallog import DenialLog, number_of
+from attestor.flows.serve_callers import ServeCallers
 from attestor.flows.serve_denials import ServeDenials
 from attestor.flows.serve_workload import ServeWorkload
 from attestor.issuerclient.port import MintedJWT
@@ -182,6 +184,13 @@ class WorkloadSide:
         """The flow that tells what this cache holds denied; by default the issuer was heard just now."""
         return ServeDenials(self.cache.denials, Receipts(self.cache.denials), age=age, clock=NodeClock(self.clock))
 
+    def callers_flow(
+        self, flow: ServeWorkload | None = None, *, age: Callable[[], timedelta] = timedelta
+    ) -> ServeCallers:
+        """The flow that tells who may call the identities of a process that is identified by the other flow."""
+        attest = (flow or self.flow()).attest
+        return ServeCallers(self.cache, attest, age=age, clock=NodeClock(self.clock))
+
     def _apply(
         self,
         *,
@@ -211,9 +220,10 @@ async def serving(
     identify: Identify = peer,
     listener: socket.socket | None = None,
     denials: ServeDenials | None = None,
+    callers: ServeCallers | None = None,
 ) -> AsyncIterator[Channel]:
     """Serve as `served` does; gives a channel to it."""
-    async with served(flow, path, identify=identify, listener=listener, denials=denials):
+    async with served(flow, path, identify=identify, listener=listener, denials=denials, callers=callers):
         channel = Channel(path=str(path))
         try:
             yield channel
@@ -229,9 +239,10 @@ async def served(
     identify: Identify = peer,
     listener: socket.socket | None = None,
     denials: ServeDenials | None = None,
+    callers: ServeCallers | None = None,
     limits: Limits | None = None,
 ) -> AsyncIterator[Server]:
-    """Serve the Workload API on that socket, and denials where that flow is given.
+    """Serve the Workload API on that socket, and denials and callers where those flows are given.
 
     Args:
         listener: listens there already; None: it is made.
@@ -239,8 +250,12 @@ async def served(
     writer = X509Writer()
 
     def services(caller: Caller) -> Sequence[Service]:
-        workload_api = WorkloadAPI(flow, caller, writer)
-        return [workload_api] if denials is None else [workload_api, Denials(denials, caller, TRUST_DOMAIN)]
+        some: list[Service] = [WorkloadAPI(flow, caller, writer)]
+        if denials is not None:
+            some.append(Denials(denials, caller, TRUST_DOMAIN))
+        if callers is not None:
+            some.append(Callers(callers, caller))
+        return some
 
     async with AsyncExitStack() as leaving:
         if denials is not None:

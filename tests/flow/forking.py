@@ -15,7 +15,7 @@ from functools import partial
 
 import grpc
 
-from svid import JWTSource, X509Source, client_context, server_context
+from svid import JWTSource, X509Source, client_context, declared, server_context
 from svid.errors import SVIDError, WorkloadAPIError
 from svid.integrations.grpc_checks import PeerCheck
 from svid.integrations.grpc_client import grpc_channel
@@ -108,6 +108,32 @@ def workers(address: str) -> None:
     work(0)
     source.close()
     tokens.close()
+    say("done")
+
+
+def called(address: str) -> None:
+    """A server that was made before its workers admits its declared callers in each of them, from the first handshake on."""
+    with X509Source(address) as source, X509Source(address) as peer:
+        authorize = declared(source)
+        authorize.wait()
+        server, client = server_context(source, authorize), client_context(peer, lambda _: True)
+
+        def work() -> None:
+            near, far = socket.socketpair()
+            with ThreadPoolExecutor(1) as pool:
+                accepted = pool.submit(server.wrap_socket, far, server_side=True)
+                with client.wrap_socket(near), accepted.result():
+                    pass
+
+        def child() -> None:
+            for _ in range(3):
+                work()
+            source.close()
+            peer.close()
+            assert [one for one in threading.enumerate() if one.name.startswith("svid-")] == []
+
+        assert [in_a_child(child) for _ in range(4)] == [0] * 4
+        work()
     say("done")
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.doubles.project import ROOT
 from tests.doubles.workloadside import WorkloadSide, entry, serving
 
 MINE = entry("a", f"unix:uid:{os.geteuid()}")
+MINE = replace(MINE, callers=(MINE.spiffe_id,))
 
 
 class Program:
@@ -38,7 +40,10 @@ async def program(name: str, side: WorkloadSide, directory: Path) -> AsyncIterat
     """Run it at the socket of an attestor with this cache; it ends well."""
     path = directory / "api.sock"
     side.synchronise(MINE)
-    async with asyncio.timeout(50), serving(side.flow(), path, denials=side.denials_flow()):
+    async with (
+        asyncio.timeout(50),
+        serving(side.flow(), path, denials=side.denials_flow(), callers=side.callers_flow()),
+    ):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -81,7 +86,7 @@ async def test_what_is_denied_before_and_after_a_fork_is_denied_in_the_child(tmp
         assert [await running.line(), await running.line()] == ["told", "done"]
 
 
-@pytest.mark.parametrize("name", ["workers", "closed", "client", "busy", "channel", "file"])
+@pytest.mark.parametrize("name", ["workers", "closed", "client", "busy", "channel", "file", "called"])
 async def test_a_program_that_forks(name: str, tmp_path: Path) -> None:
     said = []
     async with program(name, WorkloadSide(), tmp_path) as running:

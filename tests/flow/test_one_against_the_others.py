@@ -82,6 +82,7 @@ def made() -> Iterator[object]:
     yield UnixAttestor(clock)
     yield MintJWTs(client=issuer.client(), cache=Cache(issuer.bundle, DenialLog()), around=surroundings(clock))
     yield side.denials_flow()
+    yield side.callers_flow()
     yield side.uses
     yield side.recent
     node = SpiffeID.from_segments(TRUST_DOMAIN, "node")

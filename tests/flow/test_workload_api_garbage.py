@@ -12,20 +12,21 @@ from google.protobuf.message import Message
 from attestor.workloadattestor.port import WorkloadAttestor
 from cognomen.gate.gate import Limits
 from cognomen.protocol.errors import Kind, Refused
-from svid.wire.pb import denials_pb2, workload_pb2
+from svid.wire.pb import callers_pb2, denials_pb2, workload_pb2
 from tests.doubles.garbage import Caller, End, Headers, garbage_of
 from tests.doubles.workloadattestor import WorkloadAttestorDouble
 from tests.doubles.workloadside import HEADER, WorkloadSide, entry, served
 
 CALLS = 200
 UID = f"unix:uid:{os.getuid()}"
-_API, _DENIALS = "SpiffeWorkloadAPI", "cognomen.workload.v1.Denials"
+_API, _DENIALS, _CALLERS = "SpiffeWorkloadAPI", "cognomen.workload.v1.Denials", "cognomen.workload.v1.Callers"
 _JWT = workload_pb2.JWTSVIDRequest(audience=["db"])
 STREAMS: dict[str, Message] = {
     f"{_API}/FetchX509SVID": workload_pb2.X509SVIDRequest(),
     f"{_API}/FetchX509Bundles": workload_pb2.X509BundlesRequest(),
     f"{_API}/FetchJWTBundles": workload_pb2.JWTBundlesRequest(),
     f"{_DENIALS}/Follow": denials_pb2.FollowRequest(),
+    f"{_CALLERS}/Follow": callers_pb2.FollowCallersRequest(),
 }
 UNARY: dict[str, tuple[str, Message]] = {
     "token": (f"{_API}/FetchJWTSVID", _JWT),
@@ -56,7 +57,9 @@ def left_by(
     async def measure() -> Counter[str]:
         side.synchronise(entry("a", UID), entry("b", UID))
         flow, limits = side.flow(*attestors), Limits(rate=10**9)
-        async with served(flow, path / "s", denials=side.denials_flow(), limits=limits) as server:
+        async with served(
+            flow, path / "s", denials=side.denials_flow(), callers=side.callers_flow(flow), limits=limits
+        ) as server:
             message = request.SerializeToString()
             caller = Caller(path / "s", lambda: server.calls, method, message, headers=headers)
             return await garbage_of(lambda count: caller.call(end, count), CALLS)

@@ -67,6 +67,28 @@ class Audiences(_message.Message):
 Global___Audiences: _TypeAlias = Audiences  # noqa: Y015
 
 @_typing.final
+class Callers(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SPIFFE IDs, sorted"""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Callers: _TypeAlias = Callers  # noqa: Y015
+
+@_typing.final
 class Entry(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -108,6 +130,7 @@ class Entry(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     AUDIENCES_FIELD_NUMBER: _builtins.int
+    CALLERS_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     spiffe_id: _builtins.str
@@ -144,6 +167,10 @@ class Entry(_message.Message):
     def audiences(self) -> Global___Audiences:
         """all that its JWT-SVIDs may be for; absent: they may be for anybody"""
 
+    @_builtins.property
+    def callers(self) -> Global___Callers:
+        """who may call it, as its service asks; absent: not declared"""
+
     def __init__(
         self,
         *,
@@ -165,11 +192,12 @@ class Entry(_message.Message):
         owner: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         audiences: Global___Audiences | None = ...,
+        callers: Global___Callers | None = ...,
         default: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "created_at", b"created_at", "expires_at", b"expires_at", "jwt_svid_ttl", b"jwt_svid_ttl", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "callers", b"callers", "created_at", b"created_at", "expires_at", b"expires_at", "jwt_svid_ttl", b"jwt_svid_ttl", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "audiences", b"audiences", "created_at", b"created_at", "default", b"default", "dns_names", b"dns_names", "downstream", b"downstream", "expires_at", b"expires_at", "federates_with", b"federates_with", "hint", b"hint", "id", b"id", "jwt_svid_ttl", b"jwt_svid_ttl", "labels", b"labels", "owner", b"owner", "parent_id", b"parent_id", "revision", b"revision", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "store_svid", b"store_svid", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "audiences", b"audiences", "callers", b"callers", "created_at", b"created_at", "default", b"default", "dns_names", b"dns_names", "downstream", b"downstream", "expires_at", b"expires_at", "federates_with", b"federates_with", "hint", b"hint", "id", b"id", "jwt_svid_ttl", b"jwt_svid_ttl", "labels", b"labels", "owner", b"owner", "parent_id", b"parent_id", "revision", b"revision", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "store_svid", b"store_svid", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -297,6 +297,11 @@ _TWELFTH = (
     """,
 )
 
+_THIRTEENTH = (
+    # Who may call the identity of the entry: JSON; NULL: not declared, as in the release before.
+    "ALTER TABLE entry ADD COLUMN callers TEXT",
+)
+
 _FIFTEENTH = (
     # Limits on issuance of the rulebook with that revision; those of another one are not in force. rule: JSON.
     """
@@ -338,6 +343,7 @@ _LATER = {
     "0010": _TENTH,
     "0011": _ELEVENTH,
     "0012": _TWELFTH,
+    "0013": _THIRTEENTH,
     "0015": _FIFTEENTH,
     "0016": _SIXTEENTH,
 }

@@ -123,6 +123,7 @@ SIGNED = [  # `keeps`: whether the SVID of before is as good as a new one
     Row(name="labels", changes={"labels": {"team": "x"}}, keeps=True),
     Row(name="hint", changes={"hint": "x"}, keeps=True),
     Row(name="default", changes={"default": True}, keeps=True),
+    Row(name="callers", changes={"callers": (NODE_2,)}, keeps=True),
     Row(name="ttl of tokens", changes={"jwt_svid_ttl": timedelta(minutes=1)}, keeps=True),
     Row(name="ttl", changes={"x509_svid_ttl": timedelta(minutes=1)}, keeps=False),
     Row(name="end", changes={"expires_at": datetime(2027, 1, 1, tzinfo=UTC)}, keeps=False),
@@ -147,10 +148,11 @@ def test_an_svid_is_replaced_when_the_issuer_would_sign_another_or_may_have_ende
 
 def test_every_field_that_nobody_said_is_not_signed_needs_another_svid() -> None:
     unsigned = {row.name for row in SIGNED if row.keeps} - {"nothing"}
-    assert len(unsigned) == 5
+    assert len(unsigned) == 6
     assert {one.name for one in fields(RegistrationEntry)} == {
         "id", "spiffe_id", "parent_id", "selectors", "x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream",
         "expires_at", "dns_names", "revision", "store_svid", "hint", "created_at", "owner", "labels", "default", "audiences",
+        "callers",
     }, "is the new field signed into an X509-SVID, or does it choose who gets one? add a row"  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cognomen.protocol.entry import MAX_TTL, EntryError, EntryID, RegistrationEntry
+from cognomen.protocol.entry import MAX_CALLERS, MAX_CALLERS_BYTES, MAX_TTL, EntryError, EntryID, RegistrationEntry
 from cognomen.protocol.selector import Selector
 from svid.spiffeid import SpiffeID, TrustDomain
 
@@ -21,6 +21,11 @@ class Wrong:
     field: str
     value: object
     message: str
+
+
+def ids(count: int, length: int = 0) -> tuple[SpiffeID, ...]:
+    domain = TrustDomain("example.org")
+    return tuple(SpiffeID(trust_domain=domain, path=f"/{number:06}{'x' * length}") for number in range(count))
 
 
 DAY = MAX_TTL // timedelta(seconds=1)
@@ -67,6 +72,14 @@ WRONG = [
     Wrong(field="labels", value={"": "a"}, message="empty name"),
     Wrong(field="labels", value={"a": "\0"}, message="expected printable characters, found '\\x00'"),
     Wrong(field="labels", value={"a" * 257: ""}, message="expected at most 256 bytes, found 257"),
+    Wrong(field="callers", value=ids(MAX_CALLERS + 1), message="expected at most 1024, found 1025"),
+    Wrong(field="callers", value=ids(2)[::-1], message="expected each once, in order"),
+    Wrong(field="callers", value=ids(1) * 2, message="expected each once, in order"),
+    Wrong(
+        field="callers",
+        value=ids(MAX_CALLERS, 256),
+        message=f"expected at most {MAX_CALLERS_BYTES} bytes together, found 289792",
+    ),
     Wrong(field="labels", value={str(n): "" for n in range(65)}, message="expected at most 64, found 65"),
 ]
 
@@ -98,6 +111,7 @@ def test_an_entry_can_have_every_field_at_its_limit() -> None:
         hint="é" * 512,
         owner="a" * 256,
         labels={str(number): "a" * 256 for number in range(64)},
+        callers=ids(MAX_CALLERS, MAX_CALLERS_BYTES // MAX_CALLERS - len(str(ids(1)[0]))),
     )
 
 

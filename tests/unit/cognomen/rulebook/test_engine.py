@@ -83,5 +83,28 @@ def test_audiences_are_those_that_may_be_called_the_model_and_the_external_ones(
     assert next(one for one in compiled(book(alone), EXAMPLE) if "orch" in one.spiffe_id.path).audiences == ()
 
 
+def test_callers_are_all_components_of_active_agents_that_may_call_it() -> None:
+    other = """
+[agent.billing]
+owner = "o"
+purpose = "p"
+nodes = "any"
+[agent.billing.component.ledger]
+kind = "other"
+selectors = ["unix:uid:7"]
+may_call = ["concierge/crm"]
+"""
+    agent = "spiffe://example.org/agent"
+    for state, callers in (
+        ("active", [f"{agent}/billing/ledger", f"{agent}/concierge/orchestrator"]),
+        ("suspended", [f"{agent}/concierge/orchestrator"]),
+    ):
+        both = book(CONCIERGE, other.replace("owner", f'state = "{state}"\nowner'))
+        found = {one.spiffe_id.path: one.callers for one in compiled(both, EXAMPLE)}
+        assert list(map(str, found["/agent/concierge/crm"] or ())) == callers
+        assert found["/agent/concierge/orchestrator"] == ()  # declared: nobody
+        assert {callers for path, callers in found.items() if path.startswith("/rulebook")} == {None}
+
+
 def test_an_agent_that_is_not_active_has_no_entries() -> None:
     assert list(compiled(book(CONCIERGE.replace("review_by", 'state = "suspended"\nreview_by')), EXAMPLE)) == []

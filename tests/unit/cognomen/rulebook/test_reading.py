@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from cognomen.protocol.entry import MAX_CALLERS
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.faults import MOST_FAULTS, counted_faults
 from cognomen.rulebook.reading import MOST_BYTES
@@ -168,6 +169,20 @@ def test_a_fault_is_told_with_what_was_expected(document: str | bytes, said: str
 
 def test_two_files_with_one_agent_are_told() -> None:
     assert faults(COMPONENT, COMPONENT) == ["b.toml:1: agent.a: agent a: it is in a.toml as well; keep one of them"]
+
+
+def test_a_component_with_too_many_callers_is_told() -> None:
+    callers = "".join(
+        f'[agent.a.component.c{number}]\nkind = "other"\nselectors = ["unix:uid:{number + 2}"]\nmay_call = ["c"]\n'
+        for number in range(MAX_CALLERS + 1)
+    )
+    assert faults(COMPONENT + callers) == [
+        (
+            "a.toml:5: agent.a.component.c: expected at most 1024 components that may call a/c, found 1025;"
+            " split it, or take it out of the may_call of some of them"
+        )
+    ]
+    assert faults(COMPONENT + callers.replace('may_call = ["c"]', "", 1)) == []
 
 
 def test_plugins_may_write_selectors_of_other_types() -> None:

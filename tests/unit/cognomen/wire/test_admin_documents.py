@@ -67,6 +67,11 @@ def test_the_record_has_an_entry_as_the_command_prints_it(entry: RegistrationEnt
         assert entry_to_document(limited)["audiences"] == list(audiences)
         assert {**LEFT_OUT, **entry_to_document(limited)} == document_from_message(entry_to_pb(limited))
         assert entry_from_pb(entry_to_pb(limited)) == limited
+    for callers in ((), (entry.spiffe_id, entry.parent_id)):
+        called = replace(entry, callers=tuple(sorted(callers, key=str)))
+        assert entry_to_document(called)["callers"] == sorted(map(str, callers))
+        assert {**LEFT_OUT, **entry_to_document(called)} == document_from_message(entry_to_pb(called))
+        assert entry_from_pb(entry_to_pb(called)) == called
 
 
 def test_messages_within_messages_are_documents_too() -> None:
@@ -92,9 +97,9 @@ def test_an_entry_as_spires_users_write_it_is_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"spifeid": ""}, "spifeid: expected one of admin, audiences, created_at"),
-        ({"\x1b]0;owned\x07\n": 1}, "\\x1b]0;owned\\x07\\n: expected one of admin, audiences, created_at"),
-        ({"x" * 10_000: 1}, "x… (10000 characters): expected one of admin, audiences, created_at"),
+        ({"spifeid": ""}, "spifeid: expected one of admin, audiences, callers, created_at"),
+        ({"\x1b]0;owned\x07\n": 1}, "\\x1b]0;owned\\x07\\n: expected one of admin, audiences, callers, created_at"),
+        ({"x" * 10_000: 1}, "x… (10000 characters): expected one of admin, audiences, callers, created_at"),
         ({"spiffe_id": 1}, "spiffe_id: expected a string, found the number 1"),
         ({"selectors": "unix:uid:1"}, "selectors: expected an array, found a string"),
         ({"selectors": [7]}, "selectors: expected type:value, or an object of type and value, found the number 7"),

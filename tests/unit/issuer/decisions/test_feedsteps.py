@@ -27,6 +27,7 @@ from cognomen.protocol.feed import (
 from cognomen.protocol.selector import Selector
 from issuer.decisions.feedsteps import FeedStep, cut, in_order, weight
 from svid.denials import Denial
+from svid.spiffeid import SpiffeID
 from tests.doubles.clock import FakeClock
 from tests.doubles.feed import denials_told, message_of
 from tests.doubles.issuer_values import NOW, TRUST_DOMAIN, an_entry
@@ -43,6 +44,10 @@ ENTRY = replace(
     an_entry(entry_id="e1"),
     selectors=frozenset(Selector("unix", f"path:/{name}" + "x" * 900) for name in "abc"),
     dns_names=("a.example.org", "b.example.org"),
+)
+CALLED = replace(
+    an_entry(entry_id="e2"),
+    callers=tuple(SpiffeID(trust_domain=TRUST_DOMAIN, path=f"/{number:03}{'x' * 200}") for number in range(1000)),
 )
 
 
@@ -93,7 +98,7 @@ def test_without_news_there_is_nothing_to_tell() -> None:
             tainted=[f"{number:040x}" for number in range(3)],
             crls=[bytes(100_000)],
             gone=[EntryID("g" * 255)],
-            entries=[ENTRY, an_entry()],
+            entries=[ENTRY, an_entry(), CALLED],
             checkpoint=CHECKPOINT,
             sent_away=Reason.EVICTED,
         ),

@@ -144,6 +144,7 @@ TAKES_NOTHING = {
     "a DNS name more, in other letters": replace(WEB, dns_names=("c.example", "A.example", "B.EXAMPLE")),
     "fewer selectors": replace(WEB, selectors=selectors("unix:uid:1")),
     "words": replace(WEB, hint="x", owner="y", labels={"z": "z"}, x509_svid_ttl=MINUTE),
+    "who may call it": replace(WEB, callers=(OTHERS.spiffe_id,)),
     "an end after theirs": replace(WEB, expires_at=NOW + HOUR),
     "a parent that the node has as well": replace(WEB, parent_id=GROUP.spiffe_id),
 }

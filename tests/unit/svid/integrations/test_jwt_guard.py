@@ -19,6 +19,7 @@ from svid.integrations.bearer import verify_bearer
 from svid.jwtsvid import JWTSVID, verify
 from svid.spiffeid import SpiffeID
 from svid.tls.authorize import Authorizer, exactly
+from svid.tls.refusals import UnknownCallersError
 from tests.doubles.identity import KnowingTokens
 from tests.doubles.trustdomain import TrustDomainDouble
 
@@ -82,6 +83,15 @@ async def test_a_valid_token_of_somebody_wanted_comes_in(app: Starlette, domain:
 
 async def test_somebody_who_is_not_wanted_is_forbidden(app: Starlette, domain: TrustDomainDouble) -> None:
     assert (await ask(app, f"Bearer {domain.token('/other', 'db')}")).status_code == 403
+
+
+async def test_while_it_is_not_known_who_may_call_nobody_can_be_served(
+    tokens: Tokens, domain: TrustDomainDouble
+) -> None:
+    def unknown(_: SpiffeID) -> None:
+        raise UnknownCallersError("callers: not said yet")
+
+    assert (await ask(guarded(tokens, unknown), f"Bearer {domain.token('/web', 'db')}")).status_code == 503
 
 
 @pytest.mark.parametrize(

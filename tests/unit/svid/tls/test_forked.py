@@ -119,7 +119,7 @@ class SlowHeld:
 
     def revoke(self) -> None: ...
 
-    outlive = orphan = hang_up = why_ended = revoke
+    outlive = orphan = dismiss = hang_up = why_ended = revoke
 
 
 @pytest.mark.parametrize("source", ["server", "knowing"])
