@@ -40,7 +40,7 @@ from issuer.works.rulebookplans import RulebookPlan, plan_rulebook_in
 from issuer.works.supersessions import Taken
 from svid.spiffeid import TrustDomain
 
-__all__ = ["Applied", "ApplyRulebook"]
+__all__ = ["Applied", "ApplyRulebook", "RulebookPlan"]
 
 _MOST_NAMED = 3
 _SUBJECT = "rulebook"

@@ -8,7 +8,7 @@ from issuer.api.admin.revocationmessages import exchanged_to_pb
 from issuer.decisions.endings import Ending
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.rulebooks import HeldAgent
-from issuer.works.rulebookplans import RulebookPlan
+from issuer.flows.apply_rulebook import RulebookPlan
 
 __all__ = ["held_to_pb", "plan_to_pb"]
 
