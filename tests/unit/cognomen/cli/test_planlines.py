@@ -73,7 +73,7 @@ def test_no_text_imitates_another_part_of_its_line(capsys: pytest.CaptureFixture
     told = lines(facts(document, changes=created(document)), capsys)
     assert (
         '+ /agent/concierge/crm  selectors: "unix:path:/opt; audiences: -", unix:uid:1004;'
-        ' audiences: "https://crm; nodes: any"; nodes: "join_token:label:team:x; y"'
+        ' audiences: "https://crm; nodes: any"; callers: /agent/concierge/orchestrator; nodes: "join_token:label:team:x; y"'
     ) in told
     assert '+ nodes "join_token:label:team:x; y"' in told
     assert any('purpose: "x; state: draft for employees"; state: active' in line for line in told)
