@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from attestor.answers import all_granted, granted
 from attestor.cache import Cache, View
 from attestor.decisions.update import (
     NoMessage,
@@ -29,6 +30,7 @@ from attestor.decisions.update import (
 )
 from attestor.deniallog import number_of
 from attestor.issuerclient.port import MintedJWT
+from attestor.observing import ObservedStream, note_jwts
 from attestor.surroundings import Surroundings
 from attestor.uses import Uses
 from attestor.workloadattestor.port import WorkloadAttestor
@@ -127,10 +129,12 @@ class ServeWorkload:
             Refused: DENIED once nothing matches; UNAVAILABLE before the first complete snapshot; UNAUTHENTICATED.
         """
         is_short = False
+        observed = ObservedStream(self._uses, caller)
 
         def decide(view: View, last: X509Message | None) -> Update[X509Message]:
             nonlocal is_short
             update = self._update(view, last)
+            observed.look(view.observed, is_sent=isinstance(update, Send))
             if isinstance(update, Send):
                 was_short, is_short = is_short, update.message.left_out > 0
                 self._count_short(caller.account, is_short - was_short)
@@ -207,6 +211,7 @@ class ServeWorkload:
         """
         # 1. Identify the caller, and find what it is entitled to.
         view = self._cache.view(await self.attest(caller))
+        note_jwts(self._uses, caller, view.observed, audiences, spiffe_id)
         identities = list(zip(view.entries, unique_hints(view.entries), strict=True))
         if spiffe_id is not None:
             identities = [identity for identity in identities if identity[0].spiffe_id == spiffe_id][:1]
@@ -219,7 +224,7 @@ class ServeWorkload:
         self._note_given(caller.account)
         wanted = partial(self._minter.jwt_svid, audiences=audiences, patience=patience, fresh=fresh)
         entries = [entry for entry, _ in identities]
-        minted = await _all(entries, partial(wanted, whose=caller.account))
+        minted = await all_granted(entries, partial(wanted, whose=caller.account))
         self._uses.note(caller, entries, jwt=True)
         return [
             IssuedJWT(spiffe_id=entry.spiffe_id, token=jwt.token, hint=hint)
@@ -299,7 +304,7 @@ class ServeWorkload:
         """
         needed = self._cache.needed_facts()
         for _ in range(_MOST_LOOKS):
-            selectors = [_granted(answer) for answer in await self._ask_all(caller, needed)]
+            selectors = [granted(answer) for answer in await self._ask_all(caller, needed)]
             if not caller.is_alive():
                 raise Refused(Kind.UNAUTHENTICATED, "caller: the process that connected has ended")
             if self._cache.needed_facts() <= needed:
@@ -379,26 +384,3 @@ class ServeWorkload:
 
 def _named(attestor: str) -> str:
     return f"workload attestor {attestor}"
-
-
-async def _all(
-    entries: Sequence[RegistrationEntry], mint: Callable[[RegistrationEntry], Awaitable[MintedJWT]]
-) -> Sequence[MintedJWT]:
-    if len(entries) == 1:  # the usual case, without a task
-        return [await mint(entries[0])]
-    async with asyncio.TaskGroup() as group:
-        answers = [group.create_task(_answer(mint(entry))) for entry in entries]
-    return [_granted(answer.result()) for answer in answers]
-
-
-async def _answer(minting: Awaitable[MintedJWT]) -> MintedJWT | Refused:
-    try:
-        return await minting
-    except Refused as err:
-        return err.with_traceback(None)
-
-
-def _granted(answer: _Message | Refused) -> _Message:
-    if isinstance(answer, Refused):
-        raise answer
-    return answer

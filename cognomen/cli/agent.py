@@ -13,7 +13,7 @@ from cognomen.cli.output import Columns, View, counted, print_document, print_js
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import audiences_of
 from cognomen.rulebook.faults import suggestion
-from cognomen.rulebook.rules import Component, Rulebook
+from cognomen.rulebook.rules import Agent, Component, Rulebook
 from cognomen.rulebook.tables import AgentState
 from cognomen.rulebook.whole import read_whole
 from cognomen.wire.pb import admin_pb2 as pb
@@ -24,12 +24,15 @@ from svid.spiffeid import TrustDomain
 __all__ = ["agent"]
 
 _AGENTS = Columns(
-    table=("name", "state", "owner", "components", "review_by"),
-    wide=("name", "state", "held_by", "owner", "components", "review_by", "is_overdue", "purpose", "labels"),
+    table=("name", "state", "mode", "owner", "components", "review_by"),
+    wide=("name", "state", "mode", "held_by", "owner", "components", "review_by", "is_overdue", "purpose", "labels"),
 )
 _COMPONENTS = Columns(
-    table=("component", "kind", "nodes", "proofs", "audiences"),
-    wide=("component", "kind", "nodes", "proofs", "audiences", "may_call", "model", "allow", "x509_ttl", "jwt_ttl"),
+    table=("component", "kind", "mode", "nodes", "proofs", "audiences"),
+    wide=(
+        *("component", "kind", "mode", "nodes", "proofs", "audiences", "may_call", "model", "allow"),
+        *("x509_ttl", "jwt_ttl"),
+    ),
 )
 
 
@@ -150,6 +153,7 @@ def _agent(in_force: _InForce, name: str) -> dict[str, JSON]:
     return {
         "name": found.name,
         "state": AgentState.SUSPENDED.value if is_held else found.state.value,
+        "mode": _mode(found),
         "held_by": in_force.held.get(name, ""),
         "owner": found.owner,
         "components": len(found.components),
@@ -160,12 +164,19 @@ def _agent(in_force: _InForce, name: str) -> dict[str, JSON]:
     }
 
 
+def _mode(found: Agent) -> str:
+    """That of its components, if they all have one."""
+    modes = {one.mode.value for one in found.components.values()}
+    return modes.pop() if len(modes) == 1 else "mixed"
+
+
 def _component(rulebook: Rulebook, found: Component, trust_domain: TrustDomain) -> dict[str, JSON]:
     proofs: list[JSON] = [" ".join(map(str, sorted(one))) for one in found.proofs]
     own = f"spiffe://{trust_domain}"
     return {
         "component": found.name.component,
         "kind": found.kind.value,
+        "mode": found.mode.value,
         "nodes": str(found.nodes),
         "proofs": proofs,
         "audiences": [

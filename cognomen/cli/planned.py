@@ -16,7 +16,8 @@ from cognomen.cli.rulefiles import content_of, rules_and_files
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.compiling import group_path
 from cognomen.rulebook.proving import loosened
-from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.rules import Component, Rulebook
+from cognomen.rulebook.tables import Mode
 from cognomen.rulebook.whole import read_whole
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
@@ -150,6 +151,8 @@ def print_plan(found: Planned, output: str) -> None:
             warn(f"agent {agent.name}: its review was due on {agent.review_by}; ask {agent.owner}")
     for mark, line in sorted(_lines(found), key=lambda one: one[1]):
         click.secho(f"{mark} {line}", fg=_COLOURS[mark])
+    for component, is_new in _observed(found):
+        click.echo(f"? {component.name} only observes{' from now on' if is_new else ''}: nothing is issued for it")
     for one in loosened(found.rulebook):
         click.echo(f"! {one.components[0].name} allows {one.guard}: {one.problem}")
     counts = _counts(plan)
@@ -225,4 +228,17 @@ def _document(found: Planned) -> dict[str, JSON]:
         "ended": plan.ended,
         "superseded": plan.superseded,
         "allowed": allowed,
+        "observed": [{"component": str(one.name), "is_new": is_new} for one, is_new in _observed(found)],
     }
+
+
+def _observed(found: Planned) -> Iterator[tuple[Component, bool]]:
+    """The components that only observe, and whether that is new."""
+    new = {
+        "/" + one.after.spiffe_id.removeprefix("spiffe://").partition("/")[2]
+        for one in found.plan.changes
+        if one.after.observe and not one.before.observe
+    }
+    for component in found.rulebook.active():
+        if component.mode is Mode.OBSERVE:
+            yield component, component.path in new

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cognomen.cli.admin import connect
+from cognomen.cli.observed import observe
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
 from cognomen.cli.planned import apply_planned, plan_again, print_plan
@@ -26,6 +27,9 @@ _COLUMNS = Columns(
 @click.group()
 def rulebook() -> None:
     """Work with rulebooks: files that say which component of which agent gets which identity."""
+
+
+rulebook.add_command(observe)
 
 
 @rulebook.command()

@@ -42,7 +42,7 @@ MAX_LABEL_BYTES = 256
 
 MAX_HINT_BYTES = 1024
 
-LEFT_OUT: Mapping[str, JSON] = MappingProxyType({"default": False, "audiences": None})
+LEFT_OUT: Mapping[str, JSON] = MappingProxyType({"default": False, "audiences": None, "observe": False})
 """What the audit record leaves out of an entry: rows of earlier releases do not have it, and an unchanged entry must keep its digest."""
 
 _MAX_SELECTORS = 100
@@ -71,6 +71,7 @@ class RegistrationEntry:
         default: comes before entries without it: a program's first identity is the one that it uses if it does not choose.
         owner, labels: for people; they decide nothing.
         audiences: all that its JWT-SVIDs may be for, sorted; None: they may be for anybody.
+        observe: nothing is issued for it; what would have been is reported (ADR-0031).
 
     Raises:
         EntryError: a field has a value that no entry can have; the message begins with the field's name.
@@ -95,6 +96,7 @@ class RegistrationEntry:
     labels: Mapping[str, str] = field(default_factory=dict)
     default: bool = False
     audiences: tuple[str, ...] | None = None
+    observe: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
@@ -149,6 +151,7 @@ def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
     later: dict[str, JSON] = {
         "default": entry.default,
         "audiences": None if entry.audiences is None else list(entry.audiences),
+        "observe": entry.observe,
     }
     return document | {key: value for key, value in later.items() if value != LEFT_OUT[key]}
 

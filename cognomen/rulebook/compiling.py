@@ -10,6 +10,7 @@ from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.names import issuer_id
 from cognomen.protocol.selectorcheck import EVERY_NODE
 from cognomen.rulebook.rules import Component, Nodes, Rulebook
+from cognomen.rulebook.tables import Mode
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["GROUPS", "audiences_of", "compiled", "entries_of", "group_path", "parent_of"]
@@ -64,4 +65,5 @@ def entries_of(rulebook: Rulebook, component: Component, trust_domain: TrustDoma
             owner=agent.owner,
             labels=agent.labels,
             audiences=audiences_of(rulebook, component, trust_domain),
+            observe=component.mode is Mode.OBSERVE,
         )

@@ -6,6 +6,7 @@ Decided here: forms of values. What rules mean together: `checks`.
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from cognomen.rulebook.faults import Fault, Tell, key_of, shown, suggestion
 from cognomen.rulebook.places import Path, line_of, lines
 from cognomen.rulebook.rules import ANY_NODE, Agent, Case, Component, ComponentName, Nodes, Provider, Rulebook, Where
 from cognomen.rulebook.structs import read_struct
-from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, ProviderTable, SelectorTypesTable
+from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, Mode, ProviderTable, SelectorTypesTable
 from svid.errors import SVIDError
 
 __all__ = ["MOST_BYTES", "read"]
@@ -145,6 +146,8 @@ class _File:
             components = dict(self._components(name, table, path, found))
             if found is None:
                 continue
+            if found.mode is Mode.OBSERVE:
+                components = {key: replace(one, mode=Mode.OBSERVE) for key, one in components.items()}
             for key in ("owner", "purpose"):
                 _check_text(getattr(found, key), (*path, key), self.tell)
             for key, label in found.labels.items():
@@ -220,6 +223,7 @@ class _File:
             model=found.model,
             audiences=tuple(found.audiences),
             allow=frozenset(found.allow),
+            mode=found.mode,
             where=Where(file=self._name, path=path),
         )
 

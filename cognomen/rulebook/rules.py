@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.places import Path
-from cognomen.rulebook.tables import AgentState, ComponentKind, Guard
+from cognomen.rulebook.tables import AgentState, ComponentKind, Guard, Mode
 
 __all__ = ["ANY_NODE", "Agent", "Case", "Component", "ComponentName", "Nodes", "Provider", "Rulebook", "Where"]
 
@@ -61,6 +61,7 @@ class Component:
         may_call: other components, also of other agents.
         model: the name of a provider; empty: none.
         audiences: external ones, beside the model's.
+        mode: observe if its agent says so.
         where: its table.
     """
 
@@ -75,6 +76,7 @@ class Component:
     model: str = ""
     audiences: tuple[str, ...] = ()
     allow: frozenset[Guard] = frozenset()
+    mode: Mode = Mode.ENFORCE
     where: Where = field(compare=False)
 
     @property

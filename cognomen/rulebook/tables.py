@@ -18,6 +18,7 @@ __all__ = [
     "ComponentKind",
     "ComponentTable",
     "Guard",
+    "Mode",
     "ProviderTable",
     "RulebookTable",
     "SelectorTypesTable",
@@ -41,6 +42,13 @@ class ComponentKind(StrEnum):
     REASONING = "reasoning"
     CONNECTOR = "connector"
     OTHER = "other"
+
+
+class Mode(StrEnum):
+    """Whether a rule does what it says."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
 
 
 class Guard(StrEnum):
@@ -110,6 +118,12 @@ class ComponentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         list[Guard],
         Meta(description="Guard rails that this component knowingly goes without. Each plan shows them."),
     ] = []
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="observe: nothing is issued; what would have been is reported. It suffices if the agent or the component says so."
+        ),
+    ] = Mode.ENFORCE
 
 
 class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +139,7 @@ class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     labels: Annotated[Mapping[str, str], Meta(description="For people and for filters; they decide nothing.")] = {}
     nodes: _Nodes | UnsetType = UNSET
     component: Annotated[Mapping[str, ComponentTable], Meta(description="Its components, by name.")] = {}
+    mode: Annotated[Mode, Meta(description="observe: all its components only observe.")] = Mode.ENFORCE
 
 
 class ProviderTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -101,6 +101,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         labels=_labels(document),
         default=_flag(document, "default"),
         audiences=None if document.get("audiences") is None else tuple(sorted(set(_texts(document, "audiences")))),
+        observe=_flag(document, "observe"),
     )
 
 

@@ -101,6 +101,7 @@ def write_entry(entry: RegistrationEntry, message: pb.Entry) -> None:
     message.owner = entry.owner
     message.labels.update(entry.labels)
     message.default = entry.default
+    message.observe = entry.observe
     if entry.audiences is not None:
         message.audiences.values.extend(entry.audiences)
         message.audiences.SetInParent()  # an empty list says that there are none
@@ -141,4 +142,5 @@ def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
         labels=dict(message.labels),
         default=message.default,
         audiences=tuple(message.audiences.values) if has("audiences") else None,
+        observe=message.observe,
     )

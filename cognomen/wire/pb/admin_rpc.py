@@ -196,6 +196,10 @@ class AdminServicer(ABC):
     async def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
 
+    @abstractmethod
+    async def list_observed(self, request: admin_pb2.ListObservedRequest) -> admin_pb2.ListObservedResponse:
+        """Entries that only observe, since when, and what would have been issued and refused, as the nodes reported it; in the order of their ids."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -319,6 +323,9 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/Resolve": unary(
                 self.resolve, admin_pb2.ResolveRequest, admin_pb2.ResolveResponse
+            ),
+            "/cognomen.admin.v1.Admin/ListObserved": unary(
+                self.list_observed, admin_pb2.ListObservedRequest, admin_pb2.ListObservedResponse
             ),
         }
 
@@ -520,3 +527,7 @@ class AdminClient:
     def resolve(self, request: admin_pb2.ResolveRequest) -> admin_pb2.ResolveResponse:
         """What short ids mean, and SPIFFE IDs in place of ids."""
         return self._ask("/cognomen.admin.v1.Admin/Resolve", request, admin_pb2.ResolveResponse)
+
+    def list_observed(self, request: admin_pb2.ListObservedRequest) -> admin_pb2.ListObservedResponse:
+        """Entries that only observe, since when, and what would have been issued and refused, as the nodes reported it; in the order of their ids."""
+        return self._ask("/cognomen.admin.v1.Admin/ListObserved", request, admin_pb2.ListObservedResponse)

@@ -18,6 +18,7 @@ from issuer.api.admin.credentials import CredentialsPart
 from issuer.api.admin.entries import EntriesPart
 from issuer.api.admin.naming import NamingPart
 from issuer.api.admin.nodes import NodesPart
+from issuer.api.admin.observed import ObservedPart
 from issuer.api.admin.revocations import RevocationsPart
 from issuer.api.admin.rulebooks import RulebooksPart
 from issuer.api.admin.status import StatusPart
@@ -75,6 +76,7 @@ class AdminService(
     RulebooksPart,
     StatusPart,
     UsesPart,
+    ObservedPart,
 ):
     """Serves cognomen.admin.v1.Admin to one caller."""
 

@@ -21,16 +21,16 @@ __all__ = ["SQLiteEntries"]
 
 _COLUMNS = (
     "spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, expires_at, dns_names,"
-    " revision, hint, created_at, owner, labels, is_default, audiences"
+    " revision, hint, created_at, owner, labels, is_default, audiences, observe"
 )
 _SELECT = f"SELECT id, {_COLUMNS} FROM entry"  # noqa: S608 - constants only
 _INSERT = (
     f"INSERT INTO entry ({_COLUMNS}, fingerprint, id)"  # noqa: S608 - constants only
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _UPDATE = (
     f"UPDATE entry SET ({_COLUMNS}, fingerprint)"  # noqa: S608 - constants only
-    " = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"
+    " = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"
 )
 _INSERT_SELECTOR = "INSERT INTO entry_selector (selector, entry_id) VALUES (?, ?)"
 _DELETE_SELECTORS = (
@@ -44,7 +44,7 @@ _UNUSED = (
 )
 
 _Row: TypeAlias = tuple[
-    str, str, str, str, int | None, int | None, int | None, str, int, str, int | None, str, str, int, str | None
+    str, str, str, str, int | None, int | None, int | None, str, int, str, int | None, str, str, int, str | None, int
 ]  # id and _COLUMNS
 _Column: TypeAlias = str | int | bytes | None
 
@@ -198,6 +198,7 @@ def _to_row(entry: RegistrationEntry, fingerprint: bytes) -> tuple[_Column, ...]
         codec.map_to_json(entry.labels),
         int(entry.default),
         None if entry.audiences is None else codec.texts_to_json(entry.audiences),
+        int(entry.observe),
         fingerprint,
         entry.id,
     )
@@ -220,4 +221,5 @@ def _from_row(row: _Row) -> RegistrationEntry:
         labels=codec.map_from_json(row[12]),
         default=bool(row[13]),
         audiences=None if row[14] is None else codec.texts_from_json(row[14]),
+        observe=bool(row[15]),
     )

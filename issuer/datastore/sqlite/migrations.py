@@ -297,6 +297,43 @@ _TWELFTH = (
     """,
 )
 
+_FOURTEENTH = (
+    # Whether nothing is issued for the entry, and what would have been is noted; since when, in a table of its own.
+    "ALTER TABLE entry ADD COLUMN observe INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE observed_entry (
+        entry_id TEXT PRIMARY KEY NOT NULL,
+        since INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # As entry_use, of what would have been; audience: for which it would have been refused; empty: it would have been given.
+    """
+    CREATE TABLE observed_use (
+        number INTEGER PRIMARY KEY NOT NULL,
+        entry_id TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        uid INTEGER NOT NULL,
+        account INTEGER NOT NULL,
+        gid INTEGER NOT NULL,
+        pid INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        program INTEGER NOT NULL,
+        audience TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        executable TEXT NOT NULL,
+        processes INTEGER NOT NULL,
+        times INTEGER NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        x509 INTEGER NOT NULL,
+        jwt INTEGER NOT NULL,
+        UNIQUE (entry_id, audience, node_id, uid, gid, pid, started, program)
+    ) STRICT
+    """,
+    "CREATE INDEX observed_use_by_node ON observed_use (node_id, size)",
+    "CREATE INDEX observed_use_by_end ON observed_use (last_at)",
+)
+
 _LATER = {
     "0002": _SECOND,
     "0003": _THIRD,
@@ -309,6 +346,7 @@ _LATER = {
     "0010": _TENTH,
     "0011": _ELEVENTH,
     "0012": _TWELFTH,
+    "0014": _FOURTEENTH,
 }
 
 

@@ -7,6 +7,7 @@ from issuer.datastore.sqlite.crls import SQLiteCRLs
 from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.exports import SQLiteExports
 from issuer.datastore.sqlite.ids import SQLiteIds
+from issuer.datastore.sqlite.observed import SQLiteObservations
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.rulebooks import SQLiteHeldAgents, SQLiteRulebooks
@@ -35,6 +36,7 @@ def transaction_over(database: Database) -> Transaction:
         supersessions=SQLiteSupersessions(database),
         crls=SQLiteCRLs(database),
         uses=SQLiteUses(database),
+        observations=SQLiteObservations(database),
         changes=SQLiteChanges(database),
         times=SQLiteTimes(database),
         checkpoints=SQLiteCheckpoints(database),
