@@ -43,7 +43,16 @@ _UNKNOWN = Program(started=0, executable="")
 
 _Key: TypeAlias = tuple[EntryID, object, str | None]
 _Group: TypeAlias = tuple[EntryID, int, int, str | None]
-_State: TypeAlias = tuple[float, bool, bool, int]
+
+
+class _State(NamedTuple):
+    """What changes with each use."""
+
+    last: float
+    x509: bool
+    jwt: bool
+    processes: int
+    times: int
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +101,12 @@ class Row:
     @property
     def state(self) -> _State:
         """What changes with each use."""
-        return self.last, self.x509, self.jwt, self.processes
+        return _State(self.last, self.x509, self.jwt, self.processes, self.times)
+
+    @property
+    def untold_times(self) -> int:
+        """How often since the issuer was last told."""
+        return self.times if self.told is None else self.times - self.told.times
 
     @property
     def is_over(self) -> bool:
@@ -291,6 +305,8 @@ class Uses:
                     _merge(wide, partners[0])
                 self._keep(wide)
                 return
+        if row.observed is not None:
+            return  # nobody concludes anything from what is missing there
         self.lost += 1
         # Only a time that begins so much later shows the issuer that this is a gap, and not a short restart.
         self._since = self._clock.monotonic() + 2 * MOST_UNREPORTED.total_seconds()
@@ -310,14 +326,14 @@ def _wide(row: Row, executable: str) -> Row:
         x509=row.x509,
         jwt=row.jwt,
         observed=row.observed,
-        times=row.times,
+        times=row.untold_times,
     )
 
 
 def _merge(into: Row, row: Row) -> None:
     into.first, into.last = min(into.first, row.first), max(into.last, row.last)
     into.processes += row.processes
-    into.times += row.times
+    into.times += row.untold_times
     into.x509 |= row.x509
     into.jwt |= row.jwt
 
@@ -338,7 +354,7 @@ def _use(row: Row, at: Reading) -> EntryUse:
         x509=row.x509,
         jwt=row.jwt,
         is_observed=row.observed is not None,
-        times=1 if row.observed is None else row.times,
+        times=1 if row.observed is None else row.untold_times,
         refused_audience=row.observed or "",
     )
 

@@ -15,6 +15,7 @@ from cognomen.protocol.printable import unmistakable
 from cognomen.wire.admin import document_from_message, moment_to_text
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
+from svid.spiffeid import SpiffeID
 
 __all__ = ["observe"]
 
@@ -64,8 +65,7 @@ def observe(agent: str, since: datetime | None, output: str, socket: Path) -> in
 def _found(
     admin: Admin, agent: str, since: datetime | None
 ) -> tuple[Sequence[pb.ObservedEntry], Sequence[pb.SilentNode]]:
-    below = f"spiffe://{admin.trust_domain}{_AGENTS}" + (f"/{agent}" if agent else "")
-    request = pb.ListObservedRequest(below=below)
+    request = pb.ListObservedRequest(below=f"spiffe://{admin.trust_domain}{_AGENTS}/{agent}" if agent else "")
     if since is not None:
         request.since.FromDatetime(since)
     found = list(pages(admin.list_observed, request, every=True))
@@ -82,13 +82,19 @@ def _components(entries: Sequence[pb.ObservedEntry]) -> Iterator[dict[str, JSON]
         programs = [(one.entry_id, program) for one in theirs for program in one.programs]
         since = min(one.since.ToDatetime(tzinfo=UTC) for one in theirs)
         yield {
-            "component": spiffe_id.partition(f"{_AGENTS}/")[2],
+            "component": _named(spiffe_id),
             "spiffe_id": spiffe_id,
             "since": moment_to_text(since),
             "issued": [_program(entry_id, one) for entry_id, one in programs if not one.refused_audience],
             "refused": [_program(entry_id, one) for entry_id, one in programs if one.refused_audience],
             "more": sum(one.programs_more for one in theirs),
         }
+
+
+def _named(spiffe_id: str) -> str:
+    """A component by its name; another entry that observes by its path."""
+    path = SpiffeID.parse(spiffe_id).path
+    return path.removeprefix(f"{_AGENTS}/")
 
 
 def _program(entry_id: str, program: pb.ObservedProgram) -> JSON:

@@ -56,7 +56,7 @@ class EntryUse:
         first_at, last_at: when it was first and last given one, by the issuer's clock as far as the node knows it.
         x509, jwt: which kinds of SVIDs it was given.
         is_observed: it was given nothing; it would have been, if the entry did more than observe.
-        times: how often at least, if it is observed.
+        times: how often since the last report, if it is observed.
         refused_audience: if it is observed: for which it would have been refused a JWT-SVID, as `short_path` writes it; empty: it would
             have been given SVIDs.
     """

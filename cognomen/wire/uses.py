@@ -16,7 +16,7 @@ _MOST_ID = 64
 _MOST_PATH = 512  # characters; what is longer than MOST_EXECUTABLE bytes is cut, and not refused
 _MOST_STARTED = 2**63 - 1  # what a store can keep
 _MOST_PROCESSES = 1_000_000_000
-_MOST_TIMES = 1_000_000_000_000  # so that the sum of many fits
+_MOST_TIMES = 1_000_000_000  # so that the sum of many fits
 _HIGHEST_PID = 2**31 - 1  # a pid_t has a sign
 _NOBODY = 2**32 - 1  # in place of a uid or gid: none
 

@@ -36,7 +36,8 @@ class ObservedProgram:
         refused_audience: empty: they would have been given SVIDs.
         pid: 0: several processes.
         nodes: on how many they ran.
-        processes, times: how many there were, and how often they asked, at least.
+        processes: how many there were at least.
+        times: how often they asked; a report that was sent twice counts twice.
         x509, jwt: the kinds of SVIDs.
     """
 

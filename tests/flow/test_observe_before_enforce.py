@@ -75,6 +75,9 @@ def test_a_component_observes_and_then_enforces_and_then_observes_again(tmp_path
             world.run("why", f"--pid={os.getpid()}", f"--socket=unix://{world.workload}", "-o", "json").stdout
         )
         assert [one["spiffe_id"] for one in explained["observed"]] == [TILL]
+        status = world.run("status", "attestor", "--identities", f"--socket=unix://{world.workload}", "--output=json")
+        assert status.returncode == 0, "it would be in trouble if it asked the issuer for what it refuses"
+        assert [one["spiffe_id"] for one in json.loads(status.stdout)["identities"]] == [WEB]
         # 2. The report names it, and nothing else does.
         while not (till := component(world, "shop/till"))["refused"] or not till["issued"][0]["jwt"]:
             pass

@@ -1111,7 +1111,7 @@ class Use(_message.Message):
     account: _builtins.int
     """the user to whom root gave that uid as a subordinate one; otherwise the uid itself"""
     times: _builtins.int
-    """only of what was observed: how often at least"""
+    """only of what was observed: how often since the last report"""
     refused_audience: _builtins.str
     """only of what was observed: the audience for which it would have been refused a JWT-SVID; at most 512 bytes"""
     @_builtins.property

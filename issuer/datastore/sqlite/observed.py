@@ -21,7 +21,7 @@ _WRITTEN = f"{_KEY}, account, size, executable, processes, times, first_at, last
 _VALUES = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(_WRITTEN.count(",") + 1))
 _NOTE = (
     f"INSERT INTO observed_use ({_WRITTEN}) SELECT {_VALUES} FROM json_each(?) WHERE true"  # noqa: S608 - our own names
-    f" ON CONFLICT ({_KEY}) DO UPDATE SET processes = max(processes, excluded.processes), times = max(times, excluded.times),"
+    f" ON CONFLICT ({_KEY}) DO UPDATE SET processes = max(processes, excluded.processes), times = min(times + excluded.times, 1000000000),"
     " first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),"
     " x509 = max(x509, excluded.x509), jwt = max(jwt, excluded.jwt), account = excluded.account"
 )

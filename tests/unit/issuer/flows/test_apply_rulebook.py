@@ -301,3 +301,21 @@ async def test_an_agent_that_was_suspended_and_left_the_files_can_be_suspended_a
     record = await house.audit()
     await house.agents.suspend("concierge", actor=ACTOR)
     assert await house.audit() == record
+
+
+async def test_what_observes_is_known_since_when_and_no_longer_once_it_is_enforced_or_gone(house: House) -> None:
+    async def observing() -> list[str]:
+        found = await house.store.read(lambda tx: tx.observations.find(None, after="", limit=99))
+        return sorted(one.spiffe_id.path for one in found)
+
+    crm = CONCIERGE.replace('kind = "connector"', 'kind = "connector"\nmode = "observe"')
+    await house.apply(crm)
+    assert await observing() == ["/agent/concierge/crm"] * 2
+    await house.apply(CONCIERGE.replace("purpose", 'mode = "observe"\npurpose', 1))
+    assert await observing() == PATHS
+    await house.agents.suspend("concierge", actor=ACTOR)
+    assert await observing() == []
+    await house.agents.resume("concierge", actor=ACTOR)
+    assert await observing() == PATHS
+    await house.apply(CONCIERGE)
+    assert await observing() == []
