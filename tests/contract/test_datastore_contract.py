@@ -72,6 +72,7 @@ async def test_an_entry_comes_back_as_it_went_in(store: Datastore) -> None:
         owner="käse",
         labels={"k": "v"},
         default=True,
+        observe=True,
     )
     await store.write(lambda tx: tx.entries.insert([entry, an_entry("/other", entry_id="e2")]))
     assert await store.read(lambda tx: tx.entries.get([EntryID("e1"), EntryID("nobody")])) == {"e1": entry}

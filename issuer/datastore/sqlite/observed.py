@@ -65,6 +65,8 @@ class SQLiteObservations:
 
     def end(self, entry_ids: Collection[EntryID]) -> None:
         """Note that these entries observe no more; what was noted of them is forgotten."""
+        if not entry_ids:
+            return
         ids = (codec.texts_to_json(entry_ids),)
         self._connection.execute(f"DELETE FROM observed_entry WHERE {_IDS}", ids)  # noqa: S608 - our own names
         self._connection.execute(f"DELETE FROM observed_use WHERE {_IDS}", ids)  # noqa: S608 - our own names

@@ -217,8 +217,8 @@ async def test_the_tables_are_strict_and_the_log_is_written_ahead_and_synced(pat
     ours = {name for name in strict if not name.startswith(("sqlite_", "_sqlite"))}
     assert ours == {
         "audit", "authority", "bundle_export", "change", "checkpoint", "credential", "crl", "denial", "entry", "entry_change",
-        "entry_last_use", "entry_selector", "entry_spiffe_id", "entry_use", "held_agent", "meta", "node", "observed_entry", "observed_use", "retired_agent",
-        "revocation", "rulebook", "supersession", "token",
+        "entry_last_use", "entry_selector", "entry_spiffe_id", "entry_use", "held_agent", "meta", "node", "observed_entry",
+        "observed_use", "retired_agent", "revocation", "rulebook", "supersession", "token",
     }  # fmt: skip
     assert all(strict[name] for name in ours)
 
