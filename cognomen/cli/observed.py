@@ -22,10 +22,10 @@ __all__ = ["observe"]
 _AGENTS = "/agent"
 _NONE = 1
 _COLUMNS = Columns(
-    table=("component", "would_be", "uid", "executable", "nodes", "times", "first_at", "last_at"),
+    table=("component", "since", "would_be", "uid", "executable", "nodes", "times", "first_at", "last_at"),
     wide=(
-        *("component", "would_be", "uid", "pid", "executable", "nodes", "processes", "times", "first_at", "last_at"),
-        "entry_id",
+        *("component", "since", "would_be", "uid", "pid", "executable", "nodes", "processes", "times"),
+        *("first_at", "last_at", "entry_id"),
     ),
 )
 
@@ -39,7 +39,8 @@ def observe(agent: str, since: datetime | None, output: str, socket: Path) -> in
     """Show what components with mode = "observe" would have been given, and refused.
 
     The nodes report which processes they would have given SVIDs, within half a minute. Each row
-    is a uid and an executable. Audiences are those for which a JWT-SVID would have been refused.
+    is a uid and an executable. since is when the component began to observe. Audiences are those
+    for which a JWT-SVID would have been refused.
 
     Exit code 1 if no component observes.
 
@@ -128,6 +129,7 @@ def _row(component: dict[str, JSON], program: dict[str, JSON]) -> dict[str, JSON
     return {
         **program,
         "component": component["component"],
+        "since": component["since"],
         "would_be": f"refused: {audience}" if audience else f"issued: {', '.join(kinds)}",
         "pid": program["pid"] or f"{program['processes']} processes",
         "executable": unmistakable(str(program["executable"]), marks=True) or "unknown",
