@@ -9,7 +9,7 @@ is stale because the entry now means another identity or other workloads. A step
 What always holds:
 - Every SVID belongs to an entry in the cache, and no SVID is denied: `apply` removes denied ones, `hold` does not accept them.
 - `cursor` is the end of the last step that was applied completely. Nobody is served in the middle of a step.
-- The index and the facts describe exactly the entries in the cache.
+- The index and the facts describe exactly the entries in the cache. Entries that only observe have no SVID.
 - Nothing expires before `_entries_end` and `_svids_end`. They may be too early, which costs an unnecessary check, but never too late.
 - The bundle is the same object until it changes, because others compare it by identity.
 
@@ -74,11 +74,16 @@ class HeldX509:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What matches a caller now: the entries in match order, the SVIDs that are already minted, and what vouches for them."""
+    """What matches a caller now: the entries in match order, the SVIDs that are already minted, and what vouches for them.
+
+    Args:
+        observed: the entries that would match if they did more than observe: nothing is given for them.
+    """
 
     entries: tuple[RegistrationEntry, ...]
     svids: Mapping[EntryID, HeldX509]
     trust: Trust
+    observed: tuple[RegistrationEntry, ...] = ()
 
 
 class Subscription:
@@ -181,9 +186,11 @@ class Cache:
         """
         if not self.synchronised and not self.withdrawn:
             raise Refused(Kind.UNAVAILABLE, _NOT_SYNCHRONISED)
-        entries = self._index.match(selectors)
+        matched = self._index.match(selectors)
+        entries = tuple(entry for entry in matched if not entry.observe)
         svids = {entry.id: self._svids[entry.id] for entry in entries if entry.id in self._svids}
-        return View(entries=entries, svids=svids, trust=self._trust)
+        observed = tuple(entry for entry in matched if entry.observe)
+        return View(entries=entries, svids=svids, trust=self._trust, observed=observed)
 
     def bundle_to_check_with(self) -> Bundle:
         """The bundle that vouches for what others present.
@@ -241,9 +248,10 @@ class Cache:
         step = diff(self._entries, change)
         denied = self._take_denied_out() if self.denials.put(step.denials, change.cursor) else ()
         needed = self.needed_facts()
-        # A new entry has no SVID yet, so it wakes no stream: one wake for the entry and another for its SVID would be one too many.
-        changed = [entry for entry in step.put if entry.id in self._entries]
-        touched = [*step.left, *changed, *(self._entries[entry.id] for entry in changed), *denied]
+        # A new entry wakes no stream: its SVID will, and two wakes would be one too many. One that only observes never has an SVID.
+        changed = [entry for entry in step.put if entry.observe or entry.id in self._entries]
+        before = [old for entry in changed if (old := self._entries.get(entry.id)) is not None]
+        touched = [*step.left, *changed, *before, *denied]
         for entry in step.left:
             self._remove(entry)
         for entry in step.put:

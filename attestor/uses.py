@@ -1,5 +1,7 @@
 """Which processes were given SVIDs, until the issuer has been told: one row for each entry and connection.
 
+Those that an entry which only observes would have given SVIDs have rows of their own, and one for each audience that it would refuse.
+
 Decided here: what is noted on the way to a workload, and what becomes of it if there is too much. Which program a process runs, and when
 the issuer is told: flows/report_uses. The rows belong to one event loop; no method awaits.
 
@@ -21,19 +23,36 @@ from cognomen.gate.accounts import UNNAMED, AccountID
 from cognomen.gate.caller import Caller, ProcessHandle, Program
 from cognomen.gate.shares import Share, Shelf
 from cognomen.protocol.entry import EntryID, RegistrationEntry
-from cognomen.protocol.uses import MOST_REPORTED, MOST_UNREPORTED, EntryUse, ReportedUses, short_path
+from cognomen.protocol.uses import (
+    MOST_AUDIENCES,
+    MOST_REPORTED,
+    MOST_UNREPORTED,
+    OTHER_AUDIENCES,
+    EntryUse,
+    ReportedUses,
+    short_path,
+)
 
 __all__ = ["Batch", "Row", "Uses"]
 
 _MOST_ROWS = 4096
 _MOST_BATCH_BYTES = 256 * 1024  # half of what the issuer's door accepts
 _MOST_COMPARED = 64  # rows, to find one with the same program
-_FIELDS_BYTES = 128  # at most, of a use without its executable
+_FIELDS_BYTES = 144  # at most, of a use without its texts
 _UNKNOWN = Program(started=0, executable="")
 
-_Key: TypeAlias = tuple[EntryID, object]
-_Group: TypeAlias = tuple[EntryID, int, int]
-_State: TypeAlias = tuple[float, bool, bool, int]
+_Key: TypeAlias = tuple[EntryID, object, str | None]
+_Group: TypeAlias = tuple[EntryID, int, int, str | None]
+
+
+class _State(NamedTuple):
+    """What changes with each use."""
+
+    last: float
+    x509: bool
+    jwt: bool
+    processes: int
+    times: int
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +66,8 @@ class Row:
         pid: 0: several processes.
         process: the handle of the connection's; None: several processes.
         program: None: nobody has looked yet.
+        observed: None: the SVIDs were given; empty: they would have been; otherwise: the audience for which one would have been refused.
+        times: how often.
         told: what the issuer has been told; None: nothing.
     """
 
@@ -62,22 +83,30 @@ class Row:
     processes: int = 1
     x509: bool = False
     jwt: bool = False
+    observed: str | None = None
+    times: int = 0
     told: _State | None = None
 
     @property
     def group(self) -> _Group:
         """What it has in common with those that it may be counted with."""
-        return self.entry.id, self.uid, self.gid
+        return self.entry.id, self.uid, self.gid, self.observed
 
     @property
     def key(self) -> _Key:
         """Its own connection, or the program that several have."""
-        return self.entry.id, (self.uid, self.gid, self.executable) if self.process is None else self.process
+        who = (self.uid, self.gid, self.executable) if self.process is None else self.process
+        return self.entry.id, who, self.observed
 
     @property
     def state(self) -> _State:
         """What changes with each use."""
-        return self.last, self.x509, self.jwt, self.processes
+        return _State(self.last, self.x509, self.jwt, self.processes, self.times)
+
+    @property
+    def untold_times(self) -> int:
+        """How often since the issuer was last told."""
+        return self.times if self.told is None else self.times - self.told.times
 
     @property
     def is_over(self) -> bool:
@@ -114,17 +143,47 @@ class Uses:
         self._kept: Shelf[_Key, Row] = Shelf(Share.USES, _MOST_ROWS)
         self._unseen: dict[_Key, Row] = {}
         self._groups: dict[_Group, dict[_Key, Row]] = {}
+        self._audiences: dict[EntryID, set[str]] = {}  # those that are told apart
 
     def note(
         self, caller: Caller, entries: Collection[RegistrationEntry], *, x509: bool = False, jwt: bool = False
     ) -> None:
         """Note that a caller was given SVIDs of these entries now."""
+        self._note(caller, entries, None, x509=x509, jwt=jwt)
+
+    def note_observed(
+        self, caller: Caller, entries: Collection[RegistrationEntry], *, x509: bool = False, jwt: bool = False
+    ) -> None:
+        """Note that a caller would have been given SVIDs of these entries now, which only observe."""
+        self._note(caller, entries, "", x509=x509, jwt=jwt)
+
+    def note_refused(self, caller: Caller, entry: RegistrationEntry, audience: str) -> None:
+        """Note that a caller would have been refused a JWT-SVID of this entry, which only observes, for this audience."""
+        known = self._audiences.setdefault(entry.id, set())
+        told = short_path(audience)
+        if told not in known:
+            if len(known) < MOST_AUDIENCES:
+                known.add(told)
+            else:
+                told = OTHER_AUDIENCES
+        self._note(caller, [entry], told, jwt=True)
+
+    def _note(
+        self,
+        caller: Caller,
+        entries: Collection[RegistrationEntry],
+        observed: str | None,
+        *,
+        x509: bool = False,
+        jwt: bool = False,
+    ) -> None:
         now = self._clock.monotonic()
         for entry in entries:
-            row = self._kept.get((entry.id, caller.process))
+            row = self._kept.get((entry.id, caller.process, observed))
             if row is None:
-                row = self._begin(caller, entry, now)
+                row = self._begin(caller, entry, now, observed)
             row.last = now
+            row.times += 1
             row.x509 |= x509
             row.jwt |= jwt
 
@@ -154,10 +213,10 @@ class Uses:
             if row.process is not None and row.program is None:
                 continue  # somebody is about to look
             use = _use(row, at)
-            size += _FIELDS_BYTES + len(use.executable.encode())
+            size += (own := _size(use))
             if uses and (size > _MOST_BATCH_BYTES or len(uses) == MOST_REPORTED):
                 yield Batch(uses, rows)
-                uses, rows, size = [], [], _FIELDS_BYTES + len(use.executable.encode())
+                uses, rows, size = [], [], own
             uses.append(use)
             rows.append((row, row.state))
         if uses:
@@ -193,7 +252,7 @@ class Uses:
         for row, state in batch.rows:
             row.told = state
 
-    def _begin(self, caller: Caller, entry: RegistrationEntry, now: float) -> Row:
+    def _begin(self, caller: Caller, entry: RegistrationEntry, now: float, observed: str | None) -> Row:
         row = Row(
             entry=entry,
             uid=caller.uid,
@@ -203,6 +262,7 @@ class Uses:
             last=now,
             pid=caller.pid,
             process=caller.process,
+            observed=observed,
         )
         self._unseen[row.key] = row
         self.is_new.set()
@@ -245,6 +305,8 @@ class Uses:
                     _merge(wide, partners[0])
                 self._keep(wide)
                 return
+        if row.observed is not None:
+            return  # nobody concludes anything from what is missing there
         self.lost += 1
         # Only a time that begins so much later shows the issuer that this is a gap, and not a short restart.
         self._since = self._clock.monotonic() + 2 * MOST_UNREPORTED.total_seconds()
@@ -263,12 +325,15 @@ def _wide(row: Row, executable: str) -> Row:
         processes=row.processes,
         x509=row.x509,
         jwt=row.jwt,
+        observed=row.observed,
+        times=row.untold_times,
     )
 
 
 def _merge(into: Row, row: Row) -> None:
     into.first, into.last = min(into.first, row.first), max(into.last, row.last)
     into.processes += row.processes
+    into.times += row.untold_times
     into.x509 |= row.x509
     into.jwt |= row.jwt
 
@@ -288,7 +353,15 @@ def _use(row: Row, at: Reading) -> EntryUse:
         last_at=at.issuer - timedelta(seconds=at.monotonic - row.last),
         x509=row.x509,
         jwt=row.jwt,
+        is_observed=row.observed is not None,
+        times=1 if row.observed is None else row.untold_times,
+        refused_audience=row.observed or "",
     )
+
+
+def _size(use: EntryUse) -> int:
+    """How many bytes of a message it takes, at most."""
+    return _FIELDS_BYTES + len(use.executable.encode()) + len(use.refused_audience.encode())
 
 
 def _named(row: Row) -> str:

@@ -16,6 +16,7 @@ from issuer.decisions.coverage import silent_nodes
 from issuer.decisions.entitlement import blocked_by, parents_of
 from issuer.decisions.filters import AuditFilter, EntryFilter, LedgerFilter
 from issuer.decisions.ledger import Credential
+from issuer.decisions.observing import ObservedEntry, ObservedProgram
 from issuer.decisions.revocation import Blocks, Revocation
 from issuer.decisions.uses import NotedUse, UseFilter
 from issuer.works.naming import meanings_in
@@ -139,6 +140,25 @@ class Queries:
     async def last_used(self, entry_ids: Sequence[EntryID]) -> tuple[Mapping[EntryID, datetime], datetime]:
         """When those of these entries that were used were last used, and when uses began to be recorded."""
         return await self._datastore.read(lambda tx: (tx.uses.last(entry_ids), tx.uses.since()))
+
+    async def list_observed(
+        self, below: SpiffeID | None, *, since: datetime | None, after: str, limit: int, most: int
+    ) -> Sequence[tuple[ObservedEntry, Sequence[ObservedProgram], int]]:
+        """A page of the entries that only observe, each with what it would have given to whom, and how much more that was.
+
+        Args:
+            since: what lasted until then or later; None: any.
+            most: how many programs of each entry.
+        """
+
+        def work(tx: Transaction) -> Sequence[tuple[ObservedEntry, Sequence[ObservedProgram], int]]:
+            found = tx.observations.find(below, after=after, limit=limit)
+            return [
+                (one, *tx.observations.programs(one.entry_id, since=max(one.since, since or one.since), limit=most))
+                for one in found
+            ]
+
+        return await self._datastore.read(work)
 
     async def silent_below(
         self, parents: Collection[SpiffeID], *, since: datetime, now: datetime, seen: Callable[[Node], Node]

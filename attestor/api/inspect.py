@@ -72,6 +72,7 @@ def _explanation(found: Explanation) -> pb.Explanation:
             for one in found.near
         ],
         near_more=found.is_near_cut,
+        observed=(pb.Match(entry_id=one.id, spiffe_id=str(one.spiffe_id)) for one in found.observed),
     )
     for entry, end in found.matches:
         match = message.matches.add(entry_id=entry.id, spiffe_id=str(entry.spiffe_id))
@@ -103,9 +104,10 @@ def _status(seen: Observed) -> pb.AttestorStatus:
         message.clock_ahead.FromTimedelta(seen.ahead)
     if seen.due:
         message.next_renewal.FromDatetime(min(seen.due.values()))
-    shown = sorted(seen.entries.values(), key=lambda entry: (entry.spiffe_id.path, entry.id))[:_MOST_IDENTITIES]
+    identities = [one for one in seen.entries.values() if not one.observe]
+    shown = sorted(identities, key=lambda entry: (entry.spiffe_id.path, entry.id))[:_MOST_IDENTITIES]
     message.identities.extend(_identity(entry, seen) for entry in shown)
-    message.identities_more = len(seen.entries) - len(shown)
+    message.identities_more = len(identities) - len(shown)
     for (uid, pid), streams in seen.callers.most_common(_MOST_CALLERS):
         message.callers.add(uid=uid, pid=pid, streams=streams)
     message.callers_more = len(seen.callers) - len(message.callers)

@@ -24,15 +24,17 @@ def facts_of(entries: Iterable[RegistrationEntry]) -> frozenset[str]:
 def effect(
     matched: Iterable[RegistrationEntry], put: Iterable[RegistrationEntry], touched: Collection[EntryID]
 ) -> tuple[frozenset[SpiffeID], frozenset[SpiffeID]]:
-    """The identities that a program would gain, and those that it would lose.
+    """The identities that a program would gain, and those that it would lose; entries that only observe give none.
 
     Args:
         matched: the entries that it matches now.
         put: those of the new or changed ones that it would match.
         touched: every entry that would be new, changed or gone.
     """
-    before, after = set(), {entry.spiffe_id for entry in put}
+    before, after = set(), {entry.spiffe_id for entry in put if not entry.observe}
     for entry in matched:
+        if entry.observe:
+            continue
         before.add(entry.spiffe_id)
         if entry.id not in touched:
             after.add(entry.spiffe_id)

@@ -108,9 +108,11 @@ def diff(known: Mapping[EntryID, RegistrationEntry], change: Change) -> Diff:
 def keeps_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
     """Whether an SVID minted under `old` may be served under `new` until the next one is minted.
 
-    It may not if the names in it changed, or if other workloads get the entry from now on: they get a key that nobody else has had.
+    It may not if the names in it changed, if other workloads get the entry from now on (they get a key that nobody else has had), or if the
+    entry only observes.
     """
-    return (old.spiffe_id, old.dns_names, old.selectors) == (new.spiffe_id, new.dns_names, new.selectors)
+    is_same = (old.spiffe_id, old.dns_names, old.selectors) == (new.spiffe_id, new.dns_names, new.selectors)
+    return is_same and not new.observe
 
 
 def needs_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:

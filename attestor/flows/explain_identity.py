@@ -37,6 +37,7 @@ class Explanation:
         is_near_cut: whether there are more of them.
         unseen: which facts that entries ask for it cannot show, and why.
         left_out: how many of the matches do not fit in a message: always the last ones.
+        observed: what it would be by entries that only observe.
         withdrawn: why nobody on this node gets an identity; empty: the node was not sent away.
     """
 
@@ -50,6 +51,7 @@ class Explanation:
     unseen: Sequence[str] = ()
     left_out: int = 0
     withdrawn: str = ""
+    observed: Sequence[RegistrationEntry] = ()
 
 
 class ExplainIdentity:
@@ -113,6 +115,7 @@ class ExplainIdentity:
             unseen=unseen,
             left_out=left_out,
             withdrawn=self._cache.withdrawn,
+            observed=view.observed,
         )
 
     async def _shown(self, process: Caller) -> tuple[frozenset[Selector], Sequence[str]]:

@@ -26,7 +26,7 @@ settled or taken, and is skipped. If that call fails, its wishes are refused and
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -49,7 +49,7 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from svid.errors import JWTSVIDError, SVIDError
 
-__all__ = ["MintJWTs", "for_each"]
+__all__ = ["MintJWTs"]
 
 log = structlog.get_logger(__name__)
 
@@ -323,34 +323,6 @@ class MintJWTs:
         is_in_time = is_valid(max(minted.issued_at, _EPOCH) - _TOLERANCE, minted.expires_at, at)
         is_trusted = kept.authority in self._cache.bundle.jwt_authorities
         return is_in_time and is_trusted and kept.number not in self._cache.denials
-
-
-async def for_each(
-    entries: Sequence[RegistrationEntry], mint: Callable[[RegistrationEntry], Awaitable[MintedJWT]]
-) -> Sequence[MintedJWT]:
-    """Mint for each of these entries, all at once.
-
-    Raises:
-        Refused: that of the first one for which there is none.
-    """
-    if len(entries) == 1:  # the usual case, without a task
-        return [await mint(entries[0])]
-    async with asyncio.TaskGroup() as group:
-        answers = [group.create_task(_answer(mint(entry))) for entry in entries]
-    minted = []
-    for answer in answers:
-        if isinstance(found := answer.result(), Refused):
-            raise found
-        minted.append(found)
-    return minted
-
-
-async def _answer(minting: Awaitable[MintedJWT]) -> MintedJWT | Refused:
-    """Return a refusal, because a task group would wrap it if it were raised."""
-    try:
-        return await minting
-    except Refused as err:
-        return err.with_traceback(None)
 
 
 def _told(answer: MintedJWT | Refused) -> MintedJWT | Refused:

@@ -130,7 +130,8 @@ class RenewSVIDs:
         return {entry_id: now + timedelta(seconds=plan.due - monotonic) for entry_id, plan in self._plans.items()}
 
     def _plan(self, at: Reading) -> None:
-        entries, held = self._cache.entries, self._cache.svids
+        held = self._cache.svids
+        entries = {entry_id: entry for entry_id, entry in self._cache.entries.items() if not entry.observe}
         for entry_id, entry in entries.items():
             plan = self._plans.get(entry_id)
             if plan is None or plan.entry is not entry:

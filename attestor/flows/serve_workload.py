@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from attestor.answers import all_granted, granted
 from attestor.cache import Cache, View
 from attestor.decisions.update import (
     NoMessage,
@@ -28,8 +29,8 @@ from attestor.decisions.update import (
     x509_update,
 )
 from attestor.deniallog import number_of
-from attestor.flows.mint_jwts import for_each
 from attestor.issuerclient.port import MintedJWT
+from attestor.observing import ObservedStream, note_jwts
 from attestor.recentcallers import RecentCallers
 from attestor.surroundings import Surroundings
 from attestor.uses import Uses
@@ -130,10 +131,12 @@ class ServeWorkload:
             Refused: DENIED once nothing matches; UNAVAILABLE before the first complete snapshot; UNAUTHENTICATED.
         """
         is_short = False
+        observed = ObservedStream(self._uses, caller)
 
         def decide(view: View, last: X509Message | None) -> Update[X509Message]:
             nonlocal is_short
             update = self._update(view, last)
+            observed.look(view.observed, is_sent=isinstance(update, Send))
             if isinstance(update, Send):
                 was_short, is_short = is_short, update.message.left_out > 0
                 self._count_short(caller.account, is_short - was_short)
@@ -210,6 +213,7 @@ class ServeWorkload:
         """
         # 1. Identify the caller, and find what it is entitled to.
         view = self._cache.view(await self._identify(caller))
+        note_jwts(self._uses, caller, view.observed, audiences, spiffe_id)
         identities = list(zip(view.entries, unique_hints(view.entries), strict=True))
         if spiffe_id is not None:
             identities = [identity for identity in identities if identity[0].spiffe_id == spiffe_id][:1]
@@ -222,7 +226,7 @@ class ServeWorkload:
         self._note_given(caller.account)
         wanted = partial(self._minter.jwt_svid, audiences=audiences, patience=patience, fresh=fresh)
         entries = [entry for entry, _ in identities]
-        minted = await for_each(entries, partial(wanted, whose=caller.account))
+        minted = await all_granted(entries, partial(wanted, whose=caller.account))
         self._uses.note(caller, entries, jwt=True)
         return [
             IssuedJWT(spiffe_id=entry.spiffe_id, token=jwt.token, hint=hint)
@@ -307,7 +311,7 @@ class ServeWorkload:
         """
         needed = self._cache.needed_facts() | also
         for _ in range(_MOST_LOOKS):
-            selectors = [_granted(answer) for answer in await self._ask_all(caller, needed)]
+            selectors = [granted(answer) for answer in await self._ask_all(caller, needed)]
             if not caller.is_alive():
                 raise Refused(Kind.UNAUTHENTICATED, "caller: the process that connected has ended")
             if self._cache.needed_facts() <= needed:
@@ -387,9 +391,3 @@ class ServeWorkload:
 
 def _named(attestor: str) -> str:
     return f"workload attestor {attestor}"
-
-
-def _granted(answer: _Message | Refused) -> _Message:
-    if isinstance(answer, Refused):
-        raise answer
-    return answer

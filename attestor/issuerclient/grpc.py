@@ -250,7 +250,11 @@ class GRPCIssuerClient:
 
     async def report_uses(self, uses: Sequence[EntryUse], *, last: ReportedUses | None = None) -> bool:
         """Report which processes were given SVIDs; False if the issuer is an older version."""
-        request = pb.ReportUsesRequest(uses=map(use_to_pb, uses), last=None if last is None else reported_to_pb(last))
+        request = pb.ReportUsesRequest(
+            uses=(use_to_pb(one) for one in uses if not one.is_observed),
+            observed=(use_to_pb(one) for one in uses if one.is_observed),
+            last=None if last is None else reported_to_pb(last),
+        )
         async with self._link().calling() as stub:
             try:
                 await stub.ReportUses(request, timeout=_CALL_SECONDS)

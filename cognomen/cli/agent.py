@@ -14,7 +14,7 @@ from cognomen.cli.options import admin_socket_option, output_option
 from cognomen.cli.output import Columns, View, print_document, print_json, print_table
 from cognomen.rulebook.compiling import audiences_of
 from cognomen.rulebook.reviews import is_overdue
-from cognomen.rulebook.rules import Component
+from cognomen.rulebook.rules import Agent, Component
 from cognomen.rulebook.tables import AgentState
 from svid.clock import SystemClock
 from svid.encoding import JSON
@@ -22,36 +22,29 @@ from svid.encoding import JSON
 __all__ = ["agent"]
 
 _AGENTS = Columns(
-    table=("name", "state", "owner", "components", "review_by"),
+    table=("name", "state", "mode", "owner", "components", "review_by"),
     wide=(
-        "name",
-        "state",
-        "held_by",
-        "retired_by",
-        "owner",
-        "components",
-        "review_by",
-        "on_overdue",
-        "is_overdue",
-        "purpose",
-        "labels",
+        *("name", "state", "mode", "held_by", "retired_by", "owner", "components", "review_by", "on_overdue"),
+        *("is_overdue", "purpose", "labels"),
     ),
 )
 _COMPONENTS = Columns(
-    table=("component", "state", "kind", "nodes", "proofs", "audiences"),
+    table=("component", "state", "kind", "mode", "nodes", "proofs", "audiences"),
     wide=(
-        "component",
-        "state",
-        "held_by",
-        "kind",
-        "nodes",
-        "proofs",
-        "audiences",
-        "may_call",
-        "model",
-        "allow",
-        "x509_ttl",
-        "jwt_ttl",
+        *(
+            "component",
+            "state",
+            "held_by",
+            "kind",
+            "mode",
+            "nodes",
+            "proofs",
+            "audiences",
+            "may_call",
+            "model",
+            "allow",
+        ),
+        *("x509_ttl", "jwt_ttl"),
     ),
 )
 
@@ -123,6 +116,7 @@ def _agent(found: InForce, name: str) -> dict[str, JSON]:
     return {
         "name": one.name,
         "state": state.value,
+        "mode": _mode(one),
         "held_by": said_of(found.held[name]) if is_held else "",
         "retired_by": said_of(found.retired[name]) if name in found.retired else "",
         "owner": one.owner,
@@ -135,6 +129,12 @@ def _agent(found: InForce, name: str) -> dict[str, JSON]:
     }
 
 
+def _mode(found: Agent) -> str:
+    """That of its components, if they all have one."""
+    modes = {one.mode.value for one in found.components.values()}
+    return modes.pop() if len(modes) == 1 else "mixed"
+
+
 def _component(at: InForce, found: Component) -> dict[str, JSON]:
     proofs: list[JSON] = [" ".join(map(str, sorted(one))) for one in found.proofs]
     own = f"spiffe://{at.trust_domain}"
@@ -144,6 +144,7 @@ def _component(at: InForce, found: Component) -> dict[str, JSON]:
         "state": (AgentState.SUSPENDED if held is not None and state is AgentState.ACTIVE else state).value,
         "held_by": "" if held is None else said_of(held),
         "kind": found.kind.value,
+        "mode": found.mode.value,
         "nodes": str(found.nodes),
         "proofs": proofs,
         "audiences": [

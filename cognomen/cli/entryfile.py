@@ -23,7 +23,7 @@ COLUMNS = Columns(
     wide=(
         *("id", "spiffe_id", "parent_id", "selectors", "owner", "labels", "default", "hint", "dns_names", "audiences"),
         *("callers", "x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream", "store_svid"),
-        *("revision", "created_at", "expires_at"),
+        *("observe", "revision", "created_at", "expires_at"),
     ),
 )
 """The keys of an entry that a table shows."""

@@ -11,7 +11,7 @@ from cognomen.cli.rulefiles import rules_argument, rules_from
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.engine import Engine, Miss, Shown
 from cognomen.rulebook.rules import Component
-from cognomen.rulebook.tables import AgentState
+from cognomen.rulebook.tables import AgentState, Mode
 from svid.encoding import JSON
 
 __all__ = ["explain"]
@@ -48,18 +48,28 @@ def explain(
     found, near = engine.match(shown), engine.misses(shown, limit=_MOST_NEAR)
     if output == "json":
         matches: list[JSON] = [
-            {"component": str(one.name), "external_audiences": sorted(rulebook.external_audiences(one))}
+            {
+                "component": str(one.name),
+                "external_audiences": sorted(rulebook.external_audiences(one)),
+                "mode": one.mode.value,
+            }
             for one in found
         ]
         print_json({"matches": matches, "near": [_document(one) for one in near]})
     else:
         for one in found:
-            click.echo(f"it is {_place(one)}")
+            click.echo(_match(one))
         if not found:
             click.echo("it is nothing")
         for miss in near:
             click.echo(f"it is not {_place(miss.component)}: {'; '.join(_reasons(miss))}")
-    return 0 if found else _NONE
+    return 0 if any(one.mode is Mode.ENFORCE for one in found) else _NONE
+
+
+def _match(component: Component) -> str:
+    if component.mode is Mode.OBSERVE:
+        return f"it would be {_place(component)}; that rule only observes"
+    return f"it is {_place(component)}"
 
 
 def _place(component: Component) -> str:

@@ -7,7 +7,8 @@ from functools import cached_property
 from cognomen.cli.limits import limit_lines
 from cognomen.rulebook.differing import Difference, differences
 from cognomen.rulebook.proving import Finding, loosened
-from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.rules import Component, Rulebook
+from cognomen.rulebook.tables import Mode
 from cognomen.wire.admin import document_from_message
 from cognomen.wire.pb import admin_pb2 as pb
 from svid.encoding import JSON
@@ -38,6 +39,16 @@ class PlanFacts:
     def differences(self) -> list[Difference]:
         """How the rules differ beside their entries."""
         return list(differences(self.before, self.rulebook, {one.name for one in self.plan.held}))
+
+    @cached_property
+    def observed(self) -> list[tuple[Component, bool]]:
+        """The components that only observe, and whether that is new."""
+        new = {
+            "/" + one.after.spiffe_id.removeprefix("spiffe://").partition("/")[2]
+            for one in self.plan.changes
+            if one.after.observe and not one.before.observe
+        }
+        return [(one, one.path in new) for one in self.rulebook.active() if one.mode is Mode.OBSERVE]
 
     @cached_property
     def loosened(self) -> list[Finding]:
@@ -90,6 +101,7 @@ def document_of(found: PlanFacts) -> dict[str, JSON]:
         "ends": [dict(document_from_message(one)) for one in plan.ends],
         "more_ends": plan.more_ends,
         "exchanged": [dict(document_from_message(one)) for one in plan.exchanged],
+        "observed": [{"component": str(one.name), "is_new": is_new} for one, is_new in found.observed],
         "allowed": [_finding(one) for one in found.loosened],
     }
 

@@ -31,7 +31,7 @@ __all__ = ["print_lines"]
 T = TypeVar("T")
 
 _ISSUER, _ITSELF = "/cognomen/issuer", "issuer"
-_COLOURS = {"+": "green", "~": "yellow", "-": "red", "!": "magenta"}
+_COLOURS = {"+": "green", "~": "yellow", "-": "red", "!": "magenta", "?": "cyan"}
 _MOST = 100  # guard rails and agents that are held; JSON has them all
 _MOST_ENDS = 20
 _MOST_FILES = 20
@@ -44,7 +44,13 @@ def print_lines(found: PlanFacts) -> None:
     _print_warnings(found)
     lines = sorted(_of_entries(found), key=lambda one: one[1])
     lines += [*_of_rules(found), *limit_lines(found.before, found.rulebook)]
-    for mark, line in [*lines, *(() if lines else _of_files(found)), *_of_agents(plan), *_of_guards(found)]:
+    for mark, line in [
+        *lines,
+        *(() if lines else _of_files(found)),
+        *_of_agents(plan),
+        *_of_modes(found),
+        *_of_guards(found),
+    ]:
         _print(mark, line)
     counts = found.counts
     in_force = f"revision {plan.in_force} is in force" if plan.in_force else "no rulebook is in force"
@@ -157,6 +163,14 @@ def _of_agents(plan: pb.RulebookPlan) -> Iterator[tuple[str, str]]:
         ),
         "agent",
     )
+
+
+def _of_modes(found: PlanFacts) -> Iterator[tuple[str, str]]:
+    """Components that only observe, the new ones first."""
+    for component, is_new in sorted(found.observed, key=lambda one: not one[1])[:_MOST]:
+        yield "?", f"{component.name} only observes{' from now on' if is_new else ''}: nothing is issued for it"
+    if len(found.observed) > _MOST:
+        yield "?", f"and {counted(len(found.observed) - _MOST, 'component')} more"
 
 
 def _by(held: pb.HeldAgent) -> str:

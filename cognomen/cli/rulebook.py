@@ -9,6 +9,7 @@ import click
 
 from cognomen.cli.admin import connect
 from cognomen.cli.cells import text_of
+from cognomen.cli.observed import observe
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
 from cognomen.cli.planned import apply_planned, plan_again, print_plan
@@ -29,6 +30,9 @@ _COLUMNS = Columns(
 @click.group()
 def rulebook() -> None:
     """Work with rulebooks: files that say which component of which agent gets which identity."""
+
+
+rulebook.add_command(observe)
 
 
 @rulebook.command()

@@ -29,6 +29,7 @@ __all__ = ["none_because", "useless", "why"]
 _NONE = 1
 _MOST_ELSEWHERE = 100
 _MATCHES = same_columns("spiffe_id", "entry_id", "svid_not_after")
+_OBSERVED = same_columns("spiffe_id", "entry_id")
 _NEAR = same_columns("spiffe_id", "entry_id", "lacks")
 _ELSEWHERE = same_columns("spiffe_id", "entry_id", "parent_id")
 _EXPIRED = same_columns("spiffe_id", "entry_id", "expires_at")
@@ -110,7 +111,7 @@ def _at_the_issuer(admin_socket: Path, document: dict[str, JSON]) -> tuple[dict[
             each = (one for page in pages(admin.list_entries, request, every=True) for one in page.entries)
             found = list(islice(each, _MOST_ELSEWHERE))  # a page of large entries is short
             elsewhere_more = next(each, None) is not None
-            told = {row["entry_id"] for key in ("matches", "near") for row in _rows(document[key])}
+            told = {row["entry_id"] for key in ("matches", "near", "observed") for row in _rows(document[key])}
             told |= {row["entry_id"] for row in _rows(blocked)}
             whose = Whose(admin, str(document["node_spiffe_id"]))
             for one in found:
@@ -161,6 +162,7 @@ def _print(document: dict[str, JSON], output: str, *, knows_blocks: bool) -> Non
     print_document({key: document[key] for key in ("pid", "uid", "selectors", "node_spiffe_id")})
     parts = (
         ("matches", _MATCHES, "its identities, the default one first:"),
+        ("observed", _OBSERVED, "it would be, but that rule only observes:"),
         ("near", _NEAR, "entries that nearly match, and what it lacks:"),
         (
             "blocked",
@@ -207,6 +209,11 @@ def none_because(document: Mapping[str, JSON], *, knows_blocks: bool) -> Iterato
         yield f"no identity for anybody on this node, whatever the entries are: {withdrawn}"
         return
     if document["matches"]:
+        return
+    if observed := _rows(document.get("observed", [])):
+        for row in observed:
+            path = SpiffeID.parse(str(row["spiffe_id"])).path
+            yield f"no identity: it would be {path}; that rule only observes (nothing is issued until its mode is enforce)"
         return
     here = f"its parent is this node ({document['node_spiffe_id']}) or a group that the node belongs to"
     if document.get("blocked"):

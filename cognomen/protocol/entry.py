@@ -50,7 +50,9 @@ MAX_CALLERS = 1024
 MAX_CALLERS_BYTES = 256 * 1024
 """The maximum length of all of them together: an entry must fit in a message of the feed."""
 
-LEFT_OUT: Mapping[str, JSON] = MappingProxyType({"default": False, "audiences": None, "callers": None})
+LEFT_OUT: Mapping[str, JSON] = MappingProxyType(
+    {"default": False, "audiences": None, "callers": None, "observe": False}
+)
 """What the audit record leaves out of an entry: rows of earlier releases do not have it, and an unchanged entry must keep its digest."""
 
 _MAX_SELECTORS = 100
@@ -80,6 +82,7 @@ class RegistrationEntry:
         owner, labels: for people; they decide nothing.
         audiences: all that its JWT-SVIDs may be for, sorted; None: they may be for anybody.
         callers: who may call it, sorted by their texts; it decides nothing here, and its service asks for it. None: not declared.
+        observe: nothing is issued for it; what would have been is reported (ADR-0031).
 
     Raises:
         EntryError: a field has a value that no entry can have; the message begins with the field's name.
@@ -105,6 +108,7 @@ class RegistrationEntry:
     default: bool = False
     audiences: tuple[str, ...] | None = None
     callers: tuple[SpiffeID, ...] | None = None
+    observe: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
@@ -161,6 +165,7 @@ def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
         "default": entry.default,
         "audiences": None if entry.audiences is None else list(entry.audiences),
         "callers": None if entry.callers is None else list(map(str, entry.callers)),
+        "observe": entry.observe,
     }
     return document | {key: value for key, value in later.items() if value != LEFT_OUT[key]}
 

@@ -1,5 +1,7 @@
 """Which process used an identity, as values that issuer and attestor share: a use is an SVID that was given to a process.
 
+Of an entry that only observes, it is an SVID that would have been given, or refused for an audience (ADR-0031).
+
 How the attestor notices: attestor/uses. How the issuer keeps it: issuer/flows/record_uses.
 """
 
@@ -9,7 +11,16 @@ from datetime import datetime, timedelta
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.printable import printable
 
-__all__ = ["MOST_EXECUTABLE", "MOST_REPORTED", "MOST_UNREPORTED", "EntryUse", "ReportedUses", "short_path"]
+__all__ = [
+    "MOST_AUDIENCES",
+    "MOST_EXECUTABLE",
+    "MOST_REPORTED",
+    "MOST_UNREPORTED",
+    "OTHER_AUDIENCES",
+    "EntryUse",
+    "ReportedUses",
+    "short_path",
+]
 
 MOST_REPORTED = 1000
 """The most rows in one report."""
@@ -22,6 +33,12 @@ MOST_UNREPORTED = timedelta(minutes=2)
 
 An attestor reports twice a minute. One that was killed has lost at most what it had not reported.
 """
+
+MOST_AUDIENCES = 64
+"""The most audiences, refused by an entry that only observes, that a node tells apart."""
+
+OTHER_AUDIENCES = "…"
+"""Stands for all others."""
 
 _ROOM_FOR_LENGTH = 32  # bytes, in which we say how long it was
 
@@ -38,6 +55,10 @@ class EntryUse:
         processes: how many processes there were at least.
         first_at, last_at: when it was first and last given one, by the issuer's clock as far as the node knows it.
         x509, jwt: which kinds of SVIDs it was given.
+        is_observed: it was given nothing; it would have been, if the entry did more than observe.
+        times: how often since the last report, if it is observed.
+        refused_audience: if it is observed: for which it would have been refused a JWT-SVID, as `short_path` writes it; empty: it would
+            have been given SVIDs.
     """
 
     entry_id: EntryID
@@ -52,6 +73,9 @@ class EntryUse:
     last_at: datetime
     x509: bool
     jwt: bool
+    is_observed: bool = False
+    times: int = 1
+    refused_audience: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +91,7 @@ class ReportedUses:
 
 
 def short_path(path: str) -> str:
-    """A path as it is reported: printable, with at most MOST_EXECUTABLE bytes as UTF-8; a longer one says how long it was."""
+    """A path or an audience as reported: printable, with at most MOST_EXECUTABLE bytes as UTF-8; a longer one says how long it was."""
     if path.isprintable() and len(path.encode()) <= MOST_EXECUTABLE:
         return path
     shown = printable(path, most=MOST_EXECUTABLE)

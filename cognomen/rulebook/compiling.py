@@ -11,6 +11,7 @@ from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.names import issuer_id
 from cognomen.protocol.selectorcheck import EVERY_NODE
 from cognomen.rulebook.rules import Component, ComponentName, Nodes, Rulebook
+from cognomen.rulebook.tables import Mode
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["GROUPS", "audiences_of", "callers_in", "compiled", "entries_of", "group_path", "parent_of"]
@@ -82,6 +83,7 @@ def entries_of(
             labels=agent.labels,
             audiences=audiences_of(rulebook, component, trust_domain),
             callers=tuple(sorted((_id_of(name, trust_domain) for name in callers), key=str)),
+            observe=component.mode is Mode.OBSERVE,
         )
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from cognomen.protocol.durations import format_duration
 from cognomen.rulebook.rules import Agent, Case, Component, Provider, Rulebook
-from cognomen.rulebook.tables import AgentState, OnOverdue
+from cognomen.rulebook.tables import AgentState, Mode, OnOverdue
 
 __all__ = ["Difference", "Facts", "differences"]
 
@@ -20,7 +20,7 @@ Facts: TypeAlias = Mapping[str, str | list[str] | dict[str, str]]
 """What is said of something, by key."""
 
 _NO_FACTS = frozenset({"name", "where", "components", "limits"})  # limits: rulebook/limits compares them
-_OF_ENTRIES = frozenset({"proofs", "nodes", "x509_ttl", "jwt_ttl", "dns_names", "may_call", "audiences"})
+_OF_ENTRIES = frozenset({"proofs", "nodes", "x509_ttl", "jwt_ttl", "dns_names", "may_call", "audiences", "mode"})
 _Part: TypeAlias = Agent | Component | Provider | Case
 
 
@@ -110,7 +110,7 @@ def _facts(part: _Part, without: Collection[str]) -> Facts:
     return {
         key: _fact(value)
         for key, value in values.items()
-        if value not in (None, "", (), frozenset(), {}, OnOverdue.WARN)
+        if value not in (None, "", (), frozenset(), {}, OnOverdue.WARN, Mode.ENFORCE)
     }
 
 

@@ -6,6 +6,7 @@ Decided here: forms of values. What rules mean together: `checks`.
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from cognomen.rulebook.places import Path, line_of, lines
 from cognomen.rulebook.rules import ANY_NODE, Agent, Case, Component, ComponentName, Nodes, Provider, Rulebook, Where
 from cognomen.rulebook.structs import read_struct
 from cognomen.rulebook.suggesting import Known, suggestion
-from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, ProviderTable, SelectorTypesTable
+from cognomen.rulebook.tables import AgentTable, CaseTable, ComponentTable, Mode, ProviderTable, SelectorTypesTable
 from cognomen.rulebook.texts import NAME, check_audience, check_name, check_text, check_type, read_length
 from svid.errors import SVIDError
 
@@ -169,6 +170,8 @@ class _File:
             components = dict(self._components(name, table, path, found))
             if found is None:
                 continue
+            if found.mode is Mode.OBSERVE:
+                components = {key: replace(one, mode=Mode.OBSERVE) for key, one in components.items()}
             for key in ("owner", "purpose"):
                 check_text(getattr(found, key), (*path, key), self.tell)
             for key, label in found.labels.items():
@@ -248,6 +251,7 @@ class _File:
             audiences=tuple(found.audiences),
             allow=frozenset(found.allow),
             limits=limits_of(found),
+            mode=found.mode,
             where=Where(file=self._name, path=path),
         )
 

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.places import Path
-from cognomen.rulebook.tables import AgentState, ComponentKind, Guard, LimitsMode, OnBurst, OnOverdue
+from cognomen.rulebook.tables import AgentState, ComponentKind, Guard, LimitsMode, Mode, OnBurst, OnOverdue
 
 __all__ = [
     "ANY_NODE",
@@ -86,6 +86,7 @@ class Component:
         may_call: other components, also of other agents.
         model: the name of a provider; empty: none.
         audiences: external ones, beside the model's.
+        mode: observe if its agent says so.
         where: its table.
     """
 
@@ -101,6 +102,7 @@ class Component:
     audiences: tuple[str, ...] = ()
     allow: frozenset[Guard] = frozenset()
     limits: Limits = field(default_factory=Limits, hash=False)
+    mode: Mode = Mode.ENFORCE
     where: Where = field(compare=False)
 
     @property

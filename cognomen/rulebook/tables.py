@@ -20,6 +20,7 @@ __all__ = [
     "Guard",
     "LimitsMode",
     "LimitsTable",
+    "Mode",
     "OnBurst",
     "OnOverdue",
     "ProviderTable",
@@ -45,6 +46,13 @@ class ComponentKind(StrEnum):
     REASONING = "reasoning"
     CONNECTOR = "connector"
     OTHER = "other"
+
+
+class Mode(StrEnum):
+    """Whether a rule does what it says."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
 
 
 class OnOverdue(StrEnum):
@@ -179,6 +187,12 @@ class ComponentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     limits: _Limits | UnsetType = UNSET
     limits_mode: _LimitsMode | UnsetType = UNSET
     on_burst: _OnBurst | UnsetType = UNSET
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="observe: nothing is issued; what would have been is reported. It suffices if the agent or the component says so."
+        ),
+    ] = Mode.ENFORCE
 
 
 class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -204,6 +218,7 @@ class AgentTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     limits_mode: _LimitsMode | UnsetType = UNSET
     on_burst: _OnBurst | UnsetType = UNSET
     component: Annotated[Mapping[str, ComponentTable], Meta(description="Its components, by name.")] = {}
+    mode: Annotated[Mode, Meta(description="observe: all its components only observe.")] = Mode.ENFORCE
 
 
 class ProviderTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

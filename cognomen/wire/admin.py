@@ -102,6 +102,7 @@ def entry_from_document(document: object, complete: Callable[[str], SpiffeID]) -
         default=_flag(document, "default"),
         audiences=None if document.get("audiences") is None else tuple(sorted(set(_texts(document, "audiences")))),
         callers=_callers(document, complete),
+        observe=_flag(document, "observe"),
     )
 
 

@@ -101,6 +101,7 @@ def write_entry(entry: RegistrationEntry, message: pb.Entry) -> None:
     message.owner = entry.owner
     message.labels.update(entry.labels)
     message.default = entry.default
+    message.observe = entry.observe
     if entry.audiences is not None:
         message.audiences.values.extend(entry.audiences)
         message.audiences.SetInParent()  # an empty list says that there are none
@@ -145,4 +146,5 @@ def entry_from_pb(message: pb.Entry) -> RegistrationEntry:
         default=message.default,
         audiences=tuple(message.audiences.values) if has("audiences") else None,
         callers=tuple(spiffe_id_from_pb(one, "callers") for one in message.callers.values) if has("callers") else None,
+        observe=message.observe,
     )

@@ -1,5 +1,6 @@
 """Convert uses of identities between protobuf and values; here are also the limits of what a node may report."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from cognomen.protocol.entry import EntryID
@@ -8,20 +9,21 @@ from cognomen.wire.node import duration_from_pb, time_from_pb, time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from svid.errors import SVIDError
 
-__all__ = ["reported_from_pb", "reported_to_pb", "use_from_pb", "use_to_pb"]
+__all__ = ["observed_from_pb", "reported_from_pb", "reported_to_pb", "use_from_pb", "use_to_pb"]
 
 _LONGEST = timedelta(days=36_500)
 _MOST_ID = 64
 _MOST_PATH = 512  # characters; what is longer than MOST_EXECUTABLE bytes is cut, and not refused
 _MOST_STARTED = 2**63 - 1  # what a store can keep
 _MOST_PROCESSES = 1_000_000_000
+_MOST_TIMES = 1_000_000_000  # so that the sum of many fits
 _HIGHEST_PID = 2**31 - 1  # a pid_t has a sign
 _NOBODY = 2**32 - 1  # in place of a uid or gid: none
 
 
 def use_to_pb(value: EntryUse) -> pb.Use:
-    """Write a use."""
-    return pb.Use(
+    """Write a use; those that are observed go into a list of their own."""
+    message = pb.Use(
         entry_id=value.entry_id,
         uid=value.uid,
         account=value.account,
@@ -35,6 +37,23 @@ def use_to_pb(value: EntryUse) -> pb.Use:
         x509=value.x509,
         jwt=value.jwt,
     )
+    if value.is_observed:
+        message.times, message.refused_audience = value.times, value.refused_audience
+    return message
+
+
+def observed_from_pb(message: pb.Use) -> EntryUse:
+    """Read a use of the list of those that are observed.
+
+    Raises:
+        SVIDError: as use_from_pb; or the audience is too long or not printable, or the number of times is none or too large.
+    """
+    if not 1 <= message.times <= _MOST_TIMES:
+        raise SVIDError(f"times: expected 1 to {_MOST_TIMES}, found {message.times}")
+    if len(message.refused_audience) > _MOST_PATH or not message.refused_audience.isprintable():
+        raise SVIDError(f"refused_audience: expected at most {_MOST_PATH} printable characters")
+    audience = short_path(message.refused_audience)
+    return replace(use_from_pb(message), is_observed=True, times=message.times, refused_audience=audience)
 
 
 def use_from_pb(message: pb.Use) -> EntryUse:

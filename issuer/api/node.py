@@ -16,7 +16,7 @@ from cognomen.wire.node import time_to_pb
 from cognomen.wire.pb import node_pb2 as pb
 from cognomen.wire.questions import answer_from_pb
 from cognomen.wire.receipts import enforcement_from_pb
-from cognomen.wire.uses import reported_from_pb, use_from_pb
+from cognomen.wire.uses import observed_from_pb, reported_from_pb, use_from_pb
 from issuer.api.interceptors import admitted
 from issuer.api.join import credential_to_pb
 from issuer.decisions.feedsteps import FeedStep
@@ -90,12 +90,13 @@ class NodeService:
         return credential_to_pb(await self.renew(admitted().node, request.public_key, request.key_signature))
 
     async def ReportUses(self, request: pb.ReportUsesRequest, context: object) -> pb.ReportUsesResponse:  # noqa: N802 - as above
-        """Record which processes were given SVIDs."""
+        """Record which processes were given SVIDs, or would have been."""
         del context
         node = admitted().node
-        self.uses.charge(node, len(request.uses))
+        self.uses.charge(node, len(request.uses) + len(request.observed))
         last = reported_from_pb(request.last) if request.HasField("last") else None
-        await self.uses(node, [use_from_pb(one) for one in request.uses], last=last)
+        uses = [*map(use_from_pb, request.uses), *map(observed_from_pb, request.observed)]
+        await self.uses(node, uses, last=last)
         return pb.ReportUsesResponse()
 
     async def Answer(self, request: pb.AnswerRequest, context: object) -> pb.AnswerResponse:  # noqa: N802 - as above

@@ -1,5 +1,7 @@
 """What the issuer asks of its datastore about what it signed: the ledger, how much of it is in use, and which processes used it.
 
+It also has what entries that only observe would have given.
+
 A part of the transaction that port describes.
 """
 
@@ -14,10 +16,12 @@ from cognomen.protocol.uses import EntryUse
 from issuer.decisions.filters import LedgerFilter
 from issuer.decisions.ledger import Credential, CredentialState
 from issuer.decisions.minting import Holder
+from issuer.decisions.observing import ObservedEntry, ObservedProgram
 from issuer.decisions.uses import NotedUse, UseFilter
 from svid.keys import KeyID
+from svid.spiffeid import SpiffeID
 
-__all__ = ["FoundCredentials", "Ledger", "Use", "Uses"]
+__all__ = ["FoundCredentials", "Ledger", "Observations", "Use", "Uses"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,3 +99,29 @@ class Uses(Protocol):
 
     def prune(self, *, last_before: datetime) -> None:
         """Forget what was last used before that."""
+
+
+class Observations(Protocol):
+    """Entries that only observe, and what they would have given, as nodes report it. It is no part of the record of decisions."""
+
+    def begin(self, entry_ids: Collection[EntryID], at: datetime) -> None:
+        """Note that these entries observe since then; what was noted of them before is forgotten."""
+
+    def end(self, entry_ids: Collection[EntryID]) -> None:
+        """Note that these entries observe no more; what was noted of them is forgotten."""
+
+    def note(self, node_id: NodeID, uses: Collection[EntryUse], *, most: int, most_bytes: int) -> None:
+        """Add what a node reports to what it reported before, bounded as Uses.note is."""
+
+    def find(self, below: SpiffeID | None, *, after: str, limit: int) -> Sequence[ObservedEntry]:
+        """A page of the entries that observe in id order, ids greater than `after`.
+
+        Args:
+            below: those with this SPIFFE ID or one below it; None: all.
+        """
+
+    def programs(self, entry_id: EntryID, *, since: datetime, limit: int) -> tuple[Sequence[ObservedProgram], int]:
+        """What an entry would have given to whom until `since` or later, the last ones first, and how many others there are."""
+
+    def prune(self, *, last_before: datetime) -> None:
+        """Forget what was last seen before that; an entry that observes stays one."""

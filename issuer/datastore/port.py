@@ -16,7 +16,7 @@ from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.feed import Cursor
 from cognomen.protocol.meaning import Meaning
 from cognomen.protocol.names import NodeID
-from issuer.datastore.ledgerport import Ledger, Uses
+from issuer.datastore.ledgerport import Ledger, Observations, Uses
 from issuer.datastore.limitport import IssuanceLimits
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
 from issuer.decisions.admission import Node, Token
@@ -340,6 +340,10 @@ class Transaction(Protocol):
     @property
     def uses(self) -> Uses:
         """Which processes used which identities."""
+
+    @property
+    def observations(self) -> Observations:
+        """What entries that only observe would have given."""
 
     @property
     def changes(self) -> Changes:

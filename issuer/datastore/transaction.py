@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from cognomen.protocol.auditlog import GENESIS, AuditRow, Checkpoint
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.witness import Heard, thinned
-from issuer.datastore.ledgerport import Ledger, Use, Uses
+from issuer.datastore.ledgerport import Ledger, Observations, Use, Uses
 from issuer.datastore.limitport import IssuanceLimits
 from issuer.datastore.port import (
     Audit,
@@ -80,6 +80,7 @@ class TableTransaction:
         supersessions: Supersessions,
         crls: CRLs,
         uses: Uses,
+        observations: Observations,
         changes: Changes,
         times: Times,
         checkpoints: CheckpointTable,
@@ -101,6 +102,7 @@ class TableTransaction:
         self.supersessions = supersessions
         self.crls = crls
         self.uses = uses
+        self.observations = observations
         self.changes = changes
         self.times = times
         self.checkpoints: Checkpoints = _Checkpoints(checkpoints)

@@ -265,4 +265,4 @@ def _place(entry: RegistrationEntry) -> _Place:
 
 def _reach(entry: RegistrationEntry) -> tuple[object, ...]:
     """What decides who gets an SVID of an entry, or which nodes are in a group, and what that SVID says."""
-    return entry.spiffe_id, entry.selectors, entry.dns_names, entry.expires_at, entry.audiences
+    return entry.spiffe_id, entry.selectors, entry.dns_names, entry.expires_at, entry.audiences, entry.observe

@@ -246,10 +246,21 @@ def _entry(entry_id: EntryID, by: Granting) -> RegistrationEntry:
     if entry is None or entry.parent_id not in by.parents:
         raise Refused(Kind.DENIED, "entry_id: this node has no such entry")
     if is_entitled(entry, by.parents, blocks=by.blocks, now=by.now):
+        if entry.observe:
+            raise _only_observes()
         return entry
     if by.blocks.entry(entry):
         raise Refused(Kind.DENIED, "entry_id: the entry is blocked by a revocation")
     raise Refused(Kind.DENIED, "entry_id: the entry has expired")
+
+
+def _only_observes() -> Refused:
+    """The refusal of anything that would be issued for an entry that only observes."""
+    return Refused(
+        Kind.DENIED,
+        "entry_id: the entry only observes, and nothing is issued for it",
+        hint='an attestor of this release does not ask; in the rulebook: mode = "enforce"',
+    )
 
 
 def judge(wish: Wish[DraftT], by: Granting) -> Intent[DraftT] | Refused:

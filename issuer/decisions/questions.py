@@ -113,7 +113,7 @@ class PlannedChanges:
         return {
             entry_id: entry
             for entry_id, entry in entries.items()
-            if is_entitled(entry, parents, blocks=self._blocks, now=self._now)
+            if is_entitled(entry, parents, blocks=self._blocks, now=self._now) and not entry.observe
         }
 
 

@@ -80,6 +80,8 @@ def check_entry(
         raise Refused(
             Kind.INVALID, f"expires_at: expected a time in the future, found {moment_in_words(entry.expires_at)}"
         )
+    if entry.observe and is_group(entry):
+        raise Refused(Kind.INVALID, "observe: expected false for a node group, found true")
     _check_visible(entry)
     _check_selectors(entry, node_attestors)
     doubts = () if is_group(entry) else tuple(_doubts(entry.selectors, node_attestors))

@@ -82,7 +82,7 @@ class Takes:
             parent_ends: when those parents expire that have an expiry.
         """
         due_at, beyond = self.at + REPLACED_WITHIN, None
-        if not is_entitled(entry, parents, blocks=Blocks(), now=self.at):
+        if entry.observe or not is_entitled(entry, parents, blocks=Blocks(), now=self.at):
             due_at = self.at  # nothing will replace it there
         elif entry.id not in self.losing:
             beyond = entry_ends_at(entry, parent_ends)
@@ -103,6 +103,7 @@ def loses_identity(before: RegistrationEntry, after: RegistrationEntry) -> bool:
         or not old_names <= new_names
         or not after.selectors <= before.selectors
         or is_narrower
+        or (after.observe and not before.observe)
     )
 
 

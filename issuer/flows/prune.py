@@ -62,6 +62,7 @@ class Prune:
                 tx.tokens.prune(expired_before=now - _TOKENS_KEPT)
                 tx.denials.prune(ended_before=now - KEPT_FOR, now=now)
                 tx.uses.prune(last_before=now - self.uses_kept)
+                tx.observations.prune(last_before=now - self.uses_kept)
 
         await self.datastore.write(work)
 

@@ -33,6 +33,8 @@ REPORTS = Allowance(burst=20_000, per_second=200)
 _A_REPORT = 100  # rows that a report costs besides its own
 _MOST_ROWS = 10_000  # that are kept of one node
 _MOST_BYTES = 4 * 1024 * 1024  # as above
+_MOST_OBSERVED_ROWS = 2_000  # as above, of what entries that only observe would have given
+_MOST_OBSERVED_BYTES = 1024 * 1024  # as above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +88,12 @@ class RecordUses:
         def work(tx: Transaction) -> int:
             times = _times(tx, node, {use.entry_id for use in uses}, now)
             theirs = dated(uses, times=times, now=now, kept=self.kept)
-            tx.uses.note(node.id, theirs, most=_MOST_ROWS, most_bytes=_MOST_BYTES)
-            return sum(use.entry_id not in times for use in uses)
+            used = [use for use in theirs if not use.is_observed]
+            tx.uses.note(node.id, used, most=_MOST_ROWS, most_bytes=_MOST_BYTES)
+            if len(used) < len(theirs):
+                observed = [use for use in theirs if use.is_observed]
+                tx.observations.note(node.id, observed, most=_MOST_OBSERVED_ROWS, most_bytes=_MOST_OBSERVED_BYTES)
+            return sum(use.entry_id not in times for use in uses if not use.is_observed)
 
         ignored = await self.datastore.write(work, expendable=True)
         # 2. Ignore the rest: it is none of that node's business, and sending it again changes nothing.

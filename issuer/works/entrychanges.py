@@ -10,6 +10,7 @@ from issuer.decisions.actions import Action
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.changes import entry_changes
 from issuer.decisions.entrysteps import Step
+from issuer.decisions.observing import turns
 from issuer.decisions.operator import comment_of
 from issuer.decisions.revocation import Live, Reason, Revocation, RevocationKind, Target
 from issuer.works.denials import end_in
@@ -45,6 +46,9 @@ def carry_out_in(tx: Transaction, plan: Plan, asked: Asked) -> Changed:
     tx.entries.delete([step.entry.id for step in done if step.after is None])
     tx.entries.replace([step.after for step in done if step.before is not None and step.after is not None])
     tx.entries.insert([step.after for step in done if step.before is None and step.after is not None])
+    began, ended = turns((step.before, step.after) for step in done)
+    tx.observations.end(ended)
+    tx.observations.begin(began, asked.at)
     # 2. End what it takes away.
     taken = replace(plan.taken, revocations=tuple(_end(tx, plan, asked)))
     # 3. Put it into the record and into the change log.

@@ -74,6 +74,7 @@ async def test_an_entry_comes_back_as_it_went_in(store: Datastore) -> None:
         default=True,
         audiences=("db",),
         callers=(an_entry("/caller").spiffe_id,),
+        observe=True,
     )
     await store.write(lambda tx: tx.entries.insert([entry, an_entry("/other", entry_id="e2")]))
     assert await store.read(lambda tx: tx.entries.get([EntryID("e1"), EntryID("nobody")])) == {"e1": entry}

@@ -56,7 +56,7 @@ class Shop:
         assert done.returncode in {0, 2}, done.stderr
         lines = done.stdout.splitlines()
         (summary,) = (number for number, line in enumerate(lines) if line.startswith("entries: "))
-        return [line for line in lines[summary + 1 :] if " revoked at once" not in line]
+        return [line for line in lines[summary + 1 :] if " revoked at once" not in line and not line.startswith("  /")]
 
     def apply(self) -> None:
         done = self.world.run("apply", str(self.rules), "--no-ask")

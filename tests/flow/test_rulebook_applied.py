@@ -128,6 +128,30 @@ def test_a_rollback_across_a_retired_name_is_refused(command: Command, tmp_path:
     assert (refused.code, "a retired name never comes back" in refused.err) == (1, True)
 
 
+def test_what_only_observes_is_marked_in_each_plan_and_in_the_list_of_agents(command: Command, rules: Path) -> None:
+    assert command("rulebook", "observe").out == 'no component observes: give one, or its agent, mode = "observe"\n'
+    (rules / "concierge.toml").write_text(
+        CONCIERGE.replace('kind = "connector"', 'kind = "connector"\nmode = "observe"')
+    )
+    said = "? concierge/crm only observes from now on: nothing is issued for it"
+    assert said in command("apply", str(rules)).out.splitlines()
+    assert said.replace(" from now on", "") in command("plan", str(rules)).out.splitlines()
+    found = command("plan", str(rules), "-o", "json").document
+    assert found["observed"] == [{"component": "concierge/crm", "is_new": False}]
+    (agent,) = command("agent", "list", "-o", "json").rows("agents")
+    assert agent["mode"] == "mixed"
+    components = command("agent", "show", "concierge", "-o", "json").rows("components")
+    assert [(one["component"], one["mode"]) for one in components] == [
+        ("crm", "observe"),
+        ("orchestrator", "enforce"),
+        ("reasoning", "enforce"),
+    ]
+    (found,) = command("rulebook", "observe", "--agent=concierge", "-o", "json").rows("components")
+    assert (found["component"], found["issued"], found["refused"], found["more"]) == ("concierge/crm", [], [], 0)
+    assert command("rulebook", "observe", "--agent=other").code == 1
+    assert command("rulebook", "observe", "--since=2999-01-01T00:00:00Z").code != 0
+
+
 def test_the_agents_in_force_are_listed_with_who_answers_for_them(command: Command, rules: Path) -> None:
     assert command("agent", "list", "-o", "json").rows("agents") == []
     (rules / "concierge.toml").write_text(CONCIERGE.replace("2027-03-31", "2020-01-31"))

@@ -110,7 +110,7 @@ def test_it_is_explained_what_a_process_is_and_what_it_lacks(rules: Path, capsys
     assert run(["explain", str(rules), "--selector=unix:uid:1002", node, "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["matches"] == [
-        {"component": "concierge/reasoning", "external_audiences": ["https://api.anthropic.com"]}
+        {"component": "concierge/reasoning", "external_audiences": ["https://api.anthropic.com"], "mode": "enforce"}
     ]
     assert run(["explain", str(rules), "--selector=unix:uid:1002"]) == 1
     assert "its node lacks join_token:label:team:travel" in capsys.readouterr().out
@@ -118,6 +118,23 @@ def test_it_is_explained_what_a_process_is_and_what_it_lacks(rules: Path, capsys
     file.write_text(CONCIERGE.replace("purpose", 'state = "suspended"\npurpose', 1))
     assert run(["explain", str(rules), "--selector=unix:uid:1002", node]) == 1
     assert 'the agent is suspended: set state = "active"' in capsys.readouterr().out
+
+
+def test_a_component_that_only_observes_is_explained_so_and_proved_and_tested_like_any_other(
+    rules: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (rules / "concierge.toml").write_text(
+        CONCIERGE.replace('kind = "reasoning"', 'kind = "reasoning"\nmode = "observe"')
+    )
+    asked = ("explain", str(rules), "--selector=unix:uid:1002", "--node=join_token:label:team:travel")
+    assert run(asked) == 1
+    assert capsys.readouterr().out.startswith(
+        f"it would be concierge/reasoning ({rules}/concierge.toml); that rule only observes\n"
+    )
+    assert run([*asked, "-o", "json"]) == 1
+    assert json.loads(capsys.readouterr().out)["matches"][0]["mode"] == "observe"
+    assert run(["prove", str(rules)]) == 0
+    assert run(["test", str(rules)]) == 0
 
 
 @pytest.mark.parametrize("command", ["prove", "test"])

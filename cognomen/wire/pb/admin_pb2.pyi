@@ -3473,3 +3473,160 @@ class AgentReview(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AgentReview: _TypeAlias = AgentReview  # noqa: Y015
+
+@_typing.final
+class ListObservedRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BELOW_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    below: _builtins.str
+    """only entries with this SPIFFE ID or below it"""
+    page_token: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """what lasted until that moment or later; absent: any"""
+
+    def __init__(
+        self,
+        *,
+        below: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["below", b"below", "page_token", b"page_token", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListObservedRequest: _TypeAlias = ListObservedRequest  # noqa: Y015
+
+@_typing.final
+class ListObservedResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NOT_REPORTING_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObservedEntry]: ...
+    @_builtins.property
+    def not_reporting(self) -> _containers.RepeatedCompositeFieldContainer[Global___SilentNode]:
+        """nodes that have one of these entries, and did not report all of the time since it observes"""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___ObservedEntry] | None = ...,
+        next_page_token: _builtins.str = ...,
+        not_reporting: _abc.Iterable[Global___SilentNode] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "not_reporting", b"not_reporting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListObservedResponse: _TypeAlias = ListObservedResponse  # noqa: Y015
+
+@_typing.final
+class ObservedEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_ID_FIELD_NUMBER: _builtins.int
+    SPIFFE_ID_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PROGRAMS_FIELD_NUMBER: _builtins.int
+    PROGRAMS_MORE_FIELD_NUMBER: _builtins.int
+    entry_id: _builtins.str
+    spiffe_id: _builtins.str
+    parent_id: _builtins.str
+    programs_more: _builtins.int
+    """how many others there are"""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """when it began to observe"""
+
+    @_builtins.property
+    def programs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ObservedProgram]:
+        """at most 100, the last ones"""
+
+    def __init__(
+        self,
+        *,
+        entry_id: _builtins.str = ...,
+        spiffe_id: _builtins.str = ...,
+        parent_id: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        programs: _abc.Iterable[Global___ObservedProgram] | None = ...,
+        programs_more: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_id", b"entry_id", "parent_id", b"parent_id", "programs", b"programs", "programs_more", b"programs_more", "since", b"since", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObservedEntry: _TypeAlias = ObservedEntry  # noqa: Y015
+
+@_typing.final
+class ObservedProgram(_message.Message):
+    """The processes of a uid with one executable that would have been given SVIDs of an entry, or refused for an audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    EXECUTABLE_FIELD_NUMBER: _builtins.int
+    REFUSED_AUDIENCE_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    FIRST_AT_FIELD_NUMBER: _builtins.int
+    LAST_AT_FIELD_NUMBER: _builtins.int
+    X509_FIELD_NUMBER: _builtins.int
+    JWT_FIELD_NUMBER: _builtins.int
+    uid: _builtins.int
+    executable: _builtins.str
+    """empty: unknown, or several"""
+    refused_audience: _builtins.str
+    """the audience for which they would have been refused a JWT-SVID; empty: they would have been given SVIDs"""
+    pid: _builtins.int
+    """0: several processes"""
+    nodes: _builtins.int
+    processes: _builtins.int
+    times: _builtins.int
+    x509: _builtins.bool
+    """whether they would have been given X509-SVIDs"""
+    jwt: _builtins.bool
+    """whether they would have been given, or were refused, JWT-SVIDs"""
+    @_builtins.property
+    def first_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        uid: _builtins.int = ...,
+        executable: _builtins.str = ...,
+        refused_audience: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        nodes: _builtins.int = ...,
+        processes: _builtins.int = ...,
+        times: _builtins.int = ...,
+        first_at: _timestamp_pb2.Timestamp | None = ...,
+        last_at: _timestamp_pb2.Timestamp | None = ...,
+        x509: _builtins.bool = ...,
+        jwt: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executable", b"executable", "first_at", b"first_at", "jwt", b"jwt", "last_at", b"last_at", "nodes", b"nodes", "pid", b"pid", "processes", b"processes", "refused_audience", b"refused_audience", "times", b"times", "uid", b"uid", "x509", b"x509"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObservedProgram: _TypeAlias = ObservedProgram  # noqa: Y015

@@ -222,6 +222,10 @@ class AdminServicer(ABC):
     async def export_agent_review(self, request: admin_pb2.ExportAgentReviewRequest) -> admin_pb2.AgentReview:
         """The same, signed with the key of the audit checkpoints; the record says that it was handed out."""
 
+    @abstractmethod
+    async def list_observed(self, request: admin_pb2.ListObservedRequest) -> admin_pb2.ListObservedResponse:
+        """Entries that only observe, since when, and what would have been issued and refused, as the nodes reported it; in the order of their ids."""
+
     def bind(self, unary: BindUnary[BoundT]) -> dict[str, BoundT]:
         """Bind each method to its path."""
         return {
@@ -363,6 +367,9 @@ class AdminServicer(ABC):
             ),
             "/cognomen.admin.v1.Admin/ExportAgentReview": unary(
                 self.export_agent_review, admin_pb2.ExportAgentReviewRequest, admin_pb2.AgentReview
+            ),
+            "/cognomen.admin.v1.Admin/ListObserved": unary(
+                self.list_observed, admin_pb2.ListObservedRequest, admin_pb2.ListObservedResponse
             ),
         }
 
@@ -592,3 +599,7 @@ class AdminClient:
     def export_agent_review(self, request: admin_pb2.ExportAgentReviewRequest) -> admin_pb2.AgentReview:
         """The same, signed with the key of the audit checkpoints; the record says that it was handed out."""
         return self._ask("/cognomen.admin.v1.Admin/ExportAgentReview", request, admin_pb2.AgentReview)
+
+    def list_observed(self, request: admin_pb2.ListObservedRequest) -> admin_pb2.ListObservedResponse:
+        """Entries that only observe, since when, and what would have been issued and refused, as the nodes reported it; in the order of their ids."""
+        return self._ask("/cognomen.admin.v1.Admin/ListObserved", request, admin_pb2.ListObservedResponse)

@@ -55,6 +55,7 @@ class Explanation(_message.Message):
     NEAR_MORE_FIELD_NUMBER: _builtins.int
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
     node_spiffe_id: _builtins.str
     """an entry belongs to this node if its parent is this ID or a group of the node"""
     pid: _builtins.int
@@ -81,6 +82,10 @@ class Explanation(_message.Message):
     def unseen(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """which of the facts that entries ask for the process cannot show, and why"""
 
+    @_builtins.property
+    def observed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Match]:
+        """what it would be by entries that only observe"""
+
     def __init__(
         self,
         *,
@@ -94,10 +99,11 @@ class Explanation(_message.Message):
         near_more: _builtins.bool = ...,
         withdrawn: _builtins.str = ...,
         left_out: _builtins.int = ...,
+        observed: _abc.Iterable[Global___Match] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_out", b"left_out", "matches", b"matches", "near", b"near", "near_more", b"near_more", "node_spiffe_id", b"node_spiffe_id", "pid", b"pid", "selectors", b"selectors", "uid", b"uid", "unseen", b"unseen", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_out", b"left_out", "matches", b"matches", "near", b"near", "near_more", b"near_more", "node_spiffe_id", b"node_spiffe_id", "observed", b"observed", "pid", b"pid", "selectors", b"selectors", "uid", b"uid", "unseen", b"unseen", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -132,6 +132,7 @@ class Entry(_message.Message):
     AUDIENCES_FIELD_NUMBER: _builtins.int
     CALLERS_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
+    OBSERVE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     spiffe_id: _builtins.str
     parent_id: _builtins.str
@@ -143,6 +144,8 @@ class Entry(_message.Message):
     owner: _builtins.str
     default: _builtins.bool
     """comes before entries without it in the Workload API, whose first SVID is the default identity"""
+    observe: _builtins.bool
+    """only observed: nothing is issued for it, and what would have been is reported"""
     @_builtins.property
     def selectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Selector]: ...
     @_builtins.property
@@ -194,10 +197,11 @@ class Entry(_message.Message):
         audiences: Global___Audiences | None = ...,
         callers: Global___Callers | None = ...,
         default: _builtins.bool = ...,
+        observe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "callers", b"callers", "created_at", b"created_at", "expires_at", b"expires_at", "jwt_svid_ttl", b"jwt_svid_ttl", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "audiences", b"audiences", "callers", b"callers", "created_at", b"created_at", "default", b"default", "dns_names", b"dns_names", "downstream", b"downstream", "expires_at", b"expires_at", "federates_with", b"federates_with", "hint", b"hint", "id", b"id", "jwt_svid_ttl", b"jwt_svid_ttl", "labels", b"labels", "owner", b"owner", "parent_id", b"parent_id", "revision", b"revision", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "store_svid", b"store_svid", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admin", b"admin", "audiences", b"audiences", "callers", b"callers", "created_at", b"created_at", "default", b"default", "dns_names", b"dns_names", "downstream", b"downstream", "expires_at", b"expires_at", "federates_with", b"federates_with", "hint", b"hint", "id", b"id", "jwt_svid_ttl", b"jwt_svid_ttl", "labels", b"labels", "observe", b"observe", "owner", b"owner", "parent_id", b"parent_id", "revision", b"revision", "selectors", b"selectors", "spiffe_id", b"spiffe_id", "store_svid", b"store_svid", "x509_svid_ttl", b"x509_svid_ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1076,6 +1080,7 @@ class ReportUsesRequest(_message.Message):
 
     USES_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Use]:
         """at most 1000"""
@@ -1084,15 +1089,20 @@ class ReportUsesRequest(_message.Message):
     def last(self) -> Global___ReportedUses:
         """only in the last report of an attestor, which gives nobody an SVID after it"""
 
+    @_builtins.property
+    def observed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Use]:
+        """What would have been given, of entries that only observe; at most 1000 together with the uses. An issuer of an earlier release ignores it."""
+
     def __init__(
         self,
         *,
         uses: _abc.Iterable[Global___Use] | None = ...,
         last: Global___ReportedUses | None = ...,
+        observed: _abc.Iterable[Global___Use] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "observed", b"observed", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1117,6 +1127,8 @@ class Use(_message.Message):
     JWT_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    REFUSED_AUDIENCE_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     uid: _builtins.int
     gid: _builtins.int
@@ -1136,6 +1148,10 @@ class Use(_message.Message):
     """only in answers of ListUses"""
     account: _builtins.int
     """the user to whom root gave that uid as a subordinate one; otherwise the uid itself"""
+    times: _builtins.int
+    """only of what was observed: how often since the last report"""
+    refused_audience: _builtins.str
+    """only of what was observed: the audience for which it would have been refused a JWT-SVID; at most 512 bytes"""
     @_builtins.property
     def first_at(self) -> _timestamp_pb2.Timestamp:
         """by the issuer's clock, as far as the node knows it"""
@@ -1158,10 +1174,12 @@ class Use(_message.Message):
         jwt: _builtins.bool = ...,
         node_id: _builtins.str = ...,
         account: _builtins.int = ...,
+        times: _builtins.int = ...,
+        refused_audience: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "entry_id", b"entry_id", "executable", b"executable", "first_at", b"first_at", "gid", b"gid", "jwt", b"jwt", "last_at", b"last_at", "node_id", b"node_id", "pid", b"pid", "processes", b"processes", "started", b"started", "uid", b"uid", "x509", b"x509"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "entry_id", b"entry_id", "executable", b"executable", "first_at", b"first_at", "gid", b"gid", "jwt", b"jwt", "last_at", b"last_at", "node_id", b"node_id", "pid", b"pid", "processes", b"processes", "refused_audience", b"refused_audience", "started", b"started", "times", b"times", "uid", b"uid", "x509", b"x509"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

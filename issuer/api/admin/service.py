@@ -20,6 +20,7 @@ from issuer.api.admin.entries import EntriesPart
 from issuer.api.admin.limits import LimitsPart
 from issuer.api.admin.naming import NamingPart
 from issuer.api.admin.nodes import NodesPart
+from issuer.api.admin.observed import ObservedPart
 from issuer.api.admin.revocations import RevocationsPart
 from issuer.api.admin.rulebooks import RulebooksPart
 from issuer.api.admin.status import StatusPart
@@ -81,6 +82,7 @@ class AdminService(
     RulebooksPart,
     StatusPart,
     UsesPart,
+    ObservedPart,
 ):
     """Serves cognomen.admin.v1.Admin to one caller."""
 

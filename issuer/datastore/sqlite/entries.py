@@ -21,16 +21,16 @@ __all__ = ["SQLiteEntries"]
 
 _COLUMNS = (
     "spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, expires_at, dns_names,"
-    " revision, hint, created_at, owner, labels, is_default, audiences, callers"
+    " revision, hint, created_at, owner, labels, is_default, audiences, callers, observe"
 )
 _SELECT = f"SELECT id, {_COLUMNS} FROM entry"  # noqa: S608 - constants only
 _INSERT = (
     f"INSERT INTO entry ({_COLUMNS}, fingerprint, id)"  # noqa: S608 - constants only
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _UPDATE = (
     f"UPDATE entry SET ({_COLUMNS}, fingerprint)"  # noqa: S608 - constants only
-    " = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"
+    " = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?"
 )
 _INSERT_SELECTOR = "INSERT INTO entry_selector (selector, entry_id) VALUES (?, ?)"
 _DELETE_SELECTORS = (
@@ -60,6 +60,7 @@ _Row: TypeAlias = tuple[
     int,
     str | None,
     str | None,
+    int,
 ]  # id and _COLUMNS
 _Column: TypeAlias = str | int | bytes | None
 
@@ -214,6 +215,7 @@ def _to_row(entry: RegistrationEntry, fingerprint: bytes) -> tuple[_Column, ...]
         int(entry.default),
         None if entry.audiences is None else codec.texts_to_json(entry.audiences),
         None if entry.callers is None else codec.texts_to_json(map(str, entry.callers)),
+        int(entry.observe),
         fingerprint,
         entry.id,
     )
@@ -237,4 +239,5 @@ def _from_row(row: _Row) -> RegistrationEntry:
         default=bool(row[13]),
         audiences=None if row[14] is None else codec.texts_from_json(row[14]),
         callers=None if row[15] is None else tuple(map(codec.spiffe_id, codec.texts_from_json(row[15]))),
+        observe=bool(row[16]),
     )

@@ -302,6 +302,43 @@ _THIRTEENTH = (
     "ALTER TABLE entry ADD COLUMN callers TEXT",
 )
 
+_FOURTEENTH = (
+    # Whether nothing is issued for the entry, and what would have been is noted; since when, in a table of its own.
+    "ALTER TABLE entry ADD COLUMN observe INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE observed_entry (
+        entry_id TEXT PRIMARY KEY NOT NULL,
+        since INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # As entry_use, of what would have been; audience: for which it would have been refused; empty: it would have been given.
+    """
+    CREATE TABLE observed_use (
+        number INTEGER PRIMARY KEY NOT NULL,
+        entry_id TEXT NOT NULL,
+        node_id TEXT NOT NULL,
+        uid INTEGER NOT NULL,
+        account INTEGER NOT NULL,
+        gid INTEGER NOT NULL,
+        pid INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        program INTEGER NOT NULL,
+        audience TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        executable TEXT NOT NULL,
+        processes INTEGER NOT NULL,
+        times INTEGER NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        x509 INTEGER NOT NULL,
+        jwt INTEGER NOT NULL,
+        UNIQUE (entry_id, audience, node_id, uid, gid, pid, started, program)
+    ) STRICT
+    """,
+    "CREATE INDEX observed_use_by_node ON observed_use (node_id, size)",
+    "CREATE INDEX observed_use_by_end ON observed_use (last_at)",
+)
+
 _FIFTEENTH = (
     # Limits on issuance of the rulebook with that revision; those of another one are not in force. rule: JSON.
     """
@@ -344,6 +381,7 @@ _LATER = {
     "0011": _ELEVENTH,
     "0012": _TWELFTH,
     "0013": _THIRTEENTH,
+    "0014": _FOURTEENTH,
     "0015": _FIFTEENTH,
     "0016": _SIXTEENTH,
 }

@@ -8,6 +8,7 @@ from issuer.datastore.sqlite.entries import SQLiteEntries
 from issuer.datastore.sqlite.exports import SQLiteExports
 from issuer.datastore.sqlite.ids import SQLiteIds
 from issuer.datastore.sqlite.limits import SQLiteIssuanceLimits
+from issuer.datastore.sqlite.observed import SQLiteObservations
 from issuer.datastore.sqlite.records import SQLiteAudit, SQLiteChanges, SQLiteCheckpoints, SQLiteLedger
 from issuer.datastore.sqlite.revocations import SQLiteDenials, SQLiteRevocations
 from issuer.datastore.sqlite.rulebooks import SQLiteHeldAgents, SQLiteRulebooks
@@ -37,6 +38,7 @@ def transaction_over(database: Database) -> Transaction:
         supersessions=SQLiteSupersessions(database),
         crls=SQLiteCRLs(database),
         uses=SQLiteUses(database),
+        observations=SQLiteObservations(database),
         changes=SQLiteChanges(database),
         times=SQLiteTimes(database),
         checkpoints=SQLiteCheckpoints(database),

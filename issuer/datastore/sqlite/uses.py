@@ -13,7 +13,7 @@ from cognomen.protocol.uses import EntryUse
 from issuer.datastore.sqlite import codec
 from issuer.decisions.uses import NotedUse, UseFilter
 
-__all__ = ["SQLiteUses"]
+__all__ = ["SQLiteUses", "program_number"]
 
 _KEY = "entry_id, node_id, uid, gid, pid, started, program"
 _COLUMNS = "entry_id, node_id, uid, gid, pid, started, executable, processes, first_at, last_at, x509, jwt, account"
@@ -80,7 +80,7 @@ class SQLiteUses:
                     int(use.x509),
                     int(use.jwt),
                     use.account,
-                    _program(use.executable),
+                    program_number(use.executable),
                     _ROW_BYTES + len(use.executable.encode()),
                 )
                 for use in uses
@@ -142,7 +142,7 @@ class SQLiteUses:
         self._connection.execute("DELETE FROM entry_last_use WHERE at < ?", before)
 
 
-def _program(executable: str) -> int:
+def program_number(executable: str) -> int:
     """A number for a path, which tells it from the others of a node."""
     return int.from_bytes(sha256(executable.encode()).digest()[:8]) >> 1
 

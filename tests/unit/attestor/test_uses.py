@@ -301,3 +301,29 @@ def test_after_a_loss_a_new_time_begins_so_late_that_the_issuer_sees_the_gap(nod
     assert reported(node) is None
     report_all(node)
     assert reported(node) == (1, 0)
+
+
+def test_what_would_have_been_given_is_reported_apart_with_how_often_since_the_last_report(node: Node) -> None:
+    caller = a_caller()
+    node.use(caller)
+    for _ in range(3):
+        node.uses.note_observed(caller, [WEB], x509=True)
+    node.uses.note_refused(caller, WEB, "a\x1b")
+    node.look()
+    told = {(use.is_observed, use.refused_audience): (use.times, use.x509, use.jwt) for use in node.report()}
+    assert told == {(False, ""): (1, True, False), (True, ""): (3, True, False), (True, "a\\x1b"): (1, False, True)}
+    node.clock.advance(1)
+    for _ in range(2):
+        node.uses.note_observed(caller, [WEB], jwt=True)
+    assert [(use.times, use.x509, use.jwt) for use in node.report()] == [(2, True, True)]
+
+
+def test_too_many_that_were_only_observed_make_no_gap_and_count_with_others(node: Node) -> None:
+    for number in range(MOST + 100):
+        node.uses.note_observed(a_caller(number, 1001), [WEB], x509=True)
+    node.look()
+    assert (sum(use.times for use in node.report()), node.uses.lost) == (MOST + 100, 0)
+    for number in range(MOST + 100):
+        node.uses.note_refused(a_caller(number, 2000 + number), WEB, "a")
+    assert node.uses.lost == 0
+    assert node.uses.reported() is not None

@@ -106,6 +106,7 @@ ROWS = [
     Row(name="hint", changes={"hint": "x"}, keeps=True),
     Row(name="owner", changes={"owner": "x"}, keeps=True),
     Row(name="revision", changes={"revision": 9}, keeps=True),
+    Row(name="observe", changes={"observe": True}, keeps=False),
 ]
 
 
@@ -132,6 +133,7 @@ SIGNED = [  # `keeps`: whether the SVID of before is as good as a new one
     Row(name="selectors", changes={"selectors": frozenset({Selector("unix", "uid:1")})}, keeps=False),
     Row(name="dns names", changes={"dns_names": ("x",)}, keeps=False),
     Row(name="audiences", changes={"audiences": ("x",)}, keeps=False),
+    Row(name="observe", changes={"observe": True}, keeps=False),
     Row(name="made anew", changes={"created_at": datetime(2025, 1, 1, tzinfo=UTC)}, keeps=False),
     Row(name="changed twice", changes={"revision": BEFORE.revision + 2}, keeps=False),
     Row(name="an earlier revision", changes={"revision": BEFORE.revision - 1}, keeps=False),
@@ -153,6 +155,7 @@ def test_every_field_that_nobody_said_is_not_signed_needs_another_svid() -> None
         "id", "spiffe_id", "parent_id", "selectors", "x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream",
         "expires_at", "dns_names", "revision", "store_svid", "hint", "created_at", "owner", "labels", "default", "audiences",
         "callers",
+        "observe",
     }, "is the new field signed into an X509-SVID, or does it choose who gets one? add a row"  # fmt: skip
 
 

@@ -38,6 +38,17 @@ def because(*, matches: list[JSON] | None = None, blocked: list[JSON] | None = N
     return " ".join(none_because(document, knows_blocks=knows_blocks))
 
 
+def test_why_says_that_the_only_rule_that_matches_observes() -> None:
+    document: dict[str, JSON] = {
+        "node_spiffe_id": "spiffe://example.org/n",
+        "matches": [],
+        "observed": [{"entry_id": "e", "spiffe_id": "spiffe://example.org/agent/a/b"}],
+    }
+    (line,) = none_because(document, knows_blocks=True)
+    assert line.startswith("no identity: it would be /agent/a/b; that rule only observes")
+    assert list(none_because({**document, "matches": [{"entry_id": "x"}]}, knows_blocks=True)) == []
+
+
 def test_why_there_is_no_identity_tells_blocked_entries_from_those_that_do_not_match() -> None:
     here = "its parent is this node (spiffe://example.org/n) or a group that the node belongs to"
     assert because(matches=[{"entry_id": "e"}]) == ""

@@ -108,3 +108,14 @@ may_call = ["concierge/crm"]
 
 def test_an_agent_that_is_not_active_has_no_entries() -> None:
     assert list(compiled(book(CONCIERGE.replace("review_by", 'state = "suspended"\nreview_by')), EXAMPLE)) == []
+
+
+def test_an_entry_observes_if_its_component_or_its_agent_does() -> None:
+    def observing(document: str) -> list[str]:
+        return sorted({one.spiffe_id.path for one in compiled(book(document), EXAMPLE) if one.observe})
+
+    every = ["/agent/concierge/crm", "/agent/concierge/orchestrator", "/agent/concierge/reasoning"]
+    component = CONCIERGE.replace('kind = "connector"', 'kind = "connector"\nmode = "observe"')
+    agent = CONCIERGE.replace("purpose", 'mode = "observe"\npurpose', 1)
+    enforcing = agent.replace('kind = "connector"', 'kind = "connector"\nmode = "enforce"')
+    assert [observing(one) for one in (CONCIERGE, component, agent, enforcing)] == [[], every[:1], every, every]

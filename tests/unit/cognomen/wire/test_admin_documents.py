@@ -62,6 +62,9 @@ def test_the_record_has_an_entry_as_the_command_prints_it(entry: RegistrationEnt
     assert {**LEFT_OUT, **entry_to_document(entry)} == document_from_message(entry_to_pb(entry))
     default = replace(entry, default=True)
     assert {**LEFT_OUT, **entry_to_document(default)} == document_from_message(entry_to_pb(default))
+    observing = replace(entry, observe=True)
+    assert {**LEFT_OUT, **entry_to_document(observing)} == document_from_message(entry_to_pb(observing))
+    assert entry_from_pb(entry_to_pb(observing)) == observing
     for audiences in ((), ("a", "b")):
         limited = replace(entry, audiences=audiences)
         assert entry_to_document(limited)["audiences"] == list(audiences)

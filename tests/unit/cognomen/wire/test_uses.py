@@ -1,5 +1,6 @@
 """Uses on the wire: what a node may report of its processes, and nothing else."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.uses import MOST_EXECUTABLE, EntryUse, ReportedUses, short_path
 from cognomen.wire.pb import node_pb2 as pb
-from cognomen.wire.uses import reported_from_pb, reported_to_pb, use_from_pb, use_to_pb
+from cognomen.wire.uses import observed_from_pb, reported_from_pb, reported_to_pb, use_from_pb, use_to_pb
 from svid.errors import SVIDError
 from tests.doubles.uses import a_use
 
@@ -61,6 +62,27 @@ def test_what_is_written_is_read_again(use: EntryUse) -> None:
 def test_what_is_out_of_its_limits_is_refused(fields: dict[str, object], found: str) -> None:
     with pytest.raises(SVIDError, match=found.replace("[", r"\[")):
         use_from_pb(use_to_pb(a_use(**fields)))
+
+
+@given(st.integers(1, 1_000_000_000), paths)
+def test_what_was_observed_is_read_again(times: int, audience: str) -> None:
+    observed = replace(a_use(), is_observed=True, times=times, refused_audience=audience)
+    assert observed_from_pb(pb.Use.FromString(use_to_pb(observed).SerializeToString())) == observed
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"times": 0}, "times: expected 1 to 1000000000, found 0"),
+        ({"times": 1_000_000_001}, "times: expected 1 to 1000000000, found 1000000001"),
+        ({"refused_audience": "x" * 513}, "refused_audience: expected at most 512 printable characters"),
+        ({"refused_audience": "a\x1b[2J"}, "refused_audience: expected at most 512 printable characters"),
+        ({"uid": 2**32 - 1}, "uid: expected at most 4294967294, found 4294967295"),
+    ],
+)
+def test_what_was_observed_out_of_its_limits_is_refused(fields: dict[str, object], found: str) -> None:
+    with pytest.raises(SVIDError, match=found):
+        observed_from_pb(use_to_pb(a_use(is_observed=True, **fields)))
 
 
 @given(st.tuples(*[st.timedeltas(timedelta(), timedelta(days=36_500))] * 2).map(sorted))

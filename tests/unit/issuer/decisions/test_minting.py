@@ -102,6 +102,15 @@ def test_an_entry_of_the_node_is_granted_until_it_is_over() -> None:
     assert "has expired" in refused.detail
 
 
+def test_nothing_is_granted_for_an_entry_that_only_observes() -> None:
+    refused = judged(WEB, granting(replace(an_entry(entry_id="web"), observe=True)))
+    assert isinstance(refused, Refused)
+    assert (refused.kind, refused.detail) == (
+        Kind.DENIED,
+        "entry_id: the entry only observes, and nothing is issued for it",
+    )
+
+
 def test_what_is_minted_ends_with_whatever_makes_the_entry_the_nodes() -> None:
     entry, soon = an_entry(entry_id="web"), NOW + timedelta(minutes=1)
     granted = judged(WEB, replace(granting(entry), parent_ends={entry.parent_id: soon}))

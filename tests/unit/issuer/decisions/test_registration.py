@@ -221,6 +221,12 @@ def test_the_fingerprint_names_id_parent_and_selectors_and_nothing_else() -> Non
     assert fingerprint(entry) not in {fingerprint(other) for other in others}
 
 
+def test_a_node_group_cannot_observe() -> None:
+    group = an_entry("/group", parent="/cognomen/issuer", of="join_token:label:a:b")
+    with pytest.raises(Refused, match="observe: expected false for a node group, found true"):
+        check_entry(replace(group, observe=True), trust_domain=TRUST_DOMAIN, node_attestors=("join_token",), now=NOW)
+
+
 def test_another_entry_of_the_same_programs_that_is_marked_as_default_is_named() -> None:
     entry = replace(an_entry("/a"), id=EntryID("a"), default=True)
     others = [

@@ -472,3 +472,21 @@ def token(entry: RegistrationEntry, audience: str) -> Credential:
         audiences=(audience,),
         state=CredentialState.ISSUED,
     )
+
+
+async def test_what_observes_is_known_since_when_and_no_longer_once_it_is_enforced_or_gone(house: House) -> None:
+    async def observing() -> list[str]:
+        found = await house.store.read(lambda tx: tx.observations.find(None, after="", limit=99))
+        return sorted(one.spiffe_id.path for one in found)
+
+    crm = CONCIERGE.replace('kind = "connector"', 'kind = "connector"\nmode = "observe"')
+    await house.apply(crm)
+    assert await observing() == ["/agent/concierge/crm"] * 2
+    await house.apply(CONCIERGE.replace("purpose", 'mode = "observe"\npurpose', 1))
+    assert await observing() == PATHS
+    await house.agents.suspend("concierge", actor=ACTOR)
+    assert await observing() == []
+    await house.agents.resume("concierge", actor=ACTOR)
+    assert await observing() == PATHS
+    await house.apply(CONCIERGE)
+    assert await observing() == []

@@ -175,3 +175,15 @@ async def test_a_last_report_counts_once_it_is_stored(house: House) -> None:
     store.is_full = False
     await record(house.node, [a_use()], last=last)
     assert reported(house) == Reported(since=house.clock.now() - timedelta(minutes=9), until=None)
+
+
+async def test_what_was_only_observed_is_noted_apart(house: House) -> None:
+    observed = a_use(is_observed=True, times=3)
+    gone = replace(observed, entry_id=EntryID("gone"))  # it may have been deleted since: nobody is to be warned
+    with capture_logs() as lines:
+        await house.record(house.node, [observed, gone])
+    assert await house.noted() == []
+    found, more = await house.store.read(
+        lambda tx: tx.observations.programs(EntryID("web"), since=NOW - 99 * DAY, limit=9)
+    )
+    assert ([(one.uid, one.times) for one in found], more, lines) == ([(observed.uid, 3)], 0, [])

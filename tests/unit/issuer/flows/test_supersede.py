@@ -179,6 +179,26 @@ class TestReplacedFirst:
         assert (changed.taken.at_once, changed.taken.later, await house.end()) == (0, 0, 0)
         assert await house.said() == []
 
+    async def test_observing_ends_at_once_what_nothing_will_replace_and_enforcing_ends_nothing(
+        self, house: House
+    ) -> None:
+        old = {(await house.leaf(WEB)).serial, (await house.token(WEB)).serial}
+        changed = await house.update(replace(WEB, observe=True))
+        assert (changed.taken.at_once, changed.taken.later) == (2, 0)
+        assert await house.ended() == old
+        since = await house.store.read(lambda tx: tx.observations.find(None, after="", limit=9))
+        assert [(one.entry_id, one.since) for one in since] == [(WEB.id, house.clock.now())]
+        key = public_key_to_der(generate_private_key(KeyKind.EC_P256).public_key())
+        before = (await house.store.read(lambda tx: tx.audit.head()))[0]
+        for _ in range(50):  # an attestor of an earlier release, which does not know that it observes
+            (answer,) = await house.svids.x509(N1, [X509Request(entry_id=WEB.id, public_key=key)])
+            assert isinstance(answer, Refused)
+        assert (await house.store.read(lambda tx: tx.audit.head()))[0] <= before + 1
+        changed = await house.update(WEB)
+        assert (changed.taken.at_once, changed.taken.later) == (0, 0)
+        assert await house.store.read(lambda tx: tx.observations.find(None, after="", limit=9)) == []
+        await house.leaf(WEB)
+
     async def test_what_nobody_replaces_ends_after_thirty_seconds(self, house: House) -> None:
         old = await house.leaf(WEB)
         await house.update(TAKES_AWAY["another SPIFFE ID"])
