@@ -60,7 +60,7 @@ class Spire:
     def ids(self, agent: str, node: frozenset[Selector], process: frozenset[Selector]) -> set[tuple[object, ...]]:
         todo = [agent, *(one.spiffe_id.path for one in self.below["/spire/server"] if one.selectors <= node)]
         seen: set[str] = set()
-        got = set()
+        got: set[tuple[object, ...]] = set()
         while todo:
             if (parent := todo.pop()) in seen:
                 continue
