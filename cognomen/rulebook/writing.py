@@ -12,7 +12,7 @@ from cognomen.protocol.selector import Selector
 from cognomen.rulebook.rules import Agent, Component, ComponentName, Nodes, Rulebook
 from cognomen.rulebook.tables import AgentState
 
-__all__ = ["written"]
+__all__ = ["line_of_nodes", "line_of_selectors", "written"]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _WIDTH = 100  # of a list in one line
@@ -59,7 +59,7 @@ def _agent(agent: Agent) -> Iterator[str]:
         pairs = ", ".join(f"{_key(key)} = {_text(agent.labels[key])}" for key in sorted(agent.labels))
         yield f"labels = {{ {pairs} }}"
     if len(shared) == 1:
-        yield f"nodes = {_nodes(*shared)}"
+        yield f"nodes = {line_of_nodes(*shared)}"
     for name in sorted(agent.components):
         yield from _component(agent.components[name], has_nodes=len(shared) > 1)
 
@@ -68,7 +68,7 @@ def _component(component: Component, *, has_nodes: bool) -> Iterator[str]:
     yield from ("", f"[agent.{_key(component.name.agent)}.component.{_key(component.name.component)}]")
     yield f"kind = {_text(component.kind)}"
     if has_nodes:
-        yield f"nodes = {_nodes(component.nodes)}"
+        yield f"nodes = {line_of_nodes(component.nodes)}"
     if len(component.proofs) == 1:
         yield f"selectors = {_selectors(component.proofs[0])}"
     else:
@@ -95,10 +95,16 @@ def _callee(callee: ComponentName, caller: ComponentName) -> str:
     return callee.component if callee.agent == caller.agent else str(callee)
 
 
-def _nodes(nodes: Nodes) -> str:
+def line_of_nodes(nodes: Nodes) -> str:
+    """The value of `nodes`."""
     if nodes.is_any:
         return _text("any")
     return _text(nodes.path) if nodes.path else _selectors(nodes.selectors)
+
+
+def line_of_selectors(selectors: frozenset[Selector]) -> str:
+    """Their list, in one line."""
+    return f"[{', '.join(_text(str(one)) for one in sorted(selectors))}]"
 
 
 def _selectors(selectors: frozenset[Selector]) -> str:
