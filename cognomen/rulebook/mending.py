@@ -5,6 +5,7 @@ Which components a process nearly is: `engine`.
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from shlex import quote
 
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.engine import Miss, Shown
@@ -109,10 +110,9 @@ def _on_the_node(lack: Selector) -> str:
 
 
 def _node(miss: Miss, shown: Shown, known: Known) -> Iterator[str]:
-    labels = [one.value.removeprefix(_LABEL).replace(":", "=", 1) for one in miss.node_lacks if _is_label(one)]
-    if labels and len(labels) == len(miss.node_lacks):
-        wanted = [one for one in sorted(miss.component.nodes.selectors) if _is_label(one)]
-        options = " ".join(f"--label {one.value.removeprefix(_LABEL).replace(':', '=', 1)}" for one in wanted)
+    if miss.node_lacks and all(map(_is_label, miss.node_lacks)):
+        wanted = [one.value.removeprefix(_LABEL) for one in sorted(miss.component.nodes.selectors) if _is_label(one)]
+        options = " ".join(f"--label {quote(one.replace(':', '=', 1))}" for one in wanted)
         yield f"cognomen node invite {options}, and join the node with that: a node that joined keeps its labels"
     elif miss.node_lacks:
         yield f"run it on a node that shows {miss.component.nodes}"

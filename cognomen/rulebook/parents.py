@@ -6,6 +6,8 @@ a group of nodes.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Self
 
 from cognomen.protocol.names import is_issuer, node_id_of
 from cognomen.protocol.selector import Selector
@@ -21,6 +23,7 @@ LABEL = "spire-agent"
 """The label of an invite that says which of SPIRE's agents a node was."""
 
 _MOST_LABEL_BYTES = 256
+_MOST_NODES = 4  # that are remembered of a parent; a component has one
 _OWN_TYPE = "join_token"
 _ID_TYPE = "spiffe_id"  # of the selector by which SPIRE makes an alias of one agent
 
@@ -36,6 +39,10 @@ class Unplaced(Exception):  # noqa: N818 - it is an answer
         super().__init__(reason)
         self.reason, self.mend = reason, mend
 
+    def again(self) -> Self:
+        """The same answer, to be raised once more."""
+        return type(self)(self.reason, self.mend)
+
 
 def is_alias(entry: GivenEntry) -> bool:
     """Whether it makes a group of nodes, and no identity."""
@@ -43,58 +50,74 @@ def is_alias(entry: GivenEntry) -> bool:
 
 
 class Parents:
-    """Answers for the entries of one trust domain; each parent is looked up once."""
+    """Answers for the entries of one trust domain. All is found at once, from the nodes downwards, in time linear in the entries."""
 
     def __init__(self, entries: Iterable[GivenEntry], choices: Choices) -> None:
         self._choices = choices
         self._aliases: defaultdict[SpiffeID, list[GivenEntry]] = defaultdict(list)
-        self._parents: defaultdict[SpiffeID, set[SpiffeID]] = defaultdict(set)
-        self._known: dict[SpiffeID, frozenset[Nodes] | Unplaced] = {}
+        self._below: defaultdict[SpiffeID, set[SpiffeID]] = defaultdict(set)  # the workloads of SPIRE below a parent
+        self._found: defaultdict[SpiffeID, set[Nodes]] = defaultdict(set)
+        self._failed: dict[SpiffeID, Unplaced] = {}
         self._used: set[SpiffeID] = set()
+        workloads = set()
         for one in entries:
             if is_alias(one):
                 self._aliases[one.spiffe_id].append(one)
-            elif one.is_spire:
-                self._parents[one.spiffe_id].add(one.parent_id)
+                continue
+            below = self._below[one.parent_id]
+            if one.is_spire:
+                below.add(one.spiffe_id)
+                workloads.add(one.spiffe_id)
+        self._spread(workloads)
 
     def nodes(self, parent: SpiffeID) -> frozenset[Nodes]:
-        """On which nodes what is below this parent applies: on each of these.
+        """On which nodes what is below this parent of an entry applies: on each of these; of very many, some.
 
         Raises:
             Unplaced: that cannot be said.
         """
-        if parent not in self._known:
-            try:
-                self._known[parent] = self._find(parent)
-            except Unplaced as answer:
-                self._known[parent] = answer
-        found = self._known[parent]
-        if isinstance(found, Unplaced):
-            raise Unplaced(found.reason, found.mend)
-        return found
+        if parent in self._failed:
+            raise self._failed[parent].again()
+        if not self._found[parent]:
+            raise Unplaced(f"its parents are below each other, and below no node: {parent.path}")
+        return frozenset(self._found[parent])
 
     def unused(self) -> Sequence[GivenEntry]:
         """The aliases below which nothing is."""
         return [one for spiffe_id, each in self._aliases.items() if spiffe_id not in self._used for one in each]
 
-    def _find(self, parent: SpiffeID) -> frozenset[Nodes]:
-        """Walk up from the parent to nodes and aliases; what is above a workload may be several."""
-        found: set[Nodes] = set()
-        seen = {parent}
-        above = [parent]
-        while above:
-            one = above.pop()
-            placed = self._place(one)
-            if placed is None:
-                further = self._parents.get(one, frozenset[SpiffeID]())
-                if not further:
-                    raise _nowhere(one)
-                above += further - seen
-                seen |= further
-            found |= placed or frozenset()
-        if not found:
-            raise Unplaced(f"its parents are below each other, and below no node: {parent.path}")
-        return frozenset(found)
+    def _spread(self, workloads: AbstractSet[SpiffeID]) -> None:
+        """Give each parent its own nodes, and each workload those of its parents, until nothing changes."""
+        todo = []
+        ends = set()
+        for parent in self._below:
+            try:
+                placed = self._place(parent)
+            except Unplaced as answer:
+                self._failed[parent] = answer
+            else:
+                if placed is None and parent in workloads:
+                    continue
+                if placed is None:
+                    self._failed[parent] = _nowhere(parent)
+                self._found[parent] |= placed or set()
+            ends.add(parent)
+            todo.append(parent)
+        while todo:
+            one = todo.pop()
+            todo += [child for child in self._below.get(one, set()) - ends if self._inherit(child, one)]
+
+    def _inherit(self, child: SpiffeID, parent: SpiffeID) -> bool:
+        """Whether the child has something new of this parent; never more than a few times, because a few nodes suffice to know."""
+        if child in self._failed:
+            return False
+        if parent in self._failed:
+            self._failed[child] = self._failed[parent]
+            return True
+        found = self._found[child]
+        new = sorted(self._found[parent] - found, key=str)[: _MOST_NODES - len(found)]
+        found.update(new)
+        return bool(new)
 
     def _place(self, parent: SpiffeID) -> frozenset[Nodes] | None:
         """The nodes that this ID itself is; None: it is neither a node nor a group."""
@@ -109,7 +132,7 @@ class Parents:
         if parent.path.startswith(SPIRE_AGENTS):
             return frozenset({self._agent(parent)})
         if parent in self._aliases:
-            return frozenset(self._group(one) for one in self._aliases[parent])
+            return frozenset(self._group(one) for one in self._aliases[parent][:_MOST_NODES])
         return None
 
     def _agent(self, agent: SpiffeID) -> Nodes:

@@ -283,3 +283,21 @@ def test_below_another_workload_of_spire_is_on_its_nodes() -> None:
         entry("/agent/concierge/grandchild", "/agent/concierge/child", "unix:uid:3"),
     )
     assert [str(one.nodes) for one in result.placed] == ["join_token:label:spire-agent:join_token/7f3a"] * 3
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_however_many_workloads_are_above_it_takes_no_longer(step: int) -> None:
+    chain = [entry(f"/agent/a/c{one}", f"/agent/a/c{one - 1}" if one else AGENT, "unix:uid:1") for one in range(2000)]
+    result = imported(
+        *chain[::step], entry("/agent/b/x", "/agent/b/y", "unix:uid:1"), entry("/agent/b/y", "/agent/b/x", "unix:uid:1")
+    )
+    assert (len(result.placed), len(result.left_out)) == (2000, 2)
+    assert {str(one.nodes) for one in result.placed} == {"join_token:label:spire-agent:join_token/7f3a"}
+
+
+def test_whatever_is_below_a_parent_that_is_no_nodes_is_left_out() -> None:
+    result = imported(entry(CRM, "/nobody", "unix:uid:1"), entry("/agent/a/b", CRM, "unix:uid:2"))
+    assert [reason.split(";")[0] for reason in reasons(result)] == [
+        "its parent is neither a node nor a group of nodes: /nobody",
+        "its parent is neither a node nor a group of nodes: /nobody",
+    ]
