@@ -13,7 +13,7 @@ from cognomen.cli.options import GivenPath, admin_socket_option, read_source
 from cognomen.cli.output import counted
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.rulebook.equality import differences
-from cognomen.rulebook.faults import Fault
+from cognomen.rulebook.faults import Fault, counted_faults
 from cognomen.rulebook.given import Choices, Extra
 from cognomen.rulebook.importing import Imported, component_name, import_entries
 from cognomen.rulebook.importmap import ImportMap, parse_nodes, read_map
@@ -178,8 +178,9 @@ def _check(faults: Sequence[Fault]) -> None:
     if not faults:
         return
     print_lines(map(str, faults[:_MOST_SHOWN]))
-    more = f"; the first {_MOST_SHOWN} are shown" if len(faults) > _MOST_SHOWN else ""
-    raise Refused(Kind.INVALID, f"{counted(len(faults), 'fault')} in what is to be imported{more}")
+    count = counted_faults(faults)
+    more = f"; the first {_MOST_SHOWN} are shown" if count > _MOST_SHOWN else ""
+    raise Refused(Kind.INVALID, f"{counted(count, 'fault')} in what is to be imported{more}")
 
 
 def _trust_domain(name: str, reads: Sequence[Read]) -> TrustDomain:

@@ -4,7 +4,6 @@ On which nodes an entry applies: `parents`. What a component then is: `placing`.
 same: `equality`.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from cognomen.rulebook.given import Choices, GivenEntry, LeftOut
 from cognomen.rulebook.parents import Parents, Unplaced, is_alias
 from cognomen.rulebook.placing import Placed, is_component, peers_of, rulebook_of
 from cognomen.rulebook.rules import ComponentName, Rulebook
+from cognomen.rulebook.texts import NAME
 from svid.spiffeid import SpiffeID, TrustDomain
 
 __all__ = ["Imported", "component_name", "import_entries"]
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")  # as `reading` has it
 _MOST_SETS = 64
 _MOST_SHOWN = 3
 
@@ -198,7 +197,7 @@ def _segment(segments: Sequence[str], number: int | None) -> str:
 
 def component_name(agent: str, component: str) -> ComponentName | None:
     """The name of a component; None: one of the two is no name."""
-    is_name = _NAME.fullmatch(agent) and _NAME.fullmatch(component)
+    is_name = NAME.fullmatch(agent) and NAME.fullmatch(component)
     return ComponentName(agent, component) if is_name else None
 
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -9,8 +10,9 @@ import msgspec
 from cognomen.protocol.names import node_id_of
 from cognomen.protocol.selector import Selector
 from cognomen.protocol.selectorcheck import EVERY_NODE, never_match_together, never_matches
-from cognomen.rulebook.faults import Fault, Tell, key_of, shown
+from cognomen.rulebook.faults import Fault, Tell, shown
 from cognomen.rulebook.importing import component_name
+from cognomen.rulebook.notedfaults import NotedFaults
 from cognomen.rulebook.places import Path, line_of, lines
 from cognomen.rulebook.rules import ANY_NODE, ComponentName, Nodes
 from cognomen.rulebook.structs import read_struct
@@ -52,25 +54,19 @@ def read_map(content: str, file: str) -> tuple[ImportMap, Sequence[Fault]]:
     Shape: TOML with the tables [names], such as "/ns/a/sa/b" = "concierge/crm"; [nodes], such as "/spire/agent/x509pop/7f" =
         ["join_token:label:team:travel"]; and [agent.NAME] with owner and purpose.
     """
-    found: list[tuple[Path, str, str]] = []
-
-    def tell(path: Path, problem: str, mend: str = "") -> None:
-        found.append((path, problem, mend))
-
+    noted = NotedFaults(file)
     nothing = ImportMap({}, {}, {})
     try:
         document = tomllib.loads(content)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError, OverflowError) as e:
         reason = str(e).lower() if isinstance(e, tomllib.TOMLDecodeError) else type(e).__name__
         return nothing, [Fault(file=file, line=0, key="", problem=f"expected TOML: {reason}")]
+    tell = noted.tell
     table = read_struct(document, _Table, (), tell) or _Table()
     read = ImportMap(dict(_names(table, tell)), dict(_nodes(table, tell)), dict(_people(table, tell)))
-    known = lines(content) if found else {}
-    faults = [
-        Fault(file=file, line=line_of(path, known), key=key_of(path), problem=problem, mend=mend)
-        for path, problem, mend in found
-    ]
-    return read, faults
+    known = lines(content) if noted.count else {}
+    placed = zip(noted.paths(), noted.faults(), strict=True)
+    return read, [replace(fault, line=line_of(path, known)) for path, fault in placed]
 
 
 def _names(table: _Table, tell: Tell) -> Iterable[tuple[str, ComponentName]]:

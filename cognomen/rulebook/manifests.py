@@ -14,6 +14,7 @@ import msgspec
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.faults import Fault, Tell, key_of, shown
 from cognomen.rulebook.given import EVERY_AGENT, Extra, GivenEntry, LeftOut
+from cognomen.rulebook.notedfaults import NotedFaults
 from cognomen.rulebook.places import Path
 from cognomen.rulebook.podrules import Unruled, filled, pods_of
 from cognomen.rulebook.spire import MOST_ENTRIES
@@ -90,7 +91,7 @@ def read_manifests(
     reader = _Reader(file, trust_domain)
     for number, document in enumerate(documents):
         reader.read(document, (f"document {number + 1}",) if len(documents) > 1 else ())
-    return reader.entries, reader.left_out, reader.faults
+    return reader.entries, reader.left_out, reader.faults()
 
 
 class _Reader:
@@ -101,10 +102,12 @@ class _Reader:
         self._trust_domain = trust_domain
         self.entries: list[GivenEntry] = []
         self.left_out: list[LeftOut] = []
-        self.faults: list[Fault] = []
+        self._noted = NotedFaults(file)
+        self._tell = self._noted.tell
 
-    def _tell(self, path: Path, problem: str, mend: str = "") -> None:
-        self.faults.append(Fault(file=self._file, line=0, key=key_of(path), problem=problem, mend=mend))
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong in it."""
+        return self._noted.faults()
 
     def read(self, document: object, path: Path) -> None:
         """One manifest, or a list of them."""
@@ -139,7 +142,7 @@ class _Reader:
             self._cluster(cluster, at, where)
 
     def _static(self, spec: _Static, path: Path, where: str) -> None:
-        before = len(self.faults)
+        before = self._noted.count
         spiffe_id, parent_id = (
             _id(text, (*path, key), self._tell)
             for key, text in (("spiffeID", spec.spiffe_id), ("parentID", spec.parent_id))
@@ -147,7 +150,7 @@ class _Reader:
         selectors = frozenset(_selectors(spec.selectors, (*path, "selectors"), self._tell))
         x509_ttl = _ttl(spec.x509_ttl, (*path, "x509SVIDTTL"), self._tell)
         jwt_ttl = _ttl(spec.jwt_ttl, (*path, "jwtSVIDTTL"), self._tell)
-        if len(self.faults) > before or spiffe_id is None or parent_id is None:
+        if self._noted.count > before or spiffe_id is None or parent_id is None:
             return
         self.entries.append(
             GivenEntry(
@@ -163,10 +166,10 @@ class _Reader:
         )
 
     def _cluster(self, spec: _Cluster, path: Path, where: str) -> None:
-        before = len(self.faults)
+        before = self._noted.count
         x509_ttl = _ttl(spec.x509_ttl, (*path, "ttl"), self._tell)
         jwt_ttl = _ttl(spec.jwt_ttl, (*path, "jwtTtl"), self._tell)
-        if len(self.faults) > before:
+        if self._noted.count > before:
             return
         try:
             self.entries += list(_of_pods(spec, where, self._trust_domain, (x509_ttl, jwt_ttl)))

@@ -13,6 +13,7 @@ from msgspec import Meta
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.faults import Fault, Tell, key_of, shown
 from cognomen.rulebook.given import Extra, GivenEntry
+from cognomen.rulebook.notedfaults import NotedFaults
 from cognomen.rulebook.places import Path
 from cognomen.rulebook.structs import read_struct
 from svid.errors import SVIDError
@@ -63,24 +64,20 @@ def read_spire(document: object, file: str) -> tuple[Sequence[GivenEntry], Seque
 
     Shape: an object with an array "entries", as SPIRE prints it, or that array alone.
     """
-    faults: list[Fault] = []
-
-    def tell(path: Path, problem: str, mend: str = "") -> None:
-        faults.append(Fault(file=file, line=0, key=key_of(path), problem=problem, mend=mend))
-
+    noted = NotedFaults(file)
     found = document
     if isinstance(document, Mapping):
         found = document.get("entries")
         if document.get("next_page_token"):
-            tell(("next_page_token",), "expected all entries, found one page of them", "print them all")
+            noted.tell(("next_page_token",), "expected all entries, found one page of them", "print them all")
     if not isinstance(found, list):
-        tell(("entries",), f"expected a list of entries, found {'nothing' if found is None else shown(found)}")
-        return (), faults
+        noted.tell(("entries",), f"expected a list of entries, found {'nothing' if found is None else shown(found)}")
+        return (), noted.faults()
     if len(found) > MOST_ENTRIES:
-        tell(("entries",), f"expected at most {MOST_ENTRIES} entries, found {len(found)}")
-        return (), faults
-    entries = [one for number, item in enumerate(found) if (one := _entry(item, ("entries", number), file, tell))]
-    return entries, faults
+        noted.tell(("entries",), f"expected at most {MOST_ENTRIES} entries, found {len(found)}")
+        return (), noted.faults()
+    entries = [one for number, item in enumerate(found) if (one := _entry(item, ("entries", number), file, noted.tell))]
+    return entries, noted.faults()
 
 
 def _entry(item: object, path: Path, file: str, tell: Tell) -> GivenEntry | None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from cognomen.rulebook.faults import MOST_FAULTS, counted_faults
 from cognomen.rulebook.given import Extra
 from cognomen.rulebook.spire import read_spire
 from tests.unit.cognomen.rulebook.spireentries import entry, printed
@@ -110,3 +111,9 @@ def test_a_value_of_another_form_is_a_fault(more: dict[str, object], words: str)
 )
 def test_what_spire_does_not_print_is_a_fault(document: object, words: str) -> None:
     assert faults(document)[0].startswith(f"e.json: {words}")
+
+
+def test_of_very_many_faults_the_first_are_kept_and_the_others_counted() -> None:
+    document = printed(*(entry(CRM, AGENT, "unix:uid:1", hintt="x") for _ in range(20_000)))
+    _, found = read_spire(document, "e.json")
+    assert (len(found), counted_faults(found)) == (MOST_FAULTS, 20_000)
