@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from bench import (
     door_rows,
     fairness_rows,
+    import_rows,
     issuer_rows,
     keyless_rows,
     motion_rows,
@@ -235,5 +236,10 @@ ROWS: Mapping[str, Row] = {
         what="a new process, imports done → JWT-SVID, exchange, the first answer of a model's double, less its own time",
         measure=keyless_rows.first_model_call,
         goals={"TokenExchange, p50 ms": at_most(60), "anthropic, p50 ms": at_most(60)},
+    ),
+    "import_spire": Row(
+        what="10,000 of SPIRE's entries → a rulebook, compiled again and compared, by the command in a new process",
+        measure=import_rows.import_spire,
+        goals={"s": at_most(10, 3)},
     ),
 }

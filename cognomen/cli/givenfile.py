@@ -1,14 +1,15 @@
-"""A file that the operator names, to be replaced as a whole."""
+"""A file that the operator names, to be replaced as a whole, or to be made as a whole."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from cognomen.process.ownpath import own_directory, sync
-from cognomen.process.wholefile import check_replaceable, replace_file
-from cognomen.protocol.errors import FileRefused, Kind
+from cognomen.process.wholefile import check_replaceable, new_file, put, replace_file
+from cognomen.protocol.errors import FileRefused, Kind, Refused
 
-__all__ = ["beside", "write_given"]
+__all__ = ["beside", "write_given", "write_new"]
 
 
 @contextlib.contextmanager
@@ -40,4 +41,20 @@ def write_given(path: Path, data: bytes, *, mode: int) -> None:
     """
     with beside(path) as directory:
         replace_file(directory, path.name, data, mode=mode)
+        sync(directory)
+
+
+def write_new(path: Path, data: bytes, *, mode: int) -> None:
+    """Make a file completely and durably; one that exists stays as it is.
+
+    Raises:
+        FileRefused: it cannot be written.
+        Refused: EXISTS, if there is one; otherwise as `beside`.
+    """
+    with beside(path) as directory, new_file(directory, path.name) as (descriptor, temporary):
+        put(descriptor, data, mode=mode)
+        try:
+            os.link(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        except FileExistsError as e:
+            raise Refused(Kind.EXISTS, f"file {path}: already exists", hint="name another file, or remove it") from e
         sync(directory)

@@ -13,6 +13,7 @@ from cognomen.cli.observed import observe
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
 from cognomen.cli.planned import apply_planned, plan_again, print_plan
+from cognomen.cli.ruleimport import import_rules
 from cognomen.protocol.printable import printable
 from cognomen.rulebook.tables import schema as json_schema
 from cognomen.wire.admin import document_from_message
@@ -139,3 +140,6 @@ def schema() -> None:
       cognomen rulebook schema > rulebook.schema.json
     """  # noqa: D301 - \b is click's mark
     click.echo(json.dumps(json_schema(), indent=2))
+
+
+rulebook.add_command(import_rules)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cognomen.protocol.entry import EntryID
 from cognomen.protocol.selector import Selector
+from cognomen.protocol.selectorcheck import fact_with_one_value
 from cognomen.rulebook.compiling import entries_of, parent_of
 from cognomen.rulebook.matching import Index
 from cognomen.rulebook.nearness import nearest
@@ -26,15 +27,24 @@ class Shown:
 
     Args:
         node_path: the path of the node's SPIFFE ID; empty: it does not matter.
+        knows_node: whether `node` is all that it shows; if not, it may show any other selector.
     """
 
     selectors: frozenset[Selector]
     node: frozenset[Selector] = frozenset()
     node_path: str = ""
+    knows_node: bool = True
 
     def is_on(self, nodes: Nodes) -> bool:
         """Whether the node is one of these."""
-        return nodes.path == self.node_path if nodes.path else nodes.selectors <= self.node
+        return nodes.path == self.node_path if nodes.path else not self.node_lacks(nodes)
+
+    def node_lacks(self, nodes: Nodes) -> frozenset[Selector]:
+        """The selectors of these nodes that this one certainly lacks."""
+        if self.knows_node:
+            return nodes.selectors - self.node
+        known = {fact_with_one_value(one) for one in self.node} - {""}
+        return frozenset(one for one in nodes.selectors - self.node if fact_with_one_value(one) in known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +100,7 @@ class Engine:
         found: dict[ComponentName, Miss] = {}
         for parent, nodes in self._nodes.items():
             index = self._indexes[parent]
-            node_lacks = tuple(sorted(nodes.selectors - shown.node))
+            node_lacks = tuple(sorted(shown.node_lacks(nodes)))
             is_other_node = not shown.is_on(nodes) and not node_lacks
             near = [(one.entry, one.lacks) for one in nearest(index.all(), shown.selectors, limit=limit)]
             for entry, lacks in [*((entry, ()) for entry in index.match(shown.selectors)), *near]:

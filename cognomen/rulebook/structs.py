@@ -25,6 +25,10 @@ _WORDS: Mapping[object, str] = types.MappingProxyType(
         list[list[str]]: "a list of lists of texts",
         str | list[str]: "a text or a list of texts",
         Mapping[str, str]: "a table of texts",
+        bool: "true or false",
+        int | str: "a number",
+        list[Mapping[str, str]]: "a list of tables of texts",
+        Mapping[str, object]: "a table",
     }
 )
 
@@ -65,7 +69,7 @@ def read_struct(data: object, kind: type[_T], path: Path, tell: Tell, *, but: st
         if one.default is NODEFAULT and one.default_factory is NODEFAULT and name not in data:
             tell((*path, name), "missing", f"it is {_expected(one.type)}")
             faults += 1
-    return None if faults else kind(**values)
+    return None if faults else kind(**{known[name].name: value for name, value in values.items()})
 
 
 @cache

@@ -7,6 +7,7 @@ from cognomen.rulebook.faults import MOST_FAULTS, Fault, in_order, key_of, text_
 from cognomen.rulebook.places import line_of, lines
 from cognomen.rulebook.reading import read
 from cognomen.rulebook.rules import Rulebook
+from cognomen.rulebook.unanswered import unanswered
 
 __all__ = ["read_whole"]
 
@@ -22,7 +23,7 @@ def read_whole(files: Mapping[str, bytes]) -> tuple[Rulebook, Sequence[Fault]]:
     known = {}
     faults: list[Fault] = []
     more = 0
-    for where, path, problem, mend in check(rulebook):
+    for where, path, problem, mend in (*check(rulebook), *unanswered(rulebook)):
         if len(faults) == MOST_FAULTS:
             more += 1
             continue

@@ -58,6 +58,14 @@ def test_revocation_is_measured_from_the_command_to_verifiers_of_their_own() -> 
     assert found["open_connection"]["times plain"] > 0
 
 
+def test_an_import_is_measured_without_a_daemon() -> None:
+    done = bench("--quick", "--only", "import_spire", "--output", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["samples"], row["failed"], row["error"]) == (200, 0, "")
+    assert all(one["value"] > 0 for one in row["figures"])
+
+
 def test_the_doors_are_measured_among_strangers() -> None:
     done = bench("--quick", "--only", "half_open", "--output", "json")
     assert done.returncode == 0, done.stdout + done.stderr

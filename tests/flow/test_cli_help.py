@@ -53,7 +53,7 @@ def test_the_commands_of_the_issue_are_there() -> None:
         "audit tail", "audit verify", "audit who", "fetch x509", "fetch jwt", "fetch bundles", "validate jwt",
         "bundle export", "bundle exports", "bundle forget-export",
         "plan", "apply", "prove", "test", "explain", "rulebook schema", "rulebook history", "rulebook show", "rulebook diff",
-        "rulebook rollback", "rulebook observe", "graph", "agent list", "agent show", "agent suspend",
+        "rulebook rollback", "rulebook observe", "rulebook import", "graph", "agent list", "agent show", "agent suspend",
         "agent resume", "agent retire", "agent owner", "agent review",
     }  # fmt: skip
 

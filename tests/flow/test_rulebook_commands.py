@@ -110,14 +110,19 @@ def test_it_is_explained_what_a_process_is_and_what_it_lacks(rules: Path, capsys
     assert run(["explain", str(rules), "--selector=unix:uid:1002", node, "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["matches"] == [
-        {"component": "concierge/reasoning", "external_audiences": ["https://api.anthropic.com"], "mode": "enforce"}
+        {
+            "component": "concierge/reasoning",
+            "external_audiences": ["https://api.anthropic.com"],
+            "held": "",
+            "mode": "enforce",
+        }
     ]
     assert run(["explain", str(rules), "--selector=unix:uid:1002"]) == 1
     assert "its node lacks join_token:label:team:travel" in capsys.readouterr().out
     file = rules / "concierge.toml"
     file.write_text(CONCIERGE.replace("purpose", 'state = "suspended"\npurpose', 1))
     assert run(["explain", str(rules), "--selector=unix:uid:1002", node]) == 1
-    assert 'the agent is suspended: set state = "active"' in capsys.readouterr().out
+    assert f': the agent is suspended\n  {file}:3: state = "active"\n' in capsys.readouterr().out
 
 
 def test_a_component_that_only_observes_is_explained_so_and_proved_and_tested_like_any_other(

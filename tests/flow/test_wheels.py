@@ -91,9 +91,11 @@ def test_the_sdk_is_whole_typed_and_licensed(wheels: tuple[Path, Path]) -> None:
     assert {"svid/py.typed", "svid-0.1.0.dist-info/licenses/LICENSE"} <= sdk
 
 
-def test_nothing_but_python_is_shipped(wheels: tuple[Path, Path]) -> None:
+def test_nothing_but_python_and_the_demos_rules_is_shipped(wheels: tuple[Path, Path]) -> None:
+    rules = {f"cognomen/demo/rules/{name}.toml" for name in ("archive", "concierge")}
+    assert rules <= set(names(wheels[0])) | set(names(wheels[1]))
     for wheel in wheels:
-        code = {name for name in names(wheel) if ".dist-info/" not in name}
+        code = {name for name in names(wheel) if ".dist-info/" not in name} - rules
         assert {Path(name).suffix for name in code} <= {".py", ".pyi", ".typed", ".sql"}
 
 

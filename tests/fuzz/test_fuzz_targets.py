@@ -20,6 +20,7 @@ RUNS = 5000
             for target in ("spiffe_id", "selector", "bundle", "chain", "crl", "jwt", "answers", "messages")
         ),
         *(("daemons", target) for target in ("frames", "entry", "invite", "state", "checkpoint", "claim", "use")),
+        *(("foreign", target) for target in ("spire", "manifests", "table")),
     ],
 )
 def test_whatever_the_bytes_the_outcome_is_a_value_or_our_error(module: str, target: str, tmp_path: Path) -> None:
