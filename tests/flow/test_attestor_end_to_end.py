@@ -180,6 +180,7 @@ async def test_the_workload_socket_lists_what_it_serves(tmp_path: Path) -> None:
     assert [one.name for one in answer.list_services_response.service] == [
         "SpiffeWorkloadAPI",
         "cognomen.attestor.v1.Inspect",
+        "cognomen.workload.v1.Callers",
         "cognomen.workload.v1.Denials",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
