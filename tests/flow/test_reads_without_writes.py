@@ -23,8 +23,9 @@ WRITES = {
     "EvictNode", "ForgetExport", "LiftRevocation", "PrepareAuthority", "PurgeNodes", "RecordExport",
     "RevokeAuthority", "Revoke", "RotateAuthority", "TaintAuthority", "UnbanNode",
     "UpdateEntries", "RenameNode", "ApplyRulebook", "SuspendAgent", "ResumeAgent",
+    "RetireAgent", "ExportAgentReview",
 }  # fmt: skip
-"""What changes something; AwaitRevocation puts on record what came of it."""
+"""What changes something; AwaitRevocation and ExportAgentReview put on record what came of them."""
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Held:
     node_id: str
     entry_id: str
     revocation: int
+    digest: str
     health_port: int
 
     def request(self, method: str) -> Message:
@@ -43,6 +45,7 @@ class Held:
             "GetEntry": pb.GetEntryRequest(id=self.entry_id),
             "GetRevocation": pb.GetRevocationRequest(number=self.revocation),
             "ListBlocked": pb.ListBlockedRequest(node_id=self.node_id),
+            "AskAttestors": pb.AskAttestorsRequest(files={"a.toml": ""}, digest=self.digest),
             "NoteFailedExport": pb.NoteFailedExportRequest(name="openai"),
             "Resolve": pb.ResolveRequest(kind="entry", texts=[self.entry_id, self.entry_id[:4], "/web"]),
         }
@@ -70,11 +73,13 @@ async def held(tmp_path: Path) -> AsyncIterator[Held]:
         assert isinstance(plan, pb.RulebookPlan)
         apply = pb.ApplyRulebookRequest(files={"a.toml": ""}, digest=plan.digest)
         await issuer.admin("ApplyRulebook", apply, pb.ApplyRulebookResponse)
+        plan = await issuer.admin("PlanRulebook", pb.PlanRulebookRequest(files={"a.toml": ""}), pb.RulebookPlan)
+        assert isinstance(plan, pb.RulebookPlan)
         with closing(sqlite3.connect(tmp_path / "state" / "issuer.db", isolation_level=None)) as other:
             # The mark of the clock is due again: whoever notes it when somebody only looks is found out.
             other.execute("UPDATE meta SET clock_mark = clock_mark - 3600000000")
             other.execute("BEGIN IMMEDIATE")
-            yield Held(issuer, node.id, made.entries[0].id, revoked.revocation.number, port)
+            yield Held(issuer, node.id, made.entries[0].id, revoked.revocation.number, plan.digest, port)
         await node.close()
 
 
