@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import sys
 import threading
 from collections.abc import Generator, Iterator
 
@@ -64,6 +65,13 @@ def no_source_is_left_open() -> Iterator[None]:
     for one in ours:
         one.join(10)  # some of ours end by themselves soon
     assert [one.name for one in ours if one.is_alive()] == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_daemon_has_run_here() -> Iterator[None]:
+    """Fail a module that runs a daemon in this process, which then hides from other processes; an attestor under test would not see it."""
+    yield
+    assert "cognomen.process.privatememory" not in sys.modules
 
 
 @pytest.fixture

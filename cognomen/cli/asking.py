@@ -1,5 +1,6 @@
 """How the command calls a daemon: one call at a time, each with a deadline; a failure becomes a refusal."""
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,12 +9,15 @@ import grpc
 from google.protobuf.message import Message
 
 from cognomen.cli.changes import changes_of_command
+from cognomen.cli.signals import signals_kept
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.status import kind_of_status
 
 __all__ = ["Asking", "is_change", "is_unknown", "refused"]
 
 ReplyT = TypeVar("ReplyT", bound=Message)
+
+_LOOK_SECONDS = 0.1  # between two looks whether a signal came
 
 _READS = ("Ask", "Await", "Explain", "Get", "List", "Note", "Plan", "Resolve")
 # gRPC writes these here; no daemon sent them.
@@ -64,9 +68,15 @@ class Asking:
 
     def _ask(self, call: "grpc.UnaryUnaryMultiCallable[Message, ReplyT]", request: Message) -> ReplyT:
         try:
-            return call(request, timeout=self._seconds(request))
+            with signals_kept() as kept:
+                answer = call.future(request, timeout=self._seconds(request))
+                while not kept:
+                    with contextlib.suppress(grpc.FutureTimeoutError):
+                        return answer.result(_LOOK_SECONDS)
+                answer.cancel()
         except grpc.RpcError as e:
             raise refused(e, self._daemon) from e
+        raise KeyboardInterrupt
 
 
 def refused(error: grpc.RpcError, daemon: str) -> Refused:

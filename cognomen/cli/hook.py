@@ -1,28 +1,26 @@
 """The user's own command, which runs after each change of what was fetched or exported, never twice at once."""
 
 import contextlib
-import errno
 import os
 import shlex
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, wait
 from pathlib import Path
 
 import click
 from click.decorators import FC
 
 from cognomen.cli.output import warn
+from cognomen.cli.signals import signals_kept
 from cognomen.process.ownpath import check_own_file
 from cognomen.protocol.errors import Refused
 
 __all__ = ["exec_option", "run_hook"]
 
 _LONGEST_SECONDS = 60.0  # what is fetched in the meantime waits for it
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
 _LOOKS = int(_LONGEST_SECONDS / _LOOK_SECONDS)
 _END_SECONDS = 2.0
 
@@ -98,48 +96,26 @@ def _readable(document: bytes) -> Iterator[int]:
 
 
 def _run(command: tuple[str, ...], environment: Mapping[str, str], stdin: int) -> int:
-    """Run it to its end, in a thread that no signal interrupts.
-
-    A signal raises between any two steps of this thread: after the child was started and before we know it, or while Popen.wait holds
-    its lock, which would then stay locked. So what must be known is in futures, and `finally` covers the start as well.
-    """
-    started: Future[subprocess.Popen[bytes]] = Future()
-    ended: Future[int] = Future()
-
-    def run() -> None:
-        try:
-            child = subprocess.Popen(command, env=environment, stdin=stdin, process_group=0)  # noqa: S603 - the user's own
-            started.set_result(child)
-            ended.set_result(child.wait())
-        except BaseException as e:  # noqa: BLE001 - it is raised to whoever waits
-            for one in (started, ended):
-                if not one.done():
-                    one.set_exception(e)
-
-    thread, is_begun = threading.Thread(target=run, name="hook"), False
-    try:
-        is_begun = True
-        thread.start()
+    """Run it to its end, or until a signal comes, or for too long; then end it, with what it started."""
+    with signals_kept() as kept:
+        child = subprocess.Popen(command, env=environment, stdin=stdin, process_group=0)  # noqa: S603 - the user's own
         for _ in range(_LOOKS):
-            if wait([ended], _LOOK_SECONDS).done:  # a signal that reaches one of gRPC's threads does not end this wait
-                return ended.result()
-        raise subprocess.TimeoutExpired(command, _LONGEST_SECONDS)
-    except RuntimeError as e:
-        is_begun = False
-        raise OSError(errno.EAGAIN, "no thread can be started") from e
-    finally:
-        if is_begun and not ended.done():  # it ran too long, or somebody stops us
-            _end(started, ended)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(_LOOK_SECONDS)
+            if kept:
+                break
+        _end(child)
+    raise subprocess.TimeoutExpired(command, _LONGEST_SECONDS)
 
 
-def _end(started: "Future[subprocess.Popen[bytes]]", ended: "Future[int]") -> None:
+def _end(child: "subprocess.Popen[bytes]") -> None:
     """End the child, and what it started."""
-    with contextlib.suppress(OSError):  # it could not be started, or has ended by now
-        group = started.result().pid
-        os.killpg(group, signal.SIGTERM)
-        wait([ended], _END_SECONDS)
-        os.killpg(group, signal.SIGKILL)
-    wait([ended])
+    os.killpg(child.pid, signal.SIGTERM)  # not reaped yet, so the group is still its own
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_END_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def _check(program: str) -> None:

@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["ctrl_c_ends_at_once", "heed_ctrl_c", "heed_signals", "heed_signals_as_first_process", "reap_orphans"]
+__all__ = [
+    "ctrl_c_ends_at_once",
+    "heed_ctrl_c",
+    "heed_signals",
+    "heed_signals_as_first_process",
+    "reap_orphans",
+    "signals_kept",
+]
 
 _FIRST = 1
 
@@ -45,6 +52,34 @@ def heed_signals() -> None:
     """Let Ctrl-C and SIGTERM end a waiting command in an orderly way, with the exit code that a shell gives for that signal."""
     heed_ctrl_c()
     signal.signal(signal.SIGTERM, _end)
+
+
+@contextmanager
+def signals_kept() -> Iterator[list[int]]:
+    """Within the block, the signals that end a command are only kept; after it, the last of them has its usual effect.
+
+    Elsewhere a signal raises between any two steps of the main thread, also where a library holds a lock, which then stays locked.
+
+    Returns:
+        the signals that have come.
+    """
+    kept: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # no signal raises there
+        yield kept
+        return
+    usual = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    }
+    changed = [number for number, handler in usual.items() if callable(handler)]
+    try:
+        for number in changed:
+            signal.signal(number, lambda number, _: kept.append(number))
+        yield kept
+    finally:
+        for number in changed:
+            signal.signal(number, usual[number])
+        if kept:
+            signal.raise_signal(kept[-1])
 
 
 def heed_signals_as_first_process() -> None:

@@ -160,8 +160,9 @@ def test_a_key_that_is_true_or_false_has_a_flag(capsys: pytest.CaptureFixture[st
         assert json.loads(capsys.readouterr().out)["audit_checkpoint_syslog"] is value
 
 
-def test_an_address_that_is_taken_is_named(world: Observed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_is_taken_is_named(world: Observed, tmp_path: Path) -> None:
     options = [f"--state={tmp_path}/s", f"--admin-socket={tmp_path}/a/s", "--trust-domain=example.org"]
     options += ["--node-address=127.0.0.1:0", "--join-address=127.0.0.1:0"]
-    assert run(["issuer", "run", *options, f"--health-address=127.0.0.1:{world.ports['issuer']}"]) == 3
-    assert "health_address: cannot bind 127" in capsys.readouterr().err
+    done = world.run("issuer", "run", *options, f"--health-address=127.0.0.1:{world.ports['issuer']}")
+    assert done.returncode == 3
+    assert "health_address: cannot bind 127" in done.stderr

@@ -1,0 +1,28 @@
+"""cognomen/cli/signals: a signal that is kept raises nothing where it comes, and has its effect afterwards."""
+
+import signal
+
+import pytest
+
+from cognomen.cli.signals import signals_kept
+
+
+def test_a_signal_raises_at_the_end_of_the_block_and_not_within() -> None:
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), signals_kept() as kept:
+        signal.raise_signal(signal.SIGINT)
+        steps.append("went on")
+        assert kept == [signal.SIGINT]
+    assert steps == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signals_kept() as kept:
+            signal.raise_signal(signal.SIGINT)
+            assert kept == []
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
