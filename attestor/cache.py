@@ -1,7 +1,8 @@
 """What this attestor holds: its entries, their SVIDs, the bundle and the denials; and the streams that wait for them to change.
 
-Decided here: which streams wake. Not decided here: what a step of the feed changes (decisions/sync), which entries match a caller
-(cognomen/rulebook/matching), when to mint (flows/renew_svids). The cache belongs to one event loop; no method awaits.
+Decided here: what wakes streams. Not decided here: which of them (streams), what a step of the feed changes (decisions/sync), which
+entries match a caller (cognomen/rulebook/matching), when to mint (flows/renew_svids). The cache belongs to one event loop; no method
+awaits.
 
 An entry starts *bare*. It becomes *held* when its SVID is minted. It becomes bare again when that SVID is denied, expires, is dropped, or
 is stale because the entry now means another identity or other workloads. A step of the feed removes the entry, or it expires.
@@ -15,8 +16,7 @@ What always holds:
 
 What wakes whom: every change wakes the minter. A stream wakes when it matches a changed entry, either as it was or as it is now. A new
 entry wakes no stream, because there is nothing to serve until its SVID is minted. All streams wake at the first snapshot, when the bundle
-changes, when an entry needs a fact that callers were not checked for, and when comparing each stream would cost more than waking it. A
-revocation list wakes all streams, a few at a time.
+changes, and when an entry needs a fact that callers were not checked for. A revocation list wakes all streams, a few at a time.
 
 Example: the entry `web` for uid 1000 arrives. Only the minter wakes; when the SVID is minted, the streams of uid 1000 wake. Then `web`
 changes to uid 1001. Both users' streams wake. Uid 1000 loses the identity at once, and its SVID is dropped, because another user had its
@@ -25,8 +25,8 @@ key. The minter makes a new SVID, which wakes only the streams of uid 1001.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -38,6 +38,7 @@ from attestor.decisions.minted import authority_of_x509
 from attestor.decisions.sync import Change, diff, keeps_svid, needs_svid
 from attestor.decisions.update import Trust
 from attestor.deniallog import DenialLog
+from attestor.streams import Streams, Subscription
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
@@ -47,13 +48,10 @@ from svid.bundle import Bundle
 from svid.crl import CRL
 from svid.x509svid import X509SVID
 
-__all__ = ["Cache", "HeldX509", "Subscription", "View"]
+__all__ = ["Cache", "HeldX509", "View"]
 
 _NOT_SYNCHRONISED = "not synchronised with the issuer yet"
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_WAKE_COMPARISONS = 10_000  # above this, wake every stream instead of comparing each
-_LEAST_AT_ONCE, _MOST_TURNS = 8, 50  # for the streams that a revocation list wakes
-_TURN_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,24 +84,6 @@ class View:
     observed: tuple[RegistrationEntry, ...] = ()
 
 
-class Subscription:
-    """A wait for changes that may concern these selectors; changes between two waits count as one."""
-
-    def __init__(self, selectors: frozenset[Selector], who: tuple[int, int]) -> None:
-        self.selectors = selectors
-        self.who = who
-        self._woken = asyncio.Event()
-
-    async def changed(self) -> None:
-        """Return when something has changed since the last return; at once if it already has."""
-        await self._woken.wait()
-        self._woken.clear()
-
-    def wake(self) -> None:
-        """Note that something changed."""
-        self._woken.set()
-
-
 class Cache:
     """The entries, SVIDs and bundle of this node, and the denials of its trust domain. It never holds a denied SVID.
 
@@ -130,7 +110,7 @@ class Cache:
         self._index = Index()
         self._facts: Counter[str] = Counter()
         self._needed: frozenset[str] | None = None
-        self._subscriptions: set[Subscription] = set()
+        self.streams = Streams()
         self._entries_end = self._svids_end = _NEVER
         """None of them expires before this time."""
 
@@ -209,39 +189,19 @@ class Cache:
             self._needed = frozenset(self._facts)
         return self._needed
 
-    @contextmanager
-    def subscribe(self, selectors: frozenset[Selector], *, who: tuple[int, int]) -> Iterator[Subscription]:
+    def subscribe(
+        self, selectors: frozenset[Selector], *, who: tuple[int, int]
+    ) -> AbstractContextManager[Subscription]:
         """While the block runs, wake at changes and have the matching entries minted before others.
 
         Args:
-            who: the uid and pid of the process, for `callers`.
+            who: the uid and pid of the process.
         """
-        subscription = Subscription(selectors, who)
-        self._subscriptions.add(subscription)
-        try:
-            yield subscription
-        finally:
-            self._subscriptions.discard(subscription)
-
-    @property
-    def subscribers(self) -> int:
-        """How many streams are open."""
-        return len(self._subscriptions)
-
-    @property
-    def subscriptions(self) -> Sequence[Subscription]:
-        """The streams that are open now."""
-        return tuple(self._subscriptions)
-
-    @property
-    def callers(self) -> Counter[tuple[int, int]]:
-        """How many streams each process holds open, by uid and pid."""
-        return Counter(one.who for one in self._subscriptions)
+        return self.streams.open(selectors, who=who)
 
     def wanted(self) -> frozenset[EntryID]:
         """The entries that match a subscriber."""
-        callers = {subscription.selectors for subscription in self._subscriptions}
-        return frozenset(entry.id for selectors in callers for entry in self._index.match(selectors))
+        return frozenset(entry.id for selectors in self.streams.wanted for entry in self._index.match(selectors))
 
     def apply(self, change: Change) -> None:
         """Apply one whole step of the feed; nothing awaits in between, so nobody is served a partial step."""
@@ -293,7 +253,7 @@ class Cache:
         if crls is not self._crls:
             self._crls = crls
             self._trust = Trust(bundle=self.bundle, crls=self._fitting())
-            self._wake_in_turns(tuple(self._subscriptions))
+            self.streams.wake_in_turns()
 
     def hold(self, minted: Iterable[HeldX509]) -> None:
         """Hold minted SVIDs; drop those that are denied, and those whose entry was removed or now means something else."""
@@ -382,22 +342,9 @@ class Cache:
         self._needed = None
 
     def _wake(self, touched: Iterable[RegistrationEntry] | None) -> None:
-        """Wake the streams that these entries may concern; None: all of them."""
+        """Wake the minter, and the streams that these entries may concern; None: all of them."""
         self.changed.set()
-        wants = None if touched is None else {entry.selectors for entry in touched}
-        if wants is not None and len(wants) * len(self._subscriptions) > _WAKE_COMPARISONS:
-            wants = None
-        for subscription in self._subscriptions:
-            if wants is None or any(selectors <= subscription.selectors for selectors in wants):
-                subscription.wake()
-
-    def _wake_in_turns(self, waiting: Sequence[Subscription], at_once: int = 0) -> None:
-        """Wake all of them, a few at a time: a list follows each revocation, and must not delay callers that wait for an identity."""
-        at_once = at_once or max(_LEAST_AT_ONCE, len(waiting) // _MOST_TURNS)
-        for subscription in waiting[:at_once]:
-            subscription.wake()
-        if left := waiting[at_once:]:
-            asyncio.get_running_loop().call_later(_TURN_SECONDS, self._wake_in_turns, left, at_once)
+        self.streams.wake(touched)
 
 
 def _facts(entry: RegistrationEntry) -> Counter[str]:

@@ -12,52 +12,36 @@ from functools import partial
 
 import structlog
 
-from cognomen.daemon.socketwatch import SocketWatch, WatchedSocket
 from cognomen.daemon.supervisor import Task, stop_on_signals
 from cognomen.daemon.systemd import Systemd
 from cognomen.daemon.waiting import UntilSet
-from cognomen.daemon.webserver import check_address_free, serve_pages
-from cognomen.gate import gate, unixrpc
-from cognomen.gate.caller import Caller
-from cognomen.gate.health import Health, HealthState
+from cognomen.daemon.webserver import check_address_free
+from cognomen.gate import gate
+from cognomen.gate.health import HealthState
 from cognomen.gate.listening import check_free
-from cognomen.gate.reflection import Reflection
-from cognomen.process.privatefile import check_private_directory, private_directory
-from cognomen.wire.pb import admin_pb2
+from cognomen.process.privatefile import check_private_directory
 from issuer.adapters import make_adapters
-from issuer.api.admin.part import AdminFlows
-from issuer.api.admin.service import AdminService
+from issuer.admindoor import ADMIN_MODE, Bound, open_admin_door
 from issuer.api.crowd import KnownAddresses
 from issuer.api.doors import DoorCredentials, join_front, join_server, node_front, node_server
 from issuer.api.front import Front, check_addresses_free
 from issuer.api.join import JoinService
 from issuer.api.joinroom import JoinRoom
 from issuer.api.node import NodeService
-from issuer.api.status import translate
-from issuer.config import IssuerConfig, longest_lives
+from issuer.config import IssuerConfig
 from issuer.decisions.budget import Allowance
 from issuer.decisions.identity import IssuerIdentity
 from issuer.flows.admit_call import AdmitCall
-from issuer.flows.apply_rulebook import ApplyRulebook
 from issuer.flows.attest_node import AttestNode
-from issuer.flows.await_enforcement import AwaitEnforcement
-from issuer.flows.change_entries import ChangeEntries
-from issuer.flows.create_invite import CreateInvite
 from issuer.flows.issue_svids import IssueSVIDs
-from issuer.flows.manage_nodes import ManageNodes
-from issuer.flows.observe_issuer import ObserveIssuer
 from issuer.flows.readmit_node import ReadmitNode
-from issuer.flows.record_exports import RecordExports
 from issuer.flows.record_uses import REPORTS, RecordUses
 from issuer.flows.renew_issuer_svid import RenewIssuerSVID
 from issuer.flows.renew_node import RenewNode
-from issuer.flows.revoke import Revoke
 from issuer.flows.watch_store import WatchStore
 from issuer.keepers.budgets import Budgets, MintBudgets
 from issuer.keepers.node_svids import NodeSVIDs
-from issuer.nodeattestor.join_token import NAME as JOIN_TOKEN
 from issuer.parts import Parts, open_parts, tasks_of
-from issuer.web.health import health_pages
 from issuer.web.openid import ServeRelyingParties, listen_for_relying_parties
 from svid.clock import SystemClock
 
@@ -66,17 +50,6 @@ __all__ = ["Bound", "run"]
 log = structlog.get_logger(__name__)
 
 _STOP_SECONDS = 0.5  # for calls in flight; feeds never end on their own
-_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
-_ADMIN_MODE = 0o600
-_ADMIN_LIMITS = gate.Limits(message_bytes=64 * 1024 * 1024, connections_per_uid=64, connections=64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """Where the doors listen, each as host:port, with ports as the system chose them."""
-
-    node_address: str
-    join_address: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +129,7 @@ def _check_places(config: IssuerConfig, systemd: Systemd) -> socket.socket | Non
     held = systemd.take(config.admin_socket)
     systemd.check_taken()
     if held is not None:
-        return gate.listen(config.admin_socket, _ADMIN_MODE, held=held)
+        return gate.listen(config.admin_socket, ADMIN_MODE, held=held)
     check_private_directory(config.admin_socket.parent)
     check_free(config.admin_socket)
     return None
@@ -167,7 +140,7 @@ async def _open_doors(parts: Parts, held: socket.socket | None, leaving: context
     leaving.push_async_callback(parts.refusals.write_owed)
     credentials, own_svid = await _open_credentials(parts)
     bound = await _open_network_doors(parts, credentials, leaving)
-    health, watch = await _open_admin_door(parts, bound, credentials[0], leaving, held)
+    health, watch = await open_admin_door(parts, bound, credentials[0], leaving, held)
     looking = Task(name="admin socket", run=watch.run, pulse=watch.pulse)
     tasks = [own_svid, looking, *_web_tasks(parts, leaving), *tasks_of(parts)]
     return _Doors(bound=bound, health=health, tasks=tasks)
@@ -288,115 +261,4 @@ def _node_service(parts: Parts, node_svids: NodeSVIDs) -> NodeService:
             kept=config.uses_kept,
         ),
         clock=parts.around.clock,
-    )
-
-
-async def _open_admin_door(
-    parts: Parts,
-    bound: Bound,
-    credentials: DoorCredentials,
-    leaving: contextlib.AsyncExitStack,
-    held: socket.socket | None,
-) -> tuple[HealthState, SocketWatch]:
-    config = parts.config
-    observe = ObserveIssuer(
-        trust_domain=config.trust_domain,
-        started_at=parts.around.clock.now(),
-        around=parts.around,
-        datastore=parts.datastore,
-        watch=parts.watch,
-        outlook=parts.outlook,
-        guard=parts.guard,
-        deferred=parts.deferred,
-        limits=parts.limits,
-        feeds=lambda: parts.feed.open,
-        svid=lambda: credentials.presented,
-        damage=lambda: parts.check_store.damage,
-        reviews=parts.review_dates,
-    )
-    flows = _admin_flows(parts, bound, observe)
-    health = HealthState(_ADMIN)
-    watches: list[SocketWatch] = []
-
-    def failing() -> Sequence[str]:
-        return [*parts.supervisor.failing(), *(line for watch in watches for line in watch.missing())]
-
-    pages = serve_pages(health_pages(observe, health, failing), "health_address", config.health_address)
-    await leaving.enter_async_context(pages)
-
-    def services(caller: Caller) -> Sequence[unixrpc.Service]:
-        served: list[unixrpc.Service] = [AdminService(flows, caller), Health(health)]
-        return [*served, Reflection(served)]
-
-    listener = held or _bind_admin(config, waits=True)
-    server = unixrpc.serve(listener, services, _ADMIN_LIMITS, translate=translate)
-    await leaving.enter_async_context(server)
-
-    def bind_again() -> socket.socket:
-        again = _bind_admin(config, waits=False)
-        server.move_to(again)
-        return again
-
-    watched = WatchedSocket(
-        what="admin socket",
-        path=config.admin_socket,
-        listener=listener,
-        bind=bind_again if held is None else None,
-        unit="cognomen-issuer.socket",
-    )
-    watches.append(SocketWatch(watched, clock=parts.around.clock, troubles=parts.around.troubles))
-    return health, watches[0]
-
-
-def _bind_admin(config: IssuerConfig, *, waits: bool) -> socket.socket:
-    private_directory(config.admin_socket.parent)
-    return gate.listen(config.admin_socket, _ADMIN_MODE, waits=waits)
-
-
-def _admin_flows(parts: Parts, bound: Bound, observe: ObserveIssuer) -> AdminFlows:
-    config = parts.config
-    return AdminFlows(
-        queries=parts.queries,
-        clock=parts.around.clock,
-        invites=CreateInvite(
-            datastore=parts.datastore,
-            around=parts.around,
-            trust_domain=config.trust_domain,
-            join_address=config.advertised_join_address or bound.join_address,
-            node_address=config.advertised_node_address or bound.node_address,
-            ttl=config.invite_ttl,
-            attestor=JOIN_TOKEN,
-        ),
-        entries=ChangeEntries(
-            datastore=parts.datastore,
-            around=parts.around,
-            trust_domain=config.trust_domain,
-            node_attestors=tuple(parts.node_attestors),
-            watch=parts.watch,
-        ),
-        nodes=ManageNodes(datastore=parts.datastore, around=parts.around, watch=parts.watch),
-        sightings=parts.sightings,
-        return_window=config.return_window,
-        feed=parts.feed,
-        authorities=parts.authorities,
-        exports=RecordExports(datastore=parts.datastore, outlook=parts.outlook, around=parts.around),
-        rulebooks=ApplyRulebook(
-            datastore=parts.datastore,
-            around=parts.around,
-            trust_domain=config.trust_domain,
-            node_attestors=tuple(parts.node_attestors),
-            watch=parts.watch,
-            limits=parts.limits,
-        ),
-        agents=parts.agents,
-        limits=parts.limits,
-        reviews=parts.reviews,
-        revoke=Revoke(datastore=parts.datastore, around=parts.around, watch=parts.watch),
-        enforcement=AwaitEnforcement(datastore=parts.datastore, around=parts.around, watch=parts.watch),
-        guard=parts.guard,
-        observe=observe,
-        trust_domain=config.trust_domain,
-        uses_kept=config.uses_kept,
-        jwt_issuer=config.jwt_issuer,
-        longest_lives=longest_lives(config.providers.values()),
     )

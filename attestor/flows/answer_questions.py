@@ -136,7 +136,7 @@ class AnswerQuestions:
     def _known(self) -> Sequence[RecentCaller]:
         now, facts = since_boot(), self._cache.needed_facts()
         known = {one.pid: one for one in self._recent.lately()}
-        for stream in self._cache.subscriptions:
+        for stream in self._cache.streams:
             uid, pid = stream.who
             known[pid] = RecentCaller(pid, uid, stream.selectors, facts, now)
         return list(known.values())

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from attestor.cache import Cache, Subscription
+from attestor.cache import Cache
 from attestor.decisions.declared import Declared, declared_by, length, pieces
 from attestor.nodeclock import NodeClock
+from attestor.streams import Subscription
 from attestor.turns import Turns
 from cognomen.daemon.waiting import first_of
 from cognomen.gate.caller import Caller

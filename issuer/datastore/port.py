@@ -1,14 +1,14 @@
 """What the issuer asks of its datastore: transactions over small ports, and a wake-up when the log grows.
 
-The ports of what was signed are in ledgerport, those of revocation in revocationport; tables says what an adapter provides for a
-transaction.
+The ports of what was signed are in ledgerport, those of limits in limitport, of revocation in revocationport, of rulebooks and agents in
+rulebookport; tables says what an adapter provides for a transaction.
 
 `work` is a plain function that reads, decides and writes inside one transaction. The store may run it again, so it must have no effect
 elsewhere. It runs outside the loop's thread. If it raises, its writes are undone; a separate write records a refusal (issuer/refusing).
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from cognomen.protocol.auditlog import AuditRow, Checkpoint
@@ -19,6 +19,7 @@ from cognomen.protocol.names import NodeID
 from issuer.datastore.ledgerport import Ledger, Observations, Uses
 from issuer.datastore.limitport import IssuanceLimits
 from issuer.datastore.revocationport import CRLs, Denials, Revocations, Supersessions
+from issuer.datastore.rulebookport import HeldAgents, Rulebooks
 from issuer.decisions.admission import Node, Token
 from issuer.decisions.audit import AuditEvent
 from issuer.decisions.authority import Authority
@@ -26,7 +27,6 @@ from issuer.decisions.changes import Change
 from issuer.decisions.exports import Export
 from issuer.decisions.filters import EntryFilter
 from issuer.decisions.restoration import Restored
-from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, RetiredAgent
 from svid.spiffeid import SpiffeID
 
 __all__ = [
@@ -39,10 +39,8 @@ __all__ = [
     "Entries",
     "Exports",
     "FoundEntries",
-    "HeldAgents",
     "Ids",
     "Nodes",
-    "Rulebooks",
     "Times",
     "Tokens",
     "Transaction",
@@ -155,47 +153,6 @@ class Exports(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove an export, if it exists."""
-
-
-class Rulebooks(Protocol):
-    """Rulebooks that were applied, and the names of agents that are retired."""
-
-    def revision(self) -> int:
-        """That of the rulebook in force; 0: there is none."""
-
-    def get(self, revision: int) -> AppliedRulebook | None:
-        """The rulebook of that revision."""
-
-    def newest(self, limit: int) -> Sequence[AppliedRulebook]:
-        """The newest ones, the newest first, without their files."""
-
-    def add(self, applied: AppliedRulebook) -> None:
-        """Add a rulebook; its revision is new."""
-
-    def retired(self) -> Mapping[str, RetiredAgent]:
-        """The retired agents, by name."""
-
-    def retire(self, agents: Sequence[RetiredAgent]) -> None:
-        """Add names to the retired ones."""
-
-
-class HeldAgents(Protocol):
-    """Agents that were suspended beside the rulebook."""
-
-    def held(self) -> Mapping[str, HeldAgent]:
-        """All of them, by name."""
-
-    def hold(self, agent: HeldAgent) -> None:
-        """Add an agent, or overwrite it."""
-
-    def release(self, name: str) -> None:
-        """Remove an agent, if it is there."""
-
-    def excuse(self, name: str, review_by: date) -> None:
-        """Note that an operator resumed an agent although that review is overdue."""
-
-    def excused(self) -> Mapping[str, date]:
-        """The overdue reviews for which the issuer does not suspend, by the names of the agents."""
 
 
 class Changes(Protocol):

@@ -20,14 +20,13 @@ from issuer.datastore.port import (
     Checkpoints,
     Entries,
     Exports,
-    HeldAgents,
     Ids,
     Nodes,
-    Rulebooks,
     Times,
     Tokens,
 )
 from issuer.datastore.revocationport import CRLs, Denials, Denied, Revocations, Supersessions
+from issuer.datastore.rulebookport import HeldAgents, Rulebooks
 from issuer.datastore.tables import (
     AuditTable,
     AuthorityTable,

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from attestor.cache import Cache, HeldX509, Subscription
+from attestor.cache import Cache, HeldX509
 from attestor.decisions.clocks import Reading
 from attestor.decisions.sync import Change
 from attestor.deniallog import DenialLog
+from attestor.streams import Subscription
 from cognomen.protocol.entry import EntryID, RegistrationEntry
 from cognomen.protocol.errors import Kind, Refused
 from cognomen.protocol.feed import Cursor
