@@ -15,6 +15,7 @@ from bench import (
     motion_rows,
     revocation_rows,
     rulebook_rows,
+    rules_rows,
     sdk_rows,
     stream_rows,
     workload_rows,
@@ -220,6 +221,29 @@ ROWS: Mapping[str, Row] = {
         measure=rulebook_rows.plan_asked,
         goals={"with 50 asked s": at_most(5)},
         spire="has no plan",
+    ),
+    "rulebook_large": Row(
+        what="a rulebook of 10,000 components: read and proved in a process; planned, applied, planned again by the command; explained",
+        measure=rules_rows.rulebook_large,
+        goals={
+            "prove s": at_most(1),
+            "plan, the first s": at_most(3),
+            "plan, unchanged s": at_most(3),
+            "apply s": at_most(5),
+            "explain, one more p99 ms": at_most(50),
+        },
+        spire="has no rulebook",
+    ),
+    "component_pushed": Row(
+        what="one component of 10,000 changed by `apply`: the issuer's answer → its workload's open stream holds the SVID",
+        measure=rules_rows.component_pushed,
+        goals={"after the answer, p99 ms": at_most(150)},
+        spire="polls each 5 s",
+    ),
+    "matching": Row(
+        what="a caller with seven selectors matched with the 1,000 entries of its node, on the attestor",
+        measure=rules_rows.matching,
+        goals={"p50 µs": at_most(50), "p99 µs": at_most(50)},
     ),
     "keys_served": Row(
         what="keys of JWT-SVIDs over HTTPS, 8 kept connections, requests per CPU-second of the process that answers",

@@ -74,10 +74,10 @@ class House:
             house.joining.start()
             yield house
 
-    def invite(self) -> str:
+    def invite(self, **labels: str) -> str:
         """An invite, kept in the file `invite`; entries made from now on belong to its node."""
         with connect(self.admin_socket) as admin:
-            made = admin.create_invite(pb.CreateInviteRequest())
+            made = admin.create_invite(pb.CreateInviteRequest(labels=labels))
         self.node = SpiffeID.parse(made.node_spiffe_id)
         (self.directory / "invite").touch(mode=0o600)
         write_private(self.directory / "invite", made.invite.encode())
