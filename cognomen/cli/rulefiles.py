@@ -17,7 +17,7 @@ from cognomen.rulebook.reading import MOST_BYTES
 from cognomen.rulebook.rules import Rulebook
 from cognomen.rulebook.whole import read_whole
 
-__all__ = ["content_of", "rules_and_files", "rules_argument", "rules_from"]
+__all__ = ["checked", "content_of", "content_of_all", "rules_and_files", "rules_argument", "rules_from", "texts_of"]
 
 _MOST_FILES = 10_000
 _MOST_PLAN_BYTES = 2 * MOST_BYTES
@@ -33,17 +33,26 @@ def rules_from(path: Path) -> Rulebook:
     Raises:
         Refused: NOT_FOUND when there is no such file; INVALID when there is a fault, or a file cannot be read.
     """
-    return _checked(path, _files(path))
+    return checked(path, content_of_all(path))
 
 
 def rules_and_files(path: Path) -> tuple[Rulebook, dict[str, str]]:
     """Read a rulebook, as `rules_from`; also returns the contents of its files, by their names alone."""
-    files = _files(path)
-    rulebook = _checked(path, files)
-    return rulebook, {Path(name).name: content.decode() for name, content in files.items()}
+    content = content_of_all(path)
+    return checked(path, content), texts_of(content)
 
 
-def _checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
+def texts_of(content: Mapping[str, bytes]) -> dict[str, str]:
+    """The files by their names alone; one that is not UTF-8 is damaged here, and refused by `checked`."""
+    return {Path(name).name: one.decode(errors="replace") for name, one in content.items()}
+
+
+def checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
+    """Read the files of a rulebook; every fault is printed.
+
+    Raises:
+        Refused: INVALID when there is a fault.
+    """
     rulebook, faults = read_whole(files)
     if not faults:
         return rulebook
@@ -53,7 +62,12 @@ def _checked(path: Path, files: Mapping[str, bytes]) -> Rulebook:
     raise Refused(Kind.INVALID, f"{path}: {counted(counted_faults(faults), 'fault')} in the rulebook{more}")
 
 
-def _files(path: Path) -> dict[str, bytes]:
+def content_of_all(path: Path) -> dict[str, bytes]:
+    """The files of a rulebook, by their paths.
+
+    Raises:
+        Refused: NOT_FOUND when there is none; INVALID when one cannot be read.
+    """
     if not os.path.isdir(path):  # noqa: PTH112 - False also for what may not be looked at
         _check_file_name(path)
         return {str(path): _content(path, MOST_BYTES)}

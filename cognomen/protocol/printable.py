@@ -39,6 +39,8 @@ def unmistakable(text: str, *, marks: bool = False) -> str:
     Args:
         marks: escape every combining mark, also those that write a letter.
     """
+    if text.isascii() and text.isprintable() and not _UNSEEN.search(text):
+        return text
     found = _UNSEEN.sub(lambda blanks: "".join(map(_as_code, blanks[0])), "".join(map(_escaped, text)))
     if found.isascii():
         return found

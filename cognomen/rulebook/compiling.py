@@ -6,6 +6,7 @@ A component has one entry for each set of selectors that proves it. Equal rules 
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 
 from cognomen.protocol.entry import RegistrationEntry
 from cognomen.protocol.names import issuer_id
@@ -22,6 +23,7 @@ GROUPS = "/rulebook/nodes"
 _DIGITS = 16
 
 
+@lru_cache(maxsize=1024)
 def group_path(nodes: Nodes) -> str:
     """The path of the group of these nodes, which depends on the selectors alone."""
     text = "\n".join(map(str, sorted(nodes.selectors)))

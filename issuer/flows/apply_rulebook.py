@@ -21,6 +21,7 @@ from issuer.datastore.port import Datastore, Transaction
 from issuer.decisions.actions import Action
 from issuer.decisions.agentlife import released
 from issuer.decisions.audit import AuditEvent
+from issuer.decisions.entrysteps import Step
 from issuer.decisions.operator import Operator, comment_of
 from issuer.decisions.providers import both_lives, declared_lives
 from issuer.decisions.rulebooks import AppliedRulebook, HeldAgent, newly_retired, rules_digest
@@ -28,7 +29,7 @@ from issuer.keepers.committed_entries import tell_committed
 from issuer.keepers.enforcement_watch import EnforcementWatch
 from issuer.keepers.issuance_limits import IssuanceLimits
 from issuer.keepers.lives_in_force import LivesInForce
-from issuer.keepers.recent_plans import RecentPlans
+from issuer.keepers.recent import Recent
 from issuer.refusing import refusals_on_record
 from issuer.surroundings import Surroundings
 from issuer.works.agentends import new_entry_id
@@ -66,7 +67,8 @@ class ApplyRulebook:
     """Plans and applies rulebooks on behalf of an operator.
 
     Args:
-        recent: keeps what was planned last, for whoever asks what it means on the nodes.
+        recent: keeps the steps of what was planned last, for whoever asks what it means on the nodes.
+        rulebooks: keeps what was read last, by the digest of its files.
     """
 
     datastore: Datastore
@@ -75,7 +77,8 @@ class ApplyRulebook:
     node_attestors: Collection[str]
     watch: EnforcementWatch
     limits: IssuanceLimits
-    recent: RecentPlans = field(default_factory=RecentPlans)
+    recent: Recent[Sequence[Step]] = field(default_factory=Recent)
+    rulebooks: Recent[Rulebook] = field(default_factory=Recent)
     lives: LivesInForce = field(default_factory=LivesInForce)
 
     async def plan(
@@ -94,7 +97,7 @@ class ApplyRulebook:
         Raises:
             Refused: INVALID for a rulebook with a fault or a finding; CONFLICT for a name that is retired.
         """
-        rulebook = await _in_line(_read, files)
+        rulebook = await self._rulebook(files)
         asked = self._asked(actor, revision=1, let_expire=let_expire)
         lives = both_lives(longest_lives, declared_lives(rulebook))
 
@@ -122,7 +125,7 @@ class ApplyRulebook:
         async with refusals_on_record(
             self.datastore, self.around.clock, Action.RULEBOOK_APPLIED, actor=actor, subject=_SUBJECT
         ):
-            rulebook = await _in_line(_read, files)
+            rulebook = await self._rulebook(files)
 
             def work(tx: Transaction) -> Applied:
                 asked = self._asked(actor, revision=tx.rulebooks.revision() + 1, let_expire=let_expire)
@@ -167,6 +170,15 @@ class ApplyRulebook:
             )
             raise Refused(Kind.NOT_FOUND, detail, hint="list them: cognomen rulebook history")
         return found
+
+    async def _rulebook(self, files: Mapping[str, str]) -> Rulebook:
+        """The rulebook of these files, read and proved: again, unless it is the one of the last half a minute."""
+        digest = rules_digest(files)
+        rulebook = self.rulebooks.get(digest)
+        if rulebook is None:
+            rulebook = await _in_line(_read, files)
+            self.rulebooks.keep(digest, rulebook)
+        return rulebook
 
     def _asked(self, actor: str, *, revision: int, let_expire: bool) -> Asked:
         return Asked(

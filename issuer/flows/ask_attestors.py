@@ -22,7 +22,7 @@ from issuer.decisions.admission import NodeState
 from issuer.decisions.entrysteps import Step
 from issuer.decisions.questions import Asking, Concern, PlannedChanges, in_parts
 from issuer.keepers.open_questions import OpenQuestion, OpenQuestions
-from issuer.keepers.recent_plans import RecentPlans
+from issuer.keepers.recent import Recent
 from issuer.surroundings import Surroundings
 from issuer.works.reads import blocks_in, groups_in
 from issuer.works.rulebookplans import RulebookPlan
@@ -89,7 +89,7 @@ class AskAttestors:
     around: Surroundings
     trust_domain: TrustDomain
     plan: Plan
-    recent: RecentPlans
+    recent: Recent[Sequence[Step]]
     questions: OpenQuestions
     within: timedelta = ANSWER_WITHIN
     most_entries: int = MOST_ENTRIES

@@ -1,8 +1,10 @@
-"""The newest plan is kept for whoever asks about it at once, and for nobody else."""
+"""The newest value is kept for whoever asks for it at once, and for nobody else."""
+
+from collections.abc import Sequence
 
 from cognomen.protocol.entry import EntryID
 from issuer.decisions.entrysteps import Step
-from issuer.keepers.recent_plans import RecentPlans
+from issuer.keepers.recent import Recent
 from tests.doubles.issuer_values import an_entry
 from tests.doubles.until import until
 
@@ -10,15 +12,15 @@ STEPS = [Step(before=None, after=an_entry(entry_id=EntryID("a")))]
 
 
 async def test_a_plan_is_kept_until_it_was_used() -> None:
-    plans = RecentPlans()
+    plans = Recent[Sequence[Step]]()
     plans.keep("a", STEPS)
     assert plans.take("b") is None
-    assert plans.take("a") == STEPS
+    assert plans.get("a") == plans.take("a") == STEPS
     assert plans.take("a") is None
 
 
 async def test_only_the_newest_plan_is_kept() -> None:
-    plans = RecentPlans()
+    plans = Recent[Sequence[Step]]()
     plans.keep("a", STEPS)
     plans.keep("b", ())
     assert plans.take("a") is None
@@ -26,7 +28,7 @@ async def test_only_the_newest_plan_is_kept() -> None:
 
 
 async def test_a_plan_that_nobody_asks_about_is_given_up() -> None:
-    plans = RecentPlans(kept_seconds=0)
+    plans = Recent[Sequence[Step]](kept_seconds=0)
     plans.keep("a", STEPS)
     assert plans
     await until(lambda: not plans)
