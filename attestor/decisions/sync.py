@@ -27,7 +27,7 @@ from svid.denials import Denial
 
 __all__ = ["Change", "Diff", "diff", "keeps_svid", "needs_svid"]
 
-_UNSIGNED = frozenset({"revision", "jwt_svid_ttl", "hint", "owner", "labels", "default", "callers"})
+_UNSIGNED = frozenset({"revision", "jwt_svid_ttl", "hint", "owner", "labels", "default", "audiences", "callers"})
 _signed = attrgetter(*(one.name for one in fields(RegistrationEntry) if one.name not in _UNSIGNED))
 """What decides about an X509-SVID of an entry: all that is not known to decide nothing about it."""
 
@@ -120,6 +120,6 @@ def needs_svid(old: RegistrationEntry, new: RegistrationEntry) -> bool:
 
     It need not if the issuer would sign the same for the same workloads: only what is for people, for tokens, or for the order of
     identities has changed. It must if the entry changed more than once: what was changed and then changed back has ended what was signed
-    before.
+    before. Fewer audiences end it too (issuer/decisions/supersession).
     """
-    return new.revision != old.revision + 1 or _signed(new) != _signed(old)
+    return new.revision != old.revision + 1 or _signed(new) != _signed(old) or new.allows_less_than(old)

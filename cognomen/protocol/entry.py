@@ -136,6 +136,10 @@ class RegistrationEntry:
         """Whether its JWT-SVIDs may be for all of these."""
         return self.audiences is None or set(audiences) <= set(self.audiences)
 
+    def allows_less_than(self, before: "RegistrationEntry") -> bool:
+        """Whether some JWT-SVID of the entry as it was may not be signed for this one, because of its audience."""
+        return self.audiences is not None and (before.audiences is None or not self.allows(before.audiences))
+
 
 def entry_to_document(entry: RegistrationEntry) -> dict[str, JSON]:
     """Write an entry as the audit record keeps it: every field, null where it is absent; but not what LEFT_OUT has.

@@ -97,12 +97,11 @@ def loses_identity(before: RegistrationEntry, after: RegistrationEntry) -> bool:
     """Whether SVIDs of the entry said something that they no longer say, or workloads had it that may not have it now."""
     names = ({name.lower() for name in entry.dns_names} for entry in (before, after))
     old_names, new_names = names
-    is_narrower = after.audiences is not None and (before.audiences is None or not after.allows(before.audiences))
     return (
         before.spiffe_id != after.spiffe_id
         or not old_names <= new_names
         or not after.selectors <= before.selectors
-        or is_narrower
+        or after.allows_less_than(before)
         or (after.observe and not before.observe)
     )
 

@@ -1,6 +1,6 @@
 """attestor/decisions/sync: what a step of the feed changes."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -132,7 +132,7 @@ SIGNED = [  # `keeps`: whether the SVID of before is as good as a new one
     Row(name="parent", changes={"parent_id": NODE_2}, keeps=False),
     Row(name="selectors", changes={"selectors": frozenset({Selector("unix", "uid:1")})}, keeps=False),
     Row(name="dns names", changes={"dns_names": ("x",)}, keeps=False),
-    Row(name="audiences", changes={"audiences": ("x",)}, keeps=False),
+    Row(name="only some audiences", changes={"audiences": ("x",)}, keeps=False),
     Row(name="observe", changes={"observe": True}, keeps=False),
     Row(name="made anew", changes={"created_at": datetime(2025, 1, 1, tzinfo=UTC)}, keeps=False),
     Row(name="changed twice", changes={"revision": BEFORE.revision + 2}, keeps=False),
@@ -148,9 +148,19 @@ def test_an_svid_is_replaced_when_the_issuer_would_sign_another_or_may_have_ende
     assert needs_svid(BEFORE, entry("a", **{"revision": NEXT, **row.changes})) is not row.keeps
 
 
+AUDIENCES = entry("a", revision=3, audiences=("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("audiences", "is_needed"), [(("x", "y", "z"), False), (None, False), (("x", "z"), True), ((), True)]
+)
+def test_more_audiences_need_no_other_svid_and_fewer_do(audiences: tuple[str, ...] | None, is_needed: bool) -> None:  # noqa: FBT001 - pytest passes it
+    assert needs_svid(AUDIENCES, replace(AUDIENCES, revision=NEXT, audiences=audiences)) is is_needed
+
+
 def test_every_field_that_nobody_said_is_not_signed_needs_another_svid() -> None:
     unsigned = {row.name for row in SIGNED if row.keeps} - {"nothing"}
-    assert len(unsigned) == 6
+    assert len(unsigned) == 6, "and the audiences, of which only fewer need another one"
     assert {one.name for one in fields(RegistrationEntry)} == {
         "id", "spiffe_id", "parent_id", "selectors", "x509_svid_ttl", "jwt_svid_ttl", "federates_with", "admin", "downstream",
         "expires_at", "dns_names", "revision", "store_svid", "hint", "created_at", "owner", "labels", "default", "audiences",
