@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cognomen.protocol.printable import unmistakable
 from cognomen.rulebook.rules import Component, Rulebook
 from cognomen.rulebook.tables import ComponentKind
 
@@ -18,7 +19,7 @@ _SHAPES = {
 def as_lines(rulebook: Rulebook) -> Iterator[str]:
     """One line for each component: `concierge/orchestrator → concierge/crm, concierge/reasoning`."""
     for component in rulebook.components():
-        reached = [*map(str, sorted(component.may_call)), *_outside(rulebook, component)]
+        reached = [*map(str, sorted(component.may_call)), *map(unmistakable, _outside(rulebook, component))]
         yield f"{component.name} → {', '.join(reached)}" if reached else f"{component.name} → nothing"
 
 
@@ -48,5 +49,5 @@ def _outside(rulebook: Rulebook, component: Component) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = unmistakable(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
