@@ -13,6 +13,7 @@ from cognomen.cli.observed import observe
 from cognomen.cli.options import admin_socket_option, comment_option, output_option
 from cognomen.cli.output import Columns, View, print_json, print_table
 from cognomen.cli.planned import apply_planned, plan_again, print_plan
+from cognomen.cli.planreach import ask_option, reach_of
 from cognomen.cli.ruleimport import import_rules
 from cognomen.protocol.printable import printable
 from cognomen.rulebook.tables import schema as json_schema
@@ -113,9 +114,10 @@ def _harmless(text: str) -> str:
 @rulebook.command()
 @click.argument("revision", type=click.IntRange(1, _MOST_REVISION))
 @click.option("--let-expire", is_flag=True, help="Leave what it takes away valid until it expires.")
+@ask_option
 @comment_option
 @admin_socket_option
-def rollback(revision: int, comment: str, socket: Path, *, let_expire: bool) -> None:
+def rollback(revision: int, comment: str, socket: Path, *, let_expire: bool, ask: bool) -> None:
     """Apply a rulebook again that was applied before; it gets a new revision.
 
     A name that was retired since then never comes back: such a rulebook is refused.
@@ -126,8 +128,9 @@ def rollback(revision: int, comment: str, socket: Path, *, let_expire: bool) -> 
     """  # noqa: D301 - \b is click's mark
     with connect(socket) as admin:
         found = plan_again(admin, admin.get_rulebook(pb.GetRulebookRequest(revision=revision)), let_expire=let_expire)
+        reach = reach_of(admin, found, ask=ask)
         done = apply_planned(admin, found, comment)
-    print_plan(found, "table")
+    print_plan(found, "table", reach)
     click.echo(f"revision {done.revision} is in force now")
 
 
