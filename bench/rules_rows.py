@@ -39,6 +39,7 @@ _QUESTIONS = 200
 _NEAR = 5  # misses, as `explain` shows
 _CHANGES = 2  # the exit code of a plan that changes something
 _ELSEWHERE = 999_999  # a uid that nobody has
+_OWN = b"/agent/a0/own"
 
 
 def rulebook_large(settings: Settings) -> Measured:
@@ -110,8 +111,9 @@ async def _component_pushed(settings: Settings, house: House) -> Measured:
     whole, pushed = [], []
     for _ in range(min(_ROUNDS, settings.rounds)):
         await asyncio.to_thread(_apply, house, rules, count, _ELSEWHERE)
+        await _until(stream, _OWN, holds=False)
         applying = asyncio.ensure_future(asyncio.to_thread(_apply, house, rules, count, os.getuid()))
-        received = await _until(stream, b"/agent/a0/own")
+        received = await _until(stream, _OWN, holds=True)
         began, answered = await applying
         whole.append(received - began)
         pushed.append(max(0.0, received - answered))
@@ -129,10 +131,10 @@ def _apply(house: House, rules: Path, components: int, own_uid: int) -> tuple[fl
     return began, time.perf_counter()
 
 
-async def _until(stream: Call, text: bytes) -> float:
+async def _until(stream: Call, text: bytes, *, holds: bool) -> float:
     while True:
         moment, message = await stream.next()
-        if text in message:
+        if (text in message) == holds:
             return moment
 
 

@@ -14,6 +14,7 @@ import click
 from cognomen.cli.changes import Changes
 from cognomen.cli.emptytext import refuse_empty
 from cognomen.cli.signals import ctrl_c_ends_at_once, heed_signals_as_first_process
+from cognomen.process.collector import collect_rarely
 from cognomen.process.privatefile import own_what_we_make
 from cognomen.process.standardstreams import LostOutputError, own_streams
 from cognomen.protocol.errors import FileRefused, Kind, Refused
@@ -231,4 +232,5 @@ def main() -> None:
     own_streams()
     own_what_we_make()
     heed_signals_as_first_process()
+    collect_rarely()
     sys.exit(run(sys.argv[1:]))

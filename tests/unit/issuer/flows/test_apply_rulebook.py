@@ -17,6 +17,7 @@ from issuer.datastore.sqlite import SQLiteDatastore
 from issuer.decisions.filters import EntryFilter
 from issuer.decisions.ledger import Credential, CredentialKind, CredentialState
 from issuer.decisions.operator import Operator
+from issuer.decisions.rulebooks import rules_digest
 from issuer.flows.apply_rulebook import Applied, ApplyRulebook
 from issuer.flows.change_entries import ChangeEntries
 from issuer.flows.hold_agents import HoldAgents
@@ -108,6 +109,21 @@ async def test_what_is_planned_is_applied(house: House) -> None:
         "uid:0",
         "PR 7",
     )
+
+
+async def test_what_was_planned_is_not_read_and_proved_again_when_it_is_applied(house: House) -> None:
+    plan = await house.plan(CONCIERGE)
+    digest = rules_digest(files(CONCIERGE))
+    planned = house.rules.rulebooks.get(digest)
+    assert planned is not None
+    assert (await house.rules(files(CONCIERGE), plan.digest, actor=ACTOR)).revision == 1
+    assert house.rules.rulebooks.get(digest) is planned
+
+
+async def test_a_rulebook_that_is_refused_is_not_kept(house: House) -> None:
+    with pytest.raises(Refused):
+        await house.plan("[agent")
+    assert not house.rules.rulebooks
 
 
 async def test_the_record_names_the_revision(house: House) -> None:
