@@ -20,14 +20,16 @@ __all__ = ["GROUPS", "audiences_of", "callers_in", "compiled", "entries_of", "gr
 GROUPS = "/rulebook/nodes"
 """The paths of node groups are below this."""
 
-_DIGITS = 16
-
 
 @lru_cache(maxsize=1024)
 def group_path(nodes: Nodes) -> str:
-    """The path of the group of these nodes, which depends on the selectors alone."""
+    """The path of the group of these nodes, which depends on the selectors alone.
+
+    It has a whole digest: whoever writes rules could find two kinds of nodes that share a part of one, and nodes of the one kind would
+    get what belongs to the other.
+    """
     text = "\n".join(map(str, sorted(nodes.selectors)))
-    return f"{GROUPS}/{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
+    return f"{GROUPS}/{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def parent_of(nodes: Nodes, trust_domain: TrustDomain) -> SpiffeID:

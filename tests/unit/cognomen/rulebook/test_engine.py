@@ -3,8 +3,9 @@
 from cognomen.protocol.names import issuer_id
 from cognomen.protocol.selector import Selector
 from cognomen.rulebook.casetests import run
-from cognomen.rulebook.compiling import compiled
+from cognomen.rulebook.compiling import compiled, group_path
 from cognomen.rulebook.engine import Engine, Shown
+from cognomen.rulebook.rules import Nodes
 from svid.spiffeid import TrustDomain
 from tests.unit.cognomen.rulebook.books import CONCIERGE, book
 
@@ -55,6 +56,15 @@ def test_the_rules_are_tested_beside_themselves() -> None:
     assert (outcome.is_good, sorted(outcome.audiences)) == (False, ["https://api.anthropic.com"])
     (outcome,) = run(book(CONCIERGE.replace('expect = ["concierge/reasoning"]', "expect = []")))
     assert (outcome.is_good, [str(one) for one in outcome.found]) == (False, ["concierge/reasoning"])
+
+
+def test_nodes_that_share_a_part_of_their_digest_are_two_groups() -> None:
+    """These two share 64 bits of SHA-256, which somebody found within minutes."""
+    one, other = (
+        Nodes(selectors=frozenset({Selector("join_token", f"label:team:{value}")}))
+        for value in ("12d46deb3e740a02", "bc3a16e62c6dfc5a")
+    )
+    assert group_path(one) != group_path(other)
 
 
 def test_equal_rules_give_equal_entries() -> None:
