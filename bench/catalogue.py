@@ -230,7 +230,7 @@ ROWS: Mapping[str, Row] = {
             "plan, the first s": at_most(3),
             "plan, unchanged s": at_most(3),
             "apply s": at_most(5),
-            "explain, one more p99 ms": at_most(50),
+            "explain, one more, p99 ms": at_most(50),
         },
         spire="has no rulebook",
     ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -78,15 +79,18 @@ async def _plan_asked(house: House, rules: Path, invites: Sequence[Invite], each
 
 async def _planned(house: House, rules: Path, *options: str) -> tuple[float, int]:
     """How long a plan took, and how many programs of nodes it showed."""
+    command = [*COGNOMEN, "plan", str(rules), "--socket", str(house.admin_socket), *options]
     began = time.perf_counter()
-    child = await asyncio.create_subprocess_exec(
-        *(*COGNOMEN, "plan", str(rules), "--socket", str(house.admin_socket), *options), stdout=asyncio.subprocess.PIPE
-    )
-    said, _ = await child.communicate()
+    # not asyncio's: uvloop forks, which gRPC's threads in this process do not survive
+    done = await asyncio.to_thread(_run, command)
     took = time.perf_counter() - began
-    if child.returncode != _CHANGES:
-        raise RuntimeError(f"plan: expected exit code {_CHANGES}, found {child.returncode}")
-    return took, sum(b" gains /agent/" in line for line in said.splitlines())
+    if done.returncode != _CHANGES:
+        raise RuntimeError(f"plan: expected exit code {_CHANGES}, found {done.returncode}")
+    return took, sum(b" gains /agent/" in line for line in done.stdout.splitlines())
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command, stdout=subprocess.PIPE, check=False)
 
 
 @asynccontextmanager
