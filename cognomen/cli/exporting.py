@@ -105,6 +105,9 @@ class Exporter:
         if self._handed_over is None:
             self._handed_over = "" if known is None else known.digest
             self._told = self._handed_over, frozenset(() if known is None else known.key_ids)
+        elif known is not None and digest == self._handed_over and frozenset(known.key_ids) != self._told[1]:
+            self._handed_over = ""
+            warn(f"{target.name}: somebody else exported other keys by this name; exporting them again")
         # 2. Write it, and hand it over.
         if target.file is not None:
             _keep(target.file, document)

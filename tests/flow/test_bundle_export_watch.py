@@ -190,6 +190,30 @@ def test_an_export_that_the_issuer_has_forgotten_is_told_again_and_not_made_agai
 
 
 @pytest.mark.usefixtures("issuer")
+def test_an_older_copy_that_a_slow_export_by_the_same_name_left_is_replaced(
+    admin_socket: Path, command: Command, tmp_path: Path
+) -> None:
+    """Otherwise the issuer would believe that the relying party has the next authority."""
+    copy, begun, go_on = tmp_path / "copy", tmp_path / "begun", tmp_path / "go_on"
+    os.mkfifo(go_on)
+    text = f"cat > {copy}.$$; if mkdir {begun} 2>/dev/null; then cat {go_on} > /dev/null; fi; mv {copy}.$$ {copy}"
+    arguments = [*COGNOMEN, "bundle", "export", "--name=openai", f"--socket={admin_socket}", hook(tmp_path, text)]
+    with Child(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as slow:
+        while not begun.is_dir():
+            assert slow.poll() is None
+        fresh = prepare(command)
+        with watching(admin_socket, hook(tmp_path, text)) as child:
+            assert fresh in line_of(child)
+            assert fresh in copy.read_text()
+            go_on.write_text("")  # the slow one goes on, and leaves what it read before
+            assert slow.wait(60) == 0
+            assert line_of(child).startswith("warning: openai: somebody else exported other keys by this name")
+            assert fresh in line_of(child)
+            assert fresh in copy.read_text()
+            assert export(command)["missing"] == []
+
+
+@pytest.mark.usefixtures("issuer")
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system of a few megabytes needs root")
 def test_on_a_full_disk_the_file_before_stays_until_there_is_room(
     admin_socket: Path, command: Command, tmp_path: Path
